@@ -87,6 +87,7 @@ def prepare_artifact(options: Any) -> Artifact:
             features_output=options.features_output,
             image_size=options.image_size,
             input_range=options.input_range,
+            engine=options.engine,
         )
         return compiled(resolved, compile_options, cache)
     except (ValueError, ModuleNotFoundError, RuntimeError) as error:

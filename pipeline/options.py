@@ -179,6 +179,12 @@ def _add_module(parser: argparse.ArgumentParser) -> None:
         "--features_output", metavar="NAME", help="output that holds the features, named likewise"
     )
     group.add_argument(
+        "--engine",
+        choices=("auto", "litert", "tensorflow"),
+        default="auto",
+        help="what runs the module; auto: LiteRT, or TensorFlow for a module that LiteRT cannot express",
+    )
+    group.add_argument(
         "--batch_size",
         type=_whole(1),
         default=DEFAULT_BATCH_SIZE,

@@ -64,7 +64,8 @@ def test_the_engine_gives_what_the_module_gives(module, engine):
 def test_the_spec_says_it_all(artifact, engine, module):
     spec = engine.spec
     assert spec == artifact.spec
-    assert (spec.engine, spec.kind, spec.handle) == ("tensorflow", "tf1_hub", str(TINY))
+    assert (spec.engine, spec.kind, spec.handle) == ("litert", "tf1_hub", str(TINY))
+    assert spec.fallback is None
     assert (spec.height, spec.width, spec.num_classes, spec.embedding_dim) == (32, 32, 11, 64)
     assert spec.fingerprint == module.resolved.fingerprint
     assert spec.input_range == (0.0, 1.0)
@@ -73,7 +74,7 @@ def test_the_spec_says_it_all(artifact, engine, module):
     assert engine.nbytes == Path(artifact.path).stat().st_size
 
 
-def test_the_network_is_run_once_for_both_outputs(artifact, module):
+def test_the_network_is_run_once_for_both_outputs(artifact, module, cache_dir):
     from tensorflow.compat.v1.graph_util import extract_sub_graph
     from tensorflow.core.framework.graph_pb2 import GraphDef
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -84,10 +85,26 @@ def test_the_network_is_run_once_for_both_outputs(artifact, module):
         graph.signature_def[name].outputs["default"].name.partition(":")[0]
         for name in ("image_classification", "image_feature_vector")
     ]
-    _, payload = unpack(Path(artifact.path).read_bytes())
+    reference = compiled(module.resolved, CompileOptions(engine="tensorflow"), cache_dir)
+    _, payload = unpack(Path(reference.path).read_bytes())
     frozen = GraphDef.FromString(bytes(payload))
     assert convolutions(frozen) == convolutions(extract_sub_graph(graph.graph_def, ends)) > 5
     assert not [node.name for node in frozen.node if "Variable" in node.op or "VarHandle" in node.op]
+    assert sum(name in ("CONV_2D", "DEPTHWISE_CONV_2D") for name in operators(artifact)) == convolutions(
+        frozen
+    )
+
+
+def operators(artifact):
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    _, payload = unpack(Path(artifact.path).read_bytes())
+    # Without XNNPACK, which takes whole subgraphs together.
+    interpreter = Interpreter(
+        model_content=bytes(payload),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    return [operator["op_name"] for operator in interpreter._get_ops_details()]
 
 
 def convolutions(graph):
@@ -154,7 +171,7 @@ def test_loads_are_counted_and_engines_are_freed(artifact):
     ],
 )
 def test_other_pixels_are_refused(engine, batch):
-    with pytest.raises(ValueError, match=r"takes uint8\[N, 32, 32, 3\]"):
+    with pytest.raises(ValueError, match=r"takes images of uint8\[32, 32, 3\]"):
         engine(batch)
 
 
@@ -181,7 +198,7 @@ def test_an_unknown_engine_is_named(artifact, tmp_path):
 
     data = pack(replace(artifact.spec, engine="abacus"), b"beads")
     (tmp_path / "model").write_bytes(data)
-    with pytest.raises(ModuleError, match="'abacus'; there are tensorflow"):
+    with pytest.raises(ModuleError, match="'abacus'; there are litert, tensorflow"):
         open_engine(str(tmp_path / "model"), hashlib.sha256(data).hexdigest())
 
 
@@ -222,6 +239,8 @@ def test_whatever_changes_the_artifact_changes_its_place(module, tmp_path):
         (resolved, CompileOptions(input_range=(-1, 1))),
         (replace(resolved, fingerprint="1" * 64), CompileOptions()),
         (replace(resolved, handle="other"), CompileOptions()),
+        (resolved, CompileOptions(engine="litert")),
+        (resolved, CompileOptions(engine="tensorflow")),
     ]
     paths = {artifact_path(resolved, options, tmp_path) for resolved, options in variants}
     assert len(paths) == len(variants)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import logging
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from transforms.engines import TENSORFLOW, Outputs, open_payload
+from transforms.engines import open_payload
 from transforms.freeze import FEATURES, LOGITS, PIXELS, freeze
 from transforms.hub_module import HubModule, inspect_module, to_float
-from transforms.model_spec import Artifact, ModelSpec, ModuleError, pack, unpack
+from transforms.model_spec import LITERT, TENSORFLOW, Artifact, ModelSpec, ModuleError, pack, unpack
 from transforms.probe import looks_like_probabilities, probe_batch
 from transforms.resolve_module import ResolvedModule
+from transforms.to_litert import to_litert
+
+_LOGGER = logging.getLogger(__name__)
+
+AUTO = "auto"
+ENGINES = (AUTO, LITERT, TENSORFLOW)
 
 # Raise it whenever the same module and options would now compile to something else.
-_COMPILE_VERSION = 1
+_COMPILE_VERSION = 2
 _SUFFIX = ".beamlabel"
 # Largest difference between module and artifact that passes, relative to the largest value of the module's.
 _TOLERANCE = 1e-3
@@ -31,12 +39,26 @@ _TIE = 1e-4
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What the user says of the module; the meanings are those of ``inspect_module``."""
+    """What the user says of the module.
+
+    Attributes:
+      logits_output, features_output, image_size, input_range: as ``inspect_module`` takes them.
+      engine: ``litert``, ``tensorflow``, or ``auto``: LiteRT, and where it cannot express the module or
+        answers otherwise, TensorFlow.
+
+    Raises:
+      ValueError: no engine of that name.
+    """
 
     logits_output: str | None = None
     features_output: str | None = None
     image_size: tuple[int, int] | None = None
     input_range: tuple[float, float] | None = None
+    engine: str = AUTO
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
 
 
 def compiled(
@@ -50,32 +72,40 @@ def compiled(
       ModuleError: the module cannot be used so, or does not survive compilation unchanged.
     """
     path = artifact_path(resolved, options, cache_dir)
-    found = _load(path)
-    return found or compile_module(inspect_module(resolved, **_keywords(options)), path)
+    artifact = _load(path)
+    if artifact is None:
+        artifact = compile_module(inspect_module(resolved, **_keywords(options)), path, options.engine)
+    if artifact.spec.fallback is not None:
+        _LOGGER.warning("module %s runs on TensorFlow: %s", resolved.handle, artifact.spec.fallback)
+    return artifact
 
 
-def compile_module(module: HubModule, path: Path) -> Artifact:
-    """Freezes a module, checks the frozen graph against it, and writes the artifact.
+def compile_module(module: HubModule, path: Path, engine: str = AUTO) -> Artifact:
+    """Compiles a module for an engine, checks the result against the module, and writes the artifact.
 
     The check runs both on a fixed batch of images, the artifact through the engine that workers use.
 
     Args:
       module: what to compile.
       path: the file to write, at once or not at all.
+      engine: see ``CompileOptions``.
 
     Raises:
-      ModuleError: the module cannot be frozen, or the two differ by more than 1e-3 or in the best class.
+      ModuleError: the module cannot be compiled, or the two differ by more than 1e-3 or in the best class.
     """
     pixels = probe_batch(module.height, module.width)
-    logits, features = module.function(to_float(pixels, module.input_range))
-    expected = tuple(None if result is None else result.numpy() for result in (logits, features))
+    expected = [
+        None if result is None else result.numpy()
+        for result in module.function(to_float(pixels, module.input_range))
+    ]
     try:
-        payload = freeze(module)
         spec = _spec(module, expected[0])
-        found: Outputs = open_payload(spec, memoryview(payload))(pixels)
-        for name, before, after in zip((LOGITS, FEATURES), expected, found, strict=True):
-            if before is not None and after is not None:
-                check_equal(name, before, after)
+        graph = freeze(module)
+        # A graph that is not the module's is an error whichever engine runs it.
+        _check(spec, graph, pixels, expected)
+        payload = graph
+        if engine != TENSORFLOW:
+            spec, payload = _for_litert(spec, graph, pixels, expected, required=engine == LITERT)
     except Exception as error:
         # TensorFlow raises many kinds for graphs that cannot be frozen; the user's part is the same.
         if isinstance(error, ModuleError):
@@ -88,6 +118,37 @@ def compile_module(module: HubModule, path: Path) -> Artifact:
     return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
 
 
+def _for_litert(
+    spec: ModelSpec,
+    graph: bytes,
+    pixels: np.ndarray,
+    expected: Sequence[np.ndarray | None],
+    *,
+    required: bool,
+) -> tuple[ModelSpec, bytes]:
+    """Spec and payload for LiteRT; unless that is required, for TensorFlow where LiteRT will not do."""
+    names = [name for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
+    litert = dataclasses.replace(spec, engine=LITERT)
+    try:
+        payload = to_litert(graph, spec.input_tensor, names)
+        _check(litert, payload, pixels, expected)
+    except ModuleError as error:
+        if required:
+            raise
+        return dataclasses.replace(spec, fallback=str(error)), graph
+    return litert, payload
+
+
+def _check(
+    spec: ModelSpec, payload: bytes, pixels: np.ndarray, expected: Sequence[np.ndarray | None]
+) -> None:
+    """Runs a payload as a worker would; raises ``ModuleError`` where it is not the module."""
+    found = open_payload(spec, memoryview(payload))(pixels)
+    for name, before, after in zip((LOGITS, FEATURES), expected, found, strict=True):
+        if before is not None and after is not None:
+            check_equal(name, before, after)
+
+
 def artifact_path(
     resolved: ResolvedModule, options: CompileOptions, cache_dir: str | os.PathLike[str]
 ) -> Path:
@@ -97,7 +158,6 @@ def artifact_path(
         "fingerprint": resolved.fingerprint,
         "handle": resolved.handle,
         "options": asdict(options),
-        "tensorflow": _tensorflow_version(),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return Path(cache_dir).expanduser().absolute() / f"{digest[:32]}{_SUFFIX}"
@@ -136,24 +196,14 @@ def _spec(module: HubModule, logits: np.ndarray | None) -> ModelSpec:
         kind=module.kind,
         input_range=module.input_range,
         looks_like_probabilities=logits is not None and looks_like_probabilities(logits),
-        input_tensor=f"{PIXELS}:0",
-        logits_tensor=None if module.logits is None else f"{LOGITS}:0",
-        features_tensor=None if module.features is None else f"{FEATURES}:0",
+        input_tensor=PIXELS,
+        logits_tensor=None if module.logits is None else LOGITS,
+        features_tensor=None if module.features is None else FEATURES,
     )
 
 
-def _tensorflow_version() -> str:
-    """The installed version, without importing it."""
-    for distribution in ("tensorflow", "tensorflow-cpu"):
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"
-
-
 def _keywords(options: CompileOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in asdict(options)}
+    return {name: value for name, value in asdict(options).items() if name != "engine"}
 
 
 def _load(path: Path) -> Artifact | None:

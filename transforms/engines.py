@@ -1,25 +1,26 @@
 """A compiled model → something to call; the worker's side.
 
 An engine is opened from the artifact that the launcher staged, and from nothing else: no hub, no module, no
-conversion. Each engine's own library is imported when its first artifact is opened.
+conversion. Each engine lives in a module of its own, which is imported when its first artifact is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from transforms.lazy_tensorflow import tensorflow
-from transforms.model_spec import ModelSpec, ModuleError, unpack
+from transforms.model_spec import LITERT, TENSORFLOW, ModelSpec, ModuleError, unpack
 
 Outputs = tuple["np.ndarray | None", "np.ndarray | None"]
-Run = Callable[[np.ndarray], Outputs]
+Images = Sequence[np.ndarray]
+Run = Callable[[Images], Outputs]
 
-TENSORFLOW = "tensorflow"
-
+# Each has a function open_payload(spec, payload) -> Run.
+_ENGINES = {LITERT: "transforms.litert_engine", TENSORFLOW: "transforms.tensorflow_engine"}
 
 # How many engines this process has opened. Read it as `engines.loads`; an imported name would stand still.
 loads = 0
@@ -41,11 +42,12 @@ class Engine:
         self.nbytes = nbytes
         self._run = run
 
-    def __call__(self, pixels: np.ndarray) -> Outputs:
+    def __call__(self, images: Images) -> Outputs:
         """Runs the model on a batch.
 
         Args:
-          pixels: uint8[N, height, width, 3], RGB, of the spec's size.
+          images: N images of the spec's size, each uint8[height, width, 3], RGB; or one array of them. They
+            are not stacked here: an engine copies each straight to where it is read.
 
         Returns:
           (float32[N, num_classes] or None, float32[N, embedding_dim] or None).
@@ -53,13 +55,14 @@ class Engine:
         Raises:
           ValueError: another dtype or shape.
         """
-        expected = (len(pixels), self.spec.height, self.spec.width, 3)
-        if pixels.dtype != np.uint8 or pixels.shape != expected:
-            raise ValueError(
-                f"the model takes uint8[N, {self.spec.height}, {self.spec.width}, 3], "
-                f"not {pixels.dtype}{list(pixels.shape)}"
-            )
-        return self._run(pixels)
+        expected = (self.spec.height, self.spec.width, 3)
+        for image in images:
+            if image.dtype != np.uint8 or image.shape != expected:
+                raise ValueError(
+                    f"the model takes images of uint8[{self.spec.height}, {self.spec.width}, 3], "
+                    f"not {image.dtype}{list(image.shape)}"
+                )
+        return self._run(images)
 
 
 def open_engine(artifact_path: str, sha256: str) -> Engine:
@@ -91,35 +94,15 @@ def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
     """The function in an artifact's payload.
 
     Raises:
-      ModuleError: no engine of that name.
+      ModuleError: no engine of that name, or its library is not installed here.
     """
-    opener = _OPENERS.get(spec.engine)
-    if opener is None:
-        raise ModuleError(f"no engine is called {spec.engine!r}; there are {', '.join(sorted(_OPENERS))}")
-    return opener(spec, payload)
+    if spec.engine not in _ENGINES:
+        raise ModuleError(f"no engine is called {spec.engine!r}; there are {', '.join(sorted(_ENGINES))}")
+    run: Run = importlib.import_module(_ENGINES[spec.engine]).open_payload(spec, payload)
+    return run
 
 
 def _count_load() -> None:
     global loads
     with _loads_lock:
         loads += 1
-
-
-def _open_tensorflow(spec: ModelSpec, payload: memoryview) -> Run:
-    """A frozen graph, ``GraphDef``, as a function of its input tensor."""
-    tf = tensorflow()
-    graph_def = tf.compat.v1.GraphDef.FromString(bytes(payload))
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
-    names = [name for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
-    function = wrapped.prune([spec.input_tensor], names)
-
-    def run(pixels: np.ndarray) -> Outputs:
-        results = iter(function(tf.constant(pixels)))
-        logits = None if spec.logits_tensor is None else next(results).numpy()
-        features = None if spec.features_tensor is None else next(results).numpy()
-        return logits, features
-
-    return run
-
-
-_OPENERS: dict[str, Callable[[ModelSpec, memoryview], Run]] = {TENSORFLOW: _open_tensorflow}

@@ -5,7 +5,8 @@ An artifact is one self-contained file, written by ``compile.py`` and opened by 
     b"BEAMLABEL-MODEL\n"   16 bytes, the magic
     uint64                 length of the spec, little endian
     spec                   a ``ModelSpec`` as JSON, UTF-8
-    payload                what the engine named in the spec reads; for "tensorflow" a GraphDef
+    payload                what the engine named in the spec reads; for "litert" a FlatBuffer, for
+                           "tensorflow" a GraphDef
     sha256                 32 bytes over everything before it, so that a damaged file shows by itself
 
 Nothing here imports TensorFlow.
@@ -22,6 +23,8 @@ from dataclasses import dataclass
 _MAGIC = b"BEAMLABEL-MODEL\n"
 _LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
+
+LITERT, TENSORFLOW = "litert", "tensorflow"
 
 INPUT_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
@@ -45,6 +48,7 @@ class ModelSpec:
       input_range: what pixels 0 and 255 become, inside the compiled function.
       looks_like_probabilities: whether the logits of a probe batch lie within [0, 1] and sum to 1.
       input_tensor, logits_tensor, features_tensor: names in the payload's graph.
+      fallback: why the engine that the launcher prefers was not to be had; None where it was.
     """
 
     engine: str
@@ -60,6 +64,7 @@ class ModelSpec:
     input_tensor: str
     logits_tensor: str | None
     features_tensor: str | None
+    fallback: str | None = None
 
     def to_json(self) -> str:
         """Canonical JSON: equal specs give equal text."""

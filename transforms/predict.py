@@ -75,7 +75,7 @@ def predict(
 def _predict_batch(
     images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
 ) -> list[Prediction | Failure]:
-    logits, features = engine(np.stack([image.pixels for image in images]))
+    logits, features = engine([image.pixels for image in images])
     finite = np.ones(len(images), bool)
     ids = scores = embeddings = None
     if logits is not None and options.top_k:

@@ -1,0 +1,30 @@
+"""The engine "tensorflow": a frozen graph; the reference, and the one for GPUs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from transforms.engines import Images, Outputs, Run
+from transforms.lazy_tensorflow import tensorflow
+from transforms.model_spec import ModelSpec
+
+
+def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
+    """A serialized ``GraphDef`` as a function of its input tensor.
+
+    Raises:
+      ModuleError: TensorFlow is not installed.
+    """
+    tf = tensorflow()
+    graph_def = tf.compat.v1.GraphDef.FromString(bytes(payload))
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    names = [f"{name}:0" for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
+    function = wrapped.prune([f"{spec.input_tensor}:0"], names)
+
+    def run(images: Images) -> Outputs:
+        results = iter(function(tf.constant(np.asarray(images))))
+        logits = None if spec.logits_tensor is None else next(results).numpy()
+        features = None if spec.features_tensor is None else next(results).numpy()
+        return logits, features
+
+    return run
