@@ -10,13 +10,14 @@ import hashlib
 import importlib
 import threading
 from collections.abc import Callable, Sequence
+from typing import Union
 
 import numpy as np
 
 from transforms.model_spec import LITERT, TENSORFLOW, ModelSpec, ModuleError, unpack
 
 Outputs = tuple["np.ndarray | None", "np.ndarray | None"]
-Images = Sequence[np.ndarray]
+Images = Union["Sequence[np.ndarray]", np.ndarray]
 Run = Callable[[Images], Outputs]
 
 # Each has a function open_payload(spec, payload) -> Run.

@@ -8,13 +8,13 @@ not.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, LifoQueue
 from typing import Any
 
 import numpy as np
 
+from transforms.cores import available_cores
 from transforms.engines import Images, Outputs, Run
 from transforms.model_spec import ModelSpec, ModuleError
 
@@ -28,11 +28,6 @@ def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
       ModuleError: LiteRT is not installed, or cannot run the model.
     """
     return _LiteRT(spec, bytes(payload), available_cores()).run
-
-
-def available_cores() -> int:
-    """Processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _LiteRT:

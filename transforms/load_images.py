@@ -1,7 +1,8 @@
 """References → decoded images: fetch and decode overlap with what comes after them.
 
-A bounded window of ``load_one`` calls runs in a thread pool. Images leave in the order in which they are
-ready, so nothing waits behind a slow one; the sink puts rows in order.
+A bounded window of ``load_one`` calls runs in a thread pool: many fetch at a time, since fetching is waiting,
+and as many decode as there are cores. Images leave in the order in which they are ready, so nothing waits
+behind a slow one; the sink puts rows in order.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
+from threading import Semaphore
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +21,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import metrics
+from transforms.cores import available_cores
 from transforms.decode import DecodeOptions, decode
 from transforms.fetch import Fetched, FetchOptions, fetch
 from transforms.records import (
@@ -41,14 +45,15 @@ class LoadOptions:
     Attributes:
       fetch: byte cap, deadline, and what may be fetched.
       decode: the size of the result, crop and pixel cap.
-      threads: images being fetched or decoded at a time, in each worker thread of the runner.
-      window: images in flight or decoded and not yet taken; bounds the memory of the step.
+      threads: images in flight at a time, in each worker thread of the runner.
+      window: images in flight or decoded and not yet taken; bounds the memory of the step, and is what keeps
+        the cores busy while the runner's thread is busy elsewhere.
     """
 
     fetch: FetchOptions
     decode: DecodeOptions
-    threads: int = 16
-    window: int = 64
+    threads: int = 64
+    window: int = 256
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -69,19 +74,22 @@ class _Timed:
 
 def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure:
     """Fetches and decodes one image; whatever goes wrong becomes a ``Failure``, nothing is raised."""
-    return _load_timed(ref, options).result
+    return _load_timed(ref, options, nullcontext()).result
 
 
-def _load_timed(ref: ImageRef, options: LoadOptions) -> _Timed:
-    begin = fetched_at = time.perf_counter()
+def _load_timed(ref: ImageRef, options: LoadOptions, decoding: AbstractContextManager[Any]) -> _Timed:
+    """``load_one`` with what it cost; ``decoding`` is entered for the decode, and may make it wait."""
+    begin = fetched_at = decode_at = time.perf_counter()
     fetched = Fetched(b"", None)
     result: LoadedImage | Failure
     try:
         fetched = (
             _inline(ref.data, options.fetch) if ref.data is not None else fetch(ref.location, options.fetch)
         )
-        fetched_at = time.perf_counter()
-        image = decode(fetched.data, options.decode)
+        fetched_at = decode_at = time.perf_counter()
+        with decoding:
+            decode_at = time.perf_counter()
+            image = decode(fetched.data, options.decode)
         info = ImageInfo(image.width, image.height, image.format, len(fetched.data), fetched.version)
         result = LoadedImage(_without_data(ref), image.pixels, info)
     except ImageError as error:
@@ -90,8 +98,9 @@ def _load_timed(ref: ImageRef, options: LoadOptions) -> _Timed:
         stage = Stage.DECODE if fetched.data else Stage.FETCH
         result = _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
     end = time.perf_counter()
-    fetched_at = max(fetched_at, begin) if fetched.data else end
-    return _Timed(result, len(fetched.data), (fetched_at - begin) * 1e3, (end - fetched_at) * 1e3)
+    if not fetched.data:
+        fetched_at = decode_at = end
+    return _Timed(result, len(fetched.data), (fetched_at - begin) * 1e3, (end - decode_at) * 1e3)
 
 
 def _inline(data: bytes, options: FetchOptions) -> Fetched:
@@ -124,6 +133,8 @@ class _LoadImagesDoFn(beam.DoFn):
     def setup(self) -> None:
         threads = self._options.threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="load-images")
+        # More decodes than cores would only take the cores from inference in turns.
+        self._decoding = Semaphore(available_cores())
 
     def start_bundle(self) -> None:
         # A new queue a bundle: what an abandoned bundle left in flight ends in a queue nobody reads.
@@ -140,7 +151,9 @@ class _LoadImagesDoFn(beam.DoFn):
             while self._in_flight >= self._options.window or not self._ready.empty():
                 yield self._next()
             self._in_flight += 1
-            self._pool.submit(_load_into, self._ready, element, self._options, timestamp, window)
+            self._pool.submit(
+                _load_into, self._ready, element, self._options, self._decoding, timestamp, window
+            )
         else:
             yield WindowedValue(element, timestamp, (window,))
 
@@ -163,8 +176,10 @@ class _LoadImagesDoFn(beam.DoFn):
         return WindowedValue(timed.result, timestamp, (window,))
 
 
-def _load_into(queue: SimpleQueue, ref: ImageRef, options: LoadOptions, timestamp: Any, window: Any) -> None:
-    queue.put((_load_timed(ref, options), timestamp, window))
+def _load_into(
+    queue: SimpleQueue, ref: ImageRef, options: LoadOptions, decoding: Semaphore, timestamp: Any, window: Any
+) -> None:
+    queue.put((_load_timed(ref, options, decoding), timestamp, window))
 
 
 class LoadImages(beam.PTransform):
