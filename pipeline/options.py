@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from pipeline import __version__
 
-DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
 
 

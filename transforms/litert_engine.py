@@ -8,17 +8,16 @@ not.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, LifoQueue
 from typing import Any
 
 import numpy as np
 
-from transforms.cores import available_cores
+from transforms.compute import compute_pool
 from transforms.engines import Images, Outputs, Run
 from transforms.model_spec import ModelSpec, ModuleError
 
-CHUNK = 8
+CHUNK = 4
 
 
 def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
@@ -27,17 +26,16 @@ def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
     Raises:
       ModuleError: LiteRT is not installed, or cannot run the model.
     """
-    return _LiteRT(spec, bytes(payload), available_cores()).run
+    return _LiteRT(spec, bytes(payload)).run
 
 
 class _LiteRT:
     """Interpreters of one model, made as they are needed."""
 
-    def __init__(self, spec: ModelSpec, model: bytes, threads: int) -> None:
+    def __init__(self, spec: ModelSpec, model: bytes) -> None:
         self._spec = spec
         self._model = model
         self._idle: LifoQueue[_Interpreter] = LifoQueue()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="litert")
         # A model that cannot be run is an error now, not at the first batch.
         self._idle.put(_Interpreter(spec, model))
 
@@ -57,11 +55,7 @@ class _LiteRT:
                 if whole is not None:
                     whole[start : start + CHUNK] = part
 
-        starts = range(0, count, CHUNK)
-        if len(starts) == 1:
-            run_chunk(0)
-        else:
-            list(self._pool.map(run_chunk, starts))
+        compute_pool().run(run_chunk, range(0, count, CHUNK), urgent=True)
         return logits, features
 
     def _take(self) -> _Interpreter:
