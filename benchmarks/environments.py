@@ -52,7 +52,9 @@ class MissingError(Exception):
 
 def variables() -> dict[str, str]:
     """This process's environment variables, but for those that keep Python from using compiled bytecode."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")}
+    kept = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    }
     return {**kept, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -131,9 +133,7 @@ def versions(python: str) -> dict[str, str]:
 def machine() -> dict[str, object]:
     """What the figures depend on: CPU, cores, memory, Python, system."""
     info = Path("/proc/cpuinfo").read_text()
-    facts = dict(
-        (part.strip() for part in line.split(":", 1)) for line in info.splitlines() if ":" in line
-    )
+    facts = dict((part.strip() for part in line.split(":", 1)) for line in info.splitlines() if ":" in line)
     flags = set(facts.get("flags", "").split())
     total = int(Path("/proc/meminfo").read_text().split()[1])
     units = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")

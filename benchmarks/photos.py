@@ -18,7 +18,15 @@ from PIL import Image
 from pipeline.sample import sample_photos
 
 # Width and height in pixels, with how often: what ImageNet's sizes look like.
-SIZES = {(500, 375): 50, (375, 500): 15, (500, 333): 15, (333, 500): 8, (500, 400): 6, (480, 360): 3, (500, 500): 3}
+SIZES = {
+    (500, 375): 50,
+    (375, 500): 15,
+    (500, 333): 15,
+    (333, 500): 8,
+    (500, 400): 6,
+    (480, 360): 3,
+    (500, 500): 3,
+}
 SCALE = (0.7, 1.0)
 NOISE = (12.0, 24.0)
 QUALITY = (85, 95)
