@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import environments
+from answers import Answers, compare_answers, read_answers
 from contenders import CONTENDERS, HANDWRITTEN, OURS, Contender, Job, command
 from measure import Cost, measure
-from outputs import Outputs, compare_outputs, read_outputs
 from photos import photographs
 from report import write_report
 
@@ -34,7 +34,7 @@ WARM_UP_IMAGES = 64
 HELP_RUNS = 5
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The comparison cannot be made; the message says why."""
 
 
@@ -62,7 +62,7 @@ class Comparison:
         self._images = _images(options.images, scratch, max(self._counts))
         self._module, self._prepared = _prepare(options.module, scratch)
         self._ready: list[tuple[Contender, str]] = []
-        self._reference: dict[int, Outputs] = {}
+        self._reference: dict[int, Answers] = {}
         self._variables = {**environments.variables(), "BEAMLABEL_CACHE": str(scratch / "beamlabel")}
 
     def describe(self, arguments: Sequence[str], made: bool) -> None:
@@ -137,10 +137,10 @@ class Comparison:
         job = Job(images, self._module, self._prepared)
         cost = self._measure(command(contender, python, job, output), variables or {}, contender.name)
         facts = dataclasses.asdict(cost)
-        told = [line for line in facts.pop("stderr").splitlines() if line.strip()]
+        facts.pop("stderr")
         facts |= {"rows": None, "top_1": None, "cosine": None, "problem": None}
         if cost.code:
-            facts["problem"] = self._shorten(told[-1] if told else f"exit code {cost.code}")
+            facts["problem"] = self._shorten(last_words(cost.stderr) or f"exit code {cost.code}")
             return facts
         try:
             facts |= self._check(contender, output, count)
@@ -150,14 +150,14 @@ class Comparison:
 
     def _check(self, contender: Contender, output: Path, count: int) -> dict[str, Any]:
         """Counts rows, and compares them with those of the hand-written script's first run."""
-        found = read_outputs(output)
+        found = read_answers(output)
         facts: dict[str, Any] = {"rows": len(found.uris), "classes": len(set(found.best.tolist()))}
         if len(found.uris) != count:
             raise ValueError(f"{len(found.uris)} rows of {count}")
         if contender.name == HANDWRITTEN:
             self._reference.setdefault(count, found)
         if count in self._reference:
-            facts |= dataclasses.asdict(compare_outputs(self._reference[count], found))
+            facts |= dataclasses.asdict(compare_answers(self._reference[count], found))
         if contender.script is None:
             manifest = json.loads((output / "_MANIFEST.json").read_text())
             facts["seconds_to_first_label"] = manifest.get("seconds_to_first_label")
@@ -184,7 +184,7 @@ def _images(folder: Path | None, scratch: Path, count: int) -> list[Path]:
         return photographs(scratch, count)
     found = sorted(p.absolute() for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if len(found) < count:
-        raise Refused(f"{folder} holds {len(found)} JPEG files, and --counts wants {count}")
+        raise RefusedError(f"{folder} holds {len(found)} JPEG files, and --counts wants {count}")
     return found[:count]
 
 
@@ -196,7 +196,7 @@ def _prepare(handle: str, scratch: Path) -> tuple[Path, Path]:
     try:
         module = resolve_module(handle, scratch / "beamlabel")
     except ModuleError as error:
-        raise Refused(str(error)) from error
+        raise RefusedError(str(error)) from error
     prepared = scratch / "prepared" / module.fingerprint[:16]
     if not (prepared / "facts.json").exists():
         _say("converting the module for the hand-written script")
@@ -204,8 +204,14 @@ def _prepare(handle: str, scratch: Path) -> tuple[Path, Path]:
         words = [sys.executable, script, "--module", str(module.path), "--prepared", str(prepared)]
         finished = subprocess.run(words, env=environments.variables(), capture_output=True, text=True)
         if finished.returncode:
-            raise Refused(f"the module cannot be prepared for the peers: {finished.stderr[-500:]}")
+            raise RefusedError(f"the module cannot be prepared for the peers: {finished.stderr[-500:]}")
     return module.path, prepared
+
+
+def last_words(stderr: str) -> str:
+    """The last line that says something; not the one that only points to the help."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("Try '")), "")
 
 
 def _without_folders(argument: str) -> str:
@@ -275,7 +281,7 @@ def main(arguments: Sequence[str]) -> int:
     if results is None:
         try:
             comparison = Comparison(options, _scratch(options.scratch))
-        except Refused as error:
+        except RefusedError as error:
             _say(str(error))
             return 2
         results = comparison.results.path

@@ -35,7 +35,7 @@ class Contender:
 _BEAM_PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 
 CONTENDERS = (
-    Contender(HANDWRITTEN, "hand-written script: OpenCV, LiteRT, a process a core", "handwritten.py", needs=("litert",)),
+    Contender(HANDWRITTEN, "hand-written script, a process a core", "handwritten.py", needs=("litert",)),
     Contender(OURS, "**beamlabel**"),
     Contender("ours_tensorflow", "beamlabel `--engine tensorflow`", arguments=("--engine", "tensorflow")),
     Contender("ours_bfloat16", "beamlabel `--precision bfloat16`", arguments=("--precision", "bfloat16")),

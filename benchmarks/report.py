@@ -54,12 +54,12 @@ def _head(setup: Record) -> str:
 def _main_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tuple[int, int]) -> str:
     few, many = counts
     header = ["who", f"{few:,} images, s", f"{many:,} images, s", "images/s in the long run"]
-    header += ["peak memory, MB", "CPU, s", "top-1 as hand-written"]
+    header += ["peak memory, MB", "RSS, MB", "CPU, s", "top-1 as hand-written"]
     rows = []
     for one in contenders:
         mine = runs[one["name"]]
         if not mine.rounds:
-            rows.append([one["title"], f"not run: {_reason(one, mine)}", *[""] * 5])
+            rows.append([one["title"], f"not run: {_reason(one, mine)}", *[""] * 6])
             continue
         rates = spread(mine.rate(number) for number in mine.rounds)
         rows.append(
@@ -69,7 +69,8 @@ def _main_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tup
                 _range(mine.fact("seconds", many), "{:.1f}"),
                 _range(rates, "{:.0f}"),
                 _range(mine.fact("pss_mb", many), "{:.0f}"),
-                _range(mine.fact("cpu_seconds", many), "{:.0f}"),
+                _median(mine.fact("rss_mb", many)),
+                _median(mine.fact("cpu_seconds", many)),
                 _percent(mine.worst("top_1")),
             ]
         )
@@ -145,7 +146,7 @@ def _method(setup: Record, runs: dict[str, Runs]) -> str:
         "- Time is from the start of the process to its end. The rate in the long run is the slope between the two "
         "counts of a round, which leaves the start out.",
         "- Memory is the highest sum over all processes of the run (PSS: a page that n processes share counts as "
-        "1/n in each), sampled up to four times a second.",
+        "1/n in each), sampled up to four times a second; RSS counts it whole in each.",
         "- Pixels are alike: libjpeg's accurate decode in full, bilinear without antialias. Top-1 is compared image by "
         "image; the worst run's is shown.",
     ]
@@ -196,19 +197,24 @@ def _plot(path: Path, contenders: Sequence[Record], runs: dict[str, Runs], count
 
     shown = [one for one in contenders if runs[one["name"]].rounds][::-1]
     figure, axes = pyplot.subplots(
-        1, 3, figsize=(13, 1.6 + 0.42 * len(shown)), sharey=True, layout="constrained"
+        1, 4, figsize=(15, 1.4 + 0.4 * len(shown)), sharey=True, layout="constrained"
     )
     names = [one["name"].replace("_", " ") for one in shown]
     mine = [runs[one["name"]] for one in shown]
     colours = [_colour(one["name"]) for one in shown]
+    many = counts[1]
     rates = [spread(one.rate(number) for number in one.rounds) for one in mine]
     _bars(axes[0], names, rates, colours, "images/s in the long run (more is better)")
-    few, many = counts
-    _bars(axes[1], names, [one.fact("seconds", many) for one in mine], colours, "", faint=True)
-    title = f"seconds for {few:,} images (dark) and {many:,} (light)"
-    _bars(axes[1], names, [one.fact("seconds", few) for one in mine], colours, title)
+    for axis, count in zip(axes[1:3], counts, strict=True):
+        _bars(
+            axis,
+            names,
+            [one.fact("seconds", count) for one in mine],
+            colours,
+            f"seconds for {count:,} images",
+        )
     memory = [one.fact("pss_mb", many) for one in mine]
-    _bars(axes[2], names, memory, colours, f"peak memory in MB, {many:,} images")
+    _bars(axes[3], names, memory, colours, f"peak memory in MB, {many:,} images")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -219,14 +225,12 @@ def _bars(
     values: Sequence[Spread | None],
     colours: Sequence[str],
     title: str,
-    *,
-    faint: bool = False,
 ) -> None:
     """Horizontal bars of medians, with a line from the lowest to the highest."""
     medians = [value.median if value else 0.0 for value in values]
     below = [value.median - value.low if value else 0.0 for value in values]
     above = [value.high - value.median if value else 0.0 for value in values]
-    axis.barh(names, medians, color=colours, alpha=0.35 if faint else 1.0)
+    axis.barh(names, medians, color=colours)
     axis.errorbar(medians, names, xerr=[below, above], fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
@@ -255,6 +259,10 @@ def _range(value: Spread | None, form: str) -> str:
     if value.count == 1:
         return form.format(value.median)
     return f"{form} ({form}–{form})".format(value.median, value.low, value.high)
+
+
+def _median(value: Spread | None) -> str:
+    return NONE if value is None else f"{value.median:.0f}"
 
 
 def _percent(share: float | None) -> str:

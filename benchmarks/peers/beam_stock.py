@@ -9,7 +9,6 @@ to download another one. Arguments that are not known here are Beam's, such as
 from __future__ import annotations
 
 import io
-import os
 from typing import Any
 
 import apache_beam as beam
@@ -80,7 +79,7 @@ def main() -> None:
             | "Postprocess" >> beam.Map(postprocess)
             | "Write"
             >> beam.io.WriteToParquet(
-                os.path.join(output, "part"), peer.schema(facts.dimensions), file_name_suffix=".parquet"
+                str(output / "part"), peer.schema(facts.dimensions), file_name_suffix=".parquet"
             )
         )
 

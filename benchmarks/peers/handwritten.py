@@ -89,7 +89,7 @@ def work(number: int, options: Any, paths: list[str], counter: Any) -> None:
         if not some:
             break
         for index, path in enumerate(some):
-            with open(path, "rb", buffering=0) as file:
+            with Path(path).open("rb", buffering=0) as file:
                 pixels = peer.decode(file.read(), (facts.height, facts.width))
             np.multiply(pixels, np.float32(1 / 255), out=images[index])
         writer.add(some, *model(images[: len(some)]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import peer
@@ -52,7 +53,7 @@ def main() -> None:
         .getOrCreate()
     )
     output = peer.empty_folder(options.output)
-    paths = spark.read.text(f"file://{os.path.abspath(options.input)}").repartition(cores)
+    paths = spark.read.text(f"file://{Path(options.input).resolve()}").repartition(cores)
     rows = paths.mapInArrow(labeler(options.module, peer.read_facts(options.prepared)), COLUMNS)
     rows.write.mode("overwrite").parquet(f"file://{output}")
     spark.stop()

@@ -10,7 +10,7 @@ import pyarrow.dataset
 
 
 @dataclass(frozen=True, eq=False)
-class Outputs:
+class Answers:
     """The rows of a run.
 
     Attributes:
@@ -37,16 +37,16 @@ class Agreement:
     cosine: float
 
 
-def read_outputs(folder: Path) -> Outputs:
+def read_answers(folder: Path) -> Answers:
     """Reads all Parquet files of a folder; columns ``uri``, ``class_ids`` and ``embedding``."""
     dataset = pyarrow.dataset.dataset(folder, format="parquet")
     rows = dataset.to_table(["uri", "class_ids", "embedding"]).combine_chunks()
     first = [ids[0] for ids in rows["class_ids"].to_pylist()]
     flat = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return Outputs(rows["uri"].to_pylist(), np.array(first, np.int64), flat.reshape(rows.num_rows, -1))
+    return Answers(rows["uri"].to_pylist(), np.array(first, np.int64), flat.reshape(rows.num_rows, -1))
 
 
-def compare_outputs(reference: Outputs, other: Outputs) -> Agreement:
+def compare_answers(reference: Answers, other: Answers) -> Agreement:
     """Raises ``ValueError`` where the two aren't about the same images, each once."""
     where = {uri: index for index, uri in enumerate(other.uris)}
     if len(where) != len(other.uris) or where.keys() != set(reference.uris):
