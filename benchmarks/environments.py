@@ -133,7 +133,9 @@ def versions(python: str) -> dict[str, str]:
 def machine() -> dict[str, object]:
     """What the figures depend on: CPU, cores, memory, Python, system."""
     info = Path("/proc/cpuinfo").read_text()
-    facts = dict((part.strip() for part in line.split(":", 1)) for line in info.splitlines() if ":" in line)
+    facts = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in info.splitlines())
+    }
     flags = set(facts.get("flags", "").split())
     total = int(Path("/proc/meminfo").read_text().split()[1])
     units = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contenders import HANDWRITTEN, OURS, STOCK_BEAM
-from summary import Record, Runs, Spread, of_kind, rate, ratios, seconds_at, spread
+from summary import Record, Runs, Spread, fact_at, of_kind, rate, ratios, spread
 
 NONE = "–"
 
@@ -80,7 +80,8 @@ def _main_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tup
 def _reason(contender: Record, runs: Runs) -> str:
     problems = [run["problem"] for run in runs.all if run["problem"]]
     # A bar would end the table's cell.
-    return (contender["missing"] or (problems or ["no run"])[0]).replace("|", "/")
+    reason: str = contender["missing"] or (problems or ["no run"])[0]
+    return reason.replace("|", "/")
 
 
 def _ratio_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tuple[int, int]) -> str:
@@ -90,14 +91,11 @@ def _ratio_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tu
         return ""
     few, many = counts
 
-    def memory_at(one: Runs, number: int) -> float | None:
-        return next((r["pss_mb"] for r in one.all if (r["round"], r["count"]) == (number, many)), None)
-
     figures: list[tuple[str, Runs | None, Callable[[Runs, int], float | None]]] = [
         ("long-run rate", reference, rate),
-        (f"time of {few:,}", reference, seconds_at(few)),
-        (f"time of {many:,}", reference, seconds_at(many)),
-        ("memory", reference, memory_at),
+        (f"time of {few:,}", reference, fact_at("seconds", few)),
+        (f"time of {many:,}", reference, fact_at("seconds", many)),
+        ("peak memory", reference, fact_at("pss_mb", many)),
         ("long-run rate / stock Beam's", stock, rate),
     ]
     rows = []

@@ -39,13 +39,14 @@ class Runs:
         """Over the rounds, of what was measured at ``count`` images."""
         return spread(r.get(name) for (_, c), r in self._good.items() if c == count)
 
-    def seconds(self, count: int, number: int) -> float | None:
-        run = self._good.get((number, count))
-        return run and run["seconds"]
+    def at(self, name: str, count: int, number: int) -> float | None:
+        """What was measured in one run; None where it failed or was not made."""
+        value: float | None = self._good.get((number, count), {}).get(name)
+        return value
 
     def rate(self, number: int) -> float | None:
         """Images a second in the long run: the slope between the two counts of a round."""
-        short, long = self.seconds(self.few, number), self.seconds(self.many, number)
+        short, long = self.at("seconds", self.few, number), self.at("seconds", self.many, number)
         if short is None or long is None or long <= short:
             return None
         return (self.many - self.few) / (long - short)
@@ -53,7 +54,7 @@ class Runs:
     def worst(self, name: str) -> float | None:
         """The lowest value of all good runs."""
         found = spread(r.get(name) for r in self._good.values())
-        return found and found.low
+        return None if found is None else found.low
 
 
 def ratios(of: Runs, to: Runs, figure: Callable[[Runs, int], float | None]) -> Spread | None:
@@ -70,8 +71,8 @@ def rate(runs: Runs, number: int) -> float | None:
     return runs.rate(number)
 
 
-def seconds_at(count: int) -> Callable[[Runs, int], float | None]:
-    return lambda runs, number: runs.seconds(count, number)
+def fact_at(name: str, count: int) -> Callable[[Runs, int], float | None]:
+    return lambda runs, number: runs.at(name, count, number)
 
 
 def of_kind(records: Iterable[Record], kind: str) -> list[Record]:

@@ -77,7 +77,8 @@ def decode(data: Any, size: tuple[int, int]) -> np.ndarray:
     import numpy as np
 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    resized: np.ndarray = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return resized
 
 
 def decode_files(paths: list[str], size: tuple[int, int]) -> np.ndarray:
