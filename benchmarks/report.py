@@ -161,9 +161,11 @@ def _method(setup: Record, runs: dict[str, Runs]) -> str:
         cores = setup["machine"]["cores"]
         shares = [run["steal_seconds"] / (run["seconds"] * cores) for run in every]
         failed = sum(run["problem"] is not None for run in every)
+        without = sum(one.rate(number) is None for one in runs.values() for number in one.rounds)
         lines.append(
             f"- Taken by the hypervisor meanwhile (steal): {statistics.median(shares):.1%} of the cores' time in the "
-            f"median run, {max(shares):.1%} in the worst. Runs that failed and are left out: {failed} of {len(every)}."
+            f"median run, {max(shares):.1%} in the worst. Runs that failed and are left out: {failed} of {len(every)}. "
+            f"Rounds without a slope, as a run is missing or the long one was not the longer: {without}."
         )
     return "## How it is measured\n\n" + "\n".join(lines)
 
