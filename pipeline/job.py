@@ -97,8 +97,18 @@ def prepare_artifact(options: Any) -> Artifact:
         raise UsageError(f"--module: {error}") from error
 
 
-def prepare(options: Any, inputs: Inputs) -> LabelJob:
-    """Makes the job and stages what workers open: the artifact, and the facts of the run for ``publish``."""
+def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> LabelJob:
+    """Makes the job and stages what workers open: the artifact, and the facts of the run for ``publish``.
+
+    Args:
+      options: the job's, as ``options.parse`` gives them.
+      inputs: as ``preflight.check_inputs`` gives them.
+      started_at: when the run began, in seconds since 1970; None: now.
+
+    Raises:
+      UsageError: the options do not fit the module, or the output cannot be written.
+    """
+    started_at = time.time() if started_at is None else started_at
     artifact = prepare_artifact(options)
     output = storage.absolute(options.output).rstrip("/")
     try:
@@ -136,7 +146,7 @@ def prepare(options: Any, inputs: Inputs) -> LabelJob:
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     job = LabelJob(output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec)
-    facts = _facts(job, options, artifact, preprocessing)
+    facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
     try:
         # All that could be wrong with the options is known by now; only now may leftovers go.
         storage.delete_tree(storage.join(output, layout.STAGING))
@@ -270,7 +280,6 @@ def _facts(
         "versions": {"beamlabel": __version__, "python": platform.python_version(), **_versions()},
     }
     return {
-        "started_at": time.time(),
         "run_id": job.run_id,
         "max_error_rate": options.max_error_rate,
         "schema_pbtxt": schema_pbtxt(arrow_schema(job.spec)) if tfrecord else None,

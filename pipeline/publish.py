@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pipeline import layout
+from transforms import metrics as names
 from transforms import storage
 from transforms.records import UnitRecord
 
@@ -96,6 +97,7 @@ def make_manifest(
     tried = rows["predicted"] + rows["failed"]
     error_rate = rows["failed"] / tried if tried else 0.0
     committed_at = _read_json(storage.join(staging_dir, layout.COMMIT))["committed_at"]
+    metrics = _metrics(staging_dir)
     return {
         **job["manifest"],
         "output": output,
@@ -108,7 +110,8 @@ def make_manifest(
         "started_at": _iso(job["started_at"]),
         "committed_at": _iso(committed_at),
         "seconds": round(committed_at - job["started_at"], 3),
-        "metrics": _metrics(staging_dir),
+        "seconds_to_first_label": _seconds_to_first_label(metrics, job["started_at"]),
+        "metrics": metrics,
         "files": _published_files(job, records),
     }
 
@@ -159,6 +162,12 @@ def _write_or_delete(path: str, text: str | None) -> None:
 def _metrics(staging_dir: str) -> dict[str, Any]:
     path = storage.join(staging_dir, layout.METRICS)
     return _read_json(path) if storage.exists(path) else {}
+
+
+def _seconds_to_first_label(metrics: dict[str, Any], started_at: float) -> float | None:
+    """None where the runner told no metrics, or nothing was predicted."""
+    predicted_at = metrics.get(names.NAMESPACE, {}).get(names.PREDICTED_AT_MSEC)
+    return None if predicted_at is None else round(predicted_at["min"] / 1e3 - started_at, 3)
 
 
 def _read_json(path: str) -> dict[str, Any]:

@@ -7,8 +7,10 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -56,17 +58,32 @@ def _cancellation() -> Iterator[list[Cancelled]]:
 def main(options: Any, runner_args: list[str]) -> None:
     """Runs the job and ends the process with its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Nothing here multiplies matrices with NumPy; its threads would only be started, and spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger().handlers[0].addFilter(_is_worth_showing)
     _LOGGER.setLevel(logging.INFO)
-    code = run(options, runner_args)
+    code = run(options, runner_args, _process_started_at())
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: after a cancellation it would wait for whatever the runner's threads are still doing.
     os._exit(code)
+
+
+def _process_started_at() -> float:
+    """When this process was created, in seconds since 1970; where the system does not tell, now.
+
+    /proc/self/stat, field 22: clock ticks since boot (proc_pid_stat(5)).
+    """
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        age = 0.0
+    return time.time() - age
 
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
@@ -76,8 +93,8 @@ def _is_worth_showing(record: logging.LogRecord) -> bool:
     return "Resource module is not available" not in message and "apitools not found" not in message
 
 
-def run(options: Any, runner_args: list[str]) -> int:
-    """Runs the job; returns its exit code.
+def run(options: Any, runner_args: list[str], started_at: float | None = None) -> int:
+    """Runs the job, which began at ``started_at`` (seconds since 1970; None: now); returns its exit code.
 
     0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job broke, 128 + signal
     when cancelled.
@@ -85,7 +102,7 @@ def run(options: Any, runner_args: list[str]) -> int:
     with _cancellation() as cancelled:
         code = BROKEN
         try:
-            code = _run(options, runner_args)
+            code = _run(options, runner_args, time.time() if started_at is None else started_at)
         except BaseException as error:
             if cancelled:
                 pass  # whatever the signal was turned into on its way
@@ -102,7 +119,7 @@ def run(options: Any, runner_args: list[str]) -> int:
         return code
 
 
-def _run(options: Any, runner_args: list[str]) -> int:
+def _run(options: Any, runner_args: list[str], started_at: float) -> int:
     from pipeline import layout
     from pipeline.preflight import check_inputs, check_output
     from pipeline.publish import publish, settle
@@ -124,7 +141,7 @@ def _run(options: Any, runner_args: list[str]) -> int:
     from pipeline.job import prepare
 
     runner, beam_options = _runner(runner_args)
-    job = prepare(options, inputs)
+    job = prepare(options, inputs, started_at)
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
     build(pipeline, job)
     result = pipeline.run()
@@ -184,6 +201,8 @@ def _report(manifest: dict[str, Any], max_error_rate: float) -> int:
         "%d input = %d predicted + %d failed + %d skipped, in %.1f s: %s",
         rows["input"], rows["predicted"], rows["failed"], rows["skipped"], manifest["seconds"], manifest["output"],
     )  # fmt: skip
+    if manifest["seconds_to_first_label"] is not None:
+        _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
     for reason, count in manifest["failed_by_reason"].items():
         _LOGGER.info("failed: %s %d", reason, count)
     if manifest["within_error_rate"]:

@@ -120,12 +120,13 @@ def test_an_element_after_its_unit_is_written_breaks_the_bundle(tmp_path: Path) 
 def test_an_abandoned_bundle_leaves_nothing_to_the_next(tmp_path: Path) -> None:
     # Runners throw a DoFn away after an error, or don't: here it is the same one.
     sink = _WriteUnitDoFn(FULL, str(tmp_path))
+    sink.setup()
     sink.start_bundle()
     assert not [record for element in unit(0, 5)[:3] for record in sink.process(element)]
     sink.start_bundle()
-    (record,) = [record for element in unit(0, 5) for record in sink.process(element)]
-    sink.finish_bundle()
-    assert record.predicted == 5
+    assert not [record for element in unit(0, 5) for record in sink.process(element)]
+    (record,) = sink.finish_bundle()
+    assert record.value.predicted == 5
     assert refs(tmp_path, 0) == expected_refs(5)
 
 

@@ -13,6 +13,9 @@ FAILURES_WRITTEN = "failures_written"
 BYTES_WRITTEN = "bytes_written"
 WRITE_UNIT_MSEC = "write_unit_msec"
 
+# Predict: when batches were done, in milliseconds since 1970; the smallest is that of the first label.
+PREDICTED_AT_MSEC = "predicted_at_msec"
+
 # LoadImages
 IMAGES_FETCHED = "images_fetched"
 BYTES_FETCHED = "bytes_fetched"

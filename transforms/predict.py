@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
+from transforms import metrics
 from transforms.engines import Engine, open_engine
 from transforms.records import Failure, Labeled, Loaded, LoadedImage, Prediction, Reason, Stage
 from transforms.top_k import SCORE_FUNCTIONS, l2_normalized, top_k
@@ -137,7 +140,11 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
         """One entry an element: a list, since Beam counts what is raised while it is made."""
         images = [element for element in batch if isinstance(element, LoadedImage)]
         outcomes: list[Labeled] = [element for element in batch if not isinstance(element, LoadedImage)]
-        return outcomes + predict(images, model, self._options)
+        outcomes += predict(images, model, self._options)
+        if images:
+            predicted_at = Metrics.distribution(metrics.NAMESPACE, metrics.PREDICTED_AT_MSEC)
+            predicted_at.update(round(time.time() * 1e3))
+        return outcomes
 
     def get_num_bytes(self, batch: Sequence[Loaded]) -> int:
         """Bytes of pixels in a batch."""

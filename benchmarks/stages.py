@@ -1,0 +1,136 @@
+"""Where the CPU time of one image goes, stage by stage: ``python benchmarks/stages.py --module HANDLE``.
+
+Runs the job in this process and adds up the CPU time of each stage's own threads (``CLOCK_THREAD_CPUTIME_ID``)
+between two batches, the first few and the last few left out; what the whole process used beyond that is Beam's
+and Python's. For the engine "litert", whose work is done in threads that can be timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from photos import photographs
+
+# Stage → (module, what is called there); a stage that runs within another is taken out of it.
+STAGES = {
+    "read": ("transforms.load_images", "fetch"),
+    "decode": ("transforms.decode", "decode_jpeg"),
+    "resize": ("transforms.decode", "fit"),
+    "inference": ("ai_edge_litert.interpreter", "Interpreter.invoke"),
+    "copy into and out of the engine": ("transforms.litert_engine", "_Interpreter.run"),
+    "top k, predictions": ("transforms.predict", "_predict_batch"),
+    "sink": ("transforms.write_unit", "write_unit"),
+}
+_WORK = ("read", "decode", "resize", "inference")
+_SKIPPED_BATCHES = 3
+
+
+@dataclass
+class Clock:
+    """CPU seconds by stage, and what the process had used after each batch."""
+
+    spent: Counter[str] = field(default_factory=Counter)
+    batches: list[tuple[int, float, float, Counter[str]]] = field(default_factory=list)
+    _inner: threading.local = field(default_factory=threading.local)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its CPU time added to the stage and taken out of the stage it is called in."""
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            outer = getattr(self._inner, "seconds", 0.0)
+            self._inner.seconds = 0.0
+            begin = time.thread_time()
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                whole = time.thread_time() - begin
+                with self._lock:
+                    self.spent[stage] += whole - self._inner.seconds
+                self._inner.seconds = outer + whole
+
+        return call
+
+    def batch_done(self, count: int) -> None:
+        """Notes the state after a batch."""
+        with self._lock:
+            self.batches.append((count, time.perf_counter(), time.process_time(), self.spent.copy()))
+
+
+def instrument(clock: Clock) -> None:
+    """Puts the clock around the stages, wherever they are called from."""
+    for stage, (module_name, path) in STAGES.items():
+        holder: Any = importlib.import_module(module_name)
+        *parents, name = path.split(".")
+        for parent in parents:
+            holder = getattr(holder, parent)
+        setattr(holder, name, clock.timed(stage, getattr(holder, name)))
+    predict = importlib.import_module("transforms.predict")
+    whole = predict.predict
+
+    def predict_and_note(images: Any, *arguments: Any) -> Any:
+        outcomes = whole(images, *arguments)
+        clock.batch_done(len(images))
+        return outcomes
+
+    predict.predict = predict_and_note
+
+
+def report(clock: Clock) -> str:
+    """A Markdown table: milliseconds of CPU an image, and the share of the whole."""
+    first, last = clock.batches[_SKIPPED_BATCHES - 1], clock.batches[-_SKIPPED_BATCHES - 1]
+    images = sum(count for count, *_ in clock.batches[_SKIPPED_BATCHES:-_SKIPPED_BATCHES])
+    whole = last[2] - first[2]
+    spent = {stage: last[3][stage] - first[3][stage] for stage in STAGES}
+    spent["Beam, threads, everything else"] = whole - sum(spent.values())
+    lines = ["| stage | CPU ms an image | share |", "| --- | ---: | ---: |"]
+    lines += [
+        f"| {stage} | {seconds / images * 1e3:.3f} | {seconds / whole:.1%} |"
+        for stage, seconds in spent.items()
+    ]
+    work = sum(spent[stage] for stage in _WORK)
+    lines += [f"| **all** | {whole / images * 1e3:.3f} | |", ""]
+    lines += [
+        f"{images} images, {images / (last[1] - first[1]):.0f} a second, "
+        f"{whole / (last[1] - first[1]):.2f} cores busy; "
+        f"neither reading, decoding nor inference: {1 - work / whole:.1%}."
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--module", required=True)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument(
+        "--list", type=Path, help="a list of images, instead of photographs made of the sample's"
+    )
+    options, rest = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        uris = options.list
+        if uris is None:
+            uris = Path(scratch) / "list.txt"
+            paths = photographs(Path(scratch), options.images)
+            uris.write_text("".join(f"{path}\n" for path in paths))
+        from pipeline.options import parse
+        from pipeline.run import run
+
+        argv = ["--input", str(uris), "--module", options.module, "--output", f"{scratch}/out", *rest]
+        clock = Clock()
+        instrument(clock)
+        if run(*parse(argv)):
+            raise SystemExit("the job failed")
+    print(report(clock))
+
+
+if __name__ == "__main__":
+    main()
