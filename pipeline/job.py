@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from transforms.decode import DECODER_VERSION, DecodeOptions
 from transforms.examples import schema_pbtxt
 from transforms.fetch import FetchOptions
 from transforms.load_images import LoadOptions
-from transforms.model_spec import Artifact
+from transforms.model_spec import BFLOAT16, Artifact
 from transforms.output_schema import OutputSpec, arrow_schema
 from transforms.plan_units import SourceOptions
 from transforms.predict import PredictOptions
@@ -38,8 +39,8 @@ from transforms.uris import public_uri
 
 _LOGGER = logging.getLogger(__name__)
 
-_PACKAGES = ("apache-beam", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow", "numpy", "opencv-python-headless",
-             "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
+_PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
+             "numpy", "opencv-python-headless", "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def prepare_artifact(options: Any) -> Artifact:
     Raises:
       UsageError: the module cannot be had, or the options do not fit it.
     """
+    if options.precision == BFLOAT16 and importlib.util.find_spec("openvino") is None:
+        raise UsageError("--precision bfloat16 needs OpenVINO: pip install 'beamlabel[openvino]'")
     cache = cache_dir()
     handle = options.module
     try:
@@ -88,6 +91,7 @@ def prepare_artifact(options: Any) -> Artifact:
             image_size=options.image_size,
             input_range=options.input_range,
             engine=options.engine,
+            precision=options.precision,
         )
         return compiled(resolved, compile_options, cache)
     except (ValueError, ModuleNotFoundError, RuntimeError) as error:
@@ -188,6 +192,7 @@ def _preprocessing(options: Any, artifact: Artifact, predict: PredictOptions) ->
         "crop": options.crop,
         "resize": "bilinear",
         "input_range": list(spec.input_range),
+        "precision": spec.precision,
         "scores": predict.scores if predict.top_k else None,
         "normalize_embeddings": predict.normalize_embeddings,
         "decoder": DECODER_VERSION,
@@ -212,6 +217,7 @@ def _output_spec(
         output_schema.PREPROCESSING: json.dumps(preprocessing, sort_keys=True),
         output_schema.PREPROCESSING_ID: canonical_sha256(preprocessing),
         output_schema.ENGINE: spec.engine,
+        output_schema.PRECISION: spec.precision,
         output_schema.SCORES: predict.scores if predict.top_k else None,
         output_schema.EMBEDDING_DIM: dimension,
         output_schema.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,
