@@ -26,7 +26,7 @@ from transforms import output_schema, storage
 from transforms.class_names import load_class_names
 from transforms.compile import CompileOptions, compiled
 from transforms.decode import DECODER_VERSION, DecodeOptions
-from transforms.examples import schema_pbtxt
+from transforms.examples import check_installed, schema_pbtxt
 from transforms.fetch import FetchOptions
 from transforms.load_images import LoadOptions
 from transforms.model_spec import BFLOAT16, Artifact
@@ -100,6 +100,11 @@ def prepare_artifact(options: Any) -> Artifact:
 
 def prepare(options: Any, inputs: Inputs) -> LabelJob:
     """Makes the job and stages what workers open: the artifact, and the facts of the run for ``publish``."""
+    if options.output_format == "tfrecord":
+        try:
+            check_installed()
+        except ImportError as error:
+            raise UsageError(f"--output_format tfrecord: {error}") from error
     artifact = prepare_artifact(options)
     output = storage.absolute(options.output).rstrip("/")
     try:
