@@ -88,5 +88,14 @@ class Commit(beam.PTransform):
         self._arguments = {"staging_dir": staging_dir, "files": tuple(files), "limited": limited}
 
     def expand(self, records: beam.PCollection[UnitRecord]) -> beam.PCollection[str]:
-        gathered = records | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-        return gathered | "Commit" >> beam.Map(commit, **self._arguments).with_output_types(str)
+        # A plain GroupByKey: CombineGlobally is six transforms more, and 0.1 s of a local run's start.
+        gathered = records | "ToOneGroup" >> beam.Map(_in_one_group) | "Gather" >> beam.GroupByKey()
+        return gathered | "Commit" >> beam.Map(_commit_group, **self._arguments).with_output_types(str)
+
+
+def _in_one_group(record: UnitRecord) -> tuple[str, UnitRecord]:
+    return "", record
+
+
+def _commit_group(group: tuple[str, Iterable[UnitRecord]], **arguments: Any) -> str:
+    return commit(group[1], **arguments)

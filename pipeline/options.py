@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from pipeline import __version__
 
-DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
 
 
@@ -225,9 +225,9 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--load_threads",
         type=_whole(1),
-        default=16,
+        default=64,
         metavar="N",
-        help="images loaded at a time in a worker (default %(default)s)",
+        help="images in flight at a time in a worker (default %(default)s)",
     )
     group.add_argument("--allow_http", action="store_true", help="fetch http:// and https:// URIs")
     group.add_argument(

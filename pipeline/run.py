@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from pipeline.import_beam import import_beam
 from pipeline.options import UsageError, usage
 
 _LOGGER = logging.getLogger("beamlabel")
@@ -69,8 +70,10 @@ def main(options: Any, runner_args: list[str]) -> None:
 
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
-    # Beam says so wherever its optional model manager cannot be imported; there is such a module.
-    return "Resource module is not available" not in record.getMessage()
+    # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the
+    # second where `import_beam` keeps Google's libraries from it.
+    message = record.getMessage()
+    return "Resource module is not available" not in message and "apitools not found" not in message
 
 
 def run(options: Any, runner_args: list[str]) -> int:
@@ -114,6 +117,7 @@ def _run(options: Any, runner_args: list[str]) -> int:
         raise UsageError(f"--output {options.output!r}: {error}") from error
     inputs = check_inputs(options)
 
+    import_beam(runner_args)
     import apache_beam as beam
 
     from pipeline.graph import build

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, LifoQueue
 from typing import Protocol
 
 import numpy as np
 
+from transforms.compute import compute_pool
 from transforms.engines import Images, Outputs
 from transforms.model_spec import ModelSpec
 
@@ -29,17 +29,13 @@ class Chunks:
       size: images in a chunk.
       open_runner: makes one more runner. Called once at first: a model that cannot be run is an error now,
         not at the first batch.
-      threads: chunks run at a time by one call.
     """
 
-    def __init__(
-        self, spec: ModelSpec, size: int, open_runner: Callable[[], ChunkRunner], threads: int
-    ) -> None:
+    def __init__(self, spec: ModelSpec, size: int, open_runner: Callable[[], ChunkRunner]) -> None:
         self._spec = spec
         self._size = size
         self._open_runner = open_runner
         self._idle: LifoQueue[ChunkRunner] = LifoQueue()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=spec.engine)
         self._idle.put(open_runner())
 
     def run(self, images: Images) -> Outputs:
@@ -58,11 +54,7 @@ class Chunks:
             finally:
                 self._idle.put(runner)
 
-        starts = range(0, count, self._size)
-        if len(starts) == 1:
-            run_chunk(0)
-        else:
-            list(self._pool.map(run_chunk, starts))
+        compute_pool().run(run_chunk, range(0, count, self._size), urgent=True)
         return logits, features
 
     def _take(self) -> ChunkRunner:

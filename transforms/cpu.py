@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 # AVX512_BF16 and AMX-BF16 on x86-64, FEAT_BF16 on ARM, as Linux names them
 # (https://www.kernel.org/doc/html/latest/arch/x86/cpuinfo.html, .../arch/arm64/elf_hwcaps.html).
 _BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def available_cores() -> int:
-    """Processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_intel() -> bool:

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from transforms.chunks import Chunks, fill
-from transforms.cpu import available_cores
 from transforms.engines import Images, Opened
 from transforms.model_spec import FLOAT32, LITERT, ModelSpec, ModuleError
 
-CHUNK = 8
+CHUNK = 4
 
 
 def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
@@ -27,7 +26,7 @@ def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
       ModuleError: LiteRT is not installed, or cannot run the model.
     """
     model = bytes(payload)
-    chunks = Chunks(spec, CHUNK, lambda: _Interpreter(spec, model), available_cores())
+    chunks = Chunks(spec, CHUNK, lambda: _Interpreter(spec, model))
     return Opened(chunks.run, LITERT, FLOAT32)
 
 
@@ -53,7 +52,7 @@ class _Interpreter:
         ]
 
     def run(self, images: Images) -> list[np.ndarray | None]:
-        """Logits and features, float32[N, D] each or None, of 1 to 8 images."""
+        """Logits and features, float32[N, D] each or None, of 1 to a chunk of images."""
         # Not in a variable: while there is a view into the interpreter, it refuses to run.
         fill(self._interpreter.tensor(self._source)(), images)
         self._interpreter.invoke()

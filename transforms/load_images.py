@@ -1,16 +1,18 @@
 """References → decoded images: fetch and decode overlap with what comes after them.
 
-A bounded window of ``load_one`` calls runs in a thread pool. Images leave in the order in which they are
-ready, so nothing waits behind a slow one; the sink puts rows in order.
+A bounded window of ``load_one`` calls runs in a thread pool: many fetch at a time, since fetching is waiting,
+and as many decode as there are cores. Images leave in the order in which they are ready, so nothing waits
+behind a slow one; the sink puts rows in order.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
+from threading import Condition
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +20,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import metrics
+from transforms.compute import compute_pool
 from transforms.decode import DecodeOptions, decode
 from transforms.fetch import Fetched, FetchOptions, fetch
 from transforms.records import (
@@ -31,7 +34,13 @@ from transforms.records import (
     Reason,
     Stage,
 )
-from transforms.uris import public_uri
+from transforms.uris import public_uri, scheme
+
+# Images handed to the runner's thread at a time, at the least.
+_BURST = 32
+# A local disk reads an image in less; 64 reads are remembered, about.
+_SLOW_READ_MSEC = 2.0
+_READS_REMEMBERED = 64
 
 
 @dataclass(frozen=True)
@@ -41,20 +50,30 @@ class LoadOptions:
     Attributes:
       fetch: byte cap, deadline, and what may be fetched.
       decode: the size of the result, crop and pixel cap.
-      threads: images being fetched or decoded at a time, in each worker thread of the runner.
-      window: images in flight or decoded and not yet taken; bounds the memory of the step.
+      threads: images in flight at a time, in each worker thread of the runner.
+      window: images in flight or decoded and not yet taken; bounds the memory of the step, and is what keeps
+        the cores busy while the runner's thread is busy elsewhere.
     """
 
     fetch: FetchOptions
     decode: DecodeOptions
-    threads: int = 16
-    window: int = 64
+    threads: int = 64
+    window: int = 256
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
         if self.window < self.threads:
             raise ValueError(f"window must be at least threads ({self.threads}), not {self.window}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """What was fetched for one reference, and what it cost."""
+
+    ref: ImageRef
+    fetched: Fetched | Failure
+    msec: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,29 +88,38 @@ class _Timed:
 
 def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure:
     """Fetches and decodes one image; whatever goes wrong becomes a ``Failure``, nothing is raised."""
-    return _load_timed(ref, options).result
+    return _decode_timed(_fetch_timed(ref, options), options).result
 
 
-def _load_timed(ref: ImageRef, options: LoadOptions) -> _Timed:
-    begin = fetched_at = time.perf_counter()
-    fetched = Fetched(b"", None)
-    result: LoadedImage | Failure
+def _fetch_timed(ref: ImageRef, options: LoadOptions) -> _Encoded:
+    begin = time.perf_counter()
+    fetched: Fetched | Failure
     try:
         fetched = (
             _inline(ref.data, options.fetch) if ref.data is not None else fetch(ref.location, options.fetch)
         )
-        fetched_at = time.perf_counter()
+    except ImageError as error:
+        fetched = _failure(ref, error.stage, error.reason, error.detail)
+    except Exception as error:  # a fault of ours, yet it must not take the other images down
+        fetched = _internal_error(ref, Stage.FETCH, error)
+    return _Encoded(ref, fetched, (time.perf_counter() - begin) * 1e3)
+
+
+def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
+    ref, fetched = encoded.ref, encoded.fetched
+    if isinstance(fetched, Failure):
+        return _Timed(fetched, 0, encoded.msec, 0.0)
+    begin = time.perf_counter()
+    result: LoadedImage | Failure
+    try:
         image = decode(fetched.data, options.decode)
         info = ImageInfo(image.width, image.height, image.format, len(fetched.data), fetched.version)
         result = LoadedImage(_without_data(ref), image.pixels, info)
     except ImageError as error:
         result = _failure(ref, error.stage, error.reason, error.detail)
-    except Exception as error:  # a fault of ours, yet it must not take the other images down
-        stage = Stage.DECODE if fetched.data else Stage.FETCH
-        result = _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-    end = time.perf_counter()
-    fetched_at = max(fetched_at, begin) if fetched.data else end
-    return _Timed(result, len(fetched.data), (fetched_at - begin) * 1e3, (end - fetched_at) * 1e3)
+    except Exception as error:  # as above
+        result = _internal_error(ref, Stage.DECODE, error)
+    return _Timed(result, len(fetched.data), encoded.msec, (time.perf_counter() - begin) * 1e3)
 
 
 def _inline(data: bytes, options: FetchOptions) -> Fetched:
@@ -105,6 +133,10 @@ def _without_data(ref: ImageRef) -> ImageRef:
     if ref.data is None:
         return ref
     return ImageRef(ref.uri, ref.ref_id, ref.location, ref.row, ref.unit_id, None, ref.kept)
+
+
+def _internal_error(ref: ImageRef, stage: Stage, error: Exception) -> Failure:
+    return _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
 
 def _failure(ref: ImageRef, stage: Stage, reason: Reason, detail: str) -> Failure:
@@ -124,10 +156,11 @@ class _LoadImagesDoFn(beam.DoFn):
     def setup(self) -> None:
         threads = self._options.threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="load-images")
+        self._disk = _Disk()
 
     def start_bundle(self) -> None:
         # A new queue a bundle: what an abandoned bundle left in flight ends in a queue nobody reads.
-        self._ready: SimpleQueue[tuple[_Timed, Any, Any]] = SimpleQueue()
+        self._finished = _Finished()
         self._in_flight = 0
 
     def process(
@@ -137,34 +170,90 @@ class _LoadImagesDoFn(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[WindowedValue]:
         if isinstance(element, ImageRef):
-            while self._in_flight >= self._options.window or not self._ready.empty():
-                yield self._next()
+            while self._in_flight >= self._options.window:
+                yield from self._take()
             self._in_flight += 1
-            self._pool.submit(_load_into, self._ready, element, self._options, timestamp, window)
+            waits = element.data is None and (scheme(element.location) is not None or self._disk.is_slow)
+            load = self._pool.submit if waits else compute_pool().submit
+            load(_load_into, self._finished, element, self._options, waits, timestamp, window)
         else:
             yield WindowedValue(element, timestamp, (window,))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._in_flight:
-            yield self._next()
+            yield from self._take()
 
     def teardown(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _next(self) -> WindowedValue:
-        """Waits for the next image that is ready; counts it here, where Beam's counters are alive."""
-        timed, timestamp, window = self._ready.get()
-        self._in_flight -= 1
-        if timed.fetched_bytes:
-            self._fetched.inc()
-            self._fetched_bytes.inc(timed.fetched_bytes)
-            self._fetch_msec.update(round(timed.fetch_msec))
-            self._decode_msec.update(round(timed.decode_msec))
-        return WindowedValue(timed.result, timestamp, (window,))
+    def _take(self) -> Iterator[WindowedValue]:
+        """Waits for images that are ready; counts them here, where Beam's counters are alive."""
+        for timed, timestamp, window in self._finished.take(min(_BURST, self._in_flight)):
+            self._in_flight -= 1
+            if timed.fetched_bytes:
+                self._fetched.inc()
+                self._fetched_bytes.inc(timed.fetched_bytes)
+                self._fetch_msec.update(round(timed.fetch_msec))
+                self._decode_msec.update(round(timed.decode_msec))
+                self._disk.saw(timed)
+            yield WindowedValue(timed.result, timestamp, (window,))
 
 
-def _load_into(queue: SimpleQueue, ref: ImageRef, options: LoadOptions, timestamp: Any, window: Any) -> None:
-    queue.put((_load_timed(ref, options), timestamp, window))
+class _Disk:
+    """Whether reading local files is waiting: then it is done by the fetching threads, as for a network.
+
+    A file in the page cache or on a local disk costs less to read than to hand to another thread.
+    """
+
+    def __init__(self) -> None:
+        self._msec = 0.0
+
+    @property
+    def is_slow(self) -> bool:
+        return self._msec > _SLOW_READ_MSEC
+
+    def saw(self, timed: _Timed) -> None:
+        self._msec += (timed.fetch_msec - self._msec) / _READS_REMEMBERED
+
+
+class _Finished:
+    """Results from many threads to one, which is woken for a burst of them: a wake-up costs tens of µs."""
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[_Timed, Any, Any]] = deque()
+        self._wanted = 0
+        self._enough = Condition()
+
+    def put(self, item: tuple[_Timed, Any, Any]) -> None:
+        # In this order: whoever waits has first set what is wanted, then looked at what is there.
+        self._items.append(item)
+        if 0 < self._wanted <= len(self._items):
+            with self._enough:
+                self._enough.notify()
+
+    def take(self, count: int) -> list[tuple[_Timed, Any, Any]]:
+        """Waits until there are ``count``, and takes all there are."""
+        with self._enough:
+            self._wanted = count
+            self._enough.wait_for(lambda: len(self._items) >= count)
+            self._wanted = 0
+        return [self._items.popleft() for _ in range(len(self._items))]
+
+
+def _load_into(
+    finished: _Finished, ref: ImageRef, options: LoadOptions, waits: bool, timestamp: Any, window: Any
+) -> None:
+    """Loads one image, in a thread of the compute pool, or in one that fetches if that means to ``wait``."""
+    encoded = _fetch_timed(ref, options)
+
+    def decode_into(encoded: _Encoded) -> None:
+        finished.put((_decode_timed(encoded, options), timestamp, window))
+
+    if waits:
+        # Waits for the decode, so that no more encoded images are held than there are threads.
+        compute_pool().run(decode_into, [encoded], urgent=False)
+    else:
+        decode_into(encoded)
 
 
 class LoadImages(beam.PTransform):

@@ -23,6 +23,7 @@ import numpy as np
 
 from transforms import cpu, litert_engine
 from transforms.chunks import Chunks, fill
+from transforms.compute import available_cores
 from transforms.engines import Images, Opened
 from transforms.model_spec import BFLOAT16, OPENVINO, ModelSpec, ModuleError
 from transforms.probe import check_outputs, probe_batch
@@ -88,8 +89,7 @@ def open_checked(spec: ModelSpec, payload: memoryview) -> Opened:
     # The first threads to touch OpenVINO's arrays at once deadlock (2026.4: one holds the guard of a C++
     # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone.
     with _lock:
-        threads = cpu.available_cores()
-        chunks = Chunks(spec, CHUNK, _requests(spec, payload, threads), threads)
+        chunks = Chunks(spec, CHUNK, _requests(spec, payload, available_cores()))
         found = chunks.run(pixels)
     try:
         check_outputs(expected, found, tolerance=TOLERANCE, tie=TIE, cause="bfloat16")
@@ -146,7 +146,7 @@ class _Request:
         ]
 
     def run(self, images: Images) -> list[np.ndarray | None]:
-        """Logits and features, float32[N, D] each or None, of 1 to 8 images."""
+        """Logits and features, float32[N, D] each or None, of 1 to a chunk of images."""
         fill(self._request.get_input_tensor().data, images)
         self._request.infer()
         # Views of what the next inference overwrites; the caller copies them before.

@@ -42,7 +42,7 @@ class PredictOptions:
     class_names: tuple[str, ...] | None = None
     embeddings: bool = True
     normalize_embeddings: bool = False
-    batch_size: int = 32
+    batch_size: int = 128
 
     def __post_init__(self) -> None:
         if self.scores not in SCORE_FUNCTIONS:

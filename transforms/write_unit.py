@@ -22,15 +22,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import examples, metrics, storage
 from transforms.output_schema import ENGINE, PRECISION, OutputSpec, arrow_schema
@@ -204,6 +207,11 @@ def _record_path(staging_dir: str, unit_id: str) -> str:
     return storage.join(staging_dir, "units", f"{unit_id}.json")
 
 
+class _Written(NamedTuple):
+    record: UnitRecord
+    msec: float
+
+
 @dataclass
 class _Gathered:
     """What a bundle has seen of one unit."""
@@ -221,7 +229,11 @@ class _Gathered:
 
 
 class _WriteUnitDoFn(beam.DoFn):
-    """Gathers the elements of units, which come in any order and interleaved, and writes whole units."""
+    """Gathers the elements of units, which come in any order and interleaved, and writes whole units.
+
+    A unit is written by a thread of its own while the next one is computed: else all cores would wait for one
+    that compresses. At most one is being written, so that memory holds two units.
+    """
 
     def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
         self._spec = spec
@@ -231,8 +243,12 @@ class _WriteUnitDoFn(beam.DoFn):
         self._bytes = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_WRITTEN)
         self._msec = Metrics.distribution(metrics.NAMESPACE, metrics.WRITE_UNIT_MSEC)
 
+    def setup(self) -> None:
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-unit")
+
     def start_bundle(self) -> None:
         self._open: dict[str, _Gathered] = {}
+        self._writing: Future[_Written] | None = None
 
     def process(self, element: Labeled) -> Iterator[UnitRecord]:
         unit_id = _unit_id(element)
@@ -249,21 +265,36 @@ class _WriteUnitDoFn(beam.DoFn):
             del self._open[unit_id]
             if unit.seen > unit.end.sent:
                 raise RuntimeError(f"unit {unit_id} got more than it sent: {unit}")
-            yield self._write(unit.end, unit)
+            yield from self._written()
+            self._writing = self._writer.submit(_write_timed, unit.end, unit, self._spec, self._staging_dir)
 
-    def finish_bundle(self) -> None:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._open:
             units = "; ".join(f"{unit_id}: {unit}" for unit_id, unit in sorted(self._open.items()))
             raise RuntimeError(f"the bundle ended with open units, nothing of them was written: {units}")
+        for record in self._written():
+            yield GlobalWindows.windowed_value(record)
 
-    def _write(self, end: UnitEnd, unit: _Gathered) -> UnitRecord:
-        begin = time.perf_counter()
-        record = write_unit(end, unit.predictions, unit.failures, self._spec, self._staging_dir)
-        self._msec.update(round((time.perf_counter() - begin) * 1e3))
+    def teardown(self) -> None:
+        self._writer.shutdown()
+
+    def _written(self) -> Iterator[UnitRecord]:
+        """Waits for the unit that is being written, if any; counts it here, on Beam's thread."""
+        if self._writing is None:
+            return
+        record, msec = self._writing.result()
+        self._writing = None
+        self._msec.update(round(msec))
         self._rows.inc(record.predicted)
         self._failures.inc(sum(record.failed.values()))
         self._bytes.inc(sum(file.bytes for file in record.files))
-        return record
+        yield record
+
+
+def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: str) -> _Written:
+    begin = time.perf_counter()
+    record = write_unit(end, unit.predictions, unit.failures, spec, staging_dir)
+    return _Written(record, (time.perf_counter() - begin) * 1e3)
 
 
 def _unit_id(element: Labeled) -> str:
