@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import os
@@ -25,10 +26,10 @@ from transforms import output_schema, storage
 from transforms.class_names import load_class_names
 from transforms.compile import CompileOptions, compiled
 from transforms.decode import DECODER_VERSION, DecodeOptions
-from transforms.examples import schema_pbtxt
+from transforms.examples import check_installed, schema_pbtxt
 from transforms.fetch import FetchOptions
 from transforms.load_images import LoadOptions
-from transforms.model_spec import Artifact
+from transforms.model_spec import BFLOAT16, Artifact
 from transforms.output_schema import OutputSpec, arrow_schema
 from transforms.plan_units import SourceOptions
 from transforms.predict import PredictOptions
@@ -41,8 +42,8 @@ WINDOW = 256
 
 _LOGGER = logging.getLogger(__name__)
 
-_PACKAGES = ("apache-beam", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow", "numpy", "opencv-python-headless",
-             "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
+_PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
+             "numpy", "opencv-python-headless", "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def prepare_artifact(options: Any) -> Artifact:
     Raises:
       UsageError: the module cannot be had, or the options do not fit it.
     """
+    if options.precision == BFLOAT16 and importlib.util.find_spec("openvino") is None:
+        raise UsageError("--precision bfloat16 needs OpenVINO: pip install 'beamlabel[openvino]'")
     cache = cache_dir()
     handle = options.module
     try:
@@ -91,6 +94,7 @@ def prepare_artifact(options: Any) -> Artifact:
             image_size=options.image_size,
             input_range=options.input_range,
             engine=options.engine,
+            precision=options.precision,
         )
         return compiled(resolved, compile_options, cache)
     except (ValueError, ModuleNotFoundError, RuntimeError) as error:
@@ -109,6 +113,11 @@ def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> La
       UsageError: the options do not fit the module, or the output cannot be written.
     """
     started_at = time.time() if started_at is None else started_at
+    if options.output_format == "tfrecord":
+        try:
+            check_installed()
+        except ImportError as error:
+            raise UsageError(f"--output_format tfrecord: {error}") from error
     artifact = prepare_artifact(options)
     output = storage.absolute(options.output).rstrip("/")
     try:
@@ -201,6 +210,7 @@ def _preprocessing(options: Any, artifact: Artifact, predict: PredictOptions) ->
         "crop": options.crop,
         "resize": "bilinear",
         "input_range": list(spec.input_range),
+        "precision": spec.precision,
         "scores": predict.scores if predict.top_k else None,
         "normalize_embeddings": predict.normalize_embeddings,
         "decoder": DECODER_VERSION,
@@ -225,6 +235,7 @@ def _output_spec(
         output_schema.PREPROCESSING: json.dumps(preprocessing, sort_keys=True),
         output_schema.PREPROCESSING_ID: canonical_sha256(preprocessing),
         output_schema.ENGINE: spec.engine,
+        output_schema.PRECISION: spec.precision,
         output_schema.SCORES: predict.scores if predict.top_k else None,
         output_schema.EMBEDDING_DIM: dimension,
         output_schema.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,

@@ -185,6 +185,12 @@ def _add_module(parser: argparse.ArgumentParser) -> None:
         help="what runs the module; auto: LiteRT, or TensorFlow for a module that LiteRT cannot express",
     )
     group.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16: by OpenVINO, on CPUs that have units for it; numbers are near the module's, not equal",
+    )
+    group.add_argument(
         "--batch_size",
         type=_whole(1),
         default=DEFAULT_BATCH_SIZE,
@@ -311,6 +317,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if options.tfrecord_compression != "none" and options.output_format != "tfrecord":
         raise UsageError(
             f"--tfrecord_compression {options.tfrecord_compression} needs --output_format tfrecord"
+        )
+    if options.precision == "bfloat16" and options.engine != "auto":
+        raise UsageError(
+            f"--precision bfloat16 is not for --engine {options.engine}; leave --engine out, or say auto"
         )
     if options.input_format == "images":
         for name in ("uri_column", "image_column", "keep_columns"):

@@ -128,6 +128,8 @@ def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dic
             folder = f"{layout.FAILURES}/" if file.kind == "failures" else ""
             name = f"{folder}part-{job['run_id']}-{number:05d}.{ending}"
             described = {"name": name, "kind": file.kind, "rows": file.rows, "bytes": file.bytes}
+            if file.computed_by:
+                described["computed_by"] = file.computed_by
             files.append({**described, "sha256": file.sha256, "staged_as": file.name})
     return files
 

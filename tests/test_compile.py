@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from transforms import engines
-from transforms.compile import CompileOptions, artifact_path, check_equal, compile_module, compiled
+from transforms.compile import CompileOptions, artifact_path, compile_module, compiled
 from transforms.engines import open_engine
 from transforms.freeze import freeze
 from transforms.hub_module import inspect_module
 from transforms.model_spec import ModelSpec, ModuleError, pack, unpack
-from transforms.probe import looks_like_probabilities, probe_batch
+from transforms.probe import check_equal, looks_like_probabilities, probe_batch
 from transforms.resolve_module import resolve_module
 
 DATA = Path(__file__).parent / "data"
@@ -198,7 +198,7 @@ def test_an_unknown_engine_is_named(artifact, tmp_path):
 
     data = pack(replace(artifact.spec, engine="abacus"), b"beads")
     (tmp_path / "model").write_bytes(data)
-    with pytest.raises(ModuleError, match="'abacus'; there are litert, tensorflow"):
+    with pytest.raises(ModuleError, match="'abacus'; there are litert, openvino, tensorflow"):
         open_engine(str(tmp_path / "model"), hashlib.sha256(data).hexdigest())
 
 

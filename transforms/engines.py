@@ -10,22 +10,41 @@ import hashlib
 import importlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Union
+from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.model_spec import LITERT, TENSORFLOW, ModelSpec, ModuleError, unpack
+from transforms.model_spec import LITERT, OPENVINO, TENSORFLOW, ModelSpec, ModuleError, unpack
 
 Outputs = tuple["np.ndarray | None", "np.ndarray | None"]
-Images = Union["Sequence[np.ndarray]", np.ndarray]
+Images = Sequence[np.ndarray] | np.ndarray
 Run = Callable[[Images], Outputs]
 
-# Each has a function open_payload(spec, payload) -> Run.
-_ENGINES = {LITERT: "transforms.litert_engine", TENSORFLOW: "transforms.tensorflow_engine"}
+# Each has a function open_payload(spec, payload) -> Opened.
+_ENGINES = {
+    LITERT: "transforms.litert_engine",
+    OPENVINO: "transforms.openvino_engine",
+    TENSORFLOW: "transforms.tensorflow_engine",
+}
 
 # How many engines this process has opened. Read it as `engines.loads`; an imported name would stand still.
 loads = 0
 _loads_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A payload that is ready.
+
+    Attributes:
+      run: what calls it.
+      name, precision: the engine and the precision that really compute here: where the spec's precision is
+        not to be had, others than the spec's.
+    """
+
+    run: Run
+    name: str
+    precision: str
 
 
 class Engine:
@@ -35,13 +54,17 @@ class Engine:
 
     Attributes:
       spec: what it takes and gives.
+      name, precision: what really computes here, see ``Opened``.
+      computed_by: both in one text, such as ``litert float32``.
       nbytes: size of the compiled model.
     """
 
-    def __init__(self, spec: ModelSpec, nbytes: int, run: Run) -> None:
+    def __init__(self, spec: ModelSpec, nbytes: int, opened: Opened) -> None:
         self.spec = spec
         self.nbytes = nbytes
-        self._run = run
+        self.name, self.precision = opened.name, opened.precision
+        self.computed_by = f"{opened.name} {opened.precision}"
+        self._run = opened.run
 
     def __call__(self, images: Images) -> Outputs:
         """Runs the model on a batch.
@@ -91,16 +114,16 @@ def open_engine(artifact_path: str, sha256: str) -> Engine:
     return engine
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
-    """The function in an artifact's payload.
+def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
+    """What is in an artifact's payload, ready to be called.
 
     Raises:
       ModuleError: no engine of that name, or its library is not installed here.
     """
     if spec.engine not in _ENGINES:
         raise ModuleError(f"no engine is called {spec.engine!r}; there are {', '.join(sorted(_ENGINES))}")
-    run: Run = importlib.import_module(_ENGINES[spec.engine]).open_payload(spec, payload)
-    return run
+    opened: Opened = importlib.import_module(_ENGINES[spec.engine]).open_payload(spec, payload)
+    return opened
 
 
 def _count_load() -> None:

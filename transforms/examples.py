@@ -52,8 +52,25 @@ def encode(batch: pa.RecordBatch) -> list[bytes]:
 
     Raises:
       ValueError: see ``to_example_columns``.
+      ImportError: see ``check_installed``.
     """
     return [_canonical(example) for example in _encoder().encode(to_example_columns(batch))]
+
+
+def check_installed() -> None:
+    """Says what to install for TFRecords; TensorFlow, which tfx-bsl's metadata demands, is not needed.
+
+    Raises:
+      ImportError: tfx-bsl or tensorflow-metadata cannot be imported.
+    """
+    try:
+        from tensorflow_metadata.proto.v0 import schema_pb2  # noqa: F401
+        from tfx_bsl.coders import example_coder  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"tfx-bsl's coder cannot be imported ({error}): pip install tensorflow-metadata, and then "
+            "pip install --no-deps tfx-bsl; or pip install 'beamlabel[launcher]'"
+        ) from error
 
 
 def schema_pbtxt(schema: pa.Schema) -> str:
@@ -64,7 +81,9 @@ def schema_pbtxt(schema: pa.Schema) -> str:
 
     Raises:
       ValueError: a type has no counterpart.
+      ImportError: see ``check_installed``.
     """
+    check_installed()
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -140,6 +159,7 @@ def _to_values(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 @functools.cache
 def _encoder() -> Any:
+    check_installed()
     from tfx_bsl.coders import example_coder
 
     return example_coder.RecordBatchToExamplesEncoder()

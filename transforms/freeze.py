@@ -6,8 +6,7 @@ from typing import Any
 
 from transforms.hub_module import HubModule, to_float
 from transforms.lazy_tensorflow import tensorflow
-
-PIXELS, LOGITS, FEATURES = "pixels", "logits", "features"
+from transforms.model_spec import FEATURES, LOGITS, PIXELS
 
 
 def freeze(module: HubModule) -> bytes:

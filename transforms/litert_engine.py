@@ -8,61 +8,26 @@ not.
 
 from __future__ import annotations
 
-from queue import Empty, LifoQueue
 from typing import Any
 
 import numpy as np
 
-from transforms.compute import compute_pool
-from transforms.engines import Images, Outputs, Run
-from transforms.model_spec import ModelSpec, ModuleError
+from transforms.chunks import Chunks, fill
+from transforms.engines import Images, Opened
+from transforms.model_spec import FLOAT32, LITERT, ModelSpec, ModuleError
 
 CHUNK = 4
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
+def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
     """A LiteRT model, as ``to_litert`` made it, as a function of images.
 
     Raises:
       ModuleError: LiteRT is not installed, or cannot run the model.
     """
-    return _LiteRT(spec, bytes(payload)).run
-
-
-class _LiteRT:
-    """Interpreters of one model, made as they are needed."""
-
-    def __init__(self, spec: ModelSpec, model: bytes) -> None:
-        self._spec = spec
-        self._model = model
-        self._idle: LifoQueue[_Interpreter] = LifoQueue()
-        # A model that cannot be run is an error now, not at the first batch.
-        self._idle.put(_Interpreter(spec, model))
-
-    def run(self, images: Images) -> Outputs:
-        """Logits and features of a batch of any size."""
-        count, spec = len(images), self._spec
-        logits = None if spec.num_classes is None else np.empty((count, spec.num_classes), np.float32)
-        features = None if spec.embedding_dim is None else np.empty((count, spec.embedding_dim), np.float32)
-
-        def run_chunk(start: int) -> None:
-            interpreter = self._take()
-            try:
-                results = interpreter.run(images[start : start + CHUNK])
-            finally:
-                self._idle.put(interpreter)
-            for whole, part in zip((logits, features), results, strict=True):
-                if whole is not None:
-                    whole[start : start + CHUNK] = part
-
-        compute_pool().run(run_chunk, range(0, count, CHUNK), urgent=True)
-        return logits, features
-
-    def _take(self) -> _Interpreter:
-        try:
-            return self._idle.get_nowait()
-        except Empty:
-            return _Interpreter(self._spec, self._model)
+    model = bytes(payload)
+    chunks = Chunks(spec, CHUNK, lambda: _Interpreter(spec, model))
+    return Opened(chunks.run, LITERT, FLOAT32)
 
 
 class _Interpreter:
@@ -87,12 +52,9 @@ class _Interpreter:
         ]
 
     def run(self, images: Images) -> list[np.ndarray | None]:
-        """Logits and features, float32[N, D] each or None, of 1 to 8 images."""
-        pixels = self._interpreter.tensor(self._source)()
-        for place in range(CHUNK):
-            # The input has one size; what is missing is filled with an image that the model takes.
-            pixels[place] = images[min(place, len(images) - 1)]
-        del pixels  # a view into the interpreter, which refuses to run while there is one
+        """Logits and features, float32[N, D] each or None, of 1 to a chunk of images."""
+        # Not in a variable: while there is a view into the interpreter, it refuses to run.
+        fill(self._interpreter.tensor(self._source)(), images)
         self._interpreter.invoke()
         return [
             None if target is None else self._interpreter.get_tensor(target)[: len(images)]

@@ -5,8 +5,8 @@ An artifact is one self-contained file, written by ``compile.py`` and opened by 
     b"BEAMLABEL-MODEL\n"   16 bytes, the magic
     uint64                 length of the spec, little endian
     spec                   a ``ModelSpec`` as JSON, UTF-8
-    payload                what the engine named in the spec reads; for "litert" a FlatBuffer, for
-                           "tensorflow" a GraphDef
+    payload                what the engine named in the spec reads; for "litert" and "openvino" a
+                           LiteRT FlatBuffer, for "tensorflow" a GraphDef
     sha256                 32 bytes over everything before it, so that a damaged file shows by itself
 
 Nothing here imports TensorFlow.
@@ -24,7 +24,12 @@ _MAGIC = b"BEAMLABEL-MODEL\n"
 _LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
-LITERT, TENSORFLOW = "litert", "tensorflow"
+LITERT, OPENVINO, TENSORFLOW = "litert", "openvino", "tensorflow"
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = (FLOAT32, BFLOAT16)
+
+# Names of the input and the outputs in every payload.
+PIXELS, LOGITS, FEATURES = "pixels", "logits", "features"
 
 INPUT_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
@@ -49,6 +54,8 @@ class ModelSpec:
       looks_like_probabilities: whether the logits of a probe batch lie within [0, 1] and sum to 1.
       input_tensor, logits_tensor, features_tensor: names in the payload's graph.
       fallback: why the engine that the launcher prefers was not to be had; None where it was.
+      precision: what it is meant to compute in, ``float32`` or ``bfloat16``; what a worker's engine really
+        computes in is said by ``engines.Engine``.
     """
 
     engine: str
@@ -65,6 +72,7 @@ class ModelSpec:
     logits_tensor: str | None
     features_tensor: str | None
     fallback: str | None = None
+    precision: str = FLOAT32
 
     def to_json(self) -> str:
         """Canonical JSON: equal specs give equal text."""

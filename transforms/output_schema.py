@@ -21,6 +21,7 @@ MODULE_FINGERPRINT = "beamlabel.module_fingerprint"
 PREPROCESSING = "beamlabel.preprocessing"
 PREPROCESSING_ID = "beamlabel.preprocessing_id"
 ENGINE = "beamlabel.engine"
+PRECISION = "beamlabel.precision"
 SCORES = "beamlabel.scores"
 EMBEDDING_DIM = "beamlabel.embedding_dim"
 EMBEDDING_NORMALIZED = "beamlabel.embedding_normalized"
@@ -51,7 +52,8 @@ class OutputSpec:
       num_classes: None where the module gives no logits: no class columns.
       embedding_dim: None where there are no embeddings.
       module_fingerprint, preprocessing_id: the same in every row.
-      metadata: file metadata, ``beamlabel.*``.
+      metadata: file metadata, ``beamlabel.*``; engine and precision are the ones planned, and a shard names
+        those that made it.
     """
 
     format: str = "parquet"

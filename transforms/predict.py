@@ -101,6 +101,7 @@ def _predict_batch(
                 scores=None if scores is None else scores[place],
                 labels=None if ids is None or names is None else tuple(names[i] for i in ids[place]),
                 embedding=None if embeddings is None else embeddings[place],
+                computed_by=engine.computed_by,
             )
         )
     return outcomes

@@ -1,13 +1,22 @@
-"""The images that a module is tried on before a worker sees it: fixed, so that every run decides alike."""
+"""The images that a module is tried on before it is used, fixed, so that every run decides alike; and what
+counts as the same answer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from transforms.model_spec import FEATURES, LOGITS, ModuleError
 
 PROBE_IMAGES = 4
 _SEED = 20180614
 _COARSE = 6
 _NOISE = 12.0
+# Largest difference that passes, relative to the largest value expected.
+_TOLERANCE = 1e-3
+# How much worse, by the logits expected and relative to the largest, the best class may be: rounding only.
+_TIE = 1e-4
 
 
 def probe_batch(height: int, width: int) -> np.ndarray:
@@ -21,6 +30,54 @@ def probe_batch(height: int, width: int) -> np.ndarray:
     smooth = _interpolate(_interpolate(coarse, 1, height), 2, width)
     noisy = smooth + random.normal(0, _NOISE, smooth.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def check_outputs(
+    expected: Sequence[np.ndarray | None],
+    found: Sequence[np.ndarray | None],
+    *,
+    tolerance: float = _TOLERANCE,
+    tie: float = _TIE,
+    cause: str = "compilation",
+) -> None:
+    """Checks logits and features, either of which may be absent; see ``check_equal``."""
+    for name, before, after in zip((LOGITS, FEATURES), expected, found, strict=True):
+        if before is not None and after is not None:
+            check_equal(name, before, after, tolerance=tolerance, tie=tie, cause=cause)
+
+
+def check_equal(
+    name: str,
+    expected: np.ndarray,
+    found: np.ndarray,
+    *,
+    tolerance: float = _TOLERANCE,
+    tie: float = _TIE,
+    cause: str = "compilation",
+) -> None:
+    """Refuses outputs, float32[N, D], that are not the ones expected.
+
+    Args:
+      name: what they are, ``logits`` or ``features``.
+      expected, found: the two.
+      tolerance: largest difference allowed, relative to the largest value expected.
+      tie: how much worse, likewise, the best class may be by the logits expected.
+      cause: what lies between the two, for the message.
+
+    Raises:
+      ModuleError: the values expected are not finite, or the two are not equal.
+    """
+    if not np.all(np.isfinite(expected)):
+        raise ModuleError(f"its {name} are not finite numbers on ordinary images")
+    scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
+    difference = float(np.abs(expected - found).max()) / scale
+    # Not `difference > tolerance`: that lets NaN pass.
+    if not difference <= tolerance:
+        raise ModuleError(f"{cause} changed its {name} by {difference:.2g} (relative), more than {tolerance}")
+    if name == LOGITS:
+        chosen = np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
+        if np.any(expected.max(axis=1) - chosen > tie * scale):
+            raise ModuleError(f"{cause} changed its best class")
 
 
 def looks_like_probabilities(scores: np.ndarray) -> bool:

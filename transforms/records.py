@@ -169,6 +169,8 @@ class Prediction:
       scores: float32[k]; None without logits.
       labels: k names; None where the classes have no names.
       embedding: float32[D]; None without features.
+      computed_by: engine and precision that the numbers come from, such as ``litert float32``; empty where
+        nobody said.
     """
 
     ref: ImageRef
@@ -177,6 +179,7 @@ class Prediction:
     scores: np.ndarray | None = None
     labels: tuple[str, ...] | None = None
     embedding: np.ndarray | None = None
+    computed_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,13 +212,17 @@ class UnitEnd:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file that a unit staged: ``kind`` is ``data`` or ``failures``."""
+    """A file that a unit staged: ``kind`` is ``data`` or ``failures``.
+
+    ``computed_by`` is that of a data file's predictions, see ``Prediction``; None where that is not known.
+    """
 
     name: str
     kind: str
     rows: int
     bytes: int
     sha256: str
+    computed_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.engines import Images, Outputs, Run
+from transforms.engines import Images, Opened, Outputs
 from transforms.lazy_tensorflow import tensorflow
-from transforms.model_spec import ModelSpec
+from transforms.model_spec import FLOAT32, TENSORFLOW, ModelSpec
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
+def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
     """A serialized ``GraphDef`` as a function of its input tensor.
 
     Raises:
@@ -27,4 +27,4 @@ def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
         features = None if spec.features_tensor is None else next(results).numpy()
         return logits, features
 
-    return run
+    return Opened(run, TENSORFLOW, FLOAT32)

@@ -15,6 +15,7 @@ complete, and files that no record names are rubbish which is deleted with the s
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import tempfile
@@ -35,7 +36,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import examples, metrics, storage
-from transforms.output_schema import OutputSpec, arrow_schema
+from transforms.output_schema import ENGINE, PRECISION, OutputSpec, arrow_schema
 from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord
 from transforms.tfrecord import write_records
 from transforms.to_arrow import encodable, to_record_batch
@@ -154,10 +155,22 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def _stage_data(rows: Sequence[Prediction], spec: OutputSpec, staging_dir: str, unit_id: str) -> FileRecord:
+    computed_by = sorted({row.computed_by for row in rows if row.computed_by})
+    spec = _as_computed(spec, computed_by)
     with _temporary_file(staging_dir) as path:
         with path.open("wb") as file:
             write_data(file, rows, spec)
-        return _stage(path, staging_dir, f"shards/{unit_id}", spec.file_ending, "data", len(rows))
+        staged = _stage(path, staging_dir, f"shards/{unit_id}", spec.file_ending, "data", len(rows))
+    return dataclasses.replace(staged, computed_by=", ".join(computed_by) or None)
+
+
+def _as_computed(spec: OutputSpec, computed_by: Sequence[str]) -> OutputSpec:
+    """The spec whose metadata names what made the rows; a unit is labeled by one engine, as a rule."""
+    if not computed_by:
+        return spec
+    names, precisions = zip(*(text.split(" ") for text in computed_by), strict=True)
+    made_by = {ENGINE: ", ".join(names), PRECISION: ", ".join(precisions)}
+    return dataclasses.replace(spec, metadata={**spec.metadata, **made_by})
 
 
 def _stage_failures(failures: Sequence[Failure], staging_dir: str, unit_id: str) -> FileRecord:

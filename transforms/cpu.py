@@ -1,0 +1,32 @@
+"""What the processor offers to this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+# AVX512_BF16 and AMX-BF16 on x86-64, FEAT_BF16 on ARM, as Linux names them
+# (https://www.kernel.org/doc/html/latest/arch/x86/cpuinfo.html, .../arch/arm64/elf_hwcaps.html).
+_BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def is_intel() -> bool:
+    """Whether Linux says that Intel made the CPU."""
+    return "GenuineIntel" in _cpuinfo("vendor_id")
+
+
+def bfloat16_units() -> frozenset[str]:
+    """The units of this CPU that multiply bfloat16: ``avx512_bf16``, ``amx_bf16``, or ARM's ``bf16``.
+
+    Empty where there are none, and where this cannot be known: on other systems than Linux.
+    """
+    return _BFLOAT16_FLAGS & {*_cpuinfo("flags"), *_cpuinfo("Features")}
+
+
+def _cpuinfo(name: str) -> list[str]:
+    """The words of the first processor's line of this name; all processors are alike."""
+    try:
+        lines = _CPUINFO.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return next((line.partition(":")[2].split() for line in lines if line.startswith(name)), [])
