@@ -1,0 +1,299 @@
+"""Compares the labeling job with what else one might use: ``python benchmarks/compare.py --module FOLDER``.
+
+Everyone labels the same photographs with the same module on this machine, one after the other in each round, each a
+process of its own. Writes ``benchmarks.md`` and ``benchmarks.png``. What was measured is kept, one JSON a line, and
+``--report-only`` writes the report from it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import environments
+from answers import Answers, compare_answers, read_answers
+from contenders import CONTENDERS, HANDWRITTEN, OURS, Contender, Job, command
+from measure import Cost, measure
+from photos import photographs
+from report import write_report
+
+ROOT = environments.HERE.parent
+WARM_UP_IMAGES = 64
+HELP_RUNS = 5
+
+
+class RefusedError(Exception):
+    """The comparison cannot be made; the message says why."""
+
+
+class Results:
+    """A file of JSON lines that grows as things are measured."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+
+    def add(self, kind: str, **facts: Any) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({"kind": kind, **facts}) + "\n")
+
+
+class Comparison:
+    """One run of this program: where things lie, who takes part, what was measured."""
+
+    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+        self._scratch = scratch
+        self._counts: list[int] = options.counts
+        self._rounds: int = options.rounds
+        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+        self.results = Results(scratch / f"results-{stamp}.jsonl")
+        self._images = _images(options.images, scratch, max(self._counts))
+        self._module, self._prepared = _prepare(options.module, scratch)
+        self._ready: list[tuple[Contender, str]] = []
+        self._reference: dict[int, Answers] = {}
+        self._variables = {**environments.variables(), "BEAMLABEL_CACHE": str(scratch / "beamlabel")}
+
+    def describe(self, arguments: Sequence[str], made: bool) -> None:
+        # Read once, which also brings all of them into the page cache.
+        sizes = [len(path.read_bytes()) for path in self._images]
+        facts = json.loads((self._prepared / "facts.json").read_text())
+        self.results.add(
+            "setup",
+            date=datetime.now(timezone.utc).date().isoformat(),
+            command=shlex.join(["python", "benchmarks/compare.py", *map(_without_folders, arguments)]),
+            counts=self._counts,
+            rounds=self._rounds,
+            module={"name": self._module.name, **facts},
+            photographs={"made": made, "mean_bytes": round(statistics.mean(sizes))},
+            machine=environments.machine(),
+        )
+
+    def make_ready(self, contenders: Sequence[Contender]) -> None:
+        """Makes environments, and runs everyone once over a few images: that fills caches and shows who can."""
+        for contender in contenders:
+            missing, found = None, {}
+            try:
+                environments.check_modules(contender.needs)
+                python = environments.python_of(contender.environment, self._scratch)
+                found = environments.versions(python)
+                if contender.environment == "spark":
+                    found["java"] = environments.java_version()
+                facts = self._run(contender, python, min(WARM_UP_IMAGES, *self._counts))
+                missing = facts["problem"]
+            except environments.MissingError as error:
+                missing = str(error)
+            if missing is None:
+                self._ready.append((contender, python))
+            told = None if missing is None else self._shorten(missing)
+            _say(f"{contender.name}: {told or 'ready'}")
+            self.results.add(
+                "contender", name=contender.name, title=contender.title, missing=told, versions=found
+            )
+
+    def run_rounds(self) -> None:
+        """Runs everyone at every count, round by round; every second round in the opposite order."""
+        self._reference.clear()
+        for number in range(self._rounds):
+            for contender, python in self._ready if number % 2 == 0 else self._ready[::-1]:
+                for count in self._counts:
+                    facts = self._run(contender, python, count)
+                    self.results.add("run", name=contender.name, round=number, count=count, **facts)
+                    _say(
+                        f"round {number + 1}, {contender.name}, {count} images: {facts['seconds']:.1f} s, "
+                        f"{facts['pss_mb']:.0f} MB{', ' + facts['problem'] if facts['problem'] else ''}"
+                    )
+
+    def run_once(self) -> None:
+        """What is measured of this project's command alone: its first run ever, and ``--help``."""
+        ours = next((entry for entry in self._ready if entry[0].name == OURS), None)
+        if ours is None:
+            return
+        shutil.rmtree(self._scratch / "cold", ignore_errors=True)
+        facts = self._run(*ours, self._counts[0], {"BEAMLABEL_CACHE": str(self._scratch / "cold")})
+        self.results.add("cold_start", count=self._counts[0], **facts)
+        help_command = [sys.executable, "-m", "pipeline", "--help"]
+        seconds = [self._measure(help_command, {}, "help").seconds for _ in range(HELP_RUNS)]
+        self.results.add("help", seconds=seconds)
+
+    def _run(
+        self, contender: Contender, python: str, count: int, variables: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        images = self._scratch / "lists" / f"{count}.txt"
+        images.parent.mkdir(exist_ok=True)
+        images.write_text("".join(f"{path}\n" for path in self._images[:count]))
+        output = self._scratch / "outputs" / contender.name
+        job = Job(images, self._module, self._prepared)
+        cost = self._measure(command(contender, python, job, output), variables or {}, contender.name)
+        facts = dataclasses.asdict(cost)
+        facts.pop("stderr")
+        facts |= {"rows": None, "top_1": None, "cosine": None, "problem": None}
+        if cost.code:
+            facts["problem"] = self._shorten(last_words(cost.stderr) or f"exit code {cost.code}")
+            return facts
+        try:
+            facts |= self._check(contender, output, count)
+        except (OSError, ValueError, LookupError) as error:
+            facts["problem"] = self._shorten(f"its output: {error}")
+        return facts
+
+    def _check(self, contender: Contender, output: Path, count: int) -> dict[str, Any]:
+        """Counts rows, and compares them with those of the hand-written script's first run."""
+        found = read_answers(output)
+        facts: dict[str, Any] = {"rows": len(found.uris), "classes": len(set(found.best.tolist()))}
+        if len(found.uris) != count:
+            raise ValueError(f"{len(found.uris)} rows of {count}")
+        if contender.name == HANDWRITTEN:
+            self._reference.setdefault(count, found)
+        if count in self._reference:
+            facts |= dataclasses.asdict(compare_answers(self._reference[count], found))
+        if contender.script is None:
+            manifest = json.loads((output / "_MANIFEST.json").read_text())
+            facts["seconds_to_first_label"] = manifest.get("seconds_to_first_label")
+            facts["engine"] = manifest.get("module", {}).get("engine")
+            facts["precision"] = manifest.get("module", {}).get("precision")
+        return facts
+
+    def _measure(self, words: Sequence[str], variables: dict[str, str], name: str) -> Cost:
+        logs = self._scratch / "logs"
+        logs.mkdir(exist_ok=True)
+        environment = {**self._variables, **variables}
+        return measure(words, environment=environment, folder=ROOT, log=logs / f"{name}.txt")
+
+    def _shorten(self, text: str) -> str:
+        """Without folders of this machine, and not too long for a table."""
+        for folder in (self._scratch, ROOT, Path(sys.prefix), Path.home()):
+            text = text.replace(f"{folder}/", "")
+        return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _images(folder: Path | None, scratch: Path, count: int) -> list[Path]:
+    if folder is None:
+        _say(f"making {count} photographs, unless they are there")
+        return photographs(scratch, count)
+    found = sorted(p.absolute() for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    if len(found) < count:
+        raise RefusedError(f"{folder} holds {len(found)} JPEG files, and --counts wants {count}")
+    return found[:count]
+
+
+def _prepare(handle: str, scratch: Path) -> tuple[Path, Path]:
+    """The module's folder, and the one with what the peers need of it."""
+    from transforms.model_spec import ModuleError
+    from transforms.resolve_module import resolve_module
+
+    try:
+        module = resolve_module(handle, scratch / "beamlabel")
+    except ModuleError as error:
+        raise RefusedError(str(error)) from error
+    prepared = scratch / "prepared" / module.fingerprint[:16]
+    if not (prepared / "facts.json").exists():
+        _say("converting the module for the hand-written script")
+        script = str(environments.HERE / "peers" / "prepare.py")
+        words = [sys.executable, script, "--module", str(module.path), "--prepared", str(prepared)]
+        finished = subprocess.run(words, env=environments.variables(), capture_output=True, text=True)
+        if finished.returncode:
+            raise RefusedError(f"the module cannot be prepared for the peers: {finished.stderr[-500:]}")
+    return module.path, prepared
+
+
+def last_words(stderr: str) -> str:
+    """The last line that says something; not the one that only points to the help."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("Try '")), "")
+
+
+def _without_folders(argument: str) -> str:
+    return Path(argument).name if argument.startswith(("/", "~", "..")) else argument
+
+
+def _say(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+def _counts(text: str) -> list[int]:
+    counts = sorted({int(part) for part in text.split(",")})
+    if len(counts) != 2 or counts[0] < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two different counts, such as 1000,4000")
+    return counts
+
+
+def _chosen(text: str) -> list[Contender]:
+    names = text.split(",")
+    if unknown := set(names) - {contender.name for contender in CONTENDERS}:
+        known = ", ".join(contender.name for contender in CONTENDERS)
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: none of {known}")
+    return [contender for contender in CONTENDERS if contender.name in names]
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--module", metavar="HANDLE", help="a TF1 Hub module of MobileNet V2: handle, folder or .tar.gz"
+    )
+    what.add_argument(
+        "--report-only", type=Path, metavar="RESULTS", help="write the report from this file, run nothing"
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="JPEG photographs, instead of made ones"
+    )
+    parser.add_argument(
+        "--counts", type=_counts, default=[1000, 4000], help="images in the short and the long run"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--only", type=_chosen, default=list(CONTENDERS), metavar="NAME,...", help="take only these"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the report goes"
+    )
+    parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="environments, photographs, results")
+    return parser.parse_args(arguments)  # fmt: skip
+
+
+def _scratch(named: Path | None) -> Path:
+    import platformdirs
+
+    cache = os.environ.get("BEAMLABEL_CACHE") or platformdirs.user_cache_dir("beamlabel")
+    return (named or Path(cache) / "benchmarks").absolute()
+
+
+def read_results(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text().splitlines():
+        yield json.loads(line)
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parse(arguments)
+    results = options.report_only
+    if results is None:
+        try:
+            comparison = Comparison(options, _scratch(options.scratch))
+        except RefusedError as error:
+            _say(str(error))
+            return 2
+        results = comparison.results.path
+        _say(f"results: {results}")
+        comparison.describe(arguments, made=options.images is None)
+        comparison.make_ready(options.only)
+        comparison.run_rounds()
+        comparison.run_once()
+    for written in write_report(list(read_results(results)), options.output):
+        _say(f"wrote {written}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
