@@ -8,8 +8,9 @@ tenth of them. The server shares the machine's cores; its CPU time is measured a
 Options that are not listed go to the pipeline.
 """
 
+from __future__ import annotations
+
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -21,8 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import process_tree
-from throughput import make_images
+from jobs import label
+from measure import Cost
+from photos import photographs
 
 BUCKET = "photographs"
 SERVER = Path(__file__).with_name("object_server.py")
@@ -35,6 +37,12 @@ class Slope(NamedTuple):
     cpu_ms: float
     server_cpu_ms: float
     peak_mb: float
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that a living process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -50,33 +58,23 @@ def serving(folder: Path, delay: float) -> Iterator[tuple[int, str]]:
         server.wait()
 
 
-def label(uris: Path, output: Path, limit: int, url: str, arguments: list[str]) -> process_tree.Cost:
-    """One run of the pipeline."""
-    command = [sys.executable, "-m", "pipeline", "--input", str(uris), "--limit", str(limit)]
-    command += ["--output", str(output), "--if_exists", "overwrite", *arguments]
-    cost = process_tree.run(command, {"STORAGE_EMULATOR_HOST": url})
-    rows = json.loads((output / "_MANIFEST.json").read_text())["rows"]
-    assert rows["predicted"] == limit, rows
-    return cost
-
-
 def slope(
-    uris: Path, output: Path, few: int, many: int, server: tuple[int, str], arguments: list[str]
+    uris: Path, few: int, many: int, server: tuple[int, str], scratch: Path, arguments: list[str]
 ) -> Slope:
     """A short and a long run, and what the images between them cost."""
     pid, url = server
-    spent = [process_tree.cpu_seconds(pid)]
-    costs = []
-    for limit in (few, many):
-        costs.append(label(uris, output, limit, url, arguments))
-        spent.append(process_tree.cpu_seconds(pid))
+    costs: list[Cost] = []
+    served: list[float] = []
+    for images in (few, many):
+        before = cpu_seconds(pid)
+        costs.append(label(uris, images, scratch, arguments, {"STORAGE_EMULATOR_HOST": url}))
+        served.append(cpu_seconds(pid) - before)
     short, whole = costs
-    images = many - few
     return Slope(
-        images / (whole.seconds - short.seconds),
-        (whole.cpu_seconds - short.cpu_seconds) / images * 1e3,
-        (spent[2] - 2 * spent[1] + spent[0]) / images * 1e3,
-        whole.peak_mb,
+        (many - few) / (whole.seconds - short.seconds),
+        (whole.cpu_seconds - short.cpu_seconds) / (many - few) * 1e3,
+        (served[1] - served[0]) / (many - few) * 1e3,
+        whole.pss_mb,
     )
 
 
@@ -105,25 +103,27 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--delay", type=float, default=0.05, help="seconds before each answer (default 0.05)")
+    parser.add_argument(
+        "--photographs", type=Path, metavar="FOLDER", help="where they are kept for the next time"
+    )
     options, arguments = parser.parse_known_args()
     few = max(options.images // 10, 1)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {' '.join(arguments)}"
     )
     print(f"{options.images} images, {options.delay * 1e3:g} ms before each answer", flush=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        files = make_images(Path(scratch) / "images", options.images)
-        objects = Path(scratch) / "objects.txt"
-        names = [Path(line).name for line in files.read_text().splitlines()]
-        objects.write_text("".join(f"gs://{BUCKET}/{name}\n" for name in names))
-        places = {"local": files, "gs://": objects}
-        with serving(Path(scratch) / "images", options.delay) as server:
-            output = Path(scratch) / "out"
-            label(files, output, few, server[1], arguments)  # fills the caches
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        paths = photographs(options.photographs or scratch, options.images)
+        places = {"local": scratch / "files.txt", "gs://": scratch / "objects.txt"}
+        places["local"].write_text("".join(f"{path}\n" for path in paths))
+        places["gs://"].write_text("".join(f"gs://{BUCKET}/{path.name}\n" for path in paths))
+        with serving(paths[0].parent, options.delay) as server:
+            label(places["local"], few, scratch, arguments)  # fills the caches
             rounds = []
             for number in range(options.rounds):
                 order = list(places)[:: 1 if number % 2 == 0 else -1]
-                found = {p: slope(places[p], output, few, options.images, server, arguments) for p in order}
+                found = {p: slope(places[p], few, options.images, server, scratch, arguments) for p in order}
                 rounds.append({place: found[place] for place in places})
         show(rounds)
 
