@@ -2,11 +2,13 @@
 
 import base64
 import gzip
+import json
 import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import google_crc32c
 import pytest
@@ -139,6 +141,79 @@ def _crc32c(data: bytes) -> str:
 def test_the_version_is_the_generation(site: Site) -> None:
     site.on(A, reply(X_Goog_Generation="1700000000000001", ETag="e"))
     assert fetch("gs://b/a", OPTIONS) == Fetched(BODY, "1700000000000001")
+
+
+@pytest.fixture
+def account(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
+    """The site with a service account, whose tokens are ``t0``, ``t1``, ... in the order they are given out."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    grants = [json.dumps({"access_token": f"t{i}", "expires_in": 3600}).encode() for i in range(9)]
+    info = {"type": "service_account", "client_email": "a@b", "private_key": key.decode(), "project_id": "p"}
+    info["token_uri"] = site.on("/token", *(reply(body=grant, Connection="close") for grant in grants))
+    (tmp_path / "account.json").write_text(json.dumps(info))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.setenv("API_ENDPOINT_OVERRIDE", site.base)
+    return site
+
+
+def _tokens(site: Site) -> list[str | None]:
+    """What each request for the image was signed with."""
+    requests = [headers for path, headers, _ in site.requests if path == A]
+    return [
+        {name.lower(): value for name, value in headers.items()}.get("authorization") for headers in requests
+    ]
+
+
+def test_threads_share_one_token(account: Site) -> None:
+    account.on(A, reply())
+    with ThreadPoolExecutor(16) as pool:
+        assert {fetched.data for fetched in pool.map(fetch, ["gs://b/a"] * 64, [OPTIONS] * 64)} == {BODY}
+    assert _tokens(account) == ["Bearer t0"] * 64
+    assert account.count("/token") == 1
+
+
+def test_a_refused_token_is_replaced(account: Site) -> None:
+    account.on(A, reply(), reply(401), reply(401), reply())
+    assert fetch("gs://b/a", OPTIONS).data == BODY
+    assert fetch("gs://b/a", OPTIONS).data == BODY
+    assert _tokens(account)[-1] == "Bearer t1"
+    account.on(A, reply(401))
+    assert refusal("gs://b/a").reason is Reason.FORBIDDEN
+
+
+def test_a_proxy_of_the_environment_is_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the client itself does; the request then names the whole URL."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://storage.invalid")
+    monkeypatch.setenv("http_proxy", site.base)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    site.on("http://storage.invalid" + A, reply())
+    assert fetch("gs://b/a", OPTIONS).data == BODY
+
+
+def test_a_broken_content_encoding(site: Site) -> None:
+    site.on(A, reply(Content_Encoding="gzip"))
+    assert refusal("gs://b/a").reason is Reason.FETCH_ERROR
+    assert site.count(A) == 1
+
+
+def test_chunks_without_a_length(site: Site) -> None:
+    def chunked(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for part in (BODY[:9000], BODY[9000:]):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    site.on(A, chunked)
+    assert fetch("gs://b/a", OPTIONS).data == BODY
+    assert fetch("gs://b/a", OPTIONS).data == BODY
+    assert len({address for _, _, address in site.requests}) == 1, "the connection is kept"
 
 
 def test_a_damaged_transfer_is_tried_again(site: Site) -> None:

@@ -7,15 +7,13 @@ the closed list; what the next try may not meet is tried again until the deadlin
 from __future__ import annotations
 
 import errno
-import functools
-import io
 import math
 import os
 import stat
-import time
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from transforms.capped import Capped
 from transforms.records import ImageError, Reason, Stage
 from transforms.uris import public_uri, scheme
 
@@ -69,8 +67,7 @@ def fetch(location: str, options: FetchOptions) -> Fetched:
     """The bytes at an absolute local path or a URI.
 
     The deadline bounds network requests. What cannot be interrupted: the system calls of a local file (on a
-    mount that hangs), the system's name resolver, one read of a file system of Beam's, and 8 KiB of
-    ``gs://``, whose server is trusted not to trickle.
+    mount that hangs), the system's name resolver, and one read of a file system of Beam's.
 
     Raises:
       ImageError: of stage ``fetch``; the detail holds no signed query.
@@ -156,34 +153,8 @@ def _http(url: str, options: FetchOptions) -> Fetched:
     return Fetched(data, version)
 
 
-class _Capped(io.BytesIO):
-    """Takes a download until it is too large, or too late."""
-
-    def __init__(self, options: FetchOptions, end: float) -> None:
-        super().__init__()
-        self._options, self._end = options, end
-
-    def write(self, chunk: Any) -> int:
-        """Appends; raises ``ImageError`` beyond the cap or the deadline."""
-        if self.tell() + len(chunk) > self._options.max_bytes:
-            raise _too_many("the object is larger", self._options)
-        if time.monotonic() > self._end:
-            raise _too_late(self._options)
-        return super().write(chunk)
-
-
-def _too_late(options: FetchOptions) -> ImageError:
-    return _error(Reason.TIMEOUT, f"no answer in time (deadline {options.deadline:g} s)")
-
-
 def _gcs(uri: str, options: FetchOptions) -> Fetched:
-    from google.api_core.exceptions import GoogleAPIError, RetryError
-    from google.auth.exceptions import GoogleAuthError
-    from requests import RequestException
-    from urllib3.exceptions import HTTPError
-
-    from transforms import gcs
-    from transforms.http_fetch import LAST_START
+    from transforms import gcs, gcs_fetch
 
     try:
         bucket, name = gcs.parse(uri)
@@ -191,52 +162,8 @@ def _gcs(uri: str, options: FetchOptions) -> Fetched:
         raise _error(Reason.NOT_FOUND, str(error)) from error
     if not name:
         raise _error(Reason.NOT_A_FILE, "a bucket, not an object")
-    download = functools.partial(_download, bucket, name, options, time.monotonic() + options.deadline)
-    try:
-        return gcs.RETRY.with_timeout(options.deadline * LAST_START)(download)()
-    except (GoogleAPIError, GoogleAuthError, RequestException, HTTPError, OSError) as error:
-        cause = error.cause if isinstance(error, RetryError) else error
-        raise _gcs_error(cause or error, options) from error
-
-
-def _download(bucket: str, name: str, options: FetchOptions, end: float) -> Fetched:
-    """One try, one request.
-
-    The client could retry inside ``download_to_file`` too, but there each try has the same timeout, however
-    little of the deadline is left.
-    """
-    from google.cloud.storage.exceptions import DataCorruption
-
-    from transforms import gcs
-    from transforms.http_fetch import STALL
-
-    left = max(end - time.monotonic(), 0.001)
-    body = _Capped(options, end)
-    blob = gcs.client().bucket(bucket).blob(name)
-    try:
-        blob.download_to_file(body, timeout=min(options.deadline * STALL, left), retry=None)
-    except DataCorruption as error:
-        raise ConnectionError("the checksum does not match") from error  # the policy retries these
-    return Fetched(body.getvalue(), str(blob.generation) if blob.generation else blob.etag)
-
-
-def _gcs_error(error: Exception, options: FetchOptions) -> ImageError:
-    """What an exception of the client means; its own text would show the request's URL."""
-    from google.auth.exceptions import GoogleAuthError, TransportError
-    from requests import Timeout
-    from urllib3.exceptions import TimeoutError as PoolTimeout
-
-    code = getattr(error, "code", None)
-    if isinstance(code, int):
-        reasons = {404: Reason.NOT_FOUND, 401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN}
-        return _error(reasons.get(code, Reason.FETCH_ERROR), f"status {int(code)} {type(error).__name__}")
-    # requests calls a timeout in the middle of a body a ConnectionError around urllib3's own.
-    inner = error.args[0] if error.args else None
-    if isinstance(error, (Timeout, PoolTimeout)) or isinstance(inner, (Timeout, PoolTimeout)):
-        return _too_late(options)
-    if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
-        return _error(Reason.FORBIDDEN, f"{type(error).__name__}: {error}")
-    return _error(Reason.FETCH_ERROR, f"{type(error).__name__}: {inner if inner is not None else error}")
+    data, version = gcs_fetch.get(bucket, name, max_bytes=options.max_bytes, deadline=options.deadline)
+    return Fetched(data, version)
 
 
 def _beam(uri: str, options: FetchOptions) -> Fetched:
@@ -259,7 +186,7 @@ def _beam(uri: str, options: FetchOptions) -> Fetched:
 
 
 def _read(file: BinaryIO, options: FetchOptions) -> bytes:
-    body = _Capped(options, time.monotonic() + options.deadline)
+    body = Capped(options.max_bytes, options.deadline)
     while chunk := file.read(min(_CHUNK, options.max_bytes + 1)):
         body.write(chunk)
     return body.getvalue()

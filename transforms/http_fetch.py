@@ -131,7 +131,7 @@ def _follow(url: str, max_bytes: int, deadline: float, allow_private: bool) -> t
 
 
 def _request(url: str, deadline: float, allow_private: bool) -> urllib3.BaseHTTPResponse:
-    headers = {"User-Agent": _user_agent(), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": user_agent(), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
     parsed = parse_url(url)
     if not parsed.host:
         raise errors.LocationValueError("no host")
@@ -219,7 +219,8 @@ def _classified(error: errors.HTTPError, deadline: float) -> ImageError:
 
 
 @functools.cache
-def _user_agent() -> str:
+def user_agent() -> str:
+    """What requests for images say that they come from."""
     try:
         return f"beamlabel/{importlib.metadata.version('beamlabel')}"
     except importlib.metadata.PackageNotFoundError:
