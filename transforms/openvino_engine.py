@@ -30,7 +30,8 @@ from transforms.probe import check_outputs, probe_batch
 
 TOLERANCE = 0.1
 TIE = 0.05
-# 4, 8 and 16 are equal here, 32 is slower; 8 is LiteRT's.
+# Images a second of CPU time in chunks of 4, 8, 16 and 32: 272, 273, 272 and 264 (MobileNet V2 0.75, 160 pixels,
+# Xeon without AMX); of 4, 8 and 16: 106, 105 and 103 (1.0, 224 pixels).
 CHUNK = 8
 
 _LOGGER = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def has_units() -> bool:
     if "BF16" not in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         _say_once("OpenVINO does not use this CPU's units for bfloat16: here it is computed in float32")
         return False
+    # There it was 0.7 × as fast as float32 in OpenVINO, and 0.75 × (224 pixels) to 0.95 × (160) LiteRT.
     if cpu.is_intel() and "amx_bf16" not in units:
         _say_once("this CPU has avx512_bf16 but no AMX: on Intel's, bfloat16 may be slower than float32")
     return True
