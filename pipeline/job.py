@@ -29,7 +29,7 @@ from transforms.decode import DECODER_VERSION, DecodeOptions
 from transforms.examples import check_installed, schema_pbtxt
 from transforms.fetch import FetchOptions
 from transforms.load_images import LoadOptions
-from transforms.model_spec import BFLOAT16, Artifact
+from transforms.model_spec import BFLOAT16, OPENVINO, Artifact
 from transforms.output_schema import OutputSpec, arrow_schema
 from transforms.plan_units import SourceOptions
 from transforms.predict import PredictOptions
@@ -78,8 +78,10 @@ def prepare_artifact(options: Any) -> Artifact:
     Raises:
       UsageError: the module cannot be had, or the options do not fit it.
     """
-    if options.precision == BFLOAT16 and importlib.util.find_spec("openvino") is None:
-        raise UsageError("--precision bfloat16 needs OpenVINO: pip install 'beamlabel[openvino]'")
+    wants_openvino = options.engine == OPENVINO or options.precision == BFLOAT16
+    if wants_openvino and importlib.util.find_spec("openvino") is None:
+        asked = "--engine openvino" if options.engine == OPENVINO else "--precision bfloat16"
+        raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
     cache = cache_dir()
     handle = options.module
     try:

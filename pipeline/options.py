@@ -180,15 +180,15 @@ def _add_module(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--engine",
-        choices=("auto", "litert", "tensorflow"),
+        choices=("auto", "litert", "openvino", "tensorflow"),
         default="auto",
-        help="what runs the module; auto: LiteRT, or TensorFlow for a module that LiteRT cannot express",
+        help="what runs the module; auto: LiteRT, or TensorFlow where LiteRT cannot express it; openvino: an extra",
     )
     group.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="bfloat16: by OpenVINO, on CPUs that have units for it; numbers are near the module's, not equal",
+        help="bfloat16: by OpenVINO, on CPUs where that is faster; numbers are near the module's, not equal",
     )
     group.add_argument(
         "--batch_size",
@@ -318,7 +318,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         raise UsageError(
             f"--tfrecord_compression {options.tfrecord_compression} needs --output_format tfrecord"
         )
-    if options.precision == "bfloat16" and options.engine != "auto":
+    if options.precision == "bfloat16" and options.engine not in ("auto", "openvino"):
         raise UsageError(
             f"--precision bfloat16 is not for --engine {options.engine}; leave --engine out, or say auto"
         )

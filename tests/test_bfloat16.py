@@ -1,6 +1,7 @@
 """``--precision bfloat16``: what it changes, what it does not, and what a worker does that cannot."""
 
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def _why_not() -> str | None:
         import openvino  # noqa: F401
     except ImportError:
         return "OpenVINO is not installed"
-    return None if openvino_engine.has_units() else "this CPU has no units for bfloat16"
+    return None if cpu.bfloat16_units() else "this CPU has no units for bfloat16"
 
 
 needs_units = pytest.mark.skipif(_why_not() is not None, reason=str(_why_not()))
@@ -33,6 +34,11 @@ needs_units = pytest.mark.skipif(_why_not() is not None, reason=str(_why_not()))
 @pytest.fixture(autouse=True)
 def _nothing_said_yet(monkeypatch):
     monkeypatch.setattr(openvino_engine, "_said", set())
+
+
+@pytest.fixture(autouse=True)
+def _slow_units_are_taken_too(monkeypatch):
+    monkeypatch.setattr(cpu, "is_intel", lambda: False)
 
 
 @pytest.fixture
@@ -141,10 +147,10 @@ def test_a_worker_without_the_units_says_so_once_and_computes_in_float32(tmp_pat
     assert len(said) == 1
     assert "no units for bfloat16" in said[0]
     assert "float32" in said[0]
-    exact = label(tmp_path / "exact", "--input", uris)
-    assert metadata(jobs[0]) == metadata(exact) == {"engine": "litert", "precision": "float32"}
+    exact = label(tmp_path / "exact", "--input", uris, "--engine", "openvino")
+    assert metadata(jobs[0]) == metadata(exact) == {"engine": "openvino", "precision": "float32"}
     for job in jobs:
-        assert [file["computed_by"] for file in job.manifest["files"]] == ["litert float32"]
+        assert [file["computed_by"] for file in job.manifest["files"]] == ["openvino float32"]
     # What was asked for is in the preprocessing; what was done, in the file.
     assert jobs[0].manifest["preprocessing"]["precision"] == "bfloat16"
     same = [name for name in exact.table.column_names if name != "preprocessing_id"]
@@ -155,16 +161,43 @@ def test_a_worker_without_the_units_says_so_once_and_computes_in_float32(tmp_pat
 def test_a_worker_whose_check_fails_says_so_once_and_computes_in_float32(tmp_path, uris, monkeypatch, caplog):
     resolved = resolve_module(TINY, tmp_path / "cache")
     artifact = compiled(resolved, BFLOAT16, tmp_path / "cache")
-    monkeypatch.setattr(openvino_engine, "TOLERANCE", 1e-6)
+    monkeypatch.setitem(openvino_engine.TOLERANCE, "bfloat16", 1e-6)
     with caplog.at_level(logging.WARNING):
         engines = [open_engine(artifact.path, artifact.sha256) for _ in range(2)]
-    assert {engine.computed_by for engine in engines} == {"litert float32"}
+    assert {engine.computed_by for engine in engines} == {"openvino float32"}
     (said,) = [record.message for record in caplog.records if "changed its" in record.message]
-    assert "bfloat16 changed its logits by" in said
+    assert "bfloat16 by OpenVINO changed its logits by" in said
     assert "float32" in said
     # The launcher, which can still ask the user, refuses.
-    with pytest.raises(ModuleError, match="bfloat16 changed its logits"):
+    with pytest.raises(ModuleError, match="bfloat16 by OpenVINO changed its logits"):
         compiled(resolved, BFLOAT16, tmp_path / "cold")
+
+
+def test_intels_units_without_amx_are_not_worth_while(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(cpu, "is_intel", lambda: True)
+    monkeypatch.setattr(cpu, "bfloat16_units", lambda: frozenset({"avx512_bf16"}))
+    with caplog.at_level(logging.WARNING):
+        assert engine_of(TINY, BFLOAT16, tmp_path).computed_by == "openvino float32"
+    (said,) = [record.message for record in caplog.records if "AMX" in record.message]
+    assert "slower than float32" in said
+
+
+def test_openvino_in_float32_is_the_module(tmp_path):
+    pytest.importorskip("openvino")
+    reference = engine_of(TINY, CompileOptions(engine="tensorflow"), tmp_path)
+    engine = engine_of(TINY, CompileOptions(engine="openvino"), tmp_path)
+    assert engine.computed_by == "openvino float32"
+    images = np.random.default_rng(2).integers(0, 256, (21, 32, 32, 3), dtype=np.uint8)
+    for expected, found in zip(reference(images), engine(images), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_worker_that_lacks_openvino_computes_with_litert(tmp_path, no_units, monkeypatch):
+    pytest.importorskip("openvino")
+    artifact = compiled(resolve_module(TINY, tmp_path), BFLOAT16, tmp_path)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert open_engine(artifact.path, artifact.sha256).computed_by == "litert float32"
 
 
 # --- usage
@@ -208,5 +241,5 @@ def test_a_module_that_litert_cannot_express_is_refused(tmp_path, uris, capsys):
     job = label(tmp_path / "out", "--input", uris, "--precision", "bfloat16", module=tmp_path / "m")
     assert job.code == 2
     error = capsys.readouterr().err
-    assert "no bfloat16 for this module: LiteRT cannot express it" in error
+    assert "no bfloat16 by OpenVINO for this module: LiteRT cannot express it" in error
     assert not job.output.exists()

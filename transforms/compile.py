@@ -42,7 +42,7 @@ from transforms.to_litert import to_litert
 _LOGGER = logging.getLogger(__name__)
 
 AUTO = "auto"
-ENGINES = (AUTO, LITERT, TENSORFLOW)
+ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)
 
 # Raise it whenever the same module and options would now compile to something else.
 _COMPILE_VERSION = 2
@@ -55,9 +55,9 @@ class CompileOptions:
 
     Attributes:
       logits_output, features_output, image_size, input_range: as ``inspect_module`` takes them.
-      engine: ``litert``, ``tensorflow``, or ``auto``: LiteRT, and where it cannot express the module or
-        answers otherwise, TensorFlow.
-      precision: ``float32``, or ``bfloat16``, which is OpenVINO's: it needs ``engine="auto"``.
+      engine: ``litert``, ``openvino``, ``tensorflow``, or ``auto``: LiteRT, and where it cannot express the
+        module or answers otherwise, TensorFlow; for bfloat16, OpenVINO.
+      precision: ``float32``, or ``bfloat16``, which is OpenVINO's.
 
     Raises:
       ValueError: no engine or precision of that name, or an engine that has not that precision.
@@ -75,7 +75,7 @@ class CompileOptions:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
-        if self.precision == BFLOAT16 and self.engine != AUTO:
+        if self.precision == BFLOAT16 and self.engine not in (AUTO, OPENVINO):
             raise ValueError(f"precision {BFLOAT16!r} is not for the engine {self.engine!r}")
 
 
@@ -128,9 +128,9 @@ def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision:
         _check(spec, graph, pixels, expected)
         payload = graph
         if engine != TENSORFLOW:
-            spec, payload = _for_litert(spec, graph, pixels, expected, required=engine == LITERT)
-        if precision == BFLOAT16:
-            spec = _for_bfloat16(spec, payload)
+            spec, payload = _for_litert(spec, graph, pixels, expected, required=engine in (LITERT, OPENVINO))
+        if engine == OPENVINO or precision == BFLOAT16:
+            spec = _for_openvino(spec, payload, precision)
     except Exception as error:
         # TensorFlow raises many kinds for graphs that cannot be frozen; the user's part is the same.
         if isinstance(error, ModuleError):
@@ -164,13 +164,13 @@ def _for_litert(
     return litert, payload
 
 
-def _for_bfloat16(spec: ModelSpec, payload: bytes) -> ModelSpec:
+def _for_openvino(spec: ModelSpec, payload: bytes, precision: str) -> ModelSpec:
     """The spec for OpenVINO, of a payload for LiteRT, which is checked where this CPU can."""
     if spec.engine != LITERT:
-        raise ModuleError(f"no bfloat16 for this module: {spec.fallback}")
-    spec = dataclasses.replace(spec, engine=OPENVINO, precision=BFLOAT16)
-    if openvino_engine.has_units():
-        openvino_engine.open_checked(spec, memoryview(payload))
+        raise ModuleError(f"no {precision} by OpenVINO for this module: {spec.fallback}")
+    spec = dataclasses.replace(spec, engine=OPENVINO, precision=precision)
+    if precision == FLOAT32 or openvino_engine.has_units():
+        openvino_engine.open_checked(spec, memoryview(payload), precision)
     return spec
 
 
