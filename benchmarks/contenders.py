@@ -37,8 +37,16 @@ _BEAM_PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_proces
 CONTENDERS = (
     Contender(HANDWRITTEN, "hand-written script, a process a core", "handwritten.py", needs=("litert",)),
     Contender(OURS, "**beamlabel**"),
+    Contender(
+        "ours_openvino", "beamlabel `--engine openvino`", arguments=("--engine", "openvino"), needs=("openvino",)
+    ),
     Contender("ours_tensorflow", "beamlabel `--engine tensorflow`", arguments=("--engine", "tensorflow")),
-    Contender("ours_bfloat16", "beamlabel `--precision bfloat16`", arguments=("--precision", "bfloat16")),
+    Contender(
+        "ours_bfloat16",
+        "beamlabel `--precision bfloat16`",
+        arguments=("--precision", "bfloat16"),
+        needs=("openvino",),
+    ),
     Contender(STOCK_BEAM, "Beam after its own examples, in memory", "beam_stock.py", needs=("tensorflow",)),
     Contender(
         "beam_processes",

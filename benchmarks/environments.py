@@ -15,7 +15,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 OWN = "own"
 _CONSTRAINTS = HERE.parent / "constraints.txt"
-_MODULES = {"litert": ("ai_edge_litert",), "tensorflow": ("tensorflow", "tensorflow_hub")}
+_MODULES = {
+    "litert": ("ai_edge_litert",),
+    "openvino": ("openvino",),
+    "tensorflow": ("tensorflow", "tensorflow_hub"),
+}
 _PACKAGES = (
     "ai-edge-litert",
     "apache-beam",

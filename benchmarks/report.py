@@ -113,21 +113,19 @@ def _own_figures(records: Sequence[Record], runs: dict[str, Runs], counts: tuple
     lines = []
     mine = runs.get(OURS)
     warm = mine.fact("seconds", counts[0]) if mine else None
-    for cold in of_kind(records, "cold_start"):
-        if cold["problem"] is None and warm:
-            lines.append(
-                f"- First run ever, with an empty cache: {cold['seconds']:.1f} s for {cold['count']:,} images, "
-                f"{cold['seconds'] - warm.median:.1f} s more than with a warm one."
-            )
+    cold = spread(record["seconds"] for record in of_kind(records, "cold_start") if record["problem"] is None)
+    if cold and warm:
+        lines.append(
+            f"- First run ever, with an empty cache: {_range(cold, '{:.1f}')} s for {counts[0]:,} images, "
+            f"{cold.median - warm.median:.1f} s more than with a warm one (medians)."
+        )
     if mine and (first := mine.fact("seconds_to_first_label", counts[0])):
         lines.append(f"- Seconds to the first labeled image: {_range(first, '{:.1f}')}.")
     for record in of_kind(records, "help"):
         lines.append(f"- `--help`: {statistics.median(record['seconds']):.2f} s.")
     for name, one in runs.items():
         good = [run for run in one.all if run["problem"] is None]
-        ran = sorted(
-            {f"{run['engine']} {run.get('precision') or ''}".strip() for run in good if run.get("engine")}
-        )
+        ran = sorted({name for run in good for name in run.get("computed_by") or []})
         if ran:
             cosine = f"; median cosine with the hand-written script's embeddings: {one.worst('cosine'):.4f}"
             known = one.worst("cosine") is not None

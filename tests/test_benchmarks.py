@@ -219,7 +219,8 @@ def recorded(seconds: dict[str, list[tuple[float, float]]], missing: dict[str, s
                     "classes": 18,
                     "problem": None,
                 }
-                facts |= {"top_1": 0.9975, "cosine": 1.0, "seconds_to_first_label": 2.5, "engine": "litert"}
+                facts |= {"top_1": 0.9975, "cosine": 1.0, "seconds_to_first_label": 2.5}
+                facts["computed_by"] = ["litert float32"]
                 records.append({"kind": "run", "name": name, "round": number, "count": count, **facts})
     return records
 

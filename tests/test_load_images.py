@@ -4,6 +4,7 @@ import threading
 import time
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
@@ -123,14 +124,19 @@ def test_slow_disks_are_read_by_the_fetching_threads(tmp_path, monkeypatch):
 
 def test_what_a_slow_disk_is():
     disk = _Disk()
-    for _ in range(1000):
-        disk.saw(_Timed(None, 1, 1.0, 1.0))
+
+    def read(location, msec, times):
+        image = LoadedImage(ImageRef("a", "a", location), np.zeros([1, 1, 3], np.uint8), None)
+        for _ in range(times):
+            disk.saw(_Timed(image, 1, msec, 1.0))
+
+    read("/photos/a.jpg", 1.0, 1000)
     assert not disk.is_slow
-    for _ in range(100):
-        disk.saw(_Timed(None, 1, 5.0, 1.0))
+    read("gs://photos/a.jpg", 50.0, 1000)
+    assert not disk.is_slow
+    read("/photos/a.jpg", 5.0, 100)
     assert disk.is_slow
-    for _ in range(1000):
-        disk.saw(_Timed(None, 1, 0.1, 1.0))
+    read("/photos/a.jpg", 0.1, 1000)
     assert not disk.is_slow
 
 

@@ -173,7 +173,7 @@ class _LoadImagesDoFn(beam.DoFn):
             while self._in_flight >= self._options.window:
                 yield from self._take()
             self._in_flight += 1
-            waits = element.data is None and (scheme(element.location) is not None or self._disk.is_slow)
+            waits = element.data is None and (not _is_local(element) or self._disk.is_slow)
             load = self._pool.submit if waits else compute_pool().submit
             load(_load_into, self._finished, element, self._options, waits, timestamp, window)
         else:
@@ -213,7 +213,12 @@ class _Disk:
         return self._msec > _SLOW_READ_MSEC
 
     def saw(self, timed: _Timed) -> None:
-        self._msec += (timed.fetch_msec - self._msec) / _READS_REMEMBERED
+        if isinstance(timed.result, LoadedImage) and _is_local(timed.result.ref):
+            self._msec += (timed.fetch_msec - self._msec) / _READS_REMEMBERED
+
+
+def _is_local(ref: ImageRef) -> bool:
+    return scheme(ref.location) is None
 
 
 class _Finished:
