@@ -70,6 +70,7 @@ def label(
     scratch: Path,
     arguments: Sequence[str],
     environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "pipeline"),
 ) -> Cost:
     """What ``python -m pipeline`` costs for the first ``images`` of a list, all of which it must label.
 
@@ -79,9 +80,10 @@ def label(
       scratch: a folder for the output and the log.
       arguments: further ones of the job, ``--module`` among them.
       environment: variables to set besides those of this process.
+      program: what Python runs, where it is not the job as it is.
     """
     output = scratch / "out"
-    command = [sys.executable, "-m", "pipeline", "--input", str(uris), "--limit", str(images)]
+    command = [sys.executable, *program, "--input", str(uris), "--limit", str(images)]
     command += ["--output", str(output), "--if_exists", "overwrite", *arguments]
     cost = run_undisturbed(command, scratch, environment)
     rows = json.loads((output / "_MANIFEST.json").read_text())["rows"]
