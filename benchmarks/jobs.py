@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -38,29 +39,39 @@ class Pauses(threading.Thread):
         self.join()
 
 
-def run_undisturbed(
-    command: Sequence[str], scratch: Path, environment: Mapping[str, str] | None = None
+def run(
+    command: Sequence[str],
+    scratch: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    repeat: bool = True,
 ) -> Cost:
-    """What a command costs, in a run during which the machine did not stand still.
+    """What a command costs, the time in which the machine stood still left out.
+
+    Args:
+      command: program and arguments.
+      scratch: a folder for the log.
+      environment: variables to set besides those of this process.
+      repeat: whether a run during which the machine stood still is thrown away and repeated.
 
     Raises:
-      RuntimeError: the command failed, or there was no such run.
+      RuntimeError: the command failed, or no run was undisturbed.
     """
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
     for _ in range(_TRIES):
         pauses = Pauses()
         pauses.start()
-        cost = measure(command, environment=variables, folder=scratch, log=scratch / "log.txt")
+        cost = measure(
+            command, environment=variables, folder=scratch, log=scratch / "log.txt", timeout=6 * 3600
+        )
         pauses.stop()
         if pauses.seconds:
-            print(
-                f"  (the machine stood still for {pauses.seconds:.0f} s: this run is repeated)",
-                file=sys.stderr,
-            )
-        elif cost.code:
+            print(f"  (the machine stood still for {pauses.seconds:.0f} s)", file=sys.stderr)
+            if repeat:
+                continue
+        if cost.code:
             raise RuntimeError(f"exit code {cost.code}: {' '.join(command)}\n{cost.stderr[-2000:]}")
-        else:
-            return cost
+        return dataclasses.replace(cost, seconds=cost.seconds - pauses.seconds)
     raise RuntimeError(f"the machine stood still in each of {_TRIES} runs")
 
 
@@ -70,6 +81,9 @@ def label(
     scratch: Path,
     arguments: Sequence[str],
     environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "pipeline"),
+    *,
+    repeat: bool = True,
 ) -> Cost:
     """What ``python -m pipeline`` costs for the first ``images`` of a list, all of which it must label.
 
@@ -79,11 +93,13 @@ def label(
       scratch: a folder for the output and the log.
       arguments: further ones of the job, ``--module`` among them.
       environment: variables to set besides those of this process.
+      program: what Python runs, where it is not the job as it is.
+      repeat: as for ``run``.
     """
     output = scratch / "out"
-    command = [sys.executable, "-m", "pipeline", "--input", str(uris), "--limit", str(images)]
+    command = [sys.executable, *program, "--input", str(uris), "--limit", str(images)]
     command += ["--output", str(output), "--if_exists", "overwrite", *arguments]
-    cost = run_undisturbed(command, scratch, environment)
+    cost = run(command, scratch, environment, repeat=repeat)
     rows = json.loads((output / "_MANIFEST.json").read_text())["rows"]
     if rows["predicted"] != images:
         raise RuntimeError(f"{images} images, but the manifest says {rows}")

@@ -1,0 +1,204 @@
+"""What decoding at a fraction saves on 12-megapixel photographs: ``python benchmarks/large.py --module HANDLE``.
+
+The photographs are crops of the sample's, enlarged to 4000 × 3000 (Lanczos) with noise like a sensor's, as JPEG
+of quality 85 to 90 with halved chroma. Enlarged pictures are smooth, and their size in bytes, which decides what
+decoding at a fraction can save, comes from the noise: each ``--noise`` (standard deviation in levels) is a table
+of its own. Decoders are timed on encoded bytes in memory, one after the other in each round; agreement is that
+of the module's best class with the one after OpenCV's full decode. Last, the whole job with and without fractions.
+
+Options that are not listed go to the job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from jobs import label
+from PIL import Image
+
+from pipeline.sample import sample_photos
+from transforms.compile import CompileOptions, compiled
+from transforms.decode import DecodeOptions, decode
+from transforms.engines import Engine, open_engine
+from transforms.resolve_module import resolve_module
+
+WIDTH, HEIGHT = 4000, 3000
+QUALITIES = range(85, 91)
+SCALE = (0.7, 1.0)
+# The job as it would be without fractions.
+IN_FULL = "import transforms.resize as r; r._FULL_DECODE_PIXELS = 10**12; import pipeline.__main__ as m; m.console()"
+
+Decoder = Callable[[bytes], np.ndarray]
+
+
+def photographs(folder: Path, count: int, noise: float) -> list[Path]:
+    """Makes those of ``count`` JPEG files that are not there yet."""
+    folder = folder / f"large-{noise:g}"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:05d}.jpg" for number in range(count)]
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    if missing:
+        rng = np.random.default_rng(0)
+        # One grain for all, shifted for each: most of it in the brightness, some in each colour.
+        grain = rng.standard_normal((HEIGHT, WIDTH, 1), np.float32)
+        grain = noise * (grain + 0.5 * rng.standard_normal((HEIGHT, WIDTH, 3), np.float32))
+        originals = [Image.open(path).convert("RGB") for path in sample_photos()]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(partial(_make, paths, originals, grain), missing))
+    return paths
+
+
+def _make(paths: Sequence[Path], originals: Sequence[Image.Image], grain: np.ndarray, number: int) -> None:
+    rng = np.random.default_rng(number)
+    original = originals[number % len(originals)]
+    scale = min(original.width / WIDTH, original.height / HEIGHT) * rng.uniform(*SCALE)
+    left, top = (
+        rng.uniform(0, original.width - WIDTH * scale),
+        rng.uniform(0, original.height - HEIGHT * scale),
+    )
+    box = (left, top, left + WIDTH * scale, top + HEIGHT * scale)
+    pixels = np.asarray(original.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box=box))
+    shift = (int(rng.integers(HEIGHT)), int(rng.integers(WIDTH)))
+    noisy = np.clip(pixels + np.roll(grain, shift, (0, 1)), 0, 255).astype(np.uint8)
+    data = simplejpeg.encode_jpeg(noisy, int(rng.choice(QUALITIES)), colorsubsampling="420")
+    unfinished = paths[number].with_suffix(".part")
+    unfinished.write_bytes(data)
+    unfinished.replace(paths[number])
+
+
+def decoders(height: int, width: int) -> dict[str, Decoder]:
+    """How bytes become uint8[height, width, 3]."""
+    cv2.setNumThreads(1)
+    options = DecodeOptions(height, width)
+
+    def resized(pixels: np.ndarray) -> np.ndarray:
+        return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    def full_opencv(data: bytes) -> np.ndarray:
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        return resized(cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+
+    return {
+        "full, OpenCV": full_opencv,
+        "full, simplejpeg": lambda data: resized(simplejpeg.decode_jpeg(data, "RGB")),
+        "decode()": lambda data: decode(data, options).pixels,
+    }
+
+
+def rates(
+    named: dict[str, Decoder], images: Sequence[bytes], threads: int, rounds: int
+) -> dict[str, list[float]]:
+    """Images a second of each decoder in each round."""
+    found: dict[str, list[float]] = {name: [] for name in named}
+    with ThreadPoolExecutor(threads) as pool:
+        for number in range(rounds + 1):
+            for name, decoder in named.items():
+                begin = time.perf_counter()
+                list(pool.map(decoder, images))
+                if number:  # the first round warms up
+                    found[name].append(len(images) / (time.perf_counter() - begin))
+    return found
+
+
+def show_rates(found: dict[str, list[float]], threads: int) -> None:
+    """A line a decoder: medians over the rounds, of rates and of ratios within a round."""
+    ours = found["decode()"]
+    for name, rate in found.items():
+        ratio = statistics.median(own / other for own, other in zip(ours, rate, strict=True))
+        print(f"  {name:20}{threads:9}{statistics.median(rate):12.1f}{ratio:20.2f}")
+
+
+def agreement(paths: Sequence[Path], engine: Engine) -> float:
+    """The share of images whose best class is the one after a full decode."""
+    named = decoders(engine.spec.height, engine.spec.width)
+
+    def both(path: Path) -> list[np.ndarray]:
+        data = path.read_bytes()
+        return [named[name](data) for name in ("full, OpenCV", "decode()")]
+
+    equal = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for pair in pool.map(both, paths):
+            logits, _ = engine(pair)
+            assert logits is not None
+            equal += int(logits[0].argmax() == logits[1].argmax())
+    return equal / len(paths)
+
+
+def job_rates(paths: Sequence[Path], rounds: int, arguments: Sequence[str]) -> Iterator[tuple[float, float]]:
+    """Images a second of the whole job in the long run, with fractions and without."""
+    few = len(paths) // 5
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        uris = scratch / "list.txt"
+        uris.write_text("".join(f"{path}\n" for path in paths))
+        label(uris, few, scratch, arguments)
+        for _ in range(rounds):
+            slopes = []
+            for program in (("-m", "pipeline"), ("-c", IN_FULL)):
+                short, whole = (
+                    label(uris, n, scratch, arguments, program=program) for n in (few, len(paths))
+                )
+                slopes.append((len(paths) - few) / (whole.seconds - short.seconds))
+            yield slopes[0], slopes[1]
+
+
+def report(
+    paths: Sequence[Path], noise: float, engine: Engine, options: argparse.Namespace, job: list[str]
+) -> None:
+    """All tables of one kind of photograph."""
+    size = statistics.mean(path.stat().st_size for path in paths) / 1e6
+    print(f"\nnoise {noise:g}: {len(paths)} photographs of {WIDTH} x {HEIGHT}, {size:.2f} MB on average")
+    print(f"  {'decoder':20}{'threads':>9}{'images/s':>12}{'decode() is times':>20}")
+    images = [path.read_bytes() for path in paths[: options.timed]]
+    for threads in (1, 2):
+        named = decoders(engine.spec.height, engine.spec.width)
+        show_rates(rates(named, images, threads, options.rounds), threads)
+    print(f"  best class as after a full decode: {agreement(paths, engine):.4f}", flush=True)
+    if options.job_rounds:
+        pairs = list(job_rates(paths, options.job_rounds, job))
+        ours, full = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(one / other for one, other in pairs)
+        print(
+            f"  whole job: {ours:.1f} images/s, {full:.1f} without fractions, {ratio:.2f} times", flush=True
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--module", required=True, metavar="HANDLE")
+    parser.add_argument("--images", type=int, default=400, help="for agreement and the job (default 400)")
+    parser.add_argument("--timed", type=int, default=24, help="of them, for decoders' times (default 24)")
+    parser.add_argument("--rounds", type=int, default=5, help="of the decoders (default 5)")
+    parser.add_argument("--job_rounds", type=int, default=5, help="of the whole job (default 5; 0: none)")
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 4.0, 6.0], help="default 0 4 6")
+    parser.add_argument(
+        "--photographs", type=Path, metavar="FOLDER", help="where they are kept for the next time"
+    )
+    options, arguments = parser.parse_known_args()
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {options.module}"
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.photographs or Path(scratch)
+        artifact = compiled(resolve_module(options.module, scratch), CompileOptions(), scratch)
+        engine = open_engine(artifact.path, artifact.sha256)
+        for noise in options.noise:
+            paths = photographs(folder, options.images, noise)
+            report(paths, noise, engine, options, ["--module", options.module, *arguments])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The job with an engine that computes nothing: ``python benchmarks/stub_job.py OPTIONS OF THE JOB``.
+
+For ``memory.py``: everything but inference, with outputs of the usual size (1280 features), so that a million
+references take minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import pipeline.job
+from pipeline.__main__ import console
+from transforms import engines
+from transforms.engines import Images, Outputs, Run
+from transforms.model_spec import Artifact, ModelSpec, pack
+
+SIZE, CLASSES, FEATURES = 16, 10, 1280
+
+SPEC = ModelSpec(
+    engine="stub",
+    height=SIZE,
+    width=SIZE,
+    num_classes=CLASSES,
+    embedding_dim=FEATURES,
+    fingerprint="0" * 64,
+    handle="stub",
+    kind="stub",
+    input_range=(0.0, 255.0),
+    looks_like_probabilities=False,
+    input_tensor="images",
+    logits_tensor="logits",
+    features_tensor="features",
+)
+
+
+def open_payload(spec: ModelSpec, payload: memoryview) -> Run:
+    """Rows of pixels in place of logits and features: other numbers for each image."""
+    del spec, payload
+
+    def run(images: Images) -> Outputs:
+        values = np.stack([image.ravel() for image in images]).astype(np.float32)
+        features = np.resize(values, (len(images), 2, SIZE * SIZE * 3)).reshape(len(images), -1)[:, :FEATURES]
+        return values[:, :CLASSES].copy(), np.ascontiguousarray(features)
+
+    return run
+
+
+def main() -> None:
+    # Under its importable name: this file runs as __main__.
+    engines._ENGINES["stub"] = "stub_job"
+    with tempfile.TemporaryDirectory() as folder:
+        data = pack(SPEC, b"")
+        path = Path(folder) / "stub.model"
+        path.write_bytes(data)
+        artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), SPEC)
+        pipeline.job.prepare_artifact = lambda _: artifact
+        sys.argv[1:1] = ["--module", "stub"]
+        console()
+
+
+if __name__ == "__main__":
+    main()
