@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,3 +170,44 @@ def test_a_record_that_came_first_is_what_the_pipeline_goes_on_with(tmp_path: Pa
 
     run([*unit(0, 2)[:-1], failure(2), end(3)], tmp_path, check)
     assert refs(tmp_path, 0) == expected_refs(3)
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_large_unit_waits_in_a_file_and_comes_out_in_order(seed: int | None, tmp_path: Path) -> None:
+    rows = [prediction(row) for row in range(5000)]
+    if seed is not None:
+        random.Random(seed).shuffle(rows)
+    sink = _WriteUnitDoFn(FULL, str(tmp_path))
+    sink.setup()
+    sink.start_bundle()
+    for row in rows:
+        assert not list(sink.process(row))
+    sink._handed_over()
+    (waiting,) = tmp_path.glob("tmp-*/*")
+    assert waiting.stat().st_size > 4000 * 4 * (FULL.embedding_dim or 0)
+    assert sum(len(unit.predictions) for unit in sink._open.values()) < 512
+    assert not list(sink.process(end(5000)))
+    (record,) = sink.finish_bundle()
+    assert record.value.predicted == 5000
+    assert refs(tmp_path, 0) == expected_refs(5000)
+    assert not list(tmp_path.glob("tmp-*"))
+    sink.teardown()
+
+
+def test_the_order_of_arrival_is_not_in_the_file(tmp_path: Path) -> None:
+    names = []
+    for place in range(2):
+        rows = [prediction(row) for row in range(3000)]
+        random.Random(place).shuffle(rows)
+        run([*rows, end(3000)], tmp_path / str(place))
+        names += [path.name for path in (tmp_path / str(place) / "shards").iterdir()]
+    assert len(names) == 2
+    assert len(set(names)) == 1, "files are named by their bytes"
+
+
+def test_what_cannot_be_a_row_breaks_the_bundle_also_where_it_waited(tmp_path: Path) -> None:
+    rows = [prediction(row) for row in range(600)]
+    rows[3] = dataclasses.replace(rows[3], embedding=None)
+    with pytest.raises(Exception, match="embedding"):
+        run([*rows, end(600)], tmp_path)
+    assert not list(tmp_path.glob("units/*"))

@@ -39,12 +39,12 @@ from transforms import examples, metrics, storage
 from transforms.output_schema import ENGINE, PRECISION, OutputSpec, arrow_schema
 from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord
 from transforms.tfrecord import write_records
-from transforms.to_arrow import encodable, to_record_batch
+from transforms.to_arrow import encodable
+from transforms.unit_rows import CHUNK_ROWS, UnitRows
 from transforms.uris import public_uri
 
-ROW_GROUP_BYTES = 64 << 20
-# Rows converted at a time: with 1280 features about 5 MB.
-_BATCH_ROWS = 1024
+# A group is held in memory until it is written.
+ROW_GROUP_BYTES = 16 << 20
 _HASH_BLOCK_BYTES = 1 << 20
 # Columns whose values repeat; for the others a dictionary only costs.
 _DICTIONARY_COLUMNS = ("label", "labels.list.element", "format", "module_fingerprint", "preprocessing_id")
@@ -74,7 +74,14 @@ def write_unit(
       ValueError: the elements are not as many as the unit sent, or do not fit the spec.
       OSError: the staging folder cannot be written.
     """
-    rows = sorted(predictions, key=lambda prediction: prediction.ref.row)
+    with UnitRows(spec, staging_dir) as rows:
+        rows.add(list(predictions))
+        return _write(end, rows, failures, spec, staging_dir)
+
+
+def _write(
+    end: UnitEnd, rows: UnitRows, failures: Iterable[Failure], spec: OutputSpec, staging_dir: str
+) -> UnitRecord:
     failed = sorted(failures, key=lambda failure: failure.row)
     unit = end.unit
     files = [_stage_data(rows, spec, staging_dir, unit.unit_id)]
@@ -110,16 +117,11 @@ def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
     return UnitRecord.from_json(json.loads(storage.read_bytes(path)))
 
 
-def write_data(file: Any, predictions: Sequence[Prediction], spec: OutputSpec) -> None:
-    """Writes a data shard to an open binary file, a thousand rows at a time.
+def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -> None:
+    """Writes a data shard to an open binary file.
 
-    Parquet is zstd, in row groups of about 64 MB of Arrow data, so that no more than one group is held
-    beside the predictions.
+    Parquet is zstd, in row groups of about 16 MB of Arrow data, so that no more than one group is held.
     """
-    batches = (
-        to_record_batch(predictions[start : start + _BATCH_ROWS], spec)
-        for start in range(0, len(predictions), _BATCH_ROWS)
-    )
     if spec.format == "tfrecord":
         serialized = (example for batch in batches for example in examples.encode(batch))
         write_records(file, serialized, compression=spec.compression)
@@ -154,12 +156,12 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(group)
 
 
-def _stage_data(rows: Sequence[Prediction], spec: OutputSpec, staging_dir: str, unit_id: str) -> FileRecord:
-    computed_by = sorted({row.computed_by for row in rows if row.computed_by})
+def _stage_data(rows: UnitRows, spec: OutputSpec, staging_dir: str, unit_id: str) -> FileRecord:
+    computed_by = sorted(rows.computed_by)
     spec = _as_computed(spec, computed_by)
     with _temporary_file(staging_dir) as path:
         with path.open("wb") as file:
-            write_data(file, rows, spec)
+            write_data(file, rows.in_order(), spec)
         staged = _stage(path, staging_dir, f"shards/{unit_id}", spec.file_ending, "data", len(rows))
     return dataclasses.replace(staged, computed_by=", ".join(computed_by) or None)
 
@@ -214,15 +216,20 @@ class _Written(NamedTuple):
 
 @dataclass
 class _Gathered:
-    """What a bundle has seen of one unit."""
+    """What a bundle has seen of one unit.
 
+    ``rows`` belongs to the writer's thread; it has been given ``handed_over`` predictions.
+    """
+
+    rows: UnitRows
+    handed_over: int = 0
     predictions: list[Prediction] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     end: UnitEnd | None = None
 
     @property
     def seen(self) -> int:
-        return len(self.predictions) + len(self.failures)
+        return self.handed_over + len(self.predictions) + len(self.failures)
 
     def __str__(self) -> str:
         return f"{self.seen} of {'an unknown number of' if self.end is None else self.end.sent} elements"
@@ -232,7 +239,8 @@ class _WriteUnitDoFn(beam.DoFn):
     """Gathers the elements of units, which come in any order and interleaved, and writes whole units.
 
     A unit is written by a thread of its own while the next one is computed: else all cores would wait for one
-    that compresses. At most one is being written, so that memory holds two units.
+    that compresses. That thread also takes the predictions of a unit that is still open, a few hundred at a
+    time; see ``UnitRows`` for what becomes of them. At most one task waits for it, so that memory is bounded.
     """
 
     def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
@@ -249,12 +257,17 @@ class _WriteUnitDoFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._open: dict[str, _Gathered] = {}
         self._writing: Future[_Written] | None = None
+        self._handing_over: Future[None] | None = None
 
     def process(self, element: Labeled) -> Iterator[UnitRecord]:
         unit_id = _unit_id(element)
-        unit = self._open.setdefault(unit_id, _Gathered())
+        unit = self._open.get(unit_id)
+        if unit is None:
+            unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir))
         if isinstance(element, Prediction):
             unit.predictions.append(element)
+            if len(unit.predictions) == CHUNK_ROWS:
+                self._hand_over(unit)
         elif isinstance(element, Failure):
             unit.failures.append(element)
         elif unit.end is not None:
@@ -266,6 +279,7 @@ class _WriteUnitDoFn(beam.DoFn):
             if unit.seen > unit.end.sent:
                 raise RuntimeError(f"unit {unit_id} got more than it sent: {unit}")
             yield from self._written()
+            self._handed_over()
             self._writing = self._writer.submit(_write_timed, unit.end, unit, self._spec, self._staging_dir)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -277,6 +291,18 @@ class _WriteUnitDoFn(beam.DoFn):
 
     def teardown(self) -> None:
         self._writer.shutdown()
+
+    def _hand_over(self, unit: _Gathered) -> None:
+        self._handed_over()
+        self._handing_over = self._writer.submit(unit.rows.add, unit.predictions)
+        unit.handed_over += len(unit.predictions)
+        unit.predictions = []
+
+    def _handed_over(self) -> None:
+        """Waits for what was handed over last; raises what went wrong with it."""
+        if self._handing_over is not None:
+            self._handing_over.result()
+            self._handing_over = None
 
     def _written(self) -> Iterator[UnitRecord]:
         """Waits for the unit that is being written, if any; counts it here, on Beam's thread."""
@@ -293,7 +319,9 @@ class _WriteUnitDoFn(beam.DoFn):
 
 def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: str) -> _Written:
     begin = time.perf_counter()
-    record = write_unit(end, unit.predictions, unit.failures, spec, staging_dir)
+    with unit.rows as rows:
+        rows.add(unit.predictions)
+        record = _write(end, rows, unit.failures, spec, staging_dir)
     return _Written(record, (time.perf_counter() - begin) * 1e3)
 
 
