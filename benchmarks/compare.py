@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -244,7 +244,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--module", metavar="HANDLE", help="a TF1 Hub module of MobileNet V2: handle, folder or .tar.gz"
     )
     what.add_argument(
-        "--report-only", type=Path, metavar="RESULTS", help="write the report from this file, run nothing"
+        "--report-only",
+        type=Path,
+        nargs="+",
+        metavar="RESULTS",
+        help="write the report from these, run nothing",
     )
     parser.add_argument(
         "--images", type=Path, metavar="FOLDER", help="JPEG photographs, instead of made ones"
@@ -270,9 +274,24 @@ def _scratch(named: Path | None) -> Path:
     return (named or Path(cache) / "benchmarks").absolute()
 
 
-def read_results(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines():
-        yield json.loads(line)
+def read_results(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The records of one file, or of several as one: rounds are counted on, and who could run in a later one did."""
+    records: list[dict[str, Any]] = []
+    for path in paths:
+        first_round = 1 + max((r["round"] for r in records if r["kind"] == "run"), default=-1)
+        for record in map(json.loads, path.read_text().splitlines()):
+            if record["kind"] == "run":
+                record["round"] += first_round
+            elif record["kind"] == "setup" and records:
+                records[0]["command"] += "\n" + record["command"]
+                continue
+            elif record["kind"] == "contender":
+                known = next((r for r in records if r.get("title") == record["title"]), None)
+                if known is not None:
+                    known.update({} if record["missing"] else record)
+                    continue
+            records.append(record)
+    return records
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -284,13 +303,13 @@ def main(arguments: Sequence[str]) -> int:
         except RefusedError as error:
             _say(str(error))
             return 2
-        results = comparison.results.path
-        _say(f"results: {results}")
+        results = [comparison.results.path]
+        _say(f"results: {results[0]}")
         comparison.describe(arguments, made=options.images is None)
         comparison.make_ready(options.only)
         comparison.run_rounds()
         comparison.run_once()
-    for written in write_report(list(read_results(results)), options.output):
+    for written in write_report(read_results(results), options.output):
         _say(f"wrote {written}")
     return 0
 
