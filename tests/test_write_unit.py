@@ -205,9 +205,9 @@ def test_an_error_leaves_nothing_behind(file_format: str, tmp_path: Path) -> Non
     assert staged(tmp_path) == []
 
 
-def test_row_groups_are_about_16_megabytes(tmp_path: Path) -> None:
-    wide = OutputSpec(embedding_dim=4096)
-    vector = np.zeros(4096, np.float32)
+def test_row_groups_are_about_8_megabytes(tmp_path: Path) -> None:
+    wide = OutputSpec(embedding_dim=2048)
+    vector = np.zeros(2048, np.float32)
     rows = [dataclasses.replace(prediction(row, spec=PLAIN), embedding=vector) for row in range(2500)]
     record = write_unit(end(2500), rows, [], wide, str(tmp_path))
     metadata = pq.read_metadata(tmp_path / record.files[0].name)
