@@ -14,7 +14,7 @@ from jobs import photos
 from transforms import load_images
 from transforms.decode import DecodeOptions
 from transforms.fetch import FetchOptions
-from transforms.load_images import LoadImages, LoadOptions, _Disk, _Finished, _Timed
+from transforms.load_images import LoadImages, LoadOptions, _Backlog, _Disk, _Finished, _Timed
 from transforms.records import ImageRef, LoadedImage
 
 FETCH = FetchOptions(allow_http=True, allow_private_hosts=True)
@@ -138,6 +138,24 @@ def test_what_a_slow_disk_is():
     assert disk.is_slow
     read("/photos/a.jpg", 0.1, 1000)
     assert not disk.is_slow
+
+
+def test_fetching_pauses_while_too_much_waits_to_be_decoded():
+    backlog = _Backlog()
+    backlog.change(load_images._BACKLOG_BYTES + 1)
+    waiting = threading.Thread(target=backlog.wait)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    backlog.change(-1)
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_a_small_backlog_is_enough(slow_site, monkeypatch):
+    site, answer, _ = slow_site
+    monkeypatch.setattr(load_images, "_BACKLOG_BYTES", 1)
+    load([site.on(f"/{number}.png", answer) for number in range(60)], threads=8, window=40)
 
 
 def test_a_taker_is_woken_when_there_is_enough():

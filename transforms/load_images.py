@@ -38,6 +38,8 @@ from transforms.uris import public_uri, scheme
 
 # Images handed to the runner's thread at a time, at the least.
 _BURST = 32
+# Encoded images that may wait to be decoded, beside those that are being fetched.
+_BACKLOG_BYTES = 64 << 20
 # A local disk reads an image in less; 64 reads are remembered, about.
 _SLOW_READ_MSEC = 2.0
 _READS_REMEMBERED = 64
@@ -157,6 +159,7 @@ class _LoadImagesDoFn(beam.DoFn):
         threads = self._options.threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="load-images")
         self._disk = _Disk()
+        self._backlog = _Backlog()
 
     def start_bundle(self) -> None:
         # A new queue a bundle: what an abandoned bundle left in flight ends in a queue nobody reads.
@@ -174,8 +177,11 @@ class _LoadImagesDoFn(beam.DoFn):
                 yield from self._take()
             self._in_flight += 1
             waits = element.data is None and (not _is_local(element) or self._disk.is_slow)
-            load = self._pool.submit if waits else compute_pool().submit
-            load(_load_into, self._finished, element, self._options, waits, timestamp, window)
+            arguments = (element, self._options, timestamp, window)
+            if waits:
+                self._pool.submit(_fetch_into, self._finished, self._backlog, *arguments)
+            else:
+                compute_pool().submit(_load_into, self._finished, *arguments)
         else:
             yield WindowedValue(element, timestamp, (window,))
 
@@ -245,20 +251,44 @@ class _Finished:
         return [self._items.popleft() for _ in range(len(self._items))]
 
 
-def _load_into(
-    finished: _Finished, ref: ImageRef, options: LoadOptions, waits: bool, timestamp: Any, window: Any
+class _Backlog:
+    """What was fetched and waits to be decoded: while that is too much, fetching pauses."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._less = Condition()
+
+    def wait(self) -> None:
+        with self._less:
+            self._less.wait_for(lambda: self._bytes <= _BACKLOG_BYTES)
+
+    def change(self, size: int) -> None:
+        with self._less:
+            self._bytes += size
+            if size < 0 and self._bytes <= _BACKLOG_BYTES < self._bytes - size:
+                self._less.notify_all()
+
+
+def _load_into(finished: _Finished, ref: ImageRef, options: LoadOptions, timestamp: Any, window: Any) -> None:
+    """Fetches and decodes in this thread, one of the compute pool's."""
+    finished.put((_decode_timed(_fetch_timed(ref, options), options), timestamp, window))
+
+
+def _fetch_into(
+    finished: _Finished, backlog: _Backlog, ref: ImageRef, options: LoadOptions, timestamp: Any, window: Any
 ) -> None:
-    """Loads one image, in a thread of the compute pool, or in one that fetches if that means to ``wait``."""
+    """Fetches in this thread, which is there to wait, and leaves the decode to the compute pool."""
+    backlog.wait()
     encoded = _fetch_timed(ref, options)
+    size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
+    backlog.change(size)
 
-    def decode_into(encoded: _Encoded) -> None:
-        finished.put((_decode_timed(encoded, options), timestamp, window))
+    def decode_into() -> None:
+        timed = _decode_timed(encoded, options)
+        backlog.change(-size)
+        finished.put((timed, timestamp, window))
 
-    if waits:
-        # Waits for the decode, so that no more encoded images are held than there are threads.
-        compute_pool().run(decode_into, [encoded], urgent=False)
-    else:
-        decode_into(encoded)
+    compute_pool().submit(decode_into)
 
 
 class LoadImages(beam.PTransform):
