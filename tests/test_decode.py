@@ -97,29 +97,29 @@ def test_jpegs_that_nobody_here_decodes_are_unsupported():
         assert caught.value.reason is Reason.UNSUPPORTED_FORMAT
 
 
-def test_reduction_keeps_one_and_a_half_times_the_target():
+def test_reduction_keeps_three_times_the_target():
     target = Target(160, 160)
     cases = {
         (1600, 1250): 1,  # two megapixels are decoded in full
-        (1601, 1250): 4,
-        (4000, 3000): 8,
-        (2400, 1920): 8,  # 1920 / 8 = 240 = 1.5 × 160
-        (2400, 1919): 4,
-        (10000, 300): 1,
-        (10000, 480): 2,
+        (1601, 1250): 2,
+        (4000, 3000): 4,
+        (5000, 3840): 8,  # 3840 / 8 = 480 = 3 × 160
+        (5000, 3839): 4,
+        (10000, 900): 1,
+        (10000, 960): 2,
     }
     assert {size: reduction(*size, 1, target) for size in cases} == cases
-    assert reduction(2400, 1920, 1, Target(160, 160, crop=0.875)) == 4
+    assert reduction(5000, 3840, 1, Target(160, 160, crop=0.875)) == 4
     # A target that is not square: the sides that map to each other count, after rotation.
-    assert reduction(4000, 2000, 1, Target(height=100, width=400)) == 4
-    assert reduction(4000, 2000, 6, Target(height=100, width=400)) == 2
+    assert reduction(8000, 4000, 1, Target(height=100, width=400)) == 4
+    assert reduction(8000, 4000, 6, Target(height=100, width=400)) == 2
 
 
 @pytest.mark.parametrize(("size", "factor"), [((1999, 1501), 2), ((2401, 1921), 4), ((4001, 3001), 8)])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_large_jpegs_are_decoded_at_a_fraction(size, factor, mode):
     data = images.encode(images.photo(97, 61).resize(size).convert(mode), "JPEG")
-    width, height = (int(side / (1.5 * factor)) for side in size)
+    width, height = (int(side / (3 * factor)) for side in size)
     assert reduction(*size, 1, Target(height, width)) == factor
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (size[0] // factor, size[1] // factor))

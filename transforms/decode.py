@@ -14,7 +14,7 @@ from transforms.resize import Target, fit, swaps_sides
 
 __all__ = ["DECODER_VERSION", "DecodeOptions", "Decoded", "decode"]
 
-DECODER_VERSION = "1"
+DECODER_VERSION = "2"
 """Changes whenever the same bytes may give other pixels; part of ``preprocessing_id``."""
 
 

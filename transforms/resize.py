@@ -23,8 +23,9 @@ _TURNS: dict[int, tuple[bool, int | None]] = {
 
 # Sources up to this size are decoded in full: fractions there cost accuracy and save little time.
 _FULL_DECODE_PIXELS = 2_000_000
-# How many decoded pixels a target pixel needs at least; below, top-1 agreement with a full decode drops.
-_MIN_OVERSAMPLING = 1.5
+# How many decoded pixels a side of a target pixel needs at least. On 120 enlarged photographs at 224 pixels, 1.5
+# keeps the best class of a full decode in 93 %, 3 in all; it is a fifth slower.
+_MIN_OVERSAMPLING = 3.0
 
 
 class Target(NamedTuple):
@@ -48,7 +49,7 @@ def crop_side(width: int, height: int, crop: float) -> int:
 def reduction(width: int, height: int, orientation: int, target: Target) -> int:
     """By what a JPEG of ``width`` × ``height`` (as stored) may be reduced in decoding: 1, 2, 4 or 8.
 
-    Images above 2 megapixels are reduced while each side of the region in use keeps at least 1.5 times
+    Images above 2 megapixels are reduced while each side of the region in use keeps at least 3 times
     the pixels of the side that it maps to.
     """
     if width * height <= _FULL_DECODE_PIXELS:
