@@ -278,7 +278,7 @@ def test_the_command_runs(tmp_path: Path) -> None:
     words += ["--scratch", str(tmp_path / "scratch"), "--output", str(tmp_path / "docs")]
     subprocess.run([sys.executable, BENCHMARKS / "compare.py", *words], check=True, capture_output=True)
     (results,) = (tmp_path / "scratch").glob("results-*.jsonl")
-    records = list(compare.read_results(results))
+    records = compare.read_results([results])
     runs = [record for record in records if record["kind"] == "run"]
     assert {run["count"] for run in runs if run["name"] == "ours"} == {3, 12}
     assert [run["problem"] for run in runs] == [None] * len(runs)
@@ -288,3 +288,21 @@ def test_the_command_runs(tmp_path: Path) -> None:
     page = (tmp_path / "docs" / "benchmarks.md").read_text()
     assert str(tmp_path) not in page
     assert "First run ever" in page
+
+
+def test_several_results_make_one_report(tmp_path: Path) -> None:
+    first = recorded({"handwritten": [(6, 21), (7, 22)]}, {"daft": "no wheel"})
+    second = recorded({"handwritten": [(8, 24)], "daft": [(30, 60)]}, {})
+    paths = []
+    for name, records in (("a", first), ("b", second)):
+        paths.append(tmp_path / name)
+        paths[-1].write_text("".join(json.dumps(record) + "\n" for record in records))
+    report.write_report(compare.read_results(paths), tmp_path / "docs")
+    page = (tmp_path / "docs" / "benchmarks.md").read_text()
+    assert "no wheel" not in page
+    assert "| T daft | 30.0 " in page
+    # Its ratios are those to the hand-written script of the same run: 188 / 100 images a second.
+    (ratios,) = [line for line in page.splitlines() if line.startswith("| T daft | 0.53")]
+    assert "3.75" in ratios
+    assert any(line.startswith("| T handwritten | 7.0 (6.0–8.0)") for line in page.splitlines())
+    assert page.count("python benchmarks/compare.py --module M") == 2
