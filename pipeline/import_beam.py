@@ -28,13 +28,7 @@ def import_beam(runner_args: Sequence[str]) -> None:
     if any(argument.split("=", 1)[0] == "--runner" for argument in runner_args):
         importlib.import_module("apache_beam")
         return
-    try:
-        with _absent(_CONNECTORS):
-            importlib.import_module("apache_beam")
-    except ImportError:
-        # A version of Beam that insists on one of them; what was half imported goes.
-        for name in [name for name in sys.modules if name.partition(".")[0] == "apache_beam"]:
-            del sys.modules[name]
+    with _absent(_CONNECTORS):
         importlib.import_module("apache_beam")
 
 

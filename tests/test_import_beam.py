@@ -34,13 +34,3 @@ def test_other_runners_get_all_of_beam(runner):
 def test_what_was_left_out_can_be_imported_afterwards():
     modules = imported("import_beam([])\nimport pandas, google.auth, google.cloud.storage")
     assert {"pandas", "google.auth", "google.cloud.storage"} <= modules
-
-
-def test_a_beam_that_insists_is_given_everything():
-    code = (
-        "import pipeline.import_beam as module\n"
-        "module._CONNECTORS = frozenset({'beartype', 'beartype.door'})\n"
-        "import_beam([])\n"
-        "import apache_beam; assert apache_beam.Pipeline"
-    )
-    assert "beartype" in imported(code)
