@@ -14,6 +14,12 @@ def too_late(deadline: float) -> ImageError:
     return ImageError(Stage.FETCH, Reason.TIMEOUT, f"no answer in time (deadline {deadline:g} s)")
 
 
+def too_many(max_bytes: int) -> ImageError:
+    """What an image fails with that is larger than the cap."""
+    detail = f"the object is larger, more than --max_bytes {max_bytes}"
+    return ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
+
+
 class Capped(io.BytesIO):
     """Takes a download until it is too large, or too late.
 
@@ -31,8 +37,7 @@ class Capped(io.BytesIO):
     def write(self, chunk: Any) -> int:
         """Appends; raises ``ImageError`` beyond the cap or the deadline."""
         if self.tell() + len(chunk) > self._max_bytes:
-            detail = f"the object is larger, more than --max_bytes {self._max_bytes}"
-            raise ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
+            raise too_many(self._max_bytes)
         if time.monotonic() > self._end:
             raise too_late(self._deadline)
         return super().write(chunk)

@@ -1,9 +1,9 @@
-"""One image of ``gs://``: a media GET with the client's credentials on the client's connections.
+"""One image of ``gs://``: a media GET with the client's credentials, by libcurl.
 
 ``Blob.download_to_file`` costs several times the CPU of the request that it makes: URLs, headers, cookies,
 traces and metadata are prepared anew for each object, all of it under the GIL, where it stands in the way of
-decoding and inference. What is left here is one request of urllib3's. Credentials, endpoint, proxies, TLS and
-the pool are those of the client and its session; so are the errors, and which of them are tried again.
+decoding and inference. Credentials, endpoint, proxies and trusted authorities are those of the client and its
+session; so are the errors, and which of them are tried again.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import time
 from typing import NamedTuple
 from urllib.parse import quote
 
+import certifi
 import google_crc32c
 import requests
 import urllib3
-from google.api_core.exceptions import GoogleAPIError, RetryError, Unauthorized, from_http_status
+from google.api_core.exceptions import GoogleAPIError, RetryError, from_http_status
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 from google.cloud.storage import Client
 from google.cloud.storage.exceptions import DataCorruption
-from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError
-from urllib3.exceptions import TimeoutError as PoolTimeout
+from requests.utils import select_proxy
+from urllib3.exceptions import HTTPError
 
-from transforms import gcs
+from transforms import curl_get, gcs
 from transforms.capped import Capped, too_late
 from transforms.http_fetch import LAST_START, STALL, user_agent
 from transforms.records import ImageError, Reason, Stage
@@ -60,7 +60,7 @@ def get(bucket: str, name: str, *, max_bytes: int, deadline: float) -> tuple[byt
     end = time.monotonic() + deadline
 
     def attempt() -> tuple[bytes, str | None]:
-        return _attempt(bucket, name, Capped(max_bytes, deadline, end), deadline, end)
+        return _attempt(bucket, name, max_bytes, deadline, end)
 
     try:
         return gcs.RETRY.with_timeout(deadline * LAST_START)(attempt)()
@@ -69,38 +69,34 @@ def get(bucket: str, name: str, *, max_bytes: int, deadline: float) -> tuple[byt
         raise _classified(cause or error, deadline) from error
 
 
-class _Road(NamedTuple):
+class _Endpoint(NamedTuple):
     """What all requests of a client have in common.
 
     Attributes:
-      pool: the session's connections to the endpoint.
-      prefix: of the request's target, before the bucket's name.
+      prefix: of each URL, before the bucket's name.
+      road: how the server is reached.
       credentials: what signs requests.
       transport: what they ask for tokens through.
     """
 
-    pool: HTTPConnectionPool
     prefix: str
+    road: curl_get.Road
     credentials: Credentials
     transport: Request
 
 
 @functools.lru_cache(maxsize=1)
-def _road(client: Client) -> _Road:
+def _endpoint(client: Client) -> _Endpoint:
     session = client._http
-    url = f"{client.api_endpoint}/download/storage/v1/b/"
-    request = requests.Request("GET", url).prepare()
-    found = session.merge_environment_settings(url, {}, True, None, None)
-    adapter = session.get_adapter(url)
-    pool = adapter.get_connection_with_tls_context(
-        request, found["verify"], proxies=found["proxies"], cert=found["cert"]
-    )
-    adapter.cert_verify(pool, url, found["verify"], found["cert"])
-    prefix = adapter.request_url(request, found["proxies"])
-    return _Road(pool, prefix, session.credentials, Request())
+    prefix = f"{client.api_endpoint}/download/storage/v1/b/"
+    found = session.merge_environment_settings(prefix, {}, True, None, None)
+    proxy = select_proxy(prefix, found["proxies"]) or ""
+    verify = found["verify"]
+    certificates = (certifi.where() if verify is True else verify) or None
+    return _Endpoint(prefix, curl_get.Road(proxy, certificates), session.credentials, Request())
 
 
-def _attempt(bucket: str, name: str, body: Capped, deadline: float, end: float) -> tuple[bytes, str | None]:
+def _attempt(bucket: str, name: str, max_bytes: int, deadline: float, end: float) -> tuple[bytes, str | None]:
     """One try, one request.
 
     It is not left to the client to try again: there each try has the same timeout, however little of the
@@ -111,66 +107,42 @@ def _attempt(bucket: str, name: str, body: Capped, deadline: float, end: float) 
     client = gcs.client()
     # A session with a client certificate (mTLS) has an endpoint of its own, and notices a new certificate.
     if client._http.is_mtls:
-        return _by_client(client, bucket, name, body, stall)
-    road = _road(client)
-    try:
-        with contextlib.closing(_request(road, bucket, name, stall)) as response:
-            if response.status != 200:
-                with contextlib.suppress(HTTPError):
-                    response.read(_CHUNK)  # behind a small message the connection can be used again
-                raise from_http_status(response.status, "")
-            return _body(response, body)
-    except Unauthorized:
-        if isinstance(road.credentials, AnonymousCredentials):
-            raise
+        return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)
+    endpoint = _endpoint(client)
+    url = f"{endpoint.prefix}{bucket}/o/{quote(name, safe='~')}?alt=media"
+    signed = _signed(endpoint, url, stall)
+    answer = curl_get.get(endpoint.road, url, signed, max_bytes=max_bytes, stall=stall, left=left)
+    if answer.status == 401 and not isinstance(endpoint.credentials, AnonymousCredentials):
         # A token may be revoked or expire on its way; the client knows how to get the next.
-        return _by_client(client, bucket, name, body, stall)
-    except ProxyError as error:
-        raise ConnectionError(f"the proxy: {error.original_error}") from error
+        return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)
+    if answer.status != 200:
+        raise from_http_status(answer.status, "")
+    return _content(answer, Capped(max_bytes, deadline, end))
 
 
-def _request(road: _Road, bucket: str, name: str, stall: float) -> urllib3.BaseHTTPResponse:
-    target = f"{road.prefix}{bucket}/o/{quote(name, safe='~')}?alt=media"
-    headers = {"User-Agent": user_agent(), "Accept": "*/*", "Accept-Encoding": "gzip"}
-    with contextlib.nullcontext() if road.credentials.valid else _refreshing:
-        transport = functools.partial(road.transport, timeout=stall)
-        road.credentials.before_request(transport, "GET", target, headers)
-    return road.pool.urlopen(
-        "GET",
-        target,
-        headers=headers,
-        timeout=urllib3.Timeout(connect=stall, read=stall),
-        retries=False,
-        redirect=False,
-        assert_same_host=False,
-        preload_content=False,
-        decode_content=False,
-    )
+def _signed(endpoint: _Endpoint, url: str, stall: float) -> dict[str, str]:
+    """The headers of a request."""
+    headers = {"User-Agent": user_agent(), "Accept-Encoding": "gzip"}
+    with contextlib.nullcontext() if endpoint.credentials.valid else _refreshing:
+        transport = functools.partial(endpoint.transport, timeout=stall)
+        endpoint.credentials.before_request(transport, "GET", url, headers)
+    return headers
 
 
-def _body(response: urllib3.BaseHTTPResponse, body: Capped) -> tuple[bytes, str | None]:
-    headers = response.headers
-    while chunk := response.read1(_CHUNK):
-        body.write(chunk)
-    data = body.getvalue()
+def _content(answer: curl_get.Answer, decoded: Capped) -> tuple[bytes, str | None]:
+    """What an answer holds; ``decoded`` is there for a body whose content encoding has to be undone."""
+    headers, data = answer.headers, answer.body
     # The checksum is that of the bytes as they are stored, and sent; a composed object has no MD5.
-    for known in headers.get("X-Goog-Hash", "").split(","):
+    for known in headers.get("x-goog-hash", "").split(","):
         kind, _, digest = known.strip().partition("=")
         if kind == "crc32c" and base64.b64decode(digest) != google_crc32c.value(data).to_bytes(4, "big"):
             raise ConnectionError("the checksum does not match")  # the policy tries these again
-    if headers.get("Content-Encoding"):
-        data = _decoded(data, headers, body)
-    return data, headers.get("X-Goog-Generation") or headers.get("ETag")
-
-
-def _decoded(data: bytes, headers: urllib3.HTTPHeaderDict, body: Capped) -> bytes:
-    """The body without its content encoding, gathered under the same cap."""
-    packed = urllib3.HTTPResponse(io.BytesIO(data), headers=headers, preload_content=False)
-    body.seek(0)
-    body.truncate()
-    while chunk := packed.read(_CHUNK, decode_content=True):
-        body.write(chunk)
-    return body.getvalue()
+    if headers.get("content-encoding"):
+        packed = urllib3.HTTPResponse(io.BytesIO(data), headers=headers, preload_content=False)
+        while chunk := packed.read(_CHUNK, decode_content=True):
+            decoded.write(chunk)
+        data = decoded.getvalue()
+    return data, headers.get("x-goog-generation") or headers.get("etag")
 
 
 def _by_client(
@@ -191,12 +163,10 @@ def _classified(error: Exception, deadline: float) -> ImageError:
     if isinstance(code, int):
         detail = f"status {int(code)} {type(error).__name__}"
         return ImageError(Stage.FETCH, _REASONS.get(code, Reason.FETCH_ERROR), detail)
-    # requests calls a timeout in the middle of a body a ConnectionError around urllib3's own.
     inner = error.args[0] if error.args else None
-    for cause in (error, inner):
-        # A NewConnectionError is a TimeoutError of urllib3, whatever its cause.
-        if isinstance(cause, (requests.Timeout, PoolTimeout)) and not isinstance(cause, NewConnectionError):
-            return too_late(deadline)
+    # The client's requests call a timeout in the middle of a body a ConnectionError around urllib3's own.
+    if isinstance(error, requests.Timeout) or isinstance(inner, urllib3.exceptions.ReadTimeoutError):
+        return too_late(deadline)
     if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
         return ImageError(Stage.FETCH, Reason.FORBIDDEN, f"{type(error).__name__}: {error}")
     detail = f"{type(error).__name__}: {inner if inner is not None else error}"
