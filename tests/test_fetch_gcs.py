@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import multiprocessing
+import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
-from http_site import BODY, Site, hang_up, reply, serving, silence
+from http_site import BODY, Site, hang_up, reply, self_signed, serving, silence
 from servers import Bucket
 
 from transforms.fetch import Fetched, FetchOptions, fetch
@@ -195,6 +196,55 @@ def test_a_proxy_of_the_environment_is_used(site: Site, monkeypatch: pytest.Monk
     monkeypatch.delenv("NO_PROXY", raising=False)
     site.on("http://storage.invalid" + A, reply())
     assert fetch("gs://b/a", OPTIONS).data == BODY
+
+
+def test_a_host_that_the_environment_exempts_from_the_proxy(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    site.on(A, reply())
+    assert fetch("gs://b/a", OPTIONS).data == BODY
+
+
+def test_tls_trusts_the_authorities_that_the_environment_names(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    certificate = self_signed("localhost", tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    site.server.socket = context.wrap_socket(site.server.socket, server_side=True)
+    site.on(A, reply())
+    port = site.server.server_port
+    by_name, by_address = f"https://localhost:{port}", f"https://127.0.0.1:{port}"
+    for bundle in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(bundle, raising=False)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", by_name)
+    assert "self-signed certificate" in refusal("gs://b/a", BRIEF).detail
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", by_address)
+    assert "127.0.0.1" in refusal("gs://b/a", BRIEF).detail, "whose name the certificate does not hold"
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", by_name)
+    assert fetch("gs://b/a", OPTIONS).data == BODY
+
+
+def test_a_redirect_is_not_followed(site: Site) -> None:
+    site.on(A, reply(302, Location=site.base + "/elsewhere"))
+    site.on("/elsewhere", reply())
+    assert refusal("gs://b/a").reason is Reason.FETCH_ERROR
+    assert site.count("/elsewhere") == 0
+
+
+def test_a_long_message_of_an_error_does_not_hide_it(site: Site) -> None:
+    """Else what is missing would look too large."""
+    site.on(A, reply(404, body=bytes(100_000)))
+    assert refusal("gs://b/a", FetchOptions(max_bytes=1000)).reason is Reason.NOT_FOUND
+
+
+def test_names_of_dots(site: Site) -> None:
+    """They are no path segments that a client may resolve."""
+    site.on("/download/storage/v1/b/b/o/..?alt=media", reply())
+    assert fetch("gs://b/..", OPTIONS).data == BODY
 
 
 def test_a_broken_content_encoding(site: Site) -> None:

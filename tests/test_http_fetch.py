@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_site import BODY, Site, drip, hang_up, reply, serving, silence
+from http_site import BODY, Site, drip, hang_up, reply, self_signed, serving, silence
 
 from transforms import http_fetch
 from transforms.http_fetch import MAX_REDIRECTS, MAX_TRIES, get
@@ -254,7 +254,7 @@ def test_sixty_four_threads(site: Site) -> None:
 
 def test_tls_verifies_the_name(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checked address is connected to, and the certificate has to be that of the name."""
-    certificate = _self_signed("localhost", tmp_path)
+    certificate = self_signed("localhost", tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     site.server.socket = context.wrap_socket(site.server.socket, server_side=True)
@@ -266,27 +266,3 @@ def test_tls_verifies_the_name(site: Site, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(http_fetch, "is_public", lambda address: True)  # loopback stands for the internet
     assert fetch(f"https://localhost:{port}/a.jpg", allow_private_hosts=False)[0] == BODY
     assert "127.0.0.1" in refusal(f"https://127.0.0.1:{port}/a.jpg", allow_private_hosts=False).detail
-
-
-def _self_signed(name: str, folder: Path) -> Path:
-    x509 = pytest.importorskip("cryptography.x509", reason="makes the server's certificate")
-    import datetime
-
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    today = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(today - datetime.timedelta(days=1))
-        .not_valid_after(today + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    path = folder / "server.pem"
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(private + certificate.public_bytes(pem))
-    return path
