@@ -10,6 +10,10 @@ from pipeline.options import UsageError, parse, usage
 def console() -> None:
     """Entry point of the installed command."""
     try:
+        if sys.argv[1:2] == ["publish"]:
+            from pipeline.publish_command import main as publish
+
+            publish(sys.argv[2:])
         options, runner_args = parse(sys.argv[1:])
     except UsageError as error:
         usage(error)

@@ -25,11 +25,16 @@ def import_beam(runner_args: Sequence[str]) -> None:
     """
     if "apache_beam" in sys.modules:
         return
-    if any(argument.split("=", 1)[0] == "--runner" for argument in runner_args):
+    if names_runner(runner_args):
         importlib.import_module("apache_beam")
         return
     with _absent(_CONNECTORS):
         importlib.import_module("apache_beam")
+
+
+def names_runner(runner_args: Sequence[str]) -> bool:
+    """Whether the arguments name a runner, which may be a remote one."""
+    return any(argument.split("=", 1)[0] == "--runner" for argument in runner_args)
 
 
 class _Absent(MetaPathFinder):

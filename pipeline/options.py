@@ -22,7 +22,9 @@ class UsageError(Exception):
     """A mistake in the options, seen before the run: exit code 2. The message names option and value."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises where argparse would end the process."""
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
@@ -267,10 +269,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The job's argument parser."""
-    parser = _Parser(
+    parser = Parser(
         prog="beamlabel",
         description="Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out.",
-        epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner. Exit codes: 0 done, "
+        epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner. Another command, "
+        "'beamlabel publish OUTPUT', publishes what a detached run has committed. Exit codes: 0 done, "
         "1 too many failures, 2 wrong usage or the output exists, 3 the job broke, 130/143 cancelled.",
         allow_abbrev=False,
     )

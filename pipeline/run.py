@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline.import_beam import import_beam
+from pipeline.cancellation import Cancellation, cancellation
+from pipeline.import_beam import import_beam, names_runner
 from pipeline.options import UsageError, usage
+
+if TYPE_CHECKING:
+    from pipeline.job import LabelJob
 
 _LOGGER = logging.getLogger("beamlabel")
 
 DONE, TOO_MANY_FAILURES, USAGE, BROKEN = 0, 1, 2, 3
-_LOCAL_RUNNERS = ("", "direct", "directrunner", "fnapirunner")
-
-
-class Cancelled(BaseException):
-    """Raised in the main thread by SIGINT and SIGTERM.
-
-    Not an ``Exception``, so that nothing between here and the signal swallows it by catching those.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
-        self.exit_code = 128 + signal_number
-
-
-@contextmanager
-def _cancellation() -> Iterator[list[Cancelled]]:
-    """Catches SIGINT and SIGTERM; yields the list that holds the signal once there was one.
-
-    The list is the truth: what is raised inside Beam surfaces as a ``RuntimeError``.
-    """
-    seen: list[Cancelled] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        seen.append(Cancelled(number))
-        if len(seen) == 1:  # a second signal must not cut short what the first one started
-            raise seen[0]
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
+# How long a remote job may take to be cancelled before the launcher leaves it, in seconds.
+_CANCEL_SECONDS = 30.0
+_ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
 
 def main(options: Any, runner_args: list[str]) -> None:
@@ -60,16 +31,26 @@ def main(options: Any, runner_args: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Nothing here multiplies matrices with NumPy; its threads would only be started, and spin.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    set_up_logging()
+    leave(run(options, runner_args, _process_started_at()), job_servers=names_runner(runner_args))
+
+
+def set_up_logging() -> None:
+    """Warnings of everybody, and what beamlabel tells, go to stderr."""
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger().handlers[0].addFilter(_is_worth_showing)
     _LOGGER.setLevel(logging.INFO)
-    code = run(options, runner_args, _process_started_at())
+
+
+def leave(code: int, *, job_servers: bool) -> NoReturn:
+    """Ends the process; not by ``sys.exit``, which waits for whatever the runner's threads are still doing."""
+    if job_servers:
+        atexit._run_exitfuncs()  # Beam stops there what it started
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: after a cancellation it would wait for whatever the runner's threads are still doing.
     os._exit(code)
 
 
@@ -99,12 +80,12 @@ def run(options: Any, runner_args: list[str], started_at: float | None = None) -
     0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job broke, 128 + signal
     when cancelled.
     """
-    with _cancellation() as cancelled:
+    with cancellation() as cancelled:
         code = BROKEN
         try:
-            code = _run(options, runner_args, time.time() if started_at is None else started_at)
+            code = _run(options, runner_args, time.time() if started_at is None else started_at, cancelled)
         except BaseException as error:
-            if cancelled:
+            if cancelled.seen:
                 pass  # whatever the signal was turned into on its way
             elif isinstance(error, UsageError):
                 usage(error)
@@ -113,16 +94,15 @@ def run(options: Any, runner_args: list[str], started_at: float | None = None) -
                 raise
             else:
                 _LOGGER.error("the job broke: %s", error, exc_info=True)
-        if cancelled:
-            _LOGGER.error("cancelled by %s", cancelled[0])
-            return cancelled[0].exit_code
+        if cancelled.seen:
+            _LOGGER.error("cancelled by %s", cancelled.seen)
+            return cancelled.seen.exit_code
         return code
 
 
-def _run(options: Any, runner_args: list[str], started_at: float) -> int:
-    from pipeline import layout
+def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
     from pipeline.preflight import check_inputs, check_output
-    from pipeline.publish import publish, settle
+    from pipeline.publish import settle
     from transforms import storage
 
     try:
@@ -137,47 +117,74 @@ def _run(options: Any, runner_args: list[str], started_at: float) -> int:
     import_beam(runner_args)
     import apache_beam as beam
 
+    from pipeline import runners
     from pipeline.graph import build
     from pipeline.job import prepare
 
-    runner, beam_options = _runner(runner_args)
+    runner = runners.choose(runner_args)
+    if not runner.is_local:
+        from pipeline.check_runner import check_runner
+
+        check_runner(runner, output, [file.path for file in inputs.files])
     job = prepare(options, inputs, started_at)
-    pipeline = beam.Pipeline(runner=runner, options=beam_options)
+    runners.prepare_options(runner, job.run_id)
+    pipeline = beam.Pipeline(runner=runner.make(), options=runner.options)
     build(pipeline, job)
-    result = pipeline.run()
-    result.wait_until_finish()
+    if runner.is_local:
+        return _outcome(pipeline.run(), job)
+    with cancelled.deferred():
+        result = pipeline.run()
+    if runner.detached:
+        cancelled.check()
+        _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
+        return DONE
+    _wait(result, cancelled)
+    return _outcome(result, job)
+
+
+def _wait(result: Any, cancelled: Cancellation) -> None:
+    """Waits for a remote job, and cancels it if this process is told to end.
+
+    Raises:
+      RuntimeError: it ended otherwise than well.
+    """
+    try:
+        cancelled.check()
+        state = result.wait_until_finish()
+    except BaseException:
+        if cancelled.seen:
+            _cancel(result)
+        raise
+    if state != "DONE":
+        raise RuntimeError(f"the runner says that the job is {state}")
+
+
+def _cancel(result: Any) -> None:
+    _LOGGER.info("cancelling the job")
+    end = time.monotonic() + _CANCEL_SECONDS
+    try:
+        result.cancel()
+        while result.state not in _ENDED and time.monotonic() < end:
+            time.sleep(0.2)
+        _LOGGER.info("the job is %s", result.state)
+    except Exception as error:
+        _LOGGER.error("the job could not be cancelled, and may go on running: %s", error)
+
+
+def _outcome(result: Any, job: LabelJob) -> int:
+    """Publishes what a run that is over has committed."""
+    from pipeline import layout
+    from pipeline.publish import publish
+    from transforms import storage
+
+    if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):
+        raise RuntimeError(f"the runner is done, but nothing was committed in {job.staging_dir}")
     try:
         metrics = json.dumps(_metrics(result)).encode()
         storage.write_bytes(storage.join(job.staging_dir, layout.METRICS), metrics)
     except Exception as error:  # advice, which no committed run may break on
         _LOGGER.warning("the runner's metrics are missing: %s", error)
-    return _report(publish(job.output, job.staging_dir), options.max_error_rate)
-
-
-def _runner(runner_args: list[str]) -> tuple[Any, Any]:
-    """The runner, chosen explicitly: ``DirectRunner`` itself would first try to download Prism.
-
-    Raises:
-      UsageError: an option that neither the job nor Beam knows, on the local runner.
-    """
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
-    beam_options = PipelineOptions(runner_args)
-    name = beam_options.view_as(StandardOptions).runner
-    if (name or "").rpartition(".")[2].lower() not in _LOCAL_RUNNERS:
-        return name, beam_options
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
-    known = beam_options.get_all_options()
-    for argument in runner_args:
-        option = argument.split("=", 1)[0]
-        if (
-            option.startswith("--")
-            and option[2:].replace("-", "_") not in known
-            and f"no_{option[2:]}" not in known
-        ):
-            raise UsageError(f"{option}: no such option of beamlabel or of Beam")
-    return FnApiRunner(), beam_options
+    return report(publish(job.output, job.staging_dir))
 
 
 def _metrics(result: Any) -> dict[str, Any]:
@@ -195,7 +202,8 @@ def _metrics(result: Any) -> dict[str, Any]:
     return metrics
 
 
-def _report(manifest: dict[str, Any], max_error_rate: float) -> int:
+def report(manifest: dict[str, Any]) -> int:
+    """Tells what a published run did; returns its exit code."""
     rows = manifest["rows"]
     _LOGGER.info(
         "%d input = %d predicted + %d failed + %d skipped, in %.1f s: %s",
@@ -210,6 +218,6 @@ def _report(manifest: dict[str, Any], max_error_rate: float) -> int:
     _LOGGER.error(
         "the error rate %.4f is above --max_error_rate %g: no _SUCCESS",
         manifest["error_rate"],
-        max_error_rate,
+        manifest["options"]["max_error_rate"],
     )
     return TOO_MANY_FAILURES

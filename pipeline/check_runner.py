@@ -1,0 +1,152 @@
+"""What a runner needs and does not have, said before anything is submitted."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    JobServerOptions,
+    PipelineOptions,
+    PortableOptions,
+    PrismRunnerOptions,
+    SetupOptions,
+    WorkerOptions,
+)
+
+from pipeline.options import UsageError
+from pipeline.runners import DATAFLOW, FLINK, PORTABLE, PRISM, Runner
+from transforms import storage
+
+_CONNECT_SECONDS = 5.0
+_FLINK_PORT = 8081
+# Beam's words for a Flink that the job server brings along.
+_FLINK_WITHIN = ("[auto]", "[local]")
+
+
+def check_runner(runner: Runner, output: str, inputs: Iterable[str]) -> None:
+    """Refuses what could only fail after the submission.
+
+    Args:
+      runner: as ``choose`` gives it.
+      output: absolute path of the output.
+      inputs: absolute paths of the inputs.
+
+    Raises:
+      UsageError: it names the option to set.
+    """
+    checks = {DATAFLOW: _check_dataflow, FLINK: _check_flink, PORTABLE: _check_portable, PRISM: _check_prism}
+    if check := checks.get(runner.kind):
+        check(runner.options)
+    where = _without_our_folders(runner)
+    if where:
+        for option, path in [("--output", output), *(("--input", path) for path in inputs)]:
+            if storage.is_local(path):
+                raise UsageError(f"{option} {path!r} is a folder of this machine, which {where}")
+
+
+def _without_our_folders(runner: Runner) -> str:
+    """Why workers cannot see folders of this machine; empty if they may."""
+    if runner.kind == DATAFLOW:
+        return "no worker of Dataflow sees; name one on gs://"
+    if runner.kind in (FLINK, PORTABLE) and _environment_type(runner) == "DOCKER":
+        return (
+            "a worker in a container (--environment_type DOCKER, Beam's default) does not see; name one on gs://, "
+            "or set --environment_type to PROCESS or EXTERNAL and share the folder with all workers"
+        )
+    return ""
+
+
+def _environment_type(runner: Runner) -> str:
+    portable = runner.options.view_as(PortableOptions)
+    if portable.environment_type:
+        return str(portable.environment_type).upper()
+    within = runner.options.view_as(FlinkRunnerOptions).flink_master in _FLINK_WITHIN
+    return "LOOPBACK" if runner.kind == FLINK and within else "DOCKER"
+
+
+def _check_dataflow(options: PipelineOptions) -> None:
+    if importlib.util.find_spec("apitools") is None:
+        raise UsageError(
+            "--runner DataflowRunner needs Beam's client of it: pip install 'beamlabel[dataflow]'"
+        )
+    cloud = options.view_as(GoogleCloudOptions)
+    if not cloud.project:
+        raise UsageError("--runner DataflowRunner needs --project, the Google Cloud project that pays")
+    # Beam's own rule for the region, without asking gcloud for it.
+    if not cloud.region and not os.environ.get("CLOUDSDK_COMPUTE_REGION"):
+        raise UsageError("--runner DataflowRunner needs --region, such as us-central1")
+    for name in ("temp_location", "staging_location", "template_location"):
+        value = getattr(cloud, name)
+        if value and not value.startswith("gs://"):
+            raise UsageError(f"--{name} {value!r}: Dataflow needs it on gs://")
+    if not cloud.temp_location:
+        raise UsageError("--runner DataflowRunner needs --temp_location, a folder on gs://")
+    setup = options.view_as(SetupOptions)
+    if setup.setup_file and not Path(setup.setup_file).is_file():
+        raise UsageError(f"--setup_file {setup.setup_file!r}: there is no such file")
+    brings = (setup.setup_file, setup.extra_packages, setup.requirements_file)
+    if not any((*brings, options.view_as(WorkerOptions).sdk_container_image)):
+        raise UsageError(
+            "--runner DataflowRunner: its workers have no beamlabel; name an image that holds it by "
+            "--sdk_container_image, or the package by --setup_file ./setup.py"
+        )
+
+
+def _check_flink(options: PipelineOptions) -> None:
+    flink = options.view_as(FlinkRunnerOptions)
+    if options.view_as(PortableOptions).job_endpoint:
+        _check_portable(options)
+        return
+    master = flink.flink_master.strip()
+    if master not in _FLINK_WITHIN:
+        _check_reachable(
+            "--flink_master", master, "Flink's REST address, such as localhost:8081", _FLINK_PORT
+        )
+    _check_file("--flink_job_server_jar", flink.flink_job_server_jar)
+    java = options.view_as(JobServerOptions).job_server_java_launcher
+    if not flink.flink_submit_uber_jar and shutil.which(java) is None:
+        raise UsageError(
+            f"--runner FlinkRunner starts a job server with Java, and {java!r} is not on PATH: install Java 11 or 17, "
+            "name it by --job_server_java_launcher, or name a job server that runs by --job_endpoint"
+        )
+
+
+def _check_portable(options: PipelineOptions) -> None:
+    portable = options.view_as(PortableOptions)
+    if not portable.job_endpoint:
+        raise UsageError("--runner PortableRunner needs --job_endpoint, host:port of a job server")
+    if portable.job_endpoint != "embed":
+        _check_reachable("--job_endpoint", portable.job_endpoint, "host:port of a job server that runs")
+
+
+def _check_prism(options: PipelineOptions) -> None:
+    _check_file("--prism_location", options.view_as(PrismRunnerOptions).prism_location)
+
+
+def _check_file(option: str, value: Any) -> None:
+    if value and not urlsplit(value).scheme and not Path(value).is_file():
+        raise UsageError(f"{option} {value!r}: there is no such file")
+
+
+def _check_reachable(option: str, address: str, wanted: str, default_port: int | None = None) -> None:
+    """Connects once, so that a mistyped address is not found out by a timeout of minutes."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else default_port)
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise UsageError(f"{option} {address!r} is not {wanted}")
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UsageError(f"{option} {address!r}: nothing answers there ({error}); it is {wanted}") from error

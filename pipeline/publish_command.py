@@ -1,0 +1,61 @@
+"""``beamlabel publish OUTPUT``: a committed run becomes the result, without the launcher that submitted it."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from pipeline import layout
+from pipeline.options import Parser, UsageError
+from pipeline.publish import settle
+from pipeline.run import DONE, leave, report, set_up_logging
+from transforms import storage
+
+# EX_TEMPFAIL of sysexits.h: to be tried again later.
+NOT_YET = 75
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Runs the command and ends the process with its exit code.
+
+    Raises:
+      UsageError: a wrong argument, or nothing of beamlabel's at the output.
+    """
+    parser = Parser(
+        prog="beamlabel publish",
+        description="Publishes what a run has committed whose launcher did not wait for it, or was killed.",
+        epilog="Exit codes: 0 published, now or before, 1 too many failures, 2 wrong usage, 3 it broke, "
+        "75 nothing is committed yet.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="the run's --output")
+    output = parser.parse_args(argv).output
+    set_up_logging()
+    leave(publish_committed(output), job_servers=False)
+
+
+def publish_committed(output: str) -> int:
+    """Publishes the committed runs of an output; returns the exit code.
+
+    Raises:
+      UsageError: nothing of beamlabel's is there.
+    """
+    try:
+        output = storage.absolute(output).rstrip("/")
+        manifests = settle(output)
+        is_published = storage.exists(storage.join(output, layout.MANIFEST))
+        staging = storage.join(storage.escape(storage.join(output, layout.STAGING)), "*", layout.JOB)
+        waiting = next(storage.match(staging), None)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"OUTPUT {output!r}: {error}") from error
+    codes = [report(manifest) for manifest in manifests]
+    if codes:
+        return max(codes)
+    if waiting:
+        sys.stderr.write(
+            f"beamlabel publish: nothing is committed yet in {waiting.path.rpartition('/')[0]}\n"
+        )
+        return NOT_YET
+    if not is_published:
+        raise UsageError(f"OUTPUT {output!r}: no run of beamlabel was there")
+    sys.stderr.write(f"beamlabel publish: {output} is published\n")
+    return DONE

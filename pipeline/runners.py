@@ -1,0 +1,134 @@
+"""Which of Beam's runners takes the job, and what is known about it before it does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    JobServerOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    TestOptions,
+)
+
+from pipeline.options import UsageError
+
+LOCAL, DATAFLOW, FLINK, PORTABLE, PRISM, OTHER = "local", "dataflow", "flink", "portable", "prism", "other"
+_KINDS = {
+    "": LOCAL,
+    "direct": LOCAL,
+    "directrunner": LOCAL,
+    "fnapirunner": LOCAL,
+    "dataflowrunner": DATAFLOW,
+    "flinkrunner": FLINK,
+    "portablerunner": PORTABLE,
+    "prismrunner": PRISM,
+}
+# Of these every option is one of Beam's own; the others have job servers, with options that only they know.
+_WITHOUT_OPTIONS_OF_THEIR_OWN = (LOCAL, PRISM)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A runner, and how it was asked for.
+
+    Attributes:
+      kind: one of the constants above.
+      name: as it was given; empty if it was not.
+      options: Beam's.
+      detached: why the job will not have run when its submission is over; empty if it will have.
+    """
+
+    kind: str
+    name: str
+    options: PipelineOptions
+    detached: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the job runs in this process, and ``Pipeline.run`` returns when it is over."""
+        return self.kind == LOCAL
+
+    def make(self) -> Any:
+        """What ``beam.Pipeline`` takes: ``DirectRunner`` by its name would first try to download Prism."""
+        if not self.is_local:
+            return self.name
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+        return FnApiRunner()
+
+
+def choose(runner_args: Sequence[str]) -> Runner:
+    """The runner that Beam's options name; in memory, in this process, if they name none.
+
+    Raises:
+      UsageError: an option that neither the job nor Beam knows, where the runner has none of its own.
+    """
+    options = PipelineOptions(list(runner_args))
+    name = options.view_as(StandardOptions).runner or ""
+    kind = _KINDS.get(name.rpartition(".")[2].lower(), OTHER)
+    if kind in _WITHOUT_OPTIONS_OF_THEIR_OWN:
+        _check_all_known(runner_args, options)
+    return Runner(kind, name, options, _detached(runner_args, options))
+
+
+def prepare_options(runner: Runner, run_id: str) -> None:
+    """Completes Beam's options for one run.
+
+    Args:
+      runner: whose ``options`` are changed.
+      run_id: of this run; names the job, unless the user does.
+    """
+    cloud = runner.options.view_as(GoogleCloudOptions)
+    if not runner.is_local and not cloud.job_name:
+        cloud.job_name = f"beamlabel-{run_id.lower()}"
+    if runner.kind == FLINK:
+        _keep_job_server_from_signals(runner.options.view_as(JobServerOptions))
+
+
+def _keep_job_server_from_signals(options: Any) -> None:
+    """Starts Flink's job server in a process group of its own.
+
+    A terminal sends Ctrl-C to all processes of a group: the server would be gone before it could be told to
+    cancel the job.
+    """
+    if not hasattr(os, "setpgid"):
+        return
+    java = [options.job_server_java_launcher, *options.job_server_jvm_properties]
+    options.job_server_java_launcher = sys.executable
+    options.job_server_jvm_properties = [
+        "-c",
+        "import os, sys; os.setpgid(0, 0); os.execvp(sys.argv[1], sys.argv[1:])",
+        *java,
+    ]
+
+
+def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> None:
+    known = options.get_all_options()
+    for argument in runner_args:
+        option = argument.split("=", 1)[0]
+        if (
+            option.startswith("--")
+            and option[2:].replace("-", "_") not in known
+            and f"no_{option[2:]}" not in known
+        ):
+            raise UsageError(f"{option}: no such option of beamlabel or of Beam")
+
+
+def _detached(runner_args: Sequence[str], options: PipelineOptions) -> str:
+    if template := options.view_as(GoogleCloudOptions).template_location:
+        return f"--template_location: {template} holds the job, to be started from there"
+    if options.view_as(TestOptions).dry_run:
+        return "--dry_run: nothing was submitted"
+    if jar := options.view_as(PortableOptions).output_executable_path:
+        return f"--output_executable_path: {jar} holds the job, to be started from there"
+    # An option of Flink's job server; Beam's Python side hands it on.
+    if any(argument.split("=", 1)[0] in ("--attached_mode", "--attachedMode") for argument in runner_args):
+        return "--attached_mode: the job runs on its own"
+    return ""

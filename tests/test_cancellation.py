@@ -1,0 +1,45 @@
+"""Signals while a job is handed over, and after it."""
+
+import os
+import signal
+
+import pytest
+
+from pipeline.cancellation import Cancelled, cancellation
+
+
+def test_the_first_signal_raises_and_the_second_does_not() -> None:
+    with cancellation() as cancelled:
+        with pytest.raises(Cancelled, match="SIGTERM"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert cancelled.seen is not None
+    assert cancelled.seen.exit_code == 143
+
+
+def test_a_hand_over_is_finished_first() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with cancellation() as cancelled:
+        with cancelled.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            finished = True
+        assert finished
+        with pytest.raises(Cancelled, match="SIGINT"):
+            cancelled.check()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_hand_over_that_hangs_ends_at_the_second_signal() -> None:
+    with cancellation() as cancelled, pytest.raises(Cancelled, match="SIGINT"), cancelled.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("went on")
+
+
+def test_signals_are_taken_back_after_a_hand_over() -> None:
+    """Beam's job servers put their own handler in place, and stop when it is called."""
+    with cancellation() as cancelled:
+        with cancelled.deferred():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with pytest.raises(Cancelled):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,179 @@
+"""Which runner takes a job, and what each says it lacks before anything is submitted."""
+
+import importlib.util
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from jobs import label, photos, uri_list
+
+from pipeline.check_runner import check_runner
+from pipeline.options import UsageError
+from pipeline.runners import choose, prepare_options
+
+CLOUD = [
+    "--runner=DataflowRunner",
+    "--project=a-project-1",
+    "--region=us-central1",
+    "--temp_location=gs://b/t",
+]
+IMAGE = "--sdk_container_image=registry.example/beamlabel:1"
+
+
+def refusal(*arguments: str, output: str = "gs://b/out", inputs: tuple[str, ...] = ("gs://b/in.txt",)) -> str:
+    with pytest.raises(UsageError) as caught:
+        check_runner(choose(arguments), output, inputs)
+    return str(caught.value)
+
+
+@pytest.fixture
+def listening() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent_port() -> str:
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def apitools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beam's client of Dataflow looks installed."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: found("json" if name == "apitools" else name)
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [[], ["--runner=DirectRunner"], ["--runner=direct"], ["--runner=FnApiRunner"]]
+)
+def test_the_local_runner(name: list[str]) -> None:
+    runner = choose(name)
+    assert runner.is_local
+    assert type(runner.make()).__name__ == "FnApiRunner"
+    assert not runner.detached
+
+
+@pytest.mark.parametrize("name", ["PrismRunner", "FlinkRunner", "PortableRunner", "DataflowRunner"])
+def test_a_remote_runner_is_made_by_beam(name: str) -> None:
+    runner = choose([f"--runner={name}"])
+    assert not runner.is_local
+    assert runner.make() == name
+
+
+@pytest.mark.parametrize("name", ["DirectRunner", "PrismRunner"])
+def test_an_option_that_nobody_knows(name: str) -> None:
+    with pytest.raises(UsageError, match="--shard_rwos_of_flink: no such option"):
+        choose([f"--runner={name}", "--shard_rwos_of_flink=1"])
+
+
+def test_options_of_a_job_server_are_its_own() -> None:
+    assert choose(["--runner=FlinkRunner", "--object_reuse", "--execution_mode_for_batch=PIPELINED"])
+
+
+@pytest.mark.parametrize("missing", ["--project", "--region", "--temp_location"])
+@pytest.mark.usefixtures("apitools")
+def test_dataflow_lacks_an_option(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION", raising=False)
+    left = [argument for argument in CLOUD if not argument.startswith(missing)]
+    assert f"needs {missing}" in refusal(*left, IMAGE)
+
+
+@pytest.mark.usefixtures("apitools")
+def test_dataflow_lacks_beamlabel(tmp_path: Path) -> None:
+    assert "--sdk_container_image" in refusal(*CLOUD)
+    assert "--setup_file './there/setup.py'" in refusal(*CLOUD, "--setup_file=./there/setup.py")
+    (tmp_path / "setup.py").touch()
+    check_runner(choose([*CLOUD, f"--setup_file={tmp_path}/setup.py"]), "gs://b/out", ["gs://b/in.txt"])
+
+
+@pytest.mark.usefixtures("apitools")
+def test_dataflow_sees_no_local_folder() -> None:
+    check_runner(choose([*CLOUD, IMAGE]), "gs://b/out", ["gs://b/in.txt"])
+    assert "--output '/out'" in refusal(*CLOUD, IMAGE, output="/out")
+    assert "--input '/in.txt'" in refusal(*CLOUD, IMAGE, inputs=("gs://b/a.txt", "/in.txt"))
+    local_temp = [a.replace("gs://b/t", "/tmp/t") for a in CLOUD]
+    assert "--temp_location '/tmp/t'" in refusal(*local_temp, IMAGE)
+    assert "--template_location 't.json'" in refusal(*CLOUD, IMAGE, "--template_location=t.json")
+
+
+def test_dataflow_lacks_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "apitools" else found(name))
+    assert "pip install 'beamlabel[dataflow]'" in refusal(*CLOUD, IMAGE)
+
+
+def test_portable_lacks_a_job_server(silent_port: str) -> None:
+    assert "needs --job_endpoint" in refusal("--runner=PortableRunner")
+    assert f"--job_endpoint '{silent_port}': nothing answers" in refusal(
+        "--runner=PortableRunner", f"--job_endpoint={silent_port}"
+    )
+    assert "is not host:port" in refusal("--runner=PortableRunner", "--job_endpoint=localhost")
+    assert "is not host:port" in refusal("--runner=PortableRunner", "--job_endpoint=localhost:http")
+
+
+def test_flink_lacks_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listening: str) -> None:
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))
+    flink = ["--runner=FlinkRunner", f"--flink_master={listening}", "--environment_type=PROCESS"]
+    assert "'java' is not on PATH" in refusal(*flink)
+    with_server = [*flink, f"--job_endpoint={listening}"]
+    check_runner(choose(with_server), "/out", ["/in.txt"])
+
+
+def test_flink_lacks_a_cluster(silent_port: str) -> None:
+    assert f"--flink_master '{silent_port}': nothing answers" in refusal(
+        "--runner=FlinkRunner", f"--flink_master={silent_port}"
+    )
+
+
+def test_flink_lacks_its_jar(listening: str) -> None:
+    assert "--flink_job_server_jar 'server.jar': there is no such file" in refusal(
+        "--runner=FlinkRunner", f"--flink_master=http://{listening}", "--flink_job_server_jar=server.jar"
+    )
+
+
+def test_containers_see_no_local_folder(listening: str) -> None:
+    portable = ["--runner=PortableRunner", f"--job_endpoint={listening}"]
+    assert "--environment_type DOCKER" in refusal(*portable, output="/out")
+    check_runner(choose(portable), "gs://b/out", ["gs://b/in.txt"])
+    check_runner(choose([*portable, "--environment_type=EXTERNAL"]), "/out", ["/in.txt"])
+
+
+def test_prism_lacks_its_binary() -> None:
+    assert "--prism_location 'prism'" in refusal("--runner=PrismRunner", "--prism_location=prism")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--template_location=gs://b/t.json",
+        "--dry_run=True",
+        "--output_executable_path=j.jar",
+        "--attached_mode",
+    ],
+)
+def test_detached(option: str) -> None:
+    assert choose(["--runner=FlinkRunner", option]).detached.startswith(option.split("=")[0])
+
+
+def test_a_remote_job_has_a_name() -> None:
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    named, unnamed = choose(["--runner=PrismRunner", "--job_name=mine"]), choose(["--runner=PrismRunner"])
+    for runner, name in [(named, "mine"), (unnamed, "beamlabel-20260102t030405z-0a1b2c")]:
+        prepare_options(runner, "20260102T030405Z-0a1b2c")
+        assert runner.options.view_as(GoogleCloudOptions).job_name == name
+
+
+def test_the_command_says_it_before_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    uris = uri_list(tmp_path / "in.txt", photos(tmp_path / "photos", 1))
+    job = label(tmp_path / "out", "--input", uris, "--runner", "PortableRunner")
+    assert job.code == 2
+    assert "needs --job_endpoint" in capfd.readouterr().err
+    assert not job.output.exists()
