@@ -5,6 +5,8 @@ import gzip
 import json
 import multiprocessing
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -226,6 +228,18 @@ def test_tls_trusts_the_authorities_that_the_environment_names(
     assert "127.0.0.1" in refusal("gs://b/a", BRIEF).detail, "whose name the certificate does not hold"
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", by_name)
     assert fetch("gs://b/a", OPTIONS).data == BODY
+
+
+def test_tensorflow_may_be_there_first(site: Site) -> None:
+    """It brings another libcurl, whose functions everything finds that is loaded later."""
+    pytest.importorskip("tensorflow")
+    site.on(A, reply())
+    program = (
+        "import tensorflow, sys; from transforms.fetch import fetch, FetchOptions\n"
+        "sys.stdout.buffer.write(fetch('gs://b/a', FetchOptions(max_bytes=1 << 20, deadline=30.0)).data)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.stdout == BODY, done.stderr.decode()
 
 
 def test_a_redirect_is_not_followed(site: Site) -> None:

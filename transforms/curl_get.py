@@ -9,15 +9,39 @@ from __future__ import annotations
 import io
 import math
 import os
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pycurl
 import requests
 
 from transforms.capped import too_many
+
+
+@contextmanager
+def _own_symbols_first() -> Iterator[None]:
+    """What is loaded finds its own libraries first.
+
+    TensorFlow holds an older libcurl and shows its functions to all that is loaded after it: pycurl would
+    call those, and refuses to.
+    """
+    if not hasattr(os, "RTLD_DEEPBIND"):  # elsewhere libraries do not see each other's functions
+        yield
+        return
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        yield
+    finally:
+        sys.setdlopenflags(flags)
+
+
+with _own_symbols_first():
+    import pycurl
 
 # What is read of a connection at a time.
 _BUFFER_BYTES = 512 << 10
