@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from pipeline.cancellation import Cancellation, cancellation
 from pipeline.import_beam import import_beam, names_runner
 from pipeline.options import UsageError, usage
 
-if TYPE_CHECKING:
-    from pipeline.job import LabelJob
-
 _LOGGER = logging.getLogger("beamlabel")
 
 DONE, TOO_MANY_FAILURES, USAGE, BROKEN = 0, 1, 2, 3
-# How long a remote job may take to be cancelled before the launcher leaves it, in seconds.
-_CANCEL_SECONDS = 30.0
-_ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
 
 def main(options: Any, runner_args: list[str]) -> None:
@@ -102,7 +95,7 @@ def run(options: Any, runner_args: list[str], started_at: float | None = None) -
 
 def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
     from pipeline.preflight import check_inputs, check_output
-    from pipeline.publish import settle
+    from pipeline.publish import publish, settle
     from transforms import storage
 
     try:
@@ -115,10 +108,8 @@ def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Can
     inputs = check_inputs(options)
 
     import_beam(runner_args)
-    import apache_beam as beam
-
     from pipeline import runners
-    from pipeline.graph import build
+    from pipeline.execute import execute
     from pipeline.job import prepare
 
     runner = runners.choose(runner_args)
@@ -127,79 +118,11 @@ def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Can
 
         check_runner(runner, output, [file.path for file in inputs.files])
     job = prepare(options, inputs, started_at)
-    runners.prepare_options(runner, job.run_id)
-    pipeline = beam.Pipeline(runner=runner.make(), options=runner.options)
-    build(pipeline, job)
-    if runner.is_local:
-        return _outcome(pipeline.run(), job)
-    with cancelled.deferred():
-        result = pipeline.run()
+    execute(job, runner, cancelled)
     if runner.detached:
-        cancelled.check()
         _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
         return DONE
-    _wait(result, cancelled)
-    return _outcome(result, job)
-
-
-def _wait(result: Any, cancelled: Cancellation) -> None:
-    """Waits for a remote job, and cancels it if this process is told to end.
-
-    Raises:
-      RuntimeError: it ended otherwise than well.
-    """
-    try:
-        cancelled.check()
-        state = result.wait_until_finish()
-    except BaseException:
-        if cancelled.seen:
-            _cancel(result)
-        raise
-    if state != "DONE":
-        raise RuntimeError(f"the runner says that the job is {state}")
-
-
-def _cancel(result: Any) -> None:
-    _LOGGER.info("cancelling the job")
-    end = time.monotonic() + _CANCEL_SECONDS
-    try:
-        result.cancel()
-        while result.state not in _ENDED and time.monotonic() < end:
-            time.sleep(0.2)
-        _LOGGER.info("the job is %s", result.state)
-    except Exception as error:
-        _LOGGER.error("the job could not be cancelled, and may go on running: %s", error)
-
-
-def _outcome(result: Any, job: LabelJob) -> int:
-    """Publishes what a run that is over has committed."""
-    from pipeline import layout
-    from pipeline.publish import publish
-    from transforms import storage
-
-    if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):
-        raise RuntimeError(f"the runner is done, but nothing was committed in {job.staging_dir}")
-    try:
-        metrics = json.dumps(_metrics(result)).encode()
-        storage.write_bytes(storage.join(job.staging_dir, layout.METRICS), metrics)
-    except Exception as error:  # advice, which no committed run may break on
-        _LOGGER.warning("the runner's metrics are missing: %s", error)
     return report(publish(job.output, job.staging_dir))
-
-
-def _metrics(result: Any) -> dict[str, Any]:
-    """The run's counters and distributions by namespace: advice, never the truth about rows."""
-    found = result.metrics().query()
-    metrics: dict[str, dict[str, Any]] = {}
-    for counter in found["counters"]:
-        name = counter.key.metric
-        group = metrics.setdefault(name.namespace, {})
-        group[name.name] = group.get(name.name, 0) + counter.result
-    for distribution in found["distributions"]:
-        name, value = distribution.key.metric, distribution.result
-        facts = {"count": value.count, "sum": value.sum, "min": value.min, "max": value.max}
-        metrics.setdefault(name.namespace, {})[name.name] = facts
-    return metrics
 
 
 def report(manifest: dict[str, Any]) -> int:

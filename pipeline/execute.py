@@ -1,0 +1,88 @@
+"""Builds the graph, hands it to a runner, waits for it, and cancels it when told to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+import apache_beam as beam
+
+from pipeline import layout, runners
+from pipeline.cancellation import Cancellation
+from pipeline.graph import build
+from pipeline.job import LabelJob
+from transforms import storage
+
+_LOGGER = logging.getLogger("beamlabel")
+# How long a remote job may take to be cancelled before the launcher leaves it, in seconds.
+_CANCEL_SECONDS = 30.0
+_ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
+
+
+def execute(job: LabelJob, runner: runners.Runner, cancelled: Cancellation) -> None:
+    """Runs the job to its end, or with a detached runner to the end of its submission.
+
+    Raises:
+      RuntimeError: the job ended otherwise than well, or committed nothing.
+      Cancelled: by a signal; the job is cancelled then, as far as its runner can.
+    """
+    runners.prepare_options(runner, job.run_id)
+    pipeline = beam.Pipeline(runner=runner.make(), options=runner.options)
+    build(pipeline, job)
+    if runner.is_local:
+        result = pipeline.run()
+    else:
+        with cancelled.deferred():
+            result = pipeline.run()
+        if runner.detached:
+            cancelled.check()
+            return
+        _wait(result, cancelled)
+    if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):
+        raise RuntimeError(f"the runner is done, but nothing was committed in {job.staging_dir}")
+    try:
+        metrics = json.dumps(_metrics(result)).encode()
+        storage.write_bytes(storage.join(job.staging_dir, layout.METRICS), metrics)
+    except Exception as error:  # advice, which no committed run may break on
+        _LOGGER.warning("the runner's metrics are missing: %s", error)
+
+
+def _wait(result: Any, cancelled: Cancellation) -> None:
+    try:
+        cancelled.check()
+        state = result.wait_until_finish()
+    except BaseException:
+        if cancelled.seen:
+            _cancel(result)
+        raise
+    if state != "DONE":
+        raise RuntimeError(f"the runner says that the job is {state}")
+
+
+def _cancel(result: Any) -> None:
+    _LOGGER.info("cancelling the job")
+    end = time.monotonic() + _CANCEL_SECONDS
+    try:
+        result.cancel()
+        while result.state not in _ENDED and time.monotonic() < end:
+            time.sleep(0.2)
+        _LOGGER.info("the job is %s", result.state)
+    except Exception as error:
+        _LOGGER.error("the job could not be cancelled, and may go on running: %s", error)
+
+
+def _metrics(result: Any) -> dict[str, Any]:
+    """The run's counters and distributions by namespace: advice, never the truth about rows."""
+    found = result.metrics().query()
+    metrics: dict[str, dict[str, Any]] = {}
+    for counter in found["counters"]:
+        name = counter.key.metric
+        group = metrics.setdefault(name.namespace, {})
+        group[name.name] = group.get(name.name, 0) + counter.result
+    for distribution in found["distributions"]:
+        name, value = distribution.key.metric, distribution.result
+        facts = {"count": value.count, "sum": value.sum, "min": value.min, "max": value.max}
+        metrics.setdefault(name.namespace, {})[name.name] = facts
+    return metrics
