@@ -19,9 +19,10 @@ from typing import Any
 
 import platformdirs
 
-from pipeline import __version__, layout
-from pipeline.options import DEFAULT_TOP_K, UsageError
+from pipeline import __version__, layout, staging
+from pipeline.options import DEFAULT_TOP_K, RESUME, UsageError
 from pipeline.preflight import Inputs
+from pipeline.resume import adopt
 from transforms import output_schema, storage
 from transforms.class_names import load_class_names
 from transforms.compile import CompileOptions, compiled
@@ -40,7 +41,7 @@ from transforms.uris import public_uri
 # Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
 WINDOW = 256
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("beamlabel")
 
 _PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
              "numpy", "opencv-python-headless", "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
@@ -59,6 +60,22 @@ class LabelJob:
     load: LoadOptions
     predict: PredictOptions
     spec: OutputSpec
+    stop_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job before anything of it is written.
+
+    Attributes:
+      job: as the graph will see it.
+      artifact: the compiled module, on this machine.
+      facts: what ``publish`` has to know of the run, also when another process publishes it.
+    """
+
+    job: LabelJob
+    artifact: Artifact
+    facts: dict[str, Any]
 
 
 def cache_dir() -> Path:
@@ -104,7 +121,14 @@ def prepare_artifact(options: Any) -> Artifact:
 
 
 def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> LabelJob:
-    """Makes the job and stages what workers open: the artifact, and the facts of the run for ``publish``.
+    """Plans a job and stages it, see ``plan`` and ``stage``."""
+    planned = plan(options, inputs, started_at)
+    stage(planned, options)
+    return planned.job
+
+
+def plan(options: Any, inputs: Inputs, started_at: float | None = None) -> Plan:
+    """Makes the job; writes nothing but the cache.
 
     Args:
       options: the job's, as ``options.parse`` gives them.
@@ -112,7 +136,7 @@ def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> La
       started_at: when the run began, in seconds since 1970; None: now.
 
     Raises:
-      UsageError: the options do not fit the module, or the output cannot be written.
+      UsageError: the options do not fit the module.
     """
     started_at = time.time() if started_at is None else started_at
     if options.output_format == "tfrecord":
@@ -152,22 +176,40 @@ def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> La
     plan_id = _plan_id(inputs, source, load, output_spec, [options.logits_output, options.features_output])
     metadata = {**output_spec.metadata, output_schema.PLAN_ID: plan_id}
     output_spec = dataclasses.replace(output_spec, metadata=metadata)
-    staging_dir = storage.join(output, layout.STAGING, plan_id)
+    staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    job = LabelJob(output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec)
+    stop_at = None if options.time_limit is None else started_at + options.time_limit
+    job = LabelJob(
+        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, stop_at
+    )
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
+    return Plan(job, artifact, facts)
+
+
+def stage(planned: Plan, options: Any) -> None:
+    """Stages what workers open, the artifact, and the facts of the run; leftovers go, or are adopted.
+
+    Raises:
+      UsageError: the output cannot be written.
+    """
+    job, facts = planned.job, planned.facts
     try:
-        # All that could be wrong with the options is known by now; only now may leftovers go.
-        storage.delete_tree(storage.join(output, layout.STAGING))
-        storage.write_bytes(staged_artifact, Path(artifact.path).read_bytes())
+        if options.if_exists == RESUME:
+            facts["manifest"]["resumed_units"] = adopt(job.output, job.staging_dir, job.plan_id)
+            if facts["manifest"]["resumed_units"]:
+                _LOGGER.info("going on after %d units that are done", facts["manifest"]["resumed_units"])
+        else:
+            # All that could be wrong with the options is known by now; only now may leftovers go.
+            for folder in staging.roots(job.output):
+                storage.delete_tree(folder)
+        storage.write_bytes(job.predict.artifact_path, Path(planned.artifact.path).read_bytes())
         storage.write_bytes(
-            storage.join(staging_dir, layout.JOB), json.dumps(facts, indent=1, default=str).encode()
+            storage.join(job.staging_dir, layout.JOB), json.dumps(facts, indent=1, default=str).encode()
         )
     except OSError as error:
         raise UsageError(f"--output {options.output!r} cannot be written: {error}") from error
-    return job
 
 
 def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:

@@ -9,6 +9,10 @@ SUCCESS = "_SUCCESS"
 SCHEMA_PBTXT = "_schema.pbtxt"
 FAILURES = "_failures"
 
+# While a run is cut off by --time_limit: the records of what is done, for --if_exists resume.
+INCOMPLETE = "_INCOMPLETE.json"
+
+LOCK = "_LOCK"
 STAGING = "_staging"
 # Below _staging/<plan id>/:
 ARTIFACT = "module.beamlabel"
@@ -16,3 +20,5 @@ JOB = "job.json"
 METRICS = "metrics.json"
 COMMIT = "commit.json"
 MOVES = "publish.json"
+# The whole result of a run that is staged beside its output.
+RESULT = "result"

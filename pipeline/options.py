@@ -10,12 +10,14 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date, datetime, timezone
 from typing import NoReturn
 
 from pipeline import __version__
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
+RESUME = "resume"
 
 
 class UsageError(Exception):
@@ -50,6 +52,24 @@ def _number(low: float, high: float, *, above_low: bool) -> Callable[[str], floa
         return value
 
     return parse
+
+
+def _date(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-01-31") from None
+
+
+def _duration(text: str) -> float:
+    """Seconds of ``6h``, ``90m``, ``45s`` or ``1h30m``."""
+    match = re.fullmatch(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.lower())
+    seconds = (
+        sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    )
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 6h, 90m or 1h30m")
+    return float(seconds)
 
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -239,7 +259,18 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--output", required=True, metavar="DIR", help="folder of the result: local or gs://")
+    group.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder of the result: local or gs://; {date} in it becomes --run_date, as in dt={date}",
+    )
+    group.add_argument(
+        "--run_date",
+        type=_date,
+        metavar="YYYY-MM-DD",
+        help="the day that the run is for (default: today, UTC)",
+    )
     group.add_argument(
         "--output_format", choices=("parquet", "tfrecord"), default="parquet", help="default %(default)s"
     )
@@ -261,9 +292,16 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--if_exists",
-        choices=("error", "overwrite"),
+        choices=("error", "overwrite", RESUME),
         default="error",
-        help="what to do when the output exists (default %(default)s)",
+        help="what to do when the output exists (default %(default)s); resume: as overwrite, and what a run that was "
+        "cut off has finished of the same plan is kept",
+    )
+    group.add_argument(
+        "--time_limit",
+        type=_duration,
+        metavar="TIME",
+        help="begin no unit after that long, such as 6h: publish what is done and exit with 4; resume goes on there",
     )
 
 
@@ -274,7 +312,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out.",
         epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner. Another command, "
         "'beamlabel publish OUTPUT', publishes what a detached run has committed. Exit codes: 0 done, "
-        "1 too many failures, 2 wrong usage or the output exists, 3 the job broke, 130/143 cancelled.",
+        "1 too many failures, 2 wrong usage or the output exists, 3 the job broke, 4 out of time, "
+        "75 another run is at work on the output, 130/143 cancelled.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"beamlabel {__version__}")
@@ -317,6 +356,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         value = getattr(options, name)
         if value == "" or (isinstance(value, list) and "" in value):
             raise UsageError(f"--{name}: an empty value")
+    options.run_date = options.run_date or datetime.now(timezone.utc).date().isoformat()
+    options.output = options.output.replace("{date}", options.run_date)
     if options.tfrecord_compression != "none" and options.output_format != "tfrecord":
         raise UsageError(
             f"--tfrecord_compression {options.tfrecord_compression} needs --output_format tfrecord"

@@ -210,15 +210,9 @@ def check_output(output: str, if_exists: str) -> None:
     """
     if storage.is_local(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"--output {output!r} is a file, not a folder")
-    staging = storage.join(output, layout.STAGING) + "/"
-    there = next(
-        (
-            file.path
-            for file in storage.match(storage.escape(output) + "/")
-            if not file.path.startswith(staging)
-        ),
-        None,
-    )
+    passing = (storage.join(output, layout.STAGING) + "/", storage.join(output, layout.LOCK))
+    files = (file.path for file in storage.match(storage.escape(output) + "/"))
+    there = next((path for path in files if not path.startswith(passing)), None)
     if there is None:
         return
     if if_exists == "error":
@@ -226,4 +220,6 @@ def check_output(output: str, if_exists: str) -> None:
             f"--output {output!r} exists (it holds {there}); choose another or --if_exists overwrite"
         )
     if not storage.exists(storage.join(output, layout.MANIFEST)):
-        raise UsageError(f"--if_exists overwrite: {output!r} is not a result of beamlabel (it holds {there})")
+        raise UsageError(
+            f"--if_exists {if_exists}: {output!r} is not a result of beamlabel (it holds {there})"
+        )

@@ -12,7 +12,7 @@ from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
 
-from pipeline import layout
+from pipeline import layout, staging
 from transforms import metrics as names
 from transforms import storage
 from transforms.records import UnitRecord
@@ -24,61 +24,94 @@ def settle(output: str) -> list[dict[str, Any]]:
     Returns:
       The manifests of what was published.
     """
-    staging = storage.join(output, layout.STAGING)
-    commits = [
-        commit.path for commit in storage.match(storage.join(storage.escape(staging), "*", layout.COMMIT))
-    ]
-    folders = [commit.rpartition("/")[0] for commit in commits]
     # A commit without its job is litter: the staging was deleted while a run was writing there.
     manifests = [
-        publish(output, folder) for folder in folders if storage.exists(storage.join(folder, layout.JOB))
+        publish(output, folder)
+        for folder in staging.holding(output, layout.COMMIT)
+        if storage.exists(storage.join(folder, layout.JOB))
     ]
     # Moves without a commit: their publisher got to the end, but not to the deletion of its staging.
-    for moves in list(storage.match(storage.join(storage.escape(staging), "*", layout.MOVES))):
-        storage.delete_tree(moves.path.rpartition("/")[0])
-    _remove_if_empty(staging)
+    for folder in staging.holding(output, layout.MOVES):
+        storage.delete_tree(folder)
+    staging.remove_if_empty(output)
     return manifests
 
 
 def publish(output: str, staging_dir: str) -> dict[str, Any]:
     """Moves a committed run to its final names and describes it in ``_MANIFEST.json``.
 
-    The order of the steps: decide (``publish.json``), move, replace the manifest, write ``_SUCCESS``
-    (or, before the manifest, remove it), delete the files of the run before, delete the staging.
+    Into an output that exists, the order of the steps is: decide (``publish.json``), move, replace the manifest,
+    write ``_SUCCESS`` (or, before the manifest, remove it), delete the files of the run before, delete the
+    staging. A run that is staged beside its output does all that in a folder there, and renames it to the output.
 
     Args:
       output: the output folder.
-      staging_dir: the run's folder below ``_staging``.
+      staging_dir: the run's folder, see ``staging``.
 
     Returns:
       The manifest.
 
     Raises:
       FileNotFoundError: the run was not committed.
+      FileExistsError: the run is staged beside its output, and somebody else has made that meanwhile.
     """
     job = _read_json(storage.join(staging_dir, layout.JOB))
     records = [
         UnitRecord.from_json(r) for r in _read_json(storage.join(staging_dir, layout.COMMIT))["records"]
     ]
     manifest = make_manifest(output, staging_dir, job, records)
-    decided = _decide(output, staging_dir, manifest)
-    for source, name in decided["moves"].items():
-        storage.move(storage.join(staging_dir, source), storage.join(output, name))
-    _write_or_delete(storage.join(output, layout.SCHEMA_PBTXT), job["schema_pbtxt"])
-    success = storage.join(output, layout.SUCCESS)
-    if not manifest["within_error_rate"]:
-        # First, so that no reader ever finds it beside the manifest of this run.
-        storage.delete(success)
-    storage.write_bytes(storage.join(output, layout.MANIFEST), _json_bytes(manifest))
-    if manifest["within_error_rate"]:
-        storage.write_bytes(success, b"")
-    for name in decided["deletes"]:
-        storage.delete(storage.join(output, name))
+    if not staging.is_beside(output, staging_dir):
+        _fill(output, staging_dir, job, records, manifest)
+    elif published_run(output) != job["run_id"]:
+        result = storage.join(staging_dir, layout.RESULT)
+        _fill(result, staging_dir, job, records, manifest)
+        try:
+            storage.move_folder(result, output)
+        except FileExistsError as error:
+            raise FileExistsError(
+                f"{output} came to be while the run was at work, whose result waits in {staging_dir}: "
+                f"move away what is there, then: beamlabel publish {output}"
+            ) from error
     # The commit goes first: without it, what a killed publisher leaves here is only litter.
     storage.delete(storage.join(staging_dir, layout.COMMIT))
     storage.delete_tree(staging_dir)
-    _remove_if_empty(storage.join(output, layout.STAGING))
+    staging.remove_if_empty(output)
     return manifest
+
+
+def read_manifest(output: str) -> dict[str, Any] | None:
+    """``_MANIFEST.json``; None where there is none."""
+    path = storage.join(output, layout.MANIFEST)
+    return _read_json(path) if storage.exists(path) else None
+
+
+def published_run(output: str) -> str | None:
+    """The id of the run that is published; None where there is none."""
+    manifest = read_manifest(output)
+    return None if manifest is None else str(manifest["run_id"])
+
+
+def _fill(
+    folder: str, staging_dir: str, job: dict[str, Any], records: list[UnitRecord], manifest: dict[str, Any]
+) -> None:
+    decided = _decide(folder, staging_dir, manifest)
+    for source, name in decided["moves"].items():
+        storage.move(storage.join(staging_dir, source), storage.join(folder, name))
+    _write_or_delete(storage.join(folder, layout.SCHEMA_PBTXT), job["schema_pbtxt"])
+    success = storage.join(folder, layout.SUCCESS)
+    is_success = manifest["within_error_rate"] and manifest["complete"]
+    if not is_success:
+        # First, so that no reader ever finds it beside the manifest of this run.
+        storage.delete(success)
+    storage.write_bytes(storage.join(folder, layout.MANIFEST), _json_bytes(manifest))
+    if is_success:
+        storage.write_bytes(success, b"")
+    done = {"records": [record.to_json() for record in records if not record.out_of_time]}
+    _write_or_delete(
+        storage.join(folder, layout.INCOMPLETE), None if manifest["complete"] else json.dumps(done)
+    )
+    for name in decided["deletes"]:
+        storage.delete(storage.join(folder, name))
 
 
 def make_manifest(
@@ -94,6 +127,7 @@ def make_manifest(
         "failed": sum(failed.values()),
         "skipped": sum(record.skipped for record in records),
     }
+    out_of_time = sum(record.skipped for record in records if record.out_of_time)
     tried = rows["predicted"] + rows["failed"]
     error_rate = rows["failed"] / tried if tried else 0.0
     committed_at = _read_json(storage.join(staging_dir, layout.COMMIT))["committed_at"]
@@ -103,6 +137,8 @@ def make_manifest(
         "output": output,
         "rows": rows,
         "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
+        "complete": not out_of_time,
+        "skipped_by_reason": {"time_limit": out_of_time} if out_of_time else {},
         "failed_by_reason": dict(sorted(failed.items())),
         "error_rate": error_rate,
         "within_error_rate": error_rate <= job["max_error_rate"],
@@ -134,24 +170,18 @@ def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dic
     return files
 
 
-def _decide(output: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
+def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
     """What is moved and deleted, written down at the first try, since later tries see half of it done."""
     path = storage.join(staging_dir, layout.MOVES)
     if not storage.exists(path):
-        before: list[str] = []
-        if storage.exists(storage.join(output, layout.MANIFEST)):
-            before = [file["name"] for file in _read_json(storage.join(output, layout.MANIFEST))["files"]]
+        earlier = read_manifest(folder)
+        before = [] if earlier is None else [file["name"] for file in earlier["files"]]
         decided = {
             "moves": {file["staged_as"]: file["name"] for file in manifest["files"]},
             "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),
         }
         storage.create_if_absent(path, _json_bytes(decided))
     return _read_json(path)
-
-
-def _remove_if_empty(folder: str) -> None:
-    if next(storage.match(storage.escape(folder) + "/"), None) is None:
-        storage.delete_tree(folder)
 
 
 def _write_or_delete(path: str, text: str | None) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from pipeline import layout
+from pipeline import layout, staging
+from pipeline.lock import OutputLockedError, locked
 from pipeline.options import Parser, UsageError
 from pipeline.publish import settle
-from pipeline.run import DONE, leave, report, set_up_logging
+from pipeline.run import DONE, NOT_YET, leave, report, set_up_logging
 from transforms import storage
-
-# EX_TEMPFAIL of sysexits.h: to be tried again later.
-NOT_YET = 75
 
 
 def main(argv: list[str]) -> NoReturn:
@@ -25,7 +23,7 @@ def main(argv: list[str]) -> NoReturn:
         prog="beamlabel publish",
         description="Publishes what a run has committed whose launcher did not wait for it, or was killed.",
         epilog="Exit codes: 0 published, now or before, 1 too many failures, 2 wrong usage, 3 it broke, "
-        "75 nothing is committed yet.",
+        "4 published, but its time was over, 75 nothing is committed yet, or a run is at work.",
     )
     parser.add_argument("output", metavar="OUTPUT", help="the run's --output")
     output = parser.parse_args(argv).output
@@ -41,19 +39,20 @@ def publish_committed(output: str) -> int:
     """
     try:
         output = storage.absolute(output).rstrip("/")
-        manifests = settle(output)
+        with locked(output):
+            manifests = settle(output)
         is_published = storage.exists(storage.join(output, layout.MANIFEST))
-        staging = storage.join(storage.escape(storage.join(output, layout.STAGING)), "*", layout.JOB)
-        waiting = next(storage.match(staging), None)
+        waiting = next(staging.holding(output, layout.JOB), None)
+    except OutputLockedError as error:
+        sys.stderr.write(f"beamlabel publish: {error}\n")
+        return NOT_YET
     except (OSError, ValueError) as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
     codes = [report(manifest) for manifest in manifests]
     if codes:
         return max(codes)
     if waiting:
-        sys.stderr.write(
-            f"beamlabel publish: nothing is committed yet in {waiting.path.rpartition('/')[0]}\n"
-        )
+        sys.stderr.write(f"beamlabel publish: nothing is committed yet in {waiting}\n")
         return NOT_YET
     if not is_published:
         raise UsageError(f"OUTPUT {output!r}: no run of beamlabel was there")

@@ -7,16 +7,18 @@ import logging
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline import process_id
 from pipeline.cancellation import Cancellation, cancellation
 from pipeline.import_beam import import_beam, names_runner
-from pipeline.options import UsageError, usage
+from pipeline.options import RESUME, UsageError, usage
 
 _LOGGER = logging.getLogger("beamlabel")
 
-DONE, TOO_MANY_FAILURES, USAGE, BROKEN = 0, 1, 2, 3
+DONE, TOO_MANY_FAILURES, USAGE, BROKEN, OUT_OF_TIME = 0, 1, 2, 3, 4
+# EX_TEMPFAIL of sysexits.h: to be tried again later.
+NOT_YET = 75
 
 
 def main(options: Any, runner_args: list[str]) -> None:
@@ -25,7 +27,7 @@ def main(options: Any, runner_args: list[str]) -> None:
     # Nothing here multiplies matrices with NumPy; its threads would only be started, and spin.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     set_up_logging()
-    leave(run(options, runner_args, _process_started_at()), job_servers=names_runner(runner_args))
+    leave(run(options, runner_args, process_id.started_at()), job_servers=names_runner(runner_args))
 
 
 def set_up_logging() -> None:
@@ -47,19 +49,6 @@ def leave(code: int, *, job_servers: bool) -> NoReturn:
     os._exit(code)
 
 
-def _process_started_at() -> float:
-    """When this process was created, in seconds since 1970; where the system does not tell, now.
-
-    /proc/self/stat, field 22: clock ticks since boot (proc_pid_stat(5)).
-    """
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError):
-        age = 0.0
-    return time.time() - age
-
-
 def _is_worth_showing(record: logging.LogRecord) -> bool:
     # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the
     # second where `import_beam` keeps Google's libraries from it.
@@ -70,14 +59,19 @@ def _is_worth_showing(record: logging.LogRecord) -> bool:
 def run(options: Any, runner_args: list[str], started_at: float | None = None) -> int:
     """Runs the job, which began at ``started_at`` (seconds since 1970; None: now); returns its exit code.
 
-    0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job broke, 128 + signal
-    when cancelled.
+    0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job broke, 4 out of time, 75 another
+    run is at work on the output, 128 + signal when cancelled.
     """
+    from pipeline.lock import OutputLockedError
+
     with cancellation() as cancelled:
         code = BROKEN
         try:
             code = _run(options, runner_args, time.time() if started_at is None else started_at, cancelled)
         except BaseException as error:
+            if isinstance(error, OutputLockedError):
+                _LOGGER.error("%s", error)
+                return NOT_YET
             if cancelled.seen:
                 pass  # whatever the signal was turned into on its way
             elif isinstance(error, UsageError):
@@ -94,12 +88,24 @@ def run(options: Any, runner_args: list[str], started_at: float | None = None) -
 
 
 def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
-    from pipeline.preflight import check_inputs, check_output
-    from pipeline.publish import publish, settle
+    from pipeline.lock import locked
     from transforms import storage
 
     try:
         output = storage.absolute(options.output).rstrip("/")
+    except ValueError as error:
+        raise UsageError(f"--output {options.output!r}: {error}") from error
+    with locked(output):
+        return _run_locked(options, runner_args, started_at, cancelled, output)
+
+
+def _run_locked(
+    options: Any, runner_args: list[str], started_at: float, cancelled: Cancellation, output: str
+) -> int:
+    from pipeline.preflight import check_inputs, check_output
+    from pipeline.publish import publish, settle
+
+    try:
         for manifest in settle(output):
             _LOGGER.info("published what an earlier run, %s, had committed", manifest["run_id"])
         check_output(output, options.if_exists)
@@ -110,14 +116,20 @@ def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Can
     import_beam(runner_args)
     from pipeline import runners
     from pipeline.execute import execute
-    from pipeline.job import prepare
+    from pipeline.job import plan, stage
+    from pipeline.resume import finished
 
     runner = runners.choose(runner_args)
     if not runner.is_local:
         from pipeline.check_runner import check_runner
 
         check_runner(runner, output, [file.path for file in inputs.files])
-    job = prepare(options, inputs, started_at)
+    planned = plan(options, inputs, started_at)
+    job = planned.job
+    if options.if_exists == RESUME and (there := finished(job.output, job.plan_id)):
+        _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
+        return report(there)
+    stage(planned, options)
     execute(job, runner, cancelled)
     if runner.detached:
         _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
@@ -136,6 +148,9 @@ def report(manifest: dict[str, Any]) -> int:
         _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
     for reason, count in manifest["failed_by_reason"].items():
         _LOGGER.info("failed: %s %d", reason, count)
+    if not manifest["complete"]:
+        _LOGGER.error("the time was over: no _SUCCESS; --if_exists resume goes on from here")
+        return OUT_OF_TIME
     if manifest["within_error_rate"]:
         return DONE
     _LOGGER.error(

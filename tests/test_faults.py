@@ -1,6 +1,7 @@
 """What a retried bundle, a killed worker and a killed publisher leave behind: every row, once."""
 
 import json
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
@@ -84,7 +85,7 @@ def test_a_unit_that_fails_between_its_shard_and_its_record_loses_and_doubles_no
     monkeypatch.setattr(transforms.write_unit.storage, "create_if_absent", fail_once)
     with pytest.raises(Exception, match="the disk went away"):
         execute(job)
-    assert list((output / "_staging").rglob("shards/*"))
+    assert list(Path(job.staging_dir).rglob("shards/*"))
     execute(job)
     assert published(job, output).keys() == expected.keys()
 
@@ -93,7 +94,7 @@ def test_units_that_are_staged_are_not_computed_again(tmp_path, expected):
     output = tmp_path / "out"
     job = prepared(tmp_path, output)
     execute(job)
-    (output / "_staging" / job.plan_id / layout.COMMIT).unlink()
+    Path(job.staging_dir, layout.COMMIT).unlink()
     for photo in (tmp_path / "photos").iterdir():
         photo.unlink()  # computing anything again would now fail
     execute(job)
@@ -109,7 +110,7 @@ class Killed(BaseException):
 
 def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_output(tmp_path, monkeypatch):
     """Every storage call that changes something is a step; the publisher dies right after each."""
-    changing = ("write_bytes", "create_if_absent", "move", "delete", "delete_tree")
+    changing = ("write_bytes", "create_if_absent", "move", "move_folder", "delete", "delete_tree")
     real = {name: getattr(storage, name) for name in changing}
     outputs, steps = [], 0
     for kill_after in range(100):
@@ -138,10 +139,12 @@ def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_out
             finished = False
         for name in changing:
             monkeypatch.setattr(storage, name, real[name])
+        # A new local output is there as a whole, or not at all.
+        assert not output.exists() or (output / layout.SUCCESS).exists()
         settle(str(output))
         outputs.append(content(output))
         assert (output / layout.SUCCESS).exists()
-        assert not (output / layout.STAGING).exists()
+        assert not Path(job.staging_dir).exists()
         if finished:
             break
     assert finished and len(outputs) > 8
@@ -200,27 +203,27 @@ def test_a_refused_run_touches_nothing_of_another(tmp_path):
     output = tmp_path / "out"
     job = prepared(tmp_path, output)
     execute(job)
-    (output / "_staging" / job.plan_id / layout.COMMIT).unlink()
-    before = sorted(output.rglob("*"))
+    Path(job.staging_dir, layout.COMMIT).unlink()
+    before = sorted(tmp_path.rglob("*"))
     assert label(output, "--input", tmp_path / "nothing.txt").code == 2
     assert label(output, "--input", tmp_path / "list.txt", "--top_k", 99).code == 2
-    assert sorted(output.rglob("*")) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_commit_without_its_job_is_litter(tmp_path):
     output = tmp_path / "out"
     job = prepared(tmp_path, output)
     execute(job)
-    (output / "_staging" / job.plan_id / layout.JOB).unlink()
+    Path(job.staging_dir, layout.JOB).unlink()
     assert settle(str(output)) == []
     assert label(output, "--input", tmp_path / "list.txt", "--max_error_rate", 1).code == 0
-    assert not (output / "_staging").exists()
+    assert not Path(job.staging_dir).exists()
 
 
 def test_the_next_run_deletes_what_was_not_committed(tmp_path):
     output = tmp_path / "out"
     job = prepared(tmp_path, output)
-    assert (output / "_staging" / job.plan_id / layout.ARTIFACT).exists()
+    assert Path(job.staging_dir, layout.ARTIFACT).exists()
     done = label(output, "--input", tmp_path / "list.txt", "--max_error_rate", 1)
     assert done.code == 0
-    assert not (output / "_staging").exists()
+    assert not Path(job.staging_dir).exists()

@@ -17,8 +17,8 @@ def test_a_text_unit_gives_its_references_and_then_its_end(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("a.jpg\n# no\ngs://bucket/b.jpg\n")
     ((first, second, end),) = opened(InputFile(str(path), "text"))
-    assert first == ImageRef("a.jpg", f"{path}#0", "/base/a.jpg", 0, "00000-000000000000")
-    assert second == ImageRef("gs://bucket/b.jpg", f"{path}#2", "gs://bucket/b.jpg", 2, "00000-000000000000")
+    assert first == ImageRef("a.jpg", f"{path}#0", "/base/a.jpg", 0, end.unit.unit_id)
+    assert second == ImageRef("gs://bucket/b.jpg", f"{path}#2", "gs://bucket/b.jpg", 2, end.unit.unit_id)
     assert isinstance(end, UnitEnd)
     assert (end.sent, end.skipped, end.unit.stop, end.unit.packed_refs) == (2, 0, 3, None)
 

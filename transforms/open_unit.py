@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 
 import apache_beam as beam
 
 from transforms.parquet_source import open_parquet, read_rows
 from transforms.plan_units import SourceOptions, ref_id, unpack
-from transforms.records import Failure, ImageRef, Opened, Reason, Stage, UnitEnd, WorkUnit
+from transforms.records import Failure, ImageRef, Opened, Reason, Stage, UnitEnd, UnitRecord, WorkUnit
 from transforms.uris import resolve
 from transforms.write_unit import read_record
 
@@ -69,13 +70,47 @@ def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef |
         )
 
 
+def skip_unit(unit: WorkUnit, options: SourceOptions) -> UnitRecord:
+    """The record of a unit that nobody has the time for; its references are counted.
+
+    Raises:
+      ValueError: see ``open_unit``.
+    """
+    references = _count(unit, options)
+    return UnitRecord(
+        unit_id=unit.unit_id,
+        input_path=unit.input_file.path,
+        start=unit.start,
+        stop=unit.stop,
+        last=unit.last,
+        file_rows=unit.file_rows,
+        input=references,
+        predicted=0,
+        failed={},
+        skipped=references,
+        files=(),
+        out_of_time=True,
+    )
+
+
+def _count(unit: WorkUnit, options: SourceOptions) -> int:
+    if unit.packed_refs is not None:
+        return len(unpack(unit.packed_refs))
+    if options.sample >= 1:
+        return unit.stop - unit.start
+    return sum(not isinstance(opened, UnitEnd) for opened in open_unit(unit, options))
+
+
 class _OpenUnitDoFn(beam.DoFn):
-    def __init__(self, options: SourceOptions, staging_dir: str) -> None:
+    def __init__(self, options: SourceOptions, staging_dir: str, stop_at: float | None) -> None:
         self._options = options
         self._staging_dir = staging_dir
+        self._stop_at = stop_at
 
     def process(self, unit: WorkUnit) -> Iterator[Opened | beam.pvalue.TaggedOutput]:
         record = read_record(self._staging_dir, unit.unit_id)
+        if record is None and self._stop_at is not None and time.time() >= self._stop_at:
+            record = skip_unit(unit, self._options)
         if record is not None:
             yield beam.pvalue.TaggedOutput(STAGED, record)
         else:
@@ -85,19 +120,20 @@ class _OpenUnitDoFn(beam.DoFn):
 class OpenUnit(beam.PTransform):
     """Work units → references.
 
-    The main output is the stream that goes on to the sink; the output ``staged`` holds the
-    ``UnitRecord`` of each unit that is done already, by an earlier try of its bundle.
+    The main output is the stream that goes on to the sink; the output ``staged`` holds the ``UnitRecord`` of
+    each unit that is done already, by an earlier try of its bundle or by a run that was cut off, or that comes
+    too late.
 
     Args:
       options: how inputs become references.
       staging_dir: where finished units leave their records.
+      stop_at: when no unit is begun any more, in seconds since 1970; None for never.
     """
 
-    def __init__(self, options: SourceOptions, staging_dir: str) -> None:
+    def __init__(self, options: SourceOptions, staging_dir: str, stop_at: float | None = None) -> None:
         super().__init__()
-        self._options = options
-        self._staging_dir = staging_dir
+        self._arguments = options, staging_dir, stop_at
 
     def expand(self, units: beam.PCollection[WorkUnit]) -> beam.pvalue.DoFnOutputsTuple:
-        open_units = beam.ParDo(_OpenUnitDoFn(self._options, self._staging_dir))
+        open_units = beam.ParDo(_OpenUnitDoFn(*self._arguments))
         return units | open_units.with_outputs(STAGED, main="refs")

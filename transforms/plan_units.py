@@ -7,6 +7,7 @@ by number; a Parquet unit only names its range, so that image bytes are read whe
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
 import json
 import zlib
@@ -107,8 +108,13 @@ def _listing(pattern: str) -> Iterator[str]:
     return (match.path for match in storage.match(pattern))
 
 
-def _unit_id(number: int, start: int) -> str:
-    return f"{number:05d}-{start:012d}"
+def _unit_id(number: int, start: int, packed_refs: bytes | None = None) -> str:
+    """Names packed references by their content too: a listing may differ the next time, and then what was staged
+    for the same place is another unit's."""
+    place = f"{number:05d}-{start:012d}"
+    if packed_refs is None:
+        return place
+    return f"{place}-{hashlib.sha256(zlib.decompress(packed_refs)).hexdigest()[:8]}"
 
 
 def _plan_lines(
@@ -119,7 +125,9 @@ def _plan_lines(
 
     def unit(stop: int, *, last: bool) -> tuple[WorkUnit, int]:
         packed = pack(refs)
-        return WorkUnit(_unit_id(number, start), file, start, stop, last, packed_refs=packed), len(refs)
+        return WorkUnit(_unit_id(number, start, packed), file, start, stop, last, packed_refs=packed), len(
+            refs
+        )
 
     if limit != 0:
         for row, uri in enumerate(lines):

@@ -229,7 +229,8 @@ class FileRecord:
 class UnitRecord:
     """The proof that a unit is done, staged after its files.
 
-    ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made.
+    ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made. ``out_of_time``:
+    the run's time was over, and the unit was skipped as a whole; such a record is never staged.
     """
 
     unit_id: str
@@ -243,6 +244,7 @@ class UnitRecord:
     failed: dict[str, int]
     skipped: int
     files: tuple[FileRecord, ...]
+    out_of_time: bool = False
 
     def __post_init__(self) -> None:
         outcome = self.predicted + sum(self.failed.values()) + self.skipped

@@ -18,8 +18,8 @@ from transforms.storage_paths import StoredFile, escape, has_glob
 from transforms.uris import scheme
 
 __all__ = [
-    "StoredFile", "absolute", "create_if_absent", "delete", "delete_tree", "escape", "exists", "is_local",
-    "join", "match", "move", "open_input", "put_file", "read_bytes", "stat", "write_bytes",
+    "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_tree", "escape", "exists", "is_local",
+    "join", "match", "move", "move_folder", "open_input", "put_file", "read_bytes", "stat", "write_bytes",
 ]  # fmt: skip
 
 
@@ -155,6 +155,35 @@ def put_file(local_path: str, path: str) -> None:
     backend.put_file(local_path, path)
 
 
+def copy(source: str, destination: str) -> None:
+    """Copies a file within one backend; readers see all of the copy, or nothing.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+      ValueError: they are not within one backend.
+    """
+    backend, source, destination = _same_backend(source, destination)
+    backend.copy(source, destination)
+
+
+def move_folder(source: str, destination: str) -> None:
+    """Renames a local folder, to a place where nothing is.
+
+    Raises:
+      FileExistsError: there is something.
+      FileNotFoundError: there is no such folder.
+    """
+    storage_local.move_folder(absolute(source), absolute(destination))
+
+
+def _same_backend(source: str, destination: str) -> tuple[Any, str, str]:
+    backend, from_path = _backend(source)
+    other, to_path = _backend(destination)
+    if other is not backend or scheme(from_path) != scheme(to_path):
+        raise ValueError(f"{source!r} and {destination!r} are in different storages")
+    return backend, from_path, to_path
+
+
 def move(source: str, destination: str) -> None:
     """Moves a file within one backend; nothing happens when it was moved already.
 
@@ -162,10 +191,7 @@ def move(source: str, destination: str) -> None:
       FileNotFoundError: neither of the two is there.
       ValueError: they are not within one backend.
     """
-    backend, source = _backend(source)
-    other, destination = _backend(destination)
-    if other is not backend or scheme(source) != scheme(destination):
-        raise ValueError(f"cannot move {source!r} to {destination!r}")
+    backend, source, destination = _same_backend(source, destination)
     if source == destination:
         backend.stat(source)
         return

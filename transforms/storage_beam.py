@@ -125,6 +125,13 @@ def put_file(local_path: str, path: str) -> None:
     Path(local_path).unlink(missing_ok=True)
 
 
+def copy(source: str, target: str) -> None:
+    """Copy within the file system."""
+    delete(target)
+    with _errors(source):
+        _filesystems().copy([source], [target])
+
+
 def move(source: str, target: str) -> None:
     """Rename; done already if only ``target`` is there."""
     if not _exists(source):

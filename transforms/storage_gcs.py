@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from transforms import gcs
 from transforms.storage_paths import StoredFile, matcher, split_glob
@@ -143,11 +143,10 @@ def read_bytes(path: str) -> bytes:
 
 def write_bytes(path: str, data: bytes) -> None:
     """Upload; readers see the old object or the new one."""
-    _upload(path, data)
+    _upload(_blob(path), path, data)
 
 
-def _upload(path: str, data: bytes, **conditions: int) -> None:
-    blob = _blob(path)
+def _upload(blob: Blob, path: str, data: bytes, **conditions: int) -> None:
     with gcs.errors(path):
         blob.upload_from_string(
             data, content_type="application/octet-stream", checksum="crc32c", **conditions, **_shared()
@@ -156,14 +155,66 @@ def _upload(path: str, data: bytes, **conditions: int) -> None:
 
 def create_if_absent(path: str, data: bytes) -> bool:
     """Upload on the condition that there is no such object yet."""
+    return exchange(path, data, 0) is not None
+
+
+def exchange(path: str, data: bytes, generation: int) -> int | None:
+    """Upload on the condition that the object is of that generation still; 0: that there is none.
+
+    Returns:
+      The generation of what was written; None where the condition did not hold.
+    """
+    blob = _blob(path)
     try:
-        _upload(path, data, if_generation_match=0)
+        _upload(blob, path, data, if_generation_match=generation)
     except OSError as error:
         if getattr(error.__cause__, "code", None) != 412:
             raise
         # It may have been our own first try, whose answer was lost on the way.
-        return read_bytes(path) == data
-    return True
+        try:
+            found = read_object(path)
+        except FileNotFoundError:
+            return None
+        return found.generation if found.data == data else None
+    return int(blob.generation)
+
+
+class ReadObject(NamedTuple):
+    """An object's bytes, their generation, and when it was written by the server's clock, in seconds since 1970."""
+
+    data: bytes
+    generation: int
+    updated_at: float
+
+
+def read_object(path: str) -> ReadObject:
+    """One generation of an object, and what is known of it."""
+    blob = _blob(path)
+    with gcs.errors(path):
+        blob.reload(**_shared())
+        generation = int(blob.generation)
+        data = blob.download_as_bytes(raw_download=True, if_generation_match=generation, **_shared())
+    return ReadObject(data, generation, blob.updated.timestamp())
+
+
+def delete_generation(path: str, generation: int) -> None:
+    """Delete the object, unless another has taken its place."""
+    try:
+        with gcs.errors(path):
+            _blob(path).delete(if_generation_match=generation, **_shared())
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError) and getattr(error.__cause__, "code", None) != 412:
+            raise
+
+
+def copy(source: str, target: str) -> None:
+    """Copy within the storage."""
+    old, new = _blob(source), _blob(target)
+    with gcs.errors(source):
+        # Large objects, and those that change place or class, are copied in several calls.
+        token, _, _ = new.rewrite(old, **_shared())
+        while token is not None:
+            token, _, _ = new.rewrite(old, token=token, **_shared())
 
 
 def put_file(local_path: str, path: str) -> None:
@@ -178,13 +229,8 @@ def put_file(local_path: str, path: str) -> None:
 
 def move(source: str, target: str) -> None:
     """Copy within the storage, then delete; killed in between, it can be run again."""
-    old, new = _blob(source), _blob(target)
     try:
-        with gcs.errors(source):
-            # Large objects, and those that change place or class, are copied in several calls.
-            token, _, _ = new.rewrite(old, **_shared())
-            while token is not None:
-                token, _, _ = new.rewrite(old, token=token, **_shared())
+        copy(source, target)
     except FileNotFoundError:
         try:
             stat(target)

@@ -198,6 +198,25 @@ def put_file(local_path: str, path: str) -> None:
         Path(local_path).unlink(missing_ok=True)
 
 
+def copy(source: str, target: str) -> None:
+    """Copy beside ``target`` and rename, without copying a byte where the file system has hard links."""
+    with _new_file(target) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK):
+                raise
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+
+
+def move_folder(source: str, target: str) -> None:
+    """Rename a folder to where nothing is; all of it is there at once."""
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    Path(source).rename(target)
+
+
 def move(source: str, target: str) -> None:
     """Rename; done already if only ``target`` is there."""
     try:

@@ -100,13 +100,27 @@ def _write(
         skipped=end.skipped,
         files=tuple(files),
     )
+    return stage_record(record, staging_dir)
+
+
+def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:
+    """Says that a unit is done, whose files are staged; returns the record that holds: the first one.
+
+    Raises:
+      OSError: the staging folder cannot be written, or is gone.
+    """
     content = json.dumps(record.to_json()).encode()
-    if storage.create_if_absent(_record_path(staging_dir, unit.unit_id), content):
+    if storage.create_if_absent(_record_path(staging_dir, record.unit_id), content):
         return record
-    first = read_record(staging_dir, unit.unit_id)
+    first = read_record(staging_dir, record.unit_id)
     if first is None:
-        raise OSError(f"the record of unit {unit.unit_id} was in {staging_dir} and is gone")
+        raise OSError(f"the record of unit {record.unit_id} was in {staging_dir} and is gone")
     return first
+
+
+def staged_units(staging_dir: str) -> int:
+    """How many units are done, by their records."""
+    return sum(1 for _ in storage.match(storage.escape(storage.join(staging_dir, "units")) + "/"))
 
 
 def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:

@@ -1,0 +1,53 @@
+"""Where the files of a run lie until they are published.
+
+In the output where that exists, or where there is no renaming of folders (``gs://``). A new local output is
+staged beside its place instead, so that publishing it is one rename, and nobody ever sees a part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+
+from pipeline import layout
+from transforms import storage
+
+
+def root(output: str) -> str:
+    """The folder in which a new run into ``output``, an absolute path, has its own folder."""
+    if storage.is_local(output) and not os.path.lexists(output):
+        return _beside(output)
+    return storage.join(output, layout.STAGING)
+
+
+def roots(output: str) -> tuple[str, ...]:
+    """All folders in which a run into ``output`` may have been staged."""
+    inside = storage.join(output, layout.STAGING)
+    return (inside, _beside(output)) if storage.is_local(output) else (inside,)
+
+
+def is_beside(output: str, staging_dir: str) -> bool:
+    """Whether a run is staged beside its output, which is then made by one rename."""
+    return not staging_dir.startswith(storage.join(output, layout.STAGING) + "/")
+
+
+def holding(output: str, name: str) -> Iterator[str]:
+    """The folders of runs that hold a file called ``name``."""
+    for folder in roots(output):
+        for found in list(storage.match(storage.join(storage.escape(folder), "*", name))):
+            yield found.path.rpartition("/")[0]
+
+
+def remove_if_empty(output: str) -> None:
+    """Removes the folders of runs where there is no run any more."""
+    for folder in roots(output):
+        if next(storage.match(storage.escape(folder) + "/"), None) is None:
+            storage.delete_tree(folder)
+
+
+def _beside(output: str) -> str:
+    # Not the output's name: Spark takes `_dt=2026-01-01` for a partition in spite of its first character.
+    parent, _, name = output.rpartition("/")
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{parent}/{layout.STAGING}-{digest[:12]}"

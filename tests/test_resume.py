@@ -1,0 +1,276 @@
+"""``--if_exists resume`` and ``--time_limit``: what is done stays done, the rest is done later."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from jobs import TINY, label, photos, uri_list
+
+import transforms.open_unit
+import transforms.write_unit
+from pipeline import layout
+from transforms import storage
+
+IMAGES, UNIT = 12, 3
+OPTIONS = ("--shard_rows", UNIT, "--max_error_rate", "1")
+
+
+@pytest.fixture
+def uris(tmp_path):
+    paths = photos(tmp_path / "photos", IMAGES)
+    paths[4].write_bytes(b"no image")
+    return uri_list(tmp_path / "list.txt", paths)
+
+
+@pytest.fixture
+def expected(tmp_path, uris):
+    return label(tmp_path / "expected", "--input", uris, *OPTIONS)
+
+
+class WorkerGoneError(Exception):
+    """Raised where a killed worker would do nothing more."""
+
+
+@pytest.fixture
+def cut_off(monkeypatch):
+    """Runs a job whose worker is gone when it comes to the record of its third unit."""
+
+    def run(output, *arguments):
+        real, staged = transforms.write_unit.stage_record, []
+
+        def stage_record(record, staging_dir):
+            if len(staged) == 2:
+                raise WorkerGoneError
+            staged.append(record)
+            return real(record, staging_dir)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(transforms.write_unit, "stage_record", stage_record)
+            return label(output, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The units that are opened from now on."""
+    real, units = transforms.open_unit.open_unit, []
+
+    def open_unit(unit, options):
+        units.append(unit)
+        return real(unit, options)
+
+    monkeypatch.setattr(transforms.open_unit, "open_unit", open_unit)
+    return units
+
+
+def leftovers(folder):
+    return [path for path in folder.iterdir() if path.name.startswith(("_staging", "_LOCK"))]
+
+
+def same_rows(job, expected):
+    assert job.rows == expected.rows
+    assert job.failures == expected.failures
+    assert [f["sha256"] for f in job.manifest["files"]] == [f["sha256"] for f in expected.manifest["files"]]
+
+
+def test_a_run_that_was_cut_off_is_finished(tmp_path, uris, expected, cut_off, opened):
+    output = tmp_path / "out"
+    assert cut_off(output, "--input", uris, *OPTIONS).code == 3
+    assert not output.exists()
+    opened.clear()
+    done = label(output, "--input", uris, *OPTIONS, "--if_exists", "resume")
+    assert done.code == 0
+    assert len(opened) == 2
+    assert done.manifest["resumed_units"] == 2
+    assert done.manifest["rows"] == {"input": 12, "predicted": 11, "failed": 1, "skipped": 0}
+    same_rows(done, expected)
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("if_exists", ["error", "overwrite"])
+def test_the_other_two_delete_what_was_left(tmp_path, uris, expected, cut_off, opened, if_exists):
+    output = tmp_path / "out"
+    cut_off(output, "--input", uris, *OPTIONS)
+    opened.clear()
+    done = label(output, "--input", uris, *OPTIONS, "--if_exists", if_exists)
+    assert len(opened) == IMAGES // UNIT
+    assert "resumed_units" not in done.manifest
+    same_rows(done, expected)
+
+
+@pytest.mark.parametrize("changed", [("--top_k", 2), ("--shard_rows", 4), ("--crop", 0.5)])
+def test_another_plan_adopts_nothing(tmp_path, uris, cut_off, opened, changed):
+    output = tmp_path / "out"
+    cut_off(output, "--input", uris, *OPTIONS)
+    staged = sorted(path.name for path in tmp_path.glob("_staging*/*/units/*"))
+    opened.clear()
+    done = label(output, "--input", uris, *OPTIONS, *changed, "--if_exists", "resume")
+    assert done.manifest["resumed_units"] == 0
+    assert done.manifest["rows"]["predicted"] == 11
+    # Whoever resumes the other plan finds it still.
+    assert sorted(path.name for path in tmp_path.glob("_staging*/*/units/*")) == staged
+
+
+def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_off, opened):
+    folder, output = tmp_path / "photos", tmp_path / "out"
+    paths = photos(folder, IMAGES)
+    images = ("--input", f"{folder}/", "--input_format", "images", *OPTIONS)
+    cut_off(output, *images)
+    assert len(list(tmp_path.glob("_staging*/*/units/*"))) == 2
+    paths[4].rename(folder / "photo 003 new.png")  # the second unit, which is staged, would hold others now
+    opened.clear()
+    done = label(output, *images, "--if_exists", "resume")
+    assert sorted(row["uri"] for row in done.rows) == sorted(map(str, folder.iterdir()))
+    assert len(opened) == 3
+    assert done.manifest["rows"]["input"] == IMAGES
+
+
+def test_what_is_finished_is_not_done_again(tmp_path, uris, opened):
+    output = tmp_path / "out"
+    arguments = ("--input", uris, "--shard_rows", UNIT, "--if_exists", "resume")
+    first = label(output, *arguments)
+    assert first.code == 1, "one of twelve failed"
+    manifest = first.manifest
+    opened.clear()
+    again = label(output, *arguments)
+    assert again.code == 1
+    assert not opened
+    assert again.manifest == manifest
+
+
+def test_resume_replaces_another_plans_result(tmp_path, uris, expected):
+    output = tmp_path / "out"
+    label(output, "--input", uris, *OPTIONS, "--limit", 2)
+    done = label(output, "--input", uris, *OPTIONS, "--if_exists", "resume")
+    same_rows(done, expected)
+    assert not leftovers(output)
+
+
+def test_a_foreign_folder_is_refused(tmp_path, uris, capfd):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "mine.txt").touch()
+    assert label(output, "--input", uris, "--if_exists", "resume").code == 2
+    assert "--if_exists resume" in capfd.readouterr().err
+
+
+def test_an_output_that_comes_to_be_meanwhile_is_not_touched(tmp_path, uris, monkeypatch, caplog):
+    output = tmp_path / "out"
+    real = storage.create_if_absent
+
+    def commit(path, data):
+        if path.endswith(layout.COMMIT):
+            output.mkdir()
+            (output / "mine.txt").write_text("somebody's")
+        return real(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "create_if_absent", commit)
+        assert label(output, "--input", uris, *OPTIONS).code == 3
+    assert "came to be while the run was at work" in caplog.text
+    assert [path.name for path in output.iterdir()] == ["mine.txt"]
+    output.rename(tmp_path / "away")
+    command = [sys.executable, "-m", "pipeline", "publish", str(output)]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert (output / "_SUCCESS").exists()
+    assert not leftovers(tmp_path)
+
+
+# --- out of time ---
+
+
+class Clock:
+    """Stands for the module ``time`` in ``open_unit``: an hour passes with each unit."""
+
+    def __init__(self):
+        self._now = time.time()
+
+    def time(self):
+        self._now += 3600
+        return self._now
+
+
+@pytest.fixture
+def an_hour_a_unit(monkeypatch):
+    monkeypatch.setattr(transforms.open_unit, "time", Clock())
+
+
+@pytest.mark.parametrize("where", ["local", "gs"])
+def test_the_time_is_over_and_resume_goes_on(tmp_path, uris, expected, monkeypatch, opened, gcs, where):
+    output = tmp_path / "out" if where == "local" else gcs.uri("out")
+    arguments = ("--input", uris, *OPTIONS, "--if_exists", "resume")
+    with monkeypatch.context() as patch:
+        patch.setattr(transforms.open_unit, "time", Clock())
+        assert label(output, *arguments, "--time_limit", "2h30m").code == 4
+    assert len(opened) == 2
+    manifest = json.loads(storage.read_bytes(f"{output}/_MANIFEST.json"))
+    assert manifest["rows"] == {"input": 12, "predicted": 5, "failed": 1, "skipped": 6}
+    assert manifest["skipped_by_reason"] == {"time_limit": 6}
+    assert manifest["complete"] is False and manifest["conserved"]
+    assert not storage.exists(f"{output}/_SUCCESS")
+    opened.clear()
+    assert label(output, *arguments).code == 0
+    assert len(opened) == 2
+    manifest = json.loads(storage.read_bytes(f"{output}/_MANIFEST.json"))
+    assert manifest["rows"] == {"input": 12, "predicted": 11, "failed": 1, "skipped": 0}
+    assert manifest["complete"] and manifest["skipped_by_reason"] == {} and manifest["resumed_units"] == 2
+    assert [f["sha256"] for f in manifest["files"]] == [f["sha256"] for f in expected.manifest["files"]]
+    there = {file.path.rpartition("/")[2] for file in storage.match(f"{output}/")}
+    named = {file["name"].rpartition("/")[2] for file in manifest["files"]}
+    assert there == {"_MANIFEST.json", "_SUCCESS", *named}
+
+
+def test_time_that_is_over_at_once(tmp_path, uris, an_hour_a_unit):
+    job = label(tmp_path / "out", "--input", uris, *OPTIONS, "--time_limit", "1s")
+    assert job.code == 4
+    assert job.manifest["rows"] == {"input": 12, "predicted": 0, "failed": 0, "skipped": 12}
+    assert not list(job.output.glob("part-*"))
+
+
+def test_skipped_references_are_counted_in_a_sample_of_parquet(tmp_path, uris, an_hour_a_unit):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"uri": uris.read_text().split("\n")[:-1]}), tmp_path / "in.parquet")
+    arguments = ("--input", tmp_path / "in.parquet", *OPTIONS, "--sample", 0.5)
+    late = label(tmp_path / "late", *arguments, "--time_limit", "1s").manifest["rows"]
+    done = label(tmp_path / "done", *arguments).manifest["rows"]
+    assert late["skipped"] == late["input"] == done["input"] < IMAGES
+
+
+# --- killed ---
+
+
+def start(output, uris):
+    command = ["--input", uris, "--module", TINY, "--output", output, *OPTIONS, "--if_exists", "resume"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *map(str, command)],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_process_group_is_resumed(tmp_path):
+    """At the moment when the first units are staged; ``benchmarks/kills.py`` tries many moments."""
+    uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 400))
+    output = tmp_path / "out"
+    process = start(output, uris)
+    while len(list(tmp_path.glob("_staging*/*/units/*"))) < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    again = start(output, uris)
+    told = again.communicate(timeout=120)[1]
+    assert again.returncode == 0, told
+    assert "units that are done" in told
+    manifest = json.loads((output / "_MANIFEST.json").read_text())
+    assert manifest["rows"]["predicted"] == 400 and manifest["resumed_units"] >= 3
+    assert not leftovers(tmp_path)
