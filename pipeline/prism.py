@@ -34,7 +34,9 @@ def find_prism(options: PipelineOptions) -> None:
     prism = options.view_as(PrismRunnerOptions)
     named = prism.prism_location
     try:
-        prism.prism_location = PrismJobServer.local_bin(PrismJobServer(options).path_to_binary())
+        prism.prism_location = PrismJobServer.local_bin(
+            PrismJobServer(options).path_to_binary(), PrismJobServer.BIN_CACHE, ignore_cache=bool(named)
+        )
     except (OSError, RuntimeError, ValueError) as error:
         what = f"--prism_location {named!r}" if named else "--runner PrismRunner"
         raise UsageError(

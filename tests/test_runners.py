@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import needs
 import pytest
+from apache_beam.runners.portability.prism_runner import PrismJobServer
 from jobs import TINY, photos, uri_list
 from runner_jobs import (
     OPTIONS,
@@ -25,6 +28,8 @@ from runner_jobs import (
     run_command,
 )
 from servers import FileServer, Reply
+
+from pipeline.runners import choose
 
 MULTI_THREADING = ("--direct_running_mode", "multi_threading", "--direct_num_workers", 2)
 MULTI_PROCESSING = ("--direct_running_mode", "multi_processing", "--direct_num_workers", 2)
@@ -74,6 +79,21 @@ def test_prism(expected: Run, given: MixedInput, prism: tuple[str, ...], tmp_pat
     assert_same_result(job, expected)
     assert model_loads(job) == 1
     assert "WARNING" not in job.log and "Traceback" not in job.log, job.log
+
+
+def test_prism_that_beam_downloaded(prism: tuple[str, ...], tmp_path: Path) -> None:
+    """Plain ``--runner PrismRunner``, with the release's archive where Beam's download puts it."""
+    source = Path(urlsplit(PrismJobServer(choose([]).options).path_to_binary()).path).stem
+    cache = tmp_path / "home" / ".apache_beam" / "cache" / "prism" / "bin"
+    cache.mkdir(parents=True)
+    with zipfile.ZipFile(cache / f"{source}.zip", "w") as archive:
+        archive.write(PRISM, source)
+    uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 3))
+    env = {"HOME": str(tmp_path / "home"), "BEAMLABEL_CACHE": os.environ["BEAMLABEL_CACHE"]}
+    arguments = ("--input", uris, "--module", TINY, "--runner", "PrismRunner")
+    job = run_command(tmp_path / "out", *arguments, env=env)
+    assert job.code == 0, job.log
+    assert len(job.rows) == 3
 
 
 def test_tfrecords(given: MixedInput, prism: tuple[str, ...], tmp_path: Path) -> None:
