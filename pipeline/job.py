@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from pipeline import __version__, layout, staging
 from pipeline.options import DEFAULT_TOP_K, RESUME, UsageError
 from pipeline.preflight import Inputs
 from pipeline.resume import adopt
 from transforms import output_schema, storage
+from transforms.artifact_cache import cache_dir
 from transforms.class_names import load_class_names
 from transforms.compile import CompileOptions, compiled
 from transforms.decode import DECODER_VERSION, DecodeOptions
@@ -76,11 +75,6 @@ class Plan:
     job: LabelJob
     artifact: Artifact
     facts: dict[str, Any]
-
-
-def cache_dir() -> Path:
-    """The per-user cache of modules and artifacts; ``BEAMLABEL_CACHE`` overrides it."""
-    return Path(os.environ.get("BEAMLABEL_CACHE") or platformdirs.user_cache_dir("beamlabel"))
 
 
 def canonical_sha256(value: object) -> str:

@@ -6,7 +6,6 @@ conversion. Each engine lives in a module of its own, which is imported when its
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import threading
 from collections.abc import Callable, Sequence
@@ -93,21 +92,15 @@ def open_engine(artifact_path: str, sha256: str) -> Engine:
     """Opens what ``compile.compiled`` made.
 
     Args:
-      artifact_path: the file, local or remote.
+      artifact_path: the file, local or remote; a remote one is fetched once a host, see ``artifact_cache``.
       sha256: of the file, in hex, as the launcher saw it.
 
     Raises:
       ModuleError: these are other bytes, no artifact, or the engine is not known or installed here.
     """
-    from transforms.storage import read_bytes
+    from transforms.artifact_cache import open_artifact
 
-    data = read_bytes(artifact_path)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ModuleError(
-            f"compiled model {artifact_path}: its SHA-256 is {found}, the launcher staged {sha256}; "
-            "was it replaced or cut short?"
-        )
+    data = open_artifact(artifact_path, sha256)
     spec, payload = unpack(data)
     engine = Engine(spec, len(data), open_payload(spec, payload))
     _count_load()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import mmap
 import struct
 from dataclasses import dataclass
 
@@ -108,18 +109,18 @@ def pack(spec: ModelSpec, payload: bytes) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
-def unpack(data: bytes) -> tuple[ModelSpec, memoryview]:
+def unpack(data: bytes | mmap.mmap) -> tuple[ModelSpec, memoryview]:
     """The spec and the payload of an artifact; the payload is a view, not a copy.
 
     Raises:
       ModuleError: the bytes are not an artifact, or not the whole of one.
     """
     start = len(_MAGIC) + _LENGTH.size
-    if not data.startswith(_MAGIC) or len(data) < start + _DIGEST_BYTES:
-        raise ModuleError(f"not a compiled model: {len(data)} bytes that begin with {data[:16]!r}")
     view = memoryview(data)
+    if view[: len(_MAGIC)] != _MAGIC or len(view) < start + _DIGEST_BYTES:
+        raise ModuleError(f"not a compiled model: {len(view)} bytes that begin with {bytes(view[:16])!r}")
     body = view[:-_DIGEST_BYTES]
     if hashlib.sha256(body).digest() != view[-_DIGEST_BYTES:]:
         raise ModuleError("the compiled model is damaged: its checksum does not match")
-    (length,) = _LENGTH.unpack_from(data, len(_MAGIC))
+    (length,) = _LENGTH.unpack_from(view, len(_MAGIC))
     return ModelSpec.from_json(bytes(body[start : start + length])), body[start + length :]
