@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import secrets
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__, layout, staging
+from pipeline.earlier import LocalIndex, labeled_index
 from pipeline.options import DEFAULT_TOP_K, RESUME, UsageError
 from pipeline.preflight import Inputs
 from pipeline.resume import adopt
+from pipeline.retry import FailedReferences
 from transforms import output_schema, storage
 from transforms.artifact_cache import cache_dir
 from transforms.class_names import load_class_names
@@ -35,6 +38,7 @@ from transforms.plan_units import SourceOptions
 from transforms.predict import PredictOptions
 from transforms.records import InputFile
 from transforms.resolve_module import resolve_module
+from transforms.selection import SelectionOptions, StagedIndex
 from transforms.uris import public_uri
 
 # Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
@@ -68,12 +72,12 @@ class Plan:
 
     Attributes:
       job: as the graph will see it.
-      artifact: the compiled module, on this machine.
+      staged: what workers open, by its path in the staging folder; the files are on this machine.
       facts: what ``publish`` has to know of the run, also when another process publishes it.
     """
 
     job: LabelJob
-    artifact: Artifact
+    staged: dict[str, Path]
     facts: dict[str, Any]
 
 
@@ -116,18 +120,27 @@ def prepare_artifact(options: Any) -> Artifact:
 
 def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> LabelJob:
     """Plans a job and stages it, see ``plan`` and ``stage``."""
-    planned = plan(options, inputs, started_at)
-    stage(planned, options)
-    return planned.job
+    with tempfile.TemporaryDirectory() as scratch:
+        planned = plan(options, inputs, Path(scratch), started_at)
+        stage(planned, options)
+        return planned.job
 
 
-def plan(options: Any, inputs: Inputs, started_at: float | None = None) -> Plan:
-    """Makes the job; writes nothing but the cache.
+def plan(
+    options: Any,
+    inputs: Inputs,
+    scratch: Path,
+    started_at: float | None = None,
+    failed: FailedReferences | None = None,
+) -> Plan:
+    """Makes the job; writes nothing but the cache, and in ``scratch``.
 
     Args:
       options: the job's, as ``options.parse`` gives them.
       inputs: as ``preflight.check_inputs`` gives them.
+      scratch: a temporary folder that is there until the plan is staged.
       started_at: when the run began, in seconds since 1970; None: now.
+      failed: the only references that count; None for all.
 
     Raises:
       UsageError: the options do not fit the module.
@@ -167,19 +180,28 @@ def plan(options: Any, inputs: Inputs, started_at: float | None = None) -> Plan:
         raise UsageError(str(error)) from error
     preprocessing = _preprocessing(options, artifact, predict)
     output_spec = _output_spec(options, inputs, artifact, predict, preprocessing)
+    indexes = {
+        layout.LABELED: _labeled(options, output_spec, output, scratch),
+        layout.ONLY: None if failed is None else failed.index(scratch),
+    }
+    source = dataclasses.replace(source, selection=_selection(options, indexes))
     plan_id = _plan_id(inputs, source, load, output_spec, [options.logits_output, options.features_output])
     metadata = {**output_spec.metadata, output_schema.PLAN_ID: plan_id}
     output_spec = dataclasses.replace(output_spec, metadata=metadata)
     staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
+    source = dataclasses.replace(source, selection=_selection(options, indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     stop_at = None if options.time_limit is None else started_at + options.time_limit
     job = LabelJob(
         output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, stop_at
     )
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
-    return Plan(job, artifact, facts)
+    if failed is not None:
+        facts["manifest"]["retried_failures"] = len(failed.ref_ids)
+    staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items() if index}
+    return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
 
 
 def stage(planned: Plan, options: Any) -> None:
@@ -198,12 +220,30 @@ def stage(planned: Plan, options: Any) -> None:
             # All that could be wrong with the options is known by now; only now may leftovers go.
             for folder in staging.roots(job.output):
                 storage.delete_tree(folder)
-        storage.write_bytes(job.predict.artifact_path, Path(planned.artifact.path).read_bytes())
+        for path, file in planned.staged.items():
+            storage.write_file(path, file)
         storage.write_bytes(
             storage.join(job.staging_dir, layout.JOB), json.dumps(facts, indent=1, default=str).encode()
         )
     except OSError as error:
         raise UsageError(f"--output {options.output!r} cannot be written: {error}") from error
+
+
+def _labeled(options: Any, spec: OutputSpec, output: str, scratch: Path) -> LocalIndex | None:
+    if not options.skip_labeled:
+        return None
+    return labeled_index(options.skip_labeled, spec, output, changed=options.changed, folder=scratch)
+
+
+def _selection(
+    options: Any, indexes: Mapping[str, LocalIndex | None], staging_dir: str = ""
+) -> SelectionOptions:
+    """What of the references counts; without ``staging_dir`` as it is part of the plan's name."""
+    labeled, only = (
+        None if index is None else StagedIndex(staging_dir and storage.join(staging_dir, name), index.sha256)
+        for name, index in indexes.items()
+    )
+    return SelectionOptions(labeled, options.changed, only)
 
 
 def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:
@@ -278,6 +318,7 @@ def _output_spec(
         output_schema.EMBEDDING_DIM: dimension,
         output_schema.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,
         output_schema.NUM_CLASSES: spec.num_classes,
+        output_schema.TOP_K: predict.top_k or None,
         output_schema.LABELS_SHA256: canonical_sha256(names) if names else None,
     }
     return OutputSpec(
@@ -324,7 +365,12 @@ def _facts(
         "module": {**dataclasses.asdict(artifact.spec), "handle": public_uri(artifact.spec.handle)},
         "preprocessing": preprocessing,
         "metadata": job.spec.metadata,
-        "options": {**vars(options), "module": public_uri(options.module)},
+        "options": {
+            **vars(options),
+            "module": public_uri(options.module),
+            "input": [storage.absolute(pattern) for pattern in options.input],
+            "base_dir": job.source.base_dir,
+        },
         "input_files": [dataclasses.asdict(file) for file in job.files],
         "versions": {"beamlabel": __version__, "python": platform.python_version(), **_versions()},
     }

@@ -16,6 +16,8 @@ LOCK = "_LOCK"
 STAGING = "_staging"
 # Below _staging/<plan id>/:
 ARTIFACT = "module.beamlabel"
+LABELED = "labeled.keys"
+ONLY = "only.keys"
 JOB = "job.json"
 METRICS = "metrics.json"
 COMMIT = "commit.json"

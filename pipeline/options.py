@@ -103,11 +103,11 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("input")
     group.add_argument(
         "--input",
-        required=True,
         action="extend",
         nargs="+",
         metavar="PATTERN",
-        help="file, folder (ending in /) or glob of inputs: local, file:// or gs://; repeatable; commas are not split",
+        help="needed, unless --retry_failures: file, folder (ending in /) or glob of inputs: local, file:// or "
+        "gs://; repeatable; commas are not split",
     )
     group.add_argument(
         "--input_format",
@@ -145,6 +145,36 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         metavar="F",
         help="label the URIs whose hash falls below F: the same ones on every runner, every time",
+    )
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is labeled again")
+    group.add_argument(
+        "--skip_labeled",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="earlier outputs, such as labels/dt=*/: what they hold of the same module, preprocessing and columns is "
+        "skipped; repeatable",
+    )
+    group.add_argument(
+        "--changed",
+        action="store_true",
+        help="with --skip_labeled: label again what has another size or version now (http: always)",
+    )
+    group.add_argument(
+        "--retry_failures",
+        metavar="RUN",
+        help="label what the run with this output has failed, and nothing else; --input: that run's, unless given",
+    )
+    group.add_argument(
+        "--reasons",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="A,B",
+        help="with --retry_failures: what failed for one of these reasons only",
     )
 
 
@@ -317,7 +347,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"beamlabel {__version__}")
-    for add in (_add_input, _add_module, _add_loading, _add_output):
+    for add in (_add_input, _add_selection, _add_module, _add_loading, _add_output):
         add(parser)
     return parser
 
@@ -356,6 +386,12 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         value = getattr(options, name)
         if value == "" or (isinstance(value, list) and "" in value):
             raise UsageError(f"--{name}: an empty value")
+    if not options.input and not options.retry_failures:
+        raise UsageError("the following arguments are required: --input")
+    if options.changed and not options.skip_labeled:
+        raise UsageError("--changed needs --skip_labeled, which names what has been labeled")
+    if options.reasons and not options.retry_failures:
+        raise UsageError(f"--reasons {','.join(options.reasons)} needs --retry_failures")
     options.run_date = options.run_date or datetime.now(timezone.utc).date().isoformat()
     options.output = options.output.replace("{date}", options.run_date)
     if options.tfrecord_compression != "none" and options.output_format != "tfrecord":

@@ -128,6 +128,7 @@ def make_manifest(
         "skipped": sum(record.skipped for record in records),
     }
     out_of_time = sum(record.skipped for record in records if record.out_of_time)
+    skipped = {"labeled": rows["skipped"] - out_of_time, "time_limit": out_of_time}
     tried = rows["predicted"] + rows["failed"]
     error_rate = rows["failed"] / tried if tried else 0.0
     committed_at = _read_json(storage.join(staging_dir, layout.COMMIT))["committed_at"]
@@ -138,7 +139,7 @@ def make_manifest(
         "rows": rows,
         "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
         "complete": not out_of_time,
-        "skipped_by_reason": {"time_limit": out_of_time} if out_of_time else {},
+        "skipped_by_reason": {reason: count for reason, count in skipped.items() if count},
         "failed_by_reason": dict(sorted(failed.items())),
         "error_rate": error_rate,
         "within_error_rate": error_rate <= job["max_error_rate"],

@@ -6,7 +6,9 @@ import atexit
 import logging
 import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline import process_id
@@ -114,6 +116,7 @@ def _run_locked(
 ) -> int:
     from pipeline.preflight import check_inputs, check_output
     from pipeline.publish import publish, settle
+    from pipeline.retry import check_same_inputs, failed_references, take_inputs
 
     try:
         for manifest in settle(output):
@@ -121,7 +124,15 @@ def _run_locked(
         check_output(output, options.if_exists)
     except (OSError, ValueError) as error:
         raise UsageError(f"--output {options.output!r}: {error}") from error
+    failed = None
+    if options.retry_failures:
+        failed = failed_references(options.retry_failures, options.reasons)
+        if failed.output == output:
+            raise UsageError(f"--retry_failures {options.retry_failures!r} is the output: name another one")
+        take_inputs(options, failed)
     inputs = check_inputs(options)
+    if failed is not None:
+        check_same_inputs(failed, inputs)
 
     import_beam(runner_args)
     from pipeline import runners
@@ -134,12 +145,13 @@ def _run_locked(
         from pipeline.check_runner import check_runner
 
         check_runner(runner, output, [file.path for file in inputs.files])
-    planned = plan(options, inputs, started_at)
-    job = planned.job
-    if options.if_exists == RESUME and (there := finished(job.output, job.plan_id)):
-        _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
-        return report(there)
-    stage(planned, options)
+    with tempfile.TemporaryDirectory() as scratch:
+        planned = plan(options, inputs, Path(scratch), started_at, failed)
+        job = planned.job
+        if options.if_exists == RESUME and (there := finished(job.output, job.plan_id)):
+            _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
+            return report(there)
+        stage(planned, options)
     execute(job, runner, cancelled)
     if runner.detached:
         _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
@@ -158,6 +170,9 @@ def report(manifest: dict[str, Any]) -> int:
         _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
     for reason, count in manifest["failed_by_reason"].items():
         _LOGGER.info("failed: %s %d", reason, count)
+    gone = manifest.get("retried_failures", 0) - rows["input"]
+    if gone > 0:
+        _LOGGER.warning("%d of the failed references are not in the input any more", gone)
     if not manifest["complete"]:
         _LOGGER.error("the time was over: no _SUCCESS; --if_exists resume goes on from here")
         return OUT_OF_TIME

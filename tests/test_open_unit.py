@@ -6,11 +6,15 @@ from transforms.open_unit import open_unit
 from transforms.parquet_source import ParquetColumns
 from transforms.plan_units import SourceOptions, plan_files
 from transforms.records import Failure, ImageRef, InputFile, Reason, Stage, UnitEnd
+from transforms.selection import Selection
 
 
 def opened(file, **changes):
     options = SourceOptions(**{"base_dir": "/base", "columns": ParquetColumns(uri="uri"), **changes})
-    return [list(open_unit(unit, options)) for unit in plan_files([(0, file)], options)]
+    return [
+        list(open_unit(unit, options, Selection(options.selection)))
+        for unit in plan_files([(0, file)], options)
+    ]
 
 
 def test_a_text_unit_gives_its_references_and_then_its_end(tmp_path):
@@ -72,7 +76,7 @@ def test_a_file_that_changed_since_it_was_planned_breaks_the_run(tmp_path):
     (unit,) = plan_files([(0, InputFile(str(path), "parquet"))], options)
     pq.write_table(pa.table({"uri": ["a", "b", "c", "d"]}), path)
     with pytest.raises(ValueError, match="4 rows, but 3 when the run was planned"):
-        list(open_unit(unit, options))
+        list(open_unit(unit, options, Selection(options.selection)))
 
 
 def test_a_listed_image_is_identified_by_itself(tmp_path):

@@ -8,7 +8,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from transforms.parquet_source import ParquetColumns
-from transforms.plan_units import MAX_UNIT_ROWS, PlanUnits, SourceOptions, pack, plan_files, unpack
+from transforms.plan_units import MAX_UNIT_ROWS, PackedRef, PlanUnits, SourceOptions, pack, plan_files, unpack
 from transforms.records import InputFile
 from transforms.uris import sample_hash
 
@@ -36,11 +36,11 @@ def tiles(units):
 
 
 def uris(units):
-    return [uri for unit in units for _, uri in unpack(unit.packed_refs)]
+    return [uri for unit in units for _, uri, _ in unpack(unit.packed_refs)]
 
 
 def test_packing_is_lossless_and_small():
-    refs = [(row, f"gs://bucket/photos/{row:07d}.jpg") for row in range(10_000)]
+    refs = [PackedRef(row, f"gs://bucket/photos/{row:07d}.jpg") for row in range(10_000)]
     packed = pack(refs)
     assert unpack(packed) == refs
     assert len(packed) < 100_000
@@ -50,7 +50,10 @@ def test_units_tile_a_text_file_and_blank_lines_and_comments_are_in_no_reference
     file = text_file(tmp_path / "list.txt", ["# photos", "a.jpg", "", "b.jpg", "   ", "c.jpg", "# end"])
     units = plan(file, shard_rows=2)
     assert tiles(units) == [(0, 5, False), (5, 7, True)]
-    assert [unpack(unit.packed_refs) for unit in units] == [[(1, "a.jpg"), (3, "b.jpg")], [(5, "c.jpg")]]
+    assert [unpack(unit.packed_refs) for unit in units] == [
+        [(1, "a.jpg", None), (3, "b.jpg", None)],
+        [(5, "c.jpg", None)],
+    ]
 
 
 def test_crlf_byte_order_mark_and_gzip_are_read(tmp_path):
@@ -183,5 +186,5 @@ def test_the_transform_plans_every_file(tmp_path, limit):
     expected = [f"{i}-{j}.jpg" for i in range(3) for j in range(5)][:limit]
     with beam.Pipeline(runner=FnApiRunner()) as p:
         units = p | PlanUnits(files, options(limit=limit, shard_rows=2))
-        found = units | beam.FlatMap(lambda unit: [uri for _, uri in unpack(unit.packed_refs)])
+        found = units | beam.FlatMap(lambda unit: [uri for _, uri, _ in unpack(unit.packed_refs)])
         assert_that(found, equal_to(expected))

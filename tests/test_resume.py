@@ -60,9 +60,9 @@ def opened(monkeypatch):
     """The units that are opened from now on."""
     real, units = transforms.open_unit.open_unit, []
 
-    def open_unit(unit, options):
+    def open_unit(unit, *arguments):
         units.append(unit)
-        return real(unit, options)
+        return real(unit, *arguments)
 
     monkeypatch.setattr(transforms.open_unit, "open_unit", open_unit)
     return units

@@ -11,34 +11,40 @@ import apache_beam as beam
 from transforms.parquet_source import open_parquet, read_rows
 from transforms.plan_units import SourceOptions, ref_id, unpack
 from transforms.records import Failure, ImageRef, Opened, Reason, Stage, UnitEnd, UnitRecord, WorkUnit
+from transforms.selection import Selection
 from transforms.uris import resolve
 from transforms.write_unit import read_record
 
 STAGED = "staged"
 
 
-def open_unit(unit: WorkUnit, options: SourceOptions) -> Iterator[Opened]:
+def open_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> Iterator[Opened]:
     """Yields an ``ImageRef`` or, for a null URI, a ``Failure`` for each input row, then the ``UnitEnd``.
+
+    What the selection knows as labeled is counted in the ``UnitEnd`` as skipped.
 
     Raises:
       ValueError: a Parquet file has another number of rows than when it was planned.
     """
     refs = _parquet_refs(unit, options) if unit.packed_refs is None else _packed_refs(unit, options)
-    sent = 0
-    for ref in refs:
-        yield ref
-        sent += 1
-    yield UnitEnd(dataclasses.replace(unit, packed_refs=None), sent)
+    sent = skipped = 0
+    for ref, is_labeled in selection.with_labeled(filter(selection.is_input, refs)):
+        if is_labeled:
+            skipped += 1
+        else:
+            yield ref
+            sent += 1
+    yield UnitEnd(dataclasses.replace(unit, packed_refs=None), sent, skipped)
 
 
 def _packed_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef]:
     assert unit.packed_refs is not None
     listed = unit.input_file.format == "images"
-    for row, uri in unpack(unit.packed_refs):
+    for row, uri, facts in unpack(unit.packed_refs):
         # A listed image is its own input file; its place in the listing says nothing tomorrow.
         identity = ref_id(uri, 0) if listed else ref_id(unit.input_file.path, row)
         location = uri if listed else resolve(uri, options.base_dir)
-        yield ImageRef(uri, identity, location, row, unit.unit_id)
+        yield ImageRef(uri, identity, location, row, unit.unit_id, facts=facts)
 
 
 def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
@@ -70,13 +76,13 @@ def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef |
         )
 
 
-def skip_unit(unit: WorkUnit, options: SourceOptions) -> UnitRecord:
+def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> UnitRecord:
     """The record of a unit that nobody has the time for; its references are counted.
 
     Raises:
       ValueError: see ``open_unit``.
     """
-    references = _count(unit, options)
+    references = _count(unit, options, selection)
     return UnitRecord(
         unit_id=unit.unit_id,
         input_path=unit.input_file.path,
@@ -93,12 +99,13 @@ def skip_unit(unit: WorkUnit, options: SourceOptions) -> UnitRecord:
     )
 
 
-def _count(unit: WorkUnit, options: SourceOptions) -> int:
-    if unit.packed_refs is not None:
+def _count(unit: WorkUnit, options: SourceOptions, selection: Selection) -> int:
+    if options.selection.only is None and unit.packed_refs is not None:
         return len(unpack(unit.packed_refs))
-    if options.sample >= 1:
+    if options.selection.only is None and options.sample >= 1:
         return unit.stop - unit.start
-    return sum(not isinstance(opened, UnitEnd) for opened in open_unit(unit, options))
+    refs = _parquet_refs(unit, options) if unit.packed_refs is None else _packed_refs(unit, options)
+    return sum(map(selection.is_input, refs))
 
 
 class _OpenUnitDoFn(beam.DoFn):
@@ -107,14 +114,17 @@ class _OpenUnitDoFn(beam.DoFn):
         self._staging_dir = staging_dir
         self._stop_at = stop_at
 
+    def setup(self) -> None:
+        self._selection = Selection(self._options.selection)
+
     def process(self, unit: WorkUnit) -> Iterator[Opened | beam.pvalue.TaggedOutput]:
         record = read_record(self._staging_dir, unit.unit_id)
         if record is None and self._stop_at is not None and time.time() >= self._stop_at:
-            record = skip_unit(unit, self._options)
+            record = skip_unit(unit, self._options, self._selection)
         if record is not None:
             yield beam.pvalue.TaggedOutput(STAGED, record)
         else:
-            yield from open_unit(unit, self._options)
+            yield from open_unit(unit, self._options, self._selection)
 
 
 class OpenUnit(beam.PTransform):

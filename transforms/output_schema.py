@@ -26,6 +26,7 @@ SCORES = "beamlabel.scores"
 EMBEDDING_DIM = "beamlabel.embedding_dim"
 EMBEDDING_NORMALIZED = "beamlabel.embedding_normalized"
 NUM_CLASSES = "beamlabel.num_classes"
+TOP_K = "beamlabel.top_k"
 LABELS_SHA256 = "beamlabel.labels_sha256"
 
 # The value of SCHEMA_VERSION: changes when a column changes its name, its type or its meaning.

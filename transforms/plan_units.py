@@ -13,6 +13,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from transforms import storage
 from transforms.parquet_source import ParquetColumns, open_parquet, read_rows
 from transforms.records import InputFile, WorkUnit
+from transforms.selection import SelectionOptions
 from transforms.text_source import read_lines
 from transforms.uris import public_uri, sample_hash
 from transforms.versions import SameVersionsCoder
@@ -43,6 +45,7 @@ class SourceOptions:
       limit: at most so many references in all; None for all of them.
       sample: a URI is in when its hash is below this; 1.0 for all of them.
       shard_rows: references in a unit; None for the growing default.
+      selection: which of the references count, and which are labeled.
     """
 
     base_dir: str
@@ -50,6 +53,7 @@ class SourceOptions:
     limit: int | None = None
     sample: float = 1.0
     shard_rows: int | None = None
+    selection: SelectionOptions = field(default_factory=SelectionOptions)
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -75,14 +79,27 @@ def ref_id(path: str, row: int) -> str:
     return f"{public_uri(path)}#{row}"
 
 
-def pack(refs: Sequence[tuple[int, str]]) -> bytes:
-    """Rows and URIs as deflated JSON: about a fifth of the text, so that a shuffled unit stays small."""
-    return zlib.compress(json.dumps(refs, separators=(",", ":")).encode())
+class PackedRef(NamedTuple):
+    """A reference of a text file or a listing, as it travels: its row and URI, and what the listing told of it
+    (size in bytes and version), where that is asked for."""
+
+    row: int
+    uri: str
+    facts: tuple[int | None, str | None] | None = None
 
 
-def unpack(packed: bytes) -> list[tuple[int, str]]:
+def pack(refs: Sequence[PackedRef]) -> bytes:
+    """References as deflated JSON: about a fifth of the text, so that a shuffled unit stays small."""
+    values = [ref[:2] if ref.facts is None else ref for ref in refs]
+    return zlib.compress(json.dumps(values, separators=(",", ":")).encode())
+
+
+def unpack(packed: bytes) -> list[PackedRef]:
     """The inverse of ``pack``."""
-    return [(row, uri) for row, uri in json.loads(zlib.decompress(packed))]
+    return [
+        PackedRef(row, uri, tuple(facts[0]) if facts else None)
+        for row, uri, *facts in json.loads(zlib.decompress(packed))
+    ]
 
 
 def plan_files(files: Iterable[tuple[int, InputFile]], options: SourceOptions) -> Iterator[WorkUnit]:
@@ -99,16 +116,24 @@ def plan_files(files: Iterable[tuple[int, InputFile]], options: SourceOptions) -
         if file.format == "parquet":
             planner = _plan_parquet(number, file, options, remaining)
         else:
-            lines = read_lines(file.path) if file.format == "text" else _listing(file.path)
-            planner = _plan_lines(number, file, lines, options, remaining)
+            found = _lines(file.path) if file.format == "text" else _listing(file.path, options)
+            planner = _plan_lines(number, file, found, options, remaining)
         for unit, references in planner:
             yield unit
             if remaining is not None:
                 remaining -= references
 
 
-def _listing(pattern: str) -> Iterator[str]:
-    return (match.path for match in storage.match(pattern))
+_Found = tuple[str, "tuple[int | None, str | None] | None"]
+
+
+def _lines(path: str) -> Iterator[_Found | None]:
+    return (None if uri is None else (uri, None) for uri in read_lines(path))
+
+
+def _listing(pattern: str, options: SourceOptions) -> Iterator[_Found]:
+    with_facts = options.selection.changed
+    return ((file.path, (file.size, file.version) if with_facts else None) for file in storage.match(pattern))
 
 
 def _unit_id(number: int, start: int, packed_refs: bytes | None = None) -> str:
@@ -121,10 +146,10 @@ def _unit_id(number: int, start: int, packed_refs: bytes | None = None) -> str:
 
 
 def _plan_lines(
-    number: int, file: InputFile, lines: Iterator[str | None], options: SourceOptions, limit: int | None
+    number: int, file: InputFile, found: Iterator[_Found | None], options: SourceOptions, limit: int | None
 ) -> Iterator[tuple[WorkUnit, int]]:
     """Units of a text file or a listing, each with its number of references."""
-    start, planned, refs, row = 0, 0, list[tuple[int, str]](), -1
+    start, planned, refs, row = 0, 0, list[PackedRef](), -1
 
     def unit(stop: int, *, last: bool) -> tuple[WorkUnit, int]:
         packed = pack(refs)
@@ -133,14 +158,14 @@ def _plan_lines(
         )
 
     if limit != 0:
-        for row, uri in enumerate(lines):
-            if uri is None or not options.in_sample(uri):
+        for row, reference in enumerate(found):
+            if reference is None or not options.in_sample(reference[0]):
                 continue
             # A full unit waits for the next reference, so that what trails belongs to the last unit.
             if len(refs) == options.unit_rows(planned - len(refs)):
                 yield unit(row, last=False)
                 start, refs = row, []
-            refs.append((row, uri))
+            refs.append(PackedRef(row, *reference))
             planned += 1
             if planned == limit:
                 break

@@ -120,6 +120,7 @@ class ImageRef:
       data: the encoded image itself, where the input holds it inline.
       kept: values of the kept columns, in the order of the options, each an Arrow array of length one: not
         every Arrow value has a counterpart in Python, such as a date in the year 300,000.
+      facts: size in bytes and version, where the listing that found the image told them and they are asked for.
     """
 
     uri: str
@@ -129,6 +130,7 @@ class ImageRef:
     unit_id: str | None = None
     data: bytes | None = field(default=None, repr=False)
     kept: tuple[Any, ...] = ()
+    facts: tuple[int | None, str | None] | None = None
 
 
 @dataclass(frozen=True)

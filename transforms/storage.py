@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
@@ -19,7 +21,7 @@ from transforms.uris import scheme
 
 __all__ = [
     "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_tree", "escape", "exists", "is_local",
-    "join", "match", "move", "move_folder", "open_input", "put_file", "read_bytes", "stat", "write_bytes",
+    "join", "match", "move", "move_folder", "open_input", "put_file", "read_bytes", "stat", "write_bytes", "write_file",
 ]  # fmt: skip
 
 
@@ -137,6 +139,14 @@ def write_bytes(path: str, data: bytes) -> None:
     """Writes a file; readers see the old content or the new one."""
     backend, path = _backend(path)
     backend.write_bytes(path, data)
+
+
+def write_file(path: str, local_path: Path) -> None:
+    """Writes a copy of a local file, which stays; readers see the old content or the new one."""
+    with tempfile.TemporaryDirectory(prefix="tmp-", dir=local_path.parent) as folder:
+        link = str(Path(folder) / "file")
+        storage_local.copy(str(local_path), link)
+        put_file(link, path)
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
