@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from transforms import cpu
 from transforms.compute import ComputePool, available_cores, compute_pool
 
 
@@ -96,3 +97,49 @@ def test_a_forked_child_has_a_pool_that_works():
 def test_a_pool_has_threads():
     with pytest.raises(ValueError, match="not 0"):
         ComputePool(0)
+
+
+@pytest.fixture
+def cgroup(tmp_path, monkeypatch):
+    """Writes ``cpu.max`` files, in the kernel's format, and says which group this process is in."""
+    monkeypatch.setattr(cpu, "_CGROUP", tmp_path / "self")
+    monkeypatch.setattr(cpu, "_CGROUPS", tmp_path / "groups")
+
+    def write(path, limits):
+        (tmp_path / "self").write_text(f"3:cpuset:/\n0::{path}\n")
+        for folder, limit in limits.items():
+            (tmp_path / "groups" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "groups" / folder / "cpu.max").write_text(limit + "\n")
+
+    return write
+
+
+def test_a_containers_cpu_limit_is_rounded_up(cgroup, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    cgroup("/", {"": "350000 100000"})
+    assert cpu.core_limit() == 3.5
+    assert available_cores() == 4
+    cgroup("/", {"": "20000 100000"})
+    assert available_cores() == 1
+    cgroup("/", {"": "max 100000"})
+    assert available_cores() == 16
+
+
+def test_the_least_limit_of_a_group_and_those_above_it(cgroup, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    cgroup(
+        "/pods/one/worker",
+        {"pods/one/worker": "max 100000", "pods/one": "200000 100000", "pods": "800000 100000"},
+    )
+    assert available_cores() == 2
+
+
+def test_a_limit_above_the_processors_changes_nothing(cgroup, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    cgroup("/", {"": "800000 100000"})
+    assert available_cores() == 2
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "_CGROUP", tmp_path / "missing")
+    assert cpu.core_limit() == float("inf")

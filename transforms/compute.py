@@ -9,6 +9,7 @@ one core, each throwing the other's data out of its cache.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 from collections import deque
@@ -16,14 +17,16 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from transforms.cpu import core_limit
+
 T = TypeVar("T")
 
 
 def available_cores() -> int:
-    """Processors that this process may run on; at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processors that this process may run on, no more than a container's CPU limit pays for; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = core_limit()
+    return cores if limit >= cores else max(1, math.ceil(limit))
 
 
 class ComputePool:
