@@ -156,12 +156,4 @@ def test_the_launch_on_machines_of_ones_own_is_understood(calls):
     assert known["environment_type"] == "PROCESS"
     assert Path(json.loads(known["environment_config"])["command"]).name == "beamlabel-worker"
     names = [argument[2:] for argument in runner_args if argument.startswith("--")]
-    assert [name for name in names if name not in known] == ["execution_mode_for_batch"]
-
-
-def test_options_that_the_page_names_are_in_the_files():
-    """Settings and options in the text are those that are set; others are named as what was not chosen."""
-    files = "".join((deployment.FOLDER / name).read_text() for name in ("cluster.yaml", "job.yaml"))
-    for setting in ("restart-strategy.type", "BATCH_FORCED", "failover-strategy: region"):
-        assert setting in PAGE
-        assert setting in files
+    assert [name for name in names if name not in known] == []
