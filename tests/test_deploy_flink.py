@@ -263,3 +263,5 @@ def test_the_worker_image_starts_a_pool():
     assert deployment.sidecar()["args"] == ["--worker_pool"]
     assert deployment.compose(DATA="/")["services"]["workers"]["command"] == "--worker_pool"
     assert ("COPY", "--from=beam /opt/apache/beam /opt/apache/beam") in instructions
+    ((_, folder),) = [pair for pair in instructions if pair[0] == "WORKDIR"]
+    assert any(f"mkdir --mode 1777 {folder}" in argument for _, argument in instructions)

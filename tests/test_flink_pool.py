@@ -63,12 +63,19 @@ def pool(boot, tmp_path) -> Iterator[Pool]:
         if instruction == "ENV"
     )
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, **variables, "PATH": path, "PYTHONPATH": str(ROOT)}
+    environment = {**variables, **os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     command = ["python", "-m", "apache_beam.runners.worker.worker_pool_main"]
     arguments = [f"--service_port={port}", f"--container_executable={boot}"]
+    folder = tmp_path / "work"
+    folder.mkdir()
     with (tmp_path / "pool.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, *arguments], env=environment, stdout=log, stderr=log, start_new_session=True
+            [*command, *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         end = time.monotonic() + 60
@@ -137,6 +144,8 @@ def test_the_pool_runs_a_job(pool, tmp_path):
     assert len(there.rows) == 20
     assert there.failures == here.failures
     assert "Starting worker with command" in pool.log.read_text()
+    # What the boot program leaves is why the image has a folder that anyone may write to.
+    assert (tmp_path / "work" / "pipeline_options.json").is_file()
 
 
 @pytest.fixture
