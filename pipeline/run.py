@@ -123,6 +123,7 @@ def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Can
     from pipeline.job import prepare
 
     runner = runners.choose(runner_args)
+    options.worker_threads = options.worker_threads or runners.worker_threads(runner)
     if not runner.is_local:
         from pipeline.check_runner import check_runner
 

@@ -19,7 +19,7 @@ Outputs = tuple["np.ndarray | None", "np.ndarray | None"]
 Images = Sequence[np.ndarray] | np.ndarray
 Run = Callable[[Images], Outputs]
 
-# Each has a function open_payload(spec, payload) -> Opened.
+# Each has a function open_payload(spec, payload, threads) -> Opened.
 _ENGINES = {
     LITERT: "transforms.litert_engine",
     OPENVINO: "transforms.openvino_engine",
@@ -88,12 +88,13 @@ class Engine:
         return self._run(images)
 
 
-def open_engine(artifact_path: str, sha256: str) -> Engine:
+def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> Engine:
     """Opens what ``compile.compiled`` made.
 
     Args:
       artifact_path: the file, local or remote; a remote one is fetched once a host, see ``artifact_cache``.
       sha256: of the file, in hex, as the launcher saw it.
+      threads: that compute in this process, see ``compute_pool``.
 
     Raises:
       ModuleError: these are other bytes, no artifact, or the engine is not known or installed here.
@@ -102,20 +103,20 @@ def open_engine(artifact_path: str, sha256: str) -> Engine:
 
     data = open_artifact(artifact_path, sha256)
     spec, payload = unpack(data)
-    engine = Engine(spec, len(data), open_payload(spec, payload))
+    engine = Engine(spec, len(data), open_payload(spec, payload, threads))
     _count_load()
     return engine
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
-    """What is in an artifact's payload, ready to be called.
+def open_payload(spec: ModelSpec, payload: memoryview, threads: int | None = None) -> Opened:
+    """What is in an artifact's payload, ready to be called; for ``threads`` see ``compute_pool``.
 
     Raises:
       ModuleError: no engine of that name, or its library is not installed here.
     """
     if spec.engine not in _ENGINES:
         raise ModuleError(f"no engine is called {spec.engine!r}; there are {', '.join(sorted(_ENGINES))}")
-    opened: Opened = importlib.import_module(_ENGINES[spec.engine]).open_payload(spec, payload)
+    opened: Opened = importlib.import_module(_ENGINES[spec.engine]).open_payload(spec, payload, threads)
     return opened
 
 

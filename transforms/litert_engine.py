@@ -19,14 +19,14 @@ from transforms.model_spec import FLOAT32, LITERT, ModelSpec, ModuleError
 CHUNK = 4
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
-    """A LiteRT model, as ``to_litert`` made it, as a function of images.
+def open_payload(spec: ModelSpec, payload: memoryview, threads: int | None = None) -> Opened:
+    """A LiteRT model, as ``to_litert`` made it, as a function of images; for ``threads`` see ``compute_pool``.
 
     Raises:
       ModuleError: LiteRT is not installed, or cannot run the model.
     """
     model = bytes(payload)
-    chunks = Chunks(spec, CHUNK, lambda: _Interpreter(spec, model))
+    chunks = Chunks(spec, CHUNK, lambda: _Interpreter(spec, model), threads)
     return Opened(chunks.run, LITERT, FLOAT32)
 
 
