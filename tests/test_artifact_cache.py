@@ -30,7 +30,7 @@ WORKER = """
 import hashlib, sys
 from transforms.artifact_cache import open_artifact
 path, sha256, max_bytes = sys.argv[1:]
-content = open_artifact(path, sha256, max_bytes=int(max_bytes))
+content = open_artifact(path, sha256, max_bytes=int(max_bytes)).content
 print(type(content).__name__, hashlib.sha256(content).hexdigest(), flush=True)
 sys.stdin.read()
 """
@@ -109,10 +109,10 @@ def test_a_host_fetches_once_for_all_its_processes_and_so_does_another(gcs, tmp_
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: b"x" + data[1:]])
 def test_a_damaged_file_in_the_cache_is_fetched_anew(gcs, own_cache, damage, caplog):
     path, sha256 = staged(gcs)
-    content = bytes(open_artifact(path, sha256))
+    content = bytes(open_artifact(path, sha256).content)
     (file,) = (file for file in (own_cache / "staged").iterdir() if not file.suffix)
     file.write_bytes(damage(content))
-    assert bytes(open_artifact(path, sha256)) == content == file.read_bytes()
+    assert bytes(open_artifact(path, sha256).content) == content == file.read_bytes()
     assert downloads(gcs) == 2
     assert "is damaged" in caplog.text
 
@@ -167,9 +167,9 @@ def test_the_least_recently_used_goes_but_nothing_in_use(gcs, tmp_path, start):
 
 
 def test_a_process_does_not_evict_its_own(gcs, own_cache):
-    contents = [open_artifact(*staged(gcs, f"module-{number}", 1000), max_bytes=1) for number in range(3)]
+    artifacts = [open_artifact(*staged(gcs, f"module-{number}", 1000), max_bytes=1) for number in range(3)]
     assert len([file for file in (own_cache / "staged").iterdir() if not file.suffix]) == 3
-    assert len({bytes(content) for content in contents}) == 3
+    assert len({bytes(artifact.content) for artifact in artifacts}) == 3
 
 
 def test_what_a_killed_fetch_left_counts_and_goes(gcs, own_cache):
@@ -185,14 +185,15 @@ def test_without_a_cache_it_is_held_in_memory(gcs, monkeypatch, caplog):
     path, sha256 = staged(gcs)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert hashlib.sha256(open_artifact(path, sha256)).hexdigest() == sha256
+            assert hashlib.sha256(open_artifact(path, sha256).content).hexdigest() == sha256
     assert len([record for record in caplog.records if "BEAMLABEL_CACHE" in record.message]) == 1
 
 
 def test_a_local_artifact_is_opened_in_place(own_cache, tmp_path):
     (tmp_path / "module").write_bytes(b"local")
-    content = open_artifact(str(tmp_path / "module"), hashlib.sha256(b"local").hexdigest())
+    content, path = open_artifact(str(tmp_path / "module"), hashlib.sha256(b"local").hexdigest())
     assert isinstance(content, mmap.mmap) and bytes(content) == b"local"
+    assert path == tmp_path / "module"
     assert not own_cache.exists()
     with pytest.raises(ModuleError, match="cut short"):
         open_artifact(str(tmp_path / "module"), "0" * 64)

@@ -43,7 +43,9 @@ _lock = threading.Lock()
 _said: set[str] = set()
 
 
-def open_payload(spec: ModelSpec, payload: memoryview, threads: int | None = None) -> Opened:
+def open_payload(
+    spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
+) -> Opened:
     """The model in the spec's precision where this process can, else in float32; for ``threads`` see ``compute_pool``.
 
     Raises:
@@ -60,7 +62,7 @@ def open_payload(spec: ModelSpec, payload: memoryview, threads: int | None = Non
         return open_checked(spec, payload, FLOAT32, threads)
     except ModuleError:
         # OpenVINO is not installed, or not good enough in either precision.
-        return litert_engine.open_payload(spec, payload, threads)
+        return litert_engine.open_payload(spec, payload, threads, path)
 
 
 def has_units() -> bool:

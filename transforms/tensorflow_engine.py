@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from transforms.model_spec import FLOAT32, TENSORFLOW, ModelSpec
 _LOGGER = logging.getLogger(__name__)
 
 
-def open_payload(spec: ModelSpec, payload: memoryview, threads: int | None = None) -> Opened:
+def open_payload(
+    spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
+) -> Opened:
     """A serialized ``GraphDef`` as a function of its input tensor.
 
     Raises:
