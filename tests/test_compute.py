@@ -1,13 +1,18 @@
 """The pool that decoding and inference share."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from jobs import TINY, Finished, label, photos, uri_list
 
-from transforms import cpu
-from transforms.compute import ComputePool, available_cores, compute_pool
+from pipeline.runners import choose, worker_threads
+from transforms.compute import ComputePool, compute_pool
+from transforms.cpu import available_cores
 
 
 @pytest.fixture
@@ -94,52 +99,40 @@ def test_a_forked_child_has_a_pool_that_works():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+COUNT = """
+import sys, threading
+from pipeline.options import parse
+from pipeline.run import run
+code = run(*parse(sys.argv[1:]))
+print(sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("compute-")))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_worker_threads_are_all_that_compute(tmp_path, threads):
+    uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 20))
+    normal = label(tmp_path / "normal", "--input", uris)
+    arguments = ["--module", TINY, "--input", uris, "--output", tmp_path / "out", "--worker_threads", threads]
+    command = [sys.executable, "-c", COUNT, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([f"compute-{number}" for number in range(threads)])
+    assert Finished(0, tmp_path / "out").rows == normal.rows
+
+
+def test_worker_processes_of_this_machine_share_its_cores():
+    def chosen(*arguments):
+        return worker_threads(choose(arguments))
+
+    many = "--direct_running_mode=multi_processing"
+    assert chosen() is None
+    assert chosen("--direct_running_mode=multi_threading", "--direct_num_workers=2") is None
+    assert chosen("--runner=FlinkRunner") is None
+    assert chosen(many, "--direct_num_workers=1") == available_cores()
+    assert chosen(many, "--direct_num_workers=999") == 1
+
+
 def test_a_pool_has_threads():
     with pytest.raises(ValueError, match="not 0"):
         ComputePool(0)
-
-
-@pytest.fixture
-def cgroup(tmp_path, monkeypatch):
-    """Writes ``cpu.max`` files, in the kernel's format, and says which group this process is in."""
-    monkeypatch.setattr(cpu, "_CGROUP", tmp_path / "self")
-    monkeypatch.setattr(cpu, "_CGROUPS", tmp_path / "groups")
-
-    def write(path, limits):
-        (tmp_path / "self").write_text(f"3:cpuset:/\n0::{path}\n")
-        for folder, limit in limits.items():
-            (tmp_path / "groups" / folder).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "groups" / folder / "cpu.max").write_text(limit + "\n")
-
-    return write
-
-
-def test_a_containers_cpu_limit_is_rounded_up(cgroup, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    cgroup("/", {"": "350000 100000"})
-    assert cpu.core_limit() == 3.5
-    assert available_cores() == 4
-    cgroup("/", {"": "20000 100000"})
-    assert available_cores() == 1
-    cgroup("/", {"": "max 100000"})
-    assert available_cores() == 16
-
-
-def test_the_least_limit_of_a_group_and_those_above_it(cgroup, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    cgroup(
-        "/pods/one/worker",
-        {"pods/one/worker": "max 100000", "pods/one": "200000 100000", "pods": "800000 100000"},
-    )
-    assert available_cores() == 2
-
-
-def test_a_limit_above_the_processors_changes_nothing(cgroup, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    cgroup("/", {"": "800000 100000"})
-    assert available_cores() == 2
-
-
-def test_without_control_groups_there_is_no_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(cpu, "_CGROUP", tmp_path / "missing")
-    assert cpu.core_limit() == float("inf")

@@ -3,13 +3,63 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 
 _CPUINFO = Path("/proc/cpuinfo")
-_CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # AVX512_BF16 and AMX-BF16 on x86-64, FEAT_BF16 on ARM, as Linux names them
 # (https://www.kernel.org/doc/html/latest/arch/x86/cpuinfo.html, .../arch/arm64/elf_hwcaps.html).
 _BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def available_cores(root: Path = Path("/")) -> int:
+    """Processors that this process may use, at least 1: of its affinity, and of its control groups' quota.
+
+    A quota is CPU time in a period, such as a container's limit; a part of a core counts as one.
+
+    Args:
+      root: where the system's ``proc`` and ``sys`` are.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _cgroup_quota(root))))
+
+
+def _cgroup_quota(root: Path) -> float:
+    """Cores that this process's control group and those above it allow, at the least; infinity without a limit.
+
+    A container sees its own group as the root of what is mounted, whatever ``/proc/self/cgroup`` calls it.
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../scheduler/sched-bwc.html)
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return math.inf
+    quotas = [math.inf]
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for mount in (
+            ("sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct") if controllers else ("sys/fs/cgroup",)
+        ):
+            path = PurePosixPath(group)
+            for above in (path, *path.parents):
+                quotas.append(_quota(root / mount / str(above).lstrip("/")))
+    return min(quotas)
+
+
+def _quota(group: Path) -> float:
+    """Cores that one control group allows, of either version; infinity where it does not say."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        return int(quota) / int(period) if quota not in ("max", "-1") else math.inf
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def is_intel() -> bool:
@@ -23,29 +73,6 @@ def bfloat16_units() -> frozenset[str]:
     Empty where there are none, and where this cannot be known: on other systems than Linux.
     """
     return _BFLOAT16_FLAGS & {*_cpuinfo("flags"), *_cpuinfo("Features")}
-
-
-def core_limit() -> float:
-    """Cores whose time Linux grants this process: what a container's CPU limit is; infinite if there is none.
-
-    Of control groups of version 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html, ``cpu.max``): the group's
-    limit and those above it, as far as they can be seen; a container sees its own as the root.
-    """
-    try:
-        lines = _CGROUP.read_text().splitlines()
-    except OSError:
-        return math.inf
-    paths = [line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")]
-    folders = [folder for path in paths for folder in (Path(path), *Path(path).parents)]
-    return min((_quota(_CGROUPS / folder / "cpu.max") for folder in folders), default=math.inf)
-
-
-def _quota(cpu_max: Path) -> float:
-    try:
-        quota, period = cpu_max.read_text().split()
-        return math.inf if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return math.inf
 
 
 def _cpuinfo(name: str) -> list[str]:
