@@ -175,6 +175,7 @@ def plan(
             ),
             threads=options.load_threads,
             window=max(WINDOW, 2 * options.load_threads),
+            worker_threads=options.worker_threads,
         )
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -269,6 +270,7 @@ def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:
         embeddings=not options.no_embeddings,
         normalize_embeddings=options.normalize_embeddings,
         batch_size=options.batch_size,
+        worker_threads=options.worker_threads,
     )
 
 

@@ -141,6 +141,7 @@ def _run_locked(
     from pipeline.resume import finished
 
     runner = runners.choose(runner_args)
+    options.worker_threads = options.worker_threads or runners.worker_threads(runner)
     if not runner.is_local:
         from pipeline.check_runner import check_runner
 

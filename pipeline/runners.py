@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     GoogleCloudOptions,
     JobServerOptions,
     PipelineOptions,
@@ -18,6 +19,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from pipeline.options import UsageError
+from transforms.cpu import available_cores
 
 LOCAL, DATAFLOW, FLINK, PORTABLE, PRISM, OTHER = "local", "dataflow", "flink", "portable", "prism", "other"
 _KINDS = {
@@ -80,6 +82,20 @@ def choose(runner_args: Sequence[str]) -> Runner:
     if kind in _WITHOUT_OPTIONS_OF_THEIR_OWN:
         _check_all_known(runner_args, options)
     return Runner(kind, name, options, _detached(runner_args, options))
+
+
+def worker_threads(runner: Runner) -> int | None:
+    """A worker process's share of this machine's cores where it is one of several here; None where it is alone.
+
+    Nobody here knows how many a remote runner starts on a host: ``--worker_threads`` tells.
+    """
+    direct = runner.options.view_as(DirectOptions)
+    if not runner.is_local or direct.direct_running_mode != "multi_processing":
+        return None
+    cores = available_cores()
+    # Beam starts as many as the machine has processors for 0.
+    workers = direct.direct_num_workers or os.cpu_count() or 1
+    return max(1, cores // workers)
 
 
 def prepare_options(runner: Runner, run_id: str) -> None:

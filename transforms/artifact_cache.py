@@ -14,7 +14,7 @@ import mmap
 import os
 import threading
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import platformdirs
 from fasteners import InterProcessLock, InterProcessReaderWriterLock
@@ -29,6 +29,19 @@ _PARTIAL = ".partial"
 
 Content: TypeAlias = "bytes | mmap.mmap"
 
+
+class LocalArtifact(NamedTuple):
+    """What ``open_artifact`` gives.
+
+    Attributes:
+      content: all of it; mapped, where it lies in a file.
+      path: that file, of this machine; None where it is in memory alone.
+    """
+
+    content: Content
+    path: Path | None
+
+
 _LOGGER = logging.getLogger(__name__)
 # The locks of a file exclude other processes, but not threads of this one; and a process that closes one of
 # two handles of a file has lost its locks on both.
@@ -42,8 +55,8 @@ def cache_dir() -> Path:
     return Path(os.environ.get("BEAMLABEL_CACHE") or platformdirs.user_cache_dir("beamlabel"))
 
 
-def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Content:
-    """The bytes of an artifact, mapped where they lie in a file of this machine.
+def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> LocalArtifact:
+    """The artifact, in a file of this machine if that can be.
 
     A local file is opened in place. A remote one is fetched into the cache, unless it is there; where the cache
     cannot be written, which is said once, into memory.
@@ -58,21 +71,22 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Cont
       OSError: the staged file cannot be read.
     """
     if storage.is_local(path):
-        return _verified(_mapped(Path(storage.absolute(path))), sha256, path)
+        file = Path(storage.absolute(path))
+        return LocalArtifact(_verified(_mapped(file), sha256, path), file)
     folder = cache_dir() / _FOLDER
     with _threads:
         lock = _lock_for(folder, sha256)
         if lock is None:
-            return _verified(storage.read_bytes(path), sha256, path)
+            return LocalArtifact(_verified(storage.read_bytes(path), sha256, path), None)
         try:
-            content = _from_cache(folder, path, sha256)
+            artifact = _from_cache(folder, path, sha256)
         finally:
             lock.release()
         _evict(folder, max_bytes)
-    return content
+    return artifact
 
 
-def _from_cache(folder: Path, path: str, sha256: str) -> Content:
+def _from_cache(folder: Path, path: str, sha256: str) -> LocalArtifact:
     """Under the artifact's lock: the cached file, fetched if it is missing or other than it should be."""
     file = folder / sha256
     content = _cached(file)
@@ -86,9 +100,9 @@ def _from_cache(folder: Path, path: str, sha256: str) -> Content:
             content = _mapped(file)
         except OSError as error:
             _warn(folder, error)
-            return fetched
+            return LocalArtifact(fetched, None)
     _use(file)
-    return content
+    return LocalArtifact(content, file)
 
 
 def _cached(file: Path) -> Content | None:
