@@ -52,7 +52,13 @@ _PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorf
 
 @dataclass(frozen=True)
 class LabelJob:
-    """One run of the labeling job, as the graph sees it."""
+    """One run of the labeling job, as the graph sees it.
+
+    Attributes:
+      stop_at: when no unit is begun any more, in seconds since 1970; None for never.
+      only_rows: how many references count, where an earlier run's failures are the only ones.
+      heartbeats: whether workers tell in the staging folder how far they are.
+    """
 
     output: str
     staging_dir: str
@@ -64,6 +70,8 @@ class LabelJob:
     predict: PredictOptions
     spec: OutputSpec
     stop_at: float | None = None
+    only_rows: int | None = None
+    heartbeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,8 +203,19 @@ def plan(
     source = dataclasses.replace(source, selection=_selection(options, indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     stop_at = None if options.time_limit is None else started_at + options.time_limit
+    only_rows = None if failed is None else len(failed.ref_ids)
     job = LabelJob(
-        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, stop_at
+        output,
+        staging_dir,
+        plan_id,
+        run_id,
+        inputs.files,
+        source,
+        load,
+        predict,
+        output_spec,
+        stop_at,
+        only_rows,
     )
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
     if failed is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import logging
 import os
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -138,6 +140,7 @@ def _run_locked(
     from pipeline import runners
     from pipeline.execute import execute
     from pipeline.job import plan, stage
+    from pipeline.progress import shown
     from pipeline.resume import finished
 
     runner = runners.choose(runner_args)
@@ -153,7 +156,10 @@ def _run_locked(
             _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
             return report(there)
         stage(planned, options)
-    execute(job, runner, cancelled)
+    here = runner.works_in_this_process
+    job = dataclasses.replace(job, heartbeats=not here)
+    with nullcontext() if runner.detached else shown(job, in_this_process=here):
+        execute(job, runner, cancelled)
     if runner.detached:
         _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
         return DONE

@@ -57,6 +57,11 @@ class Runner:
         """Whether the job runs in this process, and ``Pipeline.run`` returns when it is over."""
         return self.kind == LOCAL
 
+    @property
+    def works_in_this_process(self) -> bool:
+        """Whether the workers are threads of this process."""
+        return self.is_local and self.options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+
     def make(self) -> Any:
         """What ``beam.Pipeline`` takes: ``DirectRunner`` by its name would first try to download Prism."""
         if self.kind == LOCAL:

@@ -12,6 +12,7 @@ from transforms.parquet_source import open_parquet, read_rows
 from transforms.plan_units import SourceOptions, ref_id, unpack
 from transforms.records import Failure, ImageRef, Opened, Reason, Stage, UnitEnd, UnitRecord, WorkUnit
 from transforms.selection import Selection
+from transforms.tally import new_tally
 from transforms.uris import resolve
 from transforms.write_unit import read_record
 
@@ -116,12 +117,16 @@ class _OpenUnitDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._selection = Selection(self._options.selection)
+        self._tally = new_tally()
 
     def process(self, unit: WorkUnit) -> Iterator[Opened | beam.pvalue.TaggedOutput]:
         record = read_record(self._staging_dir, unit.unit_id)
         if record is None and self._stop_at is not None and time.time() >= self._stop_at:
             record = skip_unit(unit, self._options, self._selection)
         if record is not None:
+            self._tally.predicted += record.predicted
+            self._tally.failed += sum(record.failed.values())
+            self._tally.skipped += record.skipped
             yield beam.pvalue.TaggedOutput(STAGED, record)
         else:
             yield from open_unit(unit, self._options, self._selection)

@@ -36,8 +36,10 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import examples, metrics, storage
+from transforms.heartbeat import Heartbeat
 from transforms.output_schema import ENGINE, PRECISION, OutputSpec, arrow_schema
 from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord
+from transforms.tally import Tally, new_tally
 from transforms.tfrecord import write_records
 from transforms.to_arrow import encodable
 from transforms.unit_rows import CHUNK_ROWS, UnitRows
@@ -254,6 +256,11 @@ class _Gathered:
     def seen(self) -> int:
         return self.handed_over + len(self.predictions) + len(self.failures)
 
+    @property
+    def tally(self) -> Tally:
+        skipped = 0 if self.end is None else self.end.skipped
+        return Tally(self.handed_over + len(self.predictions), len(self.failures), skipped)
+
     def __str__(self) -> str:
         return f"{self.seen} of {'an unknown number of' if self.end is None else self.end.sent} elements"
 
@@ -266,9 +273,10 @@ class _WriteUnitDoFn(beam.DoFn):
     time; see ``UnitRows`` for what becomes of them. At most one task waits for it, so that memory is bounded.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
+    def __init__(self, spec: OutputSpec, staging_dir: str, heartbeats: bool) -> None:
         self._spec = spec
         self._staging_dir = staging_dir
+        self._heartbeats = heartbeats
         self._rows = Metrics.counter(metrics.NAMESPACE, metrics.ROWS_WRITTEN)
         self._failures = Metrics.counter(metrics.NAMESPACE, metrics.FAILURES_WRITTEN)
         self._bytes = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_WRITTEN)
@@ -276,6 +284,8 @@ class _WriteUnitDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-unit")
+        self._tally = new_tally()
+        self._heartbeat = Heartbeat(self._staging_dir) if self._heartbeats else None
 
     def start_bundle(self) -> None:
         self._open: dict[str, _Gathered] = {}
@@ -289,14 +299,21 @@ class _WriteUnitDoFn(beam.DoFn):
             unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir))
         if isinstance(element, Prediction):
             unit.predictions.append(element)
+            self._tally.predicted += 1
             if len(unit.predictions) == CHUNK_ROWS:
                 self._hand_over(unit)
         elif isinstance(element, Failure):
             unit.failures.append(element)
+            self._tally.failed += 1
         elif unit.end is not None:
             raise RuntimeError(f"unit {unit_id} ended twice: {unit}")
         else:
             unit.end = element
+            self._tally.skipped += element.skipped
+        if self._heartbeat is not None and self._heartbeat.is_due():
+            self._writer.submit(
+                self._heartbeat.write, {name: open.tally for name, open in self._open.items()}
+            )
         if unit.end is not None and unit.seen >= unit.end.sent:
             del self._open[unit_id]
             if unit.seen > unit.end.sent:
@@ -367,14 +384,14 @@ class WriteUnit(beam.PTransform):
     Args:
       spec: what is written.
       staging_dir: a local folder or a URI, as ``write_unit`` takes it.
+      heartbeats: whether the workers tell there how far the open units are.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
+    def __init__(self, spec: OutputSpec, staging_dir: str, *, heartbeats: bool = False) -> None:
         super().__init__()
-        self._spec = spec
-        self._staging_dir = staging_dir
+        self._arguments = spec, staging_dir, heartbeats
 
     def expand(self, labeled: beam.PCollection[Labeled]) -> beam.PCollection[UnitRecord]:
         """Adds the one step to the pipeline."""
-        write = beam.ParDo(_WriteUnitDoFn(self._spec, self._staging_dir))
+        write = beam.ParDo(_WriteUnitDoFn(*self._arguments))
         return labeled | write.with_output_types(UnitRecord)
