@@ -109,7 +109,7 @@ def _inspect(
     source = open_source(resolved.path)
     if not source.signatures:
         raise ModuleError("it has no signatures, and cannot be called with a batch of images")
-    scale = _input_range(source.kind, resolved.handle, input_range)
+    scale = _input_range(source.kind, resolved.origin, input_range)
 
     def is_probabilities(output: Output) -> bool:
         (values,) = _try(source, [output], image_size, scale)
@@ -117,7 +117,7 @@ def _inspect(
 
     choice = choose_outputs(
         source,
-        handle=resolved.handle,
+        handle=resolved.origin,
         logits_output=logits_output,
         features_output=features_output,
         is_probabilities=is_probabilities,
