@@ -48,9 +48,7 @@ def test_a_job_runs_from_the_mirror_when_the_hub_is_gone(handle, http_server, tm
     job = label(tmp_path / "out", "--input", uris, module=mirror)
     assert job.code == 0
     assert {row["module_fingerprint"] for row in job.rows} == {fingerprint}
-    assert job.rows == [{**row} for row in label(tmp_path / "other", "--input", uris, module=TINY).rows], (
-        "the same rows as of the module itself"
-    )
+    assert job.rows == label(tmp_path / "other", "--input", uris, module=TINY).rows
 
 
 def test_a_mirror_in_a_bucket(handle, gcs, tmp_path):
@@ -136,9 +134,8 @@ def test_a_killed_fetch_leaves_no_module_and_the_next_completes_it(gcs, tmp_path
 
 
 def test_an_upload_that_is_refused_leaves_no_module(gcs, tmp_path):
-    gcs.server.fail_next(1, 403, method="POST", contains="saved_model")
+    gcs.server.fail_next(99, 403, method="POST")
     with pytest.raises(UsageError, match="DIR 'gs://"):
-        gcs.server.fail_next(99, 403, method="POST")
         fetch(TINY, gcs.uri("modules/tiny"))
     with pytest.raises(ModuleError):
         resolve_module(gcs.uri("modules/tiny"), tmp_path / "cache")
