@@ -42,9 +42,8 @@ def jobs(tmp_path_factory, images):
     folder = tmp_path_factory.mktemp("jobs")
     module = save_colours(folder / "module", len(CLASSES))
     names = uri_list(folder / "names.txt", CLASSES)
-    plain = label(
-        folder / "plain", "--input", uri_list(folder / "in.txt", images), "--max_error_rate", 1, module=module
-    )
+    uris = uri_list(folder / "in.txt", images)
+    plain = label(folder / "plain", "--input", uris, "--max_error_rate", 1, module=module)
     assert len({row["class_ids"][0] for row in plain.rows}) > 3, "they have to differ"
     best = {row["uri"]: row["class_ids"] for row in plain.rows}
     drawn = random.Random(7)
