@@ -67,7 +67,10 @@ def read_truth(path: str, column: str | None, *, has_names: bool) -> Truth:
     try:
         with storage.open_input(path) as stream:
             head = stream.read(64)
-        if content_format(head) == "parquet":
+        kind = content_format(head)
+        if kind in ("image", "binary"):
+            raise UsageError(f"--truth {path!r}: neither Parquet nor text")
+        if kind == "parquet":
             key, pairs, whole = _parquet(path, column)
         elif path.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
             key, pairs, whole = _csv(path, column, zipped=head.startswith(GZIP_MAGIC))

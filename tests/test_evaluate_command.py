@@ -263,6 +263,7 @@ def test_no_image_in_common_is_1(jobs, tmp_path):
         ("named", "many.csv", "name the column of classes by --truth_column; it has uri, one, two"),
         ("named", "short.csv", "line 3 has 1 fields, the first 2"),
         ("named", "broken.parquet", "not a readable Parquet file"),
+        ("named", "image.png", "neither Parquet nor text"),
         ("named", "float.parquet", "neither names nor whole numbers"),
     ],
 )  # fmt: skip
@@ -275,6 +276,7 @@ def test_mistakes_are_usage_errors(jobs, tmp_path, monkeypatch, result, truth, m
     Path("nokey.csv").write_text("name,class\na,1\n")
     Path("many.csv").write_text("uri,one,two\na,1,2\n")
     Path("short.csv").write_text("uri,class\na,1\nb\n")
+    photos(tmp_path / "photos", 1)[0].rename("image.png")
     Path("broken.parquet").write_bytes(b"PAR1 and no more")
     pq.write_table(pa.table({"uri": ["a"], "class": [1.5]}), "float.parquet")
     with pytest.raises(UsageError) as caught:
