@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +87,36 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class _Result:
+    """What the manifest says of a result of Parquet with classes."""
+
+    output: str
+    shards: tuple[str, ...]
+    failures: tuple[str, ...]
+    failed: int
+    has_names: bool
+
+    @contextmanager
+    def readable(self, name: str) -> Iterator[str]:
+        """The path of a file of the result; what goes wrong with it is told by its name."""
+        try:
+            yield storage.join(self.output, *name.split("/"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"OUTPUT {self.output!r}: {name} cannot be read: {error}; see beamlabel verify"
+            ) from error
+
+    def schema(self) -> pa.Schema:
+        with self.readable(self.shards[0]) as path, open_parquet(path) as file:
+            return file.schema_arrow
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for name in self.shards:
+            with self.readable(name) as path, open_parquet(path) as file:
+                yield from file.iter_batches(_BATCH_ROWS, columns=columns)
+
+
 def evaluate(output: str, truth: str, column: str | None = None) -> Evaluation:
     """Counts over a result's rows, a few thousand at a time.
 
@@ -97,48 +128,49 @@ def evaluate(output: str, truth: str, column: str | None = None) -> Evaluation:
     Raises:
       UsageError: no such result, column or file, or one that this cannot be told of.
     """
-    output = absolute(output)
+    result = _read_result(absolute(output))
+    schema = result.schema()
+    if truth not in schema.names:
+        return _by_file(result, _file(truth, column, schema, result.has_names))
+    if column is not None:
+        raise UsageError(f"--truth_column {column}: --truth {truth} is a column of the result already")
+    _check_column(schema, truth)
+    return _by_column(result, truth)
+
+
+def _read_result(output: str) -> _Result:
     try:
         manifest = read_manifest(output)
-        shards = [file["name"] for file in manifest["files"] if file["kind"] == "data"]
-        failures = [file["name"] for file in manifest["files"] if file["kind"] == "failures"]
-        metadata, failed = manifest["metadata"], manifest["rows"]["failed"]
+        files, metadata = manifest["files"], manifest["metadata"]
+        shards = tuple(file["name"] for file in files if file["kind"] == "data")
+        failures = tuple(file["name"] for file in files if file["kind"] == "failures")
+        failed = manifest["rows"]["failed"]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is damaged: {error}") from error
     if not shards or not all(name.endswith(".parquet") for name in shards):
         raise UsageError(f"OUTPUT {output!r}: evaluate reads Parquet, which this is not: {shards[:1]}")
     if output_schema.NUM_CLASSES not in metadata:
         raise UsageError(f"OUTPUT {output!r}: its rows have embeddings and no classes")
-    has_names = output_schema.LABELS_SHA256 in metadata
-    with open_parquet(storage.join(output, shards[0])) as file:
-        schema = file.schema_arrow
-    tally = Tally()
-    if truth in schema.names:
-        if column is not None:
-            raise UsageError(f"--truth_column {column}: --truth {truth} is a column of the result already")
-        _check_column(schema, truth)
-        by_id = _column_has_ids(output, shards, truth)
-        if not (by_id or has_names):
-            raise UsageError(
-                f"--truth {truth}: its values are no class ids, and the result's classes have no names"
-            )
-        _count_shards(
-            tally, output, shards, [truth], lambda batch: _as_text(batch[truth], by_id), by_id, has_names
+    return _Result(output, shards, failures, failed, output_schema.LABELS_SHA256 in metadata)
+
+
+def _by_column(result: _Result, column: str) -> Evaluation:
+    by_id = _column_has_ids(result, column)
+    if not (by_id or result.has_names):
+        raise UsageError(
+            f"--truth {column}: its values are no class ids, and the result's classes have no names"
         )
-        tally.failed = failed
-        return Evaluation(tally, "column", None)
-    found = _file(truth, column, schema, has_names)
-    _count_shards(
-        tally,
-        output,
-        shards,
-        [found.key],
-        lambda batch: _looked_up(batch[found.key], found),
-        found.by_id,
-        has_names,
-    )
-    _count_failures(tally, output, failures, found)
-    return Evaluation(tally, found.key, found.unmatched)
+    tally = Tally()
+    _count_rows(tally, result, column, lambda values: _as_text(values, by_id), by_id)
+    tally.failed = result.failed
+    return Evaluation(tally, "column", None)
+
+
+def _by_file(result: _Result, truth: Truth) -> Evaluation:
+    tally = Tally()
+    _count_rows(tally, result, truth.key, lambda keys: _looked_up(keys, truth), truth.by_id)
+    _count_failures(tally, result, truth)
+    return Evaluation(tally, truth.key, truth.unmatched)
 
 
 def _check_column(schema: pa.Schema, column: str) -> None:
@@ -158,26 +190,15 @@ def _file(truth: str, column: str | None, schema: pa.Schema, has_names: bool) ->
     return read_truth(truth, column, has_names=has_names)
 
 
-def _column_has_ids(output: str, shards: list[str], column: str) -> bool:
+def _column_has_ids(result: _Result, column: str) -> bool:
     """Whether the column is one of whole numbers, or its first texts are such."""
-    for batch in _batches(output, shards, [column]):
+    for batch in result.batches([column]):
         values = batch[column]
         if pa.types.is_integer(values.type):
             return True
         if texts := [text for text in values.to_pylist() if text]:
             return are_ids(texts)
     return True
-
-
-def _batches(output: str, shards: list[str], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    for name in shards:
-        try:
-            with open_parquet(storage.join(output, name)) as file:
-                yield from file.iter_batches(_BATCH_ROWS, columns=columns)
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(
-                f"OUTPUT {output!r}: {name} cannot be read: {error}; see beamlabel verify"
-            ) from error
 
 
 def _as_text(values: pa.Array, by_id: bool) -> pa.Array:
@@ -195,25 +216,19 @@ def _looked_up(keys: pa.Array, truth: Truth) -> pa.Array:
     return pa.array([truth.find(key) for key in keys.to_pylist()], pa.string())
 
 
-def _count_shards(
-    tally: Tally,
-    output: str,
-    shards: list[str],
-    columns: list[str],
-    truth_of: Callable[[pa.RecordBatch], pa.Array],
-    by_id: bool,
-    has_names: bool,
+def _count_rows(
+    tally: Tally, result: _Result, column: str, truth_of: Callable[[pa.Array], pa.Array], by_id: bool
 ) -> None:
-    of_classes = ["class_ids", "labels"] if has_names else ["class_ids"]
-    for batch in _batches(output, shards, [*columns, *of_classes]):
+    """Counts all rows; ``truth_of`` makes of ``column`` the classes, string, null where there is none."""
+    for batch in result.batches([column, "class_ids", *(["labels"] if result.has_names else [])]):
         tally.rows += batch.num_rows
-        truth = truth_of(batch)
+        truth = truth_of(batch[column])
         known = truth.is_valid()
         _count(
             tally,
             truth.filter(known),
             batch["class_ids" if by_id else "labels"].filter(known),
-            batch["labels"].filter(known) if by_id and has_names else None,
+            batch["labels"].filter(known) if by_id and result.has_names else None,
         )
 
 
@@ -247,20 +262,14 @@ def _counted(first: pa.Array, second: pa.Array) -> Iterator[tuple[tuple[str, str
         yield (group["first"], group["second"]), group["count_all"]
 
 
-def _count_failures(tally: Tally, output: str, failures: list[str], truth: Truth) -> None:
-    for name in failures:
-        path = storage.join(output, *name.split("/"))
-        try:
-            with storage.open_input(path) as stream:
-                for line in stream:
-                    if truth.find(json.loads(line)[truth.key]) is None:
-                        tally.failed_without_truth += 1
-                    else:
-                        tally.failed += 1
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"OUTPUT {output!r}: {name} cannot be read: {error}; see beamlabel verify"
-            ) from error
+def _count_failures(tally: Tally, result: _Result, truth: Truth) -> None:
+    for name in result.failures:
+        with result.readable(name) as path, storage.open_input(path) as stream:
+            for line in stream:
+                if truth.find(json.loads(line)[truth.key]) is None:
+                    tally.failed_without_truth += 1
+                else:
+                    tally.failed += 1
 
 
 def _classes(tally: Tally) -> Iterator[Mapping[str, Any]]:

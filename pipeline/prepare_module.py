@@ -37,7 +37,7 @@ def resolve(handle: str, *, option: str = "--module") -> ResolvedModule:
         resolved = resolve_module(path, cache)
     except (ValueError, RuntimeError) as error:
         raise UsageError(f"{option}: {error}") from error
-    return dataclasses.replace(resolved, handle=handle) if handle == "demo" else resolved
+    return dataclasses.replace(resolved, handle=handle, origin=handle) if handle == "demo" else resolved
 
 
 def compile_options(options: Any) -> CompileOptions:

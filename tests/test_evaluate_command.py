@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -282,6 +283,18 @@ def test_mistakes_are_usage_errors(jobs, tmp_path, monkeypatch, result, truth, m
     with pytest.raises(UsageError) as caught:
         evaluate(str(jobs[result].output), truth)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["shard", "first shard", "failures", "manifest"])
+def test_a_damaged_result_is_named(jobs, images, tmp_path, damage):
+    output = Path(shutil.copytree(jobs["named"].output, tmp_path / "out"))
+    truth = uri_list(tmp_path / "truth.txt", [f"{uri} 1" for uri in images])
+    shards = [file["name"] for file in jobs["named"].manifest["files"] if file["kind"] == "data"]
+    name = {"shard": shards[-1], "first shard": shards[0], "manifest": "_MANIFEST.json"}.get(damage)
+    path = output / name if name else next((output / "_failures").iterdir())
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UsageError, match=path.name):
+        evaluate(str(output), str(truth))
 
 
 def test_results_that_cannot_be_evaluated(tmp_path):
