@@ -15,8 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 from pipeline.job import LabelJob
 from pipeline.totals import Total
@@ -200,20 +199,39 @@ def shown(job: LabelJob, *, in_this_process: bool) -> Iterator[None]:
       in_this_process: whether its workers are threads of this process.
     """
     source = OwnProcess() if in_this_process else StagingFolder(job.staging_dir)
-    if not sys.stderr.isatty():
-        watcher: _Watcher = _Lines(source, Total(job))
-        redirected: Any = None
-    else:
-        from tqdm.contrib.logging import logging_redirect_tqdm
+    is_terminal = sys.stderr.isatty()
+    watcher = _Bar(source, Total(job)) if is_terminal else _Lines(source, Total(job))
+    with _log_above_bar() if is_terminal else nullcontext():
+        watcher.start()
+        try:
+            yield
+        finally:
+            watcher.stop()
 
-        watcher = _Bar(source, Total(job))
-        # The log's lines go above the bar.
-        redirected = logging_redirect_tqdm()
-        redirected.__enter__()
-    watcher.start()
+
+class _AboveBar:
+    """A stream whose lines go above the bar."""
+
+    def write(self, text: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr, end="")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextmanager
+def _log_above_bar() -> Iterator[None]:
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
+    ]
+    for handler in handlers:
+        handler.setStream(_AboveBar())
     try:
         yield
     finally:
-        watcher.stop()
-        if redirected is not None:
-            redirected.__exit__(None, None, None)
+        for handler in handlers:
+            handler.setStream(sys.stderr)

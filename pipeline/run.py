@@ -144,6 +144,8 @@ def _run_locked(
     from pipeline.resume import finished
 
     runner = runners.choose(runner_args)
+    if options.time_limit is not None and runner.starts_later:
+        raise UsageError(f"--time_limit counts from the launch, and with {runner.detached}")
     options.worker_threads = options.worker_threads or runners.worker_threads(runner)
     if not runner.is_local:
         from pipeline.check_runner import check_runner

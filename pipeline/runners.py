@@ -58,6 +58,12 @@ class Runner:
         return self.kind == LOCAL
 
     @property
+    def starts_later(self) -> bool:
+        """Whether the submission leaves a file from which the job is started, at some time."""
+        template = self.options.view_as(GoogleCloudOptions).template_location
+        return bool(template or self.options.view_as(PortableOptions).output_executable_path)
+
+    @property
     def works_in_this_process(self) -> bool:
         """Whether the workers are threads of this process."""
         return self.is_local and self.options.view_as(DirectOptions).direct_running_mode != "multi_processing"

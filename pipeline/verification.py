@@ -132,9 +132,10 @@ def _presence(
         ):
             yield f"{name}: the manifest does not name it"
     succeeded = layout.SUCCESS in sizes
-    if succeeded != manifest["within_error_rate"]:
+    if succeeded != (manifest["within_error_rate"] and manifest["complete"]):
         rate = f"the error rate is {'within' if manifest['within_error_rate'] else 'above'} --max_error_rate"
-        yield f"{layout.SUCCESS}: {'there' if succeeded else 'missing'}, but {rate}"
+        time = "" if manifest["complete"] else ", and the time was over before the end"
+        yield f"{layout.SUCCESS}: {'there' if succeeded else 'missing'}, but {rate}{time}"
     tfrecord = any(file["kind"] == "data" and ".tfrecord" in file["name"] for file in files)
     if tfrecord != (layout.SCHEMA_PBTXT in sizes):
         format_ = "TFRecords" if tfrecord else "Parquet"

@@ -13,6 +13,7 @@ from jobs import TINY, label, photos, uri_list
 import transforms.open_unit
 import transforms.write_unit
 from pipeline import layout
+from pipeline.verification import verify
 from transforms import storage
 
 IMAGES, UNIT = 12, 3
@@ -274,3 +275,19 @@ def test_a_killed_process_group_is_resumed(tmp_path):
     manifest = json.loads((output / "_MANIFEST.json").read_text())
     assert manifest["rows"]["predicted"] == 400 and manifest["resumed_units"] >= 3
     assert not leftovers(tmp_path)
+
+
+def test_a_time_limit_is_not_for_a_job_that_is_started_later(tmp_path, uris, capfd):
+    job = label(
+        tmp_path / "out", "--input", uris, "--time_limit", "1h", "--runner", "FlinkRunner",
+        "--output_executable_path", tmp_path / "job.jar",
+    )  # fmt: skip
+    assert job.code == 2
+    assert "--time_limit counts from the launch" in capfd.readouterr().err
+
+
+def test_a_result_whose_time_was_over_is_a_good_one(tmp_path, uris, an_hour_a_unit):
+    job = label(tmp_path / "out", "--input", uris, *OPTIONS, "--time_limit", "2h30m")
+    assert verify(str(job.output)).problems == []
+    (job.output / "_SUCCESS").touch()
+    assert "the time was over" in " ".join(verify(str(job.output)).problems)
