@@ -7,6 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from transforms.allocators import empty_pixels
+
 # Threads belong to the caller, which decodes many images side by side.
 cv2.setNumThreads(1)
 
@@ -79,7 +81,9 @@ def fit(pixels: np.ndarray, orientation: int, target: Target) -> np.ndarray:
     if flip is not None:
         pixels = cv2.flip(pixels, flip)
     if pixels.shape[:2] != (target.height, target.width):
-        pixels = cv2.resize(pixels, (target.width, target.height), interpolation=cv2.INTER_LINEAR)
+        resized = empty_pixels(target.height, target.width)
+        cv2.resize(pixels, (target.width, target.height), resized, interpolation=cv2.INTER_LINEAR)
+        return resized
     return np.ascontiguousarray(pixels)
 
 
