@@ -121,7 +121,7 @@ def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
 def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -> None:
     """Writes a data shard to an open binary file.
 
-    Parquet is zstd, in row groups of about 2 MB of Arrow data, of which the writer holds some times that.
+    Parquet is zstd, in row groups of about 2 MB of Arrow data; the writer holds several times that.
     """
     if spec.format == "tfrecord":
         serialized = (example for batch in batches for example in examples.encode(batch))
