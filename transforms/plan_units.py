@@ -28,6 +28,7 @@ _MIN_UNIT_ROWS = 64
 # By default a unit is a 64th of what came before it in the file: small inputs are cut fine enough for
 # every worker, large ones soon reach the full size, and no total is needed before the first unit.
 _GROWTH = 64
+_UNPACKED_BYTES = 1 << 16
 
 beam.coders.registry.register_coder(WorkUnit, SameVersionsCoder)
 
@@ -74,14 +75,25 @@ def ref_id(path: str, row: int) -> str:
     return f"{public_uri(path)}#{row}"
 
 
-def pack(refs: Sequence[tuple[int, str]]) -> bytes:
-    """Rows and URIs as deflated JSON: about a fifth of the text, so that a shuffled unit stays small."""
-    return zlib.compress(json.dumps(refs, separators=(",", ":")).encode())
+def pack(refs: Iterable[tuple[int, str]]) -> bytes:
+    """Rows and URIs as deflated lines of JSON: about a fifth of the text, so that a shuffled unit stays small."""
+    return zlib.compress("\n".join(json.dumps(ref, separators=(",", ":")) for ref in refs).encode())
 
 
-def unpack(packed: bytes) -> list[tuple[int, str]]:
-    """The inverse of ``pack``."""
-    return [(row, uri) for row, uri in json.loads(zlib.decompress(packed))]
+def unpack(packed: bytes) -> Iterator[tuple[int, str]]:
+    """The inverse of ``pack``, a block at a time: ten thousand references are some megabytes of objects."""
+    inflate, waiting, rest = zlib.decompressobj(), packed, b""
+    while waiting:
+        *lines, rest = (rest + inflate.decompress(waiting, _UNPACKED_BYTES)).split(b"\n")
+        yield from map(_reference, lines)
+        waiting = inflate.unconsumed_tail
+    rest += inflate.flush()
+    yield from map(_reference, filter(None, rest.split(b"\n")))
+
+
+def _reference(line: bytes) -> tuple[int, str]:
+    row, uri = json.loads(line)
+    return row, uri
 
 
 def plan_files(files: Iterable[tuple[int, InputFile]], options: SourceOptions) -> Iterator[WorkUnit]:
