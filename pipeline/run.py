@@ -17,6 +17,7 @@ from pipeline import process_id
 from pipeline.cancellation import Cancellation, cancellation
 from pipeline.import_beam import import_beam, names_runner
 from pipeline.options import RESUME, UsageError, usage
+from transforms.allocators import choose_arrow_allocator
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -30,6 +31,7 @@ def main(options: Any, runner_args: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Nothing here multiplies matrices with NumPy; its threads would only be started, and spin.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    choose_arrow_allocator()
     set_up_logging()
     leave(run(options, runner_args, process_id.started_at()), job_servers=names_runner(runner_args))
 

@@ -20,6 +20,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import metrics
+from transforms.allocators import bound_malloc_arenas
 from transforms.compute import compute_pool
 from transforms.decode import DecodeOptions, decode
 from transforms.fetch import Fetched, FetchOptions, fetch
@@ -158,6 +159,7 @@ class _LoadImagesDoFn(beam.DoFn):
         self._decode_msec = Metrics.distribution(metrics.NAMESPACE, metrics.DECODE_MSEC)
 
     def setup(self) -> None:
+        bound_malloc_arenas()
         threads = self._options.threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="load-images")
         self._disk = _Disk()

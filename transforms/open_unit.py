@@ -102,7 +102,7 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
 
 def _count(unit: WorkUnit, options: SourceOptions, selection: Selection) -> int:
     if options.selection.only is None and unit.packed_refs is not None:
-        return len(unpack(unit.packed_refs))
+        return sum(1 for _ in unpack(unit.packed_refs))
     if options.selection.only is None and options.sample >= 1:
         return unit.stop - unit.start
     refs = _parquet_refs(unit, options) if unit.packed_refs is None else _packed_refs(unit, options)

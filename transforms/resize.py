@@ -7,6 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from transforms.allocators import empty_pixels
+
 # Threads belong to the caller, which decodes many images side by side.
 cv2.setNumThreads(1)
 
@@ -78,7 +80,9 @@ def fit(pixels: np.ndarray, orientation: int, target: Target) -> np.ndarray:
     if flip is not None:
         pixels = cv2.flip(pixels, flip)
     if pixels.shape[:2] != (target.height, target.width):
-        pixels = cv2.resize(pixels, (target.width, target.height), interpolation=cv2.INTER_LINEAR)
+        resized = empty_pixels(target.height, target.width)
+        cv2.resize(pixels, (target.width, target.height), resized, interpolation=cv2.INTER_LINEAR)
+        return resized
     return np.ascontiguousarray(pixels)
 
 
@@ -108,13 +112,16 @@ def fit_reduced(
     step_x, step_y = (x1 - x0) / target.width, (y1 - y0) / target.height
     # From a target pixel (x, y, 1), whose centre is half a pixel further, to the reduced one.
     rows = np.array([[step_x, 0, x0 + (step_x - 1) / 2], [0, step_y, y0 + (step_y - 1) / 2]])
-    return cv2.warpAffine(
+    upright = empty_pixels(target.height, target.width)
+    cv2.warpAffine(
         pixels,
         rows[::-1] if transpose else rows,
         (target.width, target.height),
+        upright,
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    return upright
 
 
 def _central_square(pixels: np.ndarray, transpose: bool, flip: int | None, crop: float) -> np.ndarray:

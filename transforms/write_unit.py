@@ -36,6 +36,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import examples, metrics, storage
+from transforms.allocators import give_back_arrow, use_frugal_arrow_pool
 from transforms.heartbeat import Heartbeat
 from transforms.output_schema import OutputSpec, arrow_schema, computed_metadata
 from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord
@@ -47,7 +48,7 @@ from transforms.uris import public_uri
 from transforms.versions import SameVersionsCoder
 
 # A group is held in memory until it is written.
-ROW_GROUP_BYTES = 8 << 20
+ROW_GROUP_BYTES = 2 << 20
 _HASH_BLOCK_BYTES = 1 << 20
 # Columns whose values repeat; for the others a dictionary only costs.
 _DICTIONARY_COLUMNS = ("label", "labels.list.element", "format", "module_fingerprint", "preprocessing_id")
@@ -139,7 +140,7 @@ def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
 def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -> None:
     """Writes a data shard to an open binary file.
 
-    Parquet is zstd, in row groups of about 8 MB of Arrow data, of which the writer holds several times that.
+    Parquet is zstd, in row groups of about 2 MB of Arrow data; the writer holds several times that.
     """
     if spec.format == "tfrecord":
         serialized = (example for batch in batches for example in examples.encode(batch))
@@ -149,12 +150,7 @@ def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -
     with pq.ParquetWriter(file, arrow_schema(spec), compression="zstd", use_dictionary=dictionary) as writer:
         for group in _row_groups(batches):
             writer.write_table(group, row_group_size=group.num_rows)
-            _give_back()
-
-
-def _give_back() -> None:
-    """Arrow's allocator would keep tens of megabytes that it has freed, and the next use may be minutes away."""
-    pa.default_memory_pool().release_unused()
+            give_back_arrow()
 
 
 def failure_line(failure: Failure) -> bytes:
@@ -279,6 +275,7 @@ class _WriteUnitDoFn(beam.DoFn):
         self._msec = Metrics.distribution(metrics.NAMESPACE, metrics.WRITE_UNIT_MSEC)
 
     def setup(self) -> None:
+        use_frugal_arrow_pool()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-unit")
         self._tally = new_tally()
         self._heartbeat = Heartbeat(self._staging_dir) if self._heartbeats else None
@@ -358,7 +355,7 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
     with unit.rows as rows:
         rows.add(unit.predictions)
         record = _write(end, rows, unit.failures, spec, staging_dir)
-    _give_back()
+    give_back_arrow()
     return _Written(record, (time.perf_counter() - begin) * 1e3)
 
 
