@@ -29,7 +29,7 @@ from servers import Bucket, FileServer, GcsServer
 ROOT = Path(__file__).parents[1]
 T4 = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"
 BEAM_OPTIONS = (
-    "--runner=DataflowRunner", "--project=a-project-1", "--region=us-central1", "--setup_file=./setup.py",
+    "--runner=DataflowRunner", "--project=a-project-1", "--region=us-central1",
     f"--resource_hints=accelerator={T4}", "--resource_hints=min_ram=8GB",
     f"--dataflow_service_options=worker_accelerator={T4}", "--machine_type=n1-standard-4",
     "--num_workers=2", "--max_num_workers=20", "--autoscaling_algorithm=THROUGHPUT_BASED",
@@ -169,15 +169,22 @@ def built(
         "STORAGE_EMULATOR_HOST": gcs_server.url,
         "GOOGLE_APPLICATION_CREDENTIALS": str(credentials(folder / "key.json", file_server.url_of("/token"))),
     }
-    waiting = Built(-1, "", bucket, {}, environment)
-    done = waiting.run(
-        "-m", "pipeline", "--input", bucket.uri("in.txt"), "--module", TINY, "--output", waiting.output,
-        "--shard_rows=3", "--max_error_rate=1", *BEAM_OPTIONS,
-        "--temp_location", bucket.uri("temp"), "--template_location", bucket.uri("templates/label.json"),
+    yield launched(
+        Built(-1, "", bucket, {}, environment), "-m", "pipeline", *BEAM_OPTIONS, "--shard_rows=3",
+        f"--template_location={bucket.uri('templates/label.json')}", "--setup_file=./setup.py",
     )  # fmt: skip
-    objects = {name: bucket.get(name) for name in bucket.list()}
-    yield Built(done.returncode, done.stderr, bucket, objects, environment)
     file_server.reset()
+
+
+def launched(by: Built, *words: str, output: str = "labels") -> Built:
+    """What is left when ``words`` were told the input, the module and an output too."""
+    before = set(by.bucket.list())
+    done = by.run(
+        *words, f"--input={by.bucket.uri('in.txt')}", f"--module={TINY}", f"--output={by.bucket.uri(output)}",
+        "--max_error_rate=1", f"--temp_location={by.bucket.uri('temp')}",
+    )  # fmt: skip
+    objects = {name: by.bucket.get(name) for name in by.bucket.list() if name not in before}
+    return Built(done.returncode, done.stderr, by.bucket, objects, by.environment)
 
 
 def test_the_launcher_says_what_it_submitted_and_publishes_nothing(built: Built) -> None:
@@ -316,3 +323,27 @@ def test_nothing_but_units_crosses_a_shuffle(ran: Ran) -> None:
     assert ours == {"transforms.records.WorkUnit", "transforms.records.UnitRecord"}
     assert carried - ours <= {"builtins.NoneType", "apache_beam.utils.timestamp.Timestamp",
                               "apache_beam.utils.windowed_value.PaneInfo"}  # fmt: skip
+
+
+def test_the_flex_templates_launcher_leaves_a_job_for_google_to_start(built: Built) -> None:
+    """As Google's launcher calls it: parameters in its form, and the place for the job object."""
+    image = "us-central1-docker.pkg.dev/a-project-1/beamlabel/worker:1"
+    location = built.bucket.uri("staging/template_launches/1/job_object")
+    flex = launched(
+        built, "deploy/dataflow/launch.py", "--project=a-project-1", "--region=us-central1",
+        f"--template_location={location}", f"--staging_location={built.bucket.uri('staging')}",
+        "--job_name=beamlabel-flex", '--labels={"team": "photos"}', f"--sdk_container_image={image}",
+        "--no_embeddings=true", "--normalize_embeddings=false", "--limit=", "--machine_type=e2-standard-4",
+        output="flex",
+    )  # fmt: skip
+    assert flex.code == 0, flex.told
+    assert f"beamlabel publish {built.bucket.uri('flex')}" in flex.told
+    job = Job.from_json(
+        flex.objects["staging/template_launches/1/job_object"].decode(), ignore_unknown_fields=False
+    )
+    assert (job.name, dict(job.labels)) == ("beamlabel-flex", {"team": "photos"})
+    (pool,) = job.environment.worker_pools
+    assert (pool.worker_harness_container_image, pool.machine_type) == (image, "e2-standard-4")
+    assert {package.name for package in pool.packages} == {"submission_environment_dependencies.txt"}
+    (facts,) = [json.loads(data) for name, data in flex.objects.items() if name.endswith("/job.json")]
+    assert facts["manifest"]["options"]["no_embeddings"] is True
