@@ -78,6 +78,8 @@ def _check_client() -> None:
 def _check_by_beams_rules(options: PipelineOptions, cloud: Any) -> None:
     """What Beam refuses itself, but later; for a bad temp_location it would even make a bucket of its own."""
     validator = PipelineOptionsValidator(options, create_runner("DataflowRunner"))
+    if not validator.is_service_runner():
+        return  # --dataflow_endpoint names a service on this machine, of which Beam asks nothing
     worker = options.view_as(WorkerOptions)
     errors = validator.validate_gcs_path(cloud, "temp_location")
     if cloud.staging_location:

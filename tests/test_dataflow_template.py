@@ -19,9 +19,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from google.cloud.dataflow_v1beta3.types import FlexResourceSchedulingGoal, Job
+from google_cloud import google_cloud
 from graphs import STEPS, fused, names
 from jobs import TINY, photos
 from servers import Bucket, FileServer, GcsServer
@@ -36,20 +35,6 @@ BEAM_OPTIONS = (
     "--number_of_worker_harness_threads=2", "--experiments=no_use_multiple_sdk_containers",
     "--flexrs_goal=COST_OPTIMIZED", "--label=team=photos",
 )  # fmt: skip
-# Google's clients would ask the machine's metadata server, or the world. Nobody but the test's servers is asked.
-OFFLINE = """
-import sys
-def only_loopback(event, arguments):
-    if event == "socket.connect" and isinstance(arguments[1], tuple):
-        host = arguments[1][0]
-    elif event == "socket.getaddrinfo":
-        host = arguments[0]
-    else:
-        return
-    if host not in (None, "", "127.0.0.1", "::1", "localhost"):
-        raise PermissionError(f"{event}: {host} is not this machine")
-sys.addaudithook(only_loopback)
-"""
 WORKER = """
 import json, sys
 from pathlib import Path
@@ -131,44 +116,15 @@ class Built:
         return self.run("-m", "pipeline", "publish", self.output)
 
 
-def credentials(path: Path, token_uri: str) -> Path:
-    """A service account's key, as Google gives them out, whose tokens come from a server of ours."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    account = {
-        "type": "service_account",
-        "project_id": "a-project-1",
-        "private_key_id": "1",
-        "private_key": pem.decode(),
-        "client_email": "launcher@a-project-1.iam.gserviceaccount.com",
-        "client_id": "1",
-        "token_uri": token_uri,
-    }
-    path.write_text(json.dumps(account))
-    return path
-
-
 @pytest.fixture(scope="module")
 def built(
     gcs_server: GcsServer, file_server: FileServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Built]:
     folder = tmp_path_factory.mktemp("template")
-    (folder / "offline").mkdir()
-    (folder / "offline" / "sitecustomize.py").write_text(OFFLINE)
-    file_server.reset()
-    token = {"access_token": "a-token", "expires_in": 3600, "token_type": "Bearer"}
-    file_server.files["/token"] = json.dumps(token).encode()
     bucket = Bucket(gcs_server, "a-bucket")
     uris = [bucket.put(f"photos/{p.name}", p.read_bytes()) for p in photos(folder / "photos", 6)]
     bucket.put("in.txt", "\n".join([*uris, bucket.uri("photos/missing.png")]).encode())
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(folder / "offline"), str(ROOT)]),
-        "STORAGE_EMULATOR_HOST": gcs_server.url,
-        "GOOGLE_APPLICATION_CREDENTIALS": str(credentials(folder / "key.json", file_server.url_of("/token"))),
-    }
+    environment = google_cloud(folder, gcs_server, file_server)
     yield launched(
         Built(-1, "", bucket, {}, environment), "-m", "pipeline", *BEAM_OPTIONS, "--shard_rows=3",
         f"--template_location={bucket.uri('templates/label.json')}", "--setup_file=./setup.py",
