@@ -38,9 +38,11 @@ SPEC = ModelSpec(
 )
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
+def open_payload(
+    spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
+) -> Opened:
     """Rows of pixels in place of logits and features: other numbers for each image."""
-    del spec, payload
+    del spec, payload, threads, path
 
     def run(images: Images) -> Outputs:
         values = np.stack([image.ravel() for image in images]).astype(np.float32)

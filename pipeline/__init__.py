@@ -1,3 +1,3 @@
 """beamlabel's labeling job: options, the graph, and what a run leaves behind."""
 
-__version__ = "0.1.0"
+from transforms import __version__ as __version__

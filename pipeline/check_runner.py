@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import (
 
 from pipeline.check_dataflow import check_dataflow
 from pipeline.options import UsageError
+from pipeline.prism import find_prism
 from pipeline.runners import DATAFLOW, FLINK, PORTABLE, PRISM, Runner
 from transforms import storage
 
@@ -29,7 +30,7 @@ _FLINK_WITHIN = ("[auto]", "[local]")
 
 
 def check_runner(runner: Runner, output: str, inputs: Iterable[str], base_dir: str | None = None) -> None:
-    """Refuses what could only fail after the submission.
+    """Refuses what could only fail after the submission. Prism's binary is downloaded here, if it has to be.
 
     Args:
       runner: as ``choose`` gives it.
@@ -100,6 +101,9 @@ def _check_portable(options: PipelineOptions) -> None:
 
 def _check_prism(options: PipelineOptions) -> None:
     _check_file("--prism_location", options.view_as(PrismRunnerOptions).prism_location)
+    # A server that runs already has its own.
+    if not options.view_as(PortableOptions).job_endpoint:
+        find_prism(options)
 
 
 def _check_file(option: str, value: Any) -> None:

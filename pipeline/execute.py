@@ -63,6 +63,8 @@ def _wait(result: Any, cancelled: Cancellation) -> None:
 
 def _cancel(result: Any) -> None:
     _LOGGER.info("cancelling the job")
+    # Workers within this process, as Prism's are, complain at length of what is taken from them.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     end = time.monotonic() + _CANCEL_SECONDS
     try:
         result.cancel()
@@ -78,11 +80,18 @@ def _metrics(result: Any) -> dict[str, Any]:
     found = result.metrics().query()
     metrics: dict[str, dict[str, Any]] = {}
     for counter in found["counters"]:
-        name = counter.key.metric
-        group = metrics.setdefault(name.namespace, {})
-        group[name.name] = group.get(name.name, 0) + counter.result
+        name, value = counter.key.metric, _result(counter)
+        if value is not None:
+            group = metrics.setdefault(name.namespace, {})
+            group[name.name] = group.get(name.name, 0) + value
     for distribution in found["distributions"]:
-        name, value = distribution.key.metric, distribution.result
-        facts = {"count": value.count, "sum": value.sum, "min": value.min, "max": value.max}
-        metrics.setdefault(name.namespace, {})[name.name] = facts
+        name, value = distribution.key.metric, _result(distribution)
+        if value is not None:
+            facts = {"count": value.count, "sum": value.sum, "min": value.min, "max": value.max}
+            metrics.setdefault(name.namespace, {})[name.name] = facts
     return metrics
+
+
+def _result(metric: Any) -> Any:
+    """None where there is none: Prism commits counters of nothing, and Beam's own ``result`` takes 0 for missing."""
+    return metric.attempted if metric.committed is None else metric.committed

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from pipeline import __version__, layout
 from pipeline.options import DEFAULT_TOP_K, UsageError
 from pipeline.preflight import Inputs
 from transforms import output_schema, storage
+from transforms.artifact_cache import cache_dir
 from transforms.class_names import load_class_names
 from transforms.compile import CompileOptions, compiled
 from transforms.decode import DECODER_VERSION, DecodeOptions
@@ -59,11 +58,6 @@ class LabelJob:
     load: LoadOptions
     predict: PredictOptions
     spec: OutputSpec
-
-
-def cache_dir() -> Path:
-    """The per-user cache of modules and artifacts; ``BEAMLABEL_CACHE`` overrides it."""
-    return Path(os.environ.get("BEAMLABEL_CACHE") or platformdirs.user_cache_dir("beamlabel"))
 
 
 def canonical_sha256(value: object) -> str:
@@ -144,6 +138,7 @@ def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> La
             ),
             threads=options.load_threads,
             window=max(WINDOW, 2 * options.load_threads),
+            worker_threads=options.worker_threads,
         )
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -193,6 +188,7 @@ def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:
         embeddings=not options.no_embeddings,
         normalize_embeddings=options.normalize_embeddings,
         batch_size=options.batch_size,
+        worker_threads=options.worker_threads,
     )
 
 

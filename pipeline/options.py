@@ -234,6 +234,12 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images in flight at a time in a worker (default %(default)s)",
     )
+    group.add_argument(
+        "--worker_threads",
+        type=_whole(1),
+        metavar="N",
+        help="that decode and infer in a worker process (default: the cores that it may use)",
+    )
     group.add_argument("--allow_http", action="store_true", help="fetch http:// and https:// URIs")
     group.add_argument(
         "--allow_private_hosts", action="store_true", help="fetch from private and link-local addresses too"

@@ -60,11 +60,21 @@ def _process_started_at() -> float:
     return time.time() - age
 
 
+# Beam says the first wherever its optional model manager cannot be imported (there is such a module), the second
+# where `import_beam` keeps Google's libraries from it, the next two when it starts and stops a job server, and the
+# last in each worker process that is not in a container.
+_NOT_WORTH_SHOWING = (
+    "Resource module is not available",
+    "apitools not found",
+    "Really starting service",
+    "Really destroying service",
+    "No semi_persistent_directory found",
+)
+
+
 def _is_worth_showing(record: logging.LogRecord) -> bool:
-    # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the
-    # second where `import_beam` keeps Google's libraries from it.
     message = record.getMessage()
-    return "Resource module is not available" not in message and "apitools not found" not in message
+    return not any(text in message for text in _NOT_WORTH_SHOWING)
 
 
 def run(options: Any, runner_args: list[str], started_at: float | None = None) -> int:
@@ -113,6 +123,7 @@ def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Can
     from pipeline.job import prepare
 
     runner = runners.choose(runner_args)
+    options.worker_threads = options.worker_threads or runners.worker_threads(runner)
     if not runner.is_local:
         from pipeline.check_runner import check_runner
 

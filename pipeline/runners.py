@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     GoogleCloudOptions,
     JobServerOptions,
     PipelineOptions,
@@ -20,6 +21,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.transforms.resources import resource_hints_from_options
 
 from pipeline.options import UsageError
+from transforms.cpu import available_cores
 
 LOCAL, DATAFLOW, FLINK, PORTABLE, PRISM, OTHER = "local", "dataflow", "flink", "portable", "prism", "other"
 _KINDS = {
@@ -59,11 +61,15 @@ class Runner:
 
     def make(self) -> Any:
         """What ``beam.Pipeline`` takes: ``DirectRunner`` by its name would first try to download Prism."""
-        if not self.is_local:
-            return self.name
-        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+        if self.kind == LOCAL:
+            from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-        return FnApiRunner()
+            return FnApiRunner()
+        if self.kind == PRISM:
+            from pipeline.prism import SteadyPrismRunner
+
+            return SteadyPrismRunner()
+        return self.name
 
 
 def choose(runner_args: Sequence[str]) -> Runner:
@@ -83,6 +89,20 @@ def choose(runner_args: Sequence[str]) -> Runner:
     except ValueError as error:
         raise UsageError(f"--resource_hints: {error}") from error
     return Runner(kind, name, options, _detached(runner_args, options))
+
+
+def worker_threads(runner: Runner) -> int | None:
+    """A worker process's share of this machine's cores where it is one of several here; None where it is alone.
+
+    Nobody here knows how many a remote runner starts on a host: ``--worker_threads`` tells.
+    """
+    direct = runner.options.view_as(DirectOptions)
+    if not runner.is_local or direct.direct_running_mode != "multi_processing":
+        return None
+    cores = available_cores()
+    # Beam starts as many as the machine has processors for 0.
+    workers = direct.direct_num_workers or os.cpu_count() or 1
+    return max(1, cores // workers)
 
 
 def prepare_options(runner: Runner, run_id: str) -> None:
@@ -106,20 +126,20 @@ def prepare_options(runner: Runner, run_id: str) -> None:
 
 
 def _keep_job_server_from_signals(options: Any) -> None:
-    """Starts Flink's job server in a process group of its own.
+    java = [options.job_server_java_launcher, *options.job_server_jvm_properties]
+    options.job_server_java_launcher, *options.job_server_jvm_properties = in_own_group(java)
 
-    A terminal sends Ctrl-C to all processes of a group: the server would be gone before it could be told to
+
+def in_own_group(command: Sequence[str]) -> list[str]:
+    """The command that starts another one in a process group of its own.
+
+    A terminal sends Ctrl-C to all processes of a group: a job server would be gone before it could be told to
     cancel the job.
     """
     if not hasattr(os, "setpgid"):
-        return
-    java = [options.job_server_java_launcher, *options.job_server_jvm_properties]
-    options.job_server_java_launcher = sys.executable
-    options.job_server_jvm_properties = [
-        "-c",
-        "import os, sys; os.setpgid(0, 0); os.execvp(sys.argv[1], sys.argv[1:])",
-        *java,
-    ]
+        return [*command]
+    start = "import os, sys; os.setpgid(0, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", start, *command]
 
 
 def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
@@ -181,6 +182,16 @@ def test_other_pixels_are_refused(engine, batch):
 def test_an_artifact_on_gs(artifact, gcs, engine):
     uri = gcs.put("staging/model.beamlabel", Path(artifact.path).read_bytes())
     np.testing.assert_array_equal(open_engine(uri, artifact.sha256)(pixels(1))[0], engine(pixels(1))[0])
+
+
+def test_litert_maps_the_file(artifact):
+    """So that all processes of a host share its pages."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        needs.lacking("no /proc")
+    opened = open_engine(artifact.path, artifact.sha256)
+    gc.collect()
+    assert opened.name == "litert" and artifact.path in maps.read_text()
 
 
 def test_other_bytes_are_refused(artifact, tmp_path):

@@ -1,12 +1,18 @@
 """The pool that decoding and inference share."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from jobs import TINY, Finished, label, photos, uri_list
 
-from transforms.compute import ComputePool, available_cores, compute_pool
+from pipeline.runners import choose, worker_threads
+from transforms.compute import ComputePool, compute_pool
+from transforms.cpu import available_cores
 
 
 @pytest.fixture
@@ -91,6 +97,40 @@ def test_a_forked_child_has_a_pool_that_works():
         compute_pool().run(seen.append, [1], urgent=True)
         os._exit(0 if seen == [1] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+COUNT = """
+import sys, threading
+from pipeline.options import parse
+from pipeline.run import run
+code = run(*parse(sys.argv[1:]))
+print(sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("compute-")))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_worker_threads_are_all_that_compute(tmp_path, threads):
+    uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 20))
+    normal = label(tmp_path / "normal", "--input", uris)
+    arguments = ["--module", TINY, "--input", uris, "--output", tmp_path / "out", "--worker_threads", threads]
+    command = [sys.executable, "-c", COUNT, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([f"compute-{number}" for number in range(threads)])
+    assert Finished(0, tmp_path / "out").rows == normal.rows
+
+
+def test_worker_processes_of_this_machine_share_its_cores():
+    def chosen(*arguments):
+        return worker_threads(choose(arguments))
+
+    many = "--direct_running_mode=multi_processing"
+    assert chosen() is None
+    assert chosen("--direct_running_mode=multi_threading", "--direct_num_workers=2") is None
+    assert chosen("--runner=FlinkRunner") is None
+    assert chosen(many, "--direct_num_workers=1") == available_cores()
+    assert chosen(many, "--direct_num_workers=999") == 1
 
 
 def test_a_pool_has_threads():

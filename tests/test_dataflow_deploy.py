@@ -144,13 +144,13 @@ def dockerfile(name: str) -> DockerfileParser:
     return DockerfileParser(fileobj=io.BytesIO((DEPLOY / f"{name}.Dockerfile").read_bytes()))
 
 
-def is_sent(path: str) -> bool:
-    """Whether .dockerignore lets a path through to the engine: the last rule that fits decides."""
+def is_sent(name: str, path: str) -> bool:
+    """Whether an image's .dockerignore lets a path through to the engine: the last rule that fits decides."""
     sent = True
-    for rule in (ROOT / ".dockerignore").read_text().split():
-        parts = path.split("/")
-        prefixes = ["/".join(parts[: n + 1]) for n in range(len(parts))]
-        if any(fnmatch(prefix, rule.removeprefix("!")) for prefix in prefixes):
+    parts = path.split("/")
+    prefixes = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+    for rule in (DEPLOY / f"{name}.Dockerfile.dockerignore").read_text().splitlines():
+        if rule[:1] != "#" and any(fnmatch(prefix, rule.removeprefix("!")) for prefix in prefixes):
             sent = rule.startswith("!")
     return sent
 
@@ -164,9 +164,9 @@ def test_an_image_is_made_of_what_is_there(name: str):
     assert {"pyproject.toml", "constraints.txt", "pipeline", "transforms"} <= set(copied)
     for path in copied:
         assert (ROOT / path).exists(), path
-        assert is_sent(path), path
-    assert not is_sent("tests/test_cli.py")
-    assert not is_sent(".venv/bin/python")
+        assert is_sent(name, path), path
+    assert not is_sent(name, "tests/test_cli.py")
+    assert not is_sent(name, ".venv/bin/python")
 
 
 def test_the_images_fit_each_other_and_the_constraints():
@@ -175,11 +175,11 @@ def test_the_images_fit_each_other_and_the_constraints():
         r"^apache-beam==(\S+) ; python_full_version >= '3.11'", (ROOT / "constraints.txt").read_text(), re.M
     )
     assert worker.parent_images[0] == f"apache/beam_python3.11_sdk:{pinned[1]}"
-    assert worker.baseimage == launcher.baseimage == "python:3.11-slim"
+    assert worker.baseimage == launcher.baseimage == "python:3.11-slim-bookworm"
     assert "python311" in launcher.parent_images[0]
     extras = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1]
     for file in (worker, launcher):
-        for words in re.findall(r"EXTRAS=([a-z,]+)", file.content):
+        for words in re.findall(r"EXTRAS=\"?\[([a-z,]+)", file.content):
             assert all(f"\n{extra} = [" in extras for extra in words.split(",")), words
     assert launcher.envs["FLEX_TEMPLATE_PYTHON_PY_FILE"] == "/template/launch.py"
     assert "WORKDIR /template\nCOPY deploy/dataflow/launch.py ./" in launcher.content

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from apache_beam.runners.portability.prism_runner import PrismJobServer
 from jobs import label, photos, uri_list
 
 from pipeline.check_runner import check_runner
@@ -42,7 +43,7 @@ def test_the_local_runner(name: list[str]) -> None:
     assert not runner.detached
 
 
-@pytest.mark.parametrize("name", ["PrismRunner", "FlinkRunner", "PortableRunner", "DataflowRunner"])
+@pytest.mark.parametrize("name", ["FlinkRunner", "PortableRunner", "DataflowRunner"])
 def test_a_remote_runner_is_made_by_beam(name: str) -> None:
     runner = choose([f"--runner={name}"])
     assert not runner.is_local
@@ -99,6 +100,20 @@ def test_containers_see_no_local_folder(listening: str) -> None:
     assert "--environment_type DOCKER" in refusal(*portable, output="/out")
     check_runner(choose(portable), "gs://b/out", ["gs://b/in.txt"])
     check_runner(choose([*portable, "--environment_type=EXTERNAL"]), "/out", ["/in.txt"])
+
+
+def test_prism_cannot_be_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent_port: str
+) -> None:
+    monkeypatch.setenv("https_proxy", f"http://{silent_port}")
+    monkeypatch.setattr(PrismJobServer, "BIN_CACHE", os.fspath(tmp_path))
+    said = refusal("--runner=PrismRunner")
+    assert "--prism_location" in said and "Unable to fetch" in said
+
+
+def test_prism_of_a_server_that_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listening: str) -> None:
+    monkeypatch.setattr(PrismJobServer, "BIN_CACHE", os.fspath(tmp_path))
+    check_runner(choose(["--runner=PrismRunner", f"--job_endpoint={listening}"]), "/out", ["/in.txt"])
 
 
 def test_prism_lacks_its_binary() -> None:

@@ -29,12 +29,16 @@ class Chunks:
       size: images in a chunk.
       open_runner: makes one more runner. Called once at first: a model that cannot be run is an error now,
         not at the first batch.
+      threads: of the process's pool, see ``compute_pool``.
     """
 
-    def __init__(self, spec: ModelSpec, size: int, open_runner: Callable[[], ChunkRunner]) -> None:
+    def __init__(
+        self, spec: ModelSpec, size: int, open_runner: Callable[[], ChunkRunner], threads: int | None = None
+    ) -> None:
         self._spec = spec
         self._size = size
         self._open_runner = open_runner
+        self._threads = threads
         self._idle: LifoQueue[ChunkRunner] = LifoQueue()
         self._idle.put(open_runner())
 
@@ -54,7 +58,7 @@ class Chunks:
             finally:
                 self._idle.put(runner)
 
-        compute_pool().run(run_chunk, range(0, count, self._size), urgent=True)
+        compute_pool(self._threads).run(run_chunk, range(0, count, self._size), urgent=True)
         return logits, features
 
     def _take(self) -> ChunkRunner:

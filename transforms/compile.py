@@ -45,7 +45,7 @@ AUTO = "auto"
 ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)
 
 # Raise it whenever the same module and options would now compile to something else.
-_COMPILE_VERSION = 2
+_COMPILE_VERSION = 3
 _SUFFIX = ".beamlabel"
 
 

@@ -1,6 +1,7 @@
 """The cores of a worker process, shared by decoding and inference.
 
-There are as many threads as cores. Inference goes first, since the runner's thread waits for it; decoding fills
+There are as many threads as cores that the process may use, or fewer where several worker processes share a
+host (``--worker_threads``). Inference goes first, since the runner's thread waits for it; decoding fills
 whatever is left: the end of a batch, where one core has no chunk any more, and the time in which the runner's
 thread does its own work. So no core idles while there is something to decode, and no two threads take turns on
 one core, each throwing the other's data out of its cache.
@@ -16,14 +17,9 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from transforms.cpu import available_cores
+
 T = TypeVar("T")
-
-
-def available_cores() -> int:
-    """Processors that this process may run on; at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class ComputePool:
@@ -90,23 +86,27 @@ class ComputePool:
             del task, arguments  # else the last task's images live on until the next one comes
 
 
-_pool: ComputePool | None = None
+_pools: dict[int | None, ComputePool] = {}
 _lock = threading.Lock()
 
 
-def compute_pool() -> ComputePool:
-    """The process's pool; made at the first call, and anew in a forked child, which has no threads."""
-    global _pool
+def compute_pool(threads: int | None = None) -> ComputePool:
+    """The process's pool; made at the first call, and anew in a forked child, which has no threads.
+
+    Args:
+      threads: how many it has; None: as many as ``available_cores``. All of a job say the same.
+    """
     with _lock:
-        if _pool is None:
-            _pool = ComputePool(available_cores())
-        return _pool
+        pool = _pools.get(threads)
+        if pool is None:
+            pool = _pools[threads] = ComputePool(threads or available_cores())
+        return pool
 
 
-def _forget_pool() -> None:
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+def _forget_pools() -> None:
+    global _pools, _lock
+    _pools, _lock = {}, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_pools)

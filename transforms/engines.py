@@ -6,11 +6,11 @@ conversion. Each engine lives in a module of its own, which is imported when its
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +20,7 @@ Outputs = tuple["np.ndarray | None", "np.ndarray | None"]
 Images = Sequence[np.ndarray] | np.ndarray
 Run = Callable[[Images], Outputs]
 
-# Each has a function open_payload(spec, payload) -> Opened.
+# Each has a function open_payload(spec, payload, threads, path) -> Opened.
 _ENGINES = {
     LITERT: "transforms.litert_engine",
     OPENVINO: "transforms.openvino_engine",
@@ -89,40 +89,42 @@ class Engine:
         return self._run(images)
 
 
-def open_engine(artifact_path: str, sha256: str) -> Engine:
+def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> Engine:
     """Opens what ``compile.compiled`` made.
 
     Args:
-      artifact_path: the file, local or remote.
+      artifact_path: the file, local or remote; a remote one is fetched once a host, see ``artifact_cache``.
       sha256: of the file, in hex, as the launcher saw it.
+      threads: that compute in this process, see ``compute_pool``.
 
     Raises:
       ModuleError: these are other bytes, no artifact, or the engine is not known or installed here.
     """
-    from transforms.storage import read_bytes
+    from transforms.artifact_cache import open_artifact
 
-    data = read_bytes(artifact_path)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ModuleError(
-            f"compiled model {artifact_path}: its SHA-256 is {found}, the launcher staged {sha256}; "
-            "was it replaced or cut short?"
-        )
-    spec, payload = unpack(data)
-    engine = Engine(spec, len(data), open_payload(spec, payload))
+    artifact = open_artifact(artifact_path, sha256)
+    spec, payload = unpack(artifact.content)
+    engine = Engine(spec, len(artifact.content), open_payload(spec, payload, threads, artifact.path))
     _count_load()
     return engine
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
+def open_payload(
+    spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
+) -> Opened:
     """What is in an artifact's payload, ready to be called.
+
+    Args:
+      spec, payload: the artifact's.
+      threads: that compute in this process, see ``compute_pool``.
+      path: a file that begins with the payload, for engines that map it; None: the payload is in memory alone.
 
     Raises:
       ModuleError: no engine of that name, or its library is not installed here.
     """
     if spec.engine not in _ENGINES:
         raise ModuleError(f"no engine is called {spec.engine!r}; there are {', '.join(sorted(_ENGINES))}")
-    opened: Opened = importlib.import_module(_ENGINES[spec.engine]).open_payload(spec, payload)
+    opened: Opened = importlib.import_module(_ENGINES[spec.engine]).open_payload(spec, payload, threads, path)
     return opened
 
 

@@ -8,6 +8,7 @@ split every layer, do not.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,27 +20,31 @@ from transforms.model_spec import FLOAT32, LITERT, ModelSpec, ModuleError
 CHUNK = 4
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
+def open_payload(
+    spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
+) -> Opened:
     """A LiteRT model, as ``to_litert`` made it, as a function of images.
+
+    LiteRT maps the file at ``path``, whose pages all processes of a host share, or takes a copy of the payload.
 
     Raises:
       ModuleError: LiteRT is not installed, or cannot run the model.
     """
-    model = bytes(payload)
-    chunks = Chunks(spec, CHUNK, lambda: _Interpreter(spec, model))
+    model = {"model_content": bytes(payload)} if path is None else {"model_path": str(path)}
+    chunks = Chunks(spec, CHUNK, lambda: _Interpreter(spec, model), threads)
     return Opened(chunks.run, LITERT, FLOAT32)
 
 
 class _Interpreter:
     """One interpreter of one thread, its input fixed to a chunk; not for two threads at a time."""
 
-    def __init__(self, spec: ModelSpec, model: bytes) -> None:
+    def __init__(self, spec: ModelSpec, model: dict[str, Any]) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise ModuleError(f"LiteRT cannot be imported ({error}): pip install ai-edge-litert") from error
         try:
-            self._interpreter: Any = Interpreter(model_content=model, num_threads=1)
+            self._interpreter: Any = Interpreter(**model, num_threads=1)
             (source,) = self._interpreter.get_input_details()
             self._interpreter.resize_tensor_input(source["index"], (CHUNK, spec.height, spec.width, 3))
             self._interpreter.allocate_tensors()

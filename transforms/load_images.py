@@ -55,12 +55,14 @@ class LoadOptions:
       threads: images in flight at a time, in each worker thread of the runner.
       window: images in flight or decoded and not yet taken; bounds the memory of the step, and is what keeps
         the cores busy while the runner's thread is busy elsewhere.
+      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
     """
 
     fetch: FetchOptions
     decode: DecodeOptions
     threads: int = 64
     window: int = 256
+    worker_threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -181,7 +183,7 @@ class _LoadImagesDoFn(beam.DoFn):
             if waits:
                 self._pool.submit(_fetch_into, self._finished, self._backlog, *arguments)
             else:
-                compute_pool().submit(_load_into, self._finished, *arguments)
+                compute_pool(self._options.worker_threads).submit(_load_into, self._finished, *arguments)
         else:
             yield WindowedValue(element, timestamp, (window,))
 
@@ -288,7 +290,7 @@ def _fetch_into(
         backlog.change(-size)
         finished.put((timed, timestamp, window))
 
-    compute_pool().submit(decode_into)
+    compute_pool(options.worker_threads).submit(decode_into)
 
 
 class LoadImages(beam.PTransform):

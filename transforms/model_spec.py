@@ -2,13 +2,14 @@
 
 An artifact is one self-contained file, written by ``compile.py`` and opened by ``engines.py``::
 
-    b"BEAMLABEL-MODEL\n"   16 bytes, the magic
-    uint64                 length of the spec, little endian
-    spec                   a ``ModelSpec`` as JSON, UTF-8
     payload                what the engine named in the spec reads; for "litert" and "openvino" a
                            LiteRT FlatBuffer, for "tensorflow" a GraphDef
+    spec                   a ``ModelSpec`` as JSON, UTF-8
+    uint64                 length of the spec, little endian
+    b"BEAMLABEL-MODEL\n"   16 bytes, the magic
     sha256                 32 bytes over everything before it, so that a damaged file shows by itself
 
+The payload comes first, so that LiteRT can map the file as it lies: it ignores what follows a FlatBuffer.
 Nothing here imports TensorFlow.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import mmap
 import struct
 from dataclasses import dataclass
 
@@ -103,23 +105,24 @@ class Artifact:
 
 def pack(spec: ModelSpec, payload: bytes) -> bytes:
     """The bytes of an artifact."""
-    header = spec.to_json().encode()
-    body = b"".join((_MAGIC, _LENGTH.pack(len(header)), header, payload))
+    text = spec.to_json().encode()
+    body = b"".join((payload, text, _LENGTH.pack(len(text)), _MAGIC))
     return body + hashlib.sha256(body).digest()
 
 
-def unpack(data: bytes) -> tuple[ModelSpec, memoryview]:
+def unpack(data: bytes | mmap.mmap) -> tuple[ModelSpec, memoryview]:
     """The spec and the payload of an artifact; the payload is a view, not a copy.
 
     Raises:
       ModuleError: the bytes are not an artifact, or not the whole of one.
     """
-    start = len(_MAGIC) + _LENGTH.size
-    if not data.startswith(_MAGIC) or len(data) < start + _DIGEST_BYTES:
-        raise ModuleError(f"not a compiled model: {len(data)} bytes that begin with {data[:16]!r}")
     view = memoryview(data)
-    body = view[:-_DIGEST_BYTES]
-    if hashlib.sha256(body).digest() != view[-_DIGEST_BYTES:]:
+    body, digest = view[:-_DIGEST_BYTES], view[-_DIGEST_BYTES:]
+    before, magic = body[: -len(_MAGIC)], body[-len(_MAGIC) :]
+    if magic != _MAGIC or len(before) < _LENGTH.size:
+        raise ModuleError(f"not a compiled model, or not the whole of one: {len(view)} bytes")
+    if hashlib.sha256(body).digest() != digest:
         raise ModuleError("the compiled model is damaged: its checksum does not match")
-    (length,) = _LENGTH.unpack_from(data, len(_MAGIC))
-    return ModelSpec.from_json(bytes(body[start : start + length])), body[start + length :]
+    content, (length,) = before[: -_LENGTH.size], _LENGTH.unpack(before[-_LENGTH.size :])
+    split = len(content) - length
+    return ModelSpec.from_json(bytes(content[split:])), content[:split]

@@ -26,7 +26,7 @@ import numpy as np
 
 from transforms import cpu, litert_engine
 from transforms.chunks import Chunks, fill
-from transforms.compute import available_cores
+from transforms.compute import compute_pool
 from transforms.engines import Images, Opened
 from transforms.model_spec import BFLOAT16, FLOAT32, OPENVINO, ModelSpec, ModuleError
 from transforms.probe import check_outputs, probe_batch
@@ -43,24 +43,26 @@ _lock = threading.Lock()
 _said: set[str] = set()
 
 
-def open_payload(spec: ModelSpec, payload: memoryview) -> Opened:
-    """The model in the spec's precision where this process can, else in float32.
+def open_payload(
+    spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
+) -> Opened:
+    """The model in the spec's precision where this process can, else in float32; for ``threads`` see ``compute_pool``.
 
     Raises:
       ModuleError: OpenVINO, or LiteRT, is not installed, or cannot run the model.
     """
     if spec.precision == FLOAT32:
-        return open_checked(spec, payload, FLOAT32)
+        return open_checked(spec, payload, FLOAT32, threads)
     if has_units():
         try:
-            return open_checked(spec, payload, BFLOAT16)
+            return open_checked(spec, payload, BFLOAT16, threads)
         except UnequalError as error:
             _say_once(f"{error}: this process computes in float32")
     try:
-        return open_checked(spec, payload, FLOAT32)
+        return open_checked(spec, payload, FLOAT32, threads)
     except ModuleError:
         # OpenVINO is not installed, or not good enough in either precision.
-        return litert_engine.open_payload(spec, payload)
+        return litert_engine.open_payload(spec, payload, threads, path)
 
 
 def has_units() -> bool:
@@ -91,7 +93,7 @@ class UnequalError(ModuleError):
     """The module's answers are others."""
 
 
-def open_checked(spec: ModelSpec, payload: memoryview, precision: str) -> Opened:
+def open_checked(spec: ModelSpec, payload: memoryview, precision: str, threads: int | None = None) -> Opened:
     """The model in a precision, compared with LiteRT's float32 on the probe batch.
 
     Raises:
@@ -99,11 +101,12 @@ def open_checked(spec: ModelSpec, payload: memoryview, precision: str) -> Opened
       ModuleError: OpenVINO, or LiteRT, is not installed, or cannot run the model.
     """
     pixels = probe_batch(spec.height, spec.width)
-    expected = litert_engine.open_payload(spec, payload).run(pixels)
+    expected = litert_engine.open_payload(spec, payload, threads).run(pixels)
     # The first threads to touch OpenVINO's arrays at once deadlock (2026.4: one holds the guard of a C++
     # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone.
     with _lock:
-        chunks = Chunks(spec, CHUNK, _requests(spec, payload, precision, available_cores()))
+        streams = compute_pool(threads).threads
+        chunks = Chunks(spec, CHUNK, _requests(spec, payload, precision, streams), threads)
         found = chunks.run(pixels)
     try:
         check_outputs(

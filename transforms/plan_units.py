@@ -21,12 +21,15 @@ from transforms.parquet_source import ParquetColumns, open_parquet, read_rows
 from transforms.records import InputFile, WorkUnit
 from transforms.text_source import read_lines
 from transforms.uris import public_uri, sample_hash
+from transforms.versions import SameVersionsCoder
 
 MAX_UNIT_ROWS = 10_000
 _MIN_UNIT_ROWS = 64
 # By default a unit is a 64th of what came before it in the file: small inputs are cut fine enough for
 # every worker, large ones soon reach the full size, and no total is needed before the first unit.
 _GROWTH = 64
+
+beam.coders.registry.register_coder(WorkUnit, SameVersionsCoder)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class PredictOptions:
       embeddings: whether features are kept.
       normalize_embeddings: whether embeddings get L2 length 1.
       batch_size: images in every batch but the last of a bundle.
+      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
     """
 
     artifact_path: str
@@ -46,6 +47,7 @@ class PredictOptions:
     embeddings: bool = True
     normalize_embeddings: bool = False
     batch_size: int = 128
+    worker_threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.scores not in SCORE_FUNCTIONS:
@@ -133,7 +135,8 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
 
     def load_model(self) -> Engine:
         """Opens the artifact; Beam's ``Shared`` keeps one for all threads of the process."""
-        return open_engine(self._options.artifact_path, self._options.artifact_sha256)
+        options = self._options
+        return open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
 
     def run_inference(
         self, batch: Sequence[Loaded], model: Engine, inference_args: Mapping[str, Any] | None = None

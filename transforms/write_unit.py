@@ -42,6 +42,7 @@ from transforms.tfrecord import write_records
 from transforms.to_arrow import encodable
 from transforms.unit_rows import CHUNK_ROWS, UnitRows
 from transforms.uris import public_uri
+from transforms.versions import SameVersionsCoder
 
 # A group is held in memory until it is written.
 ROW_GROUP_BYTES = 8 << 20
@@ -50,6 +51,8 @@ _HASH_BLOCK_BYTES = 1 << 20
 _DICTIONARY_COLUMNS = ("label", "labels.list.element", "format", "module_fingerprint", "preprocessing_id")
 # JSON leaves these as they are, but readers such as str.splitlines end a line there.
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
+beam.coders.registry.register_coder(UnitRecord, SameVersionsCoder)
 
 
 def write_unit(

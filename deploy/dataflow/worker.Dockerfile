@@ -1,38 +1,36 @@
-# What Dataflow's workers run. From the top of the repository:
+# A worker: Beam's boot program and a plain install of beamlabel, without TensorFlow. From the repository's folder:
 #
-#   docker build --file deploy/dataflow/worker.Dockerfile --tag IMAGE .
+#   docker build -f deploy/dataflow/worker.Dockerfile -t IMAGE .
 #
-# A LiteRT artifact, which is the usual one, needs no TensorFlow. For others:
+# A LiteRT artifact, which is the usual one, needs no more. For others:
 #
-#   --build-arg EXTRAS=openvino                       --engine openvino, --precision bfloat16
-#   --build-arg EXTRAS=launcher                       --engine tensorflow on CPUs
+#   --build-arg "EXTRAS=[openvino]"                   --engine openvino, --precision bfloat16
+#   --build-arg "EXTRAS=[launcher]"                   --engine tensorflow on CPUs
 #   --build-arg "PACKAGES=tensorflow[and-cuda]"       --engine tensorflow on GPUs
 #   --build-arg TFRECORDS=yes                         --output_format tfrecord
-ARG PYTHON=3.11
-ARG BEAM=2.77.0
-FROM apache/beam_python${PYTHON}_sdk:${BEAM} AS beam
+#
+# Python, Beam and beamlabel are the launcher's, to the minor version.
+FROM apache/beam_python3.11_sdk:2.77.0 AS beam
 
-FROM python:${PYTHON}-slim
+FROM python:3.11-slim-bookworm
 COPY --from=beam /opt/apache/beam /opt/apache/beam
-
 ARG EXTRAS=""
 ARG PACKAGES=""
 ARG TFRECORDS=""
-WORKDIR /src
-COPY pyproject.toml setup.py MANIFEST.in README.md constraints.txt ./
-COPY pipeline pipeline
-COPY transforms transforms
+COPY pyproject.toml setup.py README.md constraints.txt /src/
+COPY pipeline /src/pipeline
+COPY transforms /src/transforms
 # PACKAGES unquoted: there may be none, or several. tfx-bsl without its dependencies: they are TensorFlow.
 # hadolint ignore=SC2086
-RUN pip install --no-cache-dir --constraint constraints.txt "beamlabel[${EXTRAS}] @ file:///src" ${PACKAGES} \
+RUN pip install --no-cache-dir --compile --constraint /src/constraints.txt "/src${EXTRAS}" ${PACKAGES} \
  && if [ -n "${TFRECORDS}" ]; then \
-      pip install --no-cache-dir --constraint constraints.txt tensorflow-metadata \
-      && pip install --no-cache-dir --constraint constraints.txt --no-deps tfx-bsl; \
-    fi
-
-# All is installed: a worker need not make a virtual environment when it starts.
+      pip install --no-cache-dir --constraint /src/constraints.txt tensorflow-metadata \
+      && pip install --no-cache-dir --constraint /src/constraints.txt --no-deps tfx-bsl; \
+    fi \
+ && rm -r /src
+# All that a job needs is in the image: no virtual environment a worker.
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+ENV BEAMLABEL_CACHE=/tmp/beamlabel-cache
 # Where Dataflow puts the driver of a GPU.
 ENV PATH="${PATH}:/usr/local/nvidia/bin" LD_LIBRARY_PATH=/usr/local/nvidia/lib64
-WORKDIR /
 ENTRYPOINT ["/opt/apache/beam/boot"]
