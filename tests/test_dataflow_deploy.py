@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -20,6 +21,7 @@ from needs import lacking
 
 from pipeline import __version__
 from pipeline.options import UsageError, make_parser, parse
+from pipeline.runners import DATAFLOW, choose
 from pipeline.template_parameters import command_line, metadata
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +69,16 @@ def test_every_option_is_a_parameter_and_the_others_are_beams():
     for name, action in ACTIONS.items():
         assert PARAMETERS[name]["isOptional"] is not action.required, name
         assert (action.help or "") % vars(action) in PARAMETERS[name]["helpText"], name
+
+
+def test_the_page_names_options_that_there_are():
+    page = (ROOT / "docs" / "dataflow.md").read_text()
+    named = set(re.findall(r"--([a-z]+(?:_[a-z]+)+)\b", page)) - {"no_use_public_ips"}
+    assert {"worker_threads", "number_of_worker_harness_threads", "flexrs_goal"} <= named
+    assert named <= {*ACTIONS, *PipelineOptions([]).get_all_options()}
+    for program in re.findall(r"```bash\n(beamlabel .*?)```", page, re.DOTALL):
+        _, for_beam = parse(shlex.split(program.replace("\\\n", " "))[1:])
+        assert choose(for_beam).kind == DATAFLOW
 
 
 @pytest.mark.parametrize("name", ACTIONS)
