@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pipeline import __version__
+from pipeline.command_table import command_listing
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
@@ -280,10 +281,14 @@ def make_parser() -> argparse.ArgumentParser:
     """The job's argument parser."""
     parser = Parser(
         prog="beamlabel",
-        description="Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out.",
-        epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner. Another command, "
-        "'beamlabel publish OUTPUT', publishes what a detached run has committed. Exit codes: 0 done, "
-        "1 too many failures, 2 wrong usage or the output exists, 3 the job broke, 130/143 cancelled.",
+        usage="%(prog)s --input PATTERN --module HANDLE --output DIR [option ...]\n"
+        "       %(prog)s COMMAND ...",
+        description="Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out.\n\n"
+        f"other commands, each with a --help of its own:\n{command_listing()}",
+        epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner.\n"
+        "Exit codes: 0 done, 1 too many failures, 2 wrong usage or the output exists, 3 the job broke,\n"
+        "130/143 cancelled.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"beamlabel {__version__}")
@@ -292,7 +297,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _with_minus_joined(argv: Sequence[str]) -> list[str]:
+def job_options(*names: str) -> argparse.ArgumentParser:
+    """Some of the job's options for another command, which takes them as one of its parser's ``parents``."""
+    declared = make_parser()._option_string_actions
+    chosen = Parser(add_help=False)
+    for name in names:
+        chosen._add_action(declared[name])
+    return chosen
+
+
+def with_minus_joined(argv: Sequence[str]) -> list[str]:
     """``--input_range -1,1`` as one word: argparse would take ``-1,1`` for an option."""
     words: list[str] = []
     for word in argv:
@@ -311,7 +325,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
       SystemExit: after ``--help`` and ``--version``.
     """
     parser = make_parser()
-    options, rest = parser.parse_known_args(_with_minus_joined(argv))
+    options, rest = parser.parse_known_args(with_minus_joined(argv))
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
     for argument in rest:
         name = argument.split("=", 1)[0]
@@ -341,6 +355,6 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, rest
 
 
-def usage(error: UsageError) -> None:
-    """Tells a usage error as argparse does."""
-    sys.stderr.write(f"beamlabel: error: {error}\nTry 'beamlabel --help'.\n")
+def usage(error: UsageError, command: str = "beamlabel") -> None:
+    """Tells a usage error as argparse does, and whose ``--help`` to read."""
+    sys.stderr.write(f"beamlabel: error: {error}\nTry '{command} --help'.\n")

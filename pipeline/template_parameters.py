@@ -85,7 +85,7 @@ def metadata() -> dict[str, Any]:
         parameters.append(_parameter(name, help_text, regex, needed=needed))
     return {
         "name": "beamlabel",
-        "description": make_parser().description,
+        "description": (make_parser().description or "").partition("\n")[0],
         "parameters": parameters,
     }
 

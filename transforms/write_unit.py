@@ -36,7 +36,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import examples, metrics, storage
-from transforms.output_schema import ENGINE, PRECISION, OutputSpec, arrow_schema
+from transforms.output_schema import OutputSpec, arrow_schema, computed_metadata
 from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord
 from transforms.tfrecord import write_records
 from transforms.to_arrow import encodable
@@ -177,11 +177,7 @@ def _stage_data(rows: UnitRows, spec: OutputSpec, staging_dir: str, unit_id: str
 
 def _as_computed(spec: OutputSpec, computed_by: Sequence[str]) -> OutputSpec:
     """The spec whose metadata names what made the rows; a unit is labeled by one engine, as a rule."""
-    if not computed_by:
-        return spec
-    names, precisions = zip(*(text.split(" ") for text in computed_by), strict=True)
-    made_by = {ENGINE: ", ".join(names), PRECISION: ", ".join(precisions)}
-    return dataclasses.replace(spec, metadata={**spec.metadata, **made_by})
+    return dataclasses.replace(spec, metadata=computed_metadata(spec.metadata, computed_by))
 
 
 def _stage_failures(failures: Sequence[Failure], staging_dir: str, unit_id: str) -> FileRecord:
