@@ -18,7 +18,8 @@ from PIL import Image
 from pipeline.options import UsageError
 from pipeline.prepare_module import prepare_artifact, resolve
 from transforms.class_names import load_class_names
-from transforms.compute import available_cores, compute_pool
+from transforms.compute import compute_pool
+from transforms.cpu import available_cores
 from transforms.decode import DecodeOptions, decode
 from transforms.engines import Engine, open_engine
 from transforms.hub_module import inspect_module

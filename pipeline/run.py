@@ -129,7 +129,7 @@ def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Can
     if not runner.is_local:
         from pipeline.check_runner import check_runner
 
-        check_runner(runner, output, [file.path for file in inputs.files])
+        check_runner(runner, output, [file.path for file in inputs.files], options.base_dir)
     job = prepare(options, inputs, started_at)
     execute(job, runner, cancelled)
     if runner.detached:
