@@ -239,7 +239,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--worker_threads",
         type=_whole(1),
         metavar="N",
-        help="that decode and infer in a worker process (default: the cores that it may use)",
+        help="threads that decode and infer in a worker process (default: the cores that it may use)",
     )
     group.add_argument("--allow_http", action="store_true", help="fetch http:// and https:// URIs")
     group.add_argument(
