@@ -20,6 +20,9 @@ DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
 RESUME = "resume"
 
+# Beam's, though it looks like one of ours misspelt: key=value, a label of a Dataflow job.
+_LABEL_OF_JOB = "--label"
+
 
 class UsageError(Exception):
     """A mistake in the options, seen before the run: exit code 2. The message names option and value."""
@@ -218,7 +221,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--worker_threads",
         type=whole(1),
         metavar="N",
-        help="that decode and infer in a worker process (default: the cores that it may use)",
+        help="threads that decode and infer in a worker process (default: the cores that it may use)",
     )
     group.add_argument("--allow_http", action="store_true", help="fetch http:// and https:// URIs")
     group.add_argument(
@@ -327,7 +330,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     for argument in rest:
         name = argument.split("=", 1)[0]
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        if name.startswith("--") and close:
+        if name.startswith("--") and close and name != _LABEL_OF_JOB:
             raise UsageError(f"{name}: no such option; did you mean {close[0]}?")
     for before, argument in zip(["", *rest], rest, strict=False):
         has_value = before.startswith("--") and "=" not in before

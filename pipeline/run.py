@@ -152,7 +152,7 @@ def _run_locked(
     if not runner.is_local:
         from pipeline.check_runner import check_runner
 
-        check_runner(runner, output, [file.path for file in inputs.files])
+        check_runner(runner, output, [file.path for file in inputs.files], options.base_dir)
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(options, inputs, Path(scratch), started_at, failed)
         job = planned.job
