@@ -20,7 +20,7 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     no Flatten, failures in the same stream. The records of units that need no work join after it.
     """
     units = pipeline | "PlanUnits" >> PlanUnits(job.files, job.source) | beam.Reshuffle()
-    opened = units | "OpenUnit" >> OpenUnit(job.source, job.staging_dir, job.stop_at)
+    opened = units | "OpenUnit" >> OpenUnit(job.source, job.staging_dir, job.time_limit)
     written = (
         opened.refs
         | "Label" >> Label(job.load, job.predict)

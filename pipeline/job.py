@@ -36,6 +36,7 @@ from transforms.plan_units import SourceOptions
 from transforms.predict import PredictOptions
 from transforms.records import InputFile
 from transforms.selection import SelectionOptions, StagedIndex
+from transforms.time_limit import TimeLimit
 from transforms.uris import public_uri
 
 # Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
@@ -52,7 +53,7 @@ class LabelJob:
     """One run of the labeling job, as the graph sees it.
 
     Attributes:
-      stop_at: when no unit is begun any more, in seconds since 1970; None for never.
+      time_limit: after which no unit is begun any more; None for none.
       only_rows: how many references count, where an earlier run's failures are the only ones.
       heartbeats: whether workers tell in the staging folder how far they are.
     """
@@ -66,7 +67,7 @@ class LabelJob:
     load: LoadOptions
     predict: PredictOptions
     spec: OutputSpec
-    stop_at: float | None = None
+    time_limit: TimeLimit | None = None
     only_rows: int | None = None
     heartbeats: bool = False
 
@@ -168,7 +169,7 @@ def plan(
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
     source = dataclasses.replace(source, selection=_selection(options, indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    stop_at = None if options.time_limit is None else started_at + options.time_limit
+    limit = None if options.time_limit is None else TimeLimit(options.time_limit, run_id, started_at)
     only_rows = None if failed is None else len(failed.ref_ids)
     job = LabelJob(
         output,
@@ -180,7 +181,7 @@ def plan(
         load,
         predict,
         output_spec,
-        stop_at,
+        limit,
         only_rows,
     )
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}

@@ -82,3 +82,8 @@ def input_range(text: str) -> tuple[float, float]:
         return _INPUT_RANGES[text.replace(" ", "")]
     except KeyError:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {' '.join(_INPUT_RANGES)}") from None
+
+
+def names(text: str) -> list[str]:
+    """Words between commas."""
+    return text.split(",")

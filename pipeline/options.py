@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from pipeline import __version__
 from pipeline.command_table import command_listing
-from pipeline.option_types import byte_size, date, duration, image_size, input_range, number, whole
+from pipeline.option_types import byte_size, date, duration, image_size, input_range, names, number, whole
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
@@ -107,7 +107,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--reasons",
-        type=lambda text: text.split(","),
+        type=names,
         default=[],
         metavar="A,B",
         help="with --retry_failures: what failed for one of these reasons only",

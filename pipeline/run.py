@@ -146,8 +146,6 @@ def _run_locked(
     from pipeline.resume import finished
 
     runner = runners.choose(runner_args)
-    if options.time_limit is not None and runner.starts_later:
-        raise UsageError(f"--time_limit counts from the launch, and with {runner.detached}")
     options.worker_threads = options.worker_threads or runners.worker_threads(runner)
     if not runner.is_local:
         from pipeline.check_runner import check_runner
@@ -162,6 +160,8 @@ def _run_locked(
         stage(planned, options)
     here = runner.works_in_this_process
     job = dataclasses.replace(job, heartbeats=not here)
+    if job.time_limit is not None and runner.starts_later:
+        job = dataclasses.replace(job, time_limit=dataclasses.replace(job.time_limit, begun_at=None))
     with nullcontext() if runner.detached else shown(job, in_this_process=here):
         execute(job, runner, cancelled)
     if runner.detached:

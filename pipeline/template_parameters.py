@@ -14,17 +14,20 @@ from typing import Any
 
 from pipeline.options import UsageError, make_parser
 
-# Dataflow wants POSIX's extended syntax. Each accepts all that the type of that name in `options.py` accepts.
+# Dataflow wants POSIX's extended syntax. Each accepts all that the type of that name in `option_types.py` accepts.
 _REGEXES = {
-    "_whole.<locals>.parse": "^[0-9]+(_[0-9]+)*$",
-    "_number.<locals>.parse": "^ *[-+]?([0-9_]+[.]?[0-9_]*|[.][0-9_]+)([eE][-+]?[0-9_]+)? *$",
-    "_byte_size": "^[0-9]+[kKmMgG]?([iI]?[bB])?$",
-    "_image_size": "^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?$",
-    "_input_range": "^ *(0 *, *1|- *1 *, *1|0 *, *2 *5 *5) *$",
+    "whole.<locals>.parse": "^[0-9]+(_[0-9]+)*$",
+    "number.<locals>.parse": "^ *[-+]?([0-9_]+[.]?[0-9_]*|[.][0-9_]+)([eE][-+]?[0-9_]+)? *$",
+    "byte_size": "^[0-9]+[kKmMgG]?([iI]?[bB])?$",
+    "image_size": "^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?$",
+    "date": "^[0-9W-]{8,10}$",
+    "duration": "^([0-9]+[hH])?([0-9]+[mM])?([0-9]+[sS])?$",
+    "names": "^[a-z_]+(,[a-z_]+)*$",
+    "input_range": "^ *(0 *, *1|- *1 *, *1|0 *, *2 *5 *5) *$",
 }
 _FLAG = "^([tT]rue|[fF]alse)$"
 _NOT_EMPTY = "^.+$"
-_WHOLE = _REGEXES["_whole.<locals>.parse"]
+_WHOLE = _REGEXES["whole.<locals>.parse"]
 _AS_IN_A_SHELL = "; several: with spaces between, quoted as for a shell where they hold one"
 
 # Beam's own options that `gcloud dataflow flex-template run` has no flag for: help, regex, whether it is needed.

@@ -35,11 +35,14 @@ ACTIONS = {action.dest: action for action in make_parser()._actions if action.de
 NEEDED = ["--input=gs://b/in.txt", "--module=demo", "--output=gs://b/out"]
 # For each kind of value: what is worth trying.
 VALUES = {
-    "_whole.<locals>.parse": ("1", "64", "1_000", "007", "0", "-1", "1.5", "_1", "x", ""),
-    "_number.<locals>.parse": ("0.05", "1", "1e-3", ".5", "1.", "+0.5", " 0.25 ", "1_0e-2", "-0", "nan", "0,5", "x"),
-    "_byte_size": ("500000", "64M", "1g", "10KiB", "5b", "12MB", "0", "-1", "1T", "64 M", "x"),
-    "_image_size": ("224", "160x224", "0", "224X224", "224x", "x", "100000"),
-    "_input_range": ("0,1", "-1,1", "0, 255", "0,2", "1", "x"),
+    "whole.<locals>.parse": ("1", "64", "1_000", "007", "0", "-1", "1.5", "_1", "x", ""),
+    "number.<locals>.parse": ("0.05", "1", "1e-3", ".5", "1.", "+0.5", " 0.25 ", "1_0e-2", "-0", "nan", "0,5", "x"),
+    "byte_size": ("500000", "64M", "1g", "10KiB", "5b", "12MB", "0", "-1", "1T", "64 M", "x"),
+    "image_size": ("224", "160x224", "0", "224X224", "224x", "x", "100000"),
+    "date": ("2026-01-31", "2026-1-31", "today", "2026-02-30"),
+    "duration": ("6h", "90m", "1h30m", "2H5s", "0h", "h", "6", "m6"),
+    "names": ("timeout", "timeout,forbidden"),
+    "input_range": ("0,1", "-1,1", "0, 255", "0,2", "1", "x"),
 }  # fmt: skip
 
 
@@ -94,9 +97,11 @@ def test_a_regex_accepts_what_the_option_accepts(name: str):
         values = VALUES[action.type.__qualname__] if action.type else ("gs://b/a word", "x=1;y", "-1")
     others = [word for word in NEEDED if not word.startswith(f"--{name}=")]
     # What an option needs beside it.
-    others += {"tfrecord_compression": ["--output_format=tfrecord"], "precision": [], "engine": []}.get(
-        name, []
-    )
+    others += {
+        "tfrecord_compression": ["--output_format=tfrecord"],
+        "changed": ["--skip_labeled=gs://b/labels/"],
+        "reasons": ["--retry_failures=gs://b/labels/"],
+    }.get(name, [])
     taken = {
         value: accepted(command_line([*others, f"--{name}={value}"])) for value in values if value != "maybe"
     }
