@@ -14,6 +14,10 @@ def console() -> None:
             from pipeline.publish_command import main as publish
 
             publish(sys.argv[2:])
+        if sys.argv[1:2] == ["report"]:
+            from pipeline.report_command import main as make_report
+
+            make_report(sys.argv[2:])
         options, runner_args = parse(sys.argv[1:])
     except UsageError as error:
         usage(error)

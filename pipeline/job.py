@@ -59,6 +59,7 @@ class LabelJob:
     load: LoadOptions
     predict: PredictOptions
     spec: OutputSpec
+    report: bool = False
 
 
 def cache_dir() -> Path:
@@ -156,7 +157,10 @@ def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> La
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    job = LabelJob(output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec)
+    # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
+    job = LabelJob(
+        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, options.report
+    )
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
     try:
         # All that could be wrong with the options is known by now; only now may leftovers go.
@@ -193,6 +197,7 @@ def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:
         embeddings=not options.no_embeddings,
         normalize_embeddings=options.normalize_embeddings,
         batch_size=options.batch_size,
+        keep_pixels=options.report,
     )
 
 

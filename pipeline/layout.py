@@ -8,6 +8,7 @@ MANIFEST = "_MANIFEST.json"
 SUCCESS = "_SUCCESS"
 SCHEMA_PBTXT = "_schema.pbtxt"
 FAILURES = "_failures"
+REPORT = "_report.html"
 
 STAGING = "_staging"
 # Below _staging/<plan id>/:

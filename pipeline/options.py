@@ -260,6 +260,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="failed / (predicted + failed) that is still a success (default %(default)s)",
     )
     group.add_argument(
+        "--report",
+        action="store_true",
+        help="write _report.html too: what happened, with thumbnails of a sample",
+    )
+    group.add_argument(
         "--if_exists",
         choices=("error", "overwrite"),
         default="error",
@@ -272,8 +277,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="beamlabel",
         description="Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out.",
-        epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner. Another command, "
-        "'beamlabel publish OUTPUT', publishes what a detached run has committed. Exit codes: 0 done, "
+        epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner. Other commands: "
+        "'beamlabel publish OUTPUT' publishes what a detached run has committed, 'beamlabel report OUTPUT' writes "
+        "_report.html. Exit codes: 0 done, "
         "1 too many failures, 2 wrong usage or the output exists, 3 the job broke, 130/143 cancelled.",
         allow_abbrev=False,
     )

@@ -111,6 +111,10 @@ def _unit_id(number: int, start: int) -> str:
     return f"{number:05d}-{start:012d}"
 
 
+FIRST_UNIT_ID = _unit_id(0, 0)
+"""The unit that every plan with an input row begins with."""
+
+
 def _plan_lines(
     number: int, file: InputFile, lines: Iterator[str | None], options: SourceOptions, limit: int | None
 ) -> Iterator[tuple[WorkUnit, int]]:

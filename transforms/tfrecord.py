@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import google_crc32c
@@ -40,6 +40,32 @@ def write_records(file: BinaryIO, records: Iterable[bytes], *, compression: str 
         return
     with gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as zipped:
         _write_framed(zipped, records)
+
+
+def read_records(file: BinaryIO, *, compression: str = "none") -> Iterator[bytes]:
+    """The records of an open file, in a streaming way.
+
+    Raises:
+      ValueError: the file is cut off, or a checksum is wrong.
+      OSError: it cannot be read, or is not gzip.
+    """
+    if compression == "none":
+        yield from _read_framed(file)
+        return
+    with gzip.GzipFile(mode="rb", fileobj=file) as zipped:
+        yield from _read_framed(zipped)
+
+
+def _read_framed(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+    while length := file.read(_LENGTH.size):
+        head_crc = file.read(_CRC.size)
+        if len(length) < _LENGTH.size or head_crc != _masked_crc(length):
+            raise ValueError("the TFRecord file is damaged: a record's length is wrong")
+        (size,) = _LENGTH.unpack(length)
+        record = file.read(size)
+        if len(record) < size or file.read(_CRC.size) != _masked_crc(record):
+            raise ValueError("the TFRecord file is cut off or damaged")
+        yield record
 
 
 def _write_framed(file: BinaryIO | gzip.GzipFile, records: Iterable[bytes]) -> None:

@@ -4,9 +4,10 @@ A unit leaves in the staging folder::
 
     shards/UNIT-SHA.parquet    its rows, in input order; there even without a row
     failures/UNIT-SHA.jsonl    its failures; there only where there are any
+    summaries/UNIT-SHA.json    what a report shows of it; there only where a report is wanted
     units/UNIT.json            its record, written last
 
-The two kinds of files are named by their content: a bundle that is run twice writes the same bytes to the
+The kinds of files are named by their content: a bundle that is run twice writes the same bytes to the
 same name, and two tries that differ (a file was there in one and gone in the other) cannot overwrite each
 other's. The record alone has a name that two tries share; it is created only if absent, and whoever comes
 second takes over the first one's. So a unit has one record at any time, every file that it names is
@@ -21,11 +22,12 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -37,10 +39,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import examples, metrics, storage
 from transforms.output_schema import ENGINE, PRECISION, OutputSpec, arrow_schema
-from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord
+from transforms.plan_units import FIRST_UNIT_ID
+from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord, WorkUnit
 from transforms.tfrecord import write_records
 from transforms.to_arrow import encodable
 from transforms.unit_rows import CHUNK_ROWS, UnitRows
+from transforms.unit_summary import Summarizer
 from transforms.uris import public_uri
 
 # A group is held in memory until it is written.
@@ -80,13 +84,22 @@ def write_unit(
 
 
 def _write(
-    end: UnitEnd, rows: UnitRows, failures: Iterable[Failure], spec: OutputSpec, staging_dir: str
+    end: UnitEnd,
+    rows: UnitRows,
+    failures: Iterable[Failure],
+    spec: OutputSpec,
+    staging_dir: str,
+    summarizer: Summarizer | None = None,
+    times: Mapping[str, Any] = MappingProxyType({}),
 ) -> UnitRecord:
     failed = sorted(failures, key=lambda failure: failure.row)
     unit = end.unit
     files = [_stage_data(rows, spec, staging_dir, unit.unit_id)]
     if failed:
         files.append(_stage_failures(failed, staging_dir, unit.unit_id))
+    files = [dataclasses.replace(file, **times) for file in files]
+    if summarizer is not None:
+        files.append(_stage_summary(summarizer, failed, staging_dir, unit))
     record = UnitRecord(
         unit_id=unit.unit_id,
         input_path=unit.input_file.path,
@@ -140,6 +153,11 @@ def _give_back() -> None:
 
 def failure_line(failure: Failure) -> bytes:
     """One line of JSON, UTF-8, that holds no other line end than its last byte."""
+    text = json.dumps(_failure_fields(failure), ensure_ascii=False)
+    return text.translate(_LINE_ENDS).encode() + b"\n"
+
+
+def _failure_fields(failure: Failure) -> dict[str, str | None]:
     value = {
         "uri": None if failure.uri is None else public_uri(failure.uri),
         "ref_id": failure.ref_id,
@@ -147,8 +165,7 @@ def failure_line(failure: Failure) -> bytes:
         "reason": failure.reason.value,
         "detail": failure.detail,
     }
-    text = {name: None if item is None else encodable(item) for name, item in value.items()}
-    return json.dumps(text, ensure_ascii=False).translate(_LINE_ENDS).encode() + b"\n"
+    return {name: None if item is None else encodable(item) for name, item in value.items()}
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -186,6 +203,16 @@ def _stage_failures(failures: Sequence[Failure], staging_dir: str, unit_id: str)
         with path.open("wb") as file:
             file.writelines(map(failure_line, failures))
         return _stage(path, staging_dir, f"failures/{unit_id}", "jsonl", "failures", len(failures))
+
+
+def _stage_summary(
+    summarizer: Summarizer, failures: Sequence[Failure], staging_dir: str, unit: WorkUnit
+) -> FileRecord:
+    first = unit.unit_id == FIRST_UNIT_ID
+    summary = summarizer.finish(map(_failure_fields, failures), first=first)
+    with _temporary_file(staging_dir) as path:
+        path.write_bytes(summary.to_json())
+        return _stage(path, staging_dir, f"summaries/{unit.unit_id}", "json", "summary", len(summary.rows))
 
 
 @contextmanager
@@ -228,6 +255,8 @@ class _Gathered:
     """
 
     rows: UnitRows
+    summarizer: Summarizer | None
+    started_at: float = field(default_factory=time.time)
     handed_over: int = 0
     predictions: list[Prediction] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -249,9 +278,10 @@ class _WriteUnitDoFn(beam.DoFn):
     time; see ``UnitRows`` for what becomes of them. At most one task waits for it, so that memory is bounded.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
+    def __init__(self, spec: OutputSpec, staging_dir: str, summaries: bool = False) -> None:
         self._spec = spec
         self._staging_dir = staging_dir
+        self._summaries = summaries
         self._rows = Metrics.counter(metrics.NAMESPACE, metrics.ROWS_WRITTEN)
         self._failures = Metrics.counter(metrics.NAMESPACE, metrics.FAILURES_WRITTEN)
         self._bytes = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_WRITTEN)
@@ -269,8 +299,11 @@ class _WriteUnitDoFn(beam.DoFn):
         unit_id = _unit_id(element)
         unit = self._open.get(unit_id)
         if unit is None:
-            unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir))
+            summarizer = Summarizer() if self._summaries else None
+            unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir), summarizer)
         if isinstance(element, Prediction):
+            if unit.summarizer is not None:
+                element = unit.summarizer.add(element)
             unit.predictions.append(element)
             if len(unit.predictions) == CHUNK_ROWS:
                 self._hand_over(unit)
@@ -325,9 +358,10 @@ class _WriteUnitDoFn(beam.DoFn):
 
 def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: str) -> _Written:
     begin = time.perf_counter()
+    times = {"started_at": unit.started_at, "finished_at": time.time()}
     with unit.rows as rows:
         rows.add(unit.predictions)
-        record = _write(end, rows, unit.failures, spec, staging_dir)
+        record = _write(end, rows, unit.failures, spec, staging_dir, unit.summarizer, times)
     _give_back()
     return _Written(record, (time.perf_counter() - begin) * 1e3)
 
@@ -350,14 +384,14 @@ class WriteUnit(beam.PTransform):
     Args:
       spec: what is written.
       staging_dir: a local folder or a URI, as ``write_unit`` takes it.
+      summaries: whether each unit's summary is staged too, for a report; shards are the same either way.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
+    def __init__(self, spec: OutputSpec, staging_dir: str, *, summaries: bool = False) -> None:
         super().__init__()
-        self._spec = spec
-        self._staging_dir = staging_dir
+        self._arguments = (spec, staging_dir, summaries)
 
     def expand(self, labeled: beam.PCollection[Labeled]) -> beam.PCollection[UnitRecord]:
         """Adds the one step to the pipeline."""
-        write = beam.ParDo(_WriteUnitDoFn(self._spec, self._staging_dir))
+        write = beam.ParDo(_WriteUnitDoFn(*self._arguments))
         return labeled | write.with_output_types(UnitRecord)
