@@ -23,10 +23,12 @@ const score = (number) => (probabilities ? number.toFixed(2) : precise(number));
 const fileName = (uri) => uri.replace(/\/+$/, "").split("/").pop() || uri;
 
 function duration(seconds) {
-  if (seconds < 99.5) return `${seconds < 9.95 ? seconds.toFixed(1) : Math.round(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  if (minutes < 100) return `${minutes} min`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (seconds < 9.95) return `${Number(seconds.toFixed(1))} s`;
+  const rounded = Math.round(seconds);
+  if (rounded < 60) return `${rounded} s`;
+  const minutes = Math.floor(rounded / 60);
+  if (minutes < 10) return `${minutes} min ${rounded % 60} s`;
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 function instant(iso) {
@@ -129,6 +131,7 @@ function showLabels() {
     return;
   }
   const most = shown[0][1];
+  $("labels-count").textContent = whole(shown.length + others);
   const items = shown.map(([label, images]) => {
     const button = element("button", { type: "button", "aria-pressed": "false", title: "Show in the contact sheet" },
       element("span", { class: "name" }, label), element("span", { class: "number" }, whole(images)), bar(images / most));
@@ -171,7 +174,7 @@ function showFailures() {
   }
   $("failures").append(...data.failures.map(({ reason, count: images, examples }) =>
     element("div", { class: "failure" },
-      element("h3", {}, element("span", { class: "mono" }, reason), whole(images), element("small", {}, `${percent(images, data.rows.failed)} of the failures`)),
+      element("div", {}, element("h3", {}, element("span", { class: "mono" }, reason)), element("p", {}, `${count(images, "image")}, ${percent(images, data.rows.failed)}`)),
       element("ul", { "aria-label": `Examples of ${reason}` }, ...examples.map((example) =>
         element("li", {}, element("div", { class: "mono" }, example.uri ?? example.ref_id), element("div", { class: "note" }, example.detail)))))));
 }
@@ -201,8 +204,8 @@ const shots = data.sample.map((row) => {
   const label = row.labels.length ? row.labels[0] : null;
   const name = fileName(row.uri);
   const caption = label === null
-    ? element("span", { class: "caption" }, element("span", { class: "file" }, name))
-    : element("span", { class: "caption" }, element("b", { title: label }, label), element("span", { class: "number" }, score(row.scores[0])));
+    ? element("span", { class: "caption" }, element("span", {}, name))
+    : element("span", { class: "caption" }, element("b", { title: label }, label), element("span", {}, score(row.scores[0])));
   const button = element("button", { type: "button", title: row.uri }, picture(row, name), caption);
   button.addEventListener("click", () => showDetail(row));
   return { label, score: row.scores[0], kinds: row.kinds, item: element("li", {}, button) };
@@ -235,8 +238,7 @@ function showSheet() {
   $("sheet").append(...shots.map((shot) => shot.item));
   const labels = [...new Set(shots.map((shot) => shot.label).filter((label) => label !== null))];
   $("label").append(...labels.sort().map((label) => element("option", { value: label }, label)));
-  if (!labels.length) for (const field of document.querySelectorAll("#filter > :not(.kinds)")) field.hidden = true;
-  if (!labels.length) $("filter").hidden = true;
+  $("filter").hidden = !labels.length;
   $("filter").addEventListener("input", filter);
   $("filter").addEventListener("submit", (event) => event.preventDefault());
   $("filter").addEventListener("reset", () => setTimeout(filter));

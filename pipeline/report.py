@@ -18,13 +18,11 @@ from string import Template
 from typing import Any
 
 from pipeline import layout
-from pipeline.report_data import report_data
+from pipeline.report_data import embedded_json, report_data
 from transforms import storage
 from transforms.unit_summary import UnitSummary
 
 _DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
-# Within <script> only these could end it or begin a comment; within JSON they stand in strings only.
-_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -> str:
@@ -43,7 +41,7 @@ def page(data: Mapping[str, Any]) -> str:
         style_hash=_csp_hash(style),
         script=script,
         script_hash=_csp_hash(script),
-        data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES),
+        data=embedded_json(data),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -14,6 +16,10 @@ from transforms.unit_summary import SampledRow, UnitSummary, merge_examples, sco
 MAX_LABELS = 200
 """Labels in the histogram, the most frequent ones; the others are one number."""
 
+# With the rest of the page that is below 2 MB, whatever the texts are.
+_SAMPLE_BYTES = 1_450_000
+# In JSON these stand in strings only, where an escape means the same.
+_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _MAX_BINS = 60
 _MIN_BIN_SECONDS = 0.5
 # A worker's clock may be behind; what ended earlier than that was done by an earlier try of the run.
@@ -57,7 +63,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
                 manifest["failed_by_reason"].items(), key=lambda item: (-item[1], item[0])
             )
         ],
-        "sample": [_shown(row, kinds) for row, kinds in sampler.chosen(labels)],
+        "sample": _fitting([_shown(row, kinds) for row, kinds in sampler.chosen(labels)]),
     }
 
 
@@ -87,6 +93,17 @@ def _shown(row: SampledRow, kinds: Sequence[str]) -> dict[str, Any]:
         "kinds": kinds,
         "thumbnail": row.thumbnail,
     }
+
+
+def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many of the rows as the page has room for, which is all of them unless they are made to be large."""
+    sizes = itertools.accumulate(len(embedded_json(row).encode()) for row in rows)
+    return [row for row, size in zip(rows, sizes, strict=True) if size <= _SAMPLE_BYTES]
+
+
+def embedded_json(value: object) -> str:
+    """JSON that may stand in a script element: ``<``, ``>`` and ``&`` are escaped, and so are odd line ends."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
 
 
 def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -15,7 +15,15 @@ from transforms import storage
 from transforms.examples import decode
 from transforms.records import UnitRecord
 from transforms.tfrecord import read_records
-from transforms.unit_summary import MAX_CLASSES, SampledRow, Summarizer, UnitSummary, class_name, cut
+from transforms.unit_summary import (
+    MAX_CLASSES,
+    MAX_LABEL,
+    SampledRow,
+    Summarizer,
+    UnitSummary,
+    class_name,
+    cut,
+)
 
 _BATCH_ROWS = 4096
 _READERS = 16
@@ -104,11 +112,11 @@ def _add(summarizer: Summarizer, row: Mapping[str, Any]) -> None:
     ids: Sequence[int] = row.get("class_ids") or ()
     scores: Sequence[float] = row.get("scores") or ()
     names: Sequence[str] | None = row.get("labels")
-    labels = [cut(name) for name in names] if names else [class_name(class_id) for class_id in ids]
+    labels = [cut(name, MAX_LABEL) for name in names] if names else [class_name(class_id) for class_id in ids]
 
     def sampled() -> SampledRow:
         best, their_scores = tuple(labels[:MAX_CLASSES]), tuple(scores[:MAX_CLASSES])
-        return SampledRow(cut(row["uri"]), row["ref_id"], best, their_scores)
+        return SampledRow(cut(row["uri"]), cut(row["ref_id"]), best, their_scores)
 
     label, score = (labels[0], scores[0]) if labels else (None, None)
     summarizer.add_row(row["ref_id"], label, score, sampled)

@@ -64,10 +64,9 @@ def decode(examples: Sequence[bytes], names: Sequence[str]) -> list[dict[str, li
     A feature that no example has is absent, one that an example lacks is None.
 
     Raises:
-      ValueError: what is there is no ``tf.Example``.
       ImportError: see ``check_installed``.
     """
-    batch = _decoder().decode(list(examples))
+    batch = _decoder().DecodeBatch(list(examples))
     return batch.select([name for name in names if name in batch.schema.names]).to_pylist()
 
 

@@ -23,8 +23,8 @@ from transforms.thumbnail import thumbnail
 from transforms.to_arrow import encodable
 from transforms.uris import public_uri
 
-MAX_TEXT = 300
-"""Characters of a URI, a label or a failure's detail that a report shows."""
+MAX_TEXT, MAX_LABEL = 300, 100
+"""Characters that a report shows of a URI, a reference or a failure's detail, and of a label."""
 
 MAX_CLASSES = 5
 """Classes that it shows of a row."""
@@ -43,7 +43,7 @@ class SampledRow:
     """A row that a report may show.
 
     Attributes:
-      uri, ref_id: as in the output, ``uri`` cut to ``MAX_TEXT`` characters.
+      uri, ref_id: as in the output, cut to ``MAX_TEXT`` characters.
       labels, scores: the best five as in the output; labels are ``class 7`` where the classes have no names; both
         empty without logits.
       kinds: why it was chosen, see ``sample_rows``.
@@ -237,11 +237,11 @@ def _row(prediction: Prediction) -> SampledRow:
         labels = [_label(prediction.labels, ids, place) for place in range(len(ids))]
         scores = [float(score) for score in prediction.scores[:MAX_CLASSES]]
     uri = cut(encodable(public_uri(prediction.ref.uri)))
-    return SampledRow(uri, encodable(prediction.ref.ref_id), tuple(labels), tuple(scores))
+    return SampledRow(uri, cut(encodable(prediction.ref.ref_id)), tuple(labels), tuple(scores))
 
 
 def _label(names: Sequence[str] | None, ids: np.ndarray, place: int) -> str:
-    return class_name(int(ids[place])) if names is None else cut(encodable(names[place]))
+    return class_name(int(ids[place])) if names is None else cut(encodable(names[place]), MAX_LABEL)
 
 
 def class_name(class_id: int) -> str:
@@ -249,8 +249,8 @@ def class_name(class_id: int) -> str:
     return f"class {class_id}"
 
 
-def cut(text: str) -> str:
-    """At most ``MAX_TEXT`` characters: the end of a URI tells more than its middle."""
-    if len(text) <= MAX_TEXT:
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """At most ``limit`` characters: the end of a URI tells more than its middle."""
+    if len(text) <= limit:
         return text
-    return f"{text[: MAX_TEXT // 2]} … {text[-(MAX_TEXT // 2 - 3) :]}"
+    return f"{text[: limit // 2]} … {text[-(limit // 2 - 3) :]}"
