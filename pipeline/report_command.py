@@ -10,10 +10,7 @@ from typing import Any, NoReturn
 
 from pipeline import layout
 from pipeline.options import Parser, UsageError
-from pipeline.report import data_of_page, page
-from pipeline.report_data import report_data
 from pipeline.run import BROKEN, DONE, leave, set_up_logging
-from pipeline.summaries import published_summaries
 from transforms import storage
 
 _LOGGER = logging.getLogger("beamlabel")
@@ -53,6 +50,11 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
     Raises:
       UsageError: there is no published run.
     """
+    # Arrow takes a while to import: not for --help.
+    from pipeline.report import page
+    from pipeline.report_data import report_data
+    from pipeline.summaries import published_summaries
+
     try:
         output = storage.absolute(output).rstrip("/")
         manifest = json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST)))
@@ -83,6 +85,8 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
 
 def _kept_thumbnails(path: str, run_id: str) -> dict[str, str]:
     """Reference → JPEG in base64, out of the page that is there, if it is this run's."""
+    from pipeline.report import data_of_page
+
     if not storage.exists(path):
         return {}
     data = data_of_page(storage.read_bytes(path).decode())

@@ -23,8 +23,11 @@ from transforms.thumbnail import thumbnail
 from transforms.to_arrow import encodable
 from transforms.uris import public_uri
 
-MAX_TEXT, MAX_LABEL = 300, 100
-"""Characters that a report shows of a URI, a reference or a failure's detail, and of a label."""
+MAX_TEXT = 300
+"""Characters that a report shows of a URI, a reference or a failure's detail."""
+
+MAX_LABEL = 100
+"""Characters that it shows of a label."""
 
 MAX_CLASSES = 5
 """Classes that it shows of a row."""
