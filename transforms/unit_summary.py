@@ -12,7 +12,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,8 @@ _EXAMPLES = 3
 # A unit keeps an eighth of its rows, so that thumbnails cost little also where units are small. The first one of
 # a run may be all there is, and keeps more.
 _ROWS_A_THUMBNAIL = 8
-_MIN_SAMPLED, _MIN_SAMPLED_FIRST = 16, 96
-# Module-size pixels that wait: most candidates are displaced before they have to be encoded.
+_MIN_SAMPLED, _MIN_SAMPLED_FIRST = 8, 96
+# Pixels that wait: most candidates are displaced before they have to be encoded.
 _WAITING_BYTES = 8 << 20
 
 
@@ -79,7 +79,9 @@ class UnitSummary:
 
     def to_json(self) -> bytes:
         """UTF-8; equal summaries give equal bytes."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":")).encode()
+        # Not by asdict, which copies everything first and takes as long as the thumbnails.
+        value = {**vars(self), "rows": [vars(row) for row in self.rows]}
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> UnitSummary:
@@ -94,15 +96,22 @@ class UnitSummary:
 
 @dataclass(eq=False)
 class _Value:
-    """What is kept of a candidate: its row, and its picture in whichever form it is at hand."""
+    """What is kept of a candidate: how to make its row, and its pixels, until they are settled."""
 
-    row: SampledRow | None = None
-    pixels: np.ndarray | None = None
-    encoded: bytes | None = None
+    make: Callable[[], SampledRow]
+    pixels: np.ndarray | None
+    settled: SampledRow | None = None
 
-    def encode(self) -> None:
-        if self.pixels is not None:
-            self.encoded, self.pixels = thumbnail(self.pixels), None
+    def settle(self) -> SampledRow:
+        """The row with its thumbnail; from then on nothing of the prediction's batch is held."""
+        if self.settled is None:
+            self.settled = self.make()
+            if self.pixels is not None:
+                picture = base64.b64encode(thumbnail(self.pixels)).decode()
+                self.settled = replace(self.settled, thumbnail=picture)
+            settled = self.settled
+            self.make, self.pixels = lambda: settled, None
+        return self.settled
 
 
 class Summarizer:
@@ -140,7 +149,7 @@ class Summarizer:
         """
         limit = max(self._rows // _ROWS_A_THUMBNAIL, _MIN_SAMPLED_FIRST if first else _MIN_SAMPLED)
         chosen = self._sampler.chosen(self._labels, min(limit, MAX_ROWS))
-        rows = [_sampled(value, kinds) for value, kinds in chosen]
+        rows = [replace(value.settle(), kinds=tuple(kinds)) for value, kinds in chosen]
         scores = rounded_scores(np.frombuffer(self._scores, np.float32)) if self._scores else []
         return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows)
 
@@ -156,21 +165,18 @@ class Summarizer:
         if label is not None and score is not None:
             self._labels[label] += 1
             self._scores.append(score)
-        value = _Value(pixels=pixels)
+        value = _Value(row, pixels)
         candidate = Candidate(ref_id, label, score, value)
-        if not self._sampler.offer(candidate):
-            return
-        value.row = row()
-        if pixels is not None:
+        if self._sampler.offer(candidate) and pixels is not None:
             self._waiting.append(candidate)
             self._waiting_bytes += pixels.nbytes
             if self._waiting_bytes > _WAITING_BYTES:
-                self._encode_waiting()
+                self._settle_waiting()
 
-    def _encode_waiting(self) -> None:
+    def _settle_waiting(self) -> None:
         for candidate in self._waiting:
             if candidate.kinds:
-                candidate.value.encode()
+                candidate.value.settle()
         self._waiting, self._waiting_bytes = [], 0
 
 
@@ -221,14 +227,6 @@ def _examples(failures: Iterable[Mapping[str, str | None]]) -> dict[str, list[di
             shown = {name: failure[name] for name in ("uri", "ref_id", "detail")}
             examples.append({name: None if text is None else cut(text) for name, text in shown.items()})
     return dict(sorted(found.items()))
-
-
-def _sampled(value: _Value, kinds: Sequence[str]) -> SampledRow:
-    if value.row is None:
-        raise ValueError("a candidate without its row")
-    value.encode()
-    picture = value.row.thumbnail if value.encoded is None else base64.b64encode(value.encoded).decode()
-    return replace(value.row, kinds=tuple(kinds), thumbnail=picture)
 
 
 def _row(prediction: Prediction) -> SampledRow:

@@ -210,9 +210,11 @@ def _stage_summary(
 ) -> FileRecord:
     first = unit.unit_id == FIRST_UNIT_ID
     summary = summarizer.finish(map(_failure_fields, failures), first=first)
-    with _temporary_file(staging_dir) as path:
-        path.write_bytes(summary.to_json())
-        return _stage(path, staging_dir, f"summaries/{unit.unit_id}", "json", "summary", len(summary.rows))
+    content = summary.to_json()
+    sha256 = hashlib.sha256(content).hexdigest()
+    name = f"summaries/{unit.unit_id}-{sha256[:16]}.json"
+    storage.write_bytes(storage.join(staging_dir, *name.split("/")), content)
+    return FileRecord(name, "summary", len(summary.rows), len(content), sha256)
 
 
 @contextmanager
