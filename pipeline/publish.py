@@ -130,7 +130,8 @@ def _report(output: str, staging_dir: str, manifest: dict[str, Any], records: li
         from pipeline.report import write_report
         from pipeline.summaries import staged_summaries
 
-        write_report(output, manifest, staged_summaries(output, staging_dir, manifest, records))
+        path = write_report(output, manifest, staged_summaries(output, staging_dir, manifest, records))
+        _LOGGER.info("the report: %s", path)
     except Exception:  # the rows are there: no run may be lost for a page, which can be made later
         storage.delete(storage.join(output, layout.REPORT))
         _LOGGER.warning("the report could not be made", exc_info=True)

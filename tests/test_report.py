@@ -1,20 +1,23 @@
 """``--report`` and ``beamlabel report``: what the page says is what the rows say, whatever is in them."""
 
 import base64
+import dataclasses
 import io
 import json
 import math
 import random
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from jobs import TINY_FEATURES, Finished, label, photos, uri_list
+from outputs import prediction
 from PIL import Image
-from servers import Bucket
+from servers import Bucket, FileServer
 
 from pipeline import report as report_page
 from pipeline.options import UsageError
@@ -25,9 +28,10 @@ from pipeline.report_data import report_data, timeline
 from pipeline.summaries import published_summaries
 from transforms import storage
 from transforms.decode import DecodeOptions, decode
+from transforms.records import Prediction
 from transforms.sample_rows import Candidate, RowSampler
 from transforms.thumbnail import MAX_BYTES, MAX_SIDE, thumbnail
-from transforms.unit_summary import MAX_LABEL, SampledRow, UnitSummary, rounded_scores, score_bins
+from transforms.unit_summary import MAX_LABEL, SampledRow, Summarizer, UnitSummary, rounded_scores, score_bins
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>"
 
@@ -286,7 +290,58 @@ def test_a_report_of_nothing(tmp_path):
     assert (done.returncode, "OUTPUT" in done.stderr) == (2, True)
 
 
+def test_no_image_is_fetched_twice(http_server: FileServer, tmp_path):
+    for path in photos(tmp_path, 12):
+        http_server.files[f"/{path.name.replace(' ', '-')}"] = path.read_bytes()
+    uris = uri_list(tmp_path / "list.txt", [f"{http_server.url}{name}" for name in http_server.files])
+    job = label(tmp_path / "out", "--input", uris, "--allow_http", "--allow_private_hosts", "--report")
+    assert all(row["thumbnail"] for row in shown(job)["sample"])
+    assert Counter(request.path for request in http_server.requests) == dict.fromkeys(http_server.files, 1)
+
+
 # The parts, with made-up rows.
+
+
+def with_pixels(row: int, side: int) -> Prediction:
+    pixels = np.random.default_rng(row).integers(0, 256, (side, side, 3), np.uint8)
+    return dataclasses.replace(prediction(row), pixels=pixels)
+
+
+def test_pixels_go_no_further_than_the_summary():
+    summarizer = Summarizer()
+    for row in range(40):
+        taken = summarizer.add(with_pixels(row, 24))
+        assert taken.pixels is None
+        assert taken.ref == prediction(row).ref
+    summary = summarizer.finish([], first=True)
+    assert len(summary.rows) > 20 and all(row.thumbnail for row in summary.rows)
+
+
+def test_the_pixels_that_wait_are_bounded():
+    summarizer = Summarizer()
+    seen: list = []
+    for row in range(300):
+        given = with_pixels(row, 300)
+        seen.append(weakref.ref(given.pixels))
+        summarizer.add(given)
+        del given
+        assert sum(pixels() is not None for pixels in seen) * 300 * 300 * 3 <= (8 << 20) + 300 * 300 * 3
+    assert all(row.thumbnail for row in summarizer.finish([], first=True).rows)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_summary_does_not_depend_on_the_order(first):
+    def summary(rows) -> bytes:
+        summarizer = Summarizer()
+        for row in rows:
+            summarizer.add(with_pixels(row, 24))
+        return summarizer.finish([], first=first).to_json()
+
+    rows = list(range(500))
+    expected = summary(rows)
+    random.Random(0).shuffle(rows)
+    assert summary(rows) == expected
+    assert len(UnitSummary.from_json(expected).rows) <= (96 if first else 500 // 8)
 
 
 def sampler_of(rows) -> RowSampler:
