@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import process_id
+from pipeline import layout, process_id
 from pipeline.cancellation import Cancellation, cancellation
 from pipeline.import_beam import import_beam, names_runner
 from pipeline.options import RESUME, UsageError, usage
@@ -179,6 +179,8 @@ def report(manifest: dict[str, Any]) -> int:
     )  # fmt: skip
     if manifest["seconds_to_first_label"] is not None:
         _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
+    if manifest["options"]["report"]:
+        _LOGGER.info("the report: %s/%s", manifest["output"], layout.REPORT)
     for reason, count in manifest["failed_by_reason"].items():
         _LOGGER.info("failed: %s %d", reason, count)
     gone = manifest.get("retried_failures", 0) - rows["input"]
