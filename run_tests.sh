@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Sets up .venv with the test extras, then ruff, mypy and pytest. Arguments go to pytest.
+# Sets up .venv with the test extras, and Flink where there is Java; then ruff, mypy and pytest. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 tools/setup_venv.sh launcher,demo,openvino,test
+tools/setup_flink.sh
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
