@@ -22,14 +22,13 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
+from pipeline import flink_rest
 from pipeline.options import UsageError
 from pipeline.runners import DATAFLOW, FLINK, PORTABLE, PRISM, Runner
 from transforms import storage
 
 _CONNECT_SECONDS = 5.0
 _FLINK_PORT = 8081
-# Beam's words for a Flink that the job server brings along.
-_FLINK_WITHIN = ("[auto]", "[local]")
 
 
 def check_runner(runner: Runner, output: str, inputs: Iterable[str]) -> None:
@@ -43,9 +42,11 @@ def check_runner(runner: Runner, output: str, inputs: Iterable[str]) -> None:
     Raises:
       UsageError: it names the option to set.
     """
-    checks = {DATAFLOW: _check_dataflow, FLINK: _check_flink, PORTABLE: _check_portable, PRISM: _check_prism}
+    checks = {DATAFLOW: _check_dataflow, PORTABLE: _check_portable, PRISM: _check_prism}
     if check := checks.get(runner.kind):
         check(runner.options)
+    elif runner.kind == FLINK:
+        _check_flink(runner.options, runner.detached)
     where = _without_our_folders(runner)
     if where:
         for option, path in [("--output", output), *(("--input", path) for path in inputs)]:
@@ -69,7 +70,7 @@ def _environment_type(runner: Runner) -> str:
     portable = runner.options.view_as(PortableOptions)
     if portable.environment_type:
         return str(portable.environment_type).upper()
-    within = runner.options.view_as(FlinkRunnerOptions).flink_master in _FLINK_WITHIN
+    within = runner.options.view_as(FlinkRunnerOptions).flink_master in flink_rest.WITHIN
     return "LOOPBACK" if runner.kind == FLINK and within else "DOCKER"
 
 
@@ -101,13 +102,17 @@ def _check_dataflow(options: PipelineOptions) -> None:
         )
 
 
-def _check_flink(options: PipelineOptions) -> None:
+def _check_flink(options: PipelineOptions, detached: str) -> None:
     flink = options.view_as(FlinkRunnerOptions)
     if options.view_as(PortableOptions).job_endpoint:
         _check_portable(options)
         return
     master = flink.flink_master.strip()
-    if master not in _FLINK_WITHIN:
+    if master in flink_rest.WITHIN and detached.startswith("--attached_mode"):
+        raise UsageError(
+            "--attached_mode needs --flink_master: a Flink that the launcher starts ends with the launcher"
+        )
+    if master not in flink_rest.WITHIN:
         _check_reachable(
             "--flink_master", master, "Flink's REST address, such as localhost:8081", _FLINK_PORT
         )

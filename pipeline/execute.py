@@ -34,10 +34,14 @@ def execute(job: LabelJob, runner: runners.Runner, cancelled: Cancellation) -> N
     if runner.is_local:
         result = pipeline.run()
     else:
+        from pipeline.flink_submission import Submission  # imports what a local run does without
+
+        submission = Submission(runner)
         with cancelled.deferred():
             result = pipeline.run()
         if runner.detached:
             cancelled.check()
+            submission.wait(result, cancelled)
             return
         _wait(result, cancelled)
     if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):

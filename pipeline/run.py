@@ -115,7 +115,9 @@ def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Can
     runner = runners.choose(runner_args)
     if not runner.is_local:
         from pipeline.check_runner import check_runner
+        from pipeline.flink_defaults import flink_defaults
 
+        runner = runners.choose([*runner_args, *flink_defaults(runner, runner_args)])
         check_runner(runner, output, [file.path for file in inputs.files])
     job = prepare(options, inputs, started_at)
     execute(job, runner, cancelled)

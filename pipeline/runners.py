@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
     GoogleCloudOptions,
     JobServerOptions,
     PipelineOptions,
@@ -32,6 +33,7 @@ _KINDS = {
 }
 # Of these every option is one of Beam's own; the others have job servers, with options that only they know.
 _WITHOUT_OPTIONS_OF_THEIR_OWN = (LOCAL, PRISM)
+_ATTACHED = ("--attached_mode", "--attachedMode")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ def choose(runner_args: Sequence[str]) -> Runner:
     options = PipelineOptions(list(runner_args))
     name = options.view_as(StandardOptions).runner or ""
     kind = _KINDS.get(name.rpartition(".")[2].lower(), OTHER)
+    if kind in (FLINK, PORTABLE):
+        runner_args = _spelt_for_job_server(runner_args, options)
+        options = PipelineOptions(runner_args)
     if kind in _WITHOUT_OPTIONS_OF_THEIR_OWN:
         _check_all_known(runner_args, options)
     return Runner(kind, name, options, _detached(runner_args, options))
@@ -121,6 +126,27 @@ def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> No
             raise UsageError(f"{option}: no such option of beamlabel or of Beam")
 
 
+def _spelt_for_job_server(words: Sequence[str], options: PipelineOptions) -> list[str]:
+    """``--attached_mode false`` as Beam's Python side takes it.
+
+    That makes a flag of a job server's yes-or-no option: it takes no value, and turns the default around.
+    """
+    spelt: list[str] = []
+    values = iter([*words[1:], ""])
+    skip = False
+    for word, after in zip(words, values, strict=True):
+        name, has_value, value = word.partition("=")
+        if skip:
+            skip = False
+        elif name not in _ATTACHED or options.view_as(FlinkRunnerOptions).flink_submit_uber_jar:
+            spelt.append(word)
+        else:
+            skip = not has_value and after.lower() in ("true", "false")
+            if (value or after if skip or has_value else "").lower() != "true":
+                spelt.append(_ATTACHED[0])
+    return spelt
+
+
 def _detached(runner_args: Sequence[str], options: PipelineOptions) -> str:
     if template := options.view_as(GoogleCloudOptions).template_location:
         return f"--template_location: {template} holds the job, to be started from there"
@@ -129,6 +155,6 @@ def _detached(runner_args: Sequence[str], options: PipelineOptions) -> str:
     if jar := options.view_as(PortableOptions).output_executable_path:
         return f"--output_executable_path: {jar} holds the job, to be started from there"
     # An option of Flink's job server; Beam's Python side hands it on.
-    if any(argument.split("=", 1)[0] in ("--attached_mode", "--attachedMode") for argument in runner_args):
+    if any(argument.split("=", 1)[0] in _ATTACHED for argument in runner_args):
         return "--attached_mode: the job runs on its own"
     return ""

@@ -113,8 +113,8 @@ def _refuse_packages(info: Any, logging_endpoint: Any) -> None:
     if not brought:
         return
     message = (
-        f"the job brings {', '.join(brought)}, and a worker of beamlabel-worker installs nothing: install it there, and "
-        "leave out --setup_file, --requirements_file, --extra_package and --save_main_session"
+        f"the job brings {', '.join(brought)}, and beamlabel-worker installs nothing: install it where the "
+        "worker runs, and leave out --setup_file, --requirements_file, --extra_package and --save_main_session"
     )
     from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler
 
