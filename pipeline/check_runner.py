@@ -131,6 +131,7 @@ def _check_portable(options: PipelineOptions) -> None:
         raise UsageError("--runner PortableRunner needs --job_endpoint, host:port of a job server")
     if portable.job_endpoint != "embed":
         _check_reachable("--job_endpoint", portable.job_endpoint, "host:port of a job server that runs")
+        _check_serves_grpc("--job_endpoint", portable.job_endpoint)
 
 
 def _check_prism(options: PipelineOptions) -> None:
@@ -155,3 +156,14 @@ def _check_reachable(option: str, address: str, wanted: str, default_port: int |
         socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         raise UsageError(f"{option} {address!r}: nothing answers there ({error}); it is {wanted}") from error
+
+
+def _check_serves_grpc(option: str, address: str) -> None:
+    """Beam would wait a minute for what is no job server, such as Flink's own port, and then tell a timeout."""
+    import grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise UsageError(f"{option} {address!r}: who answers there is no job server of Beam's") from None

@@ -42,7 +42,9 @@ def flink_defaults(runner: Runner, typed: Sequence[str]) -> list[str]:
     if runner.kind not in (FLINK, PORTABLE):
         return []
     names = {word.split("=", 1)[0] for word in typed if word.startswith("--")}
-    url = cluster_url(runner.options) if runner.kind == FLINK else ""
+    url = ""
+    if runner.kind == FLINK and not runner.options.view_as(PortableOptions).job_endpoint:
+        url = cluster_url(runner.options.view_as(FlinkRunnerOptions).flink_master)
     added = _of_cluster(runner, url, names) if url else []
     if added:
         _LOGGER.info("as %s is: %s", url, " ".join(added))

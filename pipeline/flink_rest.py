@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import requests
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions
 
-# Beam's words for a Flink that the job server brings along.
+# Beam's words for a Flink that the job server brings along, or knows.
 WITHIN = ("[auto]", "[local]")
+ENDED = ("FINISHED", "CANCELED", "FAILED")
 _ANSWER_SECONDS = 5.0
 
 
-def cluster_url(options: PipelineOptions) -> str:
-    """Where the cluster of a ``FlinkRunner`` answers; empty where Beam's options do not name it."""
-    master = options.view_as(FlinkRunnerOptions).flink_master.strip()
-    if master in WITHIN or options.view_as(PortableOptions).job_endpoint:
+def cluster_url(master: str) -> str:
+    """Where the cluster that ``--flink_master`` names answers; empty where it names none."""
+    master = master.strip()
+    if master in WITHIN:
         return ""
     return (master if "://" in master else f"http://{master}").rstrip("/")
 
@@ -30,7 +30,17 @@ def ask(url: str, path: str) -> Any:
         return None
 
 
-def jobs(url: str, name: str) -> set[str]:
-    """Ids of the jobs of that name."""
-    answer = ask(url, "jobs/overview") or {}
-    return {job["jid"] for job in answer.get("jobs", []) if job["name"] == name}
+def jobs(url: str, name: str) -> dict[str, str]:
+    """The state of each job of that name, by its id; nothing where no cluster answers."""
+    answer = (ask(url, "jobs/overview") if url else None) or {}
+    return {job["jid"]: job["state"] for job in answer.get("jobs", []) if job["name"] == name}
+
+
+def cancel(url: str, job: str) -> None:
+    """Asks for the end of a job.
+
+    Raises:
+      requests.RequestException: the cluster does not answer, or refuses.
+    """
+    answer = requests.patch(f"{url}/jobs/{job}", params={"mode": "cancel"}, timeout=_ANSWER_SECONDS)
+    answer.raise_for_status()

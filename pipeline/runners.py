@@ -131,19 +131,18 @@ def _spelt_for_job_server(words: Sequence[str], options: PipelineOptions) -> lis
 
     That makes a flag of a job server's yes-or-no option: it takes no value, and turns the default around.
     """
+    if options.view_as(FlinkRunnerOptions).flink_submit_uber_jar:
+        return list(words)
     spelt: list[str] = []
-    values = iter([*words[1:], ""])
-    skip = False
-    for word, after in zip(words, values, strict=True):
-        name, has_value, value = word.partition("=")
-        if skip:
-            skip = False
-        elif name not in _ATTACHED or options.view_as(FlinkRunnerOptions).flink_submit_uber_jar:
-            spelt.append(word)
-        else:
-            skip = not has_value and after.lower() in ("true", "false")
-            if (value or after if skip or has_value else "").lower() != "true":
-                spelt.append(_ATTACHED[0])
+    left = list(words)
+    while left:
+        name, _, value = left[0].partition("=")
+        word = left.pop(0)
+        if name in _ATTACHED:
+            if not value and left and left[0].lower() in ("true", "false"):
+                value = left.pop(0)
+            word = "" if value.lower() == "true" else _ATTACHED[0]
+        spelt += [word] if word else []
     return spelt
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-60c{1} %m%n
 """
 
 _UP_SECONDS = 90.0
+_ENDED = ("FINISHED", "CANCELED", "FAILED")
 
 
 def free_port() -> int:
@@ -248,6 +249,23 @@ class FlinkCluster:
         jobs = sorted(self.rest("jobs/overview")["jobs"], key=lambda job: job["start-time"])
         return {job["jid"]: job["state"] for job in jobs}
 
+    def running_jobs(self) -> list[str]:
+        return [job for job, state in self.jobs().items() if state not in _ENDED]
+
+    def wait_for_job(self, before: Iterable[str] = (), seconds: float = 120) -> str:
+        """The job that is not among those before, as soon as it runs."""
+
+        def runs() -> str | None:
+            new = {job: state for job, state in self.jobs().items() if job not in before}
+            return next((job for job, state in new.items() if state == "RUNNING"), None)
+
+        return str(wait_for(runs, seconds, "a job on Flink"))
+
+    def cancel(self, job: str) -> None:
+        request = urllib.request.Request(f"http://{self.address}/jobs/{job}?mode=cancel", method="PATCH")
+        urllib.request.urlopen(request, timeout=10).close()
+        wait_for(lambda: self.jobs()[job] in _ENDED, 60, "the end of a cancelled job")
+
     def records_by_task_manager(self, job: str) -> dict[str, int]:
         """How many elements of each TaskManager's tasks have read, of all vertices together."""
         found: dict[str, int] = {}
@@ -322,9 +340,16 @@ class Launched:
 class Launcher:
     """The command, running as a process of its own."""
 
-    def __init__(self, output: Path, *arguments: object, cwd: Path | None = None) -> None:
-        self.output = (cwd / output) if cwd else Path(output)
-        command = [sys.executable, "-m", "pipeline", "--output", str(output), *map(str, arguments)]
+    def __init__(
+        self,
+        output: str | Path,
+        *arguments: object,
+        cwd: Path | None = None,
+        command: Sequence[object] | None = None,
+    ) -> None:
+        self.output = cwd / output if cwd else Path(output)
+        words = ["--output", output, *arguments] if command is None else command
+        command = [sys.executable, "-m", "pipeline", *map(str, words)]
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
             command,
