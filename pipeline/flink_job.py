@@ -47,12 +47,13 @@ class FlinkJob:
         Raises:
           RuntimeError: the submission failed.
         """
+        cancelled.check()
         while self._writes_jar or (self._url and not self._endpoint):
             cancelled.check()
             state = _state(result)
             if state == "FAILED":
                 result.wait_until_finish()  # raises what the job server says
-            if state not in ("STARTING", "RUNNING", "STOPPED") or self._states():
+            if state not in ("STARTING", "RUNNING", "STOPPED") or self._find()[0]:
                 return
             time.sleep(_POLL_SECONDS)
 
@@ -61,26 +62,28 @@ class FlinkJob:
 
         Returns:
           Flink's word for its last state; empty where Flink has no such job, or is not known.
+
+        Raises:
+          requests.RequestException: Flink does not answer, or refuses.
         """
         self._url = self._url or self._ask_job_server()
-        end = time.monotonic() + seconds
-        late = time.monotonic() + _LATE_SECONDS
-        states: dict[str, str] = {}
-        asked: set[str] = set()
-        while self._url and time.monotonic() < end:
-            states = self._states()
-            going = {job for job, state in states.items() if state not in flink_rest.ENDED}
-            for job in going - asked:
+        begin = time.monotonic()
+        state, asked = "", False
+        while self._url and state not in flink_rest.ENDED and time.monotonic() < begin + seconds:
+            job, state = self._find()
+            if job and not asked and state not in flink_rest.ENDED:
                 flink_rest.cancel(self._url, job)
-            asked |= going
-            if states and not going or not states and time.monotonic() > late:
+                asked = True
+            if not job and time.monotonic() > begin + _LATE_SECONDS:
                 break
             time.sleep(_POLL_SECONDS)
-        return ", ".join(states.values())
+        return state
 
-    def _states(self) -> dict[str, str]:
+    def _find(self) -> tuple[str, str]:
+        """The job's id and state; the newest of that name, since the user may have named it; empty if there is none."""
         jobs = flink_rest.jobs(self._url, self._name)
-        return {job: state for job, state in jobs.items() if job not in self._before}
+        new = [(job, state) for job, state in jobs.items() if job not in self._before]
+        return new[-1] if new else ("", "")
 
     def _ask_job_server(self) -> str:
         """Where the job server has its Flink: it completes the options of its jobs by that."""

@@ -31,9 +31,10 @@ def ask(url: str, path: str) -> Any:
 
 
 def jobs(url: str, name: str) -> dict[str, str]:
-    """The state of each job of that name, by its id; nothing where no cluster answers."""
+    """The state of each job of that name, by its id, oldest first; nothing where no cluster answers."""
     answer = (ask(url, "jobs/overview") if url else None) or {}
-    return {job["jid"]: job["state"] for job in answer.get("jobs", []) if job["name"] == name}
+    found = sorted(answer.get("jobs", []), key=lambda job: job["start-time"])
+    return {job["jid"]: job["state"] for job in found if job["name"] == name}
 
 
 def cancel(url: str, job: str) -> None:
