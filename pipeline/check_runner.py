@@ -47,6 +47,8 @@ def check_runner(runner: Runner, output: str, inputs: Iterable[str]) -> None:
         check(runner.options)
     elif runner.kind == FLINK:
         _check_flink(runner.options, runner.detached)
+    if runner.kind in (FLINK, PORTABLE):
+        _check_container_has_us(runner)
     where = _without_our_folders(runner)
     if where:
         for option, path in [("--output", output), *(("--input", path) for path in inputs)]:
@@ -64,6 +66,19 @@ def _without_our_folders(runner: Runner) -> str:
             "or set --environment_type to PROCESS or EXTERNAL and share the folder with all workers"
         )
     return ""
+
+
+def _check_container_has_us(runner: Runner) -> None:
+    portable = runner.options.view_as(PortableOptions)
+    setup = runner.options.view_as(SetupOptions)
+    brings = (setup.setup_file, setup.extra_packages, setup.requirements_file)
+    named = (portable.environment_config, portable.environment_options, *brings)
+    if _environment_type(runner) == "DOCKER" and portable.job_endpoint != "embed" and not any(named):
+        raise UsageError(
+            f"--runner {runner.name}: its workers are containers of Beam's image, which has no beamlabel; name "
+            "one that has by --environment_config (--sdk_container_image is not for this runner), or set "
+            "--environment_type to PROCESS or EXTERNAL, where beamlabel is installed beside each TaskManager"
+        )
 
 
 def _environment_type(runner: Runner) -> str:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("beamlabel")
 # How long a remote job may take to be cancelled before the launcher leaves it, in seconds.
 _CANCEL_SECONDS = 30.0
+# How Flink tells that a worker was killed: while it started, and while it worked.
+_WORKER_LOST = ("Process died with exit code 137", "CANCELLED: client cancelled")
+_HINT = (
+    "a worker was killed again and again, most often because it needs more memory than it may have, of which it needs "
+    "less with smaller --batch_size and --load_threads"
+)
 _ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
 
@@ -67,7 +73,12 @@ def _or_cancel(wait: Callable[[], None], result: Any, flink_job: FlinkJob, cance
 
 def _wait(result: Any, cancelled: Cancellation) -> None:
     cancelled.check()
-    state = result.wait_until_finish()
+    try:
+        state = result.wait_until_finish()
+    except RuntimeError as error:
+        if any(words in str(error) for words in _WORKER_LOST):
+            raise RuntimeError(f"{_HINT}: {error}") from error
+        raise
     if state != "DONE":
         raise RuntimeError(f"the runner says that the job is {state}")
 

@@ -19,8 +19,9 @@ from pipeline.options import UsageError
 from pipeline.runners import FLINK, PORTABLE, Runner
 
 _LOGGER = logging.getLogger("beamlabel")
-# Flink restarts no batch job unless told to: a lost TaskManager would be the end of it.
-_RETRIES = 5
+# Flink restarts no batch job unless told to: a lost TaskManager would be the end of it. Until Flink knows that it is
+# lost, which may take 50 seconds, every try fails at once.
+_RESTARTS = ("--number_of_execution_retries", "6", "--execution_retry_delay", "10000")
 _WORKER = "beamlabel-worker"
 
 
@@ -61,8 +62,8 @@ def _of_cluster(runner: Runner, url: str, names: set[str]) -> list[str]:
         added += ["--parallelism", str(slots)]
     if not names & {"--flink_version", "--flink_job_server_jar"}:
         added += ["--flink_version", _version(url, str(overview.get("flink-version", "")))]
-    if not names & {"--number_of_execution_retries", "--numberOfExecutionRetries"} and not _restarts(url):
-        added += ["--number_of_execution_retries", str(_RETRIES)]
+    if not names & {"--number_of_execution_retries", "--execution_retry_delay"} and not _restarts(url):
+        added += _RESTARTS
     if not _says_environment(runner) and _all_here(url):
         added += ["--environment_type", "PROCESS"]
     return added

@@ -15,6 +15,16 @@ from pipeline.import_beam import import_beam, names_runner
 from pipeline.options import UsageError, usage
 
 _LOGGER = logging.getLogger("beamlabel")
+_NOT_WORTH_SHOWING = (
+    # Where Beam's optional model manager cannot be imported; there is such a module.
+    "Resource module is not available",
+    # Where `import_beam` keeps Google's libraries from Beam.
+    "apitools not found",
+    # Options of Flink's job server, which gets them.
+    "Unparseable argument: --attached_mode",
+    "Unparseable argument: --number_of_execution_retries",
+    "Unparseable argument: --execution_retry_delay",
+)
 
 DONE, TOO_MANY_FAILURES, USAGE, BROKEN = 0, 1, 2, 3
 
@@ -61,10 +71,8 @@ def _process_started_at() -> float:
 
 
 def _is_worth_showing(record: logging.LogRecord) -> bool:
-    # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the
-    # second where `import_beam` keeps Google's libraries from it.
     message = record.getMessage()
-    return "Resource module is not available" not in message and "apitools not found" not in message
+    return not any(words in message for words in _NOT_WORTH_SHOWING)
 
 
 def run(options: Any, runner_args: list[str], started_at: float | None = None) -> int:

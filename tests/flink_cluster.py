@@ -60,7 +60,7 @@ _TASK_MANAGER_MEMORY = {
     "taskmanager.memory.jvm-overhead.max": "192m",
 }
 
-# Dead TaskManagers are noticed in seconds, not in Flink's 50; a batch job is restarted, which it is not by default.
+# Dead TaskManagers are noticed in seconds, not in Flink's 50. As Flink is delivered, no batch job is restarted.
 _SETTINGS = {
     "jobmanager.rpc.address": "127.0.0.1",
     "jobmanager.bind-host": "127.0.0.1",
@@ -71,9 +71,6 @@ _SETTINGS = {
     "jobmanager.memory.heap.size": "384m",
     "heartbeat.interval": "2000",
     "heartbeat.timeout": "30000",
-    "restart-strategy.type": "fixed-delay",
-    "restart-strategy.fixed-delay.attempts": "10",
-    "restart-strategy.fixed-delay.delay": "1 s",
     "slot.request.timeout": "60000",
 }
 
@@ -95,13 +92,13 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float, what: str, *, poll: float = 0.1) -> Any:
     """What ``condition`` returns as soon as that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
             return found
-        time.sleep(0.1)
+        time.sleep(poll)
     raise TimeoutError(f"after {seconds:g} s: {what}")
 
 

@@ -21,6 +21,7 @@ UNIT_ROWS = 50
 _DELAY = 0.1
 _THREADS = 8
 _PHOTOS = 50
+RESTARTS = ("--number_of_execution_retries=20", "--execution_retry_delay=1000")
 
 
 class KillJob:
@@ -48,9 +49,13 @@ class KillJob:
         self.expected = label(folder / "expected", *self.arguments)
         assert self.expected.code == 0
 
-    def launch(self, cluster: FlinkCluster, output: Path, *more: object) -> Launcher:
+    def launch(
+        self, cluster: FlinkCluster, output: Path, *more: object, runner: str = "PortableRunner"
+    ) -> Launcher:
         self._serve(delay=_DELAY)
-        return Launcher(output, *self.arguments, *cluster.runner_options("PortableRunner"), *more)
+        # What a launcher adds by itself where it knows the cluster, but with a shorter delay.
+        restarts = () if runner == "FlinkRunner" else RESTARTS
+        return Launcher(output, *self.arguments, *cluster.runner_options(runner), *restarts, *more)
 
     def _serve(self, delay: float) -> None:
         self.server.reset()
@@ -92,13 +97,21 @@ class Outcome:
     seconds: float
 
 
-def run_and_kill(job: KillJob, cluster: FlinkCluster, output: Path, victim: str, moment: float) -> Outcome:
+def run_and_kill(
+    job: KillJob,
+    cluster: FlinkCluster,
+    output: Path,
+    victim: str,
+    moment: float,
+    *,
+    runner: str = "PortableRunner",
+) -> Outcome:
     """Runs the job, kills ``victim`` when a share ``moment`` of the images has been fetched, and checks the rows.
 
     Above 1, it is killed when all have been fetched and the rest of the units, or the commit, is under way.
     """
     before = cluster.jobs()
-    launcher = job.launch(cluster, output)
+    launcher = job.launch(cluster, output, runner=runner)
     flink_job = cluster.wait_for_job(before)
     wanted = max(1, min(job.count, round(moment * job.count)))
     try:

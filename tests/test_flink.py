@@ -165,11 +165,17 @@ def test_what_was_typed_stays(flink_cluster: FlinkCluster) -> None:
 
     everything = added()
     assert everything[:4] == ["--parallelism", "2", "--flink_version", "1.19"]
-    assert everything[4:7] == ["--environment_type", "PROCESS", "--environment_config"]
-    typed = ("--parallelism=7", "--flink_version=1.20", "--environment_type=EXTERNAL")
+    restarts = ["--number_of_execution_retries", "6", "--execution_retry_delay", "10000"]
+    assert everything[4:8] == restarts
+    assert everything[8:11] == ["--environment_type", "PROCESS", "--environment_config"]
+    typed = (
+        "--parallelism=7",
+        "--flink_version=1.20",
+        "--execution_retry_delay=1",
+        "--environment_type=EXTERNAL",
+    )
     assert added(*typed, "--environment_config=localhost:50000") == []
-    assert added("--sdk_container_image=registry.example/beamlabel:1")[4:] == []
-    # The cluster of these tests has a restart strategy, so none is set; see test_flink_kills.py.
+    assert added("--sdk_container_image=registry.example/beamlabel:1")[4:] == restarts
 
 
 def test_mistakes_are_told_before_the_submission(
@@ -187,7 +193,8 @@ def test_mistakes_are_told_before_the_submission(
             ("--runner=PortableRunner", f"--job_endpoint={flink_cluster.address}", "--environment_type=PROCESS"),
             "no job server",
         ),
-        ((*flink, jar, "--environment_type=DOCKER"), "--environment_type DOCKER"),
+        ((*flink, jar, "--environment_type=DOCKER"), "which has no beamlabel"),
+        ((*flink, jar, "--environment_type=DOCKER", "--environment_config=i:1"), "--environment_type DOCKER"),
         ((*flink, "--flink_job_server_jar=server.jar"), "there is no such file"),
         ((*flink, jar, "--job_server_java_launcher=jawa"), "'jawa' is not on PATH"),
         (("--runner=FlinkRunner", jar, "--attached_mode"), "--attached_mode needs --flink_master"),

@@ -154,7 +154,9 @@ def test_flink_lacks_its_jar(listening: str) -> None:
 
 
 def test_containers_see_no_local_folder(serving: str) -> None:
-    portable = ["--runner=PortableRunner", f"--job_endpoint={serving}"]
+    beams_image = ["--runner=PortableRunner", f"--job_endpoint={serving}"]
+    assert "which has no beamlabel" in refusal(*beams_image)
+    portable = [*beams_image, "--environment_config=registry.example/beamlabel:1"]
     assert "--environment_type DOCKER" in refusal(*portable, output="/out")
     check_runner(choose(portable), "gs://b/out", ["gs://b/in.txt"])
     check_runner(choose([*portable, "--environment_type=EXTERNAL"]), "/out", ["/in.txt"])
