@@ -19,9 +19,6 @@ from pipeline.options import UsageError
 from pipeline.runners import FLINK, PORTABLE, Runner
 
 _LOGGER = logging.getLogger("beamlabel")
-# Flink restarts no batch job unless told to: a lost TaskManager would be the end of it. Until Flink knows that it is
-# lost, which may take 50 seconds, every try fails at once.
-_RESTARTS = ("--number_of_execution_retries", "6", "--execution_retry_delay", "10000")
 _WORKER = "beamlabel-worker"
 
 
@@ -33,9 +30,9 @@ def flink_defaults(runner: Runner, typed: Sequence[str]) -> list[str]:
       typed: the options it was chosen by.
 
     Returns:
-      The number of free slots as ``--parallelism``, the cluster's ``--flink_version``, retries where the cluster
-      has no restart strategy, PROCESS as ``--environment_type`` where all TaskManagers are of this machine, and
-      the program that PROCESS starts. Nothing where the cluster does not answer, which ``check_runner`` tells.
+      The number of free slots as ``--parallelism``, the cluster's ``--flink_version``, PROCESS as
+      ``--environment_type`` where all TaskManagers are of this machine, and the program that PROCESS starts.
+      Nothing of the cluster where it does not answer, which ``check_runner`` tells.
 
     Raises:
       UsageError: Beam has no job server for the cluster's version.
@@ -62,8 +59,6 @@ def _of_cluster(runner: Runner, url: str, names: set[str]) -> list[str]:
         added += ["--parallelism", str(slots)]
     if not names & {"--flink_version", "--flink_job_server_jar"}:
         added += ["--flink_version", _version(url, str(overview.get("flink-version", "")))]
-    if not names & {"--number_of_execution_retries", "--execution_retry_delay"} and not _restarts(url):
-        added += _RESTARTS
     if not _says_environment(runner) and _all_here(url):
         added += ["--environment_type", "PROCESS"]
     return added
@@ -77,12 +72,6 @@ def _version(url: str, version: str) -> str:
             "name another one by --flink_job_server_jar"
         )
     return minor
-
-
-def _restarts(url: str) -> bool:
-    """Whether the cluster's configuration says something of restarts; where it does not tell, it does."""
-    config = ask(url, "jobmanager/config")
-    return config is None or any(entry["key"].startswith("restart-strategy") for entry in config)
 
 
 def _says_environment(runner: Runner) -> bool:

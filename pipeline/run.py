@@ -20,10 +20,8 @@ _NOT_WORTH_SHOWING = (
     "Resource module is not available",
     # Where `import_beam` keeps Google's libraries from Beam.
     "apitools not found",
-    # Options of Flink's job server, which gets them.
+    # An option of Flink's job server, which gets it.
     "Unparseable argument: --attached_mode",
-    "Unparseable argument: --number_of_execution_retries",
-    "Unparseable argument: --execution_retry_delay",
 )
 
 DONE, TOO_MANY_FAILURES, USAGE, BROKEN = 0, 1, 2, 3

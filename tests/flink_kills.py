@@ -21,7 +21,6 @@ UNIT_ROWS = 50
 _DELAY = 0.1
 _THREADS = 8
 _PHOTOS = 50
-RESTARTS = ("--number_of_execution_retries=20", "--execution_retry_delay=1000")
 
 
 class KillJob:
@@ -53,9 +52,7 @@ class KillJob:
         self, cluster: FlinkCluster, output: Path, *more: object, runner: str = "PortableRunner"
     ) -> Launcher:
         self._serve(delay=_DELAY)
-        # What a launcher adds by itself where it knows the cluster, but with a shorter delay.
-        restarts = () if runner == "FlinkRunner" else RESTARTS
-        return Launcher(output, *self.arguments, *cluster.runner_options(runner), *restarts, *more)
+        return Launcher(output, *self.arguments, *cluster.runner_options(runner), *more)
 
     def _serve(self, delay: float) -> None:
         self.server.reset()

@@ -165,17 +165,14 @@ def test_what_was_typed_stays(flink_cluster: FlinkCluster) -> None:
 
     everything = added()
     assert everything[:4] == ["--parallelism", "2", "--flink_version", "1.19"]
-    restarts = ["--number_of_execution_retries", "6", "--execution_retry_delay", "10000"]
-    assert everything[4:8] == restarts
-    assert everything[8:11] == ["--environment_type", "PROCESS", "--environment_config"]
+    assert everything[4:7] == ["--environment_type", "PROCESS", "--environment_config"]
     typed = (
         "--parallelism=7",
         "--flink_version=1.20",
-        "--execution_retry_delay=1",
         "--environment_type=EXTERNAL",
     )
     assert added(*typed, "--environment_config=localhost:50000") == []
-    assert added("--sdk_container_image=registry.example/beamlabel:1")[4:] == restarts
+    assert added("--sdk_container_image=registry.example/beamlabel:1")[4:] == []
 
 
 def test_mistakes_are_told_before_the_submission(

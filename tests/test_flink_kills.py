@@ -140,7 +140,7 @@ def test_a_job_whose_workers_have_too_little_memory_says_so(
     uris = uri_list(tmp_path / "in.txt", photos(tmp_path / "photos", 3))
     launched = Launcher(
         tmp_path / "out", "--input", uris, "--module", TINY, *flink_cluster.runner_options("PortableRunner"),
-        *limited.options(), "--number_of_execution_retries=1",
+        *limited.options(),
     ).wait()  # fmt: skip
     assert launched.finished.code == 3
     assert limited.kills() >= 1
