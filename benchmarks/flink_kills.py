@@ -49,6 +49,21 @@ seconds tell the order of magnitude.
 _TAIL = """
 Of {kills} kills, {ok} ended with every row once. A kill cost {mean_units:.1f} units and {mean_images:.0f} images on
 average, {max_units} units and {max_images} images at most, which is {share:.1f} % of the job.
+
+## What the cluster needs
+
+As Flink is delivered it restarts no batch job, and a batch job takes its restart strategy from the configuration of
+the cluster alone (Beam's `--number_of_execution_retries` is for streaming). This one had
+
+```yaml
+restart-strategy.type: fixed-delay
+restart-strategy.fixed-delay.attempts: 10
+restart-strategy.fixed-delay.delay: 1 s
+heartbeat.interval: 2000
+```
+
+Until Flink knows that a TaskManager is lost every try fails at once, which is why one kill may be several restarts.
+With Flink's own heartbeat of 10 s that may take 50 s: let the delay be 10 s there.
 """
 
 

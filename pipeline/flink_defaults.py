@@ -46,6 +46,12 @@ def flink_defaults(runner: Runner, typed: Sequence[str]) -> list[str]:
     added = _of_cluster(runner, url, names) if url else []
     if added:
         _LOGGER.info("as %s is: %s", url, " ".join(added))
+    if url and not _restarts(url):
+        _LOGGER.warning(
+            "%s has no restart-strategy in its configuration: the job ends with the first worker or TaskManager "
+            "that is lost; see docs/flink_kills.md",
+            url,
+        )
     return [*added, *_worker_command(runner, added)]
 
 
@@ -72,6 +78,15 @@ def _version(url: str, version: str) -> str:
             "name another one by --flink_job_server_jar"
         )
     return minor
+
+
+def _restarts(url: str) -> bool:
+    """Whether the cluster's configuration says something of restarts; where it does not tell, it does.
+
+    No option of Beam's does: Flink takes a batch job's restart strategy from the cluster alone.
+    """
+    config = ask(url, "jobmanager/config")
+    return config is None or any(entry["key"].startswith("restart-strategy") for entry in config)
 
 
 def _says_environment(runner: Runner) -> bool:

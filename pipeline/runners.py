@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,11 +93,25 @@ def prepare_options(runner: Runner, run_id: str) -> None:
     cloud = runner.options.view_as(GoogleCloudOptions)
     if not runner.is_local and not cloud.job_name:
         cloud.job_name = f"beamlabel-{run_id.lower()}"
-    if runner.kind == FLINK and not runner.options.view_as(PortableOptions).job_endpoint:
-        from pipeline.flink_job_server import start_our_way
+    if runner.kind == FLINK:
+        _keep_job_server_from_signals(runner.options.view_as(JobServerOptions))
 
-        master = runner.options.view_as(FlinkRunnerOptions).flink_master
-        start_our_way(runner.options.view_as(JobServerOptions), master)
+
+def _keep_job_server_from_signals(options: Any) -> None:
+    """Starts Flink's job server in a process group of its own.
+
+    A terminal sends Ctrl-C to all processes of a group: the server would be gone before it could be told to
+    cancel the job.
+    """
+    if not hasattr(os, "setpgid"):
+        return
+    java = [options.job_server_java_launcher, *options.job_server_jvm_properties]
+    options.job_server_java_launcher = sys.executable
+    options.job_server_jvm_properties = [
+        "-c",
+        "import os, sys; os.setpgid(0, 0); os.execvp(sys.argv[1], sys.argv[1:])",
+        *java,
+    ]
 
 
 def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> None:

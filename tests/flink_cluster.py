@@ -60,7 +60,7 @@ _TASK_MANAGER_MEMORY = {
     "taskmanager.memory.jvm-overhead.max": "192m",
 }
 
-# Dead TaskManagers are noticed in seconds, not in Flink's 50. No restart strategy, as Flink is delivered.
+# Dead TaskManagers are noticed in seconds, not in Flink's 50. Jobs are restarted, which batch jobs are not by default.
 _SETTINGS = {
     "jobmanager.rpc.address": "127.0.0.1",
     "jobmanager.bind-host": "127.0.0.1",
@@ -72,13 +72,10 @@ _SETTINGS = {
     "heartbeat.interval": "2000",
     "heartbeat.timeout": "30000",
     "slot.request.timeout": "60000",
+    "restart-strategy.type": "fixed-delay",
+    "restart-strategy.fixed-delay.attempts": "10",
+    "restart-strategy.fixed-delay.delay": "1 s",
 }
-
-# Of the job server that the cluster has; one that a launcher starts is given another by the launcher.
-_RESTARTS = """restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 8
-restart-strategy.fixed-delay.delay: 1 s
-"""
 
 _LOG4J = """
 rootLogger.level = INFO
@@ -290,15 +287,11 @@ class FlinkCluster:
         """host:port of a job server that runs; started when it is first wanted."""
         if not self._job_endpoint:
             port = free_port()
-            configuration = self.folder / "job-server"
-            configuration.mkdir()
-            (configuration / "config.yaml").write_text(_RESTARTS)
             self._start(
                 "jobserver",
                 [
                     "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar", str(JOB_SERVER_JAR),
-                    "--flink-master", f"http://{self.address}",
-                    "--flink-conf-dir", str(configuration), "--job-host", "127.0.0.1", "--job-port", str(port),
+                    "--flink-master", f"http://{self.address}", "--job-host", "127.0.0.1", "--job-port", str(port),
                     "--artifact-port", "0", "--expansion-port", "0", "--artifacts-dir", str(self.folder / "artifacts"),
                 ],
             )  # fmt: skip

@@ -48,11 +48,9 @@ class KillJob:
         self.expected = label(folder / "expected", *self.arguments)
         assert self.expected.code == 0
 
-    def launch(
-        self, cluster: FlinkCluster, output: Path, *more: object, runner: str = "PortableRunner"
-    ) -> Launcher:
+    def launch(self, cluster: FlinkCluster, output: Path, *more: object) -> Launcher:
         self._serve(delay=_DELAY)
-        return Launcher(output, *self.arguments, *cluster.runner_options(runner), *more)
+        return Launcher(output, *self.arguments, *cluster.runner_options("PortableRunner"), *more)
 
     def _serve(self, delay: float) -> None:
         self.server.reset()
@@ -94,21 +92,13 @@ class Outcome:
     seconds: float
 
 
-def run_and_kill(
-    job: KillJob,
-    cluster: FlinkCluster,
-    output: Path,
-    victim: str,
-    moment: float,
-    *,
-    runner: str = "PortableRunner",
-) -> Outcome:
+def run_and_kill(job: KillJob, cluster: FlinkCluster, output: Path, victim: str, moment: float) -> Outcome:
     """Runs the job, kills ``victim`` when a share ``moment`` of the images has been fetched, and checks the rows.
 
     Above 1, it is killed when all have been fetched and the rest of the units, or the commit, is under way.
     """
     before = cluster.jobs()
-    launcher = job.launch(cluster, output, runner=runner)
+    launcher = job.launch(cluster, output)
     flink_job = cluster.wait_for_job(before)
     wanted = max(1, min(job.count, round(moment * job.count)))
     try:

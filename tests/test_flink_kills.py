@@ -12,7 +12,7 @@ from pathlib import Path
 import needs
 import pytest
 from flink_cluster import FlinkCluster, Launcher, wait_for
-from flink_kills import UNIT_ROWS, VICTIMS, WORKER, KillJob, run_and_kill
+from flink_kills import UNIT_ROWS, VICTIMS, KillJob, run_and_kill
 from jobs import TINY, photos, uri_list
 from servers import FileServer
 
@@ -35,9 +35,7 @@ MOMENTS = [random.Random(victim).uniform(0.2, 0.95) for victim in VICTIMS]
 def test_a_kill_costs_what_was_in_flight(
     victim: str, moment: float, flink_cluster: FlinkCluster, kill_job: KillJob, tmp_path: Path
 ) -> None:
-    # One of them with what the launcher sets by itself.
-    runner = "FlinkRunner" if victim == WORKER else "PortableRunner"
-    outcome = run_and_kill(kill_job, flink_cluster, tmp_path / "out", victim, moment, runner=runner)
+    outcome = run_and_kill(kill_job, flink_cluster, tmp_path / "out", victim, moment)
     assert outcome.rows == IMAGES
     assert outcome.restarts >= 1
     assert outcome.images_again <= IN_FLIGHT, "staged units were computed again"
@@ -62,6 +60,7 @@ def test_who_commits_is_killed_and_who_publishes(
     published = Launcher(output, command=("publish", output)).wait()
     assert published.finished.code == 0, published.stderr
     kill_job.check(published.finished)
+    assert set(kill_job.fetched().values()) == {1}, "a staged unit was computed again"
 
 
 # --- memory -------------------------------------------------------------------------------------------
