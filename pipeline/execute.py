@@ -25,8 +25,8 @@ _CANCEL_SECONDS = 30.0
 # How Flink tells that a worker was killed: while it started, and while it worked.
 _WORKER_LOST = ("Process died with exit code 137", "CANCELLED: client cancelled")
 _HINT = (
-    "a worker was killed again and again, most often because it needs more memory than it may have, of which it needs "
-    "less with smaller --batch_size and --load_threads"
+    "a worker was killed or crashed; most often it needs more memory than it may have, and needs less with smaller "
+    "--batch_size and --load_threads"
 )
 _ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
