@@ -12,8 +12,8 @@ from pathlib import Path
 import needs
 import pytest
 from flink_cluster import FlinkCluster, Launcher, wait_for
-from flink_kills import UNIT_ROWS, VICTIMS, KillJob, run_and_kill
 from jobs import TINY, photos, uri_list
+from kill_jobs import UNIT_ROWS, VICTIMS, KillJob, run_and_kill
 from servers import FileServer
 
 IMAGES = 1000
