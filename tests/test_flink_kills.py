@@ -82,6 +82,11 @@ class Limited:
     def usage(self) -> int:
         return int((self.group / "memory.usage_in_bytes").read_text())
 
+    def prefer_to_kill(self) -> None:
+        """Makes the kernel take the processes that are there now before others of the group."""
+        for process in (self.group / "cgroup.procs").read_text().split():
+            Path(f"/proc/{process}/oom_score_adj").write_text("1000")
+
     def kills(self) -> int:
         words = (self.group / "memory.oom_control").read_text().split()
         return int(words[words.index("oom_kill") + 1])
@@ -116,12 +121,12 @@ def test_a_worker_killed_for_memory_is_started_again(
     job = flink_cluster.wait_for_job(before)
     wait_for(lambda: len(kill_job.server.requests) > IMAGES // 3, 120, "a third of the images")
     room = 64 << 20
+    limited.prefer_to_kill()
     limited.limit(limited.usage() + room)
     hog = (
         "import pathlib, os\n"
-        "pathlib.Path('/proc/self/oom_score_adj').write_text('-1000')\n"
         f"pathlib.Path('{limited.group}/cgroup.procs').write_text(str(os.getpid()))\n"
-        f"bytearray({4 * room})\n"
+        f"b'x' * {2 * room}\n"
     )
     subprocess.run([sys.executable, "-c", hog], check=True, timeout=60)
     assert limited.kills() >= 1
