@@ -56,14 +56,15 @@ def leave(code: int, *, job_servers: bool) -> NoReturn:
 
 
 # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the second
-# where `import_beam` keeps Google's libraries from it, the next two when it starts and stops a job server, and the
-# last in each worker process that is not in a container.
+# where `import_beam` keeps Google's libraries from it, the next two when it starts and stops a job server, the next in
+# each worker process that is not in a container, and the last of an option of Flink's job server, which gets it.
 _NOT_WORTH_SHOWING = (
     "Resource module is not available",
     "apitools not found",
     "Really starting service",
     "Really destroying service",
     "No semi_persistent_directory found",
+    "Unparseable argument: --attached_mode",
 )
 
 
@@ -149,7 +150,9 @@ def _run_locked(
     options.worker_threads = options.worker_threads or runners.worker_threads(runner)
     if not runner.is_local:
         from pipeline.check_runner import check_runner
+        from pipeline.flink_defaults import flink_defaults
 
+        runner = runners.choose([*runner_args, *flink_defaults(runner, runner_args)])
         check_runner(runner, output, [file.path for file in inputs.files], options.base_dir)
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(options, inputs, Path(scratch), started_at, failed)
