@@ -120,15 +120,23 @@ class FlinkCluster:
       folder: of configuration and logs.
       task_managers: their number.
       settings: of Flink, beside those above.
+      cores: the core that each TaskManager and its workers may use; all, where none are named.
     """
 
-    def __init__(self, folder: Path, task_managers: int = 2, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        task_managers: int = 2,
+        settings: dict[str, str] | None = None,
+        cores: Sequence[int] = (),
+    ) -> None:
         self.folder = folder
         self.rest_port = free_port()
         self.address = f"127.0.0.1:{self.rest_port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._starts: dict[str, int] = {}
         self._job_endpoint = ""
+        self._cores: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "log4j.properties").write_text(_LOG4J)
         all_settings = {
@@ -149,6 +157,7 @@ class FlinkCluster:
                 ["--executionMode", "cluster"],
             )
             self.names = [f"taskmanager-{number}" for number in range(task_managers)]
+            self._cores = dict(zip(self.names, cores, strict=False))
             for name in self.names:
                 self.start_task_manager(name)
             self.wait_for_slots(task_managers)
@@ -176,7 +185,8 @@ class FlinkCluster:
             f"-Dlog4j.configurationFile={self.folder / 'log4j.properties'}",
             "-cp", f"{INSTALLED / 'lib'}/*", main, "--configDir", str(self.folder), *arguments,
         ]  # fmt: skip
-        self._start(name, command)
+        core = self._cores.get(name)
+        self._start(name, command if core is None else ["taskset", "--cpu-list", str(core), *command])
 
     def _start(self, name: str, command: list[str]) -> None:
         number = self._starts[name] = self._starts.get(name, 0) + 1
@@ -274,6 +284,10 @@ class FlinkCluster:
                 name = host["taskmanager-id"]
                 found[name] = found.get(name, 0) + host["metrics"]["read-records"]
         return found
+
+    def written_bytes(self, job: str) -> int:
+        """What all tasks of a job have handed to tasks of other stages."""
+        return sum(int(vertex["metrics"]["write-bytes"]) for vertex in self.rest(f"jobs/{job}")["vertices"])
 
     def restarts(self, job: str) -> int:
         """How many failures the job has gone through."""
