@@ -23,13 +23,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from flink_cluster import JOB_SERVER_JAR, FlinkCluster
 from memory import write_list
 from photos import photographs
 from runner_jobs import PRISM
+
+ROOT = Path(__file__).resolve().parents[1]
 
 LOCAL = {
     "in memory": [],
