@@ -369,15 +369,37 @@ def _with_minus_joined(argv: Sequence[str]) -> list[str]:
     return words
 
 
+# A label of a job on Dataflow, which Beam takes by the name of our option. Airflow's operator always gives one.
+_JOB_LABEL = re.compile(r"[a-z][a-z0-9_-]*=[a-z0-9_-]*")
+
+
+def _without_job_labels(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words without ``--labels key=value``, and these, which are the runner's."""
+    kept: list[str] = []
+    job_labels: list[str] = []
+    for word in words:
+        if kept and kept[-1] == "--labels" and _JOB_LABEL.fullmatch(word):
+            kept.pop()
+            job_labels.append(f"--labels={word}")
+        elif word.startswith("--labels=") and _JOB_LABEL.fullmatch(word.removeprefix("--labels=")):
+            job_labels.append(word)
+        else:
+            kept.append(word)
+    return kept, job_labels
+
+
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parses the command line into the job's options and what is left for the runner.
+
+    ``--labels key=value`` is for the runner, too; a file of such a name is ``./key=value``.
 
     Raises:
       UsageError: a missing option, a bad value, or a misspelt option.
       SystemExit: after ``--help`` and ``--version``.
     """
     parser = make_parser()
-    options, rest = parser.parse_known_args(_with_minus_joined(argv))
+    words, job_labels = _without_job_labels(_with_minus_joined(argv))
+    options, rest = parser.parse_known_args(words)
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
     for argument in rest:
         name = argument.split("=", 1)[0]
@@ -412,7 +434,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         for name in ("uri_column", "image_column", "keep_columns"):
             if getattr(options, name):
                 raise UsageError(f"--{name} is for Parquet inputs, not for --input_format images")
-    return options, rest
+    return options, [*rest, *job_labels]
 
 
 def usage(error: UsageError) -> None:
