@@ -2,7 +2,7 @@
 # Sets up .venv with the test extras and, where there is Go, Prism; then ruff, mypy and pytest. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-tools/setup_venv.sh launcher,demo,openvino,test
+tools/setup_venv.sh launcher,demo,dataflow,openvino,test
 tools/setup_prism.sh
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

@@ -1,4 +1,4 @@
-"""``python -m pipeline``: the labeling job's command."""
+"""``python -m pipeline``: the labeling job, and the commands beside it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pipeline.options import UsageError, parse, usage
 
 def console() -> None:
     """Entry point of the installed command."""
+    argv = sys.argv[1:]
     try:
-        if sys.argv[1:2] == ["publish"]:
-            from pipeline.publish_command import main as publish
+        if argv and not argv[0].startswith("-"):
+            from pipeline.commands import run_command
 
-            publish(sys.argv[2:])
-        options, runner_args = parse(sys.argv[1:])
+            run_command(argv[0], argv[1:])
+        options, runner_args = parse(argv)
     except UsageError as error:
         usage(error)
         sys.exit(2)

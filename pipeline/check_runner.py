@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import socket
 from collections.abc import Iterable
@@ -13,15 +11,13 @@ from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
-    GoogleCloudOptions,
     JobServerOptions,
     PipelineOptions,
     PortableOptions,
     PrismRunnerOptions,
-    SetupOptions,
-    WorkerOptions,
 )
 
+from pipeline.check_dataflow import check_dataflow
 from pipeline.options import UsageError
 from pipeline.prism import find_prism
 from pipeline.runners import DATAFLOW, FLINK, PORTABLE, PRISM, Runner
@@ -33,23 +29,25 @@ _FLINK_PORT = 8081
 _FLINK_WITHIN = ("[auto]", "[local]")
 
 
-def check_runner(runner: Runner, output: str, inputs: Iterable[str]) -> None:
+def check_runner(runner: Runner, output: str, inputs: Iterable[str], base_dir: str | None = None) -> None:
     """Refuses what could only fail after the submission. Prism's binary is downloaded here, if it has to be.
 
     Args:
       runner: as ``choose`` gives it.
       output: absolute path of the output.
       inputs: absolute paths of the inputs.
+      base_dir: as it was given; None if it was not.
 
     Raises:
       UsageError: it names the option to set.
     """
-    checks = {DATAFLOW: _check_dataflow, FLINK: _check_flink, PORTABLE: _check_portable, PRISM: _check_prism}
+    checks = {DATAFLOW: check_dataflow, FLINK: _check_flink, PORTABLE: _check_portable, PRISM: _check_prism}
     if check := checks.get(runner.kind):
         check(runner.options)
     where = _without_our_folders(runner)
     if where:
-        for option, path in [("--output", output), *(("--input", path) for path in inputs)]:
+        paths = [("--output", output), *(("--input", path) for path in inputs)]
+        for option, path in [*paths, *([("--base_dir", base_dir)] if base_dir else [])]:
             if storage.is_local(path):
                 raise UsageError(f"{option} {path!r} is a folder of this machine, which {where}")
 
@@ -72,34 +70,6 @@ def _environment_type(runner: Runner) -> str:
         return str(portable.environment_type).upper()
     within = runner.options.view_as(FlinkRunnerOptions).flink_master in _FLINK_WITHIN
     return "LOOPBACK" if runner.kind == FLINK and within else "DOCKER"
-
-
-def _check_dataflow(options: PipelineOptions) -> None:
-    if importlib.util.find_spec("apitools") is None:
-        raise UsageError(
-            "--runner DataflowRunner needs Beam's client of it: pip install 'beamlabel[dataflow]'"
-        )
-    cloud = options.view_as(GoogleCloudOptions)
-    if not cloud.project:
-        raise UsageError("--runner DataflowRunner needs --project, the Google Cloud project that pays")
-    # Beam's own rule for the region, without asking gcloud for it.
-    if not cloud.region and not os.environ.get("CLOUDSDK_COMPUTE_REGION"):
-        raise UsageError("--runner DataflowRunner needs --region, such as us-central1")
-    for name in ("temp_location", "staging_location", "template_location"):
-        value = getattr(cloud, name)
-        if value and not value.startswith("gs://"):
-            raise UsageError(f"--{name} {value!r}: Dataflow needs it on gs://")
-    if not cloud.temp_location:
-        raise UsageError("--runner DataflowRunner needs --temp_location, a folder on gs://")
-    setup = options.view_as(SetupOptions)
-    if setup.setup_file and not Path(setup.setup_file).is_file():
-        raise UsageError(f"--setup_file {setup.setup_file!r}: there is no such file")
-    brings = (setup.setup_file, setup.extra_packages, setup.requirements_file)
-    if not any((*brings, options.view_as(WorkerOptions).sdk_container_image)):
-        raise UsageError(
-            "--runner DataflowRunner: its workers have no beamlabel; name an image that holds it by "
-            "--sdk_container_image, or the package by --setup_file ./setup.py"
-        )
 
 
 def _check_flink(options: PipelineOptions) -> None:

@@ -20,11 +20,11 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     no Flatten, failures in the same stream. The records of units that need no work join after it.
     """
     units = pipeline | "PlanUnits" >> PlanUnits(job.files, job.source) | beam.Reshuffle()
-    opened = units | "OpenUnit" >> OpenUnit(job.source, job.staging_dir, job.stop_at)
+    opened = units | "OpenUnit" >> OpenUnit(job.source, job.staging_dir, job.time_limit)
     written = (
         opened.refs
         | "Label" >> Label(job.load, job.predict)
-        | "WriteUnit" >> WriteUnit(job.spec, job.staging_dir)
+        | "WriteUnit" >> WriteUnit(job.spec, job.staging_dir, heartbeats=job.heartbeats)
     )
     records = (written, opened.staged) | "UnitRecords" >> beam.Flatten().with_output_types(UnitRecord)
     limited = job.source.limit is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import logging
 import os
@@ -22,23 +21,22 @@ from pipeline import __version__, layout, staging
 from pipeline.earlier import LocalIndex, labeled_index
 from pipeline.options import DEFAULT_TOP_K, RESUME, UsageError
 from pipeline.preflight import Inputs
+from pipeline.prepare_module import prepare_artifact
 from pipeline.resume import adopt
 from pipeline.retry import FailedReferences
 from transforms import output_schema, storage
-from transforms.artifact_cache import cache_dir
 from transforms.class_names import load_class_names
-from transforms.compile import CompileOptions, compiled
 from transforms.decode import DECODER_VERSION, DecodeOptions
 from transforms.examples import check_installed, schema_pbtxt
 from transforms.fetch import FetchOptions
 from transforms.load_images import LoadOptions
-from transforms.model_spec import BFLOAT16, OPENVINO, Artifact
+from transforms.model_spec import Artifact
 from transforms.output_schema import OutputSpec, arrow_schema
 from transforms.plan_units import SourceOptions
 from transforms.predict import PredictOptions
 from transforms.records import InputFile
-from transforms.resolve_module import resolve_module
 from transforms.selection import SelectionOptions, StagedIndex
+from transforms.time_limit import TimeLimit
 from transforms.uris import public_uri
 
 # Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
@@ -52,7 +50,13 @@ _PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorf
 
 @dataclass(frozen=True)
 class LabelJob:
-    """One run of the labeling job, as the graph sees it."""
+    """One run of the labeling job, as the graph sees it.
+
+    Attributes:
+      time_limit: after which no unit is begun any more; None for none.
+      only_rows: how many references count, where an earlier run's failures are the only ones.
+      heartbeats: whether workers tell in the staging folder how far they are.
+    """
 
     output: str
     staging_dir: str
@@ -63,7 +67,9 @@ class LabelJob:
     load: LoadOptions
     predict: PredictOptions
     spec: OutputSpec
-    stop_at: float | None = None
+    time_limit: TimeLimit | None = None
+    only_rows: int | None = None
+    heartbeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,37 +91,6 @@ def canonical_sha256(value: object) -> str:
     """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def prepare_artifact(options: Any) -> Artifact:
-    """Resolves, checks and compiles ``--module``.
-
-    Raises:
-      UsageError: the module cannot be had, or the options do not fit it.
-    """
-    wants_openvino = options.engine == OPENVINO or options.precision == BFLOAT16
-    if wants_openvino and importlib.util.find_spec("openvino") is None:
-        asked = "--engine openvino" if options.engine == OPENVINO else "--precision bfloat16"
-        raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
-    cache = cache_dir()
-    handle = options.module
-    try:
-        if handle == "demo":
-            from pipeline.demo_module import demo_module
-
-            handle = str(demo_module(cache / "modules"))
-        resolved = dataclasses.replace(resolve_module(handle, cache), handle=options.module)
-        compile_options = CompileOptions(
-            logits_output=options.logits_output,
-            features_output=options.features_output,
-            image_size=options.image_size,
-            input_range=options.input_range,
-            engine=options.engine,
-            precision=options.precision,
-        )
-        return compiled(resolved, compile_options, cache)
-    except (ValueError, ModuleNotFoundError, RuntimeError) as error:
-        raise UsageError(f"--module: {error}") from error
 
 
 def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> LabelJob:
@@ -194,9 +169,20 @@ def plan(
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
     source = dataclasses.replace(source, selection=_selection(options, indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    stop_at = None if options.time_limit is None else started_at + options.time_limit
+    limit = None if options.time_limit is None else TimeLimit(options.time_limit, run_id, started_at)
+    only_rows = None if failed is None else len(failed.ref_ids)
     job = LabelJob(
-        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, stop_at
+        output,
+        staging_dir,
+        plan_id,
+        run_id,
+        inputs.files,
+        source,
+        load,
+        predict,
+        output_spec,
+        limit,
+        only_rows,
     )
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
     if failed is not None:

@@ -9,15 +9,20 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
-from datetime import date, datetime, timezone
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import NoReturn
 
 from pipeline import __version__
+from pipeline.command_table import command_listing
+from pipeline.option_types import byte_size, date, duration, image_size, input_range, names, number, whole
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
 RESUME = "resume"
+
+# Beam's, though it looks like one of ours misspelt: key=value, a label of a Dataflow job.
+_LABEL_OF_JOB = "--label"
 
 
 class UsageError(Exception):
@@ -29,74 +34,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
-
-
-def _whole(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"\d+(_\d+)*", text) or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
-        return int(text)
-
-    return parse
-
-
-def _number(low: float, high: float, *, above_low: bool) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        bounds = f"{'above' if above_low else 'at least'} {low:g} and at most {high:g}"
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {bounds}") from None
-        if not low <= value <= high or (above_low and value == low):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {bounds}")
-        return value
-
-    return parse
-
-
-def _date(text: str) -> str:
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-01-31") from None
-
-
-def _duration(text: str) -> float:
-    """Seconds of ``6h``, ``90m``, ``45s`` or ``1h30m``."""
-    match = re.fullmatch(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.lower())
-    seconds = (
-        sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
-    )
-    if not seconds:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 6h, 90m or 1h30m")
-    return float(seconds)
-
-
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
-
-
-def _byte_size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([kmg]?)(?:i?b)?", text.lower())
-    if not match or not int(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500000, 64M or 1G")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _image_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 160x224 (height x width)")
-    return int(match[1]), int(match[2] or match[1])
-
-
-_INPUT_RANGES = {"0,1": (0.0, 1.0), "-1,1": (-1.0, 1.0), "0,255": (0.0, 255.0)}
-
-
-def _input_range(text: str) -> tuple[float, float]:
-    try:
-        return _INPUT_RANGES[text.replace(" ", "")]
-    except KeyError:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {' '.join(_INPUT_RANGES)}") from None
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
@@ -138,10 +75,10 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="what relative references are relative to (default: the current folder)",
     )
-    group.add_argument("--limit", type=_whole(1), metavar="N", help="label only the first N references")
+    group.add_argument("--limit", type=whole(1), metavar="N", help="label only the first N references")
     group.add_argument(
         "--sample",
-        type=_number(0, 1, above_low=True),
+        type=number(0, 1, above_low=True),
         default=1.0,
         metavar="F",
         help="label the URIs whose hash falls below F: the same ones on every runner, every time",
@@ -171,7 +108,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--reasons",
-        type=lambda text: text.split(","),
+        type=names,
         default=[],
         metavar="A,B",
         help="with --retry_failures: what failed for one of these reasons only",
@@ -193,7 +130,7 @@ def _add_module(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--top_k",
-        type=_whole(1),
+        type=whole(1),
         metavar="K",
         help=f"classes in a row (default {DEFAULT_TOP_K}, or all where there are fewer)",
     )
@@ -202,17 +139,17 @@ def _add_module(parser: argparse.ArgumentParser) -> None:
         "--normalize_embeddings", action="store_true", help="scale embeddings to L2 length 1; zero stays zero"
     )
     group.add_argument(
-        "--image_size", type=_image_size, metavar="HxW", help="where the module does not fix its input size"
+        "--image_size", type=image_size, metavar="HxW", help="where the module does not fix its input size"
     )
     group.add_argument(
         "--crop",
-        type=_number(0, 1, above_low=True),
+        type=number(0, 1, above_low=True),
         metavar="F",
         help="label the central square of F times the short side, such as 0.875 (default: the whole image, stretched)",
     )
     group.add_argument(
         "--input_range",
-        type=_input_range,
+        type=input_range,
         metavar="LOW,HIGH",
         help="what pixels become: 0,1 or -1,1 or 0,255; default 0,1; required for Keras exports",
     )
@@ -244,7 +181,7 @@ def _add_module(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--batch_size",
-        type=_whole(1),
+        type=whole(1),
         default=DEFAULT_BATCH_SIZE,
         metavar="N",
         help="images in a batch (default %(default)s)",
@@ -255,37 +192,37 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("loading")
     group.add_argument(
         "--max_bytes",
-        type=_byte_size,
+        type=byte_size,
         default=64 * 2**20,
         metavar="SIZE",
         help="refuse larger encoded images (default 64M)",
     )
     group.add_argument(
         "--max_pixels",
-        type=_whole(1),
+        type=whole(1),
         default=100_000_000,
         metavar="N",
         help="refuse larger images (default 100 million)",
     )
     group.add_argument(
         "--fetch_deadline",
-        type=_number(0, 86400, above_low=True),
+        type=number(0, 86400, above_low=True),
         default=60.0,
         metavar="SECONDS",
         help="for an image, all tries together (default 60)",
     )
     group.add_argument(
         "--load_threads",
-        type=_whole(1),
+        type=whole(1),
         default=64,
         metavar="N",
         help="images in flight at a time in a worker (default %(default)s)",
     )
     group.add_argument(
         "--worker_threads",
-        type=_whole(1),
+        type=whole(1),
         metavar="N",
-        help="that decode and infer in a worker process (default: the cores that it may use)",
+        help="threads that decode and infer in a worker process (default: the cores that it may use)",
     )
     group.add_argument("--allow_http", action="store_true", help="fetch http:// and https:// URIs")
     group.add_argument(
@@ -303,7 +240,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--run_date",
-        type=_date,
+        type=date,
         metavar="YYYY-MM-DD",
         help="the day that the run is for (default: today, UTC)",
     )
@@ -315,13 +252,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--shard_rows",
-        type=_whole(1),
+        type=whole(1),
         metavar="N",
         help="rows of a work unit and its shard (default 10000, fewer at first)",
     )
     group.add_argument(
         "--max_error_rate",
-        type=_number(0, 1, above_low=False),
+        type=number(0, 1, above_low=False),
         default=0.05,
         metavar="F",
         help="failed / (predicted + failed) that is still a success (default %(default)s)",
@@ -335,7 +272,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--time_limit",
-        type=_duration,
+        type=duration,
         metavar="TIME",
         help="begin no unit after that long, such as 6h: publish what is done and exit with 4; resume goes on there",
     )
@@ -345,11 +282,14 @@ def make_parser() -> argparse.ArgumentParser:
     """The job's argument parser."""
     parser = Parser(
         prog="beamlabel",
-        description="Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out.",
-        epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner. Another command, "
-        "'beamlabel publish OUTPUT', publishes what a detached run has committed. Exit codes: 0 done, "
-        "1 too many failures, 2 wrong usage or the output exists, 3 the job broke, 4 out of time, "
-        "75 another run is at work on the output, 130/143 cancelled.",
+        usage="%(prog)s --input PATTERN --module HANDLE --output DIR [option ...]\n"
+        "       %(prog)s COMMAND ...",
+        description="Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out.\n\n"
+        f"other commands, each with a --help of its own:\n{command_listing()}",
+        epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner.\n"
+        "Exit codes: 0 done, 1 too many failures, 2 wrong usage or the output exists, 3 the job broke,\n"
+        "4 out of time, 75 another run is at work on the output, 130/143 cancelled.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"beamlabel {__version__}")
@@ -358,7 +298,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _with_minus_joined(argv: Sequence[str]) -> list[str]:
+def job_options(*names: str) -> argparse.ArgumentParser:
+    """Some of the job's options for another command, which takes them as one of its parser's ``parents``."""
+    declared = make_parser()._option_string_actions
+    chosen = Parser(add_help=False)
+    for name in names:
+        chosen._add_action(declared[name])
+    return chosen
+
+
+def with_minus_joined(argv: Sequence[str]) -> list[str]:
     """``--input_range -1,1`` as one word: argparse would take ``-1,1`` for an option."""
     words: list[str] = []
     for word in argv:
@@ -369,42 +318,35 @@ def _with_minus_joined(argv: Sequence[str]) -> list[str]:
     return words
 
 
-# A label of a job on Dataflow, which Beam takes by the name of our option. Airflow's operator always gives one.
-_JOB_LABEL = re.compile(r"[a-z][a-z0-9_-]*=[a-z0-9_-]*")
-
-
-def _without_job_labels(words: list[str]) -> tuple[list[str], list[str]]:
-    """The words without ``--labels key=value``, and these, which are the runner's."""
-    kept: list[str] = []
-    job_labels: list[str] = []
-    for word in words:
-        if kept and kept[-1] == "--labels" and _JOB_LABEL.fullmatch(word):
-            kept.pop()
-            job_labels.append(f"--labels={word}")
-        elif word.startswith("--labels=") and _JOB_LABEL.fullmatch(word.removeprefix("--labels=")):
-            job_labels.append(word)
+def _with_labels_of_jobs(argv: Sequence[str]) -> list[str]:
+    """``--labels key=value``, Beam's other name for ``--label``, by that one. Airflow's operator always gives it."""
+    words: list[str] = []
+    for word in argv:
+        is_value = bool(words) and words[-1] == "--labels"
+        value = word if is_value else word.removeprefix("--labels=")
+        if re.fullmatch(r"[a-z][a-z0-9_-]*=[a-z0-9_-]*", value) and (is_value or value != word):
+            words[len(words) - is_value :] = [f"{_LABEL_OF_JOB}={value}"]
         else:
-            kept.append(word)
-    return kept, job_labels
+            words.append(word)
+    return words
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parses the command line into the job's options and what is left for the runner.
 
-    ``--labels key=value`` is for the runner, too; a file of such a name is ``./key=value``.
+    ``--labels key=value`` is the runner's ``--label``; a file of such a name is ``./key=value``.
 
     Raises:
       UsageError: a missing option, a bad value, or a misspelt option.
       SystemExit: after ``--help`` and ``--version``.
     """
     parser = make_parser()
-    words, job_labels = _without_job_labels(_with_minus_joined(argv))
-    options, rest = parser.parse_known_args(words)
+    options, rest = parser.parse_known_args(_with_labels_of_jobs(with_minus_joined(argv)))
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
     for argument in rest:
         name = argument.split("=", 1)[0]
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        if name.startswith("--") and close:
+        if name.startswith("--") and close and name != _LABEL_OF_JOB:
             raise UsageError(f"{name}: no such option; did you mean {close[0]}?")
     for before, argument in zip(["", *rest], rest, strict=False):
         has_value = before.startswith("--") and "=" not in before
@@ -434,9 +376,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         for name in ("uri_column", "image_column", "keep_columns"):
             if getattr(options, name):
                 raise UsageError(f"--{name} is for Parquet inputs, not for --input_format images")
-    return options, [*rest, *job_labels]
+    return options, rest
 
 
-def usage(error: UsageError) -> None:
-    """Tells a usage error as argparse does."""
-    sys.stderr.write(f"beamlabel: error: {error}\nTry 'beamlabel --help'.\n")
+def usage(error: UsageError, command: str = "beamlabel") -> None:
+    """Tells a usage error as argparse does, and whose ``--help`` to read."""
+    sys.stderr.write(f"beamlabel: error: {error}\nTry '{command} --help'.\n")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import logging
 import os
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +17,7 @@ from pipeline import process_id
 from pipeline.cancellation import Cancellation, cancellation
 from pipeline.import_beam import import_beam, names_runner
 from pipeline.options import RESUME, UsageError, usage
+from transforms.allocators import choose_arrow_allocator
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -28,6 +31,7 @@ def main(options: Any, runner_args: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Nothing here multiplies matrices with NumPy; its threads would only be started, and spin.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    choose_arrow_allocator()
     set_up_logging()
     leave(run(options, runner_args, process_id.started_at()), job_servers=names_runner(runner_args))
 
@@ -138,6 +142,7 @@ def _run_locked(
     from pipeline import runners
     from pipeline.execute import execute
     from pipeline.job import plan, stage
+    from pipeline.progress import shown
     from pipeline.resume import finished
 
     runner = runners.choose(runner_args)
@@ -145,7 +150,7 @@ def _run_locked(
     if not runner.is_local:
         from pipeline.check_runner import check_runner
 
-        check_runner(runner, output, [file.path for file in inputs.files])
+        check_runner(runner, output, [file.path for file in inputs.files], options.base_dir)
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(options, inputs, Path(scratch), started_at, failed)
         job = planned.job
@@ -153,7 +158,12 @@ def _run_locked(
             _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
             return report(there)
         stage(planned, options)
-    execute(job, runner, cancelled)
+    here = runner.works_in_this_process
+    job = dataclasses.replace(job, heartbeats=not here)
+    if job.time_limit is not None and runner.starts_later:
+        job = dataclasses.replace(job, time_limit=dataclasses.replace(job.time_limit, begun_at=None))
+    with nullcontext() if runner.detached else shown(job, in_this_process=here):
+        execute(job, runner, cancelled)
     if runner.detached:
         _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
         return DONE

@@ -14,9 +14,11 @@ from apache_beam.options.pipeline_options import (
     JobServerOptions,
     PipelineOptions,
     PortableOptions,
+    SetupOptions,
     StandardOptions,
     TestOptions,
 )
+from apache_beam.transforms.resources import resource_hints_from_options
 
 from pipeline.options import UsageError
 from transforms.cpu import available_cores
@@ -57,6 +59,17 @@ class Runner:
         """Whether the job runs in this process, and ``Pipeline.run`` returns when it is over."""
         return self.kind == LOCAL
 
+    @property
+    def starts_later(self) -> bool:
+        """Whether the submission leaves a file from which the job is started, at some time."""
+        template = self.options.view_as(GoogleCloudOptions).template_location
+        return bool(template or self.options.view_as(PortableOptions).output_executable_path)
+
+    @property
+    def works_in_this_process(self) -> bool:
+        """Whether the workers are threads of this process."""
+        return self.is_local and self.options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+
     def make(self) -> Any:
         """What ``beam.Pipeline`` takes: ``DirectRunner`` by its name would first try to download Prism."""
         if self.kind == LOCAL:
@@ -74,13 +87,18 @@ def choose(runner_args: Sequence[str]) -> Runner:
     """The runner that Beam's options name; in memory, in this process, if they name none.
 
     Raises:
-      UsageError: an option that neither the job nor Beam knows, where the runner has none of its own.
+      UsageError: an option that neither the job nor Beam knows, where the runner has none of its own, or a
+        resource hint that Beam does not know.
     """
     options = PipelineOptions(list(runner_args))
     name = options.view_as(StandardOptions).runner or ""
     kind = _KINDS.get(name.rpartition(".")[2].lower(), OTHER)
     if kind in _WITHOUT_OPTIONS_OF_THEIR_OWN:
         _check_all_known(runner_args, options)
+    try:
+        resource_hints_from_options(options)
+    except ValueError as error:
+        raise UsageError(f"--resource_hints: {error}") from error
     return Runner(kind, name, options, _detached(runner_args, options))
 
 
@@ -108,6 +126,12 @@ def prepare_options(runner: Runner, run_id: str) -> None:
     cloud = runner.options.view_as(GoogleCloudOptions)
     if not runner.is_local and not cloud.job_name:
         cloud.job_name = f"beamlabel-{run_id.lower()}"
+    setup = runner.options.view_as(SetupOptions)
+    if setup.setup_file:
+        # Beam changes into its folder, and "setup.py" alone names none.
+        setup.setup_file = os.path.abspath(setup.setup_file)  # noqa: PTH100 (symbolic links stay)
+    if setup.save_main_session is None:
+        setup.save_main_session = False  # nothing that a worker unpickles is defined in __main__
     if runner.kind == FLINK:
         _keep_job_server_from_signals(runner.options.view_as(JobServerOptions))
 

@@ -108,6 +108,10 @@ class FileServer(_Running):
 
             do_HEAD = do_GET  # noqa: N815
 
+            def do_POST(self) -> None:
+                self.read_body()
+                server._answer(self)
+
         super().__init__(Handler)
 
     def url_of(self, path: str) -> str:

@@ -105,10 +105,11 @@ def test_a_label_of_a_dataflow_job_is_the_runners(good, words):
     """Beam has an option of the same name, and Airflow's operator always gives it."""
     options, rest = parse([*map(str, flat(good)), *words, "--labels", "./a=b"])
     assert options.labels == "./a=b"
-    assert rest == [f"--labels={words[-1].removeprefix('--labels=')}"]
+    label = words[-1].removeprefix("--labels=")
+    assert rest == [f"--label={label}"]
     from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-    assert PipelineOptions(rest).view_as(GoogleCloudOptions).labels == [rest[0].removeprefix("--labels=")]
+    assert PipelineOptions(rest).view_as(GoogleCloudOptions).labels == [label]
     assert command(*flat(good), *words).returncode == 0
 
 

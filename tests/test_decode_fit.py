@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+import transforms.resize
 from transforms.decode import DecodeOptions, decode
 from transforms.jpeg import exif_orientation
 from transforms.resize import Target, crop_side, fit
@@ -86,6 +87,27 @@ def test_resizing_before_a_transposition_would_give_other_pixels():
     after = cv2.resize(pixels, (160, 160)).transpose(1, 0, 2)
     difference = np.abs(first.astype(int) - after)
     assert 0 < difference.max() <= 1
+
+
+@pytest.mark.parametrize("crop", [None, 0.875])
+@pytest.mark.parametrize("size", [(2000, 1504), (2001, 1505), (2007, 1509)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_fraction_lies_where_the_full_picture_does(monkeypatch, orientation, size, crop):
+    # Smooth, and of three different gradients: a shift by one full pixel changes some channel by a level.
+    y, x = np.mgrid[: size[1], : size[0]]
+    waves = np.stack([np.sin(x / 40), np.sin(y / 40), np.sin((x + y) / 60)], axis=-1)
+    picture = Image.fromarray((128 + 60 * waves).astype(np.uint8))
+    data = images.encode(picture, "JPEG", quality=95, exif=images.exif(orientation))
+    options = DecodeOptions(72, 96, crop)
+    reduced = decode(data, options)
+    monkeypatch.setattr(transforms.resize, "_FULL_DECODE_PIXELS", 10**9)
+    full = decode(data, options)
+    assert (reduced.width, reduced.height) == (full.width, full.height)
+    assert reduced.pixels.flags.c_contiguous
+    difference = np.abs(reduced.pixels.astype(int) - full.pixels)
+    assert 0 < difference.mean() < 0.9
+    assert difference[:, -8:].mean() < 1.2
+    assert difference[-8:].mean() < 1.2
 
 
 def test_crop_side_stays_within_the_image():

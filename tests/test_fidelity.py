@@ -84,3 +84,16 @@ def test_embeddings_of_pngs_of_the_modules_size_are_equal(tmp_path, reference):
         logits, features = reference(path)
         np.testing.assert_allclose(row["embedding"], features, atol=1e-4)
         assert row["class_ids"] == np.argsort(-logits)[:5].tolist()
+
+
+def test_top_1_agrees_on_photographs_decoded_at_a_fraction(tmp_path, reference):
+    # Sides that 4 does not divide: the last column and row stand for one pixel of four.
+    paths = crops(tmp_path / "crops", 24)
+    for path in paths:
+        with Image.open(path) as crop:
+            large = crop.resize((4001, 3001), Image.Resampling.BICUBIC)
+        large.save(path, quality=88)
+    job = label(tmp_path / "out", "--input", uri_list(tmp_path / "l.txt", paths), module=MODULE)
+    ours = {row["uri"]: row["class_ids"][0] for row in job.rows}
+    equal = [ours[str(path)] == int(reference(path)[0].argmax()) for path in paths]
+    assert sum(equal) >= 23

@@ -11,6 +11,7 @@ import pytest
 from jobs import TINY, label, photos
 from servers import Bucket, FileServer
 
+from pipeline.command_table import COMMANDS
 from pipeline.options import make_parser, parse
 from pipeline.sample import sample_photos, write_sample_list
 from transforms import storage
@@ -40,6 +41,13 @@ def options_table() -> str:
 
 def test_the_table_of_options_is_the_parsers():
     assert options_table() in README
+
+
+def test_the_table_of_commands_is_the_programs():
+    rows = re.findall(
+        r"^\| \[`beamlabel (\w+) .*`\]\(docs/commands\.md#(\w+)\) \| (.*) \|$", README, re.MULTILINE
+    )
+    assert rows == [(name, name, command.help) for name, command in COMMANDS.items()]
 
 
 def test_every_reason_is_explained():

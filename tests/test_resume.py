@@ -11,9 +11,12 @@ import pytest
 from jobs import TINY, label, photos, uri_list
 
 import transforms.open_unit
+import transforms.time_limit
 import transforms.write_unit
 from pipeline import layout
+from pipeline.verification import verify
 from transforms import storage
+from transforms.time_limit import TimeLimit
 
 IMAGES, UNIT = 12, 3
 OPTIONS = ("--shard_rows", UNIT, "--max_error_rate", "1")
@@ -274,3 +277,25 @@ def test_a_killed_process_group_is_resumed(tmp_path):
     manifest = json.loads((output / "_MANIFEST.json").read_text())
     assert manifest["rows"]["predicted"] == 400 and manifest["resumed_units"] >= 3
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["local", "gs"])
+def test_the_time_of_a_job_that_is_started_later_begins_with_its_first_worker(
+    tmp_path, gcs, where, monkeypatch
+):
+    staging_dir = str(tmp_path) if where == "local" else gcs.uri("staging")
+    clock = Clock()
+    monkeypatch.setattr(transforms.time_limit, "time", clock)
+    limit = TimeLimit(1800.0, "run1")
+    first = limit.stop_at(staging_dir)
+    assert first == clock.time() - 3600 + 1800
+    assert limit.stop_at(staging_dir) == first, "the next worker's"
+    assert TimeLimit(1800.0, "run2").stop_at(staging_dir) > first
+    assert TimeLimit(1800.0, "run1", 7.0).stop_at(staging_dir) == 1807.0
+
+
+def test_a_result_whose_time_was_over_is_a_good_one(tmp_path, uris, an_hour_a_unit):
+    job = label(tmp_path / "out", "--input", uris, *OPTIONS, "--time_limit", "2h30m")
+    assert not verify(str(job.output)).problems
+    (job.output / "_SUCCESS").touch()
+    assert "the time was over" in " ".join(verify(str(job.output)).problems)

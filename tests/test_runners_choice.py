@@ -1,6 +1,5 @@
 """Which runner takes a job, and what each says it lacks before anything is submitted."""
 
-import importlib.util
 import os
 import socket
 from pathlib import Path
@@ -12,14 +11,6 @@ from jobs import label, photos, uri_list
 from pipeline.check_runner import check_runner
 from pipeline.options import UsageError
 from pipeline.runners import choose, prepare_options
-
-CLOUD = [
-    "--runner=DataflowRunner",
-    "--project=a-project-1",
-    "--region=us-central1",
-    "--temp_location=gs://b/t",
-]
-IMAGE = "--sdk_container_image=registry.example/beamlabel:1"
 
 
 def refusal(*arguments: str, output: str = "gs://b/out", inputs: tuple[str, ...] = ("gs://b/in.txt",)) -> str:
@@ -40,15 +31,6 @@ def silent_port() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     return f"127.0.0.1:{port}"
-
-
-@pytest.fixture
-def apitools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beam's client of Dataflow looks installed."""
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: found("json" if name == "apitools" else name)
-    )
 
 
 @pytest.mark.parametrize(
@@ -74,40 +56,14 @@ def test_an_option_that_nobody_knows(name: str) -> None:
         choose([f"--runner={name}", "--shard_rwos_of_flink=1"])
 
 
+@pytest.mark.parametrize("hint", ["accelerator", "acelerator=type:nvidia-l4", "min_ram=lots"])
+def test_a_hint_that_beam_does_not_know(hint: str) -> None:
+    with pytest.raises(UsageError, match=f"--resource_hints: .*{hint.partition('=')[0]}"):
+        choose(["--runner=DataflowRunner", "--resource_hints", hint])
+
+
 def test_options_of_a_job_server_are_its_own() -> None:
     assert choose(["--runner=FlinkRunner", "--object_reuse", "--execution_mode_for_batch=PIPELINED"])
-
-
-@pytest.mark.parametrize("missing", ["--project", "--region", "--temp_location"])
-@pytest.mark.usefixtures("apitools")
-def test_dataflow_lacks_an_option(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION", raising=False)
-    left = [argument for argument in CLOUD if not argument.startswith(missing)]
-    assert f"needs {missing}" in refusal(*left, IMAGE)
-
-
-@pytest.mark.usefixtures("apitools")
-def test_dataflow_lacks_beamlabel(tmp_path: Path) -> None:
-    assert "--sdk_container_image" in refusal(*CLOUD)
-    assert "--setup_file './there/setup.py'" in refusal(*CLOUD, "--setup_file=./there/setup.py")
-    (tmp_path / "setup.py").touch()
-    check_runner(choose([*CLOUD, f"--setup_file={tmp_path}/setup.py"]), "gs://b/out", ["gs://b/in.txt"])
-
-
-@pytest.mark.usefixtures("apitools")
-def test_dataflow_sees_no_local_folder() -> None:
-    check_runner(choose([*CLOUD, IMAGE]), "gs://b/out", ["gs://b/in.txt"])
-    assert "--output '/out'" in refusal(*CLOUD, IMAGE, output="/out")
-    assert "--input '/in.txt'" in refusal(*CLOUD, IMAGE, inputs=("gs://b/a.txt", "/in.txt"))
-    local_temp = [a.replace("gs://b/t", "/tmp/t") for a in CLOUD]
-    assert "--temp_location '/tmp/t'" in refusal(*local_temp, IMAGE)
-    assert "--template_location 't.json'" in refusal(*CLOUD, IMAGE, "--template_location=t.json")
-
-
-def test_dataflow_lacks_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "apitools" else found(name))
-    assert "pip install 'beamlabel[dataflow]'" in refusal(*CLOUD, IMAGE)
 
 
 def test_portable_lacks_a_job_server(silent_port: str) -> None:

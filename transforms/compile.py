@@ -189,6 +189,7 @@ def artifact_path(
         "compile_version": _COMPILE_VERSION,
         "fingerprint": resolved.fingerprint,
         "handle": resolved.handle,
+        "origin": resolved.origin,
         "options": asdict(options),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

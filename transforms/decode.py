@@ -10,11 +10,11 @@ from transforms.jpeg import decode_jpeg, is_jpeg
 from transforms.picture import DecodeOptions, refusal
 from transforms.pillow_decode import decode_with_pillow
 from transforms.records import Reason
-from transforms.resize import Target, fit, swaps_sides
+from transforms.resize import Target, fit, fit_reduced, swaps_sides
 
 __all__ = ["DECODER_VERSION", "DecodeOptions", "Decoded", "decode"]
 
-DECODER_VERSION = "2"
+DECODER_VERSION = "3"
 """Changes whenever the same bytes may give other pixels; part of ``preprocessing_id``."""
 
 
@@ -51,6 +51,10 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
     else:
         picture = decode_with_pillow(data, options.max_pixels)
     width, height = picture.width, picture.height
+    if picture.reduction == 1:
+        pixels = fit(picture.pixels, picture.orientation, target)
+    else:
+        pixels = fit_reduced(picture.pixels, picture.reduction, (width, height), picture.orientation, target)
     if swaps_sides(picture.orientation):
         width, height = height, width
-    return Decoded(fit(picture.pixels, picture.orientation, target), width, height, picture.format)
+    return Decoded(pixels, width, height, picture.format)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,15 @@ from transforms import keras_file, tf1_hub, tf2_saved_model
 from transforms.lazy_tensorflow import tensorflow
 from transforms.model_spec import INPUT_RANGES, ModuleError
 from transforms.module_files import SAVED_MODEL
-from transforms.module_outputs import Choice, Input, ModuleSource, Output, choose_outputs, format_shape
+from transforms.module_outputs import (
+    Choice,
+    Input,
+    ModuleSource,
+    Output,
+    Signature,
+    choose_outputs,
+    format_shape,
+)
 from transforms.probe import looks_like_probabilities, probe_batch
 from transforms.resolve_module import ResolvedModule
 
@@ -36,6 +44,7 @@ class HubModule:
       input_range: the values that it expects for black and white.
       logits, features: which outputs they are; None where it gives none.
       num_classes, embedding_dim: their sizes.
+      signatures: all that it has, by name.
       function: float32[N, height, width, 3] in ``input_range`` → (float32[N, num_classes] or None,
         float32[N, embedding_dim] or None), TensorFlow tensors, in one pass over the network.
     """
@@ -49,6 +58,7 @@ class HubModule:
     features: Output | None
     num_classes: int | None
     embedding_dim: int | None
+    signatures: Mapping[str, Signature] = field(repr=False)
     function: Function = field(repr=False)
 
 
@@ -99,7 +109,7 @@ def _inspect(
     source = open_source(resolved.path)
     if not source.signatures:
         raise ModuleError("it has no signatures, and cannot be called with a batch of images")
-    scale = _input_range(source.kind, resolved.handle, input_range)
+    scale = _input_range(source.kind, resolved.origin, input_range)
 
     def is_probabilities(output: Output) -> bool:
         (values,) = _try(source, [output], image_size, scale)
@@ -107,7 +117,7 @@ def _inspect(
 
     choice = choose_outputs(
         source,
-        handle=resolved.handle,
+        handle=resolved.origin,
         logits_output=logits_output,
         features_output=features_output,
         is_probabilities=is_probabilities,
@@ -128,6 +138,7 @@ def _inspect(
         features=choice.features,
         num_classes=None if choice.logits is None else by_output[choice.logits],
         embedding_dim=None if choice.features is None else by_output[choice.features],
+        signatures=source.signatures,
         function=_function(source, choice, sizes),
     )
 

@@ -89,7 +89,7 @@ def decode_jpeg(data: bytes, target: Target, max_pixels: int) -> Picture | None:
         return None
     if header.components == 4:
         pixels = _cmyk_to_rgb(pixels)
-    return Picture(pixels, header.width, header.height, "jpeg", header.orientation)
+    return Picture(pixels, header.width, header.height, "jpeg", header.orientation, factor)
 
 
 def read_header(data: bytes) -> JpegHeader:

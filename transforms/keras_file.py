@@ -43,7 +43,9 @@ class KerasFileSource:
         self._tensors = {_MODEL: _model_outputs(self._model), _LAYERS: _layer_outputs(self._model)}
         self.signatures: Mapping[str, Signature] = {
             name: Signature(
-                name, inputs, tuple(Output(name, key, _shape(one)) for key, one in tensors.items())
+                name,
+                inputs,
+                tuple(Output(name, key, _shape(one), str(one.dtype)) for key, one in tensors.items()),
             )
             for name, tensors in self._tensors.items()
             if tensors

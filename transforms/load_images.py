@@ -20,6 +20,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import metrics
+from transforms.allocators import bound_malloc_arenas
 from transforms.compute import compute_pool
 from transforms.decode import DecodeOptions, decode
 from transforms.fetch import Fetched, FetchOptions, fetch
@@ -43,6 +44,9 @@ _BACKLOG_BYTES = 64 << 20
 # A local disk reads an image in less; 64 reads are remembered, about.
 _SLOW_READ_MSEC = 2.0
 _READS_REMEMBERED = 64
+# After so many reads by the fetching threads, whose times hold their waits for Python's lock, a slow disk gets
+# another chance: else one busy moment would cost the rest of the run.
+_SLOW_READS = 4096
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ class _LoadImagesDoFn(beam.DoFn):
         self._decode_msec = Metrics.distribution(metrics.NAMESPACE, metrics.DECODE_MSEC)
 
     def setup(self) -> None:
+        bound_malloc_arenas()
         threads = self._options.threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="load-images")
         self._disk = _Disk()
@@ -215,6 +220,7 @@ class _Disk:
 
     def __init__(self) -> None:
         self._msec = 0.0
+        self._slow_reads = 0
 
     @property
     def is_slow(self) -> bool:
@@ -223,6 +229,9 @@ class _Disk:
     def saw(self, timed: _Timed) -> None:
         if isinstance(timed.result, LoadedImage) and _is_local(timed.result.ref):
             self._msec += (timed.fetch_msec - self._msec) / _READS_REMEMBERED
+            self._slow_reads = self._slow_reads + 1 if self.is_slow else 0
+            if self._slow_reads == _SLOW_READS:
+                self._msec, self._slow_reads = 0.0, 0
 
 
 def _is_local(ref: ImageRef) -> bool:

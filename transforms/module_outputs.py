@@ -15,7 +15,7 @@ What none of these tells is an error that asks, never a guess. Nothing here impo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -31,11 +31,15 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Output:
-    """One tensor that a signature gives; ``shape`` is None where even its rank is unknown."""
+    """One tensor that a signature gives.
+
+    ``shape`` is None where even its rank is unknown; ``dtype`` is TensorFlow's name of it.
+    """
 
     signature: str
     key: str
     shape: Shape | None
+    dtype: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,8 @@ from transforms.parquet_source import open_parquet, read_rows
 from transforms.plan_units import SourceOptions, ref_id, unpack
 from transforms.records import Failure, ImageRef, Opened, Reason, Stage, UnitEnd, UnitRecord, WorkUnit
 from transforms.selection import Selection
+from transforms.tally import new_tally
+from transforms.time_limit import TimeLimit
 from transforms.uris import resolve
 from transforms.write_unit import read_record
 
@@ -101,7 +104,7 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
 
 def _count(unit: WorkUnit, options: SourceOptions, selection: Selection) -> int:
     if options.selection.only is None and unit.packed_refs is not None:
-        return len(unpack(unit.packed_refs))
+        return sum(1 for _ in unpack(unit.packed_refs))
     if options.selection.only is None and options.sample >= 1:
         return unit.stop - unit.start
     refs = _parquet_refs(unit, options) if unit.packed_refs is None else _packed_refs(unit, options)
@@ -109,19 +112,24 @@ def _count(unit: WorkUnit, options: SourceOptions, selection: Selection) -> int:
 
 
 class _OpenUnitDoFn(beam.DoFn):
-    def __init__(self, options: SourceOptions, staging_dir: str, stop_at: float | None) -> None:
+    def __init__(self, options: SourceOptions, staging_dir: str, time_limit: TimeLimit | None) -> None:
         self._options = options
         self._staging_dir = staging_dir
-        self._stop_at = stop_at
+        self._time_limit = time_limit
 
     def setup(self) -> None:
         self._selection = Selection(self._options.selection)
+        self._tally = new_tally()
+        self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)
 
     def process(self, unit: WorkUnit) -> Iterator[Opened | beam.pvalue.TaggedOutput]:
         record = read_record(self._staging_dir, unit.unit_id)
-        if record is None and self._stop_at is not None and time.time() >= self._stop_at:
+        if record is None and time.time() >= self._stop_at:
             record = skip_unit(unit, self._options, self._selection)
         if record is not None:
+            self._tally.predicted += record.predicted
+            self._tally.failed += sum(record.failed.values())
+            self._tally.skipped += record.skipped
             yield beam.pvalue.TaggedOutput(STAGED, record)
         else:
             yield from open_unit(unit, self._options, self._selection)
@@ -137,12 +145,12 @@ class OpenUnit(beam.PTransform):
     Args:
       options: how inputs become references.
       staging_dir: where finished units leave their records.
-      stop_at: when no unit is begun any more, in seconds since 1970; None for never.
+      time_limit: after which no unit is begun any more; None for none.
     """
 
-    def __init__(self, options: SourceOptions, staging_dir: str, stop_at: float | None = None) -> None:
+    def __init__(self, options: SourceOptions, staging_dir: str, time_limit: TimeLimit | None = None) -> None:
         super().__init__()
-        self._arguments = options, staging_dir, stop_at
+        self._arguments = options, staging_dir, time_limit
 
     def expand(self, units: beam.PCollection[WorkUnit]) -> beam.pvalue.DoFnOutputsTuple:
         open_units = beam.ParDo(_OpenUnitDoFn(*self._arguments))

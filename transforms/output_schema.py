@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -105,6 +105,19 @@ def arrow_schema(spec: OutputSpec) -> pa.Schema:
     fields += [_required("source_bytes", pa.int64()), pa.field("source_version", text)]
     fields += [_required("module_fingerprint", text), _required("preprocessing_id", text)]
     return pa.schema(fields, metadata=spec.metadata)
+
+
+def computed_metadata(metadata: Mapping[str, str], computed_by: Sequence[str]) -> dict[str, str]:
+    """The metadata of a shard, whose engine and precision are those that made its rows.
+
+    Args:
+      metadata: as planned.
+      computed_by: what ``engines.Engine`` calls itself, such as ``litert float32``; none: as planned.
+    """
+    if not computed_by:
+        return dict(metadata)
+    names, precisions = zip(*(text.split(" ") for text in computed_by), strict=True)
+    return {**metadata, ENGINE: ", ".join(names), PRECISION: ", ".join(precisions)}
 
 
 def list_of(kind: pa.DataType) -> pa.DataType:

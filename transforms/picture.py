@@ -50,6 +50,7 @@ class Picture(NamedTuple):
       width, height: pixels of the stored image in full.
       format: lower case, as ``jpeg``.
       orientation: EXIF orientation still to be applied, 1..8.
+      reduction: by what the sides of ``pixels`` are smaller: 1, 2, 4 or 8; they are rounded up.
     """
 
     pixels: np.ndarray
@@ -57,6 +58,7 @@ class Picture(NamedTuple):
     height: int
     format: str
     orientation: int = 1
+    reduction: int = 1
 
 
 def refusal(reason: Reason, detail: str) -> ImageError:

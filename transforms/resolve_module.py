@@ -29,6 +29,7 @@ from transforms.module_files import (
     module_root,
     scan,
 )
+from transforms.provenance import read_provenance
 from transforms.uris import public_uri
 
 __all__ = ["ModuleError", "ResolvedModule", "resolve_module"]
@@ -45,11 +46,17 @@ class ResolvedModule:
       handle: what the user named it, without the query of a signed URL.
       path: the folder that holds ``saved_model.pb``, or a ``.keras`` file.
       fingerprint: see ``module_files.fingerprint``.
+      origin: the handle that it was fetched from, where a record beside its folder says so (see
+        ``provenance``), else ``handle``; what a hub's convention says of a module goes by it.
     """
 
     handle: str
     path: Path
     fingerprint: str
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", self.origin or self.handle)
 
 
 def resolve_module(handle: str, cache_dir: str | os.PathLike[str]) -> ResolvedModule:
@@ -68,15 +75,19 @@ def resolve_module(handle: str, cache_dir: str | os.PathLike[str]) -> ResolvedMo
     """
     cache = Path(cache_dir).expanduser()
     try:
+        place: str | None = handle
         if handle.startswith(("http://", "https://")):
-            path = _from_hub(handle, cache)
+            path, place = _from_hub(handle, cache), None
         elif not storage.is_local(handle):
             path = _from_storage(handle, cache / "modules")
         elif "://" in handle:
             path = _from_disk(Path(storage.absolute(handle)), cache / "modules")
         else:
-            path = _from_disk(Path(handle).expanduser(), cache / "modules")
-        return ResolvedModule(public_uri(handle), path, fingerprint(_whole(path)))
+            place = str(Path(handle).expanduser())
+            path = _from_disk(Path(place), cache / "modules")
+        found = fingerprint(_whole(path))
+        fetched = None if place is None else read_provenance(place, found)
+        return ResolvedModule(public_uri(handle), path, found, fetched.handle if fetched else "")
     except (OSError, ValueError) as error:  # ModuleError is one, a malformed gs:// URI another
         raise ModuleError(
             f"module {public_uri(handle)}: {str(error).replace(handle, public_uri(handle))}"

@@ -125,4 +125,4 @@ def _facts(ref: ImageRef) -> tuple[int | None, str | None] | None:
 
 
 def _open(index: StagedIndex | None) -> KeyIndex | None:
-    return None if index is None else KeyIndex(open_artifact(index.path, index.sha256))
+    return None if index is None else KeyIndex(open_artifact(index.path, index.sha256).content)

@@ -58,7 +58,10 @@ def _signature(name: str, definition: Any) -> Signature:
         for key, info in sorted(definition.inputs.items())
     )
     keys = sorted(definition.outputs, key=lambda key: (key != "default", key))
-    outputs = (Output(name, key, _shape(definition.outputs[key])) for key in keys)
+    outputs = (
+        Output(name, key, _shape(info), tf.dtypes.as_dtype(info.dtype).name)
+        for key, info in ((key, definition.outputs[key]) for key in keys)
+    )
     return Signature(name, tuple(inputs), tuple(outputs))
 
 

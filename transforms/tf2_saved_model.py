@@ -107,7 +107,9 @@ def _arguments(trace: Any) -> tuple[Sequence[Any], dict[str, Any]]:
 
 def _outputs(name: str, structure: Any) -> tuple[Output, ...]:
     by_key = _by_key(structure)
-    return tuple(Output(name, key, _shape(spec.shape)) for key, spec in sorted(by_key.items()))
+    return tuple(
+        Output(name, key, _shape(spec.shape), spec.dtype.name) for key, spec in sorted(by_key.items())
+    )
 
 
 def _by_key(results: Any) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import google_crc32c
@@ -25,6 +26,7 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 # zlib's own default: level 9 takes twice as long for one percent.
 _GZIP_LEVEL = 6
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def write_records(file: BinaryIO, records: Iterable[bytes], *, compression: str = "none") -> None:
@@ -46,6 +48,30 @@ def _write_framed(file: BinaryIO | gzip.GzipFile, records: Iterable[bytes]) -> N
     for record in records:
         length = _LENGTH.pack(len(record))
         file.write(b"".join((length, _masked_crc(length), record, _masked_crc(record))))
+
+
+def read_records(file: BinaryIO) -> Iterator[bytes]:
+    """The records of an open file, compressed or not, each checked.
+
+    Raises:
+      ValueError: names the record, from 0, that is damaged or cut off.
+    """
+    magic = file.read(len(_GZIP_MAGIC))
+    file.seek(0)
+    stream = gzip.GzipFile(fileobj=file) if magic == _GZIP_MAGIC else file
+    number = 0
+    try:
+        while head := stream.read(_LENGTH.size + _CRC.size):
+            if head[_LENGTH.size :] != _masked_crc(head[: _LENGTH.size]):
+                raise ValueError(f"record {number}: its length is damaged or cut off")
+            (length,) = _LENGTH.unpack_from(head)
+            body = stream.read(length + _CRC.size)
+            if len(body) != length + _CRC.size or body[length:] != _masked_crc(body[:length]):
+                raise ValueError(f"record {number} is damaged or cut off")
+            yield body[:length]
+            number += 1
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"record {number}: {error}") from error
 
 
 def _masked_crc(data: bytes) -> bytes:

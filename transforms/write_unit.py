@@ -36,8 +36,11 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import examples, metrics, storage
-from transforms.output_schema import ENGINE, PRECISION, OutputSpec, arrow_schema
+from transforms.allocators import give_back_arrow, use_frugal_arrow_pool
+from transforms.heartbeat import Heartbeat
+from transforms.output_schema import OutputSpec, arrow_schema, computed_metadata
 from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord
+from transforms.tally import Tally, new_tally
 from transforms.tfrecord import write_records
 from transforms.to_arrow import encodable
 from transforms.unit_rows import CHUNK_ROWS, UnitRows
@@ -45,7 +48,7 @@ from transforms.uris import public_uri
 from transforms.versions import SameVersionsCoder
 
 # A group is held in memory until it is written.
-ROW_GROUP_BYTES = 8 << 20
+ROW_GROUP_BYTES = 2 << 20
 _HASH_BLOCK_BYTES = 1 << 20
 # Columns whose values repeat; for the others a dictionary only costs.
 _DICTIONARY_COLUMNS = ("label", "labels.list.element", "format", "module_fingerprint", "preprocessing_id")
@@ -137,7 +140,7 @@ def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
 def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -> None:
     """Writes a data shard to an open binary file.
 
-    Parquet is zstd, in row groups of about 8 MB of Arrow data, of which the writer holds several times that.
+    Parquet is zstd, in row groups of about 2 MB of Arrow data; the writer holds several times that.
     """
     if spec.format == "tfrecord":
         serialized = (example for batch in batches for example in examples.encode(batch))
@@ -147,12 +150,7 @@ def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -
     with pq.ParquetWriter(file, arrow_schema(spec), compression="zstd", use_dictionary=dictionary) as writer:
         for group in _row_groups(batches):
             writer.write_table(group, row_group_size=group.num_rows)
-            _give_back()
-
-
-def _give_back() -> None:
-    """Arrow's allocator would keep tens of megabytes that it has freed, and the next use may be minutes away."""
-    pa.default_memory_pool().release_unused()
+            give_back_arrow()
 
 
 def failure_line(failure: Failure) -> bytes:
@@ -191,11 +189,7 @@ def _stage_data(rows: UnitRows, spec: OutputSpec, staging_dir: str, unit_id: str
 
 def _as_computed(spec: OutputSpec, computed_by: Sequence[str]) -> OutputSpec:
     """The spec whose metadata names what made the rows; a unit is labeled by one engine, as a rule."""
-    if not computed_by:
-        return spec
-    names, precisions = zip(*(text.split(" ") for text in computed_by), strict=True)
-    made_by = {ENGINE: ", ".join(names), PRECISION: ", ".join(precisions)}
-    return dataclasses.replace(spec, metadata={**spec.metadata, **made_by})
+    return dataclasses.replace(spec, metadata=computed_metadata(spec.metadata, computed_by))
 
 
 def _stage_failures(failures: Sequence[Failure], staging_dir: str, unit_id: str) -> FileRecord:
@@ -254,6 +248,11 @@ class _Gathered:
     def seen(self) -> int:
         return self.handed_over + len(self.predictions) + len(self.failures)
 
+    @property
+    def tally(self) -> Tally:
+        skipped = 0 if self.end is None else self.end.skipped
+        return Tally(self.handed_over + len(self.predictions), len(self.failures), skipped)
+
     def __str__(self) -> str:
         return f"{self.seen} of {'an unknown number of' if self.end is None else self.end.sent} elements"
 
@@ -266,16 +265,20 @@ class _WriteUnitDoFn(beam.DoFn):
     time; see ``UnitRows`` for what becomes of them. At most one task waits for it, so that memory is bounded.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
+    def __init__(self, spec: OutputSpec, staging_dir: str, heartbeats: bool) -> None:
         self._spec = spec
         self._staging_dir = staging_dir
+        self._heartbeats = heartbeats
         self._rows = Metrics.counter(metrics.NAMESPACE, metrics.ROWS_WRITTEN)
         self._failures = Metrics.counter(metrics.NAMESPACE, metrics.FAILURES_WRITTEN)
         self._bytes = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_WRITTEN)
         self._msec = Metrics.distribution(metrics.NAMESPACE, metrics.WRITE_UNIT_MSEC)
 
     def setup(self) -> None:
+        use_frugal_arrow_pool()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-unit")
+        self._tally = new_tally()
+        self._heartbeat = Heartbeat(self._staging_dir) if self._heartbeats else None
 
     def start_bundle(self) -> None:
         self._open: dict[str, _Gathered] = {}
@@ -289,14 +292,21 @@ class _WriteUnitDoFn(beam.DoFn):
             unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir))
         if isinstance(element, Prediction):
             unit.predictions.append(element)
+            self._tally.predicted += 1
             if len(unit.predictions) == CHUNK_ROWS:
                 self._hand_over(unit)
         elif isinstance(element, Failure):
             unit.failures.append(element)
+            self._tally.failed += 1
         elif unit.end is not None:
             raise RuntimeError(f"unit {unit_id} ended twice: {unit}")
         else:
             unit.end = element
+            self._tally.skipped += element.skipped
+        if self._heartbeat is not None and self._heartbeat.is_due():
+            self._writer.submit(
+                self._heartbeat.write, {name: open.tally for name, open in self._open.items()}
+            )
         if unit.end is not None and unit.seen >= unit.end.sent:
             del self._open[unit_id]
             if unit.seen > unit.end.sent:
@@ -345,7 +355,7 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
     with unit.rows as rows:
         rows.add(unit.predictions)
         record = _write(end, rows, unit.failures, spec, staging_dir)
-    _give_back()
+    give_back_arrow()
     return _Written(record, (time.perf_counter() - begin) * 1e3)
 
 
@@ -367,14 +377,14 @@ class WriteUnit(beam.PTransform):
     Args:
       spec: what is written.
       staging_dir: a local folder or a URI, as ``write_unit`` takes it.
+      heartbeats: whether the workers tell there how far the open units are.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
+    def __init__(self, spec: OutputSpec, staging_dir: str, *, heartbeats: bool = False) -> None:
         super().__init__()
-        self._spec = spec
-        self._staging_dir = staging_dir
+        self._arguments = spec, staging_dir, heartbeats
 
     def expand(self, labeled: beam.PCollection[Labeled]) -> beam.PCollection[UnitRecord]:
         """Adds the one step to the pipeline."""
-        write = beam.ParDo(_WriteUnitDoFn(self._spec, self._staging_dir))
+        write = beam.ParDo(_WriteUnitDoFn(*self._arguments))
         return labeled | write.with_output_types(UnitRecord)

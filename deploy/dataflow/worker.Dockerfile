@@ -1,0 +1,36 @@
+# A worker: Beam's boot program and a plain install of beamlabel, without TensorFlow. From the repository's folder:
+#
+#   docker build -f deploy/dataflow/worker.Dockerfile -t IMAGE .
+#
+# A LiteRT artifact, which is the usual one, needs no more. For others:
+#
+#   --build-arg "EXTRAS=[openvino]"                   --engine openvino, --precision bfloat16
+#   --build-arg "EXTRAS=[launcher]"                   --engine tensorflow on CPUs
+#   --build-arg "PACKAGES=tensorflow[and-cuda]"       --engine tensorflow on GPUs
+#   --build-arg TFRECORDS=yes                         --output_format tfrecord
+#
+# Python, Beam and beamlabel are the launcher's, to the minor version.
+FROM apache/beam_python3.11_sdk:2.77.0 AS beam
+
+FROM python:3.11-slim-bookworm
+COPY --from=beam /opt/apache/beam /opt/apache/beam
+ARG EXTRAS=""
+ARG PACKAGES=""
+ARG TFRECORDS=""
+COPY pyproject.toml setup.py README.md constraints.txt /src/
+COPY pipeline /src/pipeline
+COPY transforms /src/transforms
+# PACKAGES unquoted: there may be none, or several. tfx-bsl without its dependencies: they are TensorFlow.
+# hadolint ignore=SC2086
+RUN pip install --no-cache-dir --compile --constraint /src/constraints.txt "/src${EXTRAS}" ${PACKAGES} \
+ && if [ -n "${TFRECORDS}" ]; then \
+      pip install --no-cache-dir --constraint /src/constraints.txt tensorflow-metadata \
+      && pip install --no-cache-dir --constraint /src/constraints.txt --no-deps tfx-bsl; \
+    fi \
+ && rm -r /src
+# All that a job needs is in the image: no virtual environment a worker.
+ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+ENV BEAMLABEL_CACHE=/tmp/beamlabel-cache
+# Where Dataflow puts the driver of a GPU.
+ENV PATH="${PATH}:/usr/local/nvidia/bin" LD_LIBRARY_PATH=/usr/local/nvidia/lib64
+ENTRYPOINT ["/opt/apache/beam/boot"]
