@@ -10,10 +10,10 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.providers.apache.beam.operators.beam import BeamRunPythonPipelineOperator
 from airflow.providers.smtp.notifications.smtp import send_smtp_notification
 from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 PYTHON = "/opt/beamlabel/.venv/bin/python"
 BUCKET = "gs://BUCKET"
@@ -26,8 +26,8 @@ FINAL_EXIT_CODES = (1, 2)
 class LabelImages(BeamRunPythonPipelineOperator):
     """Runs ``python -m pipeline``; fails for good where beamlabel's exit code says that a retry is of no use.
 
-    All others are retried: 3 (it broke) and 4 (its time was over) go on with what is done, 75 (another run is at work) finds
-    the lock of a run that is gone stale after 5 minutes.
+    All others are retried: 3 (it broke) and 4 (its time was over) go on with what is done, and after 75 (another run is
+    at work) that one has ended, or its lock is stale.
     """
 
     def execute(self, context: Any) -> Any:
@@ -58,8 +58,8 @@ with DAG(
         py_options=["-m"],
         py_file="pipeline",
         # On the Airflow worker's own cores; for "FlinkRunner", add what docs/flink.md says to the options. With
-        # "DataflowRunner" the operator stops reading as soon as it has seen the job's id, and nobody is left to publish:
-        # run `beamlabel publish` after it.
+        # "DataflowRunner" the operator leaves the launcher as soon as it has seen the job's id, and waits for the job
+        # itself: have a task after this one run `beamlabel publish`.
         runner="DirectRunner",
         deferrable=False,
         pipeline_options={
