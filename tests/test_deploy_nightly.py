@@ -219,7 +219,7 @@ def test_a_night_is_retried_where_that_is_worth_it():
     assert sum(10 * 2**n for n in range(job["backoffLimit"])) > lock.STALE_SECONDS
     options, _ = parse([*deployment.arguments("cronjob.yaml"), "--run_date", "2026-11-23"])
     assert options.if_exists == "resume"
-    assert options.time_limit < job["activeDeadlineSeconds"]
+    assert 3 * options.time_limit < job["activeDeadlineSeconds"] < 86400
     pod = job["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     account = list(yaml.safe_load_all(deployment.text("cronjob.yaml")))[1]
@@ -368,7 +368,8 @@ def test_a_failed_service_starts_the_alert():
     assert {"TRIES", "WAIT", "PATIENCE"} < names
     assert all(f'"${{{name}:=' in LABEL.read_text() for name in names - {"BEAMLABEL_CACHE"})
     limit = parse(["--run_date=2026-11-23", *deployment.arguments(UNITS[0])])[0].time_limit
-    assert settings["TimeoutStartSec"] == "8h" and limit < 8 * 3600
+    (tries,) = [int(n) for value in named for n in re.findall(r"TRIES=(\d+)", value)]
+    assert settings["TimeoutStartSec"] == "20h" and tries * limit < 20 * 3600
 
 
 def test_the_alert_mails_the_log(tmp_path):

@@ -1,7 +1,7 @@
 """``docs/nightly.md`` is true: bash lives through its week on a GCS server, and what the page says comes out.
 
-beamlabel is itself, with a small module and its names in place of the page's; gcloud copies and reads objects of that server; bq is
-a DuckDB, which shows that the files and the statements fit; kubectl writes down what it was told.
+beamlabel is itself, with a small module and its names in place of the page's; gcloud copies and reads objects of that
+server; bq and kubectl write down what they were told, and DuckDB then does what bq was.
 """
 
 import json
@@ -20,6 +20,7 @@ from jobs import TINY, photos
 from nightly_deployment import ROOT
 from servers import Bucket, GcsServer
 
+from pipeline import lock, run
 from pipeline.options import parse
 
 PAGE = (ROOT / "docs" / "nightly.md").read_text()
@@ -307,9 +308,14 @@ def test_a_job_by_hand_has_the_nights_name(week):
     assert name.startswith(f"{cronjob}-") and date == "2026-11-27\n"
 
 
-def test_the_table_of_exit_codes_is_the_programs():
-    from pipeline import run
+def test_the_times_of_the_lock_are_the_programs():
+    assert (
+        f"written anew every {lock.RENEW_SECONDS:g} seconds, stale after {lock.STALE_SECONDS / 60:g} minutes"
+        in PAGE
+    )
 
+
+def test_the_table_of_exit_codes_is_the_programs():
     told = {
         int(code) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for code in row.split(",")
     }
