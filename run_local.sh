@@ -15,7 +15,8 @@ fi
 output="$here/out/sample"
 mkdir -p "$here/out"
 "$python" -m pipeline.sample "$here/out/sample.txt"
-"$python" -m pipeline --input "$here/out/sample.txt" --module demo --output "$output" --if_exists overwrite
+"$python" -m pipeline --input "$here/out/sample.txt" --module demo --output "$output" --if_exists overwrite \
+  --report
 "$python" -m pipeline.sample --show "$output"
 echo
-echo "The Parquet is in $output"
+echo "The Parquet is in $output, and _report.html there shows the run"

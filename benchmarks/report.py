@@ -11,6 +11,8 @@ from contenders import HANDWRITTEN, OURS, STOCK_BEAM
 from summary import Record, Runs, Spread, fact_at, of_kind, rate, ratios, spread
 
 NONE = "–"
+# What follows it in the page is written by hand, and stays.
+BY_HAND = "<!-- From here on by hand: measured by other programs of benchmarks/. -->\n"
 
 
 def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
@@ -33,7 +35,10 @@ def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
     ]
     folder.mkdir(parents=True, exist_ok=True)
     page, plot = folder / "benchmarks.md", folder / "benchmarks.png"
-    page.write_text("\n\n".join(section for section in sections if section) + "\n")
+    _, marker, by_hand = page.read_text().partition(BY_HAND) if page.exists() else ("", "", "")
+    page.write_text(
+        "\n\n".join(section for section in sections if section) + f"\n\n{marker}{by_hand}".rstrip() + "\n"
+    )
     _plot(plot, contenders, runs, counts)
     return [page, plot]
 

@@ -15,8 +15,10 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     PortableOptions,
     PrismRunnerOptions,
+    SetupOptions,
 )
 
+from pipeline import flink_rest
 from pipeline.check_dataflow import check_dataflow
 from pipeline.options import UsageError
 from pipeline.prism import find_prism
@@ -25,8 +27,6 @@ from transforms import storage
 
 _CONNECT_SECONDS = 5.0
 _FLINK_PORT = 8081
-# Beam's words for a Flink that the job server brings along.
-_FLINK_WITHIN = ("[auto]", "[local]")
 
 
 def check_runner(runner: Runner, output: str, inputs: Iterable[str], base_dir: str | None = None) -> None:
@@ -41,9 +41,13 @@ def check_runner(runner: Runner, output: str, inputs: Iterable[str], base_dir: s
     Raises:
       UsageError: it names the option to set.
     """
-    checks = {DATAFLOW: check_dataflow, FLINK: _check_flink, PORTABLE: _check_portable, PRISM: _check_prism}
+    checks = {DATAFLOW: check_dataflow, PORTABLE: _check_portable, PRISM: _check_prism}
     if check := checks.get(runner.kind):
         check(runner.options)
+    elif runner.kind == FLINK:
+        _check_flink(runner.options, runner.detached)
+    if runner.kind in (FLINK, PORTABLE):
+        _check_container_has_us(runner)
     where = _without_our_folders(runner)
     if where:
         paths = [("--output", output), *(("--input", path) for path in inputs)]
@@ -64,21 +68,38 @@ def _without_our_folders(runner: Runner) -> str:
     return ""
 
 
+def _check_container_has_us(runner: Runner) -> None:
+    portable = runner.options.view_as(PortableOptions)
+    setup = runner.options.view_as(SetupOptions)
+    brings = (setup.setup_file, setup.extra_packages, setup.requirements_file)
+    named = (portable.environment_config, portable.environment_options, *brings)
+    if _environment_type(runner) == "DOCKER" and portable.job_endpoint != "embed" and not any(named):
+        raise UsageError(
+            f"--runner {runner.name}: its workers are containers of Beam's image, which has no beamlabel; name "
+            "one that has by --environment_config (--sdk_container_image is not for this runner), or set "
+            "--environment_type to PROCESS or EXTERNAL, where beamlabel is installed beside each TaskManager"
+        )
+
+
 def _environment_type(runner: Runner) -> str:
     portable = runner.options.view_as(PortableOptions)
     if portable.environment_type:
         return str(portable.environment_type).upper()
-    within = runner.options.view_as(FlinkRunnerOptions).flink_master in _FLINK_WITHIN
+    within = runner.options.view_as(FlinkRunnerOptions).flink_master in flink_rest.WITHIN
     return "LOOPBACK" if runner.kind == FLINK and within else "DOCKER"
 
 
-def _check_flink(options: PipelineOptions) -> None:
+def _check_flink(options: PipelineOptions, detached: str) -> None:
     flink = options.view_as(FlinkRunnerOptions)
     if options.view_as(PortableOptions).job_endpoint:
         _check_portable(options)
         return
     master = flink.flink_master.strip()
-    if master not in _FLINK_WITHIN:
+    if master in flink_rest.WITHIN and detached.startswith("--attached_mode"):
+        raise UsageError(
+            "--attached_mode needs --flink_master: a Flink that the launcher starts ends with the launcher"
+        )
+    if master not in flink_rest.WITHIN:
         _check_reachable(
             "--flink_master", master, "Flink's REST address, such as localhost:8081", _FLINK_PORT
         )
@@ -97,6 +118,7 @@ def _check_portable(options: PipelineOptions) -> None:
         raise UsageError("--runner PortableRunner needs --job_endpoint, host:port of a job server")
     if portable.job_endpoint != "embed":
         _check_reachable("--job_endpoint", portable.job_endpoint, "host:port of a job server that runs")
+        _check_serves_grpc("--job_endpoint", portable.job_endpoint)
 
 
 def _check_prism(options: PipelineOptions) -> None:
@@ -124,3 +146,14 @@ def _check_reachable(option: str, address: str, wanted: str, default_port: int |
         socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         raise UsageError(f"{option} {address!r}: nothing answers there ({error}); it is {wanted}") from error
+
+
+def _check_serves_grpc(option: str, address: str) -> None:
+    """Beam would wait a minute for what is no job server, such as Flink's own port, and then tell a timeout."""
+    import grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise UsageError(f"{option} {address!r}: who answers there is no job server of Beam's") from None

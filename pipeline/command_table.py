@@ -24,6 +24,7 @@ COMMANDS = {
     "fetch": Command("pipeline.fetch_command", "copy a module from a hub to a folder or a bucket"),
     "verify": Command("pipeline.verify_command", "check a result: files, hashes, counts, conservation"),
     "evaluate": Command("pipeline.evaluate_command", "top-1, top-5 and a table of classes, against the truth"),
+    "report": Command("pipeline.report_command", "write the report of a published result"),
     "publish": Command("pipeline.publish_command", "publish what a detached run has committed"),
 }  # fmt: skip
 

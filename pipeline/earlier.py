@@ -6,12 +6,14 @@ Only the columns that tell are read, batch by batch, so that memory does not dep
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,15 +21,28 @@ import pyarrow.compute as pc
 from pipeline import layout
 from pipeline.options import UsageError
 from pipeline.publish import read_manifest
-from transforms import storage
+from transforms import examples, storage
 from transforms.key_index import KeyIndexWriter
-from transforms.output_schema import LABELS_SHA256, TOP_K, OutputSpec, arrow_schema
+from transforms.output_schema import (
+    EMBEDDING_DIM,
+    LABELS_SHA256,
+    MODULE_FINGERPRINT,
+    PREPROCESSING_ID,
+    TOP_K,
+    OutputSpec,
+    arrow_schema,
+)
 from transforms.parquet_source import open_parquet
 from transforms.selection import labeled_key
+from transforms.tfrecord import read_records
 
 # Each holds a batch: this bounds the memory.
 _THREADS = 8
 _BATCH_ROWS = 16_384
+# With their embeddings, which cannot be left out.
+_EXAMPLES = 512
+_ENDINGS = (".parquet", ".tfrecord", ".tfrecord.gz")
+_FACTS = ("source_bytes", "source_version")
 _HASH_BLOCK_BYTES = 1 << 20
 
 _LOGGER = logging.getLogger("beamlabel")
@@ -66,10 +81,10 @@ def labeled_index(
       UsageError: a pattern or a shard cannot be read.
     """
     begin = time.monotonic()
-    shards = [shard for pattern in patterns for shard in _shards(pattern, output)]
+    shards = {shard.path: shard for pattern in patterns for shard in _shards(pattern, output)}
     with KeyIndexWriter(folder) as writer:
 
-        def gather(shard: str) -> int:
+        def gather(shard: _Shard) -> int:
             found = 0
             for keys in _labeled_keys(shard, spec, changed=changed):
                 writer.add(keys)
@@ -78,8 +93,8 @@ def labeled_index(
 
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
-                rows = sum(threads.map(gather, dict.fromkeys(shards)))
-        except (OSError, ValueError) as error:
+                rows = sum(threads.map(gather, shards.values()))
+        except (OSError, ValueError, ImportError) as error:
             raise UsageError(f"--skip_labeled: {error}") from error
         index = finished(writer, folder / "labeled")
     _LOGGER.info(
@@ -89,38 +104,54 @@ def labeled_index(
     return index
 
 
-def _shards(pattern: str, output: str) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Shard:
+    """A data file of an earlier run, and that run's manifest, if there is one."""
+
+    path: str
+    manifest: dict[str, Any] | None
+
+
+def _shards(pattern: str, output: str) -> Iterator[_Shard]:
     """Data files of the outputs that a pattern names: of an output with a manifest, those that it names."""
     try:
         pattern = storage.absolute(pattern)
         matched = [file.path for file in storage.match(pattern)]
-        if not pattern.endswith(("/", ".parquet")):
+        if not pattern.endswith("/") and not pattern.endswith(_ENDINGS):
             # A glob of folders, such as `labels/dt=*`, matches no file itself.
             matched += [file.path for file in storage.match(pattern + "/**")]
     except (OSError, ValueError) as error:
         raise UsageError(f"--skip_labeled {pattern!r}: {error}") from error
-    named: dict[str, set[str] | None] = {}
+    manifests: dict[str, tuple[dict[str, Any] | None, set[str]]] = {}
     for path in matched:
         folder, _, name = path.rpartition("/")
         if name.startswith(("_", ".")) or f"/{layout.STAGING}" in folder or folder == output:
             continue
-        if name.endswith((".tfrecord", ".tfrecord.gz")):
-            raise UsageError(
-                f"--skip_labeled {pattern!r}: {path} holds TFRecords; earlier rows are read of Parquet only"
-            )
-        if not name.endswith(".parquet"):
+        if not name.endswith(_ENDINGS):
             continue
-        if folder not in named:
+        if folder not in manifests:
             manifest = read_manifest(folder)
-            named[folder] = None if manifest is None else {file["name"] for file in manifest["files"]}
-        names = named[folder]
-        if names is None or name in names:
-            yield path
+            manifests[folder] = manifest, {file["name"] for file in manifest["files"]} if manifest else set()
+        manifest, names = manifests[folder]
+        if manifest is None or name in names:
+            yield _Shard(path, manifest)
 
 
-def _labeled_keys(shard: str, spec: OutputSpec, *, changed: bool) -> Iterator[list[bytes]]:
-    facts = ("source_bytes", "source_version") if changed else ()
-    with open_parquet(shard) as file:
+def _labeled_keys(shard: _Shard, spec: OutputSpec, *, changed: bool) -> Iterator[list[bytes]]:
+    rows = _parquet_rows if shard.path.endswith(".parquet") else _tfrecord_rows
+    for uris, facts in rows(shard, spec, _FACTS if changed else ()):
+        if changed:
+            yield [labeled_key(uri, (size, version)) for uri, size, version in zip(uris, *facts, strict=True)]
+        else:
+            yield [labeled_key(uri) for uri in uris]
+
+
+_Columns = Iterator[tuple[list[str], list[list[Any]]]]
+
+
+def _parquet_rows(shard: _Shard, spec: OutputSpec, facts: Sequence[str]) -> _Columns:
+    """URIs and facts of the rows that count, as columns, a batch at a time."""
+    with open_parquet(shard.path) as file:
         if not _has_columns(file.schema_arrow, spec):
             return
         columns = ["uri", "module_fingerprint", "preprocessing_id", *facts]
@@ -130,21 +161,51 @@ def _labeled_keys(shard: str, spec: OutputSpec, *, changed: bool) -> Iterator[li
                 pc.equal(batch.column("preprocessing_id"), spec.preprocessing_id),
             )
             rows = batch.filter(same)
-            uris = rows.column("uri").to_pylist()
-            if changed:
-                known = zip(*(rows.column(name).to_pylist() for name in facts), strict=True)
-                yield [labeled_key(uri, fact) for uri, fact in zip(uris, known, strict=True)]
-            else:
-                yield [labeled_key(uri) for uri in uris]
+            yield rows.column("uri").to_pylist(), [rows.column(name).to_pylist() for name in facts]
 
 
 def _has_columns(there: pa.Schema, spec: OutputSpec) -> bool:
     """Whether a shard has all that is asked for: the columns, as many classes a row, and the same names of them."""
     wanted = arrow_schema(spec)
-    facts = {name.decode(): value.decode() for name, value in (there.metadata or {}).items()}
+    metadata = {name.decode(): value.decode() for name, value in (there.metadata or {}).items()}
     return all(
         name in there.names and there.field(name).type == wanted.field(name).type for name in wanted.names
-    ) and all(facts.get(name) == spec.metadata.get(name) for name in (LABELS_SHA256, TOP_K))
+    ) and _same(metadata, spec, LABELS_SHA256, TOP_K)
+
+
+def _tfrecord_rows(shard: _Shard, spec: OutputSpec, facts: Sequence[str]) -> _Columns:
+    """As ``_parquet_rows``. Module, preprocessing and columns are those of the whole file, by its manifest.
+
+    Raises:
+      ValueError: there is no manifest, or the file is damaged.
+      ImportError: see ``examples.check_installed``.
+    """
+    if shard.manifest is None:
+        raise ValueError(f"{shard.path}: TFRecords count only beside the _MANIFEST.json that describes them")
+    metadata = shard.manifest["metadata"]
+    kept = {name for name, _ in spec.kept_fields}
+    if not (
+        _same(metadata, spec, MODULE_FINGERPRINT, PREPROCESSING_ID, LABELS_SHA256, TOP_K)
+        and (spec.embedding_dim is None or _same(metadata, spec, EMBEDDING_DIM))
+        and kept <= set(shard.manifest["options"]["keep_columns"])
+    ):
+        return
+    with storage.open_input(shard.path) as file:
+        records = read_records(file)
+        while chunk := list(itertools.islice(records, _EXAMPLES)):
+            rows = examples.decode(chunk, ("uri", *facts))
+            values = [[_first(row.get(name)) for row in rows] for name in facts]
+            yield [str(_first(row["uri"])) for row in rows], values
+
+
+def _first(values: list[Any] | None) -> Any:
+    """The value of a feature that holds one or none."""
+    value = values[0] if values else None
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _same(metadata: Mapping[str, str], spec: OutputSpec, *names: str) -> bool:
+    return all(metadata.get(name) == spec.metadata.get(name) for name in names)
 
 
 def finished(writer: KeyIndexWriter, path: Path) -> LocalIndex:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
@@ -15,9 +16,18 @@ from pipeline.graph import build
 from pipeline.job import LabelJob
 from transforms import storage
 
+if TYPE_CHECKING:
+    from pipeline.flink_job import FlinkJob
+
 _LOGGER = logging.getLogger("beamlabel")
 # How long a remote job may take to be cancelled before the launcher leaves it, in seconds.
 _CANCEL_SECONDS = 30.0
+# How Flink tells that a worker was killed: while it started, and while it worked.
+_WORKER_LOST = ("Process died with exit code 137", "CANCELLED: client cancelled")
+_HINT = (
+    "a worker was killed or crashed; most often it needs more memory than it may have, and needs less with smaller "
+    "--batch_size and --load_threads"
+)
 _ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
 
@@ -34,12 +44,15 @@ def execute(job: LabelJob, runner: runners.Runner, cancelled: Cancellation) -> N
     if runner.is_local:
         result = pipeline.run()
     else:
+        from pipeline.flink_job import FlinkJob  # imports what a local run does without
+
+        flink_job = FlinkJob(runner)
         with cancelled.deferred():
             result = pipeline.run()
         if runner.detached:
-            cancelled.check()
+            _or_cancel(lambda: flink_job.wait_for_submission(result, cancelled), result, flink_job, cancelled)
             return
-        _wait(result, cancelled)
+        _or_cancel(lambda: _wait(result, cancelled), result, flink_job, cancelled)
     if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):
         raise RuntimeError(f"the runner is done, but nothing was committed in {job.staging_dir}")
     try:
@@ -49,28 +62,38 @@ def execute(job: LabelJob, runner: runners.Runner, cancelled: Cancellation) -> N
         _LOGGER.warning("the runner's metrics are missing: %s", error)
 
 
-def _wait(result: Any, cancelled: Cancellation) -> None:
+def _or_cancel(wait: Callable[[], None], result: Any, flink_job: FlinkJob, cancelled: Cancellation) -> None:
     try:
-        cancelled.check()
-        state = result.wait_until_finish()
+        wait()
     except BaseException:
         if cancelled.seen:
-            _cancel(result)
+            _cancel(result, flink_job)
+        raise
+
+
+def _wait(result: Any, cancelled: Cancellation) -> None:
+    cancelled.check()
+    try:
+        state = result.wait_until_finish()
+    except RuntimeError as error:
+        if any(words in str(error) for words in _WORKER_LOST):
+            raise RuntimeError(f"{_HINT}: {error}") from error
         raise
     if state != "DONE":
         raise RuntimeError(f"the runner says that the job is {state}")
 
 
-def _cancel(result: Any) -> None:
+def _cancel(result: Any, flink_job: FlinkJob) -> None:
     _LOGGER.info("cancelling the job")
     # Workers within this process, as Prism's are, complain at length of what is taken from them.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     end = time.monotonic() + _CANCEL_SECONDS
     try:
         result.cancel()
-        while result.state not in _ENDED and time.monotonic() < end:
+        state = flink_job.cancel(_CANCEL_SECONDS)
+        while not state and result.state not in _ENDED and time.monotonic() < end:
             time.sleep(0.2)
-        _LOGGER.info("the job is %s", result.state)
+        _LOGGER.info("the job is %s", state or result.state)
     except Exception as error:
         _LOGGER.error("the job could not be cancelled, and may go on running: %s", error)
 

@@ -24,7 +24,7 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     written = (
         opened.refs
         | "Label" >> Label(job.load, job.predict)
-        | "WriteUnit" >> WriteUnit(job.spec, job.staging_dir, heartbeats=job.heartbeats)
+        | "WriteUnit" >> WriteUnit(job.spec, job.staging_dir, heartbeats=job.heartbeats, summaries=job.report)
     )
     records = (written, opened.staged) | "UnitRecords" >> beam.Flatten().with_output_types(UnitRecord)
     limited = job.source.limit is not None

@@ -70,6 +70,7 @@ class LabelJob:
     time_limit: TimeLimit | None = None
     only_rows: int | None = None
     heartbeats: bool = False
+    report: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def plan(
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     limit = None if options.time_limit is None else TimeLimit(options.time_limit, run_id, started_at)
     only_rows = None if failed is None else len(failed.ref_ids)
+    # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
     job = LabelJob(
         output,
         staging_dir,
@@ -183,6 +185,7 @@ def plan(
         output_spec,
         limit,
         only_rows,
+        report=options.report,
     )
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
     if failed is not None:
@@ -257,6 +260,7 @@ def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:
         normalize_embeddings=options.normalize_embeddings,
         batch_size=options.batch_size,
         worker_threads=options.worker_threads,
+        keep_pixels=options.report,
     )
 
 

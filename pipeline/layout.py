@@ -8,6 +8,7 @@ MANIFEST = "_MANIFEST.json"
 SUCCESS = "_SUCCESS"
 SCHEMA_PBTXT = "_schema.pbtxt"
 FAILURES = "_failures"
+REPORT = "_report.html"
 
 # While a run is cut off by --time_limit: the records of what is done, for --if_exists resume.
 INCOMPLETE = "_INCOMPLETE.json"

@@ -264,6 +264,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="failed / (predicted + failed) that is still a success (default %(default)s)",
     )
     group.add_argument(
+        "--report",
+        action="store_true",
+        help="write _report.html too: what happened, with thumbnails of a sample",
+    )
+    group.add_argument(
         "--if_exists",
         choices=("error", "overwrite", RESUME),
         default="error",

@@ -8,6 +8,7 @@ directory listing is never the truth.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
@@ -16,6 +17,8 @@ from pipeline import layout, staging
 from transforms import metrics as names
 from transforms import storage
 from transforms.records import UnitRecord
+
+_LOGGER = logging.getLogger("beamlabel")
 
 
 def settle(output: str) -> list[dict[str, Any]]:
@@ -41,8 +44,9 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
     """Moves a committed run to its final names and describes it in ``_MANIFEST.json``.
 
     Into an output that exists, the order of the steps is: decide (``publish.json``), move, replace the manifest,
-    write ``_SUCCESS`` (or, before the manifest, remove it), delete the files of the run before, delete the
-    staging. A run that is staged beside its output does all that in a folder there, and renames it to the output.
+    write the report if there is to be one, write ``_SUCCESS`` (or, before the manifest, remove it), delete the
+    files of the run before, delete the staging. A run that is staged beside its output does all that in a folder
+    there, and renames it to the output.
 
     Args:
       output: the output folder.
@@ -104,6 +108,7 @@ def _fill(
         # First, so that no reader ever finds it beside the manifest of this run.
         storage.delete(success)
     storage.write_bytes(storage.join(folder, layout.MANIFEST), _json_bytes(manifest))
+    _report(folder, staging_dir, manifest, records)
     if is_success:
         storage.write_bytes(success, b"")
     done = {"records": [record.to_json() for record in records if not record.out_of_time]}
@@ -153,12 +158,29 @@ def make_manifest(
     }
 
 
+def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: list[UnitRecord]) -> None:
+    """Writes the page if the run was to have one, and else deletes that of the run before."""
+    if not manifest["options"].get("report"):
+        storage.delete(storage.join(folder, layout.REPORT))
+        return
+    try:
+        from pipeline.report import write_report
+        from pipeline.summaries import staged_summaries
+
+        write_report(folder, manifest, staged_summaries(folder, staging_dir, manifest, records))
+    except Exception:  # the rows are there: no run may be lost for a page, which can be made later
+        storage.delete(storage.join(folder, layout.REPORT))
+        _LOGGER.warning("the report could not be made", exc_info=True)
+
+
 def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dict[str, Any]]:
     """Every file with its final name; shards without a row are left out where others have rows."""
     some_rows = any(record.predicted for record in records)
     files = []
     for number, record in enumerate(sorted(records, key=lambda record: record.unit_id)):
         for file in record.files:
+            if file.kind == "summary":
+                continue
             if file.kind == "data" and not file.rows and (some_rows or number):
                 continue
             ending = file.name.split(".", 1)[1]
@@ -167,6 +189,8 @@ def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dic
             described = {"name": name, "kind": file.kind, "rows": file.rows, "bytes": file.bytes}
             if file.computed_by:
                 described["computed_by"] = file.computed_by
+            if file.started_at is not None and file.finished_at is not None:
+                described |= {"started_at": _iso(file.started_at), "finished_at": _iso(file.finished_at)}
             files.append({**described, "sha256": file.sha256, "staged_as": file.name})
     return files
 

@@ -7,6 +7,7 @@ readers keep the published ones until the next are there.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,12 +42,14 @@ def adopt(output: str, staging_dir: str, plan_id: str) -> int:
         records = [UnitRecord.from_json(record) for record in json.loads(storage.read_bytes(path))["records"]]
 
         def stage_again(record: UnitRecord) -> None:
+            # Summaries went into the report, which makes them anew of the shards.
+            files = [file for file in record.files if file.kind != "summary"]
             # An empty shard is published only where there is nothing else: such a unit costs nothing to do again.
-            if all(file.name in published for file in record.files):
-                for file in record.files:
+            if all(file.name in published for file in files):
+                for file in files:
                     name = published[file.name]
                     storage.copy(storage.join(output, name), storage.join(staging_dir, file.name))
-                stage_record(record, staging_dir)
+                stage_record(dataclasses.replace(record, files=tuple(files)), staging_dir)
 
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(stage_again, records))

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import process_id
+from pipeline import layout, process_id
 from pipeline.cancellation import Cancellation, cancellation
 from pipeline.import_beam import import_beam, names_runner
 from pipeline.options import RESUME, UsageError, usage
@@ -56,14 +56,15 @@ def leave(code: int, *, job_servers: bool) -> NoReturn:
 
 
 # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the second
-# where `import_beam` keeps Google's libraries from it, the next two when it starts and stops a job server, and the
-# last in each worker process that is not in a container.
+# where `import_beam` keeps Google's libraries from it, the next two when it starts and stops a job server, the next in
+# each worker process that is not in a container, and the last of an option of Flink's job server, which gets it.
 _NOT_WORTH_SHOWING = (
     "Resource module is not available",
     "apitools not found",
     "Really starting service",
     "Really destroying service",
     "No semi_persistent_directory found",
+    "Unparseable argument: --attached_mode",
 )
 
 
@@ -149,7 +150,9 @@ def _run_locked(
     options.worker_threads = options.worker_threads or runners.worker_threads(runner)
     if not runner.is_local:
         from pipeline.check_runner import check_runner
+        from pipeline.flink_defaults import flink_defaults
 
+        runner = runners.choose([*runner_args, *flink_defaults(runner, runner_args)])
         check_runner(runner, output, [file.path for file in inputs.files], options.base_dir)
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(options, inputs, Path(scratch), started_at, failed)
@@ -179,6 +182,8 @@ def report(manifest: dict[str, Any]) -> int:
     )  # fmt: skip
     if manifest["seconds_to_first_label"] is not None:
         _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
+    if manifest["options"]["report"]:
+        _LOGGER.info("the report: %s/%s", manifest["output"], layout.REPORT)
     for reason, count in manifest["failed_by_reason"].items():
         _LOGGER.info("failed: %s %d", reason, count)
     gone = manifest.get("retried_failures", 0) - rows["input"]

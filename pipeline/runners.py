@@ -10,6 +10,7 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    FlinkRunnerOptions,
     GoogleCloudOptions,
     JobServerOptions,
     PipelineOptions,
@@ -36,6 +37,7 @@ _KINDS = {
 }
 # Of these every option is one of Beam's own; the others have job servers, with options that only they know.
 _WITHOUT_OPTIONS_OF_THEIR_OWN = (LOCAL, PRISM)
+_ATTACHED = ("--attached_mode", "--attachedMode")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ def choose(runner_args: Sequence[str]) -> Runner:
     options = PipelineOptions(list(runner_args))
     name = options.view_as(StandardOptions).runner or ""
     kind = _KINDS.get(name.rpartition(".")[2].lower(), OTHER)
+    if kind in (FLINK, PORTABLE):
+        runner_args = _spelt_for_job_server(runner_args, options)
+        options = PipelineOptions(runner_args)
     if kind in _WITHOUT_OPTIONS_OF_THEIR_OWN:
         _check_all_known(runner_args, options)
     try:
@@ -166,6 +171,26 @@ def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> No
             raise UsageError(f"{option}: no such option of beamlabel or of Beam")
 
 
+def _spelt_for_job_server(words: Sequence[str], options: PipelineOptions) -> list[str]:
+    """``--attached_mode false`` as Beam's Python side takes it.
+
+    That makes a flag of a job server's yes-or-no option: it takes no value, and turns the default around.
+    """
+    if options.view_as(FlinkRunnerOptions).flink_submit_uber_jar:
+        return list(words)
+    spelt: list[str] = []
+    left = list(words)
+    while left:
+        name, _, value = left[0].partition("=")
+        word = left.pop(0)
+        if name in _ATTACHED:
+            if not value and left and left[0].lower() in ("true", "false"):
+                value = left.pop(0)
+            word = "" if value.lower() == "true" else _ATTACHED[0]
+        spelt += [word] if word else []
+    return spelt
+
+
 def _detached(runner_args: Sequence[str], options: PipelineOptions) -> str:
     if template := options.view_as(GoogleCloudOptions).template_location:
         return f"--template_location: {template} holds the job, to be started from there"
@@ -174,6 +199,6 @@ def _detached(runner_args: Sequence[str], options: PipelineOptions) -> str:
     if jar := options.view_as(PortableOptions).output_executable_path:
         return f"--output_executable_path: {jar} holds the job, to be started from there"
     # An option of Flink's job server; Beam's Python side hands it on.
-    if any(argument.split("=", 1)[0] in ("--attached_mode", "--attachedMode") for argument in runner_args):
+    if any(argument.split("=", 1)[0] in _ATTACHED for argument in runner_args):
         return "--attached_mode: the job runs on its own"
     return ""

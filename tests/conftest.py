@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
+import flink_cluster as flink
 import pytest
 from servers import Bucket, FileServer, GcsServer
 
@@ -45,3 +46,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEAMLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def flink_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[flink.FlinkCluster]:
+    """The Flink cluster of the session; tests want ``flink_cluster``."""
+    with flink.cluster(tmp_path_factory.mktemp("flink")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def flink_cluster(
+    flink_session: flink.FlinkCluster, request: pytest.FixtureRequest
+) -> Iterator[flink.FlinkCluster]:
+    """A real Flink with two free slots, one a TaskManager; its logs are shown where the test fails."""
+    flink_session.wait_for_slots(len(flink_session.names))
+    failed_before = request.session.testsfailed
+    yield flink_session
+    if request.session.testsfailed > failed_before:
+        for name in ("jobmanager", "jobserver", *flink_session.names):
+            print(f"--- {name}\n{flink_session.log(name)[-4000:]}")
+    for job in flink_session.running_jobs():
+        flink_session.cancel(job)

@@ -265,6 +265,16 @@ def test_the_report_is_written_from_recorded_results(tmp_path: Path) -> None:
     assert np.asarray(Image.open(tmp_path / "docs" / "benchmarks.png")).std() > 0  # fmt: skip
 
 
+def test_what_was_written_by_hand_stays(tmp_path: Path) -> None:
+    by_hand = f"{report.BY_HAND}\n## More\n\nBy hand.\n"
+    report.write_report(recorded({}, {}), tmp_path)
+    page = tmp_path / "benchmarks.md"
+    made = page.read_text()
+    page.write_text(f"something old\n\n{by_hand}")
+    report.write_report(recorded({}, {}), tmp_path)
+    assert page.read_text() == f"{made}\n{by_hand}"
+
+
 def test_a_report_of_nothing_that_ran(tmp_path: Path) -> None:
     report.write_report(recorded({}, {"ours": "a | b"}), tmp_path)
     assert "not run: a / b" in (tmp_path / "benchmarks.md").read_text()

@@ -111,14 +111,27 @@ def test_files_that_no_manifest_names_do_not_count(tmp_path, images, first):
     assert rows_of(job)["predicted"] == 8
 
 
-def test_broken_shards_and_tfrecords_are_refused(tmp_path, images, first, capfd):
-    tfrecords = label(tmp_path / "tf", *images, "--output_format", "tfrecord")
-    assert label(tmp_path / "out", *images, "--skip_labeled", tfrecords.output).code == 2
-    assert "only Parquet is read" in capfd.readouterr().err
-    next(first.output.glob("part-*")).write_bytes(b"PAR1")
+def test_broken_shards_are_refused(tmp_path, images, first, capfd):
+    shard = next(first.output.glob("part-*"))
+    shard.write_bytes(b"PAR1")
     assert label(tmp_path / "out", *images, "--skip_labeled", first.output).code == 2
     assert "not a readable Parquet file" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_earlier_tfrecords(tmp_path, images, paths, compression, capfd):
+    written = ("--output_format", "tfrecord", "--tfrecord_compression", compression)
+    earlier = label(tmp_path / "earlier", *images, *written, "--no_embeddings")
+    paths[2].write_bytes(paths[3].read_bytes() + b"more")
+    again = ("--skip_labeled", earlier.output, "--no_embeddings")
+    assert rows_of(label(tmp_path / "same", *images, *again))["skipped"] == 8
+    assert names(label(tmp_path / "changed", *images, *again, "--changed")) == [paths[2].name]
+    assert rows_of(label(tmp_path / "cropped", *images, *again, "--crop", 0.5))["predicted"] == 8
+    assert rows_of(label(tmp_path / "more", *images, "--skip_labeled", earlier.output))["predicted"] == 8
+    (earlier.output / "_MANIFEST.json").unlink()
+    assert label(tmp_path / "out", *images, *again).code == 2
+    assert "TFRecords count only beside the _MANIFEST.json" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["images", "text", "parquet"])

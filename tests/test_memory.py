@@ -20,8 +20,8 @@ from transforms.allocators import empty_pixels, use_frugal_arrow_pool
 from transforms.compute import available_cores
 from transforms.decode import DecodeOptions, decode
 from transforms.plan_units import pack, unpack
+from transforms.staged_files import write_data
 from transforms.unit_rows import CHUNK_ROWS, UnitRows
-from transforms.write_unit import write_data
 
 DIM = 1280
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import needs
 import pytest
 from apache_beam.runners.portability.prism_runner import PrismJobServer
+from flink_cluster import FlinkCluster, label_on_flink
 from jobs import TINY, photos, uri_list
 from runner_jobs import (
     OPTIONS,
@@ -79,6 +80,16 @@ def test_prism(expected: Run, given: MixedInput, prism: tuple[str, ...], tmp_pat
     assert_same_result(job, expected)
     assert model_loads(job) == 1
     assert "WARNING" not in job.log and "Traceback" not in job.log, job.log
+
+
+def test_flink(expected: Run, given: MixedInput, flink_cluster: FlinkCluster, tmp_path: Path) -> None:
+    """With two TaskManagers, each of which starts a worker."""
+    launched = label_on_flink(flink_cluster, tmp_path / "out", "--input", given.path, *OPTIONS)
+    job = launched.finished
+    assert job.code == 0, launched.stderr
+    assert_conserved(job, given)
+    assert_same_result(job, expected)
+    assert model_loads(job) == 2
 
 
 def test_prism_that_beam_downloaded(prism: tuple[str, ...], tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from apache_beam.runners.portability.prism_runner import PrismJobServer
 from jobs import label, photos, uri_list
@@ -23,6 +26,16 @@ def refusal(*arguments: str, output: str = "gs://b/out", inputs: tuple[str, ...]
 def listening() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def serving() -> Iterator[str]:
+    """An address where gRPC is spoken."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
 
 
 @pytest.fixture
@@ -75,11 +88,13 @@ def test_portable_lacks_a_job_server(silent_port: str) -> None:
     assert "is not host:port" in refusal("--runner=PortableRunner", "--job_endpoint=localhost:http")
 
 
-def test_flink_lacks_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listening: str) -> None:
+def test_flink_lacks_java(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listening: str, serving: str
+) -> None:
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     flink = ["--runner=FlinkRunner", f"--flink_master={listening}", "--environment_type=PROCESS"]
     assert "'java' is not on PATH" in refusal(*flink)
-    with_server = [*flink, f"--job_endpoint={listening}"]
+    with_server = [*flink, f"--job_endpoint={serving}"]
     check_runner(choose(with_server), "/out", ["/in.txt"])
 
 
@@ -95,8 +110,10 @@ def test_flink_lacks_its_jar(listening: str) -> None:
     )
 
 
-def test_containers_see_no_local_folder(listening: str) -> None:
-    portable = ["--runner=PortableRunner", f"--job_endpoint={listening}"]
+def test_containers_see_no_local_folder(serving: str) -> None:
+    beams_image = ["--runner=PortableRunner", f"--job_endpoint={serving}"]
+    assert "which has no beamlabel" in refusal(*beams_image)
+    portable = [*beams_image, "--environment_config=registry.example/beamlabel:1"]
     assert "--environment_type DOCKER" in refusal(*portable, output="/out")
     check_runner(choose(portable), "gs://b/out", ["gs://b/in.txt"])
     check_runner(choose([*portable, "--environment_type=EXTERNAL"]), "/out", ["/in.txt"])
@@ -131,6 +148,14 @@ def test_prism_lacks_its_binary() -> None:
 )
 def test_detached(option: str) -> None:
     assert choose(["--runner=FlinkRunner", option]).detached.startswith(option.split("=")[0])
+
+
+@pytest.mark.parametrize("value", [["=true"], ["", "True"], ["=false"], ["", "False"], [""]])
+@pytest.mark.parametrize("option", ["--attached_mode", "--attachedMode"])
+def test_attached_mode_takes_a_value_or_none(option: str, value: list[str]) -> None:
+    words = [option + value[0], *value[1:], "--parallelism=2"]
+    detached = choose(["--runner=FlinkRunner", *words]).detached
+    assert bool(detached) == ("true" not in "".join(value).lower())
 
 
 def test_a_remote_job_has_a_name() -> None:

@@ -21,7 +21,8 @@ from servers import Bucket
 
 from transforms.output_schema import OutputSpec, arrow_schema
 from transforms.records import Failure, Reason, Stage, UnitRecord
-from transforms.write_unit import failure_line, read_record, write_unit
+from transforms.staged_files import failure_line
+from transforms.write_unit import read_record, write_unit
 
 
 def staged(folder: Path) -> list[str]:

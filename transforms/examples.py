@@ -7,6 +7,7 @@ encoded, so that a worker that writes Parquet does without it.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,18 @@ def encode(batch: pa.RecordBatch) -> list[bytes]:
       ImportError: see ``check_installed``.
     """
     return [_canonical(example) for example in _encoder().encode(to_example_columns(batch))]
+
+
+def decode(examples: Sequence[bytes], names: Sequence[str]) -> list[dict[str, list | None]]:
+    """The named features of each serialized ``tf.Example``, as lists of bytes, int or float.
+
+    A feature that no example has is absent, one that an example lacks is None.
+
+    Raises:
+      ImportError: see ``check_installed``.
+    """
+    batch = _decoder().DecodeBatch(list(examples))
+    return batch.select([name for name in names if name in batch.schema.names]).to_pylist()
 
 
 def check_installed() -> None:
@@ -163,6 +176,14 @@ def _encoder() -> Any:
     from tfx_bsl.coders import example_coder
 
     return example_coder.RecordBatchToExamplesEncoder()
+
+
+@functools.cache
+def _decoder() -> Any:
+    check_installed()
+    from tfx_bsl.coders import example_coder
+
+    return example_coder.ExamplesToRecordBatchDecoder()
 
 
 def _canonical(example: bytes) -> bytes:

@@ -154,6 +154,11 @@ def _unit_id(number: int, start: int, packed_refs: bytes | None = None) -> str:
     return f"{place}-{hashlib.sha256(zlib.decompress(packed_refs)).hexdigest()[:8]}"
 
 
+def is_first(unit: WorkUnit) -> bool:
+    """Whether every plan with an input row begins with this unit."""
+    return unit.unit_id.startswith(_unit_id(0, 0))
+
+
 def _plan_lines(
     number: int, file: InputFile, found: Iterator[_Found | None], options: SourceOptions, limit: int | None
 ) -> Iterator[tuple[WorkUnit, int]]:

@@ -37,6 +37,7 @@ class PredictOptions:
       normalize_embeddings: whether embeddings get L2 length 1.
       batch_size: images in every batch but the last of a bundle.
       worker_threads: that compute in a worker process; None: as many as the cores that it may use.
+      keep_pixels: whether predictions carry their pixels on, by reference, for the sink of the same stage.
     """
 
     artifact_path: str
@@ -48,6 +49,7 @@ class PredictOptions:
     normalize_embeddings: bool = False
     batch_size: int = 128
     worker_threads: int | None = None
+    keep_pixels: bool = False
 
     def __post_init__(self) -> None:
         if self.scores not in SCORE_FUNCTIONS:
@@ -104,6 +106,7 @@ def _predict_batch(
                 labels=None if ids is None or names is None else tuple(names[i] for i in ids[place]),
                 embedding=None if embeddings is None else embeddings[place],
                 computed_by=engine.computed_by,
+                pixels=image.pixels if options.keep_pixels else None,
             )
         )
     return outcomes
@@ -123,7 +126,7 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     """Opens the staged artifact once a worker process and labels batches of one size with it.
 
     Elements carry their identity, so the handler is unkeyed: failures and unit ends among the elements
-    are handed through, and pixels never leave it.
+    are handed through, and pixels do not leave it, unless asked for.
 
     Args:
       options: the artifact, and how predictions are made.

@@ -173,6 +173,8 @@ class Prediction:
       embedding: float32[D]; None without features.
       computed_by: engine and precision that the numbers come from, such as ``litert float32``; empty where
         nobody said.
+      pixels: the ``LoadedImage``'s, where a report wants them; the sink, which is in the same fused stage, takes
+        its few thumbnails from them and drops them.
     """
 
     ref: ImageRef
@@ -182,6 +184,7 @@ class Prediction:
     labels: tuple[str, ...] | None = None
     embedding: np.ndarray | None = None
     computed_by: str = ""
+    pixels: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -214,9 +217,11 @@ class UnitEnd:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file that a unit staged: ``kind`` is ``data`` or ``failures``.
+    """A file that a unit staged: ``kind`` is ``data``, ``failures`` or ``summary`` (see ``unit_summary``).
 
     ``computed_by`` is that of a data file's predictions, see ``Prediction``; None where that is not known.
+    ``started_at`` and ``finished_at``, in seconds since 1970 by the worker's clock, are when the sink saw the first
+    and the last of the unit. Files that differ in nothing else are equal.
     """
 
     name: str
@@ -225,6 +230,8 @@ class FileRecord:
     bytes: int
     sha256: str
     computed_by: str | None = None
+    started_at: float | None = field(default=None, compare=False)
+    finished_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ A unit leaves in the staging folder::
 
     shards/UNIT-SHA.parquet    its rows, in input order; there even without a row
     failures/UNIT-SHA.jsonl    its failures; there only where there are any
+    summaries/UNIT-SHA.json    what a report shows of it; there only where a report is wanted
     units/UNIT.json            its record, written last
 
-The two kinds of files are named by their content: a bundle that is run twice writes the same bytes to the
+The kinds of files are named by their content: a bundle that is run twice writes the same bytes to the
 same name, and two tries that differ (a file was there in one and gone in the other) cannot overwrite each
 other's. The record alone has a name that two tries share; it is created only if absent, and whoever comes
 second takes over the first one's. So a unit has one record at any time, every file that it names is
@@ -16,44 +17,30 @@ complete, and files that no record names are rubbish which is deleted with the s
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms import examples, metrics, storage
+from transforms import metrics, storage
 from transforms.allocators import give_back_arrow, use_frugal_arrow_pool
 from transforms.heartbeat import Heartbeat
-from transforms.output_schema import OutputSpec, arrow_schema, computed_metadata
-from transforms.records import Failure, FileRecord, Labeled, Prediction, UnitEnd, UnitRecord
+from transforms.output_schema import OutputSpec
+from transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord
+from transforms.staged_files import stage_data, stage_failures, stage_summary
 from transforms.tally import Tally, new_tally
-from transforms.tfrecord import write_records
-from transforms.to_arrow import encodable
 from transforms.unit_rows import CHUNK_ROWS, UnitRows
-from transforms.uris import public_uri
+from transforms.unit_summary import Summarizer
 from transforms.versions import SameVersionsCoder
-
-# A group is held in memory until it is written.
-ROW_GROUP_BYTES = 2 << 20
-_HASH_BLOCK_BYTES = 1 << 20
-# Columns whose values repeat; for the others a dictionary only costs.
-_DICTIONARY_COLUMNS = ("label", "labels.list.element", "format", "module_fingerprint", "preprocessing_id")
-# JSON leaves these as they are, but readers such as str.splitlines end a line there.
-_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 beam.coders.registry.register_coder(UnitRecord, SameVersionsCoder)
 
@@ -86,13 +73,22 @@ def write_unit(
 
 
 def _write(
-    end: UnitEnd, rows: UnitRows, failures: Iterable[Failure], spec: OutputSpec, staging_dir: str
+    end: UnitEnd,
+    rows: UnitRows,
+    failures: Iterable[Failure],
+    spec: OutputSpec,
+    staging_dir: str,
+    summarizer: Summarizer | None = None,
+    times: Mapping[str, Any] = MappingProxyType({}),
 ) -> UnitRecord:
     failed = sorted(failures, key=lambda failure: failure.row)
     unit = end.unit
-    files = [_stage_data(rows, spec, staging_dir, unit.unit_id)]
+    files = [stage_data(rows, spec, staging_dir, unit.unit_id)]
     if failed:
-        files.append(_stage_failures(failed, staging_dir, unit.unit_id))
+        files.append(stage_failures(failed, staging_dir, unit.unit_id))
+    files = [dataclasses.replace(file, **times) for file in files]
+    if summarizer is not None:
+        files.append(stage_summary(summarizer, failed, staging_dir, unit))
     record = UnitRecord(
         unit_id=unit.unit_id,
         input_path=unit.input_file.path,
@@ -137,91 +133,6 @@ def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
     return UnitRecord.from_json(json.loads(storage.read_bytes(path)))
 
 
-def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -> None:
-    """Writes a data shard to an open binary file.
-
-    Parquet is zstd, in row groups of about 2 MB of Arrow data; the writer holds several times that.
-    """
-    if spec.format == "tfrecord":
-        serialized = (example for batch in batches for example in examples.encode(batch))
-        write_records(file, serialized, compression=spec.compression)
-        return
-    dictionary = [*_DICTIONARY_COLUMNS, *(name for name, _ in spec.kept_fields)]
-    with pq.ParquetWriter(file, arrow_schema(spec), compression="zstd", use_dictionary=dictionary) as writer:
-        for group in _row_groups(batches):
-            writer.write_table(group, row_group_size=group.num_rows)
-            give_back_arrow()
-
-
-def failure_line(failure: Failure) -> bytes:
-    """One line of JSON, UTF-8, that holds no other line end than its last byte."""
-    value = {
-        "uri": None if failure.uri is None else public_uri(failure.uri),
-        "ref_id": failure.ref_id,
-        "stage": failure.stage.value,
-        "reason": failure.reason.value,
-        "detail": failure.detail,
-    }
-    text = {name: None if item is None else encodable(item) for name, item in value.items()}
-    return json.dumps(text, ensure_ascii=False).translate(_LINE_ENDS).encode() + b"\n"
-
-
-def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    group: list[pa.RecordBatch] = []
-    for batch in batches:
-        group.append(batch)
-        if sum(part.nbytes for part in group) >= ROW_GROUP_BYTES:
-            yield pa.Table.from_batches(group)
-            group = []
-    if group:
-        yield pa.Table.from_batches(group)
-
-
-def _stage_data(rows: UnitRows, spec: OutputSpec, staging_dir: str, unit_id: str) -> FileRecord:
-    computed_by = sorted(rows.computed_by)
-    spec = _as_computed(spec, computed_by)
-    with _temporary_file(staging_dir) as path:
-        with path.open("wb") as file:
-            write_data(file, rows.in_order(), spec)
-        staged = _stage(path, staging_dir, f"shards/{unit_id}", spec.file_ending, "data", len(rows))
-    return dataclasses.replace(staged, computed_by=", ".join(computed_by) or None)
-
-
-def _as_computed(spec: OutputSpec, computed_by: Sequence[str]) -> OutputSpec:
-    """The spec whose metadata names what made the rows; a unit is labeled by one engine, as a rule."""
-    return dataclasses.replace(spec, metadata=computed_metadata(spec.metadata, computed_by))
-
-
-def _stage_failures(failures: Sequence[Failure], staging_dir: str, unit_id: str) -> FileRecord:
-    with _temporary_file(staging_dir) as path:
-        with path.open("wb") as file:
-            file.writelines(map(failure_line, failures))
-        return _stage(path, staging_dir, f"failures/{unit_id}", "jsonl", "failures", len(failures))
-
-
-@contextmanager
-def _temporary_file(staging_dir: str) -> Iterator[Path]:
-    """A file to write to, deleted in the end; beside its final place, so that moving it is a rename."""
-    parent = None
-    if storage.is_local(staging_dir):
-        parent = Path(storage.absolute(staging_dir))
-        parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as folder:
-        yield Path(folder) / "file"
-
-
-def _stage(path: Path, staging_dir: str, stem: str, ending: str, kind: str, rows: int) -> FileRecord:
-    """Moves a finished file to a name made of its content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    sha256, size = digest.hexdigest(), path.stat().st_size
-    name = f"{stem}-{sha256[:16]}.{ending}"
-    storage.put_file(str(path), storage.join(staging_dir, *name.split("/")))
-    return FileRecord(name=name, kind=kind, rows=rows, bytes=size, sha256=sha256)
-
-
 def _record_path(staging_dir: str, unit_id: str) -> str:
     return storage.join(staging_dir, "units", f"{unit_id}.json")
 
@@ -239,6 +150,8 @@ class _Gathered:
     """
 
     rows: UnitRows
+    summarizer: Summarizer | None
+    started_at: float = field(default_factory=time.time)
     handed_over: int = 0
     predictions: list[Prediction] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -265,10 +178,11 @@ class _WriteUnitDoFn(beam.DoFn):
     time; see ``UnitRows`` for what becomes of them. At most one task waits for it, so that memory is bounded.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str, heartbeats: bool) -> None:
+    def __init__(self, spec: OutputSpec, staging_dir: str, heartbeats: bool, summaries: bool) -> None:
         self._spec = spec
         self._staging_dir = staging_dir
         self._heartbeats = heartbeats
+        self._summaries = summaries
         self._rows = Metrics.counter(metrics.NAMESPACE, metrics.ROWS_WRITTEN)
         self._failures = Metrics.counter(metrics.NAMESPACE, metrics.FAILURES_WRITTEN)
         self._bytes = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_WRITTEN)
@@ -289,8 +203,11 @@ class _WriteUnitDoFn(beam.DoFn):
         unit_id = _unit_id(element)
         unit = self._open.get(unit_id)
         if unit is None:
-            unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir))
+            summarizer = Summarizer() if self._summaries else None
+            unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir), summarizer)
         if isinstance(element, Prediction):
+            if unit.summarizer is not None:
+                element = unit.summarizer.add(element)
             unit.predictions.append(element)
             self._tally.predicted += 1
             if len(unit.predictions) == CHUNK_ROWS:
@@ -352,9 +269,10 @@ class _WriteUnitDoFn(beam.DoFn):
 
 def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: str) -> _Written:
     begin = time.perf_counter()
+    times = {"started_at": unit.started_at, "finished_at": time.time()}
     with unit.rows as rows:
         rows.add(unit.predictions)
-        record = _write(end, rows, unit.failures, spec, staging_dir)
+        record = _write(end, rows, unit.failures, spec, staging_dir, unit.summarizer, times)
     give_back_arrow()
     return _Written(record, (time.perf_counter() - begin) * 1e3)
 
@@ -378,11 +296,14 @@ class WriteUnit(beam.PTransform):
       spec: what is written.
       staging_dir: a local folder or a URI, as ``write_unit`` takes it.
       heartbeats: whether the workers tell there how far the open units are.
+      summaries: whether each unit's summary is staged too, for a report; shards are the same either way.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str, *, heartbeats: bool = False) -> None:
+    def __init__(
+        self, spec: OutputSpec, staging_dir: str, *, heartbeats: bool = False, summaries: bool = False
+    ) -> None:
         super().__init__()
-        self._arguments = spec, staging_dir, heartbeats
+        self._arguments = spec, staging_dir, heartbeats, summaries
 
     def expand(self, labeled: beam.PCollection[Labeled]) -> beam.PCollection[UnitRecord]:
         """Adds the one step to the pipeline."""

@@ -1,0 +1,98 @@
+"""What --skip_labeled costs with millions of earlier rows: ``python benchmarks/earlier.py``.
+
+Earlier nights are written as shards of 10,000 rows, with all the columns of a real one; the job is given the last of
+their images and some new ones, with an engine that computes nothing (``stub_job.py``). It is run with and without
+``--skip_labeled``, in turns: the difference in the peak of PSS is what the index costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jobs import label, run
+from measure import Cost
+from memory import STUB, tiny, write_list
+
+SHARD_ROWS = 10_000
+
+
+def earlier_shards(folder: Path, example: Path, uris: Sequence[str], rows: int) -> None:
+    """Writes ``rows`` rows as the job would have: those of ``uris``, and of others.
+
+    Args:
+      folder: where the shards go.
+      example: a shard of the job, whose schema, metadata and values are taken.
+      uris: of the last rows.
+      rows: how many in all.
+    """
+    row = pq.read_table(example).slice(0, 1)
+    folder.mkdir()
+    for start in range(0, rows, SHARD_ROWS):
+        count = min(SHARD_ROWS, rows - start)
+        names = [
+            uris[number - rows] if number >= rows - len(uris) else f"gs://photos/2026/{number:09d}.jpg"
+            for number in range(start, start + count)
+        ]
+        many = row.take(pa.array([0] * count))
+        for name in ("uri", "ref_id"):
+            many = many.set_column(many.schema.get_field_index(name), row.schema.field(name), pa.array(names))
+        pq.write_table(many, folder / f"part-{start:09d}.parquet", compression="zstd")
+
+
+def skipping(
+    list_: Path, arguments: Sequence[str], scratch: Path, earlier: Path, new: int
+) -> tuple[Cost, str]:
+    """The cost of a run that skips, and what it says of the earlier rows."""
+    output = scratch / "out"
+    command = [sys.executable, *STUB, "--input", list_, "--output", output, "--if_exists", "overwrite"]
+    command += [*arguments, "--skip_labeled", f"{earlier}/"]
+    cost = run(list(map(str, command)), scratch, repeat=False)
+    rows = json.loads((output / "_MANIFEST.json").read_text())["rows"]
+    if rows["predicted"] != new:
+        raise RuntimeError(f"{new} new images, but the manifest says {rows}")
+    log = (scratch / "log.txt").read_text()
+    return cost, next(line for line in log.splitlines() if "labeled already" in line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=5_000_000, help="earlier rows (default 5 million)")
+    parser.add_argument("--images", type=int, default=20_000, help="of the input (default 20,000)")
+    parser.add_argument("--new", type=int, default=5_000, help="how many of them are new (default 5,000)")
+    parser.add_argument("--rounds", type=int, default=3)
+    options, arguments = parser.parse_known_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        images = tiny(scratch / "tiny", options.images)
+        whole = write_list(scratch / "list.txt", images, options.images)
+        only_new = write_list(scratch / "new.txt", images[: options.new], options.new)
+        label(only_new, 1, scratch, arguments, program=STUB)
+        example = next((scratch / "out").glob("part-*.parquet")).rename(scratch / "example.parquet")
+        earlier_shards(scratch / "earlier", example, list(map(str, images[options.new :])), options.rows)
+        with_rows, without = list[Cost](), list[Cost]()
+        for _ in range(options.rounds):
+            cost, told = skipping(whole, arguments, scratch, scratch / "earlier", options.new)
+            with_rows.append(cost)
+            without.append(label(only_new, options.new, scratch, arguments, program=STUB, repeat=False))
+            print(told, flush=True)
+    for name, costs in ((f"{options.rows:,} earlier rows", with_rows), ("none", without)):
+        seconds, peak, cpu = (
+            statistics.median(getattr(cost, what) for cost in costs)
+            for what in ("seconds", "pss_mb", "cpu_seconds")
+        )
+        print(f"{name}: {seconds:.1f} s, {cpu:.1f} s of CPU, peak {peak:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

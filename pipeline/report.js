@@ -1,0 +1,255 @@
+
+"use strict";
+// All that comes from outside is put into the page as text or as an attribute's value, never as HTML.
+const data = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+
+function element(name, attributes, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes || {})) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const whole = (number) => Math.round(number).toLocaleString("en");
+const count = (number, noun) => `${whole(number)} ${noun}${number === 1 ? "" : "s"}`;
+const precise = (number) => Number(number.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
+const percent = (part, all) => {
+  const share = all ? (100 * part) / all : 0;
+  return `${share > 0 && share < 0.1 ? "< 0.1" : share.toFixed(share < 10 && share % 1 ? 1 : 0)} %`;
+};
+const probabilities = data.scores !== null && data.scores.low === 0 && data.scores.counts.length === 32 && data.scores.width === 1 / 32;
+const score = (number) => (probabilities ? number.toFixed(2) : precise(number));
+const fileName = (uri) => uri.replace(/\/+$/, "").split("/").pop() || uri;
+
+function duration(seconds) {
+  if (seconds < 9.95) return `${Number(seconds.toFixed(1))} s`;
+  const rounded = Math.round(seconds);
+  if (rounded < 60) return `${rounded} s`;
+  const minutes = Math.floor(rounded / 60);
+  if (minutes < 10) return `${minutes} min ${rounded % 60} s`;
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+function instant(iso) {
+  return iso.slice(0, 19).replace("T", " ") + " UTC";
+}
+
+// Bars of equal width; ticks below stand at equal distances.
+function chart(values, { about, titles, top, ticks, caption }) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${values.length} 100`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", about);
+  const rect = (kind, place, height, width) => {
+    const made = document.createElementNS(svg.namespaceURI, "rect");
+    const box = { class: kind, x: place + (1 - width) / 2, y: 100 - height, width, height };
+    for (const [key, value] of Object.entries(box)) made.setAttribute(key, value);
+    svg.append(made);
+    return made;
+  };
+  values.forEach((value, place) => {
+    if (value > 0) rect("", place, Math.max((100 * value) / top, 0.7), 0.86);
+    const title = document.createElementNS(svg.namespaceURI, "title");
+    title.textContent = titles(value, place);
+    rect("over", place, 100, 1).append(title);
+  });
+  const line = (kind, text) => element("div", { class: `grid ${kind}`, "aria-hidden": "true" }, element("span", {}, text));
+  return element(
+    "figure",
+    { class: "chart" },
+    element("div", { class: "plot" }, line("top", whole(top)), line("middle", precise(top / 2)), svg),
+    element("div", { class: "ticks", "aria-hidden": "true" }, ...ticks.map((tick) => element("span", {}, tick))),
+    element("figcaption", {}, caption),
+  );
+}
+
+// The smallest of 2, 4, 6, 10 times a power of ten that is not below a number: half of it is round, too.
+function roundTop(number) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(number, 1)));
+  return Math.max(2, [1, 2, 4, 6, 10].map((step) => step * power).find((step) => step >= number));
+}
+
+function fact(name, value, attributes) {
+  return element("div", {}, element("dt", {}, name), element("dd", attributes, ...[value].flat()));
+}
+
+function showHead() {
+  const { run, rows } = data;
+  $("output").textContent = run.output;
+  const rateStatus = run.within_error_rate ? "Succeeded" : "Too many failures";
+  $("status").textContent = run.complete ? rateStatus : "Out of time";
+  $("status").classList.add(run.complete && run.within_error_rate ? "good" : "bad");
+  const facts = { Module: run.module, "Computed by": run.computed_by, Run: run.id, Started: instant(run.started_at), Committed: instant(run.committed_at) };
+  $("facts").append(...Object.entries(facts).filter(([, value]) => value).map(([name, value]) => fact(name, value)));
+  const done = rows.predicted + rows.failed;
+  const failed = [whole(rows.failed)];
+  if (rows.failed) failed.push(" ", element("small", {}, percent(rows.failed, done)));
+  $("counts").append(
+    fact("images in", whole(rows.input)),
+    fact("predicted", whole(rows.predicted)),
+    fact("failed", failed, rows.failed ? { class: "bad" } : {}),
+    fact("skipped", whole(rows.skipped)),
+    fact("time", duration(run.seconds)),
+    fact("images/s, start to end", precise(done / Math.max(run.seconds, 0.001))),
+  );
+  $("made").textContent = `Written by beamlabel ${run.version} from the run’s manifest and rows. Times are UTC, by the workers’ clocks.`;
+}
+
+function showThroughput() {
+  const line = data.timeline;
+  if (!line) {
+    $("throughput").append(element("p", { class: "note" }, "The run’s manifest tells no times of its shards."));
+    return;
+  }
+  const rates = line.counts.map((images) => images / line.bin_seconds);
+  const peak = Math.max(...rates);
+  const at = (place) => duration(place * line.bin_seconds);
+  const before = line.before ? ` ${count(line.before, "image")} had been done by an earlier attempt.` : "";
+  const about = `Images per second from the start of the run to its end, in spans of ${duration(line.bin_seconds)}; at most ${precise(peak)}.`;
+  $("throughput").append(
+    chart(rates, {
+      about,
+      titles: (value, place) => `${at(place)} – ${at(place + 1)}: ${precise(value)} images/s`,
+      top: roundTop(peak),
+      ticks: ["0 s", at(rates.length / 2), at(rates.length)],
+      caption: `${about}${before} Each unit’s images are spread evenly between its first and its last.`,
+    }),
+  );
+}
+
+function bar(share) {
+  const inner = element("span");
+  inner.style.width = `${100 * share}%`;
+  return element("span", { class: "track" }, inner);
+}
+
+function showLabels() {
+  const { shown, others, rows_of_others } = data.labels;
+  if (!shown.length) {
+    $("labels").append(element("p", { class: "note" }, data.rows.predicted ? "The module gives no logits, so there are no labels." : "No image was predicted."));
+    return;
+  }
+  const most = shown[0][1];
+  $("labels-count").textContent = whole(shown.length + others);
+  const items = shown.map(([label, images]) => {
+    const button = element("button", { type: "button", "aria-pressed": "false", title: "Show in the contact sheet" },
+      element("span", { class: "name" }, label), element("span", { class: "number" }, whole(images)), bar(images / most));
+    button.dataset.label = label;
+    button.addEventListener("click", () => {
+      $("label").value = $("label").value === label ? "" : label;
+      filter();
+      $("sheet-title").scrollIntoView({ block: "start" });
+    });
+    return element("li", {}, button);
+  });
+  $("labels").append(element("ol", { class: "bars", "aria-label": "Images by best label" }, ...items));
+  if (others) $("labels").append(element("p", { class: "note" }, `And ${count(others, "label")} more, with ${count(rows_of_others, "image")}.`));
+}
+
+function showScores() {
+  if (!data.scores) {
+    $("scores").append(element("p", { class: "note" }, data.rows.predicted ? "The module gives no logits, so there are no scores." : "No image was predicted."));
+    return;
+  }
+  const { low, width, counts } = data.scores;
+  const at = (place) => precise(low + place * width);
+  const most = Math.max(...counts);
+  const about = `Images by the score of their best class, in ${counts.length} steps from ${at(0)} to ${at(counts.length)}; the fullest step has ${whole(most)}.`;
+  $("scores").append(
+    chart(counts, {
+      about,
+      titles: (value, place) => `${at(place)} – ${at(place + 1)}: ${count(value, "image")}`,
+      top: roundTop(most),
+      ticks: counts.length % 4 ? [at(0), at(counts.length)] : [0, 1, 2, 3, 4].map((quarter) => at((quarter * counts.length) / 4)),
+      caption: about,
+    }),
+  );
+}
+
+function showFailures() {
+  if (!data.failures.length) {
+    $("failures").append(element("p", { class: "note" }, "No image failed."));
+    return;
+  }
+  $("failures").append(...data.failures.map(({ reason, count: images, examples }) =>
+    element("div", { class: "failure" },
+      element("div", {}, element("h3", {}, element("span", { class: "mono" }, reason)), element("p", {}, `${count(images, "image")}, ${percent(images, data.rows.failed)}`)),
+      element("ul", { "aria-label": `Examples of ${reason}` }, ...examples.map((example) =>
+        element("li", {}, element("div", { class: "mono" }, example.uri ?? example.ref_id), element("div", { class: "note" }, example.detail)))))));
+}
+
+function picture(row, alt) {
+  if (row.thumbnail === null) return element("span", { class: "picture" }, "no thumbnail");
+  return element("img", { class: "picture", alt, loading: "lazy", decoding: "async", src: `data:image/jpeg;base64,${row.thumbnail}` });
+}
+
+const kinds = { top: "Top of label", uncertain: "Least certain", random: "Random" };
+
+function showDetail(row) {
+  const name = fileName(row.uri);
+  const classes = row.labels.map((label, place) =>
+    element("li", {}, element("span", { class: "name" }, label), element("span", { class: "number" }, score(row.scores[place])), ...(probabilities ? [bar(Math.min(row.scores[place], 1))] : [])));
+  $("detail-body").replaceChildren(
+    element("h2", { id: "detail-title" }, name),
+    picture(row, `The module’s view of ${name}`),
+    element("ol", { class: "bars", "aria-label": "Best classes" }, ...classes),
+    element("dl", {}, ...[["URI", row.uri], ["Row", row.ref_id], ["Sample", row.kinds.map((kind) => kinds[kind]).join(", ")]]
+      .flatMap(([term, text]) => [element("dt", {}, term), element("dd", { class: term === "Sample" ? "" : "mono" }, text)])),
+  );
+  $("detail").showModal();
+}
+
+const shots = data.sample.map((row) => {
+  const label = row.labels.length ? row.labels[0] : null;
+  const name = fileName(row.uri);
+  const caption = label === null
+    ? element("span", { class: "caption" }, element("span", {}, name))
+    : element("span", { class: "caption" }, element("b", { title: label }, label), element("span", {}, score(row.scores[0])));
+  const button = element("button", { type: "button", title: row.uri }, picture(row, name), caption);
+  button.addEventListener("click", () => showDetail(row));
+  return { label, score: row.scores[0], kinds: row.kinds, item: element("li", {}, button) };
+});
+
+function filter() {
+  const kind = document.querySelector("input[name=kind]:checked").value;
+  const label = $("label").value;
+  const low = $("low").value === "" ? -Infinity : Number($("low").value);
+  const high = $("high").value === "" ? Infinity : Number($("high").value);
+  const anyScore = low === -Infinity && high === Infinity;
+  let shown = 0;
+  for (const shot of shots) {
+    const fits = (!kind || shot.kinds.includes(kind)) && (!label || shot.label === label)
+      && (anyScore || (shot.score >= low && shot.score <= high));
+    shot.item.hidden = !fits;
+    shown += fits;
+  }
+  $("shown").textContent = shots.length
+    ? `${shown === shots.length ? "All" : `${whole(shown)} of`} ${count(shots.length, "sampled image")}, of ${whole(data.rows.predicted)} predicted.`
+    : "No image was predicted.";
+  for (const button of document.querySelectorAll("#labels button")) button.setAttribute("aria-pressed", String(label !== "" && button.dataset.label === label));
+}
+
+function showSheet() {
+  const order = ({ label, score }) => [label ?? "", -(score ?? 0)];
+  const ranks = new Map(data.labels.shown.map(([label], place) => [label, place]));
+  const rank = (shot) => ranks.get(shot.label) ?? ranks.size;
+  shots.sort((a, b) => rank(a) - rank(b) || (order(a)[0] < order(b)[0] ? -1 : order(a)[0] > order(b)[0] ? 1 : order(a)[1] - order(b)[1]));
+  $("sheet").append(...shots.map((shot) => shot.item));
+  const labels = [...new Set(shots.map((shot) => shot.label).filter((label) => label !== null))];
+  $("label").append(...labels.sort().map((label) => element("option", { value: label }, label)));
+  $("filter").hidden = !labels.length;
+  $("filter").addEventListener("input", filter);
+  $("filter").addEventListener("submit", (event) => event.preventDefault());
+  $("filter").addEventListener("reset", () => setTimeout(filter));
+  $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });
+  filter();
+}
+
+showHead();
+showThroughput();
+showLabels();
+showScores();
+showFailures();
+showSheet();

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Installs what tests/test_report_browser.py drives: Debian's chromium and chromium-driver. Needs root.
+# Does nothing where both are there.
+#
+#   tools/setup_browser.sh
+set -euo pipefail
+
+missing() { ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; }
+
+missing || exit 0
+if ! command -v apt-get >/dev/null; then
+  echo "setup_browser.sh: no apt-get here: install chromium and chromedriver by hand" >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "setup_browser.sh: not root: run it as root, or: apt-get install chromium chromium-driver" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null
+if missing; then
+  echo "setup_browser.sh: chromium or chromedriver is still not on the PATH" >&2
+  exit 1
+fi
+chromium --version
