@@ -1,7 +1,7 @@
 """A night's run by Airflow's operator for Beam. To copy into the DAGs' folder, with the names below changed.
 
 Needs apache-airflow-providers-apache-beam and, whatever the runner, apache-airflow-providers-google, without which the
-operator cannot be made. Airflow 3.1 or later. beamlabel has an environment of its own: its versions are not Airflow's.
+operator cannot be made. Tried with Airflow 3.3. beamlabel has an environment of its own: its versions are not Airflow's.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ with DAG(
             "run_date": "{{ ds }}",
             "skip_labeled": [f"{BUCKET}/labels/dt=*/", f"{BUCKET}/retried/dt=*/"],
             "changed": True,
+            "report": True,
             "if_exists": "resume",
             # Not `execution_timeout`, which would kill a run instead of publishing what it has done.
             "time_limit": "6h",
