@@ -1,7 +1,7 @@
 """A night's run by Airflow's operator for Beam. To copy into the DAGs' folder, with the names below changed.
 
 Needs apache-airflow-providers-apache-beam and, whatever the runner, apache-airflow-providers-google, without which the
-operator cannot be made. Tried with Airflow 3.3. beamlabel has an environment of its own: its versions are not Airflow's.
+operator cannot be made. Tried with Airflow 3.3. beamlabel has an environment of its own, since its versions differ.
 """
 
 from __future__ import annotations
