@@ -1,6 +1,6 @@
 """``deploy/nightly/`` is what Kubernetes, Prometheus, systemd and cron take, and what it tells the job is right.
 
-Its DAG is ``test_deploy_airflow.py``'s, its script ``test_label_script.py``'s. Nothing is applied to a Kubernetes, or installed.
+Its DAG is ``test_deploy_airflow.py``'s, its script ``test_label_script.py``'s. Nothing is applied or installed.
 """
 
 import os
