@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -322,15 +323,30 @@ def with_minus_joined(argv: Sequence[str]) -> list[str]:
     return words
 
 
+def _with_labels_of_jobs(argv: Sequence[str]) -> list[str]:
+    """``--labels key=value``, Beam's other name for ``--label``, by that one. Airflow's operator always gives it."""
+    words: list[str] = []
+    for word in argv:
+        is_value = bool(words) and words[-1] == "--labels"
+        value = word if is_value else word.removeprefix("--labels=")
+        if re.fullmatch(r"[a-z][a-z0-9_-]*=[a-z0-9_-]*", value) and (is_value or value != word):
+            words[len(words) - is_value :] = [f"{_LABEL_OF_JOB}={value}"]
+        else:
+            words.append(word)
+    return words
+
+
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parses the command line into the job's options and what is left for the runner.
+
+    ``--labels key=value`` is the runner's ``--label``; a file of such a name is ``./key=value``.
 
     Raises:
       UsageError: a missing option, a bad value, or a misspelt option.
       SystemExit: after ``--help`` and ``--version``.
     """
     parser = make_parser()
-    options, rest = parser.parse_known_args(with_minus_joined(argv))
+    options, rest = parser.parse_known_args(_with_labels_of_jobs(with_minus_joined(argv)))
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
     for argument in rest:
         name = argument.split("=", 1)[0]

@@ -159,7 +159,8 @@ def in_own_group(command: Sequence[str]) -> list[str]:
 
 
 def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> None:
-    known = options.get_all_options()
+    # Options have their values' names here; this one has another too, and Airflow's operator always gives it.
+    known = {*options.get_all_options(), "label"}
     for argument in runner_args:
         option = argument.split("=", 1)[0]
         if (

@@ -10,6 +10,8 @@ import pytest
 from jobs import TINY, photos, uri_list
 from servers import Reply
 
+from pipeline.options import parse
+
 
 def command(*arguments, **options):
     return subprocess.run(
@@ -96,6 +98,19 @@ def test_labels_that_do_not_match_the_classes_in_number_are_refused(good, tmp_pa
     finished = command(*flat(good), "--labels", names)
     assert finished.returncode == 2
     assert "10" in finished.stderr and "11" in finished.stderr
+
+
+@pytest.mark.parametrize("words", [["--labels=airflow-version=v3-3-2"], ["--labels", "team=vision"]])
+def test_a_label_of_a_dataflow_job_is_the_runners(good, words):
+    """Beam has an option of the same name, and Airflow's operator always gives it."""
+    options, rest = parse([*map(str, flat(good)), *words, "--labels", "./a=b"])
+    assert options.labels == "./a=b"
+    label = words[-1].removeprefix("--labels=")
+    assert rest == [f"--label={label}"]
+    from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+
+    assert PipelineOptions(rest).view_as(GoogleCloudOptions).labels == [label]
+    assert command(*flat(good), *words).returncode == 0
 
 
 def test_an_output_that_cannot_be_written_is_a_usage_error(good, tmp_path):

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Runs beamlabel, again where that is worth it, and ends with the exit code of the last run. For cron and systemd.
+#
+#   deploy/nightly/label.sh --input … --module … --output 'gs://my-bucket/labels/dt={date}'
+#
+#   0            done
+#   1, 2         too many failures, wrong usage: the same again would end the same, so that is all
+#   3, 4, 137    it broke, its time was over, it was killed: again, TRIES times in all, going on with what is done
+#   75           another run is at work on the output: again every WAIT seconds, for PATIENCE seconds
+#   130, 143     cancelled: that is all
+#
+# --run_date is the day of the first try (UTC), and --if_exists is resume, unless they are given.
+set -uo pipefail
+: "${BEAMLABEL:=beamlabel}" "${TRIES:=3}" "${WAIT:=60}" "${PATIENCE:=3600}"
+run_date=$(date -u +%F)
+
+# What ends this script ends the run, which cancels its job; and no other one is begun.
+child=
+cancelled=
+# shellcheck disable=SC2329 # the traps call it
+cancel() {
+  cancelled=$2
+  [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null
+}
+trap 'cancel INT 130' INT
+trap 'cancel TERM 143' TERM
+
+# Runs a command to its end, also when a signal comes meanwhile; returns its exit code.
+finish() {
+  local code
+  # What runs in the background would ignore SIGINT.
+  (trap - INT && exec "$@") &
+  child=$!
+  while :; do
+    wait "$child"
+    code=$?
+    kill -0 "$child" 2>/dev/null || break
+  done
+  child=
+  return "$code"
+}
+
+tries=0
+waited=0
+while :; do
+  finish "$BEAMLABEL" --run_date "$run_date" --if_exists resume "$@"
+  code=$?
+  [ -z "$cancelled" ] || exit "$code"
+  case $code in
+    3 | 4 | 137)
+      tries=$((tries + 1))
+      [ "$tries" -lt "$TRIES" ] || break
+      ;;
+    75)
+      [ "$waited" -lt "$PATIENCE" ] || break
+      waited=$((waited + WAIT))
+      ;;
+    *) break ;;
+  esac
+  echo "label.sh: exit code $code; again in $WAIT s" >&2
+  finish sleep "$WAIT"
+  [ -z "$cancelled" ] || exit "$cancelled"
+done
+exit "$code"

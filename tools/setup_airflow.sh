@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Makes .runners/airflow, an environment with Airflow, where tests/test_deploy_airflow.py runs deploy/nightly/airflow_dag.py.
+# Its own, since Airflow's versions are not ours. Needs Python 3.11 or later; 1.6 GB. Does nothing when it is up to date.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+requirements=tools/airflow-requirements.txt
+folder=.runners/airflow
+cmp -s "$requirements" "$folder/.installed" && exit 0
+echo "Installing Airflow into $folder (a minute or two) ..." >&2
+rm -rf "$folder"
+"$python" -m venv "$folder"
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check uv==0.13.8
+"$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --requirement "$requirements"
+cp "$requirements" "$folder/.installed"
