@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jobs import label, run
 from measure import Cost
-from memory import STUB, tiny, write_list
+from memory import STUB, tiny
+from photos import write_list
 
 SHARD_ROWS = 10_000
 

@@ -12,7 +12,6 @@ Options that are not listed go to the job.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import platform
 import statistics
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from jobs import label
 from measure import Cost
-from photos import photographs
+from photos import photographs, write_list
 from PIL import Image
 
 STUB = (str(Path(__file__).with_name("stub_job.py")),)
@@ -39,13 +38,6 @@ def tiny(folder: Path, count: int) -> list[Path]:
     for path in paths:
         Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(path, quality=90)
     return paths
-
-
-def write_list(path: Path, images: Sequence[Path], count: int) -> Path:
-    """A list of ``count`` lines, the images again and again."""
-    with path.open("w") as file:
-        file.writelines(f"{image}\n" for image in itertools.islice(itertools.cycle(images), count))
-    return path
 
 
 def show(counts: Sequence[int], costs: dict[int, list[Cost]]) -> None:

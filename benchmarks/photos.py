@@ -6,6 +6,7 @@ Each is a random crop of one of them, perhaps mirrored, brought to about 0.2 meg
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,3 +68,10 @@ def _make(paths: Sequence[Path], originals: Sequence[Image.Image], seed: int, nu
     unfinished = paths[number].with_suffix(".part")
     Image.fromarray(noisy).save(unfinished, "JPEG", quality=int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
     unfinished.replace(paths[number])  # so that a file that is there is whole
+
+
+def write_list(path: Path, images: Sequence[Path], count: int) -> Path:
+    """A list of ``count`` lines, the images again and again."""
+    with path.open("w") as file:
+        file.writelines(f"{image}\n" for image in itertools.islice(itertools.cycle(images), count))
+    return path

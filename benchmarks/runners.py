@@ -23,11 +23,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from flink_cluster import JOB_SERVER_JAR, FlinkCluster
-from memory import write_list
-from photos import photographs
+from photos import photographs, write_list
 from runner_jobs import PRISM
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from pipeline.options import UsageError
 from pipeline.publish import read_manifest
 from transforms import examples, storage
 from transforms.key_index import KeyIndexWriter
+from transforms.mistakes import is_mistake
 from transforms.output_schema import (
     EMBEDDING_DIM,
     LABELS_SHA256,
@@ -95,6 +97,8 @@ def labeled_index(
             with ThreadPoolExecutor(_THREADS) as threads:
                 rows = sum(threads.map(gather, shards.values()))
         except (OSError, ValueError, ImportError) as error:
+            if not is_mistake(error):
+                raise
             raise UsageError(f"--skip_labeled: {error}") from error
         index = finished(writer, folder / "labeled")
     _LOGGER.info(
@@ -121,20 +125,37 @@ def _shards(pattern: str, output: str) -> Iterator[_Shard]:
             # A glob of folders, such as `labels/dt=*`, matches no file itself.
             matched += [file.path for file in storage.match(pattern + "/**")]
     except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"--skip_labeled {pattern!r}: {error}") from error
+    own = _place(output)
     manifests: dict[str, tuple[dict[str, Any] | None, set[str]]] = {}
     for path in matched:
         folder, _, name = path.rpartition("/")
-        if name.startswith(("_", ".")) or f"/{layout.STAGING}" in folder or folder == output:
+        if name.startswith(("_", ".")) or f"/{layout.STAGING}" in folder or _place(folder) == own:
             continue
         if not name.endswith(_ENDINGS):
             continue
         if folder not in manifests:
-            manifest = read_manifest(folder)
+            manifest = _manifest(folder)
             manifests[folder] = manifest, {file["name"] for file in manifest["files"]} if manifest else set()
         manifest, names = manifests[folder]
         if manifest is None or name in names:
             yield _Shard(path, manifest)
+
+
+def _place(folder: str) -> str:
+    """What a folder is called by nobody's links."""
+    return os.path.realpath(folder) if storage.is_local(folder) else folder
+
+
+def _manifest(folder: str) -> dict[str, Any] | None:
+    try:
+        return read_manifest(folder)
+    except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
+        raise UsageError(f"--skip_labeled: {folder}/{layout.MANIFEST}: {error}") from error
 
 
 def _labeled_keys(shard: _Shard, spec: OutputSpec, *, changed: bool) -> Iterator[list[bytes]]:

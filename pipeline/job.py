@@ -30,6 +30,7 @@ from transforms.decode import DECODER_VERSION, DecodeOptions
 from transforms.examples import check_installed, schema_pbtxt
 from transforms.fetch import FetchOptions
 from transforms.load_images import LoadOptions
+from transforms.mistakes import is_mistake
 from transforms.model_spec import Artifact
 from transforms.output_schema import OutputSpec, arrow_schema
 from transforms.plan_units import SourceOptions
@@ -208,14 +209,15 @@ def stage(planned: Plan, options: Any) -> None:
                 _LOGGER.info("going on after %d units that are done", facts["manifest"]["resumed_units"])
         else:
             # All that could be wrong with the options is known by now; only now may leftovers go.
-            for folder in staging.roots(job.output):
-                storage.delete_tree(folder)
+            staging.delete_all(job.output)
         for path, file in planned.staged.items():
             storage.write_file(path, file)
         storage.write_bytes(
             storage.join(job.staging_dir, layout.JOB), json.dumps(facts, indent=1, default=str).encode()
         )
     except OSError as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"--output {options.output!r} cannot be written: {error}") from error
 
 

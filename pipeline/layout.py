@@ -10,8 +10,8 @@ SCHEMA_PBTXT = "_schema.pbtxt"
 FAILURES = "_failures"
 REPORT = "_report.html"
 
-# While a run is cut off by --time_limit: the records of what is done, for --if_exists resume.
-INCOMPLETE = "_INCOMPLETE.json"
+# Where --if_exists resume may go on after what is published: the records of what is done.
+UNITS = "_UNITS.json"
 
 LOCK = "_LOCK"
 STAGING = "_staging"
@@ -22,6 +22,7 @@ ONLY = "only.keys"
 JOB = "job.json"
 METRICS = "metrics.json"
 COMMIT = "commit.json"
+UNIT_RECORDS = "units"
 MOVES = "publish.json"
 # The whole result of a run that is staged beside its output.
 RESULT = "result"

@@ -18,20 +18,24 @@ import os
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
 
 from pipeline import layout
 from pipeline.options import UsageError
 from pipeline.process_id import ProcessId
 from transforms import storage, storage_gcs
+from transforms.mistakes import is_mistake
 from transforms.uris import scheme
 
 RENEW_SECONDS = 30.0
 STALE_SECONDS = 300.0
+# For so long after it was renewed a lock is ours, whatever the clock of somebody who looks at it.
+_SURE_SECONDS = 240.0
+_RELEASE_SECONDS = 2.0
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -41,8 +45,8 @@ class OutputLockedError(Exception):
 
 
 @contextmanager
-def locked(output: str) -> Iterator[None]:
-    """Holds the lock of an output.
+def locked(output: str) -> Iterator[Lock]:
+    """Holds the lock of an output, which it yields.
 
     Args:
       output: absolute path or URI.
@@ -54,9 +58,11 @@ def locked(output: str) -> Iterator[None]:
     try:
         lock = _take(output)
     except OSError as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"--output {output!r}: {error}") from error
     try:
-        yield
+        yield lock
     except BaseException as error:
         if lock.is_lost:
             raise OutputLockedError(
@@ -67,29 +73,38 @@ def locked(output: str) -> Iterator[None]:
         lock.release()
 
 
-class _Lock(Protocol):
-    is_lost: bool
+class Lock(ABC):
+    """The lock of an output.
 
-    def release(self) -> None: ...
+    Attributes:
+      is_lost: whether another run may hold it by now.
+    """
+
+    is_lost = False
+
+    def check(self) -> None:
+        """Before what only its holder may do; raises ``OutputLockedError``."""
+        if self.is_lost:
+            raise OutputLockedError("the lock of the output was lost")
+
+    @abstractmethod
+    def release(self) -> None:
+        """Gives it up."""
 
 
-def _take(output: str) -> _Lock:
+def _take(output: str) -> Lock:
     if storage.is_local(output):
         return _FileLock(output)
     return _Lease(storage.join(output, layout.LOCK)) if scheme(output) == "gs" else _NoLock()
 
 
-class _NoLock:
-    is_lost = False
-
+class _NoLock(Lock):
     def release(self) -> None:
         """Nothing is held."""
 
 
-class _FileLock:
+class _FileLock(Lock):
     """A lock on a local file, by the system."""
-
-    is_lost = False
 
     def __init__(self, output: str) -> None:
         self._path = _lock_file(output)
@@ -137,7 +152,7 @@ def _open_locked(path: Path, output: str) -> int:
         os.close(file)
 
 
-class _Lease:
+class _Lease(Lock):
     """A lock on ``gs://``, renewed by a thread."""
 
     def __init__(self, path: str) -> None:
@@ -151,9 +166,21 @@ class _Lease:
 
     def release(self) -> None:
         self._released.set()
-        self._thread.join()
-        if not self.is_lost:
+        # A renewal that hangs is left alone: the lock goes stale by itself.
+        self._thread.join(_RELEASE_SECONDS)
+        if self.is_lost or self._thread.is_alive():
+            return
+        try:
             storage_gcs.delete_generation(self._path, self._generation)
+        except OSError as error:
+            _LOGGER.warning(
+                "the lock %s could not be deleted, and goes stale by itself: %s", self._path, error
+            )
+
+    def check(self) -> None:
+        """As of any lock; and it is as good as lost where it was not renewed for too long."""
+        self.is_lost = self.is_lost or time.monotonic() - self._renewed_at > _SURE_SECONDS
+        super().check()
 
     def _keep(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
@@ -167,7 +194,7 @@ class _Lease:
             generation = storage_gcs.exchange(self._path, _describe(ProcessId.own()), self._generation)
         except OSError as error:
             _LOGGER.warning("the lock %s could not be renewed: %s", self._path, error)
-            return time.monotonic() - self._renewed_at < STALE_SECONDS
+            return time.monotonic() - self._renewed_at < _SURE_SECONDS
         if generation is None:
             return False
         self._generation, self._renewed_at = generation, time.monotonic()

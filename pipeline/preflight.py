@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline import layout
 from pipeline.options import UsageError
 from transforms import storage
+from transforms.mistakes import is_mistake
 from transforms.output_schema import check_kept, normalized_type
 from transforms.parquet_source import ParquetColumns, choose_columns, open_parquet
 from transforms.records import InputFile
@@ -94,6 +95,8 @@ def _matches(pattern: str) -> Iterable[storage.StoredFile]:
     try:
         yield from storage.match(pattern)
     except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"--input {pattern!r}: {error}") from error
 
 
@@ -157,6 +160,8 @@ def _sniff(path: str) -> str:
                 raise UsageError(f"--input {path!r} is a pipe; write it to a file first")
             return content_format(file.read(_HEAD_BYTES))
     except OSError as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"--input {path!r} cannot be read: {error}") from error
 
 
@@ -198,6 +203,8 @@ def _parquet_columns(
                 )
         check_kept(first[1], options.output_format)
     except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(str(error)) from error
     return first
 

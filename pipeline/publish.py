@@ -22,22 +22,46 @@ _LOGGER = logging.getLogger("beamlabel")
 
 
 def settle(output: str) -> list[dict[str, Any]]:
-    """Publishes what was committed and not yet published; what was not committed stays as it is.
+    """Publishes what was committed and not yet published, and deletes what publishers have left.
+
+    What was not committed stays as it is. A commit whose files are not all there is dropped, which is logged.
 
     Returns:
       The manifests of what was published.
     """
-    # A commit without its job is litter: the staging was deleted while a run was writing there.
-    manifests = [
-        publish(output, folder)
-        for folder in staging.holding(output, layout.COMMIT)
-        if storage.exists(storage.join(folder, layout.JOB))
-    ]
+    manifests = []
+    for folder in staging.holding(output, layout.COMMIT):
+        # A commit without its job is litter: the staging was deleted while a run was writing there.
+        if storage.exists(storage.join(folder, layout.JOB)):
+            try:
+                manifests.append(publish(output, folder))
+            except FileNotFoundError as error:
+                _LOGGER.error("what was committed in %s is not whole, and is dropped: %s", folder, error)
+                _abandon(output, folder)
     # Moves without a commit: their publisher got to the end, but not to the deletion of its staging.
     for folder in staging.holding(output, layout.MOVES):
-        storage.delete_tree(folder)
+        staging.delete_run(folder)
     staging.remove_if_empty(output)
     return manifests
+
+
+def _abandon(output: str, staging_dir: str) -> None:
+    """Takes back a commit some of whose files are gone, and what of it was moved already."""
+    moves = storage.join(staging_dir, layout.MOVES)
+    if not staging.is_beside(output, staging_dir) and storage.exists(moves):
+        manifest = read_manifest(output)
+        published = {file["name"] for file in manifest["files"]} if manifest else set()
+        for name in set(_read_json(moves)["moves"].values()) - published:
+            storage.delete(storage.join(output, name))
+    staging.delete_run(staging_dir)
+
+
+def submitted(output: str) -> str | None:
+    """The folder of a job that was submitted by a launcher that did not wait, and has committed nothing yet."""
+    for folder in staging.holding(output, layout.JOB):
+        if _read_json(storage.join(folder, layout.JOB)).get("detached"):
+            return folder
+    return None
 
 
 def publish(output: str, staging_dir: str) -> dict[str, Any]:
@@ -76,10 +100,9 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
                 f"{output} came to be while the run was at work, whose result waits in {staging_dir}: "
                 f"move away what is there, then: beamlabel publish {output}"
             ) from error
-    # The commit goes first: without it, what a killed publisher leaves here is only litter.
-    storage.delete(storage.join(staging_dir, layout.COMMIT))
-    storage.delete_tree(staging_dir)
+    staging.delete_run(staging_dir)
     staging.remove_if_empty(output)
+    storage.delete_temporary(output)
     return manifest
 
 
@@ -111,10 +134,7 @@ def _fill(
     _report(folder, staging_dir, manifest, records)
     if is_success:
         storage.write_bytes(success, b"")
-    done = {"records": [record.to_json() for record in records if not record.out_of_time]}
-    _write_or_delete(
-        storage.join(folder, layout.INCOMPLETE), None if manifest["complete"] else json.dumps(done)
-    )
+    _write_or_delete(storage.join(folder, layout.UNITS), _units_to_go_on_after(manifest, records))
     for name in decided["deletes"]:
         storage.delete(storage.join(folder, name))
 
@@ -175,13 +195,14 @@ def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: li
 
 def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dict[str, Any]]:
     """Every file with its final name; shards without a row are left out where others have rows."""
+    ordered = sorted(records, key=lambda record: record.unit_id)
+    # Where there is no row at all, one shard tells the schema.
     some_rows = any(record.predicted for record in records)
+    empty = None if some_rows else next((f for r in ordered for f in r.files if f.kind == "data"), None)
     files = []
-    for number, record in enumerate(sorted(records, key=lambda record: record.unit_id)):
+    for number, record in enumerate(ordered):
         for file in record.files:
-            if file.kind == "summary":
-                continue
-            if file.kind == "data" and not file.rows and (some_rows or number):
+            if file.kind == "summary" or (file.kind == "data" and not file.rows and file is not empty):
                 continue
             ending = file.name.split(".", 1)[1]
             folder = f"{layout.FAILURES}/" if file.kind == "failures" else ""
@@ -193,6 +214,14 @@ def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dic
                 described |= {"started_at": _iso(file.started_at), "finished_at": _iso(file.finished_at)}
             files.append({**described, "sha256": file.sha256, "staged_as": file.name})
     return files
+
+
+def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -> str | None:
+    """The content of ``_UNITS.json``; None where a run of the same plan would have nothing to do."""
+    is_listing = any(file["format"] == "images" for file in manifest["input_files"])
+    if manifest["complete"] and not is_listing:
+        return None
+    return json.dumps({"records": [record.to_json() for record in records if not record.out_of_time]})
 
 
 def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:

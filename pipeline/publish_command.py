@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import NoReturn
+from datetime import datetime
+from typing import Any, NoReturn
 
 from pipeline import layout, staging
 from pipeline.lock import OutputLockedError, locked
 from pipeline.options import Parser, UsageError
-from pipeline.publish import settle
+from pipeline.publish import read_manifest, settle
 from pipeline.run import DONE, NOT_YET, leave, report, set_up_logging
 from transforms import storage
+from transforms.mistakes import is_mistake
 
 
 def main(argv: list[str]) -> NoReturn:
@@ -41,12 +44,14 @@ def publish_committed(output: str) -> int:
         output = storage.absolute(output).rstrip("/")
         with locked(output):
             manifests = settle(output)
-        is_published = storage.exists(storage.join(output, layout.MANIFEST))
-        waiting = next(staging.holding(output, layout.JOB), None)
+        manifest = read_manifest(output)
+        waiting = _waiting(output, manifest)
     except OutputLockedError as error:
         sys.stderr.write(f"beamlabel publish: {error}\n")
         return NOT_YET
     except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
     codes = [report(manifest) for manifest in manifests]
     if codes:
@@ -54,7 +59,16 @@ def publish_committed(output: str) -> int:
     if waiting:
         sys.stderr.write(f"beamlabel publish: nothing is committed yet in {waiting}\n")
         return NOT_YET
-    if not is_published:
+    if manifest is None:
         raise UsageError(f"OUTPUT {output!r}: no run of beamlabel was there")
     sys.stderr.write(f"beamlabel publish: {output} is published\n")
     return DONE
+
+
+def _waiting(output: str, manifest: dict[str, Any] | None) -> str | None:
+    """The folder of a run that was begun after the one that is published."""
+    since = datetime.fromisoformat(manifest["committed_at"]).timestamp() if manifest else 0.0
+    for folder in staging.holding(output, layout.JOB):
+        if json.loads(storage.read_bytes(storage.join(folder, layout.JOB)))["started_at"] > since:
+            return folder
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline import layout
+from pipeline import layout, staging
 from pipeline.options import UsageError
 from transforms import storage
 
@@ -43,11 +43,10 @@ def read_manifest(output: str) -> dict[str, Any]:
 
 
 def _hint(output: str) -> str:
-    staging = storage.join(storage.escape(output), layout.STAGING, "*")
     try:
-        if next(storage.match(f"{staging}/{layout.COMMIT}"), None):
+        if next(staging.holding(output, layout.COMMIT), None):
             return f"; a run was committed and not published: beamlabel publish {output}"
-        if next(storage.match(f"{staging}/{layout.JOB}"), None):
+        if next(staging.holding(output, layout.JOB), None):
             return "; a run was begun and not finished"
     except OSError:
         pass

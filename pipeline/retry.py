@@ -14,6 +14,7 @@ from pipeline.preflight import Inputs
 from pipeline.publish import read_manifest
 from transforms import storage
 from transforms.key_index import KeyIndexWriter, key
+from transforms.mistakes import is_mistake
 from transforms.records import Reason
 
 # What says which references there are, and where. Without --input, that of the earlier run counts.
@@ -70,6 +71,8 @@ def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
                     if not reasons or failure["reason"] in reasons:
                         ids.add(failure["ref_id"])
     except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"--retry_failures {run!r}: {error}") from error
     return FailedReferences(output, manifest, frozenset(ids))
 

@@ -11,13 +11,17 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline import layout, process_id
 from pipeline.cancellation import Cancellation, cancellation
 from pipeline.import_beam import import_beam, names_runner
 from pipeline.options import RESUME, UsageError, usage
 from transforms.allocators import choose_arrow_allocator
+from transforms.mistakes import is_mistake
+
+if TYPE_CHECKING:
+    from pipeline.lock import Lock
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -112,22 +116,30 @@ def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Can
         output = storage.absolute(options.output).rstrip("/")
     except ValueError as error:
         raise UsageError(f"--output {options.output!r}: {error}") from error
-    with locked(output):
-        return _run_locked(options, runner_args, started_at, cancelled, output)
+    with locked(output) as lock:
+        return _run_locked(options, runner_args, started_at, cancelled, output, lock)
 
 
 def _run_locked(
-    options: Any, runner_args: list[str], started_at: float, cancelled: Cancellation, output: str
+    options: Any,
+    runner_args: list[str],
+    started_at: float,
+    cancelled: Cancellation,
+    output: str,
+    lock: Lock,
 ) -> int:
     from pipeline.preflight import check_inputs, check_output
-    from pipeline.publish import publish, settle
+    from pipeline.publish import publish, settle, submitted
     from pipeline.retry import check_same_inputs, failed_references, take_inputs
 
     try:
         for manifest in settle(output):
             _LOGGER.info("published what an earlier run, %s, had committed", manifest["run_id"])
         check_output(output, options.if_exists)
+        _check_submitted(submitted(output), output, options.if_exists)
     except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"--output {options.output!r}: {error}") from error
     failed = None
     if options.retry_failures:
@@ -160,6 +172,7 @@ def _run_locked(
         if options.if_exists == RESUME and (there := finished(job.output, job.plan_id)):
             _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
             return report(there)
+        planned.facts["detached"] = runner.detached
         stage(planned, options)
     here = runner.works_in_this_process
     job = dataclasses.replace(job, heartbeats=not here)
@@ -170,7 +183,22 @@ def _run_locked(
     if runner.detached:
         _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
         return DONE
+    lock.check()
     return report(publish(job.output, job.staging_dir))
+
+
+def _check_submitted(folder: str | None, output: str, if_exists: str) -> None:
+    """Refuses to delete, or to meddle with, what a job is at work on that no launcher waits for."""
+    from pipeline.lock import OutputLockedError
+
+    if folder is None:
+        return
+    if if_exists != "overwrite":
+        raise OutputLockedError(
+            f"a job was submitted that stages in {folder}, and has not committed yet; when it is done: beamlabel "
+            f"publish {output}; if it never will be: --if_exists overwrite"
+        )
+    _LOGGER.warning("deleting what a submitted job, which may still be at work, has staged in %s", folder)
 
 
 def report(manifest: dict[str, Any]) -> int:

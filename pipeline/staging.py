@@ -39,6 +39,26 @@ def holding(output: str, name: str) -> Iterator[str]:
             yield found.path.rpartition("/")[0]
 
 
+def delete_run(folder: str) -> None:
+    """Deletes what a run has staged.
+
+    Whenever that is cut short, nothing is left that says it is done while what it says is gone: no commit, and no
+    record of a unit.
+    """
+    storage.delete(storage.join(folder, layout.COMMIT))
+    storage.delete_tree(storage.join(folder, layout.UNIT_RECORDS))
+    storage.delete_tree(folder)
+
+
+def delete_all(output: str) -> None:
+    """Deletes what all runs into ``output`` have staged."""
+    for base in roots(output):
+        paths = [file.path for file in storage.match(storage.escape(base) + "/")]
+        for name in sorted({path[len(base) + 1 :].partition("/")[0] for path in paths}):
+            delete_run(storage.join(base, name))
+        storage.delete_tree(base)
+
+
 def remove_if_empty(output: str) -> None:
     """Removes the folders of runs where there is no run any more."""
     for folder in roots(output):

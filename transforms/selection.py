@@ -73,12 +73,12 @@ class Selection:
 
     def is_input(self, element: ImageRef | Failure) -> bool:
         """Whether the reference counts as input."""
-        return self._only is None or key(element.ref_id) in self._only
+        return self._only is None or key(encodable(element.ref_id)) in self._only
 
     def with_labeled(
         self, elements: Iterator[ImageRef | Failure]
     ) -> Iterator[tuple[ImageRef | Failure, bool]]:
-        """Each element with whether an earlier run has labeled it, in order."""
+        """Each element with whether an earlier run has labeled it."""
         if not self._labeled:
             yield from ((element, False) for element in elements)
         elif not self._changed:
@@ -90,6 +90,9 @@ class Selection:
         waiting: deque[tuple[ImageRef | Failure, Future[bool]]] = deque()
         with ThreadPoolExecutor(_STAT_THREADS, thread_name_prefix="stat") as threads:
             for element in elements:
+                if isinstance(element, Failure) or element.data is not None or element.facts is not None:
+                    yield element, self._is_labeled(element)
+                    continue
                 waiting.append((element, threads.submit(self._is_labeled, element)))
                 if len(waiting) == _STAT_WINDOW:
                     first, answer = waiting.popleft()

@@ -20,8 +20,8 @@ from transforms.storage_paths import StoredFile, escape, has_glob
 from transforms.uris import scheme
 
 __all__ = [
-    "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_tree", "escape", "exists", "is_local",
-    "join", "match", "move", "move_folder", "open_input", "put_file", "read_bytes", "stat", "write_bytes", "write_file",
+    "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary", "delete_tree", "escape",
+    "exists", "is_local", "join", "match", "move", "move_folder", "open_input", "put_file", "read_bytes", "stat", "write_bytes", "write_file",
 ]  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def write_file(path: str, local_path: Path) -> None:
     """Writes a copy of a local file, which stays; readers see the old content or the new one."""
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=local_path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="tmp-") as folder:
         link = str(Path(folder) / "file")
         storage_local.copy(str(local_path), link)
         put_file(link, path)
@@ -212,6 +212,12 @@ def delete(path: str) -> None:
     """Deletes a file, if it is there."""
     backend, path = _backend(path)
     backend.delete(path)
+
+
+def delete_temporary(folder: str) -> None:
+    """Deletes what writers of local files right below a folder have left that were killed; elsewhere none is left."""
+    if is_local(folder):
+        storage_local.delete_temporary(absolute(folder))
 
 
 def delete_tree(path: str) -> None:

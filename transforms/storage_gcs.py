@@ -189,12 +189,18 @@ class ReadObject(NamedTuple):
 
 def read_object(path: str) -> ReadObject:
     """One generation of an object, and what is known of it."""
-    blob = _blob(path)
-    with gcs.errors(path):
-        blob.reload(**_shared())
-        generation = int(blob.generation)
-        data = blob.download_as_bytes(raw_download=True, if_generation_match=generation, **_shared())
-    return ReadObject(data, generation, blob.updated.timestamp())
+    while True:
+        blob = _blob(path)
+        try:
+            with gcs.errors(path):
+                blob.reload(**_shared())
+                generation = int(blob.generation)
+                data = blob.download_as_bytes(raw_download=True, if_generation_match=generation, **_shared())
+        except OSError as error:
+            if getattr(error.__cause__, "code", None) != 412:
+                raise
+            continue  # it was written anew in between
+        return ReadObject(data, generation, blob.updated.timestamp())
 
 
 def delete_generation(path: str, generation: int) -> None:

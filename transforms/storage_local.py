@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from transforms.storage_paths import StoredFile, has_glob, matcher, split_glob
 
+_TEMPORARY = ".tmp-"
 # What tells one folder from another, whatever links lead to it: device and inode.
 _Identity = tuple[int, int]
 
@@ -145,7 +146,7 @@ def _new_file(path: str) -> Iterator[Path]:
     """A name for a temporary file in the folder of ``path``, which is made; nothing is left of it after."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+    temporary = target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
     try:
         yield temporary
     finally:
@@ -233,6 +234,12 @@ def delete(path: str) -> None:
     """Remove the file."""
     with suppress(FileNotFoundError, NotADirectoryError):
         Path(path).unlink()
+
+
+def delete_temporary(folder: str) -> None:
+    """Remove the temporary files in a folder."""
+    for path in Path(folder).glob(f"{_TEMPORARY}{'[0-9a-f]' * 32}"):
+        path.unlink(missing_ok=True)
 
 
 def delete_tree(path: str) -> None:

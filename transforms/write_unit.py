@@ -120,11 +120,6 @@ def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:
     return first
 
 
-def staged_units(staging_dir: str) -> int:
-    """How many units are done, by their records."""
-    return sum(1 for _ in storage.match(storage.escape(storage.join(staging_dir, "units")) + "/"))
-
-
 def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
     """The record of a unit that is done, else None."""
     path = _record_path(staging_dir, unit_id)
@@ -178,7 +173,9 @@ class _WriteUnitDoFn(beam.DoFn):
     time; see ``UnitRows`` for what becomes of them. At most one task waits for it, so that memory is bounded.
     """
 
-    def __init__(self, spec: OutputSpec, staging_dir: str, heartbeats: bool, summaries: bool) -> None:
+    def __init__(
+        self, spec: OutputSpec, staging_dir: str, heartbeats: bool = False, summaries: bool = False
+    ) -> None:
         self._spec = spec
         self._staging_dir = staging_dir
         self._heartbeats = heartbeats
