@@ -20,8 +20,9 @@ from transforms.storage_paths import StoredFile, escape, has_glob
 from transforms.uris import scheme
 
 __all__ = [
-    "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary", "delete_tree", "escape",
-    "exists", "is_local", "join", "match", "move", "move_folder", "open_input", "put_file", "read_bytes", "stat", "write_bytes", "write_file",
+    "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary",
+    "delete_tree", "escape", "exists", "is_local", "join", "match", "move", "move_folder",
+    "open_input", "put_file", "read_bytes", "stat", "write_bytes", "write_file",
 ]  # fmt: skip
 
 
