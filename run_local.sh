@@ -9,7 +9,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python="$here/.venv/bin/python"
 
 if [ $# -gt 0 ]; then
-  exec "$python" -m pipeline "$@"
+  case $1 in
+    --*) exec "$python" -m pipeline --report "$@" ;;
+    *) exec "$python" -m pipeline "$@" ;;
+  esac
 fi
 
 output="$here/out/sample"

@@ -272,8 +272,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--if_exists",
         choices=("error", "overwrite", RESUME),
         default="error",
-        help="what to do when the output exists (default %(default)s); resume: as overwrite, and what a run that was "
-        "cut off has finished of the same plan is kept",
+        help="what to do when the output exists (default %(default)s); resume: as overwrite, but what an earlier run "
+        "has finished of the same plan is kept, and not done again",
     )
     group.add_argument(
         "--time_limit",

@@ -11,6 +11,7 @@ from flink_cluster import JOB_SERVER_JAR, FlinkCluster, Launcher, free_port, lab
 from jobs import TINY, Finished, label, photos, uri_list
 from servers import FileServer, Reply
 
+from pipeline.progress import StagingFolder
 from pipeline.runners import choose
 
 COUNT, BROKEN = 200, 10
@@ -96,7 +97,8 @@ def slow_images(http_server: FileServer, folder: Path, tmp_path: Path) -> list[o
     photo = (folder / "photos" / "photo 000.png").read_bytes()
     http_server.files["/slow.png"] = Reply(body=photo, delay=1.0)
     uris = uri_list(tmp_path / "slow.txt", [http_server.url_of("/slow.png")] * 400)
-    fetching = ("--allow_http", "--allow_private_hosts", "--load_threads", 1)
+    # One by one, so that each reaches the sink.
+    fetching = ("--allow_http", "--allow_private_hosts", "--load_threads", 1, "--batch_size", 1)
     return ["--input", uris, *ARGUMENTS, *fetching]
 
 
@@ -115,6 +117,9 @@ def test_a_signal_cancels_the_job_on_flink(
     launcher = Launcher(tmp_path / "out", *slow_images, *flink_cluster.runner_options(runner))
     job = flink_cluster.wait_for_job(before)
     wait_for(lambda: http_server.count("/slow.png"), 60, "a worker at work")
+    (staged,) = tmp_path.glob("_staging-*/*")
+    progress = StagingFolder(str(staged))
+    wait_for(lambda: progress.look().predicted, 60, "progress, as a bar or a line would show it")
     launcher.interrupt(number)
     launched = launcher.wait(60)
     assert launched.finished.code == 128 + number, launched.stderr

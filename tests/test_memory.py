@@ -19,7 +19,7 @@ from outputs import PLAIN, prediction
 from transforms.allocators import empty_pixels, use_frugal_arrow_pool
 from transforms.compute import available_cores
 from transforms.decode import DecodeOptions, decode
-from transforms.plan_units import pack, unpack
+from transforms.plan_units import PackedRef, pack, unpack
 from transforms.staged_files import write_data
 from transforms.unit_rows import CHUNK_ROWS, UnitRows
 
@@ -65,7 +65,7 @@ def test_the_sink_holds_as_much_of_a_large_unit_as_of_a_small_one(pool, tmp_path
 
 
 def test_references_are_unpacked_as_they_are_needed():
-    refs = [(row, f"gs://bucket/photos/{row:07d}.jpg") for row in range(10_000)]
+    refs = [PackedRef(row, f"gs://bucket/photos/{row:07d}.jpg") for row in range(10_000)]
     packed = pack(refs)
     tracemalloc.start()
     try:
@@ -77,7 +77,7 @@ def test_references_are_unpacked_as_they_are_needed():
 
 
 def test_uris_of_any_characters_are_unpacked_as_they_were():
-    refs = [(row, f'é\n\u2028\udcff"{row}' * (row % 50)) for row in range(5000)]
+    refs = [PackedRef(row, f'é\n\u2028\udcff"{row}' * (row % 50)) for row in range(5000)]
     assert list(unpack(pack(refs))) == refs
 
 

@@ -98,8 +98,10 @@ def test_the_programs_run(sample, monkeypatch, tmp_path):
     assert len(names["nearest"].fetchall()) == 3
 
 
-def test_the_command_over_a_bucket_runs(gcs: Bucket, http_server: FileServer, tmp_path):
+def test_the_command_over_a_bucket_runs(gcs: Bucket, http_server: FileServer, tmp_path, monkeypatch):
     """As the README has it, but for the bucket's name, the hub's address and the runner."""
+    # Other tests have fetched the module, too.
+    monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
     (command,) = [block for block in blocks("bash") if block.startswith("beamlabel")]
     words = shlex.split(command.replace("\\\n", " "))
     _, runner = parse(words[1:])

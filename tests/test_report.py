@@ -157,7 +157,7 @@ def test_shards_are_the_same_with_and_without(ran, tmp_path):
 
 def test_the_folder_still_reads_as_one_table(ran):
     assert ran.table.num_rows == 299
-    assert not (ran.output / "_staging").exists()
+    assert not list(ran.output.parent.glob("_staging*"))
 
 
 def test_an_overwritten_page_is_not_left_to_another_run(tmp_path):
@@ -250,7 +250,7 @@ def committed(tmp_path, monkeypatch, uris, *arguments) -> tuple[str, str]:
         patch.setattr("pipeline.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit, match="gone"):
             label(tmp_path / "out", "--input", uris, *arguments)
-    (staging,) = (tmp_path / "out" / "_staging").iterdir()
+    (staging,) = tmp_path.glob("_staging-*/*")
     return str(tmp_path / "out"), str(staging)
 
 
@@ -436,7 +436,7 @@ def manifest_of(files=(), **rows) -> dict:
     return {
         "run_id": "run", "output": "/out", "rows": counts, "metadata": {}, "files": list(files), "seconds": 100.0,
         "started_at": "2026-01-01T00:00:00.000+00:00", "committed_at": "2026-01-01T00:01:40.000+00:00",
-        "error_rate": 0.0, "within_error_rate": True, "failed_by_reason": {}, "options": {"max_error_rate": 0.05},
+        "error_rate": 0.0, "within_error_rate": True, "complete": True, "failed_by_reason": {}, "options": {"max_error_rate": 0.05},
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from jobs import TINY, label, photos, uri_list
 import transforms.open_unit
 import transforms.time_limit
 import transforms.write_unit
-from pipeline import layout
+from pipeline import layout, staging
 from pipeline.verification import verify
 from transforms import storage
 from transforms.time_limit import TimeLimit
@@ -36,6 +37,104 @@ def expected(tmp_path, uris):
 
 class WorkerGoneError(Exception):
     """Raised where a killed worker would do nothing more."""
+
+
+def test_a_finished_listing_that_has_grown_is_gone_on_with(tmp_path, opened):
+    folder, output = tmp_path / "photos", tmp_path / "out"
+    paths = photos(folder, IMAGES)
+    paths[4].write_bytes(b"no image")
+    images = ("--input", f"{folder}/", "--input_format", "images", *OPTIONS, "--if_exists", "resume")
+    first = label(output, *images)
+    opened.clear()
+    again = label(output, *images)
+    assert not opened, "nothing is new"
+    assert again.rows == first.rows and again.failures == first.failures
+    paths[0].rename(folder / "photo 999.png")
+    (folder / "photo 998.png").write_bytes(paths[1].read_bytes())
+    done = label(output, *images)
+    assert done.code == 0
+    assert sorted(row["uri"] for row in done.rows + done.failures) == sorted(map(str, folder.iterdir()))
+    assert verify(str(output)).problems == ()
+
+
+@pytest.mark.parametrize("gone", ["shards", "failures", "half a shard", "half a record"])
+def test_units_whose_files_are_gone_are_done_again(tmp_path, uris, expected, cut_off, gone):
+    cut_off(tmp_path / "out", "--input", uris, *OPTIONS)
+    (staged,) = tmp_path.glob("_staging*/*")
+    if gone.startswith("half"):
+        path = next((staged / ("shards" if gone == "half a shard" else "units")).iterdir())
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif (staged / gone).exists():
+        shutil.rmtree(staged / gone)
+    done = label(tmp_path / "out", "--input", uris, *OPTIONS, "--if_exists", "resume")
+    assert done.code == 0
+    same_rows(done, expected)
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("if_exists", ["error", "overwrite", "resume"])
+def test_a_commit_whose_files_are_gone_is_dropped(tmp_path, uris, expected, monkeypatch, caplog, if_exists):
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.publish.publish", lambda output, staging: sys.exit("gone"))
+        with pytest.raises(SystemExit):
+            label(output, "--input", uris, *OPTIONS)
+    shutil.rmtree(next(tmp_path.glob("_staging*/*/shards")))
+    done = label(output, "--input", uris, *OPTIONS, "--if_exists", if_exists)
+    assert "is not whole, and is dropped" in caplog.text
+    assert done.code == 0
+    same_rows(done, expected)
+    assert not leftovers(tmp_path)
+
+
+def test_a_deletion_that_is_cut_short_leaves_nothing_that_says_it_is_done(
+    tmp_path, uris, cut_off, monkeypatch
+):
+    """Each call that deletes is the last one that is done; what is left is resumed."""
+    for calls in range(20):
+        output = tmp_path / f"out{calls}"
+        cut_off(output, "--input", uris, *OPTIONS)
+        (staged,) = tmp_path.glob("_staging*/*")
+        done = []
+
+        def delete(real, calls=calls, done=done):
+            def call(path):
+                if len(done) == calls:
+                    raise KeyboardInterrupt
+                real(path)
+                done.append(path)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("delete", "delete_tree"):
+                patch.setattr(storage, name, delete(getattr(storage, name)))
+            try:
+                staging.delete_run(str(staged))
+                is_over = True
+            except KeyboardInterrupt:
+                is_over = False
+        for record in staged.glob("units/*"):
+            for file in json.loads(record.read_text())["files"]:
+                assert (staged / file["name"]).exists()
+        assert label(output, "--input", uris, *OPTIONS, "--if_exists", "resume").code == 0
+        if is_over:
+            break
+    assert is_over and calls == 3
+
+
+@pytest.mark.parametrize(("if_exists", "code"), [("error", 75), ("resume", 75), ("overwrite", 0)])
+def test_a_job_that_was_submitted_is_left_alone(tmp_path, uris, cut_off, caplog, if_exists, code):
+    """It has a launcher no more that holds the lock."""
+    output = tmp_path / "out"
+    cut_off(output, "--input", uris, *OPTIONS)
+    (job,) = tmp_path.glob("_staging*/*/job.json")
+    job.write_text(json.dumps({**json.loads(job.read_text()), "detached": "--attached_mode: on its own"}))
+    before = sorted(job.parent.rglob("*"))
+    assert label(output, "--input", uris, *OPTIONS, "--if_exists", if_exists).code == code
+    assert str(job.parent) in caplog.text
+    if code:
+        assert sorted(job.parent.rglob("*")) == before and not output.exists()
 
 
 @pytest.fixture
@@ -124,8 +223,10 @@ def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_o
     paths = photos(folder, IMAGES)
     images = ("--input", f"{folder}/", "--input_format", "images", *OPTIONS)
     cut_off(output, *images)
-    assert len(list(tmp_path.glob("_staging*/*/units/*"))) == 2
-    paths[4].rename(folder / "photo 003 new.png")  # the second unit, which is staged, would hold others now
+    # A unit that is staged will hold others: its second image moves before its first.
+    first, _ = sorted(tmp_path.glob("_staging*/*/units/*"))
+    place = json.loads(first.read_text())["start"]
+    paths[place + 1].rename(folder / paths[place].name.replace(".png", " - new.png"))
     opened.clear()
     done = label(output, *images, "--if_exists", "resume")
     assert sorted(row["uri"] for row in done.rows) == sorted(map(str, folder.iterdir()))
