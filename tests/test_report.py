@@ -436,7 +436,8 @@ def manifest_of(files=(), **rows) -> dict:
     return {
         "run_id": "run", "output": "/out", "rows": counts, "metadata": {}, "files": list(files), "seconds": 100.0,
         "started_at": "2026-01-01T00:00:00.000+00:00", "committed_at": "2026-01-01T00:01:40.000+00:00",
-        "error_rate": 0.0, "within_error_rate": True, "complete": True, "failed_by_reason": {}, "options": {"max_error_rate": 0.05},
+        "error_rate": 0.0, "within_error_rate": True, "complete": True, "failed_by_reason": {},
+        "options": {"max_error_rate": 0.05},
     }  # fmt: skip
 
 
