@@ -73,6 +73,13 @@ class LabelJob:
     heartbeats: bool = False
     report: bool = False
 
+    def for_workers(self, *, elsewhere: bool, later: bool) -> LabelJob:
+        """The job for workers that are in other processes, or begin at some later time."""
+        limit = self.time_limit
+        if limit is not None and later:
+            limit = dataclasses.replace(limit, begun_at=None)
+        return dataclasses.replace(self, heartbeats=elsewhere, time_limit=limit)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -132,28 +139,8 @@ def plan(
     output = storage.absolute(options.output).rstrip("/")
     try:
         predict = _predict_options(options, artifact)
-        source = SourceOptions(
-            base_dir=storage.absolute(options.base_dir or os.getcwd()),  # noqa: PTH109 (a string is wanted)
-            columns=inputs.columns,
-            limit=options.limit,
-            sample=options.sample,
-            shard_rows=options.shard_rows,
-        )
-        spec = artifact.spec
-        load = LoadOptions(
-            FetchOptions(
-                max_bytes=options.max_bytes,
-                deadline=options.fetch_deadline,
-                allow_http=options.allow_http,
-                allow_private_hosts=options.allow_private_hosts,
-            ),
-            DecodeOptions(
-                height=spec.height, width=spec.width, crop=options.crop, max_pixels=options.max_pixels
-            ),
-            threads=options.load_threads,
-            window=max(WINDOW, 2 * options.load_threads),
-            worker_threads=options.worker_threads,
-        )
+        source = _source_options(options, inputs)
+        load = _load_options(options, artifact)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     preprocessing = _preprocessing(options, artifact, predict)
@@ -175,19 +162,9 @@ def plan(
     only_rows = None if failed is None else len(failed.ref_ids)
     # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
     job = LabelJob(
-        output,
-        staging_dir,
-        plan_id,
-        run_id,
-        inputs.files,
-        source,
-        load,
-        predict,
-        output_spec,
-        limit,
-        only_rows,
+        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, limit, only_rows,
         report=options.report,
-    )
+    )  # fmt: skip
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
     if failed is not None:
         facts["manifest"]["retried_failures"] = len(failed.ref_ids)
@@ -236,6 +213,32 @@ def _selection(
         for name, index in indexes.items()
     )
     return SelectionOptions(labeled, options.changed, only)
+
+
+def _source_options(options: Any, inputs: Inputs) -> SourceOptions:
+    return SourceOptions(
+        base_dir=storage.absolute(options.base_dir or os.getcwd()),  # noqa: PTH109 (a string is wanted)
+        columns=inputs.columns,
+        limit=options.limit,
+        sample=options.sample,
+        shard_rows=options.shard_rows,
+    )
+
+
+def _load_options(options: Any, artifact: Artifact) -> LoadOptions:
+    spec = artifact.spec
+    return LoadOptions(
+        FetchOptions(
+            max_bytes=options.max_bytes,
+            deadline=options.fetch_deadline,
+            allow_http=options.allow_http,
+            allow_private_hosts=options.allow_private_hosts,
+        ),
+        DecodeOptions(height=spec.height, width=spec.width, crop=options.crop, max_pixels=options.max_pixels),
+        threads=options.load_threads,
+        window=max(WINDOW, 2 * options.load_threads),
+        worker_threads=options.worker_threads,
+    )
 
 
 def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:

@@ -167,6 +167,10 @@ def _add_module(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--features_output", metavar="NAME", help="output that holds the features, named likewise"
     )
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("inference")
     group.add_argument(
         "--engine",
         choices=("auto", "litert", "openvino", "tensorflow"),
@@ -298,7 +302,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"beamlabel {__version__}")
-    for add in (_add_input, _add_selection, _add_module, _add_loading, _add_output):
+    for add in (_add_input, _add_selection, _add_module, _add_engine, _add_loading, _add_output):
         add(parser)
     return parser
 

@@ -77,6 +77,21 @@ def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
     return FailedReferences(output, manifest, frozenset(ids))
 
 
+def failures_to_retry(options: Any, output: str) -> FailedReferences | None:
+    """What ``--retry_failures`` names, and sets the inputs to that run's; None without that option.
+
+    Raises:
+      UsageError: see ``failed_references``; or that run is the output.
+    """
+    if not options.retry_failures:
+        return None
+    failed = failed_references(options.retry_failures, options.reasons)
+    if failed.output == output:
+        raise UsageError(f"--retry_failures {options.retry_failures!r} is the output: name another one")
+    take_inputs(options, failed)
+    return failed
+
+
 def take_inputs(options: Any, failed: FailedReferences) -> None:
     """Without ``--input``: sets the options that name the references to those of the earlier run.
 

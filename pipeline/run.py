@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import logging
 import os
 import sys
@@ -130,7 +129,7 @@ def _run_locked(
 ) -> int:
     from pipeline.preflight import check_inputs, check_output
     from pipeline.publish import publish, settle, submitted
-    from pipeline.retry import check_same_inputs, failed_references, take_inputs
+    from pipeline.retry import check_same_inputs, failures_to_retry
 
     try:
         for manifest in settle(output):
@@ -141,12 +140,7 @@ def _run_locked(
         if not is_mistake(error):
             raise
         raise UsageError(f"--output {options.output!r}: {error}") from error
-    failed = None
-    if options.retry_failures:
-        failed = failed_references(options.retry_failures, options.reasons)
-        if failed.output == output:
-            raise UsageError(f"--retry_failures {options.retry_failures!r} is the output: name another one")
-        take_inputs(options, failed)
+    failed = failures_to_retry(options, output)
     inputs = check_inputs(options)
     if failed is not None:
         check_same_inputs(failed, inputs)
@@ -175,9 +169,7 @@ def _run_locked(
         planned.facts["detached"] = runner.detached
         stage(planned, options)
     here = runner.works_in_this_process
-    job = dataclasses.replace(job, heartbeats=not here)
-    if job.time_limit is not None and runner.starts_later:
-        job = dataclasses.replace(job, time_limit=dataclasses.replace(job.time_limit, begun_at=None))
+    job = job.for_workers(elsewhere=not here, later=runner.starts_later)
     with nullcontext() if runner.detached else shown(job, in_this_process=here):
         execute(job, runner, cancelled)
     if runner.detached:
