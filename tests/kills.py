@@ -108,8 +108,9 @@ def staged_images(output: str) -> int:
     """Images in the units that a run has staged."""
     found = 0
     for folder in staging.roots(output):
-        for record in storage.match(storage.join(storage.escape(folder), "*", "units", "*.json")):
-            found += json.loads(storage.read_bytes(record.path))["input"]
+        for record in list(storage.match(storage.join(storage.escape(folder), "*", "units", "*.json"))):
+            with suppress(FileNotFoundError):  # published meanwhile
+                found += json.loads(storage.read_bytes(record.path))["input"]
     return found
 
 
