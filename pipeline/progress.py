@@ -157,7 +157,7 @@ class _Lines(_Watcher):
 
 
 def line(done: Tally, total: int | None, rate: float) -> str:
-    """``12,000 of about 50,000 images (24 %), 410/s, 3 failed, 0:01:33 left``."""
+    """``12,000 of 50,000 images (24 %), 410/s, 3 failed, 0:01:33 left``; the total may be an estimate."""
     parts = [f"{done.done:,} images"]
     if total:
         parts = [f"{done.done:,} of {total:,} images ({min(100, 100 * done.done // total)} %)"]
