@@ -19,7 +19,8 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     Only work units cross the reshuffle. From OpenUnit to WriteUnit all is one fused stage: no branch,
     no Flatten, failures in the same stream. The records of units that need no work join after it.
     """
-    units = pipeline | "PlanUnits" >> PlanUnits(job.files, job.source) | beam.Reshuffle()
+    planned = pipeline | "PlanUnits" >> PlanUnits(job.files, job.source, job.staging_dir)
+    units = planned | beam.Reshuffle()
     opened = units | "OpenUnit" >> OpenUnit(job.source, job.staging_dir, job.time_limit)
     written = (
         opened.refs

@@ -3,6 +3,7 @@
 Model loads, imports of TensorFlow, copies of pixels, sizes of batches, bytes that cross the shuffle.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from jobs import TINY, label, photos, uri_list
 from pipeline.options import parse
 from pipeline.preflight import check_inputs
 from transforms import chunks, engines, load_images, predict
+from transforms.packed_refs import CARRIED_BYTES
 from transforms.plan_units import PlanUnits, SourceOptions
 from transforms.records import Failure, LoadedImage
 
@@ -111,14 +113,14 @@ def test_batches_have_one_size(tmp_path, uris, watched):
     assert not any(isinstance(element, Failure) for batch in batches for element in batch)
 
 
-def shuffled_bytes(*arguments):
+def shuffled_bytes(staging_dir, *arguments):
     """Bytes of all work units as the reshuffle encodes them."""
     options, _ = parse([*map(str, arguments), "--module", TINY, "--output", "unused"])
     inputs = check_inputs(options)
     source = SourceOptions(base_dir="/data", columns=inputs.columns, shard_rows=options.shard_rows)
     sizes = []
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    units = pipeline | PlanUnits(inputs.files, source)
+    units = pipeline | PlanUnits(inputs.files, source, str(staging_dir))
     SIZES.clear()
     units | beam.Map(note_size)
     pipeline.run().wait_until_finish()
@@ -136,15 +138,26 @@ def note_size(unit):
 
 def test_a_reference_costs_the_shuffle_a_few_bytes(tmp_path):
     uris = uri_list(tmp_path / "list.txt", (f"gs://photos/2026/11/{n:08d}.jpg" for n in range(20_000)))
-    sizes = shuffled_bytes("--input", uris)
+    sizes = shuffled_bytes(tmp_path, "--input", uris)
     # A bare URI as an element of its own costs Beam about 600 bytes here.
     assert sum(sizes) < 10 * 20_000
     assert max(sizes) < 100_000
+
+
+def test_what_the_shuffle_holds_does_not_grow_with_the_references(tmp_path):
+    names = (hashlib.sha256(b"%d" % n).hexdigest() for n in range(100_000))
+    uris = uri_list(tmp_path / "list.txt", (f"gs://photos/{name}.jpg" for name in names))
+    sizes = shuffled_bytes(tmp_path / "staging", "--input", uris)
+    # Packed, each of these names takes at least its 32 bytes.
+    assert len(sizes) < 300
+    assert sum(sizes) < CARRIED_BYTES + 1000 * len(sizes) < 100_000 * 32 / 4
+    staged = sum(path.stat().st_size for path in (tmp_path / "staging" / "references").iterdir())
+    assert staged > 100_000 * 32 - CARRIED_BYTES
 
 
 def test_image_bytes_never_cross_the_shuffle(tmp_path):
     image = np.random.default_rng(0).bytes(20_000)
     table = pa.table({"uri": [f"{n}.jpg" for n in range(500)], "image": pa.array([image] * 500, pa.binary())})
     pq.write_table(table, tmp_path / "images.parquet", row_group_size=100)
-    sizes = shuffled_bytes("--input", tmp_path / "images.parquet", "--image_column", "image")
+    sizes = shuffled_bytes(tmp_path, "--input", tmp_path / "images.parquet", "--image_column", "image")
     assert sum(sizes) < 5_000

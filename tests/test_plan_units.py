@@ -7,8 +7,9 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from transforms.packed_refs import PackedRef, pack, unpack
 from transforms.parquet_source import ParquetColumns
-from transforms.plan_units import MAX_UNIT_ROWS, PackedRef, PlanUnits, SourceOptions, pack, plan_files, unpack
+from transforms.plan_units import MAX_UNIT_ROWS, PlanUnits, SourceOptions, plan_files
 from transforms.records import InputFile
 from transforms.uris import sample_hash
 
@@ -41,7 +42,7 @@ def uris(units):
 
 def test_packing_is_lossless_and_small():
     refs = [PackedRef(row, f"gs://bucket/photos/{row:07d}.jpg") for row in range(10_000)]
-    packed = pack(refs)
+    packed, _ = pack(refs)
     assert list(unpack(packed)) == refs
     assert len(packed) < 100_000
 
@@ -185,6 +186,6 @@ def test_the_transform_plans_every_file(tmp_path, limit):
     files = [text_file(tmp_path / f"{i}.txt", [f"{i}-{j}.jpg" for j in range(5)]) for i in range(3)]
     expected = [f"{i}-{j}.jpg" for i in range(3) for j in range(5)][:limit]
     with beam.Pipeline(runner=FnApiRunner()) as p:
-        units = p | PlanUnits(files, options(limit=limit, shard_rows=2))
+        units = p | PlanUnits(files, options(limit=limit, shard_rows=2), str(tmp_path / "staging"))
         found = units | beam.FlatMap(lambda unit: [uri for _, uri, _ in unpack(unit.packed_refs)])
         assert_that(found, equal_to(expected))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 
+from transforms.packed_refs import PackedRef, references
 from transforms.parquet_source import open_parquet, read_rows
-from transforms.plan_units import SourceOptions, ref_id, unpack
+from transforms.plan_units import SourceOptions, ref_id
 from transforms.records import Failure, ImageRef, Opened, Reason, Stage, UnitEnd, UnitRecord, WorkUnit
 from transforms.selection import Selection
 from transforms.tally import new_tally
@@ -28,8 +29,9 @@ def open_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> I
 
     Raises:
       ValueError: a Parquet file has another number of rows than when it was planned.
+      OSError: its file, or what was staged of the unit's references, cannot be read.
     """
-    refs = _parquet_refs(unit, options) if unit.packed_refs is None else _packed_refs(unit, options)
+    refs = _refs(unit, options)
     sent = skipped = 0
     for ref, is_labeled in selection.with_labeled(filter(selection.is_input, refs)):
         if is_labeled:
@@ -37,13 +39,19 @@ def open_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> I
         else:
             yield ref
             sent += 1
-    yield UnitEnd(dataclasses.replace(unit, packed_refs=None), sent, skipped)
+    yield UnitEnd(dataclasses.replace(unit, packed_refs=None, refs_path=None), sent, skipped)
 
 
-def _packed_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef]:
-    assert unit.packed_refs is not None
+def _refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
+    packed = references(unit)
+    return _parquet_refs(unit, options) if packed is None else _packed_refs(unit, packed, options)
+
+
+def _packed_refs(
+    unit: WorkUnit, packed: Iterable[PackedRef], options: SourceOptions
+) -> Iterator[ImageRef | Failure]:
     listed = unit.input_file.format == "images"
-    for row, uri, facts in unpack(unit.packed_refs):
+    for row, uri, facts in packed:
         # A listed image is its own input file; its place in the listing says nothing tomorrow.
         identity = ref_id(uri, 0) if listed else ref_id(unit.input_file.path, row)
         location = uri if listed else resolve(uri, options.base_dir)
@@ -83,9 +91,9 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
     """The record of a unit that nobody has the time for; its references are counted.
 
     Raises:
-      ValueError: see ``open_unit``.
+      ValueError, OSError: see ``open_unit``.
     """
-    references = _count(unit, options, selection)
+    count = _count(unit, options, selection)
     return UnitRecord(
         unit_id=unit.unit_id,
         input_path=unit.input_file.path,
@@ -93,22 +101,22 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
         stop=unit.stop,
         last=unit.last,
         file_rows=unit.file_rows,
-        input=references,
+        input=count,
         predicted=0,
         failed={},
-        skipped=references,
+        skipped=count,
         files=(),
         out_of_time=True,
     )
 
 
 def _count(unit: WorkUnit, options: SourceOptions, selection: Selection) -> int:
-    if options.selection.only is None and unit.packed_refs is not None:
-        return sum(1 for _ in unpack(unit.packed_refs))
+    packed = references(unit)
+    if options.selection.only is None and packed is not None:
+        return sum(1 for _ in packed)
     if options.selection.only is None and options.sample >= 1:
         return unit.stop - unit.start
-    refs = _parquet_refs(unit, options) if unit.packed_refs is None else _packed_refs(unit, options)
-    return sum(map(selection.is_input, refs))
+    return sum(map(selection.is_input, _refs(unit, options)))
 
 
 class _OpenUnitDoFn(beam.DoFn):

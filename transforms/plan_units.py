@@ -1,24 +1,21 @@
 """Input files → work units.
 
-A unit's references are packed into it for text files and listings, whose rows cannot be found again
-by number; a Parquet unit only names its range, so that image bytes are read where they are needed.
+The references of text files and listings are packed, as their rows cannot be found again by number (see
+``packed_refs``); a Parquet unit only names its range, so that image bytes are read where they are needed.
 """
 
 from __future__ import annotations
 
 import bisect
-import hashlib
 import itertools
-import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow.parquet as pq
 
 from transforms import storage
+from transforms.packed_refs import Carrier, PackedRef, pack
 from transforms.parquet_source import ParquetColumns, open_parquet, read_rows
 from transforms.records import InputFile, WorkUnit
 from transforms.selection import SelectionOptions
@@ -31,7 +28,6 @@ _MIN_UNIT_ROWS = 64
 # By default a unit is a 64th of what came before it in the file: small inputs are cut fine enough for
 # every worker, large ones soon reach the full size, and no total is needed before the first unit.
 _GROWTH = 64
-_UNPACKED_BYTES = 1 << 16
 
 beam.coders.registry.register_coder(WorkUnit, SameVersionsCoder)
 
@@ -80,37 +76,6 @@ def ref_id(path: str, row: int) -> str:
     return f"{public_uri(path)}#{row}"
 
 
-class PackedRef(NamedTuple):
-    """A reference of a text file or a listing, as it travels: its row and URI, and what the listing told of it
-    (size in bytes and version), where that is asked for."""
-
-    row: int
-    uri: str
-    facts: tuple[int | None, str | None] | None = None
-
-
-def pack(refs: Iterable[PackedRef]) -> bytes:
-    """References as deflated lines of JSON: about a fifth of the text, so that a shuffled unit stays small."""
-    values = (ref[:2] if ref.facts is None else ref for ref in refs)
-    return zlib.compress("\n".join(json.dumps(value, separators=(",", ":")) for value in values).encode())
-
-
-def unpack(packed: bytes) -> Iterator[PackedRef]:
-    """The inverse of ``pack``, a block at a time: ten thousand references are some megabytes of objects."""
-    inflate, waiting, rest = zlib.decompressobj(), packed, b""
-    while waiting:
-        *lines, rest = (rest + inflate.decompress(waiting, _UNPACKED_BYTES)).split(b"\n")
-        yield from map(_reference, lines)
-        waiting = inflate.unconsumed_tail
-    rest += inflate.flush()
-    yield from map(_reference, filter(None, rest.split(b"\n")))
-
-
-def _reference(line: bytes) -> PackedRef:
-    row, uri, *facts = json.loads(line)
-    return PackedRef(row, uri, tuple(facts[0]) if facts else None)
-
-
 def plan_files(files: Iterable[tuple[int, InputFile]], options: SourceOptions) -> Iterator[WorkUnit]:
     """Cuts numbered input files into units that tile each of them; ``limit`` counts across all files.
 
@@ -145,13 +110,11 @@ def _listing(pattern: str, options: SourceOptions) -> Iterator[_Found]:
     return ((file.path, (file.size, file.version) if with_facts else None) for file in storage.match(pattern))
 
 
-def _unit_id(number: int, start: int, packed_refs: bytes | None = None) -> str:
+def _unit_id(number: int, start: int, sha256: str | None = None) -> str:
     """Names packed references by their content too: a listing may differ the next time, and then what was staged
     for the same place is another unit's."""
     place = f"{number:05d}-{start:012d}"
-    if packed_refs is None:
-        return place
-    return f"{place}-{hashlib.sha256(zlib.decompress(packed_refs)).hexdigest()[:8]}"
+    return place if sha256 is None else f"{place}-{sha256[:8]}"
 
 
 def is_first(unit: WorkUnit) -> bool:
@@ -166,10 +129,9 @@ def _plan_lines(
     start, planned, refs, row = 0, 0, list[PackedRef](), -1
 
     def unit(stop: int, *, last: bool) -> tuple[WorkUnit, int]:
-        packed = pack(refs)
-        return WorkUnit(_unit_id(number, start, packed), file, start, stop, last, packed_refs=packed), len(
-            refs
-        )
+        packed, sha256 = pack(refs)
+        unit_id = _unit_id(number, start, sha256)
+        return WorkUnit(unit_id, file, start, stop, last, packed_refs=packed), len(refs)
 
     if limit != 0:
         for row, reference in enumerate(found):
@@ -242,11 +204,15 @@ def _sampled_rows(parquet: object, path: str, options: SourceOptions) -> Iterato
 
 
 class _PlanUnitsDoFn(beam.DoFn):
-    def __init__(self, options: SourceOptions) -> None:
+    def __init__(self, options: SourceOptions, staging_dir: str) -> None:
         self._options = options
+        self._staging_dir = staging_dir
+
+    def start_bundle(self) -> None:
+        self._carrier = Carrier(self._staging_dir)
 
     def process(self, files: tuple[tuple[int, InputFile], ...]) -> Iterator[WorkUnit]:
-        yield from plan_files(files, self._options)
+        yield from map(self._carrier.lightened, plan_files(files, self._options))
 
 
 class PlanUnits(beam.PTransform):
@@ -257,18 +223,21 @@ class PlanUnits(beam.PTransform):
     Args:
       files: the input files, in order.
       options: how inputs become references.
+      staging_dir: where the references lie that units do not carry; a local folder or a URI.
     """
 
-    def __init__(self, files: Sequence[InputFile], options: SourceOptions) -> None:
+    def __init__(self, files: Sequence[InputFile], options: SourceOptions, staging_dir: str) -> None:
         super().__init__()
         self._files = tuple(enumerate(files))
         self._options = options
+        self._staging_dir = staging_dir
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[WorkUnit]:
         in_order = self._options.limit is not None
         groups = [self._files] if in_order else [(file,) for file in self._files]
+        cut = _PlanUnitsDoFn(self._options, self._staging_dir)
         return (
             pbegin
             | "InputFiles" >> beam.Create(groups, reshuffle=False)
-            | "Cut" >> beam.ParDo(_PlanUnitsDoFn(self._options)).with_output_types(WorkUnit)
+            | "Cut" >> beam.ParDo(cut).with_output_types(WorkUnit)
         )

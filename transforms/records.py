@@ -94,8 +94,9 @@ class WorkUnit:
       stop: the row after the last one.
       last: whether the file ends at ``stop``, or ``--limit`` does.
       file_rows: what the Parquet footer says, else None.
-      packed_refs: the references themselves (see ``plan_units.pack``) for text and listings; None
-        for Parquet, whose worker reads the range itself, so that image bytes are never shuffled.
+      packed_refs, refs_path: the references themselves, for text and listings, or the staged file that holds
+        them (see ``packed_refs``). Both are None for Parquet, whose worker reads the range itself, so that
+        image bytes are never shuffled.
     """
 
     unit_id: str
@@ -105,6 +106,7 @@ class WorkUnit:
     last: bool
     file_rows: int | None = None
     packed_refs: bytes | None = field(default=None, repr=False)
+    refs_path: str | None = None
 
 
 @dataclass(frozen=True)

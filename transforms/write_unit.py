@@ -7,6 +7,8 @@ A unit leaves in the staging folder::
     summaries/UNIT-SHA.json    what a report shows of it; there only where a report is wanted
     units/UNIT.json            its record, written last
 
+(and ``references/UNIT`` what the planner left there for it, see ``packed_refs``).
+
 The kinds of files are named by their content: a bundle that is run twice writes the same bytes to the
 same name, and two tries that differ (a file was there in one and gone in the other) cannot overwrite each
 other's. The record alone has a name that two tries share; it is created only if absent, and whoever comes

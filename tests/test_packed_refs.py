@@ -1,0 +1,97 @@
+"""References that units carry, and those that lie in the staging folder: the job's result is the same."""
+
+import dataclasses
+
+import pytest
+from jobs import label, photos, uri_list
+
+import transforms.open_unit
+import transforms.write_unit
+from transforms import packed_refs, storage
+from transforms.open_unit import open_unit, skip_unit
+from transforms.packed_refs import CARRIED_BYTES, Carrier, PackedRef, pack, references, unpack
+from transforms.parquet_source import ParquetColumns
+from transforms.plan_units import SourceOptions, plan_files
+from transforms.records import InputFile, WorkUnit
+from transforms.selection import Selection
+
+OPTIONS = ("--shard_rows", 3, "--max_error_rate", 1)
+
+
+def unit(number, size=CARRIED_BYTES // 4):
+    # What travels is bytes; only their number matters here.
+    return WorkUnit(f"{number:05d}", InputFile("list.txt", "text"), 0, 1, False, packed_refs=bytes(size))
+
+
+def test_units_carry_their_references_until_it_is_much(tmp_path):
+    carrier = Carrier(str(tmp_path))
+    light = [carrier.lightened(unit(number)) for number in range(6)]
+    assert [one.packed_refs is not None for one in light] == [True] * 4 + [False] * 2
+    assert sorted(path.name for path in (tmp_path / "references").iterdir()) == ["00004", "00005"]
+    parquet = dataclasses.replace(unit(9), packed_refs=None)
+    assert carrier.lightened(parquet) is parquet and references(parquet) is None
+
+
+def test_the_digest_is_of_what_the_references_say(tmp_path):
+    refs = [PackedRef(row, f"{row}.jpg", (row, "v1")) for row in range(100)]
+    assert list(unpack(pack(refs).data)) == refs
+    assert pack(refs).sha256 == pack(iter(refs)).sha256
+    assert pack(refs).sha256 != pack(refs[:-1]).sha256
+
+
+@pytest.mark.parametrize("where", ["a folder", "gs://"])
+def test_staged_references_are_opened_and_counted_as_carried_ones(tmp_path, gcs, where, monkeypatch):
+    staging = str(tmp_path / "staging") if where == "a folder" else f"{gcs.url}/staging"
+    lines = tmp_path / "list.txt"
+    lines.write_text("".join(f"{n}.jpg\n" for n in range(10)))
+    options = SourceOptions("/base", ParquetColumns(uri="uri"), shard_rows=4)
+    carried = list(plan_files([(0, InputFile(str(lines), "text"))], options))
+    monkeypatch.setattr(packed_refs, "CARRIED_BYTES", 0)
+    for _ in range(2):  # a retried bundle finds them staged
+        staged = [*map(Carrier(staging).lightened, carried)]
+    assert all(one.packed_refs is None and one.refs_path for one in staged)
+    assert [one.unit_id for one in staged] == [one.unit_id for one in carried]
+    selection = Selection(options.selection)
+    for there, here in zip(staged, carried, strict=True):
+        assert list(open_unit(there, options, selection)) == list(open_unit(here, options, selection))
+        assert skip_unit(there, options, selection) == skip_unit(here, options, selection)
+    storage.delete_tree(storage.join(staging, "references"))
+    with pytest.raises(FileNotFoundError, match="references/00000"):
+        list(open_unit(staged[0], options, selection))
+
+
+@pytest.mark.parametrize("input_format", ["text", "images"])
+def test_a_job_is_the_same_and_resumes_the_same_with_staged_references(tmp_path, monkeypatch, input_format):
+    paths = photos(tmp_path / "photos", 10)
+    paths[4].write_bytes(b"no image")
+    uris = uri_list(tmp_path / "list.txt", paths) if input_format == "text" else tmp_path / "photos"
+    arguments = ("--input", uris, "--input_format", input_format, *OPTIONS)
+    expected = label(tmp_path / "carried", *arguments)
+
+    monkeypatch.setattr(packed_refs, "CARRIED_BYTES", 0)
+    stage, left = transforms.write_unit.stage_record, [2]
+
+    def stage_two(*record):
+        if not left[0]:
+            raise OSError("the worker is gone")
+        left[0] -= 1
+        return stage(*record)
+
+    monkeypatch.setattr(transforms.write_unit, "stage_record", stage_two)
+    output = tmp_path / "staged"
+    assert label(output, *arguments, "--if_exists", "resume").code == 3
+    references_there = list(tmp_path.glob("_staging-*/*/references/*"))
+    assert len(references_there) == 4
+    monkeypatch.setattr(transforms.write_unit, "stage_record", stage)
+    opened = []
+    monkeypatch.setattr(
+        transforms.open_unit, "open_unit", lambda unit, *rest: opened.append(unit) or open_unit(unit, *rest)
+    )
+    job = label(output, *arguments, "--if_exists", "resume")
+    assert job.code == 0 and len(opened) == 2 and all(one.refs_path for one in opened)
+    assert job.rows == expected.rows and len(job.rows) == 9
+    assert job.failures == expected.failures
+    assert [file["sha256"] for file in job.manifest["files"] if file["kind"] == "failures"] == [
+        file["sha256"] for file in expected.manifest["files"] if file["kind"] == "failures"
+    ]
+    assert not list(tmp_path.glob("_staging-*/*")), "published: nothing is left"
