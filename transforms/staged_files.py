@@ -27,6 +27,8 @@ from transforms.uris import public_uri
 
 # A group is held in memory until it is written.
 ROW_GROUP_BYTES = 2 << 20
+# The writer keeps several buffers of a page; the format's own advice is 8 KB.
+DATA_PAGE_BYTES = 128 << 10
 _HASH_BLOCK_BYTES = 1 << 20
 # Columns whose values repeat; for the others a dictionary only costs.
 _DICTIONARY_COLUMNS = ("label", "labels.list.element", "format", "module_fingerprint", "preprocessing_id")
@@ -44,7 +46,13 @@ def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -
         write_records(file, serialized, compression=spec.compression)
         return
     dictionary = [*_DICTIONARY_COLUMNS, *(name for name, _ in spec.kept_fields)]
-    with pq.ParquetWriter(file, arrow_schema(spec), compression="zstd", use_dictionary=dictionary) as writer:
+    with pq.ParquetWriter(
+        file,
+        arrow_schema(spec),
+        compression="zstd",
+        use_dictionary=dictionary,
+        data_page_size=DATA_PAGE_BYTES,
+    ) as writer:
         for group in _row_groups(batches):
             writer.write_table(group, row_group_size=group.num_rows)
             give_back_arrow()

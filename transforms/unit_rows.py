@@ -22,9 +22,11 @@ from transforms.records import Prediction
 from transforms.to_arrow import to_record_batch
 
 CHUNK_ROWS = 128
-"""Rows converted, set aside and read back at a time: with 1280 features 0.7 MB."""
+"""Rows converted at a time: with 1280 features 0.7 MB."""
 
 _HELD_ROWS = 2 * CHUNK_ROWS
+# Rows set aside and read back at a time: several of these are held while a file is written.
+_BLOCK_ROWS = 64
 
 
 class UnitRows:
@@ -67,8 +69,10 @@ class UnitRows:
         """
         for start in range(0, len(predictions), CHUNK_ROWS):
             chunk = predictions[start : start + CHUNK_ROWS]
-            self._held.append(to_record_batch(chunk, self._spec))
-            self._lengths.append(len(chunk))
+            batch = to_record_batch(chunk, self._spec)
+            blocks = [batch.slice(first, _BLOCK_ROWS) for first in range(0, len(chunk), _BLOCK_ROWS)]
+            self._held += blocks
+            self._lengths += map(len, blocks)
             self._numbers.append(np.array([prediction.ref.row for prediction in chunk], np.int64))
             self.computed_by.update(p.computed_by for p in chunk if p.computed_by)
             if self._file is not None or len(self) > _HELD_ROWS:
@@ -86,8 +90,8 @@ class UnitRows:
         ends = np.cumsum(self._lengths)
         starts = ends - self._lengths
         loaded: dict[int, pa.RecordBatch] = {}
-        for first in range(0, len(order), CHUNK_ROWS):
-            places = order[first : first + CHUNK_ROWS]
+        for first in range(0, len(order), _BLOCK_ROWS):
+            places = order[first : first + _BLOCK_ROWS]
             homes = np.searchsorted(ends, places, side="right")
             # Images come nearly in order, so these are two or three, most of them those of the time before.
             needed = [int(home) for home in np.unique(homes)]
