@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-import pipeline.job
+from pipeline import prepare_module
 from pipeline.__main__ import console
 from transforms import engines
 from transforms.engines import Images, Opened, Outputs
@@ -60,7 +60,7 @@ def main() -> None:
         path = Path(folder) / "stub.model"
         path.write_bytes(data)
         artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), SPEC)
-        pipeline.job.prepare_artifact = lambda _: artifact
+        prepare_module.prepare_artifact = lambda _: artifact
         sys.argv[1:1] = ["--module", "stub"]
         console()
 
