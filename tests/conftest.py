@@ -1,13 +1,26 @@
-"""Servers as fixtures: one of each for the whole session, empty and with zeroed counts for each test."""
+"""Fixtures of many files.
+
+Servers: one of each for the whole session, empty and with zeroed counts for each test. Jobs that are cut off.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import flink_cluster as flink
 import pytest
+from jobs import Finished, label
 from servers import Bucket, FileServer, GcsServer
+
+import transforms.open_unit
+import transforms.write_unit
+from transforms.records import UnitRecord, WorkUnit
+
+
+class WorkerGoneError(Exception):
+    """Raised where a killed worker would do nothing more."""
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +81,36 @@ def flink_cluster(
             print(f"--- {name}\n{flink_session.log(name)[-4000:]}")
     for job in flink_session.running_jobs():
         flink_session.cancel(job)
+
+
+@pytest.fixture
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
+    """Runs a job whose worker is gone when it comes to the record of its third unit."""
+
+    def run(*arguments: Any) -> Finished:
+        real, staged = transforms.write_unit.stage_record, []
+
+        def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:
+            if len(staged) == 2:
+                raise WorkerGoneError
+            staged.append(record)
+            return real(record, staging_dir)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(transforms.write_unit, "stage_record", stage_record)
+            return label(*arguments)
+
+    return run
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
+    """The units that are opened from now on."""
+    real, units = transforms.open_unit.open_unit, list[WorkUnit]()
+
+    def open_unit(unit: WorkUnit, *arguments: Any) -> Any:
+        units.append(unit)
+        return real(unit, *arguments)
+
+    monkeypatch.setattr(transforms.open_unit, "open_unit", open_unit)
+    return units

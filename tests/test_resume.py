@@ -35,10 +35,6 @@ def expected(tmp_path, uris):
     return label(tmp_path / "expected", "--input", uris, *OPTIONS)
 
 
-class WorkerGoneError(Exception):
-    """Raised where a killed worker would do nothing more."""
-
-
 def test_a_finished_listing_that_has_grown_is_gone_on_with(tmp_path, opened):
     folder, output = tmp_path / "photos", tmp_path / "out"
     paths = photos(folder, IMAGES)
@@ -135,39 +131,6 @@ def test_a_job_that_was_submitted_is_left_alone(tmp_path, uris, cut_off, caplog,
     assert str(job.parent) in caplog.text
     if code:
         assert sorted(job.parent.rglob("*")) == before and not output.exists()
-
-
-@pytest.fixture
-def cut_off(monkeypatch):
-    """Runs a job whose worker is gone when it comes to the record of its third unit."""
-
-    def run(output, *arguments):
-        real, staged = transforms.write_unit.stage_record, []
-
-        def stage_record(record, staging_dir):
-            if len(staged) == 2:
-                raise WorkerGoneError
-            staged.append(record)
-            return real(record, staging_dir)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(transforms.write_unit, "stage_record", stage_record)
-            return label(output, *arguments)
-
-    return run
-
-
-@pytest.fixture
-def opened(monkeypatch):
-    """The units that are opened from now on."""
-    real, units = transforms.open_unit.open_unit, []
-
-    def open_unit(unit, *arguments):
-        units.append(unit)
-        return real(unit, *arguments)
-
-    monkeypatch.setattr(transforms.open_unit, "open_unit", open_unit)
-    return units
 
 
 def leftovers(folder):

@@ -111,10 +111,7 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
 
 
 def _count(unit: WorkUnit, options: SourceOptions, selection: Selection) -> int:
-    packed = references(unit)
-    if options.selection.only is None and packed is not None:
-        return sum(1 for _ in packed)
-    if options.selection.only is None and options.sample >= 1:
+    if options.selection.only is None and options.sample >= 1 and unit.input_file.format == "parquet":
         return unit.stop - unit.start
     return sum(map(selection.is_input, _refs(unit, options)))
 

@@ -18,7 +18,7 @@ from transforms import storage
 from transforms.records import WorkUnit
 
 CARRIED_BYTES = 256 << 10
-"""Packed references that the units of a bundle carry themselves: of some ten thousand images."""
+"""Packed references that the units of a bundle carry themselves: of ten to fifty thousand images."""
 
 _UNPACKED_BYTES = 1 << 16
 _FOLDER = "references"
