@@ -11,8 +11,9 @@ from typing import Any
 
 import flink_cluster as flink
 import pytest
+from gcs_server import Bucket, GcsServer
 from jobs import Finished, label
-from servers import Bucket, FileServer, GcsServer
+from servers import FileServer
 
 import transforms.open_unit
 import transforms.write_unit

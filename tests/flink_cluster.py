@@ -19,46 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import needs
+from flink_java import OPEN, TASK_MANAGER_MEMORY
 from jobs import Finished
 
 REPOSITORY = Path(__file__).parents[1]
 INSTALLED = REPOSITORY / ".runners" / "flink"
 JOB_SERVER_JAR = INSTALLED / "job-server.jar"
-
-# What `env.java.opts.all` of Flink's own configuration opens for Java 17.
-_OPEN = [
-    *(
-        f"--add-exports={name}=ALL-UNNAMED"
-        for name in (
-            "java.base/sun.net.util", "java.rmi/sun.rmi.registry", "jdk.compiler/com.sun.tools.javac.api",
-            "jdk.compiler/com.sun.tools.javac.file", "jdk.compiler/com.sun.tools.javac.parser",
-            "jdk.compiler/com.sun.tools.javac.tree", "jdk.compiler/com.sun.tools.javac.util",
-            "java.security.jgss/sun.security.krb5",
-        )
-    ),
-    *(
-        f"--add-opens=java.base/{name}=ALL-UNNAMED"
-        for name in (
-            "java.lang", "java.net", "java.io", "java.nio", "sun.nio.ch", "java.lang.reflect", "java.text", "java.time",
-            "java.util", "java.util.concurrent", "java.util.concurrent.atomic", "java.util.concurrent.locks",
-        )
-    ),
-]  # fmt: skip
-
-# What Flink's own scripts work out of `taskmanager.memory.process.size` before they start one.
-_TASK_MANAGER_MEMORY = {
-    "taskmanager.cpu.cores": "1.0",
-    "taskmanager.memory.framework.heap.size": "128m",
-    "taskmanager.memory.framework.off-heap.size": "128m",
-    "taskmanager.memory.task.heap.size": "256m",
-    "taskmanager.memory.task.off-heap.size": "0m",
-    "taskmanager.memory.network.min": "64m",
-    "taskmanager.memory.network.max": "64m",
-    "taskmanager.memory.managed.size": "128m",
-    "taskmanager.memory.jvm-metaspace.size": "256m",
-    "taskmanager.memory.jvm-overhead.min": "192m",
-    "taskmanager.memory.jvm-overhead.max": "192m",
-}
 
 # Dead TaskManagers are noticed in seconds, not in Flink's 50. Jobs are restarted, which batch jobs are not by default.
 _SETTINGS = {
@@ -181,7 +147,7 @@ class FlinkCluster:
 
     def _start_flink(self, name: str, heap: str, main: str, arguments: list[str]) -> None:
         command = [
-            "java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *_OPEN,
+            "java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *OPEN,
             f"-Dlog4j.configurationFile={self.folder / 'log4j.properties'}",
             "-cp", f"{INSTALLED / 'lib'}/*", main, "--configDir", str(self.folder), *arguments,
         ]  # fmt: skip
@@ -202,7 +168,7 @@ class FlinkCluster:
 
     def start_task_manager(self, name: str) -> None:
         """Starts one; or again, as a pod is, after it was killed."""
-        settings = {**_TASK_MANAGER_MEMORY, "taskmanager.resource-id": f"{name}-{self._starts.get(name, 0)}"}
+        settings = {**TASK_MANAGER_MEMORY, "taskmanager.resource-id": f"{name}-{self._starts.get(name, 0)}"}
         arguments = [argument for key, value in settings.items() for argument in ("-D", f"{key}={value}")]
         main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         self._start_flink(name, "384m", main, arguments)

@@ -11,8 +11,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from gcs_server import GcsServer
 from google.cloud.dataflow_v1beta3.types import Job
-from servers import FileServer, GcsServer, _Handler, _Running
+from servers import FileServer, Handler, Running
 
 ROOT = Path(__file__).parents[1]
 # Google's clients would ask the machine's metadata server, or the world. Nobody but the test's servers is asked.
@@ -65,7 +66,7 @@ def credentials(path: Path, token_uri: str) -> Path:
     return path
 
 
-class JobService(_Running):
+class JobService(Running):
     """The calls of Dataflow's REST API that a launcher makes, for one job, which does nothing but have a state.
 
     Attributes:
@@ -83,7 +84,7 @@ class JobService(_Running):
         self.calls: list[tuple[str, str]] = []
         service = self
 
-        class Handler(_Handler):
+        class _Answer(Handler):
             def answer(self) -> None:
                 content = json.dumps(service._answer(self.received(), self.read_body())).encode()
                 self.send_response(200)
@@ -94,7 +95,7 @@ class JobService(_Running):
 
             do_GET = do_POST = do_PUT = answer  # noqa: N815
 
-        super().__init__(Handler)
+        super().__init__(_Answer)
         self.url = self.url.replace("127.0.0.1", "localhost")
 
     def _answer(self, request: Any, body: bytes) -> dict[str, Any]:

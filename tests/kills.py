@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from gcs_server import Bucket
 from jobs import TINY
-from servers import Bucket
 
 from pipeline import layout, staging
 from pipeline.verification import verify

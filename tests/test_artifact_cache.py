@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from gcs_server import Bucket
 from jobs import TINY, photos, uri_list
-from servers import Bucket, FileServer
+from servers import FileServer
 
 from pipeline.cancellation import Cancellation
 from pipeline.execute import execute

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from gcs_server import Bucket
 from google_cloud import ROOT, JobService, google_cloud
 from jobs import TINY, photos
-from servers import Bucket, FileServer
+from servers import FileServer
 
 IMAGE = "--sdk_container_image=us-central1-docker.pkg.dev/a-project-1/beamlabel/worker:1"
 Launch = Callable[[], subprocess.Popen]

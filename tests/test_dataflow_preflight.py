@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import SetupOptions
-from servers import Bucket
+from gcs_server import Bucket
 
 from pipeline.check_runner import check_runner
 from pipeline.options import UsageError

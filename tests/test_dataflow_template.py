@@ -19,11 +19,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
+from gcs_server import Bucket, GcsServer
 from google.cloud.dataflow_v1beta3.types import FlexResourceSchedulingGoal, Job
 from google_cloud import google_cloud
 from graphs import STEPS, fused, names
 from jobs import TINY, photos
-from servers import Bucket, FileServer, GcsServer
+from servers import FileServer
 
 ROOT = Path(__file__).parents[1]
 T4 = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
+from gcs_server import Bucket
 from http_site import BODY, Site, hang_up, reply, self_signed, serving, silence
-from servers import Bucket
 
 from transforms.fetch import Fetched, FetchOptions, fetch
 from transforms.records import ImageError, Reason, Stage

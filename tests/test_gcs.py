@@ -11,7 +11,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from servers import Bucket
+from gcs_server import Bucket
 
 from transforms import gcs as clients
 from transforms import storage

@@ -16,9 +16,9 @@ import duckdb
 import nightly_deployment as deployment
 import pyarrow.parquet as pq
 import pytest
+from gcs_server import Bucket, GcsServer
 from jobs import TINY, photos
 from nightly_deployment import ROOT
-from servers import Bucket, GcsServer
 
 from pipeline import lock, run
 from pipeline.options import parse

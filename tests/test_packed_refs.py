@@ -16,9 +16,10 @@ from transforms.records import InputFile, WorkUnit
 from transforms.selection import Selection
 
 
-def unit(number, size=CARRIED_BYTES // 4):
+def unit(number):
     # What travels is bytes; only their number matters here.
-    return WorkUnit(f"{number:05d}", InputFile("list.txt", "text"), 0, 1, False, packed_refs=bytes(size))
+    packed = bytes(CARRIED_BYTES // 4)
+    return WorkUnit(f"{number:05d}", InputFile("list.txt", "text"), 0, 1, False, packed_refs=packed)
 
 
 def test_units_carry_their_references_until_it_is_much(tmp_path):

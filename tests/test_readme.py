@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from gcs_server import Bucket
 from jobs import TINY, label, photos
-from servers import Bucket, FileServer
+from servers import FileServer
 
 from pipeline.command_table import COMMANDS
 from pipeline.options import make_parser, parse

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gcs_server import Bucket
 from jobs import TINY_FEATURES, Finished, label, photos, uri_list
 from PIL import Image
-from servers import Bucket, FileServer
+from servers import FileServer
 
 from pipeline import report as report_page
 from pipeline.options import UsageError

@@ -16,11 +16,6 @@ from transforms.sample_rows import Candidate, RowSampler
 from transforms.thumbnail import MAX_BYTES, MAX_SIDE, thumbnail
 from transforms.unit_summary import Summarizer, UnitSummary, rounded_scores, score_bins
 
-HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>"
-
-
-# The parts, with made-up rows.
-
 
 def with_pixels(row: int, side: int) -> Prediction:
     pixels = np.random.default_rng(row).integers(0, 256, (side, side, 3), np.uint8)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from servers import Bucket
+from gcs_server import Bucket
 
 from transforms import storage
 

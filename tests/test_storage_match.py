@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from servers import Bucket
+from gcs_server import Bucket
 
 from transforms import storage
 

@@ -16,8 +16,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from gcs_server import Bucket
 from outputs import DIM, FULL, KEPT, PLAIN, end, failure, prediction
-from servers import Bucket
 
 from transforms.output_schema import OutputSpec, arrow_schema
 from transforms.records import Failure, Reason, Stage, UnitRecord
