@@ -5,6 +5,7 @@ Servers: one of each for the whole session, empty and with zeroed counts for eac
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,10 @@ from servers import FileServer
 import transforms.open_unit
 import transforms.write_unit
 from transforms.records import UnitRecord, WorkUnit
+
+# A shell starts what it puts in the background with SIGINT ignored, and that would be inherited by all that the tests
+# interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class WorkerGoneError(Exception):
