@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from pipeline import layout
 from transforms import storage
+
+_THREADS = 16
 
 
 def root(output: str) -> str:
@@ -43,10 +46,17 @@ def delete_run(folder: str) -> None:
     """Deletes what a run has staged.
 
     Whenever that is cut short, nothing is left that says it is done while what it says is gone: no commit, and no
-    record of a unit.
+    record of a unit. What tells that the run is published goes last: by it, and only by it, the next run knows that
+    the rest may go.
     """
     storage.delete(storage.join(folder, layout.COMMIT))
     storage.delete_tree(storage.join(folder, layout.UNIT_RECORDS))
+    moves = storage.join(folder, layout.MOVES)
+    if storage.exists(moves):
+        paths = [file.path for file in storage.match(storage.escape(folder) + "/") if file.path != moves]
+        with ThreadPoolExecutor(_THREADS) as threads:
+            list(threads.map(storage.delete, paths))
+        storage.delete(moves)
     storage.delete_tree(folder)
 
 

@@ -1,6 +1,7 @@
 """What a retried bundle, a killed worker and a killed publisher leave behind: every row, once."""
 
 import json
+import os
 from pathlib import Path
 
 import apache_beam as beam
@@ -151,6 +152,40 @@ def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_out
     assert all(found.keys() == outputs[-1].keys() for found in outputs)
     rows = {key: value for key, value in outputs[-1].items() if key.startswith("_failures")}
     assert all({key: found[key] for key in rows} == rows for found in outputs)
+
+
+def test_a_publisher_killed_at_any_file_that_it_deletes_leaves_nothing(tmp_path, monkeypatch):
+    """Also within the deletion of a folder, and where the next run finds nothing else to do."""
+    for kill_after in range(100):
+        output = tmp_path / f"out{kill_after}"
+        job = prepared(tmp_path, output)
+        execute(job)
+        done = 0
+
+        def step(real, kill_after=kill_after):
+            def call(*arguments, **options):
+                nonlocal done
+                if done == kill_after:
+                    raise Killed
+                real(*arguments, **options)
+                done += 1
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("unlink", "rmdir"):
+                patch.setattr(os, name, step(getattr(os, name)))
+            try:
+                publish(job.output, job.staging_dir)
+                finished = True
+            except Killed:
+                finished = False
+        settle(str(output))
+        assert (output / layout.SUCCESS).exists()
+        assert not list(tmp_path.glob("_staging*"))
+        if finished:
+            break
+    assert finished and done > 8
 
 
 def test_a_killed_overwrite_leaves_no_file_of_the_run_before(tmp_path, monkeypatch):
