@@ -30,7 +30,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def read_body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Its sender was killed. Handed on as it is, it would keep the next server waiting for the rest for ever.
+            raise ConnectionAbortedError(f"{len(body)} of {length} bytes came")
+        return body
 
     def received(self) -> Received:
         target = urlsplit(self.path)
