@@ -10,16 +10,16 @@ python="$here/.venv/bin/python"
 
 if [ $# -gt 0 ]; then
   case $1 in
-    --*) exec "$python" -m pipeline --report "$@" ;;
-    *) exec "$python" -m pipeline "$@" ;;
+    --*) exec "$python" -m beamlabel --report "$@" ;;
+    *) exec "$python" -m beamlabel "$@" ;;
   esac
 fi
 
 output="$here/out/sample"
 mkdir -p "$here/out"
-"$python" -m pipeline.sample "$here/out/sample.txt"
-"$python" -m pipeline --input "$here/out/sample.txt" --module demo --output "$output" --if_exists overwrite \
+"$python" -m beamlabel.pipeline.demo.sample "$here/out/sample.txt"
+"$python" -m beamlabel --input "$here/out/sample.txt" --module demo --output "$output" --if_exists overwrite \
   --report
-"$python" -m pipeline.sample --show "$output"
+"$python" -m beamlabel.pipeline.demo.sample --show "$output"
 echo
 echo "The Parquet is in $output, and _report.html there shows the run"

@@ -124,7 +124,7 @@ class Comparison:
             shutil.rmtree(self._scratch / "cold", ignore_errors=True)
             facts = self._run(*ours, self._counts[0], {"BEAMLABEL_CACHE": str(self._scratch / "cold")})
             self.results.add("cold_start", count=self._counts[0], **facts)
-        help_command = [sys.executable, "-m", "pipeline", "--help"]
+        help_command = [sys.executable, "-m", "beamlabel", "--help"]
         seconds = [self._measure(help_command, {}, "help").seconds for _ in range(HELP_RUNS)]
         self.results.add("help", seconds=seconds)
 
@@ -190,8 +190,8 @@ def _images(folder: Path | None, scratch: Path, count: int) -> list[Path]:
 
 def _prepare(handle: str, scratch: Path) -> tuple[Path, Path]:
     """The module's folder, and the one with what the peers need of it."""
-    from transforms.model_spec import ModuleError
-    from transforms.resolve_module import resolve_module
+    from beamlabel.transforms.inference.artifact import ModuleError
+    from beamlabel.transforms.module.resolve import resolve_module
 
     try:
         module = resolve_module(handle, scratch / "beamlabel")

@@ -75,6 +75,6 @@ def command(contender: Contender, python: str, job: Job, output: Path) -> list[s
     """The command line that does ``job`` and leaves Parquet in ``output``."""
     common = ["--input", str(job.images), "--output", str(output), "--module", str(job.module)]
     if contender.script is None:
-        return [sys.executable, "-m", "pipeline", *common, "--if_exists", "overwrite", *contender.arguments]
+        return [sys.executable, "-m", "beamlabel", *common, "--if_exists", "overwrite", *contender.arguments]
     script = str(HERE / "peers" / contender.script)
     return [python, script, *common, "--prepared", str(job.prepared), *contender.arguments]

@@ -81,11 +81,11 @@ def label(
     scratch: Path,
     arguments: Sequence[str],
     environment: Mapping[str, str] | None = None,
-    program: Sequence[str] = ("-m", "pipeline"),
+    program: Sequence[str] = ("-m", "beamlabel"),
     *,
     repeat: bool = True,
 ) -> Cost:
-    """What ``python -m pipeline`` costs for the first ``images`` of a list, all of which it must label.
+    """What ``python -m beamlabel`` costs for the first ``images`` of a list, all of which it must label.
 
     Args:
       uris: a text file, one URI a line.

@@ -28,17 +28,20 @@ import simplejpeg
 from jobs import label
 from PIL import Image
 
-from pipeline.sample import sample_photos
-from transforms.compile import CompileOptions, compiled
-from transforms.decode import DecodeOptions, decode
-from transforms.engines import Engine, open_engine
-from transforms.resolve_module import resolve_module
+from beamlabel.pipeline.demo.sample import sample_photos
+from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.inference.engines import Engine, open_engine
+from beamlabel.transforms.module.compile import CompileOptions, compiled
+from beamlabel.transforms.module.resolve import resolve_module
 
 WIDTH, HEIGHT = 4000, 3000
 QUALITIES = range(85, 91)
 SCALE = (0.7, 1.0)
 # The job as it would be without fractions.
-IN_FULL = "import transforms.resize as r; r._FULL_DECODE_PIXELS = 10**12; import pipeline.__main__ as m; m.console()"
+IN_FULL = (
+    "import beamlabel.transforms.decoding.resize as r; r._FULL_DECODE_PIXELS = 10**12; "
+    "import beamlabel.pipeline.__main__ as m; m.console()"
+)
 
 Decoder = Callable[[bytes], np.ndarray]
 
@@ -155,7 +158,7 @@ def job_rates(paths: Sequence[Path], rounds: int, arguments: Sequence[str]) -> I
         label(uris, few, scratch, arguments)
         for _ in range(rounds):
             slopes = []
-            for program in (("-m", "pipeline"), ("-c", IN_FULL)):
+            for program in (("-m", "beamlabel"), ("-c", IN_FULL)):
                 short, whole = (
                     label(uris, n, scratch, arguments, program=program) for n in (few, len(paths))
                 )

@@ -112,7 +112,7 @@ def main() -> None:
             images = photographs(options.photographs or scratch, min(options.distinct, options.counts[-1]))
             print(f"\n{options.module}", flush=True)
             module = ["--module", options.module, *arguments]
-            compare(options.counts, images, scratch, options.rounds, ("-m", "pipeline"), module)
+            compare(options.counts, images, scratch, options.rounds, ("-m", "beamlabel"), module)
         if options.stub_counts:
             images = tiny(scratch / "tiny", min(options.distinct, options.stub_counts[-1]))
             print("\nan engine that computes nothing", flush=True)

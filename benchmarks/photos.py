@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.sample import sample_photos
+from beamlabel.pipeline.demo.sample import sample_photos
 
 # Width and height in pixels, with how often: what ImageNet's sizes look like.
 SIZES = {

@@ -47,7 +47,7 @@ class Job:
         command = [
             sys.executable,
             "-m",
-            "pipeline",
+            "beamlabel",
             "--input",
             uris,
             "--output",

@@ -22,14 +22,14 @@ from photos import photographs
 
 # Stage, module, what is called there; a stage that runs within another is taken out of it.
 STAGES = (
-    ("read", "transforms.load_images", "fetch"),
-    ("decode", "transforms.decode", "decode_jpeg"),
-    ("resize", "transforms.decode", "fit"),
+    ("read", "beamlabel.transforms.loading.load_images", "fetch"),
+    ("decode", "beamlabel.transforms.decoding.decode", "decode_jpeg"),
+    ("resize", "beamlabel.transforms.decoding.decode", "fit"),
     ("inference", "ai_edge_litert.interpreter", "Interpreter.invoke"),
-    ("copy into and out of the engine", "transforms.litert_engine", "_Interpreter.run"),
-    ("top k, predictions", "transforms.predict", "_predict_batch"),
-    ("sink", "transforms.unit_rows", "UnitRows.add"),
-    ("sink", "transforms.write_unit", "_write_timed"),
+    ("copy into and out of the engine", "beamlabel.transforms.inference.litert_engine", "_Interpreter.run"),
+    ("top k, predictions", "beamlabel.transforms.inference.predict", "_predict_batch"),
+    ("sink", "beamlabel.transforms.writing.unit_rows", "UnitRows.add"),
+    ("sink", "beamlabel.transforms.writing.write_unit", "_write_timed"),
 )
 _WORK = ("read", "decode", "resize", "inference")
 _SKIPPED_BATCHES = 3
@@ -75,7 +75,7 @@ def instrument(clock: Clock) -> None:
         for parent in parents:
             holder = getattr(holder, parent)
         setattr(holder, name, clock.timed(stage, getattr(holder, name)))
-    predict = importlib.import_module("transforms.predict")
+    predict = importlib.import_module("beamlabel.transforms.inference.predict")
     whole = predict.predict
 
     def predict_and_note(images: Any, *arguments: Any) -> Any:
@@ -125,10 +125,10 @@ def main() -> None:
             uris = Path(scratch) / "list.txt"
             paths = photographs(Path(scratch), options.images)
             uris.write_text("".join(f"{path}\n" for path in paths))
-        from pipeline.import_beam import import_beam
-        from pipeline.options import parse
-        from pipeline.run import run
-        from transforms.allocators import choose_arrow_allocator
+        from beamlabel.pipeline.options.parser import parse
+        from beamlabel.pipeline.run import run
+        from beamlabel.pipeline.runners.import_beam import import_beam
+        from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
         # Before what is timed is imported, which else would choose otherwise than the job does.
         choose_arrow_allocator()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import prepare_module
-from pipeline.__main__ import console
-from transforms import engines
-from transforms.engines import Images, Opened, Outputs
-from transforms.model_spec import Artifact, ModelSpec, pack
+from beamlabel.pipeline.__main__ import console
+from beamlabel.pipeline.job import prepare_module
+from beamlabel.transforms.inference import engines
+from beamlabel.transforms.inference.artifact import Artifact, ModelSpec, pack
+from beamlabel.transforms.inference.engines import Images, Opened, Outputs
 
 SIZE, CLASSES, FEATURES = 16, 10, 1280
 

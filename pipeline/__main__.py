@@ -1,10 +1,11 @@
-"""``python -m pipeline``: the labeling job, and the commands beside it."""
+"""``python -m beamlabel``: the labeling job, and the commands beside it."""
 
 from __future__ import annotations
 
 import sys
 
-from pipeline.options import UsageError, parse, usage
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.parser import parse, usage
 
 
 def console() -> None:
@@ -12,7 +13,7 @@ def console() -> None:
     argv = sys.argv[1:]
     try:
         if argv and not argv[0].startswith("-"):
-            from pipeline.commands import run_command
+            from beamlabel.pipeline.commands.dispatch import run_command
 
             run_command(argv[0], argv[1:])
         options, runner_args = parse(argv)
@@ -20,7 +21,7 @@ def console() -> None:
         usage(error)
         sys.exit(2)
     # Beam takes a second to import: not before the options are known to be good.
-    from pipeline.run import main
+    from beamlabel.pipeline.run import main
 
     main(options, runner_args)
 

@@ -16,9 +16,9 @@ from gcs_server import Bucket, GcsServer
 from jobs import Finished, label
 from servers import FileServer
 
-import transforms.open_unit
-import transforms.write_unit
-from transforms.records import UnitRecord, WorkUnit
+import beamlabel.transforms.inputs.open_unit
+import beamlabel.transforms.writing.write_unit
+from beamlabel.transforms.records import UnitRecord, WorkUnit
 
 # A shell starts what it puts in the background with SIGINT ignored, and that would be inherited by all that the tests
 # interrupt.
@@ -94,7 +94,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
     """Runs a job whose worker is gone when it comes to the record of its third unit."""
 
     def run(*arguments: Any) -> Finished:
-        real, staged = transforms.write_unit.stage_record, []
+        real, staged = beamlabel.transforms.writing.write_unit.stage_record, []
 
         def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:
             if len(staged) == 2:
@@ -103,7 +103,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
             return real(record, staging_dir)
 
         with monkeypatch.context() as patch:
-            patch.setattr(transforms.write_unit, "stage_record", stage_record)
+            patch.setattr(beamlabel.transforms.writing.write_unit, "stage_record", stage_record)
             return label(*arguments)
 
     return run
@@ -112,11 +112,11 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
     """The units that are opened from now on."""
-    real, units = transforms.open_unit.open_unit, list[WorkUnit]()
+    real, units = beamlabel.transforms.inputs.open_unit.open_unit, list[WorkUnit]()
 
     def open_unit(unit: WorkUnit, *arguments: Any) -> Any:
         units.append(unit)
         return real(unit, *arguments)
 
-    monkeypatch.setattr(transforms.open_unit, "open_unit", open_unit)
+    monkeypatch.setattr(beamlabel.transforms.inputs.open_unit, "open_unit", open_unit)
     return units

@@ -138,7 +138,8 @@ class FlinkCluster:
         path.write_text(
             "#!/bin/sh\n"
             f"PYTHONPATH={quoted(str(REPOSITORY))}${{PYTHONPATH:+:$PYTHONPATH}} "
-            f'exec ${{BEAMLABEL_TEST_LIMIT:-}} {quoted(sys.executable)} -m pipeline.worker_boot "$@"\n'
+            f"exec ${{BEAMLABEL_TEST_LIMIT:-}} {quoted(sys.executable)} "
+            '-m beamlabel.pipeline.runners.worker_boot "$@"\n'
         )
         path.chmod(0o755)
         return path
@@ -329,7 +330,7 @@ class Launcher:
     ) -> None:
         self.output = cwd / output if cwd else Path(output)
         words = ["--output", output, *arguments] if command is None else command
-        command = [sys.executable, "-m", "pipeline", *map(str, words)]
+        command = [sys.executable, "-m", "beamlabel", *map(str, words)]
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
             command,

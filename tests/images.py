@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from transforms.records import Reason
+from beamlabel.transforms.records import Reason
 
 ORIENTATION = 0x0112
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from PIL import Image
 
-from pipeline.options import UsageError, parse, usage
-from pipeline.run import run
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.parser import parse, usage
+from beamlabel.pipeline.run import run
 
 DATA = Path(__file__).parent / "data"
 TINY = str(DATA / "tiny_classification_1.tar.gz")

@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from gcs_server import Bucket
 from jobs import TINY
 
-from pipeline import layout, staging
-from pipeline.verification import verify
-from transforms import storage
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.verify import verify
+from beamlabel.transforms import storage
 
 UNIT_ROWS = 16
 OPTIONS = ("--module", TINY, "--shard_rows", UNIT_ROWS, "--batch_size", 16, "--if_exists", "resume")
@@ -52,7 +53,7 @@ class Kill:
 
 def start(output: str, uris: Path) -> subprocess.Popen:
     """The job in a process group of its own."""
-    command = [sys.executable, "-m", "pipeline", "--input", uris, "--output", output, *OPTIONS]
+    command = [sys.executable, "-m", "beamlabel", "--input", uris, "--output", output, *OPTIONS]
     return subprocess.Popen(
         list(map(str, command)), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from transforms.output_schema import MODULE_HANDLE, OutputSpec
-from transforms.records import (
+from beamlabel.transforms.records import (
     Failure,
     ImageInfo,
     ImageRef,
@@ -20,6 +19,7 @@ from transforms.records import (
     UnitEnd,
     WorkUnit,
 )
+from beamlabel.transforms.rows.schema import MODULE_HANDLE, OutputSpec
 
 NAMES = ("background", "tench", "goldfish", "Weißer Hai", "tiger shark")
 DIM = 8

@@ -14,7 +14,7 @@ import pyarrow as pa
 from images import flip, png
 from jobs import TINY, Finished, photos, uri_list
 
-from transforms.records import Reason
+from beamlabel.transforms.records import Reason
 
 ROOT = Path(__file__).parents[1]
 PRISM = ROOT / ".runners" / "prism" / "prism"
@@ -70,7 +70,7 @@ class Run(Finished):
 def run_command(output: Path, *arguments: object, env: Mapping[str, str] | None = None) -> Run:
     """Runs the job as the command does, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "--output", str(output), *map(str, arguments)],
+        [sys.executable, "-m", "beamlabel", "--output", str(output), *map(str, arguments)],
         capture_output=True, text=True, timeout=600, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )  # fmt: skip

@@ -15,21 +15,22 @@ from gcs_server import Bucket
 from jobs import TINY, photos, uri_list
 from servers import FileServer
 
-from pipeline.cancellation import Cancellation
-from pipeline.execute import execute
-from pipeline.job import prepare
-from pipeline.options import parse
-from pipeline.preflight import check_inputs
-from pipeline.publish import publish
-from pipeline.runners import choose
-from transforms import artifact_cache, storage
-from transforms.artifact_cache import open_artifact
-from transforms.model_spec import ModuleError
+from beamlabel.pipeline.job.plan import prepare
+from beamlabel.pipeline.job.preflight import check_inputs
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.output.publish import publish
+from beamlabel.pipeline.process.cancellation import Cancellation
+from beamlabel.pipeline.runners.choose import choose
+from beamlabel.pipeline.runners.execute import execute
+from beamlabel.transforms import storage
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.storage import host_cache
+from beamlabel.transforms.storage.host_cache import open_artifact
 
 # Opens an artifact as a worker process does, says that it has, and lives until its input ends.
 WORKER = """
 import hashlib, sys
-from transforms.artifact_cache import open_artifact
+from beamlabel.transforms.storage.host_cache import open_artifact
 path, sha256, max_bytes = sys.argv[1:]
 content = open_artifact(path, sha256, max_bytes=int(max_bytes)).content
 print(type(content).__name__, hashlib.sha256(content).hexdigest(), flush=True)
@@ -76,8 +77,8 @@ def start():
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch):
     """As if nothing had been opened or said yet."""
-    monkeypatch.setattr(artifact_cache, "_in_use", {})
-    monkeypatch.setattr(artifact_cache, "_warned", False)
+    monkeypatch.setattr(host_cache, "_in_use", {})
+    monkeypatch.setattr(host_cache, "_warned", False)
 
 
 @pytest.fixture

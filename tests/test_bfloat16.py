@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from jobs import SHARED_MODULES, TINY, label, photos, uri_list
 
-from transforms import cpu, openvino_engine
-from transforms.compile import CompileOptions, compiled
-from transforms.engines import open_engine
-from transforms.model_spec import ModuleError, unpack
-from transforms.probe import probe_batch
-from transforms.resolve_module import resolve_module
+from beamlabel.transforms.inference import openvino_engine
+from beamlabel.transforms.inference.artifact import ModuleError, unpack
+from beamlabel.transforms.inference.engines import open_engine
+from beamlabel.transforms.inference.probe import probe_batch
+from beamlabel.transforms.module.compile import CompileOptions, compiled
+from beamlabel.transforms.module.resolve import resolve_module
+from beamlabel.transforms.worker import cpu
 
 TRAINED = SHARED_MODULES / "mobilenet_v2_100_224_classification_1.tar.gz"
 BFLOAT16 = CompileOptions(precision="bfloat16")

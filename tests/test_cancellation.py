@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipeline.cancellation import Cancelled, cancellation
+from beamlabel.pipeline.process.cancellation import Cancelled, cancellation
 
 
 def test_the_first_signal_raises_and_the_second_does_not() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transforms.class_names import load_class_names
+from beamlabel.transforms.module.class_names import load_class_names
 
 
 def test_imagenet_names_by_the_number_of_classes():

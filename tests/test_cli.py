@@ -10,12 +10,12 @@ import pytest
 from jobs import TINY, photos, uri_list
 from servers import Reply
 
-from pipeline.options import parse
+from beamlabel.pipeline.options.parser import parse
 
 
 def command(*arguments, **options):
     return subprocess.run(
-        [sys.executable, *options.pop("python", ()), "-m", "pipeline", *map(str, arguments)],
+        [sys.executable, *options.pop("python", ()), "-m", "beamlabel", *map(str, arguments)],
         capture_output=True, text=True, timeout=120, **options,
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ def test_a_signal_cancels_the_run(good, tmp_path, http_server, sent):
     uris = uri_list(tmp_path / "slow.txt", [http_server.url_of("/slow.png")])
     arguments = {**good, "--input": uris}
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *map(str, flat(arguments)), "--allow_http", "--allow_private_hosts"],
+        [sys.executable, "-m", "beamlabel", *map(str, flat(arguments)), "--allow_http", "--allow_private_hosts"],
         stderr=subprocess.PIPE, text=True, env={**os.environ},
     )  # fmt: skip
     while not http_server.count("/slow.png") and process.poll() is None:

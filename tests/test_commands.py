@@ -10,11 +10,11 @@ import time
 import pytest
 from jobs import TINY
 
-from pipeline.command_table import COMMANDS
+from beamlabel.pipeline.options.command_table import COMMANDS
 
 
 def command(*arguments):
-    argv = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    argv = [sys.executable, "-m", "beamlabel", *map(str, arguments)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -28,7 +28,7 @@ def test_help_lists_the_commands():
 def test_help_imports_nothing_heavy_and_tells_the_exit_codes(name):
     program = (
         "import atexit, sys\n"
-        "from pipeline.__main__ import console\n"
+        "from beamlabel.pipeline.__main__ import console\n"
         f"sys.argv = ['beamlabel', {name!r}, '--help']\n"
         "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
         "console()"
@@ -83,7 +83,7 @@ def test_what_breaks_ends_with_3(gcs):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command(gcs, sent):
     gcs.server.delay(20)
-    argv = [sys.executable, "-m", "pipeline", "fetch", TINY, gcs.uri("tiny")]
+    argv = [sys.executable, "-m", "beamlabel", "fetch", TINY, gcs.uri("tiny")]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     while not gcs.server.count() and process.poll() is None:
         time.sleep(0.05)
@@ -99,7 +99,7 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path):
     (tmp_path / "_MANIFEST.json").write_text("[]")
     read, write = os.pipe()
     os.close(read)
-    argv = [sys.executable, "-m", "pipeline", "verify", str(tmp_path)]
+    argv = [sys.executable, "-m", "beamlabel", "verify", str(tmp_path)]
     done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert done.returncode == 128 + signal.SIGPIPE

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from pipeline.commit import ConservationError, check_records, commit
-from transforms.records import InputFile, UnitRecord
+from beamlabel.pipeline.job.commit import ConservationError, check_records, commit
+from beamlabel.transforms.records import InputFile, UnitRecord
 
 FILES = [InputFile("a.txt", "text"), InputFile("b.parquet", "parquet")]
 

@@ -14,14 +14,14 @@ import needs
 import numpy as np
 import pytest
 
-from transforms import engines
-from transforms.compile import CompileOptions, artifact_path, compile_module, compiled
-from transforms.engines import open_engine
-from transforms.freeze import freeze
-from transforms.hub_module import inspect_module
-from transforms.model_spec import ModelSpec, ModuleError, pack, unpack
-from transforms.probe import check_equal, looks_like_probabilities, probe_batch
-from transforms.resolve_module import resolve_module
+from beamlabel.transforms.inference import engines
+from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError, pack, unpack
+from beamlabel.transforms.inference.engines import open_engine
+from beamlabel.transforms.inference.probe import check_equal, looks_like_probabilities, probe_batch
+from beamlabel.transforms.module.compile import CompileOptions, artifact_path, compile_module, compiled
+from beamlabel.transforms.module.freeze import freeze
+from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.module.resolve import resolve_module
 
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny_classification_1.tar.gz"
@@ -218,7 +218,8 @@ def test_an_unknown_engine_is_named(artifact, tmp_path):
 
 def test_a_warm_cache_needs_no_tensorflow(artifact, cache_dir):
     code = (
-        "import sys; from transforms.compile import *; from transforms.resolve_module import resolve_module\n"
+        "import sys; from beamlabel.transforms.module.compile import *\n"
+        "from beamlabel.transforms.module.resolve import resolve_module\n"
         f"found = compiled(resolve_module({str(TINY)!r}, {str(cache_dir)!r}), CompileOptions(), {str(cache_dir)!r})\n"
         "assert not [m for m in sys.modules if m.startswith(('tensorflow', 'keras', 'apache_beam'))]\n"
         "import json; print(json.dumps([found.path, found.sha256, found.spec.to_json()]))"
@@ -265,7 +266,7 @@ def test_an_artifact_that_differs_from_its_module_is_refused(module, tmp_path, m
     def drifted(module):
         return freeze(replace(module, function=lambda images: [x * 1.01 for x in module.function(images)]))
 
-    monkeypatch.setattr("transforms.compile.freeze", drifted)
+    monkeypatch.setattr("beamlabel.transforms.module.compile.freeze", drifted)
     with pytest.raises(ModuleError, match=r"compilation changed its logits by 0\.01"):
         compile_module(module, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

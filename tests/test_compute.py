@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from jobs import TINY, Finished, label, photos, uri_list
 
-from pipeline.runners import choose, worker_threads
-from transforms.compute import ComputePool, compute_pool
-from transforms.cpu import available_cores
+from beamlabel.pipeline.runners.choose import choose, worker_threads
+from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
+from beamlabel.transforms.worker.cpu import available_cores
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ def test_a_forked_child_has_a_pool_that_works():
 
 COUNT = """
 import sys, threading
-from pipeline.options import parse
-from pipeline.run import run
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.run import run
 code = run(*parse(sys.argv[1:]))
 print(sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("compute-")))
 sys.exit(code)

@@ -18,12 +18,13 @@ from apache_beam import coders
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from jobs import TINY, label, photos, uri_list
 
-from pipeline.options import parse
-from pipeline.preflight import check_inputs
-from transforms import chunks, engines, load_images, predict
-from transforms.packed_refs import CARRIED_BYTES
-from transforms.plan_units import PlanUnits, SourceOptions
-from transforms.records import Failure, LoadedImage
+from beamlabel.pipeline.job.preflight import check_inputs
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.transforms.inference import engines, interpreter_pool, predict
+from beamlabel.transforms.inputs.packed_refs import CARRIED_BYTES
+from beamlabel.transforms.inputs.plan_units import PlanUnits, SourceOptions
+from beamlabel.transforms.loading import load_images
+from beamlabel.transforms.records import Failure, LoadedImage
 
 IMAGES = 150
 BATCH = 16
@@ -52,7 +53,8 @@ def test_a_process_opens_the_model_once(tmp_path, uris, runner_options):
 
 def test_a_warm_run_imports_neither_tensorflow_nor_what_only_connectors_need(tmp_path, uris):
     code = (
-        "import json, sys; from pipeline.options import parse; from pipeline.run import run\n"
+        "import json, sys; from beamlabel.pipeline.options.parser import parse\n"
+        "from beamlabel.pipeline.run import run\n"
         "code = run(*parse(sys.argv[1:]))\n"
         "print(json.dumps([code, sorted({name.partition('.')[0] for name in sys.modules} | set(sys.modules))]))"
     )
@@ -71,7 +73,11 @@ def test_a_warm_run_imports_neither_tensorflow_nor_what_only_connectors_need(tmp
 def watched(monkeypatch):
     """The arrays of pixels that were decoded, and those that reached the engine's input, by identity."""
     decoded, copied, batches = [], [], []
-    decode, fill, run_inference = load_images.decode, chunks.fill, predict.HubModelHandler.run_inference
+    decode, fill, run_inference = (
+        load_images.decode,
+        interpreter_pool.fill,
+        predict.HubModelHandler.run_inference,
+    )
 
     def watch_decode(*arguments):
         image = decode(*arguments)
@@ -89,7 +95,7 @@ def watched(monkeypatch):
 
     monkeypatch.setattr(load_images, "decode", watch_decode)
     # Where an engine took it from.
-    monkeypatch.setattr("transforms.litert_engine.fill", watch_fill)
+    monkeypatch.setattr("beamlabel.transforms.inference.litert_engine.fill", watch_fill)
     monkeypatch.setattr(predict.HubModelHandler, "run_inference", watch_batch)
     return decoded, copied, batches
 

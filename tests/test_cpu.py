@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from transforms import cpu
-from transforms.cpu import available_cores
+from beamlabel.transforms.worker import cpu
+from beamlabel.transforms.worker.cpu import available_cores
 
 V2 = {"proc/self/cgroup": "0::/pod/worker\n"}
 V1 = {"proc/self/cgroup": "12:memory:/pod/worker\n5:cpu,cpuacct:/pod/worker\n1:name=systemd:/\n0::/\n"}

@@ -33,7 +33,7 @@ def launch(gcs: Bucket, service: JobService, file_server: FileServer, tmp_path: 
 
     def start() -> subprocess.Popen:
         command = [
-            sys.executable, "-m", "pipeline", "--input", gcs.uri("in.txt"), "--module", TINY,
+            sys.executable, "-m", "beamlabel", "--input", gcs.uri("in.txt"), "--module", TINY,
             "--output", gcs.uri("out"), IMAGE,
             "--runner=DataflowRunner", "--project=a-project-1", "--region=us-central1",
             f"--temp_location={gcs.uri('temp')}", f"--dataflow_endpoint={service.url}",

@@ -19,10 +19,11 @@ from dockerfile_parse import DockerfileParser
 from google.cloud.dataflow_v1beta3.types import TemplateMetadata
 from needs import lacking
 
-from pipeline import __version__
-from pipeline.options import UsageError, make_parser, parse
-from pipeline.runners import DATAFLOW, choose
-from pipeline.template_parameters import command_line, metadata
+from beamlabel import __version__
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.flex_template import command_line, metadata
+from beamlabel.pipeline.options.parser import make_parser, parse
+from beamlabel.pipeline.runners.choose import DATAFLOW, choose
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy" / "dataflow"
@@ -55,7 +56,7 @@ def accepted(words: list[str]) -> bool:
 
 
 def test_the_metadata_is_made_of_the_options():
-    """After a change: python -m pipeline.template_parameters > deploy/dataflow/metadata.json."""
+    """After a change: python -m beamlabel.pipeline.options.flex_template > deploy/dataflow/metadata.json."""
     assert json.loads((DEPLOY / "metadata.json").read_text()) == metadata()
 
 

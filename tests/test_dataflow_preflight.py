@@ -8,9 +8,9 @@ import pytest
 from apache_beam.options.pipeline_options import SetupOptions
 from gcs_server import Bucket
 
-from pipeline.check_runner import check_runner
-from pipeline.options import UsageError
-from pipeline.runners import choose, prepare_options
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.runners.check_runner import check_runner
+from beamlabel.pipeline.runners.choose import choose, prepare_options
 
 IMAGE = "--sdk_container_image=registry.example/beamlabel:1"
 

@@ -114,7 +114,7 @@ class Built:
         )
 
     def publish(self) -> subprocess.CompletedProcess[str]:
-        return self.run("-m", "pipeline", "publish", self.output)
+        return self.run("-m", "beamlabel", "publish", self.output)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def built(
     bucket.put("in.txt", "\n".join([*uris, bucket.uri("photos/missing.png")]).encode())
     environment = google_cloud(folder, gcs_server, file_server)
     yield launched(
-        Built(-1, "", bucket, {}, environment), "-m", "pipeline", *BEAM_OPTIONS, "--shard_rows=3",
+        Built(-1, "", bucket, {}, environment), "-m", "beamlabel", *BEAM_OPTIONS, "--shard_rows=3",
         f"--template_location={bucket.uri('templates/label.json')}", "--setup_file=./setup.py",
     )  # fmt: skip
     file_server.reset()
@@ -277,7 +277,7 @@ def test_the_staged_package_runs_the_staged_graph(ran: Ran, built: Built) -> Non
 def test_nothing_but_units_crosses_a_shuffle(ran: Ran) -> None:
     carried = {leaf for leaves in ran.result["shuffled"] for leaf in leaves}
     ours = {name for name in carried if name.startswith(("transforms.", "pipeline."))}
-    assert ours == {"transforms.records.WorkUnit", "transforms.records.UnitRecord"}
+    assert ours == {"beamlabel.transforms.records.WorkUnit", "beamlabel.transforms.records.UnitRecord"}
     assert carried - ours <= {"builtins.NoneType", "apache_beam.utils.timestamp.Timestamp",
                               "apache_beam.utils.windowed_value.PaneInfo"}  # fmt: skip
 

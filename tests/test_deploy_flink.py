@@ -18,10 +18,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import environments
 from flink_deployment import FOLDER, ROOT
 
-from pipeline import __version__, runners
-from pipeline import run as exit_codes
-from pipeline.check_runner import check_runner
-from pipeline.options import UsageError, parse
+from beamlabel import __version__
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.process import exit as exit_codes
+from beamlabel.pipeline.runners import choose
+from beamlabel.pipeline.runners.check_runner import check_runner
 
 LAUNCHES = ["job.yaml", "compose.yaml"]
 DOCKERFILES = ["Dockerfile", "Dockerfile.launcher"]
@@ -33,7 +35,7 @@ def chosen(name):
     options, runner_args = parse(
         [*deployment.launch_options(name), *(REST if name == "compose.yaml" else [])]
     )
-    return options, runner_args, runners.choose(runner_args)
+    return options, runner_args, choose.choose(runner_args)
 
 
 @pytest.mark.parametrize("name", ["cluster.yaml", "job.yaml"])
@@ -125,7 +127,7 @@ def froms(name):
 def test_every_option_is_known(name):
     """To beamlabel or to Beam, which drops others with no more than a warning."""
     _, runner_args, runner = chosen(name)
-    assert runner.kind == runners.FLINK
+    assert runner.kind == choose.FLINK
     assert not runner.detached
     assert all(argument.startswith("--") for argument in runner_args)
     known = runner.options.get_all_options()
@@ -142,11 +144,11 @@ def test_the_launch_passes_the_preflight(name, tmp_path):
         here = {"flink_master": f"127.0.0.1:{server.getsockname()[1]}", "flink_job_server_jar": jar}
         arguments = [*runner_args, *(f"--{key}={value}" for key, value in here.items())]
         arguments.append(f"--job_server_java_launcher={sys.executable}")
-        check_runner(runners.choose(arguments), options.output, options.input)
+        check_runner(choose.choose(arguments), options.output, options.input)
         without = [argument for argument in arguments if not argument.startswith("--environment")]
         if name == "compose.yaml":
             with pytest.raises(UsageError, match="container"):
-                check_runner(runners.choose(without), options.output, options.input)
+                check_runner(choose.choose(without), options.output, options.input)
 
 
 @pytest.mark.parametrize("name", LAUNCHES)
@@ -219,7 +221,7 @@ def test_no_retry_of_what_would_end_the_same():
 
 
 def test_a_cancelled_launcher_has_time_to_cancel_the_job():
-    from pipeline.execute import _CANCEL_SECONDS
+    from beamlabel.pipeline.runners.execute import _CANCEL_SECONDS
 
     assert deployment.launcher_pod()["terminationGracePeriodSeconds"] > _CANCEL_SECONDS
     assert deployment.compose(DATA="/")["services"]["launcher"]["stop_grace_period"] == "60s"

@@ -17,9 +17,10 @@ import yaml
 from flink_deployment import KUBERNETES
 from nightly_deployment import LABEL, ROOT
 
-from pipeline import __version__, lock
-from pipeline import run as exit_codes
-from pipeline.options import parse
+from beamlabel import __version__
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.output import lock
+from beamlabel.pipeline.process import exit as exit_codes
 
 FILES = ["cronjob.yaml", "beamlabel-nightly.service", "beamlabel.cron"]
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from jobs import TINY, label, photos, uri_list
 
-from pipeline.command_table import COMMANDS
+from beamlabel.pipeline.options.command_table import COMMANDS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
 LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
@@ -52,6 +52,6 @@ def test_the_commands_run(place, line):
     words = place(line)
     assert words[0] == "beamlabel"
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *words[1:]], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "beamlabel", *words[1:]], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

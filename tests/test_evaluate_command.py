@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from jobs import TINY_FEATURES, label, photos, uri_list
 
-from pipeline.evaluation import evaluate
-from pipeline.options import UsageError
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.evaluate.evaluate import evaluate
 
 CLASSES = [f"class {number}" for number in range(11)]
 COUNT = 40
 
 
 def command(*arguments):
-    argv = [sys.executable, "-m", "pipeline", "evaluate", *map(str, arguments)]
+    argv = [sys.executable, "-m", "beamlabel", "evaluate", *map(str, arguments)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 

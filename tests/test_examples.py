@@ -19,10 +19,10 @@ from google.protobuf import text_format
 from outputs import DIM, FULL, KEPT, PLAIN, prediction
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from transforms.examples import encode, schema_pbtxt, to_example_columns
-from transforms.output_schema import arrow_schema
-from transforms.tfrecord import write_records
-from transforms.to_arrow import to_record_batch
+from beamlabel.transforms.rows.record_batch import to_record_batch
+from beamlabel.transforms.rows.schema import arrow_schema
+from beamlabel.transforms.rows.tf_examples import encode, schema_pbtxt, to_example_columns
+from beamlabel.transforms.rows.tfrecord import write_records
 
 
 def features(example: bytes) -> dict[str, list]:
@@ -116,8 +116,8 @@ def test_equal_rows_give_equal_bytes_in_every_process() -> None:
     here = [encode(to_record_batch(rows, FULL)) for _ in range(3)]
     assert here[0] == here[1] == here[2]
     program = (
-        "import sys; from outputs import *; from transforms.examples import encode\n"
-        "from transforms.to_arrow import to_record_batch\n"
+        "import sys; from outputs import *; from beamlabel.transforms.rows.tf_examples import encode\n"
+        "from beamlabel.transforms.rows.record_batch import to_record_batch\n"
         "sys.stdout.buffer.write(b''.join(encode(to_record_batch([prediction(r) for r in range(50)], FULL))))\n"
         "assert 'tensorflow' not in sys.modules\n"
     )

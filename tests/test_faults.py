@@ -9,14 +9,14 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from jobs import TINY, label, photos, uri_list
 
-import transforms.write_unit
-from pipeline import layout
-from pipeline.graph import build
-from pipeline.job import prepare
-from pipeline.options import parse
-from pipeline.preflight import check_inputs
-from pipeline.publish import publish, settle
-from transforms import storage
+import beamlabel.transforms.writing.write_unit
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.job.graph import build
+from beamlabel.pipeline.job.plan import prepare
+from beamlabel.pipeline.job.preflight import check_inputs
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.output.publish import publish, settle
+from beamlabel.transforms import storage
 
 
 def prepared(tmp_path, output, *arguments):
@@ -83,7 +83,7 @@ def test_a_unit_that_fails_between_its_shard_and_its_record_loses_and_doubles_no
             raise OSError("the disk went away")
         return real(path, data)
 
-    monkeypatch.setattr(transforms.write_unit.storage, "create_if_absent", fail_once)
+    monkeypatch.setattr(beamlabel.transforms.writing.write_unit.storage, "create_if_absent", fail_once)
     with pytest.raises(Exception, match="the disk went away"):
         execute(job)
     assert list(Path(job.staging_dir).rglob("shards/*"))

@@ -16,8 +16,8 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.localfilesystem import LocalFileSystem
 from servers import FileServer, Reply
 
-from transforms.fetch import Fetched, FetchOptions, fetch
-from transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
+from beamlabel.transforms.records import ImageError, Reason, Stage
 
 OPTIONS = FetchOptions(max_bytes=1000, deadline=10.0)
 
@@ -213,7 +213,7 @@ def test_local_files_need_no_client_library(tmp_path: Path) -> None:
     """What a job does not use, its workers do not import."""
     (tmp_path / "a").write_bytes(b"image")
     code = (
-        "import sys; from transforms.fetch import *; fetch(sys.argv[1], FetchOptions());"
+        "import sys; from beamlabel.transforms.loading.fetch import *; fetch(sys.argv[1], FetchOptions());"
         "print({'apache_beam', 'google.cloud.storage', 'urllib3', 'tensorflow'} & {*sys.modules})"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a")]

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from jobs import TINY, TINY_FEATURES, label, photos, uri_list
 
-from pipeline.fetch_command import fetch
-from pipeline.options import UsageError
-from pipeline.prepare_module import resolve
-from transforms.model_spec import ModuleError
-from transforms.resolve_module import resolve_module
+from beamlabel.pipeline.commands.fetch import fetch
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.module.resolve import resolve_module
 
 HUB_PATH = "/google/imagenet/tiny/classification/1"
 
 
 def command(*arguments, **options):
-    argv = [sys.executable, "-m", "pipeline", "fetch", *map(str, arguments)]
+    argv = [sys.executable, "-m", "beamlabel", "fetch", *map(str, arguments)]
     return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
 
 
@@ -117,7 +117,7 @@ def test_a_killed_fetch_leaves_no_module_and_the_next_completes_it(gcs, tmp_path
     mirror = gcs.uri("modules/tiny")
     gcs.server.delay(0.3)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "fetch", TINY, mirror], env=os.environ, stderr=subprocess.PIPE
+        [sys.executable, "-m", "beamlabel", "fetch", TINY, mirror], env=os.environ, stderr=subprocess.PIPE
     )
     while not gcs.list("modules/tiny/") and process.poll() is None:
         time.sleep(0.02)
@@ -145,7 +145,7 @@ def test_a_cancelled_local_fetch_leaves_nothing(tmp_path, monkeypatch):
     def cancelled(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("transforms.mirror_module.shutil.copyfile", cancelled)
+    monkeypatch.setattr("beamlabel.transforms.module.mirror.shutil.copyfile", cancelled)
     with pytest.raises(KeyboardInterrupt):
         fetch(TINY, str(tmp_path / "mirror"))
     assert list(tmp_path.iterdir()) == []

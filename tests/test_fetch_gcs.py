@@ -18,8 +18,8 @@ import pytest
 from gcs_server import Bucket
 from http_site import BODY, Site, hang_up, reply, self_signed, serving, silence
 
-from transforms.fetch import Fetched, FetchOptions, fetch
-from transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
+from beamlabel.transforms.records import ImageError, Reason, Stage
 
 OPTIONS = FetchOptions(max_bytes=1 << 20, deadline=30.0)
 BRIEF = FetchOptions(max_bytes=1 << 20, deadline=1.2)
@@ -235,7 +235,7 @@ def test_tensorflow_may_be_there_first(site: Site) -> None:
     pytest.importorskip("tensorflow")
     site.on(A, reply())
     program = (
-        "import tensorflow, sys; from transforms.fetch import fetch, FetchOptions\n"
+        "import tensorflow, sys; from beamlabel.transforms.loading.fetch import fetch, FetchOptions\n"
         "sys.stdout.buffer.write(fetch('gs://b/a', FetchOptions(max_bytes=1 << 20, deadline=30.0)).data)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)

@@ -9,7 +9,7 @@ import pytest
 from jobs import SHARED_MODULES, label, uri_list
 from PIL import Image
 
-from pipeline.sample import sample_photos
+from beamlabel.pipeline.demo.sample import sample_photos
 
 MODULE = SHARED_MODULES / "mobilenet_v2_100_224_classification_1.tar.gz"
 CROPS = 400

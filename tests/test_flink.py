@@ -11,8 +11,8 @@ from flink_cluster import JOB_SERVER_JAR, FlinkCluster, Launcher, free_port, lab
 from jobs import TINY, Finished, label, photos, uri_list
 from servers import FileServer, Reply
 
-from pipeline.progress import StagingFolder
-from pipeline.runners import choose
+from beamlabel.pipeline.job.progress import StagingFolder
+from beamlabel.pipeline.runners.choose import choose
 
 COUNT, BROKEN = 200, 10
 UNIT_ROWS = 10
@@ -153,7 +153,7 @@ def test_a_detached_job_is_published_later(
 
 
 def choose_worker() -> str:
-    from pipeline.flink_defaults import flink_defaults
+    from beamlabel.pipeline.runners.flink_defaults import flink_defaults
 
     typed = ["--runner=PortableRunner", "--environment_type=PROCESS"]
     option, value = flink_defaults(choose(typed), typed)
@@ -162,7 +162,7 @@ def choose_worker() -> str:
 
 
 def test_what_was_typed_stays(flink_cluster: FlinkCluster) -> None:
-    from pipeline.flink_defaults import flink_defaults
+    from beamlabel.pipeline.runners.flink_defaults import flink_defaults
 
     def added(*more: str) -> list[str]:
         typed = ["--runner=FlinkRunner", "--flink_master", flink_cluster.address, *more]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from servers import FileServer
 
-from pipeline.flink_defaults import flink_defaults
-from pipeline.options import UsageError
-from pipeline.runners import choose
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.runners.choose import choose
+from beamlabel.pipeline.runners.flink_defaults import flink_defaults
 
 RESTARTS = [{"key": "restart-strategy.type", "value": "fixed-delay"}]
 

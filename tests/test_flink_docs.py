@@ -17,8 +17,9 @@ import pytest
 import yaml
 from flink_deployment import ROOT
 
-from pipeline import __version__, runners
-from pipeline.options import parse
+from beamlabel import __version__
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.runners import choose
 
 PAGE = (ROOT / "docs" / "flink.md").read_text()
 STANDINS = ("helm", "docker", "kubectl", "gsutil", "beamlabel", "bin/start-cluster.sh", "bin/stop-cluster.sh")
@@ -139,7 +140,7 @@ def test_compose_is_told_of_services_and_options_that_there_are(calls):
     launch, publish = commands[1], commands[2]
     arguments = launch[launch.index("launcher") + 1 :]
     options, runner_args = parse([*deployment.launch_options("compose.yaml"), *arguments])
-    assert runners.choose(runner_args).kind == runners.FLINK
+    assert choose.choose(runner_args).kind == choose.FLINK
     assert value(publish, "--entrypoint") == project["services"]["launcher"]["entrypoint"][0]
     assert publish[publish.index("launcher") + 1 :] == ["publish", options.output]
     (recreate,) = re.findall(r"`docker compose (-f [^`]*--force-recreate[^`]*)`", PAGE)
@@ -149,9 +150,9 @@ def test_compose_is_told_of_services_and_options_that_there_are(calls):
 def test_the_launch_on_machines_of_ones_own_is_understood(calls):
     ((arguments, _),) = told(calls, "beamlabel")
     _, runner_args = parse(arguments)
-    runner = runners.choose(runner_args)
+    runner = choose.choose(runner_args)
     known = runner.options.get_all_options()
-    assert runner.kind == runners.FLINK
+    assert runner.kind == choose.FLINK
     assert f"v{known['flink_version']}".replace(".", "_") == deployment.cluster()["spec"]["flinkVersion"]
     assert known["environment_type"] == "PROCESS"
     assert Path(json.loads(known["environment_config"])["command"]).name == "beamlabel-worker"

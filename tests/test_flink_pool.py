@@ -112,7 +112,7 @@ def launch(output, inputs, *runner):
     given = [
         option for option in deployment.launch_options("compose.yaml") if not option.startswith("--flink")
     ]
-    command = [sys.executable, "-m", "pipeline", *inputs, "--module", TINY, "--output", str(output)]
+    command = [sys.executable, "-m", "beamlabel", *inputs, "--module", TINY, "--output", str(output)]
     return subprocess.Popen(
         [*command, *given, *runner],
         stdout=subprocess.DEVNULL,

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from gcs_server import Bucket
 
-from transforms import gcs as clients
-from transforms import storage
+from beamlabel.transforms import storage
+from beamlabel.transforms.storage import gcs_client as clients
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_parse_of_something_else(uri: str) -> None:
 
 def test_importing_is_free() -> None:
     program = (
-        "import sys; before = set(sys.modules); import transforms.gcs;"
+        "import sys; before = set(sys.modules); import beamlabel.transforms.storage.gcs_client;"
         "print([m for m in set(sys.modules) - before if m.startswith(('google.', 'requests'))])"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -127,7 +127,7 @@ def test_without_credentials_access_is_anonymous(
 
 
 def test_the_retry_policy() -> None:
-    from transforms.gcs import RETRY
+    from beamlabel.transforms.storage.gcs_client import RETRY
 
     assert RETRY is clients.RETRY
     assert RETRY.timeout == 120

@@ -9,11 +9,11 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from graphs import STEPS, fused, names
 from jobs import TINY, photos, uri_list
 
-from pipeline.graph import build
-from pipeline.job import LabelJob, prepare
-from pipeline.options import parse
-from pipeline.preflight import check_inputs
-from transforms.predict import HubModelHandler
+from beamlabel.pipeline.job.graph import build
+from beamlabel.pipeline.job.plan import LabelJob, prepare
+from beamlabel.pipeline.job.preflight import check_inputs
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.transforms.inference.predict import HubModelHandler
 
 L4 = "type:nvidia-l4;count:1;install-nvidia-driver"
 

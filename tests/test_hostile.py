@@ -7,7 +7,7 @@ import pytest
 from images import hostile_images
 from jobs import label, uri_list
 
-from transforms.records import Reason
+from beamlabel.transforms.records import Reason
 
 
 @pytest.fixture

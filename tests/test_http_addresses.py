@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from http_site import BODY, Site, reply, serving
 
-from transforms import http_fetch
-from transforms.http_fetch import get, is_public
-from transforms.records import ImageError, Reason
+from beamlabel.transforms.loading import http_fetch
+from beamlabel.transforms.loading.http_fetch import get, is_public
+from beamlabel.transforms.records import ImageError, Reason
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from http_site import BODY, Site, drip, hang_up, reply, self_signed, serving, silence
 
-from transforms import http_fetch
-from transforms.http_fetch import MAX_REDIRECTS, MAX_TRIES, get
-from transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.loading import http_fetch
+from beamlabel.transforms.loading.http_fetch import MAX_REDIRECTS, MAX_TRIES, get
+from beamlabel.transforms.records import ImageError, Reason, Stage
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transforms.hub_module import inspect_module
-from transforms.resolve_module import ModuleError, ResolvedModule, resolve_module
+from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.module.resolve import ModuleError, ResolvedModule, resolve_module
 
 DATA = Path(__file__).parent / "data"
 GENUINE = Path(__file__).parents[2] / "shared" / "modules"

@@ -11,7 +11,7 @@ CONNECTORS = ("apitools", "google.auth", "google.cloud.storage", "pandas")
 
 def imported(code):
     """Which modules there are in a new process after this code, in which Beam was not imported before."""
-    prefix = "import json, sys; from pipeline.import_beam import import_beam\n"
+    prefix = "import json, sys; from beamlabel.pipeline.runners.import_beam import import_beam\n"
     suffix = "\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", prefix + code + suffix], capture_output=True, text=True, check=True

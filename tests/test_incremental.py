@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from jobs import TINY_FEATURES, label, photos, uri_list
 
-from pipeline import layout
-from transforms import storage
+from beamlabel.pipeline import layout
+from beamlabel.transforms import storage
 
 
 @pytest.fixture

@@ -8,21 +8,21 @@ import sys
 import pytest
 from jobs import TINY, TINY_FEATURES
 
-from pipeline.inspect_command import main
-from pipeline.options import UsageError
-from pipeline.prepare_module import resolve
-from transforms import cpu
+from beamlabel.pipeline.commands.inspect import main
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.transforms.worker import cpu
 
 
 def command(*arguments):
-    argv = [sys.executable, "-m", "pipeline", "inspect", *map(str, arguments)]
+    argv = [sys.executable, "-m", "beamlabel", "inspect", *map(str, arguments)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
 def inspect(capsys, monkeypatch):
     """Runs the command in this process, measuring for a moment only; what it says, from JSON."""
-    monkeypatch.setattr("pipeline.inspection._SECONDS", 0.1)
+    monkeypatch.setattr("beamlabel.pipeline.commands.inspection._SECONDS", 0.1)
 
     def run(*arguments):
         capsys.readouterr()

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from jobs import TINY, label, photos
 
-from transforms import storage
+from beamlabel.transforms import storage
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from transforms import key_index
-from transforms.key_index import KEY_BYTES, KeyIndex, KeyIndexWriter, key
+from beamlabel.transforms.inputs import key_index
+from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndex, KeyIndexWriter, key
 
 
 def write(path, keys):

@@ -7,14 +7,14 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from jobs import TINY, photos
 
-from transforms.compile import CompileOptions, compiled
-from transforms.decode import DecodeOptions
-from transforms.fetch import FetchOptions
-from transforms.label_images import LabelImages
-from transforms.load_images import LoadImages, LoadOptions, load_one
-from transforms.predict import PredictOptions
-from transforms.records import Failure, ImageRef, LoadedImage, Reason
-from transforms.resolve_module import resolve_module
+from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.inference.predict import PredictOptions
+from beamlabel.transforms.label_images import LabelImages
+from beamlabel.transforms.loading.fetch import FetchOptions
+from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions, load_one
+from beamlabel.transforms.module.compile import CompileOptions, compiled
+from beamlabel.transforms.module.resolve import resolve_module
+from beamlabel.transforms.records import Failure, ImageRef, LoadedImage, Reason
 
 
 @pytest.fixture(scope="module")

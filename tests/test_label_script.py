@@ -12,9 +12,9 @@ import pytest
 from jobs import TINY, Finished, photos
 from nightly_deployment import LABEL, ROOT, Standin
 
-from pipeline import lock
-from pipeline import run as exit_codes
-from pipeline.options import parse
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.output import lock
+from beamlabel.pipeline.process import exit as exit_codes
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_it_labels(tmp_path):
     """For real: the first try finds the output locked, and is told so; the second one labels."""
     photos(tmp_path / "photos", 3)
     beamlabel = tmp_path / "beamlabel"
-    beamlabel.write_text(f'#!/bin/bash\nexec {sys.executable} -m pipeline "$@"\n')
+    beamlabel.write_text(f'#!/bin/bash\nexec {sys.executable} -m beamlabel "$@"\n')
     beamlabel.chmod(0o755)
     output = tmp_path / "labels" / "dt={date}"
     command = [LABEL, "--input", f"{tmp_path}/photos/", "--input_format", "images", "--module", TINY]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from jobs import TINY, Finished, label, photos, uri_list
 
-from pipeline.job import prepare
-from pipeline.options import parse
-from pipeline.preflight import check_inputs
-from pipeline.publish import publish
+from beamlabel.pipeline.job.plan import prepare
+from beamlabel.pipeline.job.preflight import check_inputs
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.output.publish import publish
 
 ROOT = Path(__file__).parents[1]
 # What the extra `launcher` brings. TFRecords need the last two, which do not need the others.
@@ -35,12 +35,12 @@ class Blocked:
             raise ImportError(name + " is not on this machine")
 sys.meta_path.insert(0, Blocked())
 """
-COMMAND = "from pipeline.__main__ import console; console()"
+COMMAND = "from beamlabel.pipeline.__main__ import console; console()"
 WORKER = """
 import pickle
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from pipeline.graph import build
+from beamlabel.pipeline.job.graph import build
 from pathlib import Path
 job = pickle.loads(Path(sys.argv[1]).read_bytes())
 with beam.Pipeline(runner=FnApiRunner()) as pipeline:

@@ -11,11 +11,18 @@ from apache_beam.testing.util import assert_that, equal_to
 from http_site import serving
 from jobs import photos
 
-from transforms import load_images
-from transforms.decode import DecodeOptions
-from transforms.fetch import FetchOptions
-from transforms.load_images import LoadImages, LoadOptions, _Backlog, _Disk, _Finished, _Timed
-from transforms.records import ImageRef, LoadedImage
+from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.loading import load_images
+from beamlabel.transforms.loading.fetch import FetchOptions
+from beamlabel.transforms.loading.load_images import (
+    LoadImages,
+    LoadOptions,
+    _Backlog,
+    _Disk,
+    _Finished,
+    _Timed,
+)
+from beamlabel.transforms.records import ImageRef, LoadedImage
 
 FETCH = FetchOptions(allow_http=True, allow_private_hosts=True)
 

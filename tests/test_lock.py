@@ -13,14 +13,14 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from jobs import label, photos, uri_list
 
-from pipeline import lock
-from pipeline.cancellation import cancellation
-from pipeline.lock import OutputLockedError, locked
-from pipeline.process_id import ProcessId
+from beamlabel.pipeline.output import lock
+from beamlabel.pipeline.output.lock import OutputLockedError, locked
+from beamlabel.pipeline.process.cancellation import cancellation
+from beamlabel.pipeline.process.process_id import ProcessId
 
 HOLD = """
 import sys, time
-from pipeline.lock import locked
+from beamlabel.pipeline.output.lock import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -57,7 +57,7 @@ def test_the_second_run_is_told_who_holds_the_output(tmp_path, hold, caplog):
 
 def test_publishing_waits_for_its_turn(tmp_path, hold):
     hold(tmp_path / "out")
-    command = [sys.executable, "-m", "pipeline", "publish", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "beamlabel", "publish", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 75
     assert "another run is at work" in done.stderr
@@ -90,7 +90,7 @@ def test_a_folder_whose_parent_cannot_be_written_is_locked_inside(tmp_path):
     output.mkdir(parents=True)
     (tmp_path / "mounted").chmod(0o555)
     code = (
-        "import os, sys; from pathlib import Path; from pipeline.lock import locked\n"
+        "import os, sys; from pathlib import Path; from beamlabel.pipeline.output.lock import locked\n"
         "os.setuid(65534)\n"
         "with locked(sys.argv[1]): print(sorted(p.name for p in Path(sys.argv[1]).iterdir()))\n"
         "print(sorted(p.name for p in Path(sys.argv[1]).iterdir()))"

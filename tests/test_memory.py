@@ -16,12 +16,12 @@ import pytest
 from images import encode, photo
 from outputs import PLAIN, prediction
 
-from transforms.allocators import empty_pixels, use_frugal_arrow_pool
-from transforms.compute import available_cores
-from transforms.decode import DecodeOptions, decode
-from transforms.packed_refs import PackedRef, pack, unpack
-from transforms.staged_files import write_data
-from transforms.unit_rows import CHUNK_ROWS, UnitRows
+from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.inputs.packed_refs import PackedRef, pack, unpack
+from beamlabel.transforms.worker.allocators import empty_pixels, use_frugal_arrow_pool
+from beamlabel.transforms.worker.compute_pool import available_cores
+from beamlabel.transforms.writing.staged_files import write_data
+from beamlabel.transforms.writing.unit_rows import CHUNK_ROWS, UnitRows
 
 DIM = 1280
 
@@ -91,7 +91,7 @@ def test_pixels_lie_in_pages_of_their_own():
 
 ARENAS = """
 import ctypes, sys, threading
-from transforms.allocators import bound_malloc_arenas
+from beamlabel.transforms.worker.allocators import bound_malloc_arenas
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 if sys.argv[1] == "bounded":

@@ -20,8 +20,9 @@ from gcs_server import Bucket, GcsServer
 from jobs import TINY, photos
 from nightly_deployment import ROOT
 
-from pipeline import lock, run
-from pipeline.options import parse
+from beamlabel.pipeline import run
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.output import lock
 
 PAGE = (ROOT / "docs" / "nightly.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```(?:\n\n```text\n(.*?)```)?", PAGE, re.DOTALL)
@@ -40,20 +41,20 @@ seen = {folder!r} + "/seen " + date
 is_first = not os.path.exists(seen)
 open(seen, "w").close()
 if date == "2026-11-26" and is_first:
-    from pipeline.lock import locked
+    from beamlabel.pipeline.output.lock import locked
     with locked({bucket!r} + "/labels/dt=" + date):
-        sys.exit(subprocess.run([sys.executable, "-m", "pipeline", *words]).returncode)
+        sys.exit(subprocess.run([sys.executable, "-m", "beamlabel", *words]).returncode)
 if date == "2026-11-27" and is_first:
-    import transforms.open_unit
+    import beamlabel.transforms.inputs.open_unit
     class Clock:
         now = time.time()
         @classmethod
         def time(cls):
             cls.now += 2 * 3600
             return cls.now
-    transforms.open_unit.time = Clock
+    beamlabel.transforms.inputs.open_unit.time = Clock
 sys.argv[1:] = words
-from pipeline.__main__ import console
+from beamlabel.pipeline.__main__ import console
 console()
 """
 GCLOUD = """#!{python}

@@ -2,11 +2,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transforms.open_unit import open_unit
-from transforms.parquet_source import ParquetColumns
-from transforms.plan_units import SourceOptions, plan_files
-from transforms.records import Failure, ImageRef, InputFile, Reason, Stage, UnitEnd
-from transforms.selection import Selection
+from beamlabel.transforms.inputs.open_unit import open_unit
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns
+from beamlabel.transforms.inputs.plan_units import SourceOptions, plan_files
+from beamlabel.transforms.inputs.selection import Selection
+from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, UnitEnd
 
 
 def opened(file, **changes):

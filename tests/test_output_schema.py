@@ -11,16 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from outputs import DIM, FULL, KEPT, PLAIN, TOP_K, prediction
 
-from transforms.output_schema import (
-    MODULE_HANDLE,
-    OWN_COLUMNS,
-    OutputSpec,
-    arrow_schema,
-    check_kept,
-    normalized_type,
-)
-from transforms.parquet_source import normalized
-from transforms.to_arrow import to_record_batch
+from beamlabel.transforms.inputs.parquet_source import normalized
+from beamlabel.transforms.rows.record_batch import to_record_batch
+from beamlabel.transforms.rows.schema import MODULE_HANDLE, OWN_COLUMNS, OutputSpec, arrow_schema, check_kept
+from beamlabel.transforms.rows.types import normalized_type
 
 
 def test_columns_are_those_of_the_design_in_its_order() -> None:

@@ -7,13 +7,21 @@ import zlib
 import pytest
 from jobs import label, photos, uri_list
 
-from transforms import packed_refs, storage
-from transforms.open_unit import open_unit, skip_unit
-from transforms.packed_refs import CARRIED_BYTES, Carrier, PackedRef, pack, references, unpack
-from transforms.parquet_source import ParquetColumns
-from transforms.plan_units import SourceOptions, plan_files
-from transforms.records import InputFile, WorkUnit
-from transforms.selection import Selection
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs import packed_refs
+from beamlabel.transforms.inputs.open_unit import open_unit, skip_unit
+from beamlabel.transforms.inputs.packed_refs import (
+    CARRIED_BYTES,
+    Carrier,
+    PackedRef,
+    pack,
+    references,
+    unpack,
+)
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns
+from beamlabel.transforms.inputs.plan_units import SourceOptions, plan_files
+from beamlabel.transforms.inputs.selection import Selection
+from beamlabel.transforms.records import InputFile, WorkUnit
 
 
 def unit(number):

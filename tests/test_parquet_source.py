@@ -5,7 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transforms.parquet_source import ParquetColumns, choose_columns, open_parquet, read_rows
+from beamlabel.transforms.inputs.parquet_source import (
+    ParquetColumns,
+    choose_columns,
+    open_parquet,
+    read_rows,
+)
 
 
 def write(path, table, **options):

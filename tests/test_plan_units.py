@@ -7,11 +7,11 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
-from transforms.packed_refs import PackedRef, pack, unpack
-from transforms.parquet_source import ParquetColumns
-from transforms.plan_units import MAX_UNIT_ROWS, PlanUnits, SourceOptions, plan_files
-from transforms.records import InputFile
-from transforms.uris import sample_hash
+from beamlabel.transforms.inputs.packed_refs import PackedRef, pack, unpack
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns
+from beamlabel.transforms.inputs.plan_units import MAX_UNIT_ROWS, PlanUnits, SourceOptions, plan_files
+from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.storage.uris import sample_hash
 
 
 def text_file(path, lines, ending="\n"):

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from jobs import TINY, label, photos, uri_list
 
-import pipeline.progress
-import transforms.heartbeat
-from pipeline.progress import StagingFolder, line
-from pipeline.totals import references
-from transforms import tally
-from transforms.records import InputFile
-from transforms.tally import Tally
+import beamlabel.pipeline.job.progress
+import beamlabel.transforms.writing.heartbeat
+from beamlabel.pipeline.job.progress import StagingFolder, line
+from beamlabel.pipeline.job.totals import references
+from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.worker import tally
+from beamlabel.transforms.worker.tally import Tally
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_this_process_counts_what_becomes_of_each_reference(tmp_path, uris):
 @pytest.mark.parametrize("where", ["local", "gs"])
 def test_elsewhere_records_and_heartbeats_tell(tmp_path, uris, monkeypatch, gcs, where):
     """Looked at whenever a unit is finished, by a job that beats its heart at each element."""
-    monkeypatch.setattr(transforms.heartbeat.Heartbeat, "is_due", lambda self: True)
-    monkeypatch.setattr("pipeline.runners.Runner.works_in_this_process", False)
-    seen, folders, real = [], [], transforms.write_unit.stage_record
+    monkeypatch.setattr(beamlabel.transforms.writing.heartbeat.Heartbeat, "is_due", lambda self: True)
+    monkeypatch.setattr("beamlabel.pipeline.runners.choose.Runner.works_in_this_process", False)
+    seen, folders, real = [], [], beamlabel.transforms.writing.write_unit.stage_record
 
     def stage_record(record, staging_dir):
         if not folders:
@@ -55,7 +55,7 @@ def test_elsewhere_records_and_heartbeats_tell(tmp_path, uris, monkeypatch, gcs,
         seen.append(folders[0].look())
         return done
 
-    monkeypatch.setattr(transforms.write_unit, "stage_record", stage_record)
+    monkeypatch.setattr(beamlabel.transforms.writing.write_unit, "stage_record", stage_record)
     output = tmp_path / "out" if where == "local" else gcs.uri("out")
     job = label(output, "--input", uris, "--shard_rows", 10, "--batch_size", 4, "--max_error_rate", 1)
     assert job.code == 0
@@ -106,8 +106,8 @@ def test_the_line():
 
 
 def test_lines_in_the_log(tmp_path, uris, monkeypatch, caplog):
-    monkeypatch.setattr(pipeline.progress, "LINE_SECONDS", 0.05)
-    monkeypatch.setattr(pipeline.progress.Source, "seconds", 0.05)
+    monkeypatch.setattr(beamlabel.pipeline.job.progress, "LINE_SECONDS", 0.05)
+    monkeypatch.setattr(beamlabel.pipeline.job.progress.Source, "seconds", 0.05)
     caplog.set_level(logging.INFO, "beamlabel")
     label(tmp_path / "out", "--input", uris, "--batch_size", 2, "--max_error_rate", 1)
     lines = [record.message for record in caplog.records if re.match(r"\d+ of 40 images \(", record.message)]
@@ -116,7 +116,7 @@ def test_lines_in_the_log(tmp_path, uris, monkeypatch, caplog):
 
 def command(output, uris):
     return [
-        sys.executable, "-m", "pipeline", "--input", str(uris), "--module", TINY, "--output", str(output),
+        sys.executable, "-m", "beamlabel", "--input", str(uris), "--module", TINY, "--output", str(output),
         "--max_error_rate", "1",
     ]  # fmt: skip
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from jobs import label, photos, uri_list
 
-import pipeline.run
-from pipeline.publish_command import publish_committed
+import beamlabel.pipeline.run
+from beamlabel.pipeline.commands.publish import publish_committed
 
 
 def publish(output: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pipeline", "publish", str(output)]
+    command = [sys.executable, "-m", "beamlabel", "publish", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
@@ -23,7 +23,7 @@ def committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The output of a run whose launcher was gone when it was committed."""
     uris = uri_list(tmp_path / "in.txt", [*photos(tmp_path / "photos", 3), "missing.jpg"])
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.publish.publish", lambda output, staging: sys.exit("gone"))
+        patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit, match="gone"):
             label(tmp_path / "out", "--input", uris, "--max_error_rate=1")
     return tmp_path / "out"
@@ -49,7 +49,7 @@ def test_too_many_failures_are_told_later_too(committed: Path) -> None:
     facts = json.loads(job.read_text())
     facts["max_error_rate"] = facts["manifest"]["options"]["max_error_rate"] = 0.1
     job.write_text(json.dumps(facts))
-    assert publish_committed(str(committed)) == pipeline.run.TOO_MANY_FAILURES
+    assert publish_committed(str(committed)) == beamlabel.pipeline.run.TOO_MANY_FAILURES
     assert not (committed / "_SUCCESS").exists()
 
 
@@ -68,6 +68,6 @@ def test_no_run_was_there(tmp_path: Path) -> None:
 
 
 def test_usage() -> None:
-    done = subprocess.run([sys.executable, "-m", "pipeline", "publish"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "beamlabel", "publish"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "beamlabel: error: the following arguments are required: OUTPUT" in done.stderr

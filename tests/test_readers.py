@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pytest
 from jobs import label, photos
 
-import pipeline.publish
-from pipeline import layout
-from transforms import storage
+import beamlabel.pipeline.output.publish
+from beamlabel.pipeline import layout
+from beamlabel.transforms import storage
 
 CHANGES = ("move", "move_folder", "write_bytes", "delete", "delete_tree")
 
@@ -29,7 +29,7 @@ class Seen:
 
 def look(output: str) -> Seen:
     found = {file.path.removeprefix(f"{output}/") for file in storage.match(f"{output}/")}
-    manifest = pipeline.publish.read_manifest(output)
+    manifest = beamlabel.pipeline.output.publish.read_manifest(output)
     if manifest is not None:
         names = frozenset(file["name"] for file in manifest["files"])
         assert names <= found, "the manifest names what is not there"
@@ -41,7 +41,7 @@ def look(output: str) -> Seen:
 @pytest.fixture
 def published(monkeypatch):
     """Runs the job, and looks at its output after each change that the publication makes anywhere."""
-    real = pipeline.publish.publish
+    real = beamlabel.pipeline.output.publish.publish
     views = []
 
     def publish(output, staging_dir):
@@ -58,7 +58,7 @@ def published(monkeypatch):
 
         return changed
 
-    monkeypatch.setattr(pipeline.publish, "publish", publish)
+    monkeypatch.setattr(beamlabel.pipeline.output.publish, "publish", publish)
 
     def run(*arguments):
         assert label(*arguments).code == 0

@@ -12,11 +12,11 @@ from gcs_server import Bucket
 from jobs import TINY, label, photos
 from servers import FileServer
 
-from pipeline.command_table import COMMANDS
-from pipeline.options import make_parser, parse
-from pipeline.sample import sample_photos, write_sample_list
-from transforms import storage
-from transforms.records import Reason
+from beamlabel.pipeline.demo.sample import sample_photos, write_sample_list
+from beamlabel.pipeline.options.command_table import COMMANDS
+from beamlabel.pipeline.options.parser import make_parser, parse
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import Reason
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -68,7 +68,13 @@ def sample(tmp_path_factory):
 
 
 def test_the_sample_is_what_the_readme_shows(sample):
-    command = [sys.executable, "-m", "pipeline.sample", "--show", str(sample / "out" / "sample")]
+    command = [
+        sys.executable,
+        "-m",
+        "beamlabel.pipeline.demo.sample",
+        "--show",
+        str(sample / "out" / "sample"),
+    ]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.strip() in README
     assert len(shown.splitlines()) == 1 + len(sample_photos())

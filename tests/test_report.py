@@ -16,17 +16,17 @@ from jobs import TINY_FEATURES, Finished, label, photos, uri_list
 from PIL import Image
 from servers import FileServer
 
-from pipeline import report as report_page
-from pipeline.options import UsageError
-from pipeline.publish import publish
-from pipeline.report import data_of_page, page
-from pipeline.report_command import make_report
-from pipeline.report_data import report_data, timeline
-from pipeline.summaries import published_summaries
-from transforms import storage
-from transforms.decode import DecodeOptions, decode
-from transforms.thumbnail import MAX_BYTES
-from transforms.unit_summary import MAX_LABEL, SampledRow, UnitSummary
+from beamlabel.pipeline.commands.report import make_report
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.publish import publish
+from beamlabel.pipeline.report import page as report_page
+from beamlabel.pipeline.report.data import report_data, timeline
+from beamlabel.pipeline.report.page import data_of_page, page
+from beamlabel.pipeline.report.summaries import published_summaries
+from beamlabel.transforms import storage
+from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
+from beamlabel.transforms.writing.unit_summary import MAX_LABEL, SampledRow, UnitSummary
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>"
 
@@ -129,7 +129,7 @@ def test_made_later_it_is_the_same(ran, tmp_path):
     assert make_report(str(ran.output)) == 0
     assert (ran.output / "_report.html").read_text() == before, "with the thumbnails that the page had"
     (ran.output / "_report.html").unlink()
-    command = [sys.executable, "-m", "pipeline", "report", str(ran.output)]
+    command = [sys.executable, "-m", "beamlabel", "report", str(ran.output)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "without a thumbnail; --fetch would get them" in done.stderr
     without = shown(ran)
@@ -242,7 +242,7 @@ def test_a_bucket_gets_its_page(gcs: Bucket, tmp_path):
 def committed(tmp_path, monkeypatch, uris, *arguments) -> tuple[str, str]:
     """The output and the staging folder of a run whose launcher is gone when it was committed."""
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.publish.publish", lambda output, staging: sys.exit("gone"))
+        patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit, match="gone"):
             label(tmp_path / "out", "--input", uris, *arguments)
     (staging,) = tmp_path.glob("_staging-*/*")
@@ -280,7 +280,7 @@ def test_a_page_that_cannot_be_made_breaks_no_run(tmp_path, monkeypatch, caplog)
 def test_a_report_of_nothing(tmp_path):
     with pytest.raises(UsageError, match="no published run"):
         make_report(str(tmp_path))
-    command = [sys.executable, "-m", "pipeline", "report"]
+    command = [sys.executable, "-m", "beamlabel", "report"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "OUTPUT" in done.stderr) == (2, True)
 

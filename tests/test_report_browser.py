@@ -9,7 +9,7 @@ import pytest
 from browser import NARROW, WIDE, Browser, browser
 from jobs import TINY_FEATURES, label, photos, uri_list
 
-from pipeline.report import data_of_page, page
+from beamlabel.pipeline.report.page import data_of_page, page
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>"
 WIDTHS = pytest.mark.parametrize("width", [WIDE, NARROW], ids=["wide", "narrow"])

@@ -11,10 +11,10 @@ import pytest
 from outputs import prediction
 from PIL import Image
 
-from transforms.records import Prediction
-from transforms.sample_rows import Candidate, RowSampler
-from transforms.thumbnail import MAX_BYTES, MAX_SIDE, thumbnail
-from transforms.unit_summary import Summarizer, UnitSummary, rounded_scores, score_bins
+from beamlabel.transforms.decoding.thumbnail import MAX_BYTES, MAX_SIDE, thumbnail
+from beamlabel.transforms.records import Prediction
+from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
+from beamlabel.transforms.writing.unit_summary import Summarizer, UnitSummary, rounded_scores, score_bins
 
 
 def with_pixels(row: int, side: int) -> Prediction:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from transforms.module_files import FileEntry, fingerprint, scan
-from transforms.resolve_module import ModuleError, resolve_module
+from beamlabel.transforms.module.files import FileEntry, fingerprint, scan
+from beamlabel.transforms.module.resolve import ModuleError, resolve_module
 
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny_classification_1.tar.gz"
@@ -91,7 +91,7 @@ def test_a_keras_file_is_fingerprinted_by_its_content(tmp_path):
 
 def test_local_modules_are_resolved_without_tensorflow(tmp_path):
     code = (
-        "import sys; from transforms.resolve_module import resolve_module\n"
+        "import sys; from beamlabel.transforms.module.resolve import resolve_module\n"
         f"resolve_module({str(TINY)!r}, {str(tmp_path)!r})\n"
         "assert not [m for m in sys.modules if m.startswith(('tensorflow', 'keras', 'apache_beam'))]"
     )

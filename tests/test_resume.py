@@ -11,13 +11,14 @@ import time
 import pytest
 from jobs import TINY, label, photos, uri_list
 
-import transforms.open_unit
-import transforms.time_limit
-import transforms.write_unit
-from pipeline import layout, staging
-from pipeline.verification import verify
-from transforms import storage
-from transforms.time_limit import TimeLimit
+import beamlabel.transforms.inputs.open_unit
+import beamlabel.transforms.inputs.time_limit
+import beamlabel.transforms.writing.write_unit
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.verify import verify
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.time_limit import TimeLimit
 
 IMAGES, UNIT = 12, 3
 OPTIONS = ("--shard_rows", UNIT, "--max_error_rate", "1")
@@ -72,7 +73,7 @@ def test_units_whose_files_are_gone_are_done_again(tmp_path, uris, expected, cut
 def test_a_commit_whose_files_are_gone_is_dropped(tmp_path, uris, expected, monkeypatch, caplog, if_exists):
     output = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.publish.publish", lambda output, staging: sys.exit("gone"))
+        patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit):
             label(output, "--input", uris, *OPTIONS)
     shutil.rmtree(next(tmp_path.glob("_staging*/*/shards")))
@@ -242,7 +243,7 @@ def test_an_output_that_comes_to_be_meanwhile_is_not_touched(tmp_path, uris, mon
     assert "came to be while the run was at work" in caplog.text
     assert [path.name for path in output.iterdir()] == ["mine.txt"]
     output.rename(tmp_path / "away")
-    command = [sys.executable, "-m", "pipeline", "publish", str(output)]
+    command = [sys.executable, "-m", "beamlabel", "publish", str(output)]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
     assert (output / "_SUCCESS").exists()
     assert not leftovers(tmp_path)
@@ -264,7 +265,7 @@ class Clock:
 
 @pytest.fixture
 def an_hour_a_unit(monkeypatch):
-    monkeypatch.setattr(transforms.open_unit, "time", Clock())
+    monkeypatch.setattr(beamlabel.transforms.inputs.open_unit, "time", Clock())
 
 
 @pytest.mark.parametrize("where", ["local", "gs"])
@@ -272,7 +273,7 @@ def test_the_time_is_over_and_resume_goes_on(tmp_path, uris, expected, monkeypat
     output = tmp_path / "out" if where == "local" else gcs.uri("out")
     arguments = ("--input", uris, *OPTIONS, "--if_exists", "resume")
     with monkeypatch.context() as patch:
-        patch.setattr(transforms.open_unit, "time", Clock())
+        patch.setattr(beamlabel.transforms.inputs.open_unit, "time", Clock())
         assert label(output, *arguments, "--time_limit", "2h30m").code == 4
     assert len(opened) == 2
     manifest = json.loads(storage.read_bytes(f"{output}/_MANIFEST.json"))
@@ -316,7 +317,7 @@ def test_skipped_references_are_counted_in_a_sample_of_parquet(tmp_path, uris, a
 def start(output, uris):
     command = ["--input", uris, "--module", TINY, "--output", output, *OPTIONS, "--if_exists", "resume"]
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *map(str, command)],
+        [sys.executable, "-m", "beamlabel", *map(str, command)],
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
@@ -349,7 +350,7 @@ def test_the_time_of_a_job_that_is_started_later_begins_with_its_first_worker(
 ):
     staging_dir = str(tmp_path) if where == "local" else gcs.uri("staging")
     clock = Clock()
-    monkeypatch.setattr(transforms.time_limit, "time", clock)
+    monkeypatch.setattr(beamlabel.transforms.inputs.time_limit, "time", clock)
     limit = TimeLimit(1800.0, "run1")
     first = limit.stop_at(staging_dir)
     assert first == clock.time() - 3600 + 1800

@@ -30,7 +30,7 @@ from runner_jobs import (
 )
 from servers import FileServer, Reply
 
-from pipeline.runners import choose
+from beamlabel.pipeline.runners.choose import choose
 
 MULTI_THREADING = ("--direct_running_mode", "multi_threading", "--direct_num_workers", 2)
 MULTI_PROCESSING = ("--direct_running_mode", "multi_processing", "--direct_num_workers", 2)
@@ -142,7 +142,7 @@ def test_a_cancelled_job_on_prism(
     arguments = ["--input", uri_list(tmp_path / "list.txt", uris), "--module", TINY, "--output", tmp_path / "out",
                  "--allow_http", "--allow_private_hosts", "--shard_rows", 1, *prism]  # fmt: skip
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *map(str, arguments)],
+        [sys.executable, "-m", "beamlabel", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip

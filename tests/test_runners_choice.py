@@ -11,9 +11,9 @@ import pytest
 from apache_beam.runners.portability.prism_runner import PrismJobServer
 from jobs import label, photos, uri_list
 
-from pipeline.check_runner import check_runner
-from pipeline.options import UsageError
-from pipeline.runners import choose, prepare_options
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.runners.check_runner import check_runner
+from beamlabel.pipeline.runners.choose import choose, prepare_options
 
 
 def refusal(*arguments: str, output: str = "gs://b/out", inputs: tuple[str, ...] = ("gs://b/in.txt",)) -> str:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.demo_module import DemoUnavailableError
-from pipeline.sample import EXPECTED_LABELS, Labeled, main, odd_labels, sample_photos
+from beamlabel.pipeline.demo.module import DemoUnavailableError
+from beamlabel.pipeline.demo.sample import EXPECTED_LABELS, Labeled, main, odd_labels, sample_photos
 
 if not all(importlib.util.find_spec(package) for package in ("skimage", "matplotlib", "sklearn")):
     pytest.skip("the extra `demo` is not installed", allow_module_level=True)
@@ -50,7 +50,7 @@ def test_the_eight_photographs_are_there_and_decode() -> None:
 
 def test_they_are_found_without_importing_their_packages() -> None:
     code = (
-        "import sys, pipeline.sample as s; s.sample_photos();"
+        "import sys, beamlabel.pipeline.demo.sample as s; s.sample_photos();"
         "print({'skimage', 'matplotlib', 'sklearn', 'tensorflow', 'pyarrow'} & sys.modules.keys())"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from transforms import storage
+from beamlabel.transforms import storage
 
 
 def left(folder: Path) -> list[str]:

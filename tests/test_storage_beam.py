@@ -11,7 +11,7 @@ import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from transforms import storage
+from beamlabel.transforms import storage
 
 ROOT = "disk://root"
 

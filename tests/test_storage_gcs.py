@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from gcs_server import Bucket
 
-from transforms import storage
+from beamlabel.transforms import storage
 
 
 @pytest.mark.parametrize(

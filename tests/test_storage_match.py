@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from gcs_server import Bucket
 
-from transforms import storage
+from beamlabel.transforms import storage
 
 # In the order in which every backend lists them.
 FILES = [

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from transforms.top_k import l2_normalized, scores_of, top_k
+from beamlabel.transforms.inference.top_k import l2_normalized, scores_of, top_k
 
 
 def test_softmax_agrees_with_its_definition_in_double_precision():

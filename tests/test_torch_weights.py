@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from pipeline.torch_weights import WeightsError, read_state_dict
+from beamlabel.pipeline.demo.torch_weights import WeightsError, read_state_dict
 
 MAGIC = 0x1950A86A20F9469CFC6C
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from transforms.uris import public_uri, resolve, sample_hash, scheme
+from beamlabel.transforms.storage.uris import public_uri, resolve, sample_hash, scheme
 
 SIGNED = [
     "X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential=a%40b&X-Goog-Signature=00ff",
@@ -119,7 +119,7 @@ def test_a_file_uri_names_bytes_that_are_no_utf8() -> None:
 def test_sample_hash_is_the_same_everywhere() -> None:
     """The numbers are written down: a change would silently sample other images."""
     known = {"": 0.8931675160897388, "gs://bucket/a.jpg": 0.5609982379061892, "ü": 0.3357180333125356}
-    code = "from transforms.uris import sample_hash; import sys; print(*map(sample_hash, sys.argv[1:]))"
+    code = "from beamlabel.transforms.storage.uris import sample_hash as h; import sys; print(*map(h, sys.argv[1:]))"
     other = subprocess.run([sys.executable, "-c", code, *known], capture_output=True, text=True, check=True)
     assert [float(value) for value in other.stdout.split()] == [sample_hash(uri) for uri in known]
     assert {uri: sample_hash(uri) for uri in known} == pytest.approx(known, abs=1e-12)
@@ -139,6 +139,6 @@ def test_sample_hash_takes_names_that_are_no_utf8() -> None:
 
 
 def test_importing_uris_is_light() -> None:
-    code = "import transforms.uris, sys; print({'numpy', 'apache_beam', 'urllib3'} & {*sys.modules})"
+    code = "import beamlabel.transforms.storage.uris, sys; print({'numpy', 'apache_beam', 'urllib3'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

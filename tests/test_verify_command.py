@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from jobs import label, photos, uri_list
 
-from pipeline.options import UsageError
-from pipeline.verification import verify
-from transforms import storage
-from transforms.tfrecord import read_records, write_records
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.verify import verify
+from beamlabel.transforms import storage
+from beamlabel.transforms.rows.tfrecord import read_records, write_records
 
 FORMATS = {
     "parquet": (),
@@ -25,7 +25,7 @@ FORMATS = {
 
 
 def command(*arguments):
-    argv = [sys.executable, "-m", "pipeline", "verify", *map(str, arguments)]
+    argv = [sys.executable, "-m", "beamlabel", "verify", *map(str, arguments)]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -299,7 +299,7 @@ def test_where_no_result_is(tmp_path):
 
 def test_a_run_that_is_not_published_is_told_apart(tmp_path, inputs, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.publish.publish", lambda output, staging: sys.exit("gone"))
+        patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit):
             label(tmp_path / "out", *inputs)
     with pytest.raises(UsageError, match="beamlabel publish"):

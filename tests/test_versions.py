@@ -13,7 +13,7 @@ from servers import FileServer
 from worker_pools import worker_pool
 
 import transforms
-from transforms.versions import SameVersionsCoder, VersionError, _checked_coder, versions
+from beamlabel.transforms.worker.versions import SameVersionsCoder, VersionError, _checked_coder, versions
 
 REMOTE = ("--runner", "PortableRunner", "--job_endpoint", "embed", "--environment_type", "EXTERNAL")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -22,7 +22,7 @@ from apache_beam.portability.api import (
 from flink_cluster import wait_for
 from google.protobuf import struct_pb2
 
-BOOT = [sys.executable, "-m", "pipeline.worker_boot"]
+BOOT = [sys.executable, "-m", "beamlabel.pipeline.runners.worker_boot"]
 
 
 class Runner(

@@ -19,10 +19,11 @@ import tensorflow as tf
 from gcs_server import Bucket
 from outputs import DIM, FULL, KEPT, PLAIN, end, failure, prediction
 
-from transforms.output_schema import OutputSpec, arrow_schema
-from transforms.records import Failure, Reason, Stage, UnitRecord
-from transforms.staged_files import failure_line
-from transforms.write_unit import read_record, write_unit
+from beamlabel.transforms.inputs.unit_records import read_record
+from beamlabel.transforms.records import Failure, Reason, Stage, UnitRecord
+from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
+from beamlabel.transforms.writing.staged_files import failure_line
+from beamlabel.transforms.writing.write_unit import write_unit
 
 
 def staged(folder: Path) -> list[str]:

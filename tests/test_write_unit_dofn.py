@@ -16,9 +16,11 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from outputs import FULL, end, failure, prediction
 
-from transforms import metrics, storage
-from transforms.records import Labeled, UnitRecord
-from transforms.write_unit import WriteUnit, _WriteUnitDoFn, read_record
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.unit_records import read_record
+from beamlabel.transforms.records import Labeled, UnitRecord
+from beamlabel.transforms.worker import metrics
+from beamlabel.transforms.writing.write_unit import WriteUnit, _WriteUnitDoFn
 
 
 def unit(number: int, rows: int, failures: int = 0) -> list[Labeled]:

@@ -1,3 +1,1 @@
-"""Reusable Beam transforms for labeling images, one step a file. Never imports ``pipeline``."""
-
-__version__ = "0.1.0"
+"""Reusable Beam transforms for labeling images, one step a file. Never imports ``beamlabel.pipeline``."""

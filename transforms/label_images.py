@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import apache_beam as beam
 
-from transforms.load_images import LoadImages, LoadOptions
-from transforms.predict import Predict, PredictOptions
-from transforms.records import Failure, ImageRef, Labeled, Opened, Prediction
-from transforms.uris import public_uri, resolve
+from beamlabel.transforms.inference.predict import Predict, PredictOptions
+from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions
+from beamlabel.transforms.records import Failure, ImageRef, Labeled, Opened, Prediction
+from beamlabel.transforms.storage.uris import public_uri, resolve
 
 _FAILURES = "failures"
 

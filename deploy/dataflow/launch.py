@@ -2,9 +2,10 @@
 
 import sys
 
-from pipeline.__main__ import console
-from pipeline.options import UsageError, usage
-from pipeline.template_parameters import command_line
+from beamlabel.pipeline.__main__ import console
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.flex_template import command_line
+from beamlabel.pipeline.options.parser import usage
 
 if __name__ == "__main__":
     try:

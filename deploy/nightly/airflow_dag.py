@@ -24,7 +24,7 @@ FINAL_EXIT_CODES = (1, 2)
 
 
 class LabelImages(BeamRunPythonPipelineOperator):
-    """Runs ``python -m pipeline``; fails for good where beamlabel's exit code says that a retry is of no use.
+    """Runs ``python -m beamlabel``; fails for good where beamlabel's exit code says that a retry is of no use.
 
     All others are retried: 3 (it broke) and 4 (its time was over) go on with what is done, and after 75 (another run is
     at work) that one has ended, or its lock is stale.
@@ -53,10 +53,10 @@ with DAG(
 ):
     LabelImages(
         task_id="label",
-        # Comes to `PYTHON -m pipeline --runner=… --input=… …`.
+        # Comes to `PYTHON -m beamlabel --runner=… --input=… …`.
         py_interpreter=PYTHON,
         py_options=["-m"],
-        py_file="pipeline",
+        py_file="beamlabel",
         # On the Airflow worker's own cores; for "FlinkRunner", add what docs/flink.md says to the options. With
         # "DataflowRunner" the operator leaves the launcher as soon as it has seen the job's id, and waits for the job
         # itself: have a task after this one run `beamlabel publish`.

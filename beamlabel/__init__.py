@@ -1,0 +1,30 @@
+"""Batch image labeling with TensorFlow Hub modules on Apache Beam."""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+# The public names and their modules. They are imported when they are first asked for, so that ``import beamlabel``
+# and ``beamlabel --help`` import neither Beam nor TensorFlow.
+_PUBLIC = {
+    "LabelImages": "beamlabel.transforms.label_images",
+    "LabeledImages": "beamlabel.transforms.label_images",
+}
+
+__all__ = ["LabelImages", "LabeledImages", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    try:
+        module = _PUBLIC[name]
+    except KeyError:
+        raise AttributeError(f"module 'beamlabel' has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

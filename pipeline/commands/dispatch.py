@@ -1,0 +1,54 @@
+"""Runs a command of the table: its module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.command_table import COMMANDS
+from beamlabel.pipeline.options.parser import usage
+
+
+def run_command(name: str, argv: list[str]) -> NoReturn:
+    """Runs a command and ends the process with its exit code.
+
+    0 done, 1 done and not good, 2 wrong usage, 3 it broke, 128 + signal when cancelled; what else a command
+    knows, its ``--help`` tells.
+
+    Raises:
+      UsageError: there is no such command.
+      SystemExit: after ``--help``.
+    """
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
+        raise UsageError(
+            f"{name!r} is no command; {hint} (without a command, images are labeled: --input names them)"
+        )
+    main = importlib.import_module(COMMANDS[name].module).main
+    from beamlabel.pipeline.process.cancellation import Cancelled, cancellation
+    from beamlabel.pipeline.process.exit import BROKEN, USAGE, exit_process, set_up_logging
+
+    set_up_logging()
+    with cancellation() as cancelled:
+        try:
+            code = main(argv)
+            sys.stdout.flush()
+        except UsageError as error:
+            usage(error, f"beamlabel {name}")
+            code = USAGE
+        except Cancelled as sent:
+            code = sent.exit_code
+        except BrokenPipeError:  # whoever reads has seen enough, as in `beamlabel … | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 128 + signal.SIGPIPE
+        except Exception as error:
+            logging.getLogger("beamlabel").error("%s broke: %s", name, error, exc_info=True)
+            code = BROKEN
+    exit_process(cancelled.seen.exit_code if cancelled.seen else code, job_servers=False)

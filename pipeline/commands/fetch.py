@@ -1,0 +1,66 @@
+"""``beamlabel fetch MODULE DIR``: a module of a hub, in a folder or bucket of one's own."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone
+from urllib.parse import urlsplit
+
+from beamlabel import __version__
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.parser import Parser
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+      UsageError: a wrong argument, no such module, or a folder that holds something else.
+    """
+    parser = Parser(
+        prog="beamlabel fetch",
+        description="Copies a module into a folder or bucket, so that a nightly job (--module DIR) does not depend "
+        "on the hub. Its fingerprint stays. A record of where it came from is written beside it, to "
+        "DIR.fetched.json.",
+        epilog="A fetch that is killed leaves nothing that passes for a module; run it again. Exit codes: 0 fetched, "
+        "now or before, 2 wrong usage, no such module, or DIR holds something else, 3 it broke.",
+    )
+    parser.add_argument(
+        "module", metavar="MODULE", help="as the job's --module: a Hub handle, .tar.gz, gs:// path …"
+    )
+    parser.add_argument("dir", metavar="DIR", help="folder to make: local or gs://")
+    options = parser.parse_args(argv)
+    fetch(options.module, options.dir)
+    return 0
+
+
+def fetch(handle: str, folder: str) -> None:
+    """Copies a module and writes where it came from.
+
+    Raises:
+      UsageError: no such module, a folder that holds something else, or one that cannot be written.
+      OSError: the storage failed, or what was written is not what is read.
+    """
+    from beamlabel.pipeline.job.prepare_module import resolve
+    from beamlabel.transforms import storage
+    from beamlabel.transforms.module.mirror import mirror_module
+    from beamlabel.transforms.module.provenance import Provenance, read_provenance
+
+    if folder.startswith(("http://", "https://")) or (
+        not storage.is_local(folder) and not urlsplit(folder).path.strip("/")
+    ):
+        raise UsageError(f"DIR {folder!r}: neither a local folder nor one in a bucket")
+    module = resolve(handle, option="MODULE")
+    try:
+        is_new = mirror_module(module.path, folder)
+        record = read_provenance(folder, module.fingerprint)
+        if record is None or record.handle != module.origin:
+            fetched_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            Provenance(module.origin, module.fingerprint, fetched_at, __version__).write(folder)
+    except (ValueError, FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"DIR {folder!r}: {error}") from error
+    _LOGGER.info(
+        "%s %s, fingerprint %s", folder, "is there" if is_new else "was there already", module.fingerprint
+    )

@@ -1,0 +1,97 @@
+"""``beamlabel inspect MODULE``: what a module is, what it takes and gives, and how fast it runs here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from beamlabel.pipeline.options.parser import Parser, job_options, with_minus_joined
+
+if TYPE_CHECKING:
+    from beamlabel.pipeline.commands.inspection import Inspection
+
+_OPTIONS = (
+    "--labels", "--image_size", "--input_range", "--logits_output", "--features_output", "--engine", "--precision",
+    "--batch_size",
+)  # fmt: skip
+_FORMATS = {
+    "tf1_hub": "TF1 Hub module",
+    "tf2_saved_model": "TF2 SavedModel",
+    "keras_saved_model": "SavedModel, exported by Keras",
+    "keras_file": ".keras file",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+      UsageError: a wrong argument, or a module that cannot be had or used so.
+    """
+    parser = Parser(
+        prog="beamlabel inspect",
+        description="Tells what a module is, what it takes and gives, and how fast it runs on this machine. "
+        "The module is compiled as for a job, into the same cache.",
+        epilog="The speed is measured: once with the module alone, and once with the decoding of JPEGs of "
+        "500x375 pixels, on all cores; fetching is not in it. Exit codes: 0 done, 2 wrong usage or no such "
+        "module, 3 it broke.",
+        parents=[job_options(*_OPTIONS)],
+    )
+    parser.add_argument("module", metavar="MODULE", help="as the job's --module")
+    parser.add_argument("--json", action="store_true", help="JSON for machines, not text")
+    options = parser.parse_args(with_minus_joined(argv))
+
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from beamlabel.pipeline.commands.inspection import inspect
+
+    found = inspect(options)
+    sys.stdout.write(json.dumps(found.to_json(), indent=1) + "\n" if options.json else _text(found))
+    return 0
+
+
+def _text(found: Inspection) -> str:
+    low, high = found.input_range
+    engine = f"{found.engine} {found.precision}, on {found.cores} cores"
+    rows = [
+        ("module", found.handle),
+        ("format", f"{_FORMATS[found.format]} ({found.format})"),
+        ("fingerprint", found.fingerprint),
+        ("size", f"{found.files} files, {_megabytes(found.bytes)}; compiled {_megabytes(found.artifact_bytes)}"),
+        ("input", f"{found.height} x {found.width} pixels (height x width), RGB from {low:g} to {high:g}"),
+        ("classes", _classes(found)),
+        ("features", f"{found.embedding_dim}, from {found.features}" if found.features else "none"),
+        ("engine", engine),
+        *(("note", note) for note in found.notes),
+        ("speed", f"{found.images_per_second:.0f} images/s: the module alone, {found.batch_size} at a time"),
+        ("", f"{found.images_per_second_decoded:.0f} images/s: with the decoding of {found.decoded}"),
+    ]  # fmt: skip
+    lines = [f"{name:<12} {value}\n" for name, value in rows]
+    return "".join([*lines, "\nsignatures\n", *map(_signature, found.signatures)])
+
+
+def _signature(signature: dict[str, Any]) -> str:
+    from beamlabel.transforms.module.outputs import format_shape
+
+    tensors = [
+        (arrow, one["key"], f"{one['dtype']} {format_shape(one['shape'])}")
+        for arrow, side in (("<-", "inputs"), ("->", "outputs"))
+        for one in signature[side]
+    ]
+    width = max((len(key) for _, key, _ in tensors), default=0)
+    return f"  {signature['name']}\n" + "".join(
+        f"    {arrow} {key:<{width}}  {kind}\n" for arrow, key, kind in tensors
+    )
+
+
+def _classes(found: Inspection) -> str:
+    if found.logits is None:
+        return "none"
+    names = "without names" if found.class_names is None else f"named by {found.class_names}"
+    kind = "probabilities" if found.gives_probabilities else "logits"
+    return f"{found.num_classes}, {names}; {kind} from {found.logits}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,210 @@
+"""A module, looked at and tried on this machine. Imports TensorFlow, for the module's signatures."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.inference.engines import Engine, open_engine
+from beamlabel.transforms.inference.probe import probe_batch
+from beamlabel.transforms.module.class_names import load_class_names
+from beamlabel.transforms.module.files import scan
+from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.module.outputs import Input, Output, Signature
+from beamlabel.transforms.worker.compute_pool import compute_pool
+from beamlabel.transforms.worker.cpu import available_cores
+
+# For each of the two measurements.
+_SECONDS = 3.0
+# The usual size of ImageNet's photographs.
+_PHOTO_HEIGHT, _PHOTO_WIDTH, _PHOTO_QUALITY = 375, 500, 90
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+      handle, format, fingerprint: the module's; the format as ``hub_module`` names it.
+      files, bytes: of the module as it is on disk.
+      artifact_bytes: of the compiled module, which workers open.
+      height, width: pixels of the input; ``input_range`` is what 0 and 255 become.
+      logits, features: ``SIGNATURE:KEY``; None where there are none.
+      gives_probabilities: whether the logits are probabilities already.
+      num_classes, embedding_dim: their sizes.
+      class_names: whose names the classes have; None where they have none.
+      engine, precision: what really computes on this machine.
+      notes: why these are not the ones asked for, in words.
+      cores, batch_size: what the speeds were measured with.
+      images_per_second: of the module alone, from pixels to numbers.
+      images_per_second_decoded: with the decoding of ``decoded``.
+      signatures: name, inputs and outputs of each; a tensor has key, dtype and shape (None: any).
+    """
+
+    handle: str
+    format: str
+    fingerprint: str
+    files: int
+    bytes: int
+    artifact_bytes: int
+    height: int
+    width: int
+    input_range: tuple[float, float]
+    logits: str | None
+    gives_probabilities: bool
+    num_classes: int | None
+    class_names: str | None
+    features: str | None
+    embedding_dim: int | None
+    engine: str
+    precision: str
+    notes: tuple[str, ...]
+    cores: int
+    batch_size: int
+    images_per_second: float
+    images_per_second_decoded: float
+    decoded: str
+    signatures: tuple[dict[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for ``json.dumps``."""
+        return dataclasses.asdict(self)
+
+
+def inspect(options: Any) -> Inspection:
+    """Compiles a module as the job would, opens it as a worker would, and measures it for some seconds.
+
+    Args:
+      options: ``module`` and the job's options for it.
+
+    Raises:
+      UsageError: the module cannot be had, or the options do not fit it.
+    """
+    notes: list[str] = []
+    with _warnings_into(notes):
+        artifact = prepare_artifact(options, option="MODULE")
+        spec = artifact.spec
+        try:
+            names = load_class_names(options.labels, spec.num_classes)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--labels {options.labels!r}: {error}") from error
+        resolved = resolve(options.module, option="MODULE")
+        try:
+            module = inspect_module(
+                resolved,
+                logits_output=options.logits_output,
+                features_output=options.features_output,
+                image_size=options.image_size,
+                input_range=options.input_range,
+            )
+            engine = open_engine(artifact.path, artifact.sha256)
+        except ModuleError as error:
+            raise UsageError(f"MODULE: {error}") from error
+    speed, decoded_speed, decoded = _measure(engine, options.batch_size)
+    files = scan(resolved.path)
+    return Inspection(
+        handle=spec.handle,
+        format=spec.kind,
+        fingerprint=spec.fingerprint,
+        files=len(files),
+        bytes=sum(file.size for file in files),
+        artifact_bytes=Path(artifact.path).stat().st_size,
+        height=spec.height,
+        width=spec.width,
+        input_range=spec.input_range,
+        logits=None if module.logits is None else module.logits.name,
+        gives_probabilities=spec.looks_like_probabilities,
+        num_classes=spec.num_classes,
+        class_names=None if names is None else options.labels or "ImageNet",
+        features=None if module.features is None else module.features.name,
+        embedding_dim=spec.embedding_dim,
+        engine=engine.name,
+        precision=engine.precision,
+        notes=tuple(dict.fromkeys(notes)),
+        cores=available_cores(),
+        batch_size=options.batch_size,
+        images_per_second=speed,
+        images_per_second_decoded=decoded_speed,
+        decoded=decoded,
+        signatures=tuple(_signature(one) for one in module.signatures.values()),
+    )
+
+
+@contextmanager
+def _warnings_into(notes: list[str]) -> Iterator[None]:
+    """Takes what ``transforms`` warns of, which is why something else runs than was asked for, off the log."""
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notes.append(record.getMessage())
+
+    logger, collector = logging.getLogger("transforms"), Collector(logging.WARNING)
+    logger.addHandler(collector)
+    propagates, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagates
+        logger.removeHandler(collector)
+
+
+def _signature(signature: Signature) -> dict[str, Any]:
+    def tensor(one: Input | Output) -> dict[str, Any]:
+        return {"key": one.key, "dtype": one.dtype, "shape": one.shape}
+
+    return {
+        "name": signature.name,
+        "inputs": [tensor(one) for one in signature.inputs],
+        "outputs": [tensor(one) for one in signature.outputs],
+    }
+
+
+def _measure(engine: Engine, batch_size: int) -> tuple[float, float, str]:
+    """Images a second from pixels, and from JPEGs; and what these were."""
+    spec = engine.spec
+    probes = probe_batch(spec.height, spec.width)
+    pixels = [probes[number % len(probes)] for number in range(batch_size)]
+    photos = [_jpeg(photo) for photo in probe_batch(_PHOTO_HEIGHT, _PHOTO_WIDTH)]
+    options = DecodeOptions(spec.height, spec.width)
+
+    def decode_into(place: int) -> None:
+        pixels[place] = decode(photos[place % len(photos)], options).pixels
+
+    def decode_and_run() -> None:
+        compute_pool().run(decode_into, range(batch_size), urgent=False)
+        engine(pixels)
+
+    alone = _per_second(lambda: engine(pixels), batch_size)
+    with_decoding = _per_second(decode_and_run, batch_size)
+    kilobytes = sum(map(len, photos)) / len(photos) / 1e3
+    return alone, with_decoding, f"JPEGs of {_PHOTO_WIDTH}x{_PHOTO_HEIGHT} pixels and {kilobytes:.0f} kB"
+
+
+def _per_second(run: Callable[[], object], images: int) -> float:
+    """How many images a second, in whole batches, for some seconds after a first batch that is not counted."""
+    run()
+    begin, batches = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - begin) < _SECONDS:
+        run()
+        batches += 1
+    return batches * images / elapsed
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "jpeg", quality=_PHOTO_QUALITY)
+    return buffer.getvalue()

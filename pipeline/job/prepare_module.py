@@ -1,0 +1,61 @@
+"""``--module`` and what belongs to it → a module on this machine, and its artifact. Does not import Beam."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from typing import Any
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.transforms.inference.artifact import BFLOAT16, OPENVINO, Artifact
+from beamlabel.transforms.module.compile import CompileOptions, compiled
+from beamlabel.transforms.module.resolve import ResolvedModule, resolve_module
+from beamlabel.transforms.storage.host_cache import cache_dir
+
+
+def resolve(handle: str, *, option: str = "--module") -> ResolvedModule:
+    """Finds a module and has it on this machine; ``demo`` is the embedded one.
+
+    Raises:
+      UsageError: it cannot be had; names ``option``.
+    """
+    cache = cache_dir()
+    try:
+        path = handle
+        if handle == "demo":
+            from beamlabel.pipeline.demo.module import demo_module
+
+            path = str(demo_module(cache / "modules"))
+        resolved = resolve_module(path, cache)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"{option}: {error}") from error
+    return dataclasses.replace(resolved, handle=handle, origin=handle) if handle == "demo" else resolved
+
+
+def compile_options(options: Any) -> CompileOptions:
+    """What the options say of the module."""
+    return CompileOptions(
+        logits_output=options.logits_output,
+        features_output=options.features_output,
+        image_size=options.image_size,
+        input_range=options.input_range,
+        engine=options.engine,
+        precision=options.precision,
+    )
+
+
+def prepare_artifact(options: Any, *, option: str = "--module") -> Artifact:
+    """Resolves, checks and compiles ``options.module``.
+
+    Raises:
+      UsageError: the module cannot be had, or the options do not fit it; names ``option``.
+    """
+    wants_openvino = options.engine == OPENVINO or options.precision == BFLOAT16
+    if wants_openvino and importlib.util.find_spec("openvino") is None:
+        asked = "--engine openvino" if options.engine == OPENVINO else "--precision bfloat16"
+        raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
+    resolved = resolve(options.module, option=option)
+    try:
+        return compiled(resolved, compile_options(options), cache_dir())
+    except (ValueError, ModuleNotFoundError, RuntimeError) as error:
+        raise UsageError(f"{option}: {error}") from error

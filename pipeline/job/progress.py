@@ -1,0 +1,239 @@
+"""How far a run is: a bar on a terminal, a line every 30 seconds elsewhere.
+
+In this process the workers' own tally is read; elsewhere what they leave in the staging folder: the records of
+finished units, and heartbeats for the others. Never Beam's metrics: the local runner tells them at the end, Flink
+not while a bundle runs, and the portable runner repeats its first answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+
+from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.totals import Total
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.worker import tally
+from beamlabel.transforms.worker.tally import Tally
+from beamlabel.transforms.writing import heartbeat
+
+# Between two lines, and between two looks of a bar.
+LINE_SECONDS = 30.0
+_BAR_SECONDS = 0.5
+# A look at the staging folder is a listing and a request a new record.
+_STAGED_SECONDS = 10.0
+_THREADS = 16
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+class Source(ABC):
+    """Where the progress is read.
+
+    Attributes:
+      seconds: that a look should not be more frequent than.
+    """
+
+    seconds = _BAR_SECONDS
+
+    @abstractmethod
+    def look(self) -> Tally:
+        """What is done so far."""
+
+
+class OwnProcess(Source):
+    """The tally of this process, since now."""
+
+    def __init__(self) -> None:
+        self._before = tally.total()
+
+    def look(self) -> Tally:
+        return tally.total() - self._before
+
+
+class StagingFolder(Source):
+    """Records and heartbeats in a staging folder."""
+
+    seconds = _STAGED_SECONDS
+
+    def __init__(self, staging_dir: str) -> None:
+        self._staging_dir = staging_dir
+        self._finished: dict[str, Tally] = {}
+
+    def look(self) -> Tally:
+        records = [path for path in self._list("units") if _stem(path) not in self._finished]
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for record in filter(None, threads.map(_read_record, records)):
+                failed = sum(record.failed.values())
+                self._finished[record.unit_id] = Tally(record.predicted, failed, record.skipped)
+            beats = list(threads.map(_read_heartbeat, self._list(heartbeat.FOLDER)))
+        started: dict[str, Tally] = {}
+        for beat in beats:
+            for unit, counts in beat.items():
+                # A unit that was begun twice counts as far as the better try is.
+                if unit not in self._finished and counts.done >= started.get(unit, Tally()).done:
+                    started[unit] = counts
+        return sum([*self._finished.values(), *started.values()], Tally())
+
+    def _list(self, folder: str) -> list[str]:
+        pattern = storage.escape(storage.join(self._staging_dir, folder)) + "/"
+        return [file.path for file in storage.match(pattern) if file.path.endswith(".json")]
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".json")
+
+
+def _read_record(path: str) -> UnitRecord | None:
+    try:
+        return UnitRecord.from_json(json.loads(storage.read_bytes(path)))
+    except (OSError, ValueError):  # a heartbeat later
+        return None
+
+
+def _read_heartbeat(path: str) -> dict[str, Tally]:
+    try:
+        return heartbeat.read(storage.read_bytes(path))
+    except OSError:
+        return {}
+
+
+class _Watcher:
+    """Looks again and again, in a thread of its own, until it is stopped; shows what it sees."""
+
+    def __init__(self, source: Source, total: Total, seconds: float) -> None:
+        self._source = source
+        self._total = total
+        self._seconds = max(seconds, source.seconds)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def start(self) -> None:
+        self._total.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._seconds):
+            self._look()
+        self._finish()
+
+    def _look(self) -> None:
+        try:
+            self.show(self._source.look())
+        except Exception as error:  # such as a staging folder that a publisher deletes meanwhile
+            _LOGGER.debug("no look at the progress: %s", error)
+
+    def _finish(self) -> None:
+        """After the last look."""
+
+    def show(self, done: Tally) -> None:
+        """Shows it."""
+        raise NotImplementedError
+
+
+class _Lines(_Watcher):
+    """A line of the log from time to time."""
+
+    def __init__(self, source: Source, total: Total) -> None:
+        super().__init__(source, total, LINE_SECONDS)
+        self._last = (time.monotonic(), 0)
+
+    def show(self, done: Tally) -> None:
+        now = time.monotonic()
+        then, before = self._last
+        rate = (done.done - before) / max(now - then, 1e-3)
+        self._last = now, done.done
+        _LOGGER.info("%s", line(done, self._total.value(), rate))
+
+
+def line(done: Tally, total: int | None, rate: float) -> str:
+    """``12,000 of 50,000 images (24 %), 410/s, 3 failed, 0:01:33 left``; the total may be an estimate."""
+    parts = [f"{done.done:,} images"]
+    if total:
+        parts = [f"{done.done:,} of {total:,} images ({min(100, 100 * done.done // total)} %)"]
+    parts.append(f"{rate:.0f}/s")
+    parts += [
+        f"{count:,} {what}" for count, what in ((done.failed, "failed"), (done.skipped, "skipped")) if count
+    ]
+    if total and rate > 0 and total > done.done:
+        minutes, seconds = divmod(round((total - done.done) / rate), 60)
+        parts.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
+    return ", ".join(parts)
+
+
+class _Bar(_Watcher):
+    """A bar on the terminal."""
+
+    def __init__(self, source: Source, total: Total) -> None:
+        from tqdm import tqdm
+
+        super().__init__(source, total, _BAR_SECONDS)
+        self._bar = tqdm(unit=" images", smoothing=0.1, dynamic_ncols=True, leave=False, file=sys.stderr)
+
+    def show(self, done: Tally) -> None:
+        self._bar.total = self._total.value()
+        self._bar.set_postfix(failed=done.failed, refresh=False)
+        self._bar.update(done.done - self._bar.n)
+
+    def _finish(self) -> None:
+        self._look()
+        self._bar.close()
+
+
+@contextmanager
+def shown(job: LabelJob, *, in_this_process: bool) -> Iterator[None]:
+    """Shows the progress of a job while it runs.
+
+    Args:
+      job: which one.
+      in_this_process: whether its workers are threads of this process.
+    """
+    source = OwnProcess() if in_this_process else StagingFolder(job.staging_dir)
+    is_terminal = sys.stderr.isatty()
+    watcher = _Bar(source, Total(job)) if is_terminal else _Lines(source, Total(job))
+    with _log_above_bar() if is_terminal else nullcontext():
+        watcher.start()
+        try:
+            yield
+        finally:
+            watcher.stop()
+
+
+class _AboveBar:
+    """A stream whose lines go above the bar."""
+
+    def write(self, text: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr, end="")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextmanager
+def _log_above_bar() -> Iterator[None]:
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
+    ]
+    for handler in handlers:
+        handler.setStream(_AboveBar())
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.setStream(sys.stderr)

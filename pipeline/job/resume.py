@@ -1,0 +1,84 @@
+"""What an earlier run has finished, for one of the same plan to go on with.
+
+A killed run leaves the records of its units in its staging folder, where ``OpenUnit`` finds them. Where a published
+one may be gone on with, since it ran out of time or its input is a listing that may have grown, its records are in
+``_UNITS.json``, and its files become staged ones again, as copies: readers keep the published ones until the next are
+there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.unit_records import stage_record
+from beamlabel.transforms.records import UnitRecord
+
+_THREADS = 16
+
+
+def finished(output: str, plan_id: str) -> dict[str, Any] | None:
+    """The manifest of the output, where a run has published all of this plan, and a next has nothing to do."""
+    manifest = read_manifest(output)
+    if manifest is None or manifest["plan_id"] != plan_id or not manifest["complete"]:
+        return None
+    return None if storage.exists(storage.join(output, layout.UNITS)) else manifest
+
+
+def adopt(output: str, staging_dir: str, plan_id: str) -> int:
+    """Makes sure of the units that killed runs of this plan have staged, and stages again those it has published.
+
+    Returns:
+      How many units are staged now.
+    """
+    # Of a commit nothing is left when ``settle`` was there before; a late one of a run that was given up is void.
+    for name in (layout.COMMIT, layout.MOVES):
+        storage.delete(storage.join(staging_dir, name))
+    staged = _sound_units(staging_dir)
+    path = storage.join(output, layout.UNITS)
+    manifest = read_manifest(output)
+    if manifest is not None and manifest["plan_id"] == plan_id and storage.exists(path):
+        published = {file["staged_as"]: file["name"] for file in manifest["files"]}
+        records = [UnitRecord.from_json(record) for record in json.loads(storage.read_bytes(path))["records"]]
+
+        def stage_again(record: UnitRecord) -> bool:
+            # Summaries went into the report, which makes them anew of the shards; empty shards are left out of it.
+            files = [file for file in record.files if file.kind != "summary"]
+            files = [file for file in files if file.name in published or file.kind != "data" or file.rows]
+            if not all(file.name in published for file in files):
+                return False
+            for file in files:
+                name = published[file.name]
+                storage.copy(storage.join(output, name), storage.join(staging_dir, file.name))
+            stage_record(dataclasses.replace(record, files=tuple(files)), staging_dir)
+            return True
+
+        with ThreadPoolExecutor(_THREADS) as threads:
+            again = threads.map(stage_again, records)
+            staged |= {record.unit_id for record, is_staged in zip(records, again, strict=True) if is_staged}
+    return len(staged)
+
+
+def _sound_units(staging_dir: str) -> set[str]:
+    """The units whose records and files are there; records of others are deleted, so that they are done again."""
+    sizes = {file.path: file.size for file in storage.match(storage.escape(staging_dir) + "/")}
+    folder = storage.join(staging_dir, layout.UNIT_RECORDS) + "/"
+
+    def sound(path: str) -> str | None:
+        try:
+            record = UnitRecord.from_json(json.loads(storage.read_bytes(path)))
+            files = {storage.join(staging_dir, *file.name.split("/")): file.bytes for file in record.files}
+        except (ValueError, KeyError, TypeError):
+            record, files = None, {}
+        if record is None or any(sizes.get(name) != size for name, size in files.items()):
+            storage.delete(path)
+            return None
+        return record.unit_id
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return set(filter(None, threads.map(sound, [path for path in sizes if path.startswith(folder)])))

@@ -1,0 +1,1 @@
+"""The command line, parsed once into frozen dataclasses."""

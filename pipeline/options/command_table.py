@@ -1,0 +1,37 @@
+"""The program's commands beside the labeling job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command.
+
+    Attributes:
+      module: has ``main(argv) -> int``, which returns the exit code, or ends the process by itself. It raises
+        ``UsageError`` for a mistake, and imports nothing heavy before it has parsed its arguments.
+      help: one line.
+    """
+
+    module: str
+    help: str
+
+
+_FOLDER = "beamlabel.pipeline.commands"
+
+COMMANDS = {
+    "inspect": Command(f"{_FOLDER}.inspect", "what a module is, takes and gives, and how fast it runs here"),
+    "fetch": Command(f"{_FOLDER}.fetch", "copy a module from a hub to a folder or a bucket"),
+    "verify": Command(f"{_FOLDER}.verify", "check a result: files, hashes, counts, conservation"),
+    "evaluate": Command(f"{_FOLDER}.evaluate", "top-1, top-5 and a table of classes, against the truth"),
+    "report": Command(f"{_FOLDER}.report", "write the report of a published result"),
+    "publish": Command(f"{_FOLDER}.publish", "publish what a detached run has committed"),
+}  # fmt: skip
+
+
+def command_listing() -> str:
+    """The commands, a line each, for ``--help``."""
+    width = max(map(len, COMMANDS))
+    return "".join(f"  {name:<{width}}  {command.help}\n" for name, command in COMMANDS.items())

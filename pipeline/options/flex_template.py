@@ -1,0 +1,155 @@
+"""The job's options as parameters of a Dataflow flex template, and such parameters as a command line again.
+
+``python -m beamlabel.pipeline.options.flex_template > deploy/dataflow/metadata.json`` writes what the template says of
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.parser import make_parser
+
+# Dataflow wants POSIX's extended syntax. Each accepts all that the type of that name in `option_types.py` accepts.
+_REGEXES = {
+    "whole.<locals>.parse": "^[0-9]+(_[0-9]+)*$",
+    "number.<locals>.parse": "^ *[-+]?([0-9_]+[.]?[0-9_]*|[.][0-9_]+)([eE][-+]?[0-9_]+)? *$",
+    "byte_size": "^[0-9]+[kKmMgG]?([iI]?[bB])?$",
+    "image_size": "^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?$",
+    "date": "^[0-9W-]{8,10}$",
+    "duration": "^([0-9]+[hH])?([0-9]+[mM])?([0-9]+[sS])?$",
+    "names": "^[a-z_]+(,[a-z_]+)*$",
+    "input_range": "^ *(0 *, *1|- *1 *, *1|0 *, *2 *5 *5) *$",
+}
+_FLAG = "^([tT]rue|[fF]alse)$"
+_NOT_EMPTY = "^.+$"
+_WHOLE = _REGEXES["whole.<locals>.parse"]
+_AS_IN_A_SHELL = "; several: with spaces between, quoted as for a shell where they hold one"
+
+# Beam's own options that `gcloud dataflow flex-template run` has no flag for: help, regex, whether it is needed.
+_IMAGE = "image that the workers run, made from deploy/dataflow/worker.Dockerfile"
+_THREADS = "work units that a worker process labels at a time, each with images of its own in memory"
+_HINTS = (
+    "needs of all steps alike, such as accelerator=type:nvidia-l4;count:1;install-nvidia-driver, min_ram=8GB"
+)
+_SERVICE = "such as worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+_SCALING = "NONE: --num-workers from start to end"
+_OF_BEAM = {
+    "sdk_container_image": (_IMAGE, _NOT_EMPTY, True),
+    "number_of_worker_harness_threads": (_THREADS, _WHOLE, False),
+    "resource_hints": (_HINTS, "^[A-Za-z_]+=.+$", False),
+    "dataflow_service_options": (_SERVICE, _NOT_EMPTY, False),
+    "autoscaling_algorithm": (_SCALING, "^(NONE|THROUGHPUT_BASED)$", False),
+    "disk_size_gb": ("boot disk of a worker, in GB", _WHOLE, False),
+}
+_LISTS_OF_BEAM = ("resource_hints", "dataflow_service_options")
+
+
+def _actions() -> Iterator[argparse.Action]:
+    for action in make_parser()._actions:
+        if action.option_strings and not isinstance(action, (argparse._HelpAction, argparse._VersionAction)):
+            yield action
+
+
+def _is_flag(action: argparse.Action) -> bool:
+    return action.nargs == 0
+
+
+def _regex(action: argparse.Action) -> str:
+    if _is_flag(action):
+        return _FLAG
+    if action.choices:
+        return f"^({'|'.join(action.choices)})$"
+    return _REGEXES[action.type.__qualname__] if action.type else _NOT_EMPTY  # type: ignore[union-attr]
+
+
+def _parameter(name: str, text: str, regex: str, *, needed: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": name.replace("_", " ").capitalize(),
+        "helpText": text,
+        "isOptional": not needed,
+        "regexes": [regex],
+    }
+
+
+def metadata() -> dict[str, Any]:
+    """The template's ``metadata.json``: a ``TemplateMetadata`` of Dataflow's API."""
+    parameters = []
+    for action in _actions():
+        text = (action.help or "") % vars(action) + _AS_IN_A_SHELL * (action.nargs == "+")
+        parameters.append(_parameter(action.dest, text, _regex(action), needed=action.required))
+    for name, (help_text, regex, needed) in _OF_BEAM.items():
+        help_text += _AS_IN_A_SHELL * (name in _LISTS_OF_BEAM)
+        parameters.append(_parameter(name, help_text, regex, needed=needed))
+    return {
+        "name": "beamlabel",
+        "description": (make_parser().description or "").partition("\n")[0],
+        "parameters": parameters,
+    }
+
+
+def command_line(parameters: Sequence[str]) -> list[str]:
+    """Parameters as a template's launcher passes them, ``--name=value`` for each, as options.
+
+    A flag is ``true`` or ``false`` there, a list is one value, and a field that was left empty in a form
+    is an empty one.
+
+    Raises:
+      UsageError: a flag is neither, or a list has a quote that does not end.
+    """
+    actions = {action.dest: action for action in _actions()}
+    optional = {name for name, action in actions.items() if not action.required}
+    optional |= {name for name, (_, _, needed) in _OF_BEAM.items() if not needed}
+    argv: list[str] = []
+    for option in _joined(parameters):
+        name, is_given, value = option.removeprefix("--").partition("=")
+        action = actions.get(name)
+        if is_given and not value and name in optional:
+            continue
+        if name == "labels" and value.startswith("{"):
+            argv.append(f"--label={value}")  # of the job: Beam knows them by both names
+        elif action is not None and _is_flag(action) and is_given:
+            argv += [f"--{name}"] * _truth(name, value)
+        elif (action is not None and action.nargs == "+") or name in _LISTS_OF_BEAM:
+            argv += [f"--{name}={word}" for word in _words(name, value)]
+        else:
+            argv.append(option)
+    # A template is for no other runner; whether Google's launcher names it is not documented.
+    named = any(option.split("=", 1)[0] == "--runner" for option in argv)
+    return argv if named else [*argv, "--runner=DataflowRunner"]
+
+
+def _joined(parameters: Sequence[str]) -> list[str]:
+    """``--name value`` as one word."""
+    words: list[str] = []
+    for word in parameters:
+        if not word.startswith("--") and words and "=" not in words[-1]:
+            words[-1] += "=" + word
+        else:
+            words.append(word)
+    return words
+
+
+def _truth(name: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise UsageError(f"--{name} {value!r} is neither true nor false")
+    return value.lower() == "true"
+
+
+def _words(name: str, value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise UsageError(f"--{name} {value!r}: {error}") from error
+
+
+if __name__ == "__main__":
+    json.dump(metadata(), sys.stdout, indent=2)
+    sys.stdout.write("\n")

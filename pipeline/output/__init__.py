@@ -1,0 +1,1 @@
+"""A run's folder: staging, lock, manifest, publishing, verification."""

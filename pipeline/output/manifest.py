@@ -1,0 +1,153 @@
+"""A published result, found by its ``_MANIFEST.json``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timezone
+from typing import Any
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output import staging
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.worker import metrics as names
+
+
+def absolute_output(output: str) -> str:
+    """The output folder as ``storage`` takes it, without a last slash.
+
+    Raises:
+      UsageError: not a path or URI.
+    """
+    try:
+        return storage.absolute(output).rstrip("/")
+    except ValueError as error:
+        raise UsageError(f"OUTPUT {output!r}: {error}") from error
+
+
+def require_manifest(output: str) -> dict[str, Any]:
+    """What ``_MANIFEST.json`` in an absolute ``output`` says.
+
+    Raises:
+      UsageError: there is no result of beamlabel, or it cannot be reached.
+      ValueError: the manifest is damaged.
+    """
+    path = storage.join(output, layout.MANIFEST)
+    try:
+        data = storage.read_bytes(path)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is not there{_hint(output)}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"OUTPUT {output!r}: {error}") from error
+    manifest = json.loads(data)
+    if not isinstance(manifest, dict):
+        raise ValueError("it is no JSON object")
+    return manifest
+
+
+def _hint(output: str) -> str:
+    try:
+        if next(staging.holding(output, layout.COMMIT), None):
+            return f"; a run was committed and not published: beamlabel publish {output}"
+        if next(staging.holding(output, layout.JOB), None):
+            return "; a run was begun and not finished"
+    except OSError:
+        pass
+    return ", so no result of beamlabel"
+
+
+def read_manifest(output: str) -> dict[str, Any] | None:
+    """``_MANIFEST.json``; None where there is none."""
+    path = storage.join(output, layout.MANIFEST)
+    return read_json(path) if storage.exists(path) else None
+
+
+def published_run(output: str) -> str | None:
+    """The id of the run that is published; None where there is none."""
+    manifest = read_manifest(output)
+    return None if manifest is None else str(manifest["run_id"])
+
+
+def make_manifest(
+    output: str, staging_dir: str, job: dict[str, Any], records: list[UnitRecord]
+) -> dict[str, Any]:
+    """The content of ``_MANIFEST.json``: the same whenever it is made of the same commit."""
+    failed: Counter[str] = Counter()
+    for record in records:
+        failed.update(record.failed)
+    rows = {
+        "input": sum(record.input for record in records),
+        "predicted": sum(record.predicted for record in records),
+        "failed": sum(failed.values()),
+        "skipped": sum(record.skipped for record in records),
+    }
+    out_of_time = sum(record.skipped for record in records if record.out_of_time)
+    skipped = {"labeled": rows["skipped"] - out_of_time, "time_limit": out_of_time}
+    tried = rows["predicted"] + rows["failed"]
+    error_rate = rows["failed"] / tried if tried else 0.0
+    committed_at = read_json(storage.join(staging_dir, layout.COMMIT))["committed_at"]
+    metrics = _metrics(staging_dir)
+    return {
+        **job["manifest"],
+        "output": output,
+        "rows": rows,
+        "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
+        "complete": not out_of_time,
+        "skipped_by_reason": {reason: count for reason, count in skipped.items() if count},
+        "failed_by_reason": dict(sorted(failed.items())),
+        "error_rate": error_rate,
+        "within_error_rate": error_rate <= job["max_error_rate"],
+        "units": len(records),
+        "started_at": _iso(job["started_at"]),
+        "committed_at": _iso(committed_at),
+        "seconds": round(committed_at - job["started_at"], 3),
+        "seconds_to_first_label": _seconds_to_first_label(metrics, job["started_at"]),
+        "metrics": metrics,
+        "files": _published_files(job, records),
+    }
+
+
+def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dict[str, Any]]:
+    """Every file with its final name; shards without a row are left out where others have rows."""
+    ordered = sorted(records, key=lambda record: record.unit_id)
+    # Where there is no row at all, one shard tells the schema.
+    some_rows = any(record.predicted for record in records)
+    empty = None if some_rows else next((f for r in ordered for f in r.files if f.kind == "data"), None)
+    files = []
+    for number, record in enumerate(ordered):
+        for file in record.files:
+            if file.kind == "summary" or (file.kind == "data" and not file.rows and file is not empty):
+                continue
+            ending = file.name.split(".", 1)[1]
+            folder = f"{layout.FAILURES}/" if file.kind == "failures" else ""
+            name = f"{folder}part-{job['run_id']}-{number:05d}.{ending}"
+            described = {"name": name, "kind": file.kind, "rows": file.rows, "bytes": file.bytes}
+            if file.computed_by:
+                described["computed_by"] = file.computed_by
+            if file.started_at is not None and file.finished_at is not None:
+                described |= {"started_at": _iso(file.started_at), "finished_at": _iso(file.finished_at)}
+            files.append({**described, "sha256": file.sha256, "staged_as": file.name})
+    return files
+
+
+def _metrics(staging_dir: str) -> dict[str, Any]:
+    path = storage.join(staging_dir, layout.METRICS)
+    return read_json(path) if storage.exists(path) else {}
+
+
+def _seconds_to_first_label(metrics: dict[str, Any], started_at: float) -> float | None:
+    """None where the runner told no metrics, or nothing was predicted."""
+    predicted_at = metrics.get(names.NAMESPACE, {}).get(names.PREDICTED_AT_MSEC)
+    return None if predicted_at is None else round(predicted_at["min"] / 1e3 - started_at, 3)
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """A JSON object."""
+    content: dict[str, Any] = json.loads(storage.read_bytes(path))
+    return content
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,174 @@
+"""``commit.json`` → the published output.
+
+Every step may be repeated, and a publisher that was killed is simply run again: what to move and what to
+delete is written down once, before the first move. Only files named by ``commit.json`` are published; a
+directory listing is never the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.manifest import make_manifest, published_run, read_json, read_manifest
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import UnitRecord
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+def settle(output: str) -> list[dict[str, Any]]:
+    """Publishes what was committed and not yet published, and deletes what publishers have left.
+
+    What was not committed stays as it is. A commit whose files are not all there is dropped, which is logged.
+
+    Returns:
+      The manifests of what was published.
+    """
+    manifests = []
+    for folder in staging.holding(output, layout.COMMIT):
+        # A commit without its job is litter: the staging was deleted while a run was writing there.
+        if storage.exists(storage.join(folder, layout.JOB)):
+            try:
+                manifests.append(publish(output, folder))
+            except FileNotFoundError as error:
+                _LOGGER.error("what was committed in %s is not whole, and is dropped: %s", folder, error)
+                _abandon(output, folder)
+    # Moves without a commit: their publisher got to the end, but not to the deletion of its staging.
+    for folder in staging.holding(output, layout.MOVES):
+        staging.delete_run(folder)
+    staging.remove_if_empty(output)
+    return manifests
+
+
+def _abandon(output: str, staging_dir: str) -> None:
+    """Takes back a commit some of whose files are gone, and what of it was moved already."""
+    moves = storage.join(staging_dir, layout.MOVES)
+    if not staging.is_beside(output, staging_dir) and storage.exists(moves):
+        manifest = read_manifest(output)
+        published = {file["name"] for file in manifest["files"]} if manifest else set()
+        for name in set(read_json(moves)["moves"].values()) - published:
+            storage.delete(storage.join(output, name))
+    staging.delete_run(staging_dir)
+
+
+def submitted(output: str) -> str | None:
+    """The folder of a job that was submitted by a launcher that did not wait, and has committed nothing yet."""
+    for folder in staging.holding(output, layout.JOB):
+        if read_json(storage.join(folder, layout.JOB)).get("detached"):
+            return folder
+    return None
+
+
+def publish(output: str, staging_dir: str) -> dict[str, Any]:
+    """Moves a committed run to its final names and describes it in ``_MANIFEST.json``.
+
+    Into an output that exists, the order of the steps is: decide (``publish.json``), move, replace the manifest,
+    write the report if there is to be one, write ``_SUCCESS`` (or, before the manifest, remove it), delete the
+    files of the run before, delete the staging. A run that is staged beside its output does all that in a folder
+    there, and renames it to the output.
+
+    Args:
+      output: the output folder.
+      staging_dir: the run's folder, see ``staging``.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      FileNotFoundError: the run was not committed.
+      FileExistsError: the run is staged beside its output, and somebody else has made that meanwhile.
+    """
+    job = read_json(storage.join(staging_dir, layout.JOB))
+    records = [
+        UnitRecord.from_json(r) for r in read_json(storage.join(staging_dir, layout.COMMIT))["records"]
+    ]
+    manifest = make_manifest(output, staging_dir, job, records)
+    if not staging.is_beside(output, staging_dir):
+        _fill(output, staging_dir, job, records, manifest)
+    elif published_run(output) != job["run_id"]:
+        result = storage.join(staging_dir, layout.RESULT)
+        _fill(result, staging_dir, job, records, manifest)
+        try:
+            storage.move_folder(result, output)
+        except FileExistsError as error:
+            raise FileExistsError(
+                f"{output} came to be while the run was at work, whose result waits in {staging_dir}: "
+                f"move away what is there, then: beamlabel publish {output}"
+            ) from error
+    staging.delete_run(staging_dir)
+    staging.remove_if_empty(output)
+    storage.delete_temporary(output)
+    return manifest
+
+
+def _fill(
+    folder: str, staging_dir: str, job: dict[str, Any], records: list[UnitRecord], manifest: dict[str, Any]
+) -> None:
+    decided = _decide(folder, staging_dir, manifest)
+    for source, name in decided["moves"].items():
+        storage.move(storage.join(staging_dir, source), storage.join(folder, name))
+    _write_or_delete(storage.join(folder, layout.SCHEMA_PBTXT), job["schema_pbtxt"])
+    success = storage.join(folder, layout.SUCCESS)
+    is_success = manifest["within_error_rate"] and manifest["complete"]
+    if not is_success:
+        # First, so that no reader ever finds it beside the manifest of this run.
+        storage.delete(success)
+    storage.write_bytes(storage.join(folder, layout.MANIFEST), _json_bytes(manifest))
+    _report(folder, staging_dir, manifest, records)
+    if is_success:
+        storage.write_bytes(success, b"")
+    _write_or_delete(storage.join(folder, layout.UNITS), _units_to_go_on_after(manifest, records))
+    for name in decided["deletes"]:
+        storage.delete(storage.join(folder, name))
+
+
+def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: list[UnitRecord]) -> None:
+    """Writes the page if the run was to have one, and else deletes that of the run before."""
+    if not manifest["options"].get("report"):
+        storage.delete(storage.join(folder, layout.REPORT))
+        return
+    try:
+        from beamlabel.pipeline.report.page import write_report
+        from beamlabel.pipeline.report.summaries import staged_summaries
+
+        write_report(folder, manifest, staged_summaries(folder, staging_dir, manifest, records))
+    except Exception:  # the rows are there: no run may be lost for a page, which can be made later
+        storage.delete(storage.join(folder, layout.REPORT))
+        _LOGGER.warning("the report could not be made", exc_info=True)
+
+
+def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -> str | None:
+    """The content of ``_UNITS.json``; None where a run of the same plan would have nothing to do."""
+    is_listing = any(file["format"] == "images" for file in manifest["input_files"])
+    if manifest["complete"] and not is_listing:
+        return None
+    return json.dumps({"records": [record.to_json() for record in records if not record.out_of_time]})
+
+
+def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What is moved and deleted, written down at the first try, since later tries see half of it done."""
+    path = storage.join(staging_dir, layout.MOVES)
+    if not storage.exists(path):
+        earlier = read_manifest(folder)
+        before = [] if earlier is None else [file["name"] for file in earlier["files"]]
+        decided = {
+            "moves": {file["staged_as"]: file["name"] for file in manifest["files"]},
+            "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),
+        }
+        storage.create_if_absent(path, _json_bytes(decided))
+    return read_json(path)
+
+
+def _write_or_delete(path: str, text: str | None) -> None:
+    if text is None:
+        storage.delete(path)
+    else:
+        storage.write_bytes(path, text.encode())
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()

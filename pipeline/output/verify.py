@@ -1,0 +1,167 @@
+"""A published result against its manifest: everything recounted, hashed again, and read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.output.manifest import absolute_output, require_manifest
+from beamlabel.pipeline.output.verify_files import Checked, check_file
+from beamlabel.transforms import storage
+from beamlabel.transforms.rows import schema
+
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found.
+
+    Attributes:
+      problems: one line each; none: the result is good.
+      files: named by the manifest.
+      predicted, failed: rows, as the manifest says.
+      bytes_read: of the files' content.
+    """
+
+    problems: tuple[str, ...]
+    files: int = 0
+    predicted: int = 0
+    failed: int = 0
+    bytes_read: int = 0
+
+
+def verify(output: str, *, quick: bool = False) -> Verified:
+    """Checks a result, local or in a bucket, in bounded memory: a few thousand rows of a few files at a time.
+
+    Args:
+      output: the result's folder.
+      quick: do not hash, and read of data shards nothing but Parquet footers.
+
+    Raises:
+      UsageError: there is no result.
+      OSError: the folder cannot be listed.
+    """
+    output = absolute_output(output)
+    try:
+        manifest = require_manifest(output)
+        files = [_entry(file) for file in manifest["files"]]
+        problems = [*_numbers(manifest, files), *_names(files)]
+        metadata = {str(key): str(value) for key, value in manifest["metadata"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{layout.MANIFEST}: damaged, or no manifest: {type(error).__name__} {error}"
+        return Verified((problem,))
+    sizes = {file.path[len(output) + 1 :]: file.size for file in storage.match(output + "/")}
+    problems += _presence(manifest, files, sizes)
+    there = [file for file in files if file["name"] in sizes]
+
+    def check(file: Mapping[str, Any]) -> Checked:
+        return check_file(output, file, sizes[file["name"]], metadata, quick=quick)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        checked = list(threads.map(check, there))
+    problems += chain.from_iterable(one.problems for one in checked)
+    problems += _across(manifest, files, there, checked)
+    return Verified(
+        tuple(problems),
+        len(files),
+        manifest["rows"]["predicted"],
+        manifest["rows"]["failed"],
+        sum(one.bytes_read for one in checked),
+    )
+
+
+def _entry(file: Mapping[str, Any]) -> dict[str, Any]:
+    types = {"name": str, "kind": str, "rows": int, "bytes": int, "sha256": str}
+    return {"computed_by": file.get("computed_by"), **{key: kind(file[key]) for key, kind in types.items()}}
+
+
+def _numbers(manifest: Mapping[str, Any], files: list[dict[str, Any]]) -> Iterator[str]:
+    """The manifest's own arithmetic."""
+    rows, reasons = manifest["rows"], manifest["failed_by_reason"]
+    outcome = rows["predicted"] + rows["failed"] + rows["skipped"]
+    if rows["input"] != outcome or not manifest["conserved"]:
+        yield (
+            f"{layout.MANIFEST}: {rows['input']} input rows, but {rows['predicted']} predicted + {rows['failed']} "
+            f"failed + {rows['skipped']} skipped = {outcome}"
+        )
+    for kind, key in (("data", "predicted"), ("failures", "failed")):
+        total = sum(file["rows"] for file in files if file["kind"] == kind)
+        if total != rows[key]:
+            yield f"{layout.MANIFEST}: {rows[key]} rows {key}, but its {kind} files have {total}"
+    if sum(reasons.values()) != rows["failed"]:
+        yield f"{layout.MANIFEST}: {rows['failed']} rows failed, but by reason {sum(reasons.values())}"
+    tried = rows["predicted"] + rows["failed"]
+    rate = rows["failed"] / tried if tried else 0.0
+    if abs(manifest["error_rate"] - rate) > 1e-9:
+        yield f"{layout.MANIFEST}: its error_rate is {manifest['error_rate']}, the rows' is {rate}"
+    if manifest["within_error_rate"] != (rate <= manifest["options"]["max_error_rate"]):
+        yield f"{layout.MANIFEST}: within_error_rate is {manifest['within_error_rate']}, the rows say otherwise"
+    metadata = manifest["metadata"]
+    if manifest["module"]["fingerprint"] != metadata[schema.MODULE_FINGERPRINT]:
+        yield f"{layout.MANIFEST}: two fingerprints of the module"
+
+
+def _names(files: list[dict[str, Any]]) -> Iterator[str]:
+    """Names that are listed twice, or lead out of the folder; these are not looked at."""
+    for name, count in Counter(file["name"] for file in files).items():
+        if count > 1:
+            yield f"{layout.MANIFEST}: it names {name} {count} times"
+        if ".." in name.split("/") or name.startswith("/"):
+            yield f"{layout.MANIFEST}: {name!r} is no file of this folder"
+    for file in files:
+        if file["kind"] not in ("data", "failures"):
+            yield f"{layout.MANIFEST}: {file['name']} is of no known kind: {file['kind']!r}"
+
+
+def _presence(
+    manifest: Mapping[str, Any], files: list[dict[str, Any]], sizes: Mapping[str, int | None]
+) -> Iterator[str]:
+    """What is missing, and what readers of the folder would take for a part of the result."""
+    named = {file["name"] for file in files}
+    for name in sorted(named - sizes.keys()):
+        yield f"{name}: missing"
+    for name in sorted(sizes.keys() - named):
+        folder, _, rest = name.partition("/")
+        if not folder.startswith(("_", ".")) or (
+            folder == layout.FAILURES and not rest.startswith(("_", "."))
+        ):
+            yield f"{name}: the manifest does not name it"
+    succeeded = layout.SUCCESS in sizes
+    if succeeded != (manifest["within_error_rate"] and manifest["complete"]):
+        rate = f"the error rate is {'within' if manifest['within_error_rate'] else 'above'} --max_error_rate"
+        time = "" if manifest["complete"] else ", and the time was over before the end"
+        yield f"{layout.SUCCESS}: {'there' if succeeded else 'missing'}, but {rate}{time}"
+    tfrecord = any(file["kind"] == "data" and ".tfrecord" in file["name"] for file in files)
+    if tfrecord != (layout.SCHEMA_PBTXT in sizes):
+        format_ = "TFRecords" if tfrecord else "Parquet"
+        yield f"{layout.SCHEMA_PBTXT}: {'missing' if tfrecord else 'there'}, but the shards are {format_}"
+
+
+def _across(
+    manifest: Mapping[str, Any],
+    files: list[dict[str, Any]],
+    there: list[dict[str, Any]],
+    checked: list[Checked],
+) -> Iterator[str]:
+    """What only all files together tell: one set of columns, and the failures by reason."""
+    schemas = [
+        (file["name"], one.schema) for file, one in zip(there, checked, strict=True) if one.schema is not None
+    ]
+    for name, found_schema in schemas[1:]:
+        if not found_schema.equals(schemas[0][1]):
+            yield f"{name}: its columns are not those of {schemas[0][0]}"
+    counted = [one.reasons for one in checked if one.reasons is not None]
+    if len(counted) == sum(file["kind"] == "failures" for file in files):
+        found: Counter[str] = Counter()
+        for reasons in counted:
+            found.update(reasons)
+        for reason in sorted(found.keys() | manifest["failed_by_reason"].keys()):
+            says = manifest["failed_by_reason"].get(reason, 0)
+            if found[reason] != says:
+                yield f"{layout.FAILURES}: {found[reason]} rows failed with {reason}, the manifest says {says}"

@@ -1,0 +1,196 @@
+"""One file of a result against what the manifest says of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import Reason
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows.schema import OWN_COLUMNS, OutputSpec, arrow_schema, computed_metadata
+from beamlabel.transforms.rows.tfrecord import read_records
+
+_BLOCK_BYTES = 1 << 20
+_BATCH_ROWS = 4096
+_FAILURE_KEYS = {"uri", "ref_id", "stage", "reason", "detail"}
+_REASONS = {reason.value for reason in Reason}
+
+
+@dataclass
+class Checked:
+    """What was found in a file.
+
+    Attributes:
+      problems: in words, each with the file's name.
+      reasons: of a failure shard; None where it could not be read, or for data.
+      schema: of a Parquet shard, without its metadata.
+      bytes_read: of the file.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    reasons: Counter[str] | None = None
+    schema: pa.Schema | None = None
+    bytes_read: int = 0
+
+
+def check_file(
+    output: str, file: Mapping[str, Any], size: int | None, metadata: Mapping[str, str], *, quick: bool
+) -> Checked:
+    """Reads a file and compares it.
+
+    Args:
+      output: the result's folder, absolute.
+      file: the file's entry in the manifest.
+      size: its bytes, as a listing says; None where that does not.
+      metadata: the manifest's ``metadata``.
+      quick: compare sizes, footers of Parquet and failures alone, and hash nothing.
+    """
+    checked = Checked()
+    name, path = file["name"], storage.join(output, *file["name"].split("/"))
+    try:
+        if size not in (None, file["bytes"]):
+            checked.problems.append(f"{name}: {size} bytes, the manifest says {file['bytes']}")
+        if quick and file["kind"] == "data":
+            if not _is_parquet(name):
+                return checked
+            with storage.open_input(path) as stream:
+                checked.problems += _check_parquet(stream, file, metadata, checked, quick=True)
+            return checked
+        with _hashed(path) as (stream, sha256, length):
+            checked.bytes_read = length
+            if not quick and sha256 != file["sha256"]:
+                checked.problems.append(
+                    f"{name}: its SHA-256 is {sha256}, the manifest says {file['sha256']}"
+                )
+            checked.problems += _check_content(stream, file, metadata, checked)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        checked.problems.append(f"{name}: cannot be read: {' '.join(str(error).split())}")
+    return checked
+
+
+def _is_parquet(name: str) -> bool:
+    return name.endswith(".parquet")
+
+
+@contextmanager
+def _hashed(path: str) -> Iterator[tuple[BinaryIO, str, int]]:
+    """A file's bytes, their SHA-256 and their number; what is remote is read once, by way of a temporary file."""
+    digest, length = hashlib.sha256(), 0
+    with storage.open_input(path) as source, tempfile.TemporaryFile() as copy:
+        local = storage.is_local(path)
+        while block := source.read(_BLOCK_BYTES):
+            digest.update(block)
+            length += len(block)
+            if not local:
+                copy.write(block)
+        stream = source if local else copy
+        stream.seek(0)
+        yield stream, digest.hexdigest(), length
+
+
+def _check_content(
+    stream: BinaryIO, file: Mapping[str, Any], metadata: Mapping[str, str], checked: Checked
+) -> Iterator[str]:
+    if file["kind"] == "failures":
+        yield from _check_failures(stream, file, checked)
+    elif _is_parquet(file["name"]):
+        yield from _check_parquet(stream, file, metadata, checked, quick=False)
+    else:
+        yield from _check_rows(file, sum(1 for _ in read_records(stream)))
+
+
+def _check_rows(file: Mapping[str, Any], rows: int) -> Iterator[str]:
+    if rows != file["rows"]:
+        yield f"{file['name']}: {rows} rows, the manifest says {file['rows']}"
+
+
+def _check_failures(stream: BinaryIO, file: Mapping[str, Any], checked: Checked) -> Iterator[str]:
+    reasons: Counter[str] = Counter()
+    for number, line in enumerate(stream, start=1):
+        failure = json.loads(line)
+        if not isinstance(failure, dict) or failure.keys() != _FAILURE_KEYS:
+            raise ValueError(f"line {number} is no failure")
+        if failure["reason"] not in _REASONS:
+            yield f"{file['name']}: line {number}: {failure['reason']!r} is no reason"
+        reasons[failure["reason"]] += 1
+    checked.reasons = reasons
+    yield from _check_rows(file, reasons.total())
+
+
+def _check_parquet(
+    stream: BinaryIO, file: Mapping[str, Any], metadata: Mapping[str, str], checked: Checked, *, quick: bool
+) -> Iterator[str]:
+    name = file["name"]
+    with pq.ParquetFile(stream, buffer_size=_BLOCK_BYTES, pre_buffer=False) as parquet:
+        yield from _check_rows(file, parquet.metadata.num_rows)
+        schema = parquet.schema_arrow
+        checked.schema = schema.remove_metadata()
+        yield from _check_metadata(file, schema, metadata)
+        if quick:
+            return
+        rows = 0
+        same: dict[str, set[Any]] = {
+            column: set() for column in _same_in_every_row(metadata) if column in schema.names
+        }
+        for batch in parquet.iter_batches(_BATCH_ROWS):
+            batch.validate(full=True)
+            rows += batch.num_rows
+            for column, values in same.items():
+                values.update(pc.unique(batch.column(column)).to_pylist())
+        if rows != parquet.metadata.num_rows:
+            yield f"{name}: {rows} rows, its footer says {parquet.metadata.num_rows}"
+        for column, values in same.items():
+            if values - {_same_in_every_row(metadata)[column]}:
+                yield f"{name}: its column {column} is not the manifest's in every row"
+
+
+def _same_in_every_row(metadata: Mapping[str, str]) -> dict[str, str | None]:
+    keys = {
+        "module_fingerprint": schema.MODULE_FINGERPRINT,
+        "preprocessing_id": schema.PREPROCESSING_ID,
+    }
+    return {column: metadata.get(key) for column, key in keys.items()}
+
+
+def _check_metadata(file: Mapping[str, Any], schema: pa.Schema, metadata: Mapping[str, str]) -> Iterator[str]:
+    name = file["name"]
+    computed_by = file["computed_by"].split(", ") if file.get("computed_by") else []
+    expected = computed_metadata(metadata, computed_by)
+    found = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    for key in sorted(expected.keys() | {key for key in found if key.startswith("beamlabel.")}):
+        if found.get(key) != expected.get(key):
+            yield f"{name}: its {key} is {found.get(key)!r}, the manifest says {expected.get(key)!r}"
+    columns = arrow_schema(_spec(schema, metadata)).remove_metadata()
+    if not schema.remove_metadata().equals(columns):
+        yield f"{name}: its columns are not those of the manifest's metadata: {_difference(schema, columns)}"
+
+
+def _spec(schema: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
+    """What decides the columns, by the metadata; the kept ones are whatever else the file has."""
+    num_classes = metadata.get(schema.NUM_CLASSES)
+    dimension = metadata.get(schema.EMBEDDING_DIM)
+    return OutputSpec(
+        kept_fields=tuple((column.name, column.type) for column in schema if column.name not in OWN_COLUMNS),
+        has_labels=schema.LABELS_SHA256 in metadata,
+        top_k=0 if num_classes is None else 1,
+        num_classes=None if num_classes is None else int(num_classes),
+        embedding_dim=None if dimension is None else int(dimension),
+    )
+
+
+def _difference(found: pa.Schema, expected: pa.Schema) -> str:
+    here, there = ({str(column) for column in schema} for schema in (found, expected))
+    return (
+        f"it has {sorted(here - there) or 'nothing more'}, and not {sorted(there - here) or 'another order'}"
+    )

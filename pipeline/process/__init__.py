@@ -1,0 +1,1 @@
+"""This process: signals, exit codes, identity."""

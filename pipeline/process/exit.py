@@ -1,0 +1,84 @@
+"""How the process ends: exit codes, logging, and what a run tells at its end."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+from typing import Any, NoReturn
+
+from beamlabel.pipeline import layout
+
+_LOGGER = logging.getLogger("beamlabel")
+
+DONE, TOO_MANY_FAILURES, USAGE, BROKEN, OUT_OF_TIME = 0, 1, 2, 3, 4
+
+# EX_TEMPFAIL of sysexits.h: to be tried again later.
+NOT_YET = 75
+
+
+def set_up_logging() -> None:
+    """Warnings of everybody, and what beamlabel tells, go to stderr."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger().handlers[0].addFilter(_is_worth_showing)
+    _LOGGER.setLevel(logging.INFO)
+
+
+def exit_process(code: int, *, job_servers: bool) -> NoReturn:
+    """Ends the process; not by ``sys.exit``, which waits for whatever the runner's threads are still doing."""
+    if job_servers:
+        atexit._run_exitfuncs()  # Beam stops there what it started
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+# Beam says the first wherever its optional model manager cannot be imported (there is such a module), the second
+# where `import_beam` keeps Google's libraries from it, the next two when it starts and stops a job server, the next in
+# each worker process that is not in a container, and the last of an option of Flink's job server, which gets it.
+_NOT_WORTH_SHOWING = (
+    "Resource module is not available",
+    "apitools not found",
+    "Really starting service",
+    "Really destroying service",
+    "No semi_persistent_directory found",
+    "Unparseable argument: --attached_mode",
+)
+
+
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not any(text in message for text in _NOT_WORTH_SHOWING)
+
+
+def report(manifest: dict[str, Any]) -> int:
+    """Tells what a published run did; returns its exit code."""
+    rows = manifest["rows"]
+    _LOGGER.info(
+        "%d input = %d predicted + %d failed + %d skipped, in %.1f s: %s",
+        rows["input"], rows["predicted"], rows["failed"], rows["skipped"], manifest["seconds"], manifest["output"],
+    )  # fmt: skip
+    if manifest["seconds_to_first_label"] is not None:
+        _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
+    if manifest["options"]["report"]:
+        _LOGGER.info("the report: %s/%s", manifest["output"], layout.REPORT)
+    for reason, count in manifest["failed_by_reason"].items():
+        _LOGGER.info("failed: %s %d", reason, count)
+    gone = manifest.get("retried_failures", 0) - rows["input"]
+    if gone > 0:
+        _LOGGER.warning("%d of the failed references are not in the input any more", gone)
+    if not manifest["complete"]:
+        _LOGGER.error("the time was over: no _SUCCESS; --if_exists resume goes on from here")
+        return OUT_OF_TIME
+    if manifest["within_error_rate"]:
+        return DONE
+    _LOGGER.error(
+        "the error rate %.4f is above --max_error_rate %g: no _SUCCESS",
+        manifest["error_rate"],
+        manifest["options"]["max_error_rate"],
+    )
+    return TOO_MANY_FAILURES

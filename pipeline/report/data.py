@@ -1,0 +1,146 @@
+"""A manifest and the units' summaries → what the report shows, as plain values for JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
+from beamlabel.transforms.writing.unit_summary import SampledRow, UnitSummary, merge_examples, score_bins
+
+MAX_LABELS = 200
+"""Labels in the histogram, the most frequent ones; the others are one number."""
+
+# With the rest of the page that is below 2 MB, whatever the texts are.
+_SAMPLE_BYTES = 1_450_000
+# In JSON these stand in strings only, where an escape means the same.
+_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+_MAX_BINS = 60
+_MIN_BIN_SECONDS = 0.5
+# A worker's clock may be behind; what ended earlier than that was done by an earlier try of the run.
+_CLOCK_SECONDS = 60.0
+
+
+def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -> dict[str, Any]:
+    """Merges the summaries; in memory is one at a time, and a bounded number of rows.
+
+    Args:
+      manifest: ``_MANIFEST.json``.
+      summaries: one a unit, in the order of the units: the same ones give the same report.
+    """
+    labels: Counter[str] = Counter()
+    scores: Counter[float] = Counter()
+    examples: dict[str, list[dict[str, str | None]]] = {}
+    sampler: RowSampler[SampledRow] = RowSampler()
+    for summary in summaries:
+        labels.update(summary.labels)
+        scores.update(dict(summary.scores))
+        merge_examples(examples, summary.failures)
+        for row in summary.rows:
+            label, score = (row.labels[0], row.scores[0]) if row.labels else (None, None)
+            sampler.offer(Candidate(row.ref_id, label, score, row), row.kinds)
+    function = manifest["metadata"].get(schema.SCORES)
+    probabilities = function in ("softmax", "sigmoid") or all(0 <= score <= 1 for score in scores)
+    ordered = sorted(labels.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "run": _run(manifest),
+        "rows": manifest["rows"],
+        "timeline": timeline(manifest),
+        "labels": {
+            "shown": ordered[:MAX_LABELS],
+            "others": len(ordered[MAX_LABELS:]),
+            "rows_of_others": sum(count for _, count in ordered[MAX_LABELS:]),
+        },
+        "scores": score_bins(scores, probabilities=probabilities),
+        "failures": [
+            {"reason": reason, "count": count, "examples": examples.get(reason, [])}
+            for reason, count in sorted(
+                manifest["failed_by_reason"].items(), key=lambda item: (-item[1], item[0])
+            )
+        ],
+        "sample": _fitting([_shown(row, kinds) for row, kinds in sampler.chosen(labels)]),
+    }
+
+
+def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    computed_by = {file["computed_by"] for file in manifest["files"] if file.get("computed_by")}
+    return {
+        "id": manifest["run_id"],
+        "output": manifest["output"],
+        "module": manifest["metadata"].get(schema.MODULE_HANDLE, ""),
+        "version": manifest["metadata"].get(schema.VERSION, ""),
+        "computed_by": ", ".join(sorted(computed_by)),
+        "started_at": manifest["started_at"],
+        "committed_at": manifest["committed_at"],
+        "seconds": manifest["seconds"],
+        "error_rate": manifest["error_rate"],
+        "max_error_rate": manifest["options"]["max_error_rate"],
+        "within_error_rate": manifest["within_error_rate"],
+        "complete": manifest["complete"],
+    }
+
+
+def _shown(row: SampledRow, kinds: Sequence[str]) -> dict[str, Any]:
+    return {
+        "uri": row.uri,
+        "ref_id": row.ref_id,
+        "labels": row.labels,
+        "scores": [float(f"{score:.4g}") for score in row.scores],
+        "kinds": kinds,
+        "thumbnail": row.thumbnail,
+    }
+
+
+def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many of the rows as the page has room for, which is all of them unless they are made to be large."""
+    sizes = itertools.accumulate(len(embedded_json(row).encode()) for row in rows)
+    return [row for row, size in zip(rows, sizes, strict=True) if size <= _SAMPLE_BYTES]
+
+
+def embedded_json(value: object) -> str:
+    """JSON that may stand in a script element: ``<``, ``>`` and ``&`` are escaped, and so are odd line ends."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
+
+
+def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Images done in equal spans of the run: ``bin_seconds``, ``counts``, and how many were done ``before``.
+
+    The images of a unit are spread evenly from when its sink saw the first to when it saw the last. None
+    where the manifest's files tell no times.
+    """
+    start, end = (_seconds(manifest[name]) for name in ("started_at", "committed_at"))
+    bins = max(1, min(_MAX_BINS, int((end - start) / _MIN_BIN_SECONDS)))
+    width = max(end - start, 1e-3) / bins
+    counts, before, known = [0.0] * bins, 0, False
+    for file in manifest["files"]:
+        if file.get("finished_at") is None:
+            continue
+        known = True
+        first, last = _seconds(file["started_at"]), _seconds(file["finished_at"])
+        if last < start - _CLOCK_SECONDS:
+            before += file["rows"]
+            continue
+        low, high = ((min(max(at, start), end) - start) / width for at in (first, last))
+        _spread(counts, file["rows"], low, high)
+    if not known:
+        return None
+    return {"bin_seconds": width, "counts": [round(count, 2) for count in counts], "before": before}
+
+
+def _spread(counts: list[float], rows: int, low: float, high: float) -> None:
+    """Adds ``rows`` to the bins between ``low`` and ``high``, in bins."""
+    last = len(counts) - 1
+    if high - low < 1e-9:
+        counts[min(int(low), last)] += rows
+        return
+    for place in range(int(low), min(int(high), last) + 1):
+        counts[place] += rows * max(min(high, place + 1) - max(low, place), 0) / (high - low)
+
+
+def _seconds(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()

@@ -1,0 +1,61 @@
+"""``_report.html``: one page that needs nothing else, made of ``report_data``.
+
+The page holds its data as JSON in a script element that is not run. Its own script puts all of it into the page as
+text, never as HTML, and is the only one that the page's Content-Security-Policy lets run, by its hash; nothing is
+ever loaded from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from string import Template
+from typing import Any
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.report.data import embedded_json, report_data
+from beamlabel.transforms import storage
+from beamlabel.transforms.writing.unit_summary import UnitSummary
+
+_DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
+
+
+def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -> str:
+    """Writes the page; returns its path."""
+    path = storage.join(output, layout.REPORT)
+    storage.write_bytes(path, page(report_data(manifest, summaries)).encode())
+    return path
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """The whole page; the same data give the same page."""
+    style, script = _template("report.css"), _template("report.js")
+    return Template(_template("report.html")).substitute(
+        title=html.escape(f"{data['run']['output']} · beamlabel"),
+        style=style,
+        style_hash=_csp_hash(style),
+        script=script,
+        script_hash=_csp_hash(script),
+        data=embedded_json(data),
+    )
+
+
+def data_of_page(text: str) -> dict[str, Any] | None:
+    """The data that a page was made of; None where there are none."""
+    found = _DATA.search(text)
+    data: dict[str, Any] | None = json.loads(found[1]) if found else None
+    return data
+
+
+def _template(name: str) -> str:
+    return resources.files("beamlabel.pipeline.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _csp_hash(text: str) -> str:
+    """As Content-Security-Policy names an inline element: by the SHA-256 of what stands between its tags."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,122 @@
+"""The units' summaries of a run: those that were staged, or made anew from the shards, without thumbnails then."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.rows.tf_examples import decode
+from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.writing.unit_summary import (
+    MAX_CLASSES,
+    MAX_LABEL,
+    SampledRow,
+    Summarizer,
+    UnitSummary,
+    class_name,
+    cut,
+)
+
+_BATCH_ROWS = 4096
+_READERS = 16
+# The unit's number in the name of a published file: part-RUN-NUMBER.ENDING.
+_NUMBER = re.compile(r"-(\d+)\.")
+_TEXTS = ("uri", "ref_id", "labels")
+_COLUMNS = (*_TEXTS, "class_ids", "scores")
+
+
+def staged_summaries(
+    output: str, staging_dir: str, manifest: Mapping[str, Any], records: Sequence[UnitRecord]
+) -> Iterator[UnitSummary]:
+    """The summaries of a run whose shards are published and whose staging folder is still there.
+
+    A unit that an earlier try staged without one, since no report was wanted then, is summarized from its shard.
+    """
+    published = {file["staged_as"]: file for file in manifest["files"]}
+
+    def summary(place: int, record: UnitRecord) -> UnitSummary:
+        for file in record.files:
+            if file.kind == "summary":
+                path = storage.join(staging_dir, *file.name.split("/"))
+                return UnitSummary.from_json(storage.read_bytes(path))
+        files = [published[file.name] for file in record.files if file.name in published]
+        return summarize_shard(output, files, first=not place)
+
+    ordered = sorted(records, key=lambda record: record.unit_id)
+    # From a bucket each takes a round trip or more: some at a time, and never all in memory.
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="summaries") as pool:
+        for start in range(0, len(ordered), _READERS):
+            places = range(start, min(start + _READERS, len(ordered)))
+            yield from pool.map(lambda place: summary(place, ordered[place]), places)
+
+
+def published_summaries(output: str, manifest: Mapping[str, Any]) -> Iterator[UnitSummary]:
+    """The summaries of a published run, from its shards and failures, as the manifest names them."""
+    numbered = [(int(_NUMBER.findall(file["name"])[-1]), file) for file in manifest["files"]]
+    for number, group in groupby(sorted(numbered, key=itemgetter(0)), key=itemgetter(0)):
+        yield summarize_shard(output, [file for _, file in group], first=not number)
+
+
+def summarize_shard(output: str, files: Sequence[Mapping[str, Any]], *, first: bool) -> UnitSummary:
+    """Streams the files of one unit; Parquet's embeddings are not read.
+
+    Args:
+      output: the output folder.
+      files: the unit's, as the manifest has them: ``name`` and ``kind``.
+      first: whether the unit is the first of its run.
+
+    Raises:
+      OSError, ValueError: a file cannot be read.
+      ImportError: TFRecords are there, and tfx-bsl is not.
+    """
+    summarizer = Summarizer()
+    failures: list[dict[str, str | None]] = []
+    for file in files:
+        path = storage.join(output, *str(file["name"]).split("/"))
+        if file["kind"] == "failures":
+            failures = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
+            continue
+        for row in _parquet_rows(path) if path.endswith(".parquet") else _tfrecord_rows(path):
+            _add(summarizer, row)
+    return summarizer.finish(failures, first=first)
+
+
+def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with storage.open_input(path) as source, pq.ParquetFile(source) as parquet:
+        columns = [name for name in _COLUMNS if name in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
+            yield from batch.to_pylist()
+
+
+def _tfrecord_rows(path: str) -> Iterator[dict[str, Any]]:
+    """The rows of a shard of ``tf.Example``, as Parquet would give them."""
+    with storage.open_input(path) as source:
+        records = read_records(source)
+        while chunk := list(itertools.islice(records, _BATCH_ROWS)):
+            for row in decode(chunk, _COLUMNS):
+                texts = {name: [text.decode() for text in row.get(name) or ()] for name in _TEXTS}
+                yield {**row, **texts, "uri": texts["uri"][0], "ref_id": texts["ref_id"][0]}
+
+
+def _add(summarizer: Summarizer, row: Mapping[str, Any]) -> None:
+    ids: Sequence[int] = row.get("class_ids") or ()
+    scores: Sequence[float] = row.get("scores") or ()
+    names: Sequence[str] | None = row.get("labels")
+    labels = [cut(name, MAX_LABEL) for name in names] if names else [class_name(class_id) for class_id in ids]
+
+    def sampled() -> SampledRow:
+        best, their_scores = tuple(labels[:MAX_CLASSES]), tuple(scores[:MAX_CLASSES])
+        return SampledRow(cut(row["uri"]), cut(row["ref_id"]), best, their_scores)
+
+    label, score = (labels[0], scores[0]) if labels else (None, None)
+    summarizer.add_row(row["ref_id"], label, score, sampled)

@@ -1,0 +1,1 @@
+"""Beam's runners before, during and after the submission."""

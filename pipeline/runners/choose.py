@@ -1,0 +1,192 @@
+"""Which of Beam's runners takes the job, and what is known about it before it does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    JobServerOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+    TestOptions,
+)
+from apache_beam.transforms.resources import resource_hints_from_options
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.runners.own_group import in_own_group
+from beamlabel.transforms.worker.cpu import available_cores
+
+LOCAL, DATAFLOW, FLINK, PORTABLE, PRISM, OTHER = "local", "dataflow", "flink", "portable", "prism", "other"
+_KINDS = {
+    "": LOCAL,
+    "direct": LOCAL,
+    "directrunner": LOCAL,
+    "fnapirunner": LOCAL,
+    "dataflowrunner": DATAFLOW,
+    "flinkrunner": FLINK,
+    "portablerunner": PORTABLE,
+    "prismrunner": PRISM,
+}
+# Of these every option is one of Beam's own; the others have job servers, with options that only they know.
+_WITHOUT_OPTIONS_OF_THEIR_OWN = (LOCAL, PRISM)
+_ATTACHED = ("--attached_mode", "--attachedMode")
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A runner, and how it was asked for.
+
+    Attributes:
+      kind: one of the constants above.
+      name: as it was given; empty if it was not.
+      options: Beam's.
+      detached: why the job will not have run when its submission is over; empty if it will have.
+    """
+
+    kind: str
+    name: str
+    options: PipelineOptions
+    detached: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the job runs in this process, and ``Pipeline.run`` returns when it is over."""
+        return self.kind == LOCAL
+
+    @property
+    def starts_later(self) -> bool:
+        """Whether the submission leaves a file from which the job is started, at some time."""
+        template = self.options.view_as(GoogleCloudOptions).template_location
+        return bool(template or self.options.view_as(PortableOptions).output_executable_path)
+
+    @property
+    def works_in_this_process(self) -> bool:
+        """Whether the workers are threads of this process."""
+        return self.is_local and self.options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+
+    def make(self) -> Any:
+        """What ``beam.Pipeline`` takes: ``DirectRunner`` by its name would first try to download Prism."""
+        if self.kind == LOCAL:
+            from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+            return FnApiRunner()
+        if self.kind == PRISM:
+            from beamlabel.pipeline.runners.prism import SteadyPrismRunner
+
+            return SteadyPrismRunner()
+        return self.name
+
+
+def choose(runner_args: Sequence[str]) -> Runner:
+    """The runner that Beam's options name; in memory, in this process, if they name none.
+
+    Raises:
+      UsageError: an option that neither the job nor Beam knows, where the runner has none of its own, or a
+        resource hint that Beam does not know.
+    """
+    options = PipelineOptions(list(runner_args))
+    name = options.view_as(StandardOptions).runner or ""
+    kind = _KINDS.get(name.rpartition(".")[2].lower(), OTHER)
+    if kind in (FLINK, PORTABLE):
+        runner_args = _spelt_for_job_server(runner_args, options)
+        options = PipelineOptions(runner_args)
+    if kind in _WITHOUT_OPTIONS_OF_THEIR_OWN:
+        _check_all_known(runner_args, options)
+    try:
+        resource_hints_from_options(options)
+    except ValueError as error:
+        raise UsageError(f"--resource_hints: {error}") from error
+    return Runner(kind, name, options, _detached(runner_args, options))
+
+
+def worker_threads(runner: Runner) -> int | None:
+    """A worker process's share of this machine's cores where it is one of several here; None where it is alone.
+
+    Nobody here knows how many a remote runner starts on a host: ``--worker_threads`` tells.
+    """
+    direct = runner.options.view_as(DirectOptions)
+    if not runner.is_local or direct.direct_running_mode != "multi_processing":
+        return None
+    cores = available_cores()
+    # Beam starts as many as the machine has processors for 0.
+    workers = direct.direct_num_workers or os.cpu_count() or 1
+    return max(1, cores // workers)
+
+
+def prepare_options(runner: Runner, run_id: str) -> None:
+    """Completes Beam's options for one run.
+
+    Args:
+      runner: whose ``options`` are changed.
+      run_id: of this run; names the job, unless the user does.
+    """
+    cloud = runner.options.view_as(GoogleCloudOptions)
+    if not runner.is_local and not cloud.job_name:
+        cloud.job_name = f"beamlabel-{run_id.lower()}"
+    setup = runner.options.view_as(SetupOptions)
+    if setup.setup_file:
+        # Beam changes into its folder, and "setup.py" alone names none.
+        setup.setup_file = os.path.abspath(setup.setup_file)  # noqa: PTH100 (symbolic links stay)
+    if setup.save_main_session is None:
+        setup.save_main_session = False  # nothing that a worker unpickles is defined in __main__
+    if runner.kind == FLINK:
+        _keep_job_server_from_signals(runner.options.view_as(JobServerOptions))
+
+
+def _keep_job_server_from_signals(options: Any) -> None:
+    java = [options.job_server_java_launcher, *options.job_server_jvm_properties]
+    options.job_server_java_launcher, *options.job_server_jvm_properties = in_own_group(java)
+
+
+def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> None:
+    # Options have their values' names here; this one has another too, and Airflow's operator always gives it.
+    known = {*options.get_all_options(), "label"}
+    for argument in runner_args:
+        option = argument.split("=", 1)[0]
+        if (
+            option.startswith("--")
+            and option[2:].replace("-", "_") not in known
+            and f"no_{option[2:]}" not in known
+        ):
+            raise UsageError(f"{option}: no such option of beamlabel or of Beam")
+
+
+def _spelt_for_job_server(words: Sequence[str], options: PipelineOptions) -> list[str]:
+    """``--attached_mode false`` as Beam's Python side takes it.
+
+    That makes a flag of a job server's yes-or-no option: it takes no value, and turns the default around.
+    """
+    if options.view_as(FlinkRunnerOptions).flink_submit_uber_jar:
+        return list(words)
+    spelt: list[str] = []
+    left = list(words)
+    while left:
+        name, _, value = left[0].partition("=")
+        word = left.pop(0)
+        if name in _ATTACHED:
+            if not value and left and left[0].lower() in ("true", "false"):
+                value = left.pop(0)
+            word = "" if value.lower() == "true" else _ATTACHED[0]
+        spelt += [word] if word else []
+    return spelt
+
+
+def _detached(runner_args: Sequence[str], options: PipelineOptions) -> str:
+    if template := options.view_as(GoogleCloudOptions).template_location:
+        return f"--template_location: {template} holds the job, to be started from there"
+    if options.view_as(TestOptions).dry_run:
+        return "--dry_run: nothing was submitted"
+    if jar := options.view_as(PortableOptions).output_executable_path:
+        return f"--output_executable_path: {jar} holds the job, to be started from there"
+    # An option of Flink's job server; Beam's Python side hands it on.
+    if any(argument.split("=", 1)[0] in _ATTACHED for argument in runner_args):
+        return "--attached_mode: the job runs on its own"
+    return ""

@@ -1,0 +1,121 @@
+"""Builds the graph, hands it to a runner, waits for it, and cancels it when told to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.job.graph import build
+from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.process.cancellation import Cancellation
+from beamlabel.pipeline.runners import choose
+from beamlabel.transforms import storage
+
+if TYPE_CHECKING:
+    from beamlabel.pipeline.runners.flink_job import FlinkJob
+
+_LOGGER = logging.getLogger("beamlabel")
+# How long a remote job may take to be cancelled before the launcher leaves it, in seconds.
+_CANCEL_SECONDS = 30.0
+# How Flink tells that a worker was killed: while it started, and while it worked.
+_WORKER_LOST = ("Process died with exit code 137", "CANCELLED: client cancelled")
+_HINT = (
+    "a worker was killed or crashed; most often it needs more memory than it may have, and needs less with smaller "
+    "--batch_size and --load_threads"
+)
+_ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
+
+
+def execute(job: LabelJob, runner: choose.Runner, cancelled: Cancellation) -> None:
+    """Runs the job to its end, or with a detached runner to the end of its submission.
+
+    Raises:
+      RuntimeError: the job ended otherwise than well, or committed nothing.
+      Cancelled: by a signal; the job is cancelled then, as far as its runner can.
+    """
+    choose.prepare_options(runner, job.run_id)
+    pipeline = beam.Pipeline(runner=runner.make(), options=runner.options)
+    build(pipeline, job)
+    if runner.is_local:
+        result = pipeline.run()
+    else:
+        from beamlabel.pipeline.runners.flink_job import FlinkJob  # imports what a local run does without
+
+        flink_job = FlinkJob(runner)
+        with cancelled.deferred():
+            result = pipeline.run()
+        if runner.detached:
+            _or_cancel(lambda: flink_job.wait_for_submission(result, cancelled), result, flink_job, cancelled)
+            return
+        _or_cancel(lambda: _wait(result, cancelled), result, flink_job, cancelled)
+    if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):
+        raise RuntimeError(f"the runner is done, but nothing was committed in {job.staging_dir}")
+    try:
+        metrics = json.dumps(_metrics(result)).encode()
+        storage.write_bytes(storage.join(job.staging_dir, layout.METRICS), metrics)
+    except Exception as error:  # advice, which no committed run may break on
+        _LOGGER.warning("the runner's metrics are missing: %s", error)
+
+
+def _or_cancel(wait: Callable[[], None], result: Any, flink_job: FlinkJob, cancelled: Cancellation) -> None:
+    try:
+        wait()
+    except BaseException:
+        if cancelled.seen:
+            _cancel(result, flink_job)
+        raise
+
+
+def _wait(result: Any, cancelled: Cancellation) -> None:
+    cancelled.check()
+    try:
+        state = result.wait_until_finish()
+    except RuntimeError as error:
+        if any(words in str(error) for words in _WORKER_LOST):
+            raise RuntimeError(f"{_HINT}: {error}") from error
+        raise
+    if state != "DONE":
+        raise RuntimeError(f"the runner says that the job is {state}")
+
+
+def _cancel(result: Any, flink_job: FlinkJob) -> None:
+    _LOGGER.info("cancelling the job")
+    # Workers within this process, as Prism's are, complain at length of what is taken from them.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    end = time.monotonic() + _CANCEL_SECONDS
+    try:
+        result.cancel()
+        state = flink_job.cancel(_CANCEL_SECONDS)
+        while not state and result.state not in _ENDED and time.monotonic() < end:
+            time.sleep(0.2)
+        _LOGGER.info("the job is %s", state or result.state)
+    except Exception as error:
+        _LOGGER.error("the job could not be cancelled, and may go on running: %s", error)
+
+
+def _metrics(result: Any) -> dict[str, Any]:
+    """The run's counters and distributions by namespace: advice, never the truth about rows."""
+    found = result.metrics().query()
+    metrics: dict[str, dict[str, Any]] = {}
+    for counter in found["counters"]:
+        name, value = counter.key.metric, _result(counter)
+        if value is not None:
+            group = metrics.setdefault(name.namespace, {})
+            group[name.name] = group.get(name.name, 0) + value
+    for distribution in found["distributions"]:
+        name, value = distribution.key.metric, _result(distribution)
+        if value is not None:
+            facts = {"count": value.count, "sum": value.sum, "min": value.min, "max": value.max}
+            metrics.setdefault(name.namespace, {})[name.name] = facts
+    return metrics
+
+
+def _result(metric: Any) -> Any:
+    """None where there is none: Prism commits counters of nothing, and Beam's own ``result`` takes 0 for missing."""
+    return metric.attempted if metric.committed is None else metric.committed

@@ -1,0 +1,45 @@
+"""Prism, Beam's runner in one process written in Go: found before the submission, and stopped by nobody but us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions, PrismRunnerOptions
+from apache_beam.runners.portability.job_server import StopOnExitJobServer
+from apache_beam.runners.portability.prism_runner import PrismJobServer, PrismRunner
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.runners.own_group import in_own_group
+
+
+class SteadyPrismRunner(PrismRunner):
+    """Beam's, whose server a terminal's Ctrl-C does not reach before the job is cancelled."""
+
+    def default_job_server(self, options: PipelineOptions) -> StopOnExitJobServer:
+        return StopOnExitJobServer(_JobServer(options))
+
+
+class _JobServer(PrismJobServer):
+    def subprocess_cmd_and_endpoint(self) -> tuple[list[Any], str]:
+        command, endpoint = super().subprocess_cmd_and_endpoint()
+        return in_own_group([str(word) for word in command]), endpoint
+
+
+def find_prism(options: PipelineOptions) -> None:
+    """Has ``--prism_location`` name a local binary; Beam downloads it where the user names none, once.
+
+    Raises:
+      UsageError: it cannot be had.
+    """
+    prism = options.view_as(PrismRunnerOptions)
+    named = prism.prism_location
+    try:
+        prism.prism_location = PrismJobServer.local_bin(
+            PrismJobServer(options).path_to_binary(), PrismJobServer.BIN_CACHE, ignore_cache=bool(named)
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        what = f"--prism_location {named!r}" if named else "--runner PrismRunner"
+        raise UsageError(
+            f"{what}: there is no Prism to be had ({error}); name its binary by --prism_location, "
+            "such as tools/setup_prism.sh makes with Go"
+        ) from error

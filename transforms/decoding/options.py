@@ -1,0 +1,72 @@
+"""What the decoders take and what they give: ``DecodeOptions``, ``Picture``, and how they refuse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from beamlabel.transforms.records import ImageError, Reason, Stage
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How an encoded image becomes the module's input.
+
+    Attributes:
+      height, width: pixels of the result.
+      crop: None stretches the whole image; a fraction in (0, 1] takes the central square whose side
+        is that fraction of the short side, after EXIF rotation.
+      max_pixels: images whose header claims more are refused before any decode.
+
+    Raises:
+      ValueError: a value is out of range; the message names the option and the value.
+    """
+
+    height: int
+    width: int
+    crop: float | None = None
+    max_pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "max_pixels"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        if self.crop is None:
+            return
+        number = isinstance(self.crop, (int, float)) and not isinstance(self.crop, bool)
+        if not number or not (math.isfinite(self.crop) and 0 < self.crop <= 1):
+            raise ValueError(f"crop must be above 0 and at most 1, not {self.crop!r}")
+
+
+class Picture(NamedTuple):
+    """A decoded image as it was stored: not yet rotated, cropped or resized.
+
+    Attributes:
+      pixels: uint8[H, W, 3], RGB; a JPEG may be decoded at a fraction of its size.
+      width, height: pixels of the stored image in full.
+      format: lower case, as ``jpeg``.
+      orientation: EXIF orientation still to be applied, 1..8.
+      reduction: by what the sides of ``pixels`` are smaller: 1, 2, 4 or 8; they are rounded up.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    format: str
+    orientation: int = 1
+    reduction: int = 1
+
+
+def refusal(reason: Reason, detail: str) -> ImageError:
+    """The error of an image that is not decoded; ``detail`` is cut to one line of 200 characters."""
+    return ImageError(Stage.DECODE, reason, " ".join(detail.split())[:200])
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raises ``ImageError`` (``too_many_pixels``) where the header claims more than ``max_pixels``."""
+    if width * height > max_pixels:
+        raise refusal(Reason.TOO_MANY_PIXELS, f"{width}×{height} pixels, the limit is {max_pixels}")

@@ -1,0 +1,1 @@
+"""An artifact → answers; the worker's side."""

@@ -1,0 +1,75 @@
+"""Batches in chunks of one size, each run by one thread: how the engines for CPUs use all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty, LifoQueue
+from typing import Protocol
+
+import numpy as np
+
+from beamlabel.transforms.inference.artifact import ModelSpec
+from beamlabel.transforms.inference.engines import Images, Outputs
+from beamlabel.transforms.worker.compute_pool import compute_pool
+
+
+class ChunkRunner(Protocol):
+    """Runs one chunk; never two threads at a time."""
+
+    def run(self, images: Images) -> list[np.ndarray | None]:
+        """Logits and features, float32[N, D] each or None, of 1 to a chunk of images; the next run may
+        overwrite them."""
+
+
+class Chunks:
+    """Runners of one model, made as they are needed; may be called by several threads at once.
+
+    Args:
+      spec: the model.
+      size: images in a chunk.
+      open_runner: makes one more runner. Called once at first: a model that cannot be run is an error now,
+        not at the first batch.
+      threads: of the process's pool, see ``compute_pool``.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, size: int, open_runner: Callable[[], ChunkRunner], threads: int | None = None
+    ) -> None:
+        self._spec = spec
+        self._size = size
+        self._open_runner = open_runner
+        self._threads = threads
+        self._idle: LifoQueue[ChunkRunner] = LifoQueue()
+        self._idle.put(open_runner())
+
+    def run(self, images: Images) -> Outputs:
+        """Logits and features of a batch of any size."""
+        count, spec = len(images), self._spec
+        logits = None if spec.num_classes is None else np.empty((count, spec.num_classes), np.float32)
+        features = None if spec.embedding_dim is None else np.empty((count, spec.embedding_dim), np.float32)
+
+        def run_chunk(start: int) -> None:
+            runner = self._take()
+            try:
+                results = runner.run(images[start : start + self._size])
+                for whole, part in zip((logits, features), results, strict=True):
+                    if whole is not None:
+                        whole[start : start + self._size] = part
+            finally:
+                self._idle.put(runner)
+
+        compute_pool(self._threads).run(run_chunk, range(0, count, self._size), urgent=True)
+        return logits, features
+
+    def _take(self) -> ChunkRunner:
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            return self._open_runner()
+
+
+def fill(target: np.ndarray, images: Images) -> None:
+    """Copies 1 to N images into uint8[N, H, W, 3]; what is missing is filled with the last one, so that
+    the model takes it."""
+    for place in range(len(target)):
+        target[place] = images[min(place, len(images) - 1)]

@@ -1,0 +1,189 @@
+"""The engine "openvino": the LiteRT FlatBuffer run by OpenVINO, in float32 or in bfloat16.
+
+In float32 it takes 0.8 of LiteRT's CPU time on a Xeon (MobileNet V2 0.75, 160 pixels; 0.9 at 1.0, 224).
+
+bfloat16 keeps 8 bits of a number where float32 keeps 24, so what comes out is near the module's and not equal
+to it. Before it is used, an engine answers the probe batch: in bfloat16 no logit and no feature may differ from
+LiteRT's by more than a tenth of the largest, and its best class has to be, by the float32 logits, within a
+twentieth of the largest from the best; in float32 the bars are those of the launcher. Measured on the probe
+batch in bfloat16: logits 0.042, features 0.066 (MobileNet V2 1.0 with trained weights, 224 pixels), 0.026 and
+0.037 (0.75 with random ones, 160 pixels); best classes equal.
+
+Where the CPU has no units that make bfloat16 faster, or that check fails, float32 is computed: a word says so
+once a process, and ``engines.Engine`` names what really computes.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamlabel.transforms.inference import litert_engine
+from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, OPENVINO, ModelSpec, ModuleError
+from beamlabel.transforms.inference.engines import Images, Opened
+from beamlabel.transforms.inference.interpreter_pool import Chunks, fill
+from beamlabel.transforms.inference.probe import check_outputs, probe_batch
+from beamlabel.transforms.worker import cpu
+from beamlabel.transforms.worker.compute_pool import compute_pool
+
+# Largest difference, relative to the largest value, and how much worse the best class may be.
+TOLERANCE = {BFLOAT16: 0.1, FLOAT32: 1e-3}
+TIE = {BFLOAT16: 0.05, FLOAT32: 1e-4}
+# Images a second of CPU time in chunks of 4, 8, 16 and 32: 272, 273, 272 and 264 (MobileNet V2 0.75, 160 pixels,
+# Xeon without AMX); of 4, 8 and 16: 106, 105 and 103 (1.0, 224 pixels).
+CHUNK = 8
+
+_LOGGER = logging.getLogger(__name__)
+_lock = threading.Lock()
+_said: set[str] = set()
+
+
+def open_payload(
+    spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
+) -> Opened:
+    """The model in the spec's precision where this process can, else in float32; for ``threads`` see ``compute_pool``.
+
+    Raises:
+      ModuleError: OpenVINO, or LiteRT, is not installed, or cannot run the model.
+    """
+    if spec.precision == FLOAT32:
+        return open_checked(spec, payload, FLOAT32, threads)
+    if has_units():
+        try:
+            return open_checked(spec, payload, BFLOAT16, threads)
+        except UnequalError as error:
+            _say_once(f"{error}: this process computes in float32")
+    try:
+        return open_checked(spec, payload, FLOAT32, threads)
+    except ModuleError:
+        # OpenVINO is not installed, or not good enough in either precision.
+        return litert_engine.open_payload(spec, payload, threads, path)
+
+
+def has_units() -> bool:
+    """Whether bfloat16 is worth while on this CPU; where not, that is said, once a process.
+
+    OpenVINO's own list of capabilities is not enough: it names BF16 also where AVX-512 only emulates it. And
+    Intel's AVX512_BF16 multiplies no faster than its float32: without AMX, OpenVINO took 1.4 times as long.
+
+    Raises:
+      ModuleError: the CPU has units, but OpenVINO is not installed.
+    """
+    units = cpu.bfloat16_units()
+    if not units:
+        _say_once("this CPU has no units for bfloat16 (avx512_bf16, AMX): here it is computed in float32")
+    elif cpu.is_intel() and "amx_bf16" not in units:
+        _say_once(
+            "this CPU has avx512_bf16 but no AMX; on Intel's, bfloat16 is then slower than float32: "
+            "here it is computed in float32"
+        )
+    elif "BF16" not in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        _say_once("OpenVINO does not use this CPU's units for bfloat16: here it is computed in float32")
+    else:
+        return True
+    return False
+
+
+class UnequalError(ModuleError):
+    """The module's answers are others."""
+
+
+def open_checked(spec: ModelSpec, payload: memoryview, precision: str, threads: int | None = None) -> Opened:
+    """The model in a precision, compared with LiteRT's float32 on the probe batch.
+
+    Raises:
+      UnequalError: they differ by more than ``TOLERANCE`` and ``TIE`` allow.
+      ModuleError: OpenVINO, or LiteRT, is not installed, or cannot run the model.
+    """
+    pixels = probe_batch(spec.height, spec.width)
+    expected = litert_engine.open_payload(spec, payload, threads).run(pixels)
+    # The first threads to touch OpenVINO's arrays at once deadlock (2026.4: one holds the guard of a C++
+    # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone.
+    with _lock:
+        streams = compute_pool(threads).threads
+        chunks = Chunks(spec, CHUNK, _requests(spec, payload, precision, streams), threads)
+        found = chunks.run(pixels)
+    try:
+        check_outputs(
+            expected,
+            found,
+            tolerance=TOLERANCE[precision],
+            tie=TIE[precision],
+            cause=f"{precision} by OpenVINO",
+        )
+    except ModuleError as error:
+        raise UnequalError(str(error)) from error
+    return Opened(chunks.run, OPENVINO, precision)
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModuleError(
+            f"OpenVINO cannot be imported ({error}): pip install 'beamlabel[openvino]'"
+        ) from error
+    return openvino
+
+
+def _requests(spec: ModelSpec, payload: memoryview, precision: str, streams: int) -> Callable[[], _Request]:
+    """Compiles the model for streams of one thread each; the function makes requests to them."""
+    openvino = _openvino()
+    core = openvino.Core()
+    options = {
+        # Said in float32 too: with AMX, OpenVINO would take bfloat16 by itself.
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == BFLOAT16 else "f32",
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": streams,
+        # The threads that load images, and other processes, want these cores too.
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        # OpenVINO reads its own format from memory, and LiteRT's from a file alone.
+        with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
+            path = Path(folder) / "model.tflite"
+            path.write_bytes(payload)
+            model = core.read_model(path)
+            model.reshape([CHUNK, spec.height, spec.width, 3])
+            compiled = core.compile_model(model, "CPU", options)
+        if (
+            compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            != options["INFERENCE_PRECISION_HINT"]
+        ):
+            raise UnequalError(f"OpenVINO does not compute this model in {precision}")
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise ModuleError(f"OpenVINO cannot run the model: {reason}") from error
+    return lambda: _Request(spec, compiled)
+
+
+class _Request:
+    """One inference at a time."""
+
+    def __init__(self, spec: ModelSpec, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._targets = [
+            None if name is None else self._request.get_tensor(name)
+            for name in (spec.logits_tensor, spec.features_tensor)
+        ]
+
+    def run(self, images: Images) -> list[np.ndarray | None]:
+        """Logits and features, float32[N, D] each or None, of 1 to a chunk of images."""
+        fill(self._request.get_input_tensor().data, images)
+        self._request.infer()
+        # Views of what the next inference overwrites; the caller copies them before.
+        return [None if target is None else target.data[: len(images)] for target in self._targets]
+
+
+def _say_once(text: str) -> None:
+    with _lock:
+        if text in _said:
+            return
+        _said.add(text)
+    _LOGGER.warning("%s", text)

@@ -1,0 +1,177 @@
+"""Decoded images → predictions: the model handler that Beam's RunInference drives."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+from beamlabel.transforms.inference.engines import Engine, open_engine
+from beamlabel.transforms.inference.top_k import SCORE_FUNCTIONS, l2_normalized, top_k
+from beamlabel.transforms.records import Failure, Labeled, Loaded, LoadedImage, Prediction, Reason, Stage
+from beamlabel.transforms.storage.uris import public_uri
+from beamlabel.transforms.worker import metrics
+
+_DETAIL_CHARACTERS = 1000
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How predictions are made of logits and features.
+
+    Attributes:
+      artifact_path, artifact_sha256: what the launcher compiled and staged.
+      top_k: classes in a row; 0 when the module has no logits.
+      scores: ``softmax``, ``sigmoid`` or ``none``.
+      class_names: a name for each class, or None.
+      embeddings: whether features are kept.
+      normalize_embeddings: whether embeddings get L2 length 1.
+      batch_size: images in every batch but the last of a bundle.
+      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
+      keep_pixels: whether predictions carry their pixels on, by reference, for the sink of the same stage.
+    """
+
+    artifact_path: str
+    artifact_sha256: str
+    top_k: int = 5
+    scores: str = "softmax"
+    class_names: tuple[str, ...] | None = None
+    embeddings: bool = True
+    normalize_embeddings: bool = False
+    batch_size: int = 128
+    worker_threads: int | None = None
+    keep_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scores not in SCORE_FUNCTIONS:
+            raise ValueError(f"scores must be one of {', '.join(SCORE_FUNCTIONS)}, not {self.scores!r}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be at least 0, not {self.top_k}")
+
+
+def predict(
+    images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
+) -> list[Prediction | Failure]:
+    """One prediction or failure an image, in order.
+
+    A batch that raises is tried again image by image, so that one image takes down only itself; an
+    image whose outputs are not finite numbers fails.
+    """
+    if not images:
+        return []
+    try:
+        return _predict_batch(images, engine, options)
+    except Exception as error:
+        if len(images) == 1:
+            return [_failure(images[0], f"{type(error).__name__}: {error}")]
+        _LOGGER.warning("a batch of %d images failed (%s): trying them one by one", len(images), error)
+        return [outcome for image in images for outcome in predict([image], engine, options)]
+
+
+def _predict_batch(
+    images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
+) -> list[Prediction | Failure]:
+    logits, features = engine([image.pixels for image in images])
+    finite = np.ones(len(images), bool)
+    ids = scores = embeddings = None
+    if logits is not None and options.top_k:
+        finite &= np.isfinite(logits).all(axis=1)
+        ids, scores = top_k(logits, options.top_k, options.scores)
+    if features is not None and options.embeddings:
+        finite &= np.isfinite(features).all(axis=1)
+        embeddings = l2_normalized(features) if options.normalize_embeddings else features
+    names = options.class_names
+    outcomes: list[Prediction | Failure] = []
+    for place, image in enumerate(images):
+        if not finite[place]:
+            outcomes.append(_failure(image, "the module's output holds NaN or infinity"))
+            continue
+        outcomes.append(
+            Prediction(
+                ref=image.ref,
+                info=image.info,
+                class_ids=None if ids is None else ids[place],
+                scores=None if scores is None else scores[place],
+                labels=None if ids is None or names is None else tuple(names[i] for i in ids[place]),
+                embedding=None if embeddings is None else embeddings[place],
+                computed_by=engine.computed_by,
+                pixels=image.pixels if options.keep_pixels else None,
+            )
+        )
+    return outcomes
+
+
+def _failure(image: LoadedImage, detail: str) -> Failure:
+    ref = image.ref
+    # TensorFlow's messages run over many lines, and the telling one is not the first.
+    one_line = " ".join(detail.split())
+    if len(one_line) > _DETAIL_CHARACTERS:
+        one_line = f"{one_line[:200]} … {one_line[-_DETAIL_CHARACTERS + 200 :]}"
+    uri = public_uri(ref.uri)
+    return Failure(uri, ref.ref_id, Stage.INFERENCE, Reason.INFERENCE_ERROR, one_line, ref.row, ref.unit_id)
+
+
+class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
+    """Opens the staged artifact once a worker process and labels batches of one size with it.
+
+    Elements carry their identity, so the handler is unkeyed: failures and unit ends among the elements
+    are handed through, and pixels do not leave it, unless asked for.
+
+    Args:
+      options: the artifact, and how predictions are made.
+    """
+
+    def __init__(self, options: PredictOptions) -> None:
+        super().__init__(min_batch_size=options.batch_size, max_batch_size=options.batch_size)
+        self._options = options
+
+    def load_model(self) -> Engine:
+        """Opens the artifact; Beam's ``Shared`` keeps one for all threads of the process."""
+        options = self._options
+        return open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
+
+    def run_inference(
+        self, batch: Sequence[Loaded], model: Engine, inference_args: Mapping[str, Any] | None = None
+    ) -> list[Labeled]:
+        """One entry an element: a list, since Beam counts what is raised while it is made."""
+        images = [element for element in batch if isinstance(element, LoadedImage)]
+        outcomes: list[Labeled] = [element for element in batch if not isinstance(element, LoadedImage)]
+        outcomes += predict(images, model, self._options)
+        if images:
+            predicted_at = Metrics.distribution(metrics.NAMESPACE, metrics.PREDICTED_AT_MSEC)
+            predicted_at.update(round(time.time() * 1e3))
+        return outcomes
+
+    def get_num_bytes(self, batch: Sequence[Loaded]) -> int:
+        """Bytes of pixels in a batch."""
+        return sum(element.pixels.nbytes for element in batch if isinstance(element, LoadedImage))
+
+    def get_metrics_namespace(self) -> str:
+        """Where RunInference's own metrics are found."""
+        return "beamlabel.RunInference"
+
+
+class Predict(beam.PTransform):
+    """``LoadedImage`` → ``Prediction`` or ``Failure``; failures and unit ends are handed through.
+
+    Args:
+      options: the artifact, and how predictions are made.
+    """
+
+    def __init__(self, options: PredictOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    def expand(self, images: beam.PCollection[Loaded]) -> beam.PCollection[Labeled]:
+        return images | RunInference(HubModelHandler(self._options)).with_output_types(Labeled)

@@ -1,0 +1,98 @@
+"""The images that a module is tried on before it is used, fixed, so that every run decides alike; and what
+counts as the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from beamlabel.transforms.inference.artifact import FEATURES, LOGITS, ModuleError
+
+PROBE_IMAGES = 4
+_SEED = 20180614
+_COARSE = 6
+_NOISE = 12.0
+# Largest difference that passes, relative to the largest value expected.
+_TOLERANCE = 1e-3
+# How much worse, by the logits expected and relative to the largest, the best class may be: rounding only.
+_TIE = 1e-4
+
+
+def probe_batch(height: int, width: int) -> np.ndarray:
+    """Four images that look a little like photographs: uint8[4, height, width, 3], RGB.
+
+    Large soft patches of colour (a 6×6 random grid, interpolated bilinearly) under a little noise. Plain
+    noise drives many networks into one corner of their output, where an error would not show.
+    """
+    random = np.random.default_rng(_SEED)
+    coarse = random.uniform(0, 255, (PROBE_IMAGES, _COARSE, _COARSE, 3))
+    smooth = _interpolate(_interpolate(coarse, 1, height), 2, width)
+    noisy = smooth + random.normal(0, _NOISE, smooth.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def check_outputs(
+    expected: Sequence[np.ndarray | None],
+    found: Sequence[np.ndarray | None],
+    *,
+    tolerance: float = _TOLERANCE,
+    tie: float = _TIE,
+    cause: str = "compilation",
+) -> None:
+    """Checks logits and features, either of which may be absent; see ``check_equal``."""
+    for name, before, after in zip((LOGITS, FEATURES), expected, found, strict=True):
+        if before is not None and after is not None:
+            check_equal(name, before, after, tolerance=tolerance, tie=tie, cause=cause)
+
+
+def check_equal(
+    name: str,
+    expected: np.ndarray,
+    found: np.ndarray,
+    *,
+    tolerance: float = _TOLERANCE,
+    tie: float = _TIE,
+    cause: str = "compilation",
+) -> None:
+    """Refuses outputs, float32[N, D], that are not the ones expected.
+
+    Args:
+      name: what they are, ``logits`` or ``features``.
+      expected, found: the two.
+      tolerance: largest difference allowed, relative to the largest value expected.
+      tie: how much worse, likewise, the best class may be by the logits expected.
+      cause: what lies between the two, for the message.
+
+    Raises:
+      ModuleError: the values expected are not finite, or the two are not equal.
+    """
+    if not np.all(np.isfinite(expected)):
+        raise ModuleError(f"its {name} are not finite numbers on ordinary images")
+    scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
+    difference = float(np.abs(expected - found).max()) / scale
+    # Not `difference > tolerance`: that lets NaN pass.
+    if not difference <= tolerance:
+        raise ModuleError(f"{cause} changed its {name} by {difference:.2g} (relative), more than {tolerance}")
+    if name == LOGITS:
+        chosen = np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
+        if np.any(expected.max(axis=1) - chosen > tie * scale):
+            raise ModuleError(f"{cause} changed its best class")
+
+
+def looks_like_probabilities(scores: np.ndarray) -> bool:
+    """Whether every row of float[N, C] lies within [0, 1] and sums to 1, as softmax has it.
+
+    One class alone never does: its softmax is always 1, and its sigmoid must not be taken for that.
+    """
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        return False
+    within = bool(np.all(scores >= -1e-6) and np.all(scores <= 1 + 1e-6))
+    return within and bool(np.allclose(scores.sum(axis=1, dtype=np.float64), 1.0, rtol=0, atol=1e-3))
+
+
+def _interpolate(values: np.ndarray, axis: int, size: int) -> np.ndarray:
+    places = np.linspace(0, values.shape[axis] - 1, size)
+    below = np.minimum(places.astype(int), values.shape[axis] - 2)
+    weight = (places - below).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    return np.take(values, below, axis) * (1 - weight) + np.take(values, below + 1, axis) * weight

@@ -1,0 +1,49 @@
+"""The engine "tensorflow": a frozen graph; the reference, and the one for GPUs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamlabel.transforms.inference.artifact import FLOAT32, TENSORFLOW, ModelSpec
+from beamlabel.transforms.inference.engines import Images, Opened, Outputs
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def open_payload(
+    spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
+) -> Opened:
+    """A serialized ``GraphDef`` as a function of its input tensor.
+
+    Raises:
+      ModuleError: TensorFlow is not installed.
+    """
+    tf = tensorflow()
+    if threads is not None:
+        _limit_threads(tf, threads)
+    graph_def = tf.compat.v1.GraphDef.FromString(bytes(payload))
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    names = [f"{name}:0" for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
+    function = wrapped.prune([f"{spec.input_tensor}:0"], names)
+
+    def run(images: Images) -> Outputs:
+        results = iter(function(tf.constant(np.asarray(images))))
+        logits = None if spec.logits_tensor is None else next(results).numpy()
+        features = None if spec.features_tensor is None else next(results).numpy()
+        return logits, features
+
+    return Opened(run, TENSORFLOW, FLOAT32)
+
+
+def _limit_threads(tf: Any, threads: int) -> None:
+    """TensorFlow's own threads, of which it has as many as the host has cores; a process sets them but once."""
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:  # it has begun to compute
+        _LOGGER.warning("TensorFlow runs already, with as many threads as it likes")

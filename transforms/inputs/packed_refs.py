@@ -1,0 +1,106 @@
+"""References of text files and listings on their way to the worker that opens their unit.
+
+A unit carries them packed, as long as all units together carry little: whatever crosses a reshuffle is held
+several times over by a runner that shuffles in memory. Those of later units lie in the staging folder, and the
+unit says where.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import WorkUnit
+
+CARRIED_BYTES = 256 << 10
+"""Packed references that the units of a bundle carry themselves: of ten to fifty thousand images."""
+
+_UNPACKED_BYTES = 1 << 16
+_FOLDER = "references"
+
+
+class PackedRef(NamedTuple):
+    """A reference of a text file or a listing, as it travels: its row and URI, and what the listing told of it
+    (size in bytes and version), where that is asked for."""
+
+    row: int
+    uri: str
+    facts: tuple[int | None, str | None] | None = None
+
+
+class Packed(NamedTuple):
+    """References as bytes, and the SHA-256 of what they say, which does not depend on how it was deflated."""
+
+    data: bytes
+    sha256: str
+
+
+def pack(refs: Iterable[PackedRef]) -> Packed:
+    """References as deflated lines of JSON: about a fifth of the text, so that a shuffled unit stays small."""
+    values = (ref[:2] if ref.facts is None else ref for ref in refs)
+    text = "\n".join(json.dumps(value, separators=(",", ":")) for value in values).encode()
+    return Packed(zlib.compress(text), hashlib.sha256(text).hexdigest())
+
+
+def unpack(packed: bytes) -> Iterator[PackedRef]:
+    """The inverse of ``pack``, a block at a time: ten thousand references are some megabytes of objects."""
+    inflate, waiting, rest = zlib.decompressobj(), packed, b""
+    while waiting:
+        *lines, rest = (rest + inflate.decompress(waiting, _UNPACKED_BYTES)).split(b"\n")
+        yield from map(_reference, lines)
+        waiting = inflate.unconsumed_tail
+    rest += inflate.flush()
+    yield from map(_reference, filter(None, rest.split(b"\n")))
+
+
+def _reference(line: bytes) -> PackedRef:
+    row, uri, *facts = json.loads(line)
+    return PackedRef(row, uri, tuple(facts[0]) if facts else None)
+
+
+class Carrier:
+    """Decides which units carry their references, and stages those of the others.
+
+    Args:
+      staging_dir: a local folder or a URI that all workers see.
+    """
+
+    def __init__(self, staging_dir: str) -> None:
+        self._folder = storage.join(staging_dir, _FOLDER)
+        self._carried = 0
+
+    def lightened(self, unit: WorkUnit) -> WorkUnit:
+        """The unit as it may cross a reshuffle.
+
+        Staged references are named by their unit, whose name says what they are; whoever plans them again
+        finds them there.
+
+        Raises:
+          OSError: the staging folder cannot be written.
+        """
+        if unit.packed_refs is None:
+            return unit
+        self._carried += len(unit.packed_refs)
+        if self._carried <= CARRIED_BYTES:
+            return unit
+        path = storage.join(self._folder, unit.unit_id)
+        storage.create_if_absent(path, unit.packed_refs)
+        return dataclasses.replace(unit, packed_refs=None, refs_path=path)
+
+
+def references(unit: WorkUnit) -> Iterator[PackedRef] | None:
+    """The references that a unit carries or has staged; None where the range of its input file says it all.
+
+    Raises:
+      OSError: staged ones cannot be read.
+    """
+    if unit.packed_refs is not None:
+        return unpack(unit.packed_refs)
+    if unit.refs_path is not None:
+        return unpack(storage.read_bytes(unit.refs_path))
+    return None

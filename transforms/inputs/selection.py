@@ -1,0 +1,130 @@
+"""Which references of the input are labeled: not those that an earlier run has labeled; only those that it failed.
+
+The launcher gathers what earlier runs say (``pipeline/job/skip_labeled.py``) into indexes of keys, which are staged
+once; ``OpenUnit`` asks them for each reference. Nothing is joined, and nothing of the earlier runs is shuffled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.key_index import KeyIndex, key
+from beamlabel.transforms.records import Failure, ImageRef
+from beamlabel.transforms.storage.host_cache import open_artifact
+from beamlabel.transforms.storage.uris import encodable, public_uri, scheme
+
+# Questions for the size and version of an image that are under way at a time: each waits for a network.
+_STAT_THREADS = 64
+_STAT_WINDOW = 256
+
+
+@dataclass(frozen=True)
+class StagedIndex:
+    """An index of keys as it is staged.
+
+    Attributes:
+      path: where it lies.
+      sha256: of the file, in hex.
+    """
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """What is asked for.
+
+    Attributes:
+      labeled: keys of the rows that are there: ``labeled_key``.
+      changed: whether these hold size and version too, so that an image that has changed is labeled anew.
+      only: ids of the only references that count as input: ``key(ref_id)``.
+    """
+
+    labeled: StagedIndex | None = None
+    changed: bool = False
+    only: StagedIndex | None = None
+
+
+def labeled_key(uri: str, facts: tuple[int | None, str | None] | None = None) -> bytes:
+    """The key of a row by its column ``uri``, with ``facts`` by ``source_bytes`` and ``source_version`` too."""
+    if facts is None:
+        return key(uri)
+    size, version = facts
+    return key(uri, str(size), version or "")
+
+
+class Selection:
+    """The indexes, open.
+
+    Raises:
+      ModuleError: one of them is not what the launcher staged.
+    """
+
+    def __init__(self, options: SelectionOptions) -> None:
+        self._labeled = _open(options.labeled)
+        self._only = _open(options.only)
+        self._changed = options.changed
+
+    def is_input(self, element: ImageRef | Failure) -> bool:
+        """Whether the reference counts as input."""
+        return self._only is None or key(encodable(element.ref_id)) in self._only
+
+    def with_labeled(
+        self, elements: Iterator[ImageRef | Failure]
+    ) -> Iterator[tuple[ImageRef | Failure, bool]]:
+        """Each element with whether an earlier run has labeled it."""
+        if not self._labeled:
+            yield from ((element, False) for element in elements)
+        elif not self._changed:
+            yield from ((element, self._is_labeled(element)) for element in elements)
+        else:
+            yield from self._asking(elements)
+
+    def _asking(self, elements: Iterator[ImageRef | Failure]) -> Iterator[tuple[ImageRef | Failure, bool]]:
+        waiting: deque[tuple[ImageRef | Failure, Future[bool]]] = deque()
+        with ThreadPoolExecutor(_STAT_THREADS, thread_name_prefix="stat") as threads:
+            for element in elements:
+                if isinstance(element, Failure) or element.data is not None or element.facts is not None:
+                    yield element, self._is_labeled(element)
+                    continue
+                waiting.append((element, threads.submit(self._is_labeled, element)))
+                if len(waiting) == _STAT_WINDOW:
+                    first, answer = waiting.popleft()
+                    yield first, answer.result()
+            for first, answer in waiting:
+                yield first, answer.result()
+
+    def _is_labeled(self, element: ImageRef | Failure) -> bool:
+        assert self._labeled is not None
+        if isinstance(element, Failure):
+            return False
+        facts = None
+        if self._changed:
+            facts = _facts(element)
+            if facts is None:
+                return False
+        return labeled_key(encodable(public_uri(element.uri)), facts) in self._labeled
+
+
+def _facts(ref: ImageRef) -> tuple[int | None, str | None] | None:
+    """Size and version of the image as it is now; None where that cannot be said without fetching it."""
+    if ref.data is not None:
+        return len(ref.data), None
+    if ref.facts is not None:
+        return ref.facts
+    if scheme(ref.location) not in (None, "gs"):
+        return None
+    try:
+        file = storage.stat(ref.location)
+    except (OSError, ValueError):
+        return None  # what is wrong with it, whoever fetches it will say
+    return file.size, file.version
+
+
+def _open(index: StagedIndex | None) -> KeyIndex | None:
+    return None if index is None else KeyIndex(open_artifact(index.path, index.sha256).content)

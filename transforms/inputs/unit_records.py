@@ -1,0 +1,35 @@
+"""The records of finished units in a staging folder."""
+
+from __future__ import annotations
+
+import json
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import UnitRecord
+
+
+def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:
+    """Says that a unit is done, whose files are staged; returns the record that holds: the first one.
+
+    Raises:
+      OSError: the staging folder cannot be written, or is gone.
+    """
+    content = json.dumps(record.to_json()).encode()
+    if storage.create_if_absent(_record_path(staging_dir, record.unit_id), content):
+        return record
+    first = read_record(staging_dir, record.unit_id)
+    if first is None:
+        raise OSError(f"the record of unit {record.unit_id} was in {staging_dir} and is gone")
+    return first
+
+
+def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
+    """The record of a unit that is done, else None."""
+    path = _record_path(staging_dir, unit_id)
+    if not storage.exists(path):
+        return None
+    return UnitRecord.from_json(json.loads(storage.read_bytes(path)))
+
+
+def _record_path(staging_dir: str, unit_id: str) -> str:
+    return storage.join(staging_dir, "units", f"{unit_id}.json")

@@ -1,0 +1,43 @@
+"""Where the bytes of one image are gathered, until they are too many or it is too late."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+from beamlabel.transforms.records import ImageError, Reason, Stage
+
+
+def too_late(deadline: float) -> ImageError:
+    """What an image fails with when its ``deadline``, in seconds, has passed."""
+    return ImageError(Stage.FETCH, Reason.TIMEOUT, f"no answer in time (deadline {deadline:g} s)")
+
+
+def too_many(max_bytes: int) -> ImageError:
+    """What an image fails with that is larger than the cap."""
+    detail = f"the object is larger, more than --max_bytes {max_bytes}"
+    return ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
+
+
+class Capped(io.BytesIO):
+    """Takes a download until it is too large, or too late.
+
+    Args:
+      max_bytes: the most that it takes.
+      deadline: seconds that the image may take, for the message.
+      end: when they have passed, in ``time.monotonic()``; by default that long from now.
+    """
+
+    def __init__(self, max_bytes: int, deadline: float, end: float | None = None) -> None:
+        super().__init__()
+        self._max_bytes, self._deadline = max_bytes, deadline
+        self._end = time.monotonic() + deadline if end is None else end
+
+    def write(self, chunk: Any) -> int:
+        """Appends; raises ``ImageError`` beyond the cap or the deadline."""
+        if self.tell() + len(chunk) > self._max_bytes:
+            raise too_many(self._max_bytes)
+        if time.monotonic() > self._end:
+            raise too_late(self._deadline)
+        return super().write(chunk)

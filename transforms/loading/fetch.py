@@ -1,0 +1,208 @@
+"""One image's bytes, from wherever they are: local files, ``gs://``, ``http(s)://``, Beam's file systems.
+
+A pure function, called from many threads at once. Whatever goes wrong is an ``ImageError`` with a reason of
+the closed list; what the next try may not meet is tried again until the deadline.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from beamlabel.transforms.loading.capped_buffer import Capped
+from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.storage.uris import public_uri, scheme
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """What may be fetched, and what one image may cost.
+
+    Attributes:
+      max_bytes: cap on the encoded image, in bytes.
+      deadline: seconds an image may take, all tries together.
+      allow_http: whether ``http://`` and ``https://`` are fetched.
+      allow_private_hosts: whether they may be at addresses that are not public.
+
+    Raises:
+      ValueError: a value out of range, by name.
+    """
+
+    max_bytes: int = 64 << 20
+    deadline: float = 60.0
+    allow_http: bool = False
+    allow_private_hosts: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_bytes, bool) or not isinstance(self.max_bytes, int) or self.max_bytes < 1:
+            raise ValueError(f"max_bytes must be a whole number of at least 1, not {self.max_bytes!r}")
+        seconds = isinstance(self.deadline, (int, float)) and not isinstance(self.deadline, bool)
+        if not seconds or not math.isfinite(self.deadline) or self.deadline <= 0:
+            raise ValueError(f"deadline must be a positive number of seconds, not {self.deadline!r}")
+        for name in ("allow_http", "allow_private_hosts"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An encoded image.
+
+    Attributes:
+      data: its bytes, at least one.
+      version: the object's generation, ``ETag``, ``Last-Modified`` or modification time in ns, where known.
+    """
+
+    data: bytes
+    version: str | None
+
+
+def fetch(location: str, options: FetchOptions) -> Fetched:
+    """The bytes at an absolute local path or a URI.
+
+    The deadline bounds network requests. What cannot be interrupted: the system calls of a local file (on a
+    mount that hangs), the system's name resolver, and one read of a file system of Beam's.
+
+    Raises:
+      ImageError: of stage ``fetch``; the detail holds no signed query.
+    """
+    kind = scheme(location)
+    if kind is None:
+        fetched = _local(location, options)
+    elif kind == "gs":
+        fetched = _gcs(location, options)
+    elif kind in ("http", "https"):
+        fetched = _http(location, options)
+    else:
+        fetched = _beam(location, options)
+    if not fetched.data:
+        raise _error(Reason.EMPTY_FILE, "0 bytes")
+    return fetched
+
+
+def _error(reason: Reason, detail: str) -> ImageError:
+    return ImageError(Stage.FETCH, reason, detail)
+
+
+def _too_many(found: str, options: FetchOptions) -> ImageError:
+    return _error(Reason.TOO_MANY_BYTES, f"{found}, more than --max_bytes {options.max_bytes}")
+
+
+_LOCAL_REASONS = {
+    errno.ENOENT: Reason.NOT_FOUND,
+    errno.ENOTDIR: Reason.NOT_FOUND,
+    errno.ENAMETOOLONG: Reason.NOT_FOUND,
+    errno.ELOOP: Reason.NOT_FOUND,
+    errno.EACCES: Reason.FORBIDDEN,
+    errno.EPERM: Reason.FORBIDDEN,
+    errno.EISDIR: Reason.NOT_A_FILE,
+    errno.ENXIO: Reason.NOT_A_FILE,  # a socket, or a FIFO or device that nobody serves
+}
+
+
+def _local(path: str, options: FetchOptions) -> Fetched:
+    try:
+        # Asked before opening too: to open a device may already do something.
+        _check_regular(os.stat(path), options)  # noqa: PTH116
+        with open(path, "rb", opener=_open_nonblocking) as file:
+            status = os.fstat(file.fileno())
+            _check_regular(status, options)
+            data = file.read(status.st_size + 1)
+            if len(data) > status.st_size:  # it grows, or is of /proc and has no size
+                data += file.read(max(options.max_bytes + 1 - len(data), 0))
+    except OSError as error:
+        reason = _LOCAL_REASONS.get(error.errno or 0, Reason.FETCH_ERROR)
+        raise _error(reason, error.strerror or type(error).__name__) from error
+    except ValueError as error:  # a NUL, or what the file system's encoding has no bytes for
+        raise _error(Reason.NOT_FOUND, f"no file can have this name: {error}") from error
+    if len(data) > options.max_bytes:
+        raise _too_many("a growing file", options)
+    return Fetched(data, str(status.st_mtime_ns))
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    # What was a file a moment ago may now be a FIFO, and opening one waits for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_regular(status: os.stat_result, options: FetchOptions) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise _error(Reason.NOT_A_FILE, kind)
+    if status.st_size > options.max_bytes:
+        raise _too_many(f"{status.st_size} bytes", options)
+
+
+def _http(url: str, options: FetchOptions) -> Fetched:
+    if not options.allow_http:
+        raise _error(Reason.NOT_ALLOWED, "http and https are fetched with --allow_http only")
+    from beamlabel.transforms.loading import http_fetch
+
+    data, version = http_fetch.get(
+        url,
+        max_bytes=options.max_bytes,
+        deadline=options.deadline,
+        allow_private_hosts=options.allow_private_hosts,
+    )
+    return Fetched(data, version)
+
+
+def _gcs(uri: str, options: FetchOptions) -> Fetched:
+    from beamlabel.transforms.loading import gcs_fetch
+    from beamlabel.transforms.storage import gcs_client
+
+    try:
+        bucket, name = gcs_client.parse(uri)
+    except ValueError as error:
+        raise _error(Reason.NOT_FOUND, str(error)) from error
+    if not name:
+        raise _error(Reason.NOT_A_FILE, "a bucket, not an object")
+    data, version = gcs_fetch.get(bucket, name, max_bytes=options.max_bytes, deadline=options.deadline)
+    return Fetched(data, version)
+
+
+def _beam(uri: str, options: FetchOptions) -> Fetched:
+    from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        filesystem = FileSystems.get_filesystem(uri)
+    except (ValueError, BeamIOError) as error:
+        detail = f"no file system is registered for {scheme(uri)}://"
+        raise _error(Reason.UNSUPPORTED_SCHEME, detail) from error
+    try:
+        # Uncompressed: by its name a `.gz` would be decompressed, with no cap.
+        with filesystem.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            return Fetched(_read(file, options), None)
+    except ImageError:
+        raise
+    except Exception as error:  # each plug-in has its own
+        raise _beam_error(filesystem, uri, error) from error
+
+
+def _read(file: BinaryIO, options: FetchOptions) -> bytes:
+    body = Capped(options.max_bytes, options.deadline)
+    while chunk := file.read(min(_CHUNK, options.max_bytes + 1)):
+        body.write(chunk)
+    return body.getvalue()
+
+
+def _beam_error(filesystem: Any, uri: str, error: Exception) -> ImageError:
+    try:
+        there = not isinstance(error, FileNotFoundError) and filesystem.exists(uri)
+    except Exception:  # it cannot say; the first error tells more
+        there = True
+    if not there:
+        return _error(Reason.NOT_FOUND, "no such file")
+    causes = [error, *(getattr(error, "exception_details", None) or {}).values()]
+    if any(
+        isinstance(cause, PermissionError) or getattr(cause, "code", None) in (401, 403) for cause in causes
+    ):
+        return _error(Reason.FORBIDDEN, "reading it is not allowed")
+    return _error(Reason.FETCH_ERROR, f"{type(error).__name__}: {error}".replace(uri, public_uri(uri)))

@@ -1,0 +1,183 @@
+"""One image of ``gs://``: a media GET with the client's credentials, by libcurl.
+
+``Blob.download_to_file`` costs several times the CPU of the request that it makes: URLs, headers, cookies,
+traces and metadata are prepared anew for each object, all of it under the GIL, where it stands in the way of
+decoding and inference. Credentials, endpoint, proxies and trusted authorities are those of the client and its
+session; so are the errors, and which of them are tried again.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import io
+import os
+import threading
+import time
+from typing import NamedTuple
+from urllib.parse import quote
+
+import certifi
+import google_crc32c
+import requests
+import urllib3
+from google.api_core.exceptions import GoogleAPIError, RetryError, from_http_status
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.transport.requests import Request
+from google.cloud.storage import Client
+from google.cloud.storage.exceptions import DataCorruption
+from requests.utils import select_proxy
+from urllib3.exceptions import HTTPError
+
+from beamlabel.transforms.loading import curl
+from beamlabel.transforms.loading.capped_buffer import Capped, too_late
+from beamlabel.transforms.loading.http_fetch import LAST_START, STALL, user_agent
+from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.storage import gcs_client
+
+_CHUNK = 64 << 10
+# Held while a token is asked for: 64 threads must not ask at once.
+_refreshing = threading.Lock()
+_REASONS = {404: Reason.NOT_FOUND, 401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN}
+
+
+def get(bucket: str, name: str, *, max_bytes: int, deadline: float) -> tuple[bytes, str | None]:
+    """The bytes of an object, its content encoding undone and its checksum verified, and its version.
+
+    Args:
+      bucket: the bucket's name.
+      name: the object's, verbatim.
+      max_bytes: cap on the bytes, both as they are sent and decoded.
+      deadline: seconds for all tries together; a server that goes on sending may exceed it by one read.
+
+    Returns:
+      The bytes, and the generation, else the ``ETag``, else None.
+
+    Raises:
+      ImageError: of stage ``fetch``. What ``gcs_client.RETRY`` lists is tried again first.
+    """
+    end = time.monotonic() + deadline
+
+    def attempt() -> tuple[bytes, str | None]:
+        return _attempt(bucket, name, max_bytes, deadline, end)
+
+    try:
+        return gcs_client.RETRY.with_timeout(deadline * LAST_START)(attempt)()
+    except (GoogleAPIError, GoogleAuthError, requests.RequestException, HTTPError, OSError) as error:
+        cause = error.cause if isinstance(error, RetryError) else error
+        raise _classified(cause or error, deadline) from error
+
+
+class _Endpoint(NamedTuple):
+    """What all requests of a client have in common.
+
+    Attributes:
+      prefix: of each URL, before the bucket's name.
+      road: how the server is reached.
+      credentials: what signs requests.
+      transport: what they ask for tokens through.
+    """
+
+    prefix: str
+    road: curl.Road
+    credentials: Credentials
+    transport: Request
+
+
+@functools.lru_cache(maxsize=1)
+def _endpoint(client: Client) -> _Endpoint:
+    session = client._http
+    prefix = f"{client.api_endpoint}/download/storage/v1/b/"
+    found = session.merge_environment_settings(prefix, {}, True, None, None)
+    proxy = select_proxy(prefix, found["proxies"]) or ""
+    verify = found["verify"]
+    certificates = (certifi.where() if verify is True else verify) or None
+    return _Endpoint(prefix, curl.Road(proxy, certificates), session.credentials, Request())
+
+
+def _attempt(bucket: str, name: str, max_bytes: int, deadline: float, end: float) -> tuple[bytes, str | None]:
+    """One try, one request.
+
+    It is not left to the client to try again: there each try has the same timeout, however little of the
+    deadline is left.
+    """
+    left = max(end - time.monotonic(), 0.001)
+    stall = min(deadline * STALL, left)
+    client = gcs_client.client()
+    # A session with a client certificate (mTLS) has an endpoint of its own, and notices a new certificate.
+    if client._http.is_mtls:
+        return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)
+    endpoint = _endpoint(client)
+    url = f"{endpoint.prefix}{bucket}/o/{quote(name, safe='~')}?alt=media"
+    signed = _signed(endpoint, url, stall)
+    answer = curl.get(endpoint.road, url, signed, max_bytes=max_bytes, stall=stall, left=left)
+    if answer.status == 401 and not isinstance(endpoint.credentials, AnonymousCredentials):
+        # A token may be revoked or expire on its way; the client knows how to get the next.
+        return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)
+    if answer.status != 200:
+        raise from_http_status(answer.status, "")
+    return _content(answer, Capped(max_bytes, deadline, end))
+
+
+def _signed(endpoint: _Endpoint, url: str, stall: float) -> dict[str, str]:
+    """The headers of a request."""
+    headers = {"User-Agent": user_agent(), "Accept-Encoding": "gzip"}
+    with contextlib.nullcontext() if endpoint.credentials.valid else _refreshing:
+        transport = functools.partial(endpoint.transport, timeout=stall)
+        endpoint.credentials.before_request(transport, "GET", url, headers)
+    return headers
+
+
+def _content(answer: curl.Answer, decoded: Capped) -> tuple[bytes, str | None]:
+    """What an answer holds; ``decoded`` is there for a body whose content encoding has to be undone."""
+    headers, data = answer.headers, answer.body
+    # The checksum is that of the bytes as they are stored, and sent; a composed object has no MD5.
+    for known in headers.get("x-goog-hash", "").split(","):
+        kind, _, digest = known.strip().partition("=")
+        if kind == "crc32c" and base64.b64decode(digest) != google_crc32c.value(data).to_bytes(4, "big"):
+            raise ConnectionError("the checksum does not match")  # the policy tries these again
+    if headers.get("content-encoding"):
+        packed = urllib3.HTTPResponse(io.BytesIO(data), headers=headers, preload_content=False)
+        while chunk := packed.read(_CHUNK, decode_content=True):
+            decoded.write(chunk)
+        data = decoded.getvalue()
+    return data, headers.get("x-goog-generation") or headers.get("etag")
+
+
+def _by_client(
+    client: Client, bucket: str, name: str, body: Capped, stall: float
+) -> tuple[bytes, str | None]:
+    """The same request in the client's own way."""
+    blob = client.bucket(bucket).blob(name)
+    try:
+        blob.download_to_file(body, timeout=stall, retry=None)
+    except DataCorruption as error:
+        raise ConnectionError("the checksum does not match") from error
+    return body.getvalue(), str(blob.generation) if blob.generation else blob.etag
+
+
+def _classified(error: Exception, deadline: float) -> ImageError:
+    """What an exception means; details do not show the request's URL."""
+    code = getattr(error, "code", None)
+    if isinstance(code, int):
+        detail = f"status {int(code)} {type(error).__name__}"
+        return ImageError(Stage.FETCH, _REASONS.get(code, Reason.FETCH_ERROR), detail)
+    inner = error.args[0] if error.args else None
+    # The client's requests call a timeout in the middle of a body a ConnectionError around urllib3's own.
+    if isinstance(error, requests.Timeout) or isinstance(inner, urllib3.exceptions.ReadTimeoutError):
+        return too_late(deadline)
+    if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
+        return ImageError(Stage.FETCH, Reason.FORBIDDEN, f"{type(error).__name__}: {error}")
+    detail = f"{type(error).__name__}: {inner if inner is not None else error}"
+    return ImageError(Stage.FETCH, Reason.FETCH_ERROR, detail)
+
+
+def _forget_lock() -> None:
+    # In a forked child it may be held by a thread that is gone.
+    global _refreshing
+    _refreshing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_lock)

@@ -1,0 +1,1 @@
+"""A hub module → an artifact; the launcher's side, the only one with TensorFlow."""

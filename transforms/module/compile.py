@@ -1,0 +1,242 @@
+"""``HubModule`` → artifact: one self-contained file that every worker opens; the launcher's side."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamlabel.transforms.inference import openvino_engine
+from beamlabel.transforms.inference.artifact import (
+    BFLOAT16,
+    FEATURES,
+    FLOAT32,
+    LITERT,
+    LOGITS,
+    OPENVINO,
+    PIXELS,
+    PRECISIONS,
+    TENSORFLOW,
+    Artifact,
+    ModelSpec,
+    ModuleError,
+    pack,
+    unpack,
+)
+from beamlabel.transforms.inference.engines import open_payload
+from beamlabel.transforms.inference.probe import check_outputs, looks_like_probabilities, probe_batch
+from beamlabel.transforms.module.freeze import freeze
+from beamlabel.transforms.module.load import HubModule, inspect_module, to_float
+from beamlabel.transforms.module.resolve import ResolvedModule
+from beamlabel.transforms.module.to_litert import to_litert
+
+_LOGGER = logging.getLogger(__name__)
+
+AUTO = "auto"
+ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)
+
+# Raise it whenever the same module and options would now compile to something else.
+_COMPILE_VERSION = 3
+_SUFFIX = ".beamlabel"
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What the user says of the module.
+
+    Attributes:
+      logits_output, features_output, image_size, input_range: as ``inspect_module`` takes them.
+      engine: ``litert``, ``openvino``, ``tensorflow``, or ``auto``: LiteRT, and where it cannot express the
+        module or answers otherwise, TensorFlow; for bfloat16, OpenVINO.
+      precision: ``float32``, or ``bfloat16``, which is OpenVINO's.
+
+    Raises:
+      ValueError: no engine or precision of that name, or an engine that has not that precision.
+    """
+
+    logits_output: str | None = None
+    features_output: str | None = None
+    image_size: tuple[int, int] | None = None
+    input_range: tuple[float, float] | None = None
+    engine: str = AUTO
+    precision: str = FLOAT32
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.precision == BFLOAT16 and self.engine not in (AUTO, OPENVINO):
+            raise ValueError(f"precision {BFLOAT16!r} is not for the engine {self.engine!r}")
+
+
+def compiled(
+    resolved: ResolvedModule, options: CompileOptions, cache_dir: str | os.PathLike[str]
+) -> Artifact:
+    """The artifact of a module, from the cache where it was compiled before.
+
+    TensorFlow is imported only if it was not. A damaged file in the cache is made anew.
+
+    Raises:
+      ModuleError: the module cannot be used so, or does not survive compilation unchanged.
+    """
+    if options.precision == BFLOAT16:
+        # A launcher whose CPU lacks the units says so and goes on: the workers' may have them.
+        openvino_engine.has_units()
+    path = artifact_path(resolved, options, cache_dir)
+    artifact = _load(path)
+    if artifact is None:
+        module = inspect_module(resolved, **_keywords(options))
+        artifact = compile_module(module, path, options.engine, options.precision)
+    if artifact.spec.fallback is not None:
+        _LOGGER.warning("module %s runs on TensorFlow: %s", resolved.handle, artifact.spec.fallback)
+    return artifact
+
+
+def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision: str = FLOAT32) -> Artifact:
+    """Compiles a module for an engine, checks the result against the module, and writes the artifact.
+
+    The check runs both on a fixed batch of images, the artifact through the engine that workers use.
+
+    Args:
+      module: what to compile.
+      path: the file to write, at once or not at all.
+      engine, precision: see ``CompileOptions``.
+
+    Raises:
+      ModuleError: the module cannot be compiled, or the two differ by more than 1e-3 or in the best class;
+        in bfloat16, by more than ``openvino_engine`` allows, where this CPU can tell.
+    """
+    pixels = probe_batch(module.height, module.width)
+    expected = [
+        None if result is None else result.numpy()
+        for result in module.function(to_float(pixels, module.input_range))
+    ]
+    try:
+        spec = _spec(module, expected[0])
+        graph = freeze(module)
+        # A graph that is not the module's is an error whichever engine runs it.
+        _check(spec, graph, pixels, expected)
+        payload = graph
+        if engine != TENSORFLOW:
+            spec, payload = _for_litert(spec, graph, pixels, expected, required=engine in (LITERT, OPENVINO))
+        if engine == OPENVINO or precision == BFLOAT16:
+            spec = _for_openvino(spec, payload, precision)
+    except Exception as error:
+        # TensorFlow raises many kinds for graphs that cannot be frozen; the user's part is the same.
+        if isinstance(error, ModuleError):
+            raise ModuleError(f"module {module.resolved.handle}: {error}") from error
+        raise ModuleError(
+            f"module {module.resolved.handle}: cannot be compiled ({type(error).__name__}: {error})"
+        ) from error
+    data = pack(spec, payload)
+    _write(path, data)
+    return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
+
+
+def _for_litert(
+    spec: ModelSpec,
+    graph: bytes,
+    pixels: np.ndarray,
+    expected: Sequence[np.ndarray | None],
+    *,
+    required: bool,
+) -> tuple[ModelSpec, bytes]:
+    """Spec and payload for LiteRT; unless that is required, for TensorFlow where LiteRT will not do."""
+    names = [name for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
+    litert = dataclasses.replace(spec, engine=LITERT)
+    try:
+        payload = to_litert(graph, spec.input_tensor, names)
+        _check(litert, payload, pixels, expected)
+    except ModuleError as error:
+        if required:
+            raise
+        return dataclasses.replace(spec, fallback=str(error)), graph
+    return litert, payload
+
+
+def _for_openvino(spec: ModelSpec, payload: bytes, precision: str) -> ModelSpec:
+    """The spec for OpenVINO, of a payload for LiteRT, which is checked where this CPU can."""
+    if spec.engine != LITERT:
+        raise ModuleError(f"no {precision} by OpenVINO for this module: {spec.fallback}")
+    spec = dataclasses.replace(spec, engine=OPENVINO, precision=precision)
+    if precision == FLOAT32 or openvino_engine.has_units():
+        openvino_engine.open_checked(spec, memoryview(payload), precision)
+    return spec
+
+
+def _check(
+    spec: ModelSpec, payload: bytes, pixels: np.ndarray, expected: Sequence[np.ndarray | None]
+) -> None:
+    """Runs a payload as a worker would; raises ``ModuleError`` where it is not the module."""
+    check_outputs(expected, open_payload(spec, memoryview(payload)).run(pixels))
+
+
+def artifact_path(
+    resolved: ResolvedModule, options: CompileOptions, cache_dir: str | os.PathLike[str]
+) -> Path:
+    """Where the artifact of a module is, or would be: named by all that decides what is in it."""
+    key = {
+        "compile_version": _COMPILE_VERSION,
+        "fingerprint": resolved.fingerprint,
+        "handle": resolved.handle,
+        "origin": resolved.origin,
+        "options": asdict(options),
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return Path(cache_dir).expanduser().absolute() / f"{digest[:32]}{_SUFFIX}"
+
+
+def _spec(module: HubModule, logits: np.ndarray | None) -> ModelSpec:
+    return ModelSpec(
+        engine=TENSORFLOW,
+        height=module.height,
+        width=module.width,
+        num_classes=module.num_classes,
+        embedding_dim=module.embedding_dim,
+        fingerprint=module.resolved.fingerprint,
+        handle=module.resolved.handle,
+        kind=module.kind,
+        input_range=module.input_range,
+        looks_like_probabilities=logits is not None and looks_like_probabilities(logits),
+        input_tensor=PIXELS,
+        logits_tensor=None if module.logits is None else LOGITS,
+        features_tensor=None if module.features is None else FEATURES,
+    )
+
+
+def _keywords(options: CompileOptions) -> dict[str, Any]:
+    return {name: value for name, value in asdict(options).items() if name not in ("engine", "precision")}
+
+
+def _load(path: Path) -> Artifact | None:
+    """The artifact in the cache; None where there is none, or a damaged one."""
+    try:
+        data = path.read_bytes()
+        spec, _ = unpack(data)
+    except (OSError, ModuleError):
+        return None
+    return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        partial = Path(file.name)
+        try:
+            file.write(data)
+            file.close()
+            partial.chmod(0o644)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise

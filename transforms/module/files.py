@@ -1,0 +1,213 @@
+"""The files of a module: what they are, whether they are whole, and how a tarball becomes a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+import tempfile
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from beamlabel.transforms.inference.artifact import ModuleError
+
+SAVED_MODEL = "saved_model.pb"
+KERAS_SUFFIX = ".keras"
+# A `.keras` file is fingerprinted under this name, so that renaming it changes nothing.
+_KERAS_NAME = "model.keras"
+_SHOWN = 8
+
+
+@dataclass(frozen=True, order=True)
+class FileEntry:
+    """One file: its POSIX path below the module's folder, its size in bytes, its SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+def scan(module: Path) -> tuple[FileEntry, ...]:
+    """The files of a module, a folder or one ``.keras`` file, sorted by path.
+
+    Folders, empty or not, and whatever is no regular file (or link to one) leave no entry.
+    """
+    if module.is_file():
+        return (_entry(module, _KERAS_NAME),)
+    files = (path for path in _walk(module, frozenset()) if path.is_file())
+    return tuple(sorted(_entry(path, path.relative_to(module).as_posix()) for path in files))
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """All below a folder. Links to folders are followed, as TensorFlow does and ``rglob`` does not, but for loops."""
+    above |= {folder.resolve()}
+    for path in folder.iterdir():
+        if not path.is_dir():
+            yield path
+        elif path.resolve() not in above:
+            yield from _walk(path, above)
+
+
+def fingerprint(entries: Iterable[FileEntry]) -> str:
+    """SHA-256, in hex, over a module's files in canonical form.
+
+    The form is one record a file, in the order of the paths: ``path NUL size NUL sha256 LF``, all
+    UTF-8, the size in decimal and the SHA-256 of the content in lower case hex. What a tarball adds
+    (``./`` before names, owners, times, folders, order) is not in it, so a folder and its tarball
+    have one fingerprint.
+    """
+    digest = hashlib.sha256()
+    for entry in sorted(entries):
+        digest.update(f"{entry.path}\0{entry.size}\0{entry.sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def module_root(folder: Path) -> Path:
+    """The module in a folder: the folder itself, a lone ``.keras`` file in it, or that of its only subfolder.
+
+    Tarballs and TensorFlow Serving's ``NAME/1/`` layout wrap a module in a folder; it is looked through.
+
+    Raises:
+      ModuleError: there is no module; the message names what is there.
+    """
+    if (folder / SAVED_MODEL).is_file():
+        return folder
+    children = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if len(children) == 1:
+        if children[0].is_dir():
+            return module_root(children[0])
+        if children[0].suffix == KERAS_SUFFIX:
+            return children[0]
+    raise ModuleError(
+        f"no module: {folder} has no {SAVED_MODEL}, it holds {_names(children)}{_hint(children)}"
+    )
+
+
+def missing_shards(module: Path) -> list[str]:
+    """Names of variable shards that a SavedModel's folder must hold and does not.
+
+    TensorFlow names them ``variables.data-00000-of-00002`` beside ``variables.index``; a folder with
+    neither may be a module without variables.
+    """
+    variables = module / "variables"
+    shards = sorted(path.name for path in variables.glob("variables.data-*-of-*"))
+    if not (variables / "variables.index").is_file():
+        return ["variables/variables.index"] if shards else []
+    if not shards:
+        return ["variables/variables.data-*"]
+    total = shards[0].rpartition("-")[2]
+    if not total.isdecimal():
+        return []
+    wanted = (f"variables.data-{shard:05d}-of-{total}" for shard in range(int(total)))
+    return [f"variables/{name}" for name in wanted if name not in shards]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was there when a folder of the cache was last known to be good; a JSON file beside it.
+
+    Attributes:
+      folder: the folder's name, beside the receipt.
+      files: all the files in it.
+    """
+
+    folder: str
+    files: tuple[FileEntry, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Receipt | None:
+        """The receipt, or None where there is none that can be read."""
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            folder = Path(value["folder"]).name  # a name, never a way out of the cache
+            return cls(folder, tuple(FileEntry(**entry) for entry in value["files"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Writes the receipt, atomically."""
+        value = {"folder": self.folder, "files": [asdict(entry) for entry in self.files]}
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
+        partial.replace(path)
+
+    def holds(self, root: Path) -> bool:
+        """Whether every file is still there, with its size (looked at first) and its content."""
+        folder = root / self.folder
+        try:
+            if any((folder / entry.path).stat().st_size != entry.size for entry in self.files):
+                return False
+        except OSError:
+            return False
+        return scan(folder) == self.files
+
+
+def fill_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Makes ``folder`` all at once: ``fill`` writes into a temporary one beside it, which is then renamed.
+
+    Where another process was faster, its folder stays.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        fill(partial)
+        partial.chmod(0o755)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def extract_tar(stream: IO[bytes], folder: Path) -> None:
+    """Extracts a tarball, compressed or not, read in one pass.
+
+    The ``data`` filter (PEP 706) refuses links, paths and devices that lead out of the folder.
+
+    Raises:
+      ModuleError: not a tarball, a truncated one, or one that the filter refuses.
+    """
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*") as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise ModuleError(f"the tarball is unsafe to extract: {error}") from error
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ModuleError(f"not a whole tarball: {error}") from error
+
+
+def _entry(path: Path, name: str) -> FileEntry:
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return FileEntry(name, size, digest.hexdigest())
+
+
+def _names(children: list[Path]) -> str:
+    if not children:
+        return "nothing"
+    shown = ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in children[:_SHOWN])
+    return f"{shown} and {len(children) - _SHOWN} more" if len(children) > _SHOWN else shown
+
+
+def _hint(children: list[Path]) -> str:
+    suffixes = {path.suffix for path in children}
+    if KERAS_SUFFIX in suffixes:
+        return "; name the .keras file itself"
+    if suffixes & {".h5", ".hdf5"}:
+        return "; save the HDF5 model as .keras or with model.export()"
+    if "saved_model.pbtxt" in {path.name for path in children}:
+        return "; save it in binary form"
+    if ".tflite" in suffixes:
+        return "; a .tflite file is not a module, name the SavedModel that it was converted from"
+    return ""

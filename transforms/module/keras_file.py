@@ -1,0 +1,89 @@
+"""``.keras`` files, loaded by Keras 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.module.outputs import Input, Output, Shape, Signature
+
+KIND = "keras_file"
+_MODEL, _LAYERS = "model", "layers"
+
+
+class KerasFileSource:
+    """A ``ModuleSource``; see there.
+
+    The model's own outputs are the signature ``model``; outputs of its layers that are vectors are listed
+    as the signature ``layers``, for a classifier whose pooled features are wanted too.
+    """
+
+    kind = KIND
+    one_graph = True
+
+    def __init__(self, path: Path) -> None:
+        """Loads the file; code in it (lambdas, custom classes) is refused, as Keras does by default.
+
+        Raises:
+          ModuleError: Keras cannot load it, or it is no graph of layers with one input.
+        """
+        self._keras = tensorflow().keras
+        if self._keras.backend.backend() != "tensorflow":
+            raise ModuleError("a .keras file needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
+        try:
+            self._model = self._keras.models.load_model(path, compile=False)
+        except Exception as error:
+            raise ModuleError(f"Keras cannot load it ({type(error).__name__}: {error})") from error
+        if not getattr(self._model, "inputs", None):
+            raise ModuleError("the Keras model has no fixed inputs; save it with model.export(FOLDER)")
+        inputs = tuple(Input(one.name, tuple(one.shape), str(one.dtype)) for one in self._model.inputs)
+        self._tensors = {_MODEL: _model_outputs(self._model), _LAYERS: _layer_outputs(self._model)}
+        self.signatures: Mapping[str, Signature] = {
+            name: Signature(
+                name,
+                inputs,
+                tuple(Output(name, key, _shape(one), str(one.dtype)) for key, one in tensors.items()),
+            )
+            for name, tensors in self._tensors.items()
+            if tensors
+        }
+
+    def fetch(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
+        """One model for all the outputs, in inference mode."""
+        tensors = [self._tensors[output.signature][output.key] for output in outputs]
+        model = self._keras.Model(self._model.inputs, tensors)
+
+        def run(images: Any) -> Sequence[Any]:
+            results = model(images, training=False)
+            return results if isinstance(results, (list, tuple)) else [results]
+
+        return run
+
+
+def _model_outputs(model: Any) -> dict[str, Any]:
+    names = list(getattr(model, "output_names", ()))
+    structure = getattr(model, "_outputs_struct", None)
+    if isinstance(structure, dict):
+        return dict(structure)
+    if len(names) != len(model.outputs):
+        names = [f"output_{index}" for index in range(len(model.outputs))]
+    return dict(zip(names, model.outputs, strict=True))
+
+
+def _layer_outputs(model: Any) -> dict[str, Any]:
+    outputs = {}
+    for layer in model.layers:
+        try:
+            tensor = layer.output
+        except (AttributeError, ValueError):  # used never, or more than once
+            continue
+        if hasattr(tensor, "shape") and len(tensor.shape) == 2:
+            outputs[layer.name] = tensor
+    return outputs
+
+
+def _shape(tensor: Any) -> Shape:
+    return tuple(tensor.shape)

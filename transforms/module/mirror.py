@@ -1,0 +1,105 @@
+"""A module on this machine → the same in a folder elsewhere: whole, or nothing that passes for a module."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.module.files import SAVED_MODEL, FileEntry, fill_folder, scan
+
+_BLOCK_BYTES = 1 << 20
+
+
+def mirror_module(module: Path, folder: str) -> bool:
+    """Copies a module's files into a folder, and reads them there again.
+
+    A local folder appears at once, by a rename. In a bucket ``saved_model.pb``, without which nothing is taken
+    for a module, is written last, when the others were read and found equal; a copy that was cut off is
+    completed by the next.
+
+    Args:
+      module: a folder with ``saved_model.pb``, or a ``.keras`` file, which becomes ``model.keras``.
+      folder: local, or on a storage that ``beamlabel.transforms.storage`` writes.
+
+    Returns:
+      False where the folder held exactly this module already.
+
+    Raises:
+      ModuleError: the folder holds something else, or lies within the module.
+      OSError: it cannot be written, or what was written is not what is read.
+      ValueError: no such storage.
+    """
+    folder = storage.absolute(folder).rstrip("/")
+    wanted = scan(module)
+    found = _entries(folder)
+    if found == wanted:
+        return False
+    local = storage.is_local(folder)
+    if local and Path(folder).resolve().is_relative_to(module.resolve()):
+        raise ModuleError(f"{folder} lies within the module itself")
+    if other := [entry.path for entry in found if local or entry not in wanted]:
+        raise ModuleError(
+            f"{folder} exists and holds something else ({other[0]}): name another, or delete it"
+        )
+    if local:
+        fill_folder(Path(folder), lambda partial: _copy_files(module, wanted, partial))
+    else:
+        _upload(module, [entry for entry in wanted if entry not in found], folder)
+    if _entries(folder) != wanted:
+        raise OSError(f"{folder} does not hold what was written into it")
+    return True
+
+
+def _copy_files(module: Path, wanted: tuple[FileEntry, ...], folder: Path) -> None:
+    for entry in wanted:
+        target = folder / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_source(module, entry), target)
+    if scan(folder) != wanted:
+        raise OSError(f"{folder} does not hold what was written into it")
+
+
+def _upload(module: Path, missing: list[FileEntry], folder: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="beamlabel-") as scratch:
+        for entry in sorted(missing, key=lambda entry: entry.path == SAVED_MODEL):
+            # `put_file` streams, and takes its source away.
+            copy = Path(scratch) / "file"
+            shutil.copyfile(_source(module, entry), copy)
+            target = storage.join(folder, entry.path)
+            storage.put_file(str(copy), target)
+            if _entry(entry.path, target) != entry:
+                storage.delete(target)
+                raise OSError(f"{target} is not what was written")
+
+
+def _source(module: Path, entry: FileEntry) -> Path:
+    return module if module.is_file() else module / entry.path
+
+
+def _entries(folder: str) -> tuple[FileEntry, ...]:
+    """All files below a folder, as ``scan`` has them."""
+    if storage.is_local(folder):
+        path = Path(folder)
+        if path.exists() and not path.is_dir():
+            raise ModuleError(f"{folder} is a file, not a folder")
+        return scan(path) if path.is_dir() else ()
+    return tuple(sorted(_remote_entries(folder + "/")))
+
+
+def _remote_entries(prefix: str) -> Iterator[FileEntry]:
+    for file in storage.match(prefix):
+        yield _entry(file.path[len(prefix) :], file.path)
+
+
+def _entry(name: str, path: str) -> FileEntry:
+    digest, size = hashlib.sha256(), 0
+    with storage.open_input(path) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+    return FileEntry(name, size, digest.hexdigest())

@@ -1,0 +1,72 @@
+"""TF1 Hub modules: a SavedModel with a meta graph of no tags, made by ``hub.create_module_spec``.
+
+All signatures lie in one graph, so that one pass fetches outputs of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.module.outputs import Input, Output, Shape, Signature
+
+KIND = "tf1_hub"
+# Where an output is looked for first, if it is named by its key alone.
+_ORDER = ("image_classification", "image_feature_vector", "default")
+
+
+class Tf1HubSource:
+    """A ``ModuleSource``; see there."""
+
+    kind = KIND
+    one_graph = True
+
+    def __init__(self, path: Path, meta_graph: Any) -> None:
+        """Loads the meta graph with the empty tag set, ``meta_graph``, of the SavedModel at ``path``."""
+        self._loaded = tensorflow().saved_model.load(str(path), tags=[])
+        self._signature_def = meta_graph.signature_def
+        names = [name for name in self._signature_def if self._signature_def[name].outputs]
+        names.sort(key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
+        self.signatures: Mapping[str, Signature] = {
+            name: _signature(name, self._signature_def[name]) for name in names
+        }
+
+    def fetch(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
+        """One pruned function for all the tensors; each signature's own placeholder is fed."""
+        feeds = sorted({self._feed(output) for output in outputs})
+        fetches = [self._signature_def[one.signature].outputs[one.key].name for one in outputs]
+        pruned = self._loaded.prune(feeds, fetches)
+
+        def run(images: Any) -> Sequence[Any]:
+            results = pruned(*[images] * len(feeds))
+            return results if isinstance(results, (list, tuple)) else [results]
+
+        return run
+
+    def _feed(self, output: Output) -> str:
+        key = self.signatures[output.signature].image_input().key
+        return self._signature_def[output.signature].inputs[key].name
+
+
+def _signature(name: str, definition: Any) -> Signature:
+    """A ``SignatureDef`` as a ``Signature``, the output ``default`` first."""
+    tf = tensorflow()
+    inputs = (
+        Input(key, _shape(info), tf.dtypes.as_dtype(info.dtype).name)
+        for key, info in sorted(definition.inputs.items())
+    )
+    keys = sorted(definition.outputs, key=lambda key: (key != "default", key))
+    outputs = (
+        Output(name, key, _shape(info), tf.dtypes.as_dtype(info.dtype).name)
+        for key, info in ((key, definition.outputs[key]) for key in keys)
+    )
+    return Signature(name, tuple(inputs), tuple(outputs))
+
+
+def _shape(info: Any) -> Shape | None:
+    """The shape in a ``TensorInfo``; -1 there means unknown."""
+    if info.tensor_shape.unknown_rank:
+        return None
+    return tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)

@@ -1,0 +1,96 @@
+"""Predictions → one Arrow record batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from beamlabel.transforms.records import Prediction
+from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
+from beamlabel.transforms.storage.uris import encodable, public_uri
+
+
+def to_record_batch(predictions: Sequence[Prediction], spec: OutputSpec) -> pa.RecordBatch:
+    """One row a prediction, in the order given, with the columns of ``arrow_schema(spec)``.
+
+    Numbers are copied once, from numpy into Arrow's buffers.
+
+    Raises:
+      ValueError: a prediction lacks what the spec promises, or has another shape.
+      pyarrow.ArrowException: a kept value is not of the type of its column.
+    """
+    schema = arrow_schema(spec)
+    columns = _reference_columns(predictions, spec) | _image_columns(predictions, spec)
+    if spec.num_classes is not None:
+        columns |= _class_columns(predictions, spec)
+    if spec.embedding_dim is not None:
+        kind = schema.field("embedding").type
+        values = _matrix([p.embedding for p in predictions], spec.embedding_dim, np.float32, "embedding")
+        columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=kind)
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def _reference_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[str, pa.Array]:
+    kept = {
+        name: pa.concat_arrays([pa.array([], kind), *(p.ref.kept[place] for p in predictions)])
+        for place, (name, kind) in enumerate(spec.kept_fields)
+    }
+    return {
+        "uri": _text(public_uri(p.ref.uri) for p in predictions),
+        "ref_id": _text(p.ref.ref_id for p in predictions),
+        **kept,
+    }
+
+
+def _class_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[str, pa.Array]:
+    k = spec.top_k
+    ids = _matrix([p.class_ids for p in predictions], k, np.int32, "class_ids")
+    scores = _matrix([p.scores for p in predictions], k, np.float32, "scores")
+    columns = {
+        "score": pa.array(np.ascontiguousarray(scores[:, 0])),
+        "class_ids": _lists(pa.array(ids.ravel()), k),
+        "scores": _lists(pa.array(scores.ravel()), k),
+    }
+    if spec.has_labels:
+        labels = [p.labels or () for p in predictions]
+        if any(len(names) != k for names in labels):
+            raise ValueError(f"labels: a prediction without just {k} of them")
+        columns["label"] = _text(names[0] for names in labels)
+        columns["labels"] = _lists(_text(name for names in labels for name in names), k)
+    return columns
+
+
+def _image_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[str, pa.Array]:
+    infos = [p.info for p in predictions]
+    versions = [None if i.source_version is None else encodable(i.source_version) for i in infos]
+    return {
+        "width": pa.array([i.width for i in infos], pa.int32()),
+        "height": pa.array([i.height for i in infos], pa.int32()),
+        "format": _text(i.format for i in infos),
+        "source_bytes": pa.array([i.source_bytes for i in infos], pa.int64()),
+        "source_version": pa.array(versions, pa.string()),
+        "module_fingerprint": pa.repeat(spec.module_fingerprint, len(infos)),
+        "preprocessing_id": pa.repeat(spec.preprocessing_id, len(infos)),
+    }
+
+
+def _text(values: Iterable[str]) -> pa.Array:
+    return pa.array([encodable(value) for value in values], pa.string())
+
+
+def _matrix(rows: Sequence[np.ndarray | None], width: int, dtype: type[np.generic], name: str) -> np.ndarray:
+    """Stacks vectors to a contiguous ``dtype[len(rows), width]``."""
+    matrix = np.empty((len(rows), width), dtype)
+    for place, row in enumerate(rows):
+        if row is None or row.shape != (width,):
+            found = None if row is None else row.shape
+            raise ValueError(f"{name}: a prediction has {found}, expected ({width},)")
+        matrix[place] = row
+    return matrix
+
+
+def _lists(values: pa.Array, length: int) -> pa.Array:
+    """Cuts values into lists of one length."""
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, length, dtype=np.int32)), values)

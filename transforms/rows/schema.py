@@ -1,0 +1,145 @@
+"""What an output row holds: one Arrow schema for both output formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from beamlabel.transforms.rows.tf_examples import example_type
+from beamlabel.transforms.rows.types import list_of, normalized_type
+
+FORMATS = ("parquet", "tfrecord")
+COMPRESSIONS = ("none", "gzip")
+
+# Keys of the file metadata. The launcher gives the values.
+SCHEMA_VERSION = "beamlabel.schema_version"
+VERSION = "beamlabel.version"
+PLAN_ID = "beamlabel.plan_id"
+MODULE_HANDLE = "beamlabel.module_handle"
+MODULE_FINGERPRINT = "beamlabel.module_fingerprint"
+PREPROCESSING = "beamlabel.preprocessing"
+PREPROCESSING_ID = "beamlabel.preprocessing_id"
+ENGINE = "beamlabel.engine"
+PRECISION = "beamlabel.precision"
+SCORES = "beamlabel.scores"
+EMBEDDING_DIM = "beamlabel.embedding_dim"
+EMBEDDING_NORMALIZED = "beamlabel.embedding_normalized"
+NUM_CLASSES = "beamlabel.num_classes"
+TOP_K = "beamlabel.top_k"
+LABELS_SHA256 = "beamlabel.labels_sha256"
+
+# The value of SCHEMA_VERSION: changes when a column changes its name, its type or its meaning.
+CURRENT_SCHEMA_VERSION = "1"
+
+# All columns that may be ours; no kept column can have one of these names.
+OWN_COLUMNS = (
+    "uri", "ref_id", "label", "score", "labels", "class_ids", "scores", "embedding", "width", "height",
+    "format", "source_bytes", "source_version", "module_fingerprint", "preprocessing_id",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the sink writes; made at launch, shipped to every worker.
+
+    Attributes:
+      format: ``parquet`` or ``tfrecord``.
+      compression: of a TFRecord file, ``none`` or ``gzip``; Parquet is always zstd.
+      kept_fields: name and type of each kept column, in the order of ``ImageRef.kept``; types as
+        ``normalized_type`` gives them.
+      has_labels: whether the classes have names.
+      top_k: classes in a row.
+      num_classes: None where the module gives no logits: no class columns.
+      embedding_dim: None where there are no embeddings.
+      module_fingerprint, preprocessing_id: the same in every row.
+      metadata: file metadata, ``beamlabel.*``; engine and precision are the ones planned, and a shard names
+        those that made it.
+    """
+
+    format: str = "parquet"
+    compression: str = "none"
+    kept_fields: tuple[tuple[str, pa.DataType], ...] = ()
+    has_labels: bool = False
+    top_k: int = 0
+    num_classes: int | None = None
+    embedding_dim: int | None = None
+    module_fingerprint: str = ""
+    preprocessing_id: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"format must be {' or '.join(FORMATS)}, not {self.format!r}")
+        if self.compression not in COMPRESSIONS:
+            raise ValueError(f"compression must be {' or '.join(COMPRESSIONS)}, not {self.compression!r}")
+        if self.compression != "none" and self.format != "tfrecord":
+            raise ValueError(f"compression {self.compression!r} is for tfrecord, not {self.format}")
+        if self.num_classes is not None and not 1 <= self.top_k <= self.num_classes:
+            raise ValueError(f"top_k must be 1 to the {self.num_classes} classes, not {self.top_k}")
+        if self.num_classes is None and (self.has_labels or self.top_k):
+            raise ValueError("labels and top_k need classes, but num_classes is None")
+        if self.embedding_dim is not None and self.embedding_dim < 1:
+            raise ValueError(f"embedding_dim must be at least 1, not {self.embedding_dim}")
+        check_kept(self.kept_fields, self.format)
+
+    @property
+    def file_ending(self) -> str:
+        """``parquet``, ``tfrecord`` or ``tfrecord.gz``."""
+        return self.format + (".gz" if self.compression == "gzip" else "")
+
+
+def arrow_schema(spec: OutputSpec) -> pa.Schema:
+    """The columns of a data shard and its metadata; columns that the module cannot fill are absent."""
+    text, number, score = pa.string(), pa.int32(), pa.float32()
+    fields = [_required("uri", text), _required("ref_id", text)]
+    fields += [pa.field(name, kind) for name, kind in spec.kept_fields]
+    if spec.num_classes is not None:
+        fields += [_required("label", text)] if spec.has_labels else []
+        fields += [_required("score", score)]
+        fields += [_required("labels", list_of(text))] if spec.has_labels else []
+        fields += [_required("class_ids", list_of(number)), _required("scores", list_of(score))]
+    if spec.embedding_dim is not None:
+        fields += [_required("embedding", pa.list_(pa.field("element", score), spec.embedding_dim))]
+    fields += [_required("width", number), _required("height", number), _required("format", text)]
+    fields += [_required("source_bytes", pa.int64()), pa.field("source_version", text)]
+    fields += [_required("module_fingerprint", text), _required("preprocessing_id", text)]
+    return pa.schema(fields, metadata=spec.metadata)
+
+
+def computed_metadata(metadata: Mapping[str, str], computed_by: Sequence[str]) -> dict[str, str]:
+    """The metadata of a shard, whose engine and precision are those that made its rows.
+
+    Args:
+      metadata: as planned.
+      computed_by: what ``engines.Engine`` calls itself, such as ``litert float32``; none: as planned.
+    """
+    if not computed_by:
+        return dict(metadata)
+    names, precisions = zip(*(text.split(" ") for text in computed_by), strict=True)
+    return {**metadata, ENGINE: ", ".join(names), PRECISION: ", ".join(precisions)}
+
+
+def check_kept(fields: Sequence[tuple[str, pa.DataType]], output_format: str) -> None:
+    """Refuses kept columns that the output cannot hold.
+
+    Raises:
+      ValueError: names the column that has one of our names or comes twice (in any case of letters: DuckDB
+        and Spark do not tell them apart), or whose type tf.Example has no counterpart for.
+    """
+    seen: set[str] = set()
+    for name, kind in fields:
+        if name.lower() in OWN_COLUMNS:
+            raise ValueError(f"kept column {name!r}: the output has a column of this name of its own")
+        if name.lower() in seen:
+            raise ValueError(f"kept column {name!r}: named twice")
+        seen.add(name.lower())
+        if output_format == "tfrecord" and example_type(normalized_type(kind)) is None:
+            raise ValueError(
+                f"kept column {name!r}: tf.Example has no counterpart of {kind}; drop it or write Parquet"
+            )
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)

@@ -1,0 +1,239 @@
+"""Files wherever they are: local paths, ``gs://``, and every other scheme that Beam's FileSystems knows.
+
+Plain functions, safe in many threads. Local paths need neither Beam nor Google's library; ``gs://`` goes
+through the process's one google-cloud-storage client. Whatever the backend, a missing file is a
+``FileNotFoundError``, a forbidden one a ``PermissionError``, and every error names the path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote
+
+from beamlabel.transforms.storage import beam, gcs, local
+from beamlabel.transforms.storage.patterns import StoredFile, escape, has_glob
+from beamlabel.transforms.storage.uris import scheme
+
+__all__ = [
+    "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary",
+    "delete_tree", "escape", "exists", "is_local", "join", "match", "move", "move_folder",
+    "open_input", "put_file", "read_bytes", "stat", "write_bytes", "write_file",
+]  # fmt: skip
+
+
+_FILE_URI = re.compile(r"file://(localhost)?(?=/)", re.IGNORECASE)
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is one of this machine's."""
+    return scheme(path) in (None, "file")
+
+
+def absolute(path: str) -> str:
+    """An absolute path for a local path or ``file://`` URI, its last slash kept; other URIs as they are.
+
+    Raises:
+      ValueError: a ``file://`` URI of another machine.
+    """
+    if not is_local(path):
+        return path
+    if scheme(path) == "file":
+        found = _FILE_URI.match(path)
+        if not found:
+            raise ValueError(f"not a file:///path of this machine: {path!r}")
+        path = unquote(path[found.end() :], errors="surrogateescape")
+    # Not Path.resolve: symbolic links in the user's own names stay as they are.
+    whole = os.path.abspath(path)  # noqa: PTH100
+    return whole + "/" if path.endswith("/") and whole != "/" else whole
+
+
+def join(base: str, *names: str) -> str:
+    """Names below a folder; a ``file://`` folder becomes a path, in which names are not percent-encoded."""
+    base = absolute(base) if scheme(base) == "file" else base
+    return "/".join([base.rstrip("/"), *names])
+
+
+def match(pattern: str) -> Iterator[StoredFile]:
+    """The files that a pattern names, listed in a streaming way, sorted within each folder.
+
+    ``*``, ``?`` and ``[...]`` stay within a folder, ``**`` does not, and ``**/`` also stands for no folder at
+    all. What ends in ``/``, or is a local folder or a bucket, means everything below it. A file or folder whose
+    name holds glob characters is found by its own name; elsewhere in a pattern, ``escape`` takes the meaning
+    from them. No match yields nothing.
+
+    Folders, and the empty objects that stand for folders, are no files. Links to folders are followed, except
+    back to where the listing came from. No more than one local folder, or one page of a bucket's listing, is
+    in memory (Beam's file systems list all at once).
+
+    Raises:
+      PermissionError: a folder cannot be listed.
+      FileNotFoundError: there is no such bucket.
+      ValueError: a range in brackets runs backwards, or the pattern names no bucket.
+    """
+    backend, pattern = _backend(pattern)
+    found = False
+    for file in _literal(backend, pattern):
+        found = True
+        yield file
+    if not found and has_glob(pattern):
+        yield from backend.glob(pattern + "**" if pattern.endswith("/") else pattern)
+
+
+def _literal(backend: Any, path: str) -> Iterator[StoredFile]:
+    """The file, or all files of the folder, whose name is ``path`` as it stands."""
+    if not path.endswith("/"):
+        try:
+            yield backend.stat(path)
+            return
+        except FileNotFoundError:
+            return
+        except IsADirectoryError:
+            path += "/"
+    yield from backend.below(path)
+
+
+def stat(path: str) -> StoredFile:
+    """Size and version of a file.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+    """
+    backend, path = _backend(path)
+    return backend.stat(path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file; a folder is none."""
+    try:
+        stat(path)
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return True
+
+
+def open_input(path: str) -> BinaryIO:
+    """A seekable stream of a file's bytes, never decompressed.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+    """
+    backend, path = _backend(path)
+    return backend.open_input(path)
+
+
+def read_bytes(path: str) -> bytes:
+    """All of a file.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+    """
+    backend, path = _backend(path)
+    return backend.read_bytes(path)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes a file; readers see the old content or the new one."""
+    backend, path = _backend(path)
+    backend.write_bytes(path, data)
+
+
+def write_file(path: str, local_path: Path) -> None:
+    """Writes a copy of a local file, which stays; readers see the old content or the new one."""
+    with tempfile.TemporaryDirectory(prefix="tmp-") as folder:
+        link = str(Path(folder) / "file")
+        local.copy(str(local_path), link)
+        put_file(link, path)
+
+
+def create_if_absent(path: str, data: bytes) -> bool:
+    """Writes a file unless there is one; of several writers one wins (not quite atomic on Beam's file systems).
+
+    Returns:
+      True where the file holds this writer's data, False where another was first with other data.
+    """
+    backend, path = _backend(path)
+    return backend.create_if_absent(path, data)
+
+
+def put_file(local_path: str, path: str) -> None:
+    """Brings a finished local file to its place, where readers see it whole or not at all; the source goes away."""
+    backend, path = _backend(path)
+    backend.put_file(local_path, path)
+
+
+def copy(source: str, destination: str) -> None:
+    """Copies a file within one backend; readers see all of the copy, or nothing.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+      ValueError: they are not within one backend.
+    """
+    backend, source, destination = _same_backend(source, destination)
+    backend.copy(source, destination)
+
+
+def move_folder(source: str, destination: str) -> None:
+    """Renames a local folder, to a place where nothing is.
+
+    Raises:
+      FileExistsError: there is something.
+      FileNotFoundError: there is no such folder.
+    """
+    local.move_folder(absolute(source), absolute(destination))
+
+
+def _same_backend(source: str, destination: str) -> tuple[Any, str, str]:
+    backend, from_path = _backend(source)
+    other, to_path = _backend(destination)
+    if other is not backend or scheme(from_path) != scheme(to_path):
+        raise ValueError(f"{source!r} and {destination!r} are in different storages")
+    return backend, from_path, to_path
+
+
+def move(source: str, destination: str) -> None:
+    """Moves a file within one backend; nothing happens when it was moved already.
+
+    Raises:
+      FileNotFoundError: neither of the two is there.
+      ValueError: they are not within one backend.
+    """
+    backend, source, destination = _same_backend(source, destination)
+    if source == destination:
+        backend.stat(source)
+        return
+    backend.move(source, destination)
+
+
+def delete(path: str) -> None:
+    """Deletes a file, if it is there."""
+    backend, path = _backend(path)
+    backend.delete(path)
+
+
+def delete_temporary(folder: str) -> None:
+    """Deletes what writers of local files right below a folder have left that were killed; elsewhere none is left."""
+    if is_local(folder):
+        local.delete_temporary(absolute(folder))
+
+
+def delete_tree(path: str) -> None:
+    """Deletes a folder and everything below it, if it is there.
+
+    Raises:
+      ValueError: it is the root of a file system, or a whole bucket.
+    """
+    backend, path = _backend(path)
+    backend.delete_tree(path)
+
+
+def _backend(path: str) -> tuple[Any, str]:
+    """The module that handles a path, and the path as it takes it."""
+    kind = scheme(path)
+    if kind in (None, "file"):
+        return local, absolute(path)
+    return (gcs if kind == "gs" else beam), path

@@ -1,0 +1,164 @@
+"""Files of every other storage that Beam knows (``s3://``, ``hdfs://``, ...); see ``beamlabel.transforms.storage``.
+
+Beam's ``FileSystems`` promises neither atomic writes nor streaming listings: neither do these functions.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from beamlabel.transforms.storage.patterns import StoredFile, matcher, split_glob
+
+
+def _filesystems() -> Any:
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
+
+
+def _raw() -> dict[str, str]:
+    """Bytes in are bytes out: Beam would decompress and compress by the ending of the name."""
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return {"compression_type": CompressionTypes.UNCOMPRESSED}
+
+
+@contextmanager
+def _errors(path: str) -> Iterator[None]:
+    """Beam wraps what went wrong, path by path, in a ``BeamIOError``; unwrap it to the ``OSError`` it means."""
+    from apache_beam.io.filesystem import BeamIOError
+
+    try:
+        yield
+    except BeamIOError as error:
+        causes = list((error.exception_details or {}).values())
+        codes = [getattr(cause, "code", None) for cause in causes]
+        if 403 in codes or any(isinstance(cause, PermissionError) for cause in causes):
+            raise PermissionError(errno.EACCES, str(error), path) from error
+        if 404 in codes or any(isinstance(cause, FileNotFoundError) for cause in causes):
+            raise FileNotFoundError(errno.ENOENT, str(error), path) from error
+        raise OSError(errno.EIO, str(error), path) from error
+
+
+def _exists(path: str) -> bool:
+    with _errors(path):
+        return bool(_filesystems().exists(path))
+
+
+def stat(path: str) -> StoredFile:
+    """The file at ``path``."""
+    # Asked first: what Beam raises for a missing file differs from storage to storage.
+    if path.endswith("/") or not _exists(path):
+        raise FileNotFoundError(errno.ENOENT, "no such file", path)
+    with _errors(path):
+        filesystem = _filesystems().get_filesystem(path)
+        return _stored(filesystem.metadata(path))
+
+
+def _stored(metadata: Any) -> StoredFile:
+    updated = metadata.last_updated_in_seconds
+    return StoredFile(metadata.path, metadata.size_in_bytes, str(updated) if updated else None)
+
+
+def below(folder: str) -> Iterator[StoredFile]:
+    """All files below ``folder``."""
+    return _match(folder + "**", folder)
+
+
+def glob(pattern: str) -> Iterator[StoredFile]:
+    """The files that match."""
+    start, rest = split_glob(pattern)
+    matches = matcher(rest)
+    # For Beam "**/" is at least one folder; the wider pattern finds those that need none, too.
+    wider = start + rest.replace("**/", "**")
+    return (file for file in _match(wider, pattern) if matches(file.path[len(start) :]))
+
+
+def _match(pattern: str, path: str) -> Iterator[StoredFile]:
+    with _errors(path):
+        found = [_stored(metadata) for metadata in _filesystems().match([pattern])[0].metadata_list]
+    files = (file for file in found if not (file.path.endswith("/") and not file.size))
+    return iter(sorted(files, key=lambda file: file.path))
+
+
+def open_input(path: str) -> BinaryIO:
+    """The file, open for reading."""
+    stat(path)
+    with _errors(path):
+        return _filesystems().open(path, **_raw())
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole file."""
+    with open_input(path) as file:
+        return file.read()
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write the file, replacing an earlier one."""
+    with _errors(path), _filesystems().create(path, **_raw()) as file:
+        file.write(data)
+
+
+def create_if_absent(path: str, data: bytes) -> bool:
+    """Look, then write: of two that do it at the same time, both may win."""
+    if _exists(path):
+        return False
+    write_bytes(path, data)
+    return True
+
+
+def put_file(local_path: str, path: str) -> None:
+    """Copy, then remove the local file."""
+    with (
+        _errors(path),
+        Path(local_path).open("rb") as source,
+        _filesystems().create(path, **_raw()) as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)
+    Path(local_path).unlink(missing_ok=True)
+
+
+def copy(source: str, target: str) -> None:
+    """Copy within the file system."""
+    delete(target)
+    with _errors(source):
+        _filesystems().copy([source], [target])
+
+
+def move(source: str, target: str) -> None:
+    """Rename; done already if only ``target`` is there."""
+    if not _exists(source):
+        stat(target)
+        return
+    # HDFS renames neither onto what is there nor into a folder that is not.
+    delete(target)
+    with suppress(OSError):  # it is there already; if not, the rename tells
+        _filesystems().mkdirs(target.rpartition("/")[0])
+    with _errors(source):
+        _filesystems().rename([source], [target])
+
+
+def delete(path: str) -> None:
+    """Delete the file."""
+    if _exists(path):
+        with _errors(path):
+            _filesystems().delete([path])
+
+
+def delete_tree(path: str) -> None:
+    """Delete all files below ``path``, and the folder where there is such a thing."""
+    if not path.rstrip("/").partition("://")[2]:
+        raise ValueError(f"will not delete everything: {path!r}")
+    files = (file.path for file in below(path.rstrip("/") + "/"))
+    while chunk := list(islice(files, 100)):
+        with _errors(path):
+            _filesystems().delete(chunk)
+    with suppress(OSError):  # an empty folder is no harm, and not all file systems delete one
+        delete(path)

@@ -1,0 +1,268 @@
+"""Objects of Google Cloud Storage. Every function takes ``gs://`` URIs; see ``beamlabel.transforms.storage``."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from beamlabel.transforms.storage import gcs_client
+from beamlabel.transforms.storage.patterns import StoredFile, matcher, split_glob
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob
+
+_READ_SIZE = 4 << 20
+"""Bytes of one range request: streaming a text costs few round trips, a Parquet footer not much too much."""
+
+_DELETE_THREADS = 16
+
+
+def _shared() -> dict[str, Any]:
+    """What every request of ours says."""
+    return {"retry": gcs_client.RETRY, "timeout": gcs_client.TIMEOUT}
+
+
+def _blob(path: str, generation: int | None = None) -> Blob:
+    bucket, name = gcs_client.parse(path)
+    if not name:
+        raise IsADirectoryError(errno.EISDIR, "a bucket, not an object", path)
+    return gcs_client.client().bucket(bucket).blob(name, generation=generation)
+
+
+def stat(path: str) -> StoredFile:
+    """The object at ``path``."""
+    blob = _blob(path)
+    with gcs_client.errors(path):
+        blob.reload(**_shared())
+    return StoredFile(path, blob.size, str(blob.generation))
+
+
+def below(folder: str) -> Iterator[StoredFile]:
+    """All objects whose name begins with ``folder``."""
+    return _files(folder)
+
+
+def glob(pattern: str) -> Iterator[StoredFile]:
+    """The objects that match. What lies below folders is listed only for a pattern that reaches there."""
+    start, rest = split_glob(pattern)
+    flat = "/" not in rest and "**" not in rest
+    matches = matcher(rest)
+    # The bucket lists by prefix, so ask for all that stands before the first glob character.
+    prefix = start + re.split(r"[*?[]", rest, maxsplit=1)[0]
+    for file in _files(prefix, delimiter="/" if flat else None):
+        if matches(file.path[len(start) :]):
+            yield file
+
+
+def _files(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
+    for file in _list(prefix, delimiter):
+        # Consoles and browsers leave empty objects for folders.
+        if not (file.path.endswith("/") and file.size == 0):
+            yield file
+
+
+def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
+    """In the order of names, a page of a thousand at a time."""
+    bucket, name = gcs_client.parse(prefix)
+    fields = "items(name,size,generation),nextPageToken"
+    with gcs_client.errors(prefix):
+        listing = gcs_client.client().list_blobs(
+            bucket, prefix=name or None, delimiter=delimiter, fields=fields, **_shared()
+        )
+        for blob in listing:
+            yield StoredFile(f"gs://{bucket}/{blob.name}", blob.size, str(blob.generation))
+
+
+class _Object(io.RawIOBase):
+    """One generation of an object, read in ranges: what is written meanwhile does not get mixed in."""
+
+    def __init__(self, path: str) -> None:
+        file = stat(path)
+        self.name = path
+        self._size = file.size or 0
+        self._generation = int(file.version or 0)
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"{self.name}: cannot seek to before its beginning")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        # The inherited one asks for 8 KiB at a time.
+        return self._next(self._size)
+
+    def _next(self, size: int) -> bytes:
+        end = min(self._position + size, self._size)
+        if self._position >= end:
+            return b""
+        blob = _blob(self.name, self._generation)
+        with gcs_client.errors(self.name):
+            # Raw: the size and the ranges are those of the bytes as stored, compressed or not.
+            data = blob.download_as_bytes(
+                start=self._position, end=end - 1, raw_download=True, checksum=None, **_shared()
+            )
+        self._position += len(data)
+        return data
+
+
+def open_input(path: str) -> BinaryIO:
+    """The object, open for reading; asks once for its size, so what is missing is noticed here."""
+    return io.BufferedReader(_Object(path), _READ_SIZE)
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole object in one request, its checksum verified; the bytes as they are stored."""
+    blob = _blob(path)
+    with gcs_client.errors(path):
+        return blob.download_as_bytes(raw_download=True, **_shared())
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Upload; readers see the old object or the new one."""
+    _upload(_blob(path), path, data)
+
+
+def _upload(blob: Blob, path: str, data: bytes, **conditions: int) -> None:
+    with gcs_client.errors(path):
+        blob.upload_from_string(
+            data, content_type="application/octet-stream", checksum="crc32c", **conditions, **_shared()
+        )
+
+
+def create_if_absent(path: str, data: bytes) -> bool:
+    """Upload on the condition that there is no such object yet."""
+    return exchange(path, data, 0) is not None
+
+
+def exchange(path: str, data: bytes, generation: int) -> int | None:
+    """Upload on the condition that the object is of that generation still; 0: that there is none.
+
+    Returns:
+      The generation of what was written; None where the condition did not hold.
+    """
+    blob = _blob(path)
+    try:
+        _upload(blob, path, data, if_generation_match=generation)
+    except OSError as error:
+        if getattr(error.__cause__, "code", None) != 412:
+            raise
+        # It may have been our own first try, whose answer was lost on the way.
+        try:
+            found = read_object(path)
+        except FileNotFoundError:
+            return None
+        return found.generation if found.data == data else None
+    return int(blob.generation)
+
+
+class ReadObject(NamedTuple):
+    """An object's bytes, their generation, and when it was written by the server's clock, in seconds since 1970."""
+
+    data: bytes
+    generation: int
+    updated_at: float
+
+
+def read_object(path: str) -> ReadObject:
+    """One generation of an object, and what is known of it."""
+    while True:
+        blob = _blob(path)
+        try:
+            with gcs_client.errors(path):
+                blob.reload(**_shared())
+                generation = int(blob.generation)
+                data = blob.download_as_bytes(raw_download=True, if_generation_match=generation, **_shared())
+        except OSError as error:
+            if getattr(error.__cause__, "code", None) != 412:
+                raise
+            continue  # it was written anew in between
+        return ReadObject(data, generation, blob.updated.timestamp())
+
+
+def delete_generation(path: str, generation: int) -> None:
+    """Delete the object, unless another has taken its place."""
+    try:
+        with gcs_client.errors(path):
+            _blob(path).delete(if_generation_match=generation, **_shared())
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError) and getattr(error.__cause__, "code", None) != 412:
+            raise
+
+
+def copy(source: str, target: str) -> None:
+    """Copy within the storage."""
+    old, new = _blob(source), _blob(target)
+    with gcs_client.errors(source):
+        # Large objects, and those that change place or class, are copied in several calls.
+        token, _, _ = new.rewrite(old, **_shared())
+        while token is not None:
+            token, _, _ = new.rewrite(old, token=token, **_shared())
+
+
+def put_file(local_path: str, path: str) -> None:
+    """Upload, then remove the local file."""
+    blob = _blob(path)
+    with gcs_client.errors(path):
+        blob.upload_from_filename(
+            local_path, content_type="application/octet-stream", checksum="crc32c", **_shared()
+        )
+    Path(local_path).unlink(missing_ok=True)
+
+
+def move(source: str, target: str) -> None:
+    """Copy within the storage, then delete; killed in between, it can be run again."""
+    try:
+        copy(source, target)
+    except FileNotFoundError:
+        try:
+            stat(target)
+        except FileNotFoundError:
+            pass
+        else:
+            return
+        raise
+    delete(source)
+
+
+def delete(path: str) -> None:
+    """Delete the object."""
+    blob = _blob(path)
+    try:
+        with gcs_client.errors(path):
+            blob.delete(**_shared())
+    except FileNotFoundError:
+        pass
+
+
+def delete_tree(path: str) -> None:
+    """Delete all objects below ``path + "/"``, also the empty ones that stand for folders."""
+    if not gcs_client.parse(path.rstrip("/"))[1]:
+        raise ValueError(f"will not delete everything: {path!r}")
+    paths = (file.path for file in _list(path.rstrip("/") + "/"))
+    with ThreadPoolExecutor(_DELETE_THREADS) as threads:
+        while chunk := list(islice(paths, 1000)):
+            list(threads.map(delete, chunk))

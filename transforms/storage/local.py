@@ -1,0 +1,252 @@
+"""Files of the local file system. Every function takes plain paths; see ``beamlabel.transforms.storage``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat as stat_module
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from beamlabel.transforms.storage.patterns import StoredFile, has_glob, matcher, split_glob
+
+_TEMPORARY = ".tmp-"
+# What tells one folder from another, whatever links lead to it: device and inode.
+_Identity = tuple[int, int]
+
+
+def is_folder(path: str) -> bool:
+    """Whether ``path`` is a folder, or a link to one."""
+    try:
+        return stat_module.S_ISDIR(_status(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def stat(path: str) -> StoredFile:
+    """The file at ``path``."""
+    status = _status(path)
+    if stat_module.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    return StoredFile(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return Path(path).stat()
+    except (OSError, ValueError) as error:
+        # Names that nothing can have: with a NUL, too long, below a file.
+        if isinstance(error, OSError) and error.errno not in (errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+
+
+def below(folder: str) -> Iterator[StoredFile]:
+    """All files below ``folder``, which ends in ``/``."""
+    if is_folder(folder):
+        yield from _walk(folder, (_identity(folder),))
+
+
+def glob(pattern: str) -> Iterator[StoredFile]:
+    """The files that match; folders that cannot match are not read."""
+    start, rest = split_glob(pattern)
+    if is_folder(start or "."):
+        yield from _glob(start, rest)
+
+
+def _glob(folder: str, pattern: str) -> Iterator[StoredFile]:
+    """``folder`` is ``""`` or ends in ``/``; ``pattern`` is relative to it."""
+    first, slash, rest = pattern.partition("/")
+    if "**" in first:
+        matches = matcher(pattern)
+        for file in _walk(folder, (_identity(folder or "."),)):
+            if matches(file.path[len(folder) :]):
+                yield file
+    elif not slash:
+        matches = matcher(first)
+        files = (_stored(folder, entry) for entry in _entries(folder) if matches(entry.name))
+        yield from filter(None, files)
+    elif not has_glob(first):
+        if is_folder(folder + first):
+            yield from _glob(f"{folder}{first}/", rest)
+    else:
+        matches = matcher(first)
+        for entry in _entries(folder):
+            if matches(entry.name) and _leads_to_folder(entry):
+                yield from _glob(f"{folder}{entry.name}/", rest)
+
+
+def _walk(folder: str, above: tuple[_Identity, ...]) -> Iterator[StoredFile]:
+    """``above``: the folders on the way here, this one included: a link back to one of them is a loop."""
+    for entry in _entries(folder):
+        if not _leads_to_folder(entry):
+            file = _stored(folder, entry)
+            if file is not None:
+                yield file
+            continue
+        identity = _identity(entry.path)
+        if identity not in above:
+            yield from _walk(f"{folder}{entry.name}/", (*above, identity))
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """One folder, in the order in which an object store would list the tree."""
+    with os.scandir(folder or ".") as entries:
+        listing = list(entries)
+    return sorted(listing, key=lambda entry: entry.name + "/" if _leads_to_folder(entry) else entry.name)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
+
+
+def _stored(folder: str, entry: os.DirEntry[str]) -> StoredFile | None:
+    """The file, or None for a folder, a pipe, and so on."""
+    path = folder + entry.name
+    try:
+        status = entry.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        # A link to nowhere was asked for like the rest: that its reader fails is better than silence.
+        return StoredFile(path, None, None)
+    if not stat_module.S_ISREG(status.st_mode):
+        return None
+    return StoredFile(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _identity(folder: str) -> _Identity:
+    status = Path(folder).stat()
+    return status.st_dev, status.st_ino
+
+
+def open_input(path: str) -> BinaryIO:
+    """The file, open for reading."""
+    stat(path)
+    return Path(path).open("rb")
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole file."""
+    with open_input(path) as file:
+        return file.read()
+
+
+@contextmanager
+def _new_file(path: str) -> Iterator[Path]:
+    """A name for a temporary file in the folder of ``path``, which is made; nothing is left of it after."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write to a temporary file beside ``path`` and rename it: readers see the old file or the new one."""
+    with _new_file(path) as temporary:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+
+
+def create_if_absent(path: str, data: bytes) -> bool:
+    """Write to a temporary file and link it to ``path``: only one of many can, and nobody sees half of it."""
+    with _new_file(path) as temporary:
+        temporary.write_bytes(data)
+        try:
+            Path(path).hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            return _create_unlinked(path, data)
+    return True
+
+
+def _create_unlinked(path: str, data: bytes) -> bool:
+    # A file system without hard links: still one winner, but a reader may see its file half written.
+    try:
+        with Path(path).open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def put_file(local_path: str, path: str) -> None:
+    """Rename, or from another file system copy beside ``path`` and rename."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(local_path).replace(path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with _new_file(path) as temporary:
+            shutil.copyfile(local_path, temporary)
+            temporary.replace(path)
+        Path(local_path).unlink(missing_ok=True)
+
+
+def copy(source: str, target: str) -> None:
+    """Copy beside ``target`` and rename, without copying a byte where the file system has hard links."""
+    with _new_file(target) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK):
+                raise
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+
+
+def move_folder(source: str, target: str) -> None:
+    """Rename a folder to where nothing is; all of it is there at once."""
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    Path(source).rename(target)
+
+
+def move(source: str, target: str) -> None:
+    """Rename; done already if only ``target`` is there."""
+    try:
+        stat(source)
+        put_file(source, target)
+    except FileNotFoundError:
+        with suppress(FileNotFoundError):
+            stat(target)
+            return
+        raise
+
+
+def delete(path: str) -> None:
+    """Remove the file."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        Path(path).unlink()
+
+
+def delete_temporary(folder: str) -> None:
+    """Remove the temporary files in a folder."""
+    for path in Path(folder).glob(f"{_TEMPORARY}{'[0-9a-f]' * 32}"):
+        path.unlink(missing_ok=True)
+
+
+def delete_tree(path: str) -> None:
+    """Remove the folder; if others remove it at the same time, together."""
+    folder = Path(path)
+    if folder.resolve() == Path(folder.resolve().anchor):
+        raise ValueError(f"will not delete everything: {path!r}")
+    while is_folder(path):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)

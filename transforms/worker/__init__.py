@@ -1,0 +1,1 @@
+"""A worker process: its threads, memory, counters and versions."""

@@ -1,0 +1,1 @@
+"""A unit → staged files and its record."""

@@ -1,0 +1,145 @@
+"""The files of a unit: written, hashed, and staged under names made of their content."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import Failure, FileRecord, WorkUnit, is_first
+from beamlabel.transforms.rows import tf_examples
+from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema, computed_metadata
+from beamlabel.transforms.rows.tfrecord import write_records
+from beamlabel.transforms.storage.uris import encodable, public_uri
+from beamlabel.transforms.worker.allocators import give_back_arrow
+from beamlabel.transforms.writing.unit_rows import UnitRows
+from beamlabel.transforms.writing.unit_summary import Summarizer
+
+# A group is held in memory until it is written.
+ROW_GROUP_BYTES = 2 << 20
+# The writer keeps several buffers of a page; the format's own advice is 8 KB.
+DATA_PAGE_BYTES = 128 << 10
+_HASH_BLOCK_BYTES = 1 << 20
+# Columns whose values repeat; for the others a dictionary only costs.
+_DICTIONARY_COLUMNS = ("label", "labels.list.element", "format", "module_fingerprint", "preprocessing_id")
+# JSON leaves these as they are, but readers such as str.splitlines end a line there.
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
+
+def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -> None:
+    """Writes a data shard to an open binary file.
+
+    Parquet is zstd, in row groups of about 2 MB of Arrow data; the writer holds several times that.
+    """
+    if spec.format == "tfrecord":
+        serialized = (example for batch in batches for example in tf_examples.encode(batch))
+        write_records(file, serialized, compression=spec.compression)
+        return
+    dictionary = [*_DICTIONARY_COLUMNS, *(name for name, _ in spec.kept_fields)]
+    with pq.ParquetWriter(
+        file,
+        arrow_schema(spec),
+        compression="zstd",
+        use_dictionary=dictionary,
+        data_page_size=DATA_PAGE_BYTES,
+    ) as writer:
+        for group in _row_groups(batches):
+            writer.write_table(group, row_group_size=group.num_rows)
+            give_back_arrow()
+
+
+def failure_line(failure: Failure) -> bytes:
+    """One line of JSON, UTF-8, that holds no other line end than its last byte."""
+    text = json.dumps(_failure_fields(failure), ensure_ascii=False)
+    return text.translate(_LINE_ENDS).encode() + b"\n"
+
+
+def _failure_fields(failure: Failure) -> dict[str, str | None]:
+    value = {
+        "uri": None if failure.uri is None else public_uri(failure.uri),
+        "ref_id": failure.ref_id,
+        "stage": failure.stage.value,
+        "reason": failure.reason.value,
+        "detail": failure.detail,
+    }
+    return {name: None if item is None else encodable(item) for name, item in value.items()}
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(part.nbytes for part in group) >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(group)
+            group = []
+    if group:
+        yield pa.Table.from_batches(group)
+
+
+def stage_data(rows: UnitRows, spec: OutputSpec, staging_dir: str, unit_id: str) -> FileRecord:
+    """Stages a unit's data shard, its rows in input order; nothing can be added to them any more."""
+    computed_by = sorted(rows.computed_by)
+    spec = _as_computed(spec, computed_by)
+    with _temporary_file(staging_dir) as path:
+        with path.open("wb") as file:
+            write_data(file, rows.in_order(), spec)
+        staged = _stage(path, staging_dir, f"shards/{unit_id}", spec.file_ending, "data", len(rows))
+    return dataclasses.replace(staged, computed_by=", ".join(computed_by) or None)
+
+
+def _as_computed(spec: OutputSpec, computed_by: Sequence[str]) -> OutputSpec:
+    """The spec whose metadata names what made the rows; a unit is labeled by one engine, as a rule."""
+    return dataclasses.replace(spec, metadata=computed_metadata(spec.metadata, computed_by))
+
+
+def stage_failures(failures: Sequence[Failure], staging_dir: str, unit_id: str) -> FileRecord:
+    """Stages a unit's failures, in the order given."""
+    with _temporary_file(staging_dir) as path:
+        with path.open("wb") as file:
+            file.writelines(map(failure_line, failures))
+        return _stage(path, staging_dir, f"failures/{unit_id}", "jsonl", "failures", len(failures))
+
+
+def stage_summary(
+    summarizer: Summarizer, failures: Sequence[Failure], staging_dir: str, unit: WorkUnit
+) -> FileRecord:
+    """Stages what a report needs to know of a unit."""
+    first = is_first(unit)
+    summary = summarizer.finish(map(_failure_fields, failures), first=first)
+    content = summary.to_json()
+    sha256 = hashlib.sha256(content).hexdigest()
+    name = f"summaries/{unit.unit_id}-{sha256[:16]}.json"
+    storage.write_bytes(storage.join(staging_dir, *name.split("/")), content)
+    return FileRecord(name, "summary", len(summary.rows), len(content), sha256)
+
+
+@contextmanager
+def _temporary_file(staging_dir: str) -> Iterator[Path]:
+    """A file to write to, deleted in the end; beside its final place, so that moving it is a rename."""
+    parent = None
+    if storage.is_local(staging_dir):
+        parent = Path(storage.absolute(staging_dir))
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as folder:
+        yield Path(folder) / "file"
+
+
+def _stage(path: Path, staging_dir: str, stem: str, ending: str, kind: str, rows: int) -> FileRecord:
+    """Moves a finished file to a name made of its content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    sha256, size = digest.hexdigest(), path.stat().st_size
+    name = f"{stem}-{sha256[:16]}.{ending}"
+    storage.put_file(str(path), storage.join(staging_dir, *name.split("/")))
+    return FileRecord(name=name, kind=kind, rows=rows, bytes=size, sha256=sha256)

@@ -1,0 +1,118 @@
+"""The rows of one work unit on their way into its file: in any order in, in input order out.
+
+An embedding of 1280 numbers makes a row of 5 KB, and a unit has up to 10,000 rows. Memory must not depend on
+that: it holds some hundred rows, a larger unit's lie in a temporary file beside its final place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import Prediction
+from beamlabel.transforms.rows.record_batch import to_record_batch
+from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
+
+CHUNK_ROWS = 128
+"""Rows converted at a time: with 1280 features 0.7 MB."""
+
+_HELD_ROWS = 2 * CHUNK_ROWS
+# Rows set aside and read back at a time: several of these are held while a file is written.
+_BLOCK_ROWS = 64
+
+
+class UnitRows:
+    """Predictions as Arrow; a context manager that deletes the temporary file, if there came to be one.
+
+    Not for two threads at a time.
+
+    Args:
+      spec: what a row is.
+      staging_dir: where the unit is staged; the temporary file lies there where it is local.
+    """
+
+    def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
+        self._spec, self._staging_dir = spec, staging_dir
+        self._lengths: list[int] = []
+        self._numbers: list[np.ndarray] = []
+        self._held: list[pa.RecordBatch] = []
+        self._file: Any = None
+        self._path: Path | None = None
+        self._cleanup = ExitStack()
+        self.computed_by: set[str] = set()
+
+    def __len__(self) -> int:
+        return sum(self._lengths)
+
+    def __enter__(self) -> UnitRows:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    def add(self, predictions: Sequence[Prediction]) -> None:
+        """Takes predictions, in any order.
+
+        Raises:
+          ValueError, pyarrow.ArrowException: see ``to_record_batch``.
+          OSError: the temporary file cannot be written.
+        """
+        for start in range(0, len(predictions), CHUNK_ROWS):
+            chunk = predictions[start : start + CHUNK_ROWS]
+            batch = to_record_batch(chunk, self._spec)
+            blocks = [batch.slice(first, _BLOCK_ROWS) for first in range(0, len(chunk), _BLOCK_ROWS)]
+            self._held += blocks
+            self._lengths += map(len, blocks)
+            self._numbers.append(np.array([prediction.ref.row for prediction in chunk], np.int64))
+            self.computed_by.update(p.computed_by for p in chunk if p.computed_by)
+            if self._file is not None or len(self) > _HELD_ROWS:
+                self._set_aside()
+
+    def in_order(self) -> Iterator[pa.RecordBatch]:
+        """All rows by their number in the input, in batches; nothing can be added any more."""
+        if not self._lengths:
+            return
+        source = None
+        if self._file is not None:
+            self._file.close()
+            source = pa.ipc.open_file(self._cleanup.enter_context(pa.OSFile(str(self._path))))
+        order = np.argsort(np.concatenate(self._numbers), kind="stable")
+        ends = np.cumsum(self._lengths)
+        starts = ends - self._lengths
+        loaded: dict[int, pa.RecordBatch] = {}
+        for first in range(0, len(order), _BLOCK_ROWS):
+            places = order[first : first + _BLOCK_ROWS]
+            homes = np.searchsorted(ends, places, side="right")
+            # Images come nearly in order, so these are two or three, most of them those of the time before.
+            needed = [int(home) for home in np.unique(homes)]
+            loaded = {home: loaded.get(home) or self._load(source, home) for home in needed}
+            offsets = np.zeros(len(ends), np.int64)
+            offsets[needed] = np.cumsum([0, *(self._lengths[home] for home in needed)])[:-1]
+            batch = pa.concat_batches(list(loaded.values()))
+            yield batch.take(pa.array(places - starts[homes] + offsets[homes]))
+
+    def _load(self, source: Any, place: int) -> pa.RecordBatch:
+        return self._held[place] if source is None else source.get_batch(place)
+
+    def _set_aside(self) -> None:
+        if self._file is None:
+            parent = storage.absolute(self._staging_dir) if storage.is_local(self._staging_dir) else None
+            if parent is not None:
+                Path(parent).mkdir(parents=True, exist_ok=True)
+            folder = tempfile.TemporaryDirectory(prefix="tmp-", dir=parent)
+            self._path = Path(self._cleanup.enter_context(folder)) / "rows"
+            self._file = pa.ipc.new_file(str(self._path), arrow_schema(self._spec))
+            self._cleanup.callback(self._file.close)
+        for batch in self._held:
+            self._file.write_batch(batch)
+        self._held.clear()

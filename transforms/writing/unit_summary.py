@@ -1,0 +1,256 @@
+"""What a report has to know of one work unit, gathered while its rows pass by; a few hundred KB at most.
+
+It lies beside the unit's shard, so that whoever publishes a run reads no row again, and can be made anew from
+the shard: the same but for the thumbnails, whose pixels are gone by then.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from beamlabel.transforms.decoding.thumbnail import thumbnail
+from beamlabel.transforms.records import Prediction
+from beamlabel.transforms.storage.uris import encodable, public_uri
+from beamlabel.transforms.writing.sample_rows import MAX_ROWS, Candidate, RowSampler
+
+MAX_TEXT = 300
+"""Characters that a report shows of a URI, a reference or a failure's detail."""
+
+MAX_LABEL = 100
+"""Characters that it shows of a label."""
+
+MAX_CLASSES = 5
+"""Classes that it shows of a row."""
+
+_EXAMPLES = 3
+# A unit keeps an eighth of its rows, so that thumbnails cost little also where units are small. The first one of
+# a run may be all there is, and keeps more.
+_ROWS_A_THUMBNAIL = 8
+_MIN_SAMPLED, _MIN_SAMPLED_FIRST = 8, 96
+# Pixels that wait: most candidates are displaced before they have to be encoded.
+_WAITING_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class SampledRow:
+    """A row that a report may show.
+
+    Attributes:
+      uri, ref_id: as in the output, cut to ``MAX_TEXT`` characters.
+      labels, scores: the best five as in the output; labels are ``class 7`` where the classes have no names; both
+        empty without logits.
+      kinds: why it was chosen, see ``sample_rows``.
+      thumbnail: a JPEG in base64; None where there were no pixels.
+    """
+
+    uri: str
+    ref_id: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    kinds: tuple[str, ...] = ()
+    thumbnail: str | None = None
+
+
+@dataclass(frozen=True)
+class UnitSummary:
+    """One unit in small.
+
+    Attributes:
+      labels: rows by best label.
+      scores: (score, rows), ascending; scores rounded down by ``rounded_scores``.
+      failures: for each reason its first failures, with ``uri``, ``ref_id`` and ``detail``.
+      rows: the sampled ones.
+    """
+
+    labels: dict[str, int] = field(default_factory=dict)
+    scores: list[tuple[float, int]] = field(default_factory=list)
+    failures: dict[str, list[dict[str, str | None]]] = field(default_factory=dict)
+    rows: list[SampledRow] = field(default_factory=list)
+
+    def to_json(self) -> bytes:
+        """UTF-8; equal summaries give equal bytes."""
+        # Not by asdict, which copies everything first and takes as long as the thumbnails.
+        value = {**vars(self), "rows": [vars(row) for row in self.rows]}
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> UnitSummary:
+        """The inverse of ``to_json``."""
+        value = json.loads(content)
+        names = ("labels", "scores", "kinds")
+        rows = [SampledRow(**{**row, **{name: tuple(row[name]) for name in names}}) for row in value["rows"]]
+        return cls(
+            value["labels"], [(score, count) for score, count in value["scores"]], value["failures"], rows
+        )
+
+
+@dataclass(eq=False)
+class _Value:
+    """What is kept of a candidate: how to make its row, and its pixels, until they are settled."""
+
+    make: Callable[[], SampledRow]
+    pixels: np.ndarray | None
+    settled: SampledRow | None = None
+
+    def settle(self) -> SampledRow:
+        """The row with its thumbnail; from then on nothing of the prediction's batch is held."""
+        if self.settled is None:
+            self.settled = self.make()
+            if self.pixels is not None:
+                picture = base64.b64encode(thumbnail(self.pixels)).decode()
+                self.settled = replace(self.settled, thumbnail=picture)
+            settled = self.settled
+            self.make, self.pixels = lambda: settled, None
+        return self.settled
+
+
+class Summarizer:
+    """Gathers a ``UnitSummary``; not for two threads at a time."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._labels: Counter[str] = Counter()
+        self._scores = array("f")
+        self._sampler: RowSampler[_Value] = RowSampler()
+        self._waiting: list[Candidate[_Value]] = []
+        self._waiting_bytes = 0
+
+    def add(self, prediction: Prediction) -> Prediction:
+        """Takes a prediction and returns it without its pixels; they are kept only while it may be chosen."""
+        label, score = None, None
+        if prediction.class_ids is not None and prediction.scores is not None:
+            label = _label(prediction.labels, prediction.class_ids, 0)
+            score = float(prediction.scores[0])
+        self._add(encodable(prediction.ref.ref_id), label, score, lambda: _row(prediction), prediction.pixels)
+        return prediction if prediction.pixels is None else replace(prediction, pixels=None)
+
+    def add_row(
+        self, ref_id: str, label: str | None, score: float | None, row: Callable[[], SampledRow]
+    ) -> None:
+        """Takes a row of a finished shard; ``row`` is called if it may be chosen."""
+        self._add(ref_id, label, score, row, None)
+
+    def finish(self, failures: Iterable[Mapping[str, str | None]], *, first: bool) -> UnitSummary:
+        """The summary of all that was added.
+
+        Args:
+          failures: the unit's, in order, each with ``reason``, ``uri``, ``ref_id`` and ``detail``.
+          first: whether it is the first unit of the run.
+        """
+        limit = max(self._rows // _ROWS_A_THUMBNAIL, _MIN_SAMPLED_FIRST if first else _MIN_SAMPLED)
+        chosen = self._sampler.chosen(self._labels, min(limit, MAX_ROWS))
+        rows = [replace(value.settle(), kinds=tuple(kinds)) for value, kinds in chosen]
+        scores = rounded_scores(np.frombuffer(self._scores, np.float32)) if self._scores else []
+        return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows)
+
+    def _add(
+        self,
+        ref_id: str,
+        label: str | None,
+        score: float | None,
+        row: Callable[[], SampledRow],
+        pixels: np.ndarray | None,
+    ) -> None:
+        self._rows += 1
+        if label is not None and score is not None:
+            self._labels[label] += 1
+            self._scores.append(score)
+        value = _Value(row, pixels)
+        candidate = Candidate(ref_id, label, score, value)
+        if self._sampler.offer(candidate) and pixels is not None:
+            self._waiting.append(candidate)
+            self._waiting_bytes += pixels.nbytes
+            if self._waiting_bytes > _WAITING_BYTES:
+                self._settle_waiting()
+
+    def _settle_waiting(self) -> None:
+        for candidate in self._waiting:
+            if candidate.kinds:
+                candidate.value.settle()
+        self._waiting, self._waiting_bytes = [], 0
+
+
+def merge_examples(
+    into: dict[str, list[dict[str, str | None]]], more: Mapping[str, Sequence[dict[str, str | None]]]
+) -> None:
+    """Adds a later unit's examples of failures, up to the few that are kept of each reason."""
+    for reason, examples in more.items():
+        kept = into.setdefault(reason, [])
+        kept += examples[: _EXAMPLES - len(kept)]
+
+
+def rounded_scores(scores: np.ndarray) -> list[tuple[float, int]]:
+    """Counts of float[N] scores, each rounded down to 32 steps between a power of two and the next.
+
+    A histogram whose bins are 1/32 of a power of two above all scores counts the rounded ones as it would the
+    exact ones.
+    """
+    fraction, exponent = np.frexp(np.asarray(scores, np.float64))
+    values, counts = np.unique(np.ldexp(np.floor(fraction * 64) / 64, exponent), return_counts=True)
+    return [(float(value), int(count)) for value, count in zip(values, counts, strict=True)]
+
+
+def score_bins(scores: Mapping[float, int], *, probabilities: bool) -> dict[str, Any] | None:
+    """A histogram of rounded scores: ``low``, ``width`` of a bin, and ``counts``; None of no scores.
+
+    For probabilities it has 32 bins from 0 to 1, otherwise as many as the scores need, 65 at most.
+    """
+    if not scores:
+        return None
+    if probabilities:
+        width, low, high = 1 / 32, 0, 31
+    else:
+        exponent = math.frexp(max(abs(score) for score in scores))[1]
+        width = math.ldexp(1, exponent - 5)
+        low, high = math.floor(min(scores) / width), math.floor(max(scores) / width)
+    counts = [0] * (high - low + 1)
+    for score, count in scores.items():
+        counts[min(math.floor(score / width), high) - low] += count
+    return {"low": low * width, "width": width, "counts": counts}
+
+
+def _examples(failures: Iterable[Mapping[str, str | None]]) -> dict[str, list[dict[str, str | None]]]:
+    found: dict[str, list[dict[str, str | None]]] = {}
+    for failure in failures:
+        examples = found.setdefault(str(failure["reason"]), [])
+        if len(examples) < _EXAMPLES:
+            shown = {name: failure[name] for name in ("uri", "ref_id", "detail")}
+            examples.append({name: None if text is None else cut(text) for name, text in shown.items()})
+    return dict(sorted(found.items()))
+
+
+def _row(prediction: Prediction) -> SampledRow:
+    """Copies what is shown, since a prediction's arrays are views of its whole batch's."""
+    labels: list[str] = []
+    scores: list[float] = []
+    if prediction.class_ids is not None and prediction.scores is not None:
+        ids = prediction.class_ids[:MAX_CLASSES]
+        labels = [_label(prediction.labels, ids, place) for place in range(len(ids))]
+        scores = [float(score) for score in prediction.scores[:MAX_CLASSES]]
+    uri = cut(encodable(public_uri(prediction.ref.uri)))
+    return SampledRow(uri, cut(encodable(prediction.ref.ref_id)), tuple(labels), tuple(scores))
+
+
+def _label(names: Sequence[str] | None, ids: np.ndarray, place: int) -> str:
+    return class_name(int(ids[place])) if names is None else cut(encodable(names[place]), MAX_LABEL)
+
+
+def class_name(class_id: int) -> str:
+    """What a class without a name is called."""
+    return f"class {class_id}"
+
+
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """At most ``limit`` characters: the end of a URI tells more than its middle."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]} … {text[-(limit // 2 - 3) :]}"

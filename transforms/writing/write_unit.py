@@ -1,0 +1,283 @@
+"""The sink: what became of one work unit → staged files and the unit's record.
+
+A unit leaves in the staging folder::
+
+    shards/UNIT-SHA.parquet    its rows, in input order; there even without a row
+    failures/UNIT-SHA.jsonl    its failures; there only where there are any
+    summaries/UNIT-SHA.json    what a report shows of it; there only where a report is wanted
+    units/UNIT.json            its record, written last
+
+(and ``references/UNIT`` what the planner left there for it, see ``packed_refs``).
+
+The kinds of files are named by their content: a bundle that is run twice writes the same bytes to the
+same name, and two tries that differ (a file was there in one and gone in the other) cannot overwrite each
+other's. The record alone has a name that two tries share; it is created only if absent, and whoever comes
+second takes over the first one's. So a unit has one record at any time, every file that it names is
+complete, and files that no record names are rubbish which is deleted with the staging folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beamlabel.transforms.inputs.unit_records import stage_record
+from beamlabel.transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord
+from beamlabel.transforms.rows.schema import OutputSpec
+from beamlabel.transforms.worker import metrics
+from beamlabel.transforms.worker.allocators import give_back_arrow, use_frugal_arrow_pool
+from beamlabel.transforms.worker.tally import Tally, new_tally
+from beamlabel.transforms.worker.versions import SameVersionsCoder
+from beamlabel.transforms.writing.heartbeat import Heartbeat
+from beamlabel.transforms.writing.staged_files import stage_data, stage_failures, stage_summary
+from beamlabel.transforms.writing.unit_rows import CHUNK_ROWS, UnitRows
+from beamlabel.transforms.writing.unit_summary import Summarizer
+
+beam.coders.registry.register_coder(UnitRecord, SameVersionsCoder)
+
+
+def write_unit(
+    end: UnitEnd,
+    predictions: Iterable[Prediction],
+    failures: Iterable[Failure],
+    spec: OutputSpec,
+    staging_dir: str,
+) -> UnitRecord:
+    """Stages the files of one unit, then its record.
+
+    Args:
+      end: the unit, and how many elements it sent.
+      predictions, failures: all that became of them, in any order.
+      spec: what is written.
+      staging_dir: a local folder or a URI; see the module for what it holds.
+
+    Returns:
+      The record that is staged: another try's, if that was first.
+
+    Raises:
+      ValueError: the elements are not as many as the unit sent, or do not fit the spec.
+      OSError: the staging folder cannot be written.
+    """
+    with UnitRows(spec, staging_dir) as rows:
+        rows.add(list(predictions))
+        return _write(end, rows, failures, spec, staging_dir)
+
+
+def _write(
+    end: UnitEnd,
+    rows: UnitRows,
+    failures: Iterable[Failure],
+    spec: OutputSpec,
+    staging_dir: str,
+    summarizer: Summarizer | None = None,
+    times: Mapping[str, Any] = MappingProxyType({}),
+) -> UnitRecord:
+    failed = sorted(failures, key=lambda failure: failure.row)
+    unit = end.unit
+    files = [stage_data(rows, spec, staging_dir, unit.unit_id)]
+    if failed:
+        files.append(stage_failures(failed, staging_dir, unit.unit_id))
+    files = [dataclasses.replace(file, **times) for file in files]
+    if summarizer is not None:
+        files.append(stage_summary(summarizer, failed, staging_dir, unit))
+    record = UnitRecord(
+        unit_id=unit.unit_id,
+        input_path=unit.input_file.path,
+        start=unit.start,
+        stop=unit.stop,
+        last=unit.last,
+        file_rows=unit.file_rows,
+        input=end.sent + end.skipped,
+        predicted=len(rows),
+        failed=dict(sorted(Counter(failure.reason.value for failure in failed).items())),
+        skipped=end.skipped,
+        files=tuple(files),
+    )
+    return stage_record(record, staging_dir)
+
+
+class _Written(NamedTuple):
+    record: UnitRecord
+    msec: float
+
+
+@dataclass
+class _Gathered:
+    """What a bundle has seen of one unit.
+
+    ``rows`` belongs to the writer's thread; it has been given ``handed_over`` predictions.
+    """
+
+    rows: UnitRows
+    summarizer: Summarizer | None
+    started_at: float = field(default_factory=time.time)
+    handed_over: int = 0
+    predictions: list[Prediction] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    end: UnitEnd | None = None
+
+    @property
+    def seen(self) -> int:
+        return self.handed_over + len(self.predictions) + len(self.failures)
+
+    @property
+    def tally(self) -> Tally:
+        skipped = 0 if self.end is None else self.end.skipped
+        return Tally(self.handed_over + len(self.predictions), len(self.failures), skipped)
+
+    def __str__(self) -> str:
+        return f"{self.seen} of {'an unknown number of' if self.end is None else self.end.sent} elements"
+
+
+class _WriteUnitDoFn(beam.DoFn):
+    """Gathers the elements of units, which come in any order and interleaved, and writes whole units.
+
+    A unit is written by a thread of its own while the next one is computed: else all cores would wait for one
+    that compresses. That thread also takes the predictions of a unit that is still open, a few hundred at a
+    time; see ``UnitRows`` for what becomes of them. At most one task waits for it, so that memory is bounded.
+    """
+
+    def __init__(
+        self, spec: OutputSpec, staging_dir: str, heartbeats: bool = False, summaries: bool = False
+    ) -> None:
+        self._spec = spec
+        self._staging_dir = staging_dir
+        self._heartbeats = heartbeats
+        self._summaries = summaries
+        self._rows = Metrics.counter(metrics.NAMESPACE, metrics.ROWS_WRITTEN)
+        self._failures = Metrics.counter(metrics.NAMESPACE, metrics.FAILURES_WRITTEN)
+        self._bytes = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_WRITTEN)
+        self._msec = Metrics.distribution(metrics.NAMESPACE, metrics.WRITE_UNIT_MSEC)
+
+    def setup(self) -> None:
+        use_frugal_arrow_pool()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-unit")
+        self._tally = new_tally()
+        self._heartbeat = Heartbeat(self._staging_dir) if self._heartbeats else None
+
+    def start_bundle(self) -> None:
+        self._open: dict[str, _Gathered] = {}
+        self._writing: Future[_Written] | None = None
+        self._handing_over: Future[None] | None = None
+
+    def process(self, element: Labeled) -> Iterator[UnitRecord]:
+        unit_id = _unit_id(element)
+        unit = self._open.get(unit_id)
+        if unit is None:
+            summarizer = Summarizer() if self._summaries else None
+            unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir), summarizer)
+        if isinstance(element, Prediction):
+            if unit.summarizer is not None:
+                element = unit.summarizer.add(element)
+            unit.predictions.append(element)
+            self._tally.predicted += 1
+            if len(unit.predictions) == CHUNK_ROWS:
+                self._hand_over(unit)
+        elif isinstance(element, Failure):
+            unit.failures.append(element)
+            self._tally.failed += 1
+        elif unit.end is not None:
+            raise RuntimeError(f"unit {unit_id} ended twice: {unit}")
+        else:
+            unit.end = element
+            self._tally.skipped += element.skipped
+        if self._heartbeat is not None and self._heartbeat.is_due():
+            self._writer.submit(
+                self._heartbeat.write, {name: open.tally for name, open in self._open.items()}
+            )
+        if unit.end is not None and unit.seen >= unit.end.sent:
+            del self._open[unit_id]
+            if unit.seen > unit.end.sent:
+                raise RuntimeError(f"unit {unit_id} got more than it sent: {unit}")
+            yield from self._written()
+            self._handed_over()
+            self._writing = self._writer.submit(_write_timed, unit.end, unit, self._spec, self._staging_dir)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._open:
+            units = "; ".join(f"{unit_id}: {unit}" for unit_id, unit in sorted(self._open.items()))
+            raise RuntimeError(f"the bundle ended with open units, nothing of them was written: {units}")
+        for record in self._written():
+            yield GlobalWindows.windowed_value(record)
+
+    def teardown(self) -> None:
+        self._writer.shutdown()
+
+    def _hand_over(self, unit: _Gathered) -> None:
+        self._handed_over()
+        self._handing_over = self._writer.submit(unit.rows.add, unit.predictions)
+        unit.handed_over += len(unit.predictions)
+        unit.predictions = []
+
+    def _handed_over(self) -> None:
+        """Waits for what was handed over last; raises what went wrong with it."""
+        if self._handing_over is not None:
+            self._handing_over.result()
+            self._handing_over = None
+
+    def _written(self) -> Iterator[UnitRecord]:
+        """Waits for the unit that is being written, if any; counts it here, on Beam's thread."""
+        if self._writing is None:
+            return
+        record, msec = self._writing.result()
+        self._writing = None
+        self._msec.update(round(msec))
+        self._rows.inc(record.predicted)
+        self._failures.inc(sum(record.failed.values()))
+        self._bytes.inc(sum(file.bytes for file in record.files))
+        yield record
+
+
+def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: str) -> _Written:
+    begin = time.perf_counter()
+    times = {"started_at": unit.started_at, "finished_at": time.time()}
+    with unit.rows as rows:
+        rows.add(unit.predictions)
+        record = _write(end, rows, unit.failures, spec, staging_dir, unit.summarizer, times)
+    give_back_arrow()
+    return _Written(record, (time.perf_counter() - begin) * 1e3)
+
+
+def _unit_id(element: Labeled) -> str:
+    if isinstance(element, UnitEnd):
+        return element.unit.unit_id
+    unit_id = element.ref.unit_id if isinstance(element, Prediction) else element.unit_id
+    if unit_id is None:
+        raise ValueError(f"{element!r} belongs to no work unit")
+    return unit_id
+
+
+class WriteUnit(beam.PTransform):
+    """Predictions, failures and unit ends → one ``UnitRecord`` a unit, its files staged.
+
+    All elements of a unit have to come in one bundle, which they do when nothing is shuffled after
+    ``OpenUnit``; a bundle that ends with an open unit fails, and leaves no partial file.
+
+    Args:
+      spec: what is written.
+      staging_dir: a local folder or a URI, as ``write_unit`` takes it.
+      heartbeats: whether the workers tell there how far the open units are.
+      summaries: whether each unit's summary is staged too, for a report; shards are the same either way.
+    """
+
+    def __init__(
+        self, spec: OutputSpec, staging_dir: str, *, heartbeats: bool = False, summaries: bool = False
+    ) -> None:
+        super().__init__()
+        self._arguments = spec, staging_dir, heartbeats, summaries
+
+    def expand(self, labeled: beam.PCollection[Labeled]) -> beam.PCollection[UnitRecord]:
+        """Adds the one step to the pipeline."""
+        write = beam.ParDo(_WriteUnitDoFn(*self._arguments))
+        return labeled | write.with_output_types(UnitRecord)
