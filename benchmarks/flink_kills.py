@@ -18,9 +18,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from flink_cluster import cluster  # noqa: E402
-from kill_jobs import UNIT_ROWS, VICTIMS, KillJob, Outcome, run_and_kill  # noqa: E402
-from servers import FileServer  # noqa: E402
+from support.flink_cluster import cluster  # noqa: E402
+from support.kill_jobs import UNIT_ROWS, VICTIMS, KillJob, Outcome, run_and_kill  # noqa: E402
+from support.servers import FileServer  # noqa: E402
 
 REPORT = REPOSITORY / "docs" / "flink_kills.md"
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from gcs_server import Bucket, GcsServer
-from jobs import label, photos, uri_list
-from kills import OPTIONS, Kill, kill_and_resume
+from support.gcs_server import Bucket, GcsServer
+from support.jobs import label, photos, uri_list
+from support.kills import OPTIONS, Kill, kill_and_resume
 
 # How often each phase is hit, of 25.
 PHASES = ("plan",) * 5 + ("compute",) * 11 + ("commit",) * 3 + ("publish",) * 6

@@ -25,9 +25,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from flink_cluster import JOB_SERVER_JAR, FlinkCluster
 from photos import photographs, write_list
-from runner_jobs import PRISM
+
+from support.flink_cluster import JOB_SERVER_JAR, FlinkCluster
+from support.runner_jobs import PRISM
 
 ROOT = Path(__file__).resolve().parents[1]
 

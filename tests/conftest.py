@@ -10,15 +10,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flink_cluster as flink
 import pytest
-from gcs_server import Bucket, GcsServer
-from jobs import Finished, label
-from servers import FileServer
 
 import beamlabel.transforms.inputs.open_unit
 import beamlabel.transforms.writing.write_unit
+import support.flink_cluster as flink
 from beamlabel.transforms.records import UnitRecord, WorkUnit
+from support.gcs_server import Bucket, GcsServer
+from support.jobs import Finished, label
+from support.servers import FileServer
 
 # A shell starts what it puts in the background with SIGINT ignored, and that would be inherited by all that the tests
 # interrupt.

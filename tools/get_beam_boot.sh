@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the boot program of Beam's Python containers, /opt/apache/beam/boot there, into .runners/beam-boot/VERSION/:
-# tests/test_deploy_flink.py runs a job through it. Needs Go.
+# tests/project/test_deploy_flink.py runs a job through it. Needs Go.
 #
 #   tools/get_beam_boot.sh VERSION        (Beam's, such as 2.77.0)
 set -euo pipefail

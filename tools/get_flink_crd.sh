@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches the jar of the Flink Kubernetes Operator's API, which holds the definition of a FlinkDeployment, into
-# .runners/flink-operator: tests/test_deploy_flink.py checks deploy/flink/ against it. Needs Maven.
+# .runners/flink-operator: tests/project/test_deploy_flink.py checks deploy/flink/ against it. Needs Maven.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=1.10.0

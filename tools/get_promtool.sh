@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Takes promtool out of Debian's package prometheus, without installing that, into .runners/promtool:
-# tests/test_deploy_nightly.py checks the alerts of deploy/nightly/ with it. Needs Debian's apt.
+# tests/project/test_deploy_nightly.py checks the alerts of deploy/nightly/ with it. Needs Debian's apt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=$PWD/.runners/promtool

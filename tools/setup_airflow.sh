@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .runners/airflow, an environment with Airflow, where tests/test_deploy_airflow.py runs deploy/nightly/airflow_dag.py.
+# Makes .runners/airflow, an environment with Airflow, where tests/project/test_deploy_airflow.py runs deploy/nightly/airflow_dag.py.
 # Its own, since Airflow's versions are not ours. Needs Python 3.11 or later; 1.6 GB. Does nothing when it is up to date.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what tests/test_report_browser.py drives: Debian's chromium and chromium-driver. Needs root.
+# Installs what tests/pipeline/report/test_report_browser.py drives: Debian's chromium and chromium-driver. Needs root.
 # Does nothing where both are there.
 #
 #   tools/setup_browser.sh

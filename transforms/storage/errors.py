@@ -16,3 +16,7 @@ _MISTAKES = (
 def is_mistake(error: BaseException) -> bool:
     """Whether trying again without a change would fail again."""
     return isinstance(error, _MISTAKES)
+
+
+class ChecksumError(ValueError):
+    """A file holds other bytes than were staged."""

@@ -20,7 +20,7 @@ import platformdirs
 from fasteners import InterProcessLock, InterProcessReaderWriterLock
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.storage.errors import ChecksumError
 
 # Of the compiled models that a host keeps; one is 2 to 200 MB.
 MAX_BYTES = 4 << 30
@@ -67,7 +67,7 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Loca
       max_bytes: of the cache.
 
     Raises:
-      ModuleError: these are other bytes than the launcher staged.
+      ChecksumError: these are other bytes than the launcher staged.
       OSError: the staged file cannot be read.
     """
     if storage.is_local(path):
@@ -126,7 +126,7 @@ def _mapped(file: Path) -> Content:
 def _verified(content: Content, sha256: str, path: str) -> Content:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise ModuleError(
+        raise ChecksumError(
             f"compiled model {path}: its SHA-256 is {found}, the launcher staged {sha256}; "
             "was it replaced or cut short?"
         )

@@ -1,0 +1,246 @@
+"""The report's page in a real browser: it shows what is in it, filters, fits, and runs nothing but its own script."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from beamlabel.pipeline.report.page import data_of_page, page
+from support.browser import NARROW, WIDE, Browser, browser
+from support.jobs import TINY_FEATURES, label, photos, uri_list
+
+HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>"
+WIDTHS = pytest.mark.parametrize("width", [WIDE, NARROW], ids=["wide", "narrow"])
+
+
+@pytest.fixture(scope="module")
+def shown() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The page of a run over 200 photographs and three failures, with long and with hostile names among its texts."""
+    folder = tmp_path_factory.mktemp("report")
+    names = [
+        "tabby",
+        "W" * 150,
+        "two words",
+        HOSTILE,
+        "<b>bold</b>",
+        "quote\" onload='window.pwned=3'",
+        *"ghijk",
+    ]
+    labels = folder / "labels.txt"
+    labels.write_text("".join(f"{name}\n" for name in names))
+    uris = [*photos(folder / "photos", 200), f"{HOSTILE}.jpg", "long/" * 60, "javascript:window.pwned=4"]
+    inputs = uri_list(folder / "list.txt", uris)
+    job = label(folder / "out", "--input", inputs, "--labels", labels, "--report")
+    assert job.code == 0
+    return job.output / "_report.html"
+
+
+def data_of(report: Path) -> dict:
+    data = data_of_page(report.read_text())
+    assert data is not None
+    return data
+
+
+def visible(shown: Browser) -> list[dict]:
+    """The texts below the pictures that the contact sheet shows."""
+    return shown.run("""
+        return [...document.querySelectorAll('#sheet li')].filter((item) => item.offsetParent !== null).map((item) => {
+          const [label, score] = item.querySelectorAll('.caption > *');
+          return {label: label.textContent, score: score && score.textContent};
+        })""")
+
+
+def set_value(shown: Browser, selector: str, value: str) -> None:
+    """As a user does: the value changes, and the form hears of it."""
+    shown.run(
+        """
+        const field = document.querySelector(arguments[0]);
+        if (field.type === 'radio') field.checked = true; else field.value = arguments[1];
+        field.dispatchEvent(new Event('input', {bubbles: true}));""",
+        selector,
+        value,
+    )
+
+
+@WIDTHS
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_loads_in_silence_and_from_nowhere(shown, report, width, scheme):
+    shown.open(report, width=width, scheme=scheme)
+    shown.screenshot(10_000)
+    assert shown.logged() == []
+    assert shown.requests() == [report.resolve().as_uri()]
+
+
+def test_what_it_says_is_what_it_holds(shown, report):
+    shown.open(report)
+    data = data_of(report)
+    counts = shown.run("return [...document.querySelectorAll('#counts dd')].map((dd) => dd.textContent)")
+    assert counts[:2] == ["203", "200"]
+    assert counts[2].split() == ["3", "1.5", "%"]
+    bars = shown.run("return [...document.querySelectorAll('#labels .name')].map((bar) => bar.textContent)")
+    assert bars == [name for name, _ in data["labels"]["shown"]]
+    assert len(visible(shown)) == len(data["sample"])
+    failures = shown.run("return document.querySelector('#failures').textContent")
+    assert HOSTILE in failures and "javascript:window.pwned=4" in failures
+    shown.screenshot(10_000)
+    loaded = shown.run("return [...document.images].filter((image) => image.naturalWidth === 32).length")
+    assert loaded == len(data["sample"])
+
+
+def test_nothing_from_outside_runs(shown, report):
+    shown.open(report)
+    assert shown.run("return window.pwned") is None
+    assert shown.run("return document.scripts.length") == 2
+    assert shown.run("return document.querySelectorAll('b b, img[src=x], a, iframe').length") == 0
+    injected = "const script = document.createElement('script'); script.textContent = 'window.pwned = 5';"
+    shown.run(f"{injected} document.body.append(script)")
+    shown.run(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=\"data:,x\" onerror=\"window.pwned=6\">')"
+    )
+    shown.run("return fetch('https://example.org/').catch(() => null)")
+    assert shown.run("return window.pwned") is None, "the policy lets only the page's own script run"
+    assert len(shown.logged()) >= 3, "and says what it kept out"
+
+
+def test_the_filter_filters_by_label(shown, report):
+    shown.open(report)
+    everything = visible(shown)
+    for name in {shot["label"] for shot in everything}:
+        set_value(shown, "#label", name)
+        assert visible(shown) == [shot for shot in everything if shot["label"] == name]
+        status = shown.run("return document.querySelector('#shown').textContent")
+        assert f"{len(visible(shown))} of {len(everything)}" in status or len(visible(shown)) == len(
+            everything
+        )
+    shown.run("document.querySelector('#filter button[type=reset]').click()")
+    shown.run("return new Promise((done) => setTimeout(done, 50))")
+    assert visible(shown) == everything
+
+
+def test_the_filter_filters_by_score_and_kind(shown, report):
+    shown.open(report)
+    sample = data_of(report)["sample"]
+    scores = sorted(row["scores"][0] for row in sample)
+    low, high = float(np.quantile(scores, 0.3)), float(np.quantile(scores, 0.8))
+    set_value(shown, "#low", str(low))
+    assert len(visible(shown)) == sum(row["scores"][0] >= low for row in sample)
+    set_value(shown, "#high", str(high))
+    fitting = [row for row in sample if low <= row["scores"][0] <= high]
+    assert 0 < len(visible(shown)) == len(fitting) < len(sample)
+    set_value(shown, "input[name=kind][value=random]", "")
+    assert len(visible(shown)) == sum("random" in row["kinds"] for row in fitting)
+
+
+def test_a_bar_of_the_histogram_filters_and_lets_go(shown, report):
+    shown.open(report)
+    everything = visible(shown)
+    bar = "const bar = document.querySelector('#labels button'); "
+    name = shown.run(f"{bar} bar.click(); return bar.querySelector('.name').textContent")
+    assert {shot["label"] for shot in visible(shown)} == {name}
+    assert shown.run(f"{bar} return bar.getAttribute('aria-pressed')") == "true"
+    shown.run(f"{bar} bar.click()")
+    assert visible(shown) == everything
+
+
+def test_a_picture_opens_by_the_keyboard_and_closes_by_escape(shown, report):
+    from selenium.webdriver.common.keys import Keys
+
+    shown.open(report)
+    first = shown.driver.find_element("css selector", "#sheet button")
+    first.send_keys(Keys.ENTER)
+    detail = shown.driver.find_element("css selector", "#detail")
+    assert detail.is_displayed()
+    assert detail.find_element("css selector", "dd").text.endswith(".png")
+    assert len(detail.find_elements("css selector", ".bars li")) == 5
+    shown.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not detail.is_displayed()
+
+
+@WIDTHS
+def test_it_never_scrolls_sideways(shown, report, width):
+    shown.open(report, width=width)
+    assert shown.run("return document.documentElement.scrollWidth <= window.innerWidth")
+    too_wide = shown.run("""
+        return [...document.querySelectorAll('main, main *')].filter((element) => {
+          const box = element.getBoundingClientRect();
+          return box.width && (box.right > window.innerWidth + 0.5 || box.left < -0.5);
+        }).map((element) => element.outerHTML.slice(0, 80))""")
+    assert too_wide == []
+
+
+def test_light_and_dark_differ_and_can_be_read(shown, report):
+    backgrounds = []
+    for scheme in ("light", "dark"):
+        shown.open(report, scheme=scheme)
+        backgrounds.append(np.asarray(shown.screenshot(400))[2, 2].mean())
+        colours = shown.run("""
+            const texts = 'h1, h2, h3, p, dt, dd, button, span, select, label, legend, li div';
+            const all = [...document.querySelectorAll(texts)];
+            const background = (element) => {
+              for (let at = element; at; at = at.parentElement) {
+                const colour = getComputedStyle(at).backgroundColor;
+                if (!/, 0\\)$|transparent/.test(colour)) return colour;
+              }
+            };
+            return all.filter((e) => e.offsetParent && e.textContent.trim() && e.childElementCount === 0)
+              .map((e) => [getComputedStyle(e).color, background(e), e.textContent.slice(0, 40)])""")
+        assert len(colours) > 60
+        for text, behind, words in colours:
+            assert contrast(text, behind) >= 4.5, (scheme, words, text, behind)
+    assert backgrounds[0] > 200 and backgrounds[1] < 50
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2 defines it, of two CSS colours without transparency."""
+
+    def luminance(colour: str) -> float:
+        values = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_inputs_have_labels_and_pictures_have_texts(shown, report):
+    shown.open(report)
+    assert shown.run(
+        "return [...document.querySelectorAll('input, select')].every((i) => i.labels.length === 1)"
+    )
+    assert shown.run("return [...document.images].every((image) => image.alt !== '')")
+    assert shown.run("return document.documentElement.lang") == "en"
+    headings = shown.run(
+        "return [...document.querySelectorAll('h1, h2, h3')].map((h) => Number(h.tagName[1]))"
+    )
+    assert headings[0] == 1 and headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(headings))
+
+
+@pytest.mark.parametrize("case", ["no row", "all fail", "no logits", "no thumbnails", "logits"])
+@WIDTHS
+def test_odd_runs_have_a_page_without_an_error(shown, tmp_path, case, width):
+    uris = {"no row": [], "all fail": ["a.jpg", "b.jpg"]}.get(case, photos(tmp_path / "photos", 8))
+    module = {"module": TINY_FEATURES} if case == "no logits" else {}
+    arguments = ["--scores", "none"] if case == "logits" else []
+    inputs = uri_list(tmp_path / "list.txt", uris)
+    job = label(tmp_path / "out", "--input", inputs, "--report", *arguments, **module)
+    report = job.output / "_report.html"
+    if case == "no thumbnails":
+        data = data_of(report)
+        for row in data["sample"]:
+            row["thumbnail"] = None
+        report.write_text(page({**data, "timeline": None}))
+    shown.open(report, width=width)
+    assert shown.logged() == []
+    assert len(visible(shown)) == len(data_of(report)["sample"])
+    has_labels = case in ("no thumbnails", "logits")
+    assert shown.driver.find_element("css selector", "#filter").is_displayed() is has_labels
+    assert shown.run("return document.documentElement.scrollWidth <= window.innerWidth")

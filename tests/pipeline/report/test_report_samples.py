@@ -1,0 +1,146 @@
+"""What a report shows of a run: sampled, summarized and bounded, whatever the order and the number of rows."""
+
+import dataclasses
+import io
+import random
+import weakref
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from beamlabel.transforms.decoding.thumbnail import MAX_BYTES, MAX_SIDE, thumbnail
+from beamlabel.transforms.records import Prediction
+from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
+from beamlabel.transforms.writing.unit_summary import Summarizer, UnitSummary, rounded_scores, score_bins
+from support.outputs import prediction
+
+
+def with_pixels(row: int, side: int) -> Prediction:
+    pixels = np.random.default_rng(row).integers(0, 256, (side, side, 3), np.uint8)
+    return dataclasses.replace(prediction(row), pixels=pixels)
+
+
+def test_pixels_go_no_further_than_the_summary():
+    summarizer = Summarizer()
+    for row in range(40):
+        taken = summarizer.add(with_pixels(row, 24))
+        assert taken.pixels is None
+        assert taken.ref == prediction(row).ref
+    summary = summarizer.finish([], first=True)
+    assert len(summary.rows) > 20 and all(row.thumbnail for row in summary.rows)
+
+
+def test_the_pixels_that_wait_are_bounded():
+    summarizer = Summarizer()
+    seen: list = []
+    for row in range(300):
+        given = with_pixels(row, 300)
+        seen.append(weakref.ref(given.pixels))
+        summarizer.add(given)
+        del given
+        assert sum(pixels() is not None for pixels in seen) * 300 * 300 * 3 <= (8 << 20) + 300 * 300 * 3
+    assert all(row.thumbnail for row in summarizer.finish([], first=True).rows)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_summary_does_not_depend_on_the_order(first):
+    def summary(rows) -> bytes:
+        summarizer = Summarizer()
+        for row in rows:
+            summarizer.add(with_pixels(row, 24))
+        return summarizer.finish([], first=first).to_json()
+
+    rows = list(range(500))
+    expected = summary(rows)
+    random.Random(0).shuffle(rows)
+    assert summary(rows) == expected
+    assert len(UnitSummary.from_json(expected).rows) <= (96 if first else 500 // 8)
+
+
+def sampler_of(rows) -> RowSampler:
+    sampler: RowSampler = RowSampler()
+    for ref_id, name, score in rows:
+        sampler.offer(Candidate(ref_id, name, score, ref_id))
+    return sampler
+
+
+def some_rows(count: int, labels: int, seed: int = 0) -> list:
+    rng = np.random.default_rng(seed)
+    names = [f"label {n}" for n in np.minimum(rng.zipf(1.3, count), labels)]
+    return [(f"list#{row}", names[row], float(rng.integers(0, 1000)) / 1000) for row in range(count)]
+
+
+@pytest.mark.parametrize("labels", [3, 100, 5000])
+def test_the_order_of_rows_does_not_matter(labels):
+    rows = some_rows(6000, labels)
+    counts = Counter(name for _, name, _ in rows)
+    expected = sampler_of(rows).chosen(counts)
+    for seed in range(3):
+        random.Random(seed).shuffle(rows)
+        assert sampler_of(rows).chosen(counts) == expected
+
+
+def test_the_chosen_rows_are_the_best_of_all():
+    rows = some_rows(5000, 30)
+    counts = Counter(name for _, name, _ in rows)
+    chosen = sampler_of(rows).chosen(counts)
+    by_kind = {
+        kind: {ref for ref, kinds in chosen if kind in kinds} for kind in ("top", "uncertain", "random")
+    }
+    least = sorted(rows, key=lambda row: (row[2], row[0]))[:24]
+    assert by_kind["uncertain"] == {row[0] for row in least}
+    tops = set()
+    for name in counts:
+        best = sorted((row for row in rows if row[1] == name), key=lambda row: (-row[2], row[0]))
+        tops |= {row[0] for row in best[:3]}
+    assert by_kind["top"] == tops
+    assert len(by_kind["random"]) == 24
+
+
+def test_candidates_are_bounded_with_any_number_of_labels():
+    sampler: RowSampler = RowSampler()
+    candidates = [Candidate(f"list#{n}", f"label {n % 9000}", n / 30000, None) for n in range(30000)]
+    for candidate in candidates:
+        sampler.offer(candidate)
+    alive = sum(bool(candidate.kinds) for candidate in candidates)
+    assert alive <= 1024 * 3 + 2 * 24
+    assert len(sampler.chosen({})) <= 144
+
+
+def test_a_row_that_is_in_the_input_twice():
+    rows = [("list#1", "cat", 0.5)] * 100
+    assert len(sampler_of(rows).chosen({"cat": 100})) <= 100
+
+
+@pytest.mark.parametrize("scores", [
+    np.random.default_rng(0).uniform(0, 1, 5000),
+    np.array([0.0, 1.0, 1 / 32, np.nextafter(1 / 32, 0), 0.5]),
+], ids=["uniform", "edges"])  # fmt: skip
+def test_rounding_moves_no_score_to_another_bin(scores):
+    scores = scores.astype(np.float32)
+    rounded = dict(rounded_scores(scores))
+    assert sum(rounded.values()) == len(scores)
+    exact, _ = np.histogram(scores, 32, (0, 1))
+    assert score_bins(rounded, probabilities=True)["counts"] == exact.tolist()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3, 20), (5, 6), (-1e9, 1e-9), (0, 0), (-7, -2)])
+def test_logits_get_a_few_bins_that_hold_them_all(low, high):
+    logits = np.random.default_rng(1).uniform(low, high, 1000).astype(np.float32)
+    bins = score_bins(dict(rounded_scores(logits)), probabilities=False)
+    assert bins is not None and len(bins["counts"]) <= 65
+    edges = bins["low"] + bins["width"] * np.arange(len(bins["counts"]) + 1)
+    assert bins["counts"] == np.histogram(logits, edges)[0].tolist()
+    assert sum(bins["counts"]) == 1000
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (160, 160), (224, 224), (600, 600), (161, 500), (1, 1)])
+def test_a_thumbnail_is_small_whatever_is_on_it(shape):
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    data = thumbnail(noise)
+    width, height = Image.open(io.BytesIO(data)).size
+    assert len(data) <= MAX_BYTES
+    assert min(width, height) <= MAX_SIDE
+    assert width / height == pytest.approx(shape[1] / shape[0], rel=0.02)

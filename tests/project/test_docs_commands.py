@@ -1,0 +1,58 @@
+"""Every command of docs/commands.md runs, but for the names of buckets and the hub's address."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beamlabel.pipeline.options.command_table import COMMANDS
+from support.jobs import TINY, label, photos, uri_list
+from support.paths import ROOT
+
+PAGE = (ROOT / "docs" / "commands.md").read_text()
+LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.fixture
+def place(gcs, http_server, tmp_path, monkeypatch):
+    """A hub, a result in a bucket, and ``truth.csv``; what it yields gives a line's words as they are here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    handle = "/google/imagenet/mobilenet_v2_075_160/classification/1"
+    http_server.files[handle] = Path(TINY).read_bytes()
+    uris = [str(path) for path in photos(tmp_path / "photos", 3)]
+    pq.write_table(pa.table({"uri": uris, "species": ["class 1", "class 2", "class 3"]}), "in.parquet")
+    names = uri_list(tmp_path / "names.txt", [f"class {number}" for number in range(11)])
+    arguments = ("--input", "in.parquet", "--keep_columns", "species", "--labels", names)
+    assert label(gcs.uri("labels"), *arguments).code == 0
+    Path("truth.csv").write_text(
+        "uri,class\n" + "".join(f"{uri},{number}\n" for number, uri in enumerate(uris))
+    )
+
+    def here(line: str) -> list[str]:
+        line = line.replace("https://tfhub.dev", http_server.url).replace(
+            "gs://labels/2026", gcs.uri("labels")
+        )
+        return shlex.split(line.replace("gs://models/", gcs.uri("models/")))
+
+    return here
+
+
+def test_every_command_is_described():
+    assert re.findall("^## (.*)$", PAGE, re.MULTILINE) == list(COMMANDS)
+    assert {shlex.split(line)[1] for line in LINES} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_commands_run(place, line):
+    words = place(line)
+    assert words[0] == "beamlabel"
+    done = subprocess.run(
+        [sys.executable, "-m", "beamlabel", *words[1:]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,344 @@
+"""``docs/nightly.md`` is true: bash lives through its week on a GCS server, and what the page says comes out.
+
+beamlabel is itself, with a small module and its names in place of the page's; gcloud copies and reads objects of that
+server; bq and kubectl write down what they were told, and DuckDB then does what bq was.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+import support.nightly_deployment as deployment
+from beamlabel.pipeline import run
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.output import lock
+from support.gcs_server import Bucket, GcsServer
+from support.jobs import TINY, photos
+from support.nightly_deployment import ROOT
+
+PAGE = (ROOT / "docs" / "nightly.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```(?:\n\n```text\n(.*?)```)?", PAGE, re.DOTALL)
+
+# An hour or two a unit on Friday, and on Thursday another run that is at work: each the first time only.
+BEAMLABEL = """#!{python}
+import os, subprocess, sys, time
+sys.path.insert(0, {root!r})
+words = [word.replace("gs://my-bucket", {bucket!r}) for word in sys.argv[1:]]
+for there, here in {modules!r}.items():
+    words = [word.replace(there, here) for word in words]
+if "--module" in words:
+    words += ["--labels", {folder!r} + "/names"]
+date = words[words.index("--run_date") + 1] if "--run_date" in words else ""
+seen = {folder!r} + "/seen " + date
+is_first = not os.path.exists(seen)
+open(seen, "w").close()
+if date == "2026-11-26" and is_first:
+    from beamlabel.pipeline.output.lock import locked
+    with locked({bucket!r} + "/labels/dt=" + date):
+        sys.exit(subprocess.run([sys.executable, "-m", "beamlabel", *words]).returncode)
+if date == "2026-11-27" and is_first:
+    import beamlabel.transforms.inputs.open_unit
+    class Clock:
+        now = time.time()
+        @classmethod
+        def time(cls):
+            cls.now += 2 * 3600
+            return cls.now
+    beamlabel.transforms.inputs.open_unit.time = Clock
+sys.argv[1:] = words
+from beamlabel.pipeline.__main__ import console
+console()
+"""
+GCLOUD = """#!{python}
+import sys
+sys.path.insert(0, {root!r})
+from transforms import storage
+words = [word.replace("gs://my-bucket", {bucket!r}) for word in sys.argv[1:]]
+assert words[0] == "storage"
+if words[1] == "cp":
+    *files, folder = words[2:]
+    assert folder.endswith("/")
+    for file in files:
+        storage.write_bytes(folder + file.rpartition("/")[2], open(file, "rb").read())
+elif words[1] == "cat":
+    for file in storage.match(words[2]):
+        print(storage.read_bytes(file.path).decode(), end="")
+else:
+    sys.exit(f"gcloud storage {{words[1]}}: not one of those that the page has")
+"""
+RECORD = """#!{python} -S
+import json, sys
+with open({folder!r} + "/{name}.log", "a") as log:
+    print(json.dumps(sys.argv[1:]), file=log)
+"""
+
+
+def write_programs(folder, bucket, modules):
+    names = {"python": sys.executable, "root": str(ROOT), "bucket": bucket.url, "folder": str(folder)}
+    for name, program in (("beamlabel", BEAMLABEL), ("gcloud", GCLOUD), ("bq", RECORD), ("kubectl", RECORD)):
+        path = folder / "path" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(program.format(**names, name=name, modules=modules))
+        path.chmod(0o755)
+
+
+def write_photos(folder):
+    """What is uploaded on each day, by day."""
+    everything = photos(folder / "all", 261)
+    first, second, third = everything[:200], everything[200:240], everything[240:260]
+    for day, paths in {"monday": first, "tuesday": second, "wednesday": third, "again": third[:8]}.items():
+        (folder / day).mkdir()
+        for path in paths:
+            shutil.copy(path, folder / day)
+    shutil.copy(everything[260], folder / "tuesday" / first[7].name)
+    for path in third[:8]:
+        cut = folder / "wednesday" / path.name
+        cut.write_bytes(cut.read_bytes()[:-400])
+
+
+def other_module(folder):
+    """The same module with one more file, which is another fingerprint."""
+    path = folder / "other.tar.gz"
+    (folder / "note").write_text("another version")
+    with tarfile.open(TINY) as there, tarfile.open(path, "w:gz") as made:
+        for member in there:
+            made.addfile(member, there.extractfile(member) if member.isfile() else None)
+        made.add(folder / "note", "assets/note.txt")
+    return path
+
+
+class Week:
+    """The week, lived through.
+
+    Attributes:
+      said: for each block of commands that the page shows an outcome of: that, and what came out.
+      folder: where it happened.
+      bucket: what it left; ``mirror`` is a local copy.
+    """
+
+    def __init__(self, folder, bucket):
+        self.folder, self.bucket = folder, bucket
+        write_photos(folder)
+        (folder / "names").write_text("".join(f"class {n}\n" for n in range(11)))
+        old, new = re.findall(r"^MODULE=(\S+)$", PAGE, re.MULTILINE)
+        write_programs(folder, bucket, {old: TINY, new: str(other_module(folder))})
+        script = "\n".join(
+            f"echo '# {n}'\n{{\n{block}}} 2>&1\necho exit code $?" for n, (block, _) in enumerate(BLOCKS)
+        )
+        path = os.pathsep.join([str(folder / "path"), "/usr/bin", "/bin"])
+        environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+        environment |= {name: os.environ[name] for name in ("BEAMLABEL_CACHE", "STORAGE_EMULATOR_HOST")}
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        outcomes = re.split(
+            r"^# \d+\n", done.stdout.replace(bucket.url, "gs://my-bucket"), flags=re.MULTILINE
+        )[1:]
+        self.outcomes = outcomes
+        self.said = [(text, out) for (_, text), out in zip(BLOCKS, outcomes, strict=True) if text]
+        self.mirror = folder / "mirror"
+        for name in bucket.list():
+            (self.mirror / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.mirror / name).write_bytes(bucket.get(name))
+
+    def told(self, program):
+        return [json.loads(line) for line in (self.folder / f"{program}.log").read_text().splitlines()]
+
+    def here(self, text):
+        return text.replace("gs://my-bucket", str(self.mirror))
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory, cache):
+    server = GcsServer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        yield Week(tmp_path_factory.mktemp("week"), Bucket(server, "week"))
+    server.close()
+
+
+def test_the_week_is_as_the_page_tells(week):
+    assert len(week.said) == 10
+    for said, out in week.said:
+        lines = out.splitlines()
+        for line in said.splitlines():
+            pattern = re.escape(line).replace("…", ".+")
+            matched = [number for number, text in enumerate(lines) if re.fullmatch(pattern, text)]
+            assert matched, f"{line!r} is not in\n{out}"
+            lines = lines[matched[0] + 1 :]
+        assert not lines, "the exit code is said last"
+    codes = [out.splitlines()[-1] for out in week.outcomes]
+    assert set(codes) == {f"exit code {code}" for code in (0, 1, 4, 75)}
+
+
+def test_the_nights_command_is_that_of_the_schedules():
+    (function,) = re.findall(r"^night\(\) \{\n(.*?)^\}", PAGE, re.DOTALL | re.MULTILINE)
+    program = f"beamlabel() {{ printf '%s\\n' \"$@\"; }}\nMODULE={deployment.MODULE}\n{function}"
+    command = ["bash", "-c", program, "night", "2026-11-23"]
+    words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    scheduled = [word.replace("BUCKET", "my-bucket") for word in deployment.arguments("cronjob.yaml")]
+    there, here = parse([*scheduled, "--run_date", "2026-11-23"])[0], parse(words)[0]
+    assert vars(there) == vars(here)
+
+
+def manifest(week, folder):
+    return json.loads((week.mirror / folder / "_MANIFEST.json").read_text())
+
+
+def data_files(week, folder):
+    files = manifest(week, folder)["files"]
+    return [week.mirror / folder / file["name"] for file in files if file["kind"] == "data"]
+
+
+def test_what_is_published_is_what_is_there(week):
+    nights = sorted(path.parent.relative_to(week.mirror) for path in week.mirror.rglob("_MANIFEST.json"))
+    assert len(nights) == 6
+    for night in nights:
+        there = {
+            path.relative_to(week.mirror / night)
+            for path in (week.mirror / night).rglob("*")
+            if path.is_file()
+        }
+        named = {file["name"] for file in manifest(week, night)["files"]}
+        success = set() if str(night) == "labels/dt=2026-11-25" else {"_SUCCESS"}
+        report = {"_report.html"} if night.parent.name == "labels" else set()
+        assert set(map(str, there)) == {"_MANIFEST.json", "_UNITS.json", *success, *report, *named}
+
+
+def test_a_night_with_nothing_new_has_all_columns(week):
+    (empty,) = data_files(week, "labels/dt=2026-11-26")
+    full = data_files(week, "labels/dt=2026-11-24")[0]
+    assert pq.read_metadata(empty).num_rows == 0
+    assert pq.read_schema(empty) == pq.read_schema(full)
+
+
+def test_each_image_has_one_row_of_each_module_but_the_one_that_changed(week):
+    rows = [
+        row
+        for night in [*sorted((week.mirror / "labels").iterdir()), week.mirror / "retried" / "dt=2026-11-25"]
+        for file in data_files(week, night.relative_to(week.mirror))
+        for row in pq.read_table(file, columns=["uri", "module_fingerprint", "source_version"]).to_pylist()
+    ]
+    assert len({tuple(row.values()) for row in rows}) == len(rows) == 260 + 1 + 260
+    pairs = [(row["uri"], row["module_fingerprint"]) for row in rows]
+    (changed,) = {pair for pair in pairs if pairs.count(pair) > 1}
+    assert changed[0].endswith("photos/photo 007.png")
+
+
+def test_the_queries_give_what_is_shown(week):
+    queries = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+    assert len(queries) == 2
+    for block in queries:
+        query, _, shown = block.partition(";\n-- ")
+        found = duckdb.connect().execute(week.here(query)).fetchall()
+        rows = ["  ".join(map(str, row)) for row in found]
+        assert rows == [line.removeprefix("-- ") for line in shown.strip().splitlines()][1:]
+
+
+def flags(arguments):
+    return dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
+
+
+def test_what_bigquery_is_told_fits_the_files(week):
+    """A load appends what its files hold, with the column that their folder names; DuckDB does as it is told."""
+    database = duckdb.connect()
+    database.execute("CREATE SCHEMA photos")
+    is_made = False
+    loads = []
+    for command, *arguments in week.told("bq"):
+        if command == "query":
+            assert flags(arguments) == {"use_legacy_sql": "false"}
+            database.execute(arguments[-1])
+            continue
+        assert command == "load"
+        table, uris = arguments[-2:]
+        told = flags(arguments)
+        layout = told["hive_partitioning_source_uri_prefix"]
+        prefix, key, kind = re.fullmatch(r"(gs://.*/)\{(\w+):(\w+)\}", layout).groups()
+        assert (told["source_format"], told["hive_partitioning_mode"]) == ("PARQUET", "CUSTOM")
+        assert told["time_partitioning_field"] == key
+        uris = [uri.replace(week.bucket.url, "gs://my-bucket") for uri in uris.split(",")]
+        assert all(re.fullmatch(rf"{re.escape(prefix)}{key}=\d{{4}}-\d\d-\d\d/[^/]+", uri) for uri in uris)
+        loads += uris
+        files = [week.here(uri) for uri in uris]
+        rows = (
+            f"SELECT * FROM read_parquet({files}, hive_partitioning = true, hive_types = {{'{key}': {kind}}})"
+        )
+        database.execute(
+            f"{'INSERT INTO' if is_made else 'CREATE TABLE'} {table} {'' if is_made else 'AS'} {rows}"
+        )
+        is_made = True
+        assert told["clustering_fields"] in pq.read_schema(files[0]).names
+        check_lists(files[0])
+    nights = [f"labels/dt=2026-11-{day}" for day in (23, 24, 25, 26, 27, 27)]
+    assert [week.here(uri) for uri in loads] == [
+        str(file) for night in nights for file in data_files(week, night)
+    ]
+    counts = database.execute(
+        "SELECT dt::VARCHAR, count(*) FROM photos.labels GROUP BY dt ORDER BY dt"
+    ).fetchall()
+    assert counts == [("2026-11-23", 200), ("2026-11-24", 41), ("2026-11-25", 12), ("2026-11-27", 260)]
+
+
+def check_lists(file):
+    """List columns are lists of three levels, as BigQuery's inference of arrays wants them."""
+    metadata = pq.read_metadata(file)
+    paths = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
+    assert {"labels.list.element", "scores.list.element", "embedding.list.element"} <= paths
+
+
+def test_a_job_by_hand_has_the_nights_name(week):
+    ((create, job, name, source),) = week.told("kubectl")
+    assert (create, job) == ("create", "job")
+    cronjob = deployment.cronjob()["metadata"]["name"]
+    assert source == f"--from=cronjob/{cronjob}"
+    date = subprocess.run(
+        ["bash", "-c", 'date -u -d "@$((${1##*-} * 60))" +%F', "x", name],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert name.startswith(f"{cronjob}-") and date == "2026-11-27\n"
+
+
+def test_the_times_of_the_lock_are_the_programs():
+    assert (
+        f"written anew every {lock.RENEW_SECONDS:g} seconds, stale after {lock.STALE_SECONDS / 60:g} minutes"
+        in PAGE
+    )
+
+
+def test_the_table_of_exit_codes_is_the_programs():
+    told = {
+        int(code) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for code in row.split(",")
+    }
+    assert told == {
+        run.DONE,
+        run.TOO_MANY_FAILURES,
+        run.USAGE,
+        run.BROKEN,
+        run.OUT_OF_TIME,
+        run.NOT_YET,
+        130,
+        143,
+    }
+
+
+def test_files_that_the_page_names_are_there():
+    for link in re.findall(r"\]\((\.\./[^)#]*|[\w.]+\.md)\)", PAGE):
+        assert (ROOT / "docs" / link).exists()
+    table = PAGE.split("## Schedules")[1]
+    for name in re.findall(r"`([\w@-]+\.(?:py|yaml|service|sh|cron))`", table):
+        assert (deployment.FOLDER / name).exists(), name
+    titles = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= anchors

@@ -1,0 +1,1 @@
+"""What the tests share: servers, jobs, made images and modules."""

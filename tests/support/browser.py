@@ -1,0 +1,110 @@
+"""A headless Chromium that shows one page: what it logged, what it asked the network for, and pictures of it.
+
+::
+
+    python tests/support/browser.py out/sample/_report.html docs/    writes docs/report-WIDTH-SCHEME.png
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from support.needs import lacking
+
+_FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND",
+)  # fmt: skip
+WIDE, NARROW = 1280, 390
+SCHEMES = ("light", "dark")
+
+
+class Browser:
+    """One page at a time."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, path: Path, *, width: int = WIDE, scheme: str = "light") -> None:
+        """Loads a local page as a screen of this width shows it, 800 pixels high."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width == NARROW}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        for log in ("browser", "performance"):
+            self.driver.get_log(log)
+        self.driver.get(path.resolve().as_uri())
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """What a script returns that runs in the page."""
+        return self.driver.execute_script(script, *arguments)
+
+    def logged(self) -> list[str]:
+        """What the page wrote to the console, errors of loading and of its policy among it."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """The addresses that were asked for since ``open``, without ``data:`` ones."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return [url for url in sent if not url.startswith("data:")]
+
+    def screenshot(self, height: int) -> Image.Image:
+        """The upper ``height`` pixels of the page, or all of it where it has less."""
+        height = min(self.run("return document.documentElement.scrollHeight"), height)
+        width = self.run("return window.innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        # Pictures are loaded when they come near the screen.
+        self.run("for (const image of document.images) image.loading = 'eager'")
+        self.run("return Promise.all([...document.images].map((image) => image.decode()))")
+        shot = self.driver.execute_cdp_cmd(
+            "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
+        )
+        return Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, driven by its own driver; where it is missing, the test is skipped or fails."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not chromedriver:
+        lacking("no chromium and chromedriver here: tools/setup_browser.sh installs them")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        driver = webdriver.Chrome(options, Service(chromedriver))
+        try:
+            yield Browser(driver)
+        finally:
+            driver.quit()
+
+
+def main(page: Path, folder: Path) -> None:
+    with browser() as shown:
+        for name, width, height in (("wide", WIDE, 1900), ("narrow", NARROW, 2600)):
+            for scheme in SCHEMES:
+                shown.open(page, width=width, scheme=scheme)
+                picture = shown.screenshot(height).quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
+                picture.save(folder / f"report-{name}-{scheme}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,157 @@
+"""Reads ``deploy/flink/`` and checks it as Kubernetes, the Flink operator and Compose would."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import zipfile
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+from support import needs
+from support.paths import ROOT
+
+FOLDER = ROOT / "deploy" / "flink"
+OPERATOR_JARS = ROOT / ".runners" / "flink-operator"
+# The least that has sidecars, and the newest that the schemas' package knows.
+KUBERNETES = ("1.29", kubernetes_validate.latest_version())
+BEAM = metadata.version("apache-beam")
+
+
+def documents(name: str, text: str | None = None) -> list[dict[str, Any]]:
+    """The objects of one of the files, or of its text after a substitution."""
+    return list(yaml.safe_load_all((FOLDER / name).read_text() if text is None else text))
+
+
+def cluster() -> dict[str, Any]:
+    return documents("cluster.yaml")[0]
+
+
+def sidecar() -> dict[str, Any]:
+    (container,) = cluster()["spec"]["taskManager"]["podTemplate"]["spec"]["initContainers"]
+    return container
+
+
+def launcher_pod() -> dict[str, Any]:
+    (job,) = documents("job.yaml")
+    return job["spec"]["template"]["spec"]
+
+
+def compose(**environment: str) -> dict[str, Any]:
+    """The Compose file, with its variables put in and its anchors resolved."""
+
+    def value(match: re.Match[str]) -> str:
+        name, how, text = match.groups()
+        if name in environment:
+            return environment[name]
+        if how == ":?":
+            raise ValueError(f"{name} {text}")
+        return text
+
+    text = re.sub(r"\$\{(\w+)(:-|:\?)([^}]*)\}", value, (FOLDER / "compose.yaml").read_text())
+    return yaml.safe_load(text)
+
+
+def dockerfile(name: str) -> list[tuple[str, str]]:
+    """Instructions and arguments, continued lines joined, comments left out."""
+    text = re.sub(r"^#.*\n", "", (FOLDER / name).read_text(), flags=re.MULTILINE).replace("\\\n", "")
+    pairs = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+    return [(instruction, argument) for instruction, argument in pairs]
+
+
+def operator_jar() -> Path:
+    """The jar that holds the operator's definitions; fetched when it is not there yet."""
+    if not (jars := list(OPERATOR_JARS.glob("*.jar"))):
+        if shutil.which("mvn") is None:
+            needs.lacking("no Maven, which fetches the definition of a FlinkDeployment")
+        done = subprocess.run(
+            [ROOT / "tools" / "get_flink_crd.sh"], capture_output=True, text=True, timeout=300
+        )
+        if done.returncode:
+            needs.lacking(f"tools/get_flink_crd.sh: {done.stdout[-500:]}{done.stderr[-500:]}")
+        jars = list(OPERATOR_JARS.glob("*.jar"))
+    (jar,) = jars
+    return jar
+
+
+@cache
+def flink_deployment_schema() -> dict[str, Any]:
+    """Of a FlinkDeployment as the operator defines it, where a field that is not defined is an error."""
+    with zipfile.ZipFile(operator_jar()) as jar:
+        definition = yaml.safe_load(jar.read("META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"))
+    (schema,) = [
+        version["schema"]["openAPIV3Schema"]
+        for version in definition["spec"]["versions"]
+        if version["name"] == "v1beta1"
+    ]
+    _refuse_unknown_fields(schema)
+    schema["properties"] |= {"apiVersion": {"const": "flink.apache.org/v1beta1"}, "metadata": {}}
+    schema["properties"]["kind"] = {"const": definition["spec"]["names"]["kind"]}
+    return schema
+
+
+def _refuse_unknown_fields(schema: Any) -> None:
+    if isinstance(schema, list):
+        for part in schema:
+            _refuse_unknown_fields(part)
+    elif isinstance(schema, dict):
+        kept = schema.get("x-kubernetes-preserve-unknown-fields")
+        if "properties" in schema and "additionalProperties" not in schema and not kept:
+            schema["additionalProperties"] = False
+        for part in schema.values():
+            _refuse_unknown_fields(part)
+
+
+def check_object(item: dict[str, Any]) -> None:
+    """Raises what is wrong with an object of one of the files."""
+    if item["kind"] != "FlinkDeployment":
+        for version in KUBERNETES:
+            kubernetes_validate.validate(item, version, strict=True)
+        return
+    jsonschema.Draft202012Validator(flink_deployment_schema()).validate(item)
+    template = copy.deepcopy(item["spec"]["taskManager"]["podTemplate"])
+    for version in KUBERNETES:
+        as_core = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": template}
+        kubernetes_validate.validate(as_core, version, strict=True)
+
+
+def check_compose(project: dict[str, Any]) -> None:
+    """Raises what is wrong with a Compose project: a field, a value, a name that nothing bears."""
+    compose_spec = needs_compose_spec()
+    parsed = compose_spec.PyCompose.from_json(json.dumps(project))
+    parsed.validate()
+    parsed.to_spec()
+    services = project["services"]
+    for name, service in services.items():
+        beside = service.get("network_mode", "").removeprefix("service:")
+        for other in [*service.get("depends_on", {}), *([beside] if beside else [])]:
+            if other not in services:
+                raise ValueError(f"{name}: there is no service {other!r}")
+        if build := service.get("build"):
+            path = FOLDER / build["context"] / build["dockerfile"]
+            if not path.is_file():
+                raise ValueError(f"{name}: there is no {path}")
+
+
+def needs_compose_spec() -> Any:
+    try:
+        import compose_spec
+    except ImportError:
+        needs.lacking("compose-spec has no wheel for this system")
+    return compose_spec
+
+
+def launch_options(name: str) -> list[str]:
+    """The launcher's arguments: of ``job.yaml``, or those that ``compose.yaml`` always gives it."""
+    if name == "job.yaml":
+        return launcher_pod()["containers"][0]["args"]
+    return compose(DATA="/photos")["services"]["launcher"]["entrypoint"][1:]

@@ -1,0 +1,78 @@
+"""Runs the labeling job in this process, as the command would, and reads what it left."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+from PIL import Image
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.parser import parse, usage
+from beamlabel.pipeline.run import run
+from support.paths import DATA
+
+TINY = str(DATA / "tiny_classification_1.tar.gz")
+TINY_FEATURES = str(DATA / "tiny_feature_vector_1.tar.gz")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished job: its exit code and its output folder."""
+
+    code: int
+    output: Path
+
+    @property
+    def manifest(self) -> dict:
+        return json.loads((self.output / "_MANIFEST.json").read_text())
+
+    @property
+    def table(self) -> pa.Table:
+        """The folder as one table, in the order of the input."""
+        return ds.dataset(self.output, format="parquet").to_table()
+
+    @property
+    def rows(self) -> list[dict]:
+        return self.table.to_pylist()
+
+    @property
+    def failures(self) -> list[dict]:
+        files = sorted((self.output / "_failures").glob("part-*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+    @property
+    def succeeded(self) -> bool:
+        return (self.output / "_SUCCESS").exists()
+
+
+def label(output, *arguments, module=TINY) -> Finished:
+    """Runs the job; a usage error is exit code 2, as for the command."""
+    argv = ["--module", str(module), "--output", str(output), *map(str, arguments)]
+    try:
+        code = run(*parse(argv))
+    except UsageError as error:
+        usage(error)
+        code = 2
+    return Finished(code, Path(output))
+
+
+def photos(folder: Path, count: int, *, size=(48, 40)) -> list[Path]:
+    """Small PNGs, no two alike: smooth gradients with noise, so that a module's answers differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        corners = rng.uniform(0, 255, (2, 2, 3)).astype(np.uint8)
+        smooth = np.asarray(Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR), np.int16)
+        noisy = np.clip(smooth + rng.integers(-20, 20, smooth.shape), 0, 255).astype(np.uint8)
+        paths.append(folder / f"photo {number:03d}.png")
+        Image.fromarray(noisy).save(paths[-1])
+    return paths
+
+
+def uri_list(path: Path, uris) -> Path:
+    path.write_text("".join(f"{uri}\n" for uri in uris))
+    return path

@@ -1,0 +1,10 @@
+"""Folders that tests read. ``../shared`` is not shipped: a test that wants it skips where it is absent."""
+
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
+DATA = TESTS / "data"
+SHARED = ROOT.parent / "shared"
+SHARED_MODULES = SHARED / "modules"
+SHARED_CASES = SHARED / "cases"

@@ -1,0 +1,129 @@
+"""One job for every runner: 200 images, 10 of them broken, each in its own way; and what has to be equal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from beamlabel.transforms.records import Reason
+from support.images import flip, png
+from support.jobs import TINY, Finished, photos, uri_list
+from support.paths import ROOT
+
+PRISM = ROOT / ".runners" / "prism" / "prism"
+IMAGES, BROKEN, UNITS = 200, 10, 8
+OPTIONS = ("--module", TINY, "--shard_rows", IMAGES // UNITS, "--max_bytes", 100_000, "--max_error_rate", 1)
+
+
+@dataclass(frozen=True)
+class MixedInput:
+    """A list of images, and the reason that each of the broken ones fails for."""
+
+    path: Path
+    reasons: Mapping[str, Reason]
+
+
+def mixed_input(folder: Path) -> MixedInput:
+    """Writes the 200 images, the broken ones spread over all units, and the list of their URIs."""
+    paths = photos(folder / "photos", IMAGES)
+    uris = [str(path) for path in paths]
+    whole = paths[0].read_bytes()
+    broken: list[tuple[Reason, bytes | str | None]] = [
+        (Reason.NOT_FOUND, None),
+        (Reason.EMPTY_FILE, b""),
+        (Reason.NOT_AN_IMAGE, b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n"),
+        (Reason.TRUNCATED, whole[: len(whole) // 2]),
+        (Reason.CORRUPT, flip(whole, len(whole) // 2)),
+        (Reason.UNSUPPORTED_FORMAT, b'<svg xmlns="http://www.w3.org/2000/svg"/>\n'),
+        (Reason.TOO_MANY_PIXELS, png(30000, 30000, 8, 2, b"")),
+        (Reason.TOO_MANY_BYTES, whole + bytes(100_000)),
+        (Reason.UNSUPPORTED_SCHEME, "ftp://images.example/cat.png"),
+        (Reason.NOT_ALLOWED, "https://images.example/cat.png"),
+    ]
+    reasons = {}
+    for place, (reason, content) in enumerate(broken):
+        row = place * (IMAGES // BROKEN) + 7
+        if content is None:
+            paths[row].unlink()
+        elif isinstance(content, str):
+            uris[row] = content
+        else:
+            paths[row].write_bytes(content)
+        reasons[uris[row]] = reason
+    return MixedInput(uri_list(folder / "list.txt", uris), reasons)
+
+
+@dataclass(frozen=True)
+class Run(Finished):
+    """A job that the command ran, and what it said."""
+
+    log: str = ""
+
+
+def run_command(output: Path, *arguments: object, env: Mapping[str, str] | None = None) -> Run:
+    """Runs the job as the command does, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "beamlabel", "--output", str(output), *map(str, arguments)],
+        capture_output=True, text=True, timeout=600, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+    )  # fmt: skip
+    return Run(done.returncode, output, done.stdout + done.stderr)
+
+
+def assert_same_result(found: Finished, expected: Finished) -> None:
+    """Rows in sorted order bit for bit, failures, counts, and of equal plans the very shards."""
+    if expected.manifest["options"]["output_format"] == "parquet":
+        same_rows(found.table, expected.table)
+    assert sorted_failures(found) == sorted_failures(expected)
+    for fact in ("rows", "conserved", "failed_by_reason", "units", "plan_id"):
+        assert found.manifest[fact] == expected.manifest[fact], fact
+    assert shards(found) == shards(expected)
+
+
+def same_rows(found: pa.Table, expected: pa.Table) -> None:
+    """Tables are equal, floats to the last bit, but for the order of their rows."""
+    found, expected = (table.combine_chunks().sort_by("ref_id") for table in (found, expected))
+    assert found.schema.equals(expected.schema, check_metadata=True)
+    assert found.equals(expected)
+    for name in ("score", "embedding"):
+        if name in expected.schema.names:
+            bits = [_float_bytes(table[name]) for table in (found, expected)]
+            assert bits[0] == bits[1], name
+
+
+def _float_bytes(column: pa.ChunkedArray) -> bytes:
+    values = column.combine_chunks()
+    values = values.flatten() if pa.types.is_fixed_size_list(values.type) else values
+    return values.to_numpy(zero_copy_only=False).tobytes()
+
+
+def sorted_failures(job: Finished) -> list[str]:
+    return sorted(json.dumps(failure, sort_keys=True) for failure in job.failures)
+
+
+def shards(job: Finished) -> list[tuple]:
+    """Names hold the run's id; content may not."""
+    files = job.manifest["files"]
+    return sorted((f["kind"], f["rows"], f["bytes"], f["sha256"], f.get("computed_by")) for f in files)
+
+
+def assert_conserved(job: Finished, given: MixedInput) -> None:
+    """Every image is a row or a failure with its reason, and none is both."""
+    rows = job.manifest["rows"]
+    assert rows == {"input": IMAGES, "predicted": IMAGES - BROKEN, "failed": BROKEN, "skipped": 0}
+    assert job.manifest["conserved"]
+    assert {failure["uri"]: failure["reason"] for failure in job.failures} == {
+        uri: reason.value for uri, reason in given.reasons.items()
+    }
+
+
+def model_loads(job: Finished) -> int:
+    """How many times RunInference loaded the model, in all worker processes."""
+    return job.manifest["metrics"]["beamlabel.RunInference"]["load_model_latency_milli_secs"]["count"]

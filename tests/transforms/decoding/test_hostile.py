@@ -1,0 +1,47 @@
+"""A folder of hostile and odd images: each ends as a row, or as a failure with the right reason."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from beamlabel.transforms.records import Reason
+from support.images import hostile_images
+from support.jobs import label, uri_list
+
+
+@pytest.fixture
+def as_nobody(tmp_path):
+    """root reads everything; what is unreadable is unreadable only to somebody else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o777)
+    yield
+    os.seteuid(0)
+
+
+def test_every_one_ends_as_a_row_or_as_a_failure_with_its_reason(tmp_path, as_nobody, monkeypatch):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    expected = hostile_images(folder)
+    # As nobody, Python may not be able to import what lies in root's home: import it all now.
+    label(tmp_path / "first", "--input", uri_list(tmp_path / "first.txt", [folder / "plain.jpg"]))
+    monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
+    names = list(expected)
+    uris = uri_list(tmp_path / "list.txt", [folder / name for name in names])
+    expected["unreadable.jpg"] = Reason.FORBIDDEN
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    job = label(tmp_path / "out", "--input", uris, "--max_error_rate", 1)
+    found = {row["uri"]: None for row in job.rows} | {f["uri"]: f["reason"] for f in job.failures}
+    wanted = {str(folder / name): reason and reason.value for name, reason in expected.items()}
+    assert found == wanted
+    assert job.code == 0
+    reasons = Counter(reason for reason in wanted.values() if reason)
+    assert job.manifest["failed_by_reason"] == reasons
+    assert job.manifest["rows"] == {
+        "input": len(names), "predicted": len(names) - sum(reasons.values()),
+        "failed": sum(reasons.values()), "skipped": 0,
+    }  # fmt: skip

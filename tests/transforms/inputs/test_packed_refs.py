@@ -1,0 +1,88 @@
+"""References that units carry, and those that lie in the staging folder: the job's result is the same."""
+
+import dataclasses
+import hashlib
+import zlib
+
+import pytest
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs import packed_refs
+from beamlabel.transforms.inputs.open_unit import open_unit, skip_unit
+from beamlabel.transforms.inputs.packed_refs import (
+    CARRIED_BYTES,
+    Carrier,
+    PackedRef,
+    pack,
+    references,
+    unpack,
+)
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns
+from beamlabel.transforms.inputs.plan_units import SourceOptions, plan_files
+from beamlabel.transforms.inputs.selection import Selection
+from beamlabel.transforms.records import InputFile, WorkUnit
+from support.jobs import label, photos, uri_list
+
+
+def unit(number):
+    # What travels is bytes; only their number matters here.
+    packed = bytes(CARRIED_BYTES // 4)
+    return WorkUnit(f"{number:05d}", InputFile("list.txt", "text"), 0, 1, False, packed_refs=packed)
+
+
+def test_units_carry_their_references_until_it_is_much(tmp_path):
+    carrier = Carrier(str(tmp_path))
+    light = [carrier.lightened(unit(number)) for number in range(6)]
+    assert [one.packed_refs is not None for one in light] == [True] * 4 + [False] * 2
+    assert sorted(path.name for path in (tmp_path / "references").iterdir()) == ["00004", "00005"]
+    parquet = dataclasses.replace(unit(9), packed_refs=None)
+    assert carrier.lightened(parquet) is parquet and references(parquet) is None
+
+
+def test_the_digest_is_of_what_the_references_say(tmp_path):
+    refs = [PackedRef(row, f"{row}.jpg", (row, "v1")) for row in range(100)]
+    assert list(unpack(pack(refs).data)) == refs
+    text = zlib.decompress(pack(refs).data)
+    assert pack(refs).sha256 == hashlib.sha256(text).hexdigest() != pack(refs[:-1]).sha256
+
+
+@pytest.mark.parametrize("where", ["a folder", "gs://"])
+def test_staged_references_are_opened_and_counted_as_carried_ones(tmp_path, gcs, where, monkeypatch):
+    staging = str(tmp_path / "staging") if where == "a folder" else f"{gcs.url}/staging"
+    lines = tmp_path / "list.txt"
+    lines.write_text("".join(f"{n}.jpg\n" for n in range(10)))
+    options = SourceOptions("/base", ParquetColumns(uri="uri"), shard_rows=4)
+    carried = list(plan_files([(0, InputFile(str(lines), "text"))], options))
+    monkeypatch.setattr(packed_refs, "CARRIED_BYTES", 0)
+    for _ in range(2):  # a retried bundle finds them staged
+        staged = [*map(Carrier(staging).lightened, carried)]
+    assert all(one.packed_refs is None and one.refs_path for one in staged)
+    assert [one.unit_id for one in staged] == [one.unit_id for one in carried]
+    selection = Selection(options.selection)
+    for there, here in zip(staged, carried, strict=True):
+        assert list(open_unit(there, options, selection)) == list(open_unit(here, options, selection))
+        assert skip_unit(there, options, selection) == skip_unit(here, options, selection)
+    storage.delete_tree(storage.join(staging, "references"))
+    with pytest.raises(FileNotFoundError, match="references/00000"):
+        list(open_unit(staged[0], options, selection))
+
+
+@pytest.mark.parametrize("input_format", ["text", "images"])
+def test_a_job_is_the_same_and_resumes_the_same_with_staged_references(
+    tmp_path, monkeypatch, cut_off, opened, input_format
+):
+    paths = photos(tmp_path / "photos", 10)
+    paths[4].write_bytes(b"no image")
+    uris = uri_list(tmp_path / "list.txt", paths) if input_format == "text" else tmp_path / "photos"
+    arguments = ("--input", uris, "--input_format", input_format, "--shard_rows", 3, "--max_error_rate", 1)
+    expected = label(tmp_path / "carried", *arguments)
+    monkeypatch.setattr(packed_refs, "CARRIED_BYTES", 0)
+    assert cut_off(tmp_path / "staged", *arguments, "--if_exists", "resume").code == 3
+    assert len(list(tmp_path.glob("_staging-*/*/references/*"))) == 4
+    opened.clear()
+    job = label(tmp_path / "staged", *arguments, "--if_exists", "resume")
+    assert job.code == 0 and len(opened) == 2 and all(unit.refs_path for unit in opened)
+    assert job.rows == expected.rows and len(job.rows) == 9
+    assert job.failures == expected.failures
+    assert [f["sha256"] for f in job.manifest["files"]] == [f["sha256"] for f in expected.manifest["files"]]
+    assert not list(tmp_path.glob("_staging-*/*")), "published: nothing is left"

@@ -1,0 +1,180 @@
+"""Loading in a pipeline: what overlaps, what is bounded, and who is not kept waiting."""
+
+import threading
+import time
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+
+from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.loading import load_images
+from beamlabel.transforms.loading.fetch import FetchOptions
+from beamlabel.transforms.loading.load_images import (
+    LoadImages,
+    LoadOptions,
+    _Backlog,
+    _Disk,
+    _Finished,
+    _Timed,
+)
+from beamlabel.transforms.records import ImageRef, LoadedImage
+from support.http_site import serving
+from support.jobs import photos
+
+FETCH = FetchOptions(allow_http=True, allow_private_hosts=True)
+
+
+LEFT = []
+
+
+def note(image):
+    """Not nested in ``load``: what is pickled by value gets a list of its own."""
+    assert isinstance(image, LoadedImage), image
+    LEFT.append(image.ref.uri)
+    return image.ref.uri
+
+
+def load(uris, **options):
+    """Loads the images in one bundle; returns their URIs in the order in which they left."""
+    LEFT.clear()
+    refs = [ImageRef(uri, uri, uri) for uri in uris]
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        loaded = p | beam.Create([refs], reshuffle=False) | beam.FlatMap(lambda some: some)
+        loaded |= LoadImages(LoadOptions(FETCH, DecodeOptions(height=32, width=32), **options))
+        # Also: all of them arrive.
+        assert_that(loaded | beam.Map(note), equal_to(list(uris)))
+    return LEFT.copy()
+
+
+class Busy:
+    """Counts how many are inside at a time."""
+
+    def __init__(self):
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+
+    def __exit__(self, *_):
+        with self._lock:
+            self.now -= 1
+
+
+@pytest.fixture
+def slow_site(tmp_path):
+    """A real server that takes 50 ms for an image, and counts whom it serves at a time."""
+    body = photos(tmp_path, 1)[0].read_bytes()
+    busy = Busy()
+
+    def answer(handler):
+        with busy:
+            time.sleep(0.05)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    with serving() as site:
+        yield site, answer, busy
+
+
+def test_remote_images_are_fetched_many_at_a_time_and_no_more(slow_site):
+    site, answer, busy = slow_site
+    uris = [site.on(f"/{number}.png", answer) for number in range(300)]
+    load(uris, threads=24, window=100)
+    assert 12 < busy.most <= 24
+
+
+def test_nobody_waits_behind_a_slow_image(slow_site):
+    site, answer, _ = slow_site
+
+    def late(handler):
+        time.sleep(1.0)
+        answer(handler)
+
+    uris = [site.on("/late.png", late), *(site.on(f"/{number}.png", answer) for number in range(120))]
+    left = load(uris, threads=8, window=40)
+    assert left.index(uris[0]) > 60
+
+
+def test_local_files_are_read_where_they_are_decoded(tmp_path, monkeypatch):
+    names = set()
+    original = load_images.fetch
+
+    def fetch(*arguments):
+        names.add(threading.current_thread().name.partition("-")[0])
+        return original(*arguments)
+
+    monkeypatch.setattr(load_images, "fetch", fetch)
+    load([str(path) for path in photos(tmp_path, 40)], window=64)
+    assert names == {"compute"}
+
+
+def test_slow_disks_are_read_by_the_fetching_threads(tmp_path, monkeypatch):
+    busy, original = Busy(), load_images.fetch
+
+    def fetch(*arguments):
+        with busy:
+            time.sleep(0.02)
+            return original(*arguments)
+
+    monkeypatch.setattr(load_images, "fetch", fetch)
+    load([str(path) for path in photos(tmp_path, 300)], threads=16, window=64)
+    assert busy.most > 8
+
+
+def test_what_a_slow_disk_is():
+    disk = _Disk()
+
+    def read(location, msec, times):
+        image = LoadedImage(ImageRef("a", "a", location), np.zeros([1, 1, 3], np.uint8), None)
+        for _ in range(times):
+            disk.saw(_Timed(image, 1, msec, 1.0))
+
+    read("/photos/a.jpg", 1.0, 1000)
+    assert not disk.is_slow
+    read("gs://photos/a.jpg", 50.0, 1000)
+    assert not disk.is_slow
+    read("/photos/a.jpg", 5.0, 100)
+    assert disk.is_slow
+    read("/photos/a.jpg", 0.1, 1000)
+    assert not disk.is_slow
+
+
+def test_fetching_pauses_while_too_much_waits_to_be_decoded():
+    backlog = _Backlog()
+    backlog.change(load_images._BACKLOG_BYTES + 1)
+    waiting = threading.Thread(target=backlog.wait)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    backlog.change(-1)
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_a_small_backlog_is_enough(slow_site, monkeypatch):
+    site, answer, _ = slow_site
+    monkeypatch.setattr(load_images, "_BACKLOG_BYTES", 1)
+    load([site.on(f"/{number}.png", answer) for number in range(60)], threads=8, window=40)
+
+
+def test_a_taker_is_woken_when_there_is_enough():
+    finished = _Finished()
+    threads = [
+        threading.Thread(target=lambda: [finished.put(number) for number in range(1000)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    taken = []
+    while len(taken) < 4000:
+        some = finished.take(min(32, 4000 - len(taken)))
+        assert len(some) >= min(32, 4000 - len(taken))
+        taken += some
+    assert sorted(taken) == sorted(4 * list(range(1000)))

@@ -1,0 +1,138 @@
+"""The pool that decoding and inference share."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from beamlabel.pipeline.runners.choose import choose, worker_threads
+from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
+from beamlabel.transforms.worker.cpu import available_cores
+from support.jobs import TINY, Finished, label, photos, uri_list
+from support.paths import ROOT
+
+
+@pytest.fixture
+def pool():
+    return ComputePool(1)
+
+
+def test_urgent_tasks_go_first_and_others_keep_their_order(pool):
+    seen, gate = [], threading.Event()
+    pool.submit(gate.wait)
+    for number in range(3):
+        pool.submit(seen.append, number)
+    for name in ("a", "b"):
+        pool.submit(seen.append, name, urgent=True)
+    gate.set()
+    pool.run(lambda _: None, [None], urgent=False)
+    assert seen == ["a", "b", 0, 1, 2]
+
+
+def test_run_waits_for_all(pool):
+    seen = []
+
+    def slowly(number):
+        time.sleep(0.01)
+        seen.append(number)
+
+    pool.run(slowly, range(4), urgent=True)
+    assert seen == [0, 1, 2, 3]
+    pool.run(slowly, [], urgent=True)
+
+
+def test_what_a_task_raises_reaches_the_caller_after_all_have_run(pool):
+    seen = []
+
+    def fail(number):
+        seen.append(number)
+        if number in (1, 2):
+            raise ValueError(f"no {number}")
+
+    with pytest.raises(ValueError, match="no 1"):
+        pool.run(fail, range(4), urgent=True)
+    assert seen == [0, 1, 2, 3]
+    pool.run(seen.append, [4], urgent=True)
+    assert seen[-1] == 4
+
+
+def test_several_callers_share_the_threads():
+    pool = ComputePool(2)
+    names, totals = set(), []
+
+    def call():
+        numbers = []
+
+        def add(number):
+            names.add(threading.current_thread().name)
+            numbers.append(number)
+
+        pool.run(add, range(50), urgent=True)
+        totals.append(sum(numbers))
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert totals == [sum(range(50))] * 4
+    assert names <= {"compute-0", "compute-1"}
+
+
+def test_there_is_one_pool_a_process_with_a_thread_a_core():
+    assert compute_pool() is compute_pool()
+    assert compute_pool().threads == available_cores() >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_a_pool_that_works():
+    compute_pool().run(lambda _: None, [None], urgent=True)
+    child = os.fork()
+    if child == 0:
+        seen = []
+        compute_pool().run(seen.append, [1], urgent=True)
+        os._exit(0 if seen == [1] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+COUNT = """
+import sys, threading
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.run import run
+code = run(*parse(sys.argv[1:]))
+print(sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("compute-")))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_worker_threads_are_all_that_compute(tmp_path, threads):
+    uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 20))
+    normal = label(tmp_path / "normal", "--input", uris)
+    arguments = ["--module", TINY, "--input", uris, "--output", tmp_path / "out", "--worker_threads", threads]
+    command = [sys.executable, "-c", COUNT, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([f"compute-{number}" for number in range(threads)])
+    assert Finished(0, tmp_path / "out").rows == normal.rows
+
+
+def test_worker_processes_of_this_machine_share_its_cores():
+    def chosen(*arguments):
+        return worker_threads(choose(arguments))
+
+    many = "--direct_running_mode=multi_processing"
+    assert chosen() is None
+    assert chosen("--direct_running_mode=multi_threading", "--direct_num_workers=2") is None
+    assert chosen("--runner=FlinkRunner") is None
+    assert chosen(many, "--direct_num_workers=1") == available_cores()
+    assert chosen(many, "--direct_num_workers=999") == 1
+
+
+def test_a_pool_has_threads():
+    with pytest.raises(ValueError, match="not 0"):
+        ComputePool(0)
