@@ -60,7 +60,7 @@ def main() -> None:
         path = Path(folder) / "stub.model"
         path.write_bytes(data)
         artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), SPEC)
-        prepare_module.prepare_artifact = lambda _: artifact
+        prepare_module.prepare_artifact = lambda *_: artifact
         sys.argv[1:1] = ["--module", "stub"]
         console()
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.engines import Engine, open_engine
@@ -85,18 +86,19 @@ class Inspection:
         return dataclasses.asdict(self)
 
 
-def inspect(options: Any) -> Inspection:
+def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
     """Compiles a module as the job would, opens it as a worker would, and measures it for some seconds.
 
     Args:
-      options: ``module`` and the job's options for it.
+      options: the module, and what decides its inputs and outputs.
+      inference: the engine, its precision, and the size of a batch.
 
     Raises:
       UsageError: the module cannot be had, or the options do not fit it.
     """
     notes: list[str] = []
     with _warnings_into(notes):
-        artifact = prepare_artifact(options, option="MODULE")
+        artifact = prepare_artifact(options, inference, option="MODULE")
         spec = artifact.spec
         try:
             names = load_class_names(options.labels, spec.num_classes)
@@ -114,7 +116,7 @@ def inspect(options: Any) -> Inspection:
             engine = open_engine(artifact.path, artifact.sha256)
         except ModuleError as error:
             raise UsageError(f"MODULE: {error}") from error
-    speed, decoded_speed, decoded = _measure(engine, options.batch_size)
+    speed, decoded_speed, decoded = _measure(engine, inference.batch_size)
     files = scan(resolved.path)
     return Inspection(
         handle=spec.handle,
@@ -136,7 +138,7 @@ def inspect(options: Any) -> Inspection:
         precision=engine.precision,
         notes=tuple(dict.fromkeys(notes)),
         cores=available_cores(),
-        batch_size=options.batch_size,
+        batch_size=inference.batch_size,
         images_per_second=speed,
         images_per_second_decoded=decoded_speed,
         decoded=decoded,
@@ -152,7 +154,7 @@ def _warnings_into(notes: list[str]) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             notes.append(record.getMessage())
 
-    logger, collector = logging.getLogger("transforms"), Collector(logging.WARNING)
+    logger, collector = logging.getLogger("beamlabel.transforms"), Collector(logging.WARNING)
     logger.addHandler(collector)
     propagates, logger.propagate = logger.propagate, False
     try:

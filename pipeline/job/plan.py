@@ -25,7 +25,16 @@ from beamlabel.pipeline.job.prepare_module import prepare_artifact
 from beamlabel.pipeline.job.resume import adopt
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.skip_labeled import LocalIndex, labeled_index
-from beamlabel.pipeline.options.parser import DEFAULT_TOP_K, RESUME
+from beamlabel.pipeline.options.job_options import (
+    DEFAULT_TOP_K,
+    RESUME,
+    EarlierRunOptions,
+    InputOptions,
+    JobOptions,
+    LoadingOptions,
+    ModuleOptions,
+    OutputOptions,
+)
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions
@@ -106,16 +115,16 @@ def canonical_sha256(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> LabelJob:
+def prepare(options: JobOptions, inputs: Inputs, started_at: float | None = None) -> LabelJob:
     """Plans a job and stages it, see ``plan`` and ``stage``."""
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(options, inputs, Path(scratch), started_at)
-        stage(planned, options)
+        stage(planned, options.run.if_exists)
         return planned.job
 
 
 def plan(
-    options: Any,
+    options: JobOptions,
     inputs: Inputs,
     scratch: Path,
     started_at: float | None = None,
@@ -134,40 +143,45 @@ def plan(
       UsageError: the options do not fit the module.
     """
     started_at = time.time() if started_at is None else started_at
-    if options.output_format == "tfrecord":
+    if options.output.output_format == "tfrecord":
         try:
             check_installed()
         except ImportError as error:
             raise UsageError(f"--output_format tfrecord: {error}") from error
-    artifact = prepare_artifact(options)
-    output = storage.absolute(options.output).rstrip("/")
+    artifact = prepare_artifact(options.module, options.inference)
+    output = storage.absolute(options.output.output).rstrip("/")
     try:
         predict = _predict_options(options, artifact)
-        source = _source_options(options, inputs)
-        load = _load_options(options, artifact)
+        source = _source_options(options.inputs, inputs, options.output.shard_rows)
+        load = _load_options(options.loading, options.module.crop, artifact)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
-    preprocessing = _preprocessing(options, artifact, predict)
-    output_spec = _output_spec(options, inputs, artifact, predict, preprocessing)
+    preprocessing = _preprocessing(options.module, artifact, predict)
+    output_spec = _output_spec(options.output, inputs, artifact, predict, preprocessing)
     indexes = {
-        layout.LABELED: _labeled(options, output_spec, output, scratch),
+        layout.LABELED: _labeled(options.earlier, output_spec, output, scratch),
         layout.ONLY: None if failed is None else failed.index(scratch),
     }
-    source = dataclasses.replace(source, selection=_selection(options, indexes))
-    plan_id = _plan_id(inputs, source, load, output_spec, [options.logits_output, options.features_output])
+    source = dataclasses.replace(source, selection=_selection(indexes, changed=options.earlier.changed))
+    plan_id = _plan_id(
+        inputs, source, load, output_spec, [options.module.logits_output, options.module.features_output]
+    )
     metadata = {**output_spec.metadata, schema.PLAN_ID: plan_id}
     output_spec = dataclasses.replace(output_spec, metadata=metadata)
     staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
-    source = dataclasses.replace(source, selection=_selection(options, indexes, staging_dir))
+    source = dataclasses.replace(
+        source, selection=_selection(indexes, staging_dir, changed=options.earlier.changed)
+    )
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    limit = None if options.time_limit is None else TimeLimit(options.time_limit, run_id, started_at)
+    time_limit = options.run.time_limit
+    limit = None if time_limit is None else TimeLimit(time_limit, run_id, started_at)
     only_rows = None if failed is None else len(failed.ref_ids)
     # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
     job = LabelJob(
         output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, limit, only_rows,
-        report=options.report,
+        report=options.run.report,
     )  # fmt: skip
     facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
     if failed is not None:
@@ -176,7 +190,7 @@ def plan(
     return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
 
 
-def stage(planned: Plan, options: Any) -> None:
+def stage(planned: Plan, if_exists: str) -> None:
     """Stages what workers open, the artifact, and the facts of the run; leftovers go, or are adopted.
 
     Raises:
@@ -184,7 +198,7 @@ def stage(planned: Plan, options: Any) -> None:
     """
     job, facts = planned.job, planned.facts
     try:
-        if options.if_exists == RESUME:
+        if if_exists == RESUME:
             facts["manifest"]["resumed_units"] = adopt(job.output, job.staging_dir, job.plan_id)
             if facts["manifest"]["resumed_units"]:
                 _LOGGER.info("going on after %d units that are done", facts["manifest"]["resumed_units"])
@@ -199,37 +213,37 @@ def stage(planned: Plan, options: Any) -> None:
     except OSError as error:
         if not is_mistake(error):
             raise
-        raise UsageError(f"--output {options.output!r} cannot be written: {error}") from error
+        raise UsageError(f"--output {job.output!r} cannot be written: {error}") from error
 
 
-def _labeled(options: Any, spec: OutputSpec, output: str, scratch: Path) -> LocalIndex | None:
+def _labeled(options: EarlierRunOptions, spec: OutputSpec, output: str, scratch: Path) -> LocalIndex | None:
     if not options.skip_labeled:
         return None
     return labeled_index(options.skip_labeled, spec, output, changed=options.changed, folder=scratch)
 
 
 def _selection(
-    options: Any, indexes: Mapping[str, LocalIndex | None], staging_dir: str = ""
+    indexes: Mapping[str, LocalIndex | None], staging_dir: str = "", *, changed: bool
 ) -> SelectionOptions:
     """What of the references counts; without ``staging_dir`` as it is part of the plan's name."""
     labeled, only = (
         None if index is None else StagedIndex(staging_dir and storage.join(staging_dir, name), index.sha256)
         for name, index in indexes.items()
     )
-    return SelectionOptions(labeled, options.changed, only)
+    return SelectionOptions(labeled, changed, only)
 
 
-def _source_options(options: Any, inputs: Inputs) -> SourceOptions:
+def _source_options(options: InputOptions, inputs: Inputs, shard_rows: int | None) -> SourceOptions:
     return SourceOptions(
         base_dir=storage.absolute(options.base_dir or os.getcwd()),  # noqa: PTH109 (a string is wanted)
         columns=inputs.columns,
         limit=options.limit,
         sample=options.sample,
-        shard_rows=options.shard_rows,
+        shard_rows=shard_rows,
     )
 
 
-def _load_options(options: Any, artifact: Artifact) -> LoadOptions:
+def _load_options(options: LoadingOptions, crop: float | None, artifact: Artifact) -> LoadOptions:
     spec = artifact.spec
     return LoadOptions(
         FetchOptions(
@@ -238,38 +252,38 @@ def _load_options(options: Any, artifact: Artifact) -> LoadOptions:
             allow_http=options.allow_http,
             allow_private_hosts=options.allow_private_hosts,
         ),
-        DecodeOptions(height=spec.height, width=spec.width, crop=options.crop, max_pixels=options.max_pixels),
+        DecodeOptions(height=spec.height, width=spec.width, crop=crop, max_pixels=options.max_pixels),
         threads=options.load_threads,
         window=max(WINDOW, 2 * options.load_threads),
         worker_threads=options.worker_threads,
     )
 
 
-def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:
-    spec = artifact.spec
+def _predict_options(options: JobOptions, artifact: Artifact) -> PredictOptions:
+    spec, module = artifact.spec, options.module
     classes = spec.num_classes
-    if classes is None and options.top_k:
-        raise ValueError(f"--top_k {options.top_k}: the module has no logits")
-    if classes is not None and (options.top_k or 0) > classes:
-        raise ValueError(f"--top_k {options.top_k}: the module has {classes} classes")
-    if options.no_embeddings and classes is None:
+    if classes is None and module.top_k:
+        raise ValueError(f"--top_k {module.top_k}: the module has no logits")
+    if classes is not None and (module.top_k or 0) > classes:
+        raise ValueError(f"--top_k {module.top_k}: the module has {classes} classes")
+    if module.no_embeddings and classes is None:
         raise ValueError("--no_embeddings: the module has no logits, so nothing would be left")
-    if options.normalize_embeddings and (options.no_embeddings or spec.embedding_dim is None):
+    if module.normalize_embeddings and (module.no_embeddings or spec.embedding_dim is None):
         raise ValueError("--normalize_embeddings: there are no embeddings to normalize")
-    scores = options.scores
+    scores = module.scores
     if scores == "auto":
         scores = "none" if spec.looks_like_probabilities else "softmax"
     return PredictOptions(
         artifact_path=str(artifact.path),
         artifact_sha256=artifact.sha256,
-        top_k=min(options.top_k or DEFAULT_TOP_K, classes) if classes else 0,
+        top_k=min(module.top_k or DEFAULT_TOP_K, classes) if classes else 0,
         scores=scores,
-        class_names=_class_names(options.labels, classes),
-        embeddings=not options.no_embeddings,
-        normalize_embeddings=options.normalize_embeddings,
-        batch_size=options.batch_size,
-        worker_threads=options.worker_threads,
-        keep_pixels=options.report,
+        class_names=_class_names(module.labels, classes),
+        embeddings=not module.no_embeddings,
+        normalize_embeddings=module.normalize_embeddings,
+        batch_size=options.inference.batch_size,
+        worker_threads=options.loading.worker_threads,
+        keep_pixels=options.run.report,
     )
 
 
@@ -280,7 +294,7 @@ def _class_names(labels: str | None, classes: int | None) -> tuple[str, ...] | N
         raise UsageError(f"--labels {labels!r}: {error}") from error
 
 
-def _preprocessing(options: Any, artifact: Artifact, predict: PredictOptions) -> dict[str, Any]:
+def _preprocessing(options: ModuleOptions, artifact: Artifact, predict: PredictOptions) -> dict[str, Any]:
     """What, beside the module, decides the numbers in a row."""
     spec = artifact.spec
     return {
@@ -297,7 +311,7 @@ def _preprocessing(options: Any, artifact: Artifact, predict: PredictOptions) ->
 
 
 def _output_spec(
-    options: Any,
+    options: OutputOptions,
     inputs: Inputs,
     artifact: Artifact,
     predict: PredictOptions,
@@ -355,7 +369,7 @@ def _plan_id(
 
 
 def _facts(
-    job: LabelJob, options: Any, artifact: Artifact, preprocessing: Mapping[str, Any]
+    job: LabelJob, options: JobOptions, artifact: Artifact, preprocessing: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What ``publish`` has to know of a run, also when another process publishes it."""
     tfrecord = job.spec.format == "tfrecord"
@@ -367,9 +381,9 @@ def _facts(
         "preprocessing": preprocessing,
         "metadata": job.spec.metadata,
         "options": {
-            **vars(options),
-            "module": public_uri(options.module),
-            "input": [storage.absolute(pattern) for pattern in options.input],
+            **options.flat(),
+            "module": public_uri(options.module.module),
+            "input": [storage.absolute(pattern) for pattern in options.inputs.input],
             "base_dir": job.source.base_dir,
         },
         "input_files": [dataclasses.asdict(file) for file in job.files],
@@ -377,7 +391,7 @@ def _facts(
     }
     return {
         "run_id": job.run_id,
-        "max_error_rate": options.max_error_rate,
+        "max_error_rate": options.run.max_error_rate,
         "schema_pbtxt": schema_pbtxt(arrow_schema(job.spec)) if tfrecord else None,
         "manifest": manifest,
     }

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.file_kinds import content_format
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
@@ -43,30 +44,32 @@ class Inputs:
     kept: tuple[tuple[str, pa.DataType], ...]
 
 
-def check_inputs(options: Any) -> Inputs:
+def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
     """Matches the inputs, finds their formats, and checks the columns of all Parquet files.
+
+    Args:
+      options: that name the inputs.
+      output: in whose folder no input may lie; its format decides which columns can be kept.
 
     Raises:
       UsageError: a pattern without a match, a file of another format, a column that is not there.
     """
     if options.input_format == "images":
-        return Inputs(tuple(_image_patterns(options)), ParquetColumns(), ())
-    output = storage.absolute(options.output).rstrip("/") + "/"
+        return Inputs(tuple(_image_patterns(options, output)), ParquetColumns(), ())
+    below = storage.absolute(output.output).rstrip("/") + "/"
     found: dict[str, storage.StoredFile] = {}
     for pattern in map(_absolute, options.input):
         matches = [match for match in _matches(pattern) if not _hidden(match.path, pattern)]
         if not matches:
             raise UsageError(f"--input {pattern!r} matches no file")
-        if any(match.path.startswith(output) for match in matches):
-            raise UsageError(
-                f"--output {options.output!r} lies where --input {pattern!r} looks for its files"
-            )
+        if any(match.path.startswith(below) for match in matches):
+            raise UsageError(f"--output {output.output!r} lies where --input {pattern!r} looks for its files")
         found.update((match.path, match) for match in matches)
     formats = _formats(list(found), options.input_format)
     files = [
         InputFile(m.path, kind, m.size, m.version) for m, kind in zip(found.values(), formats, strict=True)
     ]
-    columns, kept = _parquet_columns(files, options)
+    columns, kept = _parquet_columns(files, options, output.output_format)
     return Inputs(tuple(files), columns, kept)
 
 
@@ -86,14 +89,14 @@ def _matches(pattern: str) -> Iterable[storage.StoredFile]:
         raise UsageError(f"--input {pattern!r}: {error}") from error
 
 
-def _image_patterns(options: Any) -> Iterable[InputFile]:
-    output = storage.absolute(options.output).rstrip("/") + "/"
+def _image_patterns(options: InputOptions, output: OutputOptions) -> Iterable[InputFile]:
+    below = storage.absolute(output.output).rstrip("/") + "/"
     for pattern in dict.fromkeys(map(_absolute, options.input)):
         first = next(iter(_matches(pattern)), None)
         if first is None:
             raise UsageError(f"--input {pattern!r} matches no file")
-        if _could_match(pattern, output + "part-0.parquet"):
-            raise UsageError(f"--output {options.output!r} lies where --input {pattern!r} looks for images")
+        if _could_match(pattern, below + "part-0.parquet"):
+            raise UsageError(f"--output {output.output!r} lies where --input {pattern!r} looks for images")
         yield InputFile(pattern, "images")
 
 
@@ -152,7 +155,7 @@ def _sniff(path: str) -> str:
 
 
 def _parquet_columns(
-    files: list[InputFile], options: Any
+    files: list[InputFile], options: InputOptions, output_format: str
 ) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]]:
     asked = {"--uri_column": options.uri_column, "--image_column": options.image_column}
     asked["--keep_columns"] = next(iter(options.keep_columns), None)
@@ -187,7 +190,7 @@ def _parquet_columns(
                 raise ValueError(
                     f"{path} and {first_path} differ in the columns to be read: {other} and {first}"
                 )
-        check_kept(first[1], options.output_format)
+        check_kept(first[1], output_format)
     except (OSError, ValueError) as error:
         if not is_mistake(error):
             raise

@@ -144,11 +144,11 @@ def test_the_launch_passes_the_preflight(name, tmp_path):
         here = {"flink_master": f"127.0.0.1:{server.getsockname()[1]}", "flink_job_server_jar": jar}
         arguments = [*runner_args, *(f"--{key}={value}" for key, value in here.items())]
         arguments.append(f"--job_server_java_launcher={sys.executable}")
-        check_runner(choose.choose(arguments), options.output, options.input)
+        check_runner(choose.choose(arguments), options.output.output, options.inputs.input)
         without = [argument for argument in arguments if not argument.startswith("--environment")]
         if name == "compose.yaml":
             with pytest.raises(UsageError, match="container"):
-                check_runner(choose.choose(without), options.output, options.input)
+                check_runner(choose.choose(without), options.output.output, options.inputs.input)
 
 
 @pytest.mark.parametrize("name", LAUNCHES)

@@ -72,7 +72,7 @@ def test_what_is_given_goes_before_what_the_script_would_say(standin):
     given = ["--module=m", "--input=i", "--run_date=2026-01-31", "--if_exists=error", "--output", "dt={date}"]
     standin.label(*given, "0")
     options, _ = parse(standin.runs[0][:-1])
-    assert (options.output, options.if_exists) == ("dt=2026-01-31", "error")
+    assert (options.output.output, options.run.if_exists) == ("dt=2026-01-31", "error")
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

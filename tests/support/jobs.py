@@ -10,6 +10,8 @@ import pyarrow.dataset as ds
 from PIL import Image
 
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.plan import LabelJob, prepare
+from beamlabel.pipeline.job.preflight import check_inputs
 from beamlabel.pipeline.options.parser import parse, usage
 from beamlabel.pipeline.run import run
 from support.paths import DATA
@@ -57,6 +59,12 @@ def label(output, *arguments, module=TINY) -> Finished:
         usage(error)
         code = 2
     return Finished(code, Path(output))
+
+
+def prepared(*arguments) -> LabelJob:
+    """A job, planned and staged, that has not run."""
+    options, _ = parse([*map(str, arguments)])
+    return prepare(options, check_inputs(options.inputs, options.output))
 
 
 def photos(folder: Path, count: int, *, size=(48, 40)) -> list[Path]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import beamlabel.pipeline.run
 from beamlabel.pipeline.commands.publish import publish_committed
+from beamlabel.pipeline.process import exit as exit_codes
 from support.jobs import label, photos, uri_list
 
 
@@ -49,7 +49,7 @@ def test_too_many_failures_are_told_later_too(committed: Path) -> None:
     facts = json.loads(job.read_text())
     facts["max_error_rate"] = facts["manifest"]["options"]["max_error_rate"] = 0.1
     job.write_text(json.dumps(facts))
-    assert publish_committed(str(committed)) == beamlabel.pipeline.run.TOO_MANY_FAILURES
+    assert publish_committed(str(committed)) == exit_codes.TOO_MANY_FAILURES
     assert not (committed / "_SUCCESS").exists()
 
 
