@@ -123,6 +123,8 @@ class ImageRef:
       kept: values of the kept columns, in the order of the options, each an Arrow array of length one: not
         every Arrow value has a counterpart in Python, such as a date in the year 300,000.
       facts: size in bytes and version, where the listing that found the image told them and they are asked for.
+      image_id: identity of the image, see ``storage.identity``; None for an inline image that is not loaded yet, and
+        outside the labeling job until the image is loaded.
     """
 
     uri: str
@@ -133,6 +135,7 @@ class ImageRef:
     data: bytes | None = field(default=None, repr=False)
     kept: tuple[Any, ...] = ()
     facts: tuple[int | None, str | None] | None = None
+    image_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ class ImageInfo:
       format: lower case, as ``jpeg`` or ``png``.
       source_bytes: size of the encoded image.
       source_version: generation, ETag or modification time.
+      content_hash: of the encoded image, see ``storage.identity``.
     """
 
     width: int
@@ -151,6 +155,7 @@ class ImageInfo:
     format: str
     source_bytes: int
     source_version: str | None = None
+    content_hash: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +196,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input row that got no prediction; one line of the failure shard."""
+    """An input row that got no prediction; one line of the failure shard.
+
+    Attributes:
+      uri: what the user wrote; None where the row held none.
+      ref_id, row, unit_id, image_id: the ``ImageRef``'s.
+      stage, reason, detail: where and why; ``detail`` is one line for a human.
+      source_bytes, source_version, content_hash: the encoded image's, see ``ImageInfo``; None where it was not fetched.
+    """
 
     uri: str | None
     ref_id: str
@@ -200,6 +212,10 @@ class Failure:
     detail: str
     row: int = 0
     unit_id: str | None = None
+    image_id: str | None = None
+    source_bytes: int | None = None
+    source_version: str | None = None
+    content_hash: str | None = None
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def plan(
         inputs, source, load, output_spec, [options.module.logits_output, options.module.features_output]
     )
     metadata = {**output_spec.metadata, schema.PLAN_ID: plan_id}
-    output_spec = dataclasses.replace(output_spec, metadata=metadata)
+    output_spec = dataclasses.replace(output_spec, metadata=metadata, labeled_at=round(started_at * 1e6))
     staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
@@ -344,6 +344,7 @@ def _output_spec(
         top_k=predict.top_k,
         num_classes=spec.num_classes,
         embedding_dim=dimension,
+        module_handle=facts[schema.MODULE_HANDLE],
         module_fingerprint=spec.fingerprint,
         preprocessing_id=facts[schema.PREPROCESSING_ID],
         metadata={name: str(value) for name, value in facts.items() if value is not None},

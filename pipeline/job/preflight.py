@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
 from beamlabel.transforms.rows.types import normalized_type
 from beamlabel.transforms.storage.errors import is_mistake
-from beamlabel.transforms.storage.patterns import matcher
+from beamlabel.transforms.storage.patterns import fixed_start, matcher
 
 _THREADS = 16
 _HEAD_BYTES = 64
@@ -107,21 +106,11 @@ def _could_match(pattern: str, path: str) -> bool:
     )
 
 
-def _fixed_part(pattern: str, first_match: str) -> str:
-    """The folder below which a pattern looks, with a slash at its end."""
-    if first_match == pattern:
-        return pattern + "/"
-    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    if literal == pattern:
-        return pattern.rstrip("/") + "/"
-    return literal[: literal.rfind("/") + 1]
-
-
 def _hidden(path: str, pattern: str) -> bool:
     """Whether a match lies in, or is, something that starts with ``_`` or ``.``, as Hive and Spark hide it."""
     if path == pattern:
         return False
-    below = path[len(_fixed_part(pattern, path)) :]
+    below = path[len(fixed_start(pattern)) :]
     return any(part.startswith(("_", ".")) for part in below.split("/"))
 
 

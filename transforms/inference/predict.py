@@ -119,7 +119,19 @@ def _failure(image: LoadedImage, detail: str) -> Failure:
     if len(one_line) > _DETAIL_CHARACTERS:
         one_line = f"{one_line[:200]} … {one_line[-_DETAIL_CHARACTERS + 200 :]}"
     uri = public_uri(ref.uri)
-    return Failure(uri, ref.ref_id, Stage.INFERENCE, Reason.INFERENCE_ERROR, one_line, ref.row, ref.unit_id)
+    return Failure(
+        uri,
+        ref.ref_id,
+        Stage.INFERENCE,
+        Reason.INFERENCE_ERROR,
+        one_line,
+        ref.row,
+        ref.unit_id,
+        ref.image_id,
+        image.info.source_bytes,
+        image.info.source_version,
+        image.info.content_hash,
+    )
 
 
 class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):

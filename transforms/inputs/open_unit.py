@@ -25,6 +25,7 @@ from beamlabel.transforms.records import (
     UnitRecord,
     WorkUnit,
 )
+from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
 from beamlabel.transforms.worker.tally import new_tally
 
@@ -64,7 +65,7 @@ def _packed_refs(
         # A listed image is its own input file; its place in the listing says nothing tomorrow.
         identity = ref_id(uri, 0) if listed else ref_id(unit.input_file.path, row)
         location = uri if listed else resolve(uri, options.base_dir)
-        yield ImageRef(uri, identity, location, row, unit.unit_id, facts=facts)
+        yield ImageRef(uri, identity, location, row, unit.unit_id, facts=facts, image_id=image_id(location))
 
 
 def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
@@ -89,7 +90,11 @@ def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef |
                 yield Failure(None, identity, Stage.OPEN, Reason.NULL_URI, detail, row.row, unit.unit_id)
             else:
                 location = resolve(uri, options.base_dir) if row.data is None else identity
-                yield ImageRef(uri, identity, location, row.row, unit.unit_id, row.data, row.kept)
+                # Hashing an inline image is left to the threads that load it.
+                known = image_id(location) if row.data is None else None
+                yield ImageRef(
+                    uri, identity, location, row.row, unit.unit_id, row.data, row.kept, image_id=known
+                )
     if seen != unit.stop:
         raise ValueError(
             f"{path}: rows {unit.start} to {unit.stop} were planned, but reading ended at {seen}"

@@ -7,6 +7,7 @@ behind a slow one; the sink puts rows in order.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from beamlabel.transforms.records import (
     Reason,
     Stage,
 )
+from beamlabel.transforms.storage.identity import content_hash, image_id, image_id_of_bytes
 from beamlabel.transforms.storage.uris import public_uri, scheme
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import bound_malloc_arenas
@@ -103,6 +105,7 @@ def _fetch_timed(ref: ImageRef, options: LoadOptions) -> _Encoded:
     begin = time.perf_counter()
     fetched: Fetched | Failure
     try:
+        ref = _identified(ref)
         fetched = (
             _inline(ref.data, options.fetch) if ref.data is not None else fetch(ref.location, options.fetch)
         )
@@ -121,12 +124,19 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     result: LoadedImage | Failure
     try:
         image = decode(fetched.data, options.decode)
-        info = ImageInfo(image.width, image.height, image.format, len(fetched.data), fetched.version)
+        info = ImageInfo(
+            image.width,
+            image.height,
+            image.format,
+            len(fetched.data),
+            fetched.version,
+            content_hash(fetched.data),
+        )
         result = LoadedImage(_without_data(ref), image.pixels, info)
     except ImageError as error:
-        result = _failure(ref, error.stage, error.reason, error.detail)
+        result = _failure(ref, error.stage, error.reason, error.detail, fetched)
     except Exception as error:  # as above
-        result = _internal_error(ref, Stage.DECODE, error)
+        result = _internal_error(ref, Stage.DECODE, error, fetched)
     return _Timed(result, len(fetched.data), encoded.msec, (time.perf_counter() - begin) * 1e3)
 
 
@@ -137,18 +147,35 @@ def _inline(data: bytes, options: FetchOptions) -> Fetched:
     return Fetched(data, None)
 
 
-def _without_data(ref: ImageRef) -> ImageRef:
-    if ref.data is None:
+def _identified(ref: ImageRef) -> ImageRef:
+    if ref.image_id is not None:
         return ref
-    return ImageRef(ref.uri, ref.ref_id, ref.location, ref.row, ref.unit_id, None, ref.kept)
+    identity = image_id(ref.location) if ref.data is None else image_id_of_bytes(ref.data)
+    return dataclasses.replace(ref, image_id=identity)
 
 
-def _internal_error(ref: ImageRef, stage: Stage, error: Exception) -> Failure:
-    return _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+def _without_data(ref: ImageRef) -> ImageRef:
+    return ref if ref.data is None else dataclasses.replace(ref, data=None)
 
 
-def _failure(ref: ImageRef, stage: Stage, reason: Reason, detail: str) -> Failure:
-    return Failure(public_uri(ref.uri), ref.ref_id, stage, reason, detail, ref.row, ref.unit_id)
+def _internal_error(ref: ImageRef, stage: Stage, error: Exception, fetched: Fetched | None = None) -> Failure:
+    return _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", fetched)
+
+
+def _failure(
+    ref: ImageRef, stage: Stage, reason: Reason, detail: str, fetched: Fetched | None = None
+) -> Failure:
+    failure = Failure(
+        public_uri(ref.uri), ref.ref_id, stage, reason, detail, ref.row, ref.unit_id, ref.image_id
+    )
+    if fetched is None:
+        return failure
+    return dataclasses.replace(
+        failure,
+        source_bytes=len(fetched.data),
+        source_version=fetched.version,
+        content_hash=content_hash(fetched.data),
+    )
 
 
 class _LoadImagesDoFn(beam.DoFn):

@@ -31,13 +31,17 @@ TOP_K = "beamlabel.top_k"
 LABELS_SHA256 = "beamlabel.labels_sha256"
 
 # The value of SCHEMA_VERSION: changes when a column changes its name, its type or its meaning.
-CURRENT_SCHEMA_VERSION = "1"
+CURRENT_SCHEMA_VERSION = "2"
 
 # All columns that may be ours; no kept column can have one of these names.
 OWN_COLUMNS = (
-    "uri", "ref_id", "label", "score", "labels", "class_ids", "scores", "embedding", "width", "height",
-    "format", "source_bytes", "source_version", "module_fingerprint", "preprocessing_id",
+    "uri", "ref_id", "image_id", "label", "score", "labels", "class_ids", "scores", "embedding", "width", "height",
+    "format", "source_bytes", "source_version", "content_hash", "module_handle", "module_fingerprint",
+    "preprocessing_id", "labeled_at",
 )  # fmt: skip
+
+# Of these, the columns that rows of version 1 do not have.
+SINCE_VERSION_2 = frozenset({"image_id", "content_hash", "module_handle", "labeled_at"})
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ class OutputSpec:
       top_k: classes in a row.
       num_classes: None where the module gives no logits: no class columns.
       embedding_dim: None where there are no embeddings.
-      module_fingerprint, preprocessing_id: the same in every row.
+      module_handle, module_fingerprint, preprocessing_id: the same in every row.
+      labeled_at: when the run began that computes the rows, in microseconds since 1970, UTC. It is no part of what
+        names a plan.
       metadata: file metadata, ``beamlabel.*``; engine and precision are the ones planned, and a shard names
         those that made it.
     """
@@ -65,8 +71,10 @@ class OutputSpec:
     top_k: int = 0
     num_classes: int | None = None
     embedding_dim: int | None = None
+    module_handle: str = ""
     module_fingerprint: str = ""
     preprocessing_id: str = ""
+    labeled_at: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,7 +101,7 @@ class OutputSpec:
 def arrow_schema(spec: OutputSpec) -> pa.Schema:
     """The columns of a data shard and its metadata; columns that the module cannot fill are absent."""
     text, number, score = pa.string(), pa.int32(), pa.float32()
-    fields = [_required("uri", text), _required("ref_id", text)]
+    fields = [_required("uri", text), _required("ref_id", text), _required("image_id", text)]
     fields += [pa.field(name, kind) for name, kind in spec.kept_fields]
     if spec.num_classes is not None:
         fields += [_required("label", text)] if spec.has_labels else []
@@ -104,7 +112,9 @@ def arrow_schema(spec: OutputSpec) -> pa.Schema:
         fields += [_required("embedding", pa.list_(pa.field("element", score), spec.embedding_dim))]
     fields += [_required("width", number), _required("height", number), _required("format", text)]
     fields += [_required("source_bytes", pa.int64()), pa.field("source_version", text)]
+    fields += [_required("content_hash", text), _required("module_handle", text)]
     fields += [_required("module_fingerprint", text), _required("preprocessing_id", text)]
+    fields += [_required("labeled_at", pa.timestamp("us", "UTC"))]
     return pa.schema(fields, metadata=spec.metadata)
 
 
