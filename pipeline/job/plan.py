@@ -167,7 +167,7 @@ def plan(
         inputs, source, load, output_spec, [options.module.logits_output, options.module.features_output]
     )
     metadata = {**output_spec.metadata, schema.PLAN_ID: plan_id}
-    output_spec = dataclasses.replace(output_spec, metadata=metadata, labeled_at=round(started_at * 1e6))
+    output_spec = dataclasses.replace(output_spec, metadata=metadata, labeled_at=labeled_at(started_at))
     staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
@@ -188,6 +188,23 @@ def plan(
         facts["manifest"]["retried_failures"] = len(failed.ref_ids)
     staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items() if index}
     return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
+
+
+def labeled_at(started_at: float) -> int:
+    """The column ``labeled_at``: the start of the run, in microseconds since 1970, UTC.
+
+    ``SOURCE_DATE_EPOCH``, in seconds since 1970, takes its place, so that two runs can write equal bytes; see
+    https://reproducible-builds.org/specs/source-date-epoch/.
+
+    Raises:
+      UsageError: ``SOURCE_DATE_EPOCH`` is no whole number.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        return round(started_at * 1e6)
+    if not epoch.isdecimal():
+        raise UsageError(f"SOURCE_DATE_EPOCH={epoch!r} is not a whole number of seconds since 1970")
+    return int(epoch) * 1_000_000
 
 
 def stage(planned: Plan, if_exists: str) -> None:

@@ -101,8 +101,9 @@ class OutputSpec:
 def arrow_schema(spec: OutputSpec) -> pa.Schema:
     """The columns of a data shard and its metadata; columns that the module cannot fill are absent."""
     text, number, score = pa.string(), pa.int32(), pa.float32()
-    fields = [_required("uri", text), _required("ref_id", text), _required("image_id", text)]
+    fields = [_required("uri", text), _required("ref_id", text)]
     fields += [pa.field(name, kind) for name, kind in spec.kept_fields]
+    fields += [_required("image_id", text)]
     if spec.num_classes is not None:
         fields += [_required("label", text)] if spec.has_labels else []
         fields += [_required("score", score)]

@@ -26,8 +26,9 @@ def test_text_in_parquet_out(tmp_path, listed):
     assert job.code == 0 and job.succeeded
     table = job.table
     assert table.schema.names == [
-        "uri", "ref_id", "score", "class_ids", "scores", "embedding", "width", "height", "format", "source_bytes",
-        "source_version", "module_fingerprint", "preprocessing_id",
+        "uri", "ref_id", "image_id", "score", "class_ids", "scores", "embedding", "width", "height", "format",
+        "source_bytes", "source_version", "content_hash", "module_handle", "module_fingerprint", "preprocessing_id",
+        "labeled_at",
     ]  # fmt: skip
     rows = table.to_pylist()
     assert [row["uri"] for row in rows] == [str(path) for path in paths]

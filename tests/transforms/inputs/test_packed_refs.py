@@ -41,9 +41,15 @@ def test_units_carry_their_references_until_it_is_much(tmp_path):
 
 def test_the_digest_is_of_what_the_references_say(tmp_path):
     refs = [PackedRef(row, f"{row}.jpg", (row, "v1")) for row in range(100)]
-    assert list(unpack(pack(refs).data)) == refs
-    text = zlib.decompress(pack(refs).data)
-    assert pack(refs).sha256 == hashlib.sha256(text).hexdigest() != pack(refs[:-1]).sha256
+    packed = pack(refs, with_facts=True)
+    assert list(unpack(packed.data)) == refs
+    text = zlib.decompress(packed.data)
+    assert packed.sha256 == hashlib.sha256(text).hexdigest() != pack(refs[:-1], with_facts=True).sha256
+    bare = pack(refs, with_facts=False)
+    assert list(unpack(bare.data)) == [ref._replace(facts=None) for ref in refs]
+    assert bare.sha256 == packed.sha256
+    replaced = [refs[0]._replace(facts=(0, "v2")), *refs[1:]]
+    assert pack(replaced, with_facts=False).sha256 != bare.sha256
 
 
 @pytest.mark.parametrize("where", ["a folder", "gs://"])

@@ -66,9 +66,13 @@ def test_a_unit_leaves_its_rows_its_failures_and_its_record(tmp_path: Path) -> N
     assert lines[0] == {
         "uri": "missing-1.jpg",
         "ref_id": "/in/list.txt#1",
+        "image_id": None,
         "stage": "fetch",
         "reason": "timeout",
         "detail": "no such file: 1",
+        "source_bytes": None,
+        "source_version": None,
+        "content_hash": None,
     }
 
 
