@@ -251,9 +251,9 @@ def test_what_an_image_copies_makes_the_package(name, tmp_path):
     (wheel,) = (tmp_path / "wheels").glob(f"beamlabel-{__version__}-*.whl")
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
-    assert {
-        "beamlabel/transforms/module/imagenet_labels.txt", "beamlabel/pipeline/__main__.py"
-    } <= set(names)  # fmt: skip
+    expected = {"beamlabel/transforms/module/imagenet_labels.txt", "beamlabel/pipeline/__main__.py"}
+    expected |= {f"beamlabel-{__version__}.dist-info/licenses/{file}" for file in ("LICENSE", "NOTICE")}
+    assert expected <= set(names)
     assert {entry.split("/")[0] for entry in names if ".dist-info" not in entry} == {"beamlabel"}
     (install,) = [
         argument for instruction, argument in deployment.dockerfile(name) if "pip install" in argument

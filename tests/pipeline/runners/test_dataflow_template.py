@@ -215,7 +215,8 @@ def test_the_package_holds_what_a_worker_imports_and_no_more(built: Built) -> No
     folders = {name.partition("/")[0] for name in members if "/" in name}
     assert folders == {"beamlabel", "beamlabel.egg-info"}
     alone = {name for name in members if "/" not in name} - folders
-    assert alone == {"MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg", "setup.py"}
+    described = {"LICENSE", "MANIFEST.in", "NOTICE", "PKG-INFO", "README.md"}
+    assert alone == described | {"pyproject.toml", "setup.cfg", "setup.py"}
     sources = {
         f"beamlabel/{path.relative_to(ROOT)}"
         for name in ("pipeline", "transforms")
