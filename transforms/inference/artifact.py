@@ -51,7 +51,7 @@ class ModelSpec:
       embedding_dim: columns of the features; None where the model gives none.
       fingerprint: SHA-256 over the module's files (``resolve_module.fingerprint``).
       handle: what the user named the module.
-      kind: the module's format, as ``hub_module`` recognised it.
+      kind: the module's format, as ``load`` in ``transforms/module`` recognised it.
       input_range: what pixels 0 and 255 become, inside the compiled function.
       looks_like_probabilities: whether the logits of a probe batch lie within [0, 1] and sum to 1.
       input_tensor, logits_tensor, features_tensor: names in the payload's graph.

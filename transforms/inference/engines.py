@@ -100,7 +100,7 @@ def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> 
     """Opens what ``compile.compiled`` made.
 
     Args:
-      artifact_path: the file, local or remote; a remote one is fetched once a host, see ``artifact_cache``.
+      artifact_path: the file, local or remote; a remote one is fetched once a host, see ``host_cache``.
       sha256: of the file, in hex, as the launcher saw it.
       threads: that compute in this process, see ``compute_pool``.
 

@@ -75,7 +75,7 @@ def inspect_module(
     Args:
       resolved: the module's files.
       logits_output, features_output: ``SIGNATURE:KEY``, ``SIGNATURE`` or ``KEY``; ``"none"`` to leave it
-        out; None to find it by the rules of ``module_outputs``.
+        out; None to find it by the rules of ``outputs.py``.
       image_size: (height, width) or the side of a square, for a module that takes images of any size.
       input_range: the values that the module expects for black and white; None means (0, 1), the hub's
         convention, and is refused for Keras models, which have none.
