@@ -90,3 +90,13 @@ def failure(row: int, *, unit_id: str = "00000-000000000000", reason: Reason = R
 def end(sent: int, *, unit_id: str = "00000-000000000000", skipped: int = 0, start: int = 0) -> UnitEnd:
     file = InputFile("/in/list.txt", "text")
     return UnitEnd(WorkUnit(unit_id, file, start, start + sent + skipped, True), sent, skipped)
+
+
+# The bundle of the test that runs. ``beam.Create`` would pickle every element and infer its type, which takes a minute
+# for some thousand predictions.
+BUNDLE: list[Prediction | Failure | UnitEnd] = []
+
+
+def held_bundle(_: object) -> list[Prediction | Failure | UnitEnd]:
+    """What ``BUNDLE`` holds, in a pipeline that runs in this process."""
+    return list(BUNDLE)
