@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up .venv with the test extras, Prism where there is Go, and Flink where there is Java; then ruff, mypy and
-# pytest. Arguments go to pytest.
+# pytest in two processes. Arguments go to pytest: -m "not slow" leaves out what takes long, see tests/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 tools/setup_venv.sh launcher,demo,dataflow,openvino,test
@@ -9,4 +9,4 @@ tools/setup_flink.sh
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest --numprocesses "${BEAMLABEL_TEST_PROCESSES:-2}" --dist loadgroup "$@"

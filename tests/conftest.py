@@ -122,3 +122,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
 
     monkeypatch.setattr(beamlabel.transforms.inputs.open_unit, "open_unit", open_unit)
     return units
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives each file to one process, and all that start a Flink or share one to the same, first of all."""
+    sharing = {
+        item.path
+        for item in items
+        if "flink_session" in getattr(item, "fixturenames", ()) or item.path.name == "test_flink_pool.py"
+    }
+    for item in items:
+        group = "flink" if item.path in sharing else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path not in sharing)
