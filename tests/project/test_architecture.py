@@ -96,6 +96,18 @@ def test_every_file_that_a_page_names_is_there():
     assert [(where, name) for where, name in named if name not in names] == []
 
 
+def test_every_link_leads_somewhere():
+    pages = [*ROOT.glob("*.md"), *(path for path in texts() if path.suffix == ".md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)\s#]+)[^)\s]*\)", page.read_text())
+        if "://" not in link
+    ]
+    assert len(links) > 20
+    assert [(str(page), link) for page, link in links if not (page.parent / link).exists()] == []
+
+
 def test_every_module_that_is_named_is_there():
     named = list(found(MODULE))
     assert len(named) > 50
