@@ -16,6 +16,7 @@ import beamlabel.transforms.inputs.open_unit
 import beamlabel.transforms.writing.write_unit
 import support.flink_cluster as flink
 from beamlabel.transforms.records import UnitRecord, WorkUnit
+from support.fake_gcs import FakeBucket, FakeGcsServer
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import Finished, label
 from support.servers import FileServer
@@ -42,6 +43,21 @@ def gcs(gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """A fresh bucket on a real GCS server, which ``STORAGE_EMULATOR_HOST`` names while the test runs."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
     return Bucket(gcs_server, f"bucket-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_server() -> Iterator[FakeGcsServer]:
+    """The fake-gcs-server of the session; tests want ``fake_gcs``."""
+    server = FakeGcsServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def fake_gcs(fake_gcs_server: FakeGcsServer, monkeypatch: pytest.MonkeyPatch) -> FakeBucket:
+    """As ``gcs``, on a server that is not ours, and that neither counts nor fails."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake_gcs_server.url)
+    return FakeBucket(fake_gcs_server, f"bucket-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")
