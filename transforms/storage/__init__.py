@@ -113,7 +113,7 @@ def stat(path: str) -> StoredFile:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file; a folder is none."""
+    """Whether there is such a file; a folder is none (Beam's file systems do not tell it from one)."""
     try:
         stat(path)
     except (FileNotFoundError, IsADirectoryError):

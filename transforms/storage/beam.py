@@ -1,6 +1,7 @@
 """Files of every other storage that Beam knows (``s3://``, ``hdfs://``, ...); see ``beamlabel.transforms.storage``.
 
-Beam's ``FileSystems`` promises neither atomic writes nor streaming listings: neither do these functions.
+Beam's ``FileSystems`` promises neither atomic writes nor streaming listings, and does not tell a folder from a file:
+neither do these functions.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ def delete(path: str) -> None:
 
 def delete_tree(path: str) -> None:
     """Delete all files below ``path``, and the folder where there is such a thing."""
-    if not path.rstrip("/").partition("://")[2]:
+    if "/" not in path.rstrip("/").partition("://")[2]:
         raise ValueError(f"will not delete everything: {path!r}")
     files = (file.path for file in below(path.rstrip("/") + "/"))
     while chunk := list(islice(files, 100)):

@@ -63,7 +63,18 @@ def test_join(parts: tuple[str, ...], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "file:///", "gs://bucket", "gs://bucket/", "gs://bucket//", "disk://", "disk:///"]
+    "path",
+    [
+        "/",
+        "file:///",
+        "gs://bucket",
+        "gs://bucket/",
+        "gs://bucket//",
+        "disk://",
+        "disk:///",
+        "s3://bucket",
+        "s3://bucket//",
+    ],
 )
 def test_nobody_deletes_everything(path: str) -> None:
     with pytest.raises(ValueError, match="everything"):
