@@ -6,8 +6,10 @@ Servers: one of each for the whole session, empty and with zeroed counts for eac
 from __future__ import annotations
 
 import signal
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ import beamlabel.transforms.inputs.open_unit
 import beamlabel.transforms.writing.write_unit
 import support.flink_cluster as flink
 from beamlabel.transforms.records import UnitRecord, WorkUnit
+from support.fake_gcs import FakeBucket, FakeGcsServer
+from support.gcs_proxy import GcsProxy
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import Finished, label
 from support.servers import FileServer
@@ -45,6 +49,41 @@ def gcs(gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 
 @pytest.fixture(scope="session")
+def fake_gcs_server() -> Iterator[FakeGcsServer]:
+    """The fake-gcs-server of the session; tests want ``fake_gcs``."""
+    server = FakeGcsServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def fake_gcs(fake_gcs_server: FakeGcsServer, monkeypatch: pytest.MonkeyPatch) -> FakeBucket:
+    """As ``gcs``, on a server that is not ours, and that neither counts nor fails."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake_gcs_server.url)
+    return FakeBucket(fake_gcs_server, f"bucket-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_proxy(fake_gcs_server: FakeGcsServer) -> Iterator[GcsProxy]:
+    """A proxy before the fake-gcs-server of the session; tests want ``gs``."""
+    proxy = GcsProxy(fake_gcs_server.address)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(params=["emulator", "fake-gcs-server"])
+def gs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bucket | FakeBucket:
+    """A fresh bucket on each server, whose ``server`` counts requests, and fails on order."""
+    if request.param == "emulator":
+        return request.getfixturevalue("gcs")
+    proxy: GcsProxy = request.getfixturevalue("fake_gcs_proxy")
+    proxy.forget()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    return FakeBucket(request.getfixturevalue("fake_gcs_server"), name, proxy)
+
+
+@pytest.fixture(scope="session")
 def file_server() -> Iterator[FileServer]:
     """The HTTP server of the session; tests want ``http_server``."""
     server = FileServer()
@@ -57,6 +96,14 @@ def http_server(file_server: FileServer) -> FileServer:
     """An HTTP server that serves nothing yet; fill its ``files``."""
     file_server.reset()
     return file_server
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that others may read; ``tmp_path`` is all closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-from beamlabel.transforms.storage import beam, gcs, local
-from beamlabel.transforms.storage.patterns import StoredFile, escape, has_glob
+from beamlabel.transforms.storage import beam, gcs, local, patterns
+from beamlabel.transforms.storage.patterns import StoredFile, has_glob
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
@@ -56,6 +56,11 @@ def join(base: str, *names: str) -> str:
     """Names below a folder; a ``file://`` folder becomes a path, in which names are not percent-encoded."""
     base = absolute(base) if scheme(base) == "file" else base
     return "/".join([base.rstrip("/"), *names])
+
+
+def escape(path: str) -> str:
+    """A pattern that matches exactly ``path``, whatever characters it holds; of a ``file://`` URI, one of paths."""
+    return patterns.escape(absolute(path) if scheme(path) == "file" else path)
 
 
 def match(pattern: str) -> Iterator[StoredFile]:
@@ -108,7 +113,7 @@ def stat(path: str) -> StoredFile:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file; a folder is none."""
+    """Whether there is such a file; a folder is none (Beam's file systems do not tell it from one)."""
     try:
         stat(path)
     except (FileNotFoundError, IsADirectoryError):
@@ -154,7 +159,8 @@ def create_if_absent(path: str, data: bytes) -> bool:
     """Writes a file unless there is one; of several writers one wins (not quite atomic on Beam's file systems).
 
     Returns:
-      True where the file holds this writer's data, False where another was first with other data.
+      Whether this call has written the file, also when the answer to its first request was lost on the way. False if
+      there was one already, even one with the same data.
     """
     backend, path = _backend(path)
     return backend.create_if_absent(path, data)
@@ -174,6 +180,9 @@ def copy(source: str, destination: str) -> None:
       ValueError: they are not within one backend.
     """
     backend, source, destination = _same_backend(source, destination)
+    if source == destination:
+        backend.stat(source)
+        return
     backend.copy(source, destination)
 
 

@@ -143,12 +143,19 @@ def read_bytes(path: str) -> bytes:
 
 @contextmanager
 def _new_file(path: str) -> Iterator[Path]:
-    """A name for a temporary file in the folder of ``path``, which is made; nothing is left of it after."""
+    """A name for a temporary file in the folder of ``path``, which is made; nothing is left of it after.
+
+    What goes wrong with the temporary file names ``path``, the file that was to be written.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
     try:
         yield temporary
+    except OSError as error:
+        if error.filename != str(temporary):
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -167,12 +174,20 @@ def create_if_absent(path: str, data: bytes) -> bool:
         try:
             Path(path).hardlink_to(temporary)
         except FileExistsError:
-            return False
+            return _is_link_to(temporary, path)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                 raise
             return _create_unlinked(path, data)
     return True
+
+
+def _is_link_to(temporary: Path, path: str) -> bool:
+    # NFS asks again when an answer is lost, and is then told of the link that it has made itself: see link(2).
+    try:
+        return os.path.samestat(temporary.stat(), Path(path).lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _create_unlinked(path: str, data: bytes) -> bool:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -16,6 +17,7 @@ from beamlabel.pipeline.output import lock
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from beamlabel.pipeline.process.cancellation import cancellation
 from beamlabel.pipeline.process.process_id import ProcessId
+from beamlabel.transforms import storage
 from support.jobs import label, photos, uri_list
 
 HOLD = """
@@ -85,10 +87,10 @@ def test_nothing_is_left_of_a_lock_whose_run_made_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_whose_parent_cannot_be_written_is_locked_inside(tmp_path):
-    output = tmp_path / "mounted" / "out"
+def test_a_folder_whose_parent_cannot_be_written_is_locked_inside(open_folder):
+    output = open_folder / "mounted" / "out"
     output.mkdir(parents=True)
-    (tmp_path / "mounted").chmod(0o555)
+    (open_folder / "mounted").chmod(0o555)
     code = (
         "import os, sys; from pathlib import Path; from beamlabel.pipeline.output.lock import locked\n"
         "os.setuid(65534)\n"
@@ -96,8 +98,6 @@ def test_a_folder_whose_parent_cannot_be_written_is_locked_inside(tmp_path):
         "print(sorted(p.name for p in Path(sys.argv[1]).iterdir()))"
     )
     output.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
     if os.getuid() != 0:
         pytest.skip("needs to become another user")
     done = subprocess.run([sys.executable, "-c", code, output], capture_output=True, text=True, check=False)
@@ -111,79 +111,102 @@ def holder(**changes) -> bytes:
     return json.dumps(dataclasses.asdict(dataclasses.replace(ProcessId.own(), **changes))).encode()
 
 
-def test_gs_the_second_run_is_told(gcs, hold):
-    process = hold(gcs.uri("out"))
+def test_gs_the_second_run_is_told(gs, hold):
+    process = hold(gs.uri("out"))
     with (
         pytest.raises(
             OutputLockedError, match=rf"on gs://\S+/out: host \S+, pid {process.pid}, started .* ago"
         ),
-        locked(gcs.uri("out")),
+        locked(gs.uri("out")),
     ):
         pass
-    assert gcs.list() == ["out/_LOCK"]
+    assert gs.list() == ["out/_LOCK"]
 
 
-def test_gs_the_lock_goes_with_the_run(gcs):
-    with locked(gcs.uri("out")):
-        assert gcs.list() == ["out/_LOCK"]
-    assert gcs.list() == []
+def test_gs_one_process_takes_it_once(gs):
+    with locked(gs.uri("out")):
+        with pytest.raises(OutputLockedError, match=rf"pid {os.getpid()}\b"), locked(gs.uri("out")):
+            pass
+        assert gs.list() == ["out/_LOCK"]
+    assert gs.list() == []
 
 
-def test_gs_a_dead_process_of_this_machine_frees_it_at_once(gcs, hold):
-    process = hold(gcs.uri("out"))
+def test_gs_a_lock_whose_first_answer_is_lost_is_taken(gs):
+    gs.server.fail_next(1, 503, method="POST", contains="/upload/", done=True)
+    with locked(gs.uri("out")), pytest.raises(OutputLockedError), locked(gs.uri("out")):
+        pass
+    assert gs.list() == []
+
+
+def test_gs_the_lock_of_the_one_who_took_over_stays(gs):
+    with locked(gs.uri("out")):
+        gs.put("out/_LOCK", holder(host="elsewhere"))
+    assert gs.list() == ["out/_LOCK"]
+
+
+def test_gs_the_lock_goes_with_the_run(gs):
+    with locked(gs.uri("out")):
+        assert gs.list() == ["out/_LOCK"]
+    assert gs.list() == []
+
+
+def test_gs_a_dead_process_of_this_machine_frees_it_at_once(gs, hold):
+    process = hold(gs.uri("out"))
     process.kill()
     process.wait()
-    with locked(gcs.uri("out")):
-        assert json.loads(gcs.get("out/_LOCK"))["pid"] == os.getpid()
-    assert gcs.list() == []
+    with locked(gs.uri("out")):
+        assert json.loads(gs.get("out/_LOCK"))["pid"] == os.getpid()
+    assert gs.list() == []
 
 
-def test_gs_a_number_that_another_process_has_now_is_a_dead_one(gcs):
-    gcs.put("out/_LOCK", holder(ticks=1))
-    with locked(gcs.uri("out")):
+def test_gs_a_number_that_another_process_has_now_is_a_dead_one(gs):
+    gs.put("out/_LOCK", holder(ticks=1))
+    with locked(gs.uri("out")):
         pass
 
 
 @pytest.mark.parametrize("held", [holder(host="elsewhere", system="another boot"), b"", b"[1]"])
-def test_gs_another_machine_is_believed_for_five_minutes(gcs, monkeypatch, held):
-    gcs.put("out/_LOCK", held)
-    with pytest.raises(OutputLockedError), locked(gcs.uri("out")):
+def test_gs_another_machine_is_believed_for_five_minutes(gs, monkeypatch, held):
+    gs.put("out/_LOCK", held)
+    with pytest.raises(OutputLockedError), locked(gs.uri("out")):
         pass
     later = time.time() + lock.STALE_SECONDS + 1
     monkeypatch.setattr(lock.time, "time", lambda: later)
-    with locked(gcs.uri("out")):
-        assert json.loads(gcs.get("out/_LOCK"))["pid"] == os.getpid()
+    with locked(gs.uri("out")):
+        assert json.loads(gs.get("out/_LOCK"))["pid"] == os.getpid()
 
 
-def test_gs_a_lock_is_renewed(gcs, monkeypatch):
+def test_gs_a_lock_is_renewed(gs, monkeypatch):
     monkeypatch.setattr(lock, "RENEW_SECONDS", 0.05)
-    with locked(gcs.uri("out")):
-        first = gcs.server._emulator._storage.objects[gcs.bucket]["out/_LOCK"]["generation"]
+    with locked(gs.uri("out")):
+        first = storage.stat(gs.uri("out/_LOCK")).version
         end = time.monotonic() + 20
-        while gcs.server._emulator._storage.objects[gcs.bucket]["out/_LOCK"]["generation"] == first:
+        while storage.stat(gs.uri("out/_LOCK")).version == first:
             assert time.monotonic() < end
             time.sleep(0.02)
-    assert gcs.list() == []
+    assert gs.list() == []
 
 
-def test_gs_a_renewal_whose_answer_is_lost_counts(gcs, monkeypatch):
+def test_gs_a_renewal_whose_answer_is_lost_counts(gs, monkeypatch):
     monkeypatch.setattr(lock, "RENEW_SECONDS", 0.05)
-    with locked(gcs.uri("out")):
-        gcs.server.fail_next(1, 503, method="POST", contains="_LOCK", done=True)
-        time.sleep(1)
-    assert gcs.list() == []
+    with locked(gs.uri("out")):
+        gs.server.fail_next(1, 503, method="POST", contains="/upload/", done=True)
+        looked = threading.Event()
+        gs.server.before("/o/out/_LOCK", looked.set)
+        assert looked.wait(20), "whose it is now"
+    assert gs.list() == []
 
 
-def test_gs_whoever_loses_the_lock_ends(gcs, monkeypatch):
+def test_gs_whoever_loses_the_lock_ends(gs, monkeypatch):
     monkeypatch.setattr(lock, "RENEW_SECONDS", 0.05)
     other = holder(host="elsewhere", pid=7)
     with (
         cancellation() as cancelled,
         pytest.raises(OutputLockedError, match="taken over"),
-        locked(gcs.uri("out")),
+        locked(gs.uri("out")),
     ):
-        gcs.put("out/_LOCK", other)
+        gs.put("out/_LOCK", other)
         signal.pause()
         raise AssertionError("not ended")
     assert cancelled.seen is not None
-    assert gcs.get("out/_LOCK") == other
+    assert gs.get("out/_LOCK") == other
