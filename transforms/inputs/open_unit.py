@@ -77,7 +77,7 @@ def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef |
             raise ValueError(
                 f"{path}: {rows} rows, but {unit.file_rows or unit.stop} when the run was planned"
             )
-        for row in read_rows(file, options.columns, start=unit.start, stop=unit.stop):
+        for row in read_rows(file, options.columns, start=unit.start, stop=unit.stop, path=path):
             seen = row.row + 1
             identity = ref_id(path, row.row)
             uri = row.uri or identity
