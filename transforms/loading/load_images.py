@@ -32,6 +32,8 @@ from beamlabel.transforms.records import (
     Opened,
     Reason,
     Stage,
+    UnitEnd,
+    unknown_element,
 )
 from beamlabel.transforms.storage.identity import content_hash, image_id, image_id_of_bytes
 from beamlabel.transforms.storage.uris import public_uri, scheme
@@ -216,8 +218,10 @@ class _LoadImagesDoFn(beam.DoFn):
                 self._pool.submit(_fetch_into, self._finished, self._backlog, *arguments)
             else:
                 compute_pool(self._options.worker_threads).submit(_load_into, self._finished, *arguments)
-        else:
+        elif isinstance(element, (Failure, UnitEnd)):
             yield WindowedValue(element, timestamp, (window,))
+        else:
+            raise TypeError(unknown_element("LoadImages", element, ImageRef, Failure, UnitEnd))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._in_flight:
@@ -331,6 +335,8 @@ def _fetch_into(
 
 class LoadImages(beam.PTransform):
     """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures and unit ends are handed through.
+
+    Anything else is a ``TypeError``.
 
     Args:
       options: how images are loaded.
