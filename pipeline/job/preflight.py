@@ -161,7 +161,7 @@ def _parquet_columns(
             list(zip(paths, _in_threads(lambda path: _columns(path, options), paths), strict=True))
         )
         kept = tuple((column.name, column.type) for column in columns.kept)
-        check_kept(kept, output_format)
+        _check_kept(kept, output_format, paths)
         # With a sample, the first rows are those of any number of rows.
         rows = options.limit if options.sample >= 1 else None
         _in_threads(lambda path: check_values(path, columns, output_format, rows=rows), paths if kept else [])
@@ -170,6 +170,14 @@ def _parquet_columns(
             raise
         raise UsageError(str(error)) from error
     return columns, kept
+
+
+def _check_kept(kept: tuple[tuple[str, pa.DataType], ...], output_format: str, paths: list[str]) -> None:
+    try:
+        check_kept(kept, output_format)
+    except ValueError as error:
+        others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        raise ValueError(f"{paths[0]}{others}: {error}") from error
 
 
 def _columns(path: str, options: InputOptions) -> ParquetColumns:

@@ -180,11 +180,11 @@ def check_kept(
         if name.lower() in own:
             raise ValueError(
                 f"kept column {name!r}: the output has a column of this name of its own; give it another one: "
-                f"--keep_columns {name}=NAME"
+                "--keep_columns SOURCE=NAME"
             )
         if name.lower() in seen:
             raise ValueError(
-                f"kept column {name!r}: named twice; give one another name: --keep_columns {name}=NAME"
+                f"kept column {name!r}: named twice; give one another name: --keep_columns SOURCE=NAME"
             )
         seen.add(name.lower())
         if output_format == "tfrecord" and example_type(normalized_type(kind)) is None:

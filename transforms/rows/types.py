@@ -20,8 +20,9 @@ def normalized_type(kind: pa.DataType) -> pa.DataType:
     """The type in which a kept column of one file is stored.
 
     Nanoseconds become microseconds (Spark reads no others), dictionary and run-end encodings their values,
-    extension types their storage, and fixed-size lists and list views plain lists (pyarrow writes a null among
-    the former that it cannot read back); also inside lists, structs and maps. Every other type is kept.
+    extension types their storage, views what they are views of (pyarrow cannot sort rows with them), and fixed-size
+    lists plain lists (pyarrow writes a null among them that it cannot read back); also inside lists, structs and maps.
+    Every other type is kept.
     """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -38,6 +39,10 @@ def normalized_type(kind: pa.DataType) -> pa.DataType:
     if is_list(kind):
         list_type = pa.large_list if is_large_list(kind) else pa.list_
         return list_type(_normalized_field(kind.value_field))
+    if types.is_string_view(kind):
+        return pa.string()
+    if types.is_binary_view(kind):
+        return pa.binary()
     if types.is_struct(kind):
         return pa.struct([_normalized_field(kind.field(place)) for place in range(kind.num_fields)])
     if types.is_map(kind):

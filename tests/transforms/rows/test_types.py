@@ -26,6 +26,8 @@ def test_normalized_types() -> None:
     assert normalized_type(pa.list_(NS, 3)) == pa.list_(US)
     assert normalized_type(pa.large_list(NS)) == pa.large_list(US)
     assert normalized_type(pa.list_view(NS)) == pa.list_(US)
+    assert normalized_type(pa.list_(pa.string_view())) == pa.list_(pa.string())
+    assert normalized_type(pa.binary_view()) == pa.binary()
     assert normalized_type(pa.struct({"a": NS, "b": pa.int8()})) == pa.struct({"a": US, "b": pa.int8()})
     assert normalized_type(pa.map_(pa.string(), NS)) == pa.map_(pa.string(), US)
     assert normalized_type(pa.decimal128(9, 2)) == pa.decimal128(9, 2)
