@@ -8,8 +8,9 @@ import apache_beam as beam
 
 from beamlabel.transforms.inference.predict import Predict, PredictOptions
 from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions
-from beamlabel.transforms.records import Failure, ImageRef, Labeled, Opened, Prediction
-from beamlabel.transforms.storage.uris import public_uri, resolve
+from beamlabel.transforms.loading.not_found import shown_uri
+from beamlabel.transforms.records import Failure, ImageRef, Labeled, Opened, Prediction, unknown_element
+from beamlabel.transforms.storage.uris import resolve
 
 _FAILURES = "failures"
 
@@ -74,10 +75,16 @@ class LabelImages(beam.PTransform):
 
 
 def to_ref(image: str | ImageRef, base_dir: str = "") -> ImageRef:
-    """A URI as a reference; a reference as it is."""
+    """A URI as a reference; a reference as it is.
+
+    Raises:
+      TypeError: it is neither.
+    """
     if isinstance(image, ImageRef):
         return image
-    return ImageRef(image, public_uri(image), resolve(image, base_dir))
+    if not isinstance(image, str):
+        raise TypeError(unknown_element("LabelImages", image, str, ImageRef))
+    return ImageRef(image, shown_uri(image), resolve(image, base_dir))
 
 
 def _tagged(outcome: Prediction | Failure) -> Prediction | beam.pvalue.TaggedOutput:

@@ -28,6 +28,7 @@ class Reason(str, Enum):
     """Why an image failed: a closed list, explained in the README."""
 
     NULL_URI = "null_uri"
+    INVALID_URI = "invalid_uri"
     NOT_FOUND = "not_found"
     FORBIDDEN = "forbidden"
     NOT_A_FILE = "not_a_file"
@@ -292,11 +293,18 @@ class UnitRecord:
         return cls(**{**value, "files": files})
 
 
-# What flows between the steps. Unions, not a base class: each step handles what it knows and hands
-# the rest through.
+# What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit
+# ends through, and refuses the rest.
 Opened = Union[ImageRef, Failure, UnitEnd]
 Loaded = Union[LoadedImage, Failure, UnitEnd]
 Labeled = Union[Prediction, Failure, UnitEnd]
+
+
+def unknown_element(step: str, element: object, *expected: type[object]) -> str:
+    """What a step says of an element that it does not know, for a ``TypeError``."""
+    kind = type(element)
+    names = " or ".join(each.__name__ for each in expected)
+    return f"{step} got an element of the type {kind.__module__}.{kind.__qualname__}; it takes {names}"
 
 
 def unit_id(number: int, start: int, sha256: str | None = None) -> str:

@@ -154,10 +154,10 @@ def plan(
         predict = _predict_options(options, artifact)
         source = _source_options(options.inputs, inputs, options.output.shard_rows)
         load = _load_options(options.loading, options.module.crop, artifact)
+        preprocessing = _preprocessing(options.module, artifact, predict)
+        output_spec = _output_spec(options.output, inputs, artifact, predict, preprocessing)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
-    preprocessing = _preprocessing(options.module, artifact, predict)
-    output_spec = _output_spec(options.output, inputs, artifact, predict, preprocessing)
     indexes = {
         layout.LABELED: _labeled(options.earlier, output_spec, output, scratch),
         layout.ONLY: None if failed is None else failed.index(scratch),
@@ -404,6 +404,7 @@ def _facts(
             "input": [storage.absolute(pattern) for pattern in options.inputs.input],
             "base_dir": job.source.base_dir,
         },
+        "kept_columns": {name: str(kind) for name, kind in job.spec.kept_fields},
         "input_files": [dataclasses.asdict(file) for file in job.files],
         "versions": {"beamlabel": __version__, "python": platform.python_version(), **_versions()},
     }

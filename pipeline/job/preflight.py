@@ -16,9 +16,9 @@ from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.file_kinds import content_format
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
+from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
-from beamlabel.transforms.rows.types import normalized_type
 from beamlabel.transforms.storage.errors import is_mistake
 from beamlabel.transforms.storage.patterns import fixed_start, matcher
 
@@ -35,7 +35,7 @@ class Inputs:
     Attributes:
       files: matched files in order, each once; with ``images`` one pattern each.
       columns: which columns of Parquet files are read.
-      kept: name and output type of each kept column.
+      kept: name and type of each kept column, in the output.
     """
 
     files: tuple[InputFile, ...]
@@ -150,41 +150,42 @@ def _parquet_columns(
     asked["--keep_columns"] = next(iter(options.keep_columns), None)
     for file in files:
         for option, value in asked.items():
-            if value and file.format != "parquet":
+            if value is not None and file.format != "parquet":
                 raise UsageError(f"{option} {value}: {file.path} is a {file.format} file and has no columns")
     if not any(file.format == "parquet" for file in files):
         return ParquetColumns(), ()
 
-    def check(file: InputFile) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]] | None:
-        if file.format != "parquet":
-            return None
-        with open_parquet(file.path) as parquet:
-            schema = parquet.schema_arrow
-        columns = choose_columns(
-            schema,
-            uri=options.uri_column,
-            image=options.image_column,
-            kept=options.keep_columns,
-            path=file.path,
-        )
-        return columns, tuple((name, normalized_type(schema.field(name).type)) for name in columns.kept)
-
+    paths = [file.path for file in files if file.format == "parquet"]
     try:
-        checked = [
-            (f.path, found) for f, found in zip(files, _in_threads(check, files), strict=True) if found
-        ]
-        (first_path, first), rest = checked[0], checked[1:]
-        for path, other in rest:
-            if other != first:
-                raise ValueError(
-                    f"{path} and {first_path} differ in the columns to be read: {other} and {first}"
-                )
-        check_kept(first[1], output_format)
+        columns = unified_columns(
+            list(zip(paths, _in_threads(lambda path: _columns(path, options), paths), strict=True))
+        )
+        kept = tuple((column.name, column.type) for column in columns.kept)
+        _check_kept(kept, output_format, paths)
+        # With a sample, the first rows are those of any number of rows.
+        rows = options.limit if options.sample >= 1 else None
+        _in_threads(lambda path: check_values(path, columns, output_format, rows=rows), paths if kept else [])
     except (OSError, ValueError) as error:
         if not is_mistake(error):
             raise
         raise UsageError(str(error)) from error
-    return first
+    return columns, kept
+
+
+def _check_kept(kept: tuple[tuple[str, pa.DataType], ...], output_format: str, paths: list[str]) -> None:
+    try:
+        check_kept(kept, output_format)
+    except ValueError as error:
+        others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        raise ValueError(f"{paths[0]}{others}: {error}") from error
+
+
+def _columns(path: str, options: InputOptions) -> ParquetColumns:
+    with open_parquet(path) as parquet:
+        schema = parquet.schema_arrow
+    return choose_columns(
+        schema, uri=options.uri_column, image=options.image_column, kept=options.keep_columns, path=path
+    )
 
 
 def check_output(output: str, if_exists: str) -> None:

@@ -250,11 +250,13 @@ def _tfrecord_rows(shard: _Shard, spec: OutputSpec, facts: Sequence[str]) -> _Co
     if shard.manifest is None:
         raise ValueError(f"{shard.path}: TFRecords count only beside the _MANIFEST.json that describes them")
     metadata = shard.manifest["metadata"]
-    kept = {name for name, _ in spec.kept_fields}
+    # By a manifest that does not tell their types, they had the names of the input.
+    there = shard.manifest.get("kept_columns") or dict.fromkeys(shard.manifest["options"]["keep_columns"])
+    kept = all(there.get(name, name) in (None, str(kind)) for name, kind in spec.kept_fields)
     if not (
         _same(metadata, spec, MODULE_FINGERPRINT, PREPROCESSING_ID, LABELS_SHA256, TOP_K)
         and (spec.embedding_dim is None or _same(metadata, spec, EMBEDDING_DIM))
-        and kept <= set(shard.manifest["options"]["keep_columns"])
+        and kept
     ):
         return
     is_version_1 = metadata.get(schema.SCHEMA_VERSION) == "1"

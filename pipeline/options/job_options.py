@@ -50,7 +50,11 @@ class InputOptions:
     image_column: str | None = option(
         TEXT, metavar="NAME", help="Parquet column of encoded images: binary, or struct of bytes and path"
     )
-    keep_columns: tuple[str, ...] = several(metavar="NAME", help="Parquet columns to hand through")
+    keep_columns: tuple[str, ...] = several(
+        metavar="NAME",
+        help="Parquet columns to hand through; SOURCE=NAME gives one another name; SOURCE:id keeps the numbers of "
+        "Hugging Face's classes, which become their names otherwise",
+    )
     base_dir: str | None = option(
         TEXT, metavar="DIR", help="what relative references are relative to (default: the current folder)"
     )

@@ -18,7 +18,12 @@ import pyarrow.parquet as pq
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows import schema
-from beamlabel.transforms.rows.schema import OWN_COLUMNS, OutputSpec, arrow_schema, computed_metadata
+from beamlabel.transforms.rows.schema import (
+    OutputSpec,
+    arrow_schema,
+    computed_metadata,
+    own_columns_by_metadata,
+)
 from beamlabel.transforms.rows.tfrecord import read_records
 
 _BLOCK_BYTES = 1 << 20
@@ -191,8 +196,9 @@ def _spec(there: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
     """What decides the columns, by the metadata; the kept ones are whatever else the file has."""
     num_classes = metadata.get(schema.NUM_CLASSES)
     dimension = metadata.get(schema.EMBEDDING_DIM)
+    own = own_columns_by_metadata(metadata)
     return OutputSpec(
-        kept_fields=tuple((column.name, column.type) for column in there if column.name not in OWN_COLUMNS),
+        kept_fields=tuple((column.name, column.type) for column in there if column.name not in own),
         has_labels=schema.LABELS_SHA256 in metadata,
         top_k=0 if num_classes is None else 1,
         num_classes=None if num_classes is None else int(num_classes),

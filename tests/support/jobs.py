@@ -84,3 +84,20 @@ def photos(folder: Path, count: int, *, size=(48, 40)) -> list[Path]:
 def uri_list(path: Path, uris) -> Path:
     path.write_text("".join(f"{uri}\n" for uri in uris))
     return path
+
+
+def read_examples(folder: Path, compression: str = "none") -> list[dict[str, list]]:
+    """What TensorFlow reads in the examples of an output."""
+    import tensorflow as tf
+
+    ending = ".gz" if compression == "gzip" else ""
+    files = sorted(str(path) for path in folder.glob(f"part-*.tfrecord{ending}"))
+    rows = []
+    for record in tf.data.TFRecordDataset(files, compression.upper() if ending else ""):
+        example = tf.train.Example.FromString(record.numpy())
+        row = {}
+        for name, feature in example.features.feature.items():
+            kind = feature.WhichOneof("kind")
+            row[name] = list(getattr(feature, kind).value) if kind else []
+        rows.append(row)
+    return rows

@@ -15,7 +15,17 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.top_k import SCORE_FUNCTIONS, l2_normalized, top_k
-from beamlabel.transforms.records import Failure, Labeled, Loaded, LoadedImage, Prediction, Reason, Stage
+from beamlabel.transforms.records import (
+    Failure,
+    Labeled,
+    Loaded,
+    LoadedImage,
+    Prediction,
+    Reason,
+    Stage,
+    UnitEnd,
+    unknown_element,
+)
 from beamlabel.transforms.storage.uris import public_uri
 from beamlabel.transforms.worker import metrics
 
@@ -156,10 +166,19 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     def run_inference(
         self, batch: Sequence[Loaded], model: Engine, inference_args: Mapping[str, Any] | None = None
     ) -> list[Labeled]:
-        """One entry an element: a list, since Beam counts what is raised while it is made."""
+        """One outcome an element, in their order: a list, since Beam counts what is raised while it is made.
+
+        Raises:
+          TypeError: an element is neither an image nor what is handed through.
+        """
+        for element in batch:
+            if not isinstance(element, (LoadedImage, Failure, UnitEnd)):
+                raise TypeError(unknown_element("Predict", element, LoadedImage, Failure, UnitEnd))
         images = [element for element in batch if isinstance(element, LoadedImage)]
-        outcomes: list[Labeled] = [element for element in batch if not isinstance(element, LoadedImage)]
-        outcomes += predict(images, model, self._options)
+        predicted = iter(predict(images, model, self._options))
+        # In the order of the batch: whoever wraps this handler, as Beam's KeyedModelHandler does, tells the
+        # outcomes by their places.
+        outcomes = [next(predicted) if isinstance(element, LoadedImage) else element for element in batch]
         if images:
             predicted_at = Metrics.distribution(metrics.NAMESPACE, metrics.PREDICTED_AT_MSEC)
             predicted_at.update(round(time.time() * 1e3))
@@ -176,6 +195,8 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
 
 class Predict(beam.PTransform):
     """``LoadedImage`` → ``Prediction`` or ``Failure``; failures and unit ends are handed through.
+
+    Anything else is a ``TypeError``.
 
     Args:
       options: the artifact, and how predictions are made.

@@ -24,6 +24,7 @@ from beamlabel.transforms.records import (
     UnitEnd,
     UnitRecord,
     WorkUnit,
+    unknown_element,
 )
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
@@ -77,7 +78,7 @@ def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef |
             raise ValueError(
                 f"{path}: {rows} rows, but {unit.file_rows or unit.stop} when the run was planned"
             )
-        for row in read_rows(file, options.columns, start=unit.start, stop=unit.stop):
+        for row in read_rows(file, options.columns, start=unit.start, stop=unit.stop, path=path):
             seen = row.row + 1
             identity = ref_id(path, row.row)
             uri = row.uri or identity
@@ -142,6 +143,8 @@ class _OpenUnitDoFn(beam.DoFn):
         self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)
 
     def process(self, unit: WorkUnit) -> Iterator[Opened | beam.pvalue.TaggedOutput]:
+        if not isinstance(unit, WorkUnit):
+            raise TypeError(unknown_element("OpenUnit", unit, WorkUnit))
         record = read_record(self._staging_dir, unit.unit_id)
         if record is None and time.time() >= self._stop_at:
             record = skip_unit(unit, self._options, self._selection)

@@ -182,10 +182,10 @@ def _group_end(group_ends: Sequence[int], start: int, end: int) -> int:
     return end
 
 
-def _sampled_rows(parquet: object, path: str, options: SourceOptions) -> Iterator[int]:
+def _sampled_rows(parquet: pq.ParquetFile, path: str, options: SourceOptions) -> Iterator[int]:
     # The image column too: the path in it names a row that has no URI.
     columns = ParquetColumns(uri=options.columns.uri, image=options.columns.image)
-    for row in read_rows(parquet, columns, start=0, stop=parquet.metadata.num_rows):  # type: ignore[attr-defined]
+    for row in read_rows(parquet, columns, start=0, stop=parquet.metadata.num_rows, path=path):
         if options.in_sample(row.uri or ref_id(path, row.row)):
             yield row.row
 

@@ -22,6 +22,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
+from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
     Failure,
     ImageError,
@@ -32,9 +33,11 @@ from beamlabel.transforms.records import (
     Opened,
     Reason,
     Stage,
+    UnitEnd,
+    unknown_element,
 )
 from beamlabel.transforms.storage.identity import content_hash, image_id, image_id_of_bytes
-from beamlabel.transforms.storage.uris import public_uri, scheme
+from beamlabel.transforms.storage.uris import scheme
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import bound_malloc_arenas
 from beamlabel.transforms.worker.compute_pool import compute_pool
@@ -106,9 +109,7 @@ def _fetch_timed(ref: ImageRef, options: LoadOptions) -> _Encoded:
     fetched: Fetched | Failure
     try:
         ref = _identified(ref)
-        fetched = (
-            _inline(ref.data, options.fetch) if ref.data is not None else fetch(ref.location, options.fetch)
-        )
+        fetched = _inline(ref.data, options.fetch) if ref.data is not None else _fetched(ref, options.fetch)
     except ImageError as error:
         fetched = _failure(ref, error.stage, error.reason, error.detail)
     except Exception as error:  # a fault of ours, yet it must not take the other images down
@@ -140,6 +141,15 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     return _Timed(result, len(fetched.data), encoded.msec, (time.perf_counter() - begin) * 1e3)
 
 
+def _fetched(ref: ImageRef, options: FetchOptions) -> Fetched:
+    if is_data_uri(ref.uri):
+        raise data_uri_error()
+    try:
+        return fetch(ref.location, options)
+    except ImageError as error:
+        raise explained(error, ref) from error
+
+
 def _inline(data: bytes, options: FetchOptions) -> Fetched:
     if len(data) > options.max_bytes:
         detail = f"{len(data)} bytes, more than --max_bytes {options.max_bytes}"
@@ -166,7 +176,7 @@ def _failure(
     ref: ImageRef, stage: Stage, reason: Reason, detail: str, fetched: Fetched | None = None
 ) -> Failure:
     failure = Failure(
-        public_uri(ref.uri), ref.ref_id, stage, reason, detail, ref.row, ref.unit_id, ref.image_id
+        shown_uri(ref.uri), ref.ref_id, stage, reason, detail, ref.row, ref.unit_id, ref.image_id
     )
     if fetched is None:
         return failure
@@ -216,8 +226,10 @@ class _LoadImagesDoFn(beam.DoFn):
                 self._pool.submit(_fetch_into, self._finished, self._backlog, *arguments)
             else:
                 compute_pool(self._options.worker_threads).submit(_load_into, self._finished, *arguments)
-        else:
+        elif isinstance(element, (Failure, UnitEnd)):
             yield WindowedValue(element, timestamp, (window,))
+        else:
+            raise TypeError(unknown_element("LoadImages", element, ImageRef, Failure, UnitEnd))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._in_flight:
@@ -331,6 +343,8 @@ def _fetch_into(
 
 class LoadImages(beam.PTransform):
     """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures and unit ends are handed through.
+
+    Anything else is a ``TypeError``.
 
     Args:
       options: how images are loaded.

@@ -33,7 +33,7 @@ LABELS_SHA256 = "beamlabel.labels_sha256"
 # The value of SCHEMA_VERSION: changes when a column changes its name, its type or its meaning.
 CURRENT_SCHEMA_VERSION = "2"
 
-# All columns that may be ours; no kept column can have one of these names.
+# All columns that may be ours; see ``own_columns``.
 OWN_COLUMNS = (
     "uri", "ref_id", "image_id", "label", "score", "labels", "class_ids", "scores", "embedding", "width", "height",
     "format", "source_bytes", "source_version", "content_hash", "module_handle", "module_fingerprint",
@@ -42,6 +42,28 @@ OWN_COLUMNS = (
 
 # Of these, the columns that rows of version 1 do not have.
 SINCE_VERSION_2 = frozenset({"image_id", "content_hash", "module_handle", "labeled_at"})
+
+
+_OF_LABELS = frozenset({"label", "labels"})
+_OF_CLASSES = frozenset({"score", "class_ids", "scores"})
+_OF_EMBEDDINGS = frozenset({"embedding"})
+
+
+def own_columns(*, has_labels: bool, has_classes: bool, has_embeddings: bool) -> frozenset[str]:
+    """The columns of ours that an output has; any other name is free for a kept column."""
+    absent = frozenset() if has_labels else _OF_LABELS
+    absent |= frozenset() if has_classes else _OF_CLASSES
+    absent |= frozenset() if has_embeddings else _OF_EMBEDDINGS
+    return frozenset(OWN_COLUMNS) - absent
+
+
+def own_columns_by_metadata(metadata: Mapping[str, str]) -> frozenset[str]:
+    """The columns of ours in a result, by the file metadata of its shards."""
+    return own_columns(
+        has_labels=LABELS_SHA256 in metadata,
+        has_classes=NUM_CLASSES in metadata,
+        has_embeddings=EMBEDDING_DIM in metadata,
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +112,12 @@ class OutputSpec:
             raise ValueError("labels and top_k need classes, but num_classes is None")
         if self.embedding_dim is not None and self.embedding_dim < 1:
             raise ValueError(f"embedding_dim must be at least 1, not {self.embedding_dim}")
-        check_kept(self.kept_fields, self.format)
+        own = own_columns(
+            has_labels=self.has_labels,
+            has_classes=self.num_classes is not None,
+            has_embeddings=self.embedding_dim is not None,
+        )
+        check_kept(self.kept_fields, self.format, own)
 
     @property
     def file_ending(self) -> str:
@@ -132,19 +159,33 @@ def computed_metadata(metadata: Mapping[str, str], computed_by: Sequence[str]) -
     return {**metadata, ENGINE: ", ".join(names), PRECISION: ", ".join(precisions)}
 
 
-def check_kept(fields: Sequence[tuple[str, pa.DataType]], output_format: str) -> None:
+def check_kept(
+    fields: Sequence[tuple[str, pa.DataType]], output_format: str, own: frozenset[str] | None = None
+) -> None:
     """Refuses kept columns that the output cannot hold.
+
+    Args:
+      fields: name and type of each.
+      output_format: ``parquet`` or ``tfrecord``.
+      own: our columns in the output; None: those that every output has.
 
     Raises:
       ValueError: names the column that has one of our names or comes twice (in any case of letters: DuckDB
         and Spark do not tell them apart), or whose type tf.Example has no counterpart for.
     """
+    if own is None:
+        own = own_columns(has_labels=False, has_classes=False, has_embeddings=False)
     seen: set[str] = set()
     for name, kind in fields:
-        if name.lower() in OWN_COLUMNS:
-            raise ValueError(f"kept column {name!r}: the output has a column of this name of its own")
+        if name.lower() in own:
+            raise ValueError(
+                f"kept column {name!r}: the output has a column of this name of its own; give it another one: "
+                "--keep_columns SOURCE=NAME"
+            )
         if name.lower() in seen:
-            raise ValueError(f"kept column {name!r}: named twice")
+            raise ValueError(
+                f"kept column {name!r}: named twice; give one another name: --keep_columns SOURCE=NAME"
+            )
         seen.add(name.lower())
         if output_format == "tfrecord" and example_type(normalized_type(kind)) is None:
             raise ValueError(

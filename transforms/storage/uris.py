@@ -10,7 +10,8 @@ from urllib.parse import unquote
 from beamlabel.transforms.storage.credentials import without_credentials
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_FILE_URI = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
+# RFC 8089: two slashes and perhaps this host before the path, or the path alone.
+_FILE_URI = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/?#]*@")
 _PASSWORD = re.compile(r"(?<=://)[^/?#@]*:[^/?#]*@")
 _HERE = re.compile(r"^(?:\./+)+")

@@ -33,7 +33,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.inputs.unit_records import stage_record
-from beamlabel.transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord
+from beamlabel.transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord, unknown_element
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import give_back_arrow, use_frugal_arrow_pool
@@ -252,6 +252,8 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
 def _unit_id(element: Labeled) -> str:
     if isinstance(element, UnitEnd):
         return element.unit.unit_id
+    if not isinstance(element, (Prediction, Failure)):
+        raise TypeError(unknown_element("WriteUnit", element, Prediction, Failure, UnitEnd))
     unit_id = element.ref.unit_id if isinstance(element, Prediction) else element.unit_id
     if unit_id is None:
         raise ValueError(f"{element!r} belongs to no work unit")
