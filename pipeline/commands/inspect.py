@@ -71,6 +71,7 @@ def _text(found: Inspection) -> str:
         ("size", f"{found.files} files, {_megabytes(found.bytes)}; compiled {_megabytes(found.artifact_bytes)}"),
         ("input", f"{found.height} x {found.width} pixels (height x width), RGB from {low:g} to {high:g}"),
         ("classes", _classes(found)),
+        *(() if found.logits is None else (("scores", _scores(found)),)),
         ("features", f"{found.embedding_dim}, from {found.features}" if found.features else "none"),
         ("engine", engine),
         *(("note", note) for note in found.notes),
@@ -99,8 +100,12 @@ def _classes(found: Inspection) -> str:
     if found.logits is None:
         return "none"
     names = "without names" if found.class_names is None else f"named by {found.class_names}"
-    kind = "probabilities" if found.gives_probabilities else "logits"
-    return f"{found.num_classes}, {names}; {kind} from {found.logits}"
+    return f"{found.num_classes}, {names}; {(found.score_kind or '').replace('_', ' ')} from {found.logits}"
+
+
+def _scores(found: Inspection) -> str:
+    by = {"none": "left as they are", None: "unclear, give --scores"}.get(found.scores, f"by {found.scores}")
+    return f"{by}: {found.scores_reason}"
 
 
 def _megabytes(size: int) -> str:

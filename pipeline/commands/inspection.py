@@ -26,6 +26,7 @@ from beamlabel.transforms.module.class_names import load_class_names
 from beamlabel.transforms.module.files import scan
 from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module.outputs import Input, Output, Signature
+from beamlabel.transforms.module.score_kind import PROBABILITIES
 from beamlabel.transforms.worker.compute_pool import compute_pool
 from beamlabel.transforms.worker.cpu import available_cores
 
@@ -46,10 +47,13 @@ class Inspection:
       height, width: pixels of the input; ``input_range`` is what 0 and 255 become.
       logits, features: ``SIGNATURE:KEY``; None where there are none.
       gives_probabilities: whether the logits are probabilities already.
+      score_kind, scores_reason: what the logits are, and why that is known, see ``score_kind``.
+      scores: what --scores auto comes to; None where that is unclear.
       num_classes, embedding_dim: their sizes.
       class_names: whose names the classes have; None where they have none.
       engine, precision: what really computes on this machine.
-      notes: why these are not the ones asked for, in words.
+      notes: what is done so that the module takes images, and why engine and precision are not the ones asked
+        for, in words.
       cores, batch_size: what the speeds were measured with.
       images_per_second: of the module alone, from pixels to numbers.
       images_per_second_decoded: with the decoding of ``decoded``.
@@ -67,6 +71,9 @@ class Inspection:
     input_range: tuple[float, float]
     logits: str | None
     gives_probabilities: bool
+    score_kind: str | None
+    scores: str | None
+    scores_reason: str
     num_classes: int | None
     class_names: str | None
     features: str | None
@@ -129,14 +136,17 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         width=spec.width,
         input_range=spec.input_range,
         logits=None if module.logits is None else module.logits.name,
-        gives_probabilities=spec.looks_like_probabilities,
+        gives_probabilities=spec.score_kind == PROBABILITIES,
+        score_kind=spec.score_kind,
+        scores=spec.scores,
+        scores_reason=spec.scores_reason,
         num_classes=spec.num_classes,
         class_names=None if names is None else options.labels or "ImageNet",
         features=None if module.features is None else module.features.name,
         embedding_dim=spec.embedding_dim,
         engine=engine.name,
         precision=engine.precision,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys((*spec.notes(), *notes))),
         cores=available_cores(),
         batch_size=inference.batch_size,
         images_per_second=speed,

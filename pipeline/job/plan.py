@@ -26,7 +26,6 @@ from beamlabel.pipeline.job.resume import adopt
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.skip_labeled import LocalIndex, labeled_index
 from beamlabel.pipeline.options.job_options import (
-    DEFAULT_TOP_K,
     RESUME,
     EarlierRunOptions,
     InputOptions,
@@ -38,14 +37,14 @@ from beamlabel.pipeline.options.job_options import (
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions
-from beamlabel.transforms.inference.artifact import Artifact
-from beamlabel.transforms.inference.predict import PredictOptions
+from beamlabel.transforms.derive import Derived, derive
+from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
+from beamlabel.transforms.inference.options import AUTO, PredictOptions, WishError
 from beamlabel.transforms.inputs.plan_units import SourceOptions
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
 from beamlabel.transforms.inputs.time_limit import TimeLimit
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadOptions
-from beamlabel.transforms.module.class_names import load_class_names
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
@@ -55,6 +54,9 @@ from beamlabel.transforms.storage.uris import public_uri
 
 # Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
 WINDOW = 256
+
+# The command's names for what `derive` calls otherwise.
+_OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -151,9 +153,10 @@ def plan(
     artifact = prepare_artifact(options.module, options.inference)
     output = storage.absolute(options.output.output).rstrip("/")
     try:
-        predict = _predict_options(options, artifact)
+        derived = _derived(options, artifact)
+        predict = derived.predict
         source = _source_options(options.inputs, inputs, options.output.shard_rows)
-        load = _load_options(options.loading, options.module.crop, artifact)
+        load = _load_options(options.loading, derived.decode)
         preprocessing = _preprocessing(options.module, artifact, predict)
         output_spec = _output_spec(options.output, inputs, artifact, predict, preprocessing)
     except (OSError, ValueError) as error:
@@ -260,8 +263,7 @@ def _source_options(options: InputOptions, inputs: Inputs, shard_rows: int | Non
     )
 
 
-def _load_options(options: LoadingOptions, crop: float | None, artifact: Artifact) -> LoadOptions:
-    spec = artifact.spec
+def _load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
     return LoadOptions(
         FetchOptions(
             max_bytes=options.max_bytes,
@@ -269,46 +271,34 @@ def _load_options(options: LoadingOptions, crop: float | None, artifact: Artifac
             allow_http=options.allow_http,
             allow_private_hosts=options.allow_private_hosts,
         ),
-        DecodeOptions(height=spec.height, width=spec.width, crop=crop, max_pixels=options.max_pixels),
+        decode,
         threads=options.load_threads,
         window=max(WINDOW, 2 * options.load_threads),
         worker_threads=options.worker_threads,
     )
 
 
-def _predict_options(options: JobOptions, artifact: Artifact) -> PredictOptions:
-    spec, module = artifact.spec, options.module
-    classes = spec.num_classes
-    if classes is None and module.top_k:
-        raise ValueError(f"--top_k {module.top_k}: the module has no logits")
-    if classes is not None and (module.top_k or 0) > classes:
-        raise ValueError(f"--top_k {module.top_k}: the module has {classes} classes")
-    if module.no_embeddings and classes is None:
-        raise ValueError("--no_embeddings: the module has no logits, so nothing would be left")
-    if module.normalize_embeddings and (module.no_embeddings or spec.embedding_dim is None):
-        raise ValueError("--normalize_embeddings: there are no embeddings to normalize")
-    scores = module.scores
-    if scores == "auto":
-        scores = "none" if spec.looks_like_probabilities else "softmax"
-    return PredictOptions(
-        artifact_path=str(artifact.path),
-        artifact_sha256=artifact.sha256,
-        top_k=min(module.top_k or DEFAULT_TOP_K, classes) if classes else 0,
-        scores=scores,
-        class_names=_class_names(module.labels, classes),
-        embeddings=not module.no_embeddings,
-        normalize_embeddings=module.normalize_embeddings,
-        batch_size=options.inference.batch_size,
-        worker_threads=options.loading.worker_threads,
-        keep_pixels=options.run.report,
-    )
-
-
-def _class_names(labels: str | None, classes: int | None) -> tuple[str, ...] | None:
+def _derived(options: JobOptions, artifact: Artifact) -> Derived:
+    """What the module and the options come to; errors name the command's options."""
+    module = options.module
     try:
-        return load_class_names(labels, classes)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--labels {labels!r}: {error}") from error
+        return derive(
+            artifact,
+            top_k=module.top_k,
+            scores=module.scores,
+            class_names=AUTO if module.labels is None else module.labels,
+            embeddings=not module.no_embeddings,
+            normalize_embeddings=module.normalize_embeddings,
+            crop=module.crop,
+            max_pixels=options.loading.max_pixels,
+            batch_size=options.inference.batch_size,
+            worker_threads=options.loading.worker_threads,
+            keep_pixels=options.run.report,
+        )
+    except WishError as error:
+        raise UsageError(f"--{_OPTIONS.get(error.argument, error.argument)}{error.detail}") from error
+    except OSError as error:
+        raise UsageError(f"--labels {module.labels!r}: {error}") from error
 
 
 def _preprocessing(options: ModuleOptions, artifact: Artifact, predict: PredictOptions) -> dict[str, Any]:
@@ -347,6 +337,7 @@ def _output_spec(
         schema.ENGINE: spec.engine,
         schema.PRECISION: spec.precision,
         schema.SCORES: predict.scores if predict.top_k else None,
+        schema.SCORES_REASON: _why_scores(spec, predict),
         schema.EMBEDDING_DIM: dimension,
         schema.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,
         schema.NUM_CLASSES: spec.num_classes,
@@ -358,7 +349,7 @@ def _output_spec(
         compression=options.tfrecord_compression,
         kept_fields=inputs.kept,
         has_labels=names is not None,
-        top_k=predict.top_k,
+        top_k=predict.top_k or 0,
         num_classes=spec.num_classes,
         embedding_dim=dimension,
         module_handle=facts[schema.MODULE_HANDLE],
@@ -366,6 +357,10 @@ def _output_spec(
         preprocessing_id=facts[schema.PREPROCESSING_ID],
         metadata={name: str(value) for name, value in facts.items() if value is not None},
     )
+
+
+def _why_scores(spec: ModelSpec, predict: PredictOptions) -> str | None:
+    return f"{spec.score_kind}: {spec.scores_reason}" if predict.top_k else None
 
 
 def _plan_id(

@@ -116,6 +116,14 @@ def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> 
     return engine
 
 
+def read_spec(artifact_path: str, sha256: str) -> ModelSpec:
+    """What is in an artifact, without opening it; raises as ``open_engine``."""
+    from beamlabel.transforms.storage.host_cache import open_artifact
+
+    spec, _ = unpack(open_artifact(artifact_path, sha256).content)
+    return spec
+
+
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> Opened:

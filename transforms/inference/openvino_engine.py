@@ -107,7 +107,7 @@ def open_checked(spec: ModelSpec, payload: memoryview, precision: str, threads: 
     # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone.
     with _lock:
         streams = compute_pool(threads).threads
-        chunks = Chunks(spec, CHUNK, _requests(spec, payload, precision, streams), threads)
+        chunks = Chunks(spec, spec.chunk_size(CHUNK), _requests(spec, payload, precision, streams), threads)
         found = chunks.run(pixels)
     try:
         check_outputs(
@@ -150,7 +150,7 @@ def _requests(spec: ModelSpec, payload: memoryview, precision: str, streams: int
             path = Path(folder) / "model.tflite"
             path.write_bytes(payload)
             model = core.read_model(path)
-            model.reshape([CHUNK, spec.height, spec.width, 3])
+            model.reshape([spec.chunk_size(CHUNK), spec.height, spec.width, 3])
             compiled = core.compile_model(model, "CPU", options)
         if (
             compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -14,7 +13,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from beamlabel.transforms.inference.engines import Engine, open_engine
-from beamlabel.transforms.inference.top_k import SCORE_FUNCTIONS, l2_normalized, top_k
+from beamlabel.transforms.inference.options import PredictOptions, fitted
+from beamlabel.transforms.inference.top_k import l2_normalized, top_k
 from beamlabel.transforms.records import (
     Failure,
     Labeled,
@@ -34,42 +34,6 @@ _DETAIL_CHARACTERS = 1000
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PredictOptions:
-    """How predictions are made of logits and features.
-
-    Attributes:
-      artifact_path, artifact_sha256: what the launcher compiled and staged.
-      top_k: classes in a row; 0 when the module has no logits.
-      scores: ``softmax``, ``sigmoid`` or ``none``.
-      class_names: a name for each class, or None.
-      embeddings: whether features are kept.
-      normalize_embeddings: whether embeddings get L2 length 1.
-      batch_size: images in every batch but the last of a bundle.
-      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
-      keep_pixels: whether predictions carry their pixels on, by reference, for the sink of the same stage.
-    """
-
-    artifact_path: str
-    artifact_sha256: str
-    top_k: int = 5
-    scores: str = "softmax"
-    class_names: tuple[str, ...] | None = None
-    embeddings: bool = True
-    normalize_embeddings: bool = False
-    batch_size: int = 128
-    worker_threads: int | None = None
-    keep_pixels: bool = False
-
-    def __post_init__(self) -> None:
-        if self.scores not in SCORE_FUNCTIONS:
-            raise ValueError(f"scores must be one of {', '.join(SCORE_FUNCTIONS)}, not {self.scores!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be at least 0, not {self.top_k}")
-
-
 def predict(
     images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
 ) -> list[Prediction | Failure]:
@@ -77,9 +41,14 @@ def predict(
 
     A batch that raises is tried again image by image, so that one image takes down only itself; an
     image whose outputs are not finite numbers fails.
+
+    Raises:
+      WishError: the module does not allow what the options say.
     """
     if not images:
         return []
+    if options.is_open:
+        options = fitted(options, engine.spec)
     try:
         return _predict_batch(images, engine, options)
     except Exception as error:
@@ -161,7 +130,10 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     def load_model(self) -> Engine:
         """Opens the artifact; Beam's ``Shared`` keeps one for all threads of the process."""
         options = self._options
-        return open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
+        engine = open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
+        # What does not fit ends the run, and is no failure of each image.
+        fitted(options, engine.spec)
+        return engine
 
     def run_inference(
         self, batch: Sequence[Loaded], model: Engine, inference_args: Mapping[str, Any] | None = None
