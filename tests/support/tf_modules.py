@@ -130,6 +130,6 @@ def save_functions(path, holder, specs=None, **functions):
         call = traced.pop("call")
         holder = type("CallableHolder", (tf.Module,), {"__call__": lambda self, images: call(images)})()
         holder.__call__ = call
-        holder.kept = [function for function in traced.values()]
+        holder.kept = list(traced.values())
     tf.saved_model.save(holder, str(path), signatures=traced)
     return str(path)
