@@ -18,6 +18,7 @@ ARG EXTRAS=""
 ARG PACKAGES=""
 ARG TFRECORDS=""
 COPY pyproject.toml setup.py README.md constraints.txt /src/
+COPY beamlabel /src/beamlabel
 COPY pipeline /src/pipeline
 COPY transforms /src/transforms
 # PACKAGES unquoted: there may be none, or several. tfx-bsl without its dependencies: they are TensorFlow.

@@ -196,7 +196,7 @@ def test_an_image_is_made_of_what_is_there(name: str):
     for step in dockerfile(name).structure:
         if step["instruction"] == "COPY" and not step["value"].startswith("--from"):
             copied += step["value"].split()[:-1]
-    assert {"pyproject.toml", "constraints.txt", "pipeline", "transforms"} <= set(copied)
+    assert {"pyproject.toml", "constraints.txt", "beamlabel", "pipeline", "transforms"} <= set(copied)
     for path in copied:
         assert (ROOT / path).exists(), path
         assert is_sent(name, path), path

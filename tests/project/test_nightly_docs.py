@@ -60,7 +60,7 @@ console()
 GCLOUD = """#!{python}
 import sys
 sys.path.insert(0, {root!r})
-from transforms import storage
+from beamlabel.transforms import storage
 words = [word.replace("gs://my-bucket", {bucket!r}) for word in sys.argv[1:]]
 assert words[0] == "storage"
 if words[1] == "cp":
