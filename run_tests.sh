@@ -1,5 +1,4 @@
 #!/usr/bin/env bash
-#!/usr/bin/env bash
 # Sets up .venv with the test extras, Prism where there is Go, and Flink where there is Java; then ruff, mypy and
 # pytest. Arguments go to pytest.
 set -euo pipefail
