@@ -109,9 +109,10 @@ def _run_locked(
     if failed is not None:
         check_same_inputs(failed, inputs)
 
-    from beamlabel.pipeline.job.plan import plan, stage
+    from beamlabel.pipeline.job.plan import plan
     from beamlabel.pipeline.job.progress import shown
     from beamlabel.pipeline.job.resume import finished
+    from beamlabel.pipeline.job.stage import stage
     from beamlabel.pipeline.runners import choose
     from beamlabel.pipeline.runners.execute import execute
 

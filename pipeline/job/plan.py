@@ -1,4 +1,4 @@
-"""Options → everything that the graph needs: the module compiled, the plan named, the staging prepared."""
+"""Options → everything that the graph needs: the module compiled, the plan named."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import logging
 import os
 import platform
 import secrets
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,11 +20,9 @@ from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.prepare_module import prepare_artifact
-from beamlabel.pipeline.job.resume import adopt
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.skip_labeled import LocalIndex, labeled_index
 from beamlabel.pipeline.options.job_options import (
-    RESUME,
     EarlierRunOptions,
     InputOptions,
     JobOptions,
@@ -49,7 +45,6 @@ from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.rows.tf_examples import check_installed, schema_pbtxt
-from beamlabel.transforms.storage.errors import is_mistake
 from beamlabel.transforms.storage.uris import public_uri
 
 # Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
@@ -57,8 +52,6 @@ WINDOW = 256
 
 # The command's names for what `derive` calls otherwise.
 _OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
-
-_LOGGER = logging.getLogger("beamlabel")
 
 _PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
              "numpy", "opencv-python-headless", "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
@@ -115,14 +108,6 @@ def canonical_sha256(value: object) -> str:
     """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def prepare(options: JobOptions, inputs: Inputs, started_at: float | None = None) -> LabelJob:
-    """Plans a job and stages it, see ``plan`` and ``stage``."""
-    with tempfile.TemporaryDirectory() as scratch:
-        planned = plan(options, inputs, Path(scratch), started_at)
-        stage(planned, options.run.if_exists)
-        return planned.job
 
 
 def plan(
@@ -208,32 +193,6 @@ def labeled_at(started_at: float) -> int:
     if not epoch.isdecimal():
         raise UsageError(f"SOURCE_DATE_EPOCH={epoch!r} is not a whole number of seconds since 1970")
     return int(epoch) * 1_000_000
-
-
-def stage(planned: Plan, if_exists: str) -> None:
-    """Stages what workers open, the artifact, and the facts of the run; leftovers go, or are adopted.
-
-    Raises:
-      UsageError: the output cannot be written.
-    """
-    job, facts = planned.job, planned.facts
-    try:
-        if if_exists == RESUME:
-            facts["manifest"]["resumed_units"] = adopt(job.output, job.staging_dir, job.plan_id)
-            if facts["manifest"]["resumed_units"]:
-                _LOGGER.info("going on after %d units that are done", facts["manifest"]["resumed_units"])
-        else:
-            # All that could be wrong with the options is known by now; only now may leftovers go.
-            staging.delete_all(job.output)
-        for path, file in planned.staged.items():
-            storage.write_file(path, file)
-        storage.write_bytes(
-            storage.join(job.staging_dir, layout.JOB), json.dumps(facts, indent=1, default=str).encode()
-        )
-    except OSError as error:
-        if not is_mistake(error):
-            raise
-        raise UsageError(f"--output {job.output!r} cannot be written: {error}") from error
 
 
 def _labeled(options: EarlierRunOptions, spec: OutputSpec, output: str, scratch: Path) -> LocalIndex | None:

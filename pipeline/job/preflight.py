@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import pyarrow as pa
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
+from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.file_kinds import content_format
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
@@ -194,18 +197,24 @@ def check_output(output: str, if_exists: str) -> None:
     Raises:
       UsageError: the output exists, or holds files that beamlabel did not write.
     """
+    if layout.OWN in output.split("/"):
+        raise UsageError(f"--output {output!r}: beamlabel keeps its own files in {layout.OWN}/")
     if storage.is_local(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"--output {output!r} is a file, not a folder")
-    passing = (storage.join(output, layout.STAGING) + "/", storage.join(output, layout.LOCK))
+    own = staging.inside(output) + "/"
     files = (file.path for file in storage.match(storage.escape(output) + "/"))
-    there = next((path for path in files if not path.startswith(passing)), None)
+    there = next((path for path in files if not path.startswith(own)), None)
     if there is None:
         return
     if if_exists == "error":
         raise UsageError(
             f"--output {output!r} exists (it holds {there}); choose another or --if_exists overwrite"
         )
-    if not storage.exists(storage.join(output, layout.MANIFEST)):
+    try:
+        is_ours = is_result(json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST))))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        is_ours = False
+    if not is_ours:
         raise UsageError(
             f"--if_exists {if_exists}: {output!r} is not a result of beamlabel (it holds {there})"
         )

@@ -128,7 +128,7 @@ def test_publish_is_told_the_jobs_output(calls):
     output = value(deployment.launcher_pod()["containers"][0]["args"], "--output")
     assert run[run.index("--") + 1 :] == ["publish", output.replace("BUCKET", "my-bucket")]
     ((listed, _),) = told(calls, "gsutil")
-    assert listed == ["ls", f"{run[-1]}/_staging/**"]
+    assert listed == ["ls", f"{run[-1]}/_beamlabel/staging/**"]
 
 
 def test_compose_is_told_of_services_and_options_that_there_are(calls):

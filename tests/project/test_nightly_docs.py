@@ -211,7 +211,7 @@ def test_what_is_published_is_what_is_there(week):
         named = {file["name"] for file in manifest(week, night)["files"]}
         success = set() if str(night) == "labels/dt=2026-11-25" else {"_SUCCESS"}
         report = {"_report.html"} if night.parent.name == "labels" else set()
-        assert set(map(str, there)) == {"_MANIFEST.json", "_UNITS.json", *success, *report, *named}
+        assert set(map(str, there)) == {"_MANIFEST.json", "_beamlabel/units.json", *success, *report, *named}
 
 
 def test_a_night_with_nothing_new_has_all_columns(week):

@@ -10,8 +10,9 @@ import pyarrow.dataset as ds
 from PIL import Image
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.plan import LabelJob, prepare
+from beamlabel.pipeline.job.plan import LabelJob
 from beamlabel.pipeline.job.preflight import check_inputs
+from beamlabel.pipeline.job.stage import prepare
 from beamlabel.pipeline.options.parser import parse, usage
 from beamlabel.pipeline.run import run
 from support.paths import DATA

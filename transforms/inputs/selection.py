@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from beamlabel.transforms import storage
@@ -17,6 +17,7 @@ from beamlabel.transforms.records import Failure, ImageRef
 from beamlabel.transforms.storage.host_cache import open_artifact
 from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
 from beamlabel.transforms.storage.uris import encodable, scheme
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 # Questions for the size and version of an image that are under way at a time: each waits for a network.
 _STAT_THREADS = 64
@@ -105,7 +106,8 @@ class Selection:
 
     def _asking(self, elements: Iterator[ImageRef | Failure]) -> Iterator[tuple[ImageRef | Failure, bool]]:
         waiting: deque[tuple[ImageRef | Failure, Future[bool]]] = deque()
-        with ThreadPoolExecutor(_STAT_THREADS, thread_name_prefix="stat") as threads:
+        threads = DaemonPool(_STAT_THREADS, "stat")
+        try:
             for element in elements:
                 if isinstance(element, Failure) or element.data is not None or element.facts is not None:
                     yield element, self._is_labeled(element)
@@ -113,9 +115,11 @@ class Selection:
                 waiting.append((element, threads.submit(self._is_labeled, element)))
                 if len(waiting) == _STAT_WINDOW:
                     first, answer = waiting.popleft()
-                    yield first, answer.result()
+                    yield first, threads.result(answer)
             for first, answer in waiting:
-                yield first, answer.result()
+                yield first, threads.result(answer)
+        finally:
+            threads.close()
 
     def _is_labeled(self, element: ImageRef | Failure) -> bool:
         assert self._labeled is not None

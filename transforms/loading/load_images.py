@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Condition
 from typing import Any
 
 import apache_beam as beam
@@ -22,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
+from beamlabel.transforms.loading.in_flight import Backlog, Finished
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
     Failure,
@@ -40,12 +38,11 @@ from beamlabel.transforms.storage.identity import content_hash, image_id, image_
 from beamlabel.transforms.storage.uris import scheme
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import bound_malloc_arenas
-from beamlabel.transforms.worker.compute_pool import compute_pool
+from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 # Images handed to the runner's thread at a time, at the least.
 _BURST = 32
-# Encoded images that may wait to be decoded, beside those that are being fetched.
-_BACKLOG_BYTES = 64 << 20
 # A local disk reads an image in less; 64 reads are remembered, about.
 _SLOW_READ_MSEC = 2.0
 _READS_REMEMBERED = 64
@@ -200,14 +197,13 @@ class _LoadImagesDoFn(beam.DoFn):
 
     def setup(self) -> None:
         bound_malloc_arenas()
-        threads = self._options.threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="load-images")
+        self._fetchers = DaemonPool(self._options.threads, "load-images")
         self._disk = _Disk()
-        self._backlog = _Backlog()
+        self._bundle: _Bundle | None = None
 
     def start_bundle(self) -> None:
-        # A new queue a bundle: what an abandoned bundle left in flight ends in a queue nobody reads.
-        self._finished = _Finished()
+        self._abandon()
+        self._bundle = _Bundle(self._options, compute_pool(self._options.worker_threads), self._fetchers)
         self._in_flight = 0
 
     def process(
@@ -221,11 +217,8 @@ class _LoadImagesDoFn(beam.DoFn):
                 yield from self._take()
             self._in_flight += 1
             waits = element.data is None and (not _is_local(element) or self._disk.is_slow)
-            arguments = (element, self._options, timestamp, window)
-            if waits:
-                self._pool.submit(_fetch_into, self._finished, self._backlog, *arguments)
-            else:
-                compute_pool(self._options.worker_threads).submit(_load_into, self._finished, *arguments)
+            assert self._bundle is not None
+            self._bundle.load(element, timestamp, window, waits=waits)
         elif isinstance(element, (Failure, UnitEnd)):
             yield WindowedValue(element, timestamp, (window,))
         else:
@@ -236,11 +229,18 @@ class _LoadImagesDoFn(beam.DoFn):
             yield from self._take()
 
     def teardown(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._abandon()
+        self._fetchers.close()
+
+    def _abandon(self) -> None:
+        if self._bundle is not None:
+            self._bundle.abandon()
+            self._bundle = None
 
     def _take(self) -> Iterator[WindowedValue]:
         """Waits for images that are ready; counts them here, where Beam's counters are alive."""
-        for timed, timestamp, window in self._finished.take(min(_BURST, self._in_flight)):
+        assert self._bundle is not None
+        for timed, timestamp, window in self._bundle.take(min(_BURST, self._in_flight)):
             self._in_flight -= 1
             if timed.fetched_bytes:
                 self._fetched.inc()
@@ -277,68 +277,60 @@ def _is_local(ref: ImageRef) -> bool:
     return scheme(ref.location) is None
 
 
-class _Finished:
-    """Results from many threads to one, which is woken for a burst of them: a wake-up costs tens of µs."""
+class _Bundle:
+    """What is in flight for one bundle; what an abandoned one leaves ends in a queue that nobody reads.
 
-    def __init__(self) -> None:
-        self._items: deque[tuple[_Timed, Any, Any]] = deque()
-        self._wanted = 0
-        self._enough = Condition()
+    Whatever a thread raises, ``take`` raises.
+    """
 
-    def put(self, item: tuple[_Timed, Any, Any]) -> None:
-        # In this order: whoever waits has first set what is wanted, then looked at what is there.
-        self._items.append(item)
-        if 0 < self._wanted <= len(self._items):
-            with self._enough:
-                self._enough.notify()
+    def __init__(self, options: LoadOptions, compute: ComputePool, fetchers: DaemonPool) -> None:
+        self._options, self._compute, self._fetchers = options, compute, fetchers
+        self._finished = Finished[tuple[_Timed, Any, Any]]()
+        self._backlog = Backlog()
+
+    def load(self, ref: ImageRef, timestamp: Any, window: Any, *, waits: bool) -> None:
+        """Begins to load an image; ``waits``: mostly by waiting, so not in a thread that is there to compute."""
+        if waits:
+            self._fetchers.submit(self._fetch, ref, timestamp, window)
+        else:
+            self._compute.submit(self._load, ref, timestamp, window, failed=self._finished.fail)
 
     def take(self, count: int) -> list[tuple[_Timed, Any, Any]]:
-        """Waits until there are ``count``, and takes all there are."""
-        with self._enough:
-            self._wanted = count
-            self._enough.wait_for(lambda: len(self._items) >= count)
-            self._wanted = 0
-        return [self._items.popleft() for _ in range(len(self._items))]
+        """Waits for so many images, and takes all that are ready."""
+        return self._finished.take(count, self._check)
 
+    def abandon(self) -> None:
+        """Nobody takes anything any more: what has not begun need not."""
+        self._backlog.abandon()
 
-class _Backlog:
-    """What was fetched and waits to be decoded: while that is too much, fetching pauses."""
+    def _check(self) -> None:
+        self._compute.check()
+        self._fetchers.check()
 
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._less = Condition()
+    def _load(self, ref: ImageRef, timestamp: Any, window: Any) -> None:
+        """Fetches and decodes in this thread, one of the compute pool's."""
+        self._finished.put(
+            (_decode_timed(_fetch_timed(ref, self._options), self._options), timestamp, window)
+        )
 
-    def wait(self) -> None:
-        with self._less:
-            self._less.wait_for(lambda: self._bytes <= _BACKLOG_BYTES)
+    def _fetch(self, ref: ImageRef, timestamp: Any, window: Any) -> None:
+        """Fetches in this thread, which is there to wait, and leaves the decode to the compute pool."""
+        try:
+            if not self._backlog.wait():
+                return
+            encoded = _fetch_timed(ref, self._options)
+            size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
+            self._backlog.change(size)
+            self._compute.submit(self._decode, encoded, size, timestamp, window, failed=self._finished.fail)
+        except BaseException as error:  # the bundle's, which waits for the image
+            self._finished.fail(error)
 
-    def change(self, size: int) -> None:
-        with self._less:
-            self._bytes += size
-            if size < 0 and self._bytes <= _BACKLOG_BYTES < self._bytes - size:
-                self._less.notify_all()
-
-
-def _load_into(finished: _Finished, ref: ImageRef, options: LoadOptions, timestamp: Any, window: Any) -> None:
-    """Fetches and decodes in this thread, one of the compute pool's."""
-    finished.put((_decode_timed(_fetch_timed(ref, options), options), timestamp, window))
-
-
-def _fetch_into(
-    finished: _Finished, backlog: _Backlog, ref: ImageRef, options: LoadOptions, timestamp: Any, window: Any
-) -> None:
-    """Fetches in this thread, which is there to wait, and leaves the decode to the compute pool."""
-    backlog.wait()
-    encoded = _fetch_timed(ref, options)
-    size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
-    backlog.change(size)
-
-    def decode_into() -> None:
-        timed = _decode_timed(encoded, options)
-        backlog.change(-size)
-        finished.put((timed, timestamp, window))
-
-    compute_pool(options.worker_threads).submit(decode_into)
+    def _decode(self, encoded: _Encoded, size: int, timestamp: Any, window: Any) -> None:
+        try:
+            timed = _decode_timed(encoded, self._options)
+        finally:
+            self._backlog.change(-size)
+        self._finished.put((timed, timestamp, window))
 
 
 class LoadImages(beam.PTransform):

@@ -21,8 +21,8 @@ from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
     "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary",
-    "delete_tree", "escape", "exists", "is_local", "join", "match", "move", "move_folder",
-    "open_input", "put_file", "read_bytes", "stat", "write_bytes", "write_file",
+    "delete_tree", "escape", "exists", "is_local", "join", "make_folder", "match", "move", "move_folder",
+    "open_input", "put_file", "read_bytes", "stat", "sync_folder", "write_bytes", "write_file",
 ]  # fmt: skip
 
 
@@ -207,6 +207,8 @@ def _same_backend(source: str, destination: str) -> tuple[Any, str, str]:
 def move(source: str, destination: str) -> None:
     """Moves a file within one backend; nothing happens when it was moved already.
 
+    On a local disk the new name outlives a power cut after ``sync_folder``, which many files need once.
+
     Raises:
       FileNotFoundError: neither of the two is there.
       ValueError: they are not within one backend.
@@ -216,6 +218,18 @@ def move(source: str, destination: str) -> None:
         backend.stat(source)
         return
     backend.move(source, destination)
+
+
+def make_folder(path: str) -> None:
+    """Makes a local folder and those above it; elsewhere there is nothing to make."""
+    if is_local(path):
+        local.make_folder(Path(absolute(path)))
+
+
+def sync_folder(path: str) -> None:
+    """Has the disk hold what was moved into a local folder before; elsewhere that is always so."""
+    if is_local(path):
+        local.sync_folder(Path(absolute(path)))
 
 
 def delete(path: str) -> None:

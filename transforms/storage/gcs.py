@@ -31,9 +31,12 @@ _WRITER = "beamlabel-writer"
 """Of an object's metadata: a number of the call that wrote it on a condition."""
 
 
-def _shared() -> dict[str, Any]:
-    """What every request of ours says."""
-    return {"retry": gcs_client.RETRY, "timeout": gcs_client.TIMEOUT}
+def _shared(deadline: float | None = None) -> dict[str, Any]:
+    """What every request of ours says; with a deadline in seconds, after which no try begins and which bounds each."""
+    if deadline is None:
+        return {"retry": gcs_client.RETRY, "timeout": gcs_client.TIMEOUT}
+    timeout = tuple(min(seconds, deadline) for seconds in gcs_client.TIMEOUT)
+    return {"retry": gcs_client.RETRY.with_timeout(deadline), "timeout": timeout}
 
 
 def _blob(path: str, generation: int | None = None) -> Blob:
@@ -153,10 +156,14 @@ def write_bytes(path: str, data: bytes) -> None:
     _upload(_blob(path), path, data)
 
 
-def _upload(blob: Blob, path: str, data: bytes, **conditions: int) -> None:
+def _upload(blob: Blob, path: str, data: bytes, deadline: float | None = None, **conditions: int) -> None:
     with gcs_client.errors(path):
         blob.upload_from_string(
-            data, content_type="application/octet-stream", checksum="crc32c", **conditions, **_shared()
+            data,
+            content_type="application/octet-stream",
+            checksum="crc32c",
+            **conditions,
+            **_shared(deadline),
         )
 
 
@@ -165,8 +172,13 @@ def create_if_absent(path: str, data: bytes) -> bool:
     return exchange(path, data, 0) is not None
 
 
-def exchange(path: str, data: bytes, generation: int) -> int | None:
+def exchange(path: str, data: bytes, generation: int, deadline: float | None = None) -> int | None:
     """Upload on the condition that the object is of that generation still; 0: that there is none.
+
+    Args:
+      path, data: what is written.
+      generation: of the object that it takes the place of.
+      deadline: seconds after which no other try begins; None: as for every request.
 
     Returns:
       The generation of what this call has written; None where the condition did not hold.
@@ -175,7 +187,7 @@ def exchange(path: str, data: bytes, generation: int) -> int | None:
     writer = uuid.uuid4().hex
     blob.metadata = {_WRITER: writer}
     try:
-        _upload(blob, path, data, if_generation_match=generation)
+        _upload(blob, path, data, deadline, if_generation_match=generation)
     except OSError as error:
         if getattr(error.__cause__, "code", None) != 412:
             raise
@@ -197,11 +209,13 @@ def _generation_by(writer: str, path: str) -> int | None:
 
 
 class ReadObject(NamedTuple):
-    """An object's bytes, their generation, and when it was written by the server's clock, in seconds since 1970."""
+    """An object's bytes, their generation, and when it was written and read by the server's clock, in seconds since
+    1970."""
 
     data: bytes
     generation: int
     updated_at: float
+    read_at: float
 
 
 def read_object(path: str) -> ReadObject:
@@ -216,14 +230,14 @@ def read_object(path: str) -> ReadObject:
                 data = _blob(path, generation).download_as_bytes(raw_download=True, **_shared())
         except FileNotFoundError:
             continue  # it was written anew or deleted in between
-        return ReadObject(data, generation, blob.updated.timestamp())
+        return ReadObject(data, generation, blob.updated.timestamp(), gcs_client.server_time())
 
 
-def delete_generation(path: str, generation: int) -> None:
-    """Delete the object, unless another has taken its place."""
+def delete_generation(path: str, generation: int, deadline: float | None = None) -> None:
+    """Delete the object, unless another has taken its place; ``deadline`` as for ``exchange``."""
     try:
         with gcs_client.errors(path):
-            _blob(path, generation).delete(**_shared())
+            _blob(path, generation).delete(**_shared(deadline))
     except FileNotFoundError:
         pass
 

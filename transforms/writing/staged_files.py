@@ -132,7 +132,7 @@ def _temporary_file(staging_dir: str) -> Iterator[Path]:
     parent = None
     if storage.is_local(staging_dir):
         parent = Path(storage.absolute(staging_dir))
-        parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(staging_dir)
     with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as folder:
         yield Path(folder) / "file"
 

@@ -108,7 +108,7 @@ class UnitRows:
         if self._file is None:
             parent = storage.absolute(self._staging_dir) if storage.is_local(self._staging_dir) else None
             if parent is not None:
-                Path(parent).mkdir(parents=True, exist_ok=True)
+                storage.make_folder(parent)
             folder = tempfile.TemporaryDirectory(prefix="tmp-", dir=parent)
             self._path = Path(self._cleanup.enter_context(folder)) / "rows"
             self._file = pa.ipc.new_file(str(self._path), arrow_schema(self._spec))

@@ -38,14 +38,14 @@ def test_a_committed_run_is_published_once(committed: Path) -> None:
     assert sorted(path.name for path in committed.iterdir() if path.name[0] != "_") == [
         file["name"] for file in manifest["files"] if file["kind"] == "data"
     ]
-    assert not list(committed.parent.glob("_staging*"))
+    assert not list(committed.parent.glob("_beamlabel*"))
 
     assert publish(committed) == (0, f"beamlabel publish: {committed} is published\n")
     assert json.loads((committed / "_MANIFEST.json").read_text()) == manifest
 
 
 def test_too_many_failures_are_told_later_too(committed: Path) -> None:
-    job = next(committed.parent.glob("_staging*/*/job.json"))
+    job = next(committed.parent.glob("_beamlabel*/staging/*/job.json"))
     facts = json.loads(job.read_text())
     facts["max_error_rate"] = facts["manifest"]["options"]["max_error_rate"] = 0.1
     job.write_text(json.dumps(facts))
@@ -54,11 +54,11 @@ def test_too_many_failures_are_told_later_too(committed: Path) -> None:
 
 
 def test_nothing_is_committed_yet(committed: Path) -> None:
-    next(committed.parent.glob("_staging*/*/commit.json")).unlink()
+    next(committed.parent.glob("_beamlabel*/staging/*/commit.json")).unlink()
     code, told = publish(committed)
     assert code == 75
     assert "nothing is committed yet" in told
-    assert next(committed.parent.glob("_staging*/*/job.json")), "the run may still be at work"
+    assert next(committed.parent.glob("_beamlabel*/staging/*/job.json")), "the run may still be at work"
 
 
 def test_no_run_was_there(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_publisher_killed_at_any_file_that_it_deletes_leaves_nothing(tmp_path,
                 finished = False
         settle(str(output))
         assert (output / layout.SUCCESS).exists()
-        assert not list(tmp_path.glob("_staging*"))
+        assert not list(tmp_path.glob("_beamlabel*"))
         if finished:
             break
     assert finished and done > 8
@@ -223,11 +223,11 @@ def test_an_output_whose_name_looks_like_a_pattern(tmp_path):
     output = tmp_path / "run[1]"
     job = nine_photos(tmp_path, output)
     execute(job)
-    (tmp_path / "run1" / "_staging" / "x").mkdir(parents=True)
-    (tmp_path / "run1" / "_staging" / "x" / layout.COMMIT).write_text("another's")
+    (tmp_path / "run1" / "_beamlabel" / "staging" / "x").mkdir(parents=True)
+    (tmp_path / "run1" / "_beamlabel" / "staging" / "x" / layout.COMMIT).write_text("another's")
     (manifest,) = settle(str(output))
     assert manifest["rows"]["predicted"] == 8
-    assert (tmp_path / "run1" / "_staging" / "x" / layout.COMMIT).exists()
+    assert (tmp_path / "run1" / "_beamlabel" / "staging" / "x" / layout.COMMIT).exists()
 
 
 def test_a_refused_run_touches_nothing_of_another(tmp_path):
@@ -245,7 +245,9 @@ def test_a_commit_without_its_job_is_litter(tmp_path):
     output = tmp_path / "out"
     job = nine_photos(tmp_path, output)
     execute(job)
-    Path(job.staging_dir, layout.JOB).unlink()
+    # Its staging was deleted while a run was at work there, which went on.
+    for name in (layout.JOB, layout.ARTIFACT):
+        Path(job.staging_dir, name).unlink()
     assert settle(str(output)) == []
     assert label(output, "--input", tmp_path / "list.txt", "--max_error_rate", 1).code == 0
     assert not Path(job.staging_dir).exists()

@@ -154,7 +154,7 @@ def test_the_launcher_says_what_it_submitted_and_publishes_nothing(built: Built)
     assert left == {"job.json", "module.beamlabel"}, (
         "the artifact lies beside the output, and nothing is committed"
     )
-    assert all("/_staging/" in name for name in built.objects if name.startswith("labels/"))
+    assert all("/_beamlabel/staging/" in name for name in built.objects if name.startswith("labels/"))
 
 
 def test_the_job_names_what_was_staged(built: Built) -> None:
@@ -274,7 +274,7 @@ def test_the_staged_package_runs_the_staged_graph(ran: Ran, built: Built) -> Non
     shards = [name for name in built.bucket.list("labels/part-") if name.endswith(".parquet")]
     rows = [row for name in shards for row in pq.read_table(io.BytesIO(built.bucket.get(name))).to_pylist()]
     assert len(rows) == 6
-    assert built.bucket.list("labels/_staging") == []
+    assert built.bucket.list("labels/_beamlabel") == []
 
 
 def test_nothing_but_units_crosses_a_shuffle(ran: Ran) -> None:

@@ -84,11 +84,11 @@ def test_a_job_is_the_same_and_resumes_the_same_with_staged_references(
     expected = label(tmp_path / "carried", *arguments)
     monkeypatch.setattr(packed_refs, "CARRIED_BYTES", 0)
     assert cut_off(tmp_path / "staged", *arguments, "--if_exists", "resume").code == 3
-    assert len(list(tmp_path.glob("_staging-*/*/references/*"))) == 4
+    assert len(list(tmp_path.glob("_beamlabel-*/staging/*/references/*"))) == 4
     opened.clear()
     job = label(tmp_path / "staged", *arguments, "--if_exists", "resume")
     assert job.code == 0 and len(opened) == 2 and all(unit.refs_path for unit in opened)
     assert job.rows == expected.rows and len(job.rows) == 9
     assert job.failures == expected.failures
     assert [f["sha256"] for f in job.manifest["files"]] == [f["sha256"] for f in expected.manifest["files"]]
-    assert not list(tmp_path.glob("_staging-*/*")), "published: nothing is left"
+    assert not list(tmp_path.glob("_beamlabel-*/staging/*")), "published: nothing is left"

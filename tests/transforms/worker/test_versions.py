@@ -68,7 +68,7 @@ def test_a_worker_of_another_beamlabel(remote_job, tmp_path, http_server):
         f"but the launcher has beamlabel {__version__}, Apache Beam {beam} and Python {PYTHON}"
     ) in job.log
     assert not http_server.requests
-    assert not [*tmp_path.glob("_staging*/*/units/*")]
+    assert not [*tmp_path.glob("_beamlabel*/staging/*/units/*")]
 
 
 def test_a_worker_of_another_beam_is_refused_by_beam(remote_job, tmp_path, http_server):
