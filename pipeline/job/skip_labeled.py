@@ -50,7 +50,7 @@ _BATCH_ROWS = 16_384
 _EXAMPLES = 512
 _ENDINGS = (".parquet", ".tfrecord", ".tfrecord.gz")
 # Folders of ours that hold no published shards; the second is that of schema version 1.
-_OWN_FOLDERS = re.compile(r"_(beamlabel|staging)(-[0-9a-f]{12})?|_failures|_deleted")
+_OWN_FOLDERS = re.compile(rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?|{layout.FAILURES}")
 _FACTS = ("source_bytes", "source_version")
 _HASH_BLOCK_BYTES = 1 << 20
 
