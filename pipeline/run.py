@@ -17,7 +17,7 @@ from beamlabel.pipeline.options.parser import usage
 from beamlabel.pipeline.process import process_id
 from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
 from beamlabel.pipeline.process.exit import BROKEN, DONE, NOT_YET, USAGE, exit_process, report, set_up_logging
-from beamlabel.pipeline.runners.import_beam import leave_out_connectors, names_runner
+from beamlabel.pipeline.runners.import_beam import leave_out_connectors
 from beamlabel.transforms.storage.errors import is_mistake
 from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
@@ -35,7 +35,7 @@ def main(options: JobOptions, runner_args: list[str]) -> None:
     choose_arrow_allocator()
     set_up_logging()
     leave_out_connectors(runner_args)
-    exit_process(run(options, runner_args, process_id.started_at()), job_servers=names_runner(runner_args))
+    exit_process(run(options, runner_args, process_id.started_at()))
 
 
 def run(options: JobOptions, runner_args: list[str], started_at: float | None = None) -> int:

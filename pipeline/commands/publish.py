@@ -43,7 +43,7 @@ def main(argv: list[str]) -> NoReturn:
         "4 published, but its time was over, 75 nothing is committed yet, or a run is at work.",
     )
     set_up_logging()
-    exit_process(publish_committed(options.output), job_servers=False)
+    exit_process(publish_committed(options.output))
 
 
 def publish_committed(output: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sys
@@ -27,10 +26,8 @@ def set_up_logging() -> None:
     _LOGGER.setLevel(logging.INFO)
 
 
-def exit_process(code: int, *, job_servers: bool) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """Ends the process; not by ``sys.exit``, which waits for whatever the runner's threads are still doing."""
-    if job_servers:
-        atexit._run_exitfuncs()  # Beam stops there what it started
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -98,7 +98,7 @@ def test_the_command_starts_without_connectors(words):
     """Of what is imported when the job is over: the command's process ends without coming back to us."""
     code = """
 from beamlabel.pipeline import __main__, run
-def exit_process(code, **how):
+def exit_process(code):
     assert code == 0
 run.exit_process = exit_process
 __main__.console()
