@@ -12,7 +12,7 @@ if ! command -v go >/dev/null; then
 fi
 echo "Building fake-gcs-server $version (a few minutes the first time) ..." >&2
 mkdir -p "$folder"
-if ! GOBIN=$folder GOFLAGS= go install "github.com/fsouza/fake-gcs-server@$version"; then
+if ! GOBIN=$folder GOFLAGS='' go install "github.com/fsouza/fake-gcs-server@$version"; then
   echo "WARNING: no fake-gcs-server: it could not be built; tests on it cannot run" >&2
   exit 0
 fi
