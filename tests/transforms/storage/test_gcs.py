@@ -52,6 +52,14 @@ def test_a_bucket_is_not_a_file(gs: Bucket) -> None:
     assert [file.path for file in storage.match(gs.url)] == [gs.uri("a")]
 
 
+def test_dots_are_names_like_others(gs: Bucket) -> None:
+    for name in ("a/1.jpg", "a/b/2.jpg", "a/./3.jpg"):
+        gs.put(name, b"")
+    assert list(storage.match(gs.uri("a/b/../*.jpg"))) == []
+    assert list(storage.match(gs.uri("a/b/../1.jpg"))) == []
+    assert [file.path for file in storage.match(gs.uri("a/./*"))] == [gs.uri("a/./3.jpg")]
+
+
 # --- errors ---
 
 
