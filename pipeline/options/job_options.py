@@ -52,8 +52,8 @@ class InputOptions:
     )
     keep_columns: tuple[str, ...] = several(
         metavar="NAME",
-        help="Parquet columns to hand through; SOURCE=NAME gives one another name; SOURCE:id keeps the numbers of "
-        "Hugging Face's classes, which become their names otherwise",
+        help="Parquet columns to hand through; SOURCE=NAME renames; classes of Hugging Face become their names, with "
+        "SOURCE:id numbers",
     )
     base_dir: str | None = option(
         TEXT, metavar="DIR", help="what relative references are relative to (default: the current folder)"

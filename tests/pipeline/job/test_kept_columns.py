@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beamlabel.pipeline.evaluate.evaluate import evaluate
+from beamlabel.pipeline.output.verify import verify
 from support.jobs import TINY_FEATURES, label, photos, read_examples, uri_list
 from support.kept import checked, refusal, values, write
 
@@ -122,6 +124,24 @@ def test_class_labels_become_their_names(tmp_path, images):
     assert job.table["plain"].to_pylist() == [1, None, 0]
 
 
+def test_classes_by_name_and_by_number_are_evaluated(tmp_path, images):
+    names = [f"class {i}" for i in range(11)]
+    listed = uri_list(tmp_path / "names.txt", names)
+    plain = write(tmp_path / "plain.parquet", images, {})
+    best = label(tmp_path / "best", "--input", plain, "--labels", listed).table["class_ids"].to_pylist()
+    right = [ids[0] for ids in best[:2]]
+    truth = pa.array([*right, best[2][1]])
+    source = hugging_face(
+        tmp_path / "in.parquet", images, {"label": {"names": names, "_type": "ClassLabel"}}, {"label": truth}
+    )
+    keep = ("--keep_columns", "label=truth", "label:id=truth_id")
+    job = label(tmp_path / "out", "--input", source, "--labels", listed, *keep)
+    for column in ("truth", "truth_id"):
+        tally = evaluate(str(job.output), column).tally
+        assert (tally.evaluated, tally.correct) == (3, 2)
+    assert verify(str(job.output)).problems == ()
+
+
 def test_each_file_has_its_own_names(tmp_path, images):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -162,6 +182,7 @@ def test_names_of_the_output(tmp_path, images, capsys):
     assert (renamed.code, renamed.table["truth"].to_pylist()) == (0, ["a", "b", "c"])
     free = label(tmp_path / "free", *arguments, "label", "--labels", "none")
     assert (free.code, free.table["label"].to_pylist()) == (0, ["a", "b", "c"])
+    assert verify(str(free.output)).problems == ()
     embeddings = label(tmp_path / "embeddings", *arguments, "label", "score", module=TINY_FEATURES)
     assert (embeddings.code, embeddings.table["score"].to_pylist()) == (0, [1, 2, 3])
 

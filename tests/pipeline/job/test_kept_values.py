@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beamlabel.pipeline.output.verify import verify
 from support.jobs import label, photos, read_examples
 from support.kept import checked, refusal, values, write
 
@@ -102,6 +103,7 @@ def test_every_type_arrives_equal_in_parquet(tmp_path, images):
     there = pq.read_table(source)
     for name in TYPES:
         assert values(job.table[name]) == values(there[name]), name
+    assert verify(str(job.output)).problems == ()
 
 
 def test_every_type_arrives_equal_in_tfrecords_or_is_refused(tmp_path, images):
