@@ -75,10 +75,15 @@ HEADS = {
         "a bias beside": lambda z: z + tf.range(CLASSES, dtype=tf.float32),
         "soft-capped": lambda z: 30 * tf.tanh(z / 30),
         "scaled": lambda z: z / 0.07,
-        "of hidden sigmoids": lambda z: tf.sigmoid(z) @ np.linspace(-1, 1, 30, dtype=np.float32).reshape(CLASSES, 5),
+        "of hidden sigmoids": lambda z: (
+            tf.sigmoid(z) @ np.linspace(-1, 1, 30, dtype=np.float32).reshape(CLASSES, 5)
+        ),
         "a matrix in bfloat16": as_bfloat16(lambda z: z),
     },
-    "log_probabilities": {"log-softmax": tf.nn.log_softmax, "log of softmax": lambda z: tf.math.log(tf.nn.softmax(z))},
+    "log_probabilities": {
+        "log-softmax": tf.nn.log_softmax,
+        "log of softmax": lambda z: tf.math.log(tf.nn.softmax(z)),
+    },
     "unclear": {
         "percent": lambda z: tf.nn.softmax(z) * 100,
         "relu": tf.nn.relu,
