@@ -108,6 +108,19 @@ class Holder(tf.Module):
         return (tf.reduce_mean(images, [1, 2]) - 0.5) @ self.weights
 
 
+class Called(tf.Module):
+    """An object to call."""
+
+    def __init__(self, holder, function):
+        super().__init__()
+        self.holder = holder
+        self.function = function
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, "images")])
+    def __call__(self, images):
+        return self.function(images)
+
+
 def images_spec(*shape, dtype=tf.float32):
     """What a signature takes; [None, 8, 8, 3] unless said."""
     return tf.TensorSpec(shape or [None, 8, 8, 3], dtype, name="images")
@@ -127,9 +140,7 @@ def save_functions(path, holder, specs=None, **functions):
         for name, function in functions.items()
     }
     if "call" in traced:
-        call = traced.pop("call")
-        holder = type("CallableHolder", (tf.Module,), {"__call__": lambda self, images: call(images)})()
-        holder.__call__ = call
-        holder.kept = list(traced.values())
+        traced.pop("call")
+        holder = Called(holder, functions["call"])
     tf.saved_model.save(holder, str(path), signatures=traced)
     return str(path)
