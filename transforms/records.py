@@ -144,6 +144,7 @@ class ImageInfo:
       format: lower case, as ``jpeg`` or ``png``.
       source_bytes: size of the encoded image.
       source_version: generation, ETag or modification time.
+      color_converted: whether a colour profile other than sRGB was applied.
     """
 
     width: int
@@ -151,6 +152,7 @@ class ImageInfo:
     format: str
     source_bytes: int
     source_version: str | None = None
+    color_converted: bool = False
 
 
 @dataclass(frozen=True, eq=False)

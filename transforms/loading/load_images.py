@@ -121,7 +121,14 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     result: LoadedImage | Failure
     try:
         image = decode(fetched.data, options.decode)
-        info = ImageInfo(image.width, image.height, image.format, len(fetched.data), fetched.version)
+        info = ImageInfo(
+            image.width,
+            image.height,
+            image.format,
+            len(fetched.data),
+            fetched.version,
+            color_converted=image.color_converted,
+        )
         result = LoadedImage(_without_data(ref), image.pixels, info)
     except ImageError as error:
         result = _failure(ref, error.stage, error.reason, error.detail)
