@@ -31,7 +31,7 @@ from beamlabel.transforms.records import ImageError, Reason
 _TRUNCATED = ("Premature end", "premature end", "found marker 0xd9 instead of RST")
 _CORRUPT = ("bad Huffman code", "bad arithmetic code", "instead of RST", "Inconsistent progression")
 
-_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
 # Cameras fill their last scan with a few bytes before the end marker.
 _FEW_BYTES = 64
 
@@ -118,7 +118,7 @@ def _mended(data: bytes, header: JpegHeader, factor: int, message: str) -> np.nd
             return _pixels(without_garbage(data), header, factor)
         except ValueError as error:
             extraneous = _EXTRANEOUS.search(str(error))
-            if extraneous and int(extraneous[1]) > _FEW_BYTES:
+            if extraneous and (int(extraneous[1]) > _FEW_BYTES or extraneous[2] != "d9"):
                 raise refusal(Reason.CORRUPT, str(error)) from error
     return None
 
@@ -148,10 +148,14 @@ def _ends(data: bytes, first_scan: int) -> list[int]:
         if len(ends) == _TRIED:
             break
     filling = len(data.rstrip(data[-1:]))
-    if len(data) - filling < _FILLING:
-        return [*ends, len(data)]
-    # A zero may also be the second byte of a stuffed FF. What fills the rest is no pixels for certain.
-    return [*ends, filling, filling + 1]
+    if len(data) - filling >= _FILLING:  # what fills the rest is no pixels for certain
+        # A zero may also be the second byte of a stuffed FF.
+        return (
+            [*ends, filling, filling + 1]
+            if data[filling - 1 : filling + 1] == b"\xff\0"
+            else [*ends, filling]
+        )
+    return [*ends, len(data.rstrip(b"\r\n"))]  # what a transfer as text puts on
 
 
 def _to_rgb(pixels: np.ndarray, header: JpegHeader, options: DecodeOptions) -> tuple[np.ndarray, bool]:

@@ -78,19 +78,19 @@ def _tiff() -> Iterable[str]:
         yield f"tiff gray 12 bit{order}, {coding}, {layout}"
     for kind in ("gray", "white is zero", "palette"):
         wide = () if kind == "palette" else tuple(f"16 bit{order}" for order in orders)
-        for depth, coding, layout in product(("8 bit", *wide), (*codings, *predicted), layouts):
-            yield f"tiff {kind} {depth}, {coding}, {layout}"
+        for name, coding, layout in product(("8 bit", *wide), (*codings, *predicted), layouts):
+            yield f"tiff {kind} {name}, {coding}, {layout}"
     both = (*layouts, *(f"{layout} of planes" for layout in layouts))
     depths = ("8 bit", *(f"16 bit{order}" for order in orders))
     kinds = ("rgb {}", "cmyk {}", "rgb {} + alpha", "rgb {} + premultiplied alpha", "gray {} + alpha")
-    for kind, depth, coding, layout in product(kinds, depths, (*codings, *predicted), both):
-        yield f"tiff {kind.format(depth)}, {coding}, {layout}"
+    for kind, name, coding, layout in product(kinds, depths, (*codings, *predicted), both):
+        yield f"tiff {kind.format(name)}, {coding}, {layout}"
     for coding, layout in product((*codings, *predicted), layouts):
         yield f"tiff lab 8 bit, {coding}, {layout}"
     for kind, layout in product(("gray", "rgb", "ycbcr"), layouts):
         yield f"tiff {kind} 8 bit, jpeg, {layout}"
-    for kind, coding in product(("gray", "white is zero"), ("run lengths", "group 3", "group 4")):
-        yield f"tiff {kind} 1 bit, fax {coding}, strips"
+    for kind, fax in product(("gray", "white is zero"), ("run lengths", "group 3", "group 4")):
+        yield f"tiff {kind} 1 bit, fax {fax}, strips"
 
 
 def _psd() -> Iterable[str]:

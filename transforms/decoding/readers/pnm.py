@@ -58,8 +58,8 @@ def read_pnm(data: bytes, options: DecodeOptions) -> Picture:
             values = np.unpackbits(raw.reshape(height, row), axis=1, count=width)
         else:
             size = 1 if top < 256 else 2
-            raw = part(data, position, count * size, "the picture")
-            values = np.frombuffer(raw, np.uint8 if size == 1 else ">u2")
+            binary = part(data, position, count * size, "the picture")
+            values = np.frombuffer(binary, np.uint8 if size == 1 else ">u2")
         if kind == "pbm":
             return finish(Image.fromarray((1 - values.reshape(height, width)) * np.uint8(255)), None)
         pixels = _scaled(values, top).reshape((height, width, 3) if samples == 3 else (height, width))

@@ -172,6 +172,8 @@ def _image(psd: _Psd, planes: list[np.ndarray]) -> Image.Image:
         return Image.fromarray(255 - plane if psd.mode == "bitmap" else plane)
     pixels = np.stack(planes, axis=-1)
     if psd.mode == "lab":
-        return Image.frombytes("LAB", (psd.width, psd.height), pixels.tobytes())
+        # a and b are stored 128 higher; Pillow wants them signed.
+        signed = pixels ^ np.array((0, 128, 128), np.uint8)
+        return Image.frombytes("LAB", (psd.width, psd.height), signed.tobytes())
     # CMYK is stored as 255 for no ink.
     return Image.fromarray(255 - pixels, "CMYK") if psd.mode == "cmyk" else Image.fromarray(pixels)

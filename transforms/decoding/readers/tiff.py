@@ -5,17 +5,15 @@ Strips and tiles are put together in ``tiff_blocks``; bilevel fax pages and JPEG
 
 from __future__ import annotations
 
-import io
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
 
 from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.pillow_image import load
 from beamlabel.transforms.decoding.pillow_modes import finish
-from beamlabel.transforms.decoding.readers.tiff_blocks import Layout, read_samples
+from beamlabel.transforms.decoding.readers.tiff_blocks import Layout, read_samples, with_blocks_as_they_are
 from beamlabel.transforms.decoding.readers.tiff_tags import TiffTags, read_tags
 from beamlabel.transforms.decoding.variants import check_variant
 from beamlabel.transforms.records import Reason
@@ -86,7 +84,9 @@ def read_tiff(data: bytes, options: DecodeOptions) -> Picture:
 
     def decode() -> tuple[np.ndarray, bool]:
         if meaning.compression in _BY_PILLOW:
-            return finish(_with_pillow(data, tags, meaning), profile)
+            image = with_blocks_as_they_are(data, tags)
+            image.load()
+            return finish(image, profile)
         samples = read_samples(data, tags, _layout(tags, meaning, width, height))
         return finish(_image(samples, tags, meaning), profile)
 
@@ -134,15 +134,6 @@ def _layout(tags: TiffTags, meaning: _Meaning, width: int, height: int) -> Layou
     return Layout(width, height, samples, meaning.bits, planes, meaning.compression, predictor)
 
 
-def _with_pillow(data: bytes, tags: TiffTags, meaning: _Meaning) -> Image.Image:
-    """Fax and JPEG, which libtiff decodes for Pillow; unturned, since the caller turns pictures itself."""
-    image = TiffImageFile(io.BytesIO(data))
-    image._exif = Image.Exif()  # Pillow would turn the picture by this
-    image.tag_v2[_ORIENTATION] = 1
-    image.load()
-    return image
-
-
 def _image(samples: np.ndarray, tags: TiffTags, meaning: _Meaning) -> Image.Image:
     """uint8 or uint16 [H, W, samples] → an image of 8 bits."""
     if meaning.colours == "palette":
@@ -159,8 +150,7 @@ def _image(samples: np.ndarray, tags: TiffTags, meaning: _Meaning) -> Image.Imag
     if meaning.colours == "white is zero":
         colours = 255 - colours
     if meaning.colours == "lab":
-        # a and b are signed, L is not: Pillow wants all of them unsigned, 128 for zero.
-        colours = colours ^ np.array((0, 128, 128), np.uint8)
+        # a and b are signed, as Pillow wants them.
         lab = np.ascontiguousarray(colours)
         return Image.frombytes("LAB", lab.shape[1::-1], lab.tobytes())
     channels = colours.shape[2]

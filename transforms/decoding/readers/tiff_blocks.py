@@ -99,16 +99,15 @@ def read_samples(data: bytes, tags: TiffTags, layout: Layout) -> np.ndarray:
 def _values(raw: np.ndarray, layout: Layout, order: str, across: int, together: int) -> np.ndarray:
     """uint8[rows, bytes] → [rows, across, together]."""
     count = across * together
+    values: np.ndarray
     if layout.bits == 16:
         values = raw.reshape(-1).view(order + "u2").reshape(len(raw), count).astype(np.uint16)
     elif layout.bits == 12:
         values = _unpack_12(raw, count)
     else:
         values = unpack_bits(raw, layout.bits, count)
-    values = values.reshape(len(raw), across, together)
-    if layout.predictor:
-        values = np.cumsum(values, axis=1, dtype=values.dtype)
-    return values
+    pixels = values.reshape(len(raw), across, together)
+    return np.cumsum(pixels, axis=1, dtype=pixels.dtype) if layout.predictor else pixels
 
 
 def _unpack_12(raw: np.ndarray, count: int) -> np.ndarray:
@@ -143,16 +142,20 @@ class _Blocks:
             wanted = zip(self._offsets[first : first + count], sizes, strict=True)
             plain = [part(self._data, offset, size, "its image data") for offset, size in wanted]
             return np.frombuffer(b"".join(plain), np.uint8).reshape(lines, row_bytes)
-        if self._counts is None:
-            raise refusal(Reason.CORRUPT, "a compressed TIFF that does not say how long its blocks are")
-        encoded = [
-            part(self._data, self._offsets[number], self._counts[number], "its image data")
-            for number in range(first, first + count)
-        ]
+        encoded = self.encoded(first, count)
         if compression == "deflate":
             unpacked = b"".join(_inflate(block, size) for block, size in zip(encoded, sizes, strict=True))
             return np.frombuffer(unpacked, np.uint8).reshape(lines, row_bytes)
         return _with_libtiff(encoded, down, lines, row_bytes, _BY_LIBTIFF[compression])
+
+    def encoded(self, first: int, count: int) -> list[bytes]:
+        """Blocks as they lie in the file."""
+        if self._counts is None:
+            raise refusal(Reason.CORRUPT, "a compressed TIFF that does not say how long its blocks are")
+        return [
+            part(self._data, self._offsets[number], self._counts[number], "its image data")
+            for number in range(first, first + count)
+        ]
 
 
 def _inflate(block: bytes, size: int) -> bytes:
@@ -167,20 +170,58 @@ def _inflate(block: bytes, size: int) -> bytes:
 
 def _with_libtiff(blocks: list[bytes], down: int, lines: int, row_bytes: int, compression: int) -> np.ndarray:
     """Unpacks blocks as the strips of a gray TIFF of ``lines`` rows of ``row_bytes`` pixels."""
-    start = 8 + 2 + 12 * 9 + 4
-    positions, place = [], start + 8 * len(blocks)
-    for block in blocks:
-        positions.append(place)
-        place += len(block)
-    single = len(blocks) == 1
-    table = struct.pack(f"<{2 * len(blocks)}I", *positions, *map(len, blocks))
-    tags = (
-        *((256, 1, row_bytes), (257, 1, lines), (258, 1, 8), (259, 1, compression), (262, 1, 1)),
-        *((273, len(blocks), positions[0] if single else start), (277, 1, 1), (278, 1, down)),
-        (279, len(blocks), len(blocks[0]) if single else start + 4 * len(blocks)),
-    )
-    directory = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags)
-    file = b"".join((b"II*\0\x08\0\0\0", struct.pack("<H", 9), directory, bytes(4), table, *blocks))
-    image = TiffImageFile(io.BytesIO(file))
+    numbers = {256: (row_bytes,), 257: (lines,), 258: (8,), 259: (compression,), 262: (1,), 277: (1,)}
+    image = TiffImageFile(io.BytesIO(_written({**numbers, _ROWS: (down,)}, {}, blocks, _STRIP_OFFSETS)))
     image.load()
     return np.asarray(image)
+
+
+# What libtiff has to know of fax pages and JPEGs: size, depth, coding, colours, bit order, samples, rows, planes,
+# fax options, tiles, JPEG's subsampling and white; not the orientation, since Pillow would turn the picture.
+_COPIED = (256, 257, 258, 259, 262, 266, 277, _ROWS, 284, 292, 293, _TILE_WIDTH, _TILE_HEIGHT, 530)
+_JPEG_TABLES = 347
+
+
+def with_blocks_as_they_are(data: bytes, tags: TiffTags) -> TiffImageFile:
+    """The picture as a small TIFF of its own, of little-endian order, to be decoded by libtiff.
+
+    Raises:
+      ImageError: ``truncated`` or ``corrupt``.
+    """
+    tiled = _TILE_WIDTH in tags.numbers
+    width, height = tags.one(256, 1), tags.one(257, 1)
+    if tiled:
+        needed = -(-width // max(tags.one(_TILE_WIDTH, 0), 1)) * -(-height // max(tags.one(_TILE_HEIGHT, 0), 1))
+    else:
+        needed = -(-height // max(min(tags.one(_ROWS, height), height), 1))
+    blocks = _Blocks(data, tags, tiled, needed).encoded(0, needed)
+    numbers = {tag: tags.numbers[tag] for tag in _COPIED if tag in tags.numbers}
+    tables = {tag: tags.blocks[tag] for tag in (_JPEG_TABLES,) if tag in tags.blocks}
+    return TiffImageFile(
+        io.BytesIO(_written(numbers, tables, blocks, _TILE_OFFSETS if tiled else _STRIP_OFFSETS))
+    )
+
+
+def _written(
+    numbers: dict[int, tuple[int, ...]], tables: dict[int, bytes], blocks: list[bytes], offsets_tag: int
+) -> bytes:
+    """A little-endian TIFF: its directory, long values, then the blocks."""
+    counts_tag = {_STRIP_OFFSETS: _STRIP_COUNTS, _TILE_OFFSETS: _TILE_COUNTS}[offsets_tag]
+    start = 8 + 2 + 12 * (len(numbers) + len(tables) + 2) + 4
+    place = start + sum(4 * len(values) for values in numbers.values() if len(values) > 1)
+    place += sum(len(table) for table in tables.values()) + (8 * len(blocks) if len(blocks) > 1 else 0)
+    offsets = []
+    for block in blocks:
+        offsets.append(place)
+        place += len(block)
+    values = {**numbers, offsets_tag: tuple(offsets), counts_tag: tuple(map(len, blocks))}
+    packed = {tag: (4, len(parts), struct.pack(f"<{len(parts)}I", *parts)) for tag, parts in values.items()}
+    packed |= {tag: (7, len(table), table) for tag, table in tables.items()}
+    directory, after = b"", b""
+    for tag, (kind, count, content) in sorted(packed.items()):
+        if kind == 7 or count > 1:
+            directory += struct.pack("<HHII", tag, kind, count, start + len(after))
+            after += content
+        else:
+            directory += struct.pack("<HHI", tag, kind, count) + content
+    return b"".join((b"II*\0\x08\0\0\0", struct.pack("<H", len(packed)), directory, bytes(4), after, *blocks))
