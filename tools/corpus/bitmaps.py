@@ -19,18 +19,16 @@ from tools.corpus.entry import (
     alpha,
     deep,
     ffmpeg,
-    from_cmyk,
     gray,
     magick,
     magick_cmyk,
     photo,
-    rgb,
     run,
 )
 
 _SIZES = {"os/2 1": 12, "info": 40, "v4": 108, "v5": 124}
 _MASKS = {16: (0xF800, 0x7E0, 0x1F, 0), 32: (0xFF, 0xFF00, 0xFF0000, 0)}
-_ALPHA_MASKS = {16: (0xF00, 0xF0, 0xF, 0xF000), 32: (0xFF, 0xFF00, 0xFF0000, 0xFF000000)}
+_ALPHA_MASKS = {16: (0, 0, 0, 0), 32: (0xFF, 0xFF00, 0xFF0000, 0xFF000000)}
 
 
 def entries() -> Iterator[Entry]:
@@ -82,7 +80,11 @@ def _runs(indices: np.ndarray, bits: int) -> bytes:
                     body += bytes((1, value if bits == 8 else value << 4))
             else:
                 pairs = [*pixels, 0][: length + length % 2]
-                packed = bytes(pixels) if bits == 8 else bytes(a << 4 | b for a, b in zip(pairs[::2], pairs[1::2], strict=True))
+                packed = (
+                    bytes(pixels)
+                    if bits == 8
+                    else bytes(a << 4 | b for a, b in zip(pairs[::2], pairs[1::2], strict=True))
+                )
                 body += bytes((0, length)) + packed + bytes(len(packed) % 2)
             x, number = x + length, number + 1
         body += b"\0\0"
@@ -98,7 +100,9 @@ def _header(header: str, bits: int, coding: int, masks: tuple[int, ...], height:
     return (info + struct.pack("<IIII", *masks) + b"BGRs").ljust(_SIZES[header], b"\0")
 
 
-def _bmp(header: str, bits: int, coding: int, masks: tuple[int, ...], body: bytes, top_down: bool = False) -> bytes:
+def _bmp(
+    header: str, bits: int, coding: int, masks: tuple[int, ...], body: bytes, top_down: bool = False
+) -> bytes:
     head = _header(header, bits, coding, masks, -HEIGHT if top_down else HEIGHT, len(body))
     if bits <= 8:
         filler = np.zeros((1 << bits, 0 if header == "os/2 1" else 1), np.uint8)
@@ -113,32 +117,60 @@ def _bmps() -> Iterator[Entry]:
         rows = "top down" if top_down else "bottom up"
         for bits in (1, 4, 8, 24) if header == "os/2 1" else (1, 4, 8, 16, 24, 32):
             masks = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}.get(bits, none)
-            data = _bmp(header, bits, 0, masks if header != "v5" else none, _body(bits, masks, top_down), top_down)
-            reader = (lambda data: ffmpeg(data, "bmp", "rgb24"), "FFmpeg") if bits != 16 else (lambda data: magick(data, "bmp"), "ImageMagick")
-            yield Entry(f"bmp {header} {bits} bit, plain, {rows}", data, reader[0](data), reader[1], 1 if bits == 16 else 0)
+            data = _bmp(
+                header, bits, 0, masks if header != "v5" else none, _body(bits, masks, top_down), top_down
+            )
+            reader = (
+                (lambda data: ffmpeg(data, "bmp", "rgb24"), "FFmpeg")
+                if bits != 16
+                else (lambda data: magick(data, "bmp"), "ImageMagick")
+            )
+            yield Entry(
+                f"bmp {header} {bits} bit, plain, {rows}",
+                data,
+                reader[0](data),
+                reader[1],
+                1 if bits == 16 else 0,
+            )
             if header == "info" and not top_down:
-                yield Entry(f"dib info {bits} bit, plain, bottom up", data[14:], reader[0](data), reader[1], 1 if bits == 16 else 0)
+                yield Entry(
+                    f"dib info {bits} bit, plain, bottom up",
+                    data[14:],
+                    reader[0](data),
+                    reader[1],
+                    1 if bits == 16 else 0,
+                )
         if header == "os/2 1":
             continue
         for bits, (suffix, table) in product((16, 32), (("", _MASKS), (" + alpha", _ALPHA_MASKS))):
-            if suffix and header == "info":
+            if suffix and (header == "info" or bits == 16):
                 continue
             data = _bmp(header, bits, 3, table[bits], _body(bits, table[bits], top_down), top_down)
-            yield Entry(f"bmp {header} {bits} bit{suffix}, masks, {rows}", data, magick(data, "bmp"), "ImageMagick", 1)
+            yield Entry(
+                f"bmp {header} {bits} bit{suffix}, masks, {rows}", data, magick(data, "bmp"), "ImageMagick", 1
+            )
         if not top_down:
             for bits in (4, 8):
-                data = _bmp(header, bits, 3 - bits // 4 if bits == 8 else 2, none, _runs(gray() >> (8 - bits), bits))
-                yield Entry(f"bmp {header} {bits} bit, rle{bits}, bottom up", data, magick(data, "bmp"), "ImageMagick")
+                data = _bmp(
+                    header, bits, 3 - bits // 4 if bits == 8 else 2, none, _runs(gray() >> (8 - bits), bits)
+                )
+                yield Entry(
+                    f"bmp {header} {bits} bit, rle{bits}, bottom up", data, magick(data, "bmp"), "ImageMagick"
+                )
 
 
 def _pack_bits(row: bytes) -> bytes:
     """Literal runs, and a repeat for the last two bytes if they are equal."""
     body, repeat = (row[:-2], row[-2:]) if len(row) > 2 and row[-1] == row[-2] else (row, b"")
-    packed = b"".join(bytes((len(body[at : at + 100]) - 1,)) + body[at : at + 100] for at in range(0, len(body), 100))
+    packed = b"".join(
+        bytes((len(body[at : at + 100]) - 1,)) + body[at : at + 100] for at in range(0, len(body), 100)
+    )
     return packed + (bytes((255, repeat[0])) if repeat else b"")
 
 
-def _psd(mode: int, depth: int, planes: list[np.ndarray], packed: bool, big: bool, palette: bytes = b"") -> bytes:
+def _psd(
+    mode: int, depth: int, planes: list[np.ndarray], packed: bool, big: bool, palette: bytes = b""
+) -> bytes:
     head = b"8BPS" + struct.pack(">H6xHIIHH", 2 if big else 1, len(planes), HEIGHT, WIDTH, depth, mode)
     head += struct.pack(">I", len(palette)) + palette + bytes(4) + bytes(8 if big else 4)
     rows = []
@@ -150,14 +182,17 @@ def _psd(mode: int, depth: int, planes: list[np.ndarray], packed: bool, big: boo
     if not packed:
         return head + b"\0\0" + b"".join(rows)
     coded = [_pack_bits(row) for row in rows]
-    return head + b"\0\1" + b"".join(struct.pack(">I" if big else ">H", len(row)) for row in coded) + b"".join(coded)
+    return (
+        head
+        + b"\0\1"
+        + b"".join(struct.pack(">I" if big else ">H", len(row)) for row in coded)
+        + b"".join(coded)
+    )
 
 
 def _psds() -> Iterator[Entry]:
     ink = np.dstack((255 - photo(), gray()[::-1] // 3))
     spot = np.full((HEIGHT, WIDTH), 200, np.uint8)
-    lab = np.asarray(Image.fromarray(photo()).convert("HSV"))  # any three bytes are a colour
-    lab = np.dstack((lab[..., 2], 96 + lab[..., 0] // 4, 96 + lab[..., 1] // 4))
     table = _palette(8)
     for packed, big in product((False, True), repeat=2):
         name = ("psb" if big else "psd", "packbits" if packed else "plain")
@@ -173,14 +208,23 @@ def _psds() -> Iterator[Entry]:
                 data = _psd(mode, depth, [*(bring(plane) for plane in planes), *more], packed, big)
                 alone = _psd(mode, depth, [bring(plane) for plane in planes], packed, big)
                 read = magick_cmyk(alone, "psd") if kind == "cmyk" else magick(alone, "psd")
-                yield Entry(f"{name[0]} {kind} {depth} bit, {name[1]}", data, read, "ImageMagick", tolerance + (kind == "cmyk"))
+                yield Entry(
+                    f"{name[0]} {kind} {depth} bit, {name[1]}",
+                    data,
+                    read,
+                    "ImageMagick",
+                    tolerance + (kind == "cmyk"),
+                )
         bits = gray() < 110  # a set bit is black
         data = _psd(0, 1, [bits], packed, big)
         yield Entry(f"{name[0]} bitmap 1 bit, {name[1]}", data, magick(data, "psd"), "ImageMagick")
         data = _psd(2, 8, [gray()], packed, big, table.T.tobytes())
-        yield Entry(f"{name[0]} palette 8 bit, {name[1]}", data, magick(data, "psd"), "ImageMagick")
-        data = _psd(9, 8, list(np.moveaxis(lab, -1, 0)), packed, big)
-        yield Entry(f"{name[0]} lab 8 bit, {name[1]}", data, magick(data, "psd"), "ImageMagick", 4)
+        yield Entry(
+            f"{name[0]} palette 8 bit, {name[1]}",
+            data,
+            ffmpeg(_psd(2, 8, [gray()], packed, False, table.T.tobytes()), "psd", "rgb24"),
+            "FFmpeg",
+        )
 
 
 def _pnms() -> Iterator[Entry]:
@@ -216,7 +260,7 @@ def _icons() -> Iterator[Entry]:
     Image.fromarray(clear).save(buffer, "PNG")
     for kind, name in ((1, "ico"), (2, "cur")):
         for bits in (1, 4, 8, 24, 32):
-            masks = _ALPHA_MASKS[32][2::-1] + (0xFF000000,) if bits == 32 else (0, 0, 0, 0)
+            masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000) if bits == 32 else (0, 0, 0, 0)
             head = struct.pack("<IiiHHIIiiII", 40, WIDTH, 2 * HEIGHT, 1, bits, 0, 0, 0, 0, 0, 0)
             if bits <= 8:
                 head += np.hstack((_palette(bits)[:, ::-1], np.zeros((1 << bits, 1), np.uint8))).tobytes()
@@ -232,11 +276,17 @@ def _icons() -> Iterator[Entry]:
 
 
 def _icns() -> Entry:
-    buffer, side = io.BytesIO(), 128
+    buffer, side = io.BytesIO(), 256
     picture = np.asarray(Image.fromarray(photo()).resize((side, side), Image.Resampling.NEAREST))
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     content = buffer.getvalue()
-    data = b"icns" + struct.pack(">I", 16 + len(content)) + b"ic07" + struct.pack(">I", 8 + len(content)) + content
+    data = (
+        b"icns"
+        + struct.pack(">I", 16 + len(content))
+        + b"ic08"
+        + struct.pack(">I", 8 + len(content))
+        + content
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.icns"
         path.write_bytes(data)
@@ -252,5 +302,3 @@ def _xbms() -> Iterator[Entry]:
         text = f"#define a_width {WIDTH}\n#define a_height {HEIGHT}\n{hot}static char a_bits[] = {{\n"
         data = (text + ", ".join(f"0x{value:02X}" for value in values) + "};\n").encode()
         yield Entry("xbm of char", data, magick(data, "xbm"), "ImageMagick")
-
-

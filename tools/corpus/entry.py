@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-WIDTH, HEIGHT = 23, 17
+WIDTH, HEIGHT = 19, 17
 
 
 class Entry(NamedTuple):
@@ -37,7 +38,8 @@ class Entry(NamedTuple):
 def photo(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     """A piece of a photograph with all its colours: uint8[H, W, 3]."""
     coffee = Image.fromarray(skimage.data.coffee()).crop((120, 40, 420, 340))
-    return np.asarray(coffee.resize((width, height), Image.Resampling.BOX))
+    # In steps, so that the stored files are small.
+    return np.asarray(coffee.resize((width, height), Image.Resampling.BOX)) & 0xF0 | 0x07
 
 
 def gray(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
@@ -52,9 +54,9 @@ def alpha(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 
 
 def deep(values: np.ndarray) -> np.ndarray:
-    """8 bits → 16 bits whose lower bytes are noise."""
-    noise = np.random.default_rng(3).integers(0, 256, values.shape)
-    return (values.astype(np.uint16) << 8) | noise.astype(np.uint16)
+    """8 bits → 16 bits, whose lower bytes are others than the upper ones."""
+    wide = values.astype(np.uint16)
+    return wide << 8 | (wide * 151 + 37) & 255
 
 
 def rgb(values: np.ndarray) -> np.ndarray:
@@ -102,7 +104,9 @@ def magick_cmyk(data: bytes, kind: str) -> np.ndarray:
     return from_cmyk(np.frombuffer(raw, np.uint8).reshape(int(size[1]), int(size[0]), 4))
 
 
-def ffmpeg(data: bytes, kind: str, pixel_format: str = "rgba", size: tuple[int, int] = (WIDTH, HEIGHT)) -> np.ndarray:
+def ffmpeg(
+    data: bytes, kind: str, pixel_format: str = "rgba", size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> np.ndarray:
     """FFmpeg's first frame, by decoders of its own, on white."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"image.{kind}"
@@ -116,16 +120,14 @@ def ffmpeg(data: bytes, kind: str, pixel_format: str = "rgba", size: tuple[int, 
     return on_white(pixels[..., :3], pixels[..., 3]) if pixels.shape[2] == 4 else pixels
 
 
-def magick_write(pixels: np.ndarray, kind: str, *options: str) -> bytes:
-    """A file that ImageMagick writes from gray, RGB or RGBA of 8 bits."""
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    layout = {1: "GRAY", 3: "RGB", 4: "RGBA"}[channels]
-    size = f"{pixels.shape[1]}x{pixels.shape[0]}"
-    return run("convert", "-size", size, "-depth", "8", f"{layout}:-", *options, f"{kind}:-", data=pixels.tobytes())
+def netpbm(program: str, data: bytes) -> np.ndarray:
+    """What one of netpbm's converters writes."""
+    return rgb(np.asarray(Image.open(io.BytesIO(run(program, data=data))).convert("RGB")))
 
 
 def check_programs() -> None:
     """Ends the program if a reader is missing."""
-    missing = [name for name in ("convert", "ffmpeg", "djpeg", "cjpeg", "tiffcp", "icns2png") if not shutil.which(name)]
+    names = ("convert", "ffmpeg", "djpeg", "cjpeg", "tiffcp", "icns2png", "tgatoppm", "pcxtoppm")
+    missing = [name for name in names if not shutil.which(name)]
     if missing:
         raise SystemExit(f"missing programs: {', '.join(missing)}; see tools/corpus/README.md")

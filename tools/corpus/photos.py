@@ -15,7 +15,21 @@ import numpy as np
 import pyvips
 from PIL import Image
 
-from tools.corpus.entry import HEIGHT, WIDTH, Entry, alpha, deep, ffmpeg, from_cmyk, gray, magick, on_white, photo, rgb, run
+from tools.corpus.entry import (
+    HEIGHT,
+    WIDTH,
+    Entry,
+    alpha,
+    deep,
+    ffmpeg,
+    from_cmyk,
+    gray,
+    magick,
+    on_white,
+    photo,
+    rgb,
+    run,
+)
 
 
 def entries() -> Iterator[Entry]:
@@ -42,7 +56,9 @@ def _netpbm(data: bytes) -> np.ndarray:
 def _jpegs() -> Iterator[Entry]:
     """By libjpeg-turbo's cjpeg; read by its djpeg, which is the decoder that TensorFlow's pixels come from."""
     codings = {
-        **{"baseline": (), "progressive": ("-progressive",), "arithmetic": ("-arithmetic",)},
+        "baseline": (),
+        "progressive": ("-progressive",),
+        "arithmetic": ("-arithmetic",),
         "progressive arithmetic": ("-arithmetic", "-progressive"),
     }
     samplings = ("1x1", "2x1", "2x2", "1x2", "4x1", "4x2")
@@ -86,7 +102,9 @@ def _cmyk_jpeg(coding: str, adobe: bytes) -> Entry:
         with tempfile.TemporaryDirectory() as folder:
             before = Path(folder) / "a.jpg"
             before.write_bytes(data)
-            data = run("jpegtran", "-arithmetic", *(("-progressive",) if "progressive" in coding else ()), before)
+            data = run(
+                "jpegtran", "-arithmetic", *(("-progressive",) if "progressive" in coding else ()), before
+            )
     # libvips inverts by Adobe's marker and gives ink.
     ink_read = pyvips.Image.new_from_buffer(data, "").numpy()
     return Entry(f"jpeg {coding} 8 bit cmyk", data, from_cmyk(ink_read), "libvips", 1)
@@ -113,11 +131,15 @@ def _png(samples: np.ndarray, depth: int, colour: int, interlaced: bool, **chunk
     rows = b""
     channels = samples.shape[2] if samples.ndim == 3 else 1
     for left, top, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):
-        for number, row in enumerate(samples[top::down, left::across].reshape(-1, len(samples[0, left::across]) * channels)):
+        for number, row in enumerate(
+            samples[top::down, left::across].reshape(-1, len(samples[0, left::across]) * channels)
+        ):
             if row.size:
                 raw = row.astype(">u2").tobytes() if depth == 16 else _packed(row, depth)
                 rows += _filtered(raw, max(1, channels * depth // 8), number % 2)
-    body = _chunk(b"IHDR", struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], depth, colour, 0, 0, interlaced))
+    body = _chunk(
+        b"IHDR", struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], depth, colour, 0, 0, interlaced)
+    )
     body += b"".join(_chunk(kind.encode(), content) for kind, content in chunks.items())
     return b"\x89PNG\r\n\x1a\n" + body + _chunk(b"IDAT", zlib.compress(rows, 9)) + _chunk(b"IEND", b"")
 
@@ -148,7 +170,13 @@ def _pngs() -> Iterator[Entry]:
     for (kind, colour, bits), interlaced, transparent in product(kinds, (False, True), (False, True)):
         if transparent and colour in (4, 6):
             continue
-        samples = {0: gray(), 2: photo(), 3: gray(), 4: np.dstack((gray(), alpha())), 6: np.dstack((photo(), alpha()))}[colour]
+        samples = {
+            0: gray(),
+            2: photo(),
+            3: gray(),
+            4: np.dstack((gray(), alpha())),
+            6: np.dstack((photo(), alpha())),
+        }[colour]
         samples = deep(samples) if bits == 16 else samples >> (8 - bits)
         chunks = {"PLTE": table[: 1 << bits].tobytes()} if colour == 3 else {}
         if transparent and colour == 3:
@@ -160,10 +188,8 @@ def _pngs() -> Iterator[Entry]:
         read = pyvips.Image.new_from_buffer(data, "").numpy()
         read = (read >> 8).astype(np.uint8) if read.dtype == np.uint16 else read.astype(np.uint8)
         read = read[..., np.newaxis] if read.ndim == 2 else read
-        if read.shape[2] in (2, 4):
-            pixels = on_white(read[..., :-1].squeeze(), read[..., -1])
-        else:
-            pixels = rgb(read.squeeze())
+        clear = read.shape[2] in (2, 4)
+        pixels = on_white(read[..., :-1].squeeze(), read[..., -1]) if clear else rgb(read.squeeze())
         details = (" transparent" if transparent else "") + (" interlaced" if interlaced else "")
         name = f"png {kind} {bits} bit{details}"
         has_alpha = transparent or colour in (4, 6)
@@ -181,7 +207,11 @@ def _lzw(indices: bytes, bits: int) -> bytes:
         number |= code << place
         place += width
     raw = number.to_bytes(-(-place // 8), "little")
-    return bytes((bits,)) + b"".join(bytes((len(raw[at : at + 255]),)) + raw[at : at + 255] for at in range(0, len(raw), 255)) + b"\0"
+    return (
+        bytes((bits,))
+        + b"".join(bytes((len(raw[at : at + 255]),)) + raw[at : at + 255] for at in range(0, len(raw), 255))
+        + b"\0"
+    )
 
 
 def _gifs() -> Iterator[Entry]:
@@ -191,7 +221,9 @@ def _gifs() -> Iterator[Entry]:
         height, width = indices.shape
         order = [*range(0, height, 8), *range(4, height, 8), *range(2, height, 4), *range(1, height, 2)]
         rows = indices[order] if interlaced else indices
-        data = (b"GIF89a" if transparent else b"GIF87a") + struct.pack("<HHBBB", WIDTH, HEIGHT, 0 if local else 0x84, 3, 0)
+        data = (b"GIF89a" if transparent else b"GIF87a") + struct.pack(
+            "<HHBBB", WIDTH, HEIGHT, 0 if local else 0x84, 3, 0
+        )
         data += b"" if local else table
         if transparent:
             data += b"\x21\xf9\x04\x01\0\0" + bytes((int(indices[4, 4]),)) + b"\0"
@@ -218,7 +250,9 @@ def _webps() -> Iterator[Entry]:
         lossy = _saved(image, "WEBP", quality=90)
         yield Entry(f"webp lossy{suffix}", lossy, _vips(lossy), "libvips", 1)
         other = image.transpose(Image.Transpose.ROTATE_180)
-        animated = _saved(image, "WEBP", save_all=True, append_images=[other], lossless=True, exact=True)
+        # Of lossless frames the encoder says that they have alpha, even if they are opaque.
+        coding = {"lossless": True, "exact": True} if suffix else {"quality": 90}
+        animated = _saved(image, "WEBP", save_all=True, append_images=[other], **coding)
         yield Entry(f"webp animated{suffix}", animated, magick(animated, "webp"), "ImageMagick", 1)
 
 
@@ -233,29 +267,35 @@ def _avifs() -> Iterator[Entry]:
     The picture is smooth: how halved colours are brought back to full size is left to the reader.
     """
     smooth = np.asarray(Image.fromarray(photo(3, 3)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
-    for sampling, alpha_too, depth in product(("4:2:0", "4:2:2", "4:4:4", "gray"), (False, True), (8, 10, 12)):
+    for sampling, alpha_too, depth in product(
+        ("4:2:0", "4:2:2", "4:4:4", "gray"), (False, True), (8, 10, 12)
+    ):
         values = gray() if sampling == "gray" else smooth
         if alpha_too:
             values = np.dstack((values, alpha()))
         deeper = (values.astype(np.uint16) << (depth - 8)) if depth > 8 else values
         codec = {"4:2:0": "420", "4:2:2": "422", "4:4:4": "444", "gray": "400"}[sampling]
-        data = imagecodecs.avif_encode(deeper, level=90, bitspersample=depth, pixelformat=codec, speed=9, codec="aom")
+        data = imagecodecs.avif_encode(
+            deeper, level=90, bitspersample=depth, pixelformat=codec, speed=9, codec="aom"
+        )
         read = pyvips.Image.new_from_buffer(data, "").numpy()
         read = (read >> 8 if read.dtype == np.uint16 else read).astype(np.uint8)
         pixels = on_white(read[..., :3], read[..., 3]) if read.shape[2] == 4 else rgb(read.squeeze())
         suffix = " + alpha" if alpha_too else ""
-        yield Entry(f"avif {sampling} {depth} bit{suffix}", data, pixels, "libvips", 6)
+        yield Entry(f"avif {sampling} {depth} bit{suffix}", data, pixels, "libvips", 8)
     image = Image.fromarray(smooth)
     frames = [image.transpose(Image.Transpose.ROTATE_180)]
     data = _saved(image, "AVIF", save_all=True, append_images=frames, quality=95)
-    yield Entry("avif animated 4:2:0 8 bit", data, ffmpeg(data, "avif", "rgb24"), "FFmpeg", 6)
+    yield Entry("avif animated 4:2:0 8 bit", data, ffmpeg(data, "avif", "rgb24"), "FFmpeg", 10)
 
 
 def _jpegs_2000() -> Iterator[Entry]:
     """Written by OpenJPEG, read by FFmpeg's own decoder."""
     for name, values in (("gray 8 bit", gray()), ("rgb 8 bit", photo()), ("gray 16 bit", deep(gray()))):
         for boxes in (True, False):
-            data = imagecodecs.jpeg2k_encode(values, level=0, codecformat="jp2" if boxes else "j2k", reversible=True)
+            data = imagecodecs.jpeg2k_encode(
+                values, level=0, codecformat="jp2" if boxes else "j2k", reversible=True
+            )
             kind = "gray16le" if "16" in name else "gray" if values.ndim == 2 else "rgb24"
             read = ffmpeg(data, "jp2", kind)
             if "16" in name:
@@ -264,5 +304,3 @@ def _jpegs_2000() -> Iterator[Entry]:
     image = Image.fromarray(np.dstack((photo(), alpha())))
     data = _saved(image, "JPEG2000", irreversible=False)
     yield Entry("jpeg2000 rgb 8 bit + alpha", data, ffmpeg(data, "jp2"), "FFmpeg", 1)
-
-

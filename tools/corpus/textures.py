@@ -1,4 +1,4 @@
-"""TGA, SGI, Sun raster, PCX, DDS and QOI: written by ImageMagick, Pillow and by hand, read by ImageMagick and FFmpeg."""
+"""TGA, SGI, Sun raster, PCX, DDS and QOI: most are written by hand, read by ImageMagick, FFmpeg and netpbm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from tools.corpus.entry import HEIGHT, WIDTH, Entry, alpha, deep, ffmpeg, gray, magick, on_white, photo
+from tools.corpus.entry import (
+    HEIGHT,
+    WIDTH,
+    Entry,
+    alpha,
+    deep,
+    ffmpeg,
+    gray,
+    magick,
+    netpbm,
+    on_white,
+    photo,
+)
 
 
 def entries() -> Iterator[Entry]:
@@ -31,7 +43,7 @@ def _saved(image: Image.Image, format_: str, **options: object) -> bytes:
 
 
 def _tga_runs(pixels: list[bytes]) -> bytes:
-    """Packets of 5 raw pixels and of repeated ones, by turns."""
+    """A row in packets of raw pixels, 5 at most, and of repeated ones."""
     body, at = b"", 0
     while at < len(pixels):
         same = 1
@@ -50,21 +62,48 @@ def _tgas() -> Iterator[Entry]:
     five = (photo() >> 3).astype(np.uint16)
     kinds = {
         "palette 8 bit of 24 bit": (1, 8, 0, gray()[..., np.newaxis]),
-        "colour 16 bit": (2, 16, 0, (five[..., 0] << 10 | five[..., 1] << 5 | five[..., 2]).astype("<u2")[..., np.newaxis].view(np.uint8)),
+        "colour 16 bit": (
+            2,
+            16,
+            0,
+            (five[..., 0] << 10 | five[..., 1] << 5 | five[..., 2])
+            .astype("<u2")[..., np.newaxis]
+            .view(np.uint8),
+        ),
         "colour 24 bit": (2, 24, 0, photo()[..., ::-1]),
         "colour 32 bit + 8 bit alpha": (2, 32, 8, np.dstack((photo()[..., ::-1], alpha()))),
         "gray 8 bit": (3, 8, 0, gray()[..., np.newaxis]),
     }
-    for (name, (kind, bits, opacity, values)), runs, top in product(kinds.items(), (False, True), (False, True)):
+    for (name, (kind, bits, opacity, values)), runs, top in product(
+        kinds.items(), (False, True), (False, True)
+    ):
         rows = values if top else values[::-1]
         mapped = kind == 1
         head = struct.pack(
-            "<BBBHHBHHHHBB", 0, mapped, kind + 8 * runs, 0, 256 * mapped, 24 * mapped, 0, 0, WIDTH, HEIGHT, bits, opacity | 0x20 * top
+            "<BBBHHBHHHHBB",
+            0,
+            mapped,
+            kind + 8 * runs,
+            0,
+            256 * mapped,
+            24 * mapped,
+            0,
+            0,
+            WIDTH,
+            HEIGHT,
+            bits,
+            opacity | 0x20 * top,
         )
-        pixels = [pixel.tobytes() for pixel in rows.reshape(-1, bits // 8)]
-        data = head + (table[:, ::-1].tobytes() if mapped else b"") + (_tga_runs(pixels) if runs else b"".join(pixels))
+        lines = [[pixel.tobytes() for pixel in row] for row in rows.reshape(HEIGHT, WIDTH, bits // 8)]
+        data = (
+            head
+            + (table[:, ::-1].tobytes() if mapped else b"")
+            + b"".join(_tga_runs(line) if runs else b"".join(line) for line in lines)
+        )
         corner = "top left" if top else "bottom left"
-        yield Entry(f"tga {name}, {'run lengths' if runs else 'plain'}, {corner}", data, magick(data, "tga"), "ImageMagick", 1)
+        # FFmpeg leaves the lower bits of 5 bit colours empty.
+        read, reader = (netpbm("tgatoppm", data), "netpbm") if bits == 16 else (ffmpeg(data, "tga"), "FFmpeg")
+        yield Entry(f"tga {name}, {'run lengths' if runs else 'plain'}, {corner}", data, read, reader, 1)
 
 
 def _sgi_runs(row: bytes) -> bytes:
@@ -76,8 +115,25 @@ def _sgis() -> Iterator[Entry]:
     for channels, size, runs in product((1, 3, 4), (1, 2), (False, True)):
         values = {1: gray()[..., np.newaxis], 3: photo(), 4: np.dstack((photo(), alpha()))}[channels]
         values = deep(values) if size == 2 else values
-        head = struct.pack(">HBBHHHHII4x80sI", 474, runs, size, 2 if channels == 1 else 3, WIDTH, HEIGHT, channels, 0, 255, b"", 0).ljust(512, b"\0")
-        rows = [values[::-1][y, :, c].astype(f">u{size}").tobytes() for c in range(channels) for y in range(HEIGHT)]
+        head = struct.pack(
+            ">HBBHHHHII4x80sI",
+            474,
+            runs,
+            size,
+            2 if channels == 1 else 3,
+            WIDTH,
+            HEIGHT,
+            channels,
+            0,
+            255,
+            b"",
+            0,
+        ).ljust(512, b"\0")
+        rows = [
+            values[::-1][y, :, c].astype(f">u{size}").tobytes()
+            for c in range(channels)
+            for y in range(HEIGHT)
+        ]
         if runs and size == 2:
             coded = [_sgi_runs_16(row) for row in rows]
         elif runs:
@@ -87,30 +143,18 @@ def _sgis() -> Iterator[Entry]:
         tables = b""
         if runs:
             starts = np.cumsum([0, *map(len, coded)])[:-1] + 512 + 8 * len(coded)
-            tables = struct.pack(f">{len(coded)}I", *starts) + struct.pack(f">{len(coded)}I", *map(len, coded))
+            tables = struct.pack(f">{len(coded)}I", *starts) + struct.pack(
+                f">{len(coded)}I", *map(len, coded)
+            )
         data = head + tables + b"".join(coded)
         name = f"sgi {channels} channels of {8 * size} bit, {'run lengths' if runs else 'plain'}"
-        yield Entry(name, data, magick(data, "sgi"), "ImageMagick", 1)
+        yield Entry(name, data, magick(data, "sgi"), "ImageMagick", 2)
 
 
 def _sgi_runs_16(row: bytes) -> bytes:
     values = [row[at : at + 2] for at in range(0, len(row), 2)]
     parts = [values[at : at + 60] for at in range(0, len(values), 60)]
     return b"".join(struct.pack(">H", 0x80 | len(part)) + b"".join(part) for part in parts) + b"\0\0"
-
-
-def _sun_runs(raw: bytes) -> bytes:
-    """Repeats of 3 equal bytes and more; 0x80 alone is written as 0x80 0."""
-    body, at = b"", 0
-    while at < len(raw):
-        same = 1
-        while same < 200 and at + same < len(raw) and raw[at + same] == raw[at]:
-            same += 1
-        if same > 2:
-            body, at = body + bytes((0x80, same - 1, raw[at])), at + same
-        else:
-            body, at = body + (b"\x80\0" if raw[at] == 0x80 else raw[at : at + 1]), at + 1
-    return body
 
 
 def _suns() -> Iterator[Entry]:
@@ -120,12 +164,15 @@ def _suns() -> Iterator[Entry]:
         "1 bit": (1, bits, b""), "8 bit": (8, gray(), b""), "8 bit palette": (8, gray(), table.T.tobytes()),
         "24 bit": (24, photo()[..., ::-1].reshape(HEIGHT, -1), b""),
     }  # fmt: skip
-    for (name, (depth, rows, colours)), (number, coding) in product(kinds.items(), enumerate(("old", "plain", "run lengths"))):
-        raw = b"".join(row.tobytes() + bytes(row.size % 2) for row in rows)
-        body = _sun_runs(raw) if number == 2 else raw
-        head = struct.pack(">8I", 0x59A66A95, WIDTH, HEIGHT, depth, len(body), number, 1 if colours else 0, len(colours))
+    for (name, (depth, rows, colours)), (number, coding) in product(
+        kinds.items(), enumerate(("old", "plain"))
+    ):
+        body = b"".join(row.tobytes() + bytes(row.size % 2) for row in rows)
+        head = struct.pack(
+            ">8I", 0x59A66A95, WIDTH, HEIGHT, depth, len(body), number, 1 if colours else 0, len(colours)
+        )
         data = head + colours + body
-        yield Entry(f"sun {name}, {coding}", data, magick(data, "sun"), "ImageMagick")
+        yield Entry(f"sun {name}, {coding}", data, ffmpeg(data, "sun", "rgb24"), "FFmpeg")
 
 
 def _pcx_runs(row: bytes) -> bytes:
@@ -144,20 +191,36 @@ def _pcxs() -> Iterator[Entry]:
     low = gray() >> 4
     planes_16 = np.stack([np.packbits(low >> bit & 1, axis=1) for bit in range(4)], axis=1)
     kinds = {
-        "1 planes of 1 bit": (1, 1, np.packbits(gray() > 110, axis=1)[:, np.newaxis], None),
         "4 planes of 1 bit": (1, 4, planes_16, None),
         "1 planes of 8 bit palette": (8, 1, gray()[:, np.newaxis], table),
-        "1 planes of 8 bit gray": (8, 1, gray()[:, np.newaxis], None),
         "3 planes of 8 bit": (8, 3, np.moveaxis(photo(), 2, 1), None),
     }
     for name, (bits, planes, rows, colours) in kinds.items():
         stride = rows.shape[2] + rows.shape[2] % 2
         first = table[:16].tobytes() if planes == 4 else b"\0\0\0\xff\xff\xff".ljust(48, b"\0")
-        head = struct.pack("<BBBBHHHHHH48sBBHH", 10, 5, 1, bits, 0, 0, WIDTH - 1, HEIGHT - 1, 72, 72, first, 0, planes, stride, 1).ljust(128, b"\0")
-        body = b"".join(_pcx_runs(b"".join(plane.tobytes().ljust(stride, b"\0") for plane in row)) for row in rows)
+        head = struct.pack(
+            "<BBBBHHHHHH48sBBHH",
+            10,
+            5,
+            1,
+            bits,
+            0,
+            0,
+            WIDTH - 1,
+            HEIGHT - 1,
+            72,
+            72,
+            first,
+            0,
+            planes,
+            stride,
+            1,
+        ).ljust(128, b"\0")
+        body = b"".join(
+            _pcx_runs(b"".join(plane.tobytes().ljust(stride, b"\0") for plane in row)) for row in rows
+        )
         data = head + body + (b"\x0c" + colours.tobytes() if colours is not None else b"")
-        read, reader = magick(data, "pcx"), "ImageMagick"
-        yield Entry(f"pcx version 5, {name}", data, read, reader)
+        yield Entry(f"pcx version 5, {name}", data, netpbm("pcxtoppm", data), "netpbm")
     # A palette of all grays in order: Pillow makes it gray.
     data = _saved(Image.fromarray(gray()), "PCX")
     yield Entry("pcx version 5, 1 planes of 8 bit palette", data, magick(data, "pcx"), "ImageMagick")
@@ -165,7 +228,9 @@ def _pcxs() -> Iterator[Entry]:
 
 def _dds_header(flags: int, code: bytes, bits: int, masks: tuple[int, ...], pitch: int) -> bytes:
     head = struct.pack("<4s7I44x", b"DDS ", 124, 0x1007, 16, 24, pitch, 0, 0)
-    return head + struct.pack("<2I4s5I", 32, flags, code, bits, *masks) + struct.pack("<5I", 0x1000, 0, 0, 0, 0)
+    return (
+        head + struct.pack("<2I4s5I", 32, flags, code, bits, *masks) + struct.pack("<5I", 0x1000, 0, 0, 0, 0)
+    )
 
 
 def _ddss() -> Iterator[Entry]:
@@ -178,11 +243,18 @@ def _ddss() -> Iterator[Entry]:
         read = magick(data, "dds")
         yield Entry(f"dds {code}", data, read, "ImageMagick", 2)
         blocks = data[128:]
-        ten = _dds_header(4, b"DX10", 0, (0, 0, 0, 0), 0) + struct.pack("<5I", numbers[code], 3, 0, 1, 0) + blocks
+        ten = (
+            _dds_header(4, b"DX10", 0, (0, 0, 0, 0), 0)
+            + struct.pack("<5I", numbers[code], 3, 0, 1, 0)
+            + blocks
+        )
         yield Entry(f"dds DX10 {bc}", ten, read, "ImageMagick", 2)
     # Blocks of BC7 in mode 6 (one set of endpoints, 4 bits an index), their bits random.
     random = np.random.default_rng(7)
-    blocks = b"".join(bytes((0x40 | int(random.integers(0, 2)) << 7, *random.integers(0, 256, 15).tolist())) for _ in range(24))
+    blocks = b"".join(
+        bytes((0x40 | int(random.integers(0, 2)) << 7, *random.integers(0, 256, 15).tolist()))
+        for _ in range(24)
+    )
     data = _dds_header(4, b"DX10", 0, (0, 0, 0, 0), 0) + struct.pack("<5I", 98, 3, 0, 1, 0) + blocks
     read = imagecodecs.bcn_decode(blocks, 7, shape=(16, 24, 4))
     yield Entry("dds DX10 BC7", data, on_white(read[..., :3], read[..., 3]), "imagecodecs (bcdec)", 1)
@@ -199,5 +271,3 @@ def _qois() -> Iterator[Entry]:
         data = data[:13] + bytes((colours,)) + data[14:]
         read = ffmpeg(data, "qoi", "rgba" if values.shape[2] == 4 else "rgb24")
         yield Entry(f"qoi {values.shape[2]} channels, colour space {colours}", data, read, "FFmpeg", 1)
-
-

@@ -1,4 +1,4 @@
-"""TIFFs, written by tifffile; read by tifffile and imagecodecs, those of fax pages and Lab by libvips."""
+"""TIFFs, written by tifffile; read by tifffile and imagecodecs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,21 @@ _NAME = re.compile(
     r"(?P<layout>strips|tiles)(?P<planes> of planes)?"
 )
 _PHOTOMETRIC = {
-    **{"gray": "minisblack", "white is zero": "miniswhite", "palette": "palette", "rgb": "rgb"},
-    **{"cmyk": "separated", "lab": "cielab", "ycbcr": "ycbcr"},
+    "gray": "minisblack",
+    "white is zero": "miniswhite",
+    "palette": "palette",
+    "rgb": "rgb",
+    "cmyk": "separated",
+    "lab": "cielab",
+    "ycbcr": "ycbcr",
 }
 _COMPRESSION = {
-    **{"plain": None, "lzw": "lzw", "deflate": "zlib", "packbits": "packbits", "zstd": "zstd", "lzma": "lzma"},
+    "plain": None,
+    "lzw": "lzw",
+    "deflate": "zlib",
+    "packbits": "packbits",
+    "zstd": "zstd",
+    "lzma": "lzma",
     "jpeg": "jpeg",
 }
 
@@ -44,9 +54,7 @@ def tiffs(names: list[str]) -> Iterator[Entry]:
 
 
 def _samples(colours: str, bits: int, with_alpha: str) -> np.ndarray:
-    if colours == "rgb":
-        values = photo()
-    elif colours == "ycbcr":
+    if colours in ("rgb", "ycbcr"):
         values = photo()
     elif colours == "cmyk":
         values = np.asarray(Image.fromarray(255 - photo()).convert("CMYK"))[..., [2, 0, 1, 3]].copy()
@@ -89,6 +97,8 @@ def _entry(name: str, found: re.Match[str], number: int) -> Entry:
         "metadata": None,
         "software": False,
     }
+    if colours == "rgb" and found["coding"] == "jpeg":  # else tifffile makes it YCbCr
+        options["compressionargs"] = {"outcolorspace": "rgb"}
     if samples.ndim == 3:
         options["planarconfig"] = "separate" if planes else "contig"
     if with_alpha:
@@ -113,12 +123,11 @@ def _entry(name: str, found: re.Match[str], number: int) -> Entry:
             at = file.pages[0].tags[262].valueoffset
         buffer.getbuffer()[at] = 3
     data = _rewritten(buffer.getvalue(), found) if packed else buffer.getvalue()
-    if found["coding"] == "jpeg":
-        image = pyvips.Image.new_from_buffer(data, "").colourspace("srgb")
-        return Entry(name, data, rgb(image.numpy()[..., :3].squeeze()), "libvips", 2)
     read = tifffile.imread(io.BytesIO(data))
     read = np.moveaxis(read, 0, -1) if planes else read
     read = read.astype(np.uint8) if read.dtype == bool else read
+    if found["coding"] == "jpeg":
+        return Entry(name, data, rgb(read), "tifffile", 1)
     np.testing.assert_array_equal(read, samples)
     tolerance = 4 if colours == "lab" else 1 if with_alpha or colours == "cmyk" else 0
     return Entry(name, data, _meant(read, colours, bits, with_alpha), "tifffile", tolerance)
@@ -168,7 +177,9 @@ def _meant(read: np.ndarray, colours: str, bits: int, with_alpha: str) -> np.nda
 
 def _fax(name: str) -> Entry:
     bits = Image.fromarray(gray() > 110)
-    compression = {"run lengths": "tiff_ccitt", "group 3": "group3", "group 4": "group4"}[name.split("fax ")[1][:-8]]
+    compression = {"run lengths": "tiff_ccitt", "group 3": "group3", "group 4": "group4"}[
+        name.split("fax ")[1][:-8]
+    ]
     buffer = io.BytesIO()
     info = {262: 0} if "white is zero" in name else {}
     bits.save(buffer, "TIFF", compression=compression, tiffinfo=info)

@@ -30,7 +30,6 @@ _SIGNATURES: tuple[tuple[bytes, _Reader], ...] = (
     (b"MM\0+", read_tiff),
     (b"8BPS", read_psd),
     (b"\0\0\1\0", read_icon),
-    (b"\0\0\2\0", read_icon),
     (b"icns", read_icns),
     (BOXES, read_jpeg2000),
     (CODESTREAM, read_jpeg2000),
@@ -130,6 +129,9 @@ def _reader(data: bytes) -> _Reader | None:
     if data[4:8] == b"ftyp":
         brands = _brands(data)
         return read_avif if b"avif" in brands or b"avis" in brands else None
+    # Without the number of its pictures, a cursor begins as a TGA may.
+    if data[:4] == b"\0\0\2\0" and data[4:6] != b"\0\0":
+        return read_icon
     # A BMP's header is no longer than 255 bytes: else it is a text that begins so.
     if data[:2] == b"BM" and not data[15:18].strip(b"\0"):
         return read_bmp

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import struct
 
-from PIL import Image
-
 from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.readers.binary import unpack
 from beamlabel.transforms.decoding.readers.by_pillow import read_with_pillow
@@ -92,9 +90,4 @@ def read_pcx(data: bytes, options: DecodeOptions) -> Picture:
     if (bits, planes) == (8, 1):
         palette = " palette" if version == 5 and len(data) > 897 and data[-769] == 12 else " gray"
     check_variant(f"pcx version {version}, {planes} planes of {bits} bit{palette}")
-    return read_with_pillow("PCX", data, options, (width, height), mend=_with_its_two_colours)
-
-
-def _with_its_two_colours(image: Image.Image) -> Image.Image:
-    """Pillow takes a set bit of a bilevel PCX for black; it is white."""
-    return Image.eval(image.convert("L"), lambda value: 255 - value) if image.mode == "1" else image
+    return read_with_pillow("PCX", data, options, (width, height))

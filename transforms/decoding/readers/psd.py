@@ -30,7 +30,7 @@ _MODES = {
     8: "duotone",
     9: "lab",
 }
-_CHANNELS = {"bitmap": 1, "gray": 1, "palette": 1, "rgb": 3, "cmyk": 4, "lab": 3}
+_CHANNELS = {"bitmap": 1, "gray": 1, "palette": 1, "rgb": 3, "cmyk": 4}
 _COMPRESSIONS = {0: "plain", 1: "packbits", 2: "zip", 3: "zip with prediction"}
 _PROFILE, _VERSION_INFO, _TRANSPARENT_INDEX = 1039, 1057, 1047
 _SECTION = "the PSD's sections"
@@ -171,9 +171,5 @@ def _image(psd: _Psd, planes: list[np.ndarray]) -> Image.Image:
         plane = np.ascontiguousarray(planes[0])
         return Image.fromarray(255 - plane if psd.mode == "bitmap" else plane)
     pixels = np.stack(planes, axis=-1)
-    if psd.mode == "lab":
-        # a and b are stored 128 higher; Pillow wants them signed.
-        signed = pixels ^ np.array((0, 128, 128), np.uint8)
-        return Image.frombytes("LAB", (psd.width, psd.height), signed.tobytes())
     # CMYK is stored as 255 for no ink.
     return Image.fromarray(255 - pixels, "CMYK") if psd.mode == "cmyk" else Image.fromarray(pixels)

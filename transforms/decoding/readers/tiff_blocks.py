@@ -191,7 +191,9 @@ def with_blocks_as_they_are(data: bytes, tags: TiffTags) -> TiffImageFile:
     tiled = _TILE_WIDTH in tags.numbers
     width, height = tags.one(256, 1), tags.one(257, 1)
     if tiled:
-        needed = -(-width // max(tags.one(_TILE_WIDTH, 0), 1)) * -(-height // max(tags.one(_TILE_HEIGHT, 0), 1))
+        needed = -(-width // max(tags.one(_TILE_WIDTH, 0), 1)) * -(
+            -height // max(tags.one(_TILE_HEIGHT, 0), 1)
+        )
     else:
         needed = -(-height // max(min(tags.one(_ROWS, height), height), 1))
     blocks = _Blocks(data, tags, tiled, needed).encoded(0, needed)
