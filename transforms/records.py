@@ -149,6 +149,7 @@ class ImageInfo:
       source_bytes: size of the encoded image.
       source_version: generation, ETag or modification time.
       content_hash: of the encoded image, see ``storage.identity``.
+      color_converted: whether a colour profile other than sRGB was applied.
     """
 
     width: int
@@ -157,6 +158,7 @@ class ImageInfo:
     source_bytes: int
     source_version: str | None = None
     content_hash: str = ""
+    color_converted: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from beamlabel.transforms.decoding.formats import read_picture
 from beamlabel.transforms.decoding.jpeg import decode_jpeg, is_jpeg
 from beamlabel.transforms.decoding.options import DecodeOptions, refusal
-from beamlabel.transforms.decoding.pillow_decode import decode_with_pillow
 from beamlabel.transforms.decoding.resize import Target, fit, fit_reduced, swaps_sides
 from beamlabel.transforms.records import Reason
 
 __all__ = ["DECODER_VERSION", "DecodeOptions", "Decoded", "decode"]
 
-DECODER_VERSION = "3"
+DECODER_VERSION = "4"
 """Changes whenever the same bytes may give other pixels; part of ``preprocessing_id``."""
 
 
@@ -26,12 +26,14 @@ class Decoded:
       pixels: uint8[height, width, 3] of the options' size, RGB, C-contiguous.
       width, height: pixels of the source after EXIF rotation, before crop and resize.
       format: lower case, as ``jpeg`` or ``png``.
+      color_converted: whether a colour profile other than sRGB was applied.
     """
 
     pixels: np.ndarray = field(repr=False)
     width: int
     height: int
     format: str
+    color_converted: bool = False
 
 
 def decode(data: bytes, options: DecodeOptions) -> Decoded:
@@ -44,12 +46,7 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
     if not data:
         raise refusal(Reason.EMPTY_FILE, "the file has no bytes")
     target = Target(options.height, options.width, options.crop)
-    if is_jpeg(data):
-        picture = decode_jpeg(data, target, options.max_pixels) or decode_with_pillow(
-            data, options.max_pixels, ("JPEG",)
-        )
-    else:
-        picture = decode_with_pillow(data, options.max_pixels)
+    picture = decode_jpeg(data, options) if is_jpeg(data) else read_picture(data, options)
     width, height = picture.width, picture.height
     if picture.reduction == 1:
         pixels = fit(picture.pixels, picture.orientation, target)
@@ -57,4 +54,4 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
         pixels = fit_reduced(picture.pixels, picture.reduction, (width, height), picture.orientation, target)
     if swaps_sides(picture.orientation):
         width, height = height, width
-    return Decoded(pixels, width, height, picture.format)
+    return Decoded(pixels, width, height, picture.format, picture.converted)

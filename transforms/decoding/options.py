@@ -10,6 +10,9 @@ import numpy as np
 
 from beamlabel.transforms.records import ImageError, Reason, Stage
 
+COLOR_PROFILE = ("convert", "ignore")
+"""What ``DecodeOptions.color_profile`` may be."""
+
 
 @dataclass(frozen=True)
 class DecodeOptions:
@@ -20,6 +23,8 @@ class DecodeOptions:
       crop: None stretches the whole image; a fraction in (0, 1] takes the central square whose side
         is that fraction of the short side, after EXIF rotation.
       max_pixels: images whose header claims more are refused before any decode.
+      color_profile: ``convert`` brings pixels with a colour profile to sRGB, as browsers do; ``ignore`` takes
+        them as they are.
 
     Raises:
       ValueError: a value is out of range; the message names the option and the value.
@@ -29,12 +34,16 @@ class DecodeOptions:
     width: int
     crop: float | None = None
     max_pixels: int = 100_000_000
+    color_profile: str = "convert"
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "max_pixels"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        if self.color_profile not in COLOR_PROFILE:
+            names = " or ".join(COLOR_PROFILE)
+            raise ValueError(f"color_profile must be {names}, not {self.color_profile!r}")
         if self.crop is None:
             return
         number = isinstance(self.crop, (int, float)) and not isinstance(self.crop, bool)
@@ -51,6 +60,7 @@ class Picture(NamedTuple):
       format: lower case, as ``jpeg``.
       orientation: EXIF orientation still to be applied, 1..8.
       reduction: by what the sides of ``pixels`` are smaller: 1, 2, 4 or 8; they are rounded up.
+      converted: whether a colour profile was applied.
     """
 
     pixels: np.ndarray
@@ -59,6 +69,7 @@ class Picture(NamedTuple):
     format: str
     orientation: int = 1
     reduction: int = 1
+    converted: bool = False
 
 
 def refusal(reason: Reason, detail: str) -> ImageError:
@@ -67,6 +78,6 @@ def refusal(reason: Reason, detail: str) -> ImageError:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raises ``ImageError`` (``too_many_pixels``) where the header claims more than ``max_pixels``."""
+    """Raises ``ImageError`` (``too_many_pixels``) if the header claims more than ``max_pixels``."""
     if width * height > max_pixels:
         raise refusal(Reason.TOO_MANY_PIXELS, f"{width}×{height} pixels, the limit is {max_pixels}")

@@ -129,6 +129,7 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
             len(fetched.data),
             fetched.version,
             content_hash(fetched.data),
+            color_converted=image.color_converted,
         )
         result = LoadedImage(_without_data(ref), image.pixels, info)
     except ImageError as error:

@@ -1,0 +1,69 @@
+"""Every variant that becomes a row, against pixels that an independent reader found in the same file."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from beamlabel.transforms.decoding import variants
+from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.records import ImageError, Reason
+from support.corpus import CORPUS, CorpusFile, corpus
+
+FAMILIES = sorted({file.variant.split()[0].rstrip(",") for file in corpus()})
+
+
+class _Asked(frozenset):  # type: ignore[type-arg]
+    """The list of variants, which remembers what was looked up."""
+
+    asked: list[str]
+
+    def __contains__(self, name: object) -> bool:
+        self.asked.append(str(name))
+        return super().__contains__(name)
+
+
+def decoded(file: CorpusFile) -> np.ndarray:
+    height, width = file.pixels.shape[:2]
+    return decode(file.data, DecodeOptions(height, width)).pixels
+
+
+def test_every_variant_has_a_file_and_every_file_a_variant():
+    assert {file.variant for file in corpus()} == variants.VARIANTS
+    assert CORPUS.stat().st_size < 900_000
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pixels_are_those_of_the_independent_reader(family, monkeypatch):
+    asked = _Asked(variants.VARIANTS)
+    monkeypatch.setattr(variants, "VARIANTS", asked)
+    wrong = {}
+    files = [file for file in corpus() if file.variant.split()[0].rstrip(",") == family]
+    for number, file in enumerate(files):
+        asked.asked = []
+        pixels = decoded(file)
+        # An icon asks for what is in it, too.
+        assert asked.asked[0] == file.variant, number
+        difference = np.abs(pixels.astype(int) - file.pixels).max()
+        if difference > file.tolerance:
+            wrong[f"{file.variant} ({file.reader})"] = int(difference)
+    assert files and not wrong
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_not_in_the_list_is_refused(family, monkeypatch):
+    file = next(file for file in corpus() if file.variant.split()[0].rstrip(",") == family)
+    monkeypatch.setattr(variants, "VARIANTS", variants.VARIANTS - {file.variant})
+    with pytest.raises(ImageError) as caught:
+        decoded(file)
+    assert caught.value.reason is Reason.UNSUPPORTED_FORMAT and file.variant in caught.value.detail
+
+
+def test_lossless_formats_leave_nothing_open():
+    """A tolerance is for alpha, 16 bits, CMYK and lossy formats; elsewhere pixels are equal."""
+    exact = Counter(file.tolerance == 0 for file in corpus())
+    assert exact[True] > len(corpus()) / 3
+    lossy = ("avif", "tiff lab")
+    assert all(file.tolerance <= 2 or file.variant.startswith(lossy) for file in corpus())

@@ -1,0 +1,193 @@
+"""What a JPEG says of itself: the segments up to its first scan, and whether its scans are all there."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from PIL import Image
+
+from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.records import Reason
+
+# Frame markers: SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC). ITU-T T.81, table B.1.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_CODINGS = {
+    0xC0: "baseline",
+    0xC1: "extended",
+    0xC2: "progressive",
+    0xC3: "lossless",
+    0xC9: "arithmetic",
+    0xCA: "progressive arithmetic",
+    0xCB: "lossless arithmetic",
+}
+_START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP2, _APP14 = 0xDA, 0xD9, 0xE1, 0xE2, 0xEE
+# Markers that stand alone, without a length: TEM, RST0..RST7, SOI; and a stuffed zero, which is none.
+_STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+# In entropy-coded data FF is followed by a stuffed zero, a restart marker or a fill byte.
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_PROFILE = b"ICC_PROFILE\0"
+
+
+class JpegHeader(NamedTuple):
+    """What stands before the first scan.
+
+    Attributes:
+      width, height: pixels as stored.
+      components: 1 gray, 3 colour, 4 CMYK or YCCK.
+      component_ids: one byte a component.
+      coding: ``baseline``, ``progressive`` and so on; ``hierarchical`` for the frames that need others.
+      precision: bits a sample.
+      adobe: the transform that Adobe's segment names (0 none, 1 YCbCr, 2 YCCK); None without that segment.
+      orientation: EXIF, 1..8; 1 if there is none or the block is broken.
+      profile: the ICC profile; None if there is none, or a part of it is missing.
+      first_scan: offset of the first start-of-scan marker.
+    """
+
+    width: int
+    height: int
+    components: int
+    component_ids: bytes
+    coding: str
+    precision: int
+    adobe: int | None
+    orientation: int
+    profile: bytes | None
+    first_scan: int
+
+    @property
+    def progressive(self) -> bool:
+        """Whether several scans refine one another."""
+        return self.coding.startswith("progressive")
+
+
+def read_header(data: bytes) -> JpegHeader:
+    """Walks the segments up to the first scan; some microseconds.
+
+    Raises:
+      ImageError: ``truncated`` if a segment or the first scan is missing, ``corrupt`` if there is
+        no usable frame, ``unsupported_format`` for a height that only follows after the data (DNL).
+    """
+    frame: tuple[int, bytes] | None = None
+    orientation: int | None = None
+    adobe: int | None = None
+    profile: list[bytes] = []
+    position = 2
+    while True:
+        position = data.find(b"\xff", position)
+        if position < 0 or position + 4 > len(data):
+            raise refusal(Reason.TRUNCATED, "the file ends within the JPEG header")
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        if marker in _STANDALONE:
+            position += 2
+            continue
+        if marker == _END_OF_IMAGE:
+            raise refusal(Reason.TRUNCATED, "the JPEG ends before its first scan")
+        start, end = position + 4, position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if end > len(data):
+            raise refusal(Reason.TRUNCATED, "the file ends within the JPEG header")
+        if marker == _START_OF_SCAN:
+            return _header(frame, orientation or 1, adobe, _joined(profile), position)
+        if marker in _FRAMES and frame is None:
+            frame = marker, data[start:end]
+        elif marker == _APP1 and orientation is None and data.startswith(b"Exif\0\0", start):
+            orientation = exif_orientation(data[start:end])
+        elif marker == _APP2 and data.startswith(_PROFILE, start):
+            profile.append(data[start + len(_PROFILE) : end])
+        elif marker == _APP14 and end - start >= 12 and data.startswith(b"Adobe", start):
+            adobe = data[start + 11]
+        position = max(end, start)
+
+
+def without_garbage(data: bytes) -> bytes:
+    """The JPEG without what stands between the segments before its first scan; ``read_header`` was content."""
+    parts, position = [data[:2]], 2
+    while True:
+        position = data.index(b"\xff", position)
+        marker = data[position + 1]
+        if marker == 0xFF or marker in _STANDALONE:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker == _START_OF_SCAN:
+            return b"".join((*parts, data[position:]))
+        end = position + 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
+        parts.append(data[position:end])
+        position = end
+
+
+def _header(
+    frame: tuple[int, bytes] | None,
+    orientation: int,
+    adobe: int | None,
+    profile: bytes | None,
+    first_scan: int,
+) -> JpegHeader:
+    # Frame header: precision (8 bit), lines (16), samples a line (16), components (8), then 3 bytes each.
+    if frame is None or len(frame[1]) < 6:
+        raise refusal(Reason.CORRUPT, "the JPEG has no frame header")
+    marker, body = frame
+    height, width, components = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[5]
+    if height == 0:
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "a JPEG that states its height after the data (DNL)")
+    if width == 0 or len(body) < 6 + 3 * components:
+        raise refusal(Reason.CORRUPT, "the JPEG frame header is broken")
+    ids = body[6 : 6 + 3 * components : 3]
+    coding = _CODINGS.get(marker, "hierarchical")
+    return JpegHeader(
+        width, height, components, ids, coding, body[0], adobe, orientation, profile, first_scan
+    )
+
+
+def _joined(parts: list[bytes]) -> bytes | None:
+    """A profile from its segments: number (from 1) and count, 8 bits each, then the part (ICC.1:2022, B.4)."""
+    if not parts:
+        return None
+    numbered = {part[0]: part[2:] for part in parts if len(part) > 2}
+    if sorted(numbered) != list(range(1, len(parts) + 1)) or any(part[1] != len(parts) for part in parts):
+        return None
+    return b"".join(numbered[number] for number in sorted(numbered))
+
+
+def exif_orientation(block: bytes) -> int:
+    """EXIF orientation, 1..8, of a block with or without ``Exif\\0\\0``; 1 if it can't be read."""
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+        orientation = exif.get(0x0112, 1)
+    except Exception:  # a broken EXIF block is not an error, however it is broken
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def check_scans(data: bytes, header: JpegHeader) -> None:
+    """Raises ``truncated`` if a file of several scans closes before every coefficient has its last bit.
+
+    libjpeg takes such a file, cut between two scans, for a whole one.
+    """
+    missing = {component: set(range(64)) for component in header.component_ids}
+    position = header.first_scan
+    while position + 4 <= len(data) and data[position + 1] != _END_OF_IMAGE:
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if data[position + 1] == _START_OF_SCAN:
+            # Components (8 bit), 2 bytes each, spectral start and end, successive bit positions (4 + 4).
+            body = data[position + 4 : end]
+            if len(body) >= 4 and len(body) == 4 + 2 * body[0] and body[-1] & 0x0F == 0:
+                first, last = (body[-3], body[-2]) if header.progressive else (0, 63)
+                for component in body[1:-3:2]:
+                    missing.get(component, set()).difference_update(range(first, last + 1))
+        found = _NEXT_MARKER.search(data, end)
+        if found is None:
+            break
+        position = found.start()
+    if any(missing.values()):
+        raise refusal(Reason.TRUNCATED, "the JPEG lacks its last scans")
+
+
+def has_several_scans(data: bytes, header: JpegHeader) -> bool:
+    """Whether the first scan does not hold the whole picture."""
+    return header.progressive or data[header.first_scan + 4 : header.first_scan + 5] != bytes(
+        (header.components,)
+    )

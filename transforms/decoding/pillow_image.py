@@ -1,0 +1,79 @@
+"""Pillow's decoders: one large image at a time, and what their exceptions mean."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.records import ImageError, Reason
+
+_END_OF_DATA = (EOFError, IndexError, struct.error)
+_TRUNCATED = ("truncated", "not enough", "eof while", "end of file", "unexpected end", "incomplete")
+_UNSUPPORTED = ("unsupported", "not supported", "cannot handle", "unknown", "unimplemented", "not available")
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+# A decoded image takes up to 17 bytes a pixel on its way to RGB: large ones go one at a time in a process, so
+# that a few hostile megabytes do not take the memory of all the loading threads at once.
+_LARGE_PIXELS = 20_000_000
+_large = threading.RLock()
+
+
+def _new_lock() -> None:
+    global _large
+    _large = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
+def load(
+    decode: Callable[[], tuple[np.ndarray, bool]],
+    format_: str,
+    width: int,
+    height: int,
+    is_whole: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, bool]:
+    """Calls ``decode``; images above 20 megapixels one at a time.
+
+    Args:
+      decode: returns the pixels, and whether a colour profile was applied.
+      format_: for the error.
+      width, height: pixels.
+      is_whole: whether the file is all there; asked if Pillow can't read it. None: the file is taken for whole.
+
+    Raises:
+      ImageError: ``truncated``, ``corrupt``, ``unsupported_format`` or ``too_many_pixels``.
+    """
+    try:
+        with _large if width * height > _LARGE_PIXELS else contextlib.nullcontext():
+            return decode()
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # plugins raise whatever the bytes lead them to
+        raise explain(error, format_, is_whole) from error
+
+
+def explain(error: Exception, format_: str, is_whole: Callable[[], bool] | None = None) -> ImageError:
+    """What a plugin's exception means."""
+    detail = f"{format_}: {error}"
+    message = str(error).lower()
+    if isinstance(error, _BOMBS):
+        return refusal(Reason.TOO_MANY_PIXELS, detail)
+    ended = isinstance(error, _END_OF_DATA) or isinstance(error.__cause__, _END_OF_DATA)
+    if ended or any(sign in message for sign in _TRUNCATED):
+        return refusal(Reason.TRUNCATED, detail)
+    if is_whole is not None and not is_whole():
+        return refusal(Reason.TRUNCATED, detail)
+    if isinstance(error, zlib.error):
+        return refusal(Reason.CORRUPT, detail)
+    if isinstance(error, NotImplementedError) or any(sign in message for sign in _UNSUPPORTED):
+        return refusal(Reason.UNSUPPORTED_FORMAT, detail)
+    return refusal(Reason.CORRUPT, detail)

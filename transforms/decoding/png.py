@@ -1,0 +1,203 @@
+"""PNG (W3C PNG, third edition): chunks are read here, pixels by Pillow.
+
+Pillow gets the chunks that pixels depend on and no others: a text, a profile or a time that is too long, cut
+or broken neither changes the picture nor fails it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from beamlabel.transforms.decoding.color import MAX_PROFILE_BYTES, profile_of_code_points
+from beamlabel.transforms.decoding.jpeg_header import exif_orientation
+from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.pillow_image import load
+from beamlabel.transforms.decoding.pillow_modes import finish
+from beamlabel.transforms.decoding.variants import check_variant
+from beamlabel.transforms.records import Reason
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_KINDS = {0: "gray", 2: "rgb", 3: "palette", 4: "gray+alpha", 6: "rgba"}
+_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_ASIDE = frozenset((b"eXIf", b"iCCP", b"cICP"))
+_SHORT_PROFILE = 1 << 16
+
+
+class _Chunks(NamedTuple):
+    """What the chunks say.
+
+    Attributes:
+      header: IHDR: width, height, bit depth, colour type, compression, filter, interlace.
+      transparency: tRNS, or None.
+      aside: eXIf, iCCP and cICP, as far as they are whole.
+      pixels: the file without any other chunk than those that Pillow is to see.
+    """
+
+    header: tuple[int, ...]
+    transparency: bytes | None
+    aside: dict[bytes, bytes]
+    pixels: bytes
+
+
+def read_png(data: bytes, options: DecodeOptions) -> Picture:
+    """Decodes the default image of a PNG or APNG.
+
+    Raises:
+      ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` (also a wrong checksum of a chunk that pixels
+        depend on) or ``unsupported_format``.
+    """
+    chunks = _chunks(data, options.max_pixels)
+    width, height, depth, colour, *_, interlace = chunks.header
+    kind = f"{_KINDS.get(colour, f'colour type {colour}')} {depth} bit"
+    details = (" transparent" if chunks.transparency is not None else "") + (
+        " interlaced" if interlace == 1 else f" interlace {interlace}" if interlace else ""
+    )
+    check_variant(f"png {kind}{details}")
+    orientation = exif_orientation(chunks.aside[b"eXIf"]) if b"eXIf" in chunks.aside else 1
+    profile = _profile(chunks.aside) if options.color_profile == "convert" else None
+
+    def decode() -> tuple[np.ndarray, bool]:
+        image = PngImageFile(io.BytesIO(chunks.pixels))
+        image.load()
+        return finish(_with_transparency(image, chunks), profile)
+
+    pixels, converted = load(decode, "PNG", width, height, functools.partial(_is_whole, data))
+    return Picture(pixels, width, height, "png", orientation, converted=converted)
+
+
+def _chunks(data: bytes, max_pixels: int) -> _Chunks:
+    view = memoryview(data)
+    header: tuple[int, ...] | None = None
+    transparency = None
+    aside: dict[bytes, bytes] = {}
+    kept = [(0, len(SIGNATURE))]  # ranges, those that touch joined
+    position = len(SIGNATURE)
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        start, end = position + 8, position + 8 + length
+        if header is None:
+            header = _header(kind, length, view[start:end])
+            check_pixels(header[0], header[1], max_pixels)
+        if kind in _PIXELS or kind in _ASIDE:
+            # What is cut off is left to Pillow, which knows whether pixels are missing.
+            good = end + 4 > len(data) or _checksum(view[position + 4 : end]) == _number(view[end : end + 4])
+            if kind in _PIXELS and not good:
+                name = kind.decode()
+                raise refusal(Reason.CORRUPT, f"wrong checksum of the chunk {name} at byte {position}")
+            if kind in _PIXELS:
+                _keep(kept, position, min(end + 4, len(data)))
+            elif good:
+                aside.setdefault(kind, data[start:end])
+            if kind == b"tRNS":
+                transparency = data[start:end]
+        elif not kind[0] & 0x20:  # an upper-case first letter: no picture without it
+            if not kind.isalpha():
+                raise refusal(Reason.CORRUPT, f"no chunk at byte {position}")
+            raise refusal(Reason.UNSUPPORTED_FORMAT, f"a PNG with the critical chunk {kind.decode()}")
+        position = end + 4
+        if kind == b"IEND":
+            break
+    if header is None:
+        raise refusal(Reason.TRUNCATED, "the file ends within the PNG header")
+    whole = len(kept) == 1 and kept[0][1] in (len(data), position)
+    pixels = data if whole else b"".join(view[start:end] for start, end in kept)
+    return _Chunks(header, transparency, aside, pixels)
+
+
+def _header(kind: bytes, length: int, content: memoryview) -> tuple[int, ...]:
+    if kind == b"CgBI":
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "a PNG in Apple's own form (CgBI)")
+    if kind != b"IHDR" or length != 13:
+        raise refusal(Reason.CORRUPT, "the PNG does not begin with its header")
+    if len(content) < 13:
+        raise refusal(Reason.TRUNCATED, "the file ends within the PNG header")
+    header = struct.unpack(">IIBBBBB", content)
+    if not (0 < header[0] < 1 << 31 and 0 < header[1] < 1 << 31):
+        raise refusal(Reason.CORRUPT, f"a PNG of {header[0]}×{header[1]} pixels")
+    return header
+
+
+def _keep(kept: list[tuple[int, int]], start: int, end: int) -> None:
+    if kept[-1][1] == start:
+        kept[-1] = kept[-1][0], end
+    else:
+        kept.append((start, end))
+
+
+def _checksum(content: memoryview) -> int:
+    return zlib.crc32(content)
+
+
+def _number(content: memoryview) -> int:
+    return int.from_bytes(content, "big")
+
+
+def _with_transparency(image: Image.Image, chunks: _Chunks) -> Image.Image:
+    """The image with its transparent colour in the units of the decoded values.
+
+    tRNS is in the units of the file; Pillow brings gray of 2 and 4 bits, and colour of 16, to 8 bits. Of
+    colour of 16 bits all bits are compared: the lower ones are decoded once more.
+    """
+    transparent = image.info.get("transparency")
+    depth = chunks.header[2]
+    if transparent is None or isinstance(transparent, bytes):
+        return image
+    if image.mode == "L" and depth in (2, 4):
+        image.info["transparency"] = transparent * 255 // ((1 << depth) - 1)
+    elif image.mode == "RGB" and depth == 16:
+        lower = PngImageFile(io.BytesIO(chunks.pixels))
+        # RGB;16L takes the second byte of each two, which in a PNG is the lower one.
+        lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]
+        lower.load()
+        values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(lower)
+        solid = (values != np.array(transparent, np.uint16)).any(axis=2)
+        del image.info["transparency"]
+        image.putalpha(Image.fromarray(np.where(solid, 255, 0).astype(np.uint8)))
+    return image
+
+
+def _profile(aside: dict[bytes, bytes]) -> bytes | None:
+    """cICP comes before iCCP; gAMA and cHRM are not applied, since many files say there what is not so."""
+    if len(aside.get(b"cICP", b"")) == 4:
+        primaries, transfer, matrix, full = aside[b"cICP"]
+        if matrix == 0 and full == 1:
+            return profile_of_code_points(primaries, transfer)
+    chunk = aside.get(b"iCCP")
+    if chunk is None:
+        return None
+    return _short_profile(chunk) if len(chunk) <= _SHORT_PROFILE else _inflate_profile(chunk)
+
+
+def _inflate_profile(chunk: bytes) -> bytes | None:
+    """The ICC profile of an iCCP chunk: a name, a zero, the method (0), zlib's data; None if it is broken."""
+    name, separator, rest = chunk.partition(b"\0")
+    if not separator or not 0 < len(name) < 80 or rest[:1] != b"\0":
+        return None
+    try:
+        profile = zlib.decompressobj().decompress(rest[1:], MAX_PROFILE_BYTES + 1)
+    except zlib.error:
+        return None
+    # The profile says itself how long it is; what follows is filling.
+    return profile[: int.from_bytes(profile[:4], "big")]
+
+
+_short_profile = functools.lru_cache(maxsize=64)(_inflate_profile)
+
+
+def _is_whole(data: bytes) -> bool:
+    position = len(SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            return position <= len(data)
+    return False

@@ -1,0 +1,1 @@
+"""Readers of single formats: bytes and ``DecodeOptions`` → ``Picture``."""

@@ -1,0 +1,68 @@
+"""The way through one of Pillow's plugins, for readers that know the header already."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.pillow_image import load
+from beamlabel.transforms.decoding.pillow_modes import finish
+from beamlabel.transforms.records import Reason
+
+
+def open_plugin(name: str, data: bytes) -> Image.Image:
+    """Opens the data with one plugin.
+
+    ``PIL.Image.open`` would hold images against the process-wide ``MAX_IMAGE_PIXELS``, which belongs to
+    others, and hide why a plugin refused.
+    """
+    Image.init()
+    if name not in Image.OPEN:
+        raise refusal(Reason.UNSUPPORTED_FORMAT, f"this build of Pillow does not decode {name}")
+    image = Image.OPEN[name][0](io.BytesIO(data), "")
+    assert isinstance(image, Image.Image)
+    return image
+
+
+def read_with_pillow(
+    name: str,
+    data: bytes,
+    options: DecodeOptions,
+    size: tuple[int, int] | None,
+    *,
+    profile: bytes | None = None,
+    orientation: int = 1,
+    is_whole: Callable[[], bool] | None = None,
+    mend: Callable[[Image.Image], Image.Image] | None = None,
+) -> Picture:
+    """Decodes the first frame with the plugin ``name``.
+
+    Args:
+      name: as Pillow calls the format.
+      data: the file.
+      options: for ``color_profile``.
+      size: width and height that the header says; Pillow must come to the same. None: Pillow's.
+      profile: an ICC profile; None: the plugin's, if it finds one.
+      orientation: EXIF orientation.
+      is_whole: see ``pillow_image.load``.
+      mend: called with the loaded image; returns the one to use.
+    """
+
+    def decode() -> tuple[np.ndarray, bool]:
+        image = open_plugin(name, data)
+        check_pixels(*image.size, options.max_pixels)
+        if size is not None and image.size != size:
+            sizes = f"{image.width}×{image.height} pixels, not {size[0]}×{size[1]}"
+            raise refusal(Reason.CORRUPT, f"{name}: {sizes} as in the header")
+        image.load()
+        found = profile or image.info.get("icc_profile")
+        used = found if options.color_profile == "convert" and isinstance(found, bytes) else None
+        return finish(image if mend is None else mend(image), used)
+
+    pixels, converted = load(decode, name, *(size or (0, 0)), is_whole)
+    height, width = pixels.shape[:2]
+    return Picture(pixels, width, height, name.lower(), orientation, converted=converted)
