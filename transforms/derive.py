@@ -33,6 +33,7 @@ def derive(
     normalize_embeddings: bool = False,
     crop: float | None = None,
     max_pixels: int = _MAX_PIXELS,
+    color_profile: str = "convert",
     batch_size: int = 128,
     worker_threads: int | None = None,
     keep_pixels: bool = False,
@@ -45,7 +46,7 @@ def derive(
         ``PredictOptions``.
       class_names: a name for each class; a file of one name a line; None or ``"none"`` for no names; ``"auto"``:
         ImageNet's, for 1000 and 1001 classes.
-      crop, max_pixels: see ``DecodeOptions``.
+      crop, max_pixels, color_profile: see ``DecodeOptions``.
 
     Raises:
       WishError: the module does not allow a value; names the argument.
@@ -66,7 +67,9 @@ def derive(
         worker_threads=worker_threads,
         keep_pixels=keep_pixels,
     )
-    decode = DecodeOptions(height=spec.height, width=spec.width, crop=crop, max_pixels=max_pixels)
+    decode = DecodeOptions(
+        height=spec.height, width=spec.width, crop=crop, max_pixels=max_pixels, color_profile=color_profile
+    )
     return Derived(decode, fit(wishes, spec))
 
 

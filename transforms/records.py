@@ -260,7 +260,8 @@ class UnitRecord:
     """The proof that a unit is done, staged after its files.
 
     ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made. ``out_of_time``:
-    the run's time was over, and the unit was skipped as a whole; such a record is never staged.
+    the run's time was over, and the unit was skipped as a whole; such a record is never staged. ``color_converted``: of
+    the predicted images those whose colours were converted to sRGB.
     """
 
     unit_id: str
@@ -275,6 +276,7 @@ class UnitRecord:
     skipped: int
     files: tuple[FileRecord, ...]
     out_of_time: bool = False
+    color_converted: int = 0
 
     def __post_init__(self) -> None:
         outcome = self.predicted + sum(self.failed.values()) + self.skipped

@@ -120,7 +120,13 @@ def _fetched_thumbnails(
             allow_http=ran["allow_http"],
             allow_private_hosts=ran["allow_private_hosts"],
         ),
-        DecodeOptions(made["height"], made["width"], crop=made["crop"], max_pixels=ran["max_pixels"]),
+        DecodeOptions(
+            made["height"],
+            made["width"],
+            crop=made["crop"],
+            max_pixels=ran["max_pixels"],
+            color_profile=made.get("color_profile", "ignore"),  # schema version 1 knew no profiles
+        ),
     )
     base = storage.absolute(base_dir or ran["base_dir"] or os.getcwd())  # noqa: PTH109 (a string is wanted)
 

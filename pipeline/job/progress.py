@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.totals import Total
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord

@@ -11,7 +11,8 @@ from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.plan import LabelJob, Plan, plan
+from beamlabel.pipeline.job.label_job import LabelJob
+from beamlabel.pipeline.job.plan import Plan, plan
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.resume import adopt
 from beamlabel.pipeline.options.job_options import RESUME, JobOptions

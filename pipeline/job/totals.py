@@ -7,7 +7,7 @@ import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.text_source import GZIP_MAGIC, parse_line

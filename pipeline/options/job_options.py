@@ -120,6 +120,12 @@ class ModuleOptions:
         metavar="F",
         help="label the central square of F times the short side, such as 0.875 (default: the whole image, stretched)",
     )
+    color_profile: str = choice(
+        ("convert", "ignore"),
+        default="convert",
+        help="convert: colours of CMYK images, and of those with a colour profile other than sRGB, become sRGB, as "
+        "browsers do (default); ignore: colours are taken as they are stored",
+    )
     input_range: tuple[float, float] | None = option(
         INPUT_RANGE,
         metavar="LOW,HIGH",

@@ -121,6 +121,7 @@ def make_manifest(
         "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
         "complete": not out_of_time,
         "skipped_by_reason": {reason: count for reason, count in skipped.items() if count},
+        "color_converted": sum(record.color_converted for record in records),
         "failed_by_reason": dict(sorted(failed.items())),
         "error_rate": error_rate,
         "within_error_rate": error_rate <= job["max_error_rate"],

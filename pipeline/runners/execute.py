@@ -11,7 +11,7 @@ import apache_beam as beam
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.job.graph import build
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.process.cancellation import Cancellation
 from beamlabel.pipeline.runners import choose
 from beamlabel.pipeline.runners.job_servers import job_servers_stopped

@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 from PIL import Image
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import check_inputs
 from beamlabel.pipeline.job.stage import prepare
 from beamlabel.pipeline.options.parser import parse, usage

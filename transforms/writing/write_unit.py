@@ -106,6 +106,7 @@ def _write(
         failed=dict(sorted(Counter(failure.reason.value for failure in failed).items())),
         skipped=end.skipped,
         files=tuple(files),
+        color_converted=rows.color_converted,
     )
     return stage_record(record, staging_dir)
 

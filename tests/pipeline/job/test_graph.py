@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beamlabel.pipeline.job.graph import build
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.transforms.inference.predict import HubModelHandler
 from support.graphs import STEPS, fused, names
 from support.jobs import TINY, photos, prepared, uri_list
