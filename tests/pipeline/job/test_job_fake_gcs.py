@@ -76,7 +76,7 @@ def test_a_run_that_was_cut_off_is_finished(fake_gcs, listed, expected, cut_off,
     assert cut_off(output, "--input", listed, *OPTIONS).code == 3
     left = fake_gcs.list("out")
     assert len([name for name in left if f"/{layout.UNIT_RECORDS}/" in name]) == 2
-    assert all(name.startswith(f"out/{layout.STAGING}/") for name in left), (
+    assert all(name.startswith(f"out/{layout.OWN}/{layout.STAGING}/") for name in left), (
         "nothing is published, and the lock is free"
     )
     opened.clear()
@@ -121,6 +121,6 @@ def test_one_run_at_a_time(fake_gcs, listed):
         command = [sys.executable, "-m", "beamlabel", "--module", "demo", "--output", output, *map(str, run)]
         assert subprocess.run(command, capture_output=True, check=False).returncode == 75
         assert label(output, *run).code == 75, "nor in the same process"
-        assert fake_gcs.list("out") == [f"out/{layout.LOCK}"]
+        assert fake_gcs.list("out") == [f"out/{layout.OWN}/{layout.LOCK}"]
     assert label(output, *run).code == 0
     assert {name.removeprefix("out/") for name in fake_gcs.list("out")} == published(output)

@@ -17,7 +17,6 @@ from beamlabel.pipeline.process.cancellation import Cancellation
 from beamlabel.pipeline.runners.choose import choose
 from beamlabel.pipeline.runners.execute import execute
 from beamlabel.transforms import storage
-from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.storage import host_cache
 from beamlabel.transforms.storage.errors import ChecksumError
 from beamlabel.transforms.storage.host_cache import open_artifact
@@ -121,7 +120,7 @@ def test_another_staged_file_is_refused(gcs, own_cache):
     path, sha256 = staged(gcs)
     gcs.put("module.beamlabel", b"something else")
     for _ in range(2):
-        with pytest.raises(ModuleError, match=f"the launcher staged {sha256}"):
+        with pytest.raises(ChecksumError, match=f"the launcher staged {sha256}"):
             open_artifact(path, sha256)
     assert not [file for file in (own_cache / "staged").iterdir() if not file.suffix]
     with pytest.raises(FileNotFoundError):
