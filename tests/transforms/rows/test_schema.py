@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import pickle
 
 import numpy as np
@@ -114,6 +115,7 @@ def test_rows_hold_what_the_predictions_say() -> None:
         assert found == {
             "uri": row.ref.uri,
             "ref_id": row.ref.ref_id,
+            "image_id": row.ref.image_id,
             "label": row.labels[0],
             "score": row.scores[0],
             "labels": list(row.labels),
@@ -125,8 +127,11 @@ def test_rows_hold_what_the_predictions_say() -> None:
             "format": "jpeg",
             "source_bytes": row.info.source_bytes,
             "source_version": row.info.source_version,
+            "content_hash": row.info.content_hash,
+            "module_handle": FULL.module_handle,
             "module_fingerprint": FULL.module_fingerprint,
             "preprocessing_id": FULL.preprocessing_id,
+            "labeled_at": dt.datetime.fromtimestamp(FULL.labeled_at / 1e6, dt.timezone.utc),
         }
 
 
