@@ -19,8 +19,10 @@ LEVELS = (
     ("beamlabel/__init__.py",),
     ("transforms/records.py", "transforms/storage", "transforms/worker"),
     ("transforms/decoding", "transforms/inference", "transforms/rows"),
-    ("transforms/inputs", "transforms/loading", "transforms/module"),
-    ("transforms/label_images.py", "transforms/writing"),
+    ("transforms/hub", "transforms/inputs", "transforms/loading"),
+    ("transforms/module", "transforms/writing"),
+    ("transforms/derive.py",),
+    ("transforms/label_images.py",),
     ("pipeline/errors.py", "pipeline/layout.py"),
     ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
     ("pipeline/output",),
@@ -33,6 +35,7 @@ LEVELS = (
 TENSORFLOW = {"tensorflow", "tensorflow_hub", "keras", "tf_keras"}
 # The launcher's side, the engine of that name, and the demo, which writes a module.
 WITH_TENSORFLOW = {
+    "transforms/hub",
     "transforms/module",
     "transforms/inference/tensorflow_engine.py",
     "transforms/inference/lazy_tensorflow.py",
