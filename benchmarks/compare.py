@@ -190,8 +190,8 @@ def _images(folder: Path | None, scratch: Path, count: int) -> list[Path]:
 
 def _prepare(handle: str, scratch: Path) -> tuple[Path, Path]:
     """The module's folder, and the one with what the peers need of it."""
+    from beamlabel.transforms.hub.resolve import resolve_module
     from beamlabel.transforms.inference.artifact import ModuleError
-    from beamlabel.transforms.module.resolve import resolve_module
 
     try:
         module = resolve_module(handle, scratch / "beamlabel")

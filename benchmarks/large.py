@@ -30,9 +30,9 @@ from PIL import Image
 
 from beamlabel.pipeline.demo.sample import sample_photos
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.module.compile import CompileOptions, compiled
-from beamlabel.transforms.module.resolve import resolve_module
 
 WIDTH, HEIGHT = 4000, 3000
 QUALITIES = range(85, 91)

@@ -54,8 +54,8 @@ def fetch(handle: str, folder: str) -> None:
     """
     from beamlabel.pipeline.job.prepare_module import resolve
     from beamlabel.transforms import storage
-    from beamlabel.transforms.module.mirror import mirror_module
-    from beamlabel.transforms.module.provenance import Provenance, read_provenance
+    from beamlabel.transforms.hub.mirror import mirror_module
+    from beamlabel.transforms.hub.provenance import Provenance, read_provenance
 
     if folder.startswith(("http://", "https://")) or (
         not storage.is_local(folder) and not urlsplit(folder).path.strip("/")

@@ -19,11 +19,11 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.hub.files import scan
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.class_names import load_class_names
-from beamlabel.transforms.module.files import scan
 from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module.outputs import Input, Output, Signature
 from beamlabel.transforms.module.score_kind import PROBABILITIES

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from beamlabel.pipeline.demo.torch_weights import read_state_dict
-from beamlabel.transforms.module.files import Receipt, scan
+from beamlabel.transforms.hub.files import Receipt, scan
 
 # The folder in the cache. The number goes up when ``write_module`` changes what it writes.
 _FOLDER = "demo_efficientnet_lite0_1"

@@ -7,9 +7,9 @@ import importlib.util
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
+from beamlabel.transforms.hub.resolve import ResolvedModule, resolve_module
 from beamlabel.transforms.inference.artifact import BFLOAT16, OPENVINO, Artifact
 from beamlabel.transforms.module.compile import CompileOptions, compiled
-from beamlabel.transforms.module.resolve import ResolvedModule, resolve_module
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 

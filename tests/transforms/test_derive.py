@@ -8,6 +8,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.derive import derive
+from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.options import PredictOptions, WishError, fitted
 from beamlabel.transforms.inference.predict import Predict
@@ -15,7 +16,6 @@ from beamlabel.transforms.label_images import LabelImages
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions
 from beamlabel.transforms.module.compile import CompileOptions, compiled
-from beamlabel.transforms.module.resolve import resolve_module
 from beamlabel.transforms.records import ImageRef
 from support.jobs import label, photos
 

@@ -10,12 +10,12 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.predict import PredictOptions
 from beamlabel.transforms.label_images import LabelImages
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions, load_one
 from beamlabel.transforms.module.compile import CompileOptions, compiled
-from beamlabel.transforms.module.resolve import resolve_module
 from beamlabel.transforms.records import Failure, ImageInfo, ImageRef, LoadedImage, Reason
 from beamlabel.transforms.writing.write_unit import WriteUnit
 from support.jobs import TINY, photos

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference import openvino_engine
 from beamlabel.transforms.inference.artifact import (
     BFLOAT16,
@@ -36,8 +37,8 @@ from beamlabel.transforms.inference.engines import open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import PROBE_IMAGES, check_outputs, extreme_batch, probe_batch
 from beamlabel.transforms.module.freeze import all_nodes, freeze, to_float, traced_graph
-from beamlabel.transforms.module.load import HubModule, inspect_module
-from beamlabel.transforms.module.resolve import ResolvedModule
+from beamlabel.transforms.module.hub_module import HubModule
+from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module.score_kind import ScoreKind, coarsest_float, score_kind
 from beamlabel.transforms.module.steadiness import check_steady
 from beamlabel.transforms.module.to_litert import to_litert

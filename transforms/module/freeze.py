@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from beamlabel.transforms.inference.artifact import FEATURES, LOGITS, PIXELS, ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-
-if TYPE_CHECKING:
-    from beamlabel.transforms.module.load import HubModule
+from beamlabel.transforms.module.hub_module import HubModule
 
 # What a protocol buffer can hold, and so a GraphDef with its weights.
 MAX_GRAPH_BYTES = 2**31 - 1

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from beamlabel.transforms.hub.files import WAY_OUT
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.module.files import WAY_OUT
 from beamlabel.transforms.module.outputs import Input, Output, Shape, Signature
 
 KIND = "keras_file"

@@ -2,68 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from beamlabel.transforms.hub.files import SAVED_MODEL
+from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import INPUT_RANGES, ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module import keras_file, tf1_hub, tf2_saved_model
 from beamlabel.transforms.module.choose import Choice, choose_outputs
-from beamlabel.transforms.module.files import SAVED_MODEL
+from beamlabel.transforms.module.hub_module import Function, HubModule
 from beamlabel.transforms.module.outputs import (
     ImageInput,
     ModuleSource,
     OptionError,
     Output,
-    Signature,
     format_shape,
 )
-from beamlabel.transforms.module.resolve import ResolvedModule
 from beamlabel.transforms.module.trial import ModuleTrial, adapted
 
 # Publishers whose modules keep to the hub's convention for images, values in [0, 1], also where Keras saved
 # them: https://www.tensorflow.org/hub/common_signatures/images
 _HUB_PUBLISHERS = ("https://tfhub.dev/google/", "https://www.kaggle.com/models/google/")
 _KERAS_KINDS = (keras_file.KIND, tf2_saved_model.KERAS_KIND)
-
-Function = Callable[[Any], "tuple[Any | None, Any | None]"]
-
-
-@dataclass(frozen=True, eq=False)
-class HubModule:
-    """A module that is loaded and understood.
-
-    Attributes:
-      resolved: where its files are.
-      kind: ``tf1_hub``, ``tf2_saved_model``, ``keras_saved_model`` or ``keras_file``.
-      height, width: pixels of its input.
-      input_range: the values that it expects for black and white.
-      logits, features: which outputs they are; None where it gives none.
-      num_classes, embedding_dim: their sizes.
-      signatures: all that it has, by name.
-      function: float32[N, height, width, 3] in ``input_range`` → (float32[N, num_classes] or None,
-        float32[N, embedding_dim] or None), TensorFlow tensors, in one pass over the network. Images are cut into
-        batches of ``batch`` and padded, and transposed for ``channels_first``; N has to be known then, as it is
-        but in the trace of a graph.
-      batch: the one number of images that it takes at a time; None: any.
-      channels_first: whether it takes [N, 3, height, width].
-    """
-
-    resolved: ResolvedModule
-    kind: str
-    height: int
-    width: int
-    input_range: tuple[float, float]
-    logits: Output | None
-    features: Output | None
-    num_classes: int | None
-    embedding_dim: int | None
-    signatures: Mapping[str, Signature] = field(repr=False)
-    function: Function = field(repr=False)
-    batch: int | None = None
-    channels_first: bool = False
 
 
 def inspect_module(

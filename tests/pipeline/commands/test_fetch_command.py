@@ -14,8 +14,8 @@ import pytest
 from beamlabel.pipeline.commands.fetch import fetch
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.artifact import ModuleError
-from beamlabel.transforms.module.resolve import resolve_module
 from support.jobs import TINY, TINY_FEATURES, label, photos, uri_list
 from support.paths import ROOT
 
@@ -146,7 +146,7 @@ def test_a_cancelled_local_fetch_leaves_nothing(tmp_path, monkeypatch):
     def cancelled(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("beamlabel.transforms.module.mirror.shutil.copyfile", cancelled)
+    monkeypatch.setattr("beamlabel.transforms.hub.mirror.shutil.copyfile", cancelled)
     with pytest.raises(KeyboardInterrupt):
         fetch(TINY, str(tmp_path / "mirror"))
     assert list(tmp_path.iterdir()) == []

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference import openvino_engine
 from beamlabel.transforms.inference.artifact import ModuleError, unpack
 from beamlabel.transforms.inference.engines import open_engine
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.compile import CompileOptions, compiled
-from beamlabel.transforms.module.resolve import resolve_module
 from beamlabel.transforms.worker import cpu
 from support.jobs import TINY, label, photos, uri_list
 from support.paths import SHARED_MODULES

@@ -9,9 +9,9 @@ from apache_beam.ml.inference.base import KeyedModelHandler, MaybeKeyedModelHand
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.predict import HubModelHandler, Predict, PredictOptions
 from beamlabel.transforms.module.compile import CompileOptions, compiled
-from beamlabel.transforms.module.resolve import resolve_module
 from beamlabel.transforms.records import Failure, ImageInfo, ImageRef, LoadedImage, Prediction
 from support.jobs import TINY
 from support.outputs import end, failure

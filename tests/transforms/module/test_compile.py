@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference import engines
 from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError, pack, unpack
 from beamlabel.transforms.inference.engines import open_engine
@@ -20,7 +21,6 @@ from beamlabel.transforms.inference.probe import check_equal, probe_batch
 from beamlabel.transforms.module.compile import CompileOptions, artifact_path, compile_module, compiled
 from beamlabel.transforms.module.freeze import freeze
 from beamlabel.transforms.module.load import inspect_module
-from beamlabel.transforms.module.resolve import resolve_module
 from support import needs
 from support.paths import DATA
 
@@ -219,7 +219,7 @@ def test_an_unknown_engine_is_named(artifact, tmp_path):
 def test_a_warm_cache_needs_no_tensorflow(artifact, cache_dir):
     code = (
         "import sys; from beamlabel.transforms.module.compile import *\n"
-        "from beamlabel.transforms.module.resolve import resolve_module\n"
+        "from beamlabel.transforms.hub.resolve import resolve_module\n"
         f"found = compiled(resolve_module({str(TINY)!r}, {str(cache_dir)!r}), CompileOptions(), {str(cache_dir)!r})\n"
         "assert not [m for m in sys.modules if m.startswith(('tensorflow', 'keras', 'apache_beam'))]\n"
         "import json; print(json.dumps([found.path, found.sha256, found.spec.to_json()]))"

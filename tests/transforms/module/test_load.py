@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beamlabel.transforms.hub.resolve import ModuleError, ResolvedModule, resolve_module
 from beamlabel.transforms.module.load import inspect_module
-from beamlabel.transforms.module.resolve import ModuleError, ResolvedModule, resolve_module
 from support.paths import DATA, SHARED_MODULES
 
 GENUINE = SHARED_MODULES

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beamlabel.transforms.hub.resolve import ResolvedModule, resolve_module
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.engines import open_engine
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.compile import CompileOptions, compiled
 from beamlabel.transforms.module.load import inspect_module
-from beamlabel.transforms.module.resolve import ResolvedModule, resolve_module
 
 tf = pytest.importorskip("tensorflow")
 

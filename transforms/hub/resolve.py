@@ -16,9 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inference.artifact import ModuleError
-from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.module.files import (
+from beamlabel.transforms.hub.files import (
     HDF5,
     HDF5_SUFFIXES,
     KERAS_SUFFIX,
@@ -31,7 +29,9 @@ from beamlabel.transforms.module.files import (
     module_root,
     scan,
 )
-from beamlabel.transforms.module.provenance import read_provenance
+from beamlabel.transforms.hub.provenance import read_provenance
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.storage.uris import public_uri
 
 __all__ = ["ModuleError", "ResolvedModule", "resolve_module"]

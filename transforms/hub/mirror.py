@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.hub.files import SAVED_MODEL, FileEntry, fill_folder, scan
 from beamlabel.transforms.inference.artifact import ModuleError
-from beamlabel.transforms.module.files import SAVED_MODEL, FileEntry, fill_folder, scan
 
 _BLOCK_BYTES = 1 << 20
 

@@ -9,8 +9,8 @@ import tarfile
 
 import pytest
 
-from beamlabel.transforms.module.files import FileEntry, fingerprint, scan
-from beamlabel.transforms.module.resolve import ModuleError, resolve_module
+from beamlabel.transforms.hub.files import FileEntry, fingerprint, scan
+from beamlabel.transforms.hub.resolve import ModuleError, resolve_module
 from support.paths import DATA
 
 TINY = DATA / "tiny_classification_1.tar.gz"
@@ -90,7 +90,7 @@ def test_a_keras_file_is_fingerprinted_by_its_content(tmp_path):
 
 def test_local_modules_are_resolved_without_tensorflow(tmp_path):
     code = (
-        "import sys; from beamlabel.transforms.module.resolve import resolve_module\n"
+        "import sys; from beamlabel.transforms.hub.resolve import resolve_module\n"
         f"resolve_module({str(TINY)!r}, {str(tmp_path)!r})\n"
         "assert not [m for m in sys.modules if m.startswith(('tensorflow', 'keras', 'apache_beam'))]"
     )
