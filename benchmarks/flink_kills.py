@@ -91,6 +91,7 @@ def main() -> None:
         flink = running.rest("overview")["flink-version"]
     server.close()
     REPORT.write_text(report(arguments, plan, outcomes, flink))
+    sys.exit(not all(isinstance(found, Outcome) for found in outcomes))
 
 
 def report(

@@ -127,12 +127,12 @@ def main() -> None:
             uris.write_text("".join(f"{path}\n" for path in paths))
         from beamlabel.pipeline.options.parser import parse
         from beamlabel.pipeline.run import run
-        from beamlabel.pipeline.runners.import_beam import import_beam
+        from beamlabel.pipeline.runners.import_beam import leave_out_connectors
         from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
         # Before what is timed is imported, which else would choose otherwise than the job does.
         choose_arrow_allocator()
-        import_beam([])
+        leave_out_connectors([])
         argv = ["--input", str(uris), "--module", options.module, "--output", f"{scratch}/out", *rest]
         clock = Clock()
         instrument(clock)

@@ -31,7 +31,9 @@ SPEC = ModelSpec(
     handle="stub",
     kind="stub",
     input_range=(0.0, 255.0),
-    looks_like_probabilities=False,
+    score_kind="logits",
+    scores="softmax",
+    scores_reason="a stub",
     input_tensor="images",
     logits_tensor="logits",
     features_tensor="features",
@@ -60,7 +62,7 @@ def main() -> None:
         path = Path(folder) / "stub.model"
         path.write_bytes(data)
         artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), SPEC)
-        prepare_module.prepare_artifact = lambda _: artifact
+        prepare_module.prepare_artifact = lambda *_: artifact
         sys.argv[1:1] = ["--module", "stub"]
         console()
 

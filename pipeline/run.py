@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.parser import RESUME, usage
+from beamlabel.pipeline.options.job_options import RESUME, JobOptions
+from beamlabel.pipeline.options.parser import usage
 from beamlabel.pipeline.process import process_id
 from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
 from beamlabel.pipeline.process.exit import BROKEN, DONE, NOT_YET, USAGE, exit_process, report, set_up_logging
-from beamlabel.pipeline.runners.import_beam import import_beam, names_runner
+from beamlabel.pipeline.runners.import_beam import leave_out_connectors
 from beamlabel.transforms.storage.errors import is_mistake
 from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
@@ -25,17 +27,18 @@ if TYPE_CHECKING:
     from beamlabel.pipeline.output.lock import Lock
 
 
-def main(options: Any, runner_args: list[str]) -> None:
+def main(options: JobOptions, runner_args: list[str]) -> None:
     """Runs the job and ends the process with its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Nothing here multiplies matrices with NumPy; its threads would only be started, and spin.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     choose_arrow_allocator()
     set_up_logging()
-    exit_process(run(options, runner_args, process_id.started_at()), job_servers=names_runner(runner_args))
+    leave_out_connectors(runner_args)
+    exit_process(run(options, runner_args, process_id.started_at()))
 
 
-def run(options: Any, runner_args: list[str], started_at: float | None = None) -> int:
+def run(options: JobOptions, runner_args: list[str], started_at: float | None = None) -> int:
     """Runs the job, which began at ``started_at`` (seconds since 1970; None: now); returns its exit code.
 
     0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job broke, 4 out of time, 75 another
@@ -66,20 +69,20 @@ def run(options: Any, runner_args: list[str], started_at: float | None = None) -
         return code
 
 
-def _run(options: Any, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
+def _run(options: JobOptions, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
     from beamlabel.pipeline.output.lock import locked
     from beamlabel.transforms import storage
 
     try:
-        output = storage.absolute(options.output).rstrip("/")
+        output = storage.absolute(options.output.output).rstrip("/")
     except ValueError as error:
-        raise UsageError(f"--output {options.output!r}: {error}") from error
+        raise UsageError(f"--output {options.output.output!r}: {error}") from error
     with locked(output) as lock:
         return _run_locked(options, runner_args, started_at, cancelled, output, lock)
 
 
 def _run_locked(
-    options: Any,
+    options: JobOptions,
     runner_args: list[str],
     started_at: float,
     cancelled: Cancellation,
@@ -87,46 +90,51 @@ def _run_locked(
     lock: Lock,
 ) -> int:
     from beamlabel.pipeline.job.preflight import check_inputs, check_output
-    from beamlabel.pipeline.job.retry_failures import check_same_inputs, failures_to_retry
+    from beamlabel.pipeline.job.retry_failures import check_same_inputs, failures_to_retry, inputs_to_retry
     from beamlabel.pipeline.output.publish import publish, settle, submitted
 
     try:
         for manifest in settle(output):
             _LOGGER.info("published what an earlier run, %s, had committed", manifest["run_id"])
-        check_output(output, options.if_exists)
-        _check_submitted(submitted(output), output, options.if_exists)
+        check_output(output, options.run.if_exists)
+        _check_submitted(submitted(output), output, options.run.if_exists)
     except (OSError, ValueError) as error:
         if not is_mistake(error):
             raise
-        raise UsageError(f"--output {options.output!r}: {error}") from error
-    failed = failures_to_retry(options, output)
-    inputs = check_inputs(options)
+        raise UsageError(f"--output {options.output.output!r}: {error}") from error
+    failed = failures_to_retry(options.earlier, output)
+    if failed is not None:
+        options = dataclasses.replace(options, inputs=inputs_to_retry(options.inputs, failed))
+    inputs = check_inputs(options.inputs, options.output)
     if failed is not None:
         check_same_inputs(failed, inputs)
 
-    import_beam(runner_args)
-    from beamlabel.pipeline.job.plan import plan, stage
+    from beamlabel.pipeline.job.plan import plan
     from beamlabel.pipeline.job.progress import shown
     from beamlabel.pipeline.job.resume import finished
+    from beamlabel.pipeline.job.stage import stage
     from beamlabel.pipeline.runners import choose
     from beamlabel.pipeline.runners.execute import execute
 
     runner = choose.choose(runner_args)
-    options.worker_threads = options.worker_threads or choose.worker_threads(runner)
+    threads = options.loading.worker_threads or choose.worker_threads(runner)
+    options = dataclasses.replace(
+        options, loading=dataclasses.replace(options.loading, worker_threads=threads)
+    )
     if not runner.is_local:
         from beamlabel.pipeline.runners.check_runner import check_runner
         from beamlabel.pipeline.runners.flink_defaults import flink_defaults
 
         runner = choose.choose([*runner_args, *flink_defaults(runner, runner_args)])
-        check_runner(runner, output, [file.path for file in inputs.files], options.base_dir)
+        check_runner(runner, output, [file.path for file in inputs.files], options.inputs.base_dir)
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(options, inputs, Path(scratch), started_at, failed)
         job = planned.job
-        if options.if_exists == RESUME and (there := finished(job.output, job.plan_id)):
+        if options.run.if_exists == RESUME and (there := finished(job.output, job.plan_id)):
             _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
             return report(there)
         planned.facts["detached"] = runner.detached
-        stage(planned, options)
+        stage(planned, options.run.if_exists)
     here = runner.works_in_this_process
     job = job.for_workers(elsewhere=not here, later=runner.starts_later)
     with nullcontext() if runner.detached else shown(job, in_this_process=here):

@@ -6,8 +6,10 @@ Servers: one of each for the whole session, empty and with zeroed counts for eac
 from __future__ import annotations
 
 import signal
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ import beamlabel.transforms.inputs.open_unit
 import beamlabel.transforms.writing.write_unit
 import support.flink_cluster as flink
 from beamlabel.transforms.records import UnitRecord, WorkUnit
+from support.fake_gcs import FakeBucket, FakeGcsServer
+from support.gcs_proxy import GcsProxy
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import Finished, label
 from support.servers import FileServer
@@ -45,6 +49,41 @@ def gcs(gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 
 @pytest.fixture(scope="session")
+def fake_gcs_server() -> Iterator[FakeGcsServer]:
+    """The fake-gcs-server of the session; tests want ``fake_gcs``."""
+    server = FakeGcsServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def fake_gcs(fake_gcs_server: FakeGcsServer, monkeypatch: pytest.MonkeyPatch) -> FakeBucket:
+    """As ``gcs``, on a server that is not ours, and that neither counts nor fails."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake_gcs_server.url)
+    return FakeBucket(fake_gcs_server, f"bucket-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_proxy(fake_gcs_server: FakeGcsServer) -> Iterator[GcsProxy]:
+    """A proxy before the fake-gcs-server of the session; tests want ``gs``."""
+    proxy = GcsProxy(fake_gcs_server.address)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(params=["emulator", "fake-gcs-server"])
+def gs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bucket | FakeBucket:
+    """A fresh bucket on each server, whose ``server`` counts requests, and fails on order."""
+    if request.param == "emulator":
+        return request.getfixturevalue("gcs")
+    proxy: GcsProxy = request.getfixturevalue("fake_gcs_proxy")
+    proxy.forget()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    return FakeBucket(request.getfixturevalue("fake_gcs_server"), name, proxy)
+
+
+@pytest.fixture(scope="session")
 def file_server() -> Iterator[FileServer]:
     """The HTTP server of the session; tests want ``http_server``."""
     server = FileServer()
@@ -59,11 +98,21 @@ def http_server(file_server: FileServer) -> FileServer:
     return file_server
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that others may read; ``tmp_path`` is all closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Modules and artifacts are cached for the session, and never in the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEAMLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # Else no two runs would write equal bytes: rows hold the start of their run.
+        patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
         yield
 
 
@@ -120,3 +169,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
 
     monkeypatch.setattr(beamlabel.transforms.inputs.open_unit, "open_unit", open_unit)
     return units
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives each file to one process, and all that start a Flink or share one to the same, first of all."""
+    sharing = {
+        item.path
+        for item in items
+        if "flink_session" in getattr(item, "fixturenames", ()) or item.path.name == "test_flink_pool.py"
+    }
+    for item in items:
+        group = "flink" if item.path in sharing else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path not in sharing)

@@ -12,7 +12,7 @@ if ! command -v go >/dev/null; then
 fi
 echo "Building Prism $version (a few minutes the first time) ..." >&2
 mkdir -p "$folder"
-if ! GOBIN=$folder GOFLAGS= go install "github.com/apache/beam/sdks/v2/go/cmd/prism@$version"; then
+if ! GOBIN=$folder GOFLAGS='' go install "github.com/apache/beam/sdks/v2/go/cmd/prism@$version"; then
   echo "WARNING: no Prism: it could not be built; tests of it cannot run" >&2
   exit 0
 fi

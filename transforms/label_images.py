@@ -6,10 +6,15 @@ from typing import NamedTuple
 
 import apache_beam as beam
 
-from beamlabel.transforms.inference.predict import Predict, PredictOptions
+from beamlabel.transforms.derive import fit
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.inference.engines import read_spec
+from beamlabel.transforms.inference.options import PredictOptions
+from beamlabel.transforms.inference.predict import Predict
 from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions
-from beamlabel.transforms.records import Failure, ImageRef, Labeled, Opened, Prediction
-from beamlabel.transforms.storage.uris import public_uri, resolve
+from beamlabel.transforms.loading.not_found import shown_uri
+from beamlabel.transforms.records import Failure, ImageRef, Labeled, Opened, Prediction, unknown_element
+from beamlabel.transforms.storage.uris import resolve
 
 _FAILURES = "failures"
 
@@ -46,21 +51,26 @@ class LabelImages(beam.PTransform):
     Example::
 
         artifact = compiled(resolve_module(handle, cache), CompileOptions(), cache)
-        load = LoadOptions(FetchOptions(), DecodeOptions(artifact.spec.height, artifact.spec.width))
-        labeled = uris | LabelImages(load, PredictOptions(artifact.path, artifact.sha256))
+        derived = derive(artifact, top_k=3)
+        labeled = uris | LabelImages(LoadOptions(FetchOptions(), derived.decode), derived.predict)
         labeled.predictions | ...
         labeled.failures | ...
 
     Args:
       load: how images are loaded.
-      predict: the artifact, and how predictions are made.
+      predict: the artifact, and how predictions are made; what is open the artifact decides, now if it can be
+        read here.
       base_dir: what relative paths are relative to.
+
+    Raises:
+      WishError: the module does not allow what ``predict`` says.
+      ValueError: images are decoded to another size than the module takes.
     """
 
     def __init__(self, load: LoadOptions, predict: PredictOptions, *, base_dir: str = "") -> None:
         super().__init__()
         self._load = load
-        self._predict = predict
+        self._predict = _fitted(load, predict)
         self._base_dir = base_dir
 
     def expand(self, images: beam.PCollection[str | ImageRef]) -> LabeledImages:
@@ -73,11 +83,31 @@ class LabelImages(beam.PTransform):
         return LabeledImages(split.predictions, split[_FAILURES])
 
 
+def _fitted(load: LoadOptions, predict: PredictOptions) -> PredictOptions:
+    try:
+        spec = read_spec(predict.artifact_path, predict.artifact_sha256)
+    except (OSError, ModuleError):
+        # Workers may read what this machine cannot.
+        return predict
+    if (load.decode.height, load.decode.width) != (spec.height, spec.width):
+        raise ValueError(
+            f"load: images of {load.decode.height}x{load.decode.width} (height x width), the module takes "
+            f"{spec.height}x{spec.width}"
+        )
+    return fit(predict, spec)
+
+
 def to_ref(image: str | ImageRef, base_dir: str = "") -> ImageRef:
-    """A URI as a reference; a reference as it is."""
+    """A URI as a reference; a reference as it is.
+
+    Raises:
+      TypeError: it is neither.
+    """
     if isinstance(image, ImageRef):
         return image
-    return ImageRef(image, public_uri(image), resolve(image, base_dir))
+    if not isinstance(image, str):
+        raise TypeError(unknown_element("LabelImages", image, str, ImageRef))
+    return ImageRef(image, shown_uri(image), resolve(image, base_dir))
 
 
 def _tagged(outcome: Prediction | Failure) -> Prediction | beam.pvalue.TaggedOutput:

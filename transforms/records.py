@@ -28,6 +28,7 @@ class Reason(str, Enum):
     """Why an image failed: a closed list, explained in the README."""
 
     NULL_URI = "null_uri"
+    INVALID_URI = "invalid_uri"
     NOT_FOUND = "not_found"
     FORBIDDEN = "forbidden"
     NOT_A_FILE = "not_a_file"
@@ -123,6 +124,8 @@ class ImageRef:
       kept: values of the kept columns, in the order of the options, each an Arrow array of length one: not
         every Arrow value has a counterpart in Python, such as a date in the year 300,000.
       facts: size in bytes and version, where the listing that found the image told them and they are asked for.
+      image_id: identity of the image, see ``storage.identity``; None for an inline image that is not loaded yet, and
+        outside the labeling job until the image is loaded.
     """
 
     uri: str
@@ -133,6 +136,7 @@ class ImageRef:
     data: bytes | None = field(default=None, repr=False)
     kept: tuple[Any, ...] = ()
     facts: tuple[int | None, str | None] | None = None
+    image_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ class ImageInfo:
       format: lower case, as ``jpeg`` or ``png``.
       source_bytes: size of the encoded image.
       source_version: generation, ETag or modification time.
+      content_hash: of the encoded image, see ``storage.identity``.
       color_converted: whether a colour profile other than sRGB was applied.
     """
 
@@ -152,6 +157,7 @@ class ImageInfo:
     format: str
     source_bytes: int
     source_version: str | None = None
+    content_hash: str = ""
     color_converted: bool = False
 
 
@@ -193,7 +199,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input row that got no prediction; one line of the failure shard."""
+    """An input row that got no prediction; one line of the failure shard.
+
+    Attributes:
+      uri: what the user wrote; None where the row held none.
+      ref_id, row, unit_id, image_id: the ``ImageRef``'s.
+      stage, reason, detail: where and why; ``detail`` is one line for a human.
+      source_bytes, source_version, content_hash: the encoded image's, see ``ImageInfo``; None where it was not fetched.
+    """
 
     uri: str | None
     ref_id: str
@@ -202,6 +215,10 @@ class Failure:
     detail: str
     row: int = 0
     unit_id: str | None = None
+    image_id: str | None = None
+    source_bytes: int | None = None
+    source_version: str | None = None
+    content_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +260,8 @@ class UnitRecord:
     """The proof that a unit is done, staged after its files.
 
     ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made. ``out_of_time``:
-    the run's time was over, and the unit was skipped as a whole; such a record is never staged.
+    the run's time was over, and the unit was skipped as a whole; such a record is never staged. ``color_converted``: of
+    the predicted images those whose colours were converted to sRGB.
     """
 
     unit_id: str
@@ -258,6 +276,7 @@ class UnitRecord:
     skipped: int
     files: tuple[FileRecord, ...]
     out_of_time: bool = False
+    color_converted: int = 0
 
     def __post_init__(self) -> None:
         outcome = self.predicted + sum(self.failed.values()) + self.skipped
@@ -278,11 +297,18 @@ class UnitRecord:
         return cls(**{**value, "files": files})
 
 
-# What flows between the steps. Unions, not a base class: each step handles what it knows and hands
-# the rest through.
+# What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit
+# ends through, and refuses the rest.
 Opened = Union[ImageRef, Failure, UnitEnd]
 Loaded = Union[LoadedImage, Failure, UnitEnd]
 Labeled = Union[Prediction, Failure, UnitEnd]
+
+
+def unknown_element(step: str, element: object, *expected: type[object]) -> str:
+    """What a step says of an element that it does not know, for a ``TypeError``."""
+    kind = type(element)
+    names = " or ".join(each.__name__ for each in expected)
+    return f"{step} got an element of the type {kind.__module__}.{kind.__qualname__}; it takes {names}"
 
 
 def unit_id(number: int, start: int, sha256: str | None = None) -> str:

@@ -10,7 +10,9 @@ FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:20260122_RC
 FROM python:3.11-slim-bookworm
 COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
 ARG EXTRAS="[launcher,dataflow]"
-COPY pyproject.toml setup.py README.md constraints.txt /src/
+COPY pyproject.toml setup.py README.md LICENSE NOTICE constraints.txt /src/
+# beamlabel/ holds links to the other two.
+COPY beamlabel /src/beamlabel
 COPY pipeline /src/pipeline
 COPY transforms /src/transforms
 # TensorFlow starts in a third of the time where its bytecode was compiled at install.

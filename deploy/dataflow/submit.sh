@@ -19,7 +19,7 @@ usage() {
 }
 
 : "${PROJECT:?the Google Cloud project}" "${REGION:?such as us-central1}" "${BUCKET:?a bucket, without gs://}"
-version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' transforms/__init__.py)
+version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' beamlabel/__init__.py)
 registry=$REGION-docker.pkg.dev/$PROJECT/${REPOSITORY:-beamlabel}
 launcher=$registry/launcher:${TAG:-$version}
 worker=$registry/worker:${TAG:-$version}

@@ -17,7 +17,9 @@ COPY --from=beam /opt/apache/beam /opt/apache/beam
 ARG EXTRAS=""
 ARG PACKAGES=""
 ARG TFRECORDS=""
-COPY pyproject.toml setup.py README.md constraints.txt /src/
+COPY pyproject.toml setup.py README.md LICENSE NOTICE constraints.txt /src/
+# beamlabel/ holds links to the other two.
+COPY beamlabel /src/beamlabel
 COPY pipeline /src/pipeline
 COPY transforms /src/transforms
 # PACKAGES unquoted: there may be none, or several. tfx-bsl without its dependencies: they are TensorFlow.

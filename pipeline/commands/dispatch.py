@@ -51,4 +51,4 @@ def run_command(name: str, argv: list[str]) -> NoReturn:
         except Exception as error:
             logging.getLogger("beamlabel").error("%s broke: %s", name, error, exc_info=True)
             code = BROKEN
-    exit_process(cancelled.seen.exit_code if cancelled.seen else code, job_servers=False)
+    exit_process(cancelled.seen.exit_code if cancelled.seen else code)

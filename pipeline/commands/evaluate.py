@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from beamlabel.pipeline.options.parser import Parser
+from beamlabel.pipeline.options.declare import flag, option, positional, required
+from beamlabel.pipeline.options.parser import parse_command
+from beamlabel.pipeline.options.types import TEXT
 
 _SHOWN = 5
 _DESCRIPTION = """\
@@ -27,25 +29,25 @@ that is, and a line of its own counts them as wrong. Exit codes: 0 done, 1 no im
 2 wrong usage or no such result, 3 it broke."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """The result, and the truth that it is compared with."""
+
+    output: str = positional(metavar="OUTPUT", help="a run's --output, of Parquet")
+    truth: str = required(metavar="COLUMN|FILE", help="see above; ./NAME is always a file")
+    truth_column: str | None = option(TEXT, metavar="NAME", help="column of FILE that holds the classes")
+    json: bool = flag(help="JSON for machines, not text")
+
+
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code.
 
     Raises:
       UsageError: a wrong argument, or a result or a truth that cannot be read.
     """
-    parser = Parser(
-        prog="beamlabel evaluate",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    options = parse_command(
+        EvaluateOptions, argv, command="evaluate", description=_DESCRIPTION, epilog=_EPILOG
     )
-    parser.add_argument("output", metavar="OUTPUT", help="a run's --output, of Parquet")
-    parser.add_argument(
-        "--truth", required=True, metavar="COLUMN|FILE", help="see above; ./NAME is always a file"
-    )
-    parser.add_argument("--truth_column", metavar="NAME", help="column of FILE that holds the classes")
-    parser.add_argument("--json", action="store_true", help="JSON for machines, not text")
-    options = parser.parse_args(argv)
 
     from beamlabel.pipeline.evaluate.evaluate import evaluate
 

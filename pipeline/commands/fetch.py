@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
 from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.parser import Parser
+from beamlabel.pipeline.options.declare import positional
+from beamlabel.pipeline.options.parser import parse_command
 
 _LOGGER = logging.getLogger("beamlabel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchOptions:
+    """The module, and where it goes."""
+
+    module: str = positional(
+        metavar="MODULE", help="as the job's --module: a Hub handle, .tar.gz, gs:// path …"
+    )
+    dir: str = positional(metavar="DIR", help="folder to make: local or gs://")
 
 
 def main(argv: list[str]) -> int:
@@ -19,19 +31,16 @@ def main(argv: list[str]) -> int:
     Raises:
       UsageError: a wrong argument, no such module, or a folder that holds something else.
     """
-    parser = Parser(
-        prog="beamlabel fetch",
+    options = parse_command(
+        FetchOptions,
+        argv,
+        command="fetch",
         description="Copies a module into a folder or bucket, so that a nightly job (--module DIR) does not depend "
         "on the hub. Its fingerprint stays. A record of where it came from is written beside it, to "
         "DIR.fetched.json.",
         epilog="A fetch that is killed leaves nothing that passes for a module; run it again. Exit codes: 0 fetched, "
         "now or before, 2 wrong usage, no such module, or DIR holds something else, 3 it broke.",
     )
-    parser.add_argument(
-        "module", metavar="MODULE", help="as the job's --module: a Hub handle, .tar.gz, gs:// path …"
-    )
-    parser.add_argument("dir", metavar="DIR", help="folder to make: local or gs://")
-    options = parser.parse_args(argv)
     fetch(options.module, options.dir)
     return 0
 

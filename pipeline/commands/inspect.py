@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from beamlabel.pipeline.options.parser import Parser, job_options, with_minus_joined
+from beamlabel.pipeline.options.declare import flag, positional
+from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
+from beamlabel.pipeline.options.parser import Parser, add_options, values_of, with_minus_joined
 
 if TYPE_CHECKING:
     from beamlabel.pipeline.commands.inspection import Inspection
 
-_OPTIONS = (
-    "--labels", "--image_size", "--input_range", "--logits_output", "--features_output", "--engine", "--precision",
-    "--batch_size",
-)  # fmt: skip
+_MODULE_OPTIONS = ("labels", "image_size", "input_range", "logits_output", "features_output")
 _FORMATS = {
     "tf1_hub": "TF1 Hub module",
     "tf2_saved_model": "TF2 SavedModel",
     "keras_saved_model": "SavedModel, exported by Keras",
     "keras_file": ".keras file",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """The module; its other options are the job's."""
+
+    module: str = positional(metavar="MODULE", help="as the job's --module")
+    json: bool = flag(help="JSON for machines, not text")
 
 
 def main(argv: list[str]) -> int:
@@ -32,21 +40,23 @@ def main(argv: list[str]) -> int:
     """
     parser = Parser(
         prog="beamlabel inspect",
+        allow_abbrev=False,
         description="Tells what a module is, what it takes and gives, and how fast it runs on this machine. "
         "The module is compiled as for a job, into the same cache.",
         epilog="The speed is measured: once with the module alone, and once with the decoding of JPEGs of "
         "500x375 pixels, on all cores; fetching is not in it. Exit codes: 0 done, 2 wrong usage or no such "
         "module, 3 it broke.",
-        parents=[job_options(*_OPTIONS)],
     )
-    parser.add_argument("module", metavar="MODULE", help="as the job's --module")
-    parser.add_argument("--json", action="store_true", help="JSON for machines, not text")
-    options = parser.parse_args(with_minus_joined(argv))
+    add_options(parser, InspectOptions)
+    add_options(parser, ModuleOptions, only=_MODULE_OPTIONS)
+    add_options(parser, InferenceOptions)
+    parsed = parser.parse_args(with_minus_joined(argv))
+    options = values_of(InspectOptions, parsed)
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from beamlabel.pipeline.commands.inspection import inspect
 
-    found = inspect(options)
+    found = inspect(values_of(ModuleOptions, parsed), values_of(InferenceOptions, parsed))
     sys.stdout.write(json.dumps(found.to_json(), indent=1) + "\n" if options.json else _text(found))
     return 0
 
@@ -61,6 +71,7 @@ def _text(found: Inspection) -> str:
         ("size", f"{found.files} files, {_megabytes(found.bytes)}; compiled {_megabytes(found.artifact_bytes)}"),
         ("input", f"{found.height} x {found.width} pixels (height x width), RGB from {low:g} to {high:g}"),
         ("classes", _classes(found)),
+        *(() if found.logits is None else (("scores", _scores(found)),)),
         ("features", f"{found.embedding_dim}, from {found.features}" if found.features else "none"),
         ("engine", engine),
         *(("note", note) for note in found.notes),
@@ -89,8 +100,12 @@ def _classes(found: Inspection) -> str:
     if found.logits is None:
         return "none"
     names = "without names" if found.class_names is None else f"named by {found.class_names}"
-    kind = "probabilities" if found.gives_probabilities else "logits"
-    return f"{found.num_classes}, {names}; {kind} from {found.logits}"
+    return f"{found.num_classes}, {names}; {(found.score_kind or '').replace('_', ' ')} from {found.logits}"
+
+
+def _scores(found: Inspection) -> str:
+    by = {"none": "left as they are", None: "unclear, give --scores"}.get(found.scores, f"by {found.scores}")
+    return f"{by}: {found.scores_reason}"
 
 
 def _megabytes(size: int) -> str:

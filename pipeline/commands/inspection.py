@@ -17,6 +17,7 @@ from PIL import Image
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.engines import Engine, open_engine
@@ -25,6 +26,7 @@ from beamlabel.transforms.module.class_names import load_class_names
 from beamlabel.transforms.module.files import scan
 from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module.outputs import Input, Output, Signature
+from beamlabel.transforms.module.score_kind import PROBABILITIES
 from beamlabel.transforms.worker.compute_pool import compute_pool
 from beamlabel.transforms.worker.cpu import available_cores
 
@@ -45,10 +47,13 @@ class Inspection:
       height, width: pixels of the input; ``input_range`` is what 0 and 255 become.
       logits, features: ``SIGNATURE:KEY``; None where there are none.
       gives_probabilities: whether the logits are probabilities already.
+      score_kind, scores_reason: what the logits are, and why that is known, see ``score_kind``.
+      scores: what --scores auto comes to; None where that is unclear.
       num_classes, embedding_dim: their sizes.
       class_names: whose names the classes have; None where they have none.
       engine, precision: what really computes on this machine.
-      notes: why these are not the ones asked for, in words.
+      notes: what is done so that the module takes images, and why engine and precision are not the ones asked
+        for, in words.
       cores, batch_size: what the speeds were measured with.
       images_per_second: of the module alone, from pixels to numbers.
       images_per_second_decoded: with the decoding of ``decoded``.
@@ -66,6 +71,9 @@ class Inspection:
     input_range: tuple[float, float]
     logits: str | None
     gives_probabilities: bool
+    score_kind: str | None
+    scores: str | None
+    scores_reason: str
     num_classes: int | None
     class_names: str | None
     features: str | None
@@ -85,18 +93,19 @@ class Inspection:
         return dataclasses.asdict(self)
 
 
-def inspect(options: Any) -> Inspection:
+def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
     """Compiles a module as the job would, opens it as a worker would, and measures it for some seconds.
 
     Args:
-      options: ``module`` and the job's options for it.
+      options: the module, and what decides its inputs and outputs.
+      inference: the engine, its precision, and the size of a batch.
 
     Raises:
       UsageError: the module cannot be had, or the options do not fit it.
     """
     notes: list[str] = []
     with _warnings_into(notes):
-        artifact = prepare_artifact(options, option="MODULE")
+        artifact = prepare_artifact(options, inference, option="MODULE")
         spec = artifact.spec
         try:
             names = load_class_names(options.labels, spec.num_classes)
@@ -114,7 +123,7 @@ def inspect(options: Any) -> Inspection:
             engine = open_engine(artifact.path, artifact.sha256)
         except ModuleError as error:
             raise UsageError(f"MODULE: {error}") from error
-    speed, decoded_speed, decoded = _measure(engine, options.batch_size)
+    speed, decoded_speed, decoded = _measure(engine, inference.batch_size)
     files = scan(resolved.path)
     return Inspection(
         handle=spec.handle,
@@ -127,16 +136,19 @@ def inspect(options: Any) -> Inspection:
         width=spec.width,
         input_range=spec.input_range,
         logits=None if module.logits is None else module.logits.name,
-        gives_probabilities=spec.looks_like_probabilities,
+        gives_probabilities=spec.score_kind == PROBABILITIES,
+        score_kind=spec.score_kind,
+        scores=spec.scores,
+        scores_reason=spec.scores_reason,
         num_classes=spec.num_classes,
         class_names=None if names is None else options.labels or "ImageNet",
         features=None if module.features is None else module.features.name,
         embedding_dim=spec.embedding_dim,
         engine=engine.name,
         precision=engine.precision,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys((*spec.notes(), *notes))),
         cores=available_cores(),
-        batch_size=options.batch_size,
+        batch_size=inference.batch_size,
         images_per_second=speed,
         images_per_second_decoded=decoded_speed,
         decoded=decoded,
@@ -152,7 +164,7 @@ def _warnings_into(notes: list[str]) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             notes.append(record.getMessage())
 
-    logger, collector = logging.getLogger("transforms"), Collector(logging.WARNING)
+    logger, collector = logging.getLogger("beamlabel.transforms"), Collector(logging.WARNING)
     logger.addHandler(collector)
     propagates, logger.propagate = logger.propagate, False
     try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.parser import Parser
+from beamlabel.pipeline.options.declare import positional
+from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from beamlabel.pipeline.output.manifest import read_manifest
@@ -19,22 +21,29 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_mistake
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublishOptions:
+    """The output of the committed run."""
+
+    output: str = positional(metavar="OUTPUT", help="the run's --output")
+
+
 def main(argv: list[str]) -> NoReturn:
     """Runs the command and ends the process with its exit code.
 
     Raises:
       UsageError: a wrong argument, or nothing of beamlabel's at the output.
     """
-    parser = Parser(
-        prog="beamlabel publish",
+    options = parse_command(
+        PublishOptions,
+        argv,
+        command="publish",
         description="Publishes what a run has committed whose launcher did not wait for it, or was killed.",
         epilog="Exit codes: 0 published, now or before, 1 too many failures, 2 wrong usage, 3 it broke, "
         "4 published, but its time was over, 75 nothing is committed yet, or a run is at work.",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="the run's --output")
-    output = parser.parse_args(argv).output
     set_up_logging()
-    exit_process(publish_committed(output), job_servers=False)
+    exit_process(publish_committed(options.output))
 
 
 def publish_committed(output: str) -> int:

@@ -6,15 +6,31 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.parser import Parser
+from beamlabel.pipeline.options.declare import flag, option, positional
+from beamlabel.pipeline.options.parser import parse_command
+from beamlabel.pipeline.options.types import TEXT
 from beamlabel.transforms import storage
 
 _LOGGER = logging.getLogger("beamlabel")
 _FETCH_THREADS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """The published output, and whether images are fetched for its page."""
+
+    output: str = positional(metavar="OUTPUT", help="the run's --output")
+    fetch: bool = flag(
+        help="fetch the images of sampled rows that have no thumbnail, as the run was allowed to"
+    )
+    base_dir: str | None = option(
+        TEXT, metavar="DIR", help="with --fetch: what relative references are relative to"
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -23,23 +39,15 @@ def main(argv: list[str]) -> int:
     Raises:
       UsageError: a wrong argument, or no published run at the output.
     """
-    parser = Parser(
-        prog="beamlabel report",
+    options = parse_command(
+        ReportOptions,
+        argv,
+        command="report",
         description="Writes _report.html into a published output: what happened, with a sample of the rows. It "
         "reads the shards; the pixels are gone, so thumbnails are those of the page that is there, if the run wrote "
         "one by --report, or are fetched anew by --fetch.",
         epilog="Exit codes: 0 written, 2 wrong usage, 3 it broke.",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="the run's --output")
-    parser.add_argument(
-        "--fetch",
-        action="store_true",
-        help="fetch the images of sampled rows that have no thumbnail, as the run was allowed to",
-    )
-    parser.add_argument(
-        "--base_dir", metavar="DIR", help="with --fetch: what relative references are relative to"
-    )
-    options = parser.parse_args(argv)
     return make_report(options.output, fetch=options.fetch, base_dir=options.base_dir)
 
 
@@ -112,7 +120,13 @@ def _fetched_thumbnails(
             allow_http=ran["allow_http"],
             allow_private_hosts=ran["allow_private_hosts"],
         ),
-        DecodeOptions(made["height"], made["width"], crop=made["crop"], max_pixels=ran["max_pixels"]),
+        DecodeOptions(
+            made["height"],
+            made["width"],
+            crop=made["crop"],
+            max_pixels=ran["max_pixels"],
+            color_profile=made.get("color_profile", "ignore"),  # schema version 1 knew no profiles
+        ),
     )
     base = storage.absolute(base_dir or ran["base_dir"] or os.getcwd())  # noqa: PTH109 (a string is wanted)
 

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
-from beamlabel.pipeline.options.parser import Parser
+from beamlabel.pipeline.options.declare import flag, positional
+from beamlabel.pipeline.options.parser import parse_command
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """The result, and how thoroughly it is checked."""
+
+    output: str = positional(metavar="OUTPUT", help="a run's --output")
+    quick: bool = flag(help="hash nothing, and read of data only the footers of Parquet files")
 
 
 def main(argv: list[str]) -> int:
@@ -13,21 +23,16 @@ def main(argv: list[str]) -> int:
     Raises:
       UsageError: a wrong argument, or no result at the output.
     """
-    parser = Parser(
-        prog="beamlabel verify",
+    options = parse_command(
+        VerifyOptions,
+        argv,
+        command="verify",
         description="Checks a result against its _MANIFEST.json: that each file is there, with its bytes, SHA-256, "
         "rows, columns and metadata, and can be read; that failures recount by reason; that input = predicted + "
         "failed + skipped; that _SUCCESS is there if it should be, and no file that the manifest does not name.",
         epilog="Each problem is a line on stdout. Exit codes: 0 good, 1 not good, 2 wrong usage or no result there, "
         "3 it broke.",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="a run's --output")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="hash nothing, and read of data only the footers of Parquet files",
-    )
-    options = parser.parse_args(argv)
     from beamlabel.pipeline.output.verify import verify
     from beamlabel.pipeline.process.exit import DONE
 

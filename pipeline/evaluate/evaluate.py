@@ -20,7 +20,7 @@ from beamlabel.pipeline.output.manifest import absolute_output, require_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import schema
-from beamlabel.transforms.rows.schema import OWN_COLUMNS
+from beamlabel.transforms.rows.schema import own_columns_by_metadata
 
 TOP = 5
 _BATCH_ROWS = 8192
@@ -97,6 +97,7 @@ class _Result:
     failures: tuple[str, ...]
     failed: int
     has_names: bool
+    own_columns: frozenset[str]
 
     @contextmanager
     def readable(self, name: str) -> Iterator[str]:
@@ -132,10 +133,10 @@ def evaluate(output: str, truth: str, column: str | None = None) -> Evaluation:
     result = _read_result(absolute_output(output))
     schema = result.schema()
     if truth not in schema.names:
-        return _by_file(result, _file(truth, column, schema, result.has_names))
+        return _by_file(result, _file(truth, column, schema, result))
     if column is not None:
         raise UsageError(f"--truth_column {column}: --truth {truth} is a column of the result already")
-    _check_column(schema, truth)
+    _check_column(schema, truth, result.own_columns)
     return _by_column(result, truth)
 
 
@@ -152,7 +153,8 @@ def _read_result(output: str) -> _Result:
         raise UsageError(f"OUTPUT {output!r}: evaluate reads Parquet, which this is not: {shards[:1]}")
     if schema.NUM_CLASSES not in metadata:
         raise UsageError(f"OUTPUT {output!r}: its rows have embeddings and no classes")
-    return _Result(output, shards, failures, failed, schema.LABELS_SHA256 in metadata)
+    own = own_columns_by_metadata(metadata)
+    return _Result(output, shards, failures, failed, schema.LABELS_SHA256 in metadata, own)
 
 
 def _by_column(result: _Result, column: str) -> Evaluation:
@@ -174,21 +176,21 @@ def _by_file(result: _Result, truth: Truth) -> Evaluation:
     return Evaluation(tally, truth.key, truth.unmatched)
 
 
-def _check_column(schema: pa.Schema, column: str) -> None:
-    if column in OWN_COLUMNS:
+def _check_column(schema: pa.Schema, column: str, own: frozenset[str]) -> None:
+    if column in own:
         raise UsageError(f"--truth {column}: that is what beamlabel wrote; name a kept column, or ./{column}")
     check_class_type(schema.field(column).type, column)
 
 
-def _file(truth: str, column: str | None, schema: pa.Schema, has_names: bool) -> Truth:
-    kept = ", ".join(name for name in schema.names if name not in OWN_COLUMNS) or "none"
+def _file(truth: str, column: str | None, schema: pa.Schema, result: _Result) -> Truth:
+    kept = ", ".join(name for name in schema.names if name not in result.own_columns) or "none"
     try:
         is_there = storage.exists(truth)
     except (OSError, ValueError) as error:
         raise UsageError(f"--truth {truth!r}: {error}") from error
     if not is_there:
         raise UsageError(f"--truth {truth!r}: neither a kept column of the result ({kept}) nor a file")
-    return read_truth(truth, column, has_names=has_names)
+    return read_truth(truth, column, has_names=result.has_names)
 
 
 def _column_has_ids(result: _Result, column: str) -> bool:

@@ -66,6 +66,7 @@ def commit(
     ordered = sorted(records, key=lambda record: record.unit_id)
     check_records(ordered, files, limited=limited)
     content: dict[str, Any] = {
+        "format": layout.COMMIT_FORMAT,
         "committed_at": time.time(),
         "records": [record.to_json() for record in ordered],
     }

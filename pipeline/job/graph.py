@@ -5,7 +5,7 @@ from __future__ import annotations
 import apache_beam as beam
 
 from beamlabel.pipeline.job.commit import Commit
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.transforms.inputs.open_unit import OpenUnit
 from beamlabel.transforms.inputs.plan_units import PlanUnits
 from beamlabel.transforms.label_images import Label

@@ -1,88 +1,45 @@
-"""Options → everything that the graph needs: the module compiled, the plan named, the staging prepared."""
+"""Options → everything that the graph needs: the module compiled, the plan named."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
-import logging
 import os
-import platform
 import secrets
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from beamlabel import __version__
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.facts import facts_of
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.prepare_module import prepare_artifact
-from beamlabel.pipeline.job.resume import adopt
 from beamlabel.pipeline.job.retry_failures import FailedReferences
+from beamlabel.pipeline.job.settings import (
+    canonical_sha256,
+    derived_options,
+    load_options,
+    output_spec_of,
+    preprocessing_of,
+    source_options,
+)
 from beamlabel.pipeline.job.skip_labeled import LocalIndex, labeled_index
-from beamlabel.pipeline.options.parser import DEFAULT_TOP_K, RESUME
+from beamlabel.pipeline.options.job_options import (
+    EarlierRunOptions,
+    JobOptions,
+)
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
-from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions
-from beamlabel.transforms.inference.artifact import Artifact
-from beamlabel.transforms.inference.predict import PredictOptions
 from beamlabel.transforms.inputs.plan_units import SourceOptions
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
 from beamlabel.transforms.inputs.time_limit import TimeLimit
-from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadOptions
-from beamlabel.transforms.module.class_names import load_class_names
-from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
-from beamlabel.transforms.rows.tf_examples import check_installed, schema_pbtxt
-from beamlabel.transforms.storage.errors import is_mistake
-from beamlabel.transforms.storage.uris import public_uri
-
-# Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
-WINDOW = 256
-
-_LOGGER = logging.getLogger("beamlabel")
-
-_PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
-             "numpy", "opencv-python-headless", "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LabelJob:
-    """One run of the labeling job, as the graph sees it.
-
-    Attributes:
-      time_limit: after which no unit is begun any more; None for none.
-      only_rows: how many references count, where an earlier run's failures are the only ones.
-      heartbeats: whether workers tell in the staging folder how far they are.
-    """
-
-    output: str
-    staging_dir: str
-    plan_id: str
-    run_id: str
-    files: tuple[InputFile, ...]
-    source: SourceOptions
-    load: LoadOptions
-    predict: PredictOptions
-    spec: OutputSpec
-    time_limit: TimeLimit | None = None
-    only_rows: int | None = None
-    heartbeats: bool = False
-    report: bool = False
-
-    def for_workers(self, *, elsewhere: bool, later: bool) -> LabelJob:
-        """The job for workers that are in other processes, or begin at some later time."""
-        limit = self.time_limit
-        if limit is not None and later:
-            limit = dataclasses.replace(limit, begun_at=None)
-        return dataclasses.replace(self, heartbeats=elsewhere, time_limit=limit)
+from beamlabel.transforms.rows.tf_examples import check_installed
 
 
 @dataclass(frozen=True)
@@ -100,22 +57,8 @@ class Plan:
     facts: dict[str, Any]
 
 
-def canonical_sha256(value: object) -> str:
-    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def prepare(options: Any, inputs: Inputs, started_at: float | None = None) -> LabelJob:
-    """Plans a job and stages it, see ``plan`` and ``stage``."""
-    with tempfile.TemporaryDirectory() as scratch:
-        planned = plan(options, inputs, Path(scratch), started_at)
-        stage(planned, options)
-        return planned.job
-
-
 def plan(
-    options: Any,
+    options: JobOptions,
     inputs: Inputs,
     scratch: Path,
     started_at: float | None = None,
@@ -134,206 +77,86 @@ def plan(
       UsageError: the options do not fit the module.
     """
     started_at = time.time() if started_at is None else started_at
-    if options.output_format == "tfrecord":
+    if options.output.output_format == "tfrecord":
         try:
             check_installed()
         except ImportError as error:
             raise UsageError(f"--output_format tfrecord: {error}") from error
-    artifact = prepare_artifact(options)
-    output = storage.absolute(options.output).rstrip("/")
+    artifact = prepare_artifact(options.module, options.inference)
+    output = storage.absolute(options.output.output).rstrip("/")
     try:
-        predict = _predict_options(options, artifact)
-        source = _source_options(options, inputs)
-        load = _load_options(options, artifact)
+        derived = derived_options(options, artifact)
+        predict = derived.predict
+        source = source_options(options.inputs, inputs, options.output.shard_rows)
+        load = load_options(options.loading, derived.decode)
+        preprocessing = preprocessing_of(options.module, artifact, predict)
+        output_spec = output_spec_of(options.output, inputs, artifact, predict, preprocessing)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
-    preprocessing = _preprocessing(options, artifact, predict)
-    output_spec = _output_spec(options, inputs, artifact, predict, preprocessing)
     indexes = {
-        layout.LABELED: _labeled(options, output_spec, output, scratch),
+        layout.LABELED: _labeled(options.earlier, output_spec, output, scratch),
         layout.ONLY: None if failed is None else failed.index(scratch),
     }
-    source = dataclasses.replace(source, selection=_selection(options, indexes))
-    plan_id = _plan_id(inputs, source, load, output_spec, [options.logits_output, options.features_output])
+    source = dataclasses.replace(source, selection=_selection(indexes, changed=options.earlier.changed))
+    plan_id = _plan_id(
+        inputs, source, load, output_spec, [options.module.logits_output, options.module.features_output]
+    )
     metadata = {**output_spec.metadata, schema.PLAN_ID: plan_id}
-    output_spec = dataclasses.replace(output_spec, metadata=metadata)
+    output_spec = dataclasses.replace(output_spec, metadata=metadata, labeled_at=labeled_at(started_at))
     staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
-    source = dataclasses.replace(source, selection=_selection(options, indexes, staging_dir))
+    source = dataclasses.replace(
+        source, selection=_selection(indexes, staging_dir, changed=options.earlier.changed)
+    )
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    limit = None if options.time_limit is None else TimeLimit(options.time_limit, run_id, started_at)
+    time_limit = options.run.time_limit
+    limit = None if time_limit is None else TimeLimit(time_limit, run_id, started_at)
     only_rows = None if failed is None else len(failed.ref_ids)
     # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
     job = LabelJob(
         output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, limit, only_rows,
-        report=options.report,
+        report=options.run.report,
     )  # fmt: skip
-    facts = {"started_at": started_at, **_facts(job, options, artifact, preprocessing)}
+    facts = {"started_at": started_at, **facts_of(job, options, artifact, preprocessing)}
     if failed is not None:
         facts["manifest"]["retried_failures"] = len(failed.ref_ids)
     staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items() if index}
     return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
 
 
-def stage(planned: Plan, options: Any) -> None:
-    """Stages what workers open, the artifact, and the facts of the run; leftovers go, or are adopted.
+def labeled_at(started_at: float) -> int:
+    """The column ``labeled_at``: the start of the run, in microseconds since 1970, UTC.
+
+    ``SOURCE_DATE_EPOCH``, in seconds since 1970, takes its place, so that two runs can write equal bytes; see
+    https://reproducible-builds.org/specs/source-date-epoch/.
 
     Raises:
-      UsageError: the output cannot be written.
+      UsageError: ``SOURCE_DATE_EPOCH`` is no whole number.
     """
-    job, facts = planned.job, planned.facts
-    try:
-        if options.if_exists == RESUME:
-            facts["manifest"]["resumed_units"] = adopt(job.output, job.staging_dir, job.plan_id)
-            if facts["manifest"]["resumed_units"]:
-                _LOGGER.info("going on after %d units that are done", facts["manifest"]["resumed_units"])
-        else:
-            # All that could be wrong with the options is known by now; only now may leftovers go.
-            staging.delete_all(job.output)
-        for path, file in planned.staged.items():
-            storage.write_file(path, file)
-        storage.write_bytes(
-            storage.join(job.staging_dir, layout.JOB), json.dumps(facts, indent=1, default=str).encode()
-        )
-    except OSError as error:
-        if not is_mistake(error):
-            raise
-        raise UsageError(f"--output {options.output!r} cannot be written: {error}") from error
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        return round(started_at * 1e6)
+    if not epoch.isdecimal():
+        raise UsageError(f"SOURCE_DATE_EPOCH={epoch!r} is not a whole number of seconds since 1970")
+    return int(epoch) * 1_000_000
 
 
-def _labeled(options: Any, spec: OutputSpec, output: str, scratch: Path) -> LocalIndex | None:
+def _labeled(options: EarlierRunOptions, spec: OutputSpec, output: str, scratch: Path) -> LocalIndex | None:
     if not options.skip_labeled:
         return None
     return labeled_index(options.skip_labeled, spec, output, changed=options.changed, folder=scratch)
 
 
 def _selection(
-    options: Any, indexes: Mapping[str, LocalIndex | None], staging_dir: str = ""
+    indexes: Mapping[str, LocalIndex | None], staging_dir: str = "", *, changed: bool
 ) -> SelectionOptions:
     """What of the references counts; without ``staging_dir`` as it is part of the plan's name."""
     labeled, only = (
         None if index is None else StagedIndex(staging_dir and storage.join(staging_dir, name), index.sha256)
         for name, index in indexes.items()
     )
-    return SelectionOptions(labeled, options.changed, only)
-
-
-def _source_options(options: Any, inputs: Inputs) -> SourceOptions:
-    return SourceOptions(
-        base_dir=storage.absolute(options.base_dir or os.getcwd()),  # noqa: PTH109 (a string is wanted)
-        columns=inputs.columns,
-        limit=options.limit,
-        sample=options.sample,
-        shard_rows=options.shard_rows,
-    )
-
-
-def _load_options(options: Any, artifact: Artifact) -> LoadOptions:
-    spec = artifact.spec
-    return LoadOptions(
-        FetchOptions(
-            max_bytes=options.max_bytes,
-            deadline=options.fetch_deadline,
-            allow_http=options.allow_http,
-            allow_private_hosts=options.allow_private_hosts,
-        ),
-        DecodeOptions(height=spec.height, width=spec.width, crop=options.crop, max_pixels=options.max_pixels),
-        threads=options.load_threads,
-        window=max(WINDOW, 2 * options.load_threads),
-        worker_threads=options.worker_threads,
-    )
-
-
-def _predict_options(options: Any, artifact: Artifact) -> PredictOptions:
-    spec = artifact.spec
-    classes = spec.num_classes
-    if classes is None and options.top_k:
-        raise ValueError(f"--top_k {options.top_k}: the module has no logits")
-    if classes is not None and (options.top_k or 0) > classes:
-        raise ValueError(f"--top_k {options.top_k}: the module has {classes} classes")
-    if options.no_embeddings and classes is None:
-        raise ValueError("--no_embeddings: the module has no logits, so nothing would be left")
-    if options.normalize_embeddings and (options.no_embeddings or spec.embedding_dim is None):
-        raise ValueError("--normalize_embeddings: there are no embeddings to normalize")
-    scores = options.scores
-    if scores == "auto":
-        scores = "none" if spec.looks_like_probabilities else "softmax"
-    return PredictOptions(
-        artifact_path=str(artifact.path),
-        artifact_sha256=artifact.sha256,
-        top_k=min(options.top_k or DEFAULT_TOP_K, classes) if classes else 0,
-        scores=scores,
-        class_names=_class_names(options.labels, classes),
-        embeddings=not options.no_embeddings,
-        normalize_embeddings=options.normalize_embeddings,
-        batch_size=options.batch_size,
-        worker_threads=options.worker_threads,
-        keep_pixels=options.report,
-    )
-
-
-def _class_names(labels: str | None, classes: int | None) -> tuple[str, ...] | None:
-    try:
-        return load_class_names(labels, classes)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--labels {labels!r}: {error}") from error
-
-
-def _preprocessing(options: Any, artifact: Artifact, predict: PredictOptions) -> dict[str, Any]:
-    """What, beside the module, decides the numbers in a row."""
-    spec = artifact.spec
-    return {
-        "height": spec.height,
-        "width": spec.width,
-        "crop": options.crop,
-        "resize": "bilinear",
-        "input_range": list(spec.input_range),
-        "precision": spec.precision,
-        "scores": predict.scores if predict.top_k else None,
-        "normalize_embeddings": predict.normalize_embeddings,
-        "decoder": DECODER_VERSION,
-    }
-
-
-def _output_spec(
-    options: Any,
-    inputs: Inputs,
-    artifact: Artifact,
-    predict: PredictOptions,
-    preprocessing: Mapping[str, Any],
-) -> OutputSpec:
-    spec = artifact.spec
-    dimension = spec.embedding_dim if predict.embeddings else None
-    names = predict.class_names
-    facts: dict[str, Any] = {
-        schema.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
-        schema.VERSION: __version__,
-        schema.MODULE_HANDLE: public_uri(spec.handle),
-        schema.MODULE_FINGERPRINT: spec.fingerprint,
-        schema.PREPROCESSING: json.dumps(preprocessing, sort_keys=True),
-        schema.PREPROCESSING_ID: canonical_sha256(preprocessing),
-        schema.ENGINE: spec.engine,
-        schema.PRECISION: spec.precision,
-        schema.SCORES: predict.scores if predict.top_k else None,
-        schema.EMBEDDING_DIM: dimension,
-        schema.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,
-        schema.NUM_CLASSES: spec.num_classes,
-        schema.TOP_K: predict.top_k or None,
-        schema.LABELS_SHA256: canonical_sha256(names) if names else None,
-    }
-    return OutputSpec(
-        format=options.output_format,
-        compression=options.tfrecord_compression,
-        kept_fields=inputs.kept,
-        has_labels=names is not None,
-        top_k=predict.top_k,
-        num_classes=spec.num_classes,
-        embedding_dim=dimension,
-        module_fingerprint=spec.fingerprint,
-        preprocessing_id=facts[schema.PREPROCESSING_ID],
-        metadata={name: str(value) for name, value in facts.items() if value is not None},
-    )
+    return SelectionOptions(labeled, changed, only)
 
 
 def _plan_id(
@@ -352,42 +175,3 @@ def _plan_id(
         "format": spec.file_ending,
     }
     return canonical_sha256(plan)[:16]
-
-
-def _facts(
-    job: LabelJob, options: Any, artifact: Artifact, preprocessing: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What ``publish`` has to know of a run, also when another process publishes it."""
-    tfrecord = job.spec.format == "tfrecord"
-    manifest = {
-        "schema_version": schema.CURRENT_SCHEMA_VERSION,
-        "run_id": job.run_id,
-        "plan_id": job.plan_id,
-        "module": {**dataclasses.asdict(artifact.spec), "handle": public_uri(artifact.spec.handle)},
-        "preprocessing": preprocessing,
-        "metadata": job.spec.metadata,
-        "options": {
-            **vars(options),
-            "module": public_uri(options.module),
-            "input": [storage.absolute(pattern) for pattern in options.input],
-            "base_dir": job.source.base_dir,
-        },
-        "input_files": [dataclasses.asdict(file) for file in job.files],
-        "versions": {"beamlabel": __version__, "python": platform.python_version(), **_versions()},
-    }
-    return {
-        "run_id": job.run_id,
-        "max_error_rate": options.max_error_rate,
-        "schema_pbtxt": schema_pbtxt(arrow_schema(job.spec)) if tfrecord else None,
-        "manifest": manifest,
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from typing import Any
 
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.inference.artifact import BFLOAT16, OPENVINO, Artifact
 from beamlabel.transforms.module.compile import CompileOptions, compiled
 from beamlabel.transforms.module.resolve import ResolvedModule, resolve_module
@@ -32,30 +32,32 @@ def resolve(handle: str, *, option: str = "--module") -> ResolvedModule:
     return dataclasses.replace(resolved, handle=handle, origin=handle) if handle == "demo" else resolved
 
 
-def compile_options(options: Any) -> CompileOptions:
-    """What the options say of the module."""
+def compile_options(module: ModuleOptions, inference: InferenceOptions) -> CompileOptions:
+    """The options that decide how the module is compiled."""
     return CompileOptions(
-        logits_output=options.logits_output,
-        features_output=options.features_output,
-        image_size=options.image_size,
-        input_range=options.input_range,
-        engine=options.engine,
-        precision=options.precision,
+        logits_output=module.logits_output,
+        features_output=module.features_output,
+        image_size=module.image_size,
+        input_range=module.input_range,
+        engine=inference.engine,
+        precision=inference.precision,
     )
 
 
-def prepare_artifact(options: Any, *, option: str = "--module") -> Artifact:
-    """Resolves, checks and compiles ``options.module``.
+def prepare_artifact(
+    module: ModuleOptions, inference: InferenceOptions, *, option: str = "--module"
+) -> Artifact:
+    """Resolves, checks and compiles the module.
 
     Raises:
       UsageError: the module cannot be had, or the options do not fit it; names ``option``.
     """
-    wants_openvino = options.engine == OPENVINO or options.precision == BFLOAT16
+    wants_openvino = inference.engine == OPENVINO or inference.precision == BFLOAT16
     if wants_openvino and importlib.util.find_spec("openvino") is None:
-        asked = "--engine openvino" if options.engine == OPENVINO else "--precision bfloat16"
+        asked = "--engine openvino" if inference.engine == OPENVINO else "--precision bfloat16"
         raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
-    resolved = resolve(options.module, option=option)
+    resolved = resolve(module.module, option=option)
     try:
-        return compiled(resolved, compile_options(options), cache_dir())
+        return compiled(resolved, compile_options(module, inference), cache_dir())
     except (ValueError, ModuleNotFoundError, RuntimeError) as error:
         raise UsageError(f"{option}: {error}") from error

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.totals import Total
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
@@ -31,6 +31,7 @@ _BAR_SECONDS = 0.5
 # A look at the staging folder is a listing and a request a new record.
 _STAGED_SECONDS = 10.0
 _THREADS = 16
+_STOP_SECONDS = 1.0
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -107,40 +108,60 @@ def _read_heartbeat(path: str) -> dict[str, Tally]:
 
 
 class _Watcher:
-    """Looks again and again, in a thread of its own, until it is stopped; shows what it sees."""
+    """Looks again and again, in a thread of its own, until it is stopped; shows what it sees.
+
+    What goes wrong with it, and a storage that hangs, is no matter of the run's.
+    """
 
     def __init__(self, source: Source, total: Total, seconds: float) -> None:
         self._source = source
         self._total = total
         self._seconds = max(seconds, source.seconds)
         self._over = threading.Event()
+        self._shown = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
     def start(self) -> None:
-        self._total.start()
-        self._thread.start()
+        try:
+            self._total.start()
+            self._thread.start()
+        except RuntimeError as error:  # no more threads can be started
+            _LOGGER.warning("the progress is not shown: %s", error)
 
     def stop(self) -> None:
+        """Shows no more; a look that is on its way is waited for a moment."""
         self._over.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+        if self._shown.acquire(timeout=_STOP_SECONDS):  # a terminal may hang, too
+            try:
+                self.close()
+            finally:
+                self._shown.release()
 
     def _watch(self) -> None:
         while not self._over.wait(self._seconds):
             self._look()
-        self._finish()
+        self._look_last()
 
-    def _look(self) -> None:
+    def _look(self, *, last: bool = False) -> None:
         try:
-            self.show(self._source.look())
+            done = self._source.look()
+            with self._shown:
+                if last or not self._over.is_set():
+                    self.show(done)
         except Exception as error:  # such as a staging folder that a publisher deletes meanwhile
             _LOGGER.debug("no look at the progress: %s", error)
 
-    def _finish(self) -> None:
-        """After the last look."""
+    def _look_last(self) -> None:
+        """When it is over."""
 
     def show(self, done: Tally) -> None:
         """Shows it."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is shown any more."""
 
 
 class _Lines(_Watcher):
@@ -180,16 +201,22 @@ class _Bar(_Watcher):
         from tqdm import tqdm
 
         super().__init__(source, total, _BAR_SECONDS)
+        self._is_closed = False
         self._bar = tqdm(unit=" images", smoothing=0.1, dynamic_ncols=True, leave=False, file=sys.stderr)
 
     def show(self, done: Tally) -> None:
+        if self._is_closed:
+            return
         self._bar.total = self._total.value()
         self._bar.set_postfix(failed=done.failed, refresh=False)
         self._bar.update(done.done - self._bar.n)
 
-    def _finish(self) -> None:
-        self._look()
+    def close(self) -> None:
+        self._is_closed = True
         self._bar.close()
+
+    def _look_last(self) -> None:
+        self._look(last=True)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 A killed run leaves the records of its units in its staging folder, where ``OpenUnit`` finds them. Where a published
 one may be gone on with, since it ran out of time or its input is a listing that may have grown, its records are in
-``_UNITS.json``, and its files become staged ones again, as copies: readers keep the published ones until the next are
+``units.json``, and its files become staged ones again, as copies: readers keep the published ones until the next are
 there.
 """
 
@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.unit_records import stage_record
@@ -27,7 +28,7 @@ def finished(output: str, plan_id: str) -> dict[str, Any] | None:
     manifest = read_manifest(output)
     if manifest is None or manifest["plan_id"] != plan_id or not manifest["complete"]:
         return None
-    return None if storage.exists(storage.join(output, layout.UNITS)) else manifest
+    return None if storage.exists(storage.join(staging.inside(output), layout.UNITS)) else manifest
 
 
 def adopt(output: str, staging_dir: str, plan_id: str) -> int:
@@ -40,7 +41,7 @@ def adopt(output: str, staging_dir: str, plan_id: str) -> int:
     for name in (layout.COMMIT, layout.MOVES):
         storage.delete(storage.join(staging_dir, name))
     staged = _sound_units(staging_dir)
-    path = storage.join(output, layout.UNITS)
+    path = storage.join(staging.inside(output), layout.UNITS)
     manifest = read_manifest(output)
     if manifest is not None and manifest["plan_id"] == plan_id and storage.exists(path):
         published = {file["staged_as"]: file["name"] for file in manifest["files"]}

@@ -11,17 +11,13 @@ from typing import Any
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.skip_labeled import LocalIndex, finished
-from beamlabel.pipeline.options.parser import make_parser
+from beamlabel.pipeline.options.declare import declared
+from beamlabel.pipeline.options.job_options import EarlierRunOptions, InputOptions
 from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndexWriter, key
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.storage.errors import is_mistake
-
-# What says which references there are, and where. Without --input, that of the earlier run counts.
-_INPUT_OPTIONS = (
-    "input", "input_format", "uri_column", "image_column", "keep_columns", "base_dir", "limit", "sample",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,8 +74,8 @@ def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
     return FailedReferences(output, manifest, frozenset(ids))
 
 
-def failures_to_retry(options: Any, output: str) -> FailedReferences | None:
-    """What ``--retry_failures`` names, and sets the inputs to that run's; None without that option.
+def failures_to_retry(options: EarlierRunOptions, output: str) -> FailedReferences | None:
+    """The failures that ``--retry_failures`` names; None without that option.
 
     Raises:
       UsageError: see ``failed_references``; or that run is the output.
@@ -89,22 +85,22 @@ def failures_to_retry(options: Any, output: str) -> FailedReferences | None:
     failed = failed_references(options.retry_failures, options.reasons)
     if failed.output == output:
         raise UsageError(f"--retry_failures {options.retry_failures!r} is the output: name another one")
-    take_inputs(options, failed)
     return failed
 
 
-def take_inputs(options: Any, failed: FailedReferences) -> None:
-    """Without ``--input``: sets the options that name the references to those of the earlier run.
+def inputs_to_retry(options: InputOptions, failed: FailedReferences) -> InputOptions:
+    """The options that name the references: without ``--input`` those of the earlier run.
 
     An option that the user has given stays.
     """
     if options.input:
-        return
+        return options
     earlier = failed.manifest["options"]
-    parser = make_parser()
-    for name in _INPUT_OPTIONS:
-        if getattr(options, name) == parser.get_default(name):
-            setattr(options, name, earlier[name])
+    values = vars(options).copy()
+    for one in declared(InputOptions):
+        if values[one.name] == one.default:
+            values[one.name] = tuple(earlier[one.name]) if one.is_list else earlier[one.name]
+    return InputOptions(**values)
 
 
 def check_same_inputs(failed: FailedReferences, inputs: Inputs) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +26,8 @@ from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndexWriter
 from beamlabel.transforms.inputs.parquet_source import open_parquet
-from beamlabel.transforms.inputs.selection import labeled_key
-from beamlabel.transforms.rows import tf_examples
+from beamlabel.transforms.inputs.selection import labeled_key, unsure_identity
+from beamlabel.transforms.rows import schema, tf_examples
 from beamlabel.transforms.rows.schema import (
     EMBEDDING_DIM,
     LABELS_SHA256,
@@ -38,6 +39,9 @@ from beamlabel.transforms.rows.schema import (
 )
 from beamlabel.transforms.rows.tfrecord import read_records
 from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.identity import image_id
+from beamlabel.transforms.storage.patterns import fixed_start
+from beamlabel.transforms.storage.uris import resolve, scheme
 
 # Each holds a batch: this bounds the memory.
 _THREADS = 8
@@ -45,6 +49,8 @@ _BATCH_ROWS = 16_384
 # With their embeddings, which cannot be left out.
 _EXAMPLES = 512
 _ENDINGS = (".parquet", ".tfrecord", ".tfrecord.gz")
+# Folders of ours that hold no published shards; the second is that of schema version 1.
+_OWN_FOLDERS = re.compile(rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?|{layout.FAILURES}")
 _FACTS = ("source_bytes", "source_version")
 _HASH_BLOCK_BYTES = 1 << 20
 
@@ -87,25 +93,39 @@ def labeled_index(
     shards = {shard.path: shard for pattern in patterns for shard in _shards(pattern, output)}
     with KeyIndexWriter(folder) as writer:
 
-        def gather(shard: _Shard) -> int:
-            found = 0
-            for keys in _labeled_keys(shard, spec, changed=changed):
-                writer.add(keys)
-                found += len(keys)
-            return found
+        def gather(shard: _Shard) -> tuple[int, int]:
+            rows = unresolved = 0
+            for identities, facts in _identities(shard, spec, _FACTS if changed else ()):
+                known = [place for place, identity in enumerate(identities) if identity is not None]
+                writer.add(
+                    labeled_key(
+                        identities[place] or "", (facts[0][place], facts[1][place]) if changed else None
+                    )
+                    for place in known
+                )
+                rows += len(known)
+                unresolved += len(identities) - len(known)
+            return rows, unresolved
 
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
-                rows = sum(threads.map(gather, shards.values()))
+                counts = list(threads.map(gather, shards.values()))
         except (OSError, ValueError, ImportError) as error:
             if not is_mistake(error):
                 raise
             raise UsageError(f"--skip_labeled: {error}") from error
         index = finished(writer, folder / "labeled")
+    rows, unresolved = (sum(count[place] for count in counts) for place in (0, 1))
     _LOGGER.info(
-        "%d of the images are labeled already, by %d rows in %d shards of earlier runs (%.1f s)",
+        "Skipping %d images that earlier runs labeled (%d rows in %d shards, read in %.1f s)",
         index.keys, rows, len(shards), time.monotonic() - begin,
     )  # fmt: skip
+    if unresolved:
+        _LOGGER.warning(
+            "%d rows of schema version 1 do not tell which images they are of (inline images, or relative names "
+            "without a manifest); these images are not skipped",
+            unresolved,
+        )
     return index
 
 
@@ -129,11 +149,12 @@ def _shards(pattern: str, output: str) -> Iterator[_Shard]:
         if not is_mistake(error):
             raise
         raise UsageError(f"--skip_labeled {pattern!r}: {error}") from error
-    own = _place(output)
+    own, start = _place(output), fixed_start(pattern)
     manifests: dict[str, tuple[dict[str, Any] | None, set[str]]] = {}
     for path in matched:
         folder, _, name = path.rpartition("/")
-        if name.startswith(("_", ".")) or f"/{layout.STAGING}" in folder or _place(folder) == own:
+        below = folder[len(start) :].split("/")
+        if name.startswith(("_", ".")) or any(map(_OWN_FOLDERS.fullmatch, below)) or _place(folder) == own:
             continue
         if not name.endswith(_ENDINGS):
             continue
@@ -159,44 +180,68 @@ def _manifest(folder: str) -> dict[str, Any] | None:
         raise UsageError(f"--skip_labeled: {folder}/{layout.MANIFEST}: {error}") from error
 
 
-def _labeled_keys(shard: _Shard, spec: OutputSpec, *, changed: bool) -> Iterator[list[bytes]]:
+_Columns = Iterator[tuple[list[str | None], list[list[Any]]]]
+
+
+def _identities(shard: _Shard, spec: OutputSpec, facts: Sequence[str]) -> _Columns:
+    """Identities and facts of the rows that count, as columns, a batch at a time; None for an identity nobody knows."""
     rows = _parquet_rows if shard.path.endswith(".parquet") else _tfrecord_rows
-    for uris, facts in rows(shard, spec, _FACTS if changed else ()):
-        if changed:
-            yield [labeled_key(uri, (size, version)) for uri, size, version in zip(uris, *facts, strict=True)]
-        else:
-            yield [labeled_key(uri) for uri in uris]
-
-
-_Columns = Iterator[tuple[list[str], list[list[Any]]]]
+    yield from rows(shard, spec, facts)
 
 
 def _parquet_rows(shard: _Shard, spec: OutputSpec, facts: Sequence[str]) -> _Columns:
-    """URIs and facts of the rows that count, as columns, a batch at a time."""
+    """See ``_identities``."""
     with open_parquet(shard.path) as file:
-        if not _has_columns(file.schema_arrow, spec):
+        there = file.schema_arrow
+        if not _has_columns(there, spec):
             return
-        columns = ["uri", "module_fingerprint", "preprocessing_id", *facts]
+        identity = "image_id" if "image_id" in there.names else "uri"
+        columns = [identity, "module_fingerprint", "preprocessing_id", *facts]
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
             same = pc.and_(
                 pc.equal(batch.column("module_fingerprint"), spec.module_fingerprint),
                 pc.equal(batch.column("preprocessing_id"), spec.preprocessing_id),
             )
             rows = batch.filter(same)
-            yield rows.column("uri").to_pylist(), [rows.column(name).to_pylist() for name in facts]
+            found = rows.column(identity).to_pylist()
+            known = (
+                found
+                if identity == "image_id"
+                else [version_1_identity(uri, shard.manifest) for uri in found]
+            )
+            yield known, [rows.column(name).to_pylist() for name in facts]
+
+
+def version_1_identity(uri: str, manifest: Mapping[str, Any] | None) -> str | None:
+    """The ``image_id`` of a row of schema version 1, which has only ``uri``; None if that does not tell it.
+
+    Args:
+      uri: of the row.
+      manifest: of the row's run; None if there is none.
+    """
+    options = manifest["options"] if manifest else {}
+    if options.get("image_column"):
+        return None  # of an inline image, whose bytes nobody has any more
+    if scheme(uri) is None and not uri.startswith("/") and not options.get("base_dir"):
+        return None
+    location = resolve(uri, options.get("base_dir") or "/")
+    return unsure_identity(location) or image_id(location)
 
 
 def _has_columns(there: pa.Schema, spec: OutputSpec) -> bool:
     """Whether a shard has all that is asked for: the columns, as many classes a row, and the same names of them."""
     wanted = arrow_schema(spec)
     metadata = {name.decode(): value.decode() for name, value in (there.metadata or {}).items()}
+    names = set(wanted.names) - (
+        schema.SINCE_VERSION_2 if metadata.get(schema.SCHEMA_VERSION) == "1" else set()
+    )
     return all(
-        name in there.names and there.field(name).type == wanted.field(name).type for name in wanted.names
+        name in there.names and there.field(name).type == wanted.field(name).type for name in names
     ) and _same(metadata, spec, LABELS_SHA256, TOP_K)
 
 
 def _tfrecord_rows(shard: _Shard, spec: OutputSpec, facts: Sequence[str]) -> _Columns:
-    """As ``_parquet_rows``. Module, preprocessing and columns are those of the whole file, by its manifest.
+    """See ``_identities``. Module, preprocessing and columns are those of the whole file, by its manifest.
 
     Raises:
       ValueError: there is no manifest, or the file is damaged.
@@ -205,19 +250,24 @@ def _tfrecord_rows(shard: _Shard, spec: OutputSpec, facts: Sequence[str]) -> _Co
     if shard.manifest is None:
         raise ValueError(f"{shard.path}: TFRecords count only beside the _MANIFEST.json that describes them")
     metadata = shard.manifest["metadata"]
-    kept = {name for name, _ in spec.kept_fields}
+    # By a manifest that does not tell their types, they had the names of the input.
+    there = shard.manifest.get("kept_columns") or dict.fromkeys(shard.manifest["options"]["keep_columns"])
+    kept = all(there.get(name, name) in (None, str(kind)) for name, kind in spec.kept_fields)
     if not (
         _same(metadata, spec, MODULE_FINGERPRINT, PREPROCESSING_ID, LABELS_SHA256, TOP_K)
         and (spec.embedding_dim is None or _same(metadata, spec, EMBEDDING_DIM))
-        and kept <= set(shard.manifest["options"]["keep_columns"])
+        and kept
     ):
         return
+    is_version_1 = metadata.get(schema.SCHEMA_VERSION) == "1"
+    identity = "uri" if is_version_1 else "image_id"
     with storage.open_input(shard.path) as file:
         records = read_records(file)
         while chunk := list(itertools.islice(records, _EXAMPLES)):
-            rows = tf_examples.decode(chunk, ("uri", *facts))
+            rows = tf_examples.decode(chunk, (identity, *facts))
             values = [[_first(row.get(name)) for row in rows] for name in facts]
-            yield [str(_first(row["uri"])) for row in rows], values
+            found = [str(_first(row[identity])) for row in rows]
+            yield [version_1_identity(uri, shard.manifest) if is_version_1 else uri for uri in found], values
 
 
 def _first(values: list[Any] | None) -> Any:

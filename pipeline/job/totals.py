@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.text_source import GZIP_MAGIC, parse_line
 from beamlabel.transforms.records import InputFile
+
+_LOGGER = logging.getLogger("beamlabel")
 
 _THREADS = 16
 # Of a text file, from its start: the length of a line there stands for the rest.
@@ -46,7 +49,8 @@ class Total:
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
                 rows = sum(threads.map(references, self._job.files))
-        except (OSError, ValueError, zlib.error):  # whoever plans the units will say what is wrong
+        except Exception as error:  # whoever plans the units will say what is wrong
+            _LOGGER.debug("the total is not known: %s", error)
             return
         rows = round(rows * source.sample)
         self._value = rows if source.limit is None else min(rows, source.limit)

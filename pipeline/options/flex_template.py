@@ -6,30 +6,20 @@ them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.parser import make_parser
+from beamlabel.pipeline.options.declare import Option
+from beamlabel.pipeline.options.job_options import job_options
+from beamlabel.pipeline.options.parser import DESCRIPTION
+from beamlabel.pipeline.options.types import TEXT, whole
 
-# Dataflow wants POSIX's extended syntax. Each accepts all that the type of that name in `option_types.py` accepts.
-_REGEXES = {
-    "whole.<locals>.parse": "^[0-9]+(_[0-9]+)*$",
-    "number.<locals>.parse": "^ *[-+]?([0-9_]+[.]?[0-9_]*|[.][0-9_]+)([eE][-+]?[0-9_]+)? *$",
-    "byte_size": "^[0-9]+[kKmMgG]?([iI]?[bB])?$",
-    "image_size": "^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?$",
-    "date": "^[0-9W-]{8,10}$",
-    "duration": "^([0-9]+[hH])?([0-9]+[mM])?([0-9]+[sS])?$",
-    "names": "^[a-z_]+(,[a-z_]+)*$",
-    "input_range": "^ *(0 *, *1|- *1 *, *1|0 *, *2 *5 *5) *$",
-}
 _FLAG = "^([tT]rue|[fF]alse)$"
-_NOT_EMPTY = "^.+$"
-_WHOLE = _REGEXES["whole.<locals>.parse"]
+_WHOLE = whole(0).regex
 _AS_IN_A_SHELL = "; several: with spaces between, quoted as for a shell where they hold one"
 
 # Beam's own options that `gcloud dataflow flex-template run` has no flag for: help, regex, whether it is needed.
@@ -41,32 +31,20 @@ _HINTS = (
 _SERVICE = "such as worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
 _SCALING = "NONE: --num-workers from start to end"
 _OF_BEAM = {
-    "sdk_container_image": (_IMAGE, _NOT_EMPTY, True),
+    "sdk_container_image": (_IMAGE, TEXT.regex, True),
     "number_of_worker_harness_threads": (_THREADS, _WHOLE, False),
     "resource_hints": (_HINTS, "^[A-Za-z_]+=.+$", False),
-    "dataflow_service_options": (_SERVICE, _NOT_EMPTY, False),
+    "dataflow_service_options": (_SERVICE, TEXT.regex, False),
     "autoscaling_algorithm": (_SCALING, "^(NONE|THROUGHPUT_BASED)$", False),
     "disk_size_gb": ("boot disk of a worker, in GB", _WHOLE, False),
 }
 _LISTS_OF_BEAM = ("resource_hints", "dataflow_service_options")
 
 
-def _actions() -> Iterator[argparse.Action]:
-    for action in make_parser()._actions:
-        if action.option_strings and not isinstance(action, (argparse._HelpAction, argparse._VersionAction)):
-            yield action
-
-
-def _is_flag(action: argparse.Action) -> bool:
-    return action.nargs == 0
-
-
-def _regex(action: argparse.Action) -> str:
-    if _is_flag(action):
+def _regex(one: Option) -> str:
+    if one.is_flag or one.type is None:
         return _FLAG
-    if action.choices:
-        return f"^({'|'.join(action.choices)})$"
-    return _REGEXES[action.type.__qualname__] if action.type else _NOT_EMPTY  # type: ignore[union-attr]
+    return f"^({'|'.join(one.choices)})$" if one.choices else one.type.regex
 
 
 def _parameter(name: str, text: str, regex: str, *, needed: bool) -> dict[str, Any]:
@@ -82,17 +60,13 @@ def _parameter(name: str, text: str, regex: str, *, needed: bool) -> dict[str, A
 def metadata() -> dict[str, Any]:
     """The template's ``metadata.json``: a ``TemplateMetadata`` of Dataflow's API."""
     parameters = []
-    for action in _actions():
-        text = (action.help or "") % vars(action) + _AS_IN_A_SHELL * (action.nargs == "+")
-        parameters.append(_parameter(action.dest, text, _regex(action), needed=action.required))
+    for one in job_options():
+        text = one.help + _AS_IN_A_SHELL * one.is_list
+        parameters.append(_parameter(one.name, text, _regex(one), needed=one.is_required))
     for name, (help_text, regex, needed) in _OF_BEAM.items():
         help_text += _AS_IN_A_SHELL * (name in _LISTS_OF_BEAM)
         parameters.append(_parameter(name, help_text, regex, needed=needed))
-    return {
-        "name": "beamlabel",
-        "description": (make_parser().description or "").partition("\n")[0],
-        "parameters": parameters,
-    }
+    return {"name": "beamlabel", "description": DESCRIPTION, "parameters": parameters}
 
 
 def command_line(parameters: Sequence[str]) -> list[str]:
@@ -104,20 +78,20 @@ def command_line(parameters: Sequence[str]) -> list[str]:
     Raises:
       UsageError: a flag is neither, or a list has a quote that does not end.
     """
-    actions = {action.dest: action for action in _actions()}
-    optional = {name for name, action in actions.items() if not action.required}
+    options = {one.name: one for one in job_options()}
+    optional = {name for name, one in options.items() if not one.is_required}
     optional |= {name for name, (_, _, needed) in _OF_BEAM.items() if not needed}
     argv: list[str] = []
     for option in _joined(parameters):
         name, is_given, value = option.removeprefix("--").partition("=")
-        action = actions.get(name)
+        one = options.get(name)
         if is_given and not value and name in optional:
             continue
         if name == "labels" and value.startswith("{"):
             argv.append(f"--label={value}")  # of the job: Beam knows them by both names
-        elif action is not None and _is_flag(action) and is_given:
+        elif one is not None and one.is_flag and is_given:
             argv += [f"--{name}"] * _truth(name, value)
-        elif (action is not None and action.nargs == "+") or name in _LISTS_OF_BEAM:
+        elif (one is not None and one.is_list) or name in _LISTS_OF_BEAM:
             argv += [f"--{name}={word}" for word in _words(name, value)]
         else:
             argv.append(option)

@@ -1,14 +1,31 @@
-"""What options take: texts → values. What does not fit is an ``ArgumentTypeError`` that names it."""
+"""The types of options: texts → values. A text that does not fit is an ``ArgumentTypeError`` that names it."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date as calendar_date
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
-def whole(minimum: int) -> Callable[[str], int]:
+@dataclass(frozen=True)
+class OptionType(Generic[T]):
+    """How a text becomes a value.
+
+    Attributes:
+      parse: text → value; raises ``ArgumentTypeError``.
+      regex: in POSIX's extended syntax, as forms want it; accepts every text that ``parse`` accepts.
+    """
+
+    parse: Callable[[str], T]
+    regex: str
+
+
+def whole(minimum: int) -> OptionType[int]:
     """Whole numbers of at least ``minimum``."""
 
     def parse(text: str) -> int:
@@ -16,10 +33,10 @@ def whole(minimum: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
         return int(text)
 
-    return parse
+    return OptionType(parse, "^[0-9]+(_[0-9]+)*$")
 
 
-def number(low: float, high: float, *, above_low: bool) -> Callable[[str], float]:
+def number(low: float, high: float, *, above_low: bool) -> OptionType[float]:
     """Numbers of ``low``, or only above it, to ``high``."""
 
     def parse(text: str) -> float:
@@ -32,19 +49,21 @@ def number(low: float, high: float, *, above_low: bool) -> Callable[[str], float
             raise argparse.ArgumentTypeError(f"{text!r} is not a number {bounds}")
         return value
 
-    return parse
+    return OptionType(parse, "^ *[-+]?([0-9_]+[.]?[0-9_]*|[.][0-9_]+)([eE][-+]?[0-9_]+)? *$")
 
 
-def date(text: str) -> str:
-    """A day in ISO 8601, as ``2026-01-31``."""
+def _text(text: str) -> str:
+    return text
+
+
+def _date(text: str) -> str:
     try:
         return calendar_date.fromisoformat(text).isoformat()
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-01-31") from None
 
 
-def duration(text: str) -> float:
-    """Seconds of ``6h``, ``90m``, ``45s`` or ``1h30m``."""
+def _duration(text: str) -> float:
     match = re.fullmatch(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.lower())
     seconds = (
         sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
@@ -57,16 +76,14 @@ def duration(text: str) -> float:
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
-def byte_size(text: str) -> int:
-    """Bytes of ``500000``, ``64M`` or ``1GiB``."""
+def _byte_size(text: str) -> int:
     match = re.fullmatch(r"(\d+)([kmg]?)(?:i?b)?", text.lower())
     if not match or not int(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500000, 64M or 1G")
     return int(match[1]) * _UNITS[match[2]]
 
 
-def image_size(text: str) -> tuple[int, int]:
-    """Height and width in pixels of ``160x224``, or ``224`` for both."""
+def _image_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 160x224 (height x width)")
@@ -76,14 +93,30 @@ def image_size(text: str) -> tuple[int, int]:
 _INPUT_RANGES = {"0,1": (0.0, 1.0), "-1,1": (-1.0, 1.0), "0,255": (0.0, 255.0)}
 
 
-def input_range(text: str) -> tuple[float, float]:
-    """What the pixels 0 and 255 become."""
+def _input_range(text: str) -> tuple[float, float]:
     try:
         return _INPUT_RANGES[text.replace(" ", "")]
     except KeyError:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {' '.join(_INPUT_RANGES)}") from None
 
 
-def names(text: str) -> list[str]:
-    """Words between commas."""
-    return text.split(",")
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+# Any text.
+TEXT: OptionType[str] = OptionType(_text, "^.+$")
+# A day in ISO 8601, such as 2026-01-31.
+DATE: OptionType[str] = OptionType(_date, "^[0-9W-]{8,10}$")
+# Seconds, from 6h, 90m, 45s or 1h30m.
+DURATION: OptionType[float] = OptionType(_duration, "^([0-9]+[hH])?([0-9]+[mM])?([0-9]+[sS])?$")
+# Bytes, from 500000, 64M or 1GiB.
+BYTE_SIZE: OptionType[int] = OptionType(_byte_size, "^[0-9]+[kKmMgG]?([iI]?[bB])?$")
+# Height and width in pixels, from 160x224, or 224 for both.
+IMAGE_SIZE: OptionType[tuple[int, int]] = OptionType(_image_size, "^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?$")
+# The values that the pixels 0 and 255 become.
+INPUT_RANGE: OptionType[tuple[float, float]] = OptionType(
+    _input_range, "^ *(0 *, *1|- *1 *, *1|0 *, *2 *5 *5) *$"
+)
+# Words between commas.
+NAMES: OptionType[tuple[str, ...]] = OptionType(_names, "^[a-z_]+(,[a-z_]+)*$")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
@@ -13,6 +14,9 @@ from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.worker import metrics as names
+
+# Of every manifest, since the first version.
+_KEYS = {"run_id", "plan_id", "files", "rows", "metadata"}
 
 
 def absolute_output(output: str) -> str:
@@ -64,6 +68,27 @@ def read_manifest(output: str) -> dict[str, Any] | None:
     return read_json(path) if storage.exists(path) else None
 
 
+def is_result(manifest: object) -> bool:
+    """Whether the content of a ``_MANIFEST.json`` is that of a result of beamlabel, of whatever version."""
+    if (
+        not isinstance(manifest, dict)
+        or not manifest.keys() >= _KEYS
+        or not isinstance(manifest["files"], list)
+    ):
+        return False
+    names = [file.get("name") if isinstance(file, dict) else None for file in manifest["files"]]
+    return len(published_names(manifest)) == len(names)
+
+
+def published_names(manifest: dict[str, Any]) -> list[str]:
+    """The files of a result, by their names; only such as a run gives its files, which carry its id."""
+    pattern = re.compile(
+        rf"({layout.FAILURES}/)?part-{re.escape(str(manifest['run_id']))}-\d{{5,}}\.[a-z0-9.]+"
+    )
+    names = (file["name"] for file in manifest["files"] if isinstance(file, dict) and "name" in file)
+    return [name for name in names if isinstance(name, str) and pattern.fullmatch(name)]
+
+
 def published_run(output: str) -> str | None:
     """The id of the run that is published; None where there is none."""
     manifest = read_manifest(output)
@@ -96,6 +121,7 @@ def make_manifest(
         "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
         "complete": not out_of_time,
         "skipped_by_reason": {reason: count for reason, count in skipped.items() if count},
+        "color_converted": sum(record.color_converted for record in records),
         "failed_by_reason": dict(sorted(failed.items())),
         "error_rate": error_rate,
         "within_error_rate": error_rate <= job["max_error_rate"],

@@ -13,7 +13,14 @@ from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.output import staging
-from beamlabel.pipeline.output.manifest import make_manifest, published_run, read_json, read_manifest
+from beamlabel.pipeline.output.manifest import (
+    make_manifest,
+    published_names,
+    published_run,
+    read_json,
+    read_manifest,
+)
+from beamlabel.pipeline.output.own_files import check_own_files, delete_earlier_units
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 
@@ -27,7 +34,11 @@ def settle(output: str) -> list[dict[str, Any]]:
 
     Returns:
       The manifests of what was published.
+
+    Raises:
+      UsageError: something lies at a place of ours that is not ours; see ``check_own_files``.
     """
+    check_own_files(output)
     manifests = []
     for folder in staging.holding(output, layout.COMMIT):
         # A commit without its job is litter: the staging was deleted while a run was writing there.
@@ -40,6 +51,11 @@ def settle(output: str) -> list[dict[str, Any]]:
     # Moves without a commit: their publisher got to the end, but not to the deletion of its staging.
     for folder in staging.holding(output, layout.MOVES):
         staging.delete_run(folder)
+    # Not even its moves are left: only the job, which is deleted last.
+    published = published_run(output)
+    for folder in staging.holding(output, layout.JOB):
+        if read_json(storage.join(folder, layout.JOB))["run_id"] == published:
+            staging.delete_run(folder)
     staging.remove_if_empty(output)
     return manifests
 
@@ -111,6 +127,10 @@ def _fill(
     decided = _decide(folder, staging_dir, manifest)
     for source, name in decided["moves"].items():
         storage.move(storage.join(staging_dir, source), storage.join(folder, name))
+    for place in sorted(
+        {storage.join(folder, name).rpartition("/")[0] for name in decided["moves"].values()}
+    ):
+        storage.sync_folder(place)
     _write_or_delete(storage.join(folder, layout.SCHEMA_PBTXT), job["schema_pbtxt"])
     success = storage.join(folder, layout.SUCCESS)
     is_success = manifest["within_error_rate"] and manifest["complete"]
@@ -121,7 +141,10 @@ def _fill(
     _report(folder, staging_dir, manifest, records)
     if is_success:
         storage.write_bytes(success, b"")
-    _write_or_delete(storage.join(folder, layout.UNITS), _units_to_go_on_after(manifest, records))
+    _write_or_delete(
+        storage.join(staging.inside(folder), layout.UNITS), _units_to_go_on_after(manifest, records)
+    )
+    delete_earlier_units(folder)
     for name in decided["deletes"]:
         storage.delete(storage.join(folder, name))
 
@@ -142,11 +165,12 @@ def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: li
 
 
 def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -> str | None:
-    """The content of ``_UNITS.json``; None where a run of the same plan would have nothing to do."""
+    """The content of ``units.json``; None where a run of the same plan would have nothing to do."""
     is_listing = any(file["format"] == "images" for file in manifest["input_files"])
     if manifest["complete"] and not is_listing:
         return None
-    return json.dumps({"records": [record.to_json() for record in records if not record.out_of_time]})
+    done = [record.to_json() for record in records if not record.out_of_time]
+    return json.dumps({"format": layout.UNITS_FORMAT, "records": done})
 
 
 def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +178,7 @@ def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str
     path = storage.join(staging_dir, layout.MOVES)
     if not storage.exists(path):
         earlier = read_manifest(folder)
-        before = [] if earlier is None else [file["name"] for file in earlier["files"]]
+        before = [] if earlier is None else published_names(earlier)
         decided = {
             "moves": {file["staged_as"]: file["name"] for file in manifest["files"]},
             "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),

@@ -10,6 +10,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 from beamlabel.pipeline import layout
 from beamlabel.transforms import storage
@@ -17,22 +19,41 @@ from beamlabel.transforms import storage
 _THREADS = 16
 
 
+def inside(output: str) -> str:
+    """The folder of ours in an output."""
+    return storage.join(output, layout.OWN)
+
+
+def beside(output: str) -> str:
+    """The folder of ours beside a local output, which may not exist."""
+    return _beside(output, layout.OWN)
+
+
+def own_folders(output: str) -> tuple[str, ...]:
+    """The folders of ours that there may be for an output."""
+    return (inside(output), beside(output)) if storage.is_local(output) else (inside(output),)
+
+
+def earlier_names(output: str, name: str) -> tuple[str, ...]:
+    """What was called ``name`` by versions that had no folder of their own."""
+    there = storage.join(output, name)
+    return (there, _beside(output, name)) if storage.is_local(output) else (there,)
+
+
 def root(output: str) -> str:
     """The folder in which a new run into ``output``, an absolute path, has its own folder."""
-    if storage.is_local(output) and not os.path.lexists(output):
-        return _beside(output)
-    return storage.join(output, layout.STAGING)
+    is_new = storage.is_local(output) and not os.path.lexists(output)
+    return storage.join(beside(output) if is_new else inside(output), layout.STAGING)
 
 
 def roots(output: str) -> tuple[str, ...]:
     """All folders in which a run into ``output`` may have been staged."""
-    inside = storage.join(output, layout.STAGING)
-    return (inside, _beside(output)) if storage.is_local(output) else (inside,)
+    return tuple(storage.join(folder, layout.STAGING) for folder in own_folders(output))
 
 
 def is_beside(output: str, staging_dir: str) -> bool:
     """Whether a run is staged beside its output, which is then made by one rename."""
-    return not staging_dir.startswith(storage.join(output, layout.STAGING) + "/")
+    return not staging_dir.startswith(inside(output) + "/")
 
 
 def holding(output: str, name: str) -> Iterator[str]:
@@ -46,38 +67,48 @@ def delete_run(folder: str) -> None:
     """Deletes what a run has staged.
 
     Whenever that is cut short, nothing is left that says it is done while what it says is gone: no commit, and no
-    record of a unit. What tells that the run is published goes last: by it, and only by it, the next run knows that
-    the rest may go.
+    record of a unit. What tells that the run is published goes after the rest, and what tells that all of it is ours
+    goes last: by these, and only by these, the next run knows what may go.
     """
     storage.delete(storage.join(folder, layout.COMMIT))
     storage.delete_tree(storage.join(folder, layout.UNIT_RECORDS))
-    moves = storage.join(folder, layout.MOVES)
-    if storage.exists(moves):
-        paths = [file.path for file in storage.match(storage.escape(folder) + "/") if file.path != moves]
-        with ThreadPoolExecutor(_THREADS) as threads:
-            list(threads.map(storage.delete, paths))
-        storage.delete(moves)
+    last = [storage.join(folder, name) for name in (layout.MOVES, layout.JOB)]
+    paths = [file.path for file in storage.match(storage.escape(folder) + "/") if file.path not in last]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(storage.delete, paths))
+    for path in last:
+        storage.delete(path)
     storage.delete_tree(folder)
 
 
 def delete_all(output: str) -> None:
-    """Deletes what all runs into ``output`` have staged."""
+    """Deletes what all runs into ``output`` have staged; ``check_own_files`` has looked at it before."""
     for base in roots(output):
         paths = [file.path for file in storage.match(storage.escape(base) + "/")]
         for name in sorted({path[len(base) + 1 :].partition("/")[0] for path in paths}):
             delete_run(storage.join(base, name))
-        storage.delete_tree(base)
+    remove_if_empty(output)
 
 
 def remove_if_empty(output: str) -> None:
-    """Removes the folders of runs where there is no run any more."""
-    for folder in roots(output):
-        if next(storage.match(storage.escape(folder) + "/"), None) is None:
-            storage.delete_tree(folder)
+    """Removes our folders where nothing is in them any more."""
+    for folder in own_folders(output):
+        staged = storage.join(folder, layout.STAGING)
+        if storage.is_local(folder):
+            for part in (staged, folder):
+                storage.delete_temporary(part)
+            # Never more than empty folders: a worker may write there meanwhile.
+            for empty, _, _ in os.walk(folder, topdown=False):
+                with suppress(OSError):
+                    Path(empty).rmdir()
+            continue
+        for part in (staged, folder):
+            if next(storage.match(storage.escape(part) + "/"), None) is None:
+                storage.delete_tree(part)
 
 
-def _beside(output: str) -> str:
+def _beside(output: str, name: str) -> str:
     # Not the output's name: Spark takes `_dt=2026-01-01` for a partition in spite of its first character.
-    parent, _, name = output.rpartition("/")
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{parent}/{layout.STAGING}-{digest[:12]}"
+    parent, _, last = output.rpartition("/")
+    digest = hashlib.sha256(last.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{parent}/{name}-{digest[:12]}"

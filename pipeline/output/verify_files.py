@@ -18,12 +18,18 @@ import pyarrow.parquet as pq
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows import schema
-from beamlabel.transforms.rows.schema import OWN_COLUMNS, OutputSpec, arrow_schema, computed_metadata
+from beamlabel.transforms.rows.schema import (
+    OutputSpec,
+    arrow_schema,
+    computed_metadata,
+    own_columns_by_metadata,
+)
 from beamlabel.transforms.rows.tfrecord import read_records
 
 _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 4096
-_FAILURE_KEYS = {"uri", "ref_id", "stage", "reason", "detail"}
+_VERSION_1_FAILURE_KEYS = {"uri", "ref_id", "stage", "reason", "detail"}
+_FAILURE_KEYS = _VERSION_1_FAILURE_KEYS | {"image_id", "source_bytes", "source_version", "content_hash"}
 _REASONS = {reason.value for reason in Reason}
 
 
@@ -103,7 +109,7 @@ def _check_content(
     stream: BinaryIO, file: Mapping[str, Any], metadata: Mapping[str, str], checked: Checked
 ) -> Iterator[str]:
     if file["kind"] == "failures":
-        yield from _check_failures(stream, file, checked)
+        yield from _check_failures(stream, file, metadata, checked)
     elif _is_parquet(file["name"]):
         yield from _check_parquet(stream, file, metadata, checked, quick=False)
     else:
@@ -115,11 +121,14 @@ def _check_rows(file: Mapping[str, Any], rows: int) -> Iterator[str]:
         yield f"{file['name']}: {rows} rows, the manifest says {file['rows']}"
 
 
-def _check_failures(stream: BinaryIO, file: Mapping[str, Any], checked: Checked) -> Iterator[str]:
+def _check_failures(
+    stream: BinaryIO, file: Mapping[str, Any], metadata: Mapping[str, str], checked: Checked
+) -> Iterator[str]:
+    keys = _VERSION_1_FAILURE_KEYS if _is_version_1(metadata) else _FAILURE_KEYS
     reasons: Counter[str] = Counter()
     for number, line in enumerate(stream, start=1):
         failure = json.loads(line)
-        if not isinstance(failure, dict) or failure.keys() != _FAILURE_KEYS:
+        if not isinstance(failure, dict) or failure.keys() != keys:
             raise ValueError(f"line {number} is no failure")
         if failure["reason"] not in _REASONS:
             yield f"{file['name']}: line {number}: {failure['reason']!r} is no reason"
@@ -134,14 +143,14 @@ def _check_parquet(
     name = file["name"]
     with pq.ParquetFile(stream, buffer_size=_BLOCK_BYTES, pre_buffer=False) as parquet:
         yield from _check_rows(file, parquet.metadata.num_rows)
-        schema = parquet.schema_arrow
-        checked.schema = schema.remove_metadata()
-        yield from _check_metadata(file, schema, metadata)
+        found = parquet.schema_arrow
+        checked.schema = found.remove_metadata()
+        yield from _check_metadata(file, found, metadata)
         if quick:
             return
         rows = 0
         same: dict[str, set[Any]] = {
-            column: set() for column in _same_in_every_row(metadata) if column in schema.names
+            column: set() for column in _same_in_every_row(metadata) if column in found.names
         }
         for batch in parquet.iter_batches(_BATCH_ROWS):
             batch.validate(full=True)
@@ -159,29 +168,37 @@ def _same_in_every_row(metadata: Mapping[str, str]) -> dict[str, str | None]:
     keys = {
         "module_fingerprint": schema.MODULE_FINGERPRINT,
         "preprocessing_id": schema.PREPROCESSING_ID,
+        "module_handle": schema.MODULE_HANDLE,
     }
     return {column: metadata.get(key) for column, key in keys.items()}
 
 
-def _check_metadata(file: Mapping[str, Any], schema: pa.Schema, metadata: Mapping[str, str]) -> Iterator[str]:
+def _check_metadata(file: Mapping[str, Any], there: pa.Schema, metadata: Mapping[str, str]) -> Iterator[str]:
     name = file["name"]
     computed_by = file["computed_by"].split(", ") if file.get("computed_by") else []
     expected = computed_metadata(metadata, computed_by)
-    found = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    found = {key.decode(): value.decode() for key, value in (there.metadata or {}).items()}
     for key in sorted(expected.keys() | {key for key in found if key.startswith("beamlabel.")}):
         if found.get(key) != expected.get(key):
             yield f"{name}: its {key} is {found.get(key)!r}, the manifest says {expected.get(key)!r}"
-    columns = arrow_schema(_spec(schema, metadata)).remove_metadata()
-    if not schema.remove_metadata().equals(columns):
-        yield f"{name}: its columns are not those of the manifest's metadata: {_difference(schema, columns)}"
+    columns = arrow_schema(_spec(there, metadata)).remove_metadata()
+    if _is_version_1(metadata):
+        columns = pa.schema([column for column in columns if column.name not in schema.SINCE_VERSION_2])
+    if not there.remove_metadata().equals(columns):
+        yield f"{name}: its columns are not those of the manifest's metadata: {_difference(there, columns)}"
 
 
-def _spec(schema: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
+def _is_version_1(metadata: Mapping[str, str]) -> bool:
+    return metadata.get(schema.SCHEMA_VERSION) == "1"
+
+
+def _spec(there: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
     """What decides the columns, by the metadata; the kept ones are whatever else the file has."""
     num_classes = metadata.get(schema.NUM_CLASSES)
     dimension = metadata.get(schema.EMBEDDING_DIM)
+    own = own_columns_by_metadata(metadata)
     return OutputSpec(
-        kept_fields=tuple((column.name, column.type) for column in schema if column.name not in OWN_COLUMNS),
+        kept_fields=tuple((column.name, column.type) for column in there if column.name not in own),
         has_labels=schema.LABELS_SHA256 in metadata,
         top_k=0 if num_classes is None else 1,
         num_classes=None if num_classes is None else int(num_classes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sys
@@ -27,22 +26,22 @@ def set_up_logging() -> None:
     _LOGGER.setLevel(logging.INFO)
 
 
-def exit_process(code: int, *, job_servers: bool) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """Ends the process; not by ``sys.exit``, which waits for whatever the runner's threads are still doing."""
-    if job_servers:
-        atexit._run_exitfuncs()  # Beam stops there what it started
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-# Beam says the first wherever its optional model manager cannot be imported (there is such a module), the second
-# where `import_beam` keeps Google's libraries from it, the next two when it starts and stops a job server, the next in
-# each worker process that is not in a container, and the last of an option of Flink's job server, which gets it.
+# Beam says the first wherever its optional model manager cannot be imported (there is such a module), the next two
+# where `leave_out_connectors` keeps their libraries from it, the next two when it starts and stops a job server, the
+# next in each worker process that is not in a container, and the last of an option of Flink's job server, which gets
+# it.
 _NOT_WORTH_SHOWING = (
     "Resource module is not available",
     "apitools not found",
+    "Could not find a compatible bson package",
     "Really starting service",
     "Really destroying service",
     "No semi_persistent_directory found",

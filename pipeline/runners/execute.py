@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.job.graph import build
-from beamlabel.pipeline.job.plan import LabelJob
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.process.cancellation import Cancellation
 from beamlabel.pipeline.runners import choose
+from beamlabel.pipeline.runners.job_servers import job_servers_stopped
 from beamlabel.transforms import storage
 
 if TYPE_CHECKING:
@@ -42,34 +42,39 @@ def execute(job: LabelJob, runner: choose.Runner, cancelled: Cancellation) -> No
     choose.prepare_options(runner, job.run_id)
     pipeline = beam.Pipeline(runner=runner.make(), options=runner.options)
     build(pipeline, job)
-    if runner.is_local:
-        result = pipeline.run()
-    else:
-        from beamlabel.pipeline.runners.flink_job import FlinkJob  # imports what a local run does without
-
-        flink_job = FlinkJob(runner)
-        with cancelled.deferred():
-            result = pipeline.run()
-        if runner.detached:
-            _or_cancel(lambda: flink_job.wait_for_submission(result, cancelled), result, flink_job, cancelled)
+    with job_servers_stopped(pipeline.runner):
+        result = pipeline.run() if runner.is_local else _run_elsewhere(pipeline, runner, cancelled)
+        if runner.detached and not runner.is_local:
             return
-        _or_cancel(lambda: _wait(result, cancelled), result, flink_job, cancelled)
-    if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):
-        raise RuntimeError(f"the runner is done, but nothing was committed in {job.staging_dir}")
-    try:
-        metrics = json.dumps(_metrics(result)).encode()
-        storage.write_bytes(storage.join(job.staging_dir, layout.METRICS), metrics)
-    except Exception as error:  # advice, which no committed run may break on
-        _LOGGER.warning("the runner's metrics are missing: %s", error)
+        if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):
+            raise RuntimeError(f"the runner is done, but nothing was committed in {job.staging_dir}")
+        _keep_metrics(result, job.staging_dir)
 
 
-def _or_cancel(wait: Callable[[], None], result: Any, flink_job: FlinkJob, cancelled: Cancellation) -> None:
+def _run_elsewhere(pipeline: beam.Pipeline, runner: choose.Runner, cancelled: Cancellation) -> Any:
+    from beamlabel.pipeline.runners.flink_job import FlinkJob  # imports what a local run does without
+
+    flink_job = FlinkJob(runner)
+    with cancelled.deferred():
+        result = pipeline.run()
     try:
-        wait()
+        if runner.detached:
+            flink_job.wait_for_submission(result, cancelled)
+        else:
+            _wait(result, cancelled)
     except BaseException:
         if cancelled.seen:
             _cancel(result, flink_job)
         raise
+    return result
+
+
+def _keep_metrics(result: Any, staging_dir: str) -> None:
+    try:
+        metrics = json.dumps(_metrics(result)).encode()
+        storage.write_bytes(storage.join(staging_dir, layout.METRICS), metrics)
+    except Exception as error:  # advice, which no committed run may break on
+        _LOGGER.warning("the runner's metrics are missing: %s", error)
 
 
 def _wait(result: Any, cancelled: Cancellation) -> None:

@@ -1,35 +1,47 @@
-"""``import apache_beam`` for a run on this machine, in less than half the time.
+"""``import apache_beam`` in about half the time, in the command's own process, for a run on this machine.
 
-Where pandas and Google's client libraries are installed, Beam imports them for its DataFrames and for its
-BigQuery, Pub/Sub and Dataflow connectors: 0.6 of 1.0 s of CPU time here. A local run uses none of them: image
-files and outputs on ``gs://`` go through google-cloud-storage, which is imported when the first is met.
+Where they are installed, Beam imports pandas for its DataFrames, and the clients of BigQuery, Pub/Sub, Dataflow and
+MongoDB for its connectors: half of its import's CPU time (``benchmarks/profile.md``). A local run uses none of them.
+What Beam needs for ``gs://`` stays.
+
+Beam without its connectors is for a process that runs nothing but the labeling job. So only the command asks for it
+(``beamlabel.pipeline.run.main``); a pipeline that imports beamlabel gets Beam as it is.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
-# What Beam imports only if it is there. The connectors that miss it say so when somebody uses them.
-_CONNECTORS = frozenset({"apitools", "google.api_core", "google.auth", "google.cloud", "pandas"})
+# What Beam imports only if it is there, and what is behind it. A connector that misses it says so when it is used.
+_CONNECTORS = frozenset(
+    {
+        "apitools",
+        "bson",
+        "google.cloud.bigquery",
+        "google.cloud.bigquery_storage_v1",
+        "google.cloud.dataflow",
+        "google.cloud.pubsub",
+        "pandas",
+    }
+)
 
 
-def import_beam(runner_args: Sequence[str]) -> None:
-    """Imports Beam, without its connectors where the arguments name no other runner than the local one.
+def leave_out_connectors(runner_args: Sequence[str]) -> None:
+    """Has the first ``import apache_beam`` of this process leave out Beam's connectors.
 
-    Does nothing where Beam is imported already.
+    Does nothing where Beam is imported already, or where the arguments name a runner. To be called only in a process
+    of one's own: nothing in it can use the connectors then. Whatever else is imported, before and after, is whole.
     """
-    if "apache_beam" in sys.modules:
-        return
-    if names_runner(runner_args):
-        importlib.import_module("apache_beam")
-        return
-    with _absent(_CONNECTORS):
-        importlib.import_module("apache_beam")
+    if "apache_beam" not in sys.modules and not names_runner(runner_args):
+        sys.meta_path.insert(0, _BeamFinder())
 
 
 def names_runner(runner_args: Sequence[str]) -> bool:
@@ -37,21 +49,52 @@ def names_runner(runner_args: Sequence[str]) -> bool:
     return any(argument.split("=", 1)[0] == "--runner" for argument in runner_args)
 
 
-class _Absent(MetaPathFinder):
-    """Says of some modules that they are not installed."""
+class _BeamFinder(MetaPathFinder):
+    """Finds Beam, once, as the other finders do, for a loader that hides the connectors."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname != "apache_beam":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _LeanLoader(spec.loader)
+        return spec
+
+
+class _LeanLoader(Loader):
+    """Loads a module as another loader does, while the connectors are hidden."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # From here on the module is what it would be without us.
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        with _hidden(_CONNECTORS):
+            self._loader.exec_module(module)
+
+
+class _Hiding(MetaPathFinder):
+    """Says of some modules that they are not installed, to the thread that made it."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
+        self._thread = threading.get_ident()
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
-        """Raises for the names; leaves all others to the other finders."""
-        if fullname in self._names:
-            raise ModuleNotFoundError(f"{fullname} is not imported for a local run", name=fullname)
+        if fullname in self._names and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{fullname} is left out for a local run", name=fullname)
 
 
 @contextmanager
-def _absent(names: frozenset[str]) -> Iterator[None]:
-    finder = _Absent(names - sys.modules.keys())
+def _hidden(names: frozenset[str]) -> Iterator[None]:
+    finder = _Hiding(names - sys.modules.keys())
     sys.meta_path.insert(0, finder)
     try:
         yield

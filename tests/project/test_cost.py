@@ -122,8 +122,8 @@ def test_batches_have_one_size(tmp_path, uris, watched):
 def shuffled_bytes(staging_dir, *arguments):
     """Bytes of all work units as the reshuffle encodes them."""
     options, _ = parse([*map(str, arguments), "--module", TINY, "--output", "unused"])
-    inputs = check_inputs(options)
-    source = SourceOptions(base_dir="/data", columns=inputs.columns, shard_rows=options.shard_rows)
+    inputs = check_inputs(options.inputs, options.output)
+    source = SourceOptions(base_dir="/data", columns=inputs.columns, shard_rows=options.output.shard_rows)
     sizes = []
     pipeline = beam.Pipeline(runner=FnApiRunner())
     units = pipeline | PlanUnits(inputs.files, source, str(staging_dir))

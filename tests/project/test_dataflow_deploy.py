@@ -21,7 +21,19 @@ from google.cloud.dataflow_v1beta3.types import TemplateMetadata
 from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.flex_template import command_line, metadata
-from beamlabel.pipeline.options.parser import make_parser, parse
+from beamlabel.pipeline.options.job_options import job_options
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.options.types import (
+    BYTE_SIZE,
+    DATE,
+    DURATION,
+    IMAGE_SIZE,
+    INPUT_RANGE,
+    NAMES,
+    TEXT,
+    number,
+    whole,
+)
 from beamlabel.pipeline.runners.choose import DATAFLOW, choose
 from support.needs import lacking
 from support.paths import ROOT
@@ -32,18 +44,19 @@ PARAMETERS = {
     parameter["name"]: parameter
     for parameter in json.loads((DEPLOY / "metadata.json").read_text())["parameters"]
 }
-ACTIONS = {action.dest: action for action in make_parser()._actions if action.dest not in ("help", "version")}
+OPTIONS = {one.name: one for one in job_options()}
 NEEDED = ["--input=gs://b/in.txt", "--module=demo", "--output=gs://b/out"]
 # For each kind of value: what is worth trying.
 VALUES = {
-    "whole.<locals>.parse": ("1", "64", "1_000", "007", "0", "-1", "1.5", "_1", "x", ""),
-    "number.<locals>.parse": ("0.05", "1", "1e-3", ".5", "1.", "+0.5", " 0.25 ", "1_0e-2", "-0", "nan", "0,5", "x"),
-    "byte_size": ("500000", "64M", "1g", "10KiB", "5b", "12MB", "0", "-1", "1T", "64 M", "x"),
-    "image_size": ("224", "160x224", "0", "224X224", "224x", "x", "100000"),
-    "date": ("2026-01-31", "2026-1-31", "today", "2026-02-30"),
-    "duration": ("6h", "90m", "1h30m", "2H5s", "0h", "h", "6", "m6"),
-    "names": ("timeout", "timeout,forbidden"),
-    "input_range": ("0,1", "-1,1", "0, 255", "0,2", "1", "x"),
+    whole(1).regex: ("1", "64", "1_000", "007", "0", "-1", "1.5", "_1", "x", ""),
+    number(0, 1, above_low=True).regex: ("0.05", "1", "1e-3", ".5", "1.", "+0.5", " 0.25 ", "1_0e-2", "-0", "nan", "x"),
+    BYTE_SIZE.regex: ("500000", "64M", "1g", "10KiB", "5b", "12MB", "0", "-1", "1T", "64 M", "x"),
+    IMAGE_SIZE.regex: ("224", "160x224", "0", "224X224", "224x", "x", "100000"),
+    DATE.regex: ("2026-01-31", "2026-1-31", "today", "2026-02-30"),
+    DURATION.regex: ("6h", "90m", "1h30m", "2H5s", "0h", "h", "6", "m6"),
+    NAMES.regex: ("timeout", "timeout,forbidden"),
+    INPUT_RANGE.regex: ("0,1", "-1,1", "0, 255", "0,2", "1", "x"),
+    TEXT.regex: ("gs://b/a word", "x=1;y", "-1"),
 }  # fmt: skip
 
 
@@ -67,35 +80,35 @@ def test_the_metadata_is_dataflows():
 
 
 def test_every_option_is_a_parameter_and_the_others_are_beams():
-    assert set(ACTIONS) <= set(PARAMETERS)
+    assert set(OPTIONS) <= set(PARAMETERS)
     beams = PipelineOptions([]).get_all_options()
-    assert set(PARAMETERS) - set(ACTIONS) <= set(beams)
-    for name, action in ACTIONS.items():
-        assert PARAMETERS[name]["isOptional"] is not action.required, name
-        assert (action.help or "") % vars(action) in PARAMETERS[name]["helpText"], name
+    assert set(PARAMETERS) - set(OPTIONS) <= set(beams)
+    for name, one in OPTIONS.items():
+        assert PARAMETERS[name]["isOptional"] is not one.is_required, name
+        assert one.help in PARAMETERS[name]["helpText"], name
 
 
 def test_the_page_names_options_that_there_are():
     page = (ROOT / "docs" / "dataflow.md").read_text()
     named = set(re.findall(r"--([a-z]+(?:_[a-z]+)+)\b", page)) - {"no_use_public_ips"}
     assert {"worker_threads", "number_of_worker_harness_threads", "flexrs_goal"} <= named
-    assert named <= {*ACTIONS, *PipelineOptions([]).get_all_options()}
+    assert named <= {*OPTIONS, *PipelineOptions([]).get_all_options()}
     for program in re.findall(r"```bash\n(beamlabel .*?)```", page, re.DOTALL):
         _, for_beam = parse(shlex.split(program.replace("\\\n", " "))[1:])
         assert choose(for_beam).kind == DATAFLOW
 
 
-@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_a_regex_accepts_what_the_option_accepts(name: str):
-    action = ACTIONS[name]
+    one = OPTIONS[name]
     (pattern,) = PARAMETERS[name]["regexes"]
     assert "\\" not in pattern and "(?" not in pattern, "POSIX's extended syntax has neither"
-    if action.choices:
-        values: tuple[str, ...] = (*action.choices, "neither")
-    elif action.nargs == 0:
+    if one.choices:
+        values: tuple[str, ...] = (*one.choices, "neither")
+    elif one.type is None:
         values = ("true", "false", "True", "maybe")
     else:
-        values = VALUES[action.type.__qualname__] if action.type else ("gs://b/a word", "x=1;y", "-1")
+        values = VALUES[one.type.regex]
     others = [word for word in NEEDED if not word.startswith(f"--{name}=")]
     # What an option needs beside it.
     others += {
@@ -110,7 +123,7 @@ def test_a_regex_accepts_what_the_option_accepts(name: str):
         if value and is_taken:
             assert re.fullmatch(pattern, value), value
     assert any(taken.values())
-    if action.type or action.choices or action.nargs == 0:
+    if one.type is not TEXT or one.choices:
         assert not re.fullmatch(pattern, "neither, nor"), "a regex that takes everything says nothing"
 
 
@@ -122,12 +135,16 @@ def test_parameters_become_a_command_line():
         "--disk_size_gb=", "--input_range", "-1,1", "--machine_type=n2-standard-4",
     ])  # fmt: skip
     options, for_beam = parse(argv)
-    assert options.input == ["gs://b/a.txt", "gs://b/two words.txt"]
-    assert (options.module, options.output, options.labels) == ("demo", "gs://b/out", "gs://b/names.txt")
-    assert options.no_embeddings is True
-    assert options.allow_http is False
-    assert options.limit is None
-    assert options.input_range == (-1.0, 1.0)
+    assert options.inputs.input == ("gs://b/a.txt", "gs://b/two words.txt")
+    assert (options.module.module, options.output.output, options.module.labels) == (
+        "demo",
+        "gs://b/out",
+        "gs://b/names.txt",
+    )
+    assert options.module.no_embeddings is True
+    assert options.loading.allow_http is False
+    assert options.inputs.limit is None
+    assert options.module.input_range == (-1.0, 1.0)
     assert for_beam == [
         '--label={"team": "photos"}', "--resource_hints=min_ram=8GB",
         "--resource_hints=accelerator=type:nvidia-l4;count:1", "--machine_type=n2-standard-4",
@@ -179,7 +196,8 @@ def test_an_image_is_made_of_what_is_there(name: str):
     for step in dockerfile(name).structure:
         if step["instruction"] == "COPY" and not step["value"].startswith("--from"):
             copied += step["value"].split()[:-1]
-    assert {"pyproject.toml", "constraints.txt", "pipeline", "transforms"} <= set(copied)
+    files = {"pyproject.toml", "constraints.txt", "LICENSE", "NOTICE"}
+    assert files | {"beamlabel", "pipeline", "transforms"} <= set(copied)
     for path in copied:
         assert (ROOT / path).exists(), path
         assert is_sent(name, path), path
@@ -229,11 +247,6 @@ def submit(tmp_path: Path):
     return run
 
 
-def test_the_script_is_clean():
-    done = subprocess.run([TOOLS / "shellcheck", DEPLOY / "submit.sh"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "")
-
-
 def test_build_makes_pushes_and_registers(submit):
     done, calls = submit("build")
     assert done.returncode == 0, done.stderr
@@ -266,8 +279,8 @@ def test_run_hands_every_word_to_whom_it_is_for(submit):
     assert set(parameters) <= set(PARAMETERS)
     assert {name for name, parameter in PARAMETERS.items() if not parameter["isOptional"]} <= set(parameters)
     options, for_beam = parse(command_line([f"--{name}={value}" for name, value in parameters.items()]))
-    assert options.input == ["gs://b/a.txt", "gs://b/two, words.txt"]
-    assert options.no_embeddings
+    assert options.inputs.input == ("gs://b/a.txt", "gs://b/two, words.txt")
+    assert options.module.no_embeddings
     image = f"us-central1-docker.pkg.dev/a-project-1/beamlabel/worker:{__version__}"
     assert f"--sdk_container_image={image}" in for_beam
 

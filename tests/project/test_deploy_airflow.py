@@ -139,11 +139,11 @@ def test_the_command_is_the_jobs(facts, standin):
     module, name, *arguments = told(standin)[0]
     assert [module, name] == ["-m", "beamlabel"]
     options, runner_args = parse(arguments)
-    assert options.run_date == DAY and options.output == f"gs://BUCKET/labels/dt={DAY}"
+    assert options.run.run_date == DAY and options.output.output == f"gs://BUCKET/labels/dt={DAY}"
     runner, label = runner_args
     assert runner == "--runner=DirectRunner" and label.startswith("--label=airflow-version=")
     same, _ = parse([*deployment.arguments("cronjob.yaml"), "--run_date", DAY])
-    assert vars(options) == vars(same)
+    assert options == same
 
 
 def test_only_what_is_worth_it_is_tried_again(facts):

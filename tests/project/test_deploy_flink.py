@@ -144,11 +144,11 @@ def test_the_launch_passes_the_preflight(name, tmp_path):
         here = {"flink_master": f"127.0.0.1:{server.getsockname()[1]}", "flink_job_server_jar": jar}
         arguments = [*runner_args, *(f"--{key}={value}" for key, value in here.items())]
         arguments.append(f"--job_server_java_launcher={sys.executable}")
-        check_runner(choose.choose(arguments), options.output, options.input)
+        check_runner(choose.choose(arguments), options.output.output, options.inputs.input)
         without = [argument for argument in arguments if not argument.startswith("--environment")]
         if name == "compose.yaml":
             with pytest.raises(UsageError, match="container"):
-                check_runner(choose.choose(without), options.output, options.input)
+                check_runner(choose.choose(without), options.output.output, options.inputs.input)
 
 
 @pytest.mark.parametrize("name", LAUNCHES)
@@ -242,15 +242,19 @@ def test_what_an_image_copies_makes_the_package(name, tmp_path):
             copied |= set(sources)
     assert copied == allowed
     for source in copied:
-        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
-        copy(ROOT / source, tmp_path / source)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, tmp_path / source, symlinks=True)  # as Docker copies
+        else:
+            shutil.copy(ROOT / source, tmp_path / source)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", tmp_path / "wheels", tmp_path], check=True, timeout=120)
     (wheel,) = (tmp_path / "wheels").glob(f"beamlabel-{__version__}-*.whl")
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
-    assert {"transforms/imagenet_labels.txt", "pipeline/__main__.py"} <= set(names)
-    assert {entry.split("/")[0] for entry in names if ".dist-info" not in entry} == {"pipeline", "transforms"}
+    expected = {"beamlabel/transforms/module/imagenet_labels.txt", "beamlabel/pipeline/__main__.py"}
+    expected |= {f"beamlabel-{__version__}.dist-info/licenses/{file}" for file in ("LICENSE", "NOTICE")}
+    assert expected <= set(names)
+    assert {entry.split("/")[0] for entry in names if ".dist-info" not in entry} == {"beamlabel"}
     (install,) = [
         argument for instruction, argument in deployment.dockerfile(name) if "pip install" in argument
     ]

@@ -35,10 +35,10 @@ def test_every_file_asks_for_the_same():
             ["--run_date", "2026-11-23", "--if_exists", "resume", *deployment.arguments(name)]
         )
         assert not runner_args
-        parsed.append(vars(options))
+        parsed.append(options)
     assert parsed[0] == parsed[1] == parsed[2]
-    assert parsed[0]["output"] == "gs://BUCKET/labels/dt=2026-11-23"
-    assert parsed[0]["skip_labeled"] == ["gs://BUCKET/labels/dt=*/", "gs://BUCKET/retried/dt=*/"]
+    assert parsed[0].output.output == "gs://BUCKET/labels/dt=2026-11-23"
+    assert parsed[0].earlier.skip_labeled == ("gs://BUCKET/labels/dt=*/", "gs://BUCKET/retried/dt=*/")
 
 
 # --- Kubernetes ---
@@ -75,8 +75,8 @@ def test_a_night_is_retried_where_that_is_worth_it():
     # Pods begin 10 s, 20 s, 40 s … after each other: the last one when a lock that nobody renews is stale.
     assert sum(10 * 2**n for n in range(job["backoffLimit"])) > lock.STALE_SECONDS
     options, _ = parse([*deployment.arguments("cronjob.yaml"), "--run_date", "2026-11-23"])
-    assert options.if_exists == "resume"
-    assert 3 * options.time_limit < job["activeDeadlineSeconds"] < 86400
+    assert options.run.if_exists == "resume"
+    assert 3 * options.run.time_limit < job["activeDeadlineSeconds"] < 86400
     pod = job["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     account = list(yaml.safe_load_all(deployment.text("cronjob.yaml")))[1]
@@ -224,7 +224,7 @@ def test_a_failed_service_starts_the_alert():
     names = {word.partition("=")[0] for value in named for word in value.split()}
     assert {"TRIES", "WAIT", "PATIENCE"} < names
     assert all(f'"${{{name}:=' in LABEL.read_text() for name in names - {"BEAMLABEL_CACHE"})
-    limit = parse(["--run_date=2026-11-23", *deployment.arguments(UNITS[0])])[0].time_limit
+    limit = parse(["--run_date=2026-11-23", *deployment.arguments(UNITS[0])])[0].run.time_limit
     (tries,) = [int(n) for value in named for n in re.findall(r"TRIES=(\d+)", value)]
     assert settings["TimeoutStartSec"] == "20h" and tries * limit < 20 * 3600
 

@@ -128,7 +128,7 @@ def test_publish_is_told_the_jobs_output(calls):
     output = value(deployment.launcher_pod()["containers"][0]["args"], "--output")
     assert run[run.index("--") + 1 :] == ["publish", output.replace("BUCKET", "my-bucket")]
     ((listed, _),) = told(calls, "gsutil")
-    assert listed == ["ls", f"{run[-1]}/_staging/**"]
+    assert listed == ["ls", f"{run[-1]}/_beamlabel/staging/**"]
 
 
 def test_compose_is_told_of_services_and_options_that_there_are(calls):
@@ -142,7 +142,7 @@ def test_compose_is_told_of_services_and_options_that_there_are(calls):
     options, runner_args = parse([*deployment.launch_options("compose.yaml"), *arguments])
     assert choose.choose(runner_args).kind == choose.FLINK
     assert value(publish, "--entrypoint") == project["services"]["launcher"]["entrypoint"][0]
-    assert publish[publish.index("launcher") + 1 :] == ["publish", options.output]
+    assert publish[publish.index("launcher") + 1 :] == ["publish", options.output.output]
     (recreate,) = re.findall(r"`docker compose (-f [^`]*--force-recreate[^`]*)`", PAGE)
     assert set(shlex.split(recreate)[-2:]) == {"taskmanager", "workers"} <= set(project["services"])
 

@@ -7,11 +7,8 @@ import sys
 
 import pytest
 
-from beamlabel.pipeline.job.plan import prepare
-from beamlabel.pipeline.job.preflight import check_inputs
-from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.output.publish import publish
-from support.jobs import TINY, Finished, label, photos, uri_list
+from support.jobs import TINY, Finished, label, photos, prepared, uri_list
 from support.paths import ROOT
 
 # What the extra `launcher` brings. TFRecords need the last two, which do not need the others.
@@ -77,8 +74,7 @@ def arguments(uris, output, output_format="parquet"):
 @pytest.mark.parametrize("output_format", ["parquet", "tfrecord"])
 def test_a_worker_needs_nothing_of_the_launchers(tmp_path, uris, output_format):
     normal = label(tmp_path / "normal", "--input", uris, "--output_format", output_format)
-    options, _ = parse([*map(str, arguments(uris, tmp_path / "lean", output_format))])
-    job = prepare(options, check_inputs(options))
+    job = prepared(*arguments(uris, tmp_path / "lean", output_format))
     (tmp_path / "job").write_bytes(pickle.dumps(job))
     empty = tmp_path / "no cache"
     done = lean(WORKER, tmp_path / "job", blocked=blocked_for(output_format), cache=empty)

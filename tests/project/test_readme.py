@@ -1,6 +1,5 @@
 """The README is true: its tables are the code's, and its commands and programs run."""
 
-import argparse
 import re
 import shlex
 import subprocess
@@ -11,7 +10,8 @@ import pytest
 
 from beamlabel.pipeline.demo.sample import sample_photos, write_sample_list
 from beamlabel.pipeline.options.command_table import COMMANDS
-from beamlabel.pipeline.options.parser import make_parser, parse
+from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.options.reference import page, readme
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import Reason
 from support.gcs_server import Bucket
@@ -26,23 +26,10 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def options_table() -> str:
-    """The options as the parser knows them; paste it into the README when an option changes."""
-    lines = ["| option | |", "| --- | --- |"]
-    parser = make_parser()
-    for group in parser._action_groups:
-        for action in group._group_actions:
-            if isinstance(action, (argparse._HelpAction, argparse._VersionAction)):
-                continue
-            choices = "\\|".join(action.choices) if action.choices else action.metavar or ""
-            option = f"`{action.option_strings[0]} {choices}`".replace(" `", "`")
-            text = (action.help or "") % vars(action)
-            lines.append(f"| {option} | {'**required**: ' if action.required else ''}{text} |")
-    return "\n".join(lines)
-
-
-def test_the_table_of_options_is_the_parsers():
-    assert options_table() in README
+def test_the_options_are_those_declared():
+    """After a change: python -m beamlabel.pipeline.options.reference --write."""
+    assert readme(README) == README
+    assert (ROOT / "docs" / "options.md").read_text() == page()
 
 
 def test_the_table_of_commands_is_the_programs():
@@ -125,8 +112,8 @@ def test_the_command_over_a_bucket_runs(gcs: Bucket, http_server: FileServer, tm
         if word not in runner
     ]
     options, _ = parse(words)
-    job = label(options.output, *words[: words.index("--module")], module=options.module)
+    job = label(options.output.output, *words[: words.index("--module")], module=options.module.module)
     assert job.code == 0
-    assert storage.exists(f"{options.output}/_SUCCESS")
+    assert storage.exists(f"{options.output.output}/_SUCCESS")
     query = [request.query for request in http_server.requests if request.path.endswith("classification/1")]
     assert query == [{"tf-hub-format": ["compressed"]}]

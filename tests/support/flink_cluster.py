@@ -22,6 +22,7 @@ from support import needs
 from support.flink_java import OPEN, TASK_MANAGER_MEMORY
 from support.jobs import Finished
 from support.paths import ROOT
+from support.servers import free_port
 
 REPOSITORY = ROOT
 INSTALLED = REPOSITORY / ".runners" / "flink"
@@ -55,11 +56,6 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-60c{1} %m%n
 
 _UP_SECONDS = 90.0
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str, *, poll: float = 0.1) -> Any:

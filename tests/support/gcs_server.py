@@ -1,52 +1,30 @@
-"""A real GCS server on the loopback for the tests, which fails and delays on order."""
+"""A GCS server on the loopback for the tests, which fails and delays on order."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import threading
-import time
-from contextlib import closing
-from dataclasses import dataclass
 from email.parser import BytesParser
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from support.servers import Handler, Received, Running
+from support.gcs_proxy import Answer, GcsProxy
+from support.servers import Handler, Received
 
-
-@dataclass
-class _Fault:
-    """The next ``left`` requests that match are answered with ``status``, after being done if ``done``."""
-
-    left: int
-    status: int
-    method: str | None
-    contains: str
-    done: bool
+_PAGE_SIZE = 1000
 
 
-class GcsServer(Running):
-    """``gcp-storage-emulator`` behind a reverse proxy that speaks the parts of the protocol it leaves out.
+class GcsServer(GcsProxy):
+    """``gcp-storage-emulator`` behind a proxy that speaks the parts of the protocol it leaves out.
 
     The emulator stores and answers; the proxy adds what the job relies on: ``ifGenerationMatch`` (412)
     and ``generation`` (404), listings in pages, many connections at once. It counts, and fails on order.
-
-    Attributes:
-        url: for ``STORAGE_EMULATOR_HOST``.
-        requests: every request since ``reset``, in order of arrival.
-        page_size: the most objects in one page of a listing; 1000 on the real thing.
     """
 
     def __init__(self) -> None:
         from gcp_storage_emulator.server import create_server
 
-        self.requests: list[Received] = []
-        self.page_size = 1000
-        self._delay = 0.0
-        self._faults: list[_Fault] = []
         self._upload_names: dict[str, str] = {}
-        self._lock = threading.Lock()
         # Between the check of a precondition and the write nobody else may write.
         self._writing = threading.Lock()
         # The emulator serves one connection at a time, and a sixth in its queue of five costs a second.
@@ -56,16 +34,7 @@ class GcsServer(Running):
         self._emulator._storage._write_config_to_file = lambda: None
         self._emulator._api.daemon = True
         self._emulator.start()
-        self._emulator_address = self._emulator._api._httpd.server_address
-        server = self
-
-        class _Answer(Handler):
-            def answer(self) -> None:
-                server._answer(self)
-
-            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = answer  # noqa: N815
-
-        super().__init__(_Answer)
+        super().__init__(self._emulator._api._httpd.server_address)
 
     def close(self) -> None:
         super().close()
@@ -77,65 +46,12 @@ class GcsServer(Running):
         # Without this policy the emulator would keep a copy of all that is deleted.
         policy = {"softDeletePolicy": {"retentionDurationSeconds": "0"}}
         self._emulator._storage.create_bucket(bucket, {"name": bucket, "id": bucket, **policy})
-        with self._lock:
-            self.requests.clear()
-            self._faults.clear()
-            self._upload_names.clear()
-            self._delay, self.page_size = 0.0, 1000
+        self._upload_names.clear()
+        self.forget()
 
-    def fail_next(
-        self, n: int, status: int, *, method: str | None = None, contains: str = "", done: bool = False
-    ) -> None:
-        """Answer ``status`` to the next ``n`` requests of ``method`` whose path and query hold ``contains``.
+    # The way of a request: precondition, emulator, and what its answer lacks.
 
-        With ``done`` the request is carried out first: the answer was lost on its way, not the request.
-        """
-        with self._lock:
-            self._faults.append(_Fault(n, status, method, contains, done))
-
-    def delay(self, seconds: float) -> None:
-        """Wait this long before each answer from now on."""
-        self._delay = seconds
-
-    def set_encoding(self, bucket: str, name: str, encoding: str) -> None:
-        """Mark an object as stored in ``encoding``; its downloads say so."""
-        self._emulator._storage.objects[bucket][name]["contentEncoding"] = encoding
-
-    def count(self, method: str | None = None, contains: str = "") -> int:
-        """How many requests of ``method`` arrived whose path holds ``contains``."""
-        with self._lock:
-            return sum(method in (None, r.method) and contains in r.path for r in self.requests)
-
-    # The proxy's way: note the request, then fault, precondition, emulator, or page of a listing.
-
-    def _answer(self, handler: Handler) -> None:
-        body = handler.read_body()
-        request = handler.received()
-        with self._lock:
-            self.requests.append(request)
-        time.sleep(self._delay)
-        fault = self._take_fault(request.method, unquote(handler.path))
-        if fault is None or fault.done:
-            status, headers, content = self._serve(handler, request, body)
-        if fault is not None:
-            message = {"error": {"code": fault.status, "message": "injected by the test"}}
-            status, headers, content = fault.status, {}, json.dumps(message).encode()
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    def _take_fault(self, method: str, target: str) -> _Fault | None:
-        with self._lock:
-            for fault in self._faults:
-                if fault.left and fault.method in (None, method) and fault.contains in target:
-                    fault.left -= 1
-                    return fault
-        return None
-
-    def _serve(self, handler: Handler, request: Received, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _serve(self, handler: Handler, request: Received, body: bytes) -> Answer:
         if request.method == "GET":
             refusal = self._refusal(request, body)
             return refusal or self._like_gcs(request, self._forward(handler, body))
@@ -149,13 +65,13 @@ class GcsServer(Running):
                 self._upload_names[upload[0]] = _object_name(request, body)
             return answer
 
-    def _refusal(self, request: Received, body: bytes) -> tuple[int, dict[str, str], bytes] | None:
+    def _refusal(self, request: Received, body: bytes) -> Answer | None:
         wanted = {name: request.query.get(name, [None])[0] for name in ("ifGenerationMatch", "generation")}
         if not any(wanted.values()):
             return None
         upload = request.query.get("upload_id", [""])[0]
         name = self._upload_names.get(upload) or _object_name(request, body)
-        bucket = request.path.rpartition("/b/")[2].partition("/")[0]
+        bucket = request.path.partition("/b/")[2].partition("/")[0]
         stored = self._emulator._storage.objects.get(bucket, {}).get(name, {}).get("generation", "0")
         for parameter, status in (("ifGenerationMatch", 412), ("generation", 404)):
             if wanted[parameter] is not None and wanted[parameter] != stored:
@@ -163,22 +79,15 @@ class GcsServer(Running):
                 return status, {"Content-Type": "application/json"}, json.dumps({"error": error}).encode()
         return None
 
-    def _forward(self, handler: Handler, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        headers = {k: v for k, v in handler.headers.items() if k.lower() != "connection"}
-        with self._forwarding, closing(http.client.HTTPConnection(*self._emulator_address)) as connection:
-            connection.request(handler.command, handler.path, body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-        hop_by_hop = {"connection", "content-length", "date", "server"}
-        kept = {name: value for name, value in answer.getheaders() if name.lower() not in hop_by_hop}
-        if answer.getheader("Content-Type") == "application/json" and "media" not in handler.path:
+    def _forward(self, handler: Handler, body: bytes) -> Answer:
+        with self._forwarding:
+            status, headers, content = super()._forward(handler, body)
+        if headers.get("Content-Type") == "application/json" and "media" not in handler.path:
             # The emulator does not quote names in these links, and clients follow them; without, they make one.
             content = json.dumps(json.loads(content, object_hook=_without_media_link)).encode()
-        return answer.status, kept, content
+        return status, headers, content
 
-    def _like_gcs(
-        self, request: Received, answer: tuple[int, dict[str, str], bytes]
-    ) -> tuple[int, dict[str, str], bytes]:
+    def _like_gcs(self, request: Received, answer: Answer) -> Answer:
         """Downloads with the headers that describe the object, listings in pages."""
         status, headers, content = answer
         if request.path.startswith("/download/"):
@@ -190,7 +99,7 @@ class GcsServer(Running):
             return status, headers, content
         listing = json.loads(content)
         after = request.query.get("pageToken", [""])[0]
-        size = min(self.page_size, int(request.query.get("maxResults", [str(self.page_size)])[0]))
+        size = min(_PAGE_SIZE, int(request.query.get("maxResults", [_PAGE_SIZE])[0]))
         left = [item for item in listing["items"] if item["name"] > after]
         listing["items"] = left[:size]
         if len(left) > size:
@@ -207,7 +116,7 @@ def _object_name(request: Received, body: bytes) -> str:
     if "name" in request.query:
         return request.query["name"][0]
     if not request.path.startswith("/upload/"):
-        return request.path.rpartition("/o/")[2]
+        return request.path.partition("/o/")[2]
     content_type = request.headers.get("Content-Type", request.headers.get("content-type", ""))
     if content_type.startswith("multipart/"):
         message = BytesParser().parsebytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
@@ -227,13 +136,17 @@ class Bucket:
     def uri(self, name: str) -> str:
         return f"{self.url}/{name}"
 
-    def put(self, name: str, data: bytes) -> str:
-        """Store an object straight in the emulator, uncounted; its URI."""
+    shown = uri
+
+    def put(self, name: str, data: bytes, encoding: str = "") -> str:
+        """Store an object straight in the emulator, uncounted; its URI. With an encoding, its downloads say so."""
         from gcp_storage_emulator.handlers.objects import _checksums, _make_object_resource
 
         resource = _make_object_resource(
             self.server.url, self.bucket, name, "application/octet-stream", str(len(data))
         )
+        if encoding:
+            resource["contentEncoding"] = encoding
         self._storage.create_file(self.bucket, name, data, _checksums(data, resource))
         return self.uri(name)
 

@@ -10,6 +10,9 @@ import pyarrow.dataset as ds
 from PIL import Image
 
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.label_job import LabelJob
+from beamlabel.pipeline.job.preflight import check_inputs
+from beamlabel.pipeline.job.stage import prepare
 from beamlabel.pipeline.options.parser import parse, usage
 from beamlabel.pipeline.run import run
 from support.paths import DATA
@@ -59,6 +62,12 @@ def label(output, *arguments, module=TINY) -> Finished:
     return Finished(code, Path(output))
 
 
+def prepared(*arguments) -> LabelJob:
+    """A job, planned and staged, that has not run."""
+    options, _ = parse([*map(str, arguments)])
+    return prepare(options, check_inputs(options.inputs, options.output))
+
+
 def photos(folder: Path, count: int, *, size=(48, 40)) -> list[Path]:
     """Small PNGs, no two alike: smooth gradients with noise, so that a module's answers differ."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,3 +85,20 @@ def photos(folder: Path, count: int, *, size=(48, 40)) -> list[Path]:
 def uri_list(path: Path, uris) -> Path:
     path.write_text("".join(f"{uri}\n" for uri in uris))
     return path
+
+
+def read_examples(folder: Path, compression: str = "none") -> list[dict[str, list]]:
+    """What TensorFlow reads in the examples of an output."""
+    import tensorflow as tf
+
+    ending = ".gz" if compression == "gzip" else ""
+    files = sorted(str(path) for path in folder.glob(f"part-*.tfrecord{ending}"))
+    rows = []
+    for record in tf.data.TFRecordDataset(files, compression.upper() if ending else ""):
+        example = tf.train.Example.FromString(record.numpy())
+        row = {}
+        for name, feature in example.features.feature.items():
+            kind = feature.WhichOneof("kind")
+            row[name] = list(getattr(feature, kind).value) if kind else []
+        rows.append(row)
+    return rows

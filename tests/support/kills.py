@@ -175,11 +175,8 @@ def _problems(output: str, images: int) -> list[str]:
     if len(uris) != images or set(uris.values()) != {1}:
         problems.append(f"{len(uris)} of {images} images, {sum(uris.values())} rows")
     left = [
-        folder for folder in staging.roots(output) if next(storage.match(storage.escape(folder) + "/"), None)
+        file.path
+        for folder in staging.own_folders(output)
+        for file in storage.match(storage.escape(folder) + "/")
     ]
-    lock = storage.join(output, layout.LOCK)
-    return [
-        *problems,
-        *(f"left over: {folder}" for folder in left),
-        *([lock] if storage.exists(lock) else []),
-    ]
+    return [*problems, *(f"left over: {path}" for path in left)]

@@ -20,6 +20,7 @@ from beamlabel.transforms.records import (
     WorkUnit,
 )
 from beamlabel.transforms.rows.schema import MODULE_HANDLE, OutputSpec
+from beamlabel.transforms.storage.identity import image_id
 
 NAMES = ("background", "tench", "goldfish", "Weißer Hai", "tiger shark")
 DIM = 8
@@ -50,6 +51,7 @@ FULL = OutputSpec(
     top_k=TOP_K,
     num_classes=len(NAMES),
     embedding_dim=DIM,
+    module_handle="https://tfhub.dev/some/module/1",
     module_fingerprint="f" * 64,
     preprocessing_id="0" * 64,
     metadata={MODULE_HANDLE: "https://tfhub.dev/some/module/1"},
@@ -69,8 +71,10 @@ def prediction(row: int, *, unit_id: str = "00000-000000000000", spec: OutputSpe
     )
     uri = f"gs://bucket/Bäume {row}.jpg"
     return Prediction(
-        ref=ImageRef(uri, f"/in/list.txt#{row}", uri, row, unit_id, None, kept),
-        info=ImageInfo(640 + row, 480, "jpeg", 1000 + row, None if row % 2 else f"generation-{row}"),
+        ref=ImageRef(uri, f"/in/list.txt#{row}", uri, row, unit_id, None, kept, image_id=image_id(uri)),
+        info=ImageInfo(
+            640 + row, 480, "jpeg", 1000 + row, None if row % 2 else f"generation-{row}", f"{row:032x}"
+        ),
         class_ids=ids,
         scores=scores,
         labels=tuple(NAMES[i] for i in ids) if spec.has_labels and ids is not None else None,
@@ -86,3 +90,13 @@ def failure(row: int, *, unit_id: str = "00000-000000000000", reason: Reason = R
 def end(sent: int, *, unit_id: str = "00000-000000000000", skipped: int = 0, start: int = 0) -> UnitEnd:
     file = InputFile("/in/list.txt", "text")
     return UnitEnd(WorkUnit(unit_id, file, start, start + sent + skipped, True), sent, skipped)
+
+
+# The bundle of the test that runs. ``beam.Create`` would pickle every element and infer its type, which takes a minute
+# for some thousand predictions.
+BUNDLE: list[Prediction | Failure | UnitEnd] = []
+
+
+def held_bundle(_: object) -> list[Prediction | Failure | UnitEnd]:
+    """What ``BUNDLE`` holds, in a pipeline that runs in this process."""
+    return list(BUNDLE)

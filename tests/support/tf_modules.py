@@ -94,3 +94,53 @@ def save_constants(path):
         logits = tf.reduce_mean(images, [1, 2]) * 2
         v1.saved_model.simple_save(session, str(path), {"images": images}, {"logits": logits})
     return str(path)
+
+
+class Holder(tf.Module):
+    """An object to hang functions and variables on; ``weights`` are normal numbers [3, CLASSES]."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = tf.Variable(tf.random.stateless_normal([3, CLASSES], seed=[9, 1]))
+
+    def logits(self, images):
+        """[N, CLASSES] of the mean colour of images [N, height, width, 3]."""
+        return (tf.reduce_mean(images, [1, 2]) - 0.5) @ self.weights
+
+
+class Called(tf.Module):
+    """An object to call."""
+
+    def __init__(self, holder, function):
+        super().__init__()
+        self.holder = holder
+        self.function = function
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, "images")])
+    def __call__(self, images):
+        return self.function(images)
+
+
+def images_spec(*shape, dtype=tf.float32):
+    """What a signature takes; [None, 8, 8, 3] unless said."""
+    return tf.TensorSpec(shape or [None, 8, 8, 3], dtype, name="images")
+
+
+def save_functions(path, holder, specs=None, **functions):
+    """A TF2 SavedModel with a signature for each function of images; ``call`` becomes ``__call__``.
+
+    Args:
+      path: where to.
+      holder: what owns the variables.
+      specs: the signature's input by its name, where it is not ``images_spec()``.
+      functions: by the signature's name.
+    """
+    traced = {
+        name: tf.function(function, input_signature=[(specs or {}).get(name, images_spec())])
+        for name, function in functions.items()
+    }
+    if "call" in traced:
+        traced.pop("call")
+        holder = Called(holder, functions["call"])
+    tf.saved_model.save(holder, str(path), signatures=traced)
+    return str(path)

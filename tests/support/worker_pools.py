@@ -15,7 +15,7 @@ from pathlib import Path
 
 @contextmanager
 def worker_pool(path: Path, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
-    """A pool whose workers import ``pipeline`` and ``transforms`` from a path.
+    """A pool whose workers import ``beamlabel`` from a path.
 
     Args:
       path: what is first on the workers' ``PYTHONPATH``.

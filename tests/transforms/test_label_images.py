@@ -1,6 +1,9 @@
 """The labeling steps in a pipeline of one's own."""
 
+from pathlib import Path
+
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
@@ -13,8 +16,10 @@ from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions, load_one
 from beamlabel.transforms.module.compile import CompileOptions, compiled
 from beamlabel.transforms.module.resolve import resolve_module
-from beamlabel.transforms.records import Failure, ImageRef, LoadedImage, Reason
+from beamlabel.transforms.records import Failure, ImageInfo, ImageRef, LoadedImage, Reason
+from beamlabel.transforms.writing.write_unit import WriteUnit
 from support.jobs import TINY, photos
+from support.outputs import PLAIN
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +110,20 @@ def test_bad_load_options_are_refused(change, message):
 def test_bad_predict_options_are_refused(artifact, change, message):
     with pytest.raises(ValueError, match=message):
         predict_options(artifact, **change)
+
+
+@pytest.mark.parametrize("unknown", [Path("a.jpg"), 7, b"a.jpg", None], ids=str)
+def test_an_element_of_another_type_is_refused(tmp_path, artifact, unknown):
+    expected = f"{type(unknown).__name__}.*ImageRef"
+    with pytest.raises(Exception, match=expected), beam.Pipeline(runner=FnApiRunner()) as p:
+        _ = p | beam.Create([unknown]) | LabelImages(load_options(), predict_options(artifact))
+    image = LoadedImage(ImageRef("a", "a", "a"), np.zeros((32, 32, 3), np.uint8), ImageInfo(1, 1, "png", 1))
+    for other in (unknown, image):
+        expected = f"{type(other).__name__}.*ImageRef"
+        with pytest.raises(Exception, match=expected), beam.Pipeline(runner=FnApiRunner()) as p:
+            _ = p | beam.Create([other]).with_output_types(object) | LoadImages(load_options())
+        with (
+            pytest.raises(Exception, match=f"{type(other).__name__}.*Prediction"),
+            beam.Pipeline(runner=FnApiRunner()) as p,
+        ):
+            _ = p | beam.Create([other]).with_output_types(object) | WriteUnit(PLAIN, str(tmp_path))

@@ -6,7 +6,7 @@ An artifact is one self-contained file, written by ``compile.py`` and opened by 
                            LiteRT FlatBuffer, for "tensorflow" a GraphDef
     spec                   a ``ModelSpec`` as JSON, UTF-8
     uint64                 length of the spec, little endian
-    b"BEAMLABEL-MODEL\n"   16 bytes, the magic
+    b"BEAMLABEL-MODEL2"    16 bytes, the magic, with the format's version
     sha256                 32 bytes over everything before it, so that a damaged file shows by itself
 
 The payload comes first, so that LiteRT can map the file as it lies: it ignores what follows a FlatBuffer.
@@ -22,7 +22,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 
-_MAGIC = b"BEAMLABEL-MODEL\n"
+_MAGIC = b"BEAMLABEL-MODEL2"
 _LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -51,9 +51,11 @@ class ModelSpec:
       embedding_dim: columns of the features; None where the model gives none.
       fingerprint: SHA-256 over the module's files (``resolve_module.fingerprint``).
       handle: what the user named the module.
-      kind: the module's format, as ``hub_module`` recognised it.
+      kind: the module's format, as ``load`` in ``transforms/module`` recognised it.
       input_range: what pixels 0 and 255 become, inside the compiled function.
-      looks_like_probabilities: whether the logits of a probe batch lie within [0, 1] and sum to 1.
+      score_kind: what the logits are, such as ``probabilities``, see ``module.score_kind``; None without logits.
+      scores: the score function that fits them, ``softmax`` or ``none``; None where that is unclear, or without logits.
+      scores_reason: why, in words.
       input_tensor, logits_tensor, features_tensor: names in the payload's graph.
       fallback: why the engine that the launcher prefers was not to be had; None where it was.
       precision: what it is meant to compute in, ``float32`` or ``bfloat16``; what a worker's engine really
@@ -69,12 +71,29 @@ class ModelSpec:
     handle: str
     kind: str
     input_range: tuple[float, float]
-    looks_like_probabilities: bool
+    score_kind: str | None
+    scores: str | None
+    scores_reason: str
     input_tensor: str
     logits_tensor: str | None
     features_tensor: str | None
     fallback: str | None = None
     precision: str = FLOAT32
+    batch: int | None = None
+    channels_first: bool = False
+
+    def chunk_size(self, preferred: int) -> int:
+        """How many images an engine runs at a time, which prefers some number of them."""
+        return preferred if self.batch is None else self.batch
+
+    def notes(self) -> tuple[str, ...]:
+        """What is done to images so that the module takes them, in words."""
+        found = []
+        if self.batch is not None:
+            found.append(f"takes {self.batch} images at a time: batches are cut and padded")
+        if self.channels_first:
+            found.append("takes channel-first images (NCHW): they are transposed")
+        return tuple(found)
 
     def to_json(self) -> str:
         """Canonical JSON: equal specs give equal text."""
@@ -82,8 +101,15 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelSpec:
-        """The inverse of ``to_json``."""
+        """The inverse of ``to_json``.
+
+        Raises:
+          ModuleError: another version of beamlabel wrote it.
+        """
         value = json.loads(text)
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(value) != names:
+            raise ModuleError("the compiled model is of another version of beamlabel")
         low, high = value["input_range"]
         return cls(**{**value, "input_range": (low, high)})
 
@@ -120,7 +146,7 @@ def unpack(data: bytes | mmap.mmap) -> tuple[ModelSpec, memoryview]:
     body, digest = view[:-_DIGEST_BYTES], view[-_DIGEST_BYTES:]
     before, magic = body[: -len(_MAGIC)], body[-len(_MAGIC) :]
     if magic != _MAGIC or len(before) < _LENGTH.size:
-        raise ModuleError(f"not a compiled model, or not the whole of one: {len(view)} bytes")
+        raise ModuleError(f"not a compiled model of this version, or not the whole of one: {len(view)} bytes")
     if hashlib.sha256(body).digest() != digest:
         raise ModuleError("the compiled model is damaged: its checksum does not match")
     content, (length,) = before[: -_LENGTH.size], _LENGTH.unpack(before[-_LENGTH.size :])

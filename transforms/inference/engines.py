@@ -100,7 +100,7 @@ def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> 
     """Opens what ``compile.compiled`` made.
 
     Args:
-      artifact_path: the file, local or remote; a remote one is fetched once a host, see ``artifact_cache``.
+      artifact_path: the file, local or remote; a remote one is fetched once a host, see ``host_cache``.
       sha256: of the file, in hex, as the launcher saw it.
       threads: that compute in this process, see ``compute_pool``.
 
@@ -114,6 +114,14 @@ def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> 
     engine = Engine(spec, len(artifact.content), open_payload(spec, payload, threads, artifact.path))
     _count_load()
     return engine
+
+
+def read_spec(artifact_path: str, sha256: str) -> ModelSpec:
+    """What is in an artifact, without opening it; raises as ``open_engine``."""
+    from beamlabel.transforms.storage.host_cache import open_artifact
+
+    spec, _ = unpack(open_artifact(artifact_path, sha256).content)
+    return spec
 
 
 def open_payload(

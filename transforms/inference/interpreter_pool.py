@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Empty, LifoQueue
 from typing import Protocol
 
@@ -73,3 +73,11 @@ def fill(target: np.ndarray, images: Images) -> None:
     the model takes it."""
     for place in range(len(target)):
         target[place] = images[min(place, len(images) - 1)]
+
+
+def padded(images: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Cuts [N, ...] into parts of one size, the last one filled up with its last image; and how many of each count."""
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        filling = np.repeat(part[-1:], size - len(part), axis=0)
+        yield np.concatenate([part, filling]), len(part)

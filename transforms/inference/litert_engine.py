@@ -31,7 +31,7 @@ def open_payload(
       ModuleError: LiteRT is not installed, or cannot run the model.
     """
     model = {"model_content": bytes(payload)} if path is None else {"model_path": str(path)}
-    chunks = Chunks(spec, CHUNK, lambda: _Interpreter(spec, model), threads)
+    chunks = Chunks(spec, spec.chunk_size(CHUNK), lambda: _Interpreter(spec, model), threads)
     return Opened(chunks.run, LITERT, FLOAT32)
 
 
@@ -46,7 +46,8 @@ class _Interpreter:
         try:
             self._interpreter: Any = Interpreter(**model, num_threads=1)
             (source,) = self._interpreter.get_input_details()
-            self._interpreter.resize_tensor_input(source["index"], (CHUNK, spec.height, spec.width, 3))
+            shape = (spec.chunk_size(CHUNK), spec.height, spec.width, 3)
+            self._interpreter.resize_tensor_input(source["index"], shape)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ModuleError(f"LiteRT cannot run the model: {error}") from error

@@ -104,10 +104,12 @@ def open_checked(spec: ModelSpec, payload: memoryview, precision: str, threads: 
     pixels = probe_batch(spec.height, spec.width)
     expected = litert_engine.open_payload(spec, payload, threads).run(pixels)
     # The first threads to touch OpenVINO's arrays at once deadlock (2026.4: one holds the guard of a C++
-    # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone.
+    # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone, with
+    # one chunk, however small chunks are.
     with _lock:
         streams = compute_pool(threads).threads
-        chunks = Chunks(spec, CHUNK, _requests(spec, payload, precision, streams), threads)
+        chunks = Chunks(spec, spec.chunk_size(CHUNK), _requests(spec, payload, precision, streams), threads)
+        chunks.run(pixels[:1])
         found = chunks.run(pixels)
     try:
         check_outputs(
@@ -150,7 +152,7 @@ def _requests(spec: ModelSpec, payload: memoryview, precision: str, streams: int
             path = Path(folder) / "model.tflite"
             path.write_bytes(payload)
             model = core.read_model(path)
-            model.reshape([CHUNK, spec.height, spec.width, 3])
+            model.reshape([spec.chunk_size(CHUNK), spec.height, spec.width, 3])
             compiled = core.compile_model(model, "CPU", options)
         if (
             compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -14,50 +13,25 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from beamlabel.transforms.inference.engines import Engine, open_engine
-from beamlabel.transforms.inference.top_k import SCORE_FUNCTIONS, l2_normalized, top_k
-from beamlabel.transforms.records import Failure, Labeled, Loaded, LoadedImage, Prediction, Reason, Stage
+from beamlabel.transforms.inference.options import PredictOptions, fitted
+from beamlabel.transforms.inference.top_k import l2_normalized, top_k
+from beamlabel.transforms.records import (
+    Failure,
+    Labeled,
+    Loaded,
+    LoadedImage,
+    Prediction,
+    Reason,
+    Stage,
+    UnitEnd,
+    unknown_element,
+)
 from beamlabel.transforms.storage.uris import public_uri
 from beamlabel.transforms.worker import metrics
 
 _DETAIL_CHARACTERS = 1000
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How predictions are made of logits and features.
-
-    Attributes:
-      artifact_path, artifact_sha256: what the launcher compiled and staged.
-      top_k: classes in a row; 0 when the module has no logits.
-      scores: ``softmax``, ``sigmoid`` or ``none``.
-      class_names: a name for each class, or None.
-      embeddings: whether features are kept.
-      normalize_embeddings: whether embeddings get L2 length 1.
-      batch_size: images in every batch but the last of a bundle.
-      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
-      keep_pixels: whether predictions carry their pixels on, by reference, for the sink of the same stage.
-    """
-
-    artifact_path: str
-    artifact_sha256: str
-    top_k: int = 5
-    scores: str = "softmax"
-    class_names: tuple[str, ...] | None = None
-    embeddings: bool = True
-    normalize_embeddings: bool = False
-    batch_size: int = 128
-    worker_threads: int | None = None
-    keep_pixels: bool = False
-
-    def __post_init__(self) -> None:
-        if self.scores not in SCORE_FUNCTIONS:
-            raise ValueError(f"scores must be one of {', '.join(SCORE_FUNCTIONS)}, not {self.scores!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be at least 0, not {self.top_k}")
 
 
 def predict(
@@ -67,9 +41,14 @@ def predict(
 
     A batch that raises is tried again image by image, so that one image takes down only itself; an
     image whose outputs are not finite numbers fails.
+
+    Raises:
+      WishError: the module does not allow what the options say.
     """
     if not images:
         return []
+    if options.is_open:
+        options = fitted(options, engine.spec)
     try:
         return _predict_batch(images, engine, options)
     except Exception as error:
@@ -119,7 +98,19 @@ def _failure(image: LoadedImage, detail: str) -> Failure:
     if len(one_line) > _DETAIL_CHARACTERS:
         one_line = f"{one_line[:200]} … {one_line[-_DETAIL_CHARACTERS + 200 :]}"
     uri = public_uri(ref.uri)
-    return Failure(uri, ref.ref_id, Stage.INFERENCE, Reason.INFERENCE_ERROR, one_line, ref.row, ref.unit_id)
+    return Failure(
+        uri,
+        ref.ref_id,
+        Stage.INFERENCE,
+        Reason.INFERENCE_ERROR,
+        one_line,
+        ref.row,
+        ref.unit_id,
+        ref.image_id,
+        image.info.source_bytes,
+        image.info.source_version,
+        image.info.content_hash,
+    )
 
 
 class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
@@ -139,15 +130,27 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     def load_model(self) -> Engine:
         """Opens the artifact; Beam's ``Shared`` keeps one for all threads of the process."""
         options = self._options
-        return open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
+        engine = open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
+        # What does not fit ends the run, and is no failure of each image.
+        fitted(options, engine.spec)
+        return engine
 
     def run_inference(
         self, batch: Sequence[Loaded], model: Engine, inference_args: Mapping[str, Any] | None = None
     ) -> list[Labeled]:
-        """One entry an element: a list, since Beam counts what is raised while it is made."""
+        """One outcome an element, in their order: a list, since Beam counts what is raised while it is made.
+
+        Raises:
+          TypeError: an element is neither an image nor what is handed through.
+        """
+        for element in batch:
+            if not isinstance(element, (LoadedImage, Failure, UnitEnd)):
+                raise TypeError(unknown_element("Predict", element, LoadedImage, Failure, UnitEnd))
         images = [element for element in batch if isinstance(element, LoadedImage)]
-        outcomes: list[Labeled] = [element for element in batch if not isinstance(element, LoadedImage)]
-        outcomes += predict(images, model, self._options)
+        predicted = iter(predict(images, model, self._options))
+        # In the order of the batch: whoever wraps this handler, as Beam's KeyedModelHandler does, tells the
+        # outcomes by their places.
+        outcomes = [next(predicted) if isinstance(element, LoadedImage) else element for element in batch]
         if images:
             predicted_at = Metrics.distribution(metrics.NAMESPACE, metrics.PREDICTED_AT_MSEC)
             predicted_at.update(round(time.time() * 1e3))
@@ -164,6 +167,8 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
 
 class Predict(beam.PTransform):
     """``LoadedImage`` → ``Prediction`` or ``Failure``; failures and unit ends are handed through.
+
+    Anything else is a ``TypeError``.
 
     Args:
       options: the artifact, and how predictions are made.

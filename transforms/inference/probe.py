@@ -32,6 +32,21 @@ def probe_batch(height: int, width: int) -> np.ndarray:
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
+def extreme_batch(height: int, width: int) -> np.ndarray:
+    """Images that no photograph is like, whose answers lie far out: uint8[8, height, width, 3], RGB.
+
+    Black, white, red, green, blue, a chessboard, a slope and noise.
+    """
+    colours = [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    plain = [np.broadcast_to(np.array(colour, np.uint8), (height, width, 3)) for colour in colours]
+    rows, columns = np.indices((height, width))
+    chessboard = ((rows + columns) % 2 * 255).astype(np.uint8)
+    slope = np.rint(np.linspace(0, 255, width)).astype(np.uint8)[None, :] + np.zeros((height, 1), np.uint8)
+    noise = np.random.default_rng(_SEED).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    grey = [np.repeat(one[:, :, None], 3, axis=2) for one in (chessboard, slope)]
+    return np.stack([*plain, *grey, noise])
+
+
 def check_outputs(
     expected: Sequence[np.ndarray | None],
     found: Sequence[np.ndarray | None],
@@ -70,25 +85,20 @@ def check_equal(
     if not np.all(np.isfinite(expected)):
         raise ModuleError(f"its {name} are not finite numbers on ordinary images")
     scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
-    difference = float(np.abs(expected - found).max()) / scale
-    # Not `difference > tolerance`: that lets NaN pass.
-    if not difference <= tolerance:
-        raise ModuleError(f"{cause} changed its {name} by {difference:.2g} (relative), more than {tolerance}")
+    change = difference(expected, found)
+    # Not `change > tolerance`: that lets NaN pass.
+    if not change <= tolerance:
+        raise ModuleError(f"{cause} changed its {name} by {change:.2g} (relative), more than {tolerance}")
     if name == LOGITS:
         chosen = np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
         if np.any(expected.max(axis=1) - chosen > tie * scale):
             raise ModuleError(f"{cause} changed its best class")
 
 
-def looks_like_probabilities(scores: np.ndarray) -> bool:
-    """Whether every row of float[N, C] lies within [0, 1] and sums to 1, as softmax has it.
-
-    One class alone never does: its softmax is always 1, and its sigmoid must not be taken for that.
-    """
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        return False
-    within = bool(np.all(scores >= -1e-6) and np.all(scores <= 1 + 1e-6))
-    return within and bool(np.allclose(scores.sum(axis=1, dtype=np.float64), 1.0, rtol=0, atol=1e-3))
+def difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """The largest difference of two arrays, relative to the largest value expected; NaN where there is one."""
+    scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
+    return float(np.abs(expected - found).max()) / scale
 
 
 def _interpolate(values: np.ndarray, axis: int, size: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from beamlabel.transforms.inference.artifact import FLOAT32, TENSORFLOW, ModelSpec
 from beamlabel.transforms.inference.engines import Images, Opened, Outputs
+from beamlabel.transforms.inference.interpreter_pool import padded
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
 _LOGGER = logging.getLogger(__name__)
@@ -32,9 +33,18 @@ def open_payload(
     function = wrapped.prune([f"{spec.input_tensor}:0"], names)
 
     def run(images: Images) -> Outputs:
-        results = iter(function(tf.constant(np.asarray(images))))
-        logits = None if spec.logits_tensor is None else next(results).numpy()
-        features = None if spec.features_tensor is None else next(results).numpy()
+        pixels = np.asarray(images)
+        if spec.batch is None:
+            arrays = [result.numpy() for result in function(tf.constant(pixels))]
+        else:
+            parts = [
+                [result.numpy()[:count] for result in function(tf.constant(part))]
+                for part, count in padded(pixels, spec.batch)
+            ]
+            arrays = [np.concatenate(ones) for ones in zip(*parts, strict=True)]
+        results = iter(arrays)
+        logits = None if spec.logits_tensor is None else next(results)
+        features = None if spec.features_tensor is None else next(results)
         return logits, features
 
     return Opened(run, TENSORFLOW, FLOAT32)

@@ -24,7 +24,9 @@ from beamlabel.transforms.records import (
     UnitEnd,
     UnitRecord,
     WorkUnit,
+    unknown_element,
 )
+from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
 from beamlabel.transforms.worker.tally import new_tally
 
@@ -64,7 +66,7 @@ def _packed_refs(
         # A listed image is its own input file; its place in the listing says nothing tomorrow.
         identity = ref_id(uri, 0) if listed else ref_id(unit.input_file.path, row)
         location = uri if listed else resolve(uri, options.base_dir)
-        yield ImageRef(uri, identity, location, row, unit.unit_id, facts=facts)
+        yield ImageRef(uri, identity, location, row, unit.unit_id, facts=facts, image_id=image_id(location))
 
 
 def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
@@ -76,7 +78,7 @@ def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef |
             raise ValueError(
                 f"{path}: {rows} rows, but {unit.file_rows or unit.stop} when the run was planned"
             )
-        for row in read_rows(file, options.columns, start=unit.start, stop=unit.stop):
+        for row in read_rows(file, options.columns, start=unit.start, stop=unit.stop, path=path):
             seen = row.row + 1
             identity = ref_id(path, row.row)
             uri = row.uri or identity
@@ -89,7 +91,11 @@ def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef |
                 yield Failure(None, identity, Stage.OPEN, Reason.NULL_URI, detail, row.row, unit.unit_id)
             else:
                 location = resolve(uri, options.base_dir) if row.data is None else identity
-                yield ImageRef(uri, identity, location, row.row, unit.unit_id, row.data, row.kept)
+                # Hashing an inline image is left to the threads that load it.
+                known = image_id(location) if row.data is None else None
+                yield ImageRef(
+                    uri, identity, location, row.row, unit.unit_id, row.data, row.kept, image_id=known
+                )
     if seen != unit.stop:
         raise ValueError(
             f"{path}: rows {unit.start} to {unit.stop} were planned, but reading ended at {seen}"
@@ -137,6 +143,8 @@ class _OpenUnitDoFn(beam.DoFn):
         self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)
 
     def process(self, unit: WorkUnit) -> Iterator[Opened | beam.pvalue.TaggedOutput]:
+        if not isinstance(unit, WorkUnit):
+            raise TypeError(unknown_element("OpenUnit", unit, WorkUnit))
         record = read_record(self._staging_dir, unit.unit_id)
         if record is None and time.time() >= self._stop_at:
             record = skip_unit(unit, self._options, self._selection)

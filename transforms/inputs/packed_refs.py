@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from beamlabel.transforms import storage
@@ -40,11 +40,20 @@ class Packed(NamedTuple):
     sha256: str
 
 
-def pack(refs: Iterable[PackedRef]) -> Packed:
-    """References as deflated lines of JSON: about a fifth of the text, so that a shuffled unit stays small."""
+def pack(refs: Sequence[PackedRef], *, with_facts: bool) -> Packed:
+    """References as deflated lines of JSON: about a fifth of the text, so that a shuffled unit stays small.
+
+    The SHA-256 is over size and version too, if they are known: a unit with an image that was replaced is another
+    unit. Only ``with_facts`` do they travel.
+    """
+    told = _lines(refs)
+    text = told if with_facts else _lines(PackedRef(ref.row, ref.uri) for ref in refs)
+    return Packed(zlib.compress(text), hashlib.sha256(told).hexdigest())
+
+
+def _lines(refs: Iterable[PackedRef]) -> bytes:
     values = (ref[:2] if ref.facts is None else ref for ref in refs)
-    text = "\n".join(json.dumps(value, separators=(",", ":")) for value in values).encode()
-    return Packed(zlib.compress(text), hashlib.sha256(text).hexdigest())
+    return "\n".join(json.dumps(value, separators=(",", ":")) for value in values).encode()
 
 
 def unpack(packed: bytes) -> Iterator[PackedRef]:

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.rows.types import normalized_type
+from beamlabel.transforms.inputs.kept_columns import KeptColumn, KeptReader, check_once, kept_column
+from beamlabel.transforms.rows.types import is_text
 
 # Names looked for when no column is named.
 DEFAULT_URI_COLUMNS = ("uri", "url", "path")
@@ -33,12 +34,13 @@ class ParquetColumns:
 
     uri: str | None = None
     image: str | None = None
-    kept: tuple[str, ...] = ()
+    kept: tuple[KeptColumn, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """All columns to read, each once."""
-        return list(dict.fromkeys(name for name in (self.uri, self.image, *self.kept) if name))
+        names = (self.uri, self.image, *(column.source for column in self.kept))
+        return list(dict.fromkeys(name for name in names if name is not None))
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,16 @@ def choose_columns(
 ) -> ParquetColumns:
     """Checks the named columns against a file's schema; finds the URI column when none is named.
 
+    Args:
+      schema: of the file.
+      uri, image: names of columns.
+      kept: columns to hand through, as ``parse_kept`` takes them.
+      path: of the file, for messages.
+
     Raises:
       ValueError: names the option, the column, the file and the columns that are there.
     """
     there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-    for option, name in (
-        ("--uri_column", uri),
-        ("--image_column", image),
-        *(("--keep_columns", k) for k in kept),
-    ):
-        if name is not None and schema.names.count(name) != 1:
-            raise ValueError(f"{option} {name!r}: no such column in {path}; it has {there}")
     if uri is None and image is None:
         uri = next((name for name in DEFAULT_URI_COLUMNS if name in schema.names), None)
         strings = [field.name for field in schema if _is_text(field.type)]
@@ -81,6 +82,11 @@ def choose_columns(
             uri = strings[0]
         if uri is None:
             raise ValueError(f"--uri_column: name the column of URIs in {path}; it has {there}")
+    for option, name in (("--uri_column", uri), ("--image_column", image)):
+        if name is not None and name not in schema.names:
+            raise ValueError(f"{option} {name!r}: no such column in {path}; it has {there}")
+        if name is not None:
+            check_once(option, name, schema, path)
     if uri is not None and not _is_text(schema.field(uri).type):
         raise ValueError(f"--uri_column {uri!r}: {schema.field(uri).type} in {path}, not a string")
     if image is not None and not _is_image(schema.field(image).type):
@@ -88,13 +94,13 @@ def choose_columns(
             f"--image_column {image!r}: {schema.field(image).type} in {path}; neither binary nor a struct of "
             "bytes and path"
         )
-    return ParquetColumns(uri=uri, image=image, kept=tuple(kept))
+    return ParquetColumns(uri=uri, image=image, kept=tuple(kept_column(text, schema, path) for text in kept))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return is_text(kind)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -109,15 +115,25 @@ def _is_image(kind: pa.DataType) -> bool:
 
 
 @contextmanager
-def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: str, *, int96_unit: str = "us") -> Iterator[pq.ParquetFile]:
     """A Parquet file whose column chunks are streamed through a small buffer.
+
+    Args:
+      path: of the file.
+      int96_unit: of INT96 timestamps, Spark's default. Nanoseconds, pyarrow's, end in 2262, and what is later
+        comes out as some other time.
 
     Raises:
       ValueError: the file is not Parquet.
     """
     with storage.open_input(path) as raw:
         try:
-            file = pq.ParquetFile(raw, buffer_size=_READ_BUFFER_BYTES, pre_buffer=False)
+            file = pq.ParquetFile(
+                raw,
+                buffer_size=_READ_BUFFER_BYTES,
+                pre_buffer=False,
+                coerce_int96_timestamp_unit=int96_unit,
+            )
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path}: not a readable Parquet file: {error}") from error
         with file:
@@ -125,9 +141,14 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
 
 
 def read_rows(
-    file: pq.ParquetFile, columns: ParquetColumns, *, start: int, stop: int
+    file: pq.ParquetFile, columns: ParquetColumns, *, start: int, stop: int, path: str
 ) -> Iterator[ParquetRow]:
-    """Yields the rows ``start`` to ``stop`` of an open file, touching only the row groups they lie in."""
+    """Yields the rows ``start`` to ``stop`` of an open file, touching only the row groups they lie in.
+
+    Raises:
+      ValueError: a kept value does not fit its column of the output; see ``KeptReader``.
+    """
+    kept = KeptReader(file.schema_arrow, columns.kept, path)
     batch_rows = _IMAGE_BATCH_ROWS if columns.image else _URI_BATCH_ROWS
     group_start = 0
     for group in range(file.num_row_groups):
@@ -137,18 +158,20 @@ def read_rows(
             for batch in file.iter_batches(batch_rows, row_groups=[group], columns=columns.names):
                 first, last = max(start - row, 0), min(stop - row, batch.num_rows)
                 if first < last:
-                    yield from _rows(batch.slice(first, last - first), columns, row + first)
+                    yield from _rows(batch.slice(first, last - first), columns, kept, row + first)
                 row += batch.num_rows
                 if row >= stop:
                     break
         group_start += group_rows
 
 
-def _rows(batch: pa.RecordBatch, columns: ParquetColumns, row: int) -> Iterator[ParquetRow]:
+def _rows(
+    batch: pa.RecordBatch, columns: ParquetColumns, reader: KeptReader, row: int
+) -> Iterator[ParquetRow]:
     nothing = [None] * batch.num_rows
-    uris = batch.column(columns.uri).to_pylist() if columns.uri else nothing
+    uris = batch.column(columns.uri).to_pylist() if columns.uri is not None else nothing
     images, paths = nothing, nothing
-    if columns.image:
+    if columns.image is not None:
         cell = batch.column(columns.image)
         if pa.types.is_struct(cell.type):
             images = pc.struct_field(cell, "bytes").to_pylist()
@@ -156,7 +179,7 @@ def _rows(batch: pa.RecordBatch, columns: ParquetColumns, row: int) -> Iterator[
                 paths = pc.struct_field(cell, "path").to_pylist()
         else:
             images = cell.to_pylist()
-    kept = [normalized(batch.column(name)) for name in columns.kept]
+    kept = list(reader.read(batch, row))
     for place in range(batch.num_rows):
         yield ParquetRow(
             row=row + place,
@@ -164,10 +187,3 @@ def _rows(batch: pa.RecordBatch, columns: ParquetColumns, row: int) -> Iterator[
             data=images[place] or None,
             kept=tuple(column.slice(place, 1) for column in kept),
         )
-
-
-def normalized(column: pa.Array) -> pa.Array:
-    """A kept column as the output stores it (see ``normalized_type``): no nanoseconds, no dictionaries."""
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    return column.cast(normalized_type(column.type), safe=False)

@@ -90,7 +90,7 @@ def plan_files(files: Iterable[tuple[int, InputFile]], options: SourceOptions) -
         if file.format == "parquet":
             planner = _plan_parquet(number, file, options, remaining)
         else:
-            found = _lines(file.path) if file.format == "text" else _listing(file.path, options)
+            found = _lines(file.path) if file.format == "text" else _listing(file.path)
             planner = _plan_lines(number, file, found, options, remaining)
         for unit, references in planner:
             yield unit
@@ -105,9 +105,8 @@ def _lines(path: str) -> Iterator[_Found | None]:
     return (None if uri is None else (uri, None) for uri in read_lines(path))
 
 
-def _listing(pattern: str, options: SourceOptions) -> Iterator[_Found]:
-    with_facts = options.selection.changed
-    return ((file.path, (file.size, file.version) if with_facts else None) for file in storage.match(pattern))
+def _listing(pattern: str) -> Iterator[_Found]:
+    return ((file.path, (file.size, file.version)) for file in storage.match(pattern))
 
 
 def _plan_lines(
@@ -117,7 +116,7 @@ def _plan_lines(
     start, planned, refs, row = 0, 0, list[PackedRef](), -1
 
     def unit(stop: int, *, last: bool) -> tuple[WorkUnit, int]:
-        packed, sha256 = pack(refs)
+        packed, sha256 = pack(refs, with_facts=options.selection.changed)
         name = unit_id(number, start, sha256)
         return WorkUnit(name, file, start, stop, last, packed_refs=packed), len(refs)
 
@@ -183,10 +182,10 @@ def _group_end(group_ends: Sequence[int], start: int, end: int) -> int:
     return end
 
 
-def _sampled_rows(parquet: object, path: str, options: SourceOptions) -> Iterator[int]:
+def _sampled_rows(parquet: pq.ParquetFile, path: str, options: SourceOptions) -> Iterator[int]:
     # The image column too: the path in it names a row that has no URI.
     columns = ParquetColumns(uri=options.columns.uri, image=options.columns.image)
-    for row in read_rows(parquet, columns, start=0, stop=parquet.metadata.num_rows):  # type: ignore[attr-defined]
+    for row in read_rows(parquet, columns, start=0, stop=parquet.metadata.num_rows, path=path):
         if options.in_sample(row.uri or ref_id(path, row.row)):
             yield row.row
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndex, key
 from beamlabel.transforms.records import Failure, ImageRef
 from beamlabel.transforms.storage.host_cache import open_artifact
-from beamlabel.transforms.storage.uris import encodable, public_uri, scheme
+from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
+from beamlabel.transforms.storage.uris import encodable, scheme
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 # Questions for the size and version of an image that are under way at a time: each waits for a network.
 _STAT_THREADS = 64
@@ -50,12 +52,29 @@ class SelectionOptions:
     only: StagedIndex | None = None
 
 
-def labeled_key(uri: str, facts: tuple[int | None, str | None] | None = None) -> bytes:
-    """The key of a row by its column ``uri``, with ``facts`` by ``source_bytes`` and ``source_version`` too."""
+def labeled_key(identity: str, facts: tuple[int | None, str | None] | None = None) -> bytes:
+    """The key of a row: its ``image_id`` itself; with ``facts`` a hash of it, its size and its version.
+
+
+    Args:
+      identity: the column ``image_id``, or what ``unsure_identity`` makes of a row that has none.
+      facts: size and version, if they count.
+    """
     if facts is None:
-        return key(uri)
+        return bytes.fromhex(identity)
     size, version = facts
-    return key(uri, str(size), version or "")
+    return key(identity, str(size), version or "")
+
+
+def unsure_identity(uri: str) -> str | None:
+    """The identity of a web address without a query, for rows of schema version 1; None for other locations.
+
+    Version 1 dropped the whole query of a signed URL. So an address without a query may have had one, and is the
+    address of a reference only if that has none either.
+    """
+    if scheme(uri) not in ("http", "https") or "?" in uri:
+        return None
+    return key("schema version 1", image_id(uri)).hex()
 
 
 class Selection:
@@ -87,7 +106,8 @@ class Selection:
 
     def _asking(self, elements: Iterator[ImageRef | Failure]) -> Iterator[tuple[ImageRef | Failure, bool]]:
         waiting: deque[tuple[ImageRef | Failure, Future[bool]]] = deque()
-        with ThreadPoolExecutor(_STAT_THREADS, thread_name_prefix="stat") as threads:
+        threads = DaemonPool(_STAT_THREADS, "stat")
+        try:
             for element in elements:
                 if isinstance(element, Failure) or element.data is not None or element.facts is not None:
                     yield element, self._is_labeled(element)
@@ -95,9 +115,11 @@ class Selection:
                 waiting.append((element, threads.submit(self._is_labeled, element)))
                 if len(waiting) == _STAT_WINDOW:
                     first, answer = waiting.popleft()
-                    yield first, answer.result()
+                    yield first, threads.result(answer)
             for first, answer in waiting:
-                yield first, answer.result()
+                yield first, threads.result(answer)
+        finally:
+            threads.close()
 
     def _is_labeled(self, element: ImageRef | Failure) -> bool:
         assert self._labeled is not None
@@ -108,7 +130,15 @@ class Selection:
             facts = _facts(element)
             if facts is None:
                 return False
-        return labeled_key(encodable(public_uri(element.uri)), facts) in self._labeled
+        identity = element.image_id or _identity(element)
+        if labeled_key(identity, facts) in self._labeled:
+            return True
+        unsure = None if element.data is not None else unsure_identity(element.location)
+        return unsure is not None and labeled_key(unsure, facts) in self._labeled
+
+
+def _identity(ref: ImageRef) -> str:
+    return image_id(ref.location) if ref.data is None else image_id_of_bytes(ref.data)
 
 
 def _facts(ref: ImageRef) -> tuple[int | None, str | None] | None:

@@ -158,9 +158,9 @@ def _gcs(uri: str, options: FetchOptions) -> Fetched:
     from beamlabel.transforms.storage import gcs_client
 
     try:
-        bucket, name = gcs_client.parse(uri)
+        bucket, name = gcs_client.parse("gs" + uri[2:])  # schemes may be in capitals
     except ValueError as error:
-        raise _error(Reason.NOT_FOUND, str(error)) from error
+        raise _error(Reason.INVALID_URI, str(error)) from error
     if not name:
         raise _error(Reason.NOT_A_FILE, "a bucket, not an object")
     data, version = gcs_fetch.get(bucket, name, max_bytes=options.max_bytes, deadline=options.deadline)

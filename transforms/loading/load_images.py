@@ -7,12 +7,10 @@ behind a slow one; the sink puts rows in order.
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Condition
 from typing import Any
 
 import apache_beam as beam
@@ -21,6 +19,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
+from beamlabel.transforms.loading.in_flight import Backlog, Finished
+from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
     Failure,
     ImageError,
@@ -31,16 +31,18 @@ from beamlabel.transforms.records import (
     Opened,
     Reason,
     Stage,
+    UnitEnd,
+    unknown_element,
 )
-from beamlabel.transforms.storage.uris import public_uri, scheme
+from beamlabel.transforms.storage.identity import content_hash, image_id, image_id_of_bytes
+from beamlabel.transforms.storage.uris import scheme
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import bound_malloc_arenas
-from beamlabel.transforms.worker.compute_pool import compute_pool
+from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 # Images handed to the runner's thread at a time, at the least.
 _BURST = 32
-# Encoded images that may wait to be decoded, beside those that are being fetched.
-_BACKLOG_BYTES = 64 << 20
 # A local disk reads an image in less; 64 reads are remembered, about.
 _SLOW_READ_MSEC = 2.0
 _READS_REMEMBERED = 64
@@ -103,9 +105,8 @@ def _fetch_timed(ref: ImageRef, options: LoadOptions) -> _Encoded:
     begin = time.perf_counter()
     fetched: Fetched | Failure
     try:
-        fetched = (
-            _inline(ref.data, options.fetch) if ref.data is not None else fetch(ref.location, options.fetch)
-        )
+        ref = _identified(ref)
+        fetched = _inline(ref.data, options.fetch) if ref.data is not None else _fetched(ref, options.fetch)
     except ImageError as error:
         fetched = _failure(ref, error.stage, error.reason, error.detail)
     except Exception as error:  # a fault of ours, yet it must not take the other images down
@@ -127,14 +128,24 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
             image.format,
             len(fetched.data),
             fetched.version,
+            content_hash(fetched.data),
             color_converted=image.color_converted,
         )
         result = LoadedImage(_without_data(ref), image.pixels, info)
     except ImageError as error:
-        result = _failure(ref, error.stage, error.reason, error.detail)
+        result = _failure(ref, error.stage, error.reason, error.detail, fetched)
     except Exception as error:  # as above
-        result = _internal_error(ref, Stage.DECODE, error)
+        result = _internal_error(ref, Stage.DECODE, error, fetched)
     return _Timed(result, len(fetched.data), encoded.msec, (time.perf_counter() - begin) * 1e3)
+
+
+def _fetched(ref: ImageRef, options: FetchOptions) -> Fetched:
+    if is_data_uri(ref.uri):
+        raise data_uri_error()
+    try:
+        return fetch(ref.location, options)
+    except ImageError as error:
+        raise explained(error, ref) from error
 
 
 def _inline(data: bytes, options: FetchOptions) -> Fetched:
@@ -144,18 +155,35 @@ def _inline(data: bytes, options: FetchOptions) -> Fetched:
     return Fetched(data, None)
 
 
-def _without_data(ref: ImageRef) -> ImageRef:
-    if ref.data is None:
+def _identified(ref: ImageRef) -> ImageRef:
+    if ref.image_id is not None:
         return ref
-    return ImageRef(ref.uri, ref.ref_id, ref.location, ref.row, ref.unit_id, None, ref.kept)
+    identity = image_id(ref.location) if ref.data is None else image_id_of_bytes(ref.data)
+    return dataclasses.replace(ref, image_id=identity)
 
 
-def _internal_error(ref: ImageRef, stage: Stage, error: Exception) -> Failure:
-    return _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+def _without_data(ref: ImageRef) -> ImageRef:
+    return ref if ref.data is None else dataclasses.replace(ref, data=None)
 
 
-def _failure(ref: ImageRef, stage: Stage, reason: Reason, detail: str) -> Failure:
-    return Failure(public_uri(ref.uri), ref.ref_id, stage, reason, detail, ref.row, ref.unit_id)
+def _internal_error(ref: ImageRef, stage: Stage, error: Exception, fetched: Fetched | None = None) -> Failure:
+    return _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", fetched)
+
+
+def _failure(
+    ref: ImageRef, stage: Stage, reason: Reason, detail: str, fetched: Fetched | None = None
+) -> Failure:
+    failure = Failure(
+        shown_uri(ref.uri), ref.ref_id, stage, reason, detail, ref.row, ref.unit_id, ref.image_id
+    )
+    if fetched is None:
+        return failure
+    return dataclasses.replace(
+        failure,
+        source_bytes=len(fetched.data),
+        source_version=fetched.version,
+        content_hash=content_hash(fetched.data),
+    )
 
 
 class _LoadImagesDoFn(beam.DoFn):
@@ -170,14 +198,13 @@ class _LoadImagesDoFn(beam.DoFn):
 
     def setup(self) -> None:
         bound_malloc_arenas()
-        threads = self._options.threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="load-images")
+        self._fetchers = DaemonPool(self._options.threads, "load-images")
         self._disk = _Disk()
-        self._backlog = _Backlog()
+        self._bundle: _Bundle | None = None
 
     def start_bundle(self) -> None:
-        # A new queue a bundle: what an abandoned bundle left in flight ends in a queue nobody reads.
-        self._finished = _Finished()
+        self._abandon()
+        self._bundle = _Bundle(self._options, compute_pool(self._options.worker_threads), self._fetchers)
         self._in_flight = 0
 
     def process(
@@ -191,24 +218,30 @@ class _LoadImagesDoFn(beam.DoFn):
                 yield from self._take()
             self._in_flight += 1
             waits = element.data is None and (not _is_local(element) or self._disk.is_slow)
-            arguments = (element, self._options, timestamp, window)
-            if waits:
-                self._pool.submit(_fetch_into, self._finished, self._backlog, *arguments)
-            else:
-                compute_pool(self._options.worker_threads).submit(_load_into, self._finished, *arguments)
-        else:
+            assert self._bundle is not None
+            self._bundle.load(element, timestamp, window, waits=waits)
+        elif isinstance(element, (Failure, UnitEnd)):
             yield WindowedValue(element, timestamp, (window,))
+        else:
+            raise TypeError(unknown_element("LoadImages", element, ImageRef, Failure, UnitEnd))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._in_flight:
             yield from self._take()
 
     def teardown(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._abandon()
+        self._fetchers.close()
+
+    def _abandon(self) -> None:
+        if self._bundle is not None:
+            self._bundle.abandon()
+            self._bundle = None
 
     def _take(self) -> Iterator[WindowedValue]:
         """Waits for images that are ready; counts them here, where Beam's counters are alive."""
-        for timed, timestamp, window in self._finished.take(min(_BURST, self._in_flight)):
+        assert self._bundle is not None
+        for timed, timestamp, window in self._bundle.take(min(_BURST, self._in_flight)):
             self._in_flight -= 1
             if timed.fetched_bytes:
                 self._fetched.inc()
@@ -245,72 +278,66 @@ def _is_local(ref: ImageRef) -> bool:
     return scheme(ref.location) is None
 
 
-class _Finished:
-    """Results from many threads to one, which is woken for a burst of them: a wake-up costs tens of µs."""
+class _Bundle:
+    """What is in flight for one bundle; what an abandoned one leaves ends in a queue that nobody reads.
 
-    def __init__(self) -> None:
-        self._items: deque[tuple[_Timed, Any, Any]] = deque()
-        self._wanted = 0
-        self._enough = Condition()
+    Whatever a thread raises, ``take`` raises.
+    """
 
-    def put(self, item: tuple[_Timed, Any, Any]) -> None:
-        # In this order: whoever waits has first set what is wanted, then looked at what is there.
-        self._items.append(item)
-        if 0 < self._wanted <= len(self._items):
-            with self._enough:
-                self._enough.notify()
+    def __init__(self, options: LoadOptions, compute: ComputePool, fetchers: DaemonPool) -> None:
+        self._options, self._compute, self._fetchers = options, compute, fetchers
+        self._finished = Finished[tuple[_Timed, Any, Any]]()
+        self._backlog = Backlog()
+
+    def load(self, ref: ImageRef, timestamp: Any, window: Any, *, waits: bool) -> None:
+        """Begins to load an image; ``waits``: mostly by waiting, so not in a thread that is there to compute."""
+        if waits:
+            self._fetchers.submit(self._fetch, ref, timestamp, window)
+        else:
+            self._compute.submit(self._load, ref, timestamp, window, failed=self._finished.fail)
 
     def take(self, count: int) -> list[tuple[_Timed, Any, Any]]:
-        """Waits until there are ``count``, and takes all there are."""
-        with self._enough:
-            self._wanted = count
-            self._enough.wait_for(lambda: len(self._items) >= count)
-            self._wanted = 0
-        return [self._items.popleft() for _ in range(len(self._items))]
+        """Waits for so many images, and takes all that are ready."""
+        return self._finished.take(count, self._check)
 
+    def abandon(self) -> None:
+        """Nobody takes anything any more: what has not begun need not."""
+        self._backlog.abandon()
 
-class _Backlog:
-    """What was fetched and waits to be decoded: while that is too much, fetching pauses."""
+    def _check(self) -> None:
+        self._compute.check()
+        self._fetchers.check()
 
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._less = Condition()
+    def _load(self, ref: ImageRef, timestamp: Any, window: Any) -> None:
+        """Fetches and decodes in this thread, one of the compute pool's."""
+        self._finished.put(
+            (_decode_timed(_fetch_timed(ref, self._options), self._options), timestamp, window)
+        )
 
-    def wait(self) -> None:
-        with self._less:
-            self._less.wait_for(lambda: self._bytes <= _BACKLOG_BYTES)
+    def _fetch(self, ref: ImageRef, timestamp: Any, window: Any) -> None:
+        """Fetches in this thread, which is there to wait, and leaves the decode to the compute pool."""
+        try:
+            if not self._backlog.wait():
+                return
+            encoded = _fetch_timed(ref, self._options)
+            size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
+            self._backlog.change(size)
+            self._compute.submit(self._decode, encoded, size, timestamp, window, failed=self._finished.fail)
+        except BaseException as error:  # the bundle's, which waits for the image
+            self._finished.fail(error)
 
-    def change(self, size: int) -> None:
-        with self._less:
-            self._bytes += size
-            if size < 0 and self._bytes <= _BACKLOG_BYTES < self._bytes - size:
-                self._less.notify_all()
-
-
-def _load_into(finished: _Finished, ref: ImageRef, options: LoadOptions, timestamp: Any, window: Any) -> None:
-    """Fetches and decodes in this thread, one of the compute pool's."""
-    finished.put((_decode_timed(_fetch_timed(ref, options), options), timestamp, window))
-
-
-def _fetch_into(
-    finished: _Finished, backlog: _Backlog, ref: ImageRef, options: LoadOptions, timestamp: Any, window: Any
-) -> None:
-    """Fetches in this thread, which is there to wait, and leaves the decode to the compute pool."""
-    backlog.wait()
-    encoded = _fetch_timed(ref, options)
-    size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
-    backlog.change(size)
-
-    def decode_into() -> None:
-        timed = _decode_timed(encoded, options)
-        backlog.change(-size)
-        finished.put((timed, timestamp, window))
-
-    compute_pool(options.worker_threads).submit(decode_into)
+    def _decode(self, encoded: _Encoded, size: int, timestamp: Any, window: Any) -> None:
+        try:
+            timed = _decode_timed(encoded, self._options)
+        finally:
+            self._backlog.change(-size)
+        self._finished.put((timed, timestamp, window))
 
 
 class LoadImages(beam.PTransform):
     """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures and unit ends are handed through.
+
+    Anything else is a ``TypeError``.
 
     Args:
       options: how images are loaded.

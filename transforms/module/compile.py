@@ -33,10 +33,13 @@ from beamlabel.transforms.inference.artifact import (
     unpack,
 )
 from beamlabel.transforms.inference.engines import open_payload
-from beamlabel.transforms.inference.probe import check_outputs, looks_like_probabilities, probe_batch
-from beamlabel.transforms.module.freeze import freeze
-from beamlabel.transforms.module.load import HubModule, inspect_module, to_float
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.inference.probe import PROBE_IMAGES, check_outputs, extreme_batch, probe_batch
+from beamlabel.transforms.module.freeze import all_nodes, freeze, to_float, traced_graph
+from beamlabel.transforms.module.load import HubModule, inspect_module
 from beamlabel.transforms.module.resolve import ResolvedModule
+from beamlabel.transforms.module.score_kind import ScoreKind, coarsest_float, score_kind
+from beamlabel.transforms.module.steadiness import check_steady
 from beamlabel.transforms.module.to_litert import to_litert
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,7 +48,7 @@ AUTO = "auto"
 ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)
 
 # Raise it whenever the same module and options would now compile to something else.
-_COMPILE_VERSION = 3
+_COMPILE_VERSION = 4
 _SUFFIX = ".beamlabel"
 
 
@@ -97,6 +100,8 @@ def compiled(
     if artifact is None:
         module = inspect_module(resolved, **_keywords(options))
         artifact = compile_module(module, path, options.engine, options.precision)
+    for note in artifact.spec.notes():
+        _LOGGER.info("module %s %s", resolved.handle, note)
     if artifact.spec.fallback is not None:
         _LOGGER.warning("module %s runs on TensorFlow: %s", resolved.handle, artifact.spec.fallback)
     return artifact
@@ -117,13 +122,10 @@ def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision:
         in bfloat16, by more than ``openvino_engine`` allows, where this CPU can tell.
     """
     pixels = probe_batch(module.height, module.width)
-    expected = [
-        None if result is None else result.numpy()
-        for result in module.function(to_float(pixels, module.input_range))
-    ]
     try:
-        spec = _spec(module, expected[0])
+        expected = _steady_answers(module, pixels)
         graph = freeze(module)
+        spec = _spec(module, _score_kind(module, graph))
         # A graph that is not the module's is an error whichever engine runs it.
         _check(spec, graph, pixels, expected)
         payload = graph
@@ -141,6 +143,41 @@ def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision:
     data = pack(spec, payload)
     _write(path, data)
     return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
+
+
+def _answers(module: HubModule, pixels: np.ndarray) -> list[np.ndarray | None]:
+    """The module's own logits and features for uint8[N, height, width, 3], float32[N, D] or None."""
+    results = module.function(to_float(pixels, module.input_range))
+    return [None if result is None else result.numpy() for result in results]
+
+
+def _steady_answers(module: HubModule, pixels: np.ndarray) -> list[np.ndarray | None]:
+    """The answers for the probe images; raises ``ModuleError`` unless they are the same each time."""
+    answers = _answers(module, pixels)
+    check_outputs(answers, answers)
+    graph = traced_graph(module)
+    check_steady(
+        lambda images: _answers(module, images),
+        pixels,
+        answers,
+        precision=coarsest_float(graph),
+        random_ops=sorted(
+            {node.op for node in all_nodes(graph) if "Random" in node.op or node.op == "Multinomial"}
+        ),
+    )
+    return answers
+
+
+def _score_kind(module: HubModule, graph: bytes) -> ScoreKind | None:
+    if module.logits is None:
+        return None
+    # Of many kinds of images: few values in [0, 1] may be so by chance.
+    size = (module.height, module.width)
+    logits, _ = _answers(module, np.concatenate([probe_batch(*size), extreme_batch(*size)]))
+    if logits is None or not np.all(np.isfinite(logits[PROBE_IMAGES:])):
+        logits, _ = _answers(module, probe_batch(*size))
+    graph_def = tensorflow().compat.v1.GraphDef.FromString(graph)
+    return score_kind(np.asarray(logits), module.logits.key, graph_def, LOGITS)
 
 
 def _for_litert(
@@ -196,7 +233,7 @@ def artifact_path(
     return Path(cache_dir).expanduser().absolute() / f"{digest[:32]}{_SUFFIX}"
 
 
-def _spec(module: HubModule, logits: np.ndarray | None) -> ModelSpec:
+def _spec(module: HubModule, kind: ScoreKind | None) -> ModelSpec:
     return ModelSpec(
         engine=TENSORFLOW,
         height=module.height,
@@ -207,10 +244,14 @@ def _spec(module: HubModule, logits: np.ndarray | None) -> ModelSpec:
         handle=module.resolved.handle,
         kind=module.kind,
         input_range=module.input_range,
-        looks_like_probabilities=logits is not None and looks_like_probabilities(logits),
+        score_kind=None if kind is None else kind.kind,
+        scores=None if kind is None else kind.scores,
+        scores_reason="" if kind is None else kind.reason,
         input_tensor=PIXELS,
         logits_tensor=None if module.logits is None else LOGITS,
         features_tensor=None if module.features is None else FEATURES,
+        batch=module.batch,
+        channels_first=module.channels_first,
     )
 
 

@@ -18,6 +18,10 @@ from beamlabel.transforms.inference.artifact import ModuleError
 
 SAVED_MODEL = "saved_model.pb"
 KERAS_SUFFIX = ".keras"
+HDF5_SUFFIXES = (".h5", ".hdf5")
+WAY_OUT = "in the program that has the model, call model.export(DIR) and name that folder"
+# Weights without the network, or a network that only the Keras that wrote it reads for certain.
+HDF5 = f"HDF5 files, of models or of weights only, are not read: {WAY_OUT}"
 # A `.keras` file is fingerprinted under this name, so that renaming it changes nothing.
 _KERAS_NAME = "model.keras"
 _SHOWN = 8
@@ -204,8 +208,10 @@ def _hint(children: list[Path]) -> str:
     suffixes = {path.suffix for path in children}
     if KERAS_SUFFIX in suffixes:
         return "; name the .keras file itself"
-    if suffixes & {".h5", ".hdf5"}:
-        return "; save the HDF5 model as .keras or with model.export()"
+    if suffixes & set(HDF5_SUFFIXES):
+        return f"; {HDF5}"
+    if "checkpoint" in {path.name for path in children} or ".index" in suffixes:
+        return f"; a checkpoint holds weights only: {WAY_OUT}"
     if "saved_model.pbtxt" in {path.name for path in children}:
         return "; save it in binary form"
     if ".tflite" in suffixes:

@@ -2,36 +2,200 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from beamlabel.transforms.inference.artifact import FEATURES, LOGITS, PIXELS
+from beamlabel.transforms.inference.artifact import FEATURES, LOGITS, PIXELS, ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.module.load import HubModule, to_float
+
+if TYPE_CHECKING:
+    from beamlabel.transforms.module.load import HubModule
+
+# What a protocol buffer can hold, and so a GraphDef with its weights.
+MAX_GRAPH_BYTES = 2**31 - 1
+# TensorFlow 1's control flow: what decides which branch runs is a control input of the constants in it.
+_V1_CONTROL_FLOW = frozenset(
+    f"{ref}{op}" for ref in ("", "Ref") for op in ("Switch", "Merge", "Enter", "Exit", "NextIteration")
+) | {"LoopCond"}
+INFERENCE_ONLY = (
+    "export the model for inference (training=False), without dropout and augmentation; of a Keras model, its .keras "
+    "file will do"
+)
+_ASSIGNS = frozenset(
+    {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "RngReadAndSkip", "RngSkip"}
+)
 
 
 def freeze(module: HubModule) -> bytes:
     """A ``GraphDef``, serialized: ``pixels`` uint8[N, H, W, 3] → ``logits`` and ``features``, as far as they are.
 
-    The same module gives the same bytes in any process, unless its graph holds functions of its own, such as
-    those of ``tf.map_fn``, which TensorFlow numbers as it goes.
-    """
-    tf = tensorflow()
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    N is open, unless the module takes batches of one size only. The graph is pruned to these outputs: tables,
+    counters and generators that serve others are not in it. The same module gives the same bytes in any process,
+    unless its graph holds functions of its own, such as those of ``tf.map_fn``, which TensorFlow numbers as it goes.
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, module.height, module.width, 3], tf.uint8, name=PIXELS)],
-        autograph=False,
-    )
+    Raises:
+      ModuleError: the outputs are made of a state that changes, or of a table, or the graph is too large.
+    """
+    names = [name for name, output in ((LOGITS, module.logits), (FEATURES, module.features)) if output]
+    graph_def = freeze_function(_serve(module), _shape(module), names)
+    data: bytes = graph_def.SerializeToString(deterministic=True)
+    return data
+
+
+def traced_graph(module: HubModule) -> Any:
+    """The ``GraphDef`` of a module as it is called, with all its variables, functions and side effects."""
+    return _traced(_serve(module), _shape(module)).graph.as_graph_def()
+
+
+def _serve(module: HubModule) -> Callable[[Any], list[Any]]:
     def serve(pixels: Any) -> list[Any]:
         results = module.function(to_float(pixels, module.input_range))
         return [result for result in results if result is not None]
 
-    frozen = convert_variables_to_constants_v2(serve.get_concrete_function())
-    outputs = [name for name, output in ((LOGITS, module.logits), (FEATURES, module.features)) if output]
-    ends = {tensor.op.name: name for tensor, name in zip(frozen.outputs, outputs, strict=True)}
+    return serve
+
+
+def _shape(module: HubModule) -> tuple[int | None, ...]:
+    return module.batch, module.height, module.width, 3
+
+
+def _traced(serve: Callable[[Any], list[Any]], shape: Sequence[int | None]) -> Any:
+    tf = tensorflow()
+    spec = tf.TensorSpec(shape, tf.uint8, name=PIXELS)
+    return tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
+
+
+def to_float(pixels: Any, input_range: tuple[float, float]) -> Any:
+    """Scales a tensor uint8[...] so that 0 and 255 become the ends of ``input_range``: float32[...]."""
+    tf = tensorflow()
+    low, high = input_range
+    images = tf.cast(pixels, tf.float32)
+    if high - low != 255:
+        images *= (high - low) / 255
+    return images + low if low else images
+
+
+def freeze_function(
+    serve: Callable[[Any], list[Any]], shape: Sequence[int | None], names: Sequence[str]
+) -> Any:
+    """The ``GraphDef`` of a function of uint8[shape], named ``pixels``, that gives the tensors ``names``."""
+    tensorflow()
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(_pruned(_traced(serve, shape), shape))
+    ends = {tensor.op.name: name for tensor, name in zip(frozen.outputs, names, strict=True)}
     (start,) = frozen.inputs
-    graph_def = rename(frozen.graph.as_graph_def(), {start.op.name: PIXELS, **ends})
-    return graph_def.SerializeToString(deterministic=True)
+    return rename(frozen.graph.as_graph_def(), {start.op.name: PIXELS, **ends})
+
+
+def _pruned(traced: Any, shape: Sequence[int | None]) -> Any:
+    """The concrete function without all that its outputs are not made of.
+
+    Its calls are inlined, for a call is in the graph whole or not at all. Its order of side effects goes too: that
+    is what keeps a counter alive whose value nobody reads.
+    """
+    tf = tensorflow()
+    from tensorflow.python.framework.convert_to_constants import _run_inline_graph_optimization
+
+    graph_def = _run_inline_graph_optimization(traced, lower_control_flow=False, aggressive_inlining=False)
+    outputs = [tensor.name for tensor in traced.outputs]
+    changed = _assigned(graph_def)
+    graph_def = _ancestors(graph_def, [_node(name) for name in outputs])
+    present = {node.name for node in graph_def.node}
+    variables = {id(variable.handle): variable for variable in traced.graph.variables}
+    captures = [(outer, inner) for outer, inner in traced.graph.captures if _node(inner.name) in present]
+    kept = [variables[id(outer)] for outer, _ in captures if id(outer) in variables]
+    changed &= {_node(inner.name) for _, inner in captures}
+    _check_state(graph_def, changed, [outer for outer, _ in captures if id(outer) not in variables], kept)
+    (pixels,) = (tensor for tensor in traced.inputs if _node(tensor.name) == PIXELS)
+    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    function = imported.prune([pixels.name, *(inner.name for _, inner in captures)], outputs)
+
+    def serve(images: Any) -> list[Any]:
+        for variable in kept:
+            # So that the graph knows them as its own, to be made constants.
+            tf.compat.v1.get_default_graph().watch_variable(variable)
+        results = function(images, *(outer for outer, _ in captures))
+        return list(results) if isinstance(results, (list, tuple)) else [results]
+
+    return _traced(serve, shape)
+
+
+def _check_state(graph_def: Any, changed: set[str], tables: Sequence[Any], variables: Sequence[Any]) -> None:
+    """Raises ``ModuleError`` where a graph has more than constants can stand for."""
+    if changed or any(node.op in _ASSIGNS for node in all_nodes(graph_def)):
+        raise ModuleError(
+            "its outputs are made of a state that each call changes, as random generators and counters have: "
+            f"answers may change from call to call; {INFERENCE_ONLY}"
+        )
+    if any(tensor.dtype == tensorflow().resource for tensor in tables):
+        raise ModuleError(
+            "its outputs are made of a lookup table or another resource, which no constant stands for"
+        )
+    size = sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
+    if size > MAX_GRAPH_BYTES:
+        raise ModuleError(f"it has {size / 1e9:.1f} GB of weights; a graph can hold 2 GB")
+
+
+def _assigned(graph_def: Any) -> set[str]:
+    """The inputs of a graph that it assigns to."""
+    nodes = {node.name: node for node in graph_def.node}
+    found = set()
+    for node in graph_def.node:
+        if node.op in _ASSIGNS:
+            name = _node(node.input[0])
+            while nodes[name].op == "Identity":
+                name = _node(nodes[name].input[0])
+            found.add(name)
+    return found
+
+
+def all_nodes(graph_def: Any) -> Iterator[Any]:
+    """The nodes of a graph, and those of the functions that it calls."""
+    yield from graph_def.node
+    library = {function.signature.name: function for function in graph_def.library.function}
+    waiting, seen = list(graph_def.node), set()
+    while waiting:
+        node = waiting.pop()
+        for value in node.attr.values():
+            for name in (value.func.name, *(one.name for one in value.list.func)):
+                if name in library and name not in seen:
+                    seen.add(name)
+                    yield from library[name].node_def
+                    waiting += library[name].node_def
+
+
+def _ancestors(graph_def: Any, ends: Sequence[str]) -> Any:
+    """The part of a graph that some nodes are made of, without control inputs, but for TensorFlow 1's control flow."""
+    nodes = {node.name: node for node in graph_def.node}
+    kept, waiting = set(), list(ends)
+    while waiting:
+        name = waiting.pop()
+        if name in kept:
+            continue
+        kept.add(name)
+        node = nodes[name]
+        node.input[:] = [one for one in node.input if not one.startswith("^") or _decides(nodes, one)]
+        waiting += [_node(one) for one in node.input]
+    part = type(graph_def)()
+    part.versions.CopyFrom(graph_def.versions)
+    part.library.CopyFrom(graph_def.library)
+    part.node.extend(node for node in graph_def.node if node.name in kept)
+    return part
+
+
+def _decides(nodes: Mapping[str, Any], control: str) -> bool:
+    """Whether a control input says in which branch of TensorFlow 1's control flow a node is."""
+    node = nodes[_node(control)]
+    if node.op in ("Identity", "RefIdentity", "NoOp"):
+        sources = [nodes[_node(one)].op for one in node.input]
+        return any(op in _V1_CONTROL_FLOW for op in sources)
+    return node.op in _V1_CONTROL_FLOW
+
+
+def _node(text: str) -> str:
+    """The name of the node in ``NAME``, ``NAME:INDEX`` or ``^NAME``."""
+    return text.removeprefix("^").partition(":")[0]
 
 
 def rename(graph_def: Any, names: dict[str, str]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.module.files import WAY_OUT
 from beamlabel.transforms.module.outputs import Input, Output, Shape, Signature
 
 KIND = "keras_file"
@@ -23,6 +24,8 @@ class KerasFileSource:
 
     kind = KIND
     one_graph = True
+    # Layers are looked at only where the user names one.
+    groups: Sequence[Sequence[str]] = ((_MODEL,),)
 
     def __init__(self, path: Path) -> None:
         """Loads the file; code in it (lambdas, custom classes) is refused, as Keras does by default.
@@ -36,9 +39,9 @@ class KerasFileSource:
         try:
             self._model = self._keras.models.load_model(path, compile=False)
         except Exception as error:
-            raise ModuleError(f"Keras cannot load it ({type(error).__name__}: {error})") from error
+            raise ModuleError(f"Keras cannot load it, {_why(error)}; {WAY_OUT}") from error
         if not getattr(self._model, "inputs", None):
-            raise ModuleError("the Keras model has no fixed inputs; save it with model.export(FOLDER)")
+            raise ModuleError(f"the Keras model has no fixed inputs; {WAY_OUT}")
         inputs = tuple(Input(one.name, tuple(one.shape), str(one.dtype)) for one in self._model.inputs)
         self._tensors = {_MODEL: _model_outputs(self._model), _LAYERS: _layer_outputs(self._model)}
         self.signatures: Mapping[str, Signature] = {
@@ -61,6 +64,14 @@ class KerasFileSource:
             return results if isinstance(results, (list, tuple)) else [results]
 
         return run
+
+
+def _why(error: Exception) -> str:
+    """What Keras met; its own advice is to run whatever code is in the file."""
+    text = " ".join(str(error).split())
+    if "Lambda" in text or "lambda" in text:
+        return "it holds a Lambda layer: code, which is not run"
+    return f"{type(error).__name__}: {text}"
 
 
 def _model_outputs(model: Any) -> dict[str, Any]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from beamlabel.transforms.inference.artifact import INPUT_RANGES, ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.inference.probe import looks_like_probabilities, probe_batch
 from beamlabel.transforms.module import keras_file, tf1_hub, tf2_saved_model
+from beamlabel.transforms.module.choose import Choice, choose_outputs
 from beamlabel.transforms.module.files import SAVED_MODEL
 from beamlabel.transforms.module.outputs import (
-    Choice,
-    Input,
+    ImageInput,
     ModuleSource,
+    OptionError,
     Output,
     Signature,
-    choose_outputs,
     format_shape,
 )
 from beamlabel.transforms.module.resolve import ResolvedModule
+from beamlabel.transforms.module.trial import ModuleTrial, adapted
 
 # Publishers whose modules keep to the hub's convention for images, values in [0, 1], also where Keras saved
 # them: https://www.tensorflow.org/hub/common_signatures/images
@@ -46,7 +44,11 @@ class HubModule:
       num_classes, embedding_dim: their sizes.
       signatures: all that it has, by name.
       function: float32[N, height, width, 3] in ``input_range`` → (float32[N, num_classes] or None,
-        float32[N, embedding_dim] or None), TensorFlow tensors, in one pass over the network.
+        float32[N, embedding_dim] or None), TensorFlow tensors, in one pass over the network. Images are cut into
+        batches of ``batch`` and padded, and transposed for ``channels_first``; N has to be known then, as it is
+        but in the trace of a graph.
+      batch: the one number of images that it takes at a time; None: any.
+      channels_first: whether it takes [N, 3, height, width].
     """
 
     resolved: ResolvedModule
@@ -60,6 +62,8 @@ class HubModule:
     embedding_dim: int | None
     signatures: Mapping[str, Signature] = field(repr=False)
     function: Function = field(repr=False)
+    batch: int | None = None
+    channels_first: bool = False
 
 
 def inspect_module(
@@ -75,7 +79,7 @@ def inspect_module(
     Args:
       resolved: the module's files.
       logits_output, features_output: ``SIGNATURE:KEY``, ``SIGNATURE`` or ``KEY``; ``"none"`` to leave it
-        out; None to find it by the rules of ``module_outputs``.
+        out; None to find it by the rules of ``choose``.
       image_size: (height, width) or the side of a square, for a module that takes images of any size.
       input_range: the values that the module expects for black and white; None means (0, 1), the hub's
         convention, and is refused for Keras models, which have none.
@@ -89,16 +93,6 @@ def inspect_module(
         raise ModuleError(f"module {resolved.handle}: {error}") from error
 
 
-def to_float(pixels: Any, input_range: tuple[float, float]) -> Any:
-    """Scales a tensor uint8[...] so that 0 and 255 become the ends of ``input_range``: float32[...]."""
-    tf = tensorflow()
-    low, high = input_range
-    images = tf.cast(pixels, tf.float32)
-    if high - low != 255:
-        images *= (high - low) / 255
-    return images + low if low else images
-
-
 def _inspect(
     resolved: ResolvedModule,
     logits_output: str | None,
@@ -110,24 +104,20 @@ def _inspect(
     if not source.signatures:
         raise ModuleError("it has no signatures, and cannot be called with a batch of images")
     scale = _input_range(source.kind, resolved.origin, input_range)
-
-    def is_probabilities(output: Output) -> bool:
-        (values,) = _try(source, [output], image_size, scale)
-        return looks_like_probabilities(values)
-
+    asked = (image_size, image_size) if isinstance(image_size, int) else image_size
+    trial = ModuleTrial(source, lambda one: _image_size(one, asked), scale)
     choice = choose_outputs(
         source,
         handle=resolved.origin,
         logits_output=logits_output,
         features_output=features_output,
-        is_probabilities=is_probabilities,
+        image_size=asked,
+        trial=trial,
     )
-    height, width = _image_size(_image_input(source, choice.outputs), image_size)
-    results = _try(source, choice.outputs, (height, width), scale)
-    sizes = [
-        _vector_size(output, values.shape) for output, values in zip(choice.outputs, results, strict=True)
-    ]
-    by_output = dict(zip(choice.outputs, sizes, strict=True))
+    image_input = trial.image_input(choice.outputs)
+    height, width = _image_size(image_input, asked)
+    values = trial.values(choice.outputs)
+    sizes = {output: one.shape[1] for output, one in zip(choice.outputs, values, strict=True)}
     return HubModule(
         resolved=resolved,
         kind=source.kind,
@@ -136,10 +126,12 @@ def _inspect(
         input_range=scale,
         logits=choice.logits,
         features=choice.features,
-        num_classes=None if choice.logits is None else by_output[choice.logits],
-        embedding_dim=None if choice.features is None else by_output[choice.features],
+        num_classes=None if choice.logits is None else sizes[choice.logits],
+        embedding_dim=None if choice.features is None else sizes[choice.features],
         signatures=source.signatures,
-        function=_function(source, choice, sizes),
+        function=_function(source, choice, image_input, sizes),
+        batch=image_input.batch,
+        channels_first=image_input.channels_first,
     )
 
 
@@ -163,6 +155,8 @@ def open_source(path: Path) -> ModuleSource:
     except DecodeError as error:
         raise ModuleError(f"{path / SAVED_MODEL} is damaged, or no SavedModel: {error}") from error
     by_tags = {frozenset(graph.meta_info_def.tags): graph for graph in meta_graphs}
+    # {serve} before {serve, tpu} and {serve, gpu}.
+    by_tags = dict(sorted(by_tags.items(), key=lambda item: len(item[0])))
     try:
         if frozenset() in by_tags:
             return tf1_hub.Tf1HubSource(path, by_tags[frozenset()])
@@ -189,85 +183,33 @@ def _input_range(kind: str, handle: str, given: tuple[float, float] | None) -> t
     return INPUT_RANGES[0]
 
 
-def _image_input(source: ModuleSource, outputs: Sequence[Output]) -> Input:
-    inputs = [source.signatures[output.signature].image_input() for output in outputs]
-    if len({(one.shape, one.dtype) for one in inputs}) > 1:
-        shapes = " and ".join(format_shape(one.shape) for one in inputs)
-        raise ModuleError(f"its logits and features take images of different shapes: {shapes}")
-    return inputs[0]
-
-
-def _image_size(image_input: Input, given: tuple[int, int] | int | None) -> tuple[int, int]:
-    asked = (given, given) if isinstance(given, int) else given
-    fixed = (None, None) if image_input.shape is None else image_input.shape[1:3]
+def _image_size(image_input: ImageInput, asked: tuple[int, int] | None) -> tuple[int, int]:
+    fixed = image_input.height, image_input.width
     height, width = (have or want for have, want in zip(fixed, asked or (None, None), strict=True))
     if height is None or width is None:
-        shape = format_shape(image_input.shape)
-        raise ModuleError(f"it takes images of any size, {shape}: give --image_size N or HEIGHTxWIDTH")
+        channels = (None, 3) if image_input.channels_first else (None,)
+        shape = format_shape((*channels, *fixed, *(() if image_input.channels_first else (3,))))
+        raise OptionError(f"it takes images of any size, {shape}: give --image_size N or HEIGHTxWIDTH")
     if asked is not None and asked != (height, width):
-        raise ModuleError(
+        raise OptionError(
             f"it takes images of {height}x{width} (height x width) only, --image_size says {asked[0]}x{asked[1]}"
         )
     return height, width
 
 
-def _try(
-    source: ModuleSource,
-    outputs: Sequence[Output],
-    image_size: tuple[int, int] | int | None,
-    input_range: tuple[float, float],
-) -> list[np.ndarray]:
-    """The outputs for the probe batch."""
-    image_input = _image_input(source, outputs)
-    height, width = _image_size(image_input, image_size)
-    images = to_float(probe_batch(height, width), input_range)
-    images = _cast(images, image_input, input_range)
-    try:
-        results = source.fetch(outputs)(images)
-        return [result.numpy() for result in results]
-    except Exception as error:
-        # Whatever the network raises is the module's, not ours.
-        raise ModuleError(
-            f"it fails on a batch of {height}x{width} images ({type(error).__name__}: {error})"
-        ) from error
-
-
-def _cast(images: Any, image_input: Input, input_range: tuple[float, float]) -> Any:
-    dtype = tensorflow().dtypes.as_dtype(image_input.dtype)
-    if dtype.is_integer and input_range != (0, 255):
-        raise ModuleError(f"it takes {dtype.name} images: give --input_range 0,255")
-    return tensorflow().cast(images, dtype)
-
-
-def _vector_size(output: Output, shape: tuple[int, ...]) -> int:
-    """D of a result [N, D] or [N, 1, 1, D]."""
-    if len(shape) == 2 or (len(shape) == 4 and shape[1] == shape[2] == 1):
-        return shape[-1]
-    listing = format_shape((None, *shape[1:]))
-    if len(shape) == 4:
-        raise ModuleError(
-            f"{output.name} is a feature map {listing}, not a vector: name a pooled output, or export the module "
-            "with global average pooling"
-        )
-    raise ModuleError(
-        f"{output.name} is {listing}; expected [?, D]: name another, or leave it out with 'none'"
-    )
-
-
-def _function(source: ModuleSource, choice: Choice, sizes: Sequence[int]) -> Function:
+def _function(
+    source: ModuleSource, choice: Choice, image_input: ImageInput, sizes: Mapping[Output, int]
+) -> Function:
     tf = tensorflow()
-    fetch = source.fetch(choice.outputs)
-    dtype = tf.dtypes.as_dtype(_image_input(source, choice.outputs).dtype)
+    fetch = adapted(source.fetch(choice.outputs), image_input)
 
     def run(images: Any) -> tuple[Any | None, Any | None]:
-        results = fetch(tf.cast(images, dtype))
-        vectors = [
-            tf.cast(tf.reshape(result, [-1, size]), tf.float32)
-            for result, size in zip(results, sizes, strict=True)
-        ]
-        by_output = dict(zip(choice.outputs, vectors, strict=True))
-        logits = None if choice.logits is None else by_output[choice.logits]
-        features = None if choice.features is None else by_output[choice.features]
+        vectors = {
+            output: tf.cast(tf.reshape(result, [-1, sizes[output]]), tf.float32)
+            for output, result in zip(choice.outputs, fetch(images), strict=True)
+        }
+        logits = None if choice.logits is None else vectors[choice.logits]
+        features = None if choice.features is None else vectors[choice.features]
         return logits, features
 
     return run

@@ -19,6 +19,8 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.files import (
+    HDF5,
+    HDF5_SUFFIXES,
     KERAS_SUFFIX,
     FileEntry,
     Receipt,
@@ -107,6 +109,8 @@ def _from_disk(path: Path, root: Path) -> Path:
         raise ModuleError("no such file or folder")
     if path.suffix == KERAS_SUFFIX:
         return path.absolute()
+    if path.suffix in HDF5_SUFFIXES:
+        raise ModuleError(HDF5)
     if not path.name.endswith(_TAR_SUFFIXES):
         raise ModuleError(f"expected a folder, a {KERAS_SUFFIX} file, or one of {', '.join(_TAR_SUFFIXES)}")
 
@@ -120,6 +124,8 @@ def _from_disk(path: Path, root: Path) -> Path:
 def _from_storage(handle: str, root: Path) -> Path:
     """Mirrors a remote folder or file; the listing (names, sizes, versions) is the cache's key."""
     name = handle.rpartition("/")[2]
+    if name.endswith(HDF5_SUFFIXES):
+        raise ModuleError(HDF5)
     if name.endswith((*_TAR_SUFFIXES, KERAS_SUFFIX)):
         listing = [(name, file) for file in storage.match(handle) if file.path == handle]
     else:

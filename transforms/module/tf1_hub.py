@@ -32,6 +32,10 @@ class Tf1HubSource:
         self.signatures: Mapping[str, Signature] = {
             name: _signature(name, self._signature_def[name]) for name in names
         }
+        self.groups: Sequence[Sequence[str]] = [
+            *([name] for name in names if name in _ORDER),
+            [name for name in names if name not in _ORDER],
+        ]
 
     def fetch(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
         """One pruned function for all the tensors; each signature's own placeholder is fed."""

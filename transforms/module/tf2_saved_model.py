@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.module.outputs import Input, Output, Shape, Signature
+from beamlabel.transforms.module.outputs import ImageInput, Input, Output, Shape, Signature, fitting
 
 KIND = "tf2_saved_model"
 KERAS_KIND = "keras_saved_model"
 SERVE = "serve"
 # The name under which the object itself is listed among its signatures.
 CALL = "__call__"
-_ORDER = ("serving_default", "serve", CALL)
+_ORDER = ("serving_default", "serve")
 # Attributes that Keras 3 leaves on the root object: `Model.export()` the first, `tf.saved_model.save(model)`
 # the other. Keras 2 names its classes in the graph of objects, or leaves `keras_metadata.pb`.
 _KERAS3_CHILDREN = {"_misc_assets", "_losses_override"}
+# Keras 2's functions beside the model's own, which give losses too.
+_NOT_FOR_USERS = ("_", "call_and_return_")
+
+_Function = tuple[Callable[..., Any], Signature]
 
 
 class Tf2Source:
-    """A ``ModuleSource``; see there."""
+    """A ``ModuleSource``; see there.
+
+    Its signatures are the SavedModel's own, the object itself as ``__call__``, and its other functions by their
+    names. A function has traces, each for given tensors: the best goes by the function's name, others by
+    ``NAME#2``, ``NAME#3``, ….
+    """
 
     one_graph = False
 
@@ -30,14 +39,16 @@ class Tf2Source:
         tf = tensorflow()
         self.kind = KERAS_KIND if is_keras(path, meta_graph) else KIND
         self._loaded = tf.saved_model.load(str(path), tags=list(meta_graph.meta_info_def.tags))
-        functions: dict[str, tuple[Callable[..., Any], Signature]] = {
+        signatures: dict[str, _Function] = {
             name: (function, _signature(name, function)) for name, function in self._loaded.signatures.items()
         }
-        if (call := _callable(self._loaded)) is not None:
-            functions[CALL] = call
-        names = sorted(
-            functions, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
-        )
+        calls = dict(_traces(CALL, getattr(self._loaded, CALL, None)))
+        others = dict(_other_functions(self._loaded, signatures))
+        first = [name for name in _ORDER if name in signatures]
+        rest = sorted(set(signatures) - set(first))
+        self.groups: Sequence[Sequence[str]] = [*([name] for name in first), list(calls), rest, list(others)]
+        functions = {**signatures, **calls, **others}
+        names = [name for group in self.groups for name in group]
         self._functions = {name: functions[name][0] for name in names}
         self.signatures: Mapping[str, Signature] = {name: functions[name][1] for name in names}
 
@@ -49,7 +60,7 @@ class Tf2Source:
         def run(images: Any) -> Sequence[Any]:
             # Through `self`: a signature does not keep the object alive that owns its variables.
             function = self._functions[name]
-            results = function(images) if name == CALL else function(**{key: images})
+            results = function(**{key: images}) if name in self._loaded.signatures else function(images)
             by_key = _by_key(results)
             return [by_key[output.key] for output in outputs]
 
@@ -75,29 +86,63 @@ def _signature(name: str, function: Any) -> Signature:
     return Signature(name, inputs, _outputs(name, function.structured_outputs))
 
 
-def _callable(loaded: Any) -> tuple[Callable[..., Any], Signature] | None:
-    """The object's own function for inference, where it takes one batch of images.
+def _traces(name: str, function: Any) -> Iterator[tuple[str, _Function]]:
+    """A saved function's traces for inference that take one tensor, the best first.
 
-    A saved function is a set of traces, each for given tensors and given values of the other arguments
-    (``training``, …). The first trace of one tensor is taken that was not made with ``training=True``,
-    and is called with the values it was made with.
+    A trace is for given tensors and given values of the other arguments (``training``, …), and is called with
+    the values it was made with. Those made with ``training=True`` are left out. Best are those for images; of
+    these, those for any number of them, then those for any size.
     """
+    found: list[_Function] = []
+    for trace in getattr(function, "concrete_functions", ()):
+        one = _trace(function, trace)
+        if one is not None and _shapes(one[1]) not in [_shapes(other) for _, other in found]:
+            found.append(one)
+    found.sort(key=lambda one: _rank(one[1]))
+    for number, (run, signature) in enumerate(found, start=1):
+        shown = name if number == 1 else f"{name}#{number}"
+        outputs = tuple(Output(shown, one.key, one.shape, one.dtype) for one in signature.outputs)
+        yield shown, (run, Signature(shown, signature.inputs, outputs))
+
+
+def _trace(function: Any, trace: Any) -> _Function | None:
     tf = tensorflow()
-    traces = getattr(getattr(loaded, CALL, None), "concrete_functions", ())
-    for trace in traces:
-        (first, *others), keywords = _arguments(trace)
-        values = [*others, *keywords.values()]
-        if not isinstance(first, tf.TensorSpec) or any(isinstance(value, tf.TypeSpec) for value in values):
-            continue
-        if any(value is True for value in values):
-            continue
+    (first, *others), keywords = _arguments(trace)
+    values = [*others, *keywords.values()]
+    if not isinstance(first, tf.TensorSpec) or any(isinstance(value, tf.TypeSpec) for value in values):
+        return None
+    if any(value is True for value in values):
+        return None
 
-        def run(images: Any, others: list[Any] = others, keywords: dict[str, Any] = keywords) -> Any:
-            return loaded(images, *others, **keywords)
+    def run(images: Any) -> Any:
+        return function(images, *others, **keywords)
 
-        inputs = (_input(first.name or "inputs", first),)
-        return run, Signature(CALL, inputs, _outputs(CALL, trace.structured_outputs))
-    return None
+    return run, Signature(
+        "", (_input(first.name or "inputs", first),), _outputs("", trace.structured_outputs)
+    )
+
+
+def _rank(signature: Signature) -> tuple[bool, bool, bool]:
+    usable = fitting({"": signature})
+    one = usable[""].image_input() if usable else ImageInput("", "")
+    return not usable, one.batch is not None, one.height is not None
+
+
+def _other_functions(loaded: Any, signatures: Mapping[str, _Function]) -> Iterator[tuple[str, _Function]]:
+    """Functions of the object that are saved with it, but are not among its signatures."""
+    known = [_shapes(signature) for _, signature in signatures.values()]
+    for attribute, function in sorted(vars(loaded).items()):
+        if attribute in signatures or attribute.startswith(_NOT_FOR_USERS):
+            continue
+        for name, found in _traces(attribute, function):
+            if _shapes(found[1]) not in known:
+                yield name, found
+
+
+def _shapes(signature: Signature) -> object:
+    """What two signatures have in common that are one function under two names."""
+    outputs = sorted((one.key, one.shape or (), one.dtype) for one in signature.outputs)
+    return [(one.shape, one.dtype) for one in signature.inputs], str(outputs)
 
 
 def _arguments(trace: Any) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -106,7 +151,10 @@ def _arguments(trace: Any) -> tuple[Sequence[Any], dict[str, Any]]:
 
 
 def _outputs(name: str, structure: Any) -> tuple[Output, ...]:
-    by_key = _by_key(structure)
+    tf = tensorflow()
+    # No ragged or sparse tensors.
+    dense = (tf.TensorSpec, tf.Tensor)
+    by_key = {key: spec for key, spec in _by_key(structure).items() if isinstance(spec, dense)}
     return tuple(
         Output(name, key, _shape(spec.shape), spec.dtype.name) for key, spec in sorted(by_key.items())
     )

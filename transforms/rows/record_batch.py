@@ -40,6 +40,7 @@ def _reference_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> d
     return {
         "uri": _text(public_uri(p.ref.uri) for p in predictions),
         "ref_id": _text(p.ref.ref_id for p in predictions),
+        "image_id": _text(p.ref.image_id or "" for p in predictions),
         **kept,
     }
 
@@ -71,8 +72,11 @@ def _image_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[
         "format": _text(i.format for i in infos),
         "source_bytes": pa.array([i.source_bytes for i in infos], pa.int64()),
         "source_version": pa.array(versions, pa.string()),
+        "content_hash": _text(i.content_hash for i in infos),
+        "module_handle": pa.repeat(spec.module_handle, len(infos)),
         "module_fingerprint": pa.repeat(spec.module_fingerprint, len(infos)),
         "preprocessing_id": pa.repeat(spec.preprocessing_id, len(infos)),
+        "labeled_at": pa.repeat(pa.scalar(spec.labeled_at, pa.timestamp("us", "UTC")), len(infos)),
     }
 
 

@@ -24,6 +24,7 @@ PREPROCESSING_ID = "beamlabel.preprocessing_id"
 ENGINE = "beamlabel.engine"
 PRECISION = "beamlabel.precision"
 SCORES = "beamlabel.scores"
+SCORES_REASON = "beamlabel.scores_reason"
 EMBEDDING_DIM = "beamlabel.embedding_dim"
 EMBEDDING_NORMALIZED = "beamlabel.embedding_normalized"
 NUM_CLASSES = "beamlabel.num_classes"
@@ -31,13 +32,39 @@ TOP_K = "beamlabel.top_k"
 LABELS_SHA256 = "beamlabel.labels_sha256"
 
 # The value of SCHEMA_VERSION: changes when a column changes its name, its type or its meaning.
-CURRENT_SCHEMA_VERSION = "1"
+CURRENT_SCHEMA_VERSION = "2"
 
-# All columns that may be ours; no kept column can have one of these names.
+# All columns that may be ours; see ``own_columns``.
 OWN_COLUMNS = (
-    "uri", "ref_id", "label", "score", "labels", "class_ids", "scores", "embedding", "width", "height",
-    "format", "source_bytes", "source_version", "module_fingerprint", "preprocessing_id",
+    "uri", "ref_id", "image_id", "label", "score", "labels", "class_ids", "scores", "embedding", "width", "height",
+    "format", "source_bytes", "source_version", "content_hash", "module_handle", "module_fingerprint",
+    "preprocessing_id", "labeled_at",
 )  # fmt: skip
+
+# Of these, the columns that rows of version 1 do not have.
+SINCE_VERSION_2 = frozenset({"image_id", "content_hash", "module_handle", "labeled_at"})
+
+
+_OF_LABELS = frozenset({"label", "labels"})
+_OF_CLASSES = frozenset({"score", "class_ids", "scores"})
+_OF_EMBEDDINGS = frozenset({"embedding"})
+
+
+def own_columns(*, has_labels: bool, has_classes: bool, has_embeddings: bool) -> frozenset[str]:
+    """The columns of ours that an output has; any other name is free for a kept column."""
+    absent = frozenset() if has_labels else _OF_LABELS
+    absent |= frozenset() if has_classes else _OF_CLASSES
+    absent |= frozenset() if has_embeddings else _OF_EMBEDDINGS
+    return frozenset(OWN_COLUMNS) - absent
+
+
+def own_columns_by_metadata(metadata: Mapping[str, str]) -> frozenset[str]:
+    """The columns of ours in a result, by the file metadata of its shards."""
+    return own_columns(
+        has_labels=LABELS_SHA256 in metadata,
+        has_classes=NUM_CLASSES in metadata,
+        has_embeddings=EMBEDDING_DIM in metadata,
+    )
 
 
 @dataclass(frozen=True)
@@ -53,7 +80,9 @@ class OutputSpec:
       top_k: classes in a row.
       num_classes: None where the module gives no logits: no class columns.
       embedding_dim: None where there are no embeddings.
-      module_fingerprint, preprocessing_id: the same in every row.
+      module_handle, module_fingerprint, preprocessing_id: the same in every row.
+      labeled_at: when the run began that computes the rows, in microseconds since 1970, UTC. It is no part of what
+        names a plan.
       metadata: file metadata, ``beamlabel.*``; engine and precision are the ones planned, and a shard names
         those that made it.
     """
@@ -65,8 +94,10 @@ class OutputSpec:
     top_k: int = 0
     num_classes: int | None = None
     embedding_dim: int | None = None
+    module_handle: str = ""
     module_fingerprint: str = ""
     preprocessing_id: str = ""
+    labeled_at: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,7 +113,12 @@ class OutputSpec:
             raise ValueError("labels and top_k need classes, but num_classes is None")
         if self.embedding_dim is not None and self.embedding_dim < 1:
             raise ValueError(f"embedding_dim must be at least 1, not {self.embedding_dim}")
-        check_kept(self.kept_fields, self.format)
+        own = own_columns(
+            has_labels=self.has_labels,
+            has_classes=self.num_classes is not None,
+            has_embeddings=self.embedding_dim is not None,
+        )
+        check_kept(self.kept_fields, self.format, own)
 
     @property
     def file_ending(self) -> str:
@@ -95,6 +131,7 @@ def arrow_schema(spec: OutputSpec) -> pa.Schema:
     text, number, score = pa.string(), pa.int32(), pa.float32()
     fields = [_required("uri", text), _required("ref_id", text)]
     fields += [pa.field(name, kind) for name, kind in spec.kept_fields]
+    fields += [_required("image_id", text)]
     if spec.num_classes is not None:
         fields += [_required("label", text)] if spec.has_labels else []
         fields += [_required("score", score)]
@@ -104,7 +141,9 @@ def arrow_schema(spec: OutputSpec) -> pa.Schema:
         fields += [_required("embedding", pa.list_(pa.field("element", score), spec.embedding_dim))]
     fields += [_required("width", number), _required("height", number), _required("format", text)]
     fields += [_required("source_bytes", pa.int64()), pa.field("source_version", text)]
+    fields += [_required("content_hash", text), _required("module_handle", text)]
     fields += [_required("module_fingerprint", text), _required("preprocessing_id", text)]
+    fields += [_required("labeled_at", pa.timestamp("us", "UTC"))]
     return pa.schema(fields, metadata=spec.metadata)
 
 
@@ -121,19 +160,33 @@ def computed_metadata(metadata: Mapping[str, str], computed_by: Sequence[str]) -
     return {**metadata, ENGINE: ", ".join(names), PRECISION: ", ".join(precisions)}
 
 
-def check_kept(fields: Sequence[tuple[str, pa.DataType]], output_format: str) -> None:
+def check_kept(
+    fields: Sequence[tuple[str, pa.DataType]], output_format: str, own: frozenset[str] | None = None
+) -> None:
     """Refuses kept columns that the output cannot hold.
+
+    Args:
+      fields: name and type of each.
+      output_format: ``parquet`` or ``tfrecord``.
+      own: our columns in the output; None: those that every output has.
 
     Raises:
       ValueError: names the column that has one of our names or comes twice (in any case of letters: DuckDB
         and Spark do not tell them apart), or whose type tf.Example has no counterpart for.
     """
+    if own is None:
+        own = own_columns(has_labels=False, has_classes=False, has_embeddings=False)
     seen: set[str] = set()
     for name, kind in fields:
-        if name.lower() in OWN_COLUMNS:
-            raise ValueError(f"kept column {name!r}: the output has a column of this name of its own")
+        if name.lower() in own:
+            raise ValueError(
+                f"kept column {name!r}: the output has a column of this name of its own; give it another one: "
+                "--keep_columns SOURCE=NAME"
+            )
         if name.lower() in seen:
-            raise ValueError(f"kept column {name!r}: named twice")
+            raise ValueError(
+                f"kept column {name!r}: named twice; give one another name: --keep_columns SOURCE=NAME"
+            )
         seen.add(name.lower())
         if output_format == "tfrecord" and example_type(normalized_type(kind)) is None:
             raise ValueError(

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beamlabel.transforms.rows.exact_cast import exact_cast
+from beamlabel.transforms.rows.types import is_bytes, is_text
+
 _SIGNED_OR_SMALL = (
     pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32()
 )  # fmt: skip
@@ -22,30 +25,44 @@ def example_type(kind: pa.DataType) -> pa.DataType | None:
     """The type of a feature's values: ``binary``, ``int64`` or ``float32``; None without a counterpart.
 
     Strings and bytes become ``binary``; integers and bools ``int64``; timestamps, times of day and durations
-    ``int64`` microseconds; dates ``int64`` days since 1970; floats ``float32``, which rounds doubles. A list
-    of any of these is a feature of several values. ``uint64`` has no counterpart, since int64 cannot hold
-    it; neither have decimals, structs, maps and lists of lists.
+    ``int64`` microseconds; dates ``int64`` days since 1970; floats ``float32``. A list of any of these is a
+    feature of several values. ``uint64`` has no counterpart, since int64 cannot hold it; neither have decimals,
+    structs, maps and lists of lists.
     """
     types = pa.types
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         inner = kind.value_type
         return None if types.is_nested(inner) else example_type(inner)
-    if _is_bytes(kind):
+    if is_text(kind) or is_bytes(kind):
         return pa.binary()
     if kind in _SIGNED_OR_SMALL or _to_microseconds(kind) is not None or types.is_date(kind):
         return pa.int64()
     return pa.float32() if types.is_floating(kind) else None
 
 
+def is_always_exact(kind: pa.DataType) -> bool:
+    """Whether a feature holds every value of a type that has a counterpart.
+
+    It does not hold a null in a list, most doubles, and times of another unit some 290,000 years from now.
+    """
+    types = pa.types
+    if types.is_timestamp(kind) or types.is_duration(kind):
+        return bool(kind.unit == "us")
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return not (is_list or types.is_float64(kind))
+
+
 def to_example_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Casts every column to lists of binary, int64 or float32; a null stays null, a value becomes a list.
 
     Raises:
-      ValueError: names the column: its type has no counterpart, or a list holds a null, which a feature
-        cannot.
+      ValueError: names the column: its type has no counterpart, or a feature cannot hold one of its values: a list
+        with a null, a double that float32 would round, a time that is too far away for microseconds.
     """
     names = batch.schema.names
-    return pa.record_batch([_to_lists(batch.column(name), name) for name in names], names)
+    return pa.record_batch(
+        [_to_lists(column, name) for column, name in zip(batch.columns, names, strict=True)], names
+    )
 
 
 def encode(batch: pa.RecordBatch) -> list[bytes]:
@@ -125,13 +142,6 @@ def _checked_type(kind: pa.DataType, name: str) -> pa.DataType:
     return target
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    data = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
-    return bool(text or data or types.is_fixed_size_binary(kind))
-
-
 def _is_variable_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
@@ -147,13 +157,16 @@ def _to_microseconds(kind: pa.DataType) -> pa.DataType | None:
 def _to_lists(column: pa.Array, name: str) -> pa.Array:
     kind = column.type
     target = _checked_type(kind, name)
-    if _is_variable_list(kind) or pa.types.is_fixed_size_list(kind):
-        lists = column.cast(pa.list_(kind.value_type))
-        values, lengths = _to_values(lists.flatten(), target), lists.value_lengths().fill_null(0)
-        if values.null_count:
-            raise ValueError(f"column {name!r}: a list holds a null, which tf.Example cannot; write Parquet")
-    else:
-        values, lengths = _to_values(column, target).drop_null(), column.is_valid()
+    try:
+        if _is_variable_list(kind) or pa.types.is_fixed_size_list(kind):
+            lists = column.cast(pa.list_(kind.value_type))
+            values, lengths = _to_values(lists.flatten(), target), lists.value_lengths().fill_null(0)
+        else:
+            values, lengths = _to_values(column, target).drop_null(), column.is_valid()
+    except ValueError as error:
+        raise ValueError(f"column {name!r} is {kind}, which tf.Example holds as {target}: {error}") from error
+    if values.null_count:
+        raise ValueError(f"column {name!r} is {kind}: a list holds a null, which tf.Example cannot")
     ends = np.cumsum(lengths.to_numpy(zero_copy_only=False), dtype=np.int32)
     offsets = np.concatenate((np.zeros(1, np.int32), ends))
     mask = column.is_null() if column.null_count else None
@@ -164,10 +177,10 @@ def _to_values(values: pa.Array, target: pa.DataType) -> pa.Array:
     """Casts by way of the unit that a number stands for: microseconds or days."""
     kind = values.type
     if (microseconds := _to_microseconds(kind)) is not None:
-        values = values.cast(microseconds, safe=False)
+        values = values.cast(microseconds)
     elif pa.types.is_date(kind):
         values = values.cast(pa.date32()).cast(pa.int32())
-    return values.cast(target)
+    return exact_cast(values, target)
 
 
 @functools.cache

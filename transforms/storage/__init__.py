@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-from beamlabel.transforms.storage import beam, gcs, local
-from beamlabel.transforms.storage.patterns import StoredFile, escape, has_glob
+from beamlabel.transforms.storage import beam, gcs, local, patterns
+from beamlabel.transforms.storage.patterns import StoredFile, has_glob
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
     "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary",
-    "delete_tree", "escape", "exists", "is_local", "join", "match", "move", "move_folder",
-    "open_input", "put_file", "read_bytes", "stat", "write_bytes", "write_file",
+    "delete_tree", "escape", "exists", "is_local", "join", "make_folder", "match", "move", "move_folder",
+    "open_input", "put_file", "read_bytes", "stat", "sync_folder", "write_bytes", "write_file",
 ]  # fmt: skip
 
 
@@ -56,6 +56,11 @@ def join(base: str, *names: str) -> str:
     """Names below a folder; a ``file://`` folder becomes a path, in which names are not percent-encoded."""
     base = absolute(base) if scheme(base) == "file" else base
     return "/".join([base.rstrip("/"), *names])
+
+
+def escape(path: str) -> str:
+    """A pattern that matches exactly ``path``, whatever characters it holds; of a ``file://`` URI, one of paths."""
+    return patterns.escape(absolute(path) if scheme(path) == "file" else path)
 
 
 def match(pattern: str) -> Iterator[StoredFile]:
@@ -108,7 +113,7 @@ def stat(path: str) -> StoredFile:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file; a folder is none."""
+    """Whether there is such a file; a folder is none (Beam's file systems do not tell it from one)."""
     try:
         stat(path)
     except (FileNotFoundError, IsADirectoryError):
@@ -154,7 +159,8 @@ def create_if_absent(path: str, data: bytes) -> bool:
     """Writes a file unless there is one; of several writers one wins (not quite atomic on Beam's file systems).
 
     Returns:
-      True where the file holds this writer's data, False where another was first with other data.
+      Whether this call has written the file, also when the answer to its first request was lost on the way. False if
+      there was one already, even one with the same data.
     """
     backend, path = _backend(path)
     return backend.create_if_absent(path, data)
@@ -174,6 +180,9 @@ def copy(source: str, destination: str) -> None:
       ValueError: they are not within one backend.
     """
     backend, source, destination = _same_backend(source, destination)
+    if source == destination:
+        backend.stat(source)
+        return
     backend.copy(source, destination)
 
 
@@ -198,6 +207,8 @@ def _same_backend(source: str, destination: str) -> tuple[Any, str, str]:
 def move(source: str, destination: str) -> None:
     """Moves a file within one backend; nothing happens when it was moved already.
 
+    On a local disk the new name outlives a power cut after ``sync_folder``, which many files need once.
+
     Raises:
       FileNotFoundError: neither of the two is there.
       ValueError: they are not within one backend.
@@ -207,6 +218,18 @@ def move(source: str, destination: str) -> None:
         backend.stat(source)
         return
     backend.move(source, destination)
+
+
+def make_folder(path: str) -> None:
+    """Makes a local folder and those above it; elsewhere there is nothing to make."""
+    if is_local(path):
+        local.make_folder(Path(absolute(path)))
+
+
+def sync_folder(path: str) -> None:
+    """Has the disk hold what was moved into a local folder before; elsewhere that is always so."""
+    if is_local(path):
+        local.sync_folder(Path(absolute(path)))
 
 
 def delete(path: str) -> None:

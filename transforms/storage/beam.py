@@ -1,6 +1,7 @@
 """Files of every other storage that Beam knows (``s3://``, ``hdfs://``, ...); see ``beamlabel.transforms.storage``.
 
-Beam's ``FileSystems`` promises neither atomic writes nor streaming listings: neither do these functions.
+Beam's ``FileSystems`` promises neither atomic writes nor streaming listings, and does not tell a folder from a file:
+neither do these functions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from beamlabel.transforms.storage.patterns import StoredFile, matcher, split_glob
+from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob
 
 
 def _filesystems() -> Any:
@@ -31,19 +32,29 @@ def _raw() -> dict[str, str]:
 
 @contextmanager
 def _errors(path: str) -> Iterator[None]:
-    """Beam wraps what went wrong, path by path, in a ``BeamIOError``; unwrap it to the ``OSError`` it means."""
+    """Makes of what Beam raises the ``OSError`` that a local file would raise, naming ``path``."""
     from apache_beam.io.filesystem import BeamIOError
 
     try:
         yield
     except BeamIOError as error:
-        causes = list((error.exception_details or {}).values())
-        codes = [getattr(cause, "code", None) for cause in causes]
-        if 403 in codes or any(isinstance(cause, PermissionError) for cause in causes):
-            raise PermissionError(errno.EACCES, str(error), path) from error
-        if 404 in codes or any(isinstance(cause, FileNotFoundError) for cause in causes):
-            raise FileNotFoundError(errno.ENOENT, str(error), path) from error
-        raise OSError(errno.EIO, str(error), path) from error
+        # It wraps what went wrong, path by path.
+        codes = [_code(cause) for cause in (error.exception_details or {}).values()]
+        code = next((code for code in (errno.EACCES, errno.ENOENT) if code in codes), errno.EIO)
+        raise OSError(code, str(error), path) from error
+    except OSError as error:
+        if error.filename == path:
+            raise
+        raise OSError(_code(error), error.strerror or str(error), path) from error
+
+
+def _code(cause: BaseException) -> int:
+    status = getattr(cause, "code", None)  # of HTTP
+    if status == 403 or isinstance(cause, PermissionError):
+        return errno.EACCES
+    if status == 404 or isinstance(cause, FileNotFoundError):
+        return errno.ENOENT
+    return getattr(cause, "errno", None) or errno.EIO
 
 
 def _exists(path: str) -> bool:
@@ -68,7 +79,8 @@ def _stored(metadata: Any) -> StoredFile:
 
 def below(folder: str) -> Iterator[StoredFile]:
     """All files below ``folder``."""
-    return _match(folder + "**", folder)
+    # The characters of its name mean themselves.
+    return _match(escape(folder) + "**", folder)
 
 
 def glob(pattern: str) -> Iterator[StoredFile]:
@@ -117,8 +129,8 @@ def create_if_absent(path: str, data: bytes) -> bool:
 def put_file(local_path: str, path: str) -> None:
     """Copy, then remove the local file."""
     with (
-        _errors(path),
         Path(local_path).open("rb") as source,
+        _errors(path),
         _filesystems().create(path, **_raw()) as target,
     ):
         shutil.copyfileobj(source, target, 1 << 20)
@@ -127,7 +139,8 @@ def put_file(local_path: str, path: str) -> None:
 
 def copy(source: str, target: str) -> None:
     """Copy within the file system."""
-    delete(target)
+    stat(source)  # before the target goes
+    _make_room(target)
     with _errors(source):
         _filesystems().copy([source], [target])
 
@@ -135,14 +148,19 @@ def copy(source: str, target: str) -> None:
 def move(source: str, target: str) -> None:
     """Rename; done already if only ``target`` is there."""
     if not _exists(source):
-        stat(target)
+        if not _exists(target):
+            raise FileNotFoundError(errno.ENOENT, "no such file", source)
         return
-    # HDFS renames neither onto what is there nor into a folder that is not.
-    delete(target)
-    with suppress(OSError):  # it is there already; if not, the rename tells
-        _filesystems().mkdirs(target.rpartition("/")[0])
+    _make_room(target)
     with _errors(source):
         _filesystems().rename([source], [target])
+
+
+def _make_room(target: str) -> None:
+    # HDFS renames neither onto what is there nor into a folder that is not.
+    delete(target)
+    with suppress(OSError):  # it is there already; if not, what comes next tells
+        _filesystems().mkdirs(target.rpartition("/")[0])
 
 
 def delete(path: str) -> None:
@@ -154,7 +172,7 @@ def delete(path: str) -> None:
 
 def delete_tree(path: str) -> None:
     """Delete all files below ``path``, and the folder where there is such a thing."""
-    if not path.rstrip("/").partition("://")[2]:
+    if "/" not in path.rstrip("/").partition("://")[2]:
         raise ValueError(f"will not delete everything: {path!r}")
     files = (file.path for file in below(path.rstrip("/") + "/"))
     while chunk := list(islice(files, 100)):

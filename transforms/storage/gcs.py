@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,12 +22,21 @@ if TYPE_CHECKING:
 _READ_SIZE = 4 << 20
 """Bytes of one range request: streaming a text costs few round trips, a Parquet footer not much too much."""
 
+PAGE_SIZE = 1000
+"""Objects in one page of a listing; the service gives no more."""
+
 _DELETE_THREADS = 16
 
+_WRITER = "beamlabel-writer"
+"""Of an object's metadata: a number of the call that wrote it on a condition."""
 
-def _shared() -> dict[str, Any]:
-    """What every request of ours says."""
-    return {"retry": gcs_client.RETRY, "timeout": gcs_client.TIMEOUT}
+
+def _shared(deadline: float | None = None) -> dict[str, Any]:
+    """What every request of ours says; with a deadline in seconds, after which no try begins and which bounds each."""
+    if deadline is None:
+        return {"retry": gcs_client.RETRY, "timeout": gcs_client.TIMEOUT}
+    timeout = tuple(min(seconds, deadline) for seconds in gcs_client.TIMEOUT)
+    return {"retry": gcs_client.RETRY.with_timeout(deadline), "timeout": timeout}
 
 
 def _blob(path: str, generation: int | None = None) -> Blob:
@@ -69,12 +79,12 @@ def _files(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
 
 
 def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
-    """In the order of names, a page of a thousand at a time."""
+    """In the order of names, a page at a time."""
     bucket, name = gcs_client.parse(prefix)
     fields = "items(name,size,generation),nextPageToken"
     with gcs_client.errors(prefix):
         listing = gcs_client.client().list_blobs(
-            bucket, prefix=name or None, delimiter=delimiter, fields=fields, **_shared()
+            bucket, prefix=name or None, delimiter=delimiter, fields=fields, page_size=PAGE_SIZE, **_shared()
         )
         for blob in listing:
             yield StoredFile(f"gs://{bucket}/{blob.name}", blob.size, str(blob.generation))
@@ -146,10 +156,14 @@ def write_bytes(path: str, data: bytes) -> None:
     _upload(_blob(path), path, data)
 
 
-def _upload(blob: Blob, path: str, data: bytes, **conditions: int) -> None:
+def _upload(blob: Blob, path: str, data: bytes, deadline: float | None = None, **conditions: int) -> None:
     with gcs_client.errors(path):
         blob.upload_from_string(
-            data, content_type="application/octet-stream", checksum="crc32c", **conditions, **_shared()
+            data,
+            content_type="application/octet-stream",
+            checksum="crc32c",
+            **conditions,
+            **_shared(deadline),
         )
 
 
@@ -158,59 +172,74 @@ def create_if_absent(path: str, data: bytes) -> bool:
     return exchange(path, data, 0) is not None
 
 
-def exchange(path: str, data: bytes, generation: int) -> int | None:
+def exchange(path: str, data: bytes, generation: int, deadline: float | None = None) -> int | None:
     """Upload on the condition that the object is of that generation still; 0: that there is none.
 
+    Args:
+      path, data: what is written.
+      generation: of the object that it takes the place of.
+      deadline: seconds after which no other try begins; None: as for every request.
+
     Returns:
-      The generation of what was written; None where the condition did not hold.
+      The generation of what this call has written; None where the condition did not hold.
     """
     blob = _blob(path)
+    writer = uuid.uuid4().hex
+    blob.metadata = {_WRITER: writer}
     try:
-        _upload(blob, path, data, if_generation_match=generation)
+        _upload(blob, path, data, deadline, if_generation_match=generation)
     except OSError as error:
         if getattr(error.__cause__, "code", None) != 412:
             raise
-        # It may have been our own first try, whose answer was lost on the way.
-        try:
-            found = read_object(path)
-        except FileNotFoundError:
-            return None
-        return found.generation if found.data == data else None
+        # It may have been our own first try, whose answer was lost on the way. The data do not tell: others may
+        # write the same.
+        return _generation_by(writer, path)
     return int(blob.generation)
 
 
+def _generation_by(writer: str, path: str) -> int | None:
+    """The generation of the object, if that writer wrote it."""
+    blob = _blob(path)
+    try:
+        with gcs_client.errors(path):
+            blob.reload(**_shared())
+    except FileNotFoundError:
+        return None
+    return int(blob.generation) if (blob.metadata or {}).get(_WRITER) == writer else None
+
+
 class ReadObject(NamedTuple):
-    """An object's bytes, their generation, and when it was written by the server's clock, in seconds since 1970."""
+    """An object's bytes, their generation, and when it was written and read by the server's clock, in seconds since
+    1970."""
 
     data: bytes
     generation: int
     updated_at: float
+    read_at: float
 
 
 def read_object(path: str) -> ReadObject:
     """One generation of an object, and what is known of it."""
     while True:
         blob = _blob(path)
+        with gcs_client.errors(path):
+            blob.reload(**_shared())
+        generation = int(blob.generation)
         try:
             with gcs_client.errors(path):
-                blob.reload(**_shared())
-                generation = int(blob.generation)
-                data = blob.download_as_bytes(raw_download=True, if_generation_match=generation, **_shared())
-        except OSError as error:
-            if getattr(error.__cause__, "code", None) != 412:
-                raise
-            continue  # it was written anew in between
-        return ReadObject(data, generation, blob.updated.timestamp())
+                data = _blob(path, generation).download_as_bytes(raw_download=True, **_shared())
+        except FileNotFoundError:
+            continue  # it was written anew or deleted in between
+        return ReadObject(data, generation, blob.updated.timestamp(), gcs_client.server_time())
 
 
-def delete_generation(path: str, generation: int) -> None:
-    """Delete the object, unless another has taken its place."""
+def delete_generation(path: str, generation: int, deadline: float | None = None) -> None:
+    """Delete the object, unless another has taken its place; ``deadline`` as for ``exchange``."""
     try:
         with gcs_client.errors(path):
-            _blob(path).delete(if_generation_match=generation, **_shared())
-    except OSError as error:
-        if not isinstance(error, FileNotFoundError) and getattr(error.__cause__, "code", None) != 412:
-            raise
+            _blob(path, generation).delete(**_shared(deadline))
+    except FileNotFoundError:
+        pass
 
 
 def copy(source: str, target: str) -> None:

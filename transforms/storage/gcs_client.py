@@ -14,8 +14,10 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _logger = logging.getLogger(__name__)
 _lock = threading.Lock()
 _current: tuple[tuple[str | None, ...], Client] | None = None
+# When the last answer came, by this machine's monotonic clock, and its Date.
+_answered: tuple[float, str | None] | None = None
 
 
 def client() -> Client:
@@ -69,6 +73,23 @@ def parse(uri: str) -> tuple[str, str]:
     if not uri.startswith("gs://") or not _BUCKET.fullmatch(bucket):
         raise ValueError(f"not a gs://bucket/name URI: {uri!r}")
     return bucket, name
+
+
+def server_time() -> float:
+    """The storage's clock, in seconds since 1970: the ``Date`` of its last answer, and the time since then.
+
+    It is late by what the answer took, and by up to a second. Without an answer: the clock of this machine.
+    """
+    answered = _answered
+    date = None if answered is None else parsedate_tz(answered[1] or "")
+    if answered is None or date is None:
+        return time.time()
+    return mktime_tz(date) + time.monotonic() - answered[0]
+
+
+def _note_date(answer: Any, **_: Any) -> None:
+    global _answered
+    _answered = (time.monotonic(), answer.headers.get("Date"))
 
 
 @contextmanager
@@ -125,6 +146,7 @@ def _new_client() -> Client:
     # The client has no public option for its pool, and requests' own holds 10 connections and warns.
     # A session with a client certificate (mTLS) has mounted an adapter that carries it: that one stays.
     session = made._http
+    session.hooks["response"].append(_note_date)
     if not session.is_mtls:
         adapter = HTTPAdapter(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, pool_block=False)
         session.mount("https://", adapter)

@@ -48,6 +48,8 @@ _LOGGER = logging.getLogger(__name__)
 _threads = threading.Lock()
 _in_use: dict[Path, InterProcessReaderWriterLock] = {}
 _warned = False
+# A process that fetches the artifact and hangs must not hold up the others for ever.
+_LOCK_SECONDS = 300.0
 
 
 def cache_dir() -> Path:
@@ -138,7 +140,9 @@ def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = InterProcessLock(folder / f"{sha256}.lock")
-        lock.acquire()
+        if not lock.acquire(timeout=_LOCK_SECONDS):
+            _warn(folder, TimeoutError(f"another process has held {sha256}.lock for {_LOCK_SECONDS:.0f} s"))
+            return None
     except (OSError, RuntimeError) as error:  # fasteners raises the second where a file system has no locks
         _warn(folder, error)
         return None

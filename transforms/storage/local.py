@@ -15,6 +15,8 @@ from typing import BinaryIO
 from beamlabel.transforms.storage.patterns import StoredFile, has_glob, matcher, split_glob
 
 _TEMPORARY = ".tmp-"
+# What fsync says where a file system has no such thing.
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 # What tells one folder from another, whatever links lead to it: device and inode.
 _Identity = tuple[int, int]
 
@@ -141,33 +143,98 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; they are on the disk then."""
+    missing = []
+    place = folder
+    while not os.path.lexists(place):
+        missing.append(place)
+        place = place.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync_folder(made.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold the names in a folder: what was created, renamed or linked there outlives a power cut.
+
+    Linux needs that beside the ``fsync`` of the file, see fsync(2). File systems that cannot do it are left alone.
+    """
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # a folder that may be written, and not read
+        return
+    try:
+        _sync(opened)
+    finally:
+        os.close(opened)
+
+
+def _sync_file(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        _sync(opened)
+    finally:
+        os.close(opened)
+
+
+def _sync(file: int) -> None:
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        _sync(file.fileno())
+
+
+def _replace(temporary: Path, path: str) -> None:
+    temporary.replace(path)
+    sync_folder(Path(path).parent)
+
+
 @contextmanager
 def _new_file(path: str) -> Iterator[Path]:
-    """A name for a temporary file in the folder of ``path``, which is made; nothing is left of it after."""
+    """A name for a temporary file in the folder of ``path``, which is made; nothing is left of it after.
+
+    What goes wrong with the temporary file names ``path``, the file that was to be written.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
     try:
         yield temporary
+    except OSError as error:
+        if error.filename != str(temporary):
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write to a temporary file beside ``path`` and rename it: readers see the old file or the new one."""
+    """Write to a temporary file beside ``path`` and rename it: readers see the old file or the new one, also after a
+    power cut.
+    """
     with _new_file(path) as temporary:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        _write_synced(temporary, data)
+        _replace(temporary, path)
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
     """Write to a temporary file and link it to ``path``: only one of many can, and nobody sees half of it."""
     with _new_file(path) as temporary:
-        temporary.write_bytes(data)
+        _write_synced(temporary, data)
         try:
             Path(path).hardlink_to(temporary)
+            sync_folder(Path(path).parent)
         except FileExistsError:
-            return False
+            return _is_link_to(temporary, path)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                 raise
@@ -175,28 +242,46 @@ def create_if_absent(path: str, data: bytes) -> bool:
     return True
 
 
+def _is_link_to(temporary: Path, path: str) -> bool:
+    # NFS asks again when an answer is lost, and is then told of the link that it has made itself: see link(2).
+    try:
+        return os.path.samestat(temporary.stat(), Path(path).lstat())
+    except FileNotFoundError:
+        return False
+
+
 def _create_unlinked(path: str, data: bytes) -> bool:
     # A file system without hard links: still one winner, but a reader may see its file half written.
     try:
         with Path(path).open("xb") as file:
             file.write(data)
+            file.flush()
+            _sync(file.fileno())
     except FileExistsError:
         return False
+    sync_folder(Path(path).parent)
     return True
 
 
 def put_file(local_path: str, path: str) -> None:
-    """Rename, or from another file system copy beside ``path`` and rename."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    """Rename, or from another file system copy beside ``path`` and rename; it is on the disk then."""
+    _sync_file(Path(local_path))
+    _rename(local_path, path)
+    sync_folder(Path(path).parent)
+
+
+def _rename(source: str, target: str) -> None:
+    make_folder(Path(target).parent)
     try:
-        Path(local_path).replace(path)
+        Path(source).replace(target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with _new_file(path) as temporary:
-            shutil.copyfile(local_path, temporary)
-            temporary.replace(path)
-        Path(local_path).unlink(missing_ok=True)
+        with _new_file(target) as temporary:
+            shutil.copyfile(source, temporary)
+            _sync_file(temporary)
+            temporary.replace(target)
+        Path(source).unlink(missing_ok=True)
 
 
 def copy(source: str, target: str) -> None:
@@ -208,7 +293,8 @@ def copy(source: str, target: str) -> None:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK):
                 raise
             shutil.copyfile(source, temporary)
-        temporary.replace(target)
+        _sync_file(temporary)
+        _replace(temporary, target)
 
 
 def move_folder(source: str, target: str) -> None:
@@ -216,13 +302,14 @@ def move_folder(source: str, target: str) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     Path(source).rename(target)
+    sync_folder(Path(target).parent)
 
 
 def move(source: str, target: str) -> None:
-    """Rename; done already if only ``target`` is there."""
+    """Rename; done already if only ``target`` is there. ``sync_folder`` makes it last, once for many."""
     try:
         stat(source)
-        put_file(source, target)
+        _rename(source, target)
     except FileNotFoundError:
         with suppress(FileNotFoundError):
             stat(target)

@@ -43,6 +43,12 @@ def split_glob(pattern: str) -> tuple[str, str]:
     return pattern[:start], pattern[start:]
 
 
+def fixed_start(pattern: str) -> str:
+    """The folder below which a pattern looks, with a slash at its end; a pattern without a glob names a folder."""
+    literal = pattern if not has_glob(pattern) else split_glob(pattern)[0]
+    return literal.rstrip("/") + "/"
+
+
 def matcher(pattern: str) -> Callable[[str], object]:
     """A function that says whether a path matches ``pattern`` from end to end.
 

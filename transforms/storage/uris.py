@@ -5,39 +5,16 @@ from __future__ import annotations
 import hashlib
 import os.path
 import re
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
+
+from beamlabel.transforms.storage.credentials import without_credentials
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_FILE_URI = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
+# RFC 8089: two slashes and perhaps this host before the path, or the path alone.
+_FILE_URI = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/?#]*@")
 _PASSWORD = re.compile(r"(?<=://)[^/?#@]*:[^/?#]*@")
-_QUERY = re.compile(r"([^?#]*)\?([^#]*)")
 _HERE = re.compile(r"^(?:\./+)+")
-
-# The parameters by which a query is known to be a signature or a token, in lower case: Google
-# (V4: X-Goog-*, V2: GoogleAccessId + Signature), AWS and those that speak its protocol (V4: X-Amz-*,
-# V2: AWSAccessKeyId + Signature), CloudFront (Signature, Policy, Key-Pair-Id), Azure SAS (sig),
-# Alibaba OSS (x-oss-signature), Tencent COS (q-signature); Firebase and many others (token).
-_CREDENTIALS = frozenset(
-    {
-        "access_token",
-        "auth_key",
-        "awsaccesskeyid",
-        "googleaccessid",
-        "key-pair-id",
-        "q-signature",
-        "sig",
-        "signature",
-        "token",
-        "x-amz-credential",
-        "x-amz-security-token",
-        "x-amz-signature",
-        "x-goog-credential",
-        "x-goog-signature",
-        "x-oss-security-token",
-        "x-oss-signature",
-    }
-)
 
 
 def scheme(uri: str) -> str | None:
@@ -47,25 +24,26 @@ def scheme(uri: str) -> str | None:
 
 
 def public_uri(uri: str) -> str:
-    """The URI as it may be shown and written: without the query of a signed URL, and without a password.
+    """The URI as it may be shown and written: without passwords and without parameters that are credentials.
 
     What holds no credential stays verbatim, character by character; so do local paths and object names
-    on ``gs://``, in which ``?`` and ``@`` mean nothing.
+    on ``gs://``, in which ``?`` and ``@`` mean nothing. See ``credentials`` for the names of the parameters.
     """
-    kind = scheme(uri)
-    if kind in ("http", "https"):
-        uri = _USERINFO.sub("", uri, count=1)
-        query = _QUERY.match(uri)
-        return query[1] + uri[query.end() :] if query and _is_signed(query[2]) else uri
-    if kind in (None, "file", "gs"):
-        return uri
-    # abfs://container@account is an address and no credential: here it takes a password.
-    return _PASSWORD.sub("", uri, count=1)
+    return uri if scheme(uri) in (None, "file", "gs") else without_secrets(uri)
 
 
-def _is_signed(query: str) -> bool:
-    names = (pair.partition("=")[0] for pair in re.split("[&;]", query))
-    return any(unquote_plus(name).lower() in _CREDENTIALS for name in names)
+def without_secrets(uri: str) -> str:
+    """A URI of a kind that can hold credentials, without them."""
+    # abfs://container@account is an address and no credential: elsewhere than on the web it takes a password.
+    userinfo = _USERINFO if scheme(uri) in ("http", "https") else _PASSWORD
+    uri = userinfo.sub("", uri, count=1)
+    rest, hash_sign, fragment = uri.partition("#")
+    path, _, query = rest.partition("?")
+    if query and (kept := without_credentials(query)) != query:
+        rest = f"{path}?{kept}" if kept else path
+    if fragment and (kept := without_credentials(fragment)) != fragment:
+        fragment, hash_sign = kept, "#" if kept else ""
+    return rest + hash_sign + fragment
 
 
 def resolve(uri: str, base_dir: str) -> str:

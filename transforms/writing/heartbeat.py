@@ -7,14 +7,16 @@ file; it is read for what it says of units without a record, so an old one does 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
+from concurrent.futures import Future
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.tally import Tally
 
 SECONDS = 10.0
@@ -22,9 +24,12 @@ SECONDS = 10.0
 
 FOLDER = "progress"
 
+_CLOSE_SECONDS = 1.0
+_LOGGER = logging.getLogger(__name__)
+
 
 class Heartbeat:
-    """The file of one worker.
+    """The file of one worker, written by a thread of its own: a storage that hangs holds up nobody.
 
     Args:
       staging_dir: where the units are staged.
@@ -34,6 +39,8 @@ class Heartbeat:
         name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         self._path = storage.join(staging_dir, FOLDER, name)
         self._due = time.monotonic() + SECONDS
+        self._thread = DaemonPool(1, "heartbeat")
+        self._beat: Future[None] | None = None
 
     def is_due(self) -> bool:
         """Whether it is time for the next one; true once."""
@@ -44,10 +51,21 @@ class Heartbeat:
         return True
 
     def write(self, open_units: Mapping[str, Tally]) -> None:
-        """Says how far the open units are. A storage that cannot be written is no reason to fail."""
+        """Says how far the open units are, soon; not if the heartbeat before is still on its way.
+
+        It is advice: what goes wrong with it is no reason to fail.
+        """
+        if self._beat is not None and not self._beat.done():
+            return
         value = {unit: [tally.predicted, tally.failed, tally.skipped] for unit, tally in open_units.items()}
-        with suppress(OSError):
-            storage.write_bytes(self._path, json.dumps(value).encode())
+        try:
+            self._beat = self._thread.submit(storage.write_bytes, self._path, json.dumps(value).encode())
+        except RuntimeError as error:  # no thread can be started
+            _LOGGER.debug("no heartbeat: %s", error)
+
+    def close(self) -> None:
+        """Waits a moment for the one that is on its way, so that it does not come after its folder is deleted."""
+        self._thread.close(_CLOSE_SECONDS)
 
 
 def read(data: bytes) -> dict[str, Tally]:

@@ -63,15 +63,19 @@ def failure_line(failure: Failure) -> bytes:
     return text.translate(_LINE_ENDS).encode() + b"\n"
 
 
-def _failure_fields(failure: Failure) -> dict[str, str | None]:
-    value = {
+def _failure_fields(failure: Failure) -> dict[str, str | int | None]:
+    value: dict[str, str | int | None] = {
         "uri": None if failure.uri is None else public_uri(failure.uri),
         "ref_id": failure.ref_id,
+        "image_id": failure.image_id,
         "stage": failure.stage.value,
         "reason": failure.reason.value,
         "detail": failure.detail,
+        "source_bytes": failure.source_bytes,
+        "source_version": failure.source_version,
+        "content_hash": failure.content_hash,
     }
-    return {name: None if item is None else encodable(item) for name, item in value.items()}
+    return {name: encodable(item) if isinstance(item, str) else item for name, item in value.items()}
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -128,7 +132,7 @@ def _temporary_file(staging_dir: str) -> Iterator[Path]:
     parent = None
     if storage.is_local(staging_dir):
         parent = Path(storage.absolute(staging_dir))
-        parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(staging_dir)
     with tempfile.TemporaryDirectory(prefix="tmp-", dir=parent) as folder:
         yield Path(folder) / "file"
 

@@ -48,6 +48,7 @@ class UnitRows:
         self._path: Path | None = None
         self._cleanup = ExitStack()
         self.computed_by: set[str] = set()
+        self.color_converted = 0
 
     def __len__(self) -> int:
         return sum(self._lengths)
@@ -75,6 +76,7 @@ class UnitRows:
             self._lengths += map(len, blocks)
             self._numbers.append(np.array([prediction.ref.row for prediction in chunk], np.int64))
             self.computed_by.update(p.computed_by for p in chunk if p.computed_by)
+            self.color_converted += sum(p.info.color_converted for p in chunk)
             if self._file is not None or len(self) > _HELD_ROWS:
                 self._set_aside()
 
@@ -108,7 +110,7 @@ class UnitRows:
         if self._file is None:
             parent = storage.absolute(self._staging_dir) if storage.is_local(self._staging_dir) else None
             if parent is not None:
-                Path(parent).mkdir(parents=True, exist_ok=True)
+                storage.make_folder(parent)
             folder = tempfile.TemporaryDirectory(prefix="tmp-", dir=parent)
             self._path = Path(self._cleanup.enter_context(folder)) / "rows"
             self._file = pa.ipc.new_file(str(self._path), arrow_schema(self._spec))

@@ -139,7 +139,7 @@ class Summarizer:
         """Takes a row of a finished shard; ``row`` is called if it may be chosen."""
         self._add(ref_id, label, score, row, None)
 
-    def finish(self, failures: Iterable[Mapping[str, str | None]], *, first: bool) -> UnitSummary:
+    def finish(self, failures: Iterable[Mapping[str, str | int | None]], *, first: bool) -> UnitSummary:
         """The summary of all that was added.
 
         Args:
@@ -218,13 +218,13 @@ def score_bins(scores: Mapping[float, int], *, probabilities: bool) -> dict[str,
     return {"low": low * width, "width": width, "counts": counts}
 
 
-def _examples(failures: Iterable[Mapping[str, str | None]]) -> dict[str, list[dict[str, str | None]]]:
+def _examples(failures: Iterable[Mapping[str, str | int | None]]) -> dict[str, list[dict[str, str | None]]]:
     found: dict[str, list[dict[str, str | None]]] = {}
     for failure in failures:
         examples = found.setdefault(str(failure["reason"]), [])
         if len(examples) < _EXAMPLES:
             shown = {name: failure[name] for name in ("uri", "ref_id", "detail")}
-            examples.append({name: None if text is None else cut(text) for name, text in shown.items()})
+            examples.append({name: None if text is None else cut(str(text)) for name, text in shown.items()})
     return dict(sorted(found.items()))
 
 

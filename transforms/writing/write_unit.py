@@ -22,7 +22,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,16 +33,19 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.inputs.unit_records import stage_record
-from beamlabel.transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord
+from beamlabel.transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord, unknown_element
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import give_back_arrow, use_frugal_arrow_pool
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.tally import Tally, new_tally
 from beamlabel.transforms.worker.versions import SameVersionsCoder
 from beamlabel.transforms.writing.heartbeat import Heartbeat
 from beamlabel.transforms.writing.staged_files import stage_data, stage_failures, stage_summary
 from beamlabel.transforms.writing.unit_rows import CHUNK_ROWS, UnitRows
 from beamlabel.transforms.writing.unit_summary import Summarizer
+
+_CLOSE_SECONDS = 5.0
 
 beam.coders.registry.register_coder(UnitRecord, SameVersionsCoder)
 
@@ -103,6 +106,7 @@ def _write(
         failed=dict(sorted(Counter(failure.reason.value for failure in failed).items())),
         skipped=end.skipped,
         files=tuple(files),
+        color_converted=rows.color_converted,
     )
     return stage_record(record, staging_dir)
 
@@ -162,7 +166,7 @@ class _WriteUnitDoFn(beam.DoFn):
 
     def setup(self) -> None:
         use_frugal_arrow_pool()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-unit")
+        self._writer = DaemonPool(1, "write-unit")
         self._tally = new_tally()
         self._heartbeat = Heartbeat(self._staging_dir) if self._heartbeats else None
 
@@ -193,9 +197,7 @@ class _WriteUnitDoFn(beam.DoFn):
             unit.end = element
             self._tally.skipped += element.skipped
         if self._heartbeat is not None and self._heartbeat.is_due():
-            self._writer.submit(
-                self._heartbeat.write, {name: open.tally for name, open in self._open.items()}
-            )
+            self._heartbeat.write({name: open.tally for name, open in self._open.items()})
         if unit.end is not None and unit.seen >= unit.end.sent:
             del self._open[unit_id]
             if unit.seen > unit.end.sent:
@@ -212,7 +214,10 @@ class _WriteUnitDoFn(beam.DoFn):
             yield GlobalWindows.windowed_value(record)
 
     def teardown(self) -> None:
-        self._writer.shutdown()
+        if self._heartbeat is not None:
+            self._heartbeat.close()
+        # Of a bundle that failed, a unit may be under way: a storage that hangs must not hold up the worker's end.
+        self._writer.close(_CLOSE_SECONDS)
 
     def _hand_over(self, unit: _Gathered) -> None:
         self._handed_over()
@@ -223,14 +228,14 @@ class _WriteUnitDoFn(beam.DoFn):
     def _handed_over(self) -> None:
         """Waits for what was handed over last; raises what went wrong with it."""
         if self._handing_over is not None:
-            self._handing_over.result()
+            self._writer.result(self._handing_over)
             self._handing_over = None
 
     def _written(self) -> Iterator[UnitRecord]:
         """Waits for the unit that is being written, if any; counts it here, on Beam's thread."""
         if self._writing is None:
             return
-        record, msec = self._writing.result()
+        record, msec = self._writer.result(self._writing)
         self._writing = None
         self._msec.update(round(msec))
         self._rows.inc(record.predicted)
@@ -252,6 +257,8 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
 def _unit_id(element: Labeled) -> str:
     if isinstance(element, UnitEnd):
         return element.unit.unit_id
+    if not isinstance(element, (Prediction, Failure)):
+        raise TypeError(unknown_element("WriteUnit", element, Prediction, Failure, UnitEnd))
     unit_id = element.ref.unit_id if isinstance(element, Prediction) else element.unit_id
     if unit_id is None:
         raise ValueError(f"{element!r} belongs to no work unit")

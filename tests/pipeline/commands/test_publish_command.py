@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import beamlabel.pipeline.run
 from beamlabel.pipeline.commands.publish import publish_committed
+from beamlabel.pipeline.process import exit as exit_codes
 from support.jobs import label, photos, uri_list
 
 
@@ -38,27 +38,27 @@ def test_a_committed_run_is_published_once(committed: Path) -> None:
     assert sorted(path.name for path in committed.iterdir() if path.name[0] != "_") == [
         file["name"] for file in manifest["files"] if file["kind"] == "data"
     ]
-    assert not list(committed.parent.glob("_staging*"))
+    assert not list(committed.parent.glob("_beamlabel*"))
 
     assert publish(committed) == (0, f"beamlabel publish: {committed} is published\n")
     assert json.loads((committed / "_MANIFEST.json").read_text()) == manifest
 
 
 def test_too_many_failures_are_told_later_too(committed: Path) -> None:
-    job = next(committed.parent.glob("_staging*/*/job.json"))
+    job = next(committed.parent.glob("_beamlabel*/staging/*/job.json"))
     facts = json.loads(job.read_text())
     facts["max_error_rate"] = facts["manifest"]["options"]["max_error_rate"] = 0.1
     job.write_text(json.dumps(facts))
-    assert publish_committed(str(committed)) == beamlabel.pipeline.run.TOO_MANY_FAILURES
+    assert publish_committed(str(committed)) == exit_codes.TOO_MANY_FAILURES
     assert not (committed / "_SUCCESS").exists()
 
 
 def test_nothing_is_committed_yet(committed: Path) -> None:
-    next(committed.parent.glob("_staging*/*/commit.json")).unlink()
+    next(committed.parent.glob("_beamlabel*/staging/*/commit.json")).unlink()
     code, told = publish(committed)
     assert code == 75
     assert "nothing is committed yet" in told
-    assert next(committed.parent.glob("_staging*/*/job.json")), "the run may still be at work"
+    assert next(committed.parent.glob("_beamlabel*/staging/*/job.json")), "the run may still be at work"
 
 
 def test_no_run_was_there(tmp_path: Path) -> None:

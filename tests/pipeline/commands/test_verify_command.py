@@ -304,7 +304,7 @@ def test_a_run_that_is_not_published_is_told_apart(tmp_path, inputs, monkeypatch
             label(tmp_path / "out", *inputs)
     with pytest.raises(UsageError, match="beamlabel publish"):
         verify(str(tmp_path / "out"))
-    next(tmp_path.glob("_staging-*/*/commit.json")).unlink()
+    next(tmp_path.glob("_beamlabel-*/staging/*/commit.json")).unlink()
     with pytest.raises(UsageError, match="begun and not finished"):
         verify(str(tmp_path / "out"))
 

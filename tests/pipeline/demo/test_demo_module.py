@@ -27,7 +27,7 @@ from beamlabel.pipeline.demo.sample import sample_photos  # noqa: E402
 from beamlabel.pipeline.demo.torch_weights import read_state_dict  # noqa: E402
 
 GENUINE = SHARED_MODULES / "tiny_classification_1.tar.gz"
-LABELS = ROOT / "transforms" / "imagenet_labels.txt"
+LABELS = ROOT / "transforms" / "module" / "imagenet_labels.txt"
 LOGITS, FEATURES = "EfficientnetLite0/Logits/BiasAdd:0", "EfficientnetLite0/features:0"
 
 

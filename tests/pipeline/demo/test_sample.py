@@ -19,7 +19,7 @@ from support.paths import ROOT
 if not all(importlib.util.find_spec(package) for package in ("skimage", "matplotlib", "sklearn")):
     pytest.skip("the extra `demo` is not installed", allow_module_level=True)
 
-LABELS = ROOT / "transforms" / "imagenet_labels.txt"
+LABELS = ROOT / "transforms" / "module" / "imagenet_labels.txt"
 STEMS = ["camera", "chelsea", "china", "coffee", "flower", "grace_hopper", "motorcycle_left", "rocket"]
 GOOD = [Labeled(stem, sorted(EXPECTED_LABELS[stem])[0], 0.5) for stem in STEMS]
 

@@ -8,24 +8,20 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-import beamlabel.transforms.writing.write_unit
+import beamlabel.transforms.inputs.unit_records
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.job.graph import build
-from beamlabel.pipeline.job.plan import prepare
-from beamlabel.pipeline.job.preflight import check_inputs
-from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.output.publish import publish, settle
 from beamlabel.transforms import storage
-from support.jobs import TINY, label, photos, uri_list
+from support.jobs import TINY, label, photos, prepared, uri_list
 
 
-def prepared(tmp_path, output, *arguments):
+def nine_photos(tmp_path, output, *arguments):
     paths = photos(tmp_path / "photos", 9)
     paths[4].write_bytes(b"no image")
     uris = uri_list(tmp_path / "list.txt", paths)
-    argv = ["--input", str(uris), "--output", str(output), "--module", TINY, "--shard_rows", "3"]
-    options, _ = parse([*argv, "--max_error_rate", "1", *arguments])
-    return prepare(options, check_inputs(options))
+    argv = ["--input", uris, "--output", output, "--module", TINY, "--shard_rows", "3"]
+    return prepared(*argv, "--max_error_rate", "1", *arguments)
 
 
 def execute(job, **runner_options):
@@ -55,14 +51,14 @@ def run_id(output):
 @pytest.fixture
 def expected(tmp_path):
     output = tmp_path / "expected"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     execute(job)
     return published(job, output)
 
 
 def test_a_bundle_that_is_run_twice_leaves_each_row_once(tmp_path, expected):
     output = tmp_path / "out"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     execute(job, bundle_repeat=1)
     assert published(job, output).keys() == expected.keys()
     rows = json.loads((output / layout.MANIFEST).read_text())["rows"]
@@ -73,7 +69,7 @@ def test_a_unit_that_fails_between_its_shard_and_its_record_loses_and_doubles_no
     tmp_path, expected, monkeypatch
 ):
     output = tmp_path / "out"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     real = storage.create_if_absent
     failed = []
 
@@ -83,7 +79,7 @@ def test_a_unit_that_fails_between_its_shard_and_its_record_loses_and_doubles_no
             raise OSError("the disk went away")
         return real(path, data)
 
-    monkeypatch.setattr(beamlabel.transforms.writing.write_unit.storage, "create_if_absent", fail_once)
+    monkeypatch.setattr(beamlabel.transforms.inputs.unit_records.storage, "create_if_absent", fail_once)
     with pytest.raises(Exception, match="the disk went away"):
         execute(job)
     assert list(Path(job.staging_dir).rglob("shards/*"))
@@ -93,7 +89,7 @@ def test_a_unit_that_fails_between_its_shard_and_its_record_loses_and_doubles_no
 
 def test_units_that_are_staged_are_not_computed_again(tmp_path, expected):
     output = tmp_path / "out"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     execute(job)
     Path(job.staging_dir, layout.COMMIT).unlink()
     for photo in (tmp_path / "photos").iterdir():
@@ -116,7 +112,7 @@ def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_out
     outputs, steps = [], 0
     for kill_after in range(100):
         output = tmp_path / f"out{kill_after}"
-        job = prepared(tmp_path, output)
+        job = nine_photos(tmp_path, output)
         execute(job)
         steps = 0
 
@@ -158,7 +154,7 @@ def test_a_publisher_killed_at_any_file_that_it_deletes_leaves_nothing(tmp_path,
     """Also within the deletion of a folder, and where the next run finds nothing else to do."""
     for kill_after in range(100):
         output = tmp_path / f"out{kill_after}"
-        job = prepared(tmp_path, output)
+        job = nine_photos(tmp_path, output)
         execute(job)
         done = 0
 
@@ -182,7 +178,7 @@ def test_a_publisher_killed_at_any_file_that_it_deletes_leaves_nothing(tmp_path,
                 finished = False
         settle(str(output))
         assert (output / layout.SUCCESS).exists()
-        assert not list(tmp_path.glob("_staging*"))
+        assert not list(tmp_path.glob("_beamlabel*"))
         if finished:
             break
     assert finished and done > 8
@@ -190,11 +186,11 @@ def test_a_publisher_killed_at_any_file_that_it_deletes_leaves_nothing(tmp_path,
 
 def test_a_killed_overwrite_leaves_no_file_of_the_run_before(tmp_path, monkeypatch):
     output = tmp_path / "out"
-    first = prepared(tmp_path, output)
+    first = nine_photos(tmp_path, output)
     execute(first)
     publish(first.output, first.staging_dir)
     before = {path.name for path in output.glob("part-*")}
-    second = prepared(tmp_path, output, "--limit", "2")
+    second = nine_photos(tmp_path, output, "--limit", "2")
     execute(second)
     real = storage.write_bytes
 
@@ -214,7 +210,7 @@ def test_a_killed_overwrite_leaves_no_file_of_the_run_before(tmp_path, monkeypat
 
 def test_the_next_run_first_publishes_what_was_committed(tmp_path):
     output = tmp_path / "out"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     execute(job)
     uris = tmp_path / "list.txt"
     refused = label(output, "--input", uris)
@@ -225,18 +221,18 @@ def test_the_next_run_first_publishes_what_was_committed(tmp_path):
 
 def test_an_output_whose_name_looks_like_a_pattern(tmp_path):
     output = tmp_path / "run[1]"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     execute(job)
-    (tmp_path / "run1" / "_staging" / "x").mkdir(parents=True)
-    (tmp_path / "run1" / "_staging" / "x" / layout.COMMIT).write_text("another's")
+    (tmp_path / "run1" / "_beamlabel" / "staging" / "x").mkdir(parents=True)
+    (tmp_path / "run1" / "_beamlabel" / "staging" / "x" / layout.COMMIT).write_text("another's")
     (manifest,) = settle(str(output))
     assert manifest["rows"]["predicted"] == 8
-    assert (tmp_path / "run1" / "_staging" / "x" / layout.COMMIT).exists()
+    assert (tmp_path / "run1" / "_beamlabel" / "staging" / "x" / layout.COMMIT).exists()
 
 
 def test_a_refused_run_touches_nothing_of_another(tmp_path):
     output = tmp_path / "out"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     execute(job)
     Path(job.staging_dir, layout.COMMIT).unlink()
     before = sorted(tmp_path.rglob("*"))
@@ -247,9 +243,11 @@ def test_a_refused_run_touches_nothing_of_another(tmp_path):
 
 def test_a_commit_without_its_job_is_litter(tmp_path):
     output = tmp_path / "out"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     execute(job)
-    Path(job.staging_dir, layout.JOB).unlink()
+    # Its staging was deleted while a run was at work there, which went on.
+    for name in (layout.JOB, layout.ARTIFACT):
+        Path(job.staging_dir, name).unlink()
     assert settle(str(output)) == []
     assert label(output, "--input", tmp_path / "list.txt", "--max_error_rate", 1).code == 0
     assert not Path(job.staging_dir).exists()
@@ -257,7 +255,7 @@ def test_a_commit_without_its_job_is_litter(tmp_path):
 
 def test_the_next_run_deletes_what_was_not_committed(tmp_path):
     output = tmp_path / "out"
-    job = prepared(tmp_path, output)
+    job = nine_photos(tmp_path, output)
     assert Path(job.staging_dir, layout.ARTIFACT).exists()
     done = label(output, "--input", tmp_path / "list.txt", "--max_error_rate", 1)
     assert done.code == 0

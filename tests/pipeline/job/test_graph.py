@@ -8,12 +8,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beamlabel.pipeline.job.graph import build
-from beamlabel.pipeline.job.plan import LabelJob, prepare
-from beamlabel.pipeline.job.preflight import check_inputs
-from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.transforms.inference.predict import HubModelHandler
 from support.graphs import STEPS, fused, names
-from support.jobs import TINY, photos, uri_list
+from support.jobs import TINY, photos, prepared, uri_list
 
 L4 = "type:nvidia-l4;count:1;install-nvidia-driver"
 
@@ -21,8 +19,7 @@ L4 = "type:nvidia-l4;count:1;install-nvidia-driver"
 @pytest.fixture
 def job(tmp_path: Path) -> LabelJob:
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 2))
-    options, _ = parse(["--input", str(uris), "--output", str(tmp_path / "out"), "--module", TINY])
-    return prepare(options, check_inputs(options))
+    return prepared("--input", uris, "--output", tmp_path / "out", "--module", TINY)
 
 
 def stages_with_steps(job: LabelJob, *beam_options: str) -> list:

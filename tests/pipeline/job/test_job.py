@@ -26,8 +26,9 @@ def test_text_in_parquet_out(tmp_path, listed):
     assert job.code == 0 and job.succeeded
     table = job.table
     assert table.schema.names == [
-        "uri", "ref_id", "score", "class_ids", "scores", "embedding", "width", "height", "format", "source_bytes",
-        "source_version", "module_fingerprint", "preprocessing_id",
+        "uri", "ref_id", "image_id", "score", "class_ids", "scores", "embedding", "width", "height", "format",
+        "source_bytes", "source_version", "content_hash", "module_handle", "module_fingerprint", "preprocessing_id",
+        "labeled_at",
     ]  # fmt: skip
     rows = table.to_pylist()
     assert [row["uri"] for row in rows] == [str(path) for path in paths]
@@ -114,7 +115,7 @@ def test_parquet_in_nested_folders_with_kept_columns(tmp_path):
         uris = [str(path) for path in paths[3 * half : 3 * half + 3]]
         kept = {
             "id": pa.array([1, None, 3], pa.int16()),
-            "when": pa.array([1, 2, 3], pa.timestamp("ns", "UTC")),
+            "when": pa.array([1000, 2000, 3000], pa.timestamp("ns", "UTC")),
         }
         pq.write_table(pa.table({"uri": uris, **kept}), folder / "part.parquet", row_group_size=1)
     job = label(tmp_path / "out", "--input", f"{tmp_path}/in/", "--keep_columns", "id", "when")

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from support.jobs import label, photos, uri_list
+from support.jobs import label, photos, read_examples, uri_list
 
 
 @pytest.fixture
@@ -29,22 +29,6 @@ def inputs(tmp_path):
     pq.write_table(table, tmp_path / "in.parquet")
     names = uri_list(tmp_path / "names.txt", [f"class {i}" for i in range(11)])
     return ("--input", tmp_path / "in.parquet", "--labels", names, "--keep_columns", *table.schema.names[1:])
-
-
-def read_examples(folder, compression):
-    import tensorflow as tf
-
-    ending = ".gz" if compression == "gzip" else ""
-    files = sorted(str(path) for path in folder.glob(f"part-*.tfrecord{ending}"))
-    rows = []
-    for record in tf.data.TFRecordDataset(files, compression.upper() if ending else ""):
-        example = tf.train.Example.FromString(record.numpy())
-        row = {}
-        for name, feature in example.features.feature.items():
-            kind = feature.WhichOneof("kind")
-            row[name] = list(getattr(feature, kind).value) if kind else []
-        rows.append(row)
-    return rows
 
 
 def as_feature(value):

@@ -155,12 +155,12 @@ def test_ctrl_c_ends_it(tmp_path, mode):
         text=True,
         start_new_session=True,
     )
-    while not list(tmp_path.glob("_staging*/*/units/*")):
+    while not list(tmp_path.glob("_beamlabel*/staging/*/units/*")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 130, told
     assert "cancelled by SIGINT" in told
-    assert not list(tmp_path.glob("_LOCK*"))
+    assert not list(tmp_path.glob("_beamlabel*"))
     assert not (tmp_path / "out").exists()

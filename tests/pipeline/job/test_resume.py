@@ -57,7 +57,7 @@ def test_a_finished_listing_that_has_grown_is_gone_on_with(tmp_path, opened):
 @pytest.mark.parametrize("gone", ["shards", "failures", "half a shard", "half a record"])
 def test_units_whose_files_are_gone_are_done_again(tmp_path, uris, expected, cut_off, gone):
     cut_off(tmp_path / "out", "--input", uris, *OPTIONS)
-    (staged,) = tmp_path.glob("_staging*/*")
+    (staged,) = tmp_path.glob("_beamlabel*/staging/*")
     if gone.startswith("half"):
         path = next((staged / ("shards" if gone == "half a shard" else "units")).iterdir())
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -76,7 +76,7 @@ def test_a_commit_whose_files_are_gone_is_dropped(tmp_path, uris, expected, monk
         patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit):
             label(output, "--input", uris, *OPTIONS)
-    shutil.rmtree(next(tmp_path.glob("_staging*/*/shards")))
+    shutil.rmtree(next(tmp_path.glob("_beamlabel*/staging/*/shards")))
     done = label(output, "--input", uris, *OPTIONS, "--if_exists", if_exists)
     assert "is not whole, and is dropped" in caplog.text
     assert done.code == 0
@@ -91,7 +91,7 @@ def test_a_deletion_that_is_cut_short_leaves_nothing_that_says_it_is_done(
     for calls in range(20):
         output = tmp_path / f"out{calls}"
         cut_off(output, "--input", uris, *OPTIONS)
-        (staged,) = tmp_path.glob("_staging*/*")
+        (staged,) = tmp_path.glob("_beamlabel*/staging/*")
         done = []
 
         def delete(real, calls=calls, done=done):
@@ -125,7 +125,7 @@ def test_a_job_that_was_submitted_is_left_alone(tmp_path, uris, cut_off, caplog,
     """It has a launcher no more that holds the lock."""
     output = tmp_path / "out"
     cut_off(output, "--input", uris, *OPTIONS)
-    (job,) = tmp_path.glob("_staging*/*/job.json")
+    (job,) = tmp_path.glob("_beamlabel*/staging/*/job.json")
     job.write_text(json.dumps({**json.loads(job.read_text()), "detached": "--attached_mode: on its own"}))
     before = sorted(job.parent.rglob("*"))
     assert label(output, "--input", uris, *OPTIONS, "--if_exists", if_exists).code == code
@@ -135,7 +135,7 @@ def test_a_job_that_was_submitted_is_left_alone(tmp_path, uris, cut_off, caplog,
 
 
 def leftovers(folder):
-    return [path for path in folder.iterdir() if path.name.startswith(("_staging", "_LOCK"))]
+    return [path for path in folder.iterdir() if path.name.startswith("_beamlabel")]
 
 
 def same_rows(job, expected):
@@ -173,13 +173,13 @@ def test_the_other_two_delete_what_was_left(tmp_path, uris, expected, cut_off, o
 def test_another_plan_adopts_nothing(tmp_path, uris, cut_off, opened, changed):
     output = tmp_path / "out"
     cut_off(output, "--input", uris, *OPTIONS)
-    staged = sorted(path.name for path in tmp_path.glob("_staging*/*/units/*"))
+    staged = sorted(path.name for path in tmp_path.glob("_beamlabel*/staging/*/units/*"))
     opened.clear()
     done = label(output, "--input", uris, *OPTIONS, *changed, "--if_exists", "resume")
     assert done.manifest["resumed_units"] == 0
     assert done.manifest["rows"]["predicted"] == 11
     # Whoever resumes the other plan finds it still.
-    assert sorted(path.name for path in tmp_path.glob("_staging*/*/units/*")) == staged
+    assert sorted(path.name for path in tmp_path.glob("_beamlabel*/staging/*/units/*")) == staged
 
 
 def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_off, opened):
@@ -188,7 +188,7 @@ def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_o
     images = ("--input", f"{folder}/", "--input_format", "images", *OPTIONS)
     cut_off(output, *images)
     # A unit that is staged will hold others: its second image moves before its first.
-    first, _ = sorted(tmp_path.glob("_staging*/*/units/*"))
+    first, _ = sorted(tmp_path.glob("_beamlabel*/staging/*/units/*"))
     place = json.loads(first.read_text())["start"]
     paths[place + 1].rename(folder / paths[place].name.replace(".png", " - new.png"))
     opened.clear()
@@ -329,7 +329,7 @@ def test_a_killed_process_group_is_resumed(tmp_path):
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 400))
     output = tmp_path / "out"
     process = start(output, uris)
-    while len(list(tmp_path.glob("_staging*/*/units/*"))) < 3:
+    while len(list(tmp_path.glob("_beamlabel*/staging/*/units/*"))) < 3:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)

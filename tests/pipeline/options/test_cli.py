@@ -104,7 +104,7 @@ def test_labels_that_do_not_match_the_classes_in_number_are_refused(good, tmp_pa
 def test_a_label_of_a_dataflow_job_is_the_runners(good, words):
     """Beam has an option of the same name, and Airflow's operator always gives it."""
     options, rest = parse([*map(str, flat(good)), *words, "--labels", "./a=b"])
-    assert options.labels == "./a=b"
+    assert options.module.labels == "./a=b"
     label = words[-1].removeprefix("--labels=")
     assert rest == [f"--label={label}"]
     from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions

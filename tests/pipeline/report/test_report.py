@@ -152,7 +152,7 @@ def test_shards_are_the_same_with_and_without(ran, tmp_path):
 
 def test_the_folder_still_reads_as_one_table(ran):
     assert ran.table.num_rows == 299
-    assert not list(ran.output.parent.glob("_staging*"))
+    assert not list(ran.output.parent.glob("_beamlabel*"))
 
 
 def test_an_overwritten_page_is_not_left_to_another_run(tmp_path):
@@ -245,7 +245,7 @@ def committed(tmp_path, monkeypatch, uris, *arguments) -> tuple[str, str]:
         patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit, match="gone"):
             label(tmp_path / "out", "--input", uris, *arguments)
-    (staging,) = tmp_path.glob("_staging-*/*")
+    (staging,) = tmp_path.glob("_beamlabel-*/staging/*")
     return str(tmp_path / "out"), str(staging)
 
 

@@ -40,7 +40,7 @@ BEAM_OPTIONS = (
 WORKER = """
 import json, sys
 from pathlib import Path
-import pipeline, transforms
+import beamlabel, beamlabel.pipeline, beamlabel.transforms
 from apache_beam.coders.coder_impl import create_InputStream
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import python_urns
@@ -78,7 +78,7 @@ execution.GroupingBuffer.append = append_and_note
 
 result = FnApiRunner().run_via_runner_api(graph, PipelineOptions())
 json.dump({"state": result.wait_until_finish(), "shuffled": shuffled,
-           "packages": [pipeline.__file__, transforms.__file__]}, sys.stdout)
+           "packages": [beamlabel.__file__, beamlabel.pipeline.__file__, beamlabel.transforms.__file__]}, sys.stdout)
 """
 
 
@@ -154,7 +154,7 @@ def test_the_launcher_says_what_it_submitted_and_publishes_nothing(built: Built)
     assert left == {"job.json", "module.beamlabel"}, (
         "the artifact lies beside the output, and nothing is committed"
     )
-    assert all("/_staging/" in name for name in built.objects if name.startswith("labels/"))
+    assert all("/_beamlabel/staging/" in name for name in built.objects if name.startswith("labels/"))
 
 
 def test_the_job_names_what_was_staged(built: Built) -> None:
@@ -213,15 +213,17 @@ def test_the_package_holds_what_a_worker_imports_and_no_more(built: Built) -> No
     with tarfile.open(fileobj=io.BytesIO(built.staged("workflow.tar.gz"))) as tar:
         members = [member.name.split("/", 1)[1] for member in tar.getmembers() if "/" in member.name]
     folders = {name.partition("/")[0] for name in members if "/" in name}
-    assert folders == {"pipeline", "transforms", "beamlabel.egg-info"}
+    assert folders == {"beamlabel", "beamlabel.egg-info"}
     alone = {name for name in members if "/" not in name} - folders
-    assert alone == {"MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg", "setup.py"}
+    described = {"LICENSE", "MANIFEST.in", "NOTICE", "PKG-INFO", "README.md"}
+    assert alone == described | {"pyproject.toml", "setup.cfg", "setup.py"}
     sources = {
-        str(path.relative_to(ROOT))
+        f"beamlabel/{path.relative_to(ROOT)}"
         for name in ("pipeline", "transforms")
-        for path in (ROOT / name).glob("*.*")
-    }
-    assert sources == {name for name in members if name.startswith(("pipeline/", "transforms/"))}
+        for path in (ROOT / name).rglob("*.*")
+        if path.suffix != ".pyc"
+    } | {f"beamlabel/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
+    assert sources == {name for name in members if name.startswith("beamlabel/") and "." in name}
 
 
 @dataclass(frozen=True)
@@ -272,12 +274,12 @@ def test_the_staged_package_runs_the_staged_graph(ran: Ran, built: Built) -> Non
     shards = [name for name in built.bucket.list("labels/part-") if name.endswith(".parquet")]
     rows = [row for name in shards for row in pq.read_table(io.BytesIO(built.bucket.get(name))).to_pylist()]
     assert len(rows) == 6
-    assert built.bucket.list("labels/_staging") == []
+    assert built.bucket.list("labels/_beamlabel") == []
 
 
 def test_nothing_but_units_crosses_a_shuffle(ran: Ran) -> None:
     carried = {leaf for leaves in ran.result["shuffled"] for leaf in leaves}
-    ours = {name for name in carried if name.startswith(("transforms.", "pipeline."))}
+    ours = {name for name in carried if name.startswith("beamlabel.")}
     assert ours == {"beamlabel.transforms.records.WorkUnit", "beamlabel.transforms.records.UnitRecord"}
     assert carried - ours <= {"builtins.NoneType", "apache_beam.utils.timestamp.Timestamp",
                               "apache_beam.utils.windowed_value.PaneInfo"}  # fmt: skip

@@ -117,7 +117,7 @@ def test_a_signal_cancels_the_job_on_flink(
     launcher = Launcher(tmp_path / "out", *slow_images, *flink_cluster.runner_options(runner))
     job = flink_cluster.wait_for_job(before)
     wait_for(lambda: http_server.count("/slow.png"), 60, "a worker at work")
-    (staged,) = tmp_path.glob("_staging-*/*")
+    (staged,) = tmp_path.glob("_beamlabel-*/staging/*")
     progress = StagingFolder(str(staged))
     wait_for(lambda: progress.look().predicted, 60, "progress, as a bar or a line would show it")
     launcher.interrupt(number)

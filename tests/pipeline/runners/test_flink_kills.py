@@ -50,7 +50,10 @@ def test_who_commits_is_killed_and_who_publishes(
     flink_cluster.wait_for_job(before)
     units = IMAGES // UNIT_ROWS
     wait_for(
-        lambda: len(list(tmp_path.glob("_staging-*/*/units/*.json"))) == units, 120, "all units", poll=0.005
+        lambda: len(list(tmp_path.glob("_beamlabel-*/staging/*/units/*.json"))) == units,
+        120,
+        "all units",
+        poll=0.005,
     )
     workers = [worker for name in flink_cluster.names for worker in flink_cluster.workers(name)]
     assert workers

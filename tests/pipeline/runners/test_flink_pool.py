@@ -175,7 +175,7 @@ def test_a_worker_of_the_pool_is_killed_under_flink(flink, pool, tmp_path):
     process = launch(output, inputs, *runner, f"--environment_config={pool.address}")
     try:
         end = time.monotonic() + 240
-        while sum(path.is_file() for path in output.parent.glob("_staging-*/*/**/*")) < 10:
+        while sum(path.is_file() for path in output.parent.glob("_beamlabel-*/staging/*/**/*")) < 10:
             assert process.poll() is None, process.stderr.read()[-3000:]
             assert time.monotonic() < end
             time.sleep(0.05)

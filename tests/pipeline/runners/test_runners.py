@@ -16,7 +16,7 @@ from apache_beam.runners.portability.prism_runner import PrismJobServer
 from beamlabel.pipeline.runners.choose import choose
 from support import needs
 from support.flink_cluster import FlinkCluster, label_on_flink
-from support.jobs import TINY, photos, uri_list
+from support.jobs import TINY, label, photos, uri_list
 from support.runner_jobs import (
     OPTIONS,
     PRISM,
@@ -114,6 +114,15 @@ def test_tfrecords(given: MixedInput, prism: tuple[str, ...], tmp_path: Path) ->
     assert (here.code, there.code) == (0, 0), here.log + there.log
     assert_conserved(there, given)
     assert_same_result(there, here)
+
+
+def test_a_library_call_leaves_no_job_server(prism: tuple[str, ...], tmp_path: Path) -> None:
+    """Beam would stop it when Python ends, which in somebody's process may be days later."""
+    if not Path("/proc/self/stat").exists():
+        needs.lacking("no /proc")
+    uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 3))
+    assert label(tmp_path / "out", "--input", uris, *prism).code == 0
+    assert not [command for command in in_session(os.getsid(0)) if command.startswith(str(PRISM))]
 
 
 def in_session(session: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ from beamlabel.transforms.inputs.parquet_source import ParquetColumns
 from beamlabel.transforms.inputs.plan_units import SourceOptions, plan_files
 from beamlabel.transforms.inputs.selection import Selection
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, UnitEnd
+from beamlabel.transforms.storage.identity import image_id
 
 
 def opened(file, **changes):
@@ -21,8 +22,17 @@ def test_a_text_unit_gives_its_references_and_then_its_end(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("a.jpg\n# no\ngs://bucket/b.jpg\n")
     ((first, second, end),) = opened(InputFile(str(path), "text"))
-    assert first == ImageRef("a.jpg", f"{path}#0", "/base/a.jpg", 0, end.unit.unit_id)
-    assert second == ImageRef("gs://bucket/b.jpg", f"{path}#2", "gs://bucket/b.jpg", 2, end.unit.unit_id)
+    assert first == ImageRef(
+        "a.jpg", f"{path}#0", "/base/a.jpg", 0, end.unit.unit_id, image_id=image_id("/base/a.jpg")
+    )
+    assert second == ImageRef(
+        "gs://bucket/b.jpg",
+        f"{path}#2",
+        "gs://bucket/b.jpg",
+        2,
+        end.unit.unit_id,
+        image_id=image_id("gs://bucket/b.jpg"),
+    )
     assert isinstance(end, UnitEnd)
     assert (end.sent, end.skipped, end.unit.stop, end.unit.packed_refs) == (2, 0, 3, None)
 

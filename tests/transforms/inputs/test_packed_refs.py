@@ -41,9 +41,15 @@ def test_units_carry_their_references_until_it_is_much(tmp_path):
 
 def test_the_digest_is_of_what_the_references_say(tmp_path):
     refs = [PackedRef(row, f"{row}.jpg", (row, "v1")) for row in range(100)]
-    assert list(unpack(pack(refs).data)) == refs
-    text = zlib.decompress(pack(refs).data)
-    assert pack(refs).sha256 == hashlib.sha256(text).hexdigest() != pack(refs[:-1]).sha256
+    packed = pack(refs, with_facts=True)
+    assert list(unpack(packed.data)) == refs
+    text = zlib.decompress(packed.data)
+    assert packed.sha256 == hashlib.sha256(text).hexdigest() != pack(refs[:-1], with_facts=True).sha256
+    bare = pack(refs, with_facts=False)
+    assert list(unpack(bare.data)) == [ref._replace(facts=None) for ref in refs]
+    assert bare.sha256 == packed.sha256
+    replaced = [refs[0]._replace(facts=(0, "v2")), *refs[1:]]
+    assert pack(replaced, with_facts=False).sha256 != bare.sha256
 
 
 @pytest.mark.parametrize("where", ["a folder", "gs://"])
@@ -78,11 +84,11 @@ def test_a_job_is_the_same_and_resumes_the_same_with_staged_references(
     expected = label(tmp_path / "carried", *arguments)
     monkeypatch.setattr(packed_refs, "CARRIED_BYTES", 0)
     assert cut_off(tmp_path / "staged", *arguments, "--if_exists", "resume").code == 3
-    assert len(list(tmp_path.glob("_staging-*/*/references/*"))) == 4
+    assert len(list(tmp_path.glob("_beamlabel-*/staging/*/references/*"))) == 4
     opened.clear()
     job = label(tmp_path / "staged", *arguments, "--if_exists", "resume")
     assert job.code == 0 and len(opened) == 2 and all(unit.refs_path for unit in opened)
     assert job.rows == expected.rows and len(job.rows) == 9
     assert job.failures == expected.failures
     assert [f["sha256"] for f in job.manifest["files"]] == [f["sha256"] for f in expected.manifest["files"]]
-    assert not list(tmp_path.glob("_staging-*/*")), "published: nothing is left"
+    assert not list(tmp_path.glob("_beamlabel-*/staging/*")), "published: nothing is left"

@@ -60,7 +60,7 @@ def test_any_range_of_rows_is_read_across_many_row_groups(tmp_path):
     path = write(tmp_path / "p.parquet", pa.table({"uri": uris}), row_group_size=10)
     with open_parquet(path) as file:
         for start, stop in [(0, 103), (0, 1), (9, 11), (10, 20), (55, 103), (102, 103), (40, 40)]:
-            rows = list(read_rows(file, ParquetColumns(uri="uri"), start=start, stop=stop))
+            rows = list(read_rows(file, ParquetColumns(uri="uri"), start=start, stop=stop, path=path))
             assert [row.row for row in rows] == list(range(start, stop))
             assert [row.uri for row in rows] == uris[start:stop]
 
@@ -78,10 +78,10 @@ def test_a_range_reads_only_its_own_row_groups(tmp_path):
         spoiled[offset : offset + 64] = b"\xff" * 64
     path.write_bytes(spoiled)
     with open_parquet(str(path)) as file:
-        rows = list(read_rows(file, ParquetColumns(image="image"), start=10, stop=20))
+        rows = list(read_rows(file, ParquetColumns(image="image"), start=10, stop=20, path=str(path)))
         assert [row.data for row in rows] == images[10:20]
         with pytest.raises(OSError):
-            list(read_rows(file, ParquetColumns(image="image"), start=0, stop=10))
+            list(read_rows(file, ParquetColumns(image="image"), start=0, stop=10, path=str(path)))
 
 
 def test_inline_images_are_plain_bytes_or_hugging_faces_struct(tmp_path):
@@ -100,14 +100,14 @@ def test_inline_images_are_plain_bytes_or_hugging_faces_struct(tmp_path):
     )
     path = write(tmp_path / "p.parquet", table)
     with open_parquet(path) as file:
-        struct = list(read_rows(file, ParquetColumns(image="image"), start=0, stop=3))
-        plain = list(read_rows(file, ParquetColumns(image="plain"), start=0, stop=3))
+        struct = list(read_rows(file, ParquetColumns(image="image"), start=0, stop=3, path=path))
+        plain = list(read_rows(file, ParquetColumns(image="plain"), start=0, stop=3, path=path))
     assert [(row.uri, row.data) for row in struct] == [("a/1.jpg", b"one"), ("b.jpg", None), (None, b"3")]
     assert [(row.uri, row.data) for row in plain] == [(None, b"one"), (None, None), (None, None)]
 
 
 def test_kept_columns_arrive_with_nanoseconds_as_microseconds_and_dictionaries_decoded(tmp_path):
-    time = np.array(["2026-01-02T03:04:05.123456789"], "datetime64[ns]")
+    time = np.array(["2026-01-02T03:04:05.123456000"], "datetime64[ns]")
     table = pa.table(
         {
             "uri": ["a.jpg"],
@@ -118,9 +118,11 @@ def test_kept_columns_arrive_with_nanoseconds_as_microseconds_and_dictionaries_d
         }
     )
     path = write(tmp_path / "p.parquet", table)
-    columns = ParquetColumns(uri="uri", kept=("taken", "album", "tags", "when"))
     with open_parquet(path) as file:
-        (row,) = read_rows(file, columns, start=0, stop=1)
+        columns = choose_columns(
+            file.schema_arrow, uri="uri", image=None, kept=["taken", "album", "tags", "when"], path=path
+        )
+        (row,) = read_rows(file, columns, start=0, stop=1, path=path)
     taken = datetime.datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=datetime.timezone.utc)
     assert [value.to_pylist() for value in row.kept] == [
         [taken],
@@ -128,6 +130,40 @@ def test_kept_columns_arrive_with_nanoseconds_as_microseconds_and_dictionaries_d
         [["p", "q"]],
         [datetime.date(2026, 1, 2)],
     ]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"uri": "uri"}, {"image": "uri"}, {"kept": ["uri"]}], ids=str)
+def test_two_columns_of_the_name_that_is_read_are_refused(arguments):
+    schema = pa.schema([("uri", STRING), ("uri", STRING)])
+    with pytest.raises(ValueError, match=r"x\.parquet has 2 columns of the name 'uri'"):
+        choose(schema, **arguments)
+
+
+def test_two_columns_of_a_name_that_nobody_reads_do_no_harm(tmp_path):
+    names = ["uri", "n", "n", "m"]
+    table = pa.Table.from_arrays([pa.array([name]) for name in names], names=names)
+    path = write(tmp_path / "p.parquet", table)
+    with open_parquet(path) as file:
+        columns = choose_columns(file.schema_arrow, uri="uri", image=None, kept=["m"], path=path)
+        (row,) = read_rows(file, columns, start=0, stop=1, path=path)
+    assert (row.uri, row.kept[0].to_pylist()) == ("uri", ["m"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.struct([("a", STRING), ("a", STRING)]),
+        pa.list_(pa.struct([("b", pa.struct([("a", STRING), ("a", pa.int8())]))])),
+    ],
+    ids=str,
+)
+def test_two_fields_of_one_name_are_refused(kind):
+    schema = pa.schema([("uri", STRING), ("odd", kind)])
+    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields of the name 'a'"):
+        choose(schema, kept=["odd"])
+    image = pa.struct([("bytes", BINARY), ("bytes", BINARY)])
+    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields of the name 'bytes'"):
+        choose(pa.schema([("odd", image)]), image="odd")
 
 
 def test_what_is_not_parquet_is_refused_with_its_name(tmp_path):

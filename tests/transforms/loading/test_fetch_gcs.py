@@ -69,7 +69,7 @@ def test_a_missing_bucket(gcs: Bucket) -> None:
 def test_what_names_no_object(gcs: Bucket) -> None:
     assert refusal(gcs.url).reason is Reason.NOT_A_FILE
     assert refusal(gcs.uri("")).reason is Reason.NOT_A_FILE
-    assert refusal("gs:///a.jpg").reason is Reason.NOT_FOUND
+    assert refusal("gs:///a.jpg").reason is Reason.INVALID_URI
     assert not gcs.server.requests
 
 

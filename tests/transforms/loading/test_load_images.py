@@ -10,14 +10,13 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
-from beamlabel.transforms.loading import load_images
+from beamlabel.transforms.loading import in_flight, load_images
 from beamlabel.transforms.loading.fetch import FetchOptions
+from beamlabel.transforms.loading.in_flight import Backlog, Finished
 from beamlabel.transforms.loading.load_images import (
     LoadImages,
     LoadOptions,
-    _Backlog,
     _Disk,
-    _Finished,
     _Timed,
 )
 from beamlabel.transforms.records import ImageRef, LoadedImage
@@ -148,8 +147,8 @@ def test_what_a_slow_disk_is():
 
 
 def test_fetching_pauses_while_too_much_waits_to_be_decoded():
-    backlog = _Backlog()
-    backlog.change(load_images._BACKLOG_BYTES + 1)
+    backlog = Backlog()
+    backlog.change(in_flight.BACKLOG_BYTES + 1)
     waiting = threading.Thread(target=backlog.wait)
     waiting.start()
     waiting.join(0.05)
@@ -161,12 +160,12 @@ def test_fetching_pauses_while_too_much_waits_to_be_decoded():
 
 def test_a_small_backlog_is_enough(slow_site, monkeypatch):
     site, answer, _ = slow_site
-    monkeypatch.setattr(load_images, "_BACKLOG_BYTES", 1)
+    monkeypatch.setattr(in_flight, "BACKLOG_BYTES", 1)
     load([site.on(f"/{number}.png", answer) for number in range(60)], threads=8, window=40)
 
 
 def test_a_taker_is_woken_when_there_is_enough():
-    finished = _Finished()
+    finished = Finished()
     threads = [
         threading.Thread(target=lambda: [finished.put(number) for number in range(1000)]) for _ in range(4)
     ]
@@ -174,7 +173,7 @@ def test_a_taker_is_woken_when_there_is_enough():
         thread.start()
     taken = []
     while len(taken) < 4000:
-        some = finished.take(min(32, 4000 - len(taken)))
+        some = finished.take(min(32, 4000 - len(taken)), lambda: None)
         assert len(some) >= min(32, 4000 - len(taken))
         taken += some
     assert sorted(taken) == sorted(4 * list(range(1000)))

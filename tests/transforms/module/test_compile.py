@@ -16,7 +16,7 @@ import pytest
 from beamlabel.transforms.inference import engines
 from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError, pack, unpack
 from beamlabel.transforms.inference.engines import open_engine
-from beamlabel.transforms.inference.probe import check_equal, looks_like_probabilities, probe_batch
+from beamlabel.transforms.inference.probe import check_equal, probe_batch
 from beamlabel.transforms.module.compile import CompileOptions, artifact_path, compile_module, compiled
 from beamlabel.transforms.module.freeze import freeze
 from beamlabel.transforms.module.load import inspect_module
@@ -70,7 +70,7 @@ def test_the_spec_says_it_all(artifact, engine, module):
     assert (spec.height, spec.width, spec.num_classes, spec.embedding_dim) == (32, 32, 11, 64)
     assert spec.fingerprint == module.resolved.fingerprint
     assert spec.input_range == (0.0, 1.0)
-    assert spec.looks_like_probabilities is False
+    assert (spec.score_kind, spec.scores, spec.batch) == ("logits", "softmax", None)
     assert ModelSpec.from_json(spec.to_json()) == spec
     assert engine.nbytes == Path(artifact.path).stat().st_size
 
@@ -301,7 +301,7 @@ def test_a_keras_classifier_looks_like_probabilities(tmp_path):
     for name in ("export", "model.keras"):
         resolved = resolve_module(str(tmp_path / name), tmp_path)
         artifact = compiled(resolved, CompileOptions(input_range=(0, 255)), tmp_path / "cache")
-        assert artifact.spec.looks_like_probabilities is True
+        assert (artifact.spec.score_kind, artifact.spec.scores) == ("probabilities", "none")
         logits, features = open_engine(artifact.path, artifact.sha256)(images)
         np.testing.assert_allclose(logits, model(images.astype(np.float32), training=False), atol=1e-5)
         assert features is None
@@ -326,10 +326,3 @@ def test_the_probe_batch_is_fixed_and_varied():
     np.testing.assert_array_equal(batch, probe_batch(24, 40))
     assert all(image.std() > 20 for image in batch)
     assert probe_batch(1, 1).shape == (4, 1, 1, 3)
-
-
-def test_what_looks_like_probabilities():
-    assert looks_like_probabilities(np.array([[0.25, 0.75], [1.0, 0.0]], np.float32))
-    assert not looks_like_probabilities(np.array([[0.25, 0.75], [1.5, -0.5]], np.float32))
-    assert not looks_like_probabilities(np.array([[0.9, 0.8]], np.float32))
-    assert not looks_like_probabilities(np.ones([4, 1], np.float32))

@@ -156,7 +156,7 @@ def test_bad_local_handles_say_what_was_found(tmp_path, folder):
     expected = {
         "absent": "absent: no such file or folder",
         "notes.txt": r"notes\.txt: expected a folder",
-        "h5": r"has no saved_model\.pb, it holds model\.h5; save the HDF5 model as \.keras",
+        "h5": r"has no saved_model\.pb, it holds model\.h5; HDF5 .* model\.export\(DIR\)",
         "half": r"variables/variables\.data-\* is missing",
     }
     for name, message in expected.items():

@@ -7,13 +7,10 @@ import pickle
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from beamlabel.transforms.inputs.parquet_source import normalized
 from beamlabel.transforms.rows.record_batch import to_record_batch
 from beamlabel.transforms.rows.schema import MODULE_HANDLE, OWN_COLUMNS, OutputSpec, arrow_schema, check_kept
-from beamlabel.transforms.rows.types import normalized_type
 from support.outputs import DIM, FULL, KEPT, PLAIN, TOP_K, prediction
 
 
@@ -54,46 +51,29 @@ def test_a_spec_that_cannot_be_written_is_refused(changes: dict, named: str) -> 
         dataclasses.replace(FULL, **changes)
 
 
-def test_kept_types() -> None:
-    ns = pa.timestamp("ns", "UTC")
-    assert normalized_type(ns) == pa.timestamp("us", "UTC")
-    assert normalized_type(pa.timestamp("ms")) == pa.timestamp("ms")
-    assert normalized_type(pa.time64("ns")) == pa.time64("us")
-    assert normalized_type(pa.duration("ns")) == pa.duration("us")
-    assert normalized_type(pa.dictionary(pa.int8(), ns)) == pa.timestamp("us", "UTC")
-    assert normalized_type(pa.uuid()) == pa.binary(16)
-    assert normalized_type(pa.list_(ns, 3)) == pa.list_(pa.timestamp("us", "UTC"))
-    assert normalized_type(pa.large_list(ns)) == pa.large_list(pa.timestamp("us", "UTC"))
-    assert normalized_type(pa.struct({"a": ns, "b": pa.int8()})) == pa.struct(
-        {"a": pa.timestamp("us", "UTC"), "b": pa.int8()}
-    )
-    assert normalized_type(pa.map_(pa.string(), ns)) == pa.map_(pa.string(), pa.timestamp("us", "UTC"))
-    assert normalized_type(pa.decimal128(9, 2)) == pa.decimal128(9, 2)
+@pytest.mark.parametrize("name", [*OWN_COLUMNS, "Label", "URI"])
+def test_a_kept_column_with_a_name_of_ours_is_refused(name: str) -> None:
+    kept = (("fine", pa.int8()), (name, pa.string()))
+    with pytest.raises(ValueError, match=f"{name!r}.*SOURCE=NAME"):
+        dataclasses.replace(FULL, kept_fields=kept)
 
 
 @pytest.mark.parametrize(
-    "column",
+    ("spec", "free"),
     [
-        pa.array([1, None], pa.timestamp("ns", "Europe/Paris")),
-        pa.array(["a", None, "a"]).dictionary_encode(),
-        pa.array([[1, 2], None], pa.list_(pa.int32(), 2)),
-        pa.array([{"a": 1}, None], pa.struct({"a": pa.timestamp("ns")})),
-        pa.array([b"0" * 16, None], pa.uuid()),
-        pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.timestamp("ns"))),
+        (PLAIN, {"label", "labels", "score", "class_ids", "scores"}),
+        (OutputSpec(top_k=1, num_classes=2), {"label", "labels", "embedding"}),
     ],
-    ids=lambda column: str(column.type),
 )
-def test_kept_values_survive_parquet(column: pa.Array, tmp_path) -> None:
-    stored = normalized(column)
-    assert stored.type == normalized_type(column.type)
-    pq.write_table(pa.table({"kept": stored}), tmp_path / "kept.parquet")
-    assert pq.read_table(tmp_path / "kept.parquet")["kept"].combine_chunks().equals(stored)
-
-
-@pytest.mark.parametrize("name", [*OWN_COLUMNS, "Label", "URI"])
-def test_a_kept_column_with_a_name_of_ours_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        check_kept([("fine", pa.int8()), (name, pa.string())], "parquet")
+def test_a_name_of_ours_is_free_where_the_output_has_no_such_column(spec: OutputSpec, free: set[str]) -> None:
+    for name in OWN_COLUMNS:
+        kept = ((name, pa.string()),)
+        if name in free:
+            names = arrow_schema(dataclasses.replace(spec, kept_fields=kept)).names
+            assert names.count(name) == 1
+        else:
+            with pytest.raises(ValueError, match=name):
+                dataclasses.replace(spec, kept_fields=kept)
 
 
 def test_a_kept_column_named_twice_is_refused() -> None:

@@ -76,7 +76,7 @@ def test_every_kind_of_value_has_its_counterpart() -> None:
         (pa.binary(2), [b"ab"], [b"ab"]),
         (pa.timestamp("s"), [7], [7_000_000]),
         (pa.timestamp("ms", "UTC"), [-1], [-1000]),
-        (pa.timestamp("ns"), [1999], [1]),
+        (pa.timestamp("ns"), [1000], [1]),
         (pa.time32("ms"), [7], [7000]),
         (pa.time64("us"), [7], [7]),
         (pa.duration("s"), [7], [7_000_000]),
@@ -150,6 +150,32 @@ def test_a_type_without_counterpart_is_refused(kind: pa.DataType) -> None:
 def test_a_null_inside_a_list_is_refused_rather_than_written_as_zero() -> None:
     with pytest.raises(ValueError, match="'x'"):
         only([[1, None, 3]], pa.list_(pa.int64()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.float64(), 0.1),
+        (pa.float64(), 1e300),
+        (pa.list_(pa.float64()), [0.5, 0.1]),
+        (pa.timestamp("ns"), 1999),
+        (pa.timestamp("s"), 2**62),
+        (pa.timestamp("ms", "UTC"), -(2**62)),
+        (pa.duration("s"), 2**62),
+        (pa.time64("ns"), 1),
+    ],
+    ids=str,
+)
+def test_a_value_that_would_change_is_refused(kind: pa.DataType, value: object) -> None:
+    with pytest.raises(ValueError, match="'x'"):
+        only([value], kind)
+
+
+def test_a_double_that_float32_holds_is_written() -> None:
+    values = [0.5, -0.0, float("inf"), 2.0**-149, 16_777_216.0]
+    assert only([values], pa.list_(pa.float64())) == [values]
+    (nan,) = only([float("nan")], pa.float64())
+    assert np.isnan(nan[0])
 
 
 def test_the_schema_file_describes_every_feature() -> None:

@@ -12,19 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from beamlabel.pipeline.job.plan import prepare
-from beamlabel.pipeline.job.preflight import check_inputs
-from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.output.publish import publish
 from beamlabel.pipeline.process.cancellation import Cancellation
 from beamlabel.pipeline.runners.choose import choose
 from beamlabel.pipeline.runners.execute import execute
 from beamlabel.transforms import storage
-from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.storage import host_cache
+from beamlabel.transforms.storage.errors import ChecksumError
 from beamlabel.transforms.storage.host_cache import open_artifact
 from support.gcs_server import Bucket
-from support.jobs import TINY, photos, uri_list
+from support.jobs import TINY, photos, prepared, uri_list
 from support.paths import ROOT
 from support.servers import FileServer
 
@@ -123,7 +120,7 @@ def test_another_staged_file_is_refused(gcs, own_cache):
     path, sha256 = staged(gcs)
     gcs.put("module.beamlabel", b"something else")
     for _ in range(2):
-        with pytest.raises(ModuleError, match=f"the launcher staged {sha256}"):
+        with pytest.raises(ChecksumError, match=f"the launcher staged {sha256}"):
             open_artifact(path, sha256)
     assert not [file for file in (own_cache / "staged").iterdir() if not file.suffix]
     with pytest.raises(FileNotFoundError):
@@ -197,7 +194,7 @@ def test_a_local_artifact_is_opened_in_place(own_cache, tmp_path):
     assert isinstance(content, mmap.mmap) and bytes(content) == b"local"
     assert path == tmp_path / "module"
     assert not own_cache.exists()
-    with pytest.raises(ModuleError, match="cut short"):
+    with pytest.raises(ChecksumError, match="cut short"):
         open_artifact(str(tmp_path / "module"), "0" * 64)
 
 
@@ -207,8 +204,7 @@ def test_the_job_runs_without_the_hub(gcs, tmp_path, own_cache, monkeypatch):
     hub.files["/tiny/1"] = Path(TINY).read_bytes()
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 20))
     output = f"{gcs.url}/out"
-    options, _ = parse(["--module", hub.url_of("/tiny/1"), "--input", str(uris), "--output", output])
-    job = prepare(options, check_inputs(options))
+    job = prepared("--module", hub.url_of("/tiny/1"), "--input", uris, "--output", output)
     assert hub.count("/tiny/1") == 1
     hub.close()
     monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "host"))

@@ -11,8 +11,10 @@ import pytest
 from beamlabel.pipeline.runners.choose import choose, worker_threads
 from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
 from beamlabel.transforms.worker.cpu import available_cores
+from beamlabel.transforms.worker.daemon_pool import ThreadDiedError
 from support.jobs import TINY, Finished, label, photos, uri_list
 from support.paths import ROOT
+from support.threads import no_more_threads
 
 
 @pytest.fixture
@@ -22,14 +24,16 @@ def pool():
 
 def test_urgent_tasks_go_first_and_others_keep_their_order(pool):
     seen, gate = [], threading.Event()
-    pool.submit(gate.wait)
+    failures = []
+    pool.submit(gate.wait, failed=failures.append)
     for number in range(3):
-        pool.submit(seen.append, number)
+        pool.submit(seen.append, number, failed=failures.append)
     for name in ("a", "b"):
-        pool.submit(seen.append, name, urgent=True)
+        pool.submit(seen.append, name, failed=failures.append, urgent=True)
     gate.set()
     pool.run(lambda _: None, [None], urgent=False)
     assert seen == ["a", "b", 0, 1, 2]
+    assert not failures
 
 
 def test_run_waits_for_all(pool):
@@ -136,3 +140,60 @@ def test_worker_processes_of_this_machine_share_its_cores():
 def test_a_pool_has_threads():
     with pytest.raises(ValueError, match="not 0"):
         ComputePool(0)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), MemoryError("no"), SystemExit("no"), KeyboardInterrupt("no")]
+)
+def test_whatever_a_task_raises_is_told_and_the_thread_goes_on(pool, error):
+    def fail(_=None):
+        raise error
+
+    told, gate = [], threading.Event()
+    pool.submit(fail, failed=lambda seen: (told.append(seen), gate.set()))
+    assert gate.wait(30)
+    assert told == [error]
+    with pytest.raises(Exception, match="no"):  # not SystemExit, which would end the caller's thread
+        pool.run(fail, [1, 2], urgent=True)
+    seen = []
+    pool.run(seen.append, [3], urgent=False)
+    assert seen == [3]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whoever_waits_for_a_pool_whose_thread_died_is_told_and_the_next_gets_another():
+    def die(_=None):
+        raise MemoryError
+
+    pool = compute_pool(1)
+    gate = threading.Event()
+    pool.submit(gate.wait, failed=die)
+    pool.submit(die, failed=die)
+    threading.Timer(0.1, gate.set).start()
+    with pytest.raises(ThreadDiedError):
+        pool.run(lambda _: None, [1], urgent=False)
+    other = compute_pool(1)
+    assert other is not pool
+    other.run(lambda _: None, [1], urgent=False)
+
+
+@pytest.mark.timeout(60)
+def test_no_thread_to_compute_in_is_an_error(monkeypatch):
+    with (
+        no_more_threads(monkeypatch, "compute-"),
+        pytest.raises(RuntimeError, match="can't start new thread"),
+    ):
+        ComputePool(2)
+
+
+@pytest.mark.timeout(60)
+def test_fewer_threads_compute_too(monkeypatch, caplog):
+    with no_more_threads(monkeypatch, "compute-", after=1):
+        pool = ComputePool(3)
+    assert pool.threads == 1
+    assert "only 1 of 3" in caplog.text
+    seen = []
+    pool.run(seen.append, range(5), urgent=True)
+    assert seen == list(range(5))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import transforms
+from beamlabel import __version__
 from beamlabel.transforms.worker.versions import SameVersionsCoder, VersionError, _checked_coder, versions
 from support.jobs import TINY, photos, uri_list
 from support.runner_jobs import ROOT, Run, run_command
@@ -21,12 +21,12 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 def install(folder: Path, version: str) -> Path:
     """The project as a worker has it: of a version, and of another one with other names in it."""
-    for package in ("pipeline", "transforms"):
-        shutil.copytree(ROOT / package, folder / package)
-    if version != transforms.__version__:
-        edit(folder / "transforms" / "__init__.py", re.escape(transforms.__version__), version)
-        edit(folder / "transforms" / "plan_units.py", "_PlanUnitsDoFn", "_CutDoFn")
-        edit(folder / "transforms" / "open_unit.py", "_OpenUnitDoFn", "_UnpackDoFn")
+    package = folder / "beamlabel"
+    shutil.copytree(ROOT / "beamlabel", package)
+    if version != __version__:
+        edit(package / "__init__.py", re.escape(__version__), version)
+        edit(package / "transforms" / "inputs" / "plan_units.py", "_PlanUnitsDoFn", "_CutDoFn")
+        edit(package / "transforms" / "inputs" / "open_unit.py", "_OpenUnitDoFn", "_UnpackDoFn")
     return folder
 
 
@@ -54,7 +54,7 @@ def remote_job(http_server: FileServer, tmp_path: Path):
 
 
 def test_a_worker_of_the_same_version(remote_job, tmp_path):
-    job = remote_job(install(tmp_path / "worker", transforms.__version__))
+    job = remote_job(install(tmp_path / "worker", __version__))
     assert job.code == 0, job.log
     assert job.manifest["rows"]["predicted"] == 4
 
@@ -65,14 +65,14 @@ def test_a_worker_of_another_beamlabel(remote_job, tmp_path, http_server):
     beam = versions().beam
     assert (
         f"this worker has beamlabel 99.1, Apache Beam {beam} and Python {PYTHON}, "
-        f"but the launcher has beamlabel {transforms.__version__}, Apache Beam {beam} and Python {PYTHON}"
+        f"but the launcher has beamlabel {__version__}, Apache Beam {beam} and Python {PYTHON}"
     ) in job.log
     assert not http_server.requests
-    assert not [*tmp_path.glob("_staging*/*/units/*")]
+    assert not [*tmp_path.glob("_beamlabel*/staging/*/units/*")]
 
 
 def test_a_worker_of_another_beam_is_refused_by_beam(remote_job, tmp_path, http_server):
-    worker = install(tmp_path / "worker", transforms.__version__)
+    worker = install(tmp_path / "worker", __version__)
     # No second Beam is installed here: this one says that it is another.
     (worker / "sitecustomize.py").write_text("import apache_beam.version as v; v.__version__ = '2.99.0'\n")
     job = remote_job(worker)

@@ -66,9 +66,13 @@ def test_a_unit_leaves_its_rows_its_failures_and_its_record(tmp_path: Path) -> N
     assert lines[0] == {
         "uri": "missing-1.jpg",
         "ref_id": "/in/list.txt#1",
+        "image_id": None,
         "stage": "fetch",
         "reason": "timeout",
         "detail": "no such file: 1",
+        "source_bytes": None,
+        "source_version": None,
+        "content_hash": None,
     }
 
 
@@ -172,16 +176,20 @@ def test_of_two_tries_that_differ_the_first_record_stands_and_its_files_are_whol
 
 def test_a_unit_is_staged_in_a_bucket(gcs: Bucket, tmp_path: Path) -> None:
     arguments = (end(3), [prediction(0), prediction(1)], [failure(2)], FULL)
-    there = write_unit(*arguments, gcs.uri("out/_staging/plan"))
+    there = write_unit(*arguments, gcs.uri("out/_beamlabel/staging/plan"))
     assert (
-        there == write_unit(*arguments, str(tmp_path)) == write_unit(*arguments, gcs.uri("out/_staging/plan"))
+        there
+        == write_unit(*arguments, str(tmp_path))
+        == write_unit(*arguments, gcs.uri("out/_beamlabel/staging/plan"))
     )
     names = [*(file.name for file in there.files), f"units/{there.unit_id}.json"]
-    assert gcs.list() == sorted(f"out/_staging/plan/{name}" for name in names)
+    assert gcs.list() == sorted(f"out/_beamlabel/staging/plan/{name}" for name in names)
     for file in there.files:
-        assert hashlib.sha256(gcs.get(f"out/_staging/plan/{file.name}")).hexdigest() == file.sha256
-    other = write_unit(end(3), [prediction(0)], [failure(1), failure(2)], FULL, gcs.uri("out/_staging/plan"))
-    assert other == there == read_record(gcs.uri("out/_staging/plan"), there.unit_id)
+        assert hashlib.sha256(gcs.get(f"out/_beamlabel/staging/plan/{file.name}")).hexdigest() == file.sha256
+    other = write_unit(
+        end(3), [prediction(0)], [failure(1), failure(2)], FULL, gcs.uri("out/_beamlabel/staging/plan")
+    )
+    assert other == there == read_record(gcs.uri("out/_beamlabel/staging/plan"), there.unit_id)
 
 
 def test_a_file_uri_is_a_local_folder(tmp_path: Path) -> None:

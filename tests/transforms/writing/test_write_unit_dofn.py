@@ -20,7 +20,11 @@ from beamlabel.transforms.inputs.unit_records import read_record
 from beamlabel.transforms.records import Labeled, UnitRecord
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.writing.write_unit import WriteUnit, _WriteUnitDoFn
+from support import outputs
 from support.outputs import FULL, end, failure, prediction
+
+# Rows of a unit that waits in a file: several times as many as are held in memory.
+LARGE = 1500
 
 
 def unit(number: int, rows: int, failures: int = 0) -> list[Labeled]:
@@ -35,11 +39,12 @@ def unit(number: int, rows: int, failures: int = 0) -> list[Labeled]:
 
 def run(bundle: Sequence[Labeled], staging: Path, check: Any = None, *, repeat: int = 0) -> Any:
     """Runs the sink over one bundle, whose elements come in this order."""
+    outputs.BUNDLE[:] = bundle
     pipeline = beam.Pipeline(runner=FnApiRunner(bundle_repeat=repeat))
     records = (
         pipeline
-        | beam.Create([list(bundle)], reshuffle=False)
-        | beam.FlatMap(lambda elements: elements)
+        | beam.Create([None], reshuffle=False)
+        | beam.FlatMap(outputs.held_bundle)
         | WriteUnit(FULL, str(staging))
     )
     if check is not None:
@@ -176,7 +181,7 @@ def test_a_record_that_came_first_is_what_the_pipeline_goes_on_with(tmp_path: Pa
 
 @pytest.mark.parametrize("seed", [None, 0])
 def test_a_large_unit_waits_in_a_file_and_comes_out_in_order(seed: int | None, tmp_path: Path) -> None:
-    rows = [prediction(row) for row in range(5000)]
+    rows = [prediction(row) for row in range(LARGE)]
     if seed is not None:
         random.Random(seed).shuffle(rows)
     sink = _WriteUnitDoFn(FULL, str(tmp_path))
@@ -186,12 +191,12 @@ def test_a_large_unit_waits_in_a_file_and_comes_out_in_order(seed: int | None, t
         assert not list(sink.process(row))
     sink._handed_over()
     (waiting,) = tmp_path.glob("tmp-*/*")
-    assert waiting.stat().st_size > 4800 * 4 * (FULL.embedding_dim or 0)
+    assert waiting.stat().st_size > (LARGE - 200) * 4 * (FULL.embedding_dim or 0)
     assert sum(len(unit.predictions) for unit in sink._open.values()) < 128
-    assert not list(sink.process(end(5000)))
+    assert not list(sink.process(end(LARGE)))
     (record,) = sink.finish_bundle()
-    assert record.value.predicted == 5000
-    assert refs(tmp_path, 0) == expected_refs(5000)
+    assert record.value.predicted == LARGE
+    assert refs(tmp_path, 0) == expected_refs(LARGE)
     assert not list(tmp_path.glob("tmp-*"))
     sink.teardown()
 
@@ -199,9 +204,9 @@ def test_a_large_unit_waits_in_a_file_and_comes_out_in_order(seed: int | None, t
 def test_the_order_of_arrival_is_not_in_the_file(tmp_path: Path) -> None:
     names = []
     for place in range(2):
-        rows = [prediction(row) for row in range(3000)]
+        rows = [prediction(row) for row in range(LARGE)]
         random.Random(place).shuffle(rows)
-        run([*rows, end(3000)], tmp_path / str(place))
+        run([*rows, end(LARGE)], tmp_path / str(place))
         names += [path.name for path in (tmp_path / str(place) / "shards").iterdir()]
     assert len(names) == 2
     assert len(set(names)) == 1, "files are named by their bytes"

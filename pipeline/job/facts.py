@@ -1,0 +1,62 @@
+"""The facts of a run that ``publish`` has to know, also if another process publishes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from beamlabel import __version__
+from beamlabel.pipeline.job.label_job import LabelJob
+from beamlabel.pipeline.options.job_options import JobOptions
+from beamlabel.transforms import storage
+from beamlabel.transforms.inference.artifact import Artifact
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows.schema import arrow_schema
+from beamlabel.transforms.rows.tf_examples import schema_pbtxt
+from beamlabel.transforms.storage.uris import public_uri
+
+_PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
+             "numpy", "opencv-python-headless", "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
+
+
+def facts_of(
+    job: LabelJob, options: JobOptions, artifact: Artifact, preprocessing: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``publish`` has to know of a run, also when another process publishes it."""
+    tfrecord = job.spec.format == "tfrecord"
+    manifest = {
+        "schema_version": schema.CURRENT_SCHEMA_VERSION,
+        "run_id": job.run_id,
+        "plan_id": job.plan_id,
+        "module": {**dataclasses.asdict(artifact.spec), "handle": public_uri(artifact.spec.handle)},
+        "preprocessing": preprocessing,
+        "metadata": job.spec.metadata,
+        "options": {
+            **options.flat(),
+            "module": public_uri(options.module.module),
+            "input": [storage.absolute(pattern) for pattern in options.inputs.input],
+            "base_dir": job.source.base_dir,
+        },
+        "kept_columns": {name: str(kind) for name, kind in job.spec.kept_fields},
+        "input_files": [dataclasses.asdict(file) for file in job.files],
+        "versions": {"beamlabel": __version__, "python": platform.python_version(), **_versions()},
+    }
+    return {
+        "run_id": job.run_id,
+        "max_error_rate": options.run.max_error_rate,
+        "schema_pbtxt": schema_pbtxt(arrow_schema(job.spec)) if tfrecord else None,
+        "manifest": manifest,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,45 @@
+"""One run of the labeling job, as the graph sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from beamlabel.transforms.inference.options import PredictOptions
+from beamlabel.transforms.inputs.plan_units import SourceOptions
+from beamlabel.transforms.inputs.time_limit import TimeLimit
+from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.rows.schema import OutputSpec
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """One run of the labeling job, as the graph sees it.
+
+    Attributes:
+      time_limit: after which no unit is begun any more; None for none.
+      only_rows: how many references count, where an earlier run's failures are the only ones.
+      heartbeats: whether workers tell in the staging folder how far they are.
+    """
+
+    output: str
+    staging_dir: str
+    plan_id: str
+    run_id: str
+    files: tuple[InputFile, ...]
+    source: SourceOptions
+    load: LoadOptions
+    predict: PredictOptions
+    spec: OutputSpec
+    time_limit: TimeLimit | None = None
+    only_rows: int | None = None
+    heartbeats: bool = False
+    report: bool = False
+
+    def for_workers(self, *, elsewhere: bool, later: bool) -> LabelJob:
+        """The job for workers that are in other processes, or begin at some later time."""
+        limit = self.time_limit
+        if limit is not None and later:
+            limit = dataclasses.replace(limit, begun_at=None)
+        return dataclasses.replace(self, heartbeats=elsewhere, time_limit=limit)

@@ -1,0 +1,68 @@
+"""A plan → its staging folder: what workers open, and what ``publish`` has to know."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.label_job import LabelJob
+from beamlabel.pipeline.job.plan import Plan, plan
+from beamlabel.pipeline.job.preflight import Inputs
+from beamlabel.pipeline.job.resume import adopt
+from beamlabel.pipeline.options.job_options import RESUME, JobOptions
+from beamlabel.pipeline.output import staging
+from beamlabel.transforms import storage
+from beamlabel.transforms.storage.errors import is_mistake
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+def prepare(options: JobOptions, inputs: Inputs, started_at: float | None = None) -> LabelJob:
+    """Plans a job and stages it, see ``plan`` and ``stage``."""
+    with tempfile.TemporaryDirectory() as scratch:
+        planned = plan(options, inputs, Path(scratch), started_at)
+        stage(planned, options.run.if_exists)
+        return planned.job
+
+
+def stage(planned: Plan, if_exists: str) -> None:
+    """Stages what workers open, the artifact, and the facts of the run; leftovers go, or are adopted.
+
+    Raises:
+      UsageError: the output cannot be written.
+    """
+    job, facts = planned.job, planned.facts
+    try:
+        if if_exists == RESUME:
+            _write_job(job, {**facts, "detached": None})
+            facts["manifest"]["resumed_units"] = adopt(job.output, job.staging_dir, job.plan_id)
+            if facts["manifest"]["resumed_units"]:
+                _LOGGER.info("going on after %d units that are done", facts["manifest"]["resumed_units"])
+        else:
+            # All that could be wrong with the options is known by now; only now may leftovers go.
+            staging.delete_all(job.output)
+            _write_job(job, {**facts, "detached": None})
+        for path, file in planned.staged.items():
+            storage.write_file(path, file)
+        if if_exists == RESUME or facts.get("detached"):
+            _write_job(job, facts)
+    except OSError as error:
+        if not is_mistake(error):
+            raise
+        raise UsageError(f"--output {job.output!r} cannot be written: {error}") from error
+
+
+def _write_job(job: LabelJob, facts: Mapping[str, Any]) -> None:
+    """Written before all else of a run, whose launcher may be killed at any moment: by it, all of that is ours.
+
+    Only when all is staged does it say that a launcher goes away, and leaves the job at work.
+    """
+    content = {"format": layout.JOB_FORMAT, **facts}
+    path = storage.join(job.staging_dir, layout.JOB)
+    storage.write_bytes(path, json.dumps(content, indent=1, default=str).encode())

@@ -1,0 +1,66 @@
+"""Checks between options, and the values that follow from other options."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timezone
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.job_options import JobOptions
+
+
+def checked(options: JobOptions) -> JobOptions:
+    """The options with ``run_date`` set, and in ``output`` in the place of ``{date}``.
+
+    Raises:
+      UsageError: an option is empty, or does not go with another.
+    """
+    _check_not_empty(options)
+    _check_references(options)
+    _check_formats(options)
+    date = options.run.run_date or datetime.now(timezone.utc).date().isoformat()
+    output = options.output.output.replace("{date}", date)
+    return dataclasses.replace(
+        options,
+        run=dataclasses.replace(options.run, run_date=date),
+        output=dataclasses.replace(options.output, output=output),
+    )
+
+
+def _check_not_empty(options: JobOptions) -> None:
+    named = {
+        "input": options.inputs.input,
+        "output": (options.output.output,),
+        "module": (options.module.module,),
+        "base_dir": (options.inputs.base_dir,),
+    }
+    for name, values in named.items():
+        if "" in values:
+            raise UsageError(f"--{name}: an empty value")
+
+
+def _check_references(options: JobOptions) -> None:
+    inputs, earlier = options.inputs, options.earlier
+    if not inputs.input and not earlier.retry_failures:
+        raise UsageError("the following arguments are required: --input")
+    if earlier.changed and not earlier.skip_labeled:
+        raise UsageError("--changed needs --skip_labeled, which names what has been labeled")
+    if earlier.reasons and not earlier.retry_failures:
+        raise UsageError(f"--reasons {','.join(earlier.reasons)} needs --retry_failures")
+    if inputs.input_format == "images":
+        columns = {"uri_column": inputs.uri_column, "image_column": inputs.image_column}
+        for name, value in {**columns, "keep_columns": inputs.keep_columns}.items():
+            if value:
+                raise UsageError(f"--{name} is for Parquet inputs, not for --input_format images")
+
+
+def _check_formats(options: JobOptions) -> None:
+    output, inference = options.output, options.inference
+    if output.tfrecord_compression != "none" and output.output_format != "tfrecord":
+        raise UsageError(
+            f"--tfrecord_compression {output.tfrecord_compression} needs --output_format tfrecord"
+        )
+    if inference.precision == "bfloat16" and inference.engine not in ("auto", "openvino"):
+        raise UsageError(
+            f"--precision bfloat16 is not for --engine {inference.engine}; leave --engine out, or say auto"
+        )

@@ -1,0 +1,105 @@
+"""Declares an option once, as a field of a frozen dataclass; parser, tables and forms are made from that.
+
+Example::
+
+    @dataclass(frozen=True, kw_only=True)
+    class LoadingOptions:
+        max_bytes: int = option(BYTE_SIZE, default=64 * 2**20, metavar="SIZE", help="refuse larger images")
+        allow_http: bool = flag(help="fetch http:// and https:// URIs")
+
+The field's name is the option's: ``max_bytes`` is ``--max_bytes``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from beamlabel.pipeline.options.types import TEXT, OptionType
+
+_T = TypeVar("_T")
+_D = TypeVar("_D")
+_KEY = "option"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, as it was declared.
+
+    Attributes:
+      name: of the field; the option is ``--name``, or a positional argument if ``is_positional``.
+      help: one sentence, without a full stop.
+      type: turns the text into the value; None for a flag.
+      metavar: stands for the value in help texts; empty for a flag.
+      choices: all values there are; empty if there are others.
+      default: the value if the option is not given.
+      is_flag: whether the option takes no value.
+      is_list: whether it takes several values, and may be repeated.
+      is_required: whether it must be given.
+      is_positional: whether it is told by its place.
+    """
+
+    name: str
+    help: str
+    type: OptionType[Any] | None
+    metavar: str
+    choices: tuple[str, ...]
+    default: object
+    is_flag: bool = False
+    is_list: bool = False
+    is_required: bool = False
+    is_positional: bool = False
+
+
+def option(
+    type: OptionType[_T],
+    *,
+    help: str,
+    metavar: str,
+    default: _D = cast(Any, None),  # noqa: B008
+) -> _T | _D:
+    """An option with a value; ``default`` is the value if it is not given."""
+    return cast(Any, _field(default, help=help, type=type, metavar=metavar))
+
+
+def required(type: OptionType[_T] = cast(Any, TEXT), *, help: str, metavar: str) -> _T:  # noqa: B008
+    """An option that must be given."""
+    return cast(Any, _field(dataclasses.MISSING, help=help, type=type, metavar=metavar, is_required=True))
+
+
+def positional(*, help: str, metavar: str) -> str:
+    """An argument that is told by its place."""
+    facts = {"is_required": True, "is_positional": True}
+    return cast(Any, _field(dataclasses.MISSING, help=help, type=TEXT, metavar=metavar, **facts))
+
+
+def several(*, help: str, metavar: str) -> tuple[str, ...]:
+    """An option that takes texts, one or more at a time, and may be repeated."""
+    return cast(Any, _field((), help=help, type=TEXT, metavar=metavar, is_list=True))
+
+
+def choice(choices: Sequence[str], *, help: str, default: str) -> str:
+    """An option whose value is one of ``choices``."""
+    return cast(Any, _field(default, help=help, type=TEXT, metavar="", choices=tuple(choices)))
+
+
+def flag(*, help: str) -> bool:
+    """An option without a value: given or not."""
+    return cast(Any, _field(False, help=help, type=None, metavar="", is_flag=True))
+
+
+def declared(options: type[object] | object) -> Iterator[Option]:
+    """The options of a dataclass, in their order."""
+    for field in dataclasses.fields(cast(Any, options)):
+        facts = field.metadata[_KEY]
+        default = None if field.default is dataclasses.MISSING else field.default
+        yield Option(name=field.name, default=default, **facts)
+
+
+def _field(default: object, **facts: object) -> object:
+    metadata = {_KEY: {"choices": (), **facts}}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)

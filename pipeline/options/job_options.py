@@ -1,0 +1,275 @@
+"""The job's options: one frozen dataclass for each group, and one that holds them all.
+
+Names, help texts, types and defaults are declared here and nowhere else. A function takes the group that it needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from beamlabel.pipeline.options.declare import Option, choice, declared, flag, option, required, several
+from beamlabel.pipeline.options.types import (
+    BYTE_SIZE,
+    DATE,
+    DURATION,
+    IMAGE_SIZE,
+    INPUT_RANGE,
+    NAMES,
+    TEXT,
+    number,
+    whole,
+)
+
+DEFAULT_BATCH_SIZE = 128
+DEFAULT_TOP_K = 5
+DEFAULT_LOAD_THREADS = 64
+DEFAULT_MAX_ERROR_RATE = 0.05
+RESUME = "resume"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """The references that are labeled."""
+
+    input: tuple[str, ...] = several(
+        metavar="PATTERN",
+        help="needed, unless --retry_failures: file, folder (ending in /) or glob of inputs: local, file:// or "
+        "gs://; repeatable; commas are not split",
+    )
+    input_format: str = choice(
+        ("auto", "text", "parquet", "images"),
+        default="auto",
+        help="text: a URI a line; parquet: a URI a row; images: the matches are the images; auto: by content",
+    )
+    uri_column: str | None = option(
+        TEXT, metavar="NAME", help="Parquet column of URIs (default: uri, url, path, or the only string)"
+    )
+    image_column: str | None = option(
+        TEXT, metavar="NAME", help="Parquet column of encoded images: binary, or struct of bytes and path"
+    )
+    keep_columns: tuple[str, ...] = several(
+        metavar="NAME",
+        help="Parquet columns to hand through; SOURCE=NAME renames; classes of Hugging Face become their names, with "
+        "SOURCE:id numbers",
+    )
+    base_dir: str | None = option(
+        TEXT, metavar="DIR", help="what relative references are relative to (default: the current folder)"
+    )
+    limit: int | None = option(whole(1), metavar="N", help="label only the first N references")
+    sample: float = option(
+        number(0, 1, above_low=True),
+        default=1.0,
+        metavar="F",
+        help="label the URIs whose hash falls below F: the same ones on every runner, every time",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRunOptions:
+    """The earlier runs that decide which references are labeled again."""
+
+    skip_labeled: tuple[str, ...] = several(
+        metavar="PATTERN",
+        help="earlier outputs, such as labels/dt=*/: what they hold of the same module, preprocessing and columns is "
+        "skipped; repeatable",
+    )
+    changed: bool = flag(
+        help="with --skip_labeled: label again what has another size or version now (http: always)"
+    )
+    retry_failures: str | None = option(
+        TEXT,
+        metavar="RUN",
+        help="label what the run with this output has failed, and nothing else; --input: that run's, unless given",
+    )
+    reasons: tuple[str, ...] = option(
+        NAMES,
+        default=(),
+        metavar="A,B",
+        help="with --retry_failures: what failed for one of these reasons only",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleOptions:
+    """The module, and what becomes of its answers."""
+
+    module: str = required(
+        metavar="HANDLE",
+        help="Hub handle, folder, .tar.gz, gs:// path or Keras export; demo: the embedded EfficientNet-Lite0",
+    )
+    labels: str | None = option(
+        TEXT,
+        metavar="FILE",
+        help="a class name a line; none: no names (default: ImageNet's for 1000 and 1001 classes)",
+    )
+    top_k: int | None = option(
+        whole(1),
+        metavar="K",
+        help=f"classes in a row (default {DEFAULT_TOP_K}, or all where there are fewer)",
+    )
+    no_embeddings: bool = flag(help="write no embedding column")
+    normalize_embeddings: bool = flag(help="scale embeddings to L2 length 1; zero stays zero")
+    image_size: tuple[int, int] | None = option(
+        IMAGE_SIZE, metavar="HxW", help="where the module does not fix its input size"
+    )
+    crop: float | None = option(
+        number(0, 1, above_low=True),
+        metavar="F",
+        help="label the central square of F times the short side, such as 0.875 (default: the whole image, stretched)",
+    )
+    color_profile: str = choice(
+        ("convert", "ignore"),
+        default="convert",
+        help="convert: colours of CMYK images, and of those with a colour profile other than sRGB, become sRGB, as "
+        "browsers do (default); ignore: colours are taken as they are stored",
+    )
+    input_range: tuple[float, float] | None = option(
+        INPUT_RANGE,
+        metavar="LOW,HIGH",
+        help="what pixels become: 0,1 or -1,1 or 0,255; default 0,1; required for Keras exports",
+    )
+    scores: str = choice(
+        ("auto", "softmax", "sigmoid", "none"),
+        default="auto",
+        help="how logits become scores; auto: softmax, unless a probe shows that they are probabilities already",
+    )
+    logits_output: str | None = option(
+        TEXT, metavar="NAME", help="output that holds the logits: SIGNATURE:KEY, SIGNATURE or KEY"
+    )
+    features_output: str | None = option(
+        TEXT, metavar="NAME", help="output that holds the features, named likewise"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions:
+    """How the module is run."""
+
+    engine: str = choice(
+        ("auto", "litert", "openvino", "tensorflow"),
+        default="auto",
+        help="what runs the module; auto: LiteRT, or TensorFlow where LiteRT cannot express it; openvino: an extra",
+    )
+    precision: str = choice(
+        ("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16: by OpenVINO, on CPUs where that is faster; numbers are near the module's, not equal",
+    )
+    batch_size: int = option(
+        whole(1),
+        default=DEFAULT_BATCH_SIZE,
+        metavar="N",
+        help=f"images in a batch (default {DEFAULT_BATCH_SIZE})",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingOptions:
+    """How images are fetched and decoded, and by how many threads."""
+
+    max_bytes: int = option(
+        BYTE_SIZE, default=64 * 2**20, metavar="SIZE", help="refuse larger encoded images (default 64M)"
+    )
+    max_pixels: int = option(
+        whole(1), default=100_000_000, metavar="N", help="refuse larger images (default 100 million)"
+    )
+    fetch_deadline: float = option(
+        number(0, 86400, above_low=True),
+        default=60.0,
+        metavar="SECONDS",
+        help="for an image, all tries together (default 60)",
+    )
+    load_threads: int = option(
+        whole(1),
+        default=DEFAULT_LOAD_THREADS,
+        metavar="N",
+        help=f"images in flight at a time in a worker (default {DEFAULT_LOAD_THREADS})",
+    )
+    worker_threads: int | None = option(
+        whole(1),
+        metavar="N",
+        help="threads that decode and infer in a worker process (default: the cores that it may use)",
+    )
+    allow_http: bool = flag(help="fetch http:// and https:// URIs")
+    allow_private_hosts: bool = flag(help="fetch from private and link-local addresses too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """The files that a run writes, and where."""
+
+    output: str = required(
+        metavar="DIR",
+        help="folder of the result: local or gs://; {date} in it becomes --run_date, as in dt={date}",
+    )
+    output_format: str = choice(("parquet", "tfrecord"), default="parquet", help="default parquet")
+    tfrecord_compression: str = choice(("none", "gzip"), default="none", help="default none")
+    shard_rows: int | None = option(
+        whole(1), metavar="N", help="rows of a work unit and its shard (default 10000, fewer at first)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """One run: its day, its end, and its success."""
+
+    run_date: str | None = option(
+        DATE, metavar="YYYY-MM-DD", help="the day that the run is for (default: today, UTC)"
+    )
+    max_error_rate: float = option(
+        number(0, 1, above_low=False),
+        default=DEFAULT_MAX_ERROR_RATE,
+        metavar="F",
+        help=f"failed / (predicted + failed) that is still a success (default {DEFAULT_MAX_ERROR_RATE})",
+    )
+    report: bool = flag(help="write _report.html too: what happened, with thumbnails of a sample")
+    if_exists: str = choice(
+        ("error", "overwrite", RESUME),
+        default="error",
+        help="what to do when the output exists (default error); resume: as overwrite, but what an earlier run "
+        "has finished of the same plan is kept, and not done again",
+    )
+    time_limit: float | None = option(
+        DURATION,
+        metavar="TIME",
+        help="begin no unit after that long, such as 6h: publish what is done and exit with 4; resume goes on there",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """All options of a labeling job, by group."""
+
+    inputs: InputOptions
+    earlier: EarlierRunOptions
+    module: ModuleOptions
+    inference: InferenceOptions
+    loading: LoadingOptions
+    output: OutputOptions
+    run: RunOptions
+
+    def flat(self) -> dict[str, Any]:
+        """Every option's value by the option's name."""
+        groups = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return {name: value for group in groups for name, value in vars(group).items()}
+
+
+# Each group's title in --help, its field of ``JobOptions`` and its class, in the order of --help.
+GROUPS: tuple[tuple[str, str, type[Any]], ...] = (
+    ("input", "inputs", InputOptions),
+    ("earlier runs", "earlier", EarlierRunOptions),
+    ("module", "module", ModuleOptions),
+    ("inference", "inference", InferenceOptions),
+    ("loading", "loading", LoadingOptions),
+    ("output", "output", OutputOptions),
+    ("run", "run", RunOptions),
+)
+
+
+def job_options() -> Iterator[Option]:
+    """The declarations of all options, in the order of --help."""
+    for _, _, group in GROUPS:
+        yield from declared(group)

@@ -1,0 +1,133 @@
+"""The lock of a local output: a file, and on it a lock of the system, which ends with its process."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.holder import Lock, OutputLockedError, at_work, describe, holder_of, is_lock
+from beamlabel.pipeline.output.own_files import check_place, refuse
+from beamlabel.pipeline.process.process_id import ProcessId
+
+_READ_BYTES = 10_000
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+
+
+class FileLock(Lock):
+    """Beside the output, which may not exist before it is published; in it, where that cannot be written.
+
+    Args:
+      output: absolute path.
+
+    Raises:
+      OutputLockedError: another run holds it.
+      UsageError: what is there is not ours.
+      OSError: it cannot be written.
+    """
+
+    def __init__(self, output: str) -> None:
+        parent = Path(output).parent
+        is_beside = os.access(parent, os.W_OK) or not Path(output).is_dir()
+        folder = Path(staging.beside(output) if is_beside else staging.inside(output))
+        self._path = folder / layout.LOCK
+        self._made = [place for place in self._path.parents if not os.path.lexists(place)]
+        self._content = describe(ProcessId.own())
+        try:
+            self._file = self._take(output)
+        except BaseException:
+            self._remove_folders()
+            raise
+
+    def release(self) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        """Our own, and those that were made for it, as far as nothing came of the run."""
+        for folder in dict.fromkeys([self._path.parent, *self._made]):
+            with suppress(OSError):
+                folder.rmdir()
+
+    def _take(self, output: str) -> int:
+        while True:
+            check_place(str(self._path.parent), is_folder=True)
+            # Whoever gives it up removes file and folder: then begin anew.
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                file = self._create() if not os.path.lexists(self._path) else self._open(output)
+            except FileNotFoundError:
+                continue
+            except FileExistsError as error:
+                if os.path.lexists(error.filename) and not Path(error.filename).is_dir():
+                    raise  # a file, or a link to nowhere, above it
+                continue
+            if file is not None:
+                return file
+
+    def _create(self) -> int | None:
+        """The lock, new and held; None where another is first. It is never there without its content."""
+        temporary = self._path.with_name(f".tmp-{uuid.uuid4().hex}")
+        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.write(file, self._content)
+            try:
+                os.link(temporary, self._path)
+            except FileExistsError:
+                os.close(file)
+                return None
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                os.close(file)
+                return self._create_unlinked()
+        except BaseException:
+            with suppress(OSError):
+                os.close(file)
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+        return file
+
+    def _create_unlinked(self) -> int | None:
+        # A file system without hard links: who is killed right here leaves an empty file, which is nobody's.
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return None
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.write(file, self._content)
+        return file
+
+    def _open(self, output: str) -> int | None:
+        """The lock that is there, held; None where it was given up meanwhile."""
+        check_place(str(self._path), is_folder=False)
+        file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode) or not is_lock(os.pread(file, _READ_BYTES, 0)):
+                refuse(str(self._path))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _HELD:
+                    raise
+                holder = holder_of(os.pread(file, _READ_BYTES, 0))
+                raise OutputLockedError(at_work(output, holder)) from None
+            if os.fstat(file).st_nlink:
+                os.pwrite(file, self._content, 0)
+                os.ftruncate(file, len(self._content))
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+        return None

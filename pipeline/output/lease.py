@@ -1,0 +1,193 @@
+"""The lock of an output on ``gs://``: an object, which has to be renewed.
+
+It is created on the condition that there is none, written anew every 30 seconds by whoever holds it, and taken over,
+on the condition that nobody else did, when that has not happened for 5 minutes or when its holder was a process of
+this machine and is gone. Its age is told by one clock, the storage's: when the object was written, and the ``Date`` of
+the answer that says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from concurrent.futures import Future
+
+from beamlabel.pipeline.output.holder import (
+    Lock,
+    OutputLockedError,
+    at_work,
+    describe,
+    holder_of,
+    is_lock,
+    name,
+)
+from beamlabel.pipeline.output.own_files import refuse
+from beamlabel.pipeline.process.process_id import ProcessId
+from beamlabel.transforms.storage import gcs
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
+
+RENEW_SECONDS = 30.0
+STALE_SECONDS = 300.0
+
+SURE_SECONDS = 240.0
+"""For so long after the request that renewed it was sent, a lock is ours: the storage had it no earlier."""
+
+# After so many seconds no more tries of one renewal begin; the next renewal comes soon.
+_RENEWAL_SECONDS = 45.0
+_RELEASE_SECONDS = 2.0
+_DELETE_SECONDS = 5.0
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+class Lease(Lock):
+    """The lock, renewed by a thread until it is released.
+
+    A second thread sees to it that a renewal that hangs does not outlive the lock.
+
+    Args:
+      path: of the object.
+
+    Raises:
+      OutputLockedError: another run holds it.
+      UsageError: the object is not ours.
+      OSError: the storage cannot be reached.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._content = describe(ProcessId.own())
+        self._renewed_at, self._generation = _take(path, self._content)
+        self._released = threading.Event()
+        self._renewer = DaemonPool(1, "lock-renewal")
+        self._thread = threading.Thread(target=self._keep, name="lock", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._delete_generation(self._generation)
+            raise
+
+    def release(self) -> None:
+        self._released.set()
+        # A renewal that hangs is left alone: the lock goes stale by itself.
+        self._thread.join(_RELEASE_SECONDS)
+        if not self.is_lost and not self._thread.is_alive():
+            self._delete()
+
+    def check(self) -> None:
+        """As of any lock; and it is as good as lost if it was not renewed for too long."""
+        self.is_lost = self.is_lost or self._left() <= 0
+        super().check()
+
+    def _left(self) -> float:
+        """Seconds for which the lock is ours for sure."""
+        return self._renewed_at + SURE_SECONDS - _now()
+
+    def _delete(self) -> None:
+        deletion = DaemonPool(1, "lock-deletion")
+        deletion.submit(self._delete_generation, self._generation)
+        deletion.close(_DELETE_SECONDS)
+
+    def _delete_generation(self, generation: int) -> None:
+        try:
+            gcs.delete_generation(self._path, generation, _DELETE_SECONDS)
+        except OSError as error:
+            _LOGGER.warning(
+                "the lock %s could not be deleted, and goes stale by itself: %s", self._path, error
+            )
+
+    def _keep(self) -> None:
+        try:
+            self._renew_until_released()
+        except BaseException:
+            _LOGGER.exception("the lock %s cannot be kept", self._path)
+            self._lose()
+
+    def _renew_until_released(self) -> None:
+        renewal: Future[bool] | None = None
+        while not self._released.wait(max(min(RENEW_SECONDS, self._left()), 0.01)):
+            if renewal is not None and renewal.done():
+                if not self._renewer.result(renewal):
+                    self._lose()
+                    return
+                renewal = None
+            if self._left() <= 0:
+                self._lose()
+                return
+            if renewal is None:
+                renewal = self._begin_renewal()
+        # What is on its way would put the lock back after its deletion.
+        if renewal is not None:
+            self._renewer.result(renewal)
+
+    def _begin_renewal(self) -> Future[bool] | None:
+        try:
+            return self._renewer.submit(self._renew)
+        except RuntimeError as error:  # no more threads can be started
+            _LOGGER.warning("the lock %s could not be renewed: %s", self._path, error)
+            return None
+
+    def _lose(self) -> None:
+        self.is_lost = True
+        os.kill(os.getpid(), signal.SIGTERM)  # as an orchestrator would end the run
+
+    def _renew(self) -> bool:
+        """Whether the lock is not another's."""
+        try:
+            begin = _now()
+            deadline = max(min(_RENEWAL_SECONDS, self._left()), 1.0)
+            generation = gcs.exchange(self._path, self._content, self._generation, deadline)
+            if generation is not None:
+                self._generation, self._renewed_at = generation, begin
+                return True
+            return self._is_still_ours()
+        except OSError as error:
+            _LOGGER.warning("the lock %s could not be renewed: %s", self._path, error)
+            return True
+
+    def _is_still_ours(self) -> bool:
+        """Whether the lock was written by a renewal of ours whose answer was lost."""
+        begin = _now()
+        try:
+            found = gcs.read_object(self._path)
+        except FileNotFoundError:
+            return False
+        if found.data != self._content:
+            return False
+        self._generation = found.generation
+        # A Date has whole seconds.
+        self._renewed_at = max(self._renewed_at, begin - max(found.read_at - found.updated_at, 0.0) - 1.0)
+        return True
+
+
+def _now() -> float:
+    """A clock that goes on while a laptop or a virtual machine sleeps, in seconds."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _take(path: str, content: bytes) -> tuple[float, int]:
+    """When the request was sent by which the lock is ours, by the monotonic clock, and its generation."""
+    while True:
+        begin = _now()
+        generation = gcs.exchange(path, content, 0)
+        if generation is not None:
+            return begin, generation
+        try:
+            found = gcs.read_object(path)
+        except FileNotFoundError:
+            continue  # released meanwhile
+        if not is_lock(found.data):
+            refuse(path)
+        holder = holder_of(found.data)
+        age = found.read_at - found.updated_at
+        if age > STALE_SECONDS or (holder is not None and holder.is_dead()):
+            begin = _now()
+            generation = gcs.exchange(path, content, found.generation)
+            if generation is not None:
+                _LOGGER.warning("took over the lock of a run that is gone: %s", name(holder))
+                return begin, generation
+        output = path.rpartition("/")[0].rpartition("/")[0]
+        raise OutputLockedError(f"{at_work(output, holder)}, renewed {max(age, 0):.0f} s ago")

@@ -1,0 +1,156 @@
+"""The sdist, and the wheel made from it: all of beamlabel, under one name, beside a project with names like ours."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from beamlabel.pipeline import layout
+from support.jobs import TINY, Finished, photos, uri_list
+from support.paths import ROOT
+from support.runner_jobs import same_rows
+
+DATA_FILES = {
+    "beamlabel/py.typed",
+    "beamlabel/pipeline/report/report.html",
+    "beamlabel/pipeline/report/report.css",
+    "beamlabel/pipeline/report/report.js",
+    "beamlabel/transforms/module/imagenet_labels.txt",
+}
+WHERE = """
+import json, beamlabel, beamlabel.pipeline.run, beamlabel.transforms.records, pipeline, transforms
+modules = beamlabel, beamlabel.pipeline.run, beamlabel.transforms.records, pipeline, transforms
+print(json.dumps([module.__file__ for module in modules]))
+"""
+
+
+def succeeded(*command, **options) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@dataclass(frozen=True)
+class Built:
+    """The sdist, and the wheel that was made from it and from nothing else."""
+
+    sdist: Path
+    wheel: Path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("dist")
+    # A copy, so that nothing is left in the checkout and nothing that lies about there is packed.
+    source = folder / "source"
+    skipped = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=skipped)
+    # Without --sdist or --wheel, the wheel is built from the sdist.
+    succeeded(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "out", source)
+    (sdist,), (wheel,) = (folder / "out").glob("*.tar.gz"), (folder / "out").glob("*.whl")
+    return Built(sdist, wheel)
+
+
+def sources() -> set[str]:
+    """Every file of the package, by its name below ``beamlabel``'s parent."""
+    folder = ROOT / "beamlabel"
+    found = [*folder.glob("*.*"), *(ROOT / "pipeline").rglob("*.*"), *(ROOT / "transforms").rglob("*.*")]
+    names = {str(path.relative_to(ROOT)) for path in found if path.suffix != ".pyc"}
+    return {name if name.startswith("beamlabel/") else f"beamlabel/{name}" for name in names}
+
+
+def test_the_wheel_holds_beamlabel_and_nothing_else(built):
+    with zipfile.ZipFile(built.wheel) as wheel:
+        names = {name for name in wheel.namelist() if not name.endswith("/")}
+    metadata = {name for name in names if name.partition("/")[0].endswith(".dist-info")}
+    assert names - metadata == sources()
+    assert names >= DATA_FILES
+    with zipfile.ZipFile(built.wheel) as wheel:
+        (top_level,) = [name for name in metadata if name.endswith("/top_level.txt")]
+        assert wheel.read(top_level).decode().split() == ["beamlabel"]
+
+
+def test_the_sdist_holds_real_files_and_neither_tests_nor_benchmarks(built):
+    with tarfile.open(built.sdist) as sdist:
+        members = {member.name.partition("/")[2]: member for member in sdist.getmembers()}
+    assert all(member.isfile() or member.isdir() for member in members.values())
+    assert {
+        name for name, member in members.items() if member.isfile() and name.startswith("beamlabel/")
+    } == (sources())
+    assert {name.partition("/")[0] for name in members} & {
+        "pipeline",
+        "transforms",
+        "tests",
+        "benchmarks",
+    } == set()
+
+
+@dataclass(frozen=True)
+class Project:
+    """Somebody's project, with packages that are named as ours, and a Python in which the wheel is installed."""
+
+    folder: Path
+    python: Path
+
+    def run(self, *words: object) -> subprocess.CompletedProcess:
+        """Runs Python in the project's folder."""
+        return self.command("python", *words)
+
+    def command(self, name: str, *words: object) -> subprocess.CompletedProcess:
+        """Runs an installed command there."""
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        return succeeded(self.python.with_name(name), *words, cwd=self.folder, env=env)
+
+
+@pytest.fixture(scope="module")
+def project(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("pipeline", "transforms"):
+        package = folder / name
+        package.mkdir()
+        (package / "__init__.py").write_text(f'OWNER = "somebody else\'s {name}"\n')
+    environment = tmp_path_factory.mktemp("environment")
+    succeeded(sys.executable, "-m", "venv", "--without-pip", environment)
+    python = environment / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
+    succeeded(*pip, built.wheel)
+    # What beamlabel needs lies where the tests have it. A .pth file's own .pth files are not read, so the editable
+    # install that is there stays out of sight.
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return Project(folder, python)
+
+
+def test_each_name_is_its_owners(project):
+    beamlabel, run, records, pipeline, transforms = map(Path, json.loads(project.run("-c", WHERE).stdout))
+    for module in (beamlabel, run, records):
+        assert module.is_relative_to(project.python.parents[1]), module
+    assert pipeline.parent == project.folder / "pipeline"
+    assert transforms.parent == project.folder / "transforms"
+
+
+def test_it_labels_beside_them_in_process_and_in_worker_processes(project, tmp_path):
+    uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 6))
+    arguments = ("-m", "beamlabel", "--input", uris, "--module", TINY, "--shard_rows", 2)
+    workers = ("--direct_running_mode", "multi_processing", "--direct_num_workers", "2")
+    here, there = tmp_path / "in process", tmp_path / "in workers"
+    project.run(*arguments, "--output", here, "--report")
+    project.run(*arguments, "--output", there, *workers)
+    assert (here / layout.REPORT).stat().st_size > 0
+    for output in (here, there):
+        assert Finished(0, output).manifest["rows"] == {"input": 6, "predicted": 6, "failed": 0, "skipped": 0}
+    same_rows(Finished(0, there).table, Finished(0, here).table)
+
+
+def test_the_command_is_installed(project):
+    assert "--module" in project.command("beamlabel", "--help").stdout

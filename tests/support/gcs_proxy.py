@@ -1,0 +1,133 @@
+"""A reverse proxy before a GCS server, which counts requests, and delays and fails them on order."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+from support.servers import Handler, Received, Running
+
+Answer: TypeAlias = tuple[int, dict[str, str], bytes]
+"""Status, headers, and body."""
+
+
+@dataclass
+class _Fault:
+    """The next ``left`` requests that match are answered with ``status``, after being done if ``done``."""
+
+    left: int
+    status: int
+    method: str | None
+    contains: str
+    done: bool
+
+
+class GcsProxy(Running):
+    """Hands every request on as it came, unless it is ordered to do something else.
+
+    Args:
+        address: host and port of the server.
+
+    Attributes:
+        url: for ``STORAGE_EMULATOR_HOST``.
+        requests: every request since ``reset``, in order of arrival.
+    """
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.requests: list[Received] = []
+        self._address = address
+        self._delay = 0.0
+        self._faults: list[_Fault] = []
+        self._acts: list[tuple[str, Callable[[], object]]] = []
+        self._lock = threading.Lock()
+        proxy = self
+
+        class _Answer(Handler):
+            def answer(self) -> None:
+                proxy._answer(self)
+
+            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = answer  # noqa: N815
+
+        super().__init__(_Answer)
+
+    def forget(self) -> None:
+        """Forget all counts, faults and delays."""
+        with self._lock:
+            self.requests.clear()
+            self._faults.clear()
+            self._acts.clear()
+            self._delay = 0.0
+
+    def fail_next(
+        self, n: int, status: int, *, method: str | None = None, contains: str = "", done: bool = False
+    ) -> None:
+        """Answer ``status`` to the next ``n`` requests of ``method`` whose path and query hold ``contains``.
+
+        With ``done`` the request is carried out first: the answer was lost on its way, not the request.
+        """
+        with self._lock:
+            self._faults.append(_Fault(n, status, method, contains, done))
+
+    def before(self, contains: str, act: Callable[[], object]) -> None:
+        """Call ``act`` before each request whose path holds ``contains`` is carried out."""
+        self._acts.append((contains, act))
+
+    def delay(self, seconds: float) -> None:
+        """Wait this long before each answer from now on."""
+        self._delay = seconds
+
+    def count(self, method: str | None = None, contains: str = "") -> int:
+        """How many requests of ``method`` arrived whose path holds ``contains``."""
+        with self._lock:
+            return sum(method in (None, r.method) and contains in r.path for r in self.requests)
+
+    def _answer(self, handler: Handler) -> None:
+        body = handler.read_body()
+        request = handler.received()
+        with self._lock:
+            self.requests.append(request)
+        time.sleep(self._delay)
+        for contains, act in self._acts:
+            if contains in request.path:
+                act()
+        fault = self._take_fault(request.method, unquote(handler.path))
+        if fault is None or fault.done:
+            status, headers, content = self._serve(handler, request, body)
+        if fault is not None:
+            message: dict[str, Any] = {"error": {"code": fault.status, "message": "injected by the test"}}
+            status, headers, content = fault.status, {}, json.dumps(message).encode()
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    def _take_fault(self, method: str, target: str) -> _Fault | None:
+        with self._lock:
+            for fault in self._faults:
+                if fault.left and fault.method in (None, method) and fault.contains in target:
+                    fault.left -= 1
+                    return fault
+        return None
+
+    def _serve(self, handler: Handler, request: Received, body: bytes) -> Answer:
+        """What the server answers."""
+        return self._forward(handler, body)
+
+    def _forward(self, handler: Handler, body: bytes) -> Answer:
+        headers = {k: v for k, v in handler.headers.items() if k.lower() != "connection"}
+        with closing(http.client.HTTPConnection(*self._address)) as connection:
+            connection.request(handler.command, handler.path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        hop_by_hop = {"connection", "content-length", "date", "server", "transfer-encoding"}
+        kept = {name: value for name, value in answer.getheaders() if name.lower() not in hop_by_hop}
+        return answer.status, kept, content

@@ -1,0 +1,155 @@
+"""Storages other than ``gs://``, as the contract of ``storage`` sees them: a fresh folder, and a way around it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote
+
+from apache_beam.io.filesystem import BeamIOError, FileMetadata
+from apache_beam.io.localfilesystem import LocalFileSystem
+
+# Beam promises no atomic writes.
+ATOMIC = ["local", "file", "emulator", "fake-gcs-server"]
+ALL = [*ATOMIC, "beam"]
+
+LONG_AGO = 1_700_000_000
+
+
+class Place(Protocol):
+    """A fresh, empty folder or bucket, with helpers that bypass the code under test.
+
+    Attributes:
+        url: the place itself, without a slash at its end.
+    """
+
+    url: str
+
+    def uri(self, name: str) -> str:
+        """What names a file of the place."""
+
+    def shown(self, name: str) -> str:
+        """How listings and errors name that file."""
+
+    def put(self, name: str, data: bytes) -> str:
+        """Stores a file; its URI."""
+
+    def get(self, name: str) -> bytes:
+        """The bytes of a file."""
+
+    def list(self, prefix: str = "") -> list[str]:
+        """The names of all files that begin with ``prefix``, sorted."""
+
+
+class LocalFolder:
+    """Plain paths."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = str(folder)
+
+    def uri(self, name: str) -> str:
+        return f"{self.url}/{name}"
+
+    def shown(self, name: str) -> str:
+        return f"{self.folder}/{name}"
+
+    def put(self, name: str, data: bytes) -> str:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        # A clock that ticks every few milliseconds would not tell two files that come one after the other.
+        os.utime(path, (LONG_AGO, LONG_AGO))
+        return self.uri(name)
+
+    def get(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def list(self, prefix: str = "") -> list[str]:
+        """As of any place; hidden files that should not have been left behind are seen, too."""
+        files = (path for path in self.folder.rglob("*") if not path.is_dir())
+        names = (path.relative_to(self.folder).as_posix() for path in files)
+        return sorted(name for name in names if name.startswith(prefix))
+
+
+class FileUris(LocalFolder):
+    """``file://`` URIs, percent-encoded."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.url = folder.as_uri()
+
+    def uri(self, name: str) -> str:
+        return f"{self.url}/{quote(os.fsencode(name))}"
+
+
+class DiskFolder(LocalFolder):
+    """A scheme that only Beam knows: ``disk://root/a`` is ``a`` in the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.url = DiskFileSystem.ROOT
+        DiskFileSystem.folder = folder
+
+    def shown(self, name: str) -> str:
+        return self.uri(name)
+
+
+class DiskFileSystem(LocalFileSystem):
+    """The file system of ``disk://``; Beam finds it as it finds ``s3://``, by its base class."""
+
+    ROOT = "disk://root"
+    folder = Path()
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "disk"
+
+    def _there(self, path: str) -> str:
+        return str(self.folder) + path.removeprefix(self.ROOT) if path.startswith(self.ROOT) else path
+
+    def join(self, base: str, *names: str) -> str:
+        return "/".join([base.rstrip("/"), *names])
+
+    def _list(self, prefix: str) -> Iterator[FileMetadata]:
+        for found in super()._list(self._there(prefix)):
+            path = self.ROOT + found.path.removeprefix(str(self.folder))
+            yield FileMetadata(path, found.size_in_bytes, found.last_updated_in_seconds)
+
+    def create(self, path: str, *args: Any) -> BinaryIO:
+        # As HDFS does: folders are made for a new file, and not for one that is renamed.
+        return super().create(self._there(path), *args)
+
+    def open(self, path: str, *args: Any) -> BinaryIO:
+        return super().open(self._there(path), *args)
+
+    def mkdirs(self, path: str) -> None:
+        super().mkdirs(self._there(path))
+
+    def exists(self, path: str) -> bool:
+        return super().exists(self._there(path))
+
+    def metadata(self, path: str) -> FileMetadata:
+        found = super().metadata(self._there(path))
+        return FileMetadata(path, found.size_in_bytes, found.last_updated_in_seconds)
+
+    def copy(self, sources: list[str], targets: list[str]) -> None:
+        super().copy([self._there(path) for path in sources], [self._there(path) for path in targets])
+
+    def rename(self, sources: list[str], targets: list[str]) -> None:
+        super().rename([self._there(path) for path in sources], [self._there(path) for path in targets])
+
+    def delete(self, paths: list[str]) -> None:
+        # As HDFS and S3 do: these are names, not patterns.
+        for path in paths:
+            there = Path(self._there(path))
+            try:
+                if there.is_dir():
+                    shutil.rmtree(there)
+                else:
+                    there.unlink()
+            except OSError as error:
+                raise BeamIOError("Delete operation failed", {path: error}) from error

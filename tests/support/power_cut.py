@@ -1,0 +1,75 @@
+"""What a power cut at any moment would leave: which files and names had been brought to the disk by then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Disk:
+    """Watches what a run asks of the system: ``fsync`` of files and folders, and names that are given.
+
+    A name outlives a power cut when its folder was synced after the name was given; a file's content when the file
+    was synced (no file here is written after its sync: names are given to finished files).
+    """
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, int]] = []
+
+    def synced(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self.events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink()), status.st_ino))
+
+    def named(self, path: Any) -> None:
+        self.events.append(("name", os.path.realpath(path), os.lstat(path).st_ino))
+
+    def moments(self, ending: str) -> list[int]:
+        """When files whose path ends like this got their names."""
+        return [
+            at for at, (kind, path, _) in enumerate(self.events) if kind == "name" and path.endswith(ending)
+        ]
+
+    def is_safe(self, path: str, moment: int) -> bool:
+        """Whether the file at ``path`` would be there, whole, if the power went at that moment."""
+        before = self.events[:moment]
+        given = [at for at, (kind, name, _) in enumerate(before) if kind == "name" and name == path]
+        if not given:
+            return False
+        inode = before[given[-1]][2]
+        content = any(kind == "sync" and number == inode for kind, _, number in before)
+        folder = os.path.dirname(path)  # noqa: PTH120 (it may be renamed by now)
+        return content and any(kind == "sync" and name == folder for kind, name, _ in before[given[-1] :])
+
+
+@contextmanager
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """Notes what this process asks of its disk."""
+    disk = Disk()
+    fsync, link = os.fsync, os.link
+
+    def sync(descriptor: int) -> None:
+        fsync(descriptor)
+        disk.synced(descriptor)
+
+    def renaming(real: Any) -> Any:
+        def rename(source: Any, target: Any, **options: Any) -> None:
+            real(source, target, **options)
+            disk.named(target)
+
+        return rename
+
+    def hardlink(source: Any, target: Any, **options: Any) -> None:
+        link(source, target, **options)
+        disk.named(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        patch.setattr(os, "link", hardlink)
+        for name in ("rename", "replace"):
+            patch.setattr(os, name, renaming(getattr(os, name)))
+        yield disk

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs the core of the suite, what is neither slow nor about a runner of its own, on another Python, in an environment of
+# its own, .venv-VERSION.
+#
+#   tools/run_core_tests.sh 3.13
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+version=$1
+python=$(tools/find_python.sh "$version") || {
+  echo "run_core_tests.sh: no Python $version here: the core tests were not run on it" >&2
+  [ -z "${BEAMLABEL_TESTS_REQUIRE_ALL:-}" ] || exit 1
+  exit 0
+}
+PYTHON=$python VENV=.venv-$version tools/setup_venv.sh launcher,test
+".venv-$version/bin/python" -m pytest --numprocesses "${BEAMLABEL_TEST_PROCESSES:-2}" --dist loadgroup -m "not slow" \
+  tests/transforms tests/pipeline/options tests/pipeline/job tests/pipeline/output tests/pipeline/commands

@@ -1,0 +1,96 @@
+"""What a module and the user's wishes come to: size, crop, scores, top k and names, for whoever labels with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
+from beamlabel.transforms.inference.options import AUTO, PredictOptions, WishError, describe_scores, fitted
+from beamlabel.transforms.module.class_names import load_class_names
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Derived:
+    """How images are decoded, and how predictions are made of them."""
+
+    decode: DecodeOptions
+    predict: PredictOptions
+
+
+def derive(
+    artifact: Artifact,
+    *,
+    top_k: int | None = None,
+    scores: str = AUTO,
+    class_names: Sequence[str] | str | None = AUTO,
+    embeddings: bool = True,
+    normalize_embeddings: bool = False,
+    crop: float | None = None,
+    max_pixels: int = _MAX_PIXELS,
+    color_profile: str = "convert",
+    batch_size: int = 128,
+    worker_threads: int | None = None,
+    keep_pixels: bool = False,
+) -> Derived:
+    """The one way from a module to its options: the command and ``LabelImages`` both take it.
+
+    Args:
+      artifact: the compiled module.
+      top_k, scores, embeddings, normalize_embeddings, batch_size, worker_threads, keep_pixels: see
+        ``PredictOptions``.
+      class_names: a name for each class; a file of one name a line; None or ``"none"`` for no names; ``"auto"``:
+        ImageNet's, for 1000 and 1001 classes.
+      crop, max_pixels, color_profile: see ``DecodeOptions``.
+
+    Raises:
+      WishError: the module does not allow a value; names the argument.
+      ValueError: a value that no module allows.
+      OSError: the file of names cannot be read.
+    """
+    spec = artifact.spec
+    open_names = class_names == AUTO if isinstance(class_names, str) else False
+    wishes = PredictOptions(
+        artifact_path=str(artifact.path),
+        artifact_sha256=artifact.sha256,
+        top_k=top_k,
+        scores=scores,
+        class_names=AUTO if open_names else _names(class_names, spec),
+        embeddings=embeddings,
+        normalize_embeddings=normalize_embeddings,
+        batch_size=batch_size,
+        worker_threads=worker_threads,
+        keep_pixels=keep_pixels,
+    )
+    decode = DecodeOptions(
+        height=spec.height, width=spec.width, crop=crop, max_pixels=max_pixels, color_profile=color_profile
+    )
+    return Derived(decode, fit(wishes, spec))
+
+
+def fit(options: PredictOptions, spec: ModelSpec) -> PredictOptions:
+    """Options with nothing left open, and a line in the log that says how scores are made and why.
+
+    Raises:
+      WishError: the module does not allow a value.
+    """
+    whole = fitted(options, spec, load_class_names(None, spec.num_classes))
+    if whole.top_k:
+        _LOGGER.info("%s", describe_scores(spec, whole.scores, asked=options.scores != AUTO))
+    return whole
+
+
+def _names(given: Sequence[str] | str | None, spec: ModelSpec) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        return tuple(given)
+    try:
+        return load_class_names(given, spec.num_classes)
+    except ValueError as error:
+        raise WishError("class_names", f" {given!r}: {error}") from error

@@ -1,0 +1,142 @@
+"""Columns of Parquet inputs that are handed through: their names, their types, and their values unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from beamlabel.transforms.inputs.class_labels import class_features, named, named_type
+from beamlabel.transforms.rows.exact_cast import exact_cast, is_always_exact
+from beamlabel.transforms.rows.types import duplicate_field, normalized_type
+
+_ID = ":id"
+
+
+@dataclass(frozen=True)
+class KeptColumn:
+    """One column that is handed through.
+
+    Attributes:
+      source: its name in the input.
+      name: its name in the output.
+      type: of the output.
+      as_ids: whether classes of Hugging Face's metadata stay numbers.
+    """
+
+    source: str
+    name: str
+    type: pa.DataType
+    as_ids: bool = False
+
+
+def parse_kept(text: str, names: Sequence[str]) -> tuple[str, str, bool] | None:
+    """What ``--keep_columns`` says: source, name in the output, and whether classes stay numbers.
+
+    ``SOURCE``, ``SOURCE=NAME``, ``SOURCE:id`` or ``SOURCE:id=NAME``. A column may have ``=`` or ``:id`` in its own
+    name: the longest source that is there counts.
+
+    Returns:
+      None if there is no such column.
+    """
+    places = [place for place, character in enumerate(text) if character == "="]
+    for source, name in ((text, None), *((text[:place], text[place + 1 :]) for place in reversed(places))):
+        if source in names:
+            return source, source if name is None else name, False
+        column = source.removesuffix(_ID)
+        if column != source and column in names:
+            return column, column if name is None else name, True
+    return None
+
+
+def kept_column(text: str, schema: pa.Schema, path: str) -> KeptColumn:
+    """The column that ``--keep_columns`` names, of the type in which this file alone would be stored.
+
+    Raises:
+      ValueError: there is no such column, or two; or it has no name in the output.
+    """
+    option = f"--keep_columns {text!r}"
+    parsed = parse_kept(text, schema.names)
+    if parsed is None:
+        there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        raise ValueError(f"{option}: no such column in {path}; it has {there}")
+    source, name, as_ids = parsed
+    check_once(option, source, schema, path)
+    if not name:
+        raise ValueError(f"{option}: the column needs a name in the output: --keep_columns {source}=NAME")
+    kind = schema.field(source).type
+    feature = class_features(schema).get(source)
+    with_names = named_type(kind, feature)
+    if as_ids and with_names == kind:
+        raise ValueError(f"{option}: {source!r} has no names of classes in {path}, so leave {_ID} out")
+    return KeptColumn(source, name, normalized_type(kind if as_ids else with_names), as_ids)
+
+
+def check_once(option: str, name: str, schema: pa.Schema, path: str) -> None:
+    """Refuses a column that cannot be told from another one.
+
+    Raises:
+      ValueError: the file has two of this name, or two fields of one name in it.
+    """
+    if (count := schema.names.count(name)) != 1:
+        raise ValueError(f"{option}: {path} has {count} columns of the name {name!r}; rename all but one")
+    if (field := duplicate_field(schema.field(name).type)) is not None:
+        raise ValueError(f"{option}: the column {name!r} of {path} has two fields of the name {field!r}")
+
+
+class KeptReader:
+    """Casts the kept columns of one file.
+
+    Args:
+      schema: of the file.
+      columns: what is handed through.
+      path: of the file, for messages.
+    """
+
+    def __init__(self, schema: pa.Schema, columns: Sequence[KeptColumn], path: str) -> None:
+        features = class_features(schema) if columns else {}
+        self._columns = [(each, None if each.as_ids else features.get(each.source)) for each in columns]
+        self._path = path
+
+    def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.Array]:
+        """The columns of a batch, in the type of the output.
+
+        Args:
+          batch: has at least the source of each column.
+          row: of the batch's first row in the file.
+
+        Raises:
+          ValueError: names the column, its type, the file, and the first row whose value does not fit.
+        """
+        for column, feature in self._columns:
+            values = batch.column(column.source)
+            try:
+                yield _cast(values, feature, column.type)
+            except (ValueError, pa.ArrowException) as error:
+                raise ValueError(self._message(column, feature, values, row, error)) from error
+
+    def _message(self, column: KeptColumn, feature: Any, values: pa.Array, row: int, error: Exception) -> str:
+        for place in range(len(values)):
+            try:
+                _cast(values.slice(place, 1), feature, column.type)
+            except (ValueError, pa.ArrowException) as first:
+                row, error = row + place, first
+                break
+        return (
+            f"{self._path}: column {column.source!r} is {values.type}, and the value in row {row} cannot be kept as "
+            f"{column.type}: {error}; change the column, or leave it out of --keep_columns"
+        )
+
+
+def _cast(values: pa.Array, feature: Any, target: pa.DataType) -> pa.Array:
+    return exact_cast(values if feature is None else named(values, feature), target)
+
+
+def is_always_kept(column: KeptColumn, schema: pa.Schema) -> bool:
+    """Whether no value of the column can be refused, so that nobody need look at them before the run."""
+    kind = schema.field(column.source).type
+    if not column.as_ids and named_type(kind, class_features(schema).get(column.source)) != kind:
+        return False
+    return is_always_exact(kind, column.type)

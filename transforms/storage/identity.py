@@ -1,0 +1,68 @@
+"""The identity of an image, by its location or by its bytes, and the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import xxhash
+
+from beamlabel.transforms.storage.uris import scheme, without_secrets
+
+# What the hash is over, so that no location has the identity of some bytes.
+_LOCATION, _BYTES = b"location\0", b"bytes\0"
+_SLASHES = re.compile(r"/(?:\.?/)+")
+_AUTHORITY = re.compile(r"([a-z]+)://([^/?#]*)([^#]*)")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def image_id(location: str) -> str:
+    """The identity of the image at a resolved location: 32 hex digits.
+
+    It is the BLAKE2b of 16 bytes over ``location``, a NUL, and the UTF-8 of ``canonical_location``. Two locations have
+    the same only if they name the same object: what is merely likely to be the same is not made equal.
+
+    Args:
+      location: absolute path or URI, as ``resolve`` gives it.
+    """
+    text = canonical_location(location).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(_LOCATION + text, digest_size=16).hexdigest()
+
+
+def image_id_of_bytes(data: bytes) -> str:
+    """The identity of an inline image: 32 hex digits, the BLAKE2b of 16 bytes over ``bytes``, a NUL, and the image."""
+    digest = hashlib.blake2b(_BYTES, digest_size=16)
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def content_hash(data: bytes) -> str:
+    """XXH3 of 128 bits over the encoded image, as 32 hex digits; see https://xxhash.com.
+
+    It finds copies and changes. It is no cryptographic hash: who wants two images with the same can make them.
+    """
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def canonical_location(location: str) -> str:
+    """One spelling for all the spellings of a location that are sure to mean the same.
+
+    A local path loses doubled slashes and ``/./``, but neither ``..`` nor symbolic links are followed. ``http`` and
+    ``https`` lose user information, the default port, the fragment, and parameters that are credentials; the host is
+    in lower case. Other URIs lose passwords and credentials. Names of objects on ``gs://`` stay as they are.
+    """
+    kind = scheme(location)
+    if kind is None:
+        return "file://" + _SLASHES.sub("/", location)
+    location = kind + location[len(kind) :]
+    if kind in ("gs", "file"):
+        return location
+    location = without_secrets(location)
+    if kind not in _DEFAULT_PORTS:
+        return location
+    match = _AUTHORITY.match(location)
+    if match is None:
+        return location
+    host = match[2].lower().removesuffix(_DEFAULT_PORTS[kind]).removesuffix(":")
+    rest = match[3] if match[3].startswith("/") else "/" + match[3]
+    return f"{kind}://{host}{rest.removesuffix('?')}"
