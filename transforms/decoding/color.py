@@ -73,6 +73,11 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
     return result
 
 
+def is_needless(profile: bytes | None) -> bool:
+    """Whether ``to_srgb`` would convert nothing, whatever the image: no profile, sRGB's, or a broken one."""
+    return not profile or _transform(profile) is None
+
+
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
     """The mode that the profile is for and the way to sRGB; None if its colours are sRGB's, or it is broken."""
     key = hashlib.blake2b(profile, digest_size=16).digest()

@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from beamlabel.transforms.decoding.color import to_srgb
+from beamlabel.transforms.decoding.color import is_needless, to_srgb
 from beamlabel.transforms.decoding.jpeg_header import (
     JpegHeader,
     check_scans,
@@ -165,7 +165,7 @@ def _to_rgb(pixels: np.ndarray, header: JpegHeader, options: DecodeOptions) -> t
     Pillow: ``(255 − ink) × (255 − black) / 255``.
     """
     profile = header.profile if options.color_profile == "convert" else None
-    if header.components != 4 and profile is None:
+    if header.components != 4 and is_needless(profile):
         return pixels, False
     if header.components == 4:
         height, width = pixels.shape[:2]

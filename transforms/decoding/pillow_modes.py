@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import cv2
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.color import to_srgb
+from beamlabel.transforms.decoding.color import is_needless, to_srgb
 from beamlabel.transforms.decoding.options import refusal
 from beamlabel.transforms.records import Reason
 
 
-def finish(image: Image.Image, profile: bytes | None) -> tuple[np.ndarray, bool]:
+def finish(image: Image.Image | np.ndarray, profile: bytes | None) -> tuple[np.ndarray, bool]:
     """A loaded image as uint8[H, W, 3], sRGB, transparent parts on white, and whether ``profile`` was applied.
+
+    Args:
+      image: of one of Pillow's modes, or uint8[H, W] (gray) or uint8[H, W, 3] (RGB).
+      profile: an ICC profile to be applied.
 
     Raises:
       ImageError: ``unsupported_format`` for modes that have no agreed way to 8 bits.
     """
+    if isinstance(image, np.ndarray):
+        if is_needless(profile):  # Pillow would copy it twice
+            plain = np.ascontiguousarray(image)
+            return (cv2.cvtColor(plain, cv2.COLOR_GRAY2RGB) if plain.ndim == 2 else plain), False
+        image = Image.fromarray(np.ascontiguousarray(image))
     rule = MODES.get(image.mode)
     if rule is None:
         raise refusal(Reason.UNSUPPORTED_FORMAT, f"no way from Pillow's mode {image.mode} to RGB")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -22,6 +23,7 @@ _HEADERS = {12: "os/2 1", 16: "os/2 2", 64: "os/2 2", 40: "info", 52: "v2", 56: 
 _CODINGS = {0: "plain", 1: "rle8", 2: "rle4", 3: "masks", 4: "jpeg", 5: "png", 6: "masks"}
 _EMBEDDED_PROFILE = int.from_bytes(b"MBED", "big")
 _WHAT = "the BMP's header"
+_BYTES = ((0xFF0000, 0xFF00, 0xFF, 0), (0xFF0000, 0xFF00, 0xFF, 0xFF000000))
 _DEFAULT_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 
 
@@ -79,7 +81,8 @@ def read_bmp(data: bytes, options: DecodeOptions) -> Picture:
     profile = dib.profile if options.color_profile == "convert" else None
 
     def decode() -> tuple[np.ndarray, bool]:
-        return finish(dib_image(data, dib, start if is_file else dib.end), profile)
+        pixels = dib_image(data, dib, start if is_file else dib.end)
+        return finish(Image.fromarray(pixels) if dib.masks[3] else pixels, profile)
 
     pixels, converted = load(decode, "BMP", dib.width, dib.height)
     return Picture(pixels, dib.width, dib.height, "bmp" if is_file else "dib", converted=converted)
@@ -122,8 +125,8 @@ def read_dib(data: bytes, at: int, pixels_at: int = 0) -> Dib:
     return Dib(name, width, abs(height), bits, label, height < 0, masks, palette, profile, end)
 
 
-def dib_image(data: bytes, dib: Dib, start: int) -> Image.Image:
-    """The pixels at ``start``: RGB, or RGBA if there is a mask for alpha."""
+def dib_image(data: bytes, dib: Dib, start: int) -> np.ndarray:
+    """The pixels at ``start``: uint8[H, W, 3], RGB, or [H, W, 4] if there is a mask for alpha."""
     if dib.bits <= 8:
         offset, colours, stride = dib.palette
         table = part(data, offset, colours * stride, "the BMP's palette")
@@ -132,16 +135,21 @@ def dib_image(data: bytes, dib: Dib, start: int) -> Image.Image:
             indices = decode_runs(data, start, dib.width, dib.height, dib.bits)
         else:
             indices = unpack_bits(_rows(data, dib, start), dib.bits, dib.width)
-        pixels = look_up(indices, palette, "BMP")
-    elif dib.bits == 24:
-        pixels = _rows(data, dib, start)[:, : 3 * dib.width].reshape(dib.height, dib.width, 3)[:, :, ::-1]
-    else:
-        raw = _rows(data, dib, start)
-        size = dib.bits // 8
-        values = np.ascontiguousarray(raw[:, : size * dib.width]).view(f"<u{size}")
-        used = dib.masks if dib.masks[3] else dib.masks[:3]
-        pixels = np.stack([_masked(values, mask) for mask in used], axis=-1)
-    return Image.fromarray(np.ascontiguousarray(pixels if dib.top_down else pixels[::-1]))
+        return look_up(indices if dib.top_down else indices[::-1], np.ascontiguousarray(palette), "BMP")
+    rows = _rows(data, dib, start)
+    rows = rows if dib.top_down else rows[::-1]
+    if dib.bits == 24:
+        bgr = np.ascontiguousarray(rows[:, : 3 * dib.width]).reshape(dib.height, dib.width, 3)
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    size = dib.bits // 8
+    values = np.ascontiguousarray(rows[:, : size * dib.width])
+    if dib.masks in _BYTES:
+        bgra = values.reshape(dib.height, dib.width, 4)
+        return cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA if dib.masks[3] else cv2.COLOR_BGRA2RGB)
+    numbers = values.view(f"<u{size}")
+    return np.stack(
+        [_masked(numbers, mask) for mask in (dib.masks if dib.masks[3] else dib.masks[:3])], axis=-1
+    )
 
 
 def _rows(data: bytes, dib: Dib, start: int) -> np.ndarray:

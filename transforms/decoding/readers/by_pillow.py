@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from beamlabel.transforms.decoding.jpeg_header import exif_orientation
 from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.pillow_image import load
 from beamlabel.transforms.decoding.pillow_modes import finish
@@ -35,7 +36,7 @@ def read_with_pillow(
     size: tuple[int, int] | None,
     *,
     profile: bytes | None = None,
-    orientation: int = 1,
+    orientation: int | None = 1,
     is_whole: Callable[[], bool] | None = None,
     mend: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Picture:
@@ -47,22 +48,28 @@ def read_with_pillow(
       options: for ``color_profile``.
       size: width and height that the header says; Pillow must come to the same. None: Pillow's.
       profile: an ICC profile; None: the plugin's, if it finds one.
-      orientation: EXIF orientation.
+      orientation: EXIF orientation; None: the plugin's.
       is_whole: see ``pillow_image.load``.
       mend: called with the loaded image; returns the one to use.
     """
 
+    turn = orientation or 1
+
     def decode() -> tuple[np.ndarray, bool]:
+        nonlocal turn
         image = open_plugin(name, data)
         check_pixels(*image.size, options.max_pixels)
         if size is not None and image.size != size:
             sizes = f"{image.width}×{image.height} pixels, not {size[0]}×{size[1]}"
             raise refusal(Reason.CORRUPT, f"{name}: {sizes} as in the header")
         image.load()
+        exif = image.info.get("exif")
+        if orientation is None and isinstance(exif, bytes):
+            turn = exif_orientation(exif)
         found = profile or image.info.get("icc_profile")
         used = found if options.color_profile == "convert" and isinstance(found, bytes) else None
         return finish(image if mend is None else mend(image), used)
 
     pixels, converted = load(decode, name, *(size or (0, 0)), is_whole)
     height, width = pixels.shape[:2]
-    return Picture(pixels, width, height, name.lower(), orientation, converted=converted)
+    return Picture(pixels, width, height, name.lower(), turn, converted=converted)

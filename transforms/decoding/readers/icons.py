@@ -48,7 +48,7 @@ def read_icon(data: bytes, options: DecodeOptions) -> Picture:
         dib = dib._replace(masks=(*dib.masks[:3], 0xFF000000))
 
     def decode() -> tuple[np.ndarray, bool]:
-        image = dib_image(content, dib, dib.end)
+        image = Image.fromarray(dib_image(content, dib, dib.end))
         if dib.bits != 32 or not image.getchannel("A").getextrema()[1]:
             # Icons without alpha, and those of 32 bits that leave it empty, have a mask: 1 lets through.
             row = -(-dib.width // 32) * 4
@@ -122,5 +122,5 @@ def read_xbm(data: bytes, options: DecodeOptions) -> Picture:
     raw = bytes.fromhex(b"".join(one.rjust(2, b"0") for one in digits[: row * height]).decode())
     bits = np.frombuffer(raw, np.uint8).reshape(height, row)
     black = np.unpackbits(bits, axis=1, count=width, bitorder="little")
-    pixels, _ = finish(Image.fromarray((1 - black) * np.uint8(255)), None)
+    pixels, _ = finish((1 - black) * np.uint8(255), None)
     return Picture(pixels, width, height, "xbm")

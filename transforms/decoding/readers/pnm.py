@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from PIL import Image
 
 from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.pillow_image import load
@@ -61,9 +60,9 @@ def read_pnm(data: bytes, options: DecodeOptions) -> Picture:
             binary = part(data, position, count * size, "the picture")
             values = np.frombuffer(binary, np.uint8 if size == 1 else ">u2")
         if kind == "pbm":
-            return finish(Image.fromarray((1 - values.reshape(height, width)) * np.uint8(255)), None)
+            return finish((1 - values.reshape(height, width)) * np.uint8(255), None)
         pixels = _scaled(values, top).reshape((height, width, 3) if samples == 3 else (height, width))
-        return finish(Image.fromarray(pixels), None)
+        return finish(pixels, None)
 
     pixels, converted = load(decode, "PPM", width, height)
     return Picture(pixels, width, height, "ppm", converted=converted)

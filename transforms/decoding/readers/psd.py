@@ -161,15 +161,14 @@ def _planes(data: bytes, psd: _Psd, count: int) -> list[np.ndarray]:
     return planes
 
 
-def _image(psd: _Psd, planes: list[np.ndarray]) -> Image.Image:
+def _image(psd: _Psd, planes: list[np.ndarray]) -> Image.Image | np.ndarray:
     if psd.mode == "palette":
         if len(psd.palette) != 768:
             raise refusal(Reason.CORRUPT, f"a PSD palette of {len(psd.palette)} bytes")
         palette = np.frombuffer(psd.palette, np.uint8).reshape(3, 256).T
-        return Image.fromarray(np.ascontiguousarray(palette)[planes[0]])
+        return np.ascontiguousarray(palette)[planes[0]]
     if len(planes) == 1:
-        plane = np.ascontiguousarray(planes[0])
-        return Image.fromarray(255 - plane if psd.mode == "bitmap" else plane)
+        return 255 - planes[0] if psd.mode == "bitmap" else planes[0]
     pixels = np.stack(planes, axis=-1)
     # CMYK is stored as 255 for no ink.
-    return Image.fromarray(255 - pixels, "CMYK") if psd.mode == "cmyk" else Image.fromarray(pixels)
+    return Image.fromarray(255 - pixels, "CMYK") if psd.mode == "cmyk" else pixels

@@ -134,10 +134,10 @@ def _layout(tags: TiffTags, meaning: _Meaning, width: int, height: int) -> Layou
     return Layout(width, height, samples, meaning.bits, planes, meaning.compression, predictor)
 
 
-def _image(samples: np.ndarray, tags: TiffTags, meaning: _Meaning) -> Image.Image:
+def _image(samples: np.ndarray, tags: TiffTags, meaning: _Meaning) -> Image.Image | np.ndarray:
     """uint8 or uint16 [H, W, samples] → an image of 8 bits."""
     if meaning.colours == "palette":
-        return Image.fromarray(_palette(tags, meaning.bits)[samples[:, :, 0]])
+        return _palette(tags, meaning.bits)[samples[:, :, 0]]
     if meaning.bits > 8:
         samples = (samples >> (meaning.bits - 8)).astype(np.uint8)
     elif meaning.bits < 8:
@@ -155,6 +155,8 @@ def _image(samples: np.ndarray, tags: TiffTags, meaning: _Meaning) -> Image.Imag
         return Image.frombytes("LAB", lab.shape[1::-1], lab.tobytes())
     channels = colours.shape[2]
     plain = np.ascontiguousarray(colours[:, :, 0] if channels == 1 else colours)
+    if meaning.alpha != "alpha" and channels != 4:
+        return plain
     image = Image.fromarray(plain, {1: "L", 3: "RGB", 4: "CMYK"}[channels])
     if meaning.alpha == "alpha":
         image.putalpha(Image.fromarray(np.ascontiguousarray(samples[:, :, meaning.channels])))

@@ -16,7 +16,7 @@ _SIZES = dict(zip((*range(1, 14), 16, 17, 18), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4,
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _BYTES = (1, 2, 6, 7)
 
-_SUBFILE, _DNG_VERSION = 254, 50706
+_SUBFILE, _JPEG_TABLES, _DNG_VERSION = 254, 347, 50706
 # Tags that pixels depend on: those of another type are an error, not a default.
 _NEEDED = frozenset(
     (
@@ -84,7 +84,7 @@ def _read(data: bytes, tags: TiffTags, tag: int, kind: int, count: int, place: i
     if size > room:
         (place,) = struct.unpack_from(tags.order + ("Q" if room == 8 else "I"), data, place)
     if place + size > len(data):
-        if tag in _NEEDED:
+        if tag in _NEEDED or tag == _JPEG_TABLES:
             raise refusal(Reason.TRUNCATED, f"the TIFF's tag {tag} lies beyond the end of the file")
         return
     if kind in _WHOLE_NUMBERS and (tag in _NEEDED or kind not in _BYTES):

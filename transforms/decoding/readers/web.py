@@ -149,7 +149,8 @@ def read_avif(data: bytes, options: DecodeOptions) -> Picture:
         primaries, transfer = (int.from_bytes(points[group], "big") for group in (1, 2))
         profile = profile_of_code_points(primaries, transfer)
     whole = functools.partial(is_whole, data)
-    return read_with_pillow("AVIF", data, options, None, profile=profile, is_whole=whole)
+    # Pillow tells how the picture is to be turned as if EXIF said so.
+    return read_with_pillow("AVIF", data, options, None, profile=profile, orientation=None, is_whole=whole)
 
 
 def _av1_kind(config: int) -> str:
