@@ -89,19 +89,11 @@ def _run_locked(
     output: str,
     lock: Lock,
 ) -> int:
-    from beamlabel.pipeline.job.preflight import check_inputs, check_output
+    from beamlabel.pipeline.job.preflight import check_inputs
     from beamlabel.pipeline.job.retry_failures import check_same_inputs, failures_to_retry, inputs_to_retry
-    from beamlabel.pipeline.output.publish import publish, settle, submitted
+    from beamlabel.pipeline.output.publish import publish
 
-    try:
-        for manifest in settle(output):
-            _LOGGER.info("published what an earlier run, %s, had committed", manifest["run_id"])
-        check_output(output, options.run.if_exists)
-        _check_submitted(submitted(output), output, options.run.if_exists)
-    except (OSError, ValueError) as error:
-        if not is_mistake(error):
-            raise
-        raise UsageError(f"--output {options.output.output!r}: {error}") from error
+    _prepare_output(output, options)
     failed = failures_to_retry(options.earlier, output)
     if failed is not None:
         options = dataclasses.replace(options, inputs=inputs_to_retry(options.inputs, failed))
@@ -144,6 +136,22 @@ def _run_locked(
         return DONE
     lock.check()
     return report(publish(job.output, job.staging_dir))
+
+
+def _prepare_output(output: str, options: JobOptions) -> None:
+    """Publishes what an earlier run had committed, and refuses an output that this run may not replace."""
+    from beamlabel.pipeline.job.preflight import check_output
+    from beamlabel.pipeline.output.publish import settle, submitted
+
+    try:
+        for manifest in settle(output):
+            _LOGGER.info("Published the commit of an earlier run, %s", manifest["run_id"])
+        check_output(output, options.run.if_exists)
+        _check_submitted(submitted(output), output, options.run.if_exists)
+    except (OSError, ValueError) as error:
+        if not is_mistake(error):
+            raise
+        raise UsageError(f"--output {options.output.output!r}: {error}") from error
 
 
 def _check_submitted(folder: str | None, output: str, if_exists: str) -> None:

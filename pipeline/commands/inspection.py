@@ -107,10 +107,7 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
     with _warnings_into(notes):
         artifact = prepare_artifact(options, inference, option="MODULE")
         spec = artifact.spec
-        try:
-            names = load_class_names(options.labels, spec.num_classes)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"--labels {options.labels!r}: {error}") from error
+        names = _class_names(options.labels, spec.num_classes)
         resolved = resolve(options.module, option="MODULE")
         try:
             module = inspect_module(
@@ -125,6 +122,7 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
             raise UsageError(f"MODULE: {error}") from error
     speed, decoded_speed, decoded = _measure(engine, inference.batch_size)
     files = scan(resolved.path)
+    class_names = None if names is None else options.labels or "ImageNet"
     return Inspection(
         handle=spec.handle,
         format=spec.kind,
@@ -141,7 +139,7 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         scores=spec.scores,
         scores_reason=spec.scores_reason,
         num_classes=spec.num_classes,
-        class_names=None if names is None else options.labels or "ImageNet",
+        class_names=class_names,
         features=None if module.features is None else module.features.name,
         embedding_dim=spec.embedding_dim,
         engine=engine.name,
@@ -154,6 +152,13 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         decoded=decoded,
         signatures=tuple(_signature(one) for one in module.signatures.values()),
     )
+
+
+def _class_names(labels: str | None, num_classes: int | None) -> tuple[str, ...] | None:
+    try:
+        return load_class_names(labels, num_classes)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--labels {labels!r}: {error}") from error
 
 
 @contextmanager

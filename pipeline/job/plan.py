@@ -77,11 +77,7 @@ def plan(
       UsageError: the options do not fit the module.
     """
     started_at = time.time() if started_at is None else started_at
-    if options.output.output_format == "tfrecord":
-        try:
-            check_installed()
-        except ImportError as error:
-            raise UsageError(f"--output_format tfrecord: {error}") from error
+    _check_installed(options.output.output_format)
     artifact = prepare_artifact(options.module, options.inference)
     output = storage.absolute(options.output.output).rstrip("/")
     try:
@@ -112,17 +108,24 @@ def plan(
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     time_limit = options.run.time_limit
     limit = None if time_limit is None else TimeLimit(time_limit, run_id, started_at)
-    only_rows = None if failed is None else len(failed.ref_ids)
     # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
     job = LabelJob(
-        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, limit, only_rows,
-        report=options.run.report,
+        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, limit,
+        None if failed is None else len(failed.ref_ids), report=options.run.report,
     )  # fmt: skip
     facts = {"started_at": started_at, **facts_of(job, options, artifact, preprocessing)}
     if failed is not None:
         facts["manifest"]["retried_failures"] = len(failed.ref_ids)
     staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items() if index}
     return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
+
+
+def _check_installed(output_format: str) -> None:
+    if output_format == "tfrecord":
+        try:
+            check_installed()
+        except ImportError as error:
+            raise UsageError(f"--output_format tfrecord: {error}") from error
 
 
 def labeled_at(started_at: float) -> int:

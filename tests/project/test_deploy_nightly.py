@@ -16,7 +16,7 @@ import yaml
 import support.nightly_deployment as deployment
 from beamlabel import __version__
 from beamlabel.pipeline.options.parser import parse
-from beamlabel.pipeline.output import lock
+from beamlabel.pipeline.output import lease
 from beamlabel.pipeline.process import exit as exit_codes
 from support import needs
 from support.flink_deployment import KUBERNETES
@@ -73,7 +73,7 @@ def test_a_night_is_retried_where_that_is_worth_it():
     assert codes["onExitCodes"]["containerName"] == deployment.launcher(deployment.cronjob())["name"]
     assert codes["action"] == "FailJob" and disruption["action"] == "Ignore"
     # Pods begin 10 s, 20 s, 40 s … after each other: the last one when a lock that nobody renews is stale.
-    assert sum(10 * 2**n for n in range(job["backoffLimit"])) > lock.STALE_SECONDS
+    assert sum(10 * 2**n for n in range(job["backoffLimit"])) > lease.STALE_SECONDS
     options, _ = parse([*deployment.arguments("cronjob.yaml"), "--run_date", "2026-11-23"])
     assert options.run.if_exists == "resume"
     assert 3 * options.run.time_limit < job["activeDeadlineSeconds"] < 86400

@@ -19,7 +19,7 @@ import pytest
 import support.nightly_deployment as deployment
 from beamlabel.pipeline import run
 from beamlabel.pipeline.options.parser import parse
-from beamlabel.pipeline.output import lock
+from beamlabel.pipeline.output import lease
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import TINY, photos
 from support.nightly_deployment import ROOT
@@ -312,7 +312,7 @@ def test_a_job_by_hand_has_the_nights_name(week):
 
 def test_the_times_of_the_lock_are_the_programs():
     assert (
-        f"written anew every {lock.RENEW_SECONDS:g} seconds, stale after {lock.STALE_SECONDS / 60:g} minutes"
+        f"written anew every {lease.RENEW_SECONDS:g} seconds, stale after {lease.STALE_SECONDS / 60:g} minutes"
         in PAGE
     )
 
