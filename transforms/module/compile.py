@@ -35,7 +35,7 @@ from beamlabel.transforms.inference.artifact import (
 from beamlabel.transforms.inference.engines import open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import PROBE_IMAGES, check_outputs, extreme_batch, probe_batch
-from beamlabel.transforms.module.freeze import all_nodes, freeze, to_float, traced_graph
+from beamlabel.transforms.module.freeze import all_nodes, draws, freeze, to_float, traced_graph
 from beamlabel.transforms.module.load import HubModule, inspect_module
 from beamlabel.transforms.module.resolve import ResolvedModule
 from beamlabel.transforms.module.score_kind import ScoreKind, coarsest_float, score_kind
@@ -161,9 +161,7 @@ def _steady_answers(module: HubModule, pixels: np.ndarray) -> list[np.ndarray | 
         pixels,
         answers,
         precision=coarsest_float(graph),
-        random_ops=sorted(
-            {node.op for node in all_nodes(graph) if "Random" in node.op or node.op == "Multinomial"}
-        ),
+        random_ops=sorted({node.op for node in all_nodes(graph) if draws(node.op)}),
     )
     return answers
 
