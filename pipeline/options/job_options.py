@@ -134,7 +134,7 @@ class ModuleOptions:
     scores: str = choice(
         ("auto", "softmax", "sigmoid", "none"),
         default="auto",
-        help="how logits become scores; auto: softmax, unless a probe shows that they are probabilities already",
+        help="how logits become scores; auto: what fits the module's values and graph, see docs/modules.md",
     )
     logits_output: str | None = option(
         TEXT, metavar="NAME", help="output that holds the logits: SIGNATURE:KEY, SIGNATURE or KEY"

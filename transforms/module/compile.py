@@ -36,7 +36,7 @@ from beamlabel.transforms.inference.artifact import (
 from beamlabel.transforms.inference.engines import open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import PROBE_IMAGES, check_outputs, extreme_batch, probe_batch
-from beamlabel.transforms.module.freeze import all_nodes, freeze, to_float, traced_graph
+from beamlabel.transforms.module.freeze import all_nodes, draws, freeze, to_float, traced_graph
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module.score_kind import ScoreKind, coarsest_float, score_kind
@@ -162,9 +162,7 @@ def _steady_answers(module: HubModule, pixels: np.ndarray) -> list[np.ndarray | 
         pixels,
         answers,
         precision=coarsest_float(graph),
-        random_ops=sorted(
-            {node.op for node in all_nodes(graph) if "Random" in node.op or node.op == "Multinomial"}
-        ),
+        random_ops=sorted({node.op for node in all_nodes(graph) if draws(node.op)}),
     )
     return answers
 

@@ -19,6 +19,7 @@ INFERENCE_ONLY = (
     "export the model for inference (training=False), without dropout and augmentation; of a Keras model, its .keras "
     "file will do"
 )
+_RANDOM = frozenset(("Multinomial", "TruncatedNormal", "ParameterizedTruncatedNormal"))
 _ASSIGNS = frozenset(
     {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "RngReadAndSkip", "RngSkip"}
 )
@@ -80,22 +81,39 @@ def freeze_function(
     tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    frozen = convert_variables_to_constants_v2(_pruned(_traced(serve, shape), shape))
+    traced = _traced(serve, shape)
+    graph_def, aggressive = _inlined(traced)
+    pruned = _pruned(traced, graph_def, shape)
+    frozen = convert_variables_to_constants_v2(pruned, aggressive_inlining=aggressive)
     ends = {tensor.op.name: name for tensor, name in zip(frozen.outputs, names, strict=True)}
     (start,) = frozen.inputs
     return rename(frozen.graph.as_graph_def(), {start.op.name: PIXELS, **ends})
 
 
-def _pruned(traced: Any, shape: Sequence[int | None]) -> Any:
+def _inlined(traced: Any) -> tuple[Any, bool]:
+    """The graph of a concrete function with the functions inlined that it calls; and whether that took force.
+
+    TensorFlow leaves calls alone whose side effects it cannot keep in order, such as those of graphs with TensorFlow
+    1's control flow; here that order is not wanted.
+    """
+    from tensorflow.python.framework.convert_to_constants import _run_inline_graph_optimization
+
+    for aggressive in (False, True):
+        graph_def = _run_inline_graph_optimization(
+            traced, lower_control_flow=False, aggressive_inlining=aggressive
+        )
+        if not any(node.op in ("PartitionedCall", "StatefulPartitionedCall") for node in graph_def.node):
+            break
+    return graph_def, aggressive
+
+
+def _pruned(traced: Any, graph_def: Any, shape: Sequence[int | None]) -> Any:
     """The concrete function without all that its outputs are not made of.
 
     Its calls are inlined, for a call is in the graph whole or not at all. Its order of side effects goes too: that
     is what keeps a counter alive whose value nobody reads.
     """
     tf = tensorflow()
-    from tensorflow.python.framework.convert_to_constants import _run_inline_graph_optimization
-
-    graph_def = _run_inline_graph_optimization(traced, lower_control_flow=False, aggressive_inlining=False)
     outputs = [tensor.name for tensor in traced.outputs]
     changed = _assigned(graph_def)
     graph_def = _ancestors(graph_def, [_node(name) for name in outputs])
@@ -126,6 +144,11 @@ def _check_state(graph_def: Any, changed: set[str], tables: Sequence[Any], varia
             "its outputs are made of a state that each call changes, as random generators and counters have: "
             f"answers may change from call to call; {INFERENCE_ONLY}"
         )
+    if drawn := _random(graph_def):
+        raise ModuleError(
+            f"its outputs are made of random numbers ({', '.join(drawn)}): answers may change from call to call; "
+            f"{INFERENCE_ONLY}"
+        )
     if any(tensor.dtype == tensorflow().resource for tensor in tables):
         raise ModuleError(
             "its outputs are made of a lookup table or another resource, which no constant stands for"
@@ -146,6 +169,37 @@ def _assigned(graph_def: Any) -> set[str]:
                 name = _node(nodes[name].input[0])
             found.add(name)
     return found
+
+
+def draws(op: str) -> bool:
+    """Whether an op draws random numbers: others each time, or by a seed, which may be others each time."""
+    return op in _RANDOM or op.startswith(("Random", "StatelessRandom"))
+
+
+def _random(graph_def: Any) -> list[str]:
+    """The ops of a graph that draw random numbers each time: not those in a branch that may never run."""
+    nodes = {node.name: node for node in graph_def.node}
+    return sorted(
+        {
+            node.op
+            for node in graph_def.node
+            if draws(node.op) and not node.op.startswith("Stateless") and not _in_branch(nodes, node.name)
+        }
+    )
+
+
+def _in_branch(nodes: Mapping[str, Any], name: str) -> bool:
+    """Whether TensorFlow 1's control flow decides if a node runs."""
+    waiting = [name]
+    seen: set[str] = set()
+    while waiting:
+        node = nodes[waiting.pop()]
+        if node.op in _V1_CONTROL_FLOW:
+            return True
+        fresh = {_node(one) for one in node.input} - seen
+        seen |= fresh
+        waiting += fresh
+    return False
 
 
 def all_nodes(graph_def: Any) -> Iterator[Any]:

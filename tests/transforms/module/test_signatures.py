@@ -246,6 +246,37 @@ def test_a_state_that_the_graph_changes_is_refused(holder, tmp_path):
         answers(path, tmp_path)
 
 
+def test_random_numbers_are_refused_even_if_seldom_used(holder, tmp_path):
+    def serve(images):
+        seldom = tf.cast(tf.random.uniform([]) > 1 - 1e-6, tf.float32)
+        return {"logits": holder.logits(images) * (1 - seldom)}
+
+    path = save_functions(tmp_path / "m", holder, serving_default=serve)
+    with pytest.raises(ModuleError, match=r"made of random numbers \(RandomUniform\)"):
+        answers(path, tmp_path)
+
+
+def test_dropout_in_a_branch_that_never_runs_does_not_matter(tmp_path):
+    """As TensorFlow 1 saved Keras models: a placeholder says whether it learns, by default not."""
+    v1 = tf.compat.v1
+    numbers = np.linspace(-1, 1, 3 * CLASSES).reshape(3, CLASSES).astype(np.float32)
+    v1.disable_control_flow_v2()
+    with v1.Graph().as_default(), v1.Session() as session:
+        images = v1.placeholder(tf.float32, [None, 8, 8, 3])
+        learns = v1.placeholder_with_default(False, [])
+        pooled = tf.reduce_mean(images, [1, 2])
+        pooled = v1.cond(learns, lambda: tf.nn.dropout(pooled, 0.5), lambda: tf.identity(pooled))
+        calls = v1.get_variable("calls", initializer=0.0, use_resource=True)
+        session.run(v1.global_variables_initializer())
+        with tf.control_dependencies([calls.assign_add(1.0)]):
+            logits = pooled @ numbers
+        v1.saved_model.simple_save(session, str(tmp_path / "m"), {"images": images}, {"logits": logits})
+    v1.enable_control_flow_v2()
+    logits, _, spec = answers(tmp_path / "m", tmp_path)
+    np.testing.assert_allclose(logits, IMAGES.mean(axis=(1, 2)) @ numbers, atol=1e-5)
+    assert spec.scores == "softmax"
+
+
 @pytest.mark.parametrize("cause", ["dropout", "flips", "batch"])
 def test_unsteady_modules_are_refused_by_their_cause(holder, tmp_path, cause):
     def serve(images):
