@@ -101,7 +101,9 @@ def _check_folder(folder: str) -> None:
         elif _TEMPORARY.fullmatch(parts[-1]) and not entry.is_folder and len(parts) < 3:
             pass
         elif parts == [layout.LOCK] and not entry.is_folder:
-            pass  # whoever takes it has looked at it
+            # In a bucket whoever took it has looked at it; on a local disk it may be at two places.
+            if storage.is_local(folder) and not _has_mark(entry.path, layout.LOCK_FORMAT):
+                refuse(entry.path)
         elif parts != [layout.UNITS] or entry.is_folder or not _has_mark(entry.path, layout.UNITS_FORMAT):
             refuse(entry.path)
     for plan, entries in plans.items():

@@ -117,7 +117,7 @@ def test_a_deletion_that_is_cut_short_leaves_nothing_that_says_it_is_done(
         assert label(output, "--input", uris, *OPTIONS, "--if_exists", "resume").code == 0
         if is_over:
             break
-    assert is_over and calls == 3
+    assert is_over and calls >= 3
 
 
 @pytest.mark.parametrize(("if_exists", "code"), [("error", 75), ("resume", 75), ("overwrite", 0)])
@@ -329,7 +329,7 @@ def test_a_killed_process_group_is_resumed(tmp_path):
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 400))
     output = tmp_path / "out"
     process = start(output, uris)
-    while len(list(tmp_path.glob("_beamlabel*/staging/*/units/*"))) < 3:
+    while len(list(tmp_path.glob("_beamlabel*/staging/*/units/*.json"))) < 3:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)

@@ -264,7 +264,7 @@ def test_only_results_are_left_and_readers_take_the_folder_for_one_table(tmp_pat
     assert [path.name for path in (output / "_beamlabel").iterdir()] == ["units.json"]
     assert not list(tmp_path.glob("_beamlabel-*"))
     assert ds.dataset(output, format="parquet").count_rows() == 4
-    assert duckdb.sql(f"select count(*) from '{output}/*.parquet'").fetchone() == (4,)
+    assert duckdb.sql(f"select count(*) from '{output}/*.parquet'").fetchall() == [(4,)]
     done = label(
         output, "--input", f"{tmp_path / 'photos'}/", "--input_format", "images", "--if_exists", "resume"
     )
