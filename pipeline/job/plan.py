@@ -106,8 +106,7 @@ def plan(
         source, selection=_selection(indexes, staging_dir, changed=options.earlier.changed)
     )
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
-    time_limit = options.run.time_limit
-    limit = None if time_limit is None else TimeLimit(time_limit, run_id, started_at)
+    limit = None if options.run.time_limit is None else TimeLimit(options.run.time_limit, run_id, started_at)
     # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
     job = LabelJob(
         output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, limit,
