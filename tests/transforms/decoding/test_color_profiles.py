@@ -45,7 +45,9 @@ def cmyk_profile() -> bytes:
     def lut(inputs: int, outputs: int, table: np.ndarray) -> bytes:
         identity = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
         ramp = struct.pack(">2H", 0, 65535)
-        head = b"mft2\0\0\0\0" + struct.pack(">BBBx", inputs, outputs, 2) + identity + struct.pack(">HH", 2, 2)
+        head = (
+            b"mft2\0\0\0\0" + struct.pack(">BBBx", inputs, outputs, 2) + identity + struct.pack(">HH", 2, 2)
+        )
         return head + ramp * inputs + table.astype(">u2").tobytes() + ramp * outputs
 
     ink = np.stack(np.meshgrid(*[[0.0, 1.0]] * 4, indexing="ij"), axis=-1).reshape(-1, 4)
@@ -156,7 +158,9 @@ def test_a_large_jpeg_is_converted_at_its_fraction():
 
 @pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
 def test_cmyk_with_and_without_a_profile(format_):
-    ink = Image.fromarray(np.dstack((255 - np.asarray(images.photo()), np.full((90, 120), 40, np.uint8))), "CMYK")
+    ink = Image.fromarray(
+        np.dstack((255 - np.asarray(images.photo()), np.full((90, 120), 40, np.uint8))), "CMYK"
+    )
     options = {"quality": 98, "subsampling": 0} if format_ == "JPEG" else {}
     plain = decode(images.encode(ink, format_, **options), NATIVE)
     tagged = images.encode(ink, format_, icc_profile=CMYK, **options)
@@ -193,7 +197,9 @@ def test_alpha_stays_and_colours_are_converted_before_they_go_on_white():
 
 
 def test_a_transparent_palette_is_converted():
-    data = images.encode(images.photo().quantize(64), "PNG", transparency=bytes(range(0, 256, 4)), icc_profile=P3)
+    data = images.encode(
+        images.photo().quantize(64), "PNG", transparency=bytes(range(0, 256, 4)), icc_profile=P3
+    )
     assert decode(data, NATIVE).color_converted
 
 
@@ -204,7 +210,8 @@ def with_chunk(kind: bytes, content: bytes) -> bytes:
 
 def test_code_points_of_png():
     np.testing.assert_array_equal(
-        decode(with_chunk(b"cICP", bytes((12, 13, 0, 1))), NATIVE).pixels, decode(encoded("PNG", P3), NATIVE).pixels
+        decode(with_chunk(b"cICP", bytes((12, 13, 0, 1))), NATIVE).pixels,
+        decode(encoded("PNG", P3), NATIVE).pixels,
     )
     for points in ((1, 13, 0, 1), (2, 2, 0, 1)):
         assert not decode(with_chunk(b"cICP", bytes(points)), NATIVE).color_converted
