@@ -13,7 +13,7 @@ from itertools import product
 from beamlabel.transforms.decoding.options import refusal
 from beamlabel.transforms.records import Reason
 
-MAX_SLOW_PIXELS = 1_000_000
+MAX_SLOW_PIXELS = 500_000
 """The limit of what is decoded in Python, which holds the interpreter's lock: QOI and run-length BMP."""
 
 

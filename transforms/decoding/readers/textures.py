@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
+from PIL import Image
+
 from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.readers.binary import unpack
+from beamlabel.transforms.decoding.pillow_image import load
+from beamlabel.transforms.decoding.pillow_modes import finish
+from beamlabel.transforms.decoding.readers.binary import part, unpack
 from beamlabel.transforms.decoding.readers.by_pillow import read_with_pillow
 from beamlabel.transforms.decoding.variants import MAX_SLOW_PIXELS, check_variant
 from beamlabel.transforms.records import Reason
@@ -32,7 +38,19 @@ def read_dds(data: bytes, options: DecodeOptions) -> Picture:
     else:
         kind = f"{bits} bit, masks " + "/".join(f"{mask:x}" for mask in masks[: 4 if flags & _ALPHA else 3])
     check_variant(f"dds {'cube or volume ' if caps2 else ''}{kind}")
-    return read_with_pillow("DDS", data, options, (width, height))
+    if flags & _FOUR_CC:
+        return read_with_pillow("DDS", data, options, (width, height))
+
+    def decode() -> tuple[np.ndarray, bool]:
+        # Blue first, as both of the list's masks have it; Pillow's decoder of these is Python.
+        raw = part(data, 4 + size, width * height * bits // 8, "the DDS's pixels")
+        pixels = np.frombuffer(raw, np.uint8).reshape(height, width, bits // 8)
+        if bits == 24:
+            return finish(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), None)
+        return finish(Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)), None)
+
+    pixels, converted = load(decode, "DDS", width, height)
+    return Picture(pixels, width, height, "dds", converted=converted)
 
 
 def read_qoi(data: bytes, options: DecodeOptions) -> Picture:
