@@ -88,7 +88,7 @@ class _Endpoint(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def _endpoint(client: Client) -> _Endpoint:
-    session = client._http
+    session = gcs_client.session(client)
     prefix = f"{client.api_endpoint}/download/storage/v1/b/"
     found = session.merge_environment_settings(prefix, {}, True, None, None)
     proxy = select_proxy(prefix, found["proxies"]) or ""
@@ -107,7 +107,7 @@ def _attempt(bucket: str, name: str, max_bytes: int, deadline: float, end: float
     stall = min(deadline * STALL, left)
     client = gcs_client.client()
     # A session with a client certificate (mTLS) has an endpoint of its own, and notices a new certificate.
-    if client._http.is_mtls:
+    if gcs_client.session(client).is_mtls:
         return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)
     endpoint = _endpoint(client)
     url = f"{endpoint.prefix}{bucket}/o/{quote(name, safe='~')}?alt=media"
