@@ -57,7 +57,7 @@ class KerasFileSource:
             if tensors
         }
 
-    def fetch(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
+    def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
         """One model for all the outputs, in inference mode."""
         tensors = [self._tensors[output.signature][output.key] for output in outputs]
         model = self._keras.Model(self._model.inputs, tensors)
