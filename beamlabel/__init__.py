@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -16,7 +17,7 @@ _PUBLIC = {
 __all__ = ["LabelImages", "LabeledImages", "__version__"]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     try:
         module = _PUBLIC[name]
     except KeyError:

@@ -17,7 +17,7 @@ from beamlabel.pipeline.__main__ import console
 from beamlabel.pipeline.job import prepare_module
 from beamlabel.transforms.inference import engines
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec, pack
-from beamlabel.transforms.inference.engines import Images, Opened, Outputs
+from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
 
 SIZE, CLASSES, FEATURES = 16, 10, 1280
 
@@ -42,7 +42,7 @@ SPEC = ModelSpec(
 
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
-) -> Opened:
+) -> EngineSession:
     """Rows of pixels in place of logits and features: other numbers for each image."""
     del spec, payload, threads, path
 
@@ -51,7 +51,7 @@ def open_payload(
         features = np.resize(values, (len(images), 2, SIZE * SIZE * 3)).reshape(len(images), -1)[:, :FEATURES]
         return values[:, :CLASSES].copy(), np.ascontiguousarray(features)
 
-    return Opened(run, "stub", "float32")
+    return EngineSession(run, "stub", "float32")
 
 
 def main() -> None:

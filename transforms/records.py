@@ -121,9 +121,9 @@ class ImageRef:
       row: the row's place in its file, the order of rows in a shard.
       unit_id: the work unit it belongs to; None outside the labeling job.
       data: the encoded image itself, where the input holds it inline.
-      kept: values of the kept columns, in the order of the options, each an Arrow array of length one: not
+      passthrough: values of the kept columns, in the order of the options, each an Arrow array of length one: not
         every Arrow value has a counterpart in Python, such as a date in the year 300,000.
-      facts: size in bytes and version, where the listing that found the image told them and they are asked for.
+      listing_stat: size in bytes and version, where the listing that found the image told them and they are asked for.
       image_id: identity of the image, see ``storage.identity``; None for an inline image that is not loaded yet, and
         outside the labeling job until the image is loaded.
     """
@@ -134,8 +134,8 @@ class ImageRef:
     row: int = 0
     unit_id: str | None = None
     data: bytes | None = field(default=None, repr=False)
-    kept: tuple[Any, ...] = ()
-    facts: tuple[int | None, str | None] | None = None
+    passthrough: tuple[Any, ...] = ()
+    listing_stat: tuple[int | None, str | None] | None = None
     image_id: str | None = None
 
 

@@ -17,8 +17,7 @@ import peer
 import tensorflow as tf
 import tensorflow_hub as hub
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.ml.inference import utils
-from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, RunInference
 from apache_beam.ml.inference.tensorflow_inference import TFModelHandlerTensor
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -40,8 +39,11 @@ class Infer:
 
     def __call__(self, model: Any, batch: Any, inference_args: Any, model_id: Any = None) -> Any:
         outputs = model.signatures[peer.SIGNATURE](images=tf.stack(batch, axis=0))
-        results = {"logits": outputs[peer.LOGITS].numpy(), "features": outputs[self._features].numpy()}
-        return utils._convert_to_result(batch, results, model_id)
+        answers = zip(outputs[peer.LOGITS].numpy(), outputs[self._features].numpy(), strict=True)
+        return [
+            PredictionResult(image, {"logits": logits, "features": features}, model_id)
+            for image, (logits, features) in zip(batch, answers, strict=True)
+        ]
 
 
 def read(uri: str) -> tuple[str, bytes]:

@@ -100,8 +100,8 @@ class TensorFlowModel:
         if threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        self._loaded = hub.load(module, tags=[])  # kept: its signatures do not own its variables
-        signature = self._loaded.signatures[SIGNATURE]
+        self.loaded = hub.load(module, tags=[])  # kept: its signatures do not own its variables
+        signature = self.loaded.signatures[SIGNATURE]
         shape = [None, facts.height, facts.width, 3]
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])

@@ -24,7 +24,7 @@ def main() -> None:
     facts = Facts(height, width, features, shapes[features][-1], shapes[LOGITS][-1])
     model = TensorFlowModel(options.module, facts)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [model.predict.get_concrete_function()], model._loaded
+        [model.predict.get_concrete_function()], model.loaded
     )
     options.prepared.mkdir(parents=True, exist_ok=True)
     (options.prepared / "model.tflite").write_bytes(converter.convert())

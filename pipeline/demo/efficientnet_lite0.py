@@ -17,7 +17,7 @@ BATCH_NORM_EPSILON = 1e-3
 SCOPE = "EfficientnetLite0"
 
 
-class Stage(NamedTuple):
+class BlockGroup(NamedTuple):
     """A row of the paper's table. The first of the ``repeats`` blocks has the stride, the others 1."""
 
     repeats: int
@@ -27,14 +27,14 @@ class Stage(NamedTuple):
     filters: int
 
 
-STAGES = (
-    Stage(repeats=1, kernel=3, stride=1, expansion=1, filters=16),
-    Stage(repeats=2, kernel=3, stride=2, expansion=6, filters=24),
-    Stage(repeats=2, kernel=5, stride=2, expansion=6, filters=40),
-    Stage(repeats=3, kernel=3, stride=2, expansion=6, filters=80),
-    Stage(repeats=3, kernel=5, stride=1, expansion=6, filters=112),
-    Stage(repeats=4, kernel=5, stride=2, expansion=6, filters=192),
-    Stage(repeats=1, kernel=3, stride=1, expansion=6, filters=320),
+BLOCK_GROUPS = (
+    BlockGroup(repeats=1, kernel=3, stride=1, expansion=1, filters=16),
+    BlockGroup(repeats=2, kernel=3, stride=2, expansion=6, filters=24),
+    BlockGroup(repeats=2, kernel=5, stride=2, expansion=6, filters=40),
+    BlockGroup(repeats=3, kernel=3, stride=2, expansion=6, filters=80),
+    BlockGroup(repeats=3, kernel=5, stride=1, expansion=6, filters=112),
+    BlockGroup(repeats=4, kernel=5, stride=2, expansion=6, filters=192),
+    BlockGroup(repeats=1, kernel=3, stride=1, expansion=6, filters=320),
 )
 
 
@@ -50,14 +50,14 @@ class Block(NamedTuple):
 
 
 def blocks() -> list[Block]:
-    """The stages, block by block; the first one's input is the stem's 32 channels."""
+    """The groups, block by block; the first one's input is the stem's 32 channels."""
     found: list[Block] = []
     inputs = 32
-    for stage in STAGES:
-        for repeat in range(stage.repeats):
-            stride = stage.stride if repeat == 0 else 1
-            found.append(Block(len(found), stage.kernel, stride, stage.expansion, inputs, stage.filters))
-            inputs = stage.filters
+    for group in BLOCK_GROUPS:
+        for repeat in range(group.repeats):
+            stride = group.stride if repeat == 0 else 1
+            found.append(Block(len(found), group.kernel, stride, group.expansion, inputs, group.filters))
+            inputs = group.filters
     return found
 
 

@@ -27,7 +27,7 @@ _BATCH_ROWS = 8192
 
 
 @dataclass
-class Tally:
+class TruthCounts:
     """What was counted so far.
 
     Attributes:
@@ -56,35 +56,35 @@ class Tally:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A tally, and where its truth came from.
+    """What was counted, and where the truth came from.
 
     Attributes:
       by: ``uri``, ``ref_id``, or ``column``.
       unmatched: images with a truth, and neither row nor failure; None with a column.
     """
 
-    tally: Tally
+    counts: TruthCounts
     by: str
     unmatched: int | None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``json.dumps``; what has no value, such as the precision of nothing, is None."""
-        tally = self.tally
-        tried = tally.evaluated + tally.failed
+        counts = self.counts
+        tried = counts.evaluated + counts.failed
         return {
             "truth_by": self.by,
-            "rows": tally.rows,
-            "evaluated": tally.evaluated,
-            "rows_without_truth": tally.rows - tally.evaluated,
-            "failed": tally.failed,
-            "failed_without_truth": tally.failed_without_truth,
+            "rows": counts.rows,
+            "evaluated": counts.evaluated,
+            "rows_without_truth": counts.rows - counts.evaluated,
+            "failed": counts.failed,
+            "failed_without_truth": counts.failed_without_truth,
             "truths_without_row": self.unmatched,
-            "coverage": _ratio(tally.evaluated, tried),
-            "top_1": _ratio(tally.correct, tally.evaluated),
-            "top_k": {"k": min(TOP, tally.kept), "accuracy": _ratio(tally.correct_top, tally.evaluated)},
-            "top_1_failures_wrong": _ratio(tally.correct, tried),
-            "truths_in_no_row": sorted({truth for truth, _ in tally.pairs} - tally.seen),
-            "classes": list(_classes(tally)),
+            "coverage": _ratio(counts.evaluated, tried),
+            "top_1": _ratio(counts.correct, counts.evaluated),
+            "top_k": {"k": min(TOP, counts.kept), "accuracy": _ratio(counts.correct_top, counts.evaluated)},
+            "top_1_failures_wrong": _ratio(counts.correct, tried),
+            "truths_in_no_row": sorted({truth for truth, _ in counts.pairs} - counts.seen),
+            "classes": list(_classes(counts)),
         }
 
 
@@ -163,17 +163,17 @@ def _by_column(result: _Result, column: str) -> Evaluation:
         raise UsageError(
             f"--truth {column}: its values are no class ids, and the result's classes have no names"
         )
-    tally = Tally()
-    _count_rows(tally, result, column, lambda values: _as_text(values, by_id), by_id)
-    tally.failed = result.failed
-    return Evaluation(tally, "column", None)
+    counts = TruthCounts()
+    _count_rows(counts, result, column, lambda values: _as_text(values, by_id), by_id)
+    counts.failed = result.failed
+    return Evaluation(counts, "column", None)
 
 
 def _by_file(result: _Result, truth: Truth) -> Evaluation:
-    tally = Tally()
-    _count_rows(tally, result, truth.key, lambda keys: _looked_up(keys, truth), truth.by_id)
-    _count_failures(tally, result, truth)
-    return Evaluation(tally, truth.key, truth.unmatched)
+    counts = TruthCounts()
+    _count_rows(counts, result, truth.key, lambda keys: _looked_up(keys, truth), truth.by_id)
+    _count_failures(counts, result, truth)
+    return Evaluation(counts, truth.key, truth.unmatched)
 
 
 def _check_column(schema: pa.Schema, column: str, own: frozenset[str]) -> None:
@@ -220,22 +220,22 @@ def _looked_up(keys: pa.Array, truth: Truth) -> pa.Array:
 
 
 def _count_rows(
-    tally: Tally, result: _Result, column: str, truth_of: Callable[[pa.Array], pa.Array], by_id: bool
+    counts: TruthCounts, result: _Result, column: str, truth_of: Callable[[pa.Array], pa.Array], by_id: bool
 ) -> None:
     """Counts all rows; ``truth_of`` makes of ``column`` the classes, string, null where there is none."""
     for batch in result.batches([column, "class_ids", *(["labels"] if result.has_names else [])]):
-        tally.rows += batch.num_rows
+        counts.rows += batch.num_rows
         truth = truth_of(batch[column])
         known = truth.is_valid()
         _count(
-            tally,
+            counts,
             truth.filter(known),
             batch["class_ids" if by_id else "labels"].filter(known),
             batch["labels"].filter(known) if by_id and result.has_names else None,
         )
 
 
-def _count(tally: Tally, truth: pa.Array, predicted: pa.Array, names: pa.Array | None) -> None:
+def _count(counts: TruthCounts, truth: pa.Array, predicted: pa.Array, names: pa.Array | None) -> None:
     """Counts rows that have a truth: string[N], against the kept classes: list[N], best first."""
     classes = pc.cast(predicted.flatten(), pa.string())
     lengths = predicted.value_lengths().to_numpy(zero_copy_only=False)
@@ -243,16 +243,16 @@ def _count(tally: Tally, truth: pa.Array, predicted: pa.Array, names: pa.Array |
     rank = np.arange(len(classes)) - (np.cumsum(lengths) - lengths)[row]
     hit = pc.equal(classes, truth.take(pa.array(row))).to_numpy(zero_copy_only=False)
     best = classes.filter(pa.array(rank == 0))
-    tally.evaluated += len(truth)
-    tally.correct += int(np.count_nonzero(hit & (rank == 0)))
+    counts.evaluated += len(truth)
+    counts.correct += int(np.count_nonzero(hit & (rank == 0)))
     # A name may stand for two classes, so one row may hold it twice.
-    tally.correct_top += len(np.unique(row[hit & (rank < TOP)]))
-    tally.kept = max(tally.kept, int(lengths.max(initial=0)))
-    tally.seen.update(pc.unique(classes).to_pylist())
+    counts.correct_top += len(np.unique(row[hit & (rank < TOP)]))
+    counts.kept = max(counts.kept, int(lengths.max(initial=0)))
+    counts.seen.update(pc.unique(classes).to_pylist())
     for pair, count in _counted(truth, best):
-        tally.pairs[pair] += count
+        counts.pairs[pair] += count
     if names is not None:
-        tally.names.update(pair for pair, _ in _counted(classes, names.flatten()))
+        counts.names.update(pair for pair, _ in _counted(classes, names.flatten()))
 
 
 def _counted(first: pa.Array, second: pa.Array) -> Iterator[tuple[tuple[str, str], int]]:
@@ -265,32 +265,32 @@ def _counted(first: pa.Array, second: pa.Array) -> Iterator[tuple[tuple[str, str
         yield (group["first"], group["second"]), group["count_all"]
 
 
-def _count_failures(tally: Tally, result: _Result, truth: Truth) -> None:
+def _count_failures(counts: TruthCounts, result: _Result, truth: Truth) -> None:
     for name in result.failures:
         with result.readable(name) as path, storage.open_input(path) as stream:
             for line in stream:
                 if truth.find(json.loads(line)[truth.key]) is None:
-                    tally.failed_without_truth += 1
+                    counts.failed_without_truth += 1
                 else:
-                    tally.failed += 1
+                    counts.failed += 1
 
 
-def _classes(tally: Tally) -> Iterator[Mapping[str, Any]]:
+def _classes(counts: TruthCounts) -> Iterator[Mapping[str, Any]]:
     """A row for each class of the truth or that was predicted, the commonest first."""
     support: Counter[str] = Counter()
     predicted: Counter[str] = Counter()
     confused: dict[str, tuple[int, str | None]] = {}
-    for (truth, taken_for), count in sorted(tally.pairs.items()):
+    for (truth, taken_for), count in sorted(counts.pairs.items()):
         support[truth] += count
         predicted[taken_for] += count
         if truth != taken_for and count > confused.get(truth, (0, None))[0]:
             confused[truth] = count, taken_for
     for name in sorted(support.keys() | predicted.keys(), key=lambda name: (-support[name], name)):
-        correct = tally.pairs[name, name]
+        correct = counts.pairs[name, name]
         times, other = confused.get(name, (0, None))
         yield {
             "class": name,
-            "name": tally.names.get(name),
+            "name": counts.names.get(name),
             "support": support[name],
             "predicted": predicted[name],
             "precision": _ratio(correct, predicted[name]),

@@ -183,7 +183,7 @@ def _take(path: str, content: bytes) -> tuple[float, int]:
             refuse(path)
         holder = holder_of(found.data)
         age = found.read_at - found.updated_at
-        if age > STALE_SECONDS or (holder is not None and holder.is_dead()):
+        if age > STALE_SECONDS or (holder is not None and holder.has_exited()):
             begin = _now()
             generation = gcs.exchange(path, content, found.generation)
             if generation is not None:

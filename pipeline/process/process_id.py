@@ -34,7 +34,7 @@ class ProcessId:
         pid = os.getpid()
         return cls(platform.node(), pid, started_at(), _system(), _ticks(pid) or 0)
 
-    def is_dead(self) -> bool:
+    def has_exited(self) -> bool:
         """Whether the process is known to be gone: never, where it was another system's."""
         return bool(self.system) and self.system == _system() and _ticks(self.pid) != self.ticks
 

@@ -27,7 +27,7 @@ Outputs = tuple["np.ndarray | None", "np.ndarray | None"]
 Images = Sequence[np.ndarray] | np.ndarray
 Run = Callable[[Images], Outputs]
 
-# Each has a function open_payload(spec, payload, threads, path) -> Opened.
+# Each has a function open_payload(spec, payload, threads, path) -> EngineSession.
 _ENGINES = {
     LITERT: "beamlabel.transforms.inference.litert_engine",
     OPENVINO: "beamlabel.transforms.inference.openvino_engine",
@@ -40,7 +40,7 @@ _loads_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Opened:
+class EngineSession:
     """A payload that is ready.
 
     Attributes:
@@ -61,12 +61,12 @@ class Engine:
 
     Attributes:
       spec: what it takes and gives.
-      name, precision: what really computes here, see ``Opened``.
+      name, precision: what really computes here, see ``EngineSession``.
       computed_by: both in one text, such as ``litert float32``.
       nbytes: size of the compiled model.
     """
 
-    def __init__(self, spec: ModelSpec, nbytes: int, opened: Opened) -> None:
+    def __init__(self, spec: ModelSpec, nbytes: int, opened: EngineSession) -> None:
         self.spec = spec
         self.nbytes = nbytes
         self.name, self.precision = opened.name, opened.precision
@@ -126,7 +126,7 @@ def read_spec(artifact_path: str, sha256: str) -> ModelSpec:
 
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
-) -> Opened:
+) -> EngineSession:
     """What is in an artifact's payload, ready to be called.
 
     Args:
@@ -139,7 +139,9 @@ def open_payload(
     """
     if spec.engine not in _ENGINES:
         raise ModuleError(f"no engine is called {spec.engine!r}; there are {', '.join(sorted(_ENGINES))}")
-    opened: Opened = importlib.import_module(_ENGINES[spec.engine]).open_payload(spec, payload, threads, path)
+    opened: EngineSession = importlib.import_module(_ENGINES[spec.engine]).open_payload(
+        spec, payload, threads, path
+    )
     return opened
 
 

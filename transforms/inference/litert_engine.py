@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from beamlabel.transforms.inference.artifact import FLOAT32, LITERT, ModelSpec, ModuleError
-from beamlabel.transforms.inference.engines import Images, Opened
+from beamlabel.transforms.inference.engines import EngineSession, Images
 from beamlabel.transforms.inference.interpreter_pool import Chunks, fill
 
 CHUNK = 4
@@ -22,7 +22,7 @@ CHUNK = 4
 
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
-) -> Opened:
+) -> EngineSession:
     """A LiteRT model, as ``to_litert`` made it, as a function of images.
 
     LiteRT maps the file at ``path``, whose pages all processes of a host share, or takes a copy of the payload.
@@ -32,7 +32,7 @@ def open_payload(
     """
     model = {"model_content": bytes(payload)} if path is None else {"model_path": str(path)}
     chunks = Chunks(spec, spec.chunk_size(CHUNK), lambda: _Interpreter(spec, model), threads)
-    return Opened(chunks.run, LITERT, FLOAT32)
+    return EngineSession(chunks.run, LITERT, FLOAT32)
 
 
 class _Interpreter:

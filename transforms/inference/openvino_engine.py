@@ -26,7 +26,7 @@ import numpy as np
 
 from beamlabel.transforms.inference import litert_engine
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, OPENVINO, ModelSpec, ModuleError
-from beamlabel.transforms.inference.engines import Images, Opened
+from beamlabel.transforms.inference.engines import EngineSession, Images
 from beamlabel.transforms.inference.interpreter_pool import Chunks, fill
 from beamlabel.transforms.inference.probe import check_outputs, probe_batch
 from beamlabel.transforms.worker import cpu
@@ -46,7 +46,7 @@ _said: set[str] = set()
 
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
-) -> Opened:
+) -> EngineSession:
     """The model in the spec's precision where this process can, else in float32; for ``threads`` see ``compute_pool``.
 
     Raises:
@@ -94,7 +94,9 @@ class UnequalError(ModuleError):
     """The module's answers are others."""
 
 
-def open_checked(spec: ModelSpec, payload: memoryview, precision: str, threads: int | None = None) -> Opened:
+def open_checked(
+    spec: ModelSpec, payload: memoryview, precision: str, threads: int | None = None
+) -> EngineSession:
     """The model in a precision, compared with LiteRT's float32 on the probe batch.
 
     Raises:
@@ -121,7 +123,7 @@ def open_checked(spec: ModelSpec, payload: memoryview, precision: str, threads: 
         )
     except ModuleError as error:
         raise UnequalError(str(error)) from error
-    return Opened(chunks.run, OPENVINO, precision)
+    return EngineSession(chunks.run, OPENVINO, precision)
 
 
 def _openvino() -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from beamlabel.transforms.inference.artifact import FLOAT32, TENSORFLOW, ModelSpec
-from beamlabel.transforms.inference.engines import Images, Opened, Outputs
+from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
 from beamlabel.transforms.inference.interpreter_pool import padded
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
@@ -18,7 +18,7 @@ _LOGGER = logging.getLogger(__name__)
 
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
-) -> Opened:
+) -> EngineSession:
     """A serialized ``GraphDef`` as a function of its input tensor.
 
     Raises:
@@ -47,7 +47,7 @@ def open_payload(
         features = None if spec.features_tensor is None else next(results)
         return logits, features
 
-    return Opened(run, TENSORFLOW, FLOAT32)
+    return EngineSession(run, TENSORFLOW, FLOAT32)
 
 
 def _limit_threads(tf: Any, threads: int) -> None:

@@ -62,11 +62,13 @@ def _packed_refs(
     unit: WorkUnit, packed: Iterable[PackedRef], options: SourceOptions
 ) -> Iterator[ImageRef | Failure]:
     listed = unit.input_file.format == "images"
-    for row, uri, facts in packed:
+    for row, uri, listing_stat in packed:
         # A listed image is its own input file; its place in the listing says nothing tomorrow.
         identity = ref_id(uri, 0) if listed else ref_id(unit.input_file.path, row)
         location = uri if listed else resolve(uri, options.base_dir)
-        yield ImageRef(uri, identity, location, row, unit.unit_id, facts=facts, image_id=image_id(location))
+        yield ImageRef(
+            uri, identity, location, row, unit.unit_id, listing_stat=listing_stat, image_id=image_id(location)
+        )
 
 
 def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:

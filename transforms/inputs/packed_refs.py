@@ -30,7 +30,7 @@ class PackedRef(NamedTuple):
 
     row: int
     uri: str
-    facts: tuple[int | None, str | None] | None = None
+    listing_stat: tuple[int | None, str | None] | None = None
 
 
 class Packed(NamedTuple):
@@ -40,19 +40,19 @@ class Packed(NamedTuple):
     sha256: str
 
 
-def pack(refs: Sequence[PackedRef], *, with_facts: bool) -> Packed:
+def pack(refs: Sequence[PackedRef], *, with_listing_stat: bool) -> Packed:
     """References as deflated lines of JSON: about a fifth of the text, so that a shuffled unit stays small.
 
     The SHA-256 is over size and version too, if they are known: a unit with an image that was replaced is another
-    unit. Only ``with_facts`` do they travel.
+    unit. Only ``with_listing_stat`` do they travel.
     """
     told = _lines(refs)
-    text = told if with_facts else _lines(PackedRef(ref.row, ref.uri) for ref in refs)
+    text = told if with_listing_stat else _lines(PackedRef(ref.row, ref.uri) for ref in refs)
     return Packed(zlib.compress(text), hashlib.sha256(told).hexdigest())
 
 
 def _lines(refs: Iterable[PackedRef]) -> bytes:
-    values = (ref[:2] if ref.facts is None else ref for ref in refs)
+    values = (ref[:2] if ref.listing_stat is None else ref for ref in refs)
     return "\n".join(json.dumps(value, separators=(",", ":")) for value in values).encode()
 
 
@@ -68,11 +68,11 @@ def unpack(packed: bytes) -> Iterator[PackedRef]:
 
 
 def _reference(line: bytes) -> PackedRef:
-    row, uri, *facts = json.loads(line)
-    return PackedRef(row, uri, tuple(facts[0]) if facts else None)
+    row, uri, *listing_stat = json.loads(line)
+    return PackedRef(row, uri, tuple(listing_stat[0]) if listing_stat else None)
 
 
-class Carrier:
+class RefSpiller:
     """Decides which units carry their references, and stages those of the others.
 
     Args:
@@ -83,7 +83,7 @@ class Carrier:
         self._folder = storage.join(staging_dir, _FOLDER)
         self._carried = 0
 
-    def lightened(self, unit: WorkUnit) -> WorkUnit:
+    def spill(self, unit: WorkUnit) -> WorkUnit:
         """The unit as it may cross a reshuffle.
 
         Staged references are named by their unit, whose name says what they are; whoever plans them again

@@ -15,7 +15,7 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.packed_refs import Carrier, PackedRef, pack
+from beamlabel.transforms.inputs.packed_refs import PackedRef, RefSpiller, pack
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, open_parquet, read_rows
 from beamlabel.transforms.inputs.selection import SelectionOptions
 from beamlabel.transforms.inputs.text_source import read_lines
@@ -116,7 +116,7 @@ def _plan_lines(
     start, planned, refs, row = 0, 0, list[PackedRef](), -1
 
     def unit(stop: int, *, last: bool) -> tuple[WorkUnit, int]:
-        packed, sha256 = pack(refs, with_facts=options.selection.changed)
+        packed, sha256 = pack(refs, with_listing_stat=options.selection.changed)
         name = unit_id(number, start, sha256)
         return WorkUnit(name, file, start, stop, last, packed_refs=packed), len(refs)
 
@@ -196,10 +196,10 @@ class _PlanUnitsDoFn(beam.DoFn):
         self._staging_dir = staging_dir
 
     def start_bundle(self) -> None:
-        self._carrier = Carrier(self._staging_dir)
+        self._spiller = RefSpiller(self._staging_dir)
 
     def process(self, files: tuple[tuple[int, InputFile], ...]) -> Iterator[WorkUnit]:
-        yield from map(self._carrier.lightened, plan_files(files, self._options))
+        yield from map(self._spiller.spill, plan_files(files, self._options))
 
 
 class PlanUnits(beam.PTransform):

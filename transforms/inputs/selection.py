@@ -109,7 +109,11 @@ class Selection:
         threads = DaemonPool(_STAT_THREADS, "stat")
         try:
             for element in elements:
-                if isinstance(element, Failure) or element.data is not None or element.facts is not None:
+                if (
+                    isinstance(element, Failure)
+                    or element.data is not None
+                    or element.listing_stat is not None
+                ):
                     yield element, self._is_labeled(element)
                     continue
                 waiting.append((element, threads.submit(self._is_labeled, element)))
@@ -145,8 +149,8 @@ def _facts(ref: ImageRef) -> tuple[int | None, str | None] | None:
     """Size and version of the image as it is now; None where that cannot be said without fetching it."""
     if ref.data is not None:
         return len(ref.data), None
-    if ref.facts is not None:
-        return ref.facts
+    if ref.listing_stat is not None:
+        return ref.listing_stat
     if scheme(ref.location) not in (None, "gs"):
         return None
     try:

@@ -48,7 +48,7 @@ _BUFFER_BYTES = 512 << 10
 
 
 @dataclass(frozen=True)
-class Road:
+class ConnectionSettings:
     """How a server is reached: the same for all of its URLs.
 
     Attributes:
@@ -61,9 +61,9 @@ class Road:
 
 
 class _Kept(threading.local):
-    """A thread's handle, which holds its connection, and the road that it was made for."""
+    """A thread's handle, which holds its connection, and the settings that it was made for."""
 
-    road: Road | None = None
+    settings: ConnectionSettings | None = None
     curl: Any = None
 
 
@@ -86,12 +86,18 @@ class Answer(NamedTuple):
 
 
 def get(
-    road: Road, url: str, headers: dict[str, str], *, max_bytes: int, stall: float, left: float
+    settings: ConnectionSettings,
+    url: str,
+    headers: dict[str, str],
+    *,
+    max_bytes: int,
+    stall: float,
+    left: float,
 ) -> Answer:
     """Asks once, and does not follow redirects.
 
     Args:
-      road: how the server is reached.
+      settings: how the server is reached.
       url: percent-encoded.
       headers: of the request.
       max_bytes: cap on the body; one that is announced to be longer is not begun.
@@ -103,7 +109,7 @@ def get(
       requests.Timeout: the server did not answer, or fell silent.
       ConnectionError: everything else that is not a status.
     """
-    curl = _handle(road)
+    curl = _handle(settings)
     lines: list[bytes] = []
     body = io.BytesIO()
     curl.setopt(pycurl.URL, url)
@@ -124,8 +130,8 @@ def get(
     return Answer(curl.getinfo(pycurl.RESPONSE_CODE), _headers(lines), body.getvalue())
 
 
-def _handle(road: Road) -> Any:
-    if _kept.road != road:
+def _handle(settings: ConnectionSettings) -> Any:
+    if _kept.settings != settings:
         curl = pycurl.Curl()
         curl.setopt(pycurl.NOSIGNAL, 1)  # signals are for the main thread
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
@@ -133,15 +139,15 @@ def _handle(road: Road) -> Any:
         curl.setopt(pycurl.PATH_AS_IS, 1)  # an object may be called ".."
         curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
         curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
-        curl.setopt(pycurl.PROXY, road.proxy)
+        curl.setopt(pycurl.PROXY, settings.proxy)
         curl.setopt(pycurl.NOPROXY, "")  # decided already
-        if road.certificates is None:
+        if settings.certificates is None:
             curl.setopt(pycurl.SSL_VERIFYPEER, 0)
             curl.setopt(pycurl.SSL_VERIFYHOST, 0)
         else:
-            is_folder = Path(road.certificates).is_dir()
-            curl.setopt(pycurl.CAPATH if is_folder else pycurl.CAINFO, road.certificates)
-        _kept.road, _kept.curl = road, curl
+            is_folder = Path(settings.certificates).is_dir()
+            curl.setopt(pycurl.CAPATH if is_folder else pycurl.CAINFO, settings.certificates)
+        _kept.settings, _kept.curl = settings, curl
     return _kept.curl
 
 

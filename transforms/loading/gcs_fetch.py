@@ -75,26 +75,26 @@ class _Endpoint(NamedTuple):
 
     Attributes:
       prefix: of each URL, before the bucket's name.
-      road: how the server is reached.
+      settings: how the server is reached.
       credentials: what signs requests.
       transport: what they ask for tokens through.
     """
 
     prefix: str
-    road: curl.Road
+    settings: curl.ConnectionSettings
     credentials: Credentials
     transport: Request
 
 
 @functools.lru_cache(maxsize=1)
 def _endpoint(client: Client) -> _Endpoint:
-    session = client._http
+    session = gcs_client.session(client)
     prefix = f"{client.api_endpoint}/download/storage/v1/b/"
     found = session.merge_environment_settings(prefix, {}, True, None, None)
     proxy = select_proxy(prefix, found["proxies"]) or ""
     verify = found["verify"]
     certificates = (certifi.where() if verify is True else verify) or None
-    return _Endpoint(prefix, curl.Road(proxy, certificates), session.credentials, Request())
+    return _Endpoint(prefix, curl.ConnectionSettings(proxy, certificates), session.credentials, Request())
 
 
 def _attempt(bucket: str, name: str, max_bytes: int, deadline: float, end: float) -> tuple[bytes, str | None]:
@@ -107,12 +107,12 @@ def _attempt(bucket: str, name: str, max_bytes: int, deadline: float, end: float
     stall = min(deadline * STALL, left)
     client = gcs_client.client()
     # A session with a client certificate (mTLS) has an endpoint of its own, and notices a new certificate.
-    if client._http.is_mtls:
+    if gcs_client.session(client).is_mtls:
         return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)
     endpoint = _endpoint(client)
     url = f"{endpoint.prefix}{bucket}/o/{quote(name, safe='~')}?alt=media"
     signed = _signed(endpoint, url, stall)
-    answer = curl.get(endpoint.road, url, signed, max_bytes=max_bytes, stall=stall, left=left)
+    answer = curl.get(endpoint.settings, url, signed, max_bytes=max_bytes, stall=stall, left=left)
     if answer.status == 401 and not isinstance(endpoint.credentials, AnonymousCredentials):
         # A token may be revoked or expire on its way; the client knows how to get the next.
         return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)

@@ -255,7 +255,13 @@ class _Connection:
 
 
 class _PublicConnection(_Connection):
-    """Connects to public addresses only."""
+    """Connects to public addresses only.
+
+    urllib3 has no public place between a name's addresses and the connection to one of them: ``connect`` also makes
+    TLS, all of which would have to be repeated here, and a pool for an address would have to be told the name twice,
+    for TLS and for ``Host``. ``_new_conn`` is what urllib3's own SOCKS connections override; ``host`` has lost the
+    dot at its end that makes a name absolute, ``_dns_host`` has not.
+    """
 
     # Set by urllib3's HTTPConnection.
     host: str

@@ -96,6 +96,8 @@ def _inlined(traced: Any) -> tuple[Any, bool]:
     TensorFlow leaves calls alone whose side effects it cannot keep in order, such as those of graphs with TensorFlow
     1's control flow; here that order is not wanted.
     """
+    # Nothing public inlines: a pruned function keeps its calls whole, `tf.config.optimizer` works on what is run and
+    # gives no graph, and `extract_sub_graph` of `tf.compat.v1.graph_util` knows no functions.
     from tensorflow.python.framework.convert_to_constants import _run_inline_graph_optimization
 
     for aggressive in (False, True):

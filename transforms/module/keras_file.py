@@ -43,7 +43,10 @@ class KerasFileSource:
         if not getattr(self._model, "inputs", None):
             raise ModuleError(f"the Keras model has no fixed inputs; {WAY_OUT}")
         inputs = tuple(Input(one.name, tuple(one.shape), str(one.dtype)) for one in self._model.inputs)
-        self._tensors = {_MODEL: _model_outputs(self._model), _LAYERS: _layer_outputs(self._model)}
+        self._tensors = {
+            _MODEL: _model_outputs(self._keras, self._model),
+            _LAYERS: _layer_outputs(self._model),
+        }
         self.signatures: Mapping[str, Signature] = {
             name: Signature(
                 name,
@@ -54,7 +57,7 @@ class KerasFileSource:
             if tensors
         }
 
-    def fetch(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
+    def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
         """One model for all the outputs, in inference mode."""
         tensors = [self._tensors[output.signature][output.key] for output in outputs]
         model = self._keras.Model(self._model.inputs, tensors)
@@ -74,11 +77,11 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def _model_outputs(model: Any) -> dict[str, Any]:
+def _model_outputs(keras: Any, model: Any) -> dict[str, Any]:
     names = list(getattr(model, "output_names", ()))
-    structure = getattr(model, "_outputs_struct", None)
-    if isinstance(structure, dict):
-        return dict(structure)
+    structure = model.compute_output_spec(model.inputs)
+    if isinstance(structure, dict) and all(hasattr(one, "shape") for one in structure.values()):
+        return dict(keras.tree.pack_sequence_as(structure, model.outputs))
     if len(names) != len(model.outputs):
         names = [f"output_{index}" for index in range(len(model.outputs))]
     return dict(zip(names, model.outputs, strict=True))

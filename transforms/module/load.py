@@ -163,12 +163,12 @@ def _function(
     source: ModuleSource, choice: Choice, image_input: ImageInput, sizes: Mapping[Output, int]
 ) -> Function:
     tf = tensorflow()
-    fetch = adapted(source.fetch(choice.outputs), image_input)
+    function = adapted(source.function_of(choice.outputs), image_input)
 
     def run(images: Any) -> tuple[Any | None, Any | None]:
         vectors = {
             output: tf.cast(tf.reshape(result, [-1, sizes[output]]), tf.float32)
-            for output, result in zip(choice.outputs, fetch(images), strict=True)
+            for output, result in zip(choice.outputs, function(images), strict=True)
         }
         logits = None if choice.logits is None else vectors[choice.logits]
         features = None if choice.features is None else vectors[choice.features]

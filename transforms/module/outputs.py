@@ -114,7 +114,7 @@ class ModuleSource(Protocol):
     groups: Sequence[Sequence[str]]
     one_graph: bool
 
-    def fetch(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
+    def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
         """A function of a tensor of the image input's shape and dtype, that gives these tensors."""
 
 

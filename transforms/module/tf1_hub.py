@@ -37,7 +37,7 @@ class Tf1HubSource:
             [name for name in names if name not in _ORDER],
         ]
 
-    def fetch(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
+    def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
         """One pruned function for all the tensors; each signature's own placeholder is fed."""
         feeds = sorted({self._feed(output) for output in outputs})
         fetches = [self._signature_def[one.signature].outputs[one.key].name for one in outputs]

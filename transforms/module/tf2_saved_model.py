@@ -52,7 +52,7 @@ class Tf2Source:
         self._functions = {name: functions[name][0] for name in names}
         self.signatures: Mapping[str, Signature] = {name: functions[name][1] for name in names}
 
-    def fetch(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
+    def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
         """Calls the one signature that all the outputs are of."""
         (name,) = {output.signature for output in outputs}
         key = self.signatures[name].image_input().key

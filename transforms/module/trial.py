@@ -67,7 +67,7 @@ class ModuleTrial:
             return False
         if values.min() < -1 and values.max() > 1:
             return False
-        run = adapted(self._source.fetch([output]), image_input)
+        run = adapted(self._source.function_of([output]), image_input)
         try:
             graph_def = freeze_function(
                 lambda images: list(run(to_float(images, self._input_range))),
@@ -89,7 +89,7 @@ class ModuleTrial:
             raise OptionError(f"it takes {dtype.name} images: give --input_range 0,255")
         height, width = pixels.shape[1:3]
         try:
-            run = adapted(self._source.fetch(outputs), image_input)
+            run = adapted(self._source.function_of(outputs), image_input)
             results = [result.numpy() for result in run(to_float(pixels, self._input_range))]
         except Exception as error:
             # Whatever the network raises is the module's, not ours.

@@ -34,7 +34,7 @@ def to_record_batch(predictions: Sequence[Prediction], spec: OutputSpec) -> pa.R
 
 def _reference_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[str, pa.Array]:
     kept = {
-        name: pa.concat_arrays([pa.array([], kind), *(p.ref.kept[place] for p in predictions)])
+        name: pa.concat_arrays([pa.array([], kind), *(p.ref.passthrough[place] for p in predictions)])
         for place, (name, kind) in enumerate(spec.kept_fields)
     }
     return {

@@ -74,7 +74,7 @@ class OutputSpec:
     Attributes:
       format: ``parquet`` or ``tfrecord``.
       compression: of a TFRecord file, ``none`` or ``gzip``; Parquet is always zstd.
-      kept_fields: name and type of each kept column, in the order of ``ImageRef.kept``; types as
+      kept_fields: name and type of each kept column, in the order of ``ImageRef.passthrough``; types as
         ``normalized_type`` gives them.
       has_labels: whether the classes have names.
       top_k: classes in a row.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
+    from google.auth.transport.requests import AuthorizedSession
     from google.cloud.storage import Client
 
     RETRY: Retry
@@ -59,6 +60,17 @@ def client() -> Client:
         if _current is None or _current[0] != endpoint:
             _current = (endpoint, _new_client())
         return _current[1]
+
+
+def session(client: Client) -> AuthorizedSession:
+    """The session that a client's requests go through: its credentials, proxies, authorities and connections.
+
+    The client has no public name for it. To make one and hand it over is no way out: the constructor's ``_http``
+    is private as well, so its documentation says. Neither is a session of our own beside the client's: which
+    credentials go to which endpoint (an emulator gets none), with which client certificate, only the client knows,
+    and the size of its pool and the hooks of its session would still have no public option.
+    """
+    return client._http
 
 
 def parse(uri: str) -> tuple[str, str]:
@@ -143,14 +155,14 @@ def _new_client() -> Client:
     except DefaultCredentialsError:
         _logger.warning("no Google Cloud credentials found: gs:// is accessed anonymously")
         made = Client.create_anonymous_client()
-    # The client has no public option for its pool, and requests' own holds 10 connections and warns.
-    # A session with a client certificate (mTLS) has mounted an adapter that carries it: that one stays.
-    session = made._http
-    session.hooks["response"].append(_note_date)
-    if not session.is_mtls:
+    # requests' own pool holds 10 connections, and warns. A session with a client certificate (mTLS) has mounted an
+    # adapter that carries it: that one stays.
+    requests = session(made)
+    requests.hooks["response"].append(_note_date)
+    if not requests.is_mtls:
         adapter = HTTPAdapter(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, pool_block=False)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
+        requests.mount("https://", adapter)
+        requests.mount("http://", adapter)
     return made
 
 

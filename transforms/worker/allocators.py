@@ -43,7 +43,7 @@ def choose_arrow_allocator() -> None:
         os.environ.setdefault(_ARROW_ALLOCATOR, "jemalloc")
 
 
-def use_frugal_arrow_pool() -> None:
+def use_jemalloc_pool() -> None:
     """As far as pyarrow is there already: jemalloc, which returns what is freed at once.
 
     What Arrow allocates deep in its own code keeps the allocator of the start, see ``choose_arrow_allocator``.
@@ -58,7 +58,7 @@ def use_frugal_arrow_pool() -> None:
     pa.jemalloc_set_decay_ms(0)
 
 
-def give_back_arrow() -> None:
+def release_unused_arrow_memory() -> None:
     """Returns to the system what Arrow has freed: its next use may be minutes away."""
     import pyarrow as pa
 

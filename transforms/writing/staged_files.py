@@ -20,7 +20,7 @@ from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema, computed_metadata
 from beamlabel.transforms.rows.tfrecord import write_records
 from beamlabel.transforms.storage.uris import encodable, public_uri
-from beamlabel.transforms.worker.allocators import give_back_arrow
+from beamlabel.transforms.worker.allocators import release_unused_arrow_memory
 from beamlabel.transforms.writing.unit_rows import UnitRows
 from beamlabel.transforms.writing.unit_summary import Summarizer
 
@@ -54,7 +54,7 @@ def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -
     ) as writer:
         for group in _row_groups(batches):
             writer.write_table(group, row_group_size=group.num_rows)
-            give_back_arrow()
+            release_unused_arrow_memory()
 
 
 def failure_line(failure: Failure) -> bytes:

@@ -36,7 +36,7 @@ from beamlabel.transforms.inputs.unit_records import stage_record
 from beamlabel.transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord, unknown_element
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.worker import metrics
-from beamlabel.transforms.worker.allocators import give_back_arrow, use_frugal_arrow_pool
+from beamlabel.transforms.worker.allocators import release_unused_arrow_memory, use_jemalloc_pool
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.tally import Tally, new_tally
 from beamlabel.transforms.worker.versions import SameVersionsCoder
@@ -165,7 +165,7 @@ class _WriteUnitDoFn(beam.DoFn):
         self._msec = Metrics.distribution(metrics.NAMESPACE, metrics.WRITE_UNIT_MSEC)
 
     def setup(self) -> None:
-        use_frugal_arrow_pool()
+        use_jemalloc_pool()
         self._writer = DaemonPool(1, "write-unit")
         self._tally = new_tally()
         self._heartbeat = Heartbeat(self._staging_dir) if self._heartbeats else None
@@ -250,7 +250,7 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
     with unit.rows as rows:
         rows.add(unit.predictions)
         record = _write(end, rows, unit.failures, spec, staging_dir, unit.summarizer, times)
-    give_back_arrow()
+    release_unused_arrow_memory()
     return _Written(record, (time.perf_counter() - begin) * 1e3)
 
 

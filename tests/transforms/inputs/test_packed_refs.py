@@ -11,8 +11,8 @@ from beamlabel.transforms.inputs import packed_refs
 from beamlabel.transforms.inputs.open_unit import open_unit, skip_unit
 from beamlabel.transforms.inputs.packed_refs import (
     CARRIED_BYTES,
-    Carrier,
     PackedRef,
+    RefSpiller,
     pack,
     references,
     unpack,
@@ -31,25 +31,25 @@ def unit(number):
 
 
 def test_units_carry_their_references_until_it_is_much(tmp_path):
-    carrier = Carrier(str(tmp_path))
-    light = [carrier.lightened(unit(number)) for number in range(6)]
+    spiller = RefSpiller(str(tmp_path))
+    light = [spiller.spill(unit(number)) for number in range(6)]
     assert [one.packed_refs is not None for one in light] == [True] * 4 + [False] * 2
     assert sorted(path.name for path in (tmp_path / "references").iterdir()) == ["00004", "00005"]
     parquet = dataclasses.replace(unit(9), packed_refs=None)
-    assert carrier.lightened(parquet) is parquet and references(parquet) is None
+    assert spiller.spill(parquet) is parquet and references(parquet) is None
 
 
 def test_the_digest_is_of_what_the_references_say(tmp_path):
     refs = [PackedRef(row, f"{row}.jpg", (row, "v1")) for row in range(100)]
-    packed = pack(refs, with_facts=True)
+    packed = pack(refs, with_listing_stat=True)
     assert list(unpack(packed.data)) == refs
     text = zlib.decompress(packed.data)
-    assert packed.sha256 == hashlib.sha256(text).hexdigest() != pack(refs[:-1], with_facts=True).sha256
-    bare = pack(refs, with_facts=False)
-    assert list(unpack(bare.data)) == [ref._replace(facts=None) for ref in refs]
+    assert packed.sha256 == hashlib.sha256(text).hexdigest() != pack(refs[:-1], with_listing_stat=True).sha256
+    bare = pack(refs, with_listing_stat=False)
+    assert list(unpack(bare.data)) == [ref._replace(listing_stat=None) for ref in refs]
     assert bare.sha256 == packed.sha256
-    replaced = [refs[0]._replace(facts=(0, "v2")), *refs[1:]]
-    assert pack(replaced, with_facts=False).sha256 != bare.sha256
+    replaced = [refs[0]._replace(listing_stat=(0, "v2")), *refs[1:]]
+    assert pack(replaced, with_listing_stat=False).sha256 != bare.sha256
 
 
 @pytest.mark.parametrize("where", ["a folder", "gs://"])
@@ -61,7 +61,7 @@ def test_staged_references_are_opened_and_counted_as_carried_ones(tmp_path, gcs,
     carried = list(plan_files([(0, InputFile(str(lines), "text"))], options))
     monkeypatch.setattr(packed_refs, "CARRIED_BYTES", 0)
     for _ in range(2):  # a retried bundle finds them staged
-        staged = [*map(Carrier(staging).lightened, carried)]
+        staged = [*map(RefSpiller(staging).spill, carried)]
     assert all(one.packed_refs is None and one.refs_path for one in staged)
     assert [one.unit_id for one in staged] == [one.unit_id for one in carried]
     selection = Selection(options.selection)

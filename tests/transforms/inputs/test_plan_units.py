@@ -42,7 +42,7 @@ def uris(units):
 
 def test_packing_is_lossless_and_small():
     refs = [PackedRef(row, f"gs://bucket/photos/{row:07d}.jpg") for row in range(10_000)]
-    packed, _ = pack(refs, with_facts=False)
+    packed, _ = pack(refs, with_listing_stat=False)
     assert list(unpack(packed)) == refs
     assert len(packed) < 100_000
 

@@ -233,6 +233,22 @@ def test_a_keras_model_saved_by_tensorflow_is_one_too(tmp_path):
         inspect(tmp_path / "m")
 
 
+def test_a_keras_file_whose_outputs_have_names_of_their_own(tmp_path):
+    """In a dict, which Keras flattens by its keys' order, and not by that of the layers."""
+    import tensorflow as tf
+
+    from support.tf_modules import CLASSES, FEATURES
+
+    images = tf.keras.Input((32, 32, 3))
+    pooled = tf.keras.layers.Dense(FEATURES, name="first")(tf.keras.layers.GlobalAveragePooling2D()(images))
+    logits = tf.keras.layers.Dense(CLASSES, name="second")(pooled)
+    tf.keras.Model(images, {"scores": pooled, "answers": logits}).save(tmp_path / "m.keras")
+    module = inspect(
+        tmp_path / "m.keras", input_range=(0, 1), logits_output="answers", features_output="scores"
+    )
+    assert (module.num_classes, module.embedding_dim) == (CLASSES, FEATURES)
+
+
 def test_a_keras_file(tmp_path):
     from support.tf_modules import CLASSES, FEATURES, keras_classifier
 

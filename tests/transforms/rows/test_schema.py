@@ -110,7 +110,7 @@ def test_rows_hold_what_the_predictions_say() -> None:
     for row, found in zip(rows, batch.to_pylist(), strict=True):
         assert row.class_ids is not None and row.scores is not None
         assert row.labels is not None and row.embedding is not None
-        kept = {name: value[0].as_py() for name, value in zip(KEPT, row.ref.kept, strict=True)}
+        kept = {name: value[0].as_py() for name, value in zip(KEPT, row.ref.passthrough, strict=True)}
         assert {name: found.pop(name) for name in KEPT} == kept
         assert found == {
             "uri": row.ref.uri,

@@ -100,7 +100,7 @@ def test_null_is_absent_and_empty_is_empty() -> None:
     rows = [prediction(row) for row in range(6)]
     absent: set[str] = set()
     for row, example in zip(rows, encode(to_record_batch(rows, FULL)), strict=True):
-        nulls = {name for name, value in zip(KEPT, row.ref.kept, strict=True) if value.null_count}
+        nulls = {name for name, value in zip(KEPT, row.ref.passthrough, strict=True) if value.null_count}
         nulls |= set() if row.info.source_version else {"source_version"}
         assert set(features(example)) == set(arrow_schema(FULL).names) - nulls
         absent |= nulls

@@ -15,7 +15,7 @@ import pytest
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.inputs.packed_refs import PackedRef, pack, unpack
-from beamlabel.transforms.worker.allocators import empty_pixels, use_frugal_arrow_pool
+from beamlabel.transforms.worker.allocators import empty_pixels, use_jemalloc_pool
 from beamlabel.transforms.worker.compute_pool import available_cores
 from beamlabel.transforms.writing.staged_files import write_data
 from beamlabel.transforms.writing.unit_rows import CHUNK_ROWS, UnitRows
@@ -129,10 +129,10 @@ def test_arrow_allocates_from_jemalloc_unless_the_user_chose(monkeypatch):
     try:
         pa.set_memory_pool(pa.system_memory_pool())
         monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
-        use_frugal_arrow_pool()
+        use_jemalloc_pool()
         assert pa.default_memory_pool().backend_name == "system"
         monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL")
-        use_frugal_arrow_pool()
+        use_jemalloc_pool()
         assert pa.default_memory_pool().backend_name == "jemalloc"
     finally:
         pa.set_memory_pool(before)

@@ -1,0 +1,55 @@
+"""``import beamlabel``: which names there are, and that it costs nothing until one of them is asked for."""
+
+import inspect
+import json
+import pydoc
+import re
+import subprocess
+import sys
+
+import pytest
+
+import beamlabel
+from support.paths import ROOT
+
+# What others may build on. A name that goes is a new major version; a new one is documented.
+PUBLIC = ["LabelImages", "LabeledImages", "__version__"]
+HEAVY = {"apache_beam", "numpy", "pyarrow", "tensorflow"}
+
+
+def imported(code: str) -> set[str]:
+    """The modules of a new process after this code."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    return set(json.loads(done.stdout))
+
+
+def test_the_public_names():
+    assert sorted(beamlabel.__all__) == sorted(dir(beamlabel)) == PUBLIC
+    names: dict[str, object] = {}
+    exec("from beamlabel import *", names)
+    assert set(PUBLIC) <= names.keys()
+    with pytest.raises(AttributeError, match="Labelimages"):
+        beamlabel.Labelimages  # noqa: B018
+
+
+def test_pydoc_shows_them():
+    text = pydoc.render_doc(beamlabel, renderer=pydoc.plaintext)
+    assert re.findall(r"^    class (\w+)", text, re.MULTILINE) == [
+        name for name in PUBLIC if inspect.isclass(getattr(beamlabel, name))
+    ]
+    assert f"VERSION\n    {beamlabel.__version__}" in text
+    assert all(inspect.getdoc(getattr(beamlabel, name)) for name in PUBLIC)
+
+
+def test_the_import_alone_is_light():
+    code = "import sys; before = len(sys.modules); import beamlabel; assert len(sys.modules) - before < 20"
+    assert not {name.partition(".")[0] for name in imported(code)} & HEAVY
+
+
+def test_a_name_that_is_asked_for_is_there_and_needs_no_tensorflow():
+    modules = imported("import beamlabel; assert beamlabel.LabelImages is beamlabel.LabelImages")
+    assert "apache_beam" in modules
+    assert "tensorflow" not in modules
