@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.bounds import Bounds, bounds_of
 from beamlabel.transforms.module.freeze import all_nodes
@@ -32,6 +33,10 @@ _EPSILONS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
 _ROUNDINGS = 8
 _LEAST_TOLERANCE = 1e-3
 _SCORE_WORDS = ("prob", "score", "sigmoid", "softmax", "logistic", "confidence")
+
+
+class RanksError(ModuleError):
+    """An output holds the best scores only, or sorted ones."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,9 @@ def score_kind(values: np.ndarray, key: str, graph_def: Any | None, output: str)
       key: the module's name for it.
       graph_def: the frozen ``GraphDef``; None where there is none, and values alone decide.
       output: the name of its node there.
+
+    Raises:
+      RanksError: its columns are no classes, and no score function would make a true row of them.
     """
     bounds = Bounds(known=False) if graph_def is None else bounds_of(graph_def, output)
     precision = "float32" if graph_def is None else coarsest_float(graph_def)
@@ -64,7 +72,10 @@ def score_kind(values: np.ndarray, key: str, graph_def: Any | None, output: str)
     if not np.all(np.isfinite(values)):
         return _unclear("it gives numbers that are not finite for ordinary images")
     if bounds.picked:
-        return _unclear("its columns are ranks (the graph sorts them), not classes")
+        raise RanksError(
+            f"the columns of {key} are ranks, not classes: the graph sorts them. Name an output with a score for each "
+            "class, or leave the logits out with 'none'"
+        )
     return _of_one_class(facts) if values.shape[1] == 1 else _of_classes(facts)
 
 

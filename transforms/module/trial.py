@@ -12,7 +12,13 @@ from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import extreme_batch, probe_batch
 from beamlabel.transforms.module.freeze import freeze_function, to_float
 from beamlabel.transforms.module.outputs import ImageInput, ModuleSource, OptionError, Output, format_shape
-from beamlabel.transforms.module.score_kind import INDEPENDENT, LOG_PROBABILITIES, PROBABILITIES, score_kind
+from beamlabel.transforms.module.score_kind import (
+    INDEPENDENT,
+    LOG_PROBABILITIES,
+    PROBABILITIES,
+    RanksError,
+    score_kind,
+)
 
 Fetch = Callable[[Any], Sequence[Any]]
 
@@ -77,7 +83,10 @@ class ModuleTrial:
         except Exception:
             # Whatever TensorFlow raises for a graph that cannot be frozen: values alone decide.
             graph_def = None
-        kind = score_kind(values, output.key, graph_def, LOGITS)
+        try:
+            kind = score_kind(values, output.key, graph_def, LOGITS)
+        except RanksError:
+            return False
         return kind.kind in (PROBABILITIES, INDEPENDENT, LOG_PROBABILITIES)
 
     def _ask(

@@ -6,7 +6,7 @@ import pytest
 from beamlabel.transforms.inference.artifact import LOGITS
 from beamlabel.transforms.inference.probe import extreme_batch, probe_batch
 from beamlabel.transforms.module.freeze import freeze_function
-from beamlabel.transforms.module.score_kind import KINDS, coarsest_float, score_kind
+from beamlabel.transforms.module.score_kind import KINDS, RanksError, coarsest_float, score_kind
 
 tf = pytest.importorskip("tensorflow")
 
@@ -91,8 +91,6 @@ HEADS = {
         "tanh": tf.tanh,
         "softplus": lambda z: tf.math.softplus(z),
         "logarithms of sigmoids": lambda z: tf.math.log_sigmoid(z),
-        "the best, sorted": lambda z: tf.math.top_k(tf.nn.softmax(z), 3).values,
-        "sorted by argsort": by_argsort,
         "one logit": lambda z: z[:, :1],
         "one logit, in [0, 1] by chance": lambda z: z[:, :1] * 0.001 + 0.4,
         "one relu": lambda z: tf.nn.relu(z[:, :1]),
@@ -129,6 +127,13 @@ def test_a_softmax_of_many_classes_in_few_bits(weights, dtype):
     found = decided(weights, lambda z: tf.cast(tf.nn.softmax(tf.cast(z / 4, dtype)), tf.float32), 1000)
     assert (found.kind, found.scores) == ("probabilities", "none")
     assert dtype.name in found.reason
+
+
+@pytest.mark.parametrize("head", [lambda z: tf.math.top_k(tf.nn.softmax(z), 3).values, by_argsort])
+def test_ranks_are_no_classes(weights, head):
+    """Whatever the user says of their scores: class 0 would be the best of each image."""
+    with pytest.raises(RanksError, match="output_0 are ranks"):
+        decided(weights, head)
 
 
 def test_superclasses_are_left_as_they_are(weights):
