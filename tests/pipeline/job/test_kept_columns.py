@@ -30,6 +30,11 @@ def files(tmp_path: Path, images: list[str], *columns: pa.Array | None) -> str:
     return f"{folder}/"
 
 
+def named(value: Any) -> str:
+    """The name of a case: the types of its columns. Arrays print their addresses, which two processes do not share."""
+    return " and ".join(str(column.type) for column in value) if isinstance(value, list) else str(value)
+
+
 @pytest.mark.parametrize(
     ("columns", "kind"),
     [
@@ -48,7 +53,7 @@ def files(tmp_path: Path, images: list[str], *columns: pa.Array | None) -> str:
         ([pa.nulls(1), pa.nulls(2)], pa.string()),
         ([pa.array([[]], pa.list_(pa.null()))], pa.list_(pa.string())),
     ],
-    ids=str,
+    ids=named,
 )  # fmt: skip
 def test_one_type_for_all_files(tmp_path, images, columns, kind):
     source = files(tmp_path, images, *columns)
@@ -73,7 +78,7 @@ def test_one_type_for_all_files(tmp_path, images, columns, kind):
         [pa.array([{"a": 1}]), pa.array([{"a": "x"}])],
         [pa.array([True]), pa.array([1])],
     ],
-    ids=str,
+    ids=named,
 )
 def test_types_that_do_not_go_together_are_refused(tmp_path, images, columns):
     source = files(tmp_path, images, *columns)
