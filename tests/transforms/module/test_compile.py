@@ -21,6 +21,7 @@ from beamlabel.transforms.inference.probe import check_equal, probe_batch
 from beamlabel.transforms.module.compile import CompileOptions, artifact_path, compile_module, compiled
 from beamlabel.transforms.module.freeze import freeze
 from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.storage.errors import ChecksumError
 from support import needs
 from support.paths import DATA
 
@@ -198,7 +199,7 @@ def test_other_bytes_are_refused(artifact, tmp_path):
     data = Path(artifact.path).read_bytes()
     for name, content in (("short", data[:-1000]), ("other", data[:-1] + b"?"), ("empty", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ModuleError, match=r"SHA-256 is .*, the launcher staged"):
+        with pytest.raises(ChecksumError, match=r"SHA-256 is .*, the launcher staged"):
             open_engine(str(tmp_path / name), artifact.sha256)
         with pytest.raises(ModuleError, match=r"damaged|not a compiled model"):
             unpack(content)
