@@ -18,7 +18,7 @@ from beamlabel.pipeline.process import process_id
 from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
 from beamlabel.pipeline.process.exit import BROKEN, DONE, NOT_YET, USAGE, exit_process, report, set_up_logging
 from beamlabel.pipeline.runners.import_beam import leave_out_connectors
-from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
 _LOGGER = logging.getLogger("beamlabel")
@@ -141,15 +141,15 @@ def _run_locked(
 def _prepare_output(output: str, options: JobOptions) -> None:
     """Publishes what an earlier run had committed, and refuses an output that this run may not replace."""
     from beamlabel.pipeline.job.preflight import check_output
-    from beamlabel.pipeline.output.publish import settle, submitted
+    from beamlabel.pipeline.output.publish import finish_pending, submitted
 
     try:
-        for manifest in settle(output):
+        for manifest in finish_pending(output):
             _LOGGER.info("Published the commit of an earlier run, %s", manifest["run_id"])
         check_output(output, options.run.if_exists)
         _check_submitted(submitted(output), output, options.run.if_exists)
     except (OSError, ValueError) as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"--output {options.output.output!r}: {error}") from error
 

@@ -15,10 +15,10 @@ from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from beamlabel.pipeline.output.manifest import read_manifest
-from beamlabel.pipeline.output.publish import settle
+from beamlabel.pipeline.output.publish import finish_pending
 from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, report, set_up_logging
 from beamlabel.transforms import storage
-from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.errors import is_user_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +55,14 @@ def publish_committed(output: str) -> int:
     try:
         output = storage.absolute(output).rstrip("/")
         with locked(output):
-            manifests = settle(output)
+            manifests = finish_pending(output)
         manifest = read_manifest(output)
         waiting = _waiting(output, manifest)
     except OutputLockedError as error:
         sys.stderr.write(f"beamlabel publish: {error}\n")
         return NOT_YET
     except (OSError, ValueError) as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
     codes = [report(manifest) for manifest in manifests]

@@ -22,7 +22,7 @@ from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_co
 from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
-from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.patterns import fixed_start, matcher
 
 _THREADS = 16
@@ -86,7 +86,7 @@ def _matches(pattern: str) -> Iterable[storage.StoredFile]:
     try:
         yield from storage.match(pattern)
     except (OSError, ValueError) as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"--input {pattern!r}: {error}") from error
 
@@ -141,7 +141,7 @@ def _sniff(path: str) -> str:
                 raise UsageError(f"--input {path!r} is a pipe; write it to a file first")
             return content_format(file.read(_HEAD_BYTES))
     except OSError as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"--input {path!r} cannot be read: {error}") from error
 
@@ -169,7 +169,7 @@ def _parquet_columns(
         rows = options.limit if options.sample >= 1 else None
         _in_threads(lambda path: check_values(path, columns, output_format, rows=rows), paths if kept else [])
     except (OSError, ValueError) as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(str(error)) from error
     return columns, kept

@@ -31,13 +31,13 @@ def finished(output: str, plan_id: str) -> dict[str, Any] | None:
     return None if storage.exists(storage.join(staging.inside(output), layout.UNITS)) else manifest
 
 
-def adopt(output: str, staging_dir: str, plan_id: str) -> int:
+def reuse_finished_units(output: str, staging_dir: str, plan_id: str) -> int:
     """Makes sure of the units that killed runs of this plan have staged, and stages again those it has published.
 
     Returns:
       How many units are staged now.
     """
-    # Of a commit nothing is left when ``settle`` was there before; a late one of a run that was given up is void.
+    # ``finish_pending`` has left nothing of a commit. A late one, of a run that was given up, is void.
     for name in (layout.COMMIT, layout.MOVES):
         storage.delete(storage.join(staging_dir, name))
     staged = _sound_units(staging_dir)

@@ -17,7 +17,7 @@ from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndexWriter, key
 from beamlabel.transforms.records import Reason
-from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.errors import is_user_error
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
                     if not reasons or failure["reason"] in reasons:
                         ids.add(failure["ref_id"])
     except (OSError, ValueError) as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"--retry_failures {run!r}: {error}") from error
     return FailedReferences(output, manifest, frozenset(ids))

@@ -38,7 +38,7 @@ from beamlabel.transforms.rows.schema import (
     arrow_schema,
 )
 from beamlabel.transforms.rows.tfrecord import read_records
-from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.patterns import fixed_start
 from beamlabel.transforms.storage.uris import resolve, scheme
@@ -111,7 +111,7 @@ def labeled_index(
             with ThreadPoolExecutor(_THREADS) as threads:
                 counts = list(threads.map(gather, shards.values()))
         except (OSError, ValueError, ImportError) as error:
-            if not is_mistake(error):
+            if not is_user_error(error):
                 raise
             raise UsageError(f"--skip_labeled: {error}") from error
         index = finished(writer, folder / "labeled")
@@ -146,7 +146,7 @@ def _shards(pattern: str, output: str) -> Iterator[_Shard]:
             # A glob of folders, such as `labels/dt=*`, matches no file itself.
             matched += [file.path for file in storage.match(pattern + "/**")]
     except (OSError, ValueError) as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"--skip_labeled {pattern!r}: {error}") from error
     own, start = _place(output), fixed_start(pattern)
@@ -175,7 +175,7 @@ def _manifest(folder: str) -> dict[str, Any] | None:
     try:
         return read_manifest(folder)
     except (OSError, ValueError) as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"--skip_labeled: {folder}/{layout.MANIFEST}: {error}") from error
 

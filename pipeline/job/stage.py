@@ -14,11 +14,11 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.plan import Plan, plan
 from beamlabel.pipeline.job.preflight import Inputs
-from beamlabel.pipeline.job.resume import adopt
+from beamlabel.pipeline.job.resume import reuse_finished_units
 from beamlabel.pipeline.options.job_options import RESUME, JobOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
-from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.errors import is_user_error
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -41,7 +41,9 @@ def stage(planned: Plan, if_exists: str) -> None:
     try:
         if if_exists == RESUME:
             _write_job(job, {**facts, "detached": None})
-            facts["manifest"]["resumed_units"] = adopt(job.output, job.staging_dir, job.plan_id)
+            facts["manifest"]["resumed_units"] = reuse_finished_units(
+                job.output, job.staging_dir, job.plan_id
+            )
             if facts["manifest"]["resumed_units"]:
                 _LOGGER.info("going on after %d units that are done", facts["manifest"]["resumed_units"])
         else:
@@ -53,7 +55,7 @@ def stage(planned: Plan, if_exists: str) -> None:
         if if_exists == RESUME or facts.get("detached"):
             _write_job(job, facts)
     except OSError as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"--output {job.output!r} cannot be written: {error}") from error
 

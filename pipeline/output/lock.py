@@ -16,7 +16,7 @@ from beamlabel.pipeline.output.file_lock import FileLock
 from beamlabel.pipeline.output.holder import Lock, OutputLockedError
 from beamlabel.pipeline.output.lease import Lease
 from beamlabel.transforms import storage
-from beamlabel.transforms.storage.errors import is_mistake
+from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = ["Lock", "OutputLockedError", "locked"]
@@ -36,7 +36,7 @@ def locked(output: str) -> Iterator[Lock]:
     try:
         lock = _take(output)
     except OSError as error:
-        if not is_mistake(error):
+        if not is_user_error(error):
             raise
         raise UsageError(f"--output {output!r}: {error}") from error
     try:

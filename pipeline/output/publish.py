@@ -27,7 +27,7 @@ from beamlabel.transforms.records import UnitRecord
 _LOGGER = logging.getLogger("beamlabel")
 
 
-def settle(output: str) -> list[dict[str, Any]]:
+def finish_pending(output: str) -> list[dict[str, Any]]:
     """Publishes what was committed and not yet published, and deletes what publishers have left.
 
     What was not committed stays as it is. A commit whose files are not all there is dropped, which is logged.

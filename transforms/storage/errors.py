@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_MISTAKES = (
+_USER_ERRORS = (
     ValueError,
     ImportError,
     FileNotFoundError,
@@ -13,9 +13,9 @@ _MISTAKES = (
 )
 
 
-def is_mistake(error: BaseException) -> bool:
+def is_user_error(error: BaseException) -> bool:
     """Whether trying again without a change would fail again."""
-    return isinstance(error, _MISTAKES)
+    return isinstance(error, _USER_ERRORS)
 
 
 class ChecksumError(ValueError):

@@ -101,7 +101,7 @@ class _Value:
     pixels: np.ndarray | None
     settled: SampledRow | None = None
 
-    def settle(self) -> SampledRow:
+    def finish(self) -> SampledRow:
         """The row with its thumbnail; from then on nothing of the prediction's batch is held."""
         if self.settled is None:
             self.settled = self.make()
@@ -148,7 +148,7 @@ class Summarizer:
         """
         limit = max(self._rows // _ROWS_A_THUMBNAIL, _MIN_SAMPLED_FIRST if first else _MIN_SAMPLED)
         chosen = self._sampler.chosen(self._labels, min(limit, MAX_ROWS))
-        rows = [replace(value.settle(), kinds=tuple(kinds)) for value, kinds in chosen]
+        rows = [replace(value.finish(), kinds=tuple(kinds)) for value, kinds in chosen]
         scores = rounded_scores(np.frombuffer(self._scores, np.float32)) if self._scores else []
         return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows)
 
@@ -175,7 +175,7 @@ class Summarizer:
     def _settle_waiting(self) -> None:
         for candidate in self._waiting:
             if candidate.kinds:
-                candidate.value.settle()
+                candidate.value.finish()
         self._waiting, self._waiting_bytes = [], 0
 
 

@@ -11,7 +11,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 import beamlabel.transforms.inputs.unit_records
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.job.graph import build
-from beamlabel.pipeline.output.publish import publish, settle
+from beamlabel.pipeline.output.publish import finish_pending, publish
 from beamlabel.transforms import storage
 from support.jobs import TINY, label, photos, prepared, uri_list
 
@@ -140,7 +140,7 @@ def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_out
             monkeypatch.setattr(storage, name, real[name])
         # A new local output is there as a whole, or not at all.
         assert not output.exists() or (output / layout.SUCCESS).exists()
-        settle(str(output))
+        finish_pending(str(output))
         outputs.append(content(output))
         assert (output / layout.SUCCESS).exists()
         assert not Path(job.staging_dir).exists()
@@ -178,7 +178,7 @@ def test_a_publisher_killed_at_any_file_that_it_deletes_leaves_nothing(tmp_path,
                 finished = True
             except Killed:
                 finished = False
-        settle(str(output))
+        finish_pending(str(output))
         assert (output / layout.SUCCESS).exists()
         assert not list(tmp_path.glob("_beamlabel*"))
         if finished:
@@ -205,7 +205,7 @@ def test_a_killed_overwrite_leaves_no_file_of_the_run_before(tmp_path, monkeypat
     with pytest.raises(Killed):
         publish(second.output, second.staging_dir)
     monkeypatch.setattr(storage, "write_bytes", real)
-    settle(str(output))
+    finish_pending(str(output))
     assert not before & {path.name for path in output.glob("part-*")}
     assert json.loads((output / layout.MANIFEST).read_text())["rows"]["input"] == 2
 
@@ -227,7 +227,7 @@ def test_an_output_whose_name_looks_like_a_pattern(tmp_path):
     execute(job)
     (tmp_path / "run1" / "_beamlabel" / "staging" / "x").mkdir(parents=True)
     (tmp_path / "run1" / "_beamlabel" / "staging" / "x" / layout.COMMIT).write_text("another's")
-    (manifest,) = settle(str(output))
+    (manifest,) = finish_pending(str(output))
     assert manifest["rows"]["predicted"] == 8
     assert (tmp_path / "run1" / "_beamlabel" / "staging" / "x" / layout.COMMIT).exists()
 
@@ -250,7 +250,7 @@ def test_a_commit_without_its_job_is_litter(tmp_path):
     # Its staging was deleted while a run was at work there, which went on.
     for name in (layout.JOB, layout.ARTIFACT):
         Path(job.staging_dir, name).unlink()
-    assert settle(str(output)) == []
+    assert finish_pending(str(output)) == []
     assert label(output, "--input", tmp_path / "list.txt", "--max_error_rate", 1).code == 0
     assert not Path(job.staging_dir).exists()
 

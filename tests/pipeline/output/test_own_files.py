@@ -15,7 +15,7 @@ from beamlabel.pipeline.commands.publish import publish_committed
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job import stage as stage_module
 from beamlabel.pipeline.output import staging
-from beamlabel.pipeline.output.publish import settle
+from beamlabel.pipeline.output.publish import finish_pending
 from beamlabel.transforms import storage
 from support.jobs import TINY, label, photos, prepared, uri_list
 
@@ -211,7 +211,7 @@ def test_a_launcher_that_is_killed_while_it_stages_leaves_what_the_next_run_know
                 break
             except Killed:
                 pass
-        settle(place.output)  # does not take it for another's
+        finish_pending(place.output)  # does not take it for another's
     assert kill_after > 1
     assert label(place.output, "--input", uris, "--if_exists", if_exists).code == 0
     ours = {name for name in place.content() if name.startswith("_beamlabel")}
@@ -228,7 +228,7 @@ def test_what_late_workers_of_a_run_that_was_given_up_have_written_goes(place, u
         place.put(f"_beamlabel/staging/0123456789abcdef/{name}", b"late")
     commit = json.dumps({"format": layout.COMMIT_FORMAT, "records": []}).encode()
     place.put("_beamlabel/staging/0123456789abcdef/commit.json", commit)
-    assert settle(place.output) == []
+    assert finish_pending(place.output) == []
     assert label(place.output, "--input", uris).code == 0
     assert not [name for name in place.content() if name.startswith("_beamlabel")]
 
