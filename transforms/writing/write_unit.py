@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from threading import Event
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -46,6 +47,8 @@ from beamlabel.transforms.writing.unit_rows import CHUNK_ROWS, UnitRows
 from beamlabel.transforms.writing.unit_summary import Summarizer
 
 _CLOSE_SECONDS = 5.0
+# Units that are being written, or wait for it: some end at nearly the same time, and each waits for the disk to sync.
+_BEING_WRITTEN = 3
 
 beam.coders.registry.register_coder(UnitRecord, SameVersionsCoder)
 
@@ -149,7 +152,7 @@ class _WriteUnitDoFn(beam.DoFn):
 
     A unit is written by a thread of its own while the next one is computed: else all cores would wait for one
     that compresses. That thread also takes the predictions of a unit that is still open, a few hundred at a
-    time; see ``UnitRows`` for what becomes of them. At most one task waits for it, so that memory is bounded.
+    time; see ``UnitRows`` for what becomes of them. At most a few tasks wait for it, so that memory is bounded.
     """
 
     def __init__(
@@ -172,7 +175,8 @@ class _WriteUnitDoFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._open: dict[str, _Gathered] = {}
-        self._writing: Future[_Written] | None = None
+        self._writing: deque[Future[_Written]] = deque()
+        self._broken = Event()
         self._handing_over: Future[None] | None = None
 
     def process(self, element: Labeled) -> Iterator[UnitRecord]:
@@ -202,16 +206,18 @@ class _WriteUnitDoFn(beam.DoFn):
             del self._open[unit_id]
             if unit.seen > unit.end.sent:
                 raise RuntimeError(f"unit {unit_id} got more than it sent: {unit}")
-            yield from self._written()
+            while len(self._writing) >= _BEING_WRITTEN:
+                yield self._written()
             self._handed_over()
-            self._writing = self._writer.submit(_write_timed, unit.end, unit, self._spec, self._staging_dir)
+            arguments = (unit.end, unit, self._spec, self._staging_dir)
+            self._writing.append(self._writer.submit(_write_next, self._broken, *arguments))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._open:
             units = "; ".join(f"{unit_id}: {unit}" for unit_id, unit in sorted(self._open.items()))
             raise RuntimeError(f"the bundle ended with open units, nothing of them was written: {units}")
-        for record in self._written():
-            yield GlobalWindows.windowed_value(record)
+        while self._writing:
+            yield GlobalWindows.windowed_value(self._written())
 
     def teardown(self) -> None:
         if self._heartbeat is not None:
@@ -231,17 +237,25 @@ class _WriteUnitDoFn(beam.DoFn):
             self._writer.result(self._handing_over)
             self._handing_over = None
 
-    def _written(self) -> Iterator[UnitRecord]:
-        """Waits for the unit that is being written, if any; counts it here, on Beam's thread."""
-        if self._writing is None:
-            return
-        record, msec = self._writer.result(self._writing)
-        self._writing = None
+    def _written(self) -> UnitRecord:
+        """Waits for the first of the units that are being written; counts it here, on Beam's thread."""
+        record, msec = self._writer.result(self._writing.popleft())
         self._msec.update(round(msec))
         self._rows.inc(record.predicted)
         self._failures.inc(sum(record.failed.values()))
         self._bytes.inc(sum(file.bytes for file in record.files))
-        yield record
+        return record
+
+
+def _write_next(broken: Event, *arguments: Any) -> _Written:
+    """Writes a unit, unless one before it in the bundle could not be written."""
+    if broken.is_set():
+        raise RuntimeError("a unit before this one was not written")
+    try:
+        return _write_timed(*arguments)
+    except BaseException:
+        broken.set()
+        raise
 
 
 def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: str) -> _Written:

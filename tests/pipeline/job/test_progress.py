@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import beamlabel.pipeline.job.progress
+import beamlabel.pipeline.job.totals
 import beamlabel.transforms.writing.heartbeat
 from beamlabel.pipeline.job.progress import StagingFolder, line
 from beamlabel.pipeline.job.totals import references
@@ -23,6 +25,7 @@ from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.worker import tally
 from beamlabel.transforms.worker.tally import Tally
 from support.jobs import TINY, label, photos, uri_list
+from support.threads import no_more_threads
 
 
 @pytest.fixture
@@ -164,3 +167,39 @@ def test_ctrl_c_ends_it(tmp_path, mode):
     assert "cancelled by SIGINT" in told
     assert not list(tmp_path.glob("_beamlabel*/lock"))
     assert not (tmp_path / "out").exists()
+
+
+# --- a storage that hangs ---
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("is_terminal", [False, True])
+@pytest.mark.parametrize("what", ["look", "total"])
+def test_a_storage_that_hangs_does_not_hold_up_the_end_of_a_run(
+    tmp_path, uris, monkeypatch, is_terminal, what
+):
+    gate, asked = threading.Event(), threading.Event()
+
+    def hang(*arguments):
+        asked.set()
+        gate.wait()
+        raise OSError("at last")
+
+    if what == "look":
+        monkeypatch.setattr(StagingFolder, "look", hang)
+    else:
+        monkeypatch.setattr(beamlabel.pipeline.job.totals, "references", hang)
+    monkeypatch.setattr(beamlabel.pipeline.job.progress, "LINE_SECONDS", 0.01)
+    for source in (beamlabel.pipeline.job.progress.Source, StagingFolder):
+        monkeypatch.setattr(source, "seconds", 0.01)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr("beamlabel.pipeline.runners.choose.Runner.works_in_this_process", False)
+    assert label(tmp_path / "out", "--input", uris, "--max_error_rate", 1).code == 0
+    assert asked.is_set()
+    gate.set()
+
+
+@pytest.mark.parametrize("name", ["progress", "total"])
+def test_a_run_goes_on_where_no_thread_can_show_it(tmp_path, uris, monkeypatch, name):
+    with no_more_threads(monkeypatch, name):
+        assert label(tmp_path / "out", "--input", uris, "--max_error_rate", 1).code == 0

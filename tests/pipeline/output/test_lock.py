@@ -103,7 +103,7 @@ def test_a_folder_whose_parent_cannot_be_written_is_locked_inside(tmp_path):
         "print(sorted(p.name for p in Path(sys.argv[1]).iterdir()))"
     )
     output.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(0o755)
     if os.getuid() != 0:
         pytest.skip("needs to become another user")
