@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -11,6 +12,7 @@ from beamlabel.transforms.decoding import variants
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.records import ImageError, Reason
 from support.corpus import CORPUS, CorpusFile, corpus
+from support.paths import ROOT
 
 FAMILIES = sorted({file.variant.split()[0].rstrip(",") for file in corpus()})
 
@@ -59,6 +61,16 @@ def test_what_is_not_in_the_list_is_refused(family, monkeypatch):
     with pytest.raises(ImageError) as caught:
         decoded(file)
     assert caught.value.reason is Reason.UNSUPPORTED_FORMAT and file.variant in caught.value.detail
+
+
+def test_the_page_names_every_family_and_only_compared_ones():
+    page = (ROOT / "docs" / "decoding.md").read_text()
+    table = page.split("## What is decoded")[1].split("Known and not decoded")[0]
+    named = {
+        name.lower()
+        for name in re.findall(r"[A-Za-z]+(?: 2000)?", " ".join(re.findall(r"^\| ([^|]+) \|", table, re.M)))
+    }
+    assert set(FAMILIES) - {"jpeg2000"} <= named and "jpeg 2000" in named
 
 
 def test_lossless_formats_leave_nothing_open():

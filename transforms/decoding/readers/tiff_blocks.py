@@ -159,8 +159,11 @@ class _Blocks:
 
 
 def _inflate(block: bytes, size: int) -> bytes:
+    inflater = zlib.decompressobj()
     try:
-        result = zlib.decompressobj().decompress(block, size)
+        result = inflater.decompress(block, size)
+        if len(result) == size and not inflater.eof:
+            inflater.decompress(inflater.unconsumed_tail, 1)  # as far as the checksum
     except zlib.error as error:
         raise refusal(Reason.CORRUPT, f"TIFF: {error}") from error
     if len(result) < size:
