@@ -41,7 +41,7 @@ class Inspection:
     """What was found.
 
     Attributes:
-      handle, format, fingerprint: the module's; the format as ``hub_module`` names it.
+      handle, format, fingerprint: the module's; the format as ``HubModule`` names it.
       files, bytes: of the module as it is on disk.
       artifact_bytes: of the compiled module, which workers open.
       height, width: pixels of the input; ``input_range`` is what 0 and 255 become.
