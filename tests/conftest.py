@@ -171,6 +171,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
     return units
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives each file to one process, and all that start a Flink or share one to the same, first of all."""
     sharing = {
