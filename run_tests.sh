@@ -11,4 +11,4 @@ tools/setup_flink.sh
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest --numprocesses "${BEAMLABEL_TEST_PROCESSES:-2}" --dist loadgroup "$@"
+.venv/bin/python -m pytest --numprocesses "${BEAMLABEL_TEST_PROCESSES:-2}" --no-loadscope-reorder "$@"

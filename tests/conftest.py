@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 import beamlabel.transforms.inputs.open_unit
 import beamlabel.transforms.writing.write_unit
@@ -171,15 +172,21 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
     return units
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+# Files whose tests need Flink: one process runs them all, so that one cluster serves them, and begins with them.
+_WITH_FLINK = ("test_flink.py", "test_flink_kills.py", "test_flink_pool.py", "test_runners.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives each file to one process, and all that start a Flink or share one to the same, first of all."""
-    sharing = {
-        item.path
-        for item in items
-        if "flink_session" in getattr(item, "fixturenames", ()) or item.path.name == "test_flink_pool.py"
-    }
-    for item in items:
-        group = "flink" if item.path in sharing else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path not in sharing)
+    items.sort(key=lambda item: item.path.name not in _WITH_FLINK)
+
+
+class _ByFile(LoadFileScheduling):
+    """Gives the tests of a file to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "flink" if file.rpartition("/")[2] in _WITH_FLINK else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    return _ByFile(config, log)

@@ -12,5 +12,5 @@ python=$(tools/find_python.sh "$version") || {
   exit 0
 }
 PYTHON=$python VENV=.venv-$version tools/setup_venv.sh launcher,test
-".venv-$version/bin/python" -m pytest --numprocesses "${BEAMLABEL_TEST_PROCESSES:-2}" --dist loadgroup -m "not slow" \
+".venv-$version/bin/python" -m pytest --numprocesses "${BEAMLABEL_TEST_PROCESSES:-2}" --no-loadscope-reorder -m "not slow" \
   tests/transforms tests/pipeline/options tests/pipeline/job tests/pipeline/output tests/pipeline/commands
