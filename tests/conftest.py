@@ -23,7 +23,7 @@ from support.fake_gcs import FakeBucket, FakeGcsServer
 from support.gcs_proxy import GcsProxy
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import Finished, label
-from support.paths import TESTS
+from support.paths import ROOT
 from support.servers import FileServer
 
 # A shell starts what it puts in the background with SIGINT ignored, and that would be inherited by all that the tests
@@ -177,22 +177,35 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
 _WITH_FLINK = ("test_flink.py", "test_flink_kills.py", "test_flink_pool.py", "test_runners.py")
 
 
-# Folders and files, below tests/, whose tests start programs, clusters or browsers, compile modules, or are many on
+# Folders and files whose tests start programs, clusters or browsers, compile modules, or are many on
 # servers: `-m "not slow"` leaves them out, and what is left takes three minutes.
 _SLOW = (
-    "pipeline/commands", "pipeline/demo", "pipeline/output", "pipeline/report", "pipeline/runners", "project",
-    "pipeline/job/test_faults.py", "pipeline/job/test_incremental.py", "pipeline/job/test_job_fake_gcs.py",
-    "pipeline/job/test_kept_values.py", "pipeline/job/test_progress.py", "pipeline/job/test_resume.py",
-    "transforms/module", "transforms/storage", "transforms/loading/test_http_fetch.py",
-    "transforms/loading/test_load_faults.py", "transforms/worker/test_memory.py",
-    "transforms/worker/test_versions.py", "transforms/writing/test_writer_faults.py",
-)  # fmt: skip
+    "tests/pipeline/commands",
+    "tests/pipeline/demo",
+    "tests/pipeline/output",
+    "tests/pipeline/report",
+    "tests/pipeline/runners",
+    "tests/project",
+    "tests/pipeline/job/test_faults.py",
+    "tests/pipeline/job/test_incremental.py",
+    "tests/pipeline/job/test_job_fake_gcs.py",
+    "tests/pipeline/job/test_kept_values.py",
+    "tests/pipeline/job/test_progress.py",
+    "tests/pipeline/job/test_resume.py",
+    "tests/transforms/module",
+    "tests/transforms/storage",
+    "tests/transforms/loading/test_http_fetch.py",
+    "tests/transforms/loading/test_load_faults.py",
+    "tests/transforms/worker/test_memory.py",
+    "tests/transforms/worker/test_versions.py",
+    "tests/transforms/writing/test_writer_faults.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m is looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if str(item.path.relative_to(TESTS)).startswith(_SLOW):
+        if str(item.path.relative_to(ROOT)).startswith(_SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path.name not in _WITH_FLINK)
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import support.nightly_deployment as deployment
-from beamlabel.pipeline import run
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.output import lease
+from beamlabel.pipeline.process import exit as exit_codes
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import TINY, photos
 from support.nightly_deployment import ROOT
@@ -322,12 +322,12 @@ def test_the_table_of_exit_codes_is_the_programs():
         int(code) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for code in row.split(",")
     }
     assert told == {
-        run.DONE,
-        run.TOO_MANY_FAILURES,
-        run.USAGE,
-        run.BROKEN,
-        run.OUT_OF_TIME,
-        run.NOT_YET,
+        exit_codes.DONE,
+        exit_codes.TOO_MANY_FAILURES,
+        exit_codes.USAGE,
+        exit_codes.BROKEN,
+        exit_codes.OUT_OF_TIME,
+        exit_codes.NOT_YET,
         130,
         143,
     }

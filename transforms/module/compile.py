@@ -172,7 +172,10 @@ def _score_kind(module: HubModule, graph: bytes) -> ScoreKind | None:
         return None
     # Of many kinds of images: few values in [0, 1] may be so by chance.
     size = (module.height, module.width)
-    logits, _ = _answers(module, np.concatenate([probe_batch(*size), extreme_batch(*size)]))
+    try:
+        logits, _ = _answers(module, np.concatenate([probe_batch(*size), extreme_batch(*size)]))
+    except tensorflow().errors.OpError:
+        logits = None  # the module may refuse a black or a white image by an assertion
     if logits is None or not np.all(np.isfinite(logits[PROBE_IMAGES:])):
         logits, _ = _answers(module, probe_batch(*size))
     graph_def = tensorflow().compat.v1.GraphDef.FromString(graph)

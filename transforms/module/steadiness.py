@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import PROBE_IMAGES, difference, extreme_batch
 from beamlabel.transforms.module.freeze import INFERENCE_ONLY
 
@@ -51,7 +52,12 @@ def check_steady(
     alone = [ask(image[None]) for image in pixels]
     one_by_one = [_joined([answers[place] for answers in alone]) for place in range(len(first))]
     strangers = extreme_batch(*pixels.shape[1:3])
-    mixed = ask(np.concatenate([strangers, pixels[::-1]]))
+    try:
+        mixed = ask(np.concatenate([strangers, pixels[::-1]]))
+    except tensorflow().errors.OpError:
+        # The module may refuse a black or a white image by an assertion.
+        strangers = pixels[:1]
+        mixed = ask(np.concatenate([strangers, pixels[::-1]]))
     in_company = [None if one is None else one[len(strangers) :][::-1] for one in mixed]
     for answers in (one_by_one, in_company):
         if not _equal(first, answers, tolerance):

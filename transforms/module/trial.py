@@ -66,9 +66,9 @@ class ModuleTrial:
         """See ``choose.Trial``."""
         image_input = self.image_input([output])
         height, width = self._image_size(image_input)
-        pixels = np.concatenate([probe_batch(height, width), extreme_batch(height, width)])
+        probes = probe_batch(height, width)
         try:
-            (values,) = self._ask([output], image_input, pixels)
+            (values,) = self._ask_also_extremes(output, image_input, probes)
         except _NoVectorError:
             return False
         if values.min() < -1 and values.max() > 1:
@@ -88,6 +88,16 @@ class ModuleTrial:
         except RanksError:
             return False
         return kind.kind in (PROBABILITIES, INDEPENDENT, LOG_PROBABILITIES)
+
+    def _ask_also_extremes(
+        self, output: Output, image_input: ImageInput, probes: np.ndarray
+    ) -> list[np.ndarray]:
+        extremes = extreme_batch(*probes.shape[1:3])
+        try:
+            return self._ask([output], image_input, np.concatenate([probes, extremes]))
+        except tensorflow().errors.OpError:
+            # The module may refuse a black or a white image by an assertion.
+            return self._ask([output], image_input, probes)
 
     def _ask(
         self, outputs: Sequence[Output], image_input: ImageInput, pixels: np.ndarray

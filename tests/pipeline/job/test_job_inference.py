@@ -32,7 +32,7 @@ def test_only_the_image_at_fault_fails(tmp_path, strict_module):
     Image.new("RGB", (20, 20), "white").save(paths[7])
     uris = uri_list(tmp_path / "list.txt", paths)
     # LiteRT has no assertions: there the black image would pass.
-    options = ("--max_error_rate", 1, "--batch_size", 12, "--engine", "tensorflow")
+    options = ("--max_error_rate", 1, "--batch_size", 12, "--engine", "tensorflow", "--scores", "softmax")
     job = label(tmp_path / "out", "--input", uris, *options, module=strict_module)
     assert [row["uri"] for row in job.rows] == [str(path) for i, path in enumerate(paths) if i not in (3, 7)]
     black, white = job.failures

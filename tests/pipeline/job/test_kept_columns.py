@@ -142,7 +142,7 @@ def test_classes_by_name_and_by_number_are_evaluated(tmp_path, images):
     keep = ("--keep_columns", "label=truth", "label:id=truth_id")
     job = label(tmp_path / "out", "--input", source, "--labels", listed, *keep)
     for column in ("truth", "truth_id"):
-        tally = evaluate(str(job.output), column).tally
+        tally = evaluate(str(job.output), column).counts
         assert (tally.evaluated, tally.correct) == (3, 2)
     assert verify(str(job.output)).problems == ()
 
