@@ -220,8 +220,13 @@ def all_nodes(graph_def: Any) -> Iterator[Any]:
 
 
 def _ancestors(graph_def: Any, ends: Sequence[str]) -> Any:
-    """The part of a graph that some nodes are made of, without control inputs, but for TensorFlow 1's control flow."""
+    """The part of a graph that some nodes are made of.
+
+    Of control inputs it keeps those of TensorFlow 1's control flow, and assertions: an image that the module refuses
+    must not get a row.
+    """
     nodes = {node.name: node for node in graph_def.node}
+    assertions = _assertions(graph_def)
     kept, waiting = set(), list(ends)
     while waiting:
         name = waiting.pop()
@@ -229,7 +234,11 @@ def _ancestors(graph_def: Any, ends: Sequence[str]) -> Any:
             continue
         kept.add(name)
         node = nodes[name]
-        node.input[:] = [one for one in node.input if not one.startswith("^") or _decides(nodes, one)]
+        node.input[:] = [
+            one
+            for one in node.input
+            if not one.startswith("^") or _decides(nodes, one) or _asserts(nodes, assertions, one)
+        ]
         waiting += [_node(one) for one in node.input]
     part = type(graph_def)()
     part.versions.CopyFrom(graph_def.versions)
@@ -245,6 +254,32 @@ def _decides(nodes: Mapping[str, Any], control: str) -> bool:
         sources = [nodes[_node(one)].op for one in node.input]
         return any(op in _V1_CONTROL_FLOW for op in sources)
     return node.op in _V1_CONTROL_FLOW
+
+
+def _assertions(graph_def: Any) -> set[str]:
+    """The names of the nodes that assert, or call a function that does."""
+    library = {function.signature.name: function for function in graph_def.library.function}
+
+    def asserts(node: Any, seen: frozenset[str]) -> bool:
+        if node.op == "Assert":
+            return True
+        called = {value.func.name for value in node.attr.values()} & library.keys() - seen
+        return any(asserts(inner, seen | called) for name in called for inner in library[name].node_def)
+
+    return {node.name for node in graph_def.node if asserts(node, frozenset())}
+
+
+def _asserts(nodes: Mapping[str, Any], assertions: set[str], control: str) -> bool:
+    """Whether a control input is an assertion, or stands for some."""
+    waiting, seen = [_node(control)], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in assertions:
+            return True
+        if name not in seen and nodes[name].op in ("Identity", "NoOp"):
+            waiting += [_node(one) for one in nodes[name].input]
+        seen.add(name)
+    return False
 
 
 def _node(text: str) -> str:
