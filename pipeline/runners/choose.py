@@ -141,7 +141,7 @@ def prepare_options(runner: Runner, run_id: str) -> None:
         _keep_job_server_from_signals(runner.options.view_as(JobServerOptions))
 
 
-def _keep_job_server_from_signals(options: Any) -> None:
+def _keep_job_server_from_signals(options: JobServerOptions) -> None:
     java = [options.job_server_java_launcher, *options.job_server_jvm_properties]
     options.job_server_java_launcher, *options.job_server_jvm_properties = in_own_group(java)
 
