@@ -19,7 +19,10 @@ pytestmark = pytest.mark.skipif(not MODULE.exists(), reason="needs ../shared/mod
 
 
 def crops(folder, count, *, size=None):
-    """Varied crops of the sample photographs: every region, size and aspect; JPEG, or PNG of one size."""
+    """Varied crops of the sample photographs: every region, size and aspect; JPEG, or PNG of one size.
+
+    None has a colour profile (one photograph's is Adobe RGB): TensorFlow's readers would ignore it.
+    """
     folder.mkdir()
     photos = [Image.open(path).convert("RGB") for path in sample_photos()]
     rng = np.random.default_rng(5)
@@ -33,7 +36,7 @@ def crops(folder, count, *, size=None):
         crop = photo.crop((left, top, left + width, top + height))
         if size:
             paths.append(folder / f"{number:03d}.png")
-            crop.resize(size).save(paths[-1])
+            crop.resize(size).save(paths[-1], icc_profile=None)
         else:
             paths.append(folder / f"{number:03d}.jpg")
             crop.save(paths[-1], quality=int(rng.integers(70, 96)), subsampling=int(rng.integers(0, 3)))
