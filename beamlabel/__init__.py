@@ -10,11 +10,29 @@ __version__ = "0.1.0"
 # The public names and their modules. They are imported when they are first asked for, so that ``import beamlabel``
 # and ``beamlabel --help`` import neither Beam nor TensorFlow.
 _PUBLIC = {
+    "FailedImage": "beamlabel.transforms.elements.result_types",
     "LabelImages": "beamlabel.transforms.label_images",
-    "LabeledImages": "beamlabel.transforms.label_images",
+    "LabeledImage": "beamlabel.transforms.elements.result_types",
+    "LabeledImages": "beamlabel.transforms.elements.split_outcomes",
+    "LoadImages": "beamlabel.transforms.load_images",
+    "ModelHandler": "beamlabel.transforms.model_handler",
+    "Predict": "beamlabel.transforms.predict",
+    "SplitOutcomes": "beamlabel.transforms.elements.split_outcomes",
+    "WriteLabels": "beamlabel.transforms.write_labels",
 }
 
-__all__ = ["LabelImages", "LabeledImages", "__version__"]
+__all__ = [
+    "FailedImage",
+    "LabelImages",
+    "LabeledImage",
+    "LabeledImages",
+    "LoadImages",
+    "ModelHandler",
+    "Predict",
+    "SplitOutcomes",
+    "WriteLabels",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,14 @@ _MAX_PIXELS = 100_000_000
 
 @dataclass(frozen=True)
 class Derived:
-    """How images are decoded, and how predictions are made of them."""
+    """How images are decoded, and how predictions are made of them.
 
+    Attributes:
+      spec: the module's.
+      decode, predict: what it and the wishes come to.
+    """
+
+    spec: ModelSpec
     decode: DecodeOptions
     predict: PredictOptions
 
@@ -70,7 +76,7 @@ def derive(
     decode = DecodeOptions(
         height=spec.height, width=spec.width, crop=crop, max_pixels=max_pixels, color_profile=color_profile
     )
-    return Derived(decode, fit(wishes, spec))
+    return Derived(spec, decode, fit(wishes, spec))
 
 
 def fit(options: PredictOptions, spec: ModelSpec) -> PredictOptions:

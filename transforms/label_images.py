@@ -1,35 +1,30 @@
-"""The labeling steps as one transform, for pipelines of one's own."""
+"""Elements → labels and failures: the whole of the labeling as one transform for anybody's pipeline."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 
-from beamlabel.transforms.derive import fit
-from beamlabel.transforms.inference.artifact import ModuleError
-from beamlabel.transforms.inference.engines import read_spec
-from beamlabel.transforms.inference.options import PredictOptions
-from beamlabel.transforms.inference.predict import Predict
-from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions
-from beamlabel.transforms.loading.not_found import shown_uri
-from beamlabel.transforms.records import Failure, ImageRef, Labeled, Opened, Prediction, unknown_element
-from beamlabel.transforms.storage.uris import resolve
-
-_FAILURES = "failures"
-
-
-class LabeledImages(NamedTuple):
-    """What ``LabelImages`` returns: every input is in one of the two."""
-
-    predictions: beam.PCollection[Prediction]
-    failures: beam.PCollection[Failure]
+from beamlabel.transforms.elements.element_types import result_types
+from beamlabel.transforms.elements.references import ToReferences
+from beamlabel.transforms.elements.split_outcomes import LabeledImages, SplitOutcomes
+from beamlabel.transforms.inference.options import AUTO, PredictOptions
+from beamlabel.transforms.load_images import LoadImages, element_options, fetch_options, load_options
+from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.module_artifact import artifact_of, derive_module, staged, with_artifact
+from beamlabel.transforms.output_spec import output_spec_of
+from beamlabel.transforms.predict import Predict
+from beamlabel.transforms.records import Labeled, Opened
+from beamlabel.transforms.rows.schema import OutputSpec
 
 
 class Label(beam.PTransform):
     """References → predictions and failures in one stream, without a branch that would break fusion.
 
-    The labeling job's middle; ``LabelImages`` is the same with the stream split in two.
+    The middle of the labeling job and of ``LabelImages``.
 
     Args:
       load: how images are loaded.
@@ -38,79 +33,157 @@ class Label(beam.PTransform):
 
     def __init__(self, load: LoadOptions, predict: PredictOptions) -> None:
         super().__init__()
-        self._load = load
-        self._predict = predict
+        self._load, self._predict = load, predict
 
     def expand(self, refs: beam.PCollection[Opened]) -> beam.PCollection[Labeled]:
-        return refs | "LoadImages" >> LoadImages(self._load) | "Predict" >> Predict(self._predict)
+        loaded = refs | "LoadImages" >> LoadImages.with_options(self._load)
+        return loaded | "Predict" >> Predict.with_options(self._predict)
 
 
 class LabelImages(beam.PTransform):
-    """URI strings, or ``ImageRef``s → ``.predictions`` and ``.failures``.
+    """Images of any kind of element → ``.predictions`` and ``.failures``: the same elements, with fields added.
 
     Example::
 
-        artifact = compiled(resolve_module(handle, cache), CompileOptions(), cache)
-        derived = derive(artifact, top_k=3)
-        labeled = uris | LabelImages(LoadOptions(FetchOptions(), derived.decode), derived.predict)
+        labeled = uris | LabelImages("https://tfhub.dev/google/imagenet/mobilenet_v2_075_160/classification/1")
         labeled.predictions | ...
         labeled.failures | ...
 
+    An element is a URI (``str`` or ``Path``), the ``bytes`` of an image, a dict, a ``beam.Row``, a NamedTuple or
+    dataclass, a ``fileio.ReadableFile``, or a pair of a key and one of these. URIs, bytes and files become a
+    ``LabeledImage`` or a ``FailedImage``; a pair keeps its key; a dict becomes a dict with the fields of these added; a
+    row becomes a ``beam.Row`` with the fields added. None, an empty URI and a field that is missing are failures.
+
+    The module is resolved and compiled when the transform is made; TensorFlow is imported only if the cache does not
+    hold the artifact yet. Windows and timestamps are kept.
+
     Args:
-      load: how images are loaded.
-      predict: the artifact, and how predictions are made; what is open the artifact decides, now if it can be
-        read here.
-      base_dir: what relative paths are relative to.
+      module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path, or an artifact of
+        ``ModelHandler.save_artifact``.
+      uri: field of the URI, in dicts and rows.
+      image: field of the encoded image's bytes, in dicts and rows; if it is null, the URI counts.
+      top_k: classes of each image, best first; 5 is cut to fewer classes.
+      class_names: a name for each class, or a file of one name a line; ``"none"``: no names; None: ImageNet's, for 1000
+        and 1001 classes.
+      crop: None stretches the whole image; a fraction in (0, 1] takes the central square of that part of the
+        short side.
+      embeddings: whether the features are added, if the module gives any.
+      scores: ``softmax``, ``sigmoid``, ``none``, or ``auto``: the module's own kind.
+      normalize_embeddings: whether embeddings get L2 length 1.
+      color_profile: ``convert`` brings pixels with a colour profile to sRGB; ``ignore`` takes them as they are.
+      max_pixels: images whose header claims more are failures.
+      max_bytes: encoded images that are larger are failures.
+      fetch_deadline: seconds that fetching an image may take, all tries together.
+      allow_http: whether ``http://`` and ``https://`` are fetched.
+      allow_private_hosts: whether they may be at addresses that are not public.
+      base_dir: what relative paths are relative to; None: the current directory.
+      prefix: before the name of each added field of dicts and rows, such as ``"mobilenet_"``.
+      logits_output, features_output, image_size, input_range, engine, precision: as the command's options of these
+        names, for modules that leave them open.
+      batch_size: images in every batch but the last of a bundle.
+      load_threads: images in flight at a time, in each worker thread of the runner.
+      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
+      max_batch_duration_secs: for unbounded sources: references wait so long at most, in seconds, to form a batch
+        across bundles; None: a batch ends with its bundle.
+      artifact_dir: directory that all workers can read, to stage the compiled module in; None: the pipeline's
+        ``temp_location`` if its workers are elsewhere, and no copy if they are here.
+
+    Attributes:
+      spec: which fields a prediction has, and the module's facts.
+      elements: the names of the fields.
 
     Raises:
-      WishError: the module does not allow what ``predict`` says.
-      ValueError: images are decoded to another size than the module takes.
+      ModuleError: the module cannot be had or used so; a ``ValueError`` that names ``module``.
+      WishError: the module does not allow an argument; a ``ValueError`` that names it.
+      ValueError: an argument is out of range; names it. In ``expand``: an element type has a field that would be added.
+      TypeError: in ``expand``: elements of a type that holds no image.
     """
 
-    def __init__(self, load: LoadOptions, predict: PredictOptions, *, base_dir: str = "") -> None:
+    def __init__(
+        self,
+        module: str | os.PathLike[str],
+        *,
+        uri: str = "uri",
+        image: str | None = None,
+        top_k: int | None = 5,
+        class_names: Sequence[str] | str | None = None,
+        crop: float | None = None,
+        embeddings: bool = True,
+        scores: str = AUTO,
+        normalize_embeddings: bool = False,
+        color_profile: str = "convert",
+        max_pixels: int = 100_000_000,
+        max_bytes: int = 64 << 20,
+        fetch_deadline: float = 60.0,
+        allow_http: bool = False,
+        allow_private_hosts: bool = False,
+        base_dir: str | os.PathLike[str] | None = None,
+        prefix: str = "",
+        logits_output: str | None = None,
+        features_output: str | None = None,
+        image_size: tuple[int, int] | None = None,
+        input_range: tuple[float, float] | None = None,
+        engine: str = AUTO,
+        precision: str = "float32",
+        batch_size: int = 128,
+        load_threads: int = 64,
+        worker_threads: int | None = None,
+        max_batch_duration_secs: float | None = None,
+        artifact_dir: str | None = None,
+    ) -> None:
         super().__init__()
-        self._load = load
-        self._predict = _fitted(load, predict)
-        self._base_dir = base_dir
+        # The cheap checks come first: a module may take a minute.
+        self.elements = element_options(uri, image, base_dir, prefix)
+        fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
+        self._max_wait = _checked_wait(max_batch_duration_secs)
+        self._artifact_dir = artifact_dir
+        self._artifact = artifact_of(
+            module, logits_output=logits_output, features_output=features_output, image_size=image_size,
+            input_range=input_range, engine=engine, precision=precision,
+        )  # fmt: skip
+        self._derived = derive_module(
+            self._artifact, top_k=top_k, scores=scores, class_names=class_names, embeddings=embeddings,
+            normalize_embeddings=normalize_embeddings, batch_size=batch_size, worker_threads=worker_threads,
+            crop=crop, color_profile=color_profile, max_pixels=max_pixels,
+        )  # fmt: skip
+        self._load = load_options(fetch, self._derived.decode, load_threads, worker_threads)
+        self.spec: OutputSpec = output_spec_of(self._derived)
 
-    def expand(self, images: beam.PCollection[str | ImageRef]) -> LabeledImages:
-        split = (
-            images
-            | "ToRef" >> beam.Map(to_ref, self._base_dir).with_output_types(ImageRef)
-            | Label(self._load, self._predict)
-            | "Split" >> beam.Map(_tagged).with_outputs(_FAILURES, main="predictions")
-        )
-        return LabeledImages(split.predictions, split[_FAILURES])
+    def expand(self, images: beam.PCollection[Any]) -> LabeledImages:
+        types = result_types(images.element_type, self.elements, self.spec)
+        path = staged(self._artifact, images.pipeline, self._artifact_dir)
+        predict = with_artifact(self._derived, path).predict
+        refs = images | "ToReferences" >> ToReferences(self.elements)
+        if self._max_wait is not None:
+            refs = refs | "Gather" >> Gather(predict.batch_size, self._max_wait)
+        return refs | Label(self._load, predict) | SplitOutcomes(self.spec, self.elements, types=types)
 
 
-def _fitted(load: LoadOptions, predict: PredictOptions) -> PredictOptions:
-    try:
-        spec = read_spec(predict.artifact_path, predict.artifact_sha256)
-    except (OSError, ModuleError):
-        # Workers may read what this machine cannot.
-        return predict
-    if (load.decode.height, load.decode.width) != (spec.height, spec.width):
-        raise ValueError(
-            f"load: images of {load.decode.height}x{load.decode.width} (height x width), the module takes "
-            f"{spec.height}x{spec.width}"
-        )
-    return fit(predict, spec)
+class Gather(beam.PTransform):
+    """References → the same, gathered across bundles, so that those of a batch come in one bundle.
 
+    It stands before the images are loaded: what waits in the runner's state are references, not pixels.
 
-def to_ref(image: str | ImageRef, base_dir: str = "") -> ImageRef:
-    """A URI as a reference; a reference as it is.
-
-    Raises:
-      TypeError: it is neither.
+    Args:
+      batch_size: that is waited for.
+      max_wait: seconds that the first of a batch waits at most.
     """
-    if isinstance(image, ImageRef):
-        return image
-    if not isinstance(image, str):
-        raise TypeError(unknown_element("LabelImages", image, str, ImageRef))
-    return ImageRef(image, shown_uri(image), resolve(image, base_dir))
+
+    def __init__(self, batch_size: int, max_wait: float) -> None:
+        super().__init__()
+        self._batch_size, self._max_wait = batch_size, max_wait
+
+    def expand(self, refs: beam.PCollection[Opened]) -> beam.PCollection[Opened]:
+        batches = refs | beam.BatchElements(
+            min_batch_size=self._batch_size,
+            max_batch_size=self._batch_size,
+            max_batch_duration_secs=self._max_wait,
+        )
+        return batches | "Ungroup" >> beam.FlatMap(list).with_output_types(Opened)
 
 
-def _tagged(outcome: Prediction | Failure) -> Prediction | beam.pvalue.TaggedOutput:
-    if isinstance(outcome, Failure):
-        return beam.pvalue.TaggedOutput(_FAILURES, outcome)
-    return outcome
+def _checked_wait(seconds: float | None) -> float | None:
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and 0 < seconds < float("inf")):
+        raise ValueError(f"max_batch_duration_secs must be a positive number of seconds, not {seconds!r}")
+    return seconds

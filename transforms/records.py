@@ -28,6 +28,7 @@ class Reason(str, Enum):
     """Why an image failed: a closed list, explained in the README."""
 
     NULL_URI = "null_uri"
+    FIELD_TAKEN = "field_taken"
     INVALID_URI = "invalid_uri"
     NOT_FOUND = "not_found"
     FORBIDDEN = "forbidden"
@@ -111,6 +112,19 @@ class WorkUnit:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a reference was made of in a pipeline of somebody's own, so that its outcome can be given back as that.
+
+    Attributes:
+      element: as it came in.
+      timestamp: Beam's, of the element: RunInference's batches have others.
+    """
+
+    element: Any
+    timestamp: Any = None
+
+
+@dataclass(frozen=True)
 class ImageRef:
     """One input row.
 
@@ -126,6 +140,7 @@ class ImageRef:
       listing_stat: size in bytes and version, where the listing that found the image told them and they are asked for.
       image_id: identity of the image, see ``storage.identity``; None for an inline image that is not loaded yet, and
         outside the labeling job until the image is loaded.
+      origin: the element that it was made of; None in the labeling job.
     """
 
     uri: str
@@ -137,6 +152,7 @@ class ImageRef:
     passthrough: tuple[Any, ...] = ()
     listing_stat: tuple[int | None, str | None] | None = None
     image_id: str | None = None
+    origin: Origin | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -203,7 +219,7 @@ class Failure:
 
     Attributes:
       uri: what the user wrote; None where the row held none.
-      ref_id, row, unit_id, image_id: the ``ImageRef``'s.
+      ref_id, row, unit_id, image_id, origin: the ``ImageRef``'s.
       stage, reason, detail: where and why; ``detail`` is one line for a human.
       source_bytes, source_version, content_hash: the encoded image's, see ``ImageInfo``; None where it was not fetched.
     """
@@ -219,6 +235,7 @@ class Failure:
     source_bytes: int | None = None
     source_version: str | None = None
     content_hash: str | None = None
+    origin: Origin | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -19,11 +18,9 @@ from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.prepare_module import prepare_artifact
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
-    canonical_sha256,
     derived_options,
     load_options,
-    output_spec_of,
-    preprocessing_of,
+    output_spec,
     source_options,
 )
 from beamlabel.pipeline.job.skip_labeled import LocalIndex, labeled_index
@@ -37,6 +34,7 @@ from beamlabel.transforms.inputs.plan_units import SourceOptions
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
 from beamlabel.transforms.inputs.time_limit import TimeLimit
 from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.output_spec import canonical_sha256, labeled_at, preprocessing_of
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.rows.tf_examples import check_installed
@@ -85,20 +83,20 @@ def plan(
         predict = derived.predict
         source = source_options(options.inputs, inputs, options.output.shard_rows)
         load = load_options(options.loading, derived.decode)
-        preprocessing = preprocessing_of(options.module, artifact, predict)
-        output_spec = output_spec_of(options.output, inputs, artifact, predict, preprocessing)
+        spec = output_spec(options.output, inputs, derived)
+        spec = dataclasses.replace(spec, labeled_at=labeled_at(started_at))
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     indexes = {
-        layout.LABELED: _labeled(options.earlier, output_spec, output, scratch),
+        layout.LABELED: _labeled(options.earlier, spec, output, scratch),
         layout.ONLY: None if failed is None else failed.index(scratch),
     }
     source = dataclasses.replace(source, selection=_selection(indexes, changed=options.earlier.changed))
     plan_id = _plan_id(
-        inputs, source, load, output_spec, [options.module.logits_output, options.module.features_output]
+        inputs, source, load, spec, [options.module.logits_output, options.module.features_output]
     )
-    metadata = {**output_spec.metadata, schema.PLAN_ID: plan_id}
-    output_spec = dataclasses.replace(output_spec, metadata=metadata, labeled_at=labeled_at(started_at))
+    metadata = {**spec.metadata, schema.PLAN_ID: plan_id}
+    spec = dataclasses.replace(spec, metadata=metadata)
     staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
@@ -109,10 +107,10 @@ def plan(
     limit = None if options.run.time_limit is None else TimeLimit(options.run.time_limit, run_id, started_at)
     # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
     job = LabelJob(
-        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, output_spec, limit,
+        output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, spec, limit,
         None if failed is None else len(failed.ref_ids), report=options.run.report,
     )  # fmt: skip
-    facts = {"started_at": started_at, **facts_of(job, options, artifact, preprocessing)}
+    facts = {"started_at": started_at, **facts_of(job, options, artifact, preprocessing_of(derived))}
     if failed is not None:
         facts["manifest"]["retried_failures"] = len(failed.ref_ids)
     staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items() if index}
@@ -125,23 +123,6 @@ def _check_installed(output_format: str) -> None:
             check_installed()
         except ImportError as error:
             raise UsageError(f"--output_format tfrecord: {error}") from error
-
-
-def labeled_at(started_at: float) -> int:
-    """The column ``labeled_at``: the start of the run, in microseconds since 1970, UTC.
-
-    ``SOURCE_DATE_EPOCH``, in seconds since 1970, takes its place, so that two runs can write equal bytes; see
-    https://reproducible-builds.org/specs/source-date-epoch/.
-
-    Raises:
-      UsageError: ``SOURCE_DATE_EPOCH`` is no whole number.
-    """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is None:
-        return round(started_at * 1e6)
-    if not epoch.isdecimal():
-        raise UsageError(f"SOURCE_DATE_EPOCH={epoch!r} is not a whole number of seconds since 1970")
-    return int(epoch) * 1_000_000
 
 
 def _labeled(options: EarlierRunOptions, spec: OutputSpec, output: str, scratch: Path) -> LocalIndex | None:

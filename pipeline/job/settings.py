@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Mapping
-from typing import Any
 
-from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.options.job_options import (
     InputOptions,
     JobOptions,
     LoadingOptions,
-    ModuleOptions,
     OutputOptions,
 )
 from beamlabel.transforms import storage
-from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions
+from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.derive import Derived, derive
-from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
-from beamlabel.transforms.inference.options import AUTO, PredictOptions, WishError
+from beamlabel.transforms.inference.artifact import Artifact
+from beamlabel.transforms.inference.options import AUTO, WishError
 from beamlabel.transforms.inputs.plan_units import SourceOptions
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadOptions
-from beamlabel.transforms.rows import schema
+from beamlabel.transforms.loading.load_images import LoadOptions, window
+from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.rows.schema import OutputSpec
-from beamlabel.transforms.storage.uris import public_uri
-
-# Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
-WINDOW = 256
 
 # The command's names for what `derive` calls otherwise.
 _OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
-
-
-def canonical_sha256(value: object) -> str:
-    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def source_options(options: InputOptions, inputs: Inputs, shard_rows: int | None) -> SourceOptions:
@@ -65,7 +49,7 @@ def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
         ),
         decode,
         threads=options.load_threads,
-        window=max(WINDOW, 2 * options.load_threads),
+        window=window(options.load_threads),
         worker_threads=options.worker_threads,
     )
 
@@ -94,65 +78,11 @@ def derived_options(options: JobOptions, artifact: Artifact) -> Derived:
         raise UsageError(f"--labels {module.labels!r}: {error}") from error
 
 
-def preprocessing_of(options: ModuleOptions, artifact: Artifact, predict: PredictOptions) -> dict[str, Any]:
-    """What, beside the module, decides the numbers in a row."""
-    spec = artifact.spec
-    return {
-        "height": spec.height,
-        "width": spec.width,
-        "crop": options.crop,
-        "color_profile": options.color_profile,
-        "resize": "bilinear",
-        "input_range": list(spec.input_range),
-        "precision": spec.precision,
-        "scores": predict.scores if predict.top_k else None,
-        "normalize_embeddings": predict.normalize_embeddings,
-        "decoder": DECODER_VERSION,
-    }
-
-
-def output_spec_of(
-    options: OutputOptions,
-    inputs: Inputs,
-    artifact: Artifact,
-    predict: PredictOptions,
-    preprocessing: Mapping[str, Any],
-) -> OutputSpec:
+def output_spec(options: OutputOptions, inputs: Inputs, derived: Derived) -> OutputSpec:
     """The columns of the output, and the metadata of its files."""
-    spec = artifact.spec
-    dimension = spec.embedding_dim if predict.embeddings else None
-    names = predict.class_names
-    facts: dict[str, Any] = {
-        schema.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
-        schema.VERSION: __version__,
-        schema.MODULE_HANDLE: public_uri(spec.handle),
-        schema.MODULE_FINGERPRINT: spec.fingerprint,
-        schema.PREPROCESSING: json.dumps(preprocessing, sort_keys=True),
-        schema.PREPROCESSING_ID: canonical_sha256(preprocessing),
-        schema.ENGINE: spec.engine,
-        schema.PRECISION: spec.precision,
-        schema.SCORES: predict.scores if predict.top_k else None,
-        schema.SCORES_REASON: _why_scores(spec, predict),
-        schema.EMBEDDING_DIM: dimension,
-        schema.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,
-        schema.NUM_CLASSES: spec.num_classes,
-        schema.TOP_K: predict.top_k or None,
-        schema.LABELS_SHA256: canonical_sha256(names) if names else None,
-    }
-    return OutputSpec(
-        format=options.output_format,
+    return output_spec_of(
+        derived,
+        output_format=options.output_format,
         compression=options.tfrecord_compression,
         kept_fields=inputs.kept,
-        has_labels=names is not None,
-        top_k=predict.top_k or 0,
-        num_classes=spec.num_classes,
-        embedding_dim=dimension,
-        module_handle=facts[schema.MODULE_HANDLE],
-        module_fingerprint=spec.fingerprint,
-        preprocessing_id=facts[schema.PREPROCESSING_ID],
-        metadata={name: str(value) for name, value in facts.items() if value is not None},
     )
-
-
-def _why_scores(spec: ModelSpec, predict: PredictOptions) -> str | None:
-    return f"{spec.score_kind}: {spec.scores_reason}" if predict.top_k else None

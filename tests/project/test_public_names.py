@@ -13,7 +13,18 @@ import beamlabel
 from support.paths import ROOT
 
 # What others may build on. A name that goes is a new major version; a new one is documented.
-PUBLIC = ["LabelImages", "LabeledImages", "__version__"]
+PUBLIC = [
+    "FailedImage",
+    "LabelImages",
+    "LabeledImage",
+    "LabeledImages",
+    "LoadImages",
+    "ModelHandler",
+    "Predict",
+    "SplitOutcomes",
+    "WriteLabels",
+    "__version__",
+]
 HEAVY = {"apache_beam", "numpy", "pyarrow", "tensorflow"}
 
 

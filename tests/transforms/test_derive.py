@@ -6,17 +6,18 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
-from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.derive import derive
+from beamlabel.transforms.elements.references import ElementOptions, ToReferences
 from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.options import PredictOptions, WishError, fitted
-from beamlabel.transforms.inference.predict import Predict
-from beamlabel.transforms.label_images import LabelImages
+from beamlabel.transforms.label_images import Label, LabelImages
+from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions
+from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.model_handler import ModelHandler
 from beamlabel.transforms.module.compile import CompileOptions, compiled
-from beamlabel.transforms.records import ImageRef
+from beamlabel.transforms.predict import Predict
 from support.jobs import label, photos
 
 tf = pytest.importorskip("tensorflow")
@@ -76,19 +77,21 @@ def test_the_command_and_both_ways_of_a_pipeline_agree(softmax, sigmoid, folder,
         assert job.code == 0
         by_command = [(row["uri"], row["class_ids"], rounded(row["scores"])) for row in job.rows]
         load = LoadOptions(FetchOptions(), derive(artifact).decode)
-        written_out = PredictOptions(str(artifact.path), artifact.sha256, top_k=5)
-        ways = {
-            "derived": LabelImages(load, derive(artifact, top_k=5).predict),
-            "open": LabelImages(load, PredictOptions(str(artifact.path), artifact.sha256)),
-            "written out": LabelImages(load, written_out),
+        options = PredictOptions(str(artifact.path), artifact.sha256)
+        module = folder / name
+        steps = {
+            "public": LoadImages((8, 8)) | "P" >> Predict(module, top_k=5),
+            "options": LoadImages((8, 8)) | "O" >> Predict.with_options(options),
+            "label": ToReferences(ElementOptions()) | Label(load, derive(artifact, top_k=5).predict),
         }
         with beam.Pipeline(runner=FnApiRunner()) as p:
-            uris = p | beam.Create([ImageRef(str(path), str(path), str(path)) for path in paths])
-            found = {way: (uris | way >> transform).predictions for way, transform in ways.items()}
-            found["predict"] = uris | LoadImages(load) | Predict(written_out)
-            for way, labeled in found.items():
-                shown = labeled | f"Shown {way}" >> beam.Map(shown_as)
-                assert_that(shown, equal_to(by_command), label=way)
+            uris = p | beam.Create(list(map(str, paths)))
+            whole = (uris | LabelImages(module)).predictions
+            shown = whole | beam.Map(lambda row: (row.uri, row.class_ids, rounded(row.scores)))
+            assert_that(shown, equal_to(by_command), label="LabelImages")
+            for way, step in steps.items():
+                found = uris | way >> step | f"Shown {way}" >> beam.Map(shown_as)
+                assert_that(found, equal_to(by_command), label=way)
         assert {len(ids) for _, ids, _ in by_command} == {artifact.spec.num_classes}
         assert all(abs(sum(scores) - 1) < 1e-4 for _, _, scores in by_command) == (name == "softmax")
 
@@ -131,16 +134,9 @@ def test_impossible_wishes_are_refused_at_once(request, name, wishes, argument):
     with pytest.raises(WishError, match=argument) as caught:
         derive(artifact, **wishes)
     assert caught.value.argument == argument
-    load = LoadOptions(FetchOptions(), DecodeOptions(8, 8))
-    names = {key: tuple(value) for key, value in wishes.items() if key == "class_names"}
-    with pytest.raises(WishError, match=argument):
-        LabelImages(load, PredictOptions(str(artifact.path), artifact.sha256, **{**wishes, **names}))
-
-
-def test_another_size_than_the_modules_is_refused(softmax):
-    load = LoadOptions(FetchOptions(), DecodeOptions(16, 8))
-    with pytest.raises(ValueError, match="load: images of 16x8"):
-        LabelImages(load, PredictOptions(str(softmax.path), softmax.sha256))
+    for transform in (LabelImages, Predict, ModelHandler):
+        with pytest.raises(WishError, match=argument):
+            transform(artifact.path, **wishes)
 
 
 def test_imagenets_names_are_everybodys(folder):
@@ -148,10 +144,10 @@ def test_imagenets_names_are_everybodys(folder):
     artifact = artifact_of(folder, "many", lambda images: {"logits": colours(images) @ weights})
     derived = derive(artifact).predict
     assert derived.class_names[0] == "background" and len(derived.class_names) == 1001
-    opened = LabelImages(
-        LoadOptions(FetchOptions(), DecodeOptions(8, 8)), PredictOptions(str(artifact.path), artifact.sha256)
-    )
-    assert opened._predict == derived
+    (image,) = [np.zeros((8, 8, 3), np.uint8)]
+    handler = ModelHandler(artifact.path)
+    (result,) = handler.run_inference([image], handler.load_model())
+    assert result.inference["labels"] == tuple(derived.class_names[i] for i in result.inference["class_ids"])
 
 
 def test_unclear_scores_are_the_users_to_say(percent, folder, tmp_path, capsys):

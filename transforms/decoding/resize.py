@@ -86,6 +86,13 @@ def fit(pixels: np.ndarray, orientation: int, target: Target) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
+def resized(pixels: np.ndarray, target: Target) -> np.ndarray:
+    """uint8[H, W, 3] of any size as uint8[height, width, 3]; of the right size, the same array."""
+    if pixels.shape[:2] == (target.height, target.width):
+        return pixels
+    return fit(np.ascontiguousarray(pixels), 1, target)
+
+
 def fit_reduced(
     pixels: np.ndarray, factor: int, size: tuple[int, int], orientation: int, target: Target
 ) -> np.ndarray:

@@ -7,10 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.ml.inference.base import ModelHandler
 
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.options import PredictOptions, fitted
@@ -110,6 +109,7 @@ def _failure(image: LoadedImage, detail: str) -> Failure:
         image.info.source_bytes,
         image.info.source_version,
         image.info.content_hash,
+        ref.origin,
     )
 
 
@@ -163,20 +163,3 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     def get_metrics_namespace(self) -> str:
         """Where RunInference's own metrics are found."""
         return "beamlabel.RunInference"
-
-
-class Predict(beam.PTransform):
-    """``LoadedImage`` → ``Prediction`` or ``Failure``; failures and unit ends are handed through.
-
-    Anything else is a ``TypeError``.
-
-    Args:
-      options: the artifact, and how predictions are made.
-    """
-
-    def __init__(self, options: PredictOptions) -> None:
-        super().__init__()
-        self._options = options
-
-    def expand(self, images: beam.PCollection[Loaded]) -> beam.PCollection[Labeled]:
-        return images | RunInference(HubModelHandler(self._options)).with_output_types(Labeled)

@@ -26,7 +26,6 @@ from beamlabel.transforms.records import (
     ImageError,
     ImageInfo,
     ImageRef,
-    Loaded,
     LoadedImage,
     Opened,
     Reason,
@@ -41,6 +40,8 @@ from beamlabel.transforms.worker.allocators import bound_malloc_arenas
 from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
+# Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
+_WINDOW = 256
 # Images handed to the runner's thread at a time, at the least.
 _BURST = 32
 # A local disk reads an image in less; 64 reads are remembered, about.
@@ -75,6 +76,11 @@ class LoadOptions:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
         if self.window < self.threads:
             raise ValueError(f"window must be at least threads ({self.threads}), not {self.window}")
+
+
+def window(threads: int) -> int:
+    """The window that suits so many threads, see ``LoadOptions``."""
+    return max(_WINDOW, 2 * threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +180,15 @@ def _failure(
     ref: ImageRef, stage: Stage, reason: Reason, detail: str, fetched: Fetched | None = None
 ) -> Failure:
     failure = Failure(
-        shown_uri(ref.uri), ref.ref_id, stage, reason, detail, ref.row, ref.unit_id, ref.image_id
+        shown_uri(ref.uri),
+        ref.ref_id,
+        stage,
+        reason,
+        detail,
+        ref.row,
+        ref.unit_id,
+        ref.image_id,
+        origin=ref.origin,
     )
     if fetched is None:
         return failure
@@ -186,8 +200,14 @@ def _failure(
     )
 
 
-class _LoadImagesDoFn(beam.DoFn):
-    """Keeps a window of calls in flight over the elements of a bundle."""
+class LoadImagesDoFn(beam.DoFn):
+    """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures and unit ends are handed through.
+
+    Keeps a window of calls in flight over the elements of a bundle. Anything else is a ``TypeError``.
+
+    Args:
+      options: how images are loaded.
+    """
 
     def __init__(self, options: LoadOptions) -> None:
         self._options = options
@@ -332,20 +352,3 @@ class _Bundle:
         finally:
             self._backlog.change(-size)
         self._finished.put((timed, timestamp, window))
-
-
-class LoadImages(beam.PTransform):
-    """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures and unit ends are handed through.
-
-    Anything else is a ``TypeError``.
-
-    Args:
-      options: how images are loaded.
-    """
-
-    def __init__(self, options: LoadOptions) -> None:
-        super().__init__()
-        self._options = options
-
-    def expand(self, refs: beam.PCollection[Opened]) -> beam.PCollection[Loaded]:
-        return refs | beam.ParDo(_LoadImagesDoFn(self._options)).with_output_types(Loaded)

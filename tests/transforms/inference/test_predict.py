@@ -10,8 +10,10 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from beamlabel.transforms.hub.resolve import resolve_module
-from beamlabel.transforms.inference.predict import HubModelHandler, Predict, PredictOptions
+from beamlabel.transforms.inference.options import PredictOptions
+from beamlabel.transforms.inference.predict import HubModelHandler
 from beamlabel.transforms.module.compile import CompileOptions, compiled
+from beamlabel.transforms.predict import Predict
 from beamlabel.transforms.records import Failure, ImageInfo, ImageRef, LoadedImage, Prediction
 from support.jobs import TINY
 from support.outputs import end, failure
@@ -107,4 +109,4 @@ def test_an_element_of_another_type_is_refused(options, engine, unknown):
         pytest.raises(Exception, match=f"{type(unknown).__name__}.*LoadedImage"),
         beam.Pipeline(runner=FnApiRunner()) as p,
     ):
-        _ = p | beam.Create([unknown]).with_output_types(object) | Predict(options)
+        _ = p | beam.Create([unknown]).with_output_types(object) | Predict.with_options(options)

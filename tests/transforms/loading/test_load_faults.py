@@ -10,9 +10,10 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.window import GlobalWindow
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading import in_flight, load_images
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadImages, LoadOptions, _LoadImagesDoFn
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions
 from beamlabel.transforms.records import ImageRef
 from beamlabel.transforms.worker import compute_pool
 from support.jobs import photos
@@ -42,7 +43,7 @@ def load(elements):
         pipeline
         | beam.Create([None])
         | beam.FlatMap(lambda _: elements).with_output_types(ImageRef)
-        | LoadImages(OPTIONS)
+        | LoadImages.with_options(OPTIONS)
     )
     pipeline.run().wait_until_finish()
 
@@ -121,7 +122,7 @@ def test_threads_that_pause_for_an_abandoned_bundle_are_free_for_the_next(tmp_pa
     monkeypatch.setattr(load_images._Disk, "is_slow", True)
     monkeypatch.setattr(in_flight, "BACKLOG_BYTES", 0)
     elements = refs(map(str, photos(tmp_path, 8)))
-    step = _LoadImagesDoFn(OPTIONS)
+    step = LoadImagesDoFn(OPTIONS)
     step.setup()
     with monkeypatch.context() as patch:
         patch.setattr(compute_pool.ComputePool, "submit", lambda *arguments, **more: None)

@@ -10,11 +10,11 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading import in_flight, load_images
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.in_flight import Backlog, Finished
 from beamlabel.transforms.loading.load_images import (
-    LoadImages,
     LoadOptions,
     _Disk,
     _Timed,
@@ -42,7 +42,7 @@ def load(uris, **options):
     refs = [ImageRef(uri, uri, uri) for uri in uris]
     with beam.Pipeline(runner=FnApiRunner()) as p:
         loaded = p | beam.Create([refs], reshuffle=False) | beam.FlatMap(lambda some: some)
-        loaded |= LoadImages(LoadOptions(FETCH, DecodeOptions(height=32, width=32), **options))
+        loaded |= LoadImages.with_options(LoadOptions(FETCH, DecodeOptions(height=32, width=32), **options))
         # Also: all of them arrive.
         assert_that(loaded | beam.Map(note), equal_to(list(uris)))
     return LEFT.copy()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
-from beamlabel.transforms.label_images import to_ref
+from beamlabel.transforms.elements.references import ElementOptions, reference
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadOptions, load_one
 from beamlabel.transforms.records import Failure, LoadedImage, Reason
@@ -21,7 +21,7 @@ URL = "http://example.com/a.jpg"
 
 def load(uri: str, base_dir: object, **fetch: bool) -> LoadedImage | Failure:
     options = LoadOptions(FetchOptions(**fetch), DecodeOptions(height=32, width=32))
-    return load_one(to_ref(uri, str(base_dir)), options)
+    return load_one(reference(uri, ElementOptions(base_dir=str(base_dir))), options)
 
 
 def failed(uri: str, base_dir: object, **fetch: bool) -> Failure:

@@ -1,0 +1,118 @@
+"""The type of the elements that come in → the types of those that go out, for Beam's type checks and schemas."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import apache_beam as beam
+from apache_beam.io.fileio import ReadableFile
+from apache_beam.typehints import native_type_compatibility, typehints
+from apache_beam.typehints.row_type import RowTypeConstraint
+
+from beamlabel.transforms.elements.references import KINDS, ElementOptions, taken_names
+from beamlabel.transforms.elements.result_types import FAILURE_FIELDS, FailedImage, LabeledImage
+from beamlabel.transforms.records import Failure, ImageRef, LoadedImage
+from beamlabel.transforms.rows.schema import OutputSpec
+
+_BARE = (
+    str,
+    bytes,
+    bytearray,
+    memoryview,
+    os.PathLike,
+    ReadableFile,
+    ImageRef,
+    type(None),
+    LoadedImage,
+    Failure,
+)
+
+
+class ResultTypes(NamedTuple):
+    """The types of predictions and of failures, as ``with_output_types`` takes them."""
+
+    prediction: Any
+    failure: Any
+
+
+def result_types(element_type: Any, options: ElementOptions, spec: OutputSpec) -> ResultTypes:
+    """What becomes of elements of a type.
+
+    Args:
+      element_type: a PCollection's ``element_type``.
+      options: where an element holds its image, and the prefix of what is added.
+      spec: which fields a prediction has.
+
+    Raises:
+      TypeError: nothing of this type holds an image, or the fields of the URI or the image are not among its.
+      ValueError: it has a field that would be added; names ``prefix``.
+    """
+    kind = native_type_compatibility.convert_to_beam_type(element_type)
+    if isinstance(kind, typehints.AnyTypeConstraint):
+        return ResultTypes(typehints.Any, typehints.Any)
+    if isinstance(kind, typehints.UnionConstraint):
+        found = {result_types(part, options, spec) for part in kind.inner_types() if part is not type(None)}
+        return found.pop() if len(found) == 1 else ResultTypes(typehints.Any, typehints.Any)
+    if isinstance(kind, typehints.TupleConstraint) and len(kind.tuple_types) == 2:
+        key, value = kind.tuple_types
+        inner = result_types(value, options, spec)
+        return ResultTypes(typehints.Tuple[key, inner.prediction], typehints.Tuple[key, inner.failure])
+    row = kind if isinstance(kind, RowTypeConstraint) else RowTypeConstraint.from_user_type(kind)
+    if row is not None and kind not in _BARE:
+        return _row_types(row, options, spec)
+    if isinstance(kind, typehints.DictConstraint) or (isinstance(kind, type) and issubclass(kind, Mapping)):
+        of_dict = typehints.Dict[str, typehints.Any]
+        return ResultTypes(of_dict, of_dict)
+    if kind in (object, tuple, beam.Row):
+        return ResultTypes(typehints.Any, typehints.Any)
+    if isinstance(kind, type) and issubclass(kind, _BARE):
+        return ResultTypes(LabeledImage, FailedImage)
+    raise TypeError(f"elements of the type {element_type} hold no image: expected {KINDS}")
+
+
+def added_fields(spec: OutputSpec) -> tuple[str, ...]:
+    """The fields of a prediction that a module can fill, in the order of ``LabeledImage``."""
+    absent = {"uri"}
+    if not spec.has_labels:
+        absent |= {"label", "labels"}
+    if spec.num_classes is None:
+        absent |= {"score", "class_ids", "scores"}
+    if spec.embedding_dim is None:
+        absent |= {"embedding"}
+    return tuple(name for name in LabeledImage._fields if name not in absent)
+
+
+def _row_types(row: RowTypeConstraint, options: ElementOptions, spec: OutputSpec) -> ResultTypes:
+    fields = list(row._fields)
+    names = [name for name, _ in fields]
+    for argument in ("image",) if options.image else ("uri",):
+        wanted = getattr(options, argument)
+        if wanted not in names:
+            raise TypeError(f"{argument}={wanted!r}: the elements' fields are {', '.join(names)}")
+    if taken := taken_names(names, options.prefix):
+        raise ValueError(
+            f"prefix={options.prefix!r}: the elements have a field {taken[0]!r} already, which a result adds; "
+            "give a prefix for the added fields"
+        )
+    labeled, failed = get_type_hints(LabeledImage), get_type_hints(FailedImage)
+    # In a row a field is there, or the module never fills it.
+    required = {
+        name: _without_none(labeled[name]) for name in ("label", "score", "labels", "class_ids", "scores")
+    }
+    required["embedding"] = _without_none(labeled["embedding"])
+    labeled |= required
+    return ResultTypes(
+        RowTypeConstraint.from_fields(
+            [*fields, *((options.prefix + name, labeled[name]) for name in added_fields(spec))]
+        ),
+        RowTypeConstraint.from_fields(
+            [*fields, *((options.prefix + name, failed[name]) for name in FAILURE_FIELDS)]
+        ),
+    )
+
+
+def _without_none(kind: Any) -> Any:
+    (inner,) = (part for part in get_args(kind) if part is not type(None))
+    return inner

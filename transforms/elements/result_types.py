@@ -1,0 +1,102 @@
+"""The fields that a result adds to an element, as NamedTuples with a schema."""
+
+# Beam reads the annotations, so they must not be postponed: no `from __future__ import annotations` here.
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from apache_beam import coders
+
+from beamlabel.transforms.records import Failure
+
+
+class LabeledImage(NamedTuple):
+    """A labeled image, for elements that are a bare URI or bare bytes; has a Beam schema.
+
+    In a schema numbers are the types that are named here; in Python they are ``float``, ``int`` and lists of them.
+
+    Attributes:
+      uri: as it came in; None for bytes.
+      image_id: identity of the image, see ``docs/output.md``.
+      label: name of the best class; None if the classes have no names.
+      score: float32, of the best class; None if the module gives no logits.
+      labels: names of the k best classes, best first; None as for ``label``.
+      class_ids: int32[k], indices into the logits, best first; None as for ``score``.
+      scores: float32[k]; None as for ``score``.
+      embedding: float32[D]; None if the module gives no features, or ``embeddings=False``.
+      width, height: int32, pixels of the source image after EXIF rotation.
+      format: of the source image in lower case, as ``jpeg``.
+      source_bytes: int64, size of the encoded image.
+      source_version: generation, ETag or modification time, if known.
+      content_hash: of the encoded image, see ``docs/output.md``.
+      module_handle: of the module, without credentials.
+      module_fingerprint: SHA-256 over the module's files.
+      preprocessing_id: SHA-256 over all else that decides the numbers.
+    """
+
+    uri: str | None
+    image_id: str
+    label: str | None
+    score: np.float32 | None
+    labels: Sequence[str] | None
+    class_ids: Sequence[np.int32] | None
+    scores: Sequence[np.float32] | None
+    embedding: Sequence[np.float32] | None
+    width: np.int32
+    height: np.int32
+    format: str
+    source_bytes: np.int64
+    source_version: str | None
+    content_hash: str
+    module_handle: str
+    module_fingerprint: str
+    preprocessing_id: str
+
+
+class FailedImage(NamedTuple):
+    """An image that got no label, for elements that are a bare URI or bare bytes; has a Beam schema.
+
+    Attributes:
+      uri: as it came in; None for bytes.
+      stage: where it failed: ``open``, ``fetch``, ``decode`` or ``inference``.
+      reason: why, of a closed list, see the README.
+      detail: one line for a human.
+      image_id: identity of the image; None if it was not fetched.
+      source_bytes: int64, size of the encoded image; None if it was not fetched.
+      source_version: generation, ETag or modification time, if known.
+      content_hash: of the encoded image; None if it was not fetched.
+    """
+
+    uri: str | None
+    stage: str
+    reason: str
+    detail: str
+    image_id: str | None
+    source_bytes: np.int64 | None
+    source_version: str | None
+    content_hash: str | None
+
+
+LABEL_FIELDS = tuple(name for name in LabeledImage._fields if name != "uri")
+"""What a prediction adds to a dict or a row; those that the module cannot fill are absent."""
+
+FAILURE_FIELDS = tuple(name for name in FailedImage._fields if name != "uri")
+"""What a failure adds to a dict or a row."""
+
+
+def failure_values(failure: Failure) -> dict[str, Any]:
+    """The fields of a failed image but for its URI."""
+    return {
+        "stage": failure.stage.value,
+        "reason": failure.reason.value,
+        "detail": failure.detail,
+        "image_id": failure.image_id,
+        "source_bytes": failure.source_bytes,
+        "source_version": failure.source_version,
+        "content_hash": failure.content_hash,
+    }
+
+
+for _row in (LabeledImage, FailedImage):
+    coders.registry.register_coder(_row, coders.RowCoder)

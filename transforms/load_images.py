@@ -1,0 +1,117 @@
+"""Elements → decoded images: fetched and decoded in parallel, each failure with its reason."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import apache_beam as beam
+
+from beamlabel.transforms.decoding.options import DecodeOptions
+from beamlabel.transforms.elements.references import ElementOptions, ToReferences
+from beamlabel.transforms.loading.fetch import FetchOptions
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions, window
+from beamlabel.transforms.records import Loaded
+
+
+class LoadImages(beam.PTransform):
+    """Elements → ``LoadedImage`` or ``Failure``, one for each, in one stream and in any order.
+
+    A ``LoadedImage`` has ``pixels`` (uint8[height, width, 3], RGB), ``info`` and ``ref``; ``ref.origin.element`` is the
+    element that came in. A ``Failure`` has ``stage``, ``reason``, ``detail`` and ``origin``. ``Failure`` elements that
+    come in are handed through.
+
+    Args:
+      size: (height, width) of the pixels; ``ModelHandler.image_size`` is a module's.
+      uri, image, base_dir: see ``LabelImages``.
+      crop, color_profile, max_pixels: see ``LabelImages``.
+      max_bytes, fetch_deadline, allow_http, allow_private_hosts, load_threads, worker_threads: see ``LabelImages``.
+
+    Raises:
+      ValueError: an argument is out of range; names it.
+      TypeError: (when a pipeline runs) an element of a kind that holds no image.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        uri: str = "uri",
+        image: str | None = None,
+        base_dir: str | os.PathLike[str] | None = None,
+        crop: float | None = None,
+        color_profile: str = "convert",
+        max_pixels: int = 100_000_000,
+        max_bytes: int = 64 << 20,
+        fetch_deadline: float = 60.0,
+        allow_http: bool = False,
+        allow_private_hosts: bool = False,
+        load_threads: int = 64,
+        worker_threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        try:
+            height, width = size
+        except (TypeError, ValueError):
+            raise ValueError(f"size must be (height, width) in pixels, not {size!r}") from None
+        decode = DecodeOptions(height, width, crop, max_pixels, color_profile)
+        fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
+        self._elements: ElementOptions | None = element_options(uri, image, base_dir)
+        self._options = load_options(fetch, decode, load_threads, worker_threads)
+
+    @classmethod
+    def with_options(cls, options: LoadOptions, elements: ElementOptions | None = None) -> LoadImages:
+        """The same, of options that are there.
+
+        Args:
+          options: how images are loaded.
+          elements: where an element holds its image; None: the elements are ``ImageRef``s, or failures and unit ends,
+            which are handed through, as in the labeling job.
+        """
+        made = cls.__new__(cls)
+        beam.PTransform.__init__(made)
+        made._options, made._elements = options, elements
+        return made
+
+    def expand(self, images: beam.PCollection[Any]) -> beam.PCollection[Loaded]:
+        if self._elements is not None:
+            images = images | "ToReferences" >> ToReferences(self._elements)
+        return images | beam.ParDo(LoadImagesDoFn(self._options)).with_output_types(Loaded)
+
+
+def element_options(
+    uri: str, image: str | None, base_dir: str | os.PathLike[str] | None, prefix: str = ""
+) -> ElementOptions:
+    """The public arguments as ``ElementOptions``: relative paths are relative to the current directory by default."""
+    base = os.getcwd() if base_dir is None else os.fspath(base_dir)  # noqa: PTH109 (a string is wanted)
+    return ElementOptions(uri, image, base, prefix)
+
+
+def fetch_options(
+    max_bytes: int, fetch_deadline: float, allow_http: bool, allow_private_hosts: bool
+) -> FetchOptions:
+    """The public arguments as ``FetchOptions``.
+
+    Raises:
+      ValueError: a value is out of range; names the argument.
+    """
+    try:
+        return FetchOptions(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
+    except ValueError as error:
+        raise ValueError(str(error).replace("deadline must", "fetch_deadline must")) from None
+
+
+def load_options(
+    fetch: FetchOptions, decode: DecodeOptions, load_threads: int, worker_threads: int | None
+) -> LoadOptions:
+    """The public arguments as ``LoadOptions``.
+
+    Raises:
+      ValueError: a value is out of range; names the argument.
+    """
+    for name, value in (("load_threads", load_threads), ("worker_threads", worker_threads)):
+        if value is None and name == "worker_threads":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return LoadOptions(fetch, decode, load_threads, window(load_threads), worker_threads)

@@ -1,0 +1,206 @@
+"""A module as a handler of Beam's RunInference, for pipelines that have pixels already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+
+import numpy as np
+from apache_beam.ml.inference.base import ModelHandler as BeamModelHandler
+from apache_beam.ml.inference.base import PredictionResult
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.decoding.resize import Target, resized
+from beamlabel.transforms.derive import Derived
+from beamlabel.transforms.elements.result_types import FailedImage, failure_values
+from beamlabel.transforms.inference.artifact import Artifact
+from beamlabel.transforms.inference.engines import Engine, open_engine
+from beamlabel.transforms.inference.options import AUTO
+from beamlabel.transforms.inference.predict import predict
+from beamlabel.transforms.module_artifact import ARTIFACT_SUFFIX, artifact_of, derive_module, stage
+from beamlabel.transforms.records import (
+    Failure,
+    ImageInfo,
+    ImageRef,
+    LoadedImage,
+    Prediction,
+    unknown_element,
+)
+
+Image = Union[np.ndarray, LoadedImage]
+
+
+class LoadedModel:
+    """An engine, and what is asked of it; an object, since Beam's ``Shared`` holds it by a weak reference."""
+
+    def __init__(self, engine: Engine, derived: Derived, model_id: str) -> None:
+        self.engine, self.derived, self.model_id = engine, derived, model_id
+
+
+class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
+    """Runs a module on images: ``images | RunInference(ModelHandler(module))``.
+
+    An image is a uint8[H, W, 3] array, RGB, of any size, or a ``LoadedImage``; those of another size than the module's
+    are resized as the job resizes them. Each gives a ``PredictionResult``, in order: ``example`` is the image,
+    ``model_id`` the module, and ``inference`` a dict with those of these that the module gives:
+
+    - ``class_ids``: int32[k], best first; ``scores``: float32[k]; ``labels``: k names;
+    - ``score``, ``label``: of the best class;
+    - ``embedding``: float32[D].
+
+    An image that the module fails on has a ``FailedImage`` as its ``inference``; the others of its batch do not.
+
+    It works inside ``KeyedModelHandler``, and with ``RunInference(model_metadata_pcoll=...)`` or
+    ``watch_model_pattern``: the ``model_id`` of the metadata is a module, or an artifact of ``save_artifact``, which
+    workers open without TensorFlow.
+
+    Args:
+      module, top_k, class_names, embeddings, scores, normalize_embeddings, crop: see ``LabelImages``.
+      logits_output, features_output, image_size, input_range, engine, precision: see ``LabelImages``.
+      batch_size, worker_threads: see ``LabelImages``.
+      max_batch_duration_secs: for unbounded sources: images wait so long at most, in seconds, to form a batch.
+      artifact_dir: directory that all workers can read, to put the compiled module in; needed if workers run on other
+        machines.
+
+    Attributes:
+      image_size: (height, width) in pixels that the module takes, for ``LoadImages``.
+
+    Raises:
+      ModuleError, WishError, ValueError: see ``LabelImages``.
+      TypeError: (when a pipeline runs) an element is no image.
+    """
+
+    def __init__(
+        self,
+        module: str | os.PathLike[str],
+        *,
+        top_k: int | None = 5,
+        class_names: Sequence[str] | str | None = None,
+        embeddings: bool = True,
+        scores: str = AUTO,
+        normalize_embeddings: bool = False,
+        crop: float | None = None,
+        logits_output: str | None = None,
+        features_output: str | None = None,
+        image_size: tuple[int, int] | None = None,
+        input_range: tuple[float, float] | None = None,
+        engine: str = AUTO,
+        precision: str = "float32",
+        batch_size: int = 128,
+        worker_threads: int | None = None,
+        max_batch_duration_secs: float | None = None,
+        artifact_dir: str | None = None,
+    ) -> None:
+        self._compile: dict[str, Any] = {
+            "logits_output": logits_output,
+            "features_output": features_output,
+            "image_size": image_size,
+            "input_range": input_range,
+            "engine": engine,
+            "precision": precision,
+        }
+        self._wishes: dict[str, Any] = {
+            "top_k": top_k,
+            "class_names": class_names,
+            "embeddings": embeddings,
+            "scores": scores,
+            "normalize_embeddings": normalize_embeddings,
+            "crop": crop,
+            "batch_size": batch_size,
+            "worker_threads": worker_threads,
+        }
+        self._artifact = artifact_of(module, **self._compile)
+        spec = derive_module(self._artifact, **self._wishes).spec
+        self.image_size = (spec.height, spec.width)
+        self._model_id = spec.handle
+        self._newer: str | None = None
+        if artifact_dir is not None:
+            self._artifact = Artifact(stage(self._artifact, artifact_dir), self._artifact.sha256, spec)
+        super().__init__(
+            min_batch_size=batch_size,
+            max_batch_size=batch_size,
+            max_batch_duration_secs=max_batch_duration_secs,
+        )
+
+    def save_artifact(self, path: str) -> None:
+        """Writes the compiled module to a file: workers open it without TensorFlow, the hub or the module.
+
+        Args:
+          path: local or remote; ends in ``.beamlabel``.
+
+        Raises:
+          ValueError: another ending.
+          OSError: it cannot be written.
+        """
+        if not path.endswith(ARTIFACT_SUFFIX):
+            raise ValueError(f"path must end in {ARTIFACT_SUFFIX}, not {path!r}")
+        storage.write_bytes(storage.absolute(path), storage.read_bytes(self._artifact.path))
+
+    def load_model(self) -> LoadedModel:
+        """Opens the artifact, or the newer module that RunInference has named."""
+        artifact = self._artifact if self._newer is None else artifact_of(self._newer, **self._compile)
+        derived = derive_module(artifact, **self._wishes)
+        engine = open_engine(artifact.path, artifact.sha256, derived.predict.worker_threads)
+        return LoadedModel(engine, derived, self._newer or self._model_id)
+
+    def run_inference(
+        self,
+        batch: Sequence[Image],
+        model: LoadedModel,
+        inference_args: Mapping[str, Any] | None = None,
+    ) -> list[PredictionResult]:
+        """One result an image, in order.
+
+        Raises:
+          TypeError: an element is neither a uint8[H, W, 3] array nor a ``LoadedImage``.
+        """
+        images = [_loaded(image, model.derived) for image in batch]
+        outcomes = predict(images, model.engine, model.derived.predict)
+        return [
+            PredictionResult(image, _inference(outcome), model.model_id)
+            for image, outcome in zip(batch, outcomes, strict=True)
+        ]
+
+    def update_model_path(self, model_path: str | None = None) -> None:
+        """Beam calls it with the ``model_id`` of a newer model; see ``model_metadata_pcoll``."""
+        self._newer = model_path or self._newer
+
+    def get_num_bytes(self, batch: Sequence[Image]) -> int:
+        """Bytes of pixels in a batch."""
+        return sum((image.pixels if isinstance(image, LoadedImage) else image).nbytes for image in batch)
+
+    def get_metrics_namespace(self) -> str:
+        """Where RunInference's own metrics are found."""
+        return "beamlabel.RunInference"
+
+
+def _loaded(image: Image, derived: Derived) -> LoadedImage:
+    decode = derived.decode
+    target = Target(decode.height, decode.width, decode.crop)
+    if isinstance(image, LoadedImage):
+        return LoadedImage(image.ref, resized(image.pixels, target), image.info)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(unknown_element("ModelHandler", image, np.ndarray, LoadedImage))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise TypeError(
+            f"ModelHandler takes images as uint8[height, width, 3], not {image.dtype}{list(image.shape)}"
+        )
+    height, width, _ = image.shape
+    return LoadedImage(
+        ImageRef("", "", ""), resized(image, target), ImageInfo(width, height, "array", image.nbytes)
+    )
+
+
+def _inference(outcome: Prediction | Failure) -> dict[str, Any] | FailedImage:
+    if isinstance(outcome, Failure):
+        return FailedImage(uri=None, **failure_values(outcome))
+    found = {
+        "label": outcome.labels[0] if outcome.labels else None,
+        "score": None if outcome.scores is None else float(outcome.scores[0]),
+        "labels": outcome.labels,
+        "class_ids": outcome.class_ids,
+        "scores": outcome.scores,
+        "embedding": outcome.embedding,
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,186 @@
+"""The module's handle → an artifact that the workers of a pipeline can open."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.derive import Derived, derive
+from beamlabel.transforms.inference.artifact import Artifact, ModuleError, unpack
+from beamlabel.transforms.inference.options import AUTO, WishError
+from beamlabel.transforms.storage.host_cache import cache_dir
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+ARTIFACT_SUFFIX = ".beamlabel"
+
+# Where artifacts are staged, below the directory that is given.
+_FOLDER = "beamlabel"
+
+
+def artifact_of(
+    module: str | os.PathLike[str],
+    *,
+    logits_output: str | None = None,
+    features_output: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    input_range: tuple[float, float] | None = None,
+    engine: str = AUTO,
+    precision: str = "float32",
+) -> Artifact:
+    """Resolves and compiles a module, once: the artifact stays in the cache, and then TensorFlow is not imported.
+
+    Args:
+      module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path; or an artifact, see
+        ``ModelHandler.save_artifact``, which is opened as it is.
+      logits_output, features_output, image_size, input_range, engine, precision: see ``CompileOptions``.
+
+    Raises:
+      ModuleError: the module cannot be had or used so; the message begins with ``module``.
+      ValueError: an engine or a precision that there is not.
+    """
+    handle = os.fspath(module)
+    if not isinstance(handle, str) or not handle:
+        raise ModuleError(f"module must be the handle of a module, not {module!r}")
+    if handle.endswith(ARTIFACT_SUFFIX):
+        return _read_artifact(handle)
+    # The launcher's side, which workers need not import.
+    from beamlabel.transforms.hub.resolve import resolve_module
+    from beamlabel.transforms.module.compile import CompileOptions, compiled
+
+    options = CompileOptions(logits_output, features_output, image_size, input_range, engine, precision)
+    cache = cache_dir()
+    try:
+        return compiled(resolve_module(handle, cache), options, cache)
+    except (ValueError, RuntimeError, ModuleNotFoundError) as error:
+        raise ModuleError(f"module={handle!r}: {_for_python(str(error))}") from error
+
+
+def derive_module(
+    artifact: Artifact,
+    *,
+    top_k: int | None,
+    scores: str,
+    class_names: Sequence[str] | str | None,
+    embeddings: bool,
+    normalize_embeddings: bool,
+    batch_size: int,
+    worker_threads: int | None,
+    crop: float | None = None,
+    color_profile: str = "convert",
+    max_pixels: int = 100_000_000,
+) -> Derived:
+    """``derive`` with the public transforms' defaults: ``class_names=None`` is ``auto`` there, as for the command.
+
+    Raises:
+      WishError: the module does not allow a value; names the argument.
+      ValueError: a value that no module allows; names the argument.
+    """
+    try:
+        return derive(
+            artifact,
+            top_k=top_k,
+            scores=scores,
+            class_names=AUTO if class_names is None else class_names,
+            embeddings=embeddings,
+            normalize_embeddings=normalize_embeddings,
+            crop=crop,
+            max_pixels=max_pixels,
+            color_profile=color_profile,
+            batch_size=batch_size,
+            worker_threads=worker_threads,
+        )
+    except OSError as error:
+        raise WishError("class_names", f" {class_names!r}: {error}") from error
+
+
+def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -> str:
+    """The path by which the workers of a pipeline open an artifact; copies it there if they are elsewhere.
+
+    Args:
+      artifact: on this machine.
+      pipeline: whose runner tells where the workers are.
+      directory: that all workers can read; None: ``--temp_location``, if they are elsewhere.
+
+    Raises:
+      ValueError: the workers are elsewhere, and neither is given.
+      OSError: it cannot be written there.
+    """
+    if directory is None:
+        if not storage.is_local(artifact.path) or has_local_workers(pipeline):
+            return artifact.path
+        directory = _temp_location(pipeline)
+    return stage(artifact, directory)
+
+
+def stage(artifact: Artifact, directory: str) -> str:
+    """Copies an artifact into a directory, unless it is there; returns its path.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    name = f"{artifact.sha256}{ARTIFACT_SUFFIX}"
+    target = storage.join(storage.absolute(directory), _FOLDER, name)
+    # The name is made of the content: what is there is the same.
+    if not storage.exists(target):
+        storage.write_bytes(target, storage.read_bytes(artifact.path))
+    return target
+
+
+def has_local_workers(pipeline: beam.Pipeline) -> bool:
+    """Whether the workers of a pipeline are processes of this machine that see its files."""
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions, PortableOptions
+    from apache_beam.runners.portability.flink_runner import MAGIC_HOST_NAMES, FlinkRunner
+    from apache_beam.runners.portability.portable_runner import PortableRunner
+    from apache_beam.runners.portability.prism_runner import PrismRunner
+
+    runner = getattr(pipeline.runner, "_underlying_runner", pipeline.runner)  # of Interactive Beam
+    if "Dataflow" in type(runner).__name__:
+        return False
+    if not isinstance(runner, PortableRunner):
+        return True
+    environment = (pipeline.options.view_as(PortableOptions).environment_type or "").upper()
+    if environment:
+        return environment == "LOOPBACK"
+    if isinstance(runner, FlinkRunner):
+        return pipeline.options.view_as(FlinkRunnerOptions).flink_master in MAGIC_HOST_NAMES
+    return isinstance(runner, PrismRunner)
+
+
+def _temp_location(pipeline: beam.Pipeline) -> str:
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    location = pipeline.options.view_as(GoogleCloudOptions).temp_location
+    if not location:
+        raise ValueError(
+            "the pipeline has neither temp_location nor artifact_dir, and its workers run elsewhere: "
+            "name a directory that they can read, to stage the compiled module in"
+        )
+    return str(location)
+
+
+def _read_artifact(path: str) -> Artifact:
+    try:
+        data = storage.read_bytes(path)
+        spec, _ = unpack(data)
+    except (OSError, ModuleError) as error:
+        raise ModuleError(f"module={path!r}: {error}") from error
+    location = str(Path(path).absolute()) if storage.is_local(path) else path
+    return Artifact(location, hashlib.sha256(data).hexdigest(), spec)
+
+
+def _for_python(message: str) -> str:
+    """The command's message, whose options are arguments here."""
+    return re.sub(r"--(?=[a-z]+_?[a-z])", "", message)
+
+
+def with_artifact(derived: Derived, path: str) -> Derived:
+    """The same, with the artifact where workers open it."""
+    return dataclasses.replace(derived, predict=dataclasses.replace(derived.predict, artifact_path=path))

@@ -1,0 +1,109 @@
+"""What a module and the wishes come to → the columns of an output, and the metadata of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import pyarrow as pa
+
+from beamlabel import __version__
+from beamlabel.transforms.decoding.decode import DECODER_VERSION
+from beamlabel.transforms.derive import Derived
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows.schema import OutputSpec
+from beamlabel.transforms.storage.uris import public_uri
+
+
+def canonical_sha256(value: object) -> str:
+    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def labeled_at(started_at: float) -> int:
+    """The column ``labeled_at``: the start of the run, in microseconds since 1970, UTC.
+
+    ``SOURCE_DATE_EPOCH``, in seconds since 1970, takes its place, so that two runs can write equal bytes; see
+    https://reproducible-builds.org/specs/source-date-epoch/.
+
+    Raises:
+      ValueError: ``SOURCE_DATE_EPOCH`` is no whole number.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        return round(started_at * 1e6)
+    if not epoch.isdecimal():
+        raise ValueError(f"SOURCE_DATE_EPOCH={epoch!r} is not a whole number of seconds since 1970")
+    return int(epoch) * 1_000_000
+
+
+def preprocessing_of(derived: Derived) -> dict[str, Any]:
+    """What, beside the module, decides the numbers in a row; ``preprocessing_id`` is its ``canonical_sha256``."""
+    spec, decode, predict = derived.spec, derived.decode, derived.predict
+    return {
+        "height": spec.height,
+        "width": spec.width,
+        "crop": decode.crop,
+        "color_profile": decode.color_profile,
+        "resize": "bilinear",
+        "input_range": list(spec.input_range),
+        "precision": spec.precision,
+        "scores": predict.scores if predict.top_k else None,
+        "normalize_embeddings": predict.normalize_embeddings,
+        "decoder": DECODER_VERSION,
+    }
+
+
+def output_spec_of(
+    derived: Derived,
+    *,
+    output_format: str = "parquet",
+    compression: str = "none",
+    kept_fields: tuple[tuple[str, pa.DataType], ...] = (),
+) -> OutputSpec:
+    """The columns of an output, and the metadata of its files.
+
+    Args:
+      derived: the module, and how it is used.
+      output_format, compression, kept_fields: see ``OutputSpec``.
+
+    Raises:
+      ValueError: a kept column that the output cannot hold, see ``check_kept``.
+    """
+    spec, predict = derived.spec, derived.predict
+    preprocessing = preprocessing_of(derived)
+    dimension = spec.embedding_dim if predict.embeddings else None
+    names = predict.class_names
+    facts: dict[str, Any] = {
+        schema.SCHEMA_VERSION: schema.CURRENT_SCHEMA_VERSION,
+        schema.VERSION: __version__,
+        schema.MODULE_HANDLE: public_uri(spec.handle),
+        schema.MODULE_FINGERPRINT: spec.fingerprint,
+        schema.PREPROCESSING: json.dumps(preprocessing, sort_keys=True),
+        schema.PREPROCESSING_ID: canonical_sha256(preprocessing),
+        schema.ENGINE: spec.engine,
+        schema.PRECISION: spec.precision,
+        schema.SCORES: predict.scores if predict.top_k else None,
+        schema.SCORES_REASON: f"{spec.score_kind}: {spec.scores_reason}" if predict.top_k else None,
+        schema.EMBEDDING_DIM: dimension,
+        schema.EMBEDDING_NORMALIZED: json.dumps(predict.normalize_embeddings) if dimension else None,
+        schema.NUM_CLASSES: spec.num_classes,
+        schema.TOP_K: predict.top_k or None,
+        schema.LABELS_SHA256: canonical_sha256(names) if names else None,
+    }
+    return OutputSpec(
+        format=output_format,
+        compression=compression,
+        kept_fields=kept_fields,
+        has_labels=names is not None,
+        top_k=predict.top_k or 0,
+        num_classes=spec.num_classes,
+        embedding_dim=dimension,
+        module_handle=facts[schema.MODULE_HANDLE],
+        module_fingerprint=spec.fingerprint,
+        preprocessing_id=facts[schema.PREPROCESSING_ID],
+        metadata={name: str(value) for name, value in facts.items() if value is not None},
+    )

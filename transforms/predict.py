@@ -1,0 +1,93 @@
+"""Decoded images → predictions, by a module on RunInference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import RunInference
+
+from beamlabel.transforms.decoding.resize import Target, resized
+from beamlabel.transforms.inference.options import AUTO, PredictOptions
+from beamlabel.transforms.inference.predict import HubModelHandler
+from beamlabel.transforms.module_artifact import artifact_of, derive_module, staged, with_artifact
+from beamlabel.transforms.output_spec import output_spec_of
+from beamlabel.transforms.records import Labeled, Loaded, LoadedImage
+from beamlabel.transforms.rows.schema import OutputSpec
+
+
+class Predict(beam.PTransform):
+    """``LoadedImage`` → ``Prediction`` or ``Failure``, one for each, in one stream.
+
+    ``Failure`` elements that come in are handed through. Images of another size than the module's are resized.
+    ``SplitOutcomes`` turns the stream into ``.predictions`` and ``.failures`` in the form of the first elements.
+
+    Args:
+      module, top_k, class_names, embeddings, scores, normalize_embeddings: see ``LabelImages``.
+      logits_output, features_output, image_size, input_range, engine, precision: see ``LabelImages``.
+      batch_size, worker_threads, artifact_dir: see ``LabelImages``.
+
+    Attributes:
+      spec: which fields a prediction has, for ``SplitOutcomes``; None if made ``with_options``.
+
+    Raises:
+      ModuleError, WishError, ValueError: see ``LabelImages``.
+    """
+
+    def __init__(
+        self,
+        module: str | os.PathLike[str],
+        *,
+        top_k: int | None = 5,
+        class_names: Sequence[str] | str | None = None,
+        embeddings: bool = True,
+        scores: str = AUTO,
+        normalize_embeddings: bool = False,
+        logits_output: str | None = None,
+        features_output: str | None = None,
+        image_size: tuple[int, int] | None = None,
+        input_range: tuple[float, float] | None = None,
+        engine: str = AUTO,
+        precision: str = "float32",
+        batch_size: int = 128,
+        worker_threads: int | None = None,
+        artifact_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._artifact = artifact_of(
+            module, logits_output=logits_output, features_output=features_output, image_size=image_size,
+            input_range=input_range, engine=engine, precision=precision,
+        )  # fmt: skip
+        self._artifact_dir = artifact_dir
+        self._derived = derive_module(
+            self._artifact, top_k=top_k, scores=scores, class_names=class_names, embeddings=embeddings,
+            normalize_embeddings=normalize_embeddings, batch_size=batch_size, worker_threads=worker_threads,
+        )  # fmt: skip
+        self.spec: OutputSpec | None = output_spec_of(self._derived)
+
+    @classmethod
+    def with_options(cls, options: PredictOptions) -> Predict:
+        """The same, of an artifact that is where workers can open it, and options that are there."""
+        made = cls.__new__(cls)
+        beam.PTransform.__init__(made)
+        made._options, made.spec = options, None
+        return made
+
+    def expand(self, images: beam.PCollection[Loaded]) -> beam.PCollection[Labeled]:
+        options = self._options
+        if options is None:
+            path = staged(self._artifact, images.pipeline, self._artifact_dir)
+            options, spec = with_artifact(self._derived, path).predict, self._derived.spec
+            images = images | "Resize" >> beam.Map(_resized, (spec.height, spec.width)).with_output_types(
+                Loaded
+            )
+        return images | RunInference(HubModelHandler(options)).with_output_types(Labeled)
+
+    _options: PredictOptions | None = None
+
+
+def _resized(element: Loaded, size: tuple[int, int]) -> Loaded:
+    if not isinstance(element, LoadedImage):
+        return element
+    return LoadedImage(element.ref, resized(element.pixels, Target(*size)), element.info)
