@@ -11,12 +11,13 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io import WriteToParquetBatched, WriteToText, WriteToTFRecord
+from apache_beam.io import WriteToText, WriteToTFRecord
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.elements.labeled_rows import LabeledRows, kept_fields_of
+from beamlabel.transforms.elements.parquet_sink import WriteTables
 from beamlabel.transforms.elements.split_outcomes import LabeledImages
 from beamlabel.transforms.label_images import LabelImages
 from beamlabel.transforms.output_spec import labeled_at
@@ -112,13 +113,10 @@ class WriteLabels(beam.PTransform):
 
     def _write(self, tables: beam.PCollection[pa.Table], spec: OutputSpec) -> beam.PCollection[str]:
         prefix = storage.join(self._output, "part")
-        shards: dict[str, Any] = {"num_shards": self._num_shards, "file_name_suffix": f".{spec.file_ending}"}
-        if self._frequency is not None:
-            shards["triggering_frequency"] = self._frequency
+        shards: dict[str, Any] = {"num_shards": self._num_shards, "triggering_frequency": self._frequency}
         if self._format == "parquet":
-            return tables | "Write" >> WriteToParquetBatched(
-                prefix, arrow_schema(spec), codec="zstd", use_compliant_nested_type=True, **shards
-            )
+            return tables | "Write" >> WriteTables(prefix, arrow_schema(spec), **shards)
+        shards["file_name_suffix"] = f".{spec.file_ending}"
         tf_examples.check_installed()
         facts = tables.pipeline | "Metadata" >> beam.Create([json.dumps(spec.metadata, indent=1)])
         _ = facts | "WriteMetadata" >> beam.Map(_write_text, storage.join(self._output, _METADATA))
