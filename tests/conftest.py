@@ -174,7 +174,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
 
 
 # Files whose tests need Flink: one process runs them all, so that one cluster serves them, and begins with them.
-_WITH_FLINK = ("test_flink.py", "test_flink_kills.py", "test_flink_pool.py", "test_runners.py")
+_WITH_FLINK = (
+    "test_flink.py",
+    "test_flink_kills.py",
+    "test_flink_pool.py",
+    "test_pipelines_docs.py",
+    "test_runners.py",
+)
 
 
 # Folders and files whose tests start programs, clusters or browsers, compile modules, or are many on

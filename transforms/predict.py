@@ -30,6 +30,7 @@ class Predict(beam.PTransform):
 
     Attributes:
       spec: which fields a prediction has, for ``SplitOutcomes``; None if made ``with_options``.
+      image_size: (height, width) in pixels that the module takes, for ``LoadImages``; None likewise.
 
     Raises:
       ModuleError, WishError, ValueError: see ``LabelImages``.
@@ -65,13 +66,14 @@ class Predict(beam.PTransform):
             normalize_embeddings=normalize_embeddings, batch_size=batch_size, worker_threads=worker_threads,
         )  # fmt: skip
         self.spec: OutputSpec | None = output_spec_of(self._derived)
+        self.image_size: tuple[int, int] | None = (self._derived.spec.height, self._derived.spec.width)
 
     @classmethod
     def with_options(cls, options: PredictOptions) -> Predict:
         """The same, of an artifact that is where workers can open it, and options that are there."""
         made = cls.__new__(cls)
         beam.PTransform.__init__(made)
-        made._options, made.spec = options, None
+        made._options, made.spec, made.image_size = options, None, None
         return made
 
     def expand(self, images: beam.PCollection[Loaded]) -> beam.PCollection[Labeled]:

@@ -62,7 +62,7 @@ class FailedImage(NamedTuple):
       stage: where it failed: ``open``, ``fetch``, ``decode`` or ``inference``.
       reason: why, of a closed list, see the README.
       detail: one line for a human.
-      image_id: identity of the image; None if it was not fetched.
+      image_id: identity of the image; None if the element names none.
       source_bytes: int64, size of the encoded image; None if it was not fetched.
       source_version: generation, ETag or modification time, if known.
       content_hash: of the encoded image; None if it was not fetched.

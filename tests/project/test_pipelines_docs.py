@@ -1,0 +1,130 @@
+"""The programs of ``docs/pipelines.md`` do what the page says: in memory, on Prism and on Flink."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from support import needs
+from support.flink_cluster import FlinkCluster
+from support.jobs import TINY, photos
+from support.paths import ROOT
+from support.runner_jobs import PRISM
+
+PAGE = ROOT / "docs" / "pipelines.md"
+NAMES = ("bird", "cat", "dog")
+
+
+def programs() -> dict[str, str]:
+    """The page's programs by their first output, which is what they are about."""
+    found = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return {re.search(r'Write(?:ToText|Labels)\("(\w+)', program)[1]: program for program in found}
+
+
+def lines(folder: Path, name: str) -> list[str]:
+    """What a program wrote: the lines of all shards, sorted."""
+    files = sorted(folder.glob(f"{name}*-of-*.txt"))
+    assert files, sorted(folder.iterdir())
+    return sorted(line for file in files for line in file.read_text().splitlines())
+
+
+def best(folder: Path) -> None:
+    (line,) = lines(folder, "best")
+    assert re.fullmatch(r"7 \d+ 0\.\d{3}", line)
+    assert lines(folder, "failed") == ["8 not_found"]
+
+
+def labels(folder: Path) -> None:
+    table = pq.read_table(sorted((folder / "labels").glob("part-*.parquet")))
+    assert table.select(["uri", "customer"]).to_pylist() == [{"uri": "photos/cat.jpg", "customer": 7}]
+    assert b"beamlabel.module_fingerprint" in table.schema.metadata
+    (failures,) = (folder / "labels" / "_failures").glob("part-*.jsonl")
+    assert '"customer": 8' in failures.read_text()
+
+
+def steps(folder: Path) -> None:
+    (line,) = lines(folder, "steps")
+    assert re.fullmatch(r"photos/cat\.jpg \d+", line)
+
+
+def frames(folder: Path) -> None:
+    assert [line.split()[0] for line in lines(folder, "frames")] == ["0", "1", "2", "3"]
+
+
+def counts(folder: Path) -> None:
+    # Seven ticks at the most, in windows of a second, each of which has one count.
+    found = Counter(map(int, lines(folder, "counts")))
+    assert sum(number * times for number, times in found.items()) in (6, 7) and max(found) <= 2
+
+
+def equal(name: str, *expected: str) -> Callable[[Path], None]:
+    def check(folder: Path) -> None:
+        assert lines(folder, name) == sorted(expected)
+
+    return check
+
+
+CHECKS: dict[str, Callable[[Path], None]] = {
+    "best": best,
+    "orders": equal("orders", "1 10.0 1 0", "2 20.0 1 0", "3 30.0 0 1"),
+    "customers": equal("customers", "7 2", "8 1"),
+    "embedded": equal("embedded", *(f"{name} 64" for name in NAMES)),
+    "sizes": equal("sizes", *["48x40"] * 3),
+    "labels": labels,
+    "steps": steps,
+    "frames": frames,
+    "counts": counts,
+}
+
+
+def run(name: str, folder: Path, *options: str) -> None:
+    """Runs a program in a folder that has the photographs of the page, and checks what it wrote."""
+    (folder / "photos").mkdir()
+    for made, stem in zip(photos(folder / "made", len(NAMES)), NAMES, strict=True):
+        shutil.copyfile(made, folder / "photos" / f"{stem}.jpg")
+    program = folder / "program.py"
+    program.write_text(re.sub(r'^MODULE = ".*"$', f"MODULE = {str(TINY)!r}", programs()[name], flags=re.M))
+    done = subprocess.run(
+        [sys.executable, program.name, *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    CHECKS[name](folder)
+
+
+def test_every_program_is_run() -> None:
+    assert programs().keys() == CHECKS.keys()
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_in_memory(name: str, tmp_path: Path) -> None:
+    # Beam's default in-memory runner takes an older one for PeriodicImpulse, which cannot run it.
+    runner = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+    run(name, tmp_path, *([runner] if name == "counts" else []))
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_on_prism(name: str, tmp_path: Path) -> None:
+    if not PRISM.exists():
+        needs.lacking("no Prism: tools/setup_prism.sh makes it where there is Go")
+    run(name, tmp_path, "--runner=PrismRunner", f"--prism_location={PRISM}")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_on_flink(name: str, flink_cluster: FlinkCluster, tmp_path: Path) -> None:
+    # LOOPBACK, since the programs' paths are relative to where they are started.
+    options = ["--runner=PortableRunner", f"--job_endpoint={flink_cluster.job_endpoint}", "--parallelism=1"]
+    run(name, tmp_path, *options, "--environment_type=LOOPBACK")
