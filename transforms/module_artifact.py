@@ -110,13 +110,17 @@ def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -
       directory: that all workers can read; None: ``--temp_location``, if they are elsewhere.
 
     Raises:
-      ValueError: the workers are elsewhere, and neither is given.
+      ValueError: the workers are elsewhere, and neither is given, or it is a place that they cannot read.
       OSError: it cannot be written there.
     """
     if directory is None:
         if not storage.is_local(artifact.path) or has_local_workers(pipeline):
             return artifact.path
         directory = _temp_location(pipeline)
+    if _is_dataflow(pipeline) and storage.is_local(directory):
+        raise ValueError(
+            f"artifact_dir {directory!r} is on this machine, and Dataflow's workers cannot read it: use gs://"
+        )
     return stage(artifact, directory)
 
 
@@ -142,7 +146,7 @@ def has_local_workers(pipeline: beam.Pipeline) -> bool:
     from apache_beam.runners.portability.prism_runner import PrismRunner
 
     runner = getattr(pipeline.runner, "_underlying_runner", pipeline.runner)  # of Interactive Beam
-    if "Dataflow" in type(runner).__name__:
+    if _is_dataflow(pipeline):
         return False
     if not isinstance(runner, PortableRunner):
         return True
@@ -152,6 +156,11 @@ def has_local_workers(pipeline: beam.Pipeline) -> bool:
     if isinstance(runner, FlinkRunner):
         return pipeline.options.view_as(FlinkRunnerOptions).flink_master in MAGIC_HOST_NAMES
     return isinstance(runner, PrismRunner)
+
+
+def _is_dataflow(pipeline: beam.Pipeline) -> bool:
+    # By its name: its module cannot be imported without the extra `dataflow`.
+    return "Dataflow" in type(pipeline.runner).__name__
 
 
 def _temp_location(pipeline: beam.Pipeline) -> str:

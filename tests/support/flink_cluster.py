@@ -40,6 +40,8 @@ _SETTINGS = {
     "heartbeat.interval": "2000",
     "heartbeat.timeout": "30000",
     "slot.request.timeout": "60000",
+    # A pipeline with several sinks has several shuffles at a time, for each of which 512 buffers would be set aside.
+    "taskmanager.network.sort-shuffle.min-buffers": "64",
     "restart-strategy.type": "fixed-delay",
     "restart-strategy.fixed-delay.attempts": "10",
     "restart-strategy.fixed-delay.delay": "1 s",
