@@ -22,6 +22,9 @@ from support.jobs import TINY, photos
 from support.paths import ROOT
 
 
+POOL = "--environment_options=external_service_address=pool:1"
+
+
 def pipeline(*options: str) -> beam.Pipeline:
     return beam.Pipeline(options=PipelineOptions(list(options)))
 
@@ -39,7 +42,15 @@ def pipeline(*options: str) -> beam.Pipeline:
         (["--runner=FlinkRunner", "--flink_master=flink:8081", "--environment_type=LOOPBACK"], True),
         (["--runner=PortableRunner", "--job_endpoint=jobs:8099"], False),
         (["--runner=PortableRunner", "--job_endpoint=jobs:8099", "--environment_type=loopback"], True),
-        (["--runner=PortableRunner", "--job_endpoint=jobs:8099", "--environment_type=EXTERNAL"], False),
+        (
+            [
+                "--runner=PortableRunner",
+                "--job_endpoint=jobs:8099",
+                "--environment_type=EXTERNAL",
+                "--environment_options=external_service_address=pool:1",
+            ],
+            False,
+        ),
     ],
     ids=lambda value: " ".join(value) or "none" if isinstance(value, list) else "",
 )
