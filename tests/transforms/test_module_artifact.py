@@ -21,7 +21,6 @@ from support.gcs_server import Bucket
 from support.jobs import TINY, photos
 from support.paths import ROOT
 
-
 POOL = "--environment_options=external_service_address=pool:1"
 
 
