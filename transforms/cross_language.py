@@ -1,0 +1,60 @@
+"""``LabelImages`` for pipelines in Java, Go and every language whose SDK calls Beam's expansion services.
+
+The import registers it; ``python -m beamlabel.pipeline.runners.expansion_service`` serves it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import RowCoder
+from apache_beam.portability.api import external_transforms_pb2
+
+from beamlabel.transforms.label_images import LabelImages
+
+URN = "beamlabel:transform:label_images:v1"
+
+
+@beam.PTransform.register_urn(URN, external_transforms_pb2.ExternalConfigurationPayload)
+def from_payload(transform: Any, payload: external_transforms_pb2.ExternalConfigurationPayload, context: Any) -> LabelImages:
+    """The transform that another language asks for, by the parameters that Beam calls it with.
+
+    Args:
+      transform: its proto; not read.
+      payload: its arguments, see ``arguments``.
+      context: the pipeline's; not read.
+
+    Raises:
+      ValueError, TypeError, OSError: an argument is unknown or wrong; see ``LabelImages``.
+    """
+    return LabelImages(**arguments(payload))
+
+
+def arguments(payload: external_transforms_pb2.ExternalConfigurationPayload) -> dict[str, Any]:
+    """The keyword arguments of ``LabelImages`` that a payload holds.
+
+    Args:
+      payload: a schema and a row of it, as in ``external_transforms.proto`` of Beam. A field has the name of an
+        argument; one that is null is as one that is not there.
+
+    Raises:
+      ValueError: a field has the name of no argument, or there is no module.
+    """
+    parameters = inspect.signature(LabelImages).parameters
+    given = [field.name for field in payload.schema.fields]
+    if unknown := [name for name in given if name not in parameters]:
+        raise ValueError(f"{URN}: {_no_argument(unknown[0], list(parameters))}")
+    row = RowCoder(payload.schema).decode(payload.payload) if given else ()
+    values = {name: value for name, value in zip(given, row, strict=True) if value is not None}
+    if "module" not in values:
+        raise ValueError(f"{URN}: the argument 'module' is missing: name the module")
+    return values
+
+
+def _no_argument(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"no argument is called {name!r}; {hint}There are {', '.join(known)}"
