@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from typing import Any
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 from apache_beam.coders import RowCoder
@@ -16,10 +16,11 @@ from apache_beam.portability.api import external_transforms_pb2
 from beamlabel.transforms.label_images import LabelImages
 
 URN = "beamlabel:transform:label_images:v1"
+Payload: TypeAlias = external_transforms_pb2.ExternalConfigurationPayload
 
 
-@beam.PTransform.register_urn(URN, external_transforms_pb2.ExternalConfigurationPayload)
-def from_payload(transform: Any, payload: external_transforms_pb2.ExternalConfigurationPayload, context: Any) -> LabelImages:
+@beam.PTransform.register_urn(URN, Payload)
+def from_payload(transform: Any, payload: Payload, context: Any) -> LabelImages:
     """The transform that another language asks for, by the parameters that Beam calls it with.
 
     Args:
@@ -33,7 +34,7 @@ def from_payload(transform: Any, payload: external_transforms_pb2.ExternalConfig
     return LabelImages(**arguments(payload))
 
 
-def arguments(payload: external_transforms_pb2.ExternalConfigurationPayload) -> dict[str, Any]:
+def arguments(payload: Payload) -> dict[str, Any]:
     """The keyword arguments of ``LabelImages`` that a payload holds.
 
     Args:

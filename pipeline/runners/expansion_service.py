@@ -17,7 +17,13 @@ from typing import Any
 
 import grpc
 from apache_beam.internal import pickler
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, SetupOptions, WorkerOptions
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 from apache_beam.portability.api import (
     beam_artifact_api_pb2_grpc,
     beam_expansion_api_pb2,
@@ -31,7 +37,7 @@ from apache_beam.utils import thread_pool_executor
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.process.exit import DONE, USAGE, exit_process, set_up_logging
-from beamlabel.pipeline.runners.choose import choose
+from beamlabel.pipeline.runners.choose import choose, prepare_options
 from beamlabel.transforms import cross_language
 
 _LOGGER = logging.getLogger("beamlabel")
@@ -97,19 +103,34 @@ def _options(beam_args: Sequence[str], own_workers: str) -> PipelineOptions:
     """Beam's options; those of the environment name the workers of this process, if there are any."""
     words = [*beam_args, "--experiments=beam_fn_api", "--sdk_location=container"]
     named = choose(words).options
-    environment = named.view_as(PortableOptions).environment_type
+    if named.view_as(StandardOptions).runner:
+        raise UsageError("--runner: the pipeline that calls the service names it; leave it out here")
+    if own_workers and named.view_as(PortableOptions).environment_type:
+        raise UsageError("--environment_type and --serve_loopback_worker: only one can name the workers")
+    if not own_workers and not _names_workers(named):
+        raise UsageError(
+            "no option names workers that have beamlabel: give --serve_loopback_worker, --environment_type "
+            "(with --environment_config), --sdk_container_image or --setup_file"
+        )
     if own_workers:
-        if environment:
-            raise UsageError("--environment_type and --serve_loopback_worker: only one can name the workers")
         words += ["--environment_type=EXTERNAL", f"--environment_config={own_workers}"]
-    elif not environment and not named.view_as(WorkerOptions).sdk_container_image:
-        setup = named.view_as(SetupOptions)
-        if not (setup.setup_file or setup.requirements_file or setup.extra_packages):
-            raise UsageError(
-                "no option names workers that have beamlabel: give --serve_loopback_worker, --environment_type "
-                "(with --environment_config), --sdk_container_image or --setup_file"
-            )
-    return PipelineOptions(words)
+    runner = choose(words)
+    prepare_options(runner, "expansion")
+    if not own_workers:
+        # By which `LabelImages` knows that the workers may be elsewhere, and stages the artifact for them.
+        runner.options.view_as(StandardOptions).runner = "PortableRunner"
+    return runner.options
+
+
+def _names_workers(options: PipelineOptions) -> bool:
+    setup = options.view_as(SetupOptions)
+    return bool(
+        options.view_as(PortableOptions).environment_type
+        or options.view_as(WorkerOptions).sdk_container_image
+        or setup.setup_file
+        or setup.requirements_file
+        or setup.extra_packages
+    )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -2,6 +2,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Paths;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.apache.beam.model.pipeline.v1.ExternalTransforms.ExternalConfigurationPayload;
@@ -30,10 +31,6 @@ import org.apache.beam.vendor.grpc.v1p60p1.com.google.protobuf.ByteString;
  * <p>The images are strings; with {@code --customers} they are rows with a field more, which comes back.
  */
 public final class LabelFromJava {
-  private static final String URN = "beamlabel:transform:label_images:v1";
-  private static final Schema IMAGE =
-      Schema.builder().addStringField("uri").addInt64Field("customer").build();
-
   /** What the command line takes beside Beam's options. */
   public interface Options extends PipelineOptions {
     /** A text file with one URI a line. */
@@ -69,32 +66,34 @@ public final class LabelFromJava {
   public static void main(String[] args) throws IOException {
     Options options = PipelineOptionsFactory.fromArgs(args).withValidation().as(Options.class);
     List<String> uris = Files.readAllLines(Paths.get(options.getUris()));
-    byte[] arguments = payload(row(options.getArguments()));
+    Row arguments = row(options.getArguments());
 
     Pipeline pipeline = Pipeline.create(options);
-    PCollectionTuple labeled;
-    if (options.getCustomers()) {
-      Row[] images = new Row[uris.size()];
-      for (int i = 0; i < images.length; i++) {
-        images[i] = Row.withSchema(IMAGE).addValues(uris.get(i), (long) i).build();
-      }
-      labeled =
-          pipeline
-              .apply(Create.of(List.of(images)).withRowSchema(IMAGE))
-              .apply(
-                  External.<PCollection<Row>, PCollection<Row>>of(URN, arguments, options.getService())
-                      .withMultiOutputs());
-    } else {
-      labeled =
-          pipeline
-              .apply(Create.of(uris))
-              .apply(
-                  External.<PCollection<String>, PCollection<Row>>of(URN, arguments, options.getService())
-                      .withMultiOutputs());
-    }
+    PCollectionTuple labeled =
+        options.getCustomers()
+            ? label(pipeline.apply(withCustomers(uris)), arguments, options.getService())
+            : label(pipeline.apply(Create.of(uris)), arguments, options.getService());
     write("predictions", labeled, options.getOutput());
     write("failures", labeled, options.getOutput());
     pipeline.run().waitUntilFinish();
+  }
+
+  /** LabelImages: the rows called predictions, and those called failures. */
+  private static <T> PCollectionTuple label(PCollection<T> images, Row arguments, String service)
+      throws IOException {
+    Schema schema = arguments.getSchema();
+    byte[] payload =
+        ExternalConfigurationPayload.newBuilder()
+            .setSchema(SchemaTranslation.schemaToProto(schema, true))
+            .setPayload(
+                ByteString.copyFrom(CoderUtils.encodeToByteArray(RowCoder.of(schema), arguments)))
+            .build()
+            .toByteArray();
+    return images.apply(
+        "LabelImages",
+        External.<PCollection<T>, PCollection<Row>>of(
+                "beamlabel:transform:label_images:v1", payload, service)
+            .withMultiOutputs());
   }
 
   private static void write(String name, PCollectionTuple labeled, String folder) {
@@ -104,15 +103,13 @@ public final class LabelFromJava {
         .apply("Write " + name, TextIO.write().to(folder + "/" + name + ".jsonl").withoutSharding());
   }
 
-  /** The arguments of an external transform as its expansion service reads them. */
-  private static byte[] payload(Row arguments) throws IOException {
-    Schema schema = arguments.getSchema();
-    return ExternalConfigurationPayload.newBuilder()
-        .setSchema(SchemaTranslation.schemaToProto(schema, true))
-        .setPayload(
-            ByteString.copyFrom(CoderUtils.encodeToByteArray(RowCoder.of(schema), arguments)))
-        .build()
-        .toByteArray();
+  private static Create.Values<Row> withCustomers(List<String> uris) {
+    Schema schema = Schema.builder().addStringField("uri").addInt64Field("customer").build();
+    List<Row> images = new ArrayList<>();
+    for (String uri : uris) {
+      images.add(Row.withSchema(schema).addValues(uri, (long) images.size()).build());
+    }
+    return Create.of(images).withRowSchema(schema);
   }
 
   /** A row with the names and values of a JSON object. */
@@ -121,7 +118,9 @@ public final class LabelFromJava {
     Schema.Builder schema = Schema.builder();
     values.forEach((name, value) -> schema.addField((String) name, type(value)));
     Row.Builder row = Row.withSchema(schema.build());
-    values.values().forEach(value -> row.addValue(value instanceof Integer ? ((Integer) value).longValue() : value));
+    for (Object value : values.values()) {
+      row.addValue(value instanceof Integer ? ((Integer) value).longValue() : value);
+    }
     return row.build();
   }
 
