@@ -24,6 +24,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     WorkerOptions,
 )
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.portability.api import (
     beam_artifact_api_pb2_grpc,
     beam_expansion_api_pb2,
@@ -32,6 +33,7 @@ from apache_beam.portability.api import (
 )
 from apache_beam.runners.portability import artifact_service
 from apache_beam.runners.portability.expansion_service import ExpansionServiceServicer
+from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 from apache_beam.utils import thread_pool_executor
 
@@ -80,7 +82,7 @@ def serve(host: str, port: int, beam_args: Sequence[str], *, with_workers: bool)
     options = _options(beam_args, f"{host}:{port}" if with_workers else "")
     pickler.set_library(options.view_as(SetupOptions).pickle_library)
     server = grpc.server(thread_pool_executor.shared_unbounded_instance(), options=_SERVER_OPTIONS)
-    beam_expansion_api_pb2_grpc.add_ExpansionServiceServicer_to_server(_Expansions(options), server)
+    beam_expansion_api_pb2_grpc.add_ExpansionServiceServicer_to_server(_expansions(options), server)
     beam_artifact_api_pb2_grpc.add_ArtifactRetrievalServiceServicer_to_server(
         artifact_service.ArtifactRetrievalService(
             artifact_service.BeamFilesystemHandler(None).file_reader
@@ -120,6 +122,21 @@ def _options(beam_args: Sequence[str], own_workers: str) -> PipelineOptions:
         # By which `LabelImages` knows that the workers may be elsewhere, and stages the artifact for them.
         runner.options.view_as(StandardOptions).runner = "PortableRunner"
     return runner.options
+
+
+def _expansions(options: PipelineOptions) -> _Expansions:
+    named = options.view_as(PortableOptions)
+    try:
+        # Beam's checks before every pipeline; here the first one would be that of somebody else.
+        errors = PipelineOptionsValidator(options, PortableRunner()).validate()
+        if not errors:
+            return _Expansions(options)
+    except (KeyError, TypeError, ValueError) as error:  # as Beam takes the options apart
+        errors = [str(error)]
+    raise UsageError(
+        f"--environment_type {named.environment_type} does not go with --environment_config "
+        f"{named.environment_config!r} and Beam's other options: {'; '.join(errors)}"
+    )
 
 
 def _names_workers(options: PipelineOptions) -> bool:

@@ -18,11 +18,15 @@ POOL = ("--environment_type=EXTERNAL", "--environment_config=localhost:50000")
         ([], False),
         (["--temp_location=gs://bucket/tmp"], False),
         (POOL, True),
+        (["--environment_type=EXTERNAL"], False),
+        (["--environment_type=PROCESS"], False),
+        (["--environment_type=PROCESS", "--environment_config={"], False),
+        ([*POOL, "--runner=PrismRunner"], False),
         ([*POOL, "--tmp_location=gs://bucket/tmp"], False),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, with_workers):
-    with pytest.raises(UsageError, match=r"--(environment_type|tmp_location)"):
+    with pytest.raises(UsageError, match=r"--(environment_type|tmp_location|runner)"):
         serve("localhost", free_port(), options, with_workers=with_workers)
 
 
