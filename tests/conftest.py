@@ -200,6 +200,7 @@ _SLOW = (
     "tests/pipeline/job/test_resume.py",
     "tests/transforms/module",
     "tests/transforms/storage",
+    "tests/transforms/test_cross_language.py",
     "tests/transforms/loading/test_http_fetch.py",
     "tests/transforms/loading/test_load_faults.py",
     "tests/transforms/worker/test_memory.py",

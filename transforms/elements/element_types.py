@@ -85,7 +85,7 @@ def added_fields(spec: OutputSpec) -> tuple[str, ...]:
 
 
 def _row_types(row: RowTypeConstraint, options: ElementOptions, spec: OutputSpec) -> ResultTypes:
-    fields = list(row._fields)
+    fields = [(name, _schema_type(kind)) for name, kind in row._fields]
     names = [name for name, _ in fields]
     for argument in ("image",) if options.image else ("uri",):
         wanted = getattr(options, argument)
@@ -110,6 +110,13 @@ def _row_types(row: RowTypeConstraint, options: ElementOptions, spec: OutputSpec
         RowTypeConstraint.from_fields(
             [*fields, *((options.prefix + name, failed[name]) for name in FAILURE_FIELDS)]
         ),
+    )
+
+
+def _schema_type(kind: Any) -> Any:
+    """The same type as Beam's schemas know it: of ``str | None`` they make pickled Python, not a nullable string."""
+    return native_type_compatibility.convert_to_python_type(
+        native_type_compatibility.convert_to_beam_type(kind)
     )
 
 

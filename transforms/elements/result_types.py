@@ -1,9 +1,10 @@
 """The fields that a result adds to an element, as NamedTuples with a schema."""
 
-# Beam reads the annotations, so they must not be postponed: no `from __future__ import annotations` here.
+# Beam reads the annotations, so they must not be postponed: no `from __future__ import annotations` here. And of
+# `str | None` it makes pickled Python in a schema, which no other language can read: hence `Optional`.
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from apache_beam import coders
@@ -35,19 +36,19 @@ class LabeledImage(NamedTuple):
       preprocessing_id: SHA-256 over all else that decides the numbers.
     """
 
-    uri: str | None
+    uri: Optional[str]
     image_id: str
-    label: str | None
-    score: np.float32 | None
-    labels: Sequence[str] | None
-    class_ids: Sequence[np.int32] | None
-    scores: Sequence[np.float32] | None
-    embedding: Sequence[np.float32] | None
+    label: Optional[str]
+    score: Optional[np.float32]
+    labels: Optional[Sequence[str]]
+    class_ids: Optional[Sequence[np.int32]]
+    scores: Optional[Sequence[np.float32]]
+    embedding: Optional[Sequence[np.float32]]
     width: np.int32
     height: np.int32
     format: str
     source_bytes: np.int64
-    source_version: str | None
+    source_version: Optional[str]
     content_hash: str
     module_handle: str
     module_fingerprint: str
@@ -68,14 +69,14 @@ class FailedImage(NamedTuple):
       content_hash: of the encoded image; None if it was not fetched.
     """
 
-    uri: str | None
+    uri: Optional[str]
     stage: str
     reason: str
     detail: str
-    image_id: str | None
-    source_bytes: np.int64 | None
-    source_version: str | None
-    content_hash: str | None
+    image_id: Optional[str]
+    source_bytes: Optional[np.int64]
+    source_version: Optional[str]
+    content_hash: Optional[str]
 
 
 LABEL_FIELDS = tuple(name for name in LabeledImage._fields if name != "uri")

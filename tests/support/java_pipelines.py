@@ -1,0 +1,93 @@
+"""A Java pipeline that calls ``LabelImages``, and what it needs: an expansion service, and Prism to run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support import needs
+from support.paths import ROOT
+from support.programs import serving
+from support.runner_jobs import PRISM
+from support.servers import free_port
+
+JARS = ROOT / ".runners" / "java"
+SERVICE = "beamlabel.pipeline.runners.expansion_service"
+
+
+def require_java() -> None:
+    """Skips the test where the Java pipeline cannot run."""
+    if not (JARS / ".installed").is_file():
+        needs.lacking("no Java pipeline here: tools/setup_java.sh makes it where there are Java and Maven")
+    if not PRISM.exists():
+        needs.lacking("no Prism: tools/setup_prism.sh makes it where there is Go")
+
+
+@contextmanager
+def prism_server(folder: Path) -> Iterator[str]:
+    """Prism as a server of its own; yields the address that takes jobs."""
+    port = free_port()
+    with serving([PRISM, f"-job_port={port}", "-serve_http=false"], port, folder / "prism.log", {}):
+        yield f"localhost:{port}"
+
+
+@contextmanager
+def expansion_service(folder: Path, *options: object) -> Iterator[str]:
+    """The expansion service with some options; yields its address."""
+    port = free_port()
+    command = [sys.executable, "-m", SERVICE, f"--port={port}", *map(str, options)]
+    with serving(command, port, folder / "expansion.log", {"PYTHONPATH": str(ROOT)}):
+        yield f"localhost:{port}"
+
+
+@dataclass(frozen=True)
+class JavaRun:
+    """A Java pipeline that ran."""
+
+    code: int
+    log: str
+    output: Path
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        return self._rows("predictions")
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        return self._rows("failures")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        lines = (self.output / f"{name}.jsonl").read_text().splitlines()
+        return sorted((json.loads(line) for line in lines), key=lambda row: row["uri"])
+
+
+def run_java(
+    output: Path, uris: Path, *options: str, service: str, prism: str, **arguments: object
+) -> JavaRun:
+    """Labels a list of images from Java.
+
+    Args:
+      output: the folder for the rows.
+      uris: a text file, one URI a line.
+      options: more options of the program.
+      service, prism: addresses.
+      arguments: of ``LabelImages``.
+    """
+    done = subprocess.run(
+        [
+            "java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{JARS}/*", "LabelFromJava",
+            "--runner=PortableRunner", f"--jobEndpoint={prism}",
+            # The Java steps run in the Java process, on a port that has to be named.
+            "--defaultEnvironmentType=LOOPBACK", f"--defaultEnvironmentConfig=localhost:{free_port()}",
+            f"--service={service}", f"--uris={uris}", f"--output={output}",
+            f"--arguments={json.dumps(arguments)}", *options,
+        ],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    return JavaRun(done.returncode, done.stdout + done.stderr, output)
