@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Sets up .venv with the test extras, Prism and a GCS server where there is Go, and Flink where there is Java; then
-# ruff, mypy, and pytest in two processes. Arguments go to pytest: -m "not slow" leaves out what takes long, see
-# tests/README.md.
+# Sets up .venv with the test extras, Prism and a GCS server where there is Go, and Flink and a pipeline in Java where
+# there is Java; then ruff, mypy, and pytest in two processes. Arguments go to pytest: -m "not slow" leaves out what
+# takes long, see tests/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 tools/setup_venv.sh launcher,demo,dataflow,openvino,test
 tools/setup_prism.sh
 tools/setup_gcs_server.sh
 tools/setup_flink.sh
+tools/setup_java.sh
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy

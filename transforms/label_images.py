@@ -8,6 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from beamlabel.transforms.arguments import checked_arguments
 from beamlabel.transforms.elements.element_types import result_types
 from beamlabel.transforms.elements.references import ToReferences
 from beamlabel.transforms.elements.split_outcomes import LabeledImages, SplitOutcomes
@@ -99,6 +100,7 @@ class LabelImages(beam.PTransform):
       TypeError: in ``expand``: elements of a type that holds no image.
     """
 
+    @checked_arguments
     def __init__(
         self,
         module: str | os.PathLike[str],

@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from beamlabel.transforms.arguments import checked_arguments
 from beamlabel.transforms.decoding.options import DecodeOptions
 from beamlabel.transforms.elements.references import ElementOptions, ToReferences
 from beamlabel.transforms.loading.fetch import FetchOptions
@@ -32,6 +33,7 @@ class LoadImages(beam.PTransform):
       TypeError: (when a pipeline runs) an element of a kind that holds no image.
     """
 
+    @checked_arguments
     def __init__(
         self,
         size: tuple[int, int],
@@ -59,8 +61,8 @@ class LoadImages(beam.PTransform):
         self._elements: ElementOptions | None = element_options(uri, image, base_dir)
         self._options = load_options(fetch, decode, load_threads, worker_threads)
 
-    @classmethod
-    def with_options(cls, options: LoadOptions, elements: ElementOptions | None = None) -> LoadImages:
+    @staticmethod
+    def with_options(options: LoadOptions, elements: ElementOptions | None = None) -> LoadImages:
         """The same, of options that are there.
 
         Args:
@@ -68,15 +70,18 @@ class LoadImages(beam.PTransform):
           elements: where an element holds its image; None: the elements are ``ImageRef``s, or failures and unit ends,
             which are handed through, as in the labeling job.
         """
-        made = cls.__new__(cls)
-        beam.PTransform.__init__(made)
-        made._options, made._elements = options, elements
-        return made
+        return _LoadImagesOf(options, elements)
 
     def expand(self, images: beam.PCollection[Any]) -> beam.PCollection[Loaded]:
         if self._elements is not None:
             images = images | "ToReferences" >> ToReferences(self._elements)
         return images | beam.ParDo(LoadImagesDoFn(self._options)).with_output_types(Loaded)
+
+
+class _LoadImagesOf(LoadImages):
+    def __init__(self, options: LoadOptions, elements: ElementOptions | None) -> None:
+        beam.PTransform.__init__(self)
+        self._options, self._elements = options, elements
 
 
 def element_options(

@@ -11,6 +11,7 @@ from apache_beam.ml.inference.base import ModelHandler as BeamModelHandler
 from apache_beam.ml.inference.base import PredictionResult
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.arguments import checked_arguments
 from beamlabel.transforms.decoding.resize import Target, resized
 from beamlabel.transforms.derive import Derived
 from beamlabel.transforms.elements.result_types import FailedImage, failure_values
@@ -71,6 +72,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
       TypeError: (when a pipeline runs) an element is no image.
     """
 
+    @checked_arguments
     def __init__(
         self,
         module: str | os.PathLike[str],

@@ -145,7 +145,8 @@ def has_local_workers(pipeline: beam.Pipeline) -> bool:
     from apache_beam.runners.portability.portable_runner import PortableRunner
     from apache_beam.runners.portability.prism_runner import PrismRunner
 
-    runner = getattr(pipeline.runner, "_underlying_runner", pipeline.runner)  # of Interactive Beam
+    # Interactive Beam's runner hands the pipeline to another, and has no public name for it.
+    runner = getattr(pipeline.runner, "_underlying_runner", pipeline.runner)
     if _is_dataflow(pipeline):
         return False
     if not isinstance(runner, PortableRunner):

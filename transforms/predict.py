@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
+from beamlabel.transforms.arguments import checked_arguments
 from beamlabel.transforms.decoding.resize import Target, resized
 from beamlabel.transforms.inference.options import AUTO, PredictOptions
 from beamlabel.transforms.inference.predict import HubModelHandler
@@ -36,6 +37,7 @@ class Predict(beam.PTransform):
       ModuleError, WishError, ValueError: see ``LabelImages``.
     """
 
+    @checked_arguments
     def __init__(
         self,
         module: str | os.PathLike[str],
@@ -56,6 +58,7 @@ class Predict(beam.PTransform):
         artifact_dir: str | None = None,
     ) -> None:
         super().__init__()
+        self._options: PredictOptions | None = None
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
             input_range=input_range, engine=engine, precision=precision,
@@ -68,13 +71,10 @@ class Predict(beam.PTransform):
         self.spec: OutputSpec | None = output_spec_of(self._derived)
         self.image_size: tuple[int, int] | None = (self._derived.spec.height, self._derived.spec.width)
 
-    @classmethod
-    def with_options(cls, options: PredictOptions) -> Predict:
+    @staticmethod
+    def with_options(options: PredictOptions) -> Predict:
         """The same, of an artifact that is where workers can open it, and options that are there."""
-        made = cls.__new__(cls)
-        beam.PTransform.__init__(made)
-        made._options, made.spec, made.image_size = options, None, None
-        return made
+        return _PredictOf(options)
 
     def expand(self, images: beam.PCollection[Loaded]) -> beam.PCollection[Labeled]:
         options = self._options
@@ -86,7 +86,12 @@ class Predict(beam.PTransform):
             )
         return images | RunInference(HubModelHandler(options)).with_output_types(Labeled)
 
-    _options: PredictOptions | None = None
+
+class _PredictOf(Predict):
+    def __init__(self, options: PredictOptions) -> None:
+        beam.PTransform.__init__(self)
+        self._options: PredictOptions | None = options
+        self.spec = self.image_size = None
 
 
 def _resized(element: Loaded, size: tuple[int, int]) -> Loaded:

@@ -16,6 +16,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.arguments import checked_arguments
 from beamlabel.transforms.elements.labeled_rows import LabeledRows, kept_fields_of
 from beamlabel.transforms.elements.parquet_sink import WriteTables
 from beamlabel.transforms.elements.split_outcomes import LabeledImages
@@ -62,6 +63,7 @@ class WriteLabels(beam.PTransform):
       ImportError: in ``expand``: TFRecords need tfx-bsl, which is not installed.
     """
 
+    @checked_arguments
     def __init__(
         self,
         output: str | os.PathLike[str],

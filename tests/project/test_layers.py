@@ -18,7 +18,7 @@ from support.paths import ROOT
 # .py is a file at a package's root.
 LEVELS = (
     ("beamlabel/__init__.py",),
-    ("transforms/records.py", "transforms/storage", "transforms/worker"),
+    ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
     ("transforms/decoding", "transforms/inference", "transforms/rows"),
     ("transforms/hub", "transforms/inputs", "transforms/loading"),
     ("transforms/elements", "transforms/module", "transforms/writing"),

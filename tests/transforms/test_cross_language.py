@@ -1,5 +1,6 @@
 """``LabelImages`` as other languages call it: the payload here, and a whole pipeline in Java."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -200,3 +201,11 @@ def test_java_is_told_of_a_wrong_argument(wrong, named, prism, service, uris, tm
     assert named in line
     assert "Traceback" not in job.log
     assert not job.output.exists()
+
+
+def test_the_page_shows_the_program():
+    page = (ROOT / "docs" / "pipelines.md").read_text()
+    program = (ROOT / "tests/support/java/src/main/java/LabelFromJava.java").read_text()
+    blocks = re.findall(r"^```java\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert blocks
+    assert [block for block in blocks if block not in program] == []

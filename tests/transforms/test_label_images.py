@@ -14,15 +14,19 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beamlabel import FailedImage, LabeledImage, LabelImages
+from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.elements.result_types import FAILURE_FIELDS
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.load_images import LoadImages
+from beamlabel.transforms.loading.fetch import FetchOptions
+from beamlabel.transforms.loading.load_images import LoadOptions
 from beamlabel.transforms.records import ImageInfo, ImageRef, LoadedImage
 from beamlabel.transforms.writing.write_unit import WriteUnit
 from support.collect import Collect
 from support.jobs import TINY, photos
 from support.outputs import PLAIN
 
+OPTIONS = LoadOptions(FetchOptions(), DecodeOptions(32, 32))
 NAMES = [f"class {number}" for number in range(11)]
 
 
@@ -231,12 +235,29 @@ def test_added_fields_can_have_a_prefix(paths):
         ({"load_threads": 0}, "load_threads"),
         ({"worker_threads": 0}, "worker_threads"),
         ({"max_batch_duration_secs": 0}, "max_batch_duration_secs"),
+        ({"embeddings": "yes"}, "embeddings"),
+        ({"top_k": 2.5}, "top_k"),
+        ({"top_k": True}, "top_k"),
+        ({"class_names": [1, 2]}, "class_names"),
+        ({"normalize_embeddings": 3}, "normalize_embeddings"),
+        ({"artifact_dir": 3}, "artifact_dir"),
+        ({"batch_size": "many"}, "batch_size"),
+        ({"logits_output": 1}, "logits_output"),
+        ({"base_dir": 3}, "base_dir"),
+        ({"image_size": (32,)}, "image_size"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_mistakes_are_told_when_the_transform_is_made(arguments, named):
     with pytest.raises(ValueError, match=named):
         LabelImages(TINY, **arguments)
+
+
+def test_what_means_the_same_is_taken():
+    labels = LabelImages(TINY, top_k=np.int64(3), image_size=[32, 32], crop=np.float32(0.5), fetch_deadline=5)
+    assert labels.spec.top_k == 3
+    with pytest.raises(TypeError, match="topk"):
+        LabelImages(TINY, topk=3)
 
 
 def test_an_unknown_module_is_told_when_the_transform_is_made(tmp_path):
@@ -297,7 +318,7 @@ def test_the_steps_of_the_job_refuse_elements_that_they_do_not_know(tmp_path):
     for other in ("a.jpg", image):
         with pytest.raises(Exception, match=type(other).__name__), beam.Pipeline(runner=FnApiRunner()) as p:
             uris = p | beam.Create([other]).with_output_types(object)
-            _ = uris | LoadImages.with_options(LoadImages((32, 32))._options)
+            _ = uris | LoadImages.with_options(OPTIONS)
         with (
             pytest.raises(Exception, match=f"{type(other).__name__}.*Prediction"),
             beam.Pipeline(runner=FnApiRunner()) as p,

@@ -1,0 +1,75 @@
+"""The arguments of the public transforms are of the types that their signatures say, or refused by name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+def checked_arguments(init: _Init) -> _Init:
+    """A decorator for ``__init__``: arguments of another type than the signature's are a ``ValueError``.
+
+    What means the same is taken: a list for a tuple, a whole number for a fraction, numpy's numbers for Python's.
+    """
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def checked(self: Any, *given: Any, **named: Any) -> None:
+        bound = signature.bind(self, *given, **named)
+        hints = type_hints(init)
+        for name, value in list(bound.arguments.items())[1:]:
+            bound.arguments[name] = typed(name, value, hints[name])
+        init(*bound.args, **bound.kwargs)
+
+    return typing.cast(_Init, checked)
+
+
+@functools.cache
+def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a function's arguments, by name."""
+    return typing.get_type_hints(inspect.unwrap(function))
+
+
+def typed(name: str, value: Any, hint: Any) -> Any:
+    """The value of an argument, in the type that the hint says.
+
+    Raises:
+      ValueError: it is of another type; names the argument.
+    """
+    try:
+        return _as(hint, value)
+    except TypeError:
+        shown = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise ValueError(f"{name} must be {shown}, not {value!r}") from None
+
+
+def _as(hint: Any, value: Any) -> Any:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for part in parts:
+            try:
+                return _as(part, value)
+            except TypeError:
+                continue
+    elif origin in (tuple, Sequence):
+        if isinstance(value, (list, tuple)):
+            wanted = parts if origin is tuple else parts * len(value)
+            if len(wanted) == len(value):
+                return tuple(_as(part, item) for part, item in zip(wanted, value, strict=True))
+    # A bool is an int in Python, and no number of anything.
+    elif hint in (int, float):
+        kind = numbers.Integral if hint is int else numbers.Real
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return hint(value)
+    elif isinstance(value, origin or hint):
+        return value
+    raise TypeError
