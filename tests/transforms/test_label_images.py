@@ -1,6 +1,7 @@
 """``LabelImages`` in pipelines of other people: every kind of element goes out as it came in, with fields added."""
 
 import dataclasses
+import os
 import pickle
 import typing
 from pathlib import Path
@@ -23,7 +24,7 @@ from beamlabel.transforms.loading.load_images import LoadOptions
 from beamlabel.transforms.records import ImageInfo, ImageRef, LoadedImage
 from beamlabel.transforms.writing.write_unit import WriteUnit
 from support.collect import Collect
-from support.jobs import TINY, photos
+from support.jobs import TINY, TINY_FEATURES, photos
 from support.outputs import PLAIN
 
 OPTIONS = LoadOptions(FetchOptions(), DecodeOptions(32, 32))
@@ -46,7 +47,7 @@ def label(elements, **arguments):
     predictions, failures = Collect(), Collect()
     with beam.Pipeline(runner=FnApiRunner()) as p:
         images = p | beam.Create(elements, reshuffle=False)
-        labeled = images | LabelImages(TINY, **{"class_names": NAMES, **arguments})
+        labeled = images | LabelImages(**{"module": TINY, "class_names": NAMES, **arguments})
         _ = labeled.predictions | "Predictions" >> predictions
         _ = labeled.failures | "Failures" >> failures
     return predictions.values, failures.values
@@ -73,6 +74,27 @@ def test_bare_uris_and_paths_become_labeled_images(paths):
         assert labeled.module_handle.endswith(Path(TINY).name)
         assert isinstance(failed, FailedImage)
         assert (failed.uri, failed.stage, failed.reason) == (str(bad), "decode", "not_an_image")
+
+
+def test_file_names_that_are_no_utf_8(paths):
+    odd = paths[0].with_name(os.fsdecode(b"\xff.png"))
+    odd.write_bytes(paths[0].read_bytes())
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        images = p | beam.Create([odd, odd.with_name(os.fsdecode(b"missing \xff.png"))])
+        # Rows with a schema, through their coder.
+        labeled = images | LabelImages(TINY)
+        for part, name in zip(labeled, ("\\udcff.png", "missing \\udcff.png"), strict=True):
+            uris = (
+                part | f"Shuffle {name}" >> beam.Reshuffle() | f"Name {name}" >> beam.Map(lambda row: row.uri)
+            )
+            assert_that(uris, equal_to([f"{odd.parent}/{name}"]), label=name)
+
+
+def test_modules_without_classes(paths):
+    (labeled,), _ = label([{"uri": str(paths[0])}], module=TINY_FEATURES, class_names=None)
+    assert len(labeled["embedding"]) == 64 and not {"label", "score", "class_ids"} & labeled.keys()
+    (labeled,), _ = label([str(paths[0])], module=TINY_FEATURES, class_names=None)
+    assert labeled.score is labeled.label is labeled.class_ids is None
 
 
 def test_bytes(paths):

@@ -10,6 +10,7 @@ import numpy as np
 from apache_beam import coders
 
 from beamlabel.transforms.records import Failure
+from beamlabel.transforms.storage.uris import encodable
 
 
 class LabeledImage(NamedTuple):
@@ -18,7 +19,7 @@ class LabeledImage(NamedTuple):
     In a schema numbers are the types that are named here; in Python they are ``float``, ``int`` and lists of them.
 
     Attributes:
-      uri: as it came in; None for bytes.
+      uri: as it came in; None for bytes. Bytes of a file name that are no UTF-8 are escapes, as ``\\udcff``.
       image_id: identity of the image, see ``docs/output.md``.
       label: name of the best class; None if the classes have no names.
       score: float32, of the best class; None if the module gives no logits.
@@ -59,7 +60,7 @@ class FailedImage(NamedTuple):
     """An image that got no label, for elements that are a bare URI or bare bytes; has a Beam schema.
 
     Attributes:
-      uri: as it came in; None for bytes.
+      uri: as it came in; None for bytes. Bytes of a file name that are no UTF-8 are escapes, as ``\\udcff``.
       stage: where it failed: ``open``, ``fetch``, ``decode`` or ``inference``.
       reason: why, of a closed list, see the README.
       detail: one line for a human.
@@ -86,15 +87,19 @@ FAILURE_FIELDS = tuple(name for name in FailedImage._fields if name != "uri")
 """What a failure adds to a dict or a row."""
 
 
+def _encodable(text: str | None) -> str | None:
+    return None if text is None else encodable(text)
+
+
 def failure_values(failure: Failure) -> dict[str, Any]:
-    """The fields of a failed image but for its URI."""
+    """The fields of a failed image but for its URI; text that is no UTF-8, as of file names, as escapes."""
     return {
         "stage": failure.stage.value,
         "reason": failure.reason.value,
-        "detail": failure.detail,
+        "detail": encodable(failure.detail),
         "image_id": failure.image_id,
         "source_bytes": failure.source_bytes,
-        "source_version": failure.source_version,
+        "source_version": _encodable(failure.source_version),
         "content_hash": failure.content_hash,
     }
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.io.fileio import ReadableFile
 from apache_beam.typehints import typehints
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -24,6 +25,7 @@ from beamlabel.transforms.records import (
     unknown_element,
 )
 from beamlabel.transforms.rows.schema import OutputSpec
+from beamlabel.transforms.storage.uris import encodable
 
 _FAILURES = "failures"
 
@@ -81,7 +83,7 @@ def _label_values(prediction: Prediction, spec: OutputSpec) -> dict[str, Any]:
         "height": info.height,
         "format": info.format,
         "source_bytes": info.source_bytes,
-        "source_version": info.source_version,
+        "source_version": None if info.source_version is None else encodable(info.source_version),
         "content_hash": info.content_hash,
         "module_handle": spec.module_handle,
         "module_fingerprint": spec.module_fingerprint,
@@ -119,10 +121,10 @@ def _around(element: Any, values: Mapping[str, Any]) -> Any:
 def _uri(element: Any) -> str | None:
     """A bare element's URI."""
     if isinstance(element, (ImageRef, LoadedImage)):
-        return (element if isinstance(element, ImageRef) else element.ref).uri
+        return encodable((element if isinstance(element, ImageRef) else element.ref).uri)
     if element is None or isinstance(element, (bytes, bytearray, memoryview)):
         return None
-    return str((getattr(element, "metadata", None) and element.metadata.path) or element)
+    return encodable(str(element.metadata.path if isinstance(element, ReadableFile) else element))
 
 
 class _SplitDoFn(beam.DoFn):
