@@ -14,6 +14,8 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from beamlabel import LabelImages, WriteLabels
+from beamlabel.transforms import storage
+from support.gcs_server import Bucket
 from support.jobs import TINY, label, photos, uri_list
 
 NAMES = [f"class {number}" for number in range(11)]
@@ -181,3 +183,16 @@ def test_rows_of_another_module_are_refused(paths, tmp_path):
     with pytest.raises(Exception, match="preprocessing_id"), beam.Pipeline(runner=FnApiRunner()) as p:
         labeled = p | beam.Create([str(paths[0])]) | other
         _ = labeled.predictions | WriteLabels(tmp_path / "out", labels=first)
+
+
+def test_a_bucket(gcs: Bucket, paths, monkeypatch):
+    pytest.importorskip("apache_beam.io.gcp.gcsio", reason="Beam's own file system of gs://")
+    # There are no credentials here, and Beam looks for them for half a minute before it goes on without.
+    monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        _ = p | beam.Create([*map(str, paths)]) | LabelImages(TINY) | WriteLabels(gcs.uri("out"))
+    names = [file.path for file in storage.match(gcs.uri("out/**"))]
+    shards = [name for name in names if name.endswith(".parquet")]
+    rows = pa.concat_tables([pq.read_table(pa.BufferReader(storage.read_bytes(name))) for name in shards])
+    assert sorted(rows["uri"].to_pylist()) == [str(path) for n, path in enumerate(paths) if n != 2]
+    assert [name for name in names if "_failures/part-" in name]
