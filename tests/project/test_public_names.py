@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import beamlabel
+from beamlabel.pipeline.options.parser import parse
 from support.paths import ROOT
 
 # What others may build on. A name that goes is a new major version; a new one is documented.
@@ -64,3 +65,32 @@ def test_a_name_that_is_asked_for_is_there_and_needs_no_tensorflow():
     modules = imported("import beamlabel; assert beamlabel.LabelImages is beamlabel.LabelImages")
     assert "apache_beam" in modules
     assert "tensorflow" not in modules
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isclass(getattr(beamlabel, name, None))])
+def test_every_argument_and_field_is_documented(name):
+    """Under ``Args`` or ``Attributes``, in the order of the signature or in a line with its like."""
+    public = getattr(beamlabel, name)
+    documented = inspect.getdoc(public) or ""
+    arguments = [argument for argument in inspect.signature(public).parameters if argument != "labeled"]
+    assert arguments
+    for argument in arguments:
+        assert re.search(rf"^  [\w, ]*\b{argument}\b[\w, ]*:", documented, re.MULTILINE), argument
+
+
+def test_the_arguments_of_label_images():
+    """Those that the command has too have its defaults."""
+    parameters = inspect.signature(beamlabel.LabelImages).parameters
+    assert next(iter(parameters)) == "module"
+    assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[1:])
+    options, _ = parse(["--input", "a", "--module", "m", "--output", "o"])
+    flat = options.flat()
+    renamed = {"class_names": "labels"}
+    different = {"top_k": 5, "base_dir": None, "artifact_dir": None}
+    for name, parameter in parameters.items():
+        option = renamed.get(name, name)
+        if name in different:
+            assert parameter.default == different[name]
+        elif option in flat and parameter.default is not parameter.empty:
+            assert parameter.default == flat[option], name
+    assert {"max_bytes", "fetch_deadline", "scores", "crop", "batch_size", "load_threads"} <= flat.keys()
