@@ -30,7 +30,7 @@ class LabelImages(beam.PTransform):
       error_handling: Beam's: ``{output: NAME}`` gives the failures this name, and the name of the step alone then means
         its predictions. Beam requires that a step reads the failures. None: they are called ``failures``, and may be
         left aside.
-      **arguments: those of ``beamlabel.LabelImages``; a list for a tuple.
+      **arguments: those of ``beamlabel.LabelImages``; a list stands for a tuple.
 
     Raises:
       TypeError: there is no such argument.
@@ -42,11 +42,7 @@ class LabelImages(beam.PTransform):
     ) -> None:
         super().__init__()
         self._failures = _failures_name(error_handling)
-        # YAML has lists where Python's callers write tuples.
-        given = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()
-        }
-        self._label = label_images.LabelImages(module, **given)
+        self._label = label_images.LabelImages(module, **arguments)
 
     def expand(self, images: beam.PCollection[Any]) -> dict[str, beam.PCollection[Any]]:
         labeled = images | self._label
