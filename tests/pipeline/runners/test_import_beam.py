@@ -11,6 +11,7 @@ from support.jobs import TINY, label, photos, uri_list
 from support.paths import ROOT
 
 CONNECTORS = {
+    "IPython",
     "apitools",
     "google.cloud.bigquery",
     "google.cloud.dataflow",
