@@ -76,6 +76,15 @@ def test_a_column_for_each_field(paths, make, named):
         assert list(labels["customer"]) == [0, 1] and list(failures["customer"]) == [2]
 
 
+def test_the_values_of_pairs(paths):
+    p = beam.Pipeline(InteractiveRunner())
+    labeled = p | beam.Create(list(enumerate(paths))) | LabelImages(TINY, class_names=NAMES)
+    values = labeled.predictions | beam.Values()
+    ib.watch({"p": p, "values": values})
+    table = ib.collect(values)
+    assert list(table.columns) == COLUMNS and sorted(table["uri"]) == sorted(paths[:2])
+
+
 def test_counts_of_labels(paths):
     labels, _ = collect([{"uri": uri, "customer": 7} for uri in paths], top_k=1, embeddings=False)
     counts = labels.groupby("label")["customer"].count()
