@@ -76,17 +76,12 @@ def counts(folder: Path) -> None:
 
 
 def classes(folder: Path) -> None:
-    counts = dict(reversed(line.split(" ", 1)) for line in lines(folder, "classes"))
-    rows = json_lines(folder, "rows.jsonl")
-    assert counts == {name: str(number) for name, number in Counter(row["label"] for row in rows).items()}
-    assert counts.keys() <= set(CLASSES)
-    assert sorted((row["uri"], row["customer"]) for row in rows) == [
-        ("photos/cat.jpg", 7),
-        ("photos/dog.jpg", 7),
-    ]
-    assert [(row["customer"], row["reason"]) for row in json_lines(folder, "failures.jsonl")] == [
-        (8, "not_found")
-    ]
+    found = [line.split(" ", 1) for line in lines(folder, "classes")]
+    assert sum(int(number) for number, _ in found) == 2
+    names = [name for _, name in found]
+    assert len(set(names)) == len(names) and set(names) <= set(CLASSES)
+    (failure,) = json_lines(folder, "failures.jsonl")
+    assert (failure["uri"], failure["customer"], failure["reason"]) == ("photos/missing.jpg", 8, "not_found")
 
 
 def table(folder: Path) -> None:
