@@ -118,7 +118,7 @@ def test_lists_stand_for_tuples(images, tmp_path):
         ({"class_names": NAMES[1:]}, "class_names"),
         ({"class_names": {"first": 0}}, "class_names"),
         ({"image_size": 32}, "image_size"),
-        ({"input_range": [1, 0]}, "input_range"),
+        ({"input_range": [0, "1"]}, "input_range"),
         ({"max_bytes": "64 MB"}, "max_bytes"),
         ({"error_handling": "failures"}, "error_handling"),
         ({"error_handling": {}}, "error_handling"),
