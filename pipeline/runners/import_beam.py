@@ -1,8 +1,8 @@
 """``import apache_beam`` in about half the time, in the command's own process, for a run on this machine.
 
-Where they are installed, Beam imports pandas for its DataFrames, IPython for notebooks, and the clients of BigQuery,
-Pub/Sub, Dataflow and MongoDB for its connectors: half of its import's CPU time (``benchmarks/profile.md``). A local run
-uses none of them. What Beam needs for ``gs://`` stays.
+Where they are installed, Beam imports pandas for its DataFrames, and the clients of BigQuery, Pub/Sub, Dataflow and
+MongoDB for its connectors: half of its import's CPU time (``benchmarks/profile.md``). A local run uses none of them.
+What Beam needs for ``gs://`` stays.
 
 Beam without its connectors is for a process that runs nothing but the labeling job. So only the command asks for it
 (``beamlabel.pipeline.run.main``); a pipeline that imports beamlabel gets Beam as it is.
@@ -23,7 +23,6 @@ from typing import Any
 # What Beam imports only if it is there, and what is behind it. A connector that misses it says so when it is used.
 _CONNECTORS = frozenset(
     {
-        "IPython",
         "apitools",
         "bson",
         "google.cloud.bigquery",

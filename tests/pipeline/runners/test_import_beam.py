@@ -11,7 +11,6 @@ from support.jobs import TINY, label, photos, uri_list
 from support.paths import ROOT
 
 CONNECTORS = {
-    "IPython",
     "apitools",
     "google.cloud.bigquery",
     "google.cloud.dataflow",
