@@ -4,7 +4,7 @@
 # takes long, see tests/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-tools/setup_venv.sh launcher,demo,dataflow,openvino,test
+tools/setup_venv.sh launcher,demo,dataflow,openvino,yaml,interactive,test
 tools/setup_prism.sh
 tools/setup_gcs_server.sh
 tools/setup_flink.sh

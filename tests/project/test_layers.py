@@ -26,7 +26,7 @@ LEVELS = (
     ("transforms/module_artifact.py", "transforms/output_spec.py"),
     ("transforms/load_images.py", "transforms/model_handler.py", "transforms/predict.py"),
     ("transforms/label_images.py",),
-    ("transforms/cross_language.py", "transforms/write_labels.py"),
+    ("transforms/beam_yaml", "transforms/cross_language.py", "transforms/write_labels.py"),
     ("pipeline/errors.py", "pipeline/layout.py"),
     ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
     ("pipeline/output",),

@@ -23,6 +23,7 @@ DATA_FILES = {
     "beamlabel/pipeline/report/report.html",
     "beamlabel/pipeline/report/report.css",
     "beamlabel/pipeline/report/report.js",
+    "beamlabel/transforms/beam_yaml/provider.yaml",
     "beamlabel/transforms/module/imagenet_labels.txt",
 }
 WHERE = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shutil
@@ -22,12 +24,19 @@ from support.runner_jobs import PRISM
 
 PAGE = ROOT / "docs" / "pipelines.md"
 NAMES = ("bird", "cat", "dog")
+CLASSES = [f"class {number}" for number in range(11)]
 
 
 def programs() -> dict[str, str]:
     """The page's programs by their first output, which is what they are about."""
-    found = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    return {re.search(r'Write(?:ToText|Labels)\("(\w+)', program)[1]: program for program in found}
+    return {
+        re.search(r'(?:WriteToText|WriteLabels|to_csv)\("(\w+)', found)[1]: found
+        for found in blocks("python")
+    }
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def lines(folder: Path, name: str) -> list[str]:
@@ -66,6 +75,26 @@ def counts(folder: Path) -> None:
     assert sum(number * times for number, times in found.items()) in (6, 7) and max(found) <= 2
 
 
+def classes(folder: Path) -> None:
+    found = [line.split(" ", 1) for line in lines(folder, "classes")]
+    assert sum(int(number) for number, _ in found) == 2
+    names = [name for _, name in found]
+    assert len(set(names)) == len(names) and set(names) <= set(CLASSES)
+    (failure,) = json_lines(folder, "failures.jsonl")
+    assert (failure["uri"], failure["customer"], failure["reason"]) == ("photos/missing.jpg", 8, "not_found")
+
+
+def table(folder: Path) -> None:
+    (row,) = csv.DictReader((folder / "table.csv").open())
+    assert (row["uri"], row["customer"], row["width"]) == ("photos/cat.jpg", "7", "48")
+    assert 0 < float(row["score"]) < 1
+    assert (folder / "reasons.csv").read_text().splitlines()[1:] == ["photos/missing.jpg,8,not_found"]
+
+
+def json_lines(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for file in folder.glob(f"{name}-*") for line in file.read_text().splitlines()]
+
+
 def equal(name: str, *expected: str) -> Callable[[Path], None]:
     def check(folder: Path) -> None:
         assert lines(folder, name) == sorted(expected)
@@ -80,17 +109,31 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "embedded": equal("embedded", *(f"{name} 64" for name in NAMES)),
     "sizes": equal("sizes", *["48x40"] * 3),
     "labels": labels,
+    "classes": classes,
+    "wide": equal("wide", "7 2", "8 1"),
+    "table": table,
     "steps": steps,
     "frames": frames,
     "counts": counts,
 }
 
 
-def run(name: str, folder: Path, *options: str) -> None:
-    """Runs a program in a folder that has the photographs of the page, and checks what it wrote."""
+# The notebook's program brings its runner.
+ON_ANY_RUNNER = [name for name in CHECKS if name != "table"]
+
+
+def furnish(folder: Path) -> None:
+    """What the programs of the page read."""
     (folder / "photos").mkdir()
     for made, stem in zip(photos(folder / "made", len(NAMES)), NAMES, strict=True):
         shutil.copyfile(made, folder / "photos" / f"{stem}.jpg")
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    (folder / "photos.csv").write_text("path,customer\nphotos/cat.jpg,7\nphotos/missing.jpg,8\n")
+
+
+def run(name: str, folder: Path, *options: str) -> None:
+    """Runs a program in a folder that has the photographs of the page, and checks what it wrote."""
+    furnish(folder)
     program = folder / "program.py"
     program.write_text(re.sub(r'^MODULE = ".*"$', f"MODULE = {str(TINY)!r}", programs()[name], flags=re.M))
     done = subprocess.run(
@@ -116,14 +159,38 @@ def test_in_memory(name: str, tmp_path: Path) -> None:
     run(name, tmp_path, *([runner] if name == "counts" else []))
 
 
-@pytest.mark.parametrize("name", CHECKS)
+def test_beam_yaml(tmp_path: Path) -> None:
+    furnish(tmp_path)
+    (pipeline,), (command,) = blocks("yaml"), [text for text in blocks("bash") if "apache_beam.yaml" in text]
+    (tmp_path / "label.yaml").write_text(re.sub(r'module: ".*"', f"module: {TINY}", pipeline))
+    done = subprocess.run(
+        ["bash", "-ec", command],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    (row,) = pq.read_table(sorted(tmp_path.glob("labels.parquet*"))).to_pylist()
+    assert (row["path"], row["customer"], len(row["class_ids"])) == ("photos/cat.jpg", 7, 3)
+    assert [(row["customer"], row["reason"]) for row in json_lines(tmp_path, "failures.json")] == [
+        (8, "not_found")
+    ]
+
+
+@pytest.mark.parametrize("name", ON_ANY_RUNNER)
 def test_on_prism(name: str, tmp_path: Path) -> None:
     if not PRISM.exists():
         needs.lacking("no Prism: tools/setup_prism.sh makes it where there is Go")
     run(name, tmp_path, "--runner=PrismRunner", f"--prism_location={PRISM}")
 
 
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", ON_ANY_RUNNER)
 def test_on_flink(name: str, flink_cluster: FlinkCluster, tmp_path: Path) -> None:
     # LOOPBACK, since the programs' paths are relative to where they are started.
     options = ["--runner=PortableRunner", f"--job_endpoint={flink_cluster.job_endpoint}", "--parallelism=1"]

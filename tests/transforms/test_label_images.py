@@ -267,6 +267,9 @@ def test_added_fields_can_have_a_prefix(paths):
         ({"logits_output": 1}, "logits_output"),
         ({"base_dir": 3}, "base_dir"),
         ({"image_size": (32,)}, "image_size"),
+        ({"image_size": ("32", "32")}, "image_size"),
+        ({"input_range": "01"}, "input_range"),
+        ({"class_names": set(NAMES)}, "class_names"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
