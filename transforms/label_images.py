@@ -15,7 +15,13 @@ from beamlabel.transforms.elements.split_outcomes import LabeledImages, SplitOut
 from beamlabel.transforms.inference.options import AUTO, PredictOptions
 from beamlabel.transforms.load_images import LoadImages, element_options, fetch_options, load_options
 from beamlabel.transforms.loading.load_images import LoadOptions
-from beamlabel.transforms.module_artifact import artifact_of, derive_module, staged, with_artifact
+from beamlabel.transforms.module_artifact import (
+    artifact_of,
+    check_directory,
+    derive_module,
+    staged,
+    with_artifact,
+)
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.predict import Predict
 from beamlabel.transforms.records import Labeled, Opened
@@ -138,6 +144,7 @@ class LabelImages(beam.PTransform):
         self.elements = element_options(uri, image, base_dir, prefix)
         fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
         self._max_wait = _checked_wait(max_batch_duration_secs)
+        check_directory(artifact_dir)
         self._artifact_dir = artifact_dir
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,

@@ -19,7 +19,13 @@ from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.options import AUTO
 from beamlabel.transforms.inference.predict import predict
-from beamlabel.transforms.module_artifact import ARTIFACT_SUFFIX, artifact_of, derive_module, stage
+from beamlabel.transforms.module_artifact import (
+    ARTIFACT_SUFFIX,
+    artifact_of,
+    check_directory,
+    derive_module,
+    stage,
+)
 from beamlabel.transforms.records import (
     Failure,
     ImageInfo,
@@ -112,6 +118,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
             "batch_size": batch_size,
             "worker_threads": worker_threads,
         }
+        check_directory(artifact_dir)
         self._artifact = artifact_of(module, **self._compile)
         spec = derive_module(self._artifact, **self._wishes).spec
         self.image_size = (spec.height, spec.width)

@@ -124,6 +124,12 @@ def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -
     return stage(artifact, directory)
 
 
+def check_directory(artifact_dir: str | None) -> None:
+    """Raises ``ValueError`` if it names no directory."""
+    if artifact_dir == "":
+        raise ValueError("artifact_dir must name a directory, not ''")
+
+
 def stage(artifact: Artifact, directory: str) -> str:
     """Copies an artifact into a directory, unless it is there; returns its path.
 

@@ -12,7 +12,13 @@ from beamlabel.transforms.arguments import checked_arguments
 from beamlabel.transforms.decoding.resize import Target, resized
 from beamlabel.transforms.inference.options import AUTO, PredictOptions
 from beamlabel.transforms.inference.predict import HubModelHandler
-from beamlabel.transforms.module_artifact import artifact_of, derive_module, staged, with_artifact
+from beamlabel.transforms.module_artifact import (
+    artifact_of,
+    check_directory,
+    derive_module,
+    staged,
+    with_artifact,
+)
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.records import Labeled, Loaded, LoadedImage
 from beamlabel.transforms.rows.schema import OutputSpec
@@ -63,6 +69,7 @@ class Predict(beam.PTransform):
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
             input_range=input_range, engine=engine, precision=precision,
         )  # fmt: skip
+        check_directory(artifact_dir)
         self._artifact_dir = artifact_dir
         self._derived = derive_module(
             self._artifact, top_k=top_k, scores=scores, class_names=class_names, embeddings=embeddings,

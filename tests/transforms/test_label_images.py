@@ -155,6 +155,16 @@ def test_files_that_beam_matched(paths):
         assert_that(labeled.failures | beam.Map(lambda row: row.uri), equal_to([str(bad)]), label="failures")
 
 
+def test_dicts_of_any_keys(paths):
+    (labeled,), _ = label([{"uri": str(paths[0]), 3: 4}])
+    assert labeled[3] == 4
+
+
+def test_details_name_arguments(paths):
+    (failed,) = label([str(paths[0])], max_bytes=10)[1]
+    assert "max_bytes 10" in failed.detail and "--" not in failed.detail
+
+
 def test_images_in_a_field(paths):
     good, bad = paths
     elements = [
@@ -242,7 +252,7 @@ def test_added_fields_can_have_a_prefix(paths):
         ({"scores": "max"}, "scores"),
         ({"crop": 2}, "crop"),
         ({"image_size": (64, 64)}, "image_size"),
-        ({"input_range": (0.0, 3.0)}, "input.range"),
+        ({"input_range": (0.0, 3.0)}, "input_range"),
         ({"engine": "fast"}, "engine"),
         ({"precision": "int4"}, "precision"),
         ({"uri": ""}, "uri"),
@@ -263,6 +273,7 @@ def test_added_fields_can_have_a_prefix(paths):
         ({"class_names": [1, 2]}, "class_names"),
         ({"normalize_embeddings": 3}, "normalize_embeddings"),
         ({"artifact_dir": 3}, "artifact_dir"),
+        ({"artifact_dir": ""}, "artifact_dir"),
         ({"batch_size": "many"}, "batch_size"),
         ({"logits_output": 1}, "logits_output"),
         ({"base_dir": 3}, "base_dir"),

@@ -63,7 +63,8 @@ def result_types(element_type: Any, options: ElementOptions, spec: OutputSpec) -
     if row is not None and kind not in _BARE:
         return _row_types(row, options, spec)
     if isinstance(kind, typehints.DictConstraint) or (isinstance(kind, type) and issubclass(kind, Mapping)):
-        of_dict = typehints.Dict[str, typehints.Any]
+        of_keys = kind.key_type if isinstance(kind, typehints.DictConstraint) else typehints.Any
+        of_dict = typehints.Dict[str if of_keys is str else typehints.Any, typehints.Any]
         return ResultTypes(of_dict, of_dict)
     if kind in (object, tuple, beam.Row):
         return ResultTypes(typehints.Any, typehints.Any)

@@ -3,6 +3,7 @@
 # Beam reads the annotations, so they must not be postponed: no `from __future__ import annotations` here. And of
 # `str | None` it makes pickled Python in a schema, which no other language can read: hence `Optional`.
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -87,6 +88,12 @@ FAILURE_FIELDS = tuple(name for name in FailedImage._fields if name != "uri")
 """What a failure adds to a dict or a row."""
 
 
+# In a pipeline of one's own the command's options are arguments of the same names.
+_COMMAND_OPTION = re.compile(
+    r"--(?=(?:allow_http|allow_private_hosts|max_bytes|max_pixels|fetch_deadline)\b)"
+)
+
+
 def _encodable(text: str | None) -> str | None:
     return None if text is None else encodable(text)
 
@@ -96,7 +103,7 @@ def failure_values(failure: Failure) -> dict[str, Any]:
     return {
         "stage": failure.stage.value,
         "reason": failure.reason.value,
-        "detail": encodable(failure.detail),
+        "detail": encodable(_COMMAND_OPTION.sub("", failure.detail)),
         "image_id": failure.image_id,
         "source_bytes": failure.source_bytes,
         "source_version": _encodable(failure.source_version),

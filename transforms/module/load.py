@@ -135,7 +135,7 @@ def open_source(path: Path) -> ModuleSource:
 def _input_range(kind: str, handle: str, given: tuple[float, float] | None) -> tuple[float, float]:
     if given is not None:
         if tuple(given) not in INPUT_RANGES:
-            raise ModuleError(f"input range {given}: expected one of {', '.join(map(str, INPUT_RANGES))}")
+            raise ModuleError(f"--input_range {given}: expected one of {', '.join(map(str, INPUT_RANGES))}")
         return float(given[0]), float(given[1])
     if kind in _KERAS_KINDS and not handle.startswith(_HUB_PUBLISHERS):
         raise ModuleError(
