@@ -120,7 +120,7 @@ def test_a_fixed_size_is_the_only_one(tiny):
 
 def test_input_range_of_a_hub_module_may_be_given(tiny):
     assert inspect_module(tiny, input_range=(-1, 1)).input_range == (-1, 1)
-    with pytest.raises(ModuleError, match="input range"):
+    with pytest.raises(ModuleError, match="input_range"):
         inspect_module(tiny, input_range=(0, 2))
 
 
