@@ -276,7 +276,7 @@ class FlinkCluster:
                 ],
             )  # fmt: skip
             self._job_endpoint = f"127.0.0.1:{port}"
-            wait_for(lambda: _listens(port), _UP_SECONDS, "a job server")
+            wait_for(lambda: listens(port), _UP_SECONDS, "a job server")
         return self._job_endpoint
 
     def runner_options(self, runner: str = "FlinkRunner") -> list[str]:
@@ -291,7 +291,8 @@ class FlinkCluster:
         return ["--environment_type", "PROCESS", "--environment_config", command]
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether a server on loopback takes connections."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

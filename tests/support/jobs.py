@@ -1,6 +1,8 @@
 """Runs the labeling job in this process, as the command would, and reads what it left."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,12 @@ class Finished:
     @property
     def succeeded(self) -> bool:
         return (self.output / "_SUCCESS").exists()
+
+
+def command(*arguments, **options) -> "subprocess.CompletedProcess[str]":
+    """Runs ``beamlabel`` with these arguments in a process of its own."""
+    argv = [sys.executable, "-m", "beamlabel", *map(str, arguments)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
 
 
 def label(output, *arguments, module=TINY) -> Finished:

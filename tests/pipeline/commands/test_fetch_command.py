@@ -16,15 +16,10 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import resolve
 from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.artifact import ModuleError
-from support.jobs import TINY, TINY_FEATURES, label, photos, uri_list
+from support.jobs import TINY, TINY_FEATURES, command, label, photos, uri_list
 from support.paths import ROOT
 
 HUB_PATH = "/google/imagenet/tiny/classification/1"
-
-
-def command(*arguments, **options):
-    argv = [sys.executable, "-m", "beamlabel", "fetch", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.fixture
@@ -36,7 +31,7 @@ def handle(http_server):
 
 def test_a_job_runs_from_the_mirror_when_the_hub_is_gone(handle, http_server, tmp_path):
     mirror = tmp_path / "modules" / "tiny"
-    done = command(handle, mirror)
+    done = command("fetch", handle, mirror)
     assert done.returncode == 0, done.stderr
     fingerprint = resolve(TINY).fingerprint
     assert fingerprint in done.stderr
@@ -86,7 +81,7 @@ def test_another_fetch_of_the_same_is_done_and_of_another_module_refused(tmp_pat
     inode = (mirror / "saved_model.pb").stat().st_ino
     fetch(TINY, str(mirror))
     assert (mirror / "saved_model.pb").stat().st_ino == inode
-    done = command(TINY_FEATURES, mirror)
+    done = command("fetch", TINY_FEATURES, mirror)
     assert done.returncode == 2
     assert "exists and holds something else" in done.stderr
     assert resolve(str(mirror)).fingerprint == resolve(TINY).fingerprint
@@ -173,7 +168,7 @@ def test_a_keras_file_becomes_a_folder_of_one_file(tmp_path):
 )
 def test_mistakes_are_usage_errors(tmp_path, module, folder, message):
     (tmp_path / "file").write_text("mine")
-    done = command(module, folder, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = command("fetch", module, folder, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

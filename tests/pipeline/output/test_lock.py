@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
-from support.jobs import label, photos, uri_list
+from support.jobs import command, label, photos, uri_list
 
 
 def test_the_second_run_is_told_who_holds_the_output(tmp_path, hold, caplog):
@@ -25,8 +25,7 @@ def test_the_second_run_is_told_who_holds_the_output(tmp_path, hold, caplog):
 
 def test_publishing_waits_for_its_turn(tmp_path, hold):
     hold(tmp_path / "out")
-    command = [sys.executable, "-m", "beamlabel", "publish", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = command("publish", tmp_path / "out")
     assert done.returncode == 75
     assert "another run is at work" in done.stderr
 

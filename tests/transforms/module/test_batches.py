@@ -7,20 +7,8 @@ from beamlabel.transforms.inference.artifact import ModuleError
 
 tf = pytest.importorskip("tensorflow")
 
-from support.tf_modules import (  # noqa: E402
-    CLASSES,
-    IMAGES,
-    Holder,
-    answers,
-    images_spec,
-    inspect,
-    save_functions,
-)
-
-
-@pytest.fixture
-def holder():
-    return Holder()
+from support.modules import IMAGES, answers, inspect  # noqa: E402
+from support.tf_modules import CLASSES, images_spec, save_functions  # noqa: E402
 
 
 @pytest.mark.parametrize("engine", ["litert", "tensorflow", "openvino"])

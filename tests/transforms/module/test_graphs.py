@@ -7,18 +7,8 @@ from beamlabel.transforms.inference.artifact import ModuleError
 
 tf = pytest.importorskip("tensorflow")
 
-from support.tf_modules import (  # noqa: E402
-    CLASSES,
-    IMAGES,
-    Holder,
-    answers,
-    save_functions,
-)
-
-
-@pytest.fixture
-def holder():
-    return Holder()
+from support.modules import IMAGES, answers  # noqa: E402
+from support.tf_modules import CLASSES, save_functions  # noqa: E402
 
 
 def test_what_serves_other_outputs_does_not_matter(holder, tmp_path):

@@ -10,12 +10,8 @@ from beamlabel.transforms.module.load import inspect_module
 
 tf = pytest.importorskip("tensorflow")
 
-from support.tf_modules import (  # noqa: E402
-    CLASSES,
-    IMAGES,
-    answers,
-    inspect,
-)
+from support.modules import IMAGES, answers, inspect  # noqa: E402
+from support.tf_modules import CLASSES  # noqa: E402
 
 
 def test_keras_files_that_need_code_get_the_way_out(tmp_path):

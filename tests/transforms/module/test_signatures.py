@@ -7,22 +7,10 @@ from beamlabel.transforms.inference.artifact import ModuleError
 
 tf = pytest.importorskip("tensorflow")
 
-from support.tf_modules import (  # noqa: E402
-    CLASSES,
-    IMAGES,
-    Holder,
-    answers,
-    images_spec,
-    inspect,
-    save_functions,
-)
+from support.modules import IMAGES, answers, inspect  # noqa: E402
+from support.tf_modules import CLASSES, Holder, images_spec, save_functions  # noqa: E402
 
 BYTES = tf.TensorSpec([None], tf.string, "image_bytes")
-
-
-@pytest.fixture
-def holder():
-    return Holder()
 
 
 def test_an_answer_is_the_signatures(holder, tmp_path):
