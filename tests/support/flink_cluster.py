@@ -20,7 +20,7 @@ from typing import Any
 
 from support import needs
 from support.flink_java import OPEN, TASK_MANAGER_MEMORY
-from support.jobs import Finished
+from support.jobs import FinishedJob
 from support.paths import ROOT
 from support.servers import free_port
 
@@ -314,7 +314,7 @@ def _children(parent: int) -> list[int]:
 class Launched:
     """A launcher that has ended: what it left, and what it said."""
 
-    finished: Finished
+    finished: FinishedJob
     stderr: str
 
 
@@ -353,7 +353,7 @@ class Launcher:
             os.killpg(self.process.pid, signal.SIGKILL)
             _, stderr = self.process.communicate()
             raise TimeoutError(f"the launcher did not end in {seconds:g} s: {stderr[-3000:]}") from None
-        return Launched(Finished(self.process.returncode, self.output), stderr)
+        return Launched(FinishedJob(self.process.returncode, self.output), stderr)
 
 
 def label_on_flink(

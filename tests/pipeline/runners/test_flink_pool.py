@@ -16,7 +16,7 @@ import pytest
 import support.flink_deployment as deployment
 from support import needs
 from support.flink_cluster import JOB_SERVER_JAR, FlinkCluster, listens, require_flink
-from support.jobs import TINY, Finished, label, photos
+from support.jobs import TINY, FinishedJob, label, photos
 from support.paths import ROOT
 
 
@@ -121,7 +121,7 @@ def finish(process, output, pool):
     finally:
         process.kill()
     assert process.returncode == 0, stderr[-3000:] + pool.log.read_text()[-3000:]
-    return Finished(process.returncode, output)
+    return FinishedJob(process.returncode, output)
 
 
 def test_the_pool_runs_a_job(pool, tmp_path):
