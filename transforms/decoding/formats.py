@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, refusal
-from beamlabel.transforms.decoding.png import SIGNATURE, read_png
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, refusal
 from beamlabel.transforms.decoding.readers.bmp import is_dib, read_bmp
 from beamlabel.transforms.decoding.readers.icons import is_xbm, read_icns, read_icon, read_xbm
 from beamlabel.transforms.decoding.readers.jpeg2000 import BOXES, CODESTREAM, read_jpeg2000
 from beamlabel.transforms.decoding.readers.older import is_pcx, is_tga, read_pcx, read_sgi, read_sun, read_tga
+from beamlabel.transforms.decoding.readers.png import SIGNATURE, read_png
 from beamlabel.transforms.decoding.readers.pnm import is_pnm, read_pnm
 from beamlabel.transforms.decoding.readers.psd import read_psd
 from beamlabel.transforms.decoding.readers.textures import read_dds, read_qoi

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.by_pillow import read_with_pillow
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.binary import unpack
-from beamlabel.transforms.decoding.readers.by_pillow import read_with_pillow
-from beamlabel.transforms.decoding.variants import check_variant
 from beamlabel.transforms.records import Reason
 
 _TGA_KINDS = {1: "palette", 2: "colour", 3: "gray", 9: "palette", 10: "colour", 11: "gray"}
