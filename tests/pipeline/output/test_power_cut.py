@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,6 +152,26 @@ def test_whatever_is_written_is_on_the_disk(tmp_path, monkeypatch, how):
         else:
             getattr(storage, how)(str(source), target)
     assert disk.is_safe(target, len(disk.events))
+
+
+def test_where_there_are_no_links_it_is_on_the_disk_too(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.EPERM, "no hard links")
+
+    path = tmp_path / "target"
+    with watched(monkeypatch) as disk:
+        monkeypatch.setattr(os, "link", refuse)
+        assert storage.create_if_absent(str(path), b"x")
+    synced = [(name, number) for kind, name, number in disk.events if kind == "sync"]
+    assert synced[-2:] == [(str(path), path.stat().st_ino), (str(tmp_path), tmp_path.stat().st_ino)]
+
+
+def test_who_finds_a_file_has_its_name_on_the_disk_too(tmp_path, monkeypatch):
+    """Its maker may have died between the two."""
+    (tmp_path / "target").write_bytes(b"x")
+    with watched(monkeypatch) as disk:
+        assert not storage.create_if_absent(str(tmp_path / "target"), b"x")
+    assert str(tmp_path) in [path for kind, path, _ in disk.events if kind == "sync"]
 
 
 @pytest.mark.parametrize("without", ["files", "folders"])

@@ -60,3 +60,48 @@ def test_what_a_file_system_raises_by_itself_keeps_its_class_and_names_the_path(
     with pytest.raises(type(cause), match=r"late|closed|gone") as caught:
         storage.read_bytes(path)
     assert caught.value.filename == path
+
+
+class S3ClientError(Exception):
+    """As that of Beam's S3: no OSError, and the status of HTTP in ``code``."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (S3ClientError("Access Denied", 403), PermissionError),
+        (S3ClientError("Slow Down", 503), OSError),
+        (RuntimeError("org.apache.hadoop.fs.FileAlreadyExistsException: /a"), FileExistsError),
+    ],
+)
+def test_what_the_client_of_a_storage_raises_is_an_os_error(
+    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch, cause: Exception, expected: type
+) -> None:
+    def fail(self: object, *_: object) -> None:
+        raise cause
+
+    monkeypatch.setattr(DiskFileSystem, "create", fail)
+    with pytest.raises(OSError, match=str(cause)) as caught:
+        storage.write_bytes(disk.uri("a"), b"x")
+    assert type(caught.value) is expected
+    assert caught.value.filename == disk.uri("a")
+
+
+def test_a_file_that_comes_between_look_and_create_is_not_replaced(
+    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DiskFileSystem, "refuses", True)
+    disk.put("a", b"theirs")
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskFileSystem, "exists", lambda self, path: False)
+        assert not storage.create_if_absent(disk.uri("a"), b"ours")
+    assert disk.get("a") == b"theirs"
+
+
+def test_a_storage_that_is_not_installed_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="abcd"):
+        storage.write_bytes("abcd://bucket/a", b"x")
