@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob
 
+# By scheme, the extra of apache-beam that has what its file system needs.
+_EXTRAS = {"s3": "aws", "azfs": "azure", "hdfs": "hadoop"}
 # What is no fault of a storage: a wrong path, a file system that is not installed or not configured.
 _MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError)
 
@@ -43,6 +45,8 @@ def _errors(path: str) -> Iterator[None]:
     try:
         yield
     except BeamIOError as error:
+        if (lacking := lacking_library(path, error)) is not None:
+            raise ValueError(lacking) from error
         # It wraps what went wrong, path by path.
         codes = [_code(cause) for cause in (error.exception_details or {}).values()]
         codes = codes or [_code(error)]
@@ -55,8 +59,27 @@ def _errors(path: str) -> Iterator[None]:
     except _MISTAKES:
         raise
     except Exception as error:
+        if (lacking := lacking_library(path, error)) is not None:
+            raise ValueError(lacking) from error
         # S3ClientError, HdfsError, BlobStorageError: each storage has a class of its own, and need not be installed.
         raise OSError(_code(error), f"{type(error).__name__}: {error}", path) from error
+
+
+def lacking_library(path: str, error: Exception) -> str | None:
+    """What to install, if that is the cause: Beam registers a file system also without the library that it needs.
+
+    It then fails by an assertion (S3: "Missing boto3 requirement"), or finds a name undefined (Azure).
+    """
+    kind = path.partition("://")[0].lower()
+    causes = [error, *(getattr(error, "exception_details", None) or {}).values()]
+    is_lacking = any(
+        isinstance(cause, (NameError, ImportError))
+        or (isinstance(cause, AssertionError) and "Missing" in str(cause))
+        for cause in causes
+    )
+    if kind not in _EXTRAS or not is_lacking:
+        return None
+    return f"the library that reads {kind}:// is not installed: pip install 'apache-beam[{_EXTRAS[kind]}]'"
 
 
 def _says_exists(error: BaseException) -> bool:

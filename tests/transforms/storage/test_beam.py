@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystem import BeamIOError
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.loading.fetch import FetchOptions, fetch
+from beamlabel.transforms.records import ImageError, Reason
 from support.places import DiskFileSystem, DiskFolder
 
 
@@ -105,3 +109,24 @@ def test_a_file_that_comes_between_look_and_create_is_not_replaced(
 def test_a_storage_that_is_not_installed_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="abcd"):
         storage.write_bytes("abcd://bucket/a", b"x")
+
+
+@pytest.mark.parametrize(
+    ("uri", "library", "extra"),
+    [
+        ("s3://b/a", "boto3", "aws"),
+        ("hdfs://h/a", "hdfs", "hadoop"),
+        ("azfs://a/b/c", "azure.storage.blob", "azure"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named(uri: str, library: str, extra: str) -> None:
+    """Beam registers these file systems also without what they need."""
+    with suppress(ModuleNotFoundError):
+        if importlib.util.find_spec(library):
+            pytest.skip(f"{library} is installed")
+    for function in (storage.read_bytes, storage.stat, lambda path: storage.write_bytes(path, b"x")):
+        with pytest.raises(ValueError, match=rf"apache-beam\[{extra}\]"):
+            function(uri)
+    with pytest.raises(ImageError, match=rf"apache-beam\[{extra}\]") as caught:
+        fetch(uri, FetchOptions())
+    assert caught.value.reason is Reason.UNSUPPORTED_SCHEME
