@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.loading.fetch import FetchOptions, fetch
@@ -124,6 +126,7 @@ def test_a_library_that_is_not_installed_is_named(uri: str, library: str, extra:
     with suppress(ModuleNotFoundError):
         if importlib.util.find_spec(library):
             pytest.skip(f"{library} is installed")
+    FileSystems.set_options(PipelineOptions([]))  # as each pipeline does
     for function in (storage.read_bytes, storage.stat, lambda path: storage.write_bytes(path, b"x")):
         with pytest.raises(ValueError, match=rf"apache-beam\[{extra}\]"):
             function(uri)
