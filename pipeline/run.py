@@ -103,7 +103,7 @@ def _run_locked(
 
     from beamlabel.pipeline.job.plan import plan
     from beamlabel.pipeline.job.progress import shown
-    from beamlabel.pipeline.job.resume import finished
+    from beamlabel.pipeline.job.resume import finished_manifest
     from beamlabel.pipeline.job.stage import stage
     from beamlabel.pipeline.runners import choose
     from beamlabel.pipeline.runners.execute import execute
@@ -122,7 +122,7 @@ def _run_locked(
     with tempfile.TemporaryDirectory() as scratch:
         planned = plan(options, inputs, Path(scratch), started_at, failed)
         job = planned.job
-        if options.run.if_exists == RESUME and (there := finished(job.output, job.plan_id)):
+        if options.run.if_exists == RESUME and (there := finished_manifest(job.output, job.plan_id)):
             _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
             return report(there)
         planned.facts["detached"] = runner.detached

@@ -22,7 +22,7 @@ from beamlabel.transforms.records import UnitRecord, WorkUnit
 from support.fake_gcs import FakeBucket, FakeGcsServer
 from support.gcs_proxy import GcsProxy
 from support.gcs_server import Bucket, GcsServer
-from support.jobs import Finished, label
+from support.jobs import FinishedJob, label
 from support.paths import ROOT
 from support.servers import FileServer
 
@@ -141,10 +141,10 @@ def flink_cluster(
 
 
 @pytest.fixture
-def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FinishedJob]:
     """Runs a job whose worker is gone when it comes to the record of its third unit."""
 
-    def run(*arguments: Any) -> Finished:
+    def run(*arguments: Any) -> FinishedJob:
         real, staged = beamlabel.transforms.writing.write_unit.stage_record, []
 
         def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:

@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from beamlabel.transforms.arguments import checked_arguments
-from beamlabel.transforms.decoding.options import DecodeOptions
+from beamlabel.transforms.decoding.picture.options import DecodeOptions
 from beamlabel.transforms.elements.references import ElementOptions, ToReferences
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions, window

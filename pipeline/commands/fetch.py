@@ -16,7 +16,7 @@ _LOGGER = logging.getLogger("beamlabel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FetchOptions:
+class FetchModuleOptions:
     """The module, and where it goes."""
 
     module: str = positional(
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
       UsageError: a wrong argument, no such module, or a folder that holds something else.
     """
     options = parse_command(
-        FetchOptions,
+        FetchModuleOptions,
         argv,
         command="fetch",
         description="Copies a module into a folder or bucket, so that a nightly job (--module DIR) does not depend "
@@ -41,11 +41,11 @@ def main(argv: list[str]) -> int:
         epilog="A fetch that is killed leaves nothing that passes for a module; run it again. Exit codes: 0 fetched, "
         "now or before, 2 wrong usage, no such module, or DIR holds something else, 3 it broke.",
     )
-    fetch(options.module, options.dir)
+    fetch_module(options.module, options.dir)
     return 0
 
 
-def fetch(handle: str, folder: str) -> None:
+def fetch_module(handle: str, folder: str) -> None:
     """Copies a module and writes where it came from.
 
     Raises:

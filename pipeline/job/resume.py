@@ -23,7 +23,7 @@ from beamlabel.transforms.records import UnitRecord
 _THREADS = 16
 
 
-def finished(output: str, plan_id: str) -> dict[str, Any] | None:
+def finished_manifest(output: str, plan_id: str) -> dict[str, Any] | None:
     """The manifest of the output, where a run has published all of this plan, and a next has nothing to do."""
     manifest = read_manifest(output)
     if manifest is None or manifest["plan_id"] != plan_id or not manifest["complete"]:

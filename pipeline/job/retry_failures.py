@@ -10,7 +10,7 @@ from typing import Any
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
-from beamlabel.pipeline.job.skip_labeled import LocalIndex, finished
+from beamlabel.pipeline.job.skip_labeled import LocalIndex, write_index
 from beamlabel.pipeline.options.declare import declared
 from beamlabel.pipeline.options.job_options import EarlierRunOptions, InputOptions
 from beamlabel.pipeline.output.manifest import read_manifest
@@ -38,7 +38,7 @@ class FailedReferences:
         """The ids as an index."""
         with KeyIndexWriter(folder) as writer:
             writer.add(key(ref_id) for ref_id in self.ref_ids)
-            return finished(writer, folder / "only")
+            return write_index(writer, folder / "only")
 
 
 def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:

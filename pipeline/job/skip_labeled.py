@@ -114,7 +114,7 @@ def labeled_index(
             if not is_user_error(error):
                 raise
             raise UsageError(f"--skip_labeled: {error}") from error
-        index = finished(writer, folder / "labeled")
+        index = write_index(writer, folder / "labeled")
     rows, unresolved = (sum(count[place] for count in counts) for place in (0, 1))
     _LOGGER.info(
         "Skipping %d images that earlier runs labeled (%d rows in %d shards, read in %.1f s)",
@@ -280,7 +280,7 @@ def _same(metadata: Mapping[str, str], spec: OutputSpec, *names: str) -> bool:
     return all(metadata.get(name) == spec.metadata.get(name) for name in names)
 
 
-def finished(writer: KeyIndexWriter, path: Path) -> LocalIndex:
+def write_index(writer: KeyIndexWriter, path: Path) -> LocalIndex:
     """Writes the index of a writer."""
     keys = writer.finish(path)
     digest = hashlib.sha256()

@@ -71,7 +71,7 @@ def test_every_folder_is_on_the_map_and_no_other():
 
 
 def test_the_picture_is_of_the_jobs_steps():
-    (picture,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
+    picture = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)[0]
     sources = (ROOT / "pipeline" / "job" / "graph.py", ROOT / "transforms" / "label_images.py")
     graph = "".join(path.read_text() for path in sources)
     # The steps of the graph have capitals; what the launcher does has none.

@@ -16,7 +16,7 @@ import pytest
 import support.nightly_deployment as deployment
 from beamlabel.pipeline.options.parser import parse
 from support import needs
-from support.jobs import TINY, Finished, photos
+from support.jobs import TINY, FinishedJob, photos
 from support.nightly_deployment import ROOT
 
 PYTHON = ROOT / ".runners" / "airflow" / "bin" / "python"
@@ -158,7 +158,7 @@ def test_a_night(airflow, tmp_path):
     photos(tmp_path / "photos", 4)
     airflow.write(sys.executable, BUCKET=tmp_path, MODULE=TINY)
     assert "4 input = 4 predicted + 0 failed + 0 skipped" in airflow.test_dag()
-    job = Finished(0, tmp_path / "labels" / f"dt={DAY}")
+    job = FinishedJob(0, tmp_path / "labels" / f"dt={DAY}")
     assert job.succeeded
     assert job.manifest["rows"]["predicted"] == 4
 

@@ -12,7 +12,7 @@ import pytest
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.output import lock
 from beamlabel.pipeline.process import exit as exit_codes
-from support.jobs import TINY, Finished, photos
+from support.jobs import TINY, FinishedJob, photos
 from support.nightly_deployment import LABEL, Standin
 
 
@@ -113,5 +113,5 @@ def test_it_labels(tmp_path):
                 break
     process.communicate(timeout=120)
     assert process.returncode == 0
-    job = Finished(0, published)
+    job = FinishedJob(0, published)
     assert job.manifest["rows"]["predicted"] == 3 and job.succeeded

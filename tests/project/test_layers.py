@@ -6,36 +6,12 @@ Read from the sources, imports inside functions and for type checkers included.
 import ast
 import graphlib
 from collections import defaultdict
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support.layers import LEVELS, files, folder, imported, imports, short, tree
 from support.paths import ROOT
 
-# From the bottom. A folder, with what is in its own folders, imports from levels below its own; a name that ends in
-# .py is a file at a package's root.
-LEVELS = (
-    ("beamlabel/__init__.py",),
-    ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
-    ("transforms/decoding", "transforms/inference", "transforms/rows"),
-    ("transforms/hub", "transforms/inputs", "transforms/loading"),
-    ("transforms/elements", "transforms/module", "transforms/writing"),
-    ("transforms/derive.py",),
-    ("transforms/module_artifact.py", "transforms/output_spec.py"),
-    ("transforms/load_images.py", "transforms/model_handler.py", "transforms/predict.py"),
-    ("transforms/label_images.py",),
-    ("transforms/beam_yaml", "transforms/cross_language.py", "transforms/write_labels.py"),
-    ("pipeline/errors.py", "pipeline/layout.py"),
-    ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
-    ("pipeline/output",),
-    ("pipeline/evaluate", "pipeline/job"),
-    ("pipeline/commands", "pipeline/runners"),
-    ("pipeline/run.py",),
-    ("pipeline/__main__.py",),
-    ("beamlabel/__main__.py",),
-)
 TENSORFLOW = {"tensorflow", "tensorflow_hub", "keras", "tf_keras"}
 # The launcher's side, the engine of that name, and the demo, which writes a module.
 WITH_TENSORFLOW = {
@@ -46,53 +22,6 @@ WITH_TENSORFLOW = {
     "pipeline/demo",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_MODULES = 400, 60, 15
-
-
-@cache
-def files() -> dict[str, Path]:
-    """Every module's file, by the module's name."""
-    found = {}
-    for package in ("beamlabel", "pipeline", "transforms"):
-        # The links below beamlabel are not followed: what they name is read where it lies.
-        paths = (ROOT / package).glob("*.py") if package == "beamlabel" else (ROOT / package).rglob("*.py")
-        for path in paths:
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            found[name if package == "beamlabel" else f"beamlabel.{name}"] = path
-    return found
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-def imported(path: Path) -> Iterator[str]:
-    """The full names of what a file imports: of modules, or of what is in one."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}:{node.lineno}: a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def imports() -> dict[str, set[str]]:
-    """Which of our modules each of them imports."""
-    edges = {}
-    for module, path in files().items():
-        names = {name for name in imported(path) if name.partition(".")[0] == "beamlabel"}
-        edges[module] = {name if name in files() else name.rpartition(".")[0] for name in names}
-        assert edges[module] <= files().keys(), f"{path}: {edges[module] - files().keys()}"
-    return edges
-
-
-def short(module: str) -> str:
-    return str(files()[module].relative_to(ROOT))
-
-
-def folder(module: str) -> str:
-    """The folder that a module is in, or below; of one at a package's root, the file."""
-    return "/".join(files()[module].relative_to(ROOT).parts[:2])
 
 
 def assert_no_circle(edges: dict[str, set[str]]) -> None:
@@ -162,17 +91,17 @@ def test_tensorflow_is_the_launchers():
 
 
 def test_nothing_is_too_long():
-    long = [
-        short(module)
-        for module, path in files().items()
-        if len(path.read_text().splitlines()) > MAX_FILE_LINES
-    ]
-    for module, path in files().items():
+    others = [path for name in ("tests", "tools", "benchmarks") for path in (ROOT / name).rglob("*.py")]
+    long = []
+    for path in (*files().values(), *others):
+        name, lines = path.relative_to(ROOT), len(path.read_text().splitlines())
+        if lines > MAX_FILE_LINES:
+            long.append(f"{name}: {lines} lines")
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 if lines > MAX_FUNCTION_LINES:
-                    long.append(f"{short(module)}:{node.lineno} {node.name}: {lines} lines")
+                    long.append(f"{name}:{node.lineno} {node.name}: {lines} lines")
     assert not long
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from beamlabel.pipeline.output.publish import publish
-from support.jobs import TINY, Finished, label, photos, prepared, uri_list
+from support.jobs import TINY, FinishedJob, label, photos, prepared, uri_list
 from support.paths import ROOT
 
 # What the extra `launcher` brings. TFRecords need the last two, which do not need the others.
@@ -92,7 +92,7 @@ def test_the_command_with_a_warm_cache(tmp_path, uris, output_format):
         COMMAND, *arguments(uris, tmp_path / "lean", output_format), blocked=blocked_for(output_format)
     )
     assert done.returncode == 0, done.stderr
-    found = Finished(0, tmp_path / "lean")
+    found = FinishedJob(0, tmp_path / "lean")
     assert found.succeeded
     assert shards(found.manifest) == shards(normal.manifest)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from beamlabel.pipeline import layout
-from support.jobs import TINY, Finished, photos, uri_list
+from support.jobs import TINY, FinishedJob, photos, uri_list
 from support.paths import ROOT
 from support.runner_jobs import same_rows
 
@@ -149,8 +149,13 @@ def test_it_labels_beside_them_in_process_and_in_worker_processes(project, tmp_p
     project.run(*arguments, "--output", there, *workers)
     assert (here / layout.REPORT).stat().st_size > 0
     for output in (here, there):
-        assert Finished(0, output).manifest["rows"] == {"input": 6, "predicted": 6, "failed": 0, "skipped": 0}
-    same_rows(Finished(0, there).table, Finished(0, here).table)
+        assert FinishedJob(0, output).manifest["rows"] == {
+            "input": 6,
+            "predicted": 6,
+            "failed": 0,
+            "skipped": 0,
+        }
+    same_rows(FinishedJob(0, there).table, FinishedJob(0, here).table)
 
 
 def test_the_command_is_installed(project):

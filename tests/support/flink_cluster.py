@@ -20,7 +20,7 @@ from typing import Any
 
 from support import needs
 from support.flink_java import OPEN, TASK_MANAGER_MEMORY
-from support.jobs import Finished
+from support.jobs import FinishedJob
 from support.paths import ROOT
 from support.servers import free_port
 
@@ -276,7 +276,7 @@ class FlinkCluster:
                 ],
             )  # fmt: skip
             self._job_endpoint = f"127.0.0.1:{port}"
-            wait_for(lambda: _listens(port), _UP_SECONDS, "a job server")
+            wait_for(lambda: listens(port), _UP_SECONDS, "a job server")
         return self._job_endpoint
 
     def runner_options(self, runner: str = "FlinkRunner") -> list[str]:
@@ -291,7 +291,8 @@ class FlinkCluster:
         return ["--environment_type", "PROCESS", "--environment_config", command]
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether a server on loopback takes connections."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -313,7 +314,7 @@ def _children(parent: int) -> list[int]:
 class Launched:
     """A launcher that has ended: what it left, and what it said."""
 
-    finished: Finished
+    finished: FinishedJob
     stderr: str
 
 
@@ -352,7 +353,7 @@ class Launcher:
             os.killpg(self.process.pid, signal.SIGKILL)
             _, stderr = self.process.communicate()
             raise TimeoutError(f"the launcher did not end in {seconds:g} s: {stderr[-3000:]}") from None
-        return Launched(Finished(self.process.returncode, self.output), stderr)
+        return Launched(FinishedJob(self.process.returncode, self.output), stderr)
 
 
 def label_on_flink(

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from beamlabel.transforms.records import ImageError, Stage
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 BODY = bytes(range(256)) * 40
@@ -102,6 +105,16 @@ def silence(handler: BaseHTTPRequestHandler) -> None:
 
 def hang_up(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
+
+
+def refusal(fetch: Callable[..., object], location: str, *arguments: object, **options: object) -> ImageError:
+    """The error of a fetch that is refused: of stage ``fetch``, and the same after a way between processes."""
+    with pytest.raises(ImageError) as caught:
+        fetch(location, *arguments, **options)
+    assert caught.value.stage is Stage.FETCH
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), again.reason) == (ImageError, caught.value.reason)
+    return caught.value
 
 
 def self_signed(name: str, folder: Path) -> Path:

@@ -133,12 +133,26 @@ def claiming(data: bytes, width: int, height: int) -> bytes:
 @functools.cache
 def every_kind() -> dict[str, bytes]:
     """Name → an encoded picture that decodes; each format and coding at least once."""
+    return _jpegs() | _pngs_and_webps() | _other_formats() | _tiffs()
+
+
+def _gray16() -> Image.Image:
+    return Image.fromarray(np.asarray(photo().convert("L")).astype(np.uint16) * 257)
+
+
+def _with_alpha() -> Image.Image:
+    image = photo().copy()
+    image.putalpha(image.getchannel("R"))
+    return image
+
+
+def _frames() -> dict[str, object]:
+    return {"save_all": True, "append_images": [photo().rotate(40), photo().rotate(80)]}
+
+
+def _jpegs() -> dict[str, bytes]:
     image = photo()
-    gray16 = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-    frames = {"save_all": True, "append_images": [image.rotate(40), image.rotate(80)]}
-    alpha = image.copy()
-    alpha.putalpha(image.getchannel("R"))
-    kinds = {
+    return {
         "jpeg": encode(image, "JPEG", quality=90),
         "jpeg_progressive": encode(image, "JPEG", quality=90, progressive=True),
         "jpeg_gray": encode(image.convert("L"), "JPEG", quality=90),
@@ -150,10 +164,16 @@ def every_kind() -> dict[str, bytes]:
         "jpeg_rgb": encode(image, "JPEG", quality=90, keep_rgb=True),
         "jpeg_rotated": encode(image, "JPEG", quality=90, exif=exif(6)),
         "mpo": encode(image, "MPO", save_all=True, append_images=[image.rotate(90)]),
+    }
+
+
+def _pngs_and_webps() -> dict[str, bytes]:
+    image, alpha, frames = photo(), _with_alpha(), _frames()
+    return {
         "png": encode(image, "PNG"),
         "png_palette": encode(image.quantize(64), "PNG"),
         "png_palette_alpha": encode(image.quantize(64), "PNG", transparency=bytes(range(0, 256, 4))),
-        "png_gray16": encode(gray16, "PNG"),
+        "png_gray16": encode(_gray16(), "PNG"),
         "png_rgb16": png(120, 90, 16, 2, (np.asarray(image).astype(">u2") * 257).tobytes()),
         "png_gray_alpha": encode(alpha.convert("LA"), "PNG"),
         "png_alpha": encode(alpha, "PNG"),
@@ -163,13 +183,19 @@ def every_kind() -> dict[str, bytes]:
         "webp_lossless": encode(image, "WEBP", lossless=True),
         "webp_alpha": encode(alpha, "WEBP"),
         "webp_animated": encode(image, "WEBP", **frames),
+    }
+
+
+def _other_formats() -> dict[str, bytes]:
+    image = photo()
+    return {
         "gif": encode(image, "GIF"),
-        "gif_animated": encode(image, "GIF", **frames),
+        "gif_animated": encode(image, "GIF", **_frames()),
         "bmp": encode(image, "BMP"),
         "bmp_palette": encode(image.quantize(64), "BMP"),
         "bmp_rle": bmp_rle8(120, 90),
         "avif": encode(image, "AVIF"),
-        "avif_alpha": encode(alpha, "AVIF"),
+        "avif_alpha": encode(_with_alpha(), "AVIF"),
         "jpeg2000": encode(image, "JPEG2000"),
         "j2k": encode(image, "JPEG2000", no_jp2=True),
         "ico": encode(image, "ICO", sizes=[(64, 64)]),
@@ -178,12 +204,19 @@ def every_kind() -> dict[str, bytes]:
         "tga_rle": encode(image, "TGA", compression="tga_rle"),
         "pcx": encode(image, "PCX"),
         "ppm": encode(image, "PPM"),
-        "pgm16": encode(gray16, "PPM"),
+        "pgm16": encode(_gray16(), "PPM"),
         "sgi": encode(image, "SGI"),
         "dds": encode(image.resize((40, 32)), "DDS"),
         "qoi": encode(image.resize((40, 30)), "QOI"),
+    }
+
+
+def _tiffs() -> dict[str, bytes]:
+    image = photo()
+    compressions = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg")
+    return {
         "tiff": encode(image, "TIFF"),
-        "tiff_gray16": encode(gray16, "TIFF"),
+        "tiff_gray16": encode(_gray16(), "TIFF"),
         "tiff_cmyk": encode(image.convert("CMYK"), "TIFF"),
         "tiff_rotated": encode(image, "TIFF", exif=exif(6)),
         "tiff_strips": encode(image, "TIFF", compression="tiff_lzw", tiffinfo={278: 10}),
@@ -201,10 +234,11 @@ def every_kind() -> dict[str, bytes]:
             },
             zlib.compress(image.tobytes()),
         ),
+        **{
+            f"tiff_{name.removeprefix('tiff_')}": encode(image, "TIFF", compression=name)
+            for name in compressions
+        },
     }
-    for compression in ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg"):
-        kinds[f"tiff_{compression.removeprefix('tiff_')}"] = encode(image, "TIFF", compression=compression)
-    return kinds
 
 
 def hostile_images(folder: Path) -> dict[str, Reason | None]:

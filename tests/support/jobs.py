@@ -1,6 +1,8 @@
 """Runs the labeling job in this process, as the command would, and reads what it left."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ TINY_FEATURES = str(DATA / "tiny_feature_vector_1.tar.gz")
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedJob:
     """A finished job: its exit code and its output folder."""
 
     code: int
@@ -51,7 +53,13 @@ class Finished:
         return (self.output / "_SUCCESS").exists()
 
 
-def label(output, *arguments, module=TINY) -> Finished:
+def command(*arguments, **options) -> "subprocess.CompletedProcess[str]":
+    """Runs ``beamlabel`` with these arguments in a process of its own."""
+    argv = [sys.executable, "-m", "beamlabel", *map(str, arguments)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
+
+
+def label(output, *arguments, module=TINY) -> FinishedJob:
     """Runs the job; a usage error is exit code 2, as for the command."""
     argv = ["--module", str(module), "--output", str(output), *map(str, arguments)]
     try:
@@ -59,7 +67,7 @@ def label(output, *arguments, module=TINY) -> Finished:
     except UsageError as error:
         usage(error)
         code = 2
-    return Finished(code, Path(output))
+    return FinishedJob(code, Path(output))
 
 
 def prepared(*arguments) -> LabelJob:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.flink_cluster import FlinkCluster, Launched, Launcher, wait_for
-from support.jobs import TINY, Finished, label, photos, uri_list
+from support.jobs import TINY, FinishedJob, label, photos, uri_list
 from support.servers import FileServer, Reply
 
 TASK_MANAGER, WORKER, BOTH = "TaskManager", "SDK worker", "TaskManager and its worker"
@@ -61,7 +61,7 @@ class KillJob:
         """How often each image was asked for."""
         return Counter(request.path for request in list(self.server.requests))
 
-    def check(self, job: Finished) -> None:
+    def check(self, job: FinishedJob) -> None:
         """Every input row exactly once, and nothing else in the output."""
         assert job.code == 0 and job.succeeded
         rows = {"input": self.count, "predicted": self.count, "failed": 0, "skipped": 0}

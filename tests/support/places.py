@@ -14,7 +14,9 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 
 # Beam promises no atomic writes.
 ATOMIC = ["local", "file", "emulator", "fake-gcs-server"]
-ALL = [*ATOMIC, "beam"]
+# "beam" replaces files as S3 does, "beam-refusing" creates only what is not there, as HDFS does.
+CREATES_ONCE = [*ATOMIC, "beam-refusing"]
+ALL = [*CREATES_ONCE, "beam"]
 
 LONG_AGO = 1_700_000_000
 
@@ -89,10 +91,10 @@ class FileUris(LocalFolder):
 class DiskFolder(LocalFolder):
     """A scheme that only Beam knows: ``disk://root/a`` is ``a`` in the folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, refuses: bool = False) -> None:
         super().__init__(folder)
         self.url = DiskFileSystem.ROOT
-        DiskFileSystem.folder = folder
+        DiskFileSystem.folder, DiskFileSystem.refuses = folder, refuses
 
     def shown(self, name: str) -> str:
         return self.uri(name)
@@ -103,6 +105,7 @@ class DiskFileSystem(LocalFileSystem):
 
     ROOT = "disk://root"
     folder = Path()
+    refuses = False
 
     @classmethod
     def scheme(cls) -> str:
@@ -121,7 +124,14 @@ class DiskFileSystem(LocalFileSystem):
 
     def create(self, path: str, *args: Any) -> BinaryIO:
         # As HDFS does: folders are made for a new file, and not for one that is renamed.
-        return super().create(self._there(path), *args)
+        there = Path(self._there(path))
+        if self.refuses:
+            there.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                there.open("xb").close()
+            except FileExistsError:
+                raise BeamIOError(f"Path already exists: {path}") from None
+        return super().create(str(there), *args)
 
     def open(self, path: str, *args: Any) -> BinaryIO:
         return super().open(self._there(path), *args)

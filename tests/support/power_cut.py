@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,14 +48,22 @@ class Disk:
 
 
 @contextmanager
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    """Notes what this process asks of its disk."""
+def watched(monkeypatch: pytest.MonkeyPatch, without: str = "") -> Iterator[Disk]:
+    """Notes what this process asks of its disk.
+
+    Args:
+      monkeypatch: of the test.
+      without: ``files``, ``folders`` or ``files and folders``, for which fsync does nothing: as if the code did not
+        call it.
+    """
     disk = Disk()
     fsync, link = os.fsync, os.link
 
     def sync(descriptor: int) -> None:
-        fsync(descriptor)
-        disk.synced(descriptor)
+        kind = "folders" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "files"
+        if kind not in without:
+            fsync(descriptor)
+            disk.synced(descriptor)
 
     def renaming(real: Any) -> Any:
         def rename(source: Any, target: Any, **options: Any) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from beamlabel.transforms.records import Reason
 from support.images import flip, png
-from support.jobs import TINY, Finished, photos, uri_list
+from support.jobs import TINY, FinishedJob, photos, uri_list
 from support.paths import ROOT
 
 PRISM = ROOT / ".runners" / "prism" / "prism"
@@ -61,7 +61,7 @@ def mixed_input(folder: Path) -> MixedInput:
 
 
 @dataclass(frozen=True)
-class Run(Finished):
+class Run(FinishedJob):
     """A job that the command ran, and what it said."""
 
     log: str = ""
@@ -77,7 +77,7 @@ def run_command(output: Path, *arguments: object, env: Mapping[str, str] | None 
     return Run(done.returncode, output, done.stdout + done.stderr)
 
 
-def assert_same_result(found: Finished, expected: Finished) -> None:
+def assert_same_result(found: FinishedJob, expected: FinishedJob) -> None:
     """Rows in sorted order bit for bit, failures, counts, and of equal plans the very shards."""
     if expected.manifest["options"]["output_format"] == "parquet":
         same_rows(found.table, expected.table)
@@ -104,17 +104,17 @@ def _float_bytes(column: pa.ChunkedArray) -> bytes:
     return values.to_numpy(zero_copy_only=False).tobytes()
 
 
-def sorted_failures(job: Finished) -> list[str]:
+def sorted_failures(job: FinishedJob) -> list[str]:
     return sorted(json.dumps(failure, sort_keys=True) for failure in job.failures)
 
 
-def shards(job: Finished) -> list[tuple]:
+def shards(job: FinishedJob) -> list[tuple]:
     """Names hold the run's id; content may not."""
     files = job.manifest["files"]
     return sorted((f["kind"], f["rows"], f["bytes"], f["sha256"], f.get("computed_by")) for f in files)
 
 
-def assert_conserved(job: Finished, given: MixedInput) -> None:
+def assert_conserved(job: FinishedJob, given: MixedInput) -> None:
     """Every image is a row or a failure with its reason, and none is both."""
     rows = job.manifest["rows"]
     assert rows == {"input": IMAGES, "predicted": IMAGES - BROKEN, "failed": BROKEN, "skipped": 0}
@@ -124,6 +124,6 @@ def assert_conserved(job: Finished, given: MixedInput) -> None:
     }
 
 
-def model_loads(job: Finished) -> int:
+def model_loads(job: FinishedJob) -> int:
     """How many times RunInference loaded the model, in all worker processes."""
     return job.manifest["metrics"]["beamlabel.RunInference"]["load_model_latency_milli_secs"]["count"]

@@ -13,8 +13,8 @@ from unittest import mock
 
 import numpy as np
 
-from beamlabel.transforms.decoding import variants
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.picture import variants
 from beamlabel.transforms.records import ImageError
 from tools.corpus.entry import Entry, check_programs
 

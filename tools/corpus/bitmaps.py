@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -22,8 +21,10 @@ from tools.corpus.entry import (
     gray,
     magick,
     magick_cmyk,
+    palette,
     photo,
     run,
+    saved,
 )
 
 _SIZES = {"os/2 1": 12, "info": 40, "v4": 108, "v5": 124}
@@ -38,10 +39,6 @@ def entries() -> Iterator[Entry]:
     yield from _pnms()
     yield from _icons()
     yield from _xbms()
-
-
-def _palette(bits: int) -> np.ndarray:
-    return np.random.default_rng(bits).integers(0, 256, (1 << bits, 3)).astype(np.uint8)
 
 
 def _rows(raw: list[bytes], top_down: bool) -> bytes:
@@ -106,7 +103,7 @@ def _bmp(
     head = _header(header, bits, coding, masks, -HEIGHT if top_down else HEIGHT, len(body))
     if bits <= 8:
         filler = np.zeros((1 << bits, 0 if header == "os/2 1" else 1), np.uint8)
-        head += np.hstack((_palette(bits)[:, ::-1], filler)).tobytes()
+        head += np.hstack((palette(bits, 1 << bits)[:, ::-1], filler)).tobytes()
     start = 14 + len(head)
     return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + head + body
 
@@ -193,7 +190,7 @@ def _psd(
 def _psds() -> Iterator[Entry]:
     ink = np.dstack((255 - photo(), gray()[::-1] // 3))
     spot = np.full((HEIGHT, WIDTH), 200, np.uint8)
-    table = _palette(8)
+    table = palette(8)
     for packed, big in product((False, True), repeat=2):
         name = ("psb" if big else "psd", "packbits" if packed else "plain")
         for depth, extra in product((8, 16), (0, 2)):
@@ -255,31 +252,30 @@ def _icon(kind: int, pictures: list[tuple[int, int, int, bytes]]) -> bytes:
 
 
 def _icons() -> Iterator[Entry]:
-    buffer = io.BytesIO()
-    clear = np.dstack((photo(), alpha()))
-    Image.fromarray(clear).save(buffer, "PNG")
+    picture = saved(Image.fromarray(np.dstack((photo(), alpha()))), "PNG")
     for kind, name in ((1, "ico"), (2, "cur")):
         for bits in (1, 4, 8, 24, 32):
             masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000) if bits == 32 else (0, 0, 0, 0)
             head = struct.pack("<IiiHHIIiiII", 40, WIDTH, 2 * HEIGHT, 1, bits, 0, 0, 0, 0, 0, 0)
             if bits <= 8:
-                head += np.hstack((_palette(bits)[:, ::-1], np.zeros((1 << bits, 1), np.uint8))).tobytes()
+                head += np.hstack(
+                    (palette(bits, 1 << bits)[:, ::-1], np.zeros((1 << bits, 1), np.uint8))
+                ).tobytes()
             mask = _rows([np.packbits(row).tobytes() for row in alpha() < 100], False)
             small = struct.pack("<IiiHHIIiiII", 40, 1, 2, 1, 24, 0, 0, 0, 0, 0, 0) + b"\1\2\3\0" + bytes(4)
             body = head + _body(bits, masks, False) + mask
             data = _icon(kind, [(1, 1, 24, small), (WIDTH, HEIGHT, bits, body)])
             read = magick(_icon(kind, [(WIDTH, HEIGHT, bits, body)]), name)
             yield Entry(f"{name} info {bits} bit, plain", data, read, "ImageMagick", 1)
-        data = _icon(kind, [(WIDTH, HEIGHT, 32, buffer.getvalue())])
+        data = _icon(kind, [(WIDTH, HEIGHT, 32, picture)])
         yield Entry(f"{name} of png", data, magick(data, name), "ImageMagick", 1)
     yield _icns()
 
 
 def _icns() -> Entry:
-    buffer, side = io.BytesIO(), 256
+    side = 256
     picture = np.asarray(Image.fromarray(photo()).resize((side, side), Image.Resampling.NEAREST))
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-    content = buffer.getvalue()
+    content = saved(Image.fromarray(picture), "PNG", optimize=True)
     data = (
         b"icns"
         + struct.pack(">I", 16 + len(content))

@@ -53,6 +53,11 @@ def alpha(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     return np.repeat(row[np.newaxis], height, axis=0)
 
 
+def palette(seed: int, size: int = 256) -> np.ndarray:
+    """Colours in no order: uint8[size, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (size, 3)).astype(np.uint8)
+
+
 def deep(values: np.ndarray) -> np.ndarray:
     """8 bits → 16 bits, whose lower bytes are others than the upper ones."""
     wide = values.astype(np.uint16)
@@ -75,6 +80,13 @@ def from_cmyk(ink: np.ndarray) -> np.ndarray:
     """CMYK of 8 bits (0 is no ink), without a profile."""
     values = ink.astype(float)
     return np.round((255 - values[..., :3]) * (255 - values[..., 3:]) / 255).astype(np.uint8)
+
+
+def saved(image: Image.Image, format_: str, **options: object) -> bytes:
+    """The image as Pillow writes it."""
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
 
 
 def run(*command: str | Path, data: bytes | None = None) -> bytes:

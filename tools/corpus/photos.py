@@ -26,9 +26,11 @@ from tools.corpus.entry import (
     gray,
     magick,
     on_white,
+    palette,
     photo,
     rgb,
     run,
+    saved,
 )
 
 
@@ -41,12 +43,6 @@ def entries() -> Iterator[Entry]:
     yield from _webps()
     yield from _avifs()
     yield from _jpegs_2000()
-
-
-def _saved(image: Image.Image, format_: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **options)
-    return buffer.getvalue()
 
 
 def _netpbm(data: bytes) -> np.ndarray:
@@ -63,9 +59,9 @@ def _jpegs() -> Iterator[Entry]:
     }
     samplings = ("1x1", "2x1", "2x2", "1x2", "4x1", "4x2")
     for coding, switches in codings.items():
-        picture = _saved(Image.fromarray(gray()), "PPM")
+        picture = saved(Image.fromarray(gray()), "PPM")
         yield _jpeg(f"jpeg {coding} 8 bit gray", run("cjpeg", "-quality", "90", *switches, data=picture))
-        picture = _saved(Image.fromarray(photo()), "PPM")
+        picture = saved(Image.fromarray(photo()), "PPM")
         for sampling in samplings if coding in ("baseline", "progressive") else ("2x2",):
             data = run("cjpeg", "-quality", "90", "-sample", sampling, *switches, data=picture)
             yield _jpeg(f"jpeg {coding} 8 bit colour", data)
@@ -77,7 +73,7 @@ def _jpegs() -> Iterator[Entry]:
             yield _cmyk_jpeg(coding, adobe)
     # Extended differs from baseline by its marker alone, as far as 8 bits go.
     for colours in (gray(), photo()):
-        data = run("cjpeg", "-quality", "90", data=_saved(Image.fromarray(colours), "PPM"))
+        data = run("cjpeg", "-quality", "90", data=saved(Image.fromarray(colours), "PPM"))
         frame = data.index(b"\xff\xc0")
         name = "jpeg extended 8 bit " + ("gray" if colours.ndim == 2 else "colour")
         yield _jpeg(name, data[: frame + 1] + b"\xc1" + data[frame + 2 :])
@@ -95,7 +91,7 @@ def _jpeg(variant: str, data: bytes) -> Entry:
 def _cmyk_jpeg(coding: str, adobe: bytes) -> Entry:
     """CMYK, or YCCK (Adobe's transform 2: the same bytes mean other colours)."""
     ink = np.dstack((255 - photo(), gray()[::-1] // 3))
-    data = _saved(Image.fromarray(ink, "CMYK"), "JPEG", quality=95, progressive="progressive" in coding)
+    data = saved(Image.fromarray(ink, "CMYK"), "JPEG", quality=95, progressive="progressive" in coding)
     at = data.index(b"Adobe") + 11
     data = data[:at] + adobe + data[at + 1 :]
     if "arithmetic" in coding:
@@ -159,7 +155,7 @@ def _filtered(raw: bytes, pixel: int, kind: int) -> bytes:
 
 def _pngs() -> Iterator[Entry]:
     """Read by libpng (libvips), which gives all bits and alpha."""
-    table = np.random.default_rng(1).integers(0, 256, (256, 3)).astype(np.uint8)
+    table = palette(1)
     kinds = (
         *(("gray", 0, bits) for bits in (1, 2, 4, 8, 16)),
         *(("rgb", 2, bits) for bits in (8, 16)),
@@ -215,7 +211,7 @@ def _lzw(indices: bytes, bits: int) -> bytes:
 
 
 def _gifs() -> Iterator[Entry]:
-    table = np.random.default_rng(2).integers(0, 256, (32, 3)).astype(np.uint8).tobytes()
+    table = palette(2, 32).tobytes()
     for local, transparent, interlaced, part in product((False, True), repeat=4):
         indices = (gray() >> 3)[: HEIGHT - 5, : WIDTH - 4] if part else gray() >> 3
         height, width = indices.shape
@@ -245,14 +241,14 @@ def _webps() -> Iterator[Entry]:
     """Read by libvips; the lossless ones by FFmpeg's own decoder as well."""
     plain, clear = Image.fromarray(photo()), Image.fromarray(np.dstack((photo(), alpha())))
     for image, suffix in ((plain, ""), (clear, " + alpha")):
-        lossless = _saved(image, "WEBP", lossless=True, exact=True)
+        lossless = saved(image, "WEBP", lossless=True, exact=True)
         yield Entry(f"webp lossless{suffix}", lossless, ffmpeg(lossless, "webp"), "FFmpeg", 1)
-        lossy = _saved(image, "WEBP", quality=90)
+        lossy = saved(image, "WEBP", quality=90)
         yield Entry(f"webp lossy{suffix}", lossy, _vips(lossy), "libvips", 1)
         other = image.transpose(Image.Transpose.ROTATE_180)
         # Of lossless frames the encoder says that they have alpha, even if they are opaque.
         coding = {"lossless": True, "exact": True} if suffix else {"quality": 90}
-        animated = _saved(image, "WEBP", save_all=True, append_images=[other], **coding)
+        animated = saved(image, "WEBP", save_all=True, append_images=[other], **coding)
         yield Entry(f"webp animated{suffix}", animated, magick(animated, "webp"), "ImageMagick", 1)
 
 
@@ -285,7 +281,7 @@ def _avifs() -> Iterator[Entry]:
         yield Entry(f"avif {sampling} {depth} bit{suffix}", data, pixels, "libvips", 8)
     image = Image.fromarray(smooth)
     frames = [image.transpose(Image.Transpose.ROTATE_180)]
-    data = _saved(image, "AVIF", save_all=True, append_images=frames, quality=95)
+    data = saved(image, "AVIF", save_all=True, append_images=frames, quality=95)
     yield Entry("avif animated 4:2:0 8 bit", data, ffmpeg(data, "avif", "rgb24"), "FFmpeg", 10)
 
 
@@ -302,5 +298,5 @@ def _jpegs_2000() -> Iterator[Entry]:
                 read = read[..., 1:]
             yield Entry(f"jpeg2000 {name}", data, rgb(read.squeeze()), "FFmpeg")
     image = Image.fromarray(np.dstack((photo(), alpha())))
-    data = _saved(image, "JPEG2000", irreversible=False)
+    data = saved(image, "JPEG2000", irreversible=False)
     yield Entry("jpeg2000 rgb 8 bit + alpha", data, ffmpeg(data, "jp2"), "FFmpeg", 1)

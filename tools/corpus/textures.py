@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Iterator
 from itertools import product
@@ -22,7 +21,9 @@ from tools.corpus.entry import (
     magick,
     netpbm,
     on_white,
+    palette,
     photo,
+    saved,
 )
 
 
@@ -34,12 +35,6 @@ def entries() -> Iterator[Entry]:
     yield from _pcxs()
     yield from _ddss()
     yield from _qois()
-
-
-def _saved(image: Image.Image, format_: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_, **options)
-    return buffer.getvalue()
 
 
 def _tga_runs(pixels: list[bytes]) -> bytes:
@@ -58,7 +53,7 @@ def _tga_runs(pixels: list[bytes]) -> bytes:
 
 
 def _tgas() -> Iterator[Entry]:
-    table = np.random.default_rng(4).integers(0, 256, (256, 3)).astype(np.uint8)
+    table = palette(4)
     five = (photo() >> 3).astype(np.uint16)
     kinds = {
         "palette 8 bit of 24 bit": (1, 8, 0, gray()[..., np.newaxis]),
@@ -158,7 +153,7 @@ def _sgi_runs_16(row: bytes) -> bytes:
 
 
 def _suns() -> Iterator[Entry]:
-    table = np.random.default_rng(5).integers(0, 256, (256, 3)).astype(np.uint8)
+    table = palette(5)
     bits = np.packbits(gray() < 110, axis=1)
     kinds = {
         "1 bit": (1, bits, b""), "8 bit": (8, gray(), b""), "8 bit palette": (8, gray(), table.T.tobytes()),
@@ -187,7 +182,7 @@ def _pcx_runs(row: bytes) -> bytes:
 
 
 def _pcxs() -> Iterator[Entry]:
-    table = np.random.default_rng(6).integers(0, 256, (256, 3)).astype(np.uint8)
+    table = palette(6)
     low = gray() >> 4
     planes_16 = np.stack([np.packbits(low >> bit & 1, axis=1) for bit in range(4)], axis=1)
     kinds = {
@@ -222,7 +217,7 @@ def _pcxs() -> Iterator[Entry]:
         data = head + body + (b"\x0c" + colours.tobytes() if colours is not None else b"")
         yield Entry(f"pcx version 5, {name}", data, netpbm("pcxtoppm", data), "netpbm")
     # A palette of all grays in order: Pillow makes it gray.
-    data = _saved(Image.fromarray(gray()), "PCX")
+    data = saved(Image.fromarray(gray()), "PCX")
     yield Entry("pcx version 5, 1 planes of 8 bit palette", data, magick(data, "pcx"), "ImageMagick")
 
 
@@ -239,7 +234,7 @@ def _ddss() -> Iterator[Entry]:
     clear = np.dstack((colours, opacity))
     numbers = {"DXT1": 71, "DXT3": 74, "DXT5": 77}
     for code, bc in (("DXT1", "BC1"), ("DXT3", "BC2"), ("DXT5", "BC3")):
-        data = _saved(Image.fromarray(colours if code == "DXT1" else clear), "DDS", pixel_format=code)
+        data = saved(Image.fromarray(colours if code == "DXT1" else clear), "DDS", pixel_format=code)
         read = magick(data, "dds")
         yield Entry(f"dds {code}", data, read, "ImageMagick", 2)
         blocks = data[128:]

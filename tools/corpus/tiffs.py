@@ -14,7 +14,20 @@ import skimage.color
 import tifffile
 from PIL import Image
 
-from tools.corpus.entry import HEIGHT, WIDTH, Entry, alpha, deep, from_cmyk, gray, on_white, photo, rgb, run
+from tools.corpus.entry import (
+    HEIGHT,
+    WIDTH,
+    Entry,
+    alpha,
+    deep,
+    from_cmyk,
+    gray,
+    on_white,
+    photo,
+    rgb,
+    run,
+    saved,
+)
 
 _NAME = re.compile(
     r"tiff (?P<colours>gray|white is zero|palette|rgb|cmyk|lab|ycbcr) (?P<bits>\d+) bit(?P<order> little| big)?"
@@ -180,14 +193,12 @@ def _fax(name: str) -> Entry:
     compression = {"run lengths": "tiff_ccitt", "group 3": "group3", "group 4": "group4"}[
         name.split("fax ")[1][:-8]
     ]
-    buffer = io.BytesIO()
-    info = {262: 0} if "white is zero" in name else {}
-    bits.save(buffer, "TIFF", compression=compression, tiffinfo=info)
-    pixels = tifffile.imread(io.BytesIO(buffer.getvalue()))
-    photometric = tifffile.TiffFile(io.BytesIO(buffer.getvalue())).pages[0].photometric
+    data = saved(bits, "TIFF", compression=compression, tiffinfo={262: 0} if "white is zero" in name else {})
+    pixels = tifffile.imread(io.BytesIO(data))
+    photometric = tifffile.TiffFile(io.BytesIO(data)).pages[0].photometric
     assert (photometric == 0) == ("white is zero" in name), (name, photometric)
     black_is_zero = pixels.astype(bool) != (photometric == 0)
-    return Entry(name, buffer.getvalue(), rgb(np.where(black_is_zero, 255, 0).astype(np.uint8)), "tifffile")
+    return Entry(name, data, rgb(np.where(black_is_zero, 255, 0).astype(np.uint8)), "tifffile")
 
 
 def _bits_reversed(fax: Entry) -> Entry:

@@ -8,7 +8,7 @@ import numpy as np
 
 from beamlabel.transforms.decoding.formats import read_picture
 from beamlabel.transforms.decoding.jpeg import decode_jpeg, is_jpeg
-from beamlabel.transforms.decoding.options import DecodeOptions, refusal
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, refusal
 from beamlabel.transforms.decoding.resize import Target, fit, fit_reduced, swaps_sides
 from beamlabel.transforms.records import Reason
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, refusal
-from beamlabel.transforms.decoding.png import SIGNATURE, read_png
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, refusal
 from beamlabel.transforms.decoding.readers.bmp import is_dib, read_bmp
 from beamlabel.transforms.decoding.readers.icons import is_xbm, read_icns, read_icon, read_xbm
 from beamlabel.transforms.decoding.readers.jpeg2000 import BOXES, CODESTREAM, read_jpeg2000
 from beamlabel.transforms.decoding.readers.older import is_pcx, is_tga, read_pcx, read_sgi, read_sun, read_tga
+from beamlabel.transforms.decoding.readers.png import SIGNATURE, read_png
 from beamlabel.transforms.decoding.readers.pnm import is_pnm, read_pnm
 from beamlabel.transforms.decoding.readers.psd import read_psd
 from beamlabel.transforms.decoding.readers.textures import read_dds, read_qoi
@@ -93,6 +93,13 @@ _NOT_DECODED = (
     (0, b"\x8aMNG\r\n\x1a\n", "MNG"),
     (0, b"\x8bJNG\r\n\x1a\n", "JNG"),
     (128, b"DICM", "DICOM"),
+    (0, b"id=ImageMagick", "MIFF"),
+    (0, b"LBLSIZE=", "VICAR"),
+    (0, b"! XPM2", "XPM"),
+    (0, b"\x13\xab\xa1\x5c", "ASTC"),
+    (0, b"PVR\x03", "PVR"),
+    (0, b"\x97JB2\r\n\x1a\n", "JBIG2"),
+    (4, b"\0\0\0\7\0\0\0\2", "XWD"),
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"crx ")
 
@@ -149,12 +156,20 @@ def _not_decoded(data: bytes) -> str | None:
         if data.startswith(magic, offset):
             return name
     if data[4:8] == b"ftyp":
-        return "HEIF" if _brands(data)[:4] in _HEIF_BRANDS else None
+        brands = _brands(data)
+        # Of a major brand of their own, files of stills list one of these two.
+        return "HEIF" if brands[:4] in _HEIF_BRANDS or {b"mif1", b"msf1"} & _four(brands) else None
     if data[4:6] in (b"\x11\xaf", b"\x12\xaf") and data[14:16] in (b"\0\0", b"\3\0"):
         return "FLI"
     head = data[:_SVG_PROLOGUE_BYTES]
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        head = head.decode("utf-16", "replace").encode()
     prologue = _PROLOGUE.match(head)
     return "SVG" if prologue and _SVG.match(head, prologue.end()) else None
+
+
+def _four(brands: bytes) -> set[bytes]:
+    return {brands[at : at + 4] for at in range(0, len(brands), 4)}
 
 
 def _brands(data: bytes) -> bytes:

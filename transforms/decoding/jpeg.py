@@ -13,18 +13,18 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from beamlabel.transforms.decoding.color import is_needless, to_srgb
-from beamlabel.transforms.decoding.jpeg_header import (
+from beamlabel.transforms.decoding.picture.by_pillow import read_with_pillow
+from beamlabel.transforms.decoding.picture.color import is_needless, to_srgb
+from beamlabel.transforms.decoding.picture.jpeg_header import (
     JpegHeader,
     check_scans,
     has_several_scans,
     read_header,
     without_garbage,
 )
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.readers.by_pillow import read_with_pillow
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.resize import Target, reduction
-from beamlabel.transforms.decoding.variants import check_variant
 from beamlabel.transforms.records import ImageError, Reason
 
 # libjpeg's warnings (jerror.h, JWRN_*) that mean missing or wrong pixels; the rest is harmless.

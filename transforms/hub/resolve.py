@@ -135,7 +135,7 @@ def _from_storage(handle: str, root: Path) -> Path:
     if not listing:
         raise ModuleError("nothing is there")
 
-    def fetch(folder: Path) -> None:
+    def download(folder: Path) -> None:
         for below, file in listing:
             with storage.open_input(file.path) as stream:
                 if below.endswith(_TAR_SUFFIXES) and len(listing) == 1:
@@ -144,7 +144,7 @@ def _from_storage(handle: str, root: Path) -> Path:
                     _save(stream, folder, below)
 
     key = [handle, sorted([below, file.size, file.version] for below, file in listing)]
-    return module_root(_cached(root, key, fetch))
+    return module_root(_cached(root, key, download))
 
 
 def _save(stream: IO[bytes], folder: Path, below: str) -> None:

@@ -59,6 +59,11 @@ def kept_column(text: str, schema: pa.Schema, path: str) -> KeptColumn:
     """
     option = f"--keep_columns {text!r}"
     parsed = parse_kept(text, schema.names)
+    several = text.split(",")
+    is_renamed = parsed is None or parsed[0] != parsed[1]
+    # Else the rest of the list would be a part of the new name.
+    if is_renamed and len(several) > 1 and all(parse_kept(one.strip(), schema.names) for one in several):
+        raise ValueError(f"{option}: blanks part the columns: --keep_columns {' '.join(several)}")
     if parsed is None:
         there = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise ValueError(f"{option}: no such column in {path}; it has {there}")

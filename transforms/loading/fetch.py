@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from beamlabel.transforms.loading.capped_buffer import Capped
 from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.storage.beam import lacking_library
 from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _CHUNK = 1 << 20
@@ -174,7 +175,7 @@ def _beam(uri: str, options: FetchOptions) -> Fetched:
     try:
         filesystem = FileSystems.get_filesystem(uri)
     except (ValueError, BeamIOError) as error:
-        detail = f"no file system is registered for {scheme(uri)}://"
+        detail = lacking_library(uri, error) or (f"no file system is registered for {scheme(uri)}://")
         raise _error(Reason.UNSUPPORTED_SCHEME, detail) from error
     try:
         # Uncompressed: by its name a `.gz` would be decompressed, with no cap.
@@ -183,6 +184,8 @@ def _beam(uri: str, options: FetchOptions) -> Fetched:
     except ImageError:
         raise
     except Exception as error:  # each plug-in has its own
+        if (lacking := lacking_library(uri, error)) is not None:
+            raise _error(Reason.UNSUPPORTED_SCHEME, lacking) from error
         raise _beam_error(filesystem, uri, error) from error
 
 

@@ -31,7 +31,7 @@ from google.api_core.exceptions import RetryError
 from google.api_core.retry import exponential_sleep_generator, retry_target
 from urllib3 import exceptions as errors
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util import Timeout, parse_url
+from urllib3.util import Timeout, Url, parse_url
 from urllib3.util.connection import create_connection
 
 from beamlabel.transforms.records import ImageError, Reason, Stage
@@ -117,6 +117,10 @@ def _refused(reason: Reason, detail: str) -> ImageError:
 
 def _follow(url: str, max_bytes: int, deadline: float, allow_private: bool) -> tuple[bytes, str | None]:
     """One try: the request, and those that it is redirected to."""
+    try:
+        _parsed(url)
+    except errors.LocationValueError as error:
+        raise _refused(Reason.INVALID_URI, "not a valid URL") from error
     for _ in range(MAX_REDIRECTS + 1):
         # Closing gives the connection back to the pool where the body was read to its end.
         with contextlib.closing(_request(url, deadline, allow_private)) as response:
@@ -130,11 +134,16 @@ def _follow(url: str, max_bytes: int, deadline: float, allow_private: bool) -> t
     raise _refused(Reason.FETCH_ERROR, f"more than {MAX_REDIRECTS} redirects")
 
 
-def _request(url: str, deadline: float, allow_private: bool) -> urllib3.BaseHTTPResponse:
-    headers = {"User-Agent": user_agent(), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+def _parsed(url: str) -> Url:
     parsed = parse_url(url)
     if not parsed.host:
         raise errors.LocationValueError("no host")
+    return parsed
+
+
+def _request(url: str, deadline: float, allow_private: bool) -> urllib3.BaseHTTPResponse:
+    headers = {"User-Agent": user_agent(), "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+    parsed = _parsed(url)
     if parsed.auth:
         headers["Authorization"] = "Basic " + base64.b64encode(unquote(parsed.auth).encode()).decode()
     left = max(_END.get() - time.monotonic(), 0.001)
@@ -202,7 +211,7 @@ def _body(response: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes:
 def _classified(error: errors.HTTPError, deadline: float) -> ImageError:
     """What an exception of urllib3 means; details hold host names and no more of a URL."""
     if isinstance(error, errors.LocationValueError):
-        return _refused(Reason.FETCH_ERROR, "not a valid URL")
+        return _refused(Reason.FETCH_ERROR, "redirected to what is not a valid URL")
     if isinstance(error, errors.DecodeError):
         return _refused(Reason.FETCH_ERROR, "the content encoding is broken")
     # A NewConnectionError is a TimeoutError of urllib3, whatever its cause.

@@ -110,6 +110,13 @@ class _Facts:
         tolerance = max(_LEAST_TOLERANCE, _ROUNDINGS * self.epsilon)
         return bool(np.all(np.abs(sums - total) <= tolerance * total))
 
+    @property
+    def are_unit_vectors(self) -> bool:
+        """Whether rows have the length 1, but for a few near 0, which cannot be stretched to it."""
+        over = np.linalg.norm(self.values, axis=1) - 1
+        tolerance = max(_LEAST_TOLERANCE, _ROUNDINGS * self.epsilon)
+        return bool(np.all(over <= tolerance) and np.mean(over >= -tolerance) >= 0.75)
+
     def says(self, *words: str) -> bool:
         return any(word in self.key for word in words)
 
@@ -139,6 +146,10 @@ def _of_classes(facts: _Facts) -> ScoreKind:
     if np.all(values <= facts.epsilon) and facts.sums_to(1, np.exp(np.minimum(values, 1))):
         return ScoreKind(
             LOG_PROBABILITIES, "softmax", "logarithms of probabilities, which softmax gives back"
+        )
+    if facts.are_unit_vectors:
+        return _unclear(
+            "each row has the length 1, as cosines and normalized vectors have, and logits have not"
         )
     if bounds.known and bounds.linear and bounds.low < 0:
         return ScoreKind(LOGITS, "softmax", f"they come from {bounds.op}, which keeps them in no range")

@@ -20,7 +20,7 @@ from beamlabel.transforms.module.score_kind import (
     score_kind,
 )
 
-Fetch = Callable[[Any], Sequence[Any]]
+ImageFunction = Callable[[Any], Sequence[Any]]
 
 
 class _NoVectorError(ModuleError):
@@ -120,7 +120,7 @@ class ModuleTrial:
         ]
 
 
-def adapted(fetch: Fetch, image_input: ImageInput) -> Fetch:
+def adapted(function: ImageFunction, image_input: ImageInput) -> ImageFunction:
     """A function of float32[N, H, W, 3] for any N, made of one that takes what the module takes.
 
     For a module of one batch size, N has to be that, or be known: then images are cut and padded.
@@ -130,7 +130,7 @@ def adapted(fetch: Fetch, image_input: ImageInput) -> Fetch:
 
     def once(images: Any) -> Sequence[Any]:
         images = tf.cast(images, image_input.dtype)
-        results = fetch(tf.transpose(images, [0, 3, 1, 2]) if image_input.channels_first else images)
+        results = function(tf.transpose(images, [0, 3, 1, 2]) if image_input.channels_first else images)
         # A batch of one may have lost its batch.
         return [tf.expand_dims(one, 0) if size == 1 and one.shape.rank == 1 else one for one in results]
 

@@ -156,7 +156,7 @@ def write_file(path: str, local_path: Path) -> None:
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Writes a file unless there is one; of several writers one wins (not quite atomic on Beam's file systems).
+    """Writes a file unless there is one; of several writers one wins; on S3 and Azure (by Beam) all may.
 
     Returns:
       Whether this call has written the file, also when the answer to its first request was lost on the way. False if

@@ -1,12 +1,14 @@
 """Files of every other storage that Beam knows (``s3://``, ``hdfs://``, ...); see ``beamlabel.transforms.storage``.
 
 Beam's ``FileSystems`` promises neither atomic writes nor streaming listings, and does not tell a folder from a file:
-neither do these functions.
+neither do these functions. Its ``create`` replaces what is there on S3 and Azure, and fails on HDFS: see
+https://github.com/apache/beam/blob/master/sdks/python/apache_beam/io/hadoopfilesystem.py.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob
+
+# By scheme, the extra of apache-beam that has what its file system needs.
+_EXTRAS = {"s3": "aws", "azfs": "azure", "hdfs": "hadoop"}
+# What is no fault of a storage: a wrong path, a file system that is not installed or not configured.
+_MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError)
 
 
 def _filesystems() -> Any:
@@ -38,17 +45,51 @@ def _errors(path: str) -> Iterator[None]:
     try:
         yield
     except BeamIOError as error:
+        if (lacking := lacking_library(path, error)) is not None:
+            raise ValueError(lacking) from error
         # It wraps what went wrong, path by path.
         codes = [_code(cause) for cause in (error.exception_details or {}).values()]
-        code = next((code for code in (errno.EACCES, errno.ENOENT) if code in codes), errno.EIO)
+        codes = codes or [_code(error)]
+        code = next((code for code in (errno.EACCES, errno.ENOENT, errno.EEXIST) if code in codes), errno.EIO)
         raise OSError(code, str(error), path) from error
     except OSError as error:
         if error.filename == path:
             raise
         raise OSError(_code(error), error.strerror or str(error), path) from error
+    except _MISTAKES:
+        raise
+    except Exception as error:
+        if (lacking := lacking_library(path, error)) is not None:
+            raise ValueError(lacking) from error
+        # S3ClientError, HdfsError, BlobStorageError: each storage has a class of its own, and need not be installed.
+        raise OSError(_code(error), f"{type(error).__name__}: {error}", path) from error
+
+
+def lacking_library(path: str, error: Exception) -> str | None:
+    """What to install, if that is the cause: Beam registers a file system also without the library that it needs.
+
+    It then fails by an assertion (S3: "Missing boto3 requirement"), or finds a name undefined (Azure).
+    """
+    kind = path.partition("://")[0].lower()
+    causes = [error, *(getattr(error, "exception_details", None) or {}).values()]
+    is_lacking = any(
+        isinstance(cause, (NameError, ImportError))
+        or (isinstance(cause, AssertionError) and "Missing" in str(cause))
+        for cause in causes
+    )
+    if kind not in _EXTRAS or not is_lacking:
+        return None
+    return f"the library that reads {kind}:// is not installed: pip install 'apache-beam[{_EXTRAS[kind]}]'"
+
+
+def _says_exists(error: BaseException) -> bool:
+    # "Path already exists" is Beam's, FileAlreadyExistsException that of HDFS.
+    return isinstance(error, FileExistsError) or "alreadyexists" in str(error).lower().replace(" ", "")
 
 
 def _code(cause: BaseException) -> int:
+    if _says_exists(cause):
+        return errno.EEXIST
     status = getattr(cause, "code", None)  # of HTTP
     if status == 403 or isinstance(cause, PermissionError):
         return errno.EACCES
@@ -112,28 +153,47 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def _create(path: str, source: BinaryIO) -> None:
+    with _errors(path), _filesystems().create(path, **_raw()) as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _replace(path: str, source: BinaryIO) -> None:
+    try:
+        _create(path, source)
+    except FileExistsError:
+        # HDFS: readers may find no file for a moment.
+        delete(path)
+        source.seek(0)
+        _create(path, source)
+
+
 def write_bytes(path: str, data: bytes) -> None:
     """Write the file, replacing an earlier one."""
-    with _errors(path), _filesystems().create(path, **_raw()) as file:
-        file.write(data)
+    _replace(path, io.BytesIO(data))
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Look, then write: of two that do it at the same time, both may win."""
+    """Look, then create.
+
+    On HDFS, whose ``create`` fails if there is a file (the NameNode's CREATE without ``overwrite`` is atomic), one of
+    many wins; a reader may see its file half written. On S3 and Azure ``create`` replaces, and Beam has no conditional
+    request (``If-None-Match``): of two that do it at the same time both may win, and the file is that of the later
+    one. Names that are made of what they hold, as those of units are, can bear that.
+    """
     if _exists(path):
         return False
-    write_bytes(path, data)
+    try:
+        _create(path, io.BytesIO(data))
+    except FileExistsError:
+        return False
     return True
 
 
 def put_file(local_path: str, path: str) -> None:
     """Copy, then remove the local file."""
-    with (
-        Path(local_path).open("rb") as source,
-        _errors(path),
-        _filesystems().create(path, **_raw()) as target,
-    ):
-        shutil.copyfileobj(source, target, 1 << 20)
+    with Path(local_path).open("rb") as source:
+        _replace(path, source)
     Path(local_path).unlink(missing_ok=True)
 
 

@@ -234,6 +234,8 @@ def create_if_absent(path: str, data: bytes) -> bool:
             Path(path).hardlink_to(temporary)
             sync_folder(Path(path).parent)
         except FileExistsError:
+            # Who made it may not have come that far, and this process goes on as if it were there for good.
+            sync_folder(Path(path).parent)
             return _is_link_to(temporary, path)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):

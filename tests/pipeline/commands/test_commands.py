@@ -10,12 +10,7 @@ import time
 import pytest
 
 from beamlabel.pipeline.options.command_table import COMMANDS
-from support.jobs import TINY
-
-
-def command(*arguments):
-    argv = [sys.executable, "-m", "beamlabel", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
+from support.jobs import TINY, command
 
 
 def test_help_lists_the_commands():

@@ -5,8 +5,6 @@ import gzip
 import json
 import random
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,15 +14,10 @@ import pytest
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.evaluate.evaluate import evaluate
-from support.jobs import TINY_FEATURES, label, photos, uri_list
+from support.jobs import TINY_FEATURES, command, label, photos, uri_list
 
 CLASSES = [f"class {number}" for number in range(11)]
 COUNT = 40
-
-
-def command(*arguments):
-    argv = [sys.executable, "-m", "beamlabel", "evaluate", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -226,10 +219,10 @@ def test_results_and_truths_on_gs(gcs, jobs, images):
 def test_the_command_prints_a_table_or_json(jobs):
     output = jobs["named"].output
     found = evaluate(str(output), "id").to_json()
-    as_json = command(output, "--truth", "id", "--json")
+    as_json = command("evaluate", output, "--truth", "id", "--json")
     assert as_json.returncode == 0, as_json.stderr
     assert json.loads(as_json.stdout) == found
-    shown = command(output, "--truth", "id").stdout
+    shown = command("evaluate", output, "--truth", "id").stdout
     assert f"top-1     {found['top_1']:.4f}  of {found['evaluated']} images\n" in shown
     assert f"top-5     {found['top_k']['accuracy']:.4f}\n" in shown
     assert "2 images failed, truth or not" in shown
@@ -243,7 +236,7 @@ def test_the_command_prints_a_table_or_json(jobs):
 
 def test_no_image_in_common_is_1(jobs, tmp_path):
     truth = uri_list(tmp_path / "truth.txt", ["/elsewhere/a.png 1"])
-    done = command(jobs["named"].output, "--truth", truth)
+    done = command("evaluate", jobs["named"].output, "--truth", truth)
     assert done.returncode == 1
     assert "no image has both" in done.stderr
     assert "1 truths are of no image here" in done.stdout

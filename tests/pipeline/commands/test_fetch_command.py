@@ -11,20 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from beamlabel.pipeline.commands.fetch import fetch
+from beamlabel.pipeline.commands.fetch import fetch_module
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import resolve
 from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.artifact import ModuleError
-from support.jobs import TINY, TINY_FEATURES, label, photos, uri_list
+from support.jobs import TINY, TINY_FEATURES, command, label, photos, uri_list
 from support.paths import ROOT
 
 HUB_PATH = "/google/imagenet/tiny/classification/1"
-
-
-def command(*arguments, **options):
-    argv = [sys.executable, "-m", "beamlabel", "fetch", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.fixture
@@ -36,7 +31,7 @@ def handle(http_server):
 
 def test_a_job_runs_from_the_mirror_when_the_hub_is_gone(handle, http_server, tmp_path):
     mirror = tmp_path / "modules" / "tiny"
-    done = command(handle, mirror)
+    done = command("fetch", handle, mirror)
     assert done.returncode == 0, done.stderr
     fingerprint = resolve(TINY).fingerprint
     assert fingerprint in done.stderr
@@ -55,12 +50,12 @@ def test_a_job_runs_from_the_mirror_when_the_hub_is_gone(handle, http_server, tm
 
 def test_a_mirror_in_a_bucket(handle, gcs, tmp_path):
     mirror = gcs.uri("modules/tiny")
-    fetch(handle, mirror)
+    fetch_module(handle, mirror)
     module = resolve_module(mirror, tmp_path / "cache")
     assert module.fingerprint == resolve(TINY).fingerprint
     assert (module.handle, module.origin) == (mirror, handle)
     uploads = gcs.server.count("POST")
-    fetch(handle, mirror + "/")
+    fetch_module(handle, mirror + "/")
     assert gcs.server.count("POST") == uploads, "it was there already"
 
 
@@ -74,7 +69,7 @@ def test_what_the_hubs_convention_says_holds_for_the_mirror_too(http_server, tmp
     http_server.files[f"{path}?tf-hub-format=compressed"] = (tmp_path / "module.tar.gz").read_bytes()
     mirror = tmp_path / "mirror"
     uris = uri_list(tmp_path / "in.txt", photos(tmp_path / "photos", 1))
-    fetch(http_server.url_of(path), str(mirror))
+    fetch_module(http_server.url_of(path), str(mirror))
     assert len(label(tmp_path / "out", "--input", uris, module=mirror).rows[0]["embedding"]) == 7
     (tmp_path / "mirror.fetched.json").unlink()
     assert label(tmp_path / "none", "--input", uris, module=mirror).code == 2
@@ -82,11 +77,11 @@ def test_what_the_hubs_convention_says_holds_for_the_mirror_too(http_server, tmp
 
 def test_another_fetch_of_the_same_is_done_and_of_another_module_refused(tmp_path):
     mirror = tmp_path / "mirror"
-    fetch(TINY, str(mirror))
+    fetch_module(TINY, str(mirror))
     inode = (mirror / "saved_model.pb").stat().st_ino
-    fetch(TINY, str(mirror))
+    fetch_module(TINY, str(mirror))
     assert (mirror / "saved_model.pb").stat().st_ino == inode
-    done = command(TINY_FEATURES, mirror)
+    done = command("fetch", TINY_FEATURES, mirror)
     assert done.returncode == 2
     assert "exists and holds something else" in done.stderr
     assert resolve(str(mirror)).fingerprint == resolve(TINY).fingerprint
@@ -95,7 +90,7 @@ def test_another_fetch_of_the_same_is_done_and_of_another_module_refused(tmp_pat
 @pytest.mark.parametrize("change", ["more", "less", "other"])
 def test_a_folder_that_is_not_quite_the_module_is_refused(tmp_path, change):
     mirror = tmp_path / "mirror"
-    fetch(TINY, str(mirror))
+    fetch_module(TINY, str(mirror))
     if change == "more":
         (mirror / "notes.txt").write_text("mine")
     elif change == "less":
@@ -104,14 +99,14 @@ def test_a_folder_that_is_not_quite_the_module_is_refused(tmp_path, change):
         (mirror / "tfhub_module.pb").write_bytes(b"\x08\x04")
     before = sorted((path, path.stat().st_mtime_ns) for path in mirror.rglob("*"))
     with pytest.raises(UsageError, match="holds something else"):
-        fetch(TINY, str(mirror))
+        fetch_module(TINY, str(mirror))
     assert sorted((path, path.stat().st_mtime_ns) for path in mirror.rglob("*")) == before
 
 
 def test_a_bucket_with_something_else_is_refused(gcs):
     gcs.put("modules/tiny/readme.txt", b"mine")
     with pytest.raises(UsageError, match=r"holds something else \(readme.txt\)"):
-        fetch(TINY, gcs.uri("modules/tiny"))
+        fetch_module(TINY, gcs.uri("modules/tiny"))
     assert gcs.list() == ["modules/tiny/readme.txt"]
 
 
@@ -130,7 +125,7 @@ def test_a_killed_fetch_leaves_no_module_and_the_next_completes_it(gcs, tmp_path
     with pytest.raises(ModuleError, match="no module"):
         resolve_module(mirror, tmp_path / "cache")
     there = gcs.list("modules/tiny/")
-    fetch(TINY, mirror)
+    fetch_module(TINY, mirror)
     assert resolve_module(mirror, tmp_path / "cache").fingerprint == resolve(TINY).fingerprint
     assert set(there) < set(gcs.list("modules/tiny/"))
 
@@ -138,7 +133,7 @@ def test_a_killed_fetch_leaves_no_module_and_the_next_completes_it(gcs, tmp_path
 def test_an_upload_that_is_refused_leaves_no_module(gcs, tmp_path):
     gcs.server.fail_next(99, 403, method="POST")
     with pytest.raises(UsageError, match="DIR 'gs://"):
-        fetch(TINY, gcs.uri("modules/tiny"))
+        fetch_module(TINY, gcs.uri("modules/tiny"))
     with pytest.raises(ModuleError):
         resolve_module(gcs.uri("modules/tiny"), tmp_path / "cache")
 
@@ -149,13 +144,13 @@ def test_a_cancelled_local_fetch_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("beamlabel.transforms.hub.mirror.shutil.copyfile", cancelled)
     with pytest.raises(KeyboardInterrupt):
-        fetch(TINY, str(tmp_path / "mirror"))
+        fetch_module(TINY, str(tmp_path / "mirror"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_keras_file_becomes_a_folder_of_one_file(tmp_path):
     (tmp_path / "mine.keras").write_bytes(b"weights")
-    fetch(str(tmp_path / "mine.keras"), str(tmp_path / "mirror"))
+    fetch_module(str(tmp_path / "mine.keras"), str(tmp_path / "mirror"))
     assert [path.name for path in (tmp_path / "mirror").iterdir()] == ["model.keras"]
     fingerprints = {resolve(str(tmp_path / name)).fingerprint for name in ("mine.keras", "mirror")}
     assert len(fingerprints) == 1
@@ -173,7 +168,7 @@ def test_a_keras_file_becomes_a_folder_of_one_file(tmp_path):
 )
 def test_mistakes_are_usage_errors(tmp_path, module, folder, message):
     (tmp_path / "file").write_text("mine")
-    done = command(module, folder, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = command("fetch", module, folder, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -181,6 +176,6 @@ def test_mistakes_are_usage_errors(tmp_path, module, folder, message):
 
 
 def test_a_folder_within_the_module_is_refused(tmp_path):
-    fetch(TINY, str(tmp_path / "mirror"))
+    fetch_module(TINY, str(tmp_path / "mirror"))
     with pytest.raises(UsageError, match="within the module"):
-        fetch(str(tmp_path / "mirror"), str(tmp_path / "mirror" / "copy"))
+        fetch_module(str(tmp_path / "mirror"), str(tmp_path / "mirror" / "copy"))

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -11,12 +9,7 @@ from beamlabel.pipeline.commands.inspect import main
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import resolve
 from beamlabel.transforms.worker import cpu
-from support.jobs import TINY, TINY_FEATURES
-
-
-def command(*arguments):
-    argv = [sys.executable, "-m", "beamlabel", "inspect", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
+from support.jobs import TINY, TINY_FEATURES, command
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def test_a_classifier(inspect):
 def test_the_command_says_it_in_text(tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("".join(f"class {number}\n" for number in range(11)))
-    done = command(TINY, "--labels", names, "--engine", "tensorflow")
+    done = command("inspect", TINY, "--labels", names, "--engine", "tensorflow")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"module       {TINY}"

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +14,13 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.verify import verify
 from beamlabel.transforms import storage
 from beamlabel.transforms.rows.tfrecord import read_records, write_records
-from support.jobs import label, photos, uri_list
+from support.jobs import command, label, photos, uri_list
 
 FORMATS = {
     "parquet": (),
     "tfrecord": ("--output_format", "tfrecord"),
     "gzip": ("--output_format", "tfrecord", "--tfrecord_compression", "gzip"),
 }
-
-
-def command(*arguments):
-    argv = [sys.executable, "-m", "beamlabel", "verify", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +81,7 @@ def flip(path: Path, place: int) -> None:
 
 def test_a_result_is_good(result):
     assert len(data_files(result)) >= 2
-    done = command(result)
+    done = command("verify", result)
     assert (done.returncode, done.stdout) == (0, "")
     assert "is good" in done.stderr and "8 rows predicted, 2 failed" in done.stderr
     assert verify(str(result), quick=True).problems == ()
@@ -232,7 +226,7 @@ def test_a_quick_look_sees_what_needs_no_hash(parquet, damage):
 def test_the_command_names_each_problem_on_a_line_and_ends_with_1(parquet):
     for name in ("deleted", "no _SUCCESS"):
         DAMAGE[name][0](parquet)
-    done = command(parquet)
+    done = command("verify", parquet)
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == 2
     assert "2 problems" in done.stderr
@@ -290,7 +284,7 @@ def test_what_is_hidden_is_not_the_results(parquet):
 
 
 def test_where_no_result_is(tmp_path):
-    done = command(tmp_path / "nowhere")
+    done = command("verify", tmp_path / "nowhere")
     assert done.returncode == 2
     assert "no result of beamlabel" in done.stderr
     with pytest.raises(UsageError, match="not there"):

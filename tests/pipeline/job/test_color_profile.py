@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding import color
+from beamlabel.transforms.decoding.picture import color
 from support.jobs import label, photos, uri_list
 
 

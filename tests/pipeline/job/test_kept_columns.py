@@ -206,6 +206,20 @@ def test_odd_names_of_columns(tmp_path, images, name):
         assert job.table["a"].to_pylist() == [{"b": 1, "c": 2}] * 3
 
 
+@pytest.mark.parametrize("kept", ["a,b", "a=x,b=y", "a=b,b=a", "a, b", "a:id=x,b"])
+def test_a_list_with_commas_is_refused(tmp_path, images, kept):
+    """Its rest would become a part of the first column's new name."""
+    source = write(tmp_path / "in.parquet", images, {"a": [1, 2, 3], "b": [4, 5, 6]})
+    assert "blanks" in refusal("--input", source, "--keep_columns", kept)
+
+
+def test_commas_within_names(tmp_path, images):
+    source = write(tmp_path / "in.parquet", images, {"a": [1, 2, 3], "a,a": [4, 5, 6]})
+    job = label(tmp_path / "out", "--input", source, "--keep_columns", "a,a", "a=x, of y")
+    assert job.table["a,a"].to_pylist() == [4, 5, 6]
+    assert job.table["x, of y"].to_pylist() == [1, 2, 3]
+
+
 def test_a_column_without_a_name(tmp_path, images):
     source = write(tmp_path / "in.parquet", images, {"": [1, 2, 3]})
     assert "NAME" in refusal("--input", source, "--keep_columns", "")

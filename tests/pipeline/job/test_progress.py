@@ -64,7 +64,7 @@ def test_elsewhere_records_and_heartbeats_tell(tmp_path, uris, monkeypatch, gcs,
     assert job.code == 0
     assert len(seen) == 4
     assert [counts.failed for counts in seen] == [1, 1, 1, 1]
-    # Finished units count in full, and open ones as far as they are.
+    # FinishedJob units count in full, and open ones as far as they are.
     assert [counts.done >= 10 * (place + 1) for place, counts in enumerate(seen)] == [True] * 4
     assert seen[-1] == Tally(39, 1, 0)
 

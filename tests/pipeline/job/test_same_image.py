@@ -11,7 +11,7 @@ import pytest
 
 from beamlabel.transforms.rows.schema import SINCE_VERSION_2
 from beamlabel.transforms.storage.identity import content_hash, image_id, image_id_of_bytes
-from support.jobs import Finished, label, photos, uri_list
+from support.jobs import FinishedJob, label, photos, uri_list
 
 
 def counts(job):
@@ -87,7 +87,7 @@ def test_every_row_and_every_failure_tells_its_image_and_its_content(tmp_path, m
     assert (gone["content_hash"], gone["source_bytes"], gone["source_version"]) == (None, None, None)
 
 
-def as_version_1(job: Finished, *, manifest: bool = True) -> Finished:
+def as_version_1(job: FinishedJob, *, manifest: bool = True) -> FinishedJob:
     """The output as schema version 1 had it: without the columns that came later."""
     (name,) = [path.name for path in job.output.glob("part-*.parquet")]
     table = pq.read_table(job.output / name)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,8 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.publish import publish
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
-from support.jobs import label, photos, uri_list
-from support.power_cut import watched
+from support.jobs import FinishedJob, label, photos, uri_list
+from support.power_cut import Disk, watched
 
 
 @pytest.fixture
@@ -23,12 +26,19 @@ def uris(tmp_path):
     return uri_list(tmp_path / "list.txt", paths)
 
 
-@pytest.fixture(params=["new", "overwrite"])
-def run(request, tmp_path, uris, monkeypatch):
-    """What a whole run, launcher and workers, asked of the disk; and its result."""
-    output = tmp_path / "out"
+@dataclass(frozen=True)
+class Watched:
+    """A whole run, launcher and workers: what it asked of the disk, its result, and its records by their units."""
+
+    disk: Disk
+    job: FinishedJob
+    records: dict[str, UnitRecord]
+
+
+def watched_run(kind, folder, uris, monkeypatch, without=""):
+    output = folder / "out"
     options = ("--input", uris, "--shard_rows", 3, "--max_error_rate", 1)
-    if request.param == "overwrite":
+    if kind == "overwrite":
         assert label(output, *options, "--top_k", 2).code == 0
     records = []
     real = UnitRecord.from_json.__func__
@@ -37,63 +47,89 @@ def run(request, tmp_path, uris, monkeypatch):
         records.append(real(kind, value))
         return records[-1]
 
-    monkeypatch.setattr(UnitRecord, "from_json", classmethod(from_json))
-    with watched(monkeypatch) as disk:
+    with monkeypatch.context() as patch, watched(patch, without) as disk:
+        patch.setattr(UnitRecord, "from_json", classmethod(from_json))
         job = label(output, *options, "--if_exists", "overwrite")
     assert job.code == 0
-    return disk, job, {record.unit_id: record for record in records}
-
-
-def test_a_record_comes_after_its_shards(run):
-    disk, _, records = run
     assert len(records) == 3
-    for unit_id, record in records.items():
-        (moment,) = disk.moments(f"/units/{unit_id}.json")
-        folder = disk.events[moment][1].removesuffix(f"/units/{unit_id}.json")
+    return Watched(disk, job, {record.unit_id: record for record in records})
+
+
+def check_records(run):
+    """A record comes after its shards."""
+    for unit_id, record in run.records.items():
+        (moment,) = run.disk.moments(f"/units/{unit_id}.json")
+        folder = run.disk.events[moment][1].removesuffix(f"/units/{unit_id}.json")
         for file in record.files:
-            assert disk.is_safe(f"{folder}/{file.name}", moment), file
+            assert run.disk.is_safe(f"{folder}/{file.name}", moment), file
 
 
-def test_the_commit_comes_after_the_records(run):
-    disk, _, records = run
-    (moment,) = disk.moments(f"/{layout.COMMIT}")
-    folder = disk.events[moment][1].removesuffix(f"/{layout.COMMIT}")
-    for unit_id in records:
-        assert disk.is_safe(f"{folder}/units/{unit_id}.json", moment)
+def check_commit(run):
+    """The commit comes after the records."""
+    (moment,) = run.disk.moments(f"/{layout.COMMIT}")
+    folder = run.disk.events[moment][1].removesuffix(f"/{layout.COMMIT}")
+    for unit_id in run.records:
+        assert run.disk.is_safe(f"{folder}/units/{unit_id}.json", moment)
 
 
-def test_the_manifest_comes_after_its_files_and_success_after_the_manifest(run):
-    disk, job, _ = run
-    (moment,) = disk.moments(f"/{layout.MANIFEST}")
-    folder = disk.events[moment][1].removesuffix(f"/{layout.MANIFEST}")
-    names = [file["name"] for file in job.manifest["files"]]
+def check_manifest(run):
+    """The manifest comes after its files."""
+    (moment,) = run.disk.moments(f"/{layout.MANIFEST}")
+    folder = run.disk.events[moment][1].removesuffix(f"/{layout.MANIFEST}")
+    names = [file["name"] for file in run.job.manifest["files"]]
     assert len(names) == 4
     for name in names:
-        assert disk.is_safe(f"{folder}/{name}", moment), name
+        assert run.disk.is_safe(f"{folder}/{name}", moment), name
+
+
+def check_success(run):
+    """``_SUCCESS`` comes after the manifest, and the output's own name after both."""
+    disk, output = run.disk, str(run.job.output)
     (success,) = disk.moments(f"/{layout.SUCCESS}")
+    folder = disk.events[success][1].removesuffix(f"/{layout.SUCCESS}")
     assert disk.is_safe(f"{folder}/{layout.MANIFEST}", success)
-    renamed = [at for at in disk.moments("/out") if disk.events[at][1] == str(job.output)]
-    end = renamed[0] if renamed else len(disk.events)
-    assert disk.is_safe(f"{folder}/{layout.SUCCESS}", end)
+    renamed = [at for at in disk.moments("/out") if disk.events[at][1] == output]
+    assert disk.is_safe(f"{folder}/{layout.SUCCESS}", renamed[0] if renamed else len(disk.events))
+
+
+def check_end(run):
+    """What is done is on the disk when it is told: the files, or the folder that got the output's name."""
+    disk, output, end = run.disk, run.job.output, len(run.disk.events)
+    renamed = [at for at in disk.moments("/out") if disk.events[at][1] == str(output)]
     if renamed:
-        synced = [path for kind, path, _ in disk.events[end:] if kind == "sync"]
-        assert str(job.output.parent) in synced, "the name of the output itself"
+        assert str(output.parent) in [path for kind, path, _ in disk.events[renamed[0] :] if kind == "sync"]
+        return
+    for name in (layout.MANIFEST, layout.SUCCESS, *(file["name"] for file in run.job.manifest["files"])):
+        assert disk.is_safe(str(output / name), end), name
 
 
-def test_what_is_done_is_on_the_disk_when_it_is_told(run):
-    disk, job, _ = run
-    end = len(disk.events)
-    if disk.events[disk.moments(f"/{layout.SUCCESS}")[0]][1].startswith(str(job.output)):
-        for name in (layout.MANIFEST, layout.SUCCESS, *(file["name"] for file in job.manifest["files"])):
-            assert disk.is_safe(str(job.output / name), end), name
-
-
-def test_the_mark_comes_before_what_is_staged(run):
-    disk, _, _ = run
-    first = next(path for kind, path, _ in disk.events if kind == "name" and "/staging/" in path)
+def check_mark(run):
+    """Our mark comes before what is staged."""
+    first = next(path for kind, path, _ in run.disk.events if kind == "name" and "/staging/" in path)
     assert first.endswith(f"/{layout.JOB}")
-    (artifact,) = disk.moments(f"/{layout.ARTIFACT}")
-    assert disk.is_safe(first, artifact)
+    (artifact,) = run.disk.moments(f"/{layout.ARTIFACT}")
+    assert run.disk.is_safe(first, artifact)
+
+
+CHECKS = (check_records, check_commit, check_manifest, check_success, check_end, check_mark)
+
+
+@pytest.mark.parametrize("kind", ["new", "overwrite"])
+def test_no_name_comes_before_what_it_speaks_of(kind, tmp_path, uris, monkeypatch):
+    run = watched_run(kind, tmp_path, uris, monkeypatch)
+    for check in CHECKS:
+        check(run)
+
+
+@pytest.mark.parametrize("kind", ["new", "overwrite"])
+@pytest.mark.parametrize("without", ["files", "folders", "files and folders"])
+def test_each_check_fails_if_the_code_does_not_sync(kind, without, tmp_path, uris, monkeypatch):
+    run = watched_run(kind, tmp_path, uris, monkeypatch, without)
+    for check in CHECKS:
+        if (check, kind, without) == (check_end, "new", "files"):
+            continue  # of the output's own name, which is a folder's
+        with pytest.raises(AssertionError):
+            check(run)
 
 
 def test_a_folder_that_is_made_is_on_the_disk(tmp_path, monkeypatch):
@@ -116,6 +152,33 @@ def test_whatever_is_written_is_on_the_disk(tmp_path, monkeypatch, how):
         else:
             getattr(storage, how)(str(source), target)
     assert disk.is_safe(target, len(disk.events))
+
+
+def test_where_there_are_no_links_it_is_on_the_disk_too(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.EPERM, "no hard links")
+
+    path = tmp_path / "target"
+    with watched(monkeypatch) as disk:
+        monkeypatch.setattr(os, "link", refuse)
+        assert storage.create_if_absent(str(path), b"x")
+    synced = [(name, number) for kind, name, number in disk.events if kind == "sync"]
+    assert synced[-2:] == [(str(path), path.stat().st_ino), (str(tmp_path), tmp_path.stat().st_ino)]
+
+
+def test_who_finds_a_file_has_its_name_on_the_disk_too(tmp_path, monkeypatch):
+    """Its maker may have died between the two."""
+    (tmp_path / "target").write_bytes(b"x")
+    with watched(monkeypatch) as disk:
+        assert not storage.create_if_absent(str(tmp_path / "target"), b"x")
+    assert str(tmp_path) in [path for kind, path, _ in disk.events if kind == "sync"]
+
+
+@pytest.mark.parametrize("without", ["files", "folders"])
+def test_what_is_not_synced_is_not_on_the_disk(tmp_path, monkeypatch, without):
+    with watched(monkeypatch, without) as disk:
+        storage.write_bytes(str(tmp_path / "target"), b"x")
+    assert not disk.is_safe(str(tmp_path / "target"), len(disk.events))
 
 
 def test_many_moves_cost_one_sync_of_their_folder(tmp_path, uris, monkeypatch):

@@ -25,13 +25,13 @@ from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.writing.unit_summary import MAX_LABEL, SampledRow, UnitSummary
 from support.gcs_server import Bucket
-from support.jobs import TINY_FEATURES, Finished, label, photos, uri_list
+from support.jobs import TINY_FEATURES, FinishedJob, label, photos, uri_list
 from support.servers import FileServer
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>"
 
 
-def shown(job: Finished) -> dict:
+def shown(job: FinishedJob) -> dict:
     """The data in a run's page."""
     data = data_of_page((job.output / "_report.html").read_text())
     assert data is not None
@@ -44,7 +44,7 @@ def names_file(path: Path, names) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Finished:
+def ran(tmp_path_factory) -> FinishedJob:
     """A run with a report over 300 photographs in five units, of which some are missing or broken."""
     folder = tmp_path_factory.mktemp("report")
     paths = photos(folder / "photos", 300)
@@ -259,7 +259,7 @@ def test_a_unit_staged_without_a_summary_is_read_again(ran, tmp_path, monkeypatc
         record["files"] = [file for file in record["files"] if file["kind"] != "summary"]
     path.write_text(json.dumps(commit))
     publish(output, staging)
-    data = shown(Finished(0, tmp_path / "out"))
+    data = shown(FinishedJob(0, tmp_path / "out"))
     assert data["labels"] == shown(ran)["labels"] and data["scores"] == shown(ran)["scores"]
     bare = [{**row, "thumbnail": None} for row in shown(ran)["sample"]]
     assert [{**row, "thumbnail": None} for row in data["sample"]] == bare

@@ -11,7 +11,7 @@ from beamlabel.pipeline.job.progress import StagingFolder
 from beamlabel.pipeline.runners.choose import choose
 from support import needs
 from support.flink_cluster import JOB_SERVER_JAR, FlinkCluster, Launcher, free_port, label_on_flink, wait_for
-from support.jobs import TINY, Finished, label, photos, uri_list
+from support.jobs import TINY, FinishedJob, label, photos, uri_list
 from support.servers import FileServer, Reply
 
 COUNT, BROKEN = 200, 10
@@ -36,7 +36,7 @@ ARGUMENTS = ("--module", TINY, "--shard_rows", UNIT_ROWS, "--max_error_rate", 0.
 
 
 @pytest.fixture(scope="module")
-def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
     """What the in-memory runner makes of it."""
     output = tmp_path_factory.mktemp("flink-expected") / "out"
     job = label(output, "--input", folder / "list.txt", "--base_dir", folder, *ARGUMENTS[2:])
@@ -44,7 +44,7 @@ def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     return job
 
 
-def check_same(job: Finished, expected: Finished) -> None:
+def check_same(job: FinishedJob, expected: FinishedJob) -> None:
     """Bit for bit: Arrow's ``equals`` takes floats as they are, and -0.0 or the last bit would show in the bytes."""
     assert job.code == 0 and job.succeeded
     ours, theirs = (found.table.sort_by("ref_id").combine_chunks() for found in (job, expected))
@@ -67,7 +67,7 @@ def check_both_worked(cluster: FlinkCluster, job: str) -> None:
 
 
 def test_relative_paths_mean_the_launch_folder(
-    flink_cluster: FlinkCluster, folder: Path, expected: Finished
+    flink_cluster: FlinkCluster, folder: Path, expected: FinishedJob
 ) -> None:
     """A worker has another working folder, where none of them exists; it would find nothing to do."""
     before = flink_cluster.jobs()
@@ -80,7 +80,7 @@ def test_relative_paths_mean_the_launch_folder(
 
 
 def test_a_job_server_that_runs_already(
-    flink_cluster: FlinkCluster, folder: Path, expected: Finished, tmp_path: Path
+    flink_cluster: FlinkCluster, folder: Path, expected: FinishedJob, tmp_path: Path
 ) -> None:
     before = flink_cluster.jobs()
     inputs = ("--input", folder / "list.txt", "--base_dir", folder)
@@ -129,7 +129,7 @@ def test_a_signal_cancels_the_job_on_flink(
 
 
 def test_a_detached_job_is_published_later(
-    flink_cluster: FlinkCluster, folder: Path, expected: Finished, tmp_path: Path
+    flink_cluster: FlinkCluster, folder: Path, expected: FinishedJob, tmp_path: Path
 ) -> None:
     """With nothing but ``--flink_master`` beside the jar; what else is needed, the cluster tells."""
     if not Path(choose_worker()).exists():

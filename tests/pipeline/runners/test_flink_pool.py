@@ -15,7 +15,8 @@ import pytest
 
 import support.flink_deployment as deployment
 from support import needs
-from support.jobs import TINY, Finished, label, photos
+from support.flink_cluster import JOB_SERVER_JAR, FlinkCluster, listens, require_flink
+from support.jobs import TINY, FinishedJob, label, photos
 from support.paths import ROOT
 
 
@@ -92,14 +93,6 @@ def pool(boot, tmp_path) -> Iterator[Pool]:
             kill_group(process.pid)
 
 
-def listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
 def kill_group(group):
     try:
         os.killpg(group, signal.SIGKILL)
@@ -128,7 +121,7 @@ def finish(process, output, pool):
     finally:
         process.kill()
     assert process.returncode == 0, stderr[-3000:] + pool.log.read_text()[-3000:]
-    return Finished(process.returncode, output)
+    return FinishedJob(process.returncode, output)
 
 
 def test_the_pool_runs_a_job(pool, tmp_path):
@@ -151,22 +144,16 @@ def test_the_pool_runs_a_job(pool, tmp_path):
 @pytest.fixture
 def flink(tmp_path):
     """Flink with one TaskManager and the settings of ``cluster.yaml``; sizes are given to it otherwise."""
-    try:
-        from support import flink_cluster
-    except ImportError:
-        needs.lacking("no tests/support/flink_cluster.py, which starts Flink")
-    flink_cluster.require_flink()
+    require_flink()
     settings = deployment.cluster()["spec"]["flinkConfiguration"]
     settings = {name: value for name, value in settings.items() if ".memory." not in name}
-    cluster = flink_cluster.FlinkCluster(tmp_path / "flink", 1, settings)
+    cluster = FlinkCluster(tmp_path / "flink", 1, settings)
     yield cluster
     cluster.close()
 
 
 def test_a_worker_of_the_pool_is_killed_under_flink(flink, pool, tmp_path):
     """The boot program starts it again, Flink restarts the stage, and each row comes once."""
-    from support.flink_cluster import JOB_SERVER_JAR
-
     folder = photos(tmp_path / "photos", 400)[0].parent
     inputs = ["--input", f"{folder}/", "--input_format", "images", "--shard_rows", "4"]
     here = label(tmp_path / "here", *inputs)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from beamlabel.transforms.decoding import color
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.picture import color
 from beamlabel.transforms.records import ImageError, Reason
 from support import images
 

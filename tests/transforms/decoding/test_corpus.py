@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from beamlabel.transforms.decoding import variants
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.picture import variants
 from beamlabel.transforms.records import ImageError, Reason
 from support.corpus import CORPUS, CorpusFile, corpus
 from support.paths import ROOT

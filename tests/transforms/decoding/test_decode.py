@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions, decode
-from beamlabel.transforms.decoding.jpeg_header import read_header
+from beamlabel.transforms.decoding.picture.jpeg_header import read_header
 from beamlabel.transforms.decoding.resize import Target, reduction
 from beamlabel.transforms.records import ImageError, Reason, Stage
 from support import images

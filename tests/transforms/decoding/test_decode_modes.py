@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
-from beamlabel.transforms.decoding.pillow_modes import MODES, finish
+from beamlabel.transforms.decoding.picture.pillow_modes import MODES, finish
 from beamlabel.transforms.records import ImageError, Reason
 from support import images
 from support.paths import ROOT

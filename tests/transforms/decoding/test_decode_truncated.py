@@ -148,6 +148,15 @@ def test_what_is_no_image(data):
         b"\xff\x0a" + bytes(40),
         b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
         b"\x89HDF\r\n\x1a\n" + bytes(40),
+        b"\0\0\0\x1cftypavci\0\0\0\0avcimif1miaf",
+        b"id=ImageMagick  version=1.0\n",
+        b"LBLSIZE=1024            FORMAT='BYTE'",
+        b"\0\0\0\x6b\0\0\0\7\0\0\0\2" + bytes(90),
+        '<?xml version="1.0" encoding="UTF-16"?><svg xmlns="http://www.w3.org/2000/svg"/>'.encode("utf-16"),
+        # PCX that is not compressed.
+        b"\x0a\5\0\x08" + bytes(4) + b"\7\0\7\0" + bytes(53) + b"\1\x08\0" + bytes(200),
+        # JPEG-LS.
+        b"\xff\xd8\xff\xf7\0\x0b\x08\0\x30\0\x40\1\1\x11\0\xff\xda\0\x08\1\1\0\0\0\0" + bytes(40),
     ],
 )
 def test_formats_that_are_known_and_not_decoded(data):

@@ -16,19 +16,15 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
-from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.records import ImageError, Reason
+from support import http_site
 from support.servers import FileServer, Reply
 
 OPTIONS = FetchOptions(max_bytes=1000, deadline=10.0)
 
 
 def refusal(location: object, options: FetchOptions = OPTIONS) -> ImageError:
-    with pytest.raises(ImageError) as caught:
-        fetch(str(location), options)
-    assert caught.value.stage is Stage.FETCH
-    again = pickle.loads(pickle.dumps(caught.value))
-    assert (type(again), again.reason) == (ImageError, caught.value.reason)
-    return caught.value
+    return http_site.refusal(fetch, str(location), options)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "ü 漢 b#c%20d:e?.jpg", "-", "a\nb", os.fsdecode(b"\xff.jpg")])

@@ -17,7 +17,8 @@ import google_crc32c
 import pytest
 
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
-from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.records import ImageError, Reason
+from support import http_site
 from support.gcs_server import Bucket
 from support.http_site import BODY, Site, hang_up, reply, self_signed, serving, silence
 
@@ -26,11 +27,7 @@ BRIEF = FetchOptions(max_bytes=1 << 20, deadline=1.2)
 
 
 def refusal(uri: str, options: FetchOptions = OPTIONS) -> ImageError:
-    with pytest.raises(ImageError) as caught:
-        fetch(uri, options)
-    assert type(caught.value) is ImageError
-    assert caught.value.stage is Stage.FETCH
-    return caught.value
+    return http_site.refusal(fetch, uri, options)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "folder/ü 漢 b#c%20d:e?f=1&g+h.jpg", "a//b", "./a"])

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,13 +9,8 @@ import pytest
 from beamlabel.transforms.loading import http_fetch
 from beamlabel.transforms.loading.http_fetch import get, is_public
 from beamlabel.transforms.records import ImageError, Reason
-from support.http_site import BODY, Site, reply, serving
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serving() as site:
-        yield site
+from support import http_site
+from support.http_site import BODY, Site, reply
 
 
 def fetch(url: str, **options: Any) -> bytes:
@@ -24,9 +18,7 @@ def fetch(url: str, **options: Any) -> bytes:
 
 
 def refusal(url: str) -> ImageError:
-    with pytest.raises(ImageError) as caught:
-        fetch(url)
-    return caught.value
+    return http_site.refusal(fetch, url)
 
 
 @pytest.mark.parametrize(

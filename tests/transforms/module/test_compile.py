@@ -30,11 +30,6 @@ TINY_FEATURES = DATA / "tiny_feature_vector_1.tar.gz"
 
 
 @pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def module(cache_dir):
     return inspect_module(resolve_module(str(TINY), cache_dir))
 

@@ -1,13 +1,13 @@
 """Modules of every format: what they take and give, and the names they go by."""
 
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from beamlabel.transforms.hub.resolve import ModuleError, ResolvedModule, resolve_module
+from beamlabel.transforms.hub.resolve import ModuleError, resolve_module
 from beamlabel.transforms.module.load import inspect_module
+from support.modules import inspect
 from support.paths import DATA, SHARED_MODULES
 
 GENUINE = SHARED_MODULES
@@ -16,17 +16,8 @@ TINY_FEATURES = DATA / "tiny_feature_vector_1.tar.gz"
 
 
 @pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def tiny(cache_dir):
     return resolve_module(str(TINY), cache_dir)
-
-
-def inspect(path, handle=None, **options):
-    return inspect_module(ResolvedModule(handle or str(path), Path(path), "0" * 64), **options)
 
 
 # --- TF1 Hub

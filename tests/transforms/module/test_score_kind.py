@@ -91,6 +91,8 @@ HEADS = {
         "tanh": tf.tanh,
         "softplus": lambda z: tf.math.softplus(z),
         "logarithms of sigmoids": lambda z: tf.math.log_sigmoid(z),
+        "unit vectors": lambda z: tf.linalg.l2_normalize(z, 1),
+        "unit vectors by hand": lambda z: z / tf.norm(z, axis=1, keepdims=True),
         "one logit": lambda z: z[:, :1],
         "one logit, in [0, 1] by chance": lambda z: z[:, :1] * 0.001 + 0.4,
         "one relu": lambda z: tf.nn.relu(z[:, :1]),

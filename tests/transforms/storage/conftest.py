@@ -17,6 +17,8 @@ def _place(kind: str, request: pytest.FixtureRequest) -> Place:
     # Not tmp_path itself, which is closed to others.
     folder = Path(request.getfixturevalue("open_folder"), "a folder #1 %20 é" if kind == "file" else "folder")
     folder.mkdir(mode=0o755)
+    if kind == "beam-refusing":
+        return DiskFolder(folder, refuses=True)
     return {"local": LocalFolder, "file": FileUris, "beam": DiskFolder}[kind](folder)
 
 

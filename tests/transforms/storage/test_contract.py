@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.transforms import storage
-from support.places import ATOMIC, Place
+from support.places import ATOMIC, CREATES_ONCE, Place
 
 NAMES = [
     "a.txt",
@@ -285,7 +285,7 @@ def test_what_was_written_otherwise_is_there_too(place: Place, tmp_path: Path) -
     assert storage.create_if_absent(place.uri("created"), b"x")
 
 
-@pytest.mark.parametrize("place", ATOMIC, indirect=True)
+@pytest.mark.parametrize("place", CREATES_ONCE, indirect=True)
 @pytest.mark.parametrize("size", [1, BIG], ids=["small", "big"])
 @pytest.mark.parametrize("same", [True, False], ids=["same", "different"])
 def test_one_of_many_creates(place: Place, size: int, same: bool) -> None:

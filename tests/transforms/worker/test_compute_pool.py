@@ -12,7 +12,7 @@ from beamlabel.pipeline.runners.choose import choose, worker_threads
 from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
 from beamlabel.transforms.worker.cpu import available_cores
 from beamlabel.transforms.worker.daemon_pool import ThreadDiedError
-from support.jobs import TINY, Finished, label, photos, uri_list
+from support.jobs import TINY, FinishedJob, label, photos, uri_list
 from support.paths import ROOT
 from support.threads import no_more_threads
 
@@ -122,7 +122,7 @@ def test_worker_threads_are_all_that_compute(tmp_path, threads):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str([f"compute-{number}" for number in range(threads)])
-    assert Finished(0, tmp_path / "out").rows == normal.rows
+    assert FinishedJob(0, tmp_path / "out").rows == normal.rows
 
 
 def test_worker_processes_of_this_machine_share_its_cores():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
 

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.pillow_image import load
-from beamlabel.transforms.decoding.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.pillow_image import load
+from beamlabel.transforms.decoding.picture.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.variants import MAX_SLOW_PIXELS, check_variant
 from beamlabel.transforms.decoding.readers.binary import look_up, part, unpack, unpack_bits
 from beamlabel.transforms.decoding.readers.bmp_rle import decode_runs
-from beamlabel.transforms.decoding.variants import MAX_SLOW_PIXELS, check_variant
 from beamlabel.transforms.records import Reason
 
 _HEADERS = {12: "os/2 1", 16: "os/2 2", 64: "os/2 2", 40: "info", 52: "v2", 56: "v3", 108: "v4", 124: "v5"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
 _END_OF_LINE, _END, _DELTA = 0, 1, 2

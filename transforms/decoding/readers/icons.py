@@ -8,13 +8,13 @@ import struct
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.pillow_image import load
-from beamlabel.transforms.decoding.pillow_modes import finish
-from beamlabel.transforms.decoding.png import SIGNATURE, read_png
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.pillow_image import load
+from beamlabel.transforms.decoding.picture.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.binary import part, unpack
 from beamlabel.transforms.decoding.readers.bmp import dib_image, read_dib
-from beamlabel.transforms.decoding.variants import check_variant
+from beamlabel.transforms.decoding.readers.png import SIGNATURE, read_png
 from beamlabel.transforms.records import Reason
 
 _WHAT = "the icon's directory"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.by_pillow import read_with_pillow
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.binary import unpack
 from beamlabel.transforms.decoding.readers.boxes import boxes, is_whole
-from beamlabel.transforms.decoding.readers.by_pillow import read_with_pillow
-from beamlabel.transforms.decoding.variants import check_variant
 from beamlabel.transforms.records import Reason
 
 CODESTREAM = b"\xff\x4f\xff\x51"

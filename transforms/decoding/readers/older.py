@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.by_pillow import read_with_pillow
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.binary import unpack
-from beamlabel.transforms.decoding.readers.by_pillow import read_with_pillow
-from beamlabel.transforms.decoding.variants import check_variant
 from beamlabel.transforms.records import Reason
 
 _TGA_KINDS = {1: "palette", 2: "colour", 3: "gray", 9: "palette", 10: "colour", 11: "gray"}
@@ -73,7 +73,7 @@ def is_pcx(data: bytes) -> bool:
     return (
         data[:1] == b"\x0a"
         and data[1:2] in (b"\0", b"\2", b"\3", b"\4", b"\5")
-        and data[2:3] == b"\1"
+        and data[2:3] in (b"\0", b"\1")
         and data[3:4] in (b"\1", b"\2", b"\4", b"\x08")
     )
 
@@ -89,5 +89,6 @@ def read_pcx(data: bytes, options: DecodeOptions) -> Picture:
     palette = ""
     if (bits, planes) == (8, 1):
         palette = " palette" if version == 5 and len(data) > 897 and data[-769] == 12 else " gray"
-    check_variant(f"pcx version {version}, {planes} planes of {bits} bit{palette}")
+    coding = "" if data[2] else ", plain"
+    check_variant(f"pcx version {version}, {planes} planes of {bits} bit{palette}{coding}")
     return read_with_pillow("PCX", data, options, (width, height))

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.pillow_image import load
-from beamlabel.transforms.decoding.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.pillow_image import load
+from beamlabel.transforms.decoding.picture.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.binary import part, unpack
-from beamlabel.transforms.decoding.variants import check_variant
 from beamlabel.transforms.records import Reason
 
 _MODES = {

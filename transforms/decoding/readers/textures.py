@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.pillow_image import load
-from beamlabel.transforms.decoding.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.by_pillow import read_with_pillow
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.pillow_image import load
+from beamlabel.transforms.decoding.picture.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.variants import MAX_SLOW_PIXELS, check_variant
 from beamlabel.transforms.decoding.readers.binary import part, unpack
-from beamlabel.transforms.decoding.readers.by_pillow import read_with_pillow
-from beamlabel.transforms.decoding.variants import MAX_SLOW_PIXELS, check_variant
 from beamlabel.transforms.records import Reason
 
 _FOUR_CC, _ALPHA = 4, 1

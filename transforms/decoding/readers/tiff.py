@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.pillow_image import load
-from beamlabel.transforms.decoding.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.pillow_image import load
+from beamlabel.transforms.decoding.picture.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.tiff_blocks import Layout, read_samples, with_blocks_as_they_are
 from beamlabel.transforms.decoding.readers.tiff_tags import TiffTags, read_tags
-from beamlabel.transforms.decoding.variants import check_variant
 from beamlabel.transforms.records import Reason
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
 
-from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.decoding.readers.binary import part, unpack_bits
 from beamlabel.transforms.decoding.readers.tiff_tags import TiffTags
 from beamlabel.transforms.records import Reason

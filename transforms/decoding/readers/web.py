@@ -8,13 +8,13 @@ import struct
 
 from PIL import Image
 
-from beamlabel.transforms.decoding.color import profile_of_code_points
-from beamlabel.transforms.decoding.jpeg_header import exif_orientation
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.by_pillow import read_with_pillow
+from beamlabel.transforms.decoding.picture.color import profile_of_code_points
+from beamlabel.transforms.decoding.picture.jpeg_header import exif_orientation
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.binary import unpack
 from beamlabel.transforms.decoding.readers.boxes import is_whole
-from beamlabel.transforms.decoding.readers.by_pillow import read_with_pillow
-from beamlabel.transforms.decoding.variants import check_variant
 from beamlabel.transforms.records import Reason
 
 _GIF, _WEBP = "the GIF's header", "the WebP's header"

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.jpeg_header import exif_orientation
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.pillow_image import load
-from beamlabel.transforms.decoding.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.jpeg_header import exif_orientation
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.pillow_image import load
+from beamlabel.transforms.decoding.picture.pillow_modes import finish
 from beamlabel.transforms.records import Reason
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import ImageError, Reason
 
 _END_OF_DATA = (EOFError, IndexError, struct.error)

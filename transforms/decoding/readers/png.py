@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from beamlabel.transforms.decoding.color import MAX_PROFILE_BYTES, profile_of_code_points
-from beamlabel.transforms.decoding.jpeg_header import exif_orientation
-from beamlabel.transforms.decoding.options import DecodeOptions, Picture, check_pixels, refusal
-from beamlabel.transforms.decoding.pillow_image import load
-from beamlabel.transforms.decoding.pillow_modes import finish
-from beamlabel.transforms.decoding.variants import check_variant
+from beamlabel.transforms.decoding.picture.color import MAX_PROFILE_BYTES, profile_of_code_points
+from beamlabel.transforms.decoding.picture.jpeg_header import exif_orientation
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.pillow_image import load
+from beamlabel.transforms.decoding.picture.pillow_modes import finish
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.records import Reason
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

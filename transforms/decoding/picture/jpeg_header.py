@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
-# Frame markers: SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC). ITU-T T.81, table B.1.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Frame markers: SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC), ITU-T T.81, table B.1; and SOF55 (F7) of JPEG-LS,
+# ITU-T T.87, C.1.1.
+_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _CODINGS = {
     0xC0: "baseline",
     0xC1: "extended",
@@ -20,6 +21,7 @@ _CODINGS = {
     0xC9: "arithmetic",
     0xCA: "progressive arithmetic",
     0xCB: "lossless arithmetic",
+    0xF7: "LS",
 }
 _START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP2, _APP14 = 0xDA, 0xD9, 0xE1, 0xE2, 0xEE
 # Markers that stand alone, without a length: TEM, RST0..RST7, SOI; and a stuffed zero, which is none.

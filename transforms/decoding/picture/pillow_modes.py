@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.color import is_needless, to_srgb
-from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.decoding.picture.color import is_needless, to_srgb
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
 

@@ -17,7 +17,7 @@ from collections import OrderedDict
 import numpy as np
 from PIL import Image, ImageCms
 
-from beamlabel.transforms.decoding.options import refusal
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
 MAX_PROFILE_BYTES = 4 << 20

@@ -1,0 +1,81 @@
+"""The order of the folders, and who imports whom; read from the sources, imports inside functions included."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from support.paths import ROOT
+
+# From the bottom. A folder imports from levels below its own, also if they are of its own folders; a name that ends
+# in .py is a file at a package's root.
+LEVELS = (
+    ("beamlabel/__init__.py",),
+    ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
+    ("transforms/decoding/picture", "transforms/inference", "transforms/rows"),
+    ("transforms/decoding/readers",),
+    ("transforms/decoding",),
+    ("transforms/hub", "transforms/inputs", "transforms/loading"),
+    ("transforms/elements", "transforms/module", "transforms/writing"),
+    ("transforms/derive.py",),
+    ("transforms/module_artifact.py", "transforms/output_spec.py"),
+    ("transforms/load_images.py", "transforms/model_handler.py", "transforms/predict.py"),
+    ("transforms/label_images.py",),
+    ("transforms/beam_yaml", "transforms/cross_language.py", "transforms/write_labels.py"),
+    ("pipeline/errors.py", "pipeline/layout.py"),
+    ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
+    ("pipeline/output",),
+    ("pipeline/evaluate", "pipeline/job"),
+    ("pipeline/commands", "pipeline/runners"),
+    ("pipeline/run.py",),
+    ("pipeline/__main__.py",),
+    ("beamlabel/__main__.py",),
+)
+
+
+@cache
+def files() -> dict[str, Path]:
+    """Every module's file, by the module's name."""
+    found = {}
+    for package in ("beamlabel", "pipeline", "transforms"):
+        # The links below beamlabel are not followed: what they name is read where it lies.
+        paths = (ROOT / package).glob("*.py") if package == "beamlabel" else (ROOT / package).rglob("*.py")
+        for path in paths:
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[name if package == "beamlabel" else f"beamlabel.{name}"] = path
+    return found
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of what a file imports: of modules, or of what is in one."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports() -> dict[str, set[str]]:
+    """Which of our modules each of them imports."""
+    edges = {}
+    for module, path in files().items():
+        names = {name for name in imported(path) if name.partition(".")[0] == "beamlabel"}
+        edges[module] = {name if name in files() else name.rpartition(".")[0] for name in names}
+        assert edges[module] <= files().keys(), f"{path}: {edges[module] - files().keys()}"
+    return edges
+
+
+def short(module: str) -> str:
+    return str(files()[module].relative_to(ROOT))
+
+
+def folder(module: str) -> str:
+    """The folder that a module is in; of one at a package's root, the file."""
+    parts = files()[module].relative_to(ROOT).parts
+    return "/".join(parts if len(parts) == 2 else parts[:-1])
