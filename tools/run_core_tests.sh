@@ -13,5 +13,6 @@ python=$(tools/find_python.sh "$version") || {
 }
 PYTHON=$python VENV=.venv-$version tools/setup_venv.sh launcher,test
 ".venv-$version/bin/python" -m pytest --numprocesses "${BEAMLABEL_TEST_PROCESSES:-2}" --no-loadscope-reorder -m "not slow" \
-  tests/pipeline/options tests/pipeline/job tests/transforms/inputs tests/transforms/loading tests/transforms/decoding \
+  tests/pipeline/options tests/pipeline/job tests/transforms/elements tests/transforms/test_label_images.py \
+  tests/transforms/inputs tests/transforms/loading tests/transforms/decoding \
   tests/transforms/inference tests/transforms/rows tests/transforms/writing tests/transforms/worker

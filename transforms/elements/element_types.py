@@ -66,7 +66,8 @@ def result_types(element_type: Any, options: ElementOptions, spec: OutputSpec) -
         of_keys = kind.key_type if isinstance(kind, typehints.DictConstraint) else typehints.Any
         of_dict = typehints.Dict[str if of_keys is str else typehints.Any, typehints.Any]
         return ResultTypes(of_dict, of_dict)
-    if kind in (object, tuple, beam.Row):
+    # A tuple of any length may be a pair.
+    if kind in (object, beam.Row) or isinstance(kind, typehints.TupleSequenceConstraint):
         return ResultTypes(typehints.Any, typehints.Any)
     if isinstance(kind, type) and issubclass(kind, _BARE):
         return ResultTypes(LabeledImage, FailedImage)
