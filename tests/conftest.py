@@ -198,6 +198,7 @@ _SLOW = (
     "tests/pipeline/job/test_kept_values.py",
     "tests/pipeline/job/test_progress.py",
     "tests/pipeline/job/test_resume.py",
+    "tests/transforms/decoding/test_fidelity.py",
     "tests/transforms/module",
     "tests/transforms/test_beam_yaml.py",
     "tests/transforms/test_dataframes.py",
