@@ -360,3 +360,74 @@ def test_the_steps_of_the_job_refuse_elements_that_they_do_not_know(tmp_path):
             beam.Pipeline(runner=FnApiRunner()) as p,
         ):
             _ = p | beam.Create([other]).with_output_types(object) | WriteUnit(PLAIN, str(tmp_path))
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenOrder:
+    uri: str
+    customer: int
+
+
+class AnyName(typing.NamedTuple):
+    uri: typing.Union[str, bytes, None]  # noqa: UP007 (Beam reads the annotations)
+
+
+def through_coders(elements, kind=None):
+    """(predictions, failures) after a shuffle, which takes each by the coder of its declared type."""
+    predictions, failures = Collect(), Collect()
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        images = p | beam.Create(elements)
+        if kind is not None:
+            images = images | beam.Map(lambda element: element).with_output_types(kind)
+        labeled = images | LabelImages(TINY)
+        _ = labeled.predictions | "P" >> beam.Reshuffle() | "Predictions" >> predictions
+        _ = labeled.failures | "F" >> beam.Reshuffle() | "Failures" >> failures
+    return predictions.values, failures.values
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda uri: {"uri": uri},
+        lambda uri: Photo(uri, 1),
+        lambda uri: (1, {"uri": uri}),
+    ],
+    ids=["dict", "row", "pair"],
+)
+def test_none_among_others_is_a_failure(paths, make):
+    predictions, failures = through_coders([make(str(paths[0])), make(str(paths[1])), None])
+    assert len(predictions) == 1 and len(failures) == 2
+    (of_none,) = [failed for failed in failures if isinstance(failed, FailedImage)]
+    assert of_none.reason == "null_uri"
+
+
+def test_none_under_a_key_among_dicts(paths):
+    predictions, failures = through_coders([(1, {"uri": str(paths[0])}), (2, None)])
+    assert [key for key, _ in predictions] == [1]
+    assert [(key, failed.reason) for key, failed in failures] == [(2, "null_uri")]
+
+
+def test_frozen_dataclasses(paths):
+    predictions, failures = through_coders([FrozenOrder(str(path), 7) for path in paths])
+    assert [(row.uri, row.customer) for row in predictions] == [(str(paths[0]), 7)]
+    assert [(row.uri, row.customer) for row in failures] == [(str(paths[1]), 7)]
+
+
+def test_fields_of_several_types(paths):
+    uris = [str(paths[0]), str(paths[0]).encode(), None]
+    predictions, failures = through_coders([AnyName(uri) for uri in uris])
+    assert {row.uri for row in predictions} == set(uris[:2])
+    assert [row.reason for row in failures] == ["null_uri"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        (typing.Mapping[str, typing.Any], lambda path: {"uri": str(path)}),
+        (typing.Annotated[str, "a URI"], str),
+    ],
+    ids=["mapping", "annotated"],
+)
+def test_other_names_of_types(paths, kind, make):
+    predictions, failures = through_coders([make(path) for path in paths], kind)
+    assert len(predictions) == len(failures) == 1
