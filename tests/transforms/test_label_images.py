@@ -369,7 +369,7 @@ class FrozenOrder:
 
 
 class AnyName(typing.NamedTuple):
-    uri: typing.Union[str, bytes, None]  # noqa: UP007 (Beam reads the annotations)
+    uri: typing.Union[str, bytes, None]
 
 
 def through_coders(elements, kind=None):

@@ -148,9 +148,9 @@ def _schema_type(kind: Any) -> Any:
     """The same type as Beam's schemas know it: of ``str | None`` they make pickled Python, not a nullable string."""
     beam_type = native_type_compatibility.convert_to_beam_type(kind)
     # Of a union of several types they take one, and fail on values of the others.
-    if isinstance(beam_type, typehints.UnionConstraint):
-        if len(set(beam_type.inner_types()) - {type(None)}) > 1:
-            return Any
+    union = isinstance(beam_type, typehints.UnionConstraint)
+    if union and len(set(beam_type.inner_types()) - {type(None)}) > 1:
+        return Any
     return native_type_compatibility.convert_to_python_type(beam_type)
 
 
