@@ -1,5 +1,6 @@
 """``LabelImages`` in pipelines of other people: every kind of element goes out as it came in, with fields added."""
 
+import collections
 import dataclasses
 import os
 import pickle
@@ -10,9 +11,11 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.io import fileio
+from apache_beam.portability.api import schema_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.typehints import schemas
 
 from beamlabel import FailedImage, LabeledImage, LabelImages
 from beamlabel.transforms.decoding.decode import DecodeOptions
@@ -431,3 +434,52 @@ def test_fields_of_several_types(paths):
 def test_other_names_of_types(paths, kind, make):
     predictions, failures = through_coders([make(path) for path in paths], kind)
     assert len(predictions) == len(failures) == 1
+
+
+class Postponed(typing.NamedTuple):
+    """As a module with `from __future__ import annotations` has it."""
+
+    uri: "str"
+    customer: "int | None"
+    tags: "list[str]"
+
+
+@dataclasses.dataclass(frozen=True)
+class PostponedOrder:
+    uri: "str"
+    customer: "int | None"
+    tags: "typing.Sequence[str]"
+
+
+class Derived(Photo):
+    """Beam's own types know no fields of it."""
+
+
+Untyped = collections.namedtuple("Untyped", "uri customer")
+
+
+@pytest.mark.parametrize("kind", [Derived, Untyped])
+def test_other_named_tuples(paths, kind):
+    predictions, failures = through_coders([kind(str(path), 7) for path in paths])
+    assert [(row.uri, row.customer) for row in predictions] == [(str(paths[0]), 7)]
+    assert [(row.uri, row.customer) for row in failures] == [(str(paths[1]), 7)]
+
+
+@pytest.mark.parametrize("kind", [Postponed, PostponedOrder])
+def test_postponed_annotations_are_types_of_the_schema(kind):
+    labeled = beam.Pipeline(runner=FnApiRunner()) | beam.Create([kind("a.jpg", 1, ["x"])]) | LabelImages(TINY)
+    for part in labeled:
+        uri, customer, tags = schemas.schema_from_element_type(part.element_type).fields[:3]
+        assert uri.type.atomic_type == schema_pb2.STRING and not uri.type.nullable
+        assert customer.type.atomic_type == schema_pb2.INT64 and customer.type.nullable
+        assert tags.type.array_type.element_type.atomic_type == schema_pb2.STRING
+
+
+class Unresolved(typing.NamedTuple):
+    uri: str
+    other: "Unknown"  # noqa: F821 (only type checkers know it)
+
+
+def test_annotations_that_cannot_be_resolved(paths):
+    predictions, failures = label([Unresolved(str(path), 1) for path in paths])
+    assert [row.other for row in predictions + failures] == [1, 1]

@@ -205,7 +205,7 @@ def test_a_wait_that_is_none_is_refused(seconds):
 
 
 def test_arguments_that_a_module_does_not_take_are_refused(handler):
-    with pytest.raises(ValueError, match="inference_args.*temperature"):
+    with pytest.raises(ValueError, match=r"inference_args.*temperature"):
         infer([np.zeros((8, 8, 3), np.uint8)], handler, inference_args={"temperature": 2})
 
 

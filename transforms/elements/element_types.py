@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ForwardRef, NamedTuple, get_args, get_origin, get_type_hints
 
 import apache_beam as beam
 from apache_beam.io.fileio import ReadableFile
@@ -104,15 +104,29 @@ def _union_types(kind: Any, options: ElementOptions, spec: OutputSpec) -> Result
 
 
 def _fields_of_type(kind: Any) -> list[tuple[str, Any]] | None:
-    """Names and types of a row's fields; None for any other kind."""
-    row = kind if isinstance(kind, RowTypeConstraint) else RowTypeConstraint.from_user_type(kind)
-    if row is not None:
-        return list(row._fields)
-    # Beam has no schema for frozen dataclasses that nobody registered; what is made of them has one.
+    """Names and types of a row's fields; None for any other kind.
+
+    Beam itself has no schema for some: frozen dataclasses that nobody registered, ``collections.namedtuple``, and
+    classes derived from a NamedTuple. What is made of them has one.
+    """
+    if isinstance(kind, RowTypeConstraint):
+        fields = list(kind._fields)
+        postponed = any(isinstance(of_field, (str, ForwardRef)) for _, of_field in fields)
+        return _resolved(kind._user_type, [name for name, _ in fields]) if postponed else fields
     if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return [(field.name, hints[field.name]) for field in dataclasses.fields(kind)]
+        return _resolved(kind, [field.name for field in dataclasses.fields(kind)])
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return _resolved(kind, kind._fields)
     return None
+
+
+def _resolved(user_type: Any, names: Iterable[str]) -> list[tuple[str, Any]]:
+    """Fields and types of a class whose annotations may be text, by ``from __future__ import annotations``."""
+    try:
+        hints = get_type_hints(user_type)
+    except (NameError, TypeError):  # a name of a function, or one that only type checkers import
+        hints = {}
+    return [(name, hints.get(name, Any)) for name in names]
 
 
 def _row_types(row: list[tuple[str, Any]], options: ElementOptions, spec: OutputSpec) -> ResultTypes:
