@@ -50,6 +50,13 @@ def typed(name: str, value: Any, hint: Any) -> Any:
         raise ValueError(f"{name} must be {shown}, not {value!r}") from None
 
 
+def checked_wait(seconds: float | None) -> float | None:
+    """The argument ``max_batch_duration_secs``; raises ``ValueError`` if it is no time to wait."""
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise ValueError(f"max_batch_duration_secs must be a positive number of seconds, not {seconds!r}")
+    return seconds
+
+
 def _as(hint: Any, value: Any) -> Any:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:

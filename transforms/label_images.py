@@ -8,7 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from beamlabel.transforms.arguments import checked_arguments
+from beamlabel.transforms.arguments import checked_arguments, checked_wait
 from beamlabel.transforms.elements.element_types import result_types
 from beamlabel.transforms.elements.references import ToReferences
 from beamlabel.transforms.elements.split_outcomes import LabeledImages, SplitOutcomes
@@ -17,7 +17,7 @@ from beamlabel.transforms.load_images import LoadImages, element_options, fetch_
 from beamlabel.transforms.loading.load_images import LoadOptions
 from beamlabel.transforms.module_artifact import (
     artifact_of,
-    check_directory,
+    checked_directory,
     derive_module,
     staged,
     with_artifact,
@@ -114,7 +114,7 @@ class LabelImages(beam.PTransform):
         uri: str = "uri",
         image: str | None = None,
         top_k: int | None = 5,
-        class_names: Sequence[str] | str | None = None,
+        class_names: Sequence[str] | str | os.PathLike[str] | None = None,
         crop: float | None = None,
         embeddings: bool = True,
         scores: str = AUTO,
@@ -137,15 +137,14 @@ class LabelImages(beam.PTransform):
         load_threads: int = 64,
         worker_threads: int | None = None,
         max_batch_duration_secs: float | None = None,
-        artifact_dir: str | None = None,
+        artifact_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         # The cheap checks come first: a module may take a minute.
         self.elements = element_options(uri, image, base_dir, prefix)
         fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
-        self._max_wait = _checked_wait(max_batch_duration_secs)
-        check_directory(artifact_dir)
-        self._artifact_dir = artifact_dir
+        self._max_wait = checked_wait(max_batch_duration_secs)
+        self._artifact_dir = checked_directory(artifact_dir)
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
             input_range=input_range, engine=engine, precision=precision,
@@ -189,10 +188,3 @@ class Gather(beam.PTransform):
             max_batch_duration_secs=self._max_wait,
         )
         return batches | "Ungroup" >> beam.FlatMap(list).with_output_types(Opened)
-
-
-def _checked_wait(seconds: float | None) -> float | None:
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and 0 < seconds < float("inf")):
-        raise ValueError(f"max_batch_duration_secs must be a positive number of seconds, not {seconds!r}")
-    return seconds

@@ -11,7 +11,7 @@ from apache_beam.ml.inference.base import ModelHandler as BeamModelHandler
 from apache_beam.ml.inference.base import PredictionResult
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.arguments import checked_arguments
+from beamlabel.transforms.arguments import checked_arguments, checked_wait
 from beamlabel.transforms.decoding.resize import Target, resized
 from beamlabel.transforms.derive import Derived
 from beamlabel.transforms.elements.result_types import FailedImage, failure_values
@@ -22,7 +22,7 @@ from beamlabel.transforms.inference.predict import predict
 from beamlabel.transforms.module_artifact import (
     ARTIFACT_SUFFIX,
     artifact_of,
-    check_directory,
+    checked_directory,
     derive_module,
     stage,
 )
@@ -84,7 +84,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         module: str | os.PathLike[str],
         *,
         top_k: int | None = 5,
-        class_names: Sequence[str] | str | None = None,
+        class_names: Sequence[str] | str | os.PathLike[str] | None = None,
         embeddings: bool = True,
         scores: str = AUTO,
         normalize_embeddings: bool = False,
@@ -98,7 +98,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         batch_size: int = 128,
         worker_threads: int | None = None,
         max_batch_duration_secs: float | None = None,
-        artifact_dir: str | None = None,
+        artifact_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._compile: dict[str, Any] = {
             "logits_output": logits_output,
@@ -118,21 +118,21 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
             "batch_size": batch_size,
             "worker_threads": worker_threads,
         }
-        check_directory(artifact_dir)
+        directory = checked_directory(artifact_dir)
         self._artifact = artifact_of(module, **self._compile)
         spec = derive_module(self._artifact, **self._wishes).spec
         self.image_size = (spec.height, spec.width)
         self._model_id = spec.handle
         self._newer: str | None = None
-        if artifact_dir is not None:
-            self._artifact = Artifact(stage(self._artifact, artifact_dir), self._artifact.sha256, spec)
+        if directory is not None:
+            self._artifact = Artifact(stage(self._artifact, directory), self._artifact.sha256, spec)
         super().__init__(
             min_batch_size=batch_size,
             max_batch_size=batch_size,
-            max_batch_duration_secs=max_batch_duration_secs,
+            max_batch_duration_secs=checked_wait(max_batch_duration_secs),
         )
 
-    def save_artifact(self, path: str) -> None:
+    def save_artifact(self, path: str | os.PathLike[str]) -> None:
         """Writes the compiled module to a file: workers open it without TensorFlow, the hub or the module.
 
         Args:
@@ -142,6 +142,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
           ValueError: another ending.
           OSError: it cannot be written.
         """
+        path = os.fspath(path)
         if not path.endswith(ARTIFACT_SUFFIX):
             raise ValueError(f"path must end in {ARTIFACT_SUFFIX}, not {path!r}")
         storage.write_bytes(storage.absolute(path), storage.read_bytes(self._artifact.path))
@@ -170,6 +171,15 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
             PredictionResult(image, _inference(outcome), model.model_id)
             for image, outcome in zip(batch, outcomes, strict=True)
         ]
+
+    def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:
+        """Beam calls it when the pipeline is built: a module takes no more than images.
+
+        Raises:
+          ValueError: there are some.
+        """
+        if inference_args:
+            raise ValueError(f"inference_args: a module takes none, not {sorted(inference_args)}")
 
     def update_model_path(self, model_path: str | None = None) -> None:
         """Beam calls it with the ``model_id`` of a newer model; see ``model_metadata_pcoll``."""

@@ -68,7 +68,7 @@ def derive_module(
     *,
     top_k: int | None,
     scores: str,
-    class_names: Sequence[str] | str | None,
+    class_names: Sequence[str] | str | os.PathLike[str] | None,
     embeddings: bool,
     normalize_embeddings: bool,
     batch_size: int,
@@ -83,6 +83,8 @@ def derive_module(
       WishError: the module does not allow a value; names the argument.
       ValueError: a value that no module allows; names the argument.
     """
+    if isinstance(class_names, os.PathLike):
+        class_names = os.fspath(class_names)
     try:
         return derive(
             artifact,
@@ -124,10 +126,11 @@ def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -
     return stage(artifact, directory)
 
 
-def check_directory(artifact_dir: str | None) -> None:
-    """Raises ``ValueError`` if it names no directory."""
+def checked_directory(artifact_dir: str | os.PathLike[str] | None) -> str | None:
+    """The directory as text; raises ``ValueError`` if it names none."""
     if artifact_dir == "":
         raise ValueError("artifact_dir must name a directory, not ''")
+    return None if artifact_dir is None else os.fspath(artifact_dir)
 
 
 def stage(artifact: Artifact, directory: str) -> str:

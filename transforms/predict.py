@@ -14,7 +14,7 @@ from beamlabel.transforms.inference.options import AUTO, PredictOptions
 from beamlabel.transforms.inference.predict import HubModelHandler
 from beamlabel.transforms.module_artifact import (
     artifact_of,
-    check_directory,
+    checked_directory,
     derive_module,
     staged,
     with_artifact,
@@ -49,7 +49,7 @@ class Predict(beam.PTransform):
         module: str | os.PathLike[str],
         *,
         top_k: int | None = 5,
-        class_names: Sequence[str] | str | None = None,
+        class_names: Sequence[str] | str | os.PathLike[str] | None = None,
         embeddings: bool = True,
         scores: str = AUTO,
         normalize_embeddings: bool = False,
@@ -61,7 +61,7 @@ class Predict(beam.PTransform):
         precision: str = "float32",
         batch_size: int = 128,
         worker_threads: int | None = None,
-        artifact_dir: str | None = None,
+        artifact_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         self._options: PredictOptions | None = None
@@ -69,8 +69,7 @@ class Predict(beam.PTransform):
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
             input_range=input_range, engine=engine, precision=precision,
         )  # fmt: skip
-        check_directory(artifact_dir)
-        self._artifact_dir = artifact_dir
+        self._artifact_dir = checked_directory(artifact_dir)
         self._derived = derive_module(
             self._artifact, top_k=top_k, scores=scores, class_names=class_names, embeddings=embeddings,
             normalize_embeddings=normalize_embeddings, batch_size=batch_size, worker_threads=worker_threads,

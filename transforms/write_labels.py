@@ -30,6 +30,10 @@ _TABLE_BYTES = 2 << 20
 _MAX_ROWS = 4096
 _METADATA = "_METADATA.json"
 
+# The command renames columns; here a step before does.
+_COMMANDS_ADVICE = ": --keep_columns SOURCE=NAME"
+_ADVICE = " in a step before WriteLabels, or leave it out by columns"
+
 
 class WriteLabels(beam.PTransform):
     """``labeled | WriteLabels("out/")``: the labels with the columns of ``docs/output.md``, and the failures.
@@ -82,7 +86,14 @@ class WriteLabels(beam.PTransform):
         # The other checks of the two are OutputSpec's.
         OutputSpec(format=output_format, compression=compression)
         self._format, self._compression = output_format, compression
+        # Beam's sinks look for their own temporary files by patterns.
+        if any(char in self._output for char in "*?["):
+            raise ValueError(
+                f"output must not have *, ? or [ in it, which stand for patterns: {self._output!r}"
+            )
         for name, kind in (columns or {}).items():
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"columns: a name must be text, not {name!r}")
             if not isinstance(kind, pa.DataType):
                 raise ValueError(f"columns: {name!r} must have an Arrow type, not {kind!r}")
         self._columns = columns
@@ -105,13 +116,16 @@ class WriteLabels(beam.PTransform):
 
     def _spec(self, labels: LabelImages, predictions: beam.PCollection[Any]) -> OutputSpec:
         kept = kept_fields_of(predictions.element_type, self._columns, labels.elements)
-        return dataclasses.replace(
-            labels.spec,
-            format=self._format,
-            compression=self._compression,
-            kept_fields=kept,
-            labeled_at=labeled_at(time.time()),
-        )
+        try:
+            return dataclasses.replace(
+                labels.spec,
+                format=self._format,
+                compression=self._compression,
+                kept_fields=kept,
+                labeled_at=labeled_at(time.time()),
+            )
+        except ValueError as error:
+            raise ValueError(str(error).replace(_COMMANDS_ADVICE, _ADVICE)) from None
 
     def _write(self, tables: beam.PCollection[pa.Table], spec: OutputSpec) -> beam.PCollection[str]:
         prefix = storage.join(self._output, "part")
@@ -205,4 +219,4 @@ def _write_text(text: str, path: str) -> None:
 def _json_line(element: Any) -> str:
     from beamlabel.transforms.elements.labeled_rows import failure_fields
 
-    return json.dumps(failure_fields(element), default=str)
+    return json.dumps(failure_fields(element), allow_nan=False)

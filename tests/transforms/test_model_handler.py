@@ -196,3 +196,27 @@ def test_the_artifact_is_put_where_workers_read_it(tmp_path):
     before = staged.stat().st_mtime_ns
     ModelHandler(TINY, artifact_dir=str(tmp_path))
     assert staged.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_wait_that_is_none_is_refused(seconds):
+    with pytest.raises(ValueError, match="max_batch_duration_secs"):
+        ModelHandler(TINY, max_batch_duration_secs=seconds)
+
+
+def test_arguments_that_a_module_does_not_take_are_refused(handler):
+    with pytest.raises(ValueError, match=r"inference_args.*temperature"):
+        infer([np.zeros((8, 8, 3), np.uint8)], handler, inference_args={"temperature": 2})
+
+
+def test_paths_are_taken(tmp_path):
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    handler = ModelHandler(TINY, class_names=tmp_path / "names.txt", artifact_dir=tmp_path / "staged")
+    handler.save_artifact(tmp_path / "saved.beamlabel")
+    (result,) = infer([np.zeros((8, 8, 3), np.uint8)], handler)
+    assert result.inference["label"] in NAMES
+    for kind in (LabelImages, Predict):
+        same = kind(
+            tmp_path / "saved.beamlabel", class_names=tmp_path / "names.txt", artifact_dir=tmp_path / "staged"
+        )
+        assert same.spec.has_labels

@@ -2,6 +2,7 @@
 
 import json
 import typing
+from datetime import datetime, timezone
 
 import apache_beam as beam
 import pyarrow as pa
@@ -12,6 +13,7 @@ from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
 
 from beamlabel import LabelImages, WriteLabels
 from beamlabel.transforms import storage
@@ -150,6 +152,7 @@ def test_no_rows_are_still_a_table(paths, tmp_path):
         ({"compression": "gzip"}, "compression"),
         ({"compression": "zip"}, "compression"),
         ({"columns": {"customer": "int"}}, "columns.*customer"),
+        ({"columns": {1: pa.int64()}}, "columns.*1"),
         ({"num_shards": -1}, "num_shards"),
     ],
     ids=str,
@@ -196,3 +199,88 @@ def test_a_bucket(gcs: Bucket, paths, monkeypatch):
     rows = pa.concat_tables([pq.read_table(pa.BufferReader(storage.read_bytes(name))) for name in shards])
     assert sorted(rows["uri"].to_pylist()) == [str(path) for n, path in enumerate(paths) if n != 2]
     assert [name for name in names if "_failures/part-" in name]
+
+
+@pytest.mark.parametrize("labels", [{"uri": "path"}, {"prefix": "mobilenet_"}], ids=str)
+def test_bare_uris_beside_arguments_for_fields(paths, tmp_path, labels):
+    output = write(list(map(str, paths)), tmp_path / "out", labels=labels)
+    assert read(output)["uri"].to_pylist() == [str(path) for n, path in enumerate(paths) if n != 2]
+
+
+def test_the_field_of_the_uri_can_be_a_column_too(paths, tmp_path):
+    columns = {"path": pa.string()}
+    found = read(write([{"path": str(paths[0])}], tmp_path / "out", labels={"uri": "path"}, columns=columns))
+    assert found["path"].to_pylist() == found["uri"].to_pylist() == [str(paths[0])]
+
+
+@pytest.mark.parametrize("labels", [{"class_names": "none"}, {"prefix": "mobilenet_"}], ids=str)
+def test_added_fields_are_no_columns_of_ones_own(paths, tmp_path, labels):
+    name = labels.get("prefix", "") + "label"
+    with pytest.raises(ValueError, match=f"columns.*'{name}'"), beam.Pipeline(runner=FnApiRunner()) as p:
+        labeled = p | beam.Create([{"uri": str(paths[0])}]) | LabelImages(TINY, **labels)
+        _ = labeled | WriteLabels(tmp_path / "out", columns={name: pa.string()})
+
+
+class Part(typing.NamedTuple):
+    width_mm: int
+    note: typing.Optional[str]  # noqa: UP045 (Beam reads the annotations)
+
+
+class Catalogued(typing.NamedTuple):
+    uri: str
+    part: Part
+    parts: typing.Sequence[Part]
+    counts: typing.Mapping[str, int]
+    taken: Timestamp
+
+
+def test_nested_rows_and_timestamps(paths, tmp_path):
+    row = Catalogued(str(paths[0]), Part(1, "x"), [Part(2, None)], {"a": 3}, Timestamp(1.5))
+    (found,) = read(write([row], tmp_path / "out")).to_pylist()
+    assert found["part"] == {"width_mm": 1, "note": "x"}
+    assert found["parts"] == [{"width_mm": 2, "note": None}]
+    assert dict(found["counts"]) == {"a": 3}
+    assert found["taken"] == datetime(1970, 1, 1, 0, 0, 1, 500_000, timezone.utc)
+
+
+def test_failures_of_any_fields_are_json(paths, tmp_path):
+    def no_constant(text):
+        raise AssertionError(text)
+
+    bad, photo = str(paths[2]), b"photo" * 9
+    elements = [
+        {"uri": float("nan"), "number": float("inf"), ("a", 1): "tuple"},
+        {"uri": bad, "nested": {"photo": photo, "text": "x"}, "rows": [Part(1, None)]},
+        {"uri": bad, "label": "taken", "photo": photo},
+    ]
+    write(elements, tmp_path / "dicts", columns={})
+    # Pairs have no table, but their failures do.
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        pairs = [((1, b"k"), ("inner", bad)), ("outer", {"uri": bad, "key": "own"})]
+        labeled = p | beam.Create(pairs) | LabelImages(TINY)
+        _ = labeled._replace(predictions=labeled.predictions | beam.Values()) | WriteLabels(
+            tmp_path / "pairs"
+        )
+    lines = [line for file in tmp_path.glob("*/_failures/part-*") for line in file.read_text().splitlines()]
+    assert not any("photo" * 2 in line for line in lines)
+    found = [json.loads(line, parse_constant=no_constant) for line in lines]
+    by = {str(row.get("key", row.get("element") and "element")): row for row in found}
+    (nested_pair,) = [row for row in found if row.get("key") == [[1, "b'k'"], "inner"]]
+    assert nested_pair["reason"] == "not_an_image"
+    assert by["own"]["pair_key"] == "outer"
+    assert by["element"]["element"] == {"uri": bad, "label": "taken"}
+    (nan,) = [row for row in found if "number" in row]
+    assert nan["uri"] is nan["number"] is None and nan["('a', 1)"] == "tuple"
+    (nested,) = [row for row in found if "nested" in row]
+    assert nested["nested"] == {"text": "x"} and nested["rows"] == [{"width_mm": 1, "note": None}]
+
+
+def test_patterns_in_the_output(tmp_path):
+    with pytest.raises(ValueError, match="output"):
+        WriteLabels(tmp_path / "labels [1]")
+
+
+def test_a_name_of_ours_is_told_in_words_of_this_transform(paths, tmp_path):
+    with pytest.raises(ValueError, match="'ref_id'") as caught:
+        write([{"uri": str(paths[0])}], tmp_path / "out", columns={"ref_id": pa.string()})
+    assert "--" not in str(caught.value)

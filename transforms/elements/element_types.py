@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ForwardRef, NamedTuple, get_args, get_origin, get_type_hints
 
 import apache_beam as beam
 from apache_beam.io.fileio import ReadableFile
@@ -30,6 +31,9 @@ _BARE = (
 )
 
 
+_MAPPINGS = (typehints.DictConstraint, typehints.MappingHint.MappingTypeConstraint)
+
+
 class ResultTypes(NamedTuple):
     """The types of predictions and of failures, as ``with_output_types`` takes them."""
 
@@ -49,21 +53,22 @@ def result_types(element_type: Any, options: ElementOptions, spec: OutputSpec) -
       TypeError: nothing of this type holds an image, or the fields of the URI or the image are not among its.
       ValueError: it has a field that would be added; names ``prefix``.
     """
+    if get_origin(element_type) is Annotated:
+        element_type = get_args(element_type)[0]
     kind = native_type_compatibility.convert_to_beam_type(element_type)
     if isinstance(kind, typehints.AnyTypeConstraint):
         return ResultTypes(typehints.Any, typehints.Any)
     if isinstance(kind, typehints.UnionConstraint):
-        found = {result_types(part, options, spec) for part in kind.inner_types() if part is not type(None)}
-        return found.pop() if len(found) == 1 else ResultTypes(typehints.Any, typehints.Any)
+        return _union_types(kind, options, spec)
     if isinstance(kind, typehints.TupleConstraint) and len(kind.tuple_types) == 2:
         key, value = kind.tuple_types
         inner = result_types(value, options, spec)
         return ResultTypes(typehints.Tuple[key, inner.prediction], typehints.Tuple[key, inner.failure])
-    row = kind if isinstance(kind, RowTypeConstraint) else RowTypeConstraint.from_user_type(kind)
-    if row is not None and kind not in _BARE:
-        return _row_types(row, options, spec)
-    if isinstance(kind, typehints.DictConstraint) or (isinstance(kind, type) and issubclass(kind, Mapping)):
-        of_keys = kind.key_type if isinstance(kind, typehints.DictConstraint) else typehints.Any
+    fields = None if kind in _BARE else _fields_of_type(kind)
+    if fields is not None:
+        return _row_types(fields, options, spec)
+    if isinstance(kind, _MAPPINGS) or (isinstance(kind, type) and issubclass(kind, Mapping)):
+        of_keys = kind.key_type if isinstance(kind, _MAPPINGS) else typehints.Any
         of_dict = typehints.Dict[str if of_keys is str else typehints.Any, typehints.Any]
         return ResultTypes(of_dict, of_dict)
     # A tuple of any length may be a pair.
@@ -86,8 +91,46 @@ def added_fields(spec: OutputSpec) -> tuple[str, ...]:
     return tuple(name for name in LabeledImage._fields if name not in absent)
 
 
-def _row_types(row: RowTypeConstraint, options: ElementOptions, spec: OutputSpec) -> ResultTypes:
-    fields = [(name, _schema_type(kind)) for name, kind in row._fields]
+def _union_types(kind: Any, options: ElementOptions, spec: OutputSpec) -> ResultTypes:
+    parts = set(kind.inner_types())
+    found = {result_types(part, options, spec) for part in parts - {type(None)}}
+    if len(found) != 1:
+        return ResultTypes(typehints.Any, typehints.Any)
+    (of_others,) = found
+    # None fails as a bare element does: as a FailedImage beside the dicts or rows.
+    if type(None) in parts and of_others.failure is not FailedImage:
+        return ResultTypes(of_others.prediction, typehints.Any)
+    return of_others
+
+
+def _fields_of_type(kind: Any) -> list[tuple[str, Any]] | None:
+    """Names and types of a row's fields; None for any other kind.
+
+    Beam itself has no schema for some: frozen dataclasses that nobody registered, ``collections.namedtuple``, and
+    classes derived from a NamedTuple. What is made of them has one.
+    """
+    if isinstance(kind, RowTypeConstraint):
+        fields = list(kind._fields)
+        postponed = any(isinstance(of_field, (str, ForwardRef)) for _, of_field in fields)
+        return _resolved(kind._user_type, [name for name, _ in fields]) if postponed else fields
+    if dataclasses.is_dataclass(kind):
+        return _resolved(kind, [field.name for field in dataclasses.fields(kind)])
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return _resolved(kind, kind._fields)
+    return None
+
+
+def _resolved(user_type: Any, names: Iterable[str]) -> list[tuple[str, Any]]:
+    """Fields and types of a class whose annotations may be text, by ``from __future__ import annotations``."""
+    try:
+        hints = get_type_hints(user_type)
+    except (NameError, TypeError):  # a name of a function, or one that only type checkers import
+        hints = {}
+    return [(name, hints.get(name, Any)) for name in names]
+
+
+def _row_types(row: list[tuple[str, Any]], options: ElementOptions, spec: OutputSpec) -> ResultTypes:
+    fields = [(name, _schema_type(kind)) for name, kind in row]
     names = [name for name, _ in fields]
     for argument in ("image",) if options.image else ("uri",):
         wanted = getattr(options, argument)
@@ -117,9 +160,12 @@ def _row_types(row: RowTypeConstraint, options: ElementOptions, spec: OutputSpec
 
 def _schema_type(kind: Any) -> Any:
     """The same type as Beam's schemas know it: of ``str | None`` they make pickled Python, not a nullable string."""
-    return native_type_compatibility.convert_to_python_type(
-        native_type_compatibility.convert_to_beam_type(kind)
-    )
+    beam_type = native_type_compatibility.convert_to_beam_type(kind)
+    # Of a union of several types they take one, and fail on values of the others.
+    union = isinstance(beam_type, typehints.UnionConstraint)
+    if union and len(set(beam_type.inner_types()) - {type(None)}) > 1:
+        return Any
+    return native_type_compatibility.convert_to_python_type(beam_type)
 
 
 def _without_none(kind: Any) -> Any:

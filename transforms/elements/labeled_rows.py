@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 from apache_beam.typehints import native_type_compatibility, schemas, typehints
 from apache_beam.typehints.arrow_type_compatibility import arrow_schema_from_beam_schema
 from apache_beam.typehints.row_type import RowTypeConstraint
+from apache_beam.utils.timestamp import Timestamp
 
 from beamlabel.transforms.elements.element_types import added_fields
 from beamlabel.transforms.elements.references import ElementOptions, bare, fields_of, is_pair
@@ -18,7 +21,7 @@ from beamlabel.transforms.records import ImageInfo, ImageRef, Prediction
 from beamlabel.transforms.rows.record_batch import to_record_batch
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.rows.types import normalized_type
-from beamlabel.transforms.storage.uris import public_uri
+from beamlabel.transforms.storage.uris import encodable, public_uri
 
 _OTHER_BYTES = 400
 
@@ -63,8 +66,7 @@ class LabeledRows:
                     f"{getattr(ours, name)!r}: one output holds the rows of one LabelImages"
                 )
         identity = values["image_id"]
-        uri = others.pop(self._options.uri, None) or ""
-        uri = uri.decode() if isinstance(uri, bytes) else str(uri)
+        uri = _text(others.get("uri" if isinstance(element, LabeledImage) else self._options.uri))
         ref = ImageRef(
             uri or identity,
             f"{public_uri(uri)}#0" if uri else identity,
@@ -125,12 +127,18 @@ def kept_fields_of(
     kind = native_type_compatibility.convert_to_beam_type(element_type)
     if isinstance(kind, typehints.TupleConstraint):
         raise TypeError(_no_fields("pairs"))
+    added = {options.prefix + name for name in LABEL_FIELDS}
     if columns is not None:
+        for name in columns:
+            if name in added:
+                raise ValueError(f"columns: {name!r} is a field that LabelImages adds; name only others")
         return tuple((name, normalized_type(kind)) for name, kind in columns.items())
+    if kind is LabeledImage:
+        return ()
     row = kind if isinstance(kind, RowTypeConstraint) else RowTypeConstraint.from_user_type(kind)
     if row is None:
         return ()
-    left_out = {options.prefix + name for name in LABEL_FIELDS} | {options.uri, options.image}
+    left_out = added | {options.uri, options.image}
     found = []
     for name, field_type in row._fields:
         if name not in left_out:
@@ -139,6 +147,8 @@ def kept_fields_of(
 
 
 def _arrow_type(name: str, field_type: Any) -> pa.DataType:
+    if field_type in (Timestamp, Timestamp | None):  # a logical type, which Beam's Arrow types do not know
+        return pa.timestamp("us", "UTC")
     schema = schemas.named_fields_to_schema([(name, field_type)])
     try:
         return normalized_type(arrow_schema_from_beam_schema(schema).field(0).type)
@@ -150,23 +160,69 @@ def _arrow_type(name: str, field_type: Any) -> pa.DataType:
 
 
 def failure_fields(element: Any) -> dict[str, Any]:
-    """The fields of a failed element, as they are written: a key of a pair as ``key``, and no bytes of images."""
-    if is_pair(element):
-        return {"key": element[0], **failure_fields(element[1])}
-    fields = fields_of(element) or {}
-    shown = {
-        name: value for name, value in fields.items() if not isinstance(value, (bytes, bytearray, memoryview))
-    }
-    return {name: public_uri(value) if isinstance(value, str) else value for name, value in shown.items()}
+    """The fields of a failed element as JSON has them, without the bytes of images.
+
+    The key of a pair is the field ``key``, or ``pair_key`` if the element has a ``key``; of pairs in pairs, the list of
+    their keys.
+    """
+    keys = []
+    while is_pair(element):
+        keys.append(_json_value(element[0]))
+        element = element[1]
+    shown: dict[str, Any] = _json_value(fields_of(element) or {})
+    if not keys:
+        return shown
+    return {"pair_key" if "key" in shown else "key": keys[0] if len(keys) == 1 else keys, **shown}
+
+
+def _json_value(value: Any) -> Any:
+    """What JSON has for a value: null for numbers that it has not, text for what it does not know."""
+    if isinstance(value, str):
+        return encodable(public_uri(value))
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    fields = fields_of(value)
+    if fields is not None:
+        return {
+            encodable(str(name)): _json_value(one)
+            for name, one in fields.items()
+            if not isinstance(one, (bytes, bytearray, memoryview))
+        }
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+        return [_json_value(one) for one in value]
+    return encodable(str(value))
 
 
 def _one(value: Any, kind: pa.DataType, name: str) -> pa.Array:
     try:
-        return pa.array([value], kind)
-    except (pa.ArrowException, TypeError, OverflowError) as error:
+        if isinstance(value, Timestamp):
+            return pa.array([value.micros], pa.timestamp("us", "UTC")).cast(kind)
+        return pa.array([_arrow_value(value)], kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"WriteLabels: the field {name!r} does not fit its column, {kind}: {error}"
         ) from error
+
+
+def _arrow_value(value: Any) -> Any:
+    """Arrow takes dicts for structs, and no rows."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_arrow_value, value))
+    if isinstance(value, Mapping):
+        return {key: _arrow_value(one) for key, one in value.items()}
+    fields = fields_of(value)
+    return value if fields is None else {key: _arrow_value(one) for key, one in fields.items()}
+
+
+def _text(uri: Any) -> str:
+    """An element's URI as text; empty if it has none."""
+    if uri is None or uri != uri:  # pandas writes NaN for text that is missing
+        return ""
+    return encodable(os.fsdecode(uri) if isinstance(uri, (bytes, os.PathLike)) else str(uri))
 
 
 def _array(values: Any, dtype: type[np.generic]) -> np.ndarray | None:
