@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import numbers
+import os
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
@@ -22,7 +24,10 @@ def checked_arguments(init: _Init) -> _Init:
 
     @functools.wraps(init)
     def checked(self: Any, *given: Any, **named: Any) -> None:
-        bound = signature.bind(self, *given, **named)
+        try:
+            bound = signature.bind(self, *given, **named)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {_unbound(named, signature) or error}") from None
         hints = type_hints(init)
         for name, value in list(bound.arguments.items())[1:]:
             bound.arguments[name] = typed(name, value, hints[name])
@@ -46,8 +51,36 @@ def typed(name: str, value: Any, hint: Any) -> Any:
     try:
         return _as(hint, value)
     except TypeError:
-        shown = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-        raise ValueError(f"{name} must be {shown}, not {value!r}") from None
+        raise ValueError(f"{name} must be {_in_words(hint)}, not {value!r}") from None
+
+
+def no_argument(name: str, known: Sequence[str]) -> str:
+    """What is said of an argument that there is not."""
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"no argument is called {name!r}; {hint}There are {', '.join(known)}"
+
+
+def _unbound(named: dict[str, Any], signature: inspect.Signature) -> str | None:
+    known = list(signature.parameters)[1:]
+    return next((no_argument(name, known) for name in named if name not in known), None)
+
+
+def _in_words(hint: Any) -> str:
+    """A type as a sentence names it."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_in_words, parts))
+    if origin is tuple:
+        return f"({', '.join(map(_in_words, parts))})"
+    if origin is Sequence:
+        return f"a list, each {_in_words(parts[0])}"
+    if origin is Mapping:
+        return "a dict"
+    if (origin or hint) is os.PathLike:
+        return "a path"
+    words = {int: "a whole number", float: "a number", str: "text", bool: "True or False", type(None): "None"}
+    return words.get(hint) or str(getattr(hint, "__name__", hint))
 
 
 def checked_wait(seconds: float | None) -> float | None:

@@ -5,7 +5,6 @@ The import registers it; ``python -m beamlabel.pipeline.runners.expansion_servic
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any, TypeAlias
 
@@ -13,7 +12,7 @@ import apache_beam as beam
 from apache_beam.coders import RowCoder
 from apache_beam.portability.api import external_transforms_pb2
 
-from beamlabel.transforms.arguments import type_hints, typed
+from beamlabel.transforms.arguments import no_argument, type_hints, typed
 from beamlabel.transforms.label_images import LabelImages
 
 URN = "beamlabel:transform:label_images:v1"
@@ -49,7 +48,7 @@ def arguments(payload: Payload) -> dict[str, Any]:
     known = list(inspect.signature(LabelImages).parameters)
     given = [field.name for field in payload.schema.fields]
     if unknown := [name for name in given if name not in known]:
-        raise ValueError(f"{URN}: {_no_argument(unknown[0], known)}")
+        raise ValueError(f"{URN}: {no_argument(unknown[0], known)}")
     row = RowCoder(payload.schema).decode(payload.payload) if given else ()
     try:
         values = {
@@ -62,9 +61,3 @@ def arguments(payload: Payload) -> dict[str, Any]:
     if "module" not in values:
         raise ValueError(f"{URN}: the argument 'module' is missing: name the module")
     return values
-
-
-def _no_argument(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"no argument is called {name!r}; {hint}There are {', '.join(known)}"

@@ -68,12 +68,12 @@ class LabelImages(beam.PTransform):
       module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path, or an artifact of
         ``ModelHandler.save_artifact``.
       uri: field of the URI, in dicts and rows.
-      image: field of the encoded image's bytes, in dicts and rows; if it is null, the URI counts.
-      top_k: classes of each image, best first; 5 is cut to fewer classes.
+      image: field of the encoded image's bytes, in dicts and rows; if it is null, the image is read from the URI.
+      top_k: number of classes to give, best first; None is 5. If the module has fewer classes than 5, 5 gives all.
       class_names: a name for each class, or a file of one name a line; ``"none"``: no names; None: ImageNet's, for 1000
         and 1001 classes.
-      crop: None stretches the whole image; a fraction in (0, 1] takes the central square of that part of the
-        short side.
+      crop: None stretches the whole image; a fraction in (0, 1] takes the central square, whose side is that fraction
+        of the short side.
       embeddings: whether the features are added, if the module gives any.
       scores: ``softmax``, ``sigmoid``, ``none``, or ``auto``: the module's own kind.
       normalize_embeddings: whether embeddings get L2 length 1.
@@ -82,16 +82,18 @@ class LabelImages(beam.PTransform):
       max_bytes: encoded images that are larger are failures.
       fetch_deadline: seconds that fetching an image may take, all tries together.
       allow_http: whether ``http://`` and ``https://`` are fetched.
-      allow_private_hosts: whether they may be at addresses that are not public.
-      base_dir: what relative paths are relative to; None: the current directory.
+      allow_private_hosts: whether ``http`` may reach private addresses.
+      base_dir: directory of relative paths; None: the current directory.
       prefix: before the name of each added field of dicts and rows, such as ``"mobilenet_"``.
-      logits_output, features_output, image_size, input_range, engine, precision: as the command's options of these
-        names, for modules that leave them open.
+      logits_output, features_output: names of the module's outputs, if it leaves open which they are.
+      image_size: (height, width), for a module that takes images of any size.
+      input_range: values that the module takes for black and white, such as (-1.0, 1.0); None: (0.0, 1.0).
+      engine, precision: what computes, and in what: see ``docs/options.md``.
       batch_size: images in every batch but the last of a bundle.
-      load_threads: images in flight at a time, in each worker thread of the runner.
-      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
-      max_batch_duration_secs: for unbounded sources: references wait so long at most, in seconds, to form a batch
-        across bundles; None: a batch ends with its bundle.
+      load_threads: number of images that each worker thread of the runner loads at a time.
+      worker_threads: number of threads that compute in each worker process; None: one for each core that it may use.
+      max_batch_duration_secs: for streams: seconds that an element waits at most for others, to form a batch across
+        bundles; None: a batch ends with its bundle.
       artifact_dir: directory that all workers can read, to stage the compiled module in; None: the pipeline's
         ``temp_location`` if its workers are elsewhere, and no copy if they are here.
 
@@ -100,10 +102,12 @@ class LabelImages(beam.PTransform):
       elements: the names of the fields.
 
     Raises:
-      ModuleError: the module cannot be had or used so; a ``ValueError`` that names ``module``.
+      ModuleError: the module cannot be fetched, or not used with these arguments; a ``ValueError`` that names
+        ``module``.
       WishError: the module does not allow an argument; a ``ValueError`` that names it.
-      ValueError: an argument is out of range; names it. In ``expand``: an element type has a field that would be added.
-      TypeError: in ``expand``: elements of a type that holds no image.
+      ValueError: an argument is out of range or of another type; names it. In ``expand``: an element type has a field
+        that would be added.
+      TypeError: an argument is unknown. In ``expand``: elements of a type that holds no image.
     """
 
     @checked_arguments
@@ -158,6 +162,10 @@ class LabelImages(beam.PTransform):
         self.spec: OutputSpec = output_spec_of(self._derived)
 
     def expand(self, images: beam.PCollection[Any]) -> LabeledImages:
+        if not isinstance(images, beam.PCollection):
+            raise TypeError(
+                "LabelImages takes a PCollection of images: put beam.Create or a source before it"
+            )
         types = result_types(images.element_type, self.elements, self.spec)
         path = staged(self._artifact, images.pipeline, self._artifact_dir)
         predict = with_artifact(self._derived, path).predict

@@ -35,7 +35,7 @@ from beamlabel.transforms.records import (
     unknown_element,
 )
 
-Image = Union[np.ndarray, LoadedImage]
+Image = Union[np.ndarray, LoadedImage, Failure]
 
 
 class LoadedModel:
@@ -56,7 +56,8 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
     - ``score``, ``label``: of the best class;
     - ``embedding``: float32[D].
 
-    An image that the module fails on has a ``FailedImage`` as its ``inference``; the others of its batch do not.
+    An image that the module fails on has a ``FailedImage`` as its ``inference``; the others of its batch do not. So has
+    a ``Failure`` of ``LoadImages``.
 
     It works inside ``KeyedModelHandler``, and with ``RunInference(model_metadata_pcoll=...)`` or
     ``watch_model_pattern``: the ``model_id`` of the metadata is a module, or an artifact of ``save_artifact``, which
@@ -165,8 +166,9 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         Raises:
           TypeError: an element is neither a uint8[H, W, 3] array nor a ``LoadedImage``.
         """
-        images = [_loaded(image, model.derived) for image in batch]
-        outcomes = predict(images, model.engine, model.derived.predict)
+        images = [_loaded(image, model.derived) for image in batch if not isinstance(image, Failure)]
+        predicted = iter(predict(images, model.engine, model.derived.predict))
+        outcomes = [image if isinstance(image, Failure) else next(predicted) for image in batch]
         return [
             PredictionResult(image, _inference(outcome), model.model_id)
             for image, outcome in zip(batch, outcomes, strict=True)
@@ -187,20 +189,22 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
 
     def get_num_bytes(self, batch: Sequence[Image]) -> int:
         """Bytes of pixels in a batch."""
-        return sum((image.pixels if isinstance(image, LoadedImage) else image).nbytes for image in batch)
+        arrays = [image.pixels if isinstance(image, LoadedImage) else image for image in batch]
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
     def get_metrics_namespace(self) -> str:
         """Where RunInference's own metrics are found."""
         return "beamlabel.RunInference"
 
 
-def _loaded(image: Image, derived: Derived) -> LoadedImage:
+def _loaded(image: np.ndarray | LoadedImage, derived: Derived) -> LoadedImage:
     decode = derived.decode
     target = Target(decode.height, decode.width, decode.crop)
     if isinstance(image, LoadedImage):
         return LoadedImage(image.ref, resized(image.pixels, target), image.info)
     if not isinstance(image, np.ndarray):
-        raise TypeError(unknown_element("ModelHandler", image, np.ndarray, LoadedImage))
+        advice = "for pairs use KeyedModelHandler(ModelHandler(module)), for URIs and files LabelImages"
+        raise TypeError(f"{unknown_element('ModelHandler', image, np.ndarray, LoadedImage)}; {advice}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise TypeError(
             f"ModelHandler takes images as uint8[height, width, 3], not {image.dtype}{list(image.shape)}"

@@ -60,7 +60,10 @@ def artifact_of(
     try:
         return compiled(resolve_module(handle, cache), options, cache)
     except (ValueError, RuntimeError, ModuleNotFoundError) as error:
-        raise ModuleError(f"module={handle!r}: {_for_python(str(error))}") from error
+        said = _for_python(str(error)).removeprefix(f"module {handle}: ")
+        if not Path(handle).exists() and "://" not in handle:
+            said += "; a module of the hub is a URL, such as https://tfhub.dev/google/imagenet/.../classification/1"
+        raise ModuleError(f"module={handle!r}: {said}") from error
 
 
 def derive_module(
@@ -85,6 +88,8 @@ def derive_module(
     """
     if isinstance(class_names, os.PathLike):
         class_names = os.fspath(class_names)
+    if top_k is not None and top_k < 1:
+        raise WishError("top_k", f" must be at least 1, not {top_k}")
     try:
         return derive(
             artifact,
@@ -100,7 +105,10 @@ def derive_module(
             worker_threads=worker_threads,
         )
     except OSError as error:
-        raise WishError("class_names", f" {class_names!r}: {error}") from error
+        raise WishError(
+            "class_names",
+            f" {class_names!r}: {error}; give a list of names, a file of one name a line, or 'none'",
+        ) from error
 
 
 def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -> str:
@@ -142,8 +150,12 @@ def stage(artifact: Artifact, directory: str) -> str:
     name = f"{artifact.sha256}{ARTIFACT_SUFFIX}"
     target = storage.join(storage.absolute(directory), _FOLDER, name)
     # The name is made of the content: what is there is the same.
-    if not storage.exists(target):
-        storage.write_bytes(target, storage.read_bytes(artifact.path))
+    content = storage.read_bytes(artifact.path)
+    try:
+        if not storage.exists(target):
+            storage.write_bytes(target, content)
+    except OSError as error:
+        raise ValueError(f"artifact_dir {directory!r} cannot be written: {error}") from error
     return target
 
 

@@ -17,7 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.arguments import checked_arguments
-from beamlabel.transforms.elements.labeled_rows import LabeledRows, kept_fields_of
+from beamlabel.transforms.elements.labeled_rows import LabeledRows, check_predictions, kept_fields_of
 from beamlabel.transforms.elements.parquet_sink import WriteTables
 from beamlabel.transforms.elements.split_outcomes import LabeledImages
 from beamlabel.transforms.label_images import LabelImages
@@ -104,6 +104,7 @@ class WriteLabels(beam.PTransform):
 
     def expand(self, labeled: LabeledImages | beam.PCollection[Any]) -> beam.PCollection[str]:
         predictions = labeled[0] if isinstance(labeled, tuple) else labeled
+        check_predictions(predictions.element_type)
         labels = self._labels or made_by(predictions)
         spec = self._spec(labels, predictions)
         if predictions.is_bounded:
@@ -168,7 +169,9 @@ def made_by(predictions: beam.PCollection[Any]) -> LabelImages:
             waiting += producer.inputs
     if len(found) != 1:
         said = "no LabelImages" if not found else f"{len(found)} LabelImages"
-        raise ValueError(f"WriteLabels: the elements come from {said}; name the one that made them by labels")
+        raise ValueError(
+            f"WriteLabels: the elements come from {said}; give labels=the LabelImages that made them"
+        )
     return next(iter(found.values()))
 
 

@@ -222,7 +222,7 @@ def test_elements_without_an_image_are_failures(element, reason):
 def test_elements_that_hold_no_image_are_a_mistake(unknown):
     with pytest.raises(TypeError, match="hold no image"), beam.Pipeline(runner=FnApiRunner()) as p:
         _ = p | beam.Create([unknown]) | LabelImages(TINY)
-    with pytest.raises(Exception, match="expected a URI"), beam.Pipeline(runner=FnApiRunner()) as p:
+    with pytest.raises(Exception, match="hold no image"), beam.Pipeline(runner=FnApiRunner()) as p:
         _ = p | beam.Create([unknown]).with_output_types(typing.Any) | LabelImages(TINY)
 
 
@@ -247,6 +247,9 @@ def test_added_fields_can_have_a_prefix(paths):
     [
         ({"top_k": 12}, "top_k"),
         ({"top_k": -1}, "top_k"),
+        ({"top_k": 0}, "top_k"),
+        ({"prefix": "a b"}, "prefix"),
+        ({"uri": "x", "image": "x"}, "uri and image"),
         ({"class_names": ["one"]}, "class_names"),
         ({"class_names": "/missing/names.txt"}, "class_names"),
         ({"scores": "max"}, "scores"),
@@ -292,8 +295,12 @@ def test_mistakes_are_told_when_the_transform_is_made(arguments, named):
 def test_what_means_the_same_is_taken():
     labels = LabelImages(TINY, top_k=np.int64(3), image_size=[32, 32], crop=np.float32(0.5), fetch_deadline=5)
     assert labels.spec.top_k == 3
-    with pytest.raises(TypeError, match="topk"):
+    with pytest.raises(TypeError, match=r"LabelImages.*topk.*'top_k'"):
         LabelImages(TINY, topk=3)
+    with pytest.raises(TypeError, match="LabelImages"):
+        LabelImages()
+    with pytest.raises(TypeError, match=r"beam\.Create"), beam.Pipeline(runner=FnApiRunner()) as p:
+        _ = p | LabelImages(TINY)
 
 
 def test_an_unknown_module_is_told_when_the_transform_is_made(tmp_path):

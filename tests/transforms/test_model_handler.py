@@ -82,6 +82,17 @@ def test_loaded_images_and_keys(labeled, handler):
         assert_same(result.inference, rows[key])
 
 
+def test_what_could_not_be_loaded_comes_out_in_its_place(labeled, handler):
+    paths, rows = labeled
+    results = Collect()
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        uris = p | beam.Create([str(paths[0]), "missing.png"])
+        _ = uris | LoadImages(handler.image_size) | RunInference(handler) | results
+    found = {type(result.inference).__name__: result.inference for result in results.values}
+    assert_same(found["dict"], rows[str(paths[0])])
+    assert found["FailedImage"].reason == "not_found"
+
+
 def test_the_steps_one_by_one_are_the_whole(labeled):
     paths, rows = labeled
     predictions, failures = Collect(), Collect()

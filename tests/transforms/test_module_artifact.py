@@ -107,6 +107,11 @@ def test_an_artifact_is_a_module_too(gcs: Bucket, tmp_path):
         artifact_of(local)
 
 
+def test_a_directory_that_cannot_be_written_is_told():
+    with pytest.raises(ValueError, match=r"artifact_dir '/proc/none'"):
+        ModelHandler(TINY, artifact_dir="/proc/none")
+
+
 def test_a_warm_cache_needs_no_tensorflow(tmp_path):
     artifact_of(TINY)
     code = (

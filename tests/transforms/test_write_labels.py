@@ -171,6 +171,9 @@ def test_mistakes_of_the_pipeline_are_told_when_it_is_built(paths, tmp_path):
         write([("key", uris[0])], tmp_path / "pairs")
     with pytest.raises(ValueError, match="image_id"):
         write([Photo(uris[0], 1, "")], tmp_path / "taken", columns={"image_id": pa.string()})
+    for element in (uris[0], Photo(uris[0], 1, "")):
+        with pytest.raises(TypeError, match="predictions"), beam.Pipeline(runner=FnApiRunner()) as p:
+            _ = (p | beam.Create([element]) | LabelImages(TINY)).failures | WriteLabels(tmp_path / "failures")
     with pytest.raises(ValueError, match="no LabelImages"), beam.Pipeline(runner=FnApiRunner()) as p:
         _ = p | beam.Create(uris) | WriteLabels(tmp_path / "none")
     with pytest.raises(ValueError, match="2 LabelImages"), beam.Pipeline(runner=FnApiRunner()) as p:

@@ -12,7 +12,7 @@ from apache_beam.io.fileio import ReadableFile
 from apache_beam.typehints import native_type_compatibility, typehints
 from apache_beam.typehints.row_type import RowTypeConstraint
 
-from beamlabel.transforms.elements.references import KINDS, ElementOptions, taken_names
+from beamlabel.transforms.elements.references import ElementOptions, no_image, taken_names
 from beamlabel.transforms.elements.result_types import FAILURE_FIELDS, FailedImage, LabeledImage
 from beamlabel.transforms.records import Failure, ImageRef, LoadedImage
 from beamlabel.transforms.rows.schema import OutputSpec
@@ -76,7 +76,7 @@ def result_types(element_type: Any, options: ElementOptions, spec: OutputSpec) -
         return ResultTypes(typehints.Any, typehints.Any)
     if isinstance(kind, type) and issubclass(kind, _BARE):
         return ResultTypes(LabeledImage, FailedImage)
-    raise TypeError(f"elements of the type {element_type} hold no image: expected {KINDS}")
+    raise TypeError(no_image(element_type))
 
 
 def added_fields(spec: OutputSpec) -> tuple[str, ...]:
@@ -135,7 +135,9 @@ def _row_types(row: list[tuple[str, Any]], options: ElementOptions, spec: Output
     for argument in ("image",) if options.image else ("uri",):
         wanted = getattr(options, argument)
         if wanted not in names:
-            raise TypeError(f"{argument}={wanted!r}: the elements' fields are {', '.join(names)}")
+            raise TypeError(
+                f"{argument}={wanted!r}: the elements have no such field; they have {', '.join(names)}"
+            )
     if taken := taken_names(names, options.prefix):
         raise ValueError(
             f"prefix={options.prefix!r}: the elements have a field {taken[0]!r} already, which a result adds; "

@@ -16,7 +16,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beamlabel.transforms.elements.element_types import added_fields
 from beamlabel.transforms.elements.references import ElementOptions, bare, fields_of, is_pair
-from beamlabel.transforms.elements.result_types import LABEL_FIELDS, LabeledImage
+from beamlabel.transforms.elements.result_types import LABEL_FIELDS, FailedImage, LabeledImage
 from beamlabel.transforms.records import ImageInfo, ImageRef, Prediction
 from beamlabel.transforms.rows.record_batch import to_record_batch
 from beamlabel.transforms.rows.schema import OutputSpec
@@ -144,6 +144,17 @@ def kept_fields_of(
         if name not in left_out:
             found.append((name, _arrow_type(name, field_type)))
     return tuple(found)
+
+
+def check_predictions(element_type: Any) -> None:
+    """Raises ``TypeError`` if elements of this type are failures."""
+    row = element_type if isinstance(element_type, RowTypeConstraint) else None
+    names = {name for name, _ in row._fields} if row is not None else set()
+    # Of rows with a prefix the names tell nothing; their fields are looked for when they are written.
+    if element_type is FailedImage or {"stage", "reason", "detail"} <= names:
+        raise TypeError(
+            "WriteLabels writes labels: give it what LabelImages returns, or its predictions alone"
+        )
 
 
 def _arrow_type(name: str, field_type: Any) -> pa.DataType:

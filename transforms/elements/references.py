@@ -51,8 +51,24 @@ class ElementOptions:
                 raise ValueError(f"{name} must be the name of a field, not {value!r}")
         if not isinstance(self.prefix, str):
             raise ValueError(f"prefix must be text, not {self.prefix!r}")
+        if self.prefix and not self.prefix.isidentifier():
+            raise ValueError(
+                f"prefix must begin a name, of letters, digits and underscores, not {self.prefix!r}"
+            )
+        if self.uri == self.image:
+            raise ValueError(f"uri and image must be two fields, not both {self.uri!r}")
         if not isinstance(self.base_dir, str):
             raise ValueError(f"base_dir must be a directory or a URI, not {self.base_dir!r}")
+
+
+def no_image(kind: Any) -> str:
+    """What is said of elements of a type that holds no image, and what to do if that is known."""
+    name = getattr(kind, "__name__", str(kind))
+    advice = {
+        "FileMetadata": "; put fileio.ReadMatches() before LabelImages",
+        "ndarray": "; for arrays of pixels use RunInference(ModelHandler(module))",
+    }
+    return f"elements of the type {name} hold no image: expected {KINDS}{advice.get(name, '')}"
 
 
 def reference(element: Any, options: ElementOptions, timestamp: Any = None) -> ImageRef | Failure:
@@ -126,8 +142,7 @@ def _source(value: Any, options: ElementOptions) -> tuple[str | None, bytes | No
         return _uri(value.metadata.path, "the file's path"), None
     fields = fields_of(value)
     if fields is None:
-        kind = type(value)
-        raise TypeError(f"an element of the type {kind.__module__}.{kind.__qualname__}: expected {KINDS}")
+        raise TypeError(no_image(type(value)))
     _check_free(fields, options)
     return _source_of_fields(fields, options)
 
@@ -141,7 +156,7 @@ def _source_of_fields(fields: Mapping[str, Any], options: ElementOptions) -> tup
             raise _refused(Reason.NOT_AN_IMAGE, detail)
         return None if _is_null(uri) else str(uri), bytes(data)
     if options.uri not in fields:
-        raise _refused(Reason.NULL_URI, f"the element has no field {options.uri!r}")
+        raise _refused(Reason.NULL_URI, f"the element has no field {options.uri!r}; name its field by uri")
     return _uri(uri, f"the field {options.uri!r}"), None
 
 

@@ -66,7 +66,10 @@ def is_data_uri(uri: str) -> bool:
 
 def data_uri_error() -> ImageError:
     """What a ``data:`` URI fails with."""
-    detail = "data: URIs are not read; put the bytes into a Parquet column, and name it by --image_column"
+    detail = (
+        "data: URIs are not read; put the bytes into a column or field of their own, and name it by --image_column "
+        "(LabelImages: image)"
+    )
     return ImageError(Stage.FETCH, Reason.UNSUPPORTED_SCHEME, detail)
 
 

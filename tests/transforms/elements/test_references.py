@@ -93,7 +93,7 @@ def test_elements_that_name_no_image(element, reason, uri):
 )
 def test_other_elements_are_a_mistake(element):
     for wrapped in (element, ("key", element)):
-        with pytest.raises(TypeError, match="expected a URI"):
+        with pytest.raises(TypeError, match="hold no image"):
             reference(wrapped, PLAIN)
 
 
