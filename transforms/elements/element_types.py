@@ -112,7 +112,7 @@ def _fields_of_type(kind: Any) -> list[tuple[str, Any]] | None:
     if isinstance(kind, RowTypeConstraint):
         fields = list(kind._fields)
         postponed = any(isinstance(of_field, (str, ForwardRef)) for _, of_field in fields)
-        return _resolved(kind._user_type, [name for name, _ in fields]) if postponed else fields
+        return _resolved(kind.user_type, [name for name, _ in fields]) if postponed else fields
     if dataclasses.is_dataclass(kind):
         return _resolved(kind, [field.name for field in dataclasses.fields(kind)])
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
