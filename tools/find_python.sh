@@ -4,7 +4,7 @@
 #   tools/find_python.sh 3.13
 set -euo pipefail
 version=$1
-candidates=("python$version" "$HOME"/.pyenv/versions/"$version".*/bin/python)
+candidates=("python$version" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python)
 for candidate in "${candidates[@]}"; do
   if found=$("$candidate" -c 'import sys; print(sys.executable, "%d.%d" % sys.version_info[:2])' 2>/dev/null) &&
     [ "${found##* }" = "$version" ]; then
