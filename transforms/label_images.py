@@ -144,7 +144,7 @@ class LabelImages(beam.PTransform):
         artifact_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
-        # The cheap checks come first: a module may take a minute.
+        # What needs no module is checked first: to compile one may take a minute.
         self.elements = element_options(uri, image, base_dir, prefix)
         fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
         self._max_wait = checked_wait(max_batch_duration_secs)

@@ -59,17 +59,16 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
     An image that the module fails on has a ``FailedImage`` as its ``inference``; the others of its batch do not. So has
     a ``Failure`` of ``LoadImages``.
 
-    It works inside ``KeyedModelHandler``, and with ``RunInference(model_metadata_pcoll=...)`` or
-    ``watch_model_pattern``: the ``model_id`` of the metadata is a module, or an artifact of ``save_artifact``, which
-    workers open without TensorFlow.
+    It works inside ``KeyedModelHandler``, and with ``RunInference(model_metadata_pcoll=...)``: the ``model_id`` of the
+    metadata names a module, or an artifact of ``save_artifact``, which workers open without TensorFlow.
 
     Args:
       module, top_k, class_names, embeddings, scores, normalize_embeddings, crop: see ``LabelImages``.
       logits_output, features_output, image_size, input_range, engine, precision: see ``LabelImages``.
       batch_size, worker_threads: see ``LabelImages``.
-      max_batch_duration_secs: for unbounded sources: images wait so long at most, in seconds, to form a batch.
-      artifact_dir: directory that all workers can read, to put the compiled module in; needed if workers run on other
-        machines.
+      max_batch_duration_secs: for streams: seconds that an image waits at most for others, to form a batch.
+      artifact_dir: directory that all workers can read; the compiled module is copied there. It is needed if workers
+        run on other machines.
 
     Attributes:
       image_size: (height, width) in pixels that the module takes, for ``LoadImages``.

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.derive import Derived, derive
@@ -120,8 +120,8 @@ def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -
       directory: that all workers can read; None: ``--temp_location``, if they are elsewhere.
 
     Raises:
-      ValueError: the workers are elsewhere, and neither is given, or it is a place that they cannot read.
-      OSError: it cannot be written there.
+      ValueError: the workers are elsewhere, and neither is given; or the directory cannot be written, or not be read
+        by them.
     """
     if directory is None:
         if not storage.is_local(artifact.path) or has_local_workers(pipeline):
@@ -145,17 +145,18 @@ def stage(artifact: Artifact, directory: str) -> str:
     """Copies an artifact into a directory, unless it is there; returns its path.
 
     Raises:
-      OSError: it cannot be written.
+      ValueError: the directory cannot be written.
+      OSError: the artifact cannot be read.
     """
     name = f"{artifact.sha256}{ARTIFACT_SUFFIX}"
     target = storage.join(storage.absolute(directory), _FOLDER, name)
     # The name is made of the content: what is there is the same.
-    content = storage.read_bytes(artifact.path)
-    try:
-        if not storage.exists(target):
+    if not storage.exists(target):
+        content = storage.read_bytes(artifact.path)
+        try:
             storage.write_bytes(target, content)
-    except OSError as error:
-        raise ValueError(f"artifact_dir {directory!r} cannot be written: {error}") from error
+        except OSError as error:
+            raise ValueError(f"artifact_dir {directory!r} cannot be written: {error}") from error
     return target
 
 
@@ -166,8 +167,7 @@ def has_local_workers(pipeline: beam.Pipeline) -> bool:
     from apache_beam.runners.portability.portable_runner import PortableRunner
     from apache_beam.runners.portability.prism_runner import PrismRunner
 
-    # Interactive Beam's runner hands the pipeline to another, and has no public name for it.
-    runner = getattr(pipeline.runner, "_underlying_runner", pipeline.runner)
+    runner = _runner(pipeline)
     if _is_dataflow(pipeline):
         return False
     if not isinstance(runner, PortableRunner):
@@ -180,9 +180,14 @@ def has_local_workers(pipeline: beam.Pipeline) -> bool:
     return isinstance(runner, PrismRunner)
 
 
+def _runner(pipeline: beam.Pipeline) -> Any:
+    # Interactive Beam's runner hands the pipeline to another, and has no public name for it.
+    return getattr(pipeline.runner, "_underlying_runner", pipeline.runner)
+
+
 def _is_dataflow(pipeline: beam.Pipeline) -> bool:
     # By its name: its module cannot be imported without the extra `dataflow`.
-    return "Dataflow" in type(pipeline.runner).__name__
+    return "Dataflow" in type(_runner(pipeline)).__name__
 
 
 def _temp_location(pipeline: beam.Pipeline) -> str:
