@@ -18,7 +18,8 @@ _Init = TypeVar("_Init", bound=Callable[..., None])
 def checked_arguments(init: _Init) -> _Init:
     """A decorator for ``__init__``: arguments of another type than the signature's are a ``ValueError``.
 
-    What means the same is taken: a list for a tuple, a whole number for a fraction, numpy's numbers for Python's.
+    Equal values of a near type are converted: a list to a tuple, a whole number to a fraction, a number of numpy to one
+    of Python.
     """
     signature = inspect.signature(init)
 
@@ -55,7 +56,7 @@ def typed(name: str, value: Any, hint: Any) -> Any:
 
 
 def no_argument(name: str, known: Sequence[str]) -> str:
-    """What is said of an argument that there is not."""
+    """The message for an unknown argument."""
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"no argument is called {name!r}; {hint}There are {', '.join(known)}"

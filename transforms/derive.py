@@ -21,7 +21,7 @@ class Derived:
 
     Attributes:
       spec: the module's.
-      decode, predict: what it and the wishes come to.
+      decode, predict: the settings that follow from it and the wishes.
     """
 
     spec: ModelSpec

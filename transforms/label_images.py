@@ -88,7 +88,7 @@ class LabelImages(beam.PTransform):
       logits_output, features_output: names of the module's outputs, if it leaves open which they are.
       image_size: (height, width), for a module that takes images of any size.
       input_range: values that the module takes for black and white, such as (-1.0, 1.0); None: (0.0, 1.0).
-      engine, precision: what computes, and in what: see ``docs/options.md``.
+      engine, precision: library that computes, and its number format: see ``docs/options.md``.
       batch_size: images in every batch but the last of a bundle.
       load_threads: number of images that each worker thread of the runner loads at a time.
       worker_threads: number of threads that compute in each worker process; None: one for each core that it may use.
@@ -144,7 +144,7 @@ class LabelImages(beam.PTransform):
         artifact_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
-        # What needs no module is checked first: to compile one may take a minute.
+        # Some checks need no module: they come first, since compiling one may take a minute.
         self.elements = element_options(uri, image, base_dir, prefix)
         fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
         self._max_wait = checked_wait(max_batch_duration_secs)
@@ -178,7 +178,7 @@ class LabelImages(beam.PTransform):
 class Gather(beam.PTransform):
     """References → the same, gathered across bundles, so that those of a batch come in one bundle.
 
-    It stands before the images are loaded: what waits in the runner's state are references, not pixels.
+    It stands before the images are loaded: references wait in the runner's state, not pixels.
 
     Args:
       batch_size: that is waited for.

@@ -67,8 +67,8 @@ class LoadImages(beam.PTransform):
 
         Args:
           options: how images are loaded.
-          elements: where an element holds its image; None: the elements are ``ImageRef``s, or failures and unit ends,
-            which are handed through, as in the labeling job.
+          elements: the fields of the image in an element; None: the elements are ``ImageRef``s, or failures
+            and unit ends, which are handed through, as in the labeling job.
         """
         return _LoadImagesOf(options, elements)
 

@@ -39,7 +39,7 @@ Image = Union[np.ndarray, LoadedImage, Failure]
 
 
 class LoadedModel:
-    """An engine, and what is asked of it; an object, since Beam's ``Shared`` holds it by a weak reference."""
+    """An engine and its settings; an object, since Beam's ``Shared`` holds it by a weak reference."""
 
     def __init__(self, engine: Engine, derived: Derived, model_id: str) -> None:
         self.engine, self.derived, self.model_id = engine, derived, model_id

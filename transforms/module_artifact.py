@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ARTIFACT_SUFFIX = ".beamlabel"
 
-# Where artifacts are staged, below the directory that is given.
+# Artifacts are staged in this folder of the given directory.
 _FOLDER = "beamlabel"
 
 
@@ -116,7 +116,7 @@ def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -
 
     Args:
       artifact: on this machine.
-      pipeline: whose runner tells where the workers are.
+      pipeline: its runner tells whether the workers are on this machine.
       directory: that all workers can read; None: ``--temp_location``, if they are elsewhere.
 
     Raises:
@@ -150,7 +150,7 @@ def stage(artifact: Artifact, directory: str) -> str:
     """
     name = f"{artifact.sha256}{ARTIFACT_SUFFIX}"
     target = storage.join(storage.absolute(directory), _FOLDER, name)
-    # The name is made of the content: what is there is the same.
+    # The name is made of the content, so a file of this name is the same.
     if not storage.exists(target):
         content = storage.read_bytes(artifact.path)
         try:
@@ -218,5 +218,5 @@ def _for_python(message: str) -> str:
 
 
 def with_artifact(derived: Derived, path: str) -> Derived:
-    """The same, with the artifact where workers open it."""
+    """The same, with the path by which workers open the artifact."""
     return dataclasses.replace(derived, predict=dataclasses.replace(derived.predict, artifact_path=path))

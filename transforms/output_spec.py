@@ -1,4 +1,4 @@
-"""What a module and the wishes come to → the columns of an output, and the metadata of its files."""
+"""A module and its settings → the columns of an output, and the metadata of its files."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Predict(beam.PTransform):
 
     @staticmethod
     def with_options(options: PredictOptions) -> Predict:
-        """The same, of an artifact that is where workers can open it, and options that are there."""
+        """The same, of options whose artifact workers can open by its path."""
         return _PredictOf(options)
 
     def expand(self, images: beam.PCollection[Loaded]) -> beam.PCollection[Labeled]:

@@ -113,7 +113,7 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a reference was made of in a pipeline of somebody's own, so that its outcome can be given back as that.
+    """The element that a reference was made of in somebody's own pipeline; its outcome is given back in that form.
 
     Attributes:
       element: as it came in.

@@ -42,11 +42,11 @@ class ResultTypes(NamedTuple):
 
 
 def result_types(element_type: Any, options: ElementOptions, spec: OutputSpec) -> ResultTypes:
-    """What becomes of elements of a type.
+    """The types of the results of elements of a type.
 
     Args:
       element_type: a PCollection's ``element_type``.
-      options: where an element holds its image, and the prefix of what is added.
+      options: the fields of the image, and the prefix of the added fields.
       spec: which fields a prediction has.
 
     Raises:
@@ -107,7 +107,7 @@ def _fields_of_type(kind: Any) -> list[tuple[str, Any]] | None:
     """Names and types of a row's fields; None for any other kind.
 
     Beam itself has no schema for some: frozen dataclasses that nobody registered, ``collections.namedtuple``, and
-    classes derived from a NamedTuple. What is made of them has one.
+    classes derived from a NamedTuple. Their results have one.
     """
     if isinstance(kind, RowTypeConstraint):
         fields = list(kind._fields)

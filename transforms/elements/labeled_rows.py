@@ -153,7 +153,7 @@ def check_predictions(element_type: Any) -> None:
     # Of rows with a prefix the names tell nothing; their fields are looked for when they are written.
     if element_type is FailedImage or {"stage", "reason", "detail"} <= names:
         raise TypeError(
-            "WriteLabels writes labels: give it what LabelImages returns, or its predictions alone"
+            "WriteLabels writes labels: give it the result of LabelImages, or its predictions alone"
         )
 
 
@@ -187,7 +187,7 @@ def failure_fields(element: Any) -> dict[str, Any]:
 
 
 def _json_value(value: Any) -> Any:
-    """What JSON has for a value: null for numbers that it has not, text for what it does not know."""
+    """A value as JSON: null for NaN and infinity, text for types that JSON lacks."""
     if isinstance(value, str):
         return encodable(public_uri(value))
     if isinstance(value, np.generic):

@@ -25,12 +25,12 @@ KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class ElementOptions:
-    """Where an element holds its image, and what the added fields are called.
+    """The fields of the image in an element, and the names of the added fields.
 
     Attributes:
       uri: field of the URI, in dicts and rows.
       image: field of the encoded image's bytes, in dicts and rows; None: there is none. If it is null, the URI counts.
-      base_dir: what relative paths are relative to: a local directory or a URI such as ``gs://bucket/folder``.
+      base_dir: directory of relative paths: a local one, or a URI such as ``gs://bucket/folder``.
       prefix: before the name of each field that is added to dicts and rows.
 
     Raises:
@@ -62,7 +62,7 @@ class ElementOptions:
 
 
 def no_image(kind: Any) -> str:
-    """What is said of elements of a type that holds no image, and what to do if that is known."""
+    """The message for elements of a type that holds no image, with advice for some types."""
     name = getattr(kind, "__name__", str(kind))
     advice = {
         "FileMetadata": "; put fileio.ReadMatches() before LabelImages",
@@ -76,7 +76,7 @@ def reference(element: Any, options: ElementOptions, timestamp: Any = None) -> I
 
     Args:
       element: of the kinds that ``KINDS`` names; None is a failure. An ``ImageRef`` is used as it is.
-      options: where the image is.
+      options: the fields of the image.
       timestamp: the element's.
 
     Raises:
@@ -224,7 +224,7 @@ class ToReferences(beam.PTransform):
     """Elements of any kind → ``ImageRef`` or ``Failure``, which remember the element as their ``origin``.
 
     Args:
-      options: where an element holds its image.
+      options: the fields of the image.
     """
 
     def __init__(self, options: ElementOptions) -> None:

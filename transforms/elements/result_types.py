@@ -62,7 +62,7 @@ class FailedImage(NamedTuple):
 
     Attributes:
       uri: as it came in; None for bytes. Bytes of a file name that are no UTF-8 are escapes, as ``\\udcff``.
-      stage: where it failed: ``open``, ``fetch``, ``decode`` or ``inference``.
+      stage: step that failed: ``open``, ``fetch``, ``decode`` or ``inference``.
       reason: why, of a closed list, see the README.
       detail: one line for a human.
       image_id: identity of the image; None if the element names none.
@@ -82,10 +82,10 @@ class FailedImage(NamedTuple):
 
 
 LABEL_FIELDS = tuple(name for name in LabeledImage._fields if name != "uri")
-"""What a prediction adds to a dict or a row; those that the module cannot fill are absent."""
+"""The fields that a prediction adds to a dict or a row; those that the module cannot fill are absent."""
 
 FAILURE_FIELDS = tuple(name for name in FailedImage._fields if name != "uri")
-"""What a failure adds to a dict or a row."""
+"""The fields that a failure adds to a dict or a row."""
 
 
 # In a pipeline of one's own the command's options are arguments of the same names.

@@ -129,7 +129,7 @@ def _uri(element: Any) -> str | None:
 
 class _SplitDoFn(beam.DoFn):
     def __init__(self, spec: OutputSpec, options: ElementOptions) -> None:
-        # Of the spec only what rows repeat: its metadata may be long, and is not needed by workers.
+        # Workers need only the columns of the spec; its metadata may be long.
         self._spec = dataclasses.replace(spec, metadata={})
         self._options = options
 
@@ -154,7 +154,7 @@ class SplitOutcomes(beam.PTransform):
 
     Args:
       spec: which fields a prediction has; ``Predict.spec``.
-      options: what the added fields are called.
+      options: the names of the added fields.
       types: of the elements that go out; None: any.
     """
 
