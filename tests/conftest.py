@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-import beamlabel.transforms.inputs.open_unit
+import beamlabel.transforms.units.open_unit
 import beamlabel.transforms.writing.write_unit
 import support.flink_cluster as flink
 from beamlabel.transforms.records import UnitRecord, WorkUnit
@@ -163,13 +163,13 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FinishedJob]:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
     """The units that are opened from now on."""
-    real, units = beamlabel.transforms.inputs.open_unit.open_unit, list[WorkUnit]()
+    real, units = beamlabel.transforms.units.open_unit.open_unit, list[WorkUnit]()
 
     def open_unit(unit: WorkUnit, *arguments: Any) -> Any:
         units.append(unit)
         return real(unit, *arguments)
 
-    monkeypatch.setattr(beamlabel.transforms.inputs.open_unit, "open_unit", open_unit)
+    monkeypatch.setattr(beamlabel.transforms.units.open_unit, "open_unit", open_unit)
     return units
 
 

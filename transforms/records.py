@@ -73,7 +73,7 @@ class InputFile:
 
     Attributes:
       path: absolute local path or URI.
-      format: ``text``, ``parquet`` or ``images``.
+      format: ``text``, ``parquet``, ``images``, or another that ``inputs.sources`` knows.
       size: bytes, where the listing told it.
       version: generation, ETag or modification time, where the listing told it.
     """
@@ -85,8 +85,24 @@ class InputFile:
 
 
 @dataclass(frozen=True)
+class FileRange:
+    """Rows of one input file, whose range is ``start`` to ``stop``.
+
+    Attributes:
+      input_path: the file's.
+      start, stop, last, file_rows: see ``WorkUnit``.
+    """
+
+    input_path: str
+    start: int
+    stop: int
+    last: bool
+    file_rows: int | None = None
+
+
+@dataclass(frozen=True)
 class WorkUnit:
-    """A range of one input file; the only thing that is ever shuffled.
+    """A range of one input file, or several small files; the only thing that is ever shuffled.
 
     Attributes:
       unit_id: sorts in input order, unique in a plan, fit for a file name.
@@ -99,6 +115,10 @@ class WorkUnit:
       packed_refs, refs_path: the references themselves, for text and listings, or the staged file that holds
         them (see ``packed_refs``). Both are None for Parquet, whose worker reads the range itself, so that
         image bytes are never shuffled.
+      byte_range: first byte of the range and the byte after its last one, in files that are read so.
+      left_out: how many files of a listing are no references, by cause; of those between the last unit and this one.
+      parts: whole small files that share a unit, each as a unit of its own; then ``input_file`` is the first one's, and
+        the range is that of all references. Empty for a range of one file.
     """
 
     unit_id: str
@@ -109,6 +129,16 @@ class WorkUnit:
     file_rows: int | None = None
     packed_refs: bytes | None = field(default=None, repr=False)
     refs_path: str | None = None
+    byte_range: tuple[int, int] | None = None
+    left_out: tuple[tuple[str, int], ...] = ()
+    parts: tuple[WorkUnit, ...] = ()
+
+    @property
+    def ranges(self) -> tuple[FileRange, ...]:
+        """The rows that the unit covers, file by file."""
+        if self.parts:
+            return tuple(one for part in self.parts for one in part.ranges)
+        return (FileRange(self.input_file.path, self.start, self.stop, self.last, self.file_rows),)
 
 
 @dataclass(frozen=True)
@@ -276,17 +306,14 @@ class FileRecord:
 class UnitRecord:
     """The proof that a unit is done, staged after its files.
 
-    ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made. ``out_of_time``:
-    the run's time was over, and the unit was skipped as a whole; such a record is never staged. ``color_converted``: of
-    the predicted images those whose colours were converted to sRGB.
+    ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made. ``ranges``: the rows
+    that it covers. ``out_of_time``: the run's time was over, and the unit was skipped as a whole; such a record is
+    never staged. ``color_converted``: of the predicted images those whose colours were converted to sRGB.
+    ``left_out``: files of a listing that are no input, by cause.
     """
 
     unit_id: str
-    input_path: str
-    start: int
-    stop: int
-    last: bool
-    file_rows: int | None
+    ranges: tuple[FileRange, ...]
     input: int
     predicted: int
     failed: dict[str, int]
@@ -294,6 +321,7 @@ class UnitRecord:
     files: tuple[FileRecord, ...]
     out_of_time: bool = False
     color_converted: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         outcome = self.predicted + sum(self.failed.values()) + self.skipped
@@ -311,7 +339,8 @@ class UnitRecord:
     def from_json(cls, value: dict[str, Any]) -> UnitRecord:
         """The inverse of ``to_json``."""
         files = tuple(FileRecord(**file) for file in value["files"])
-        return cls(**{**value, "files": files})
+        ranges = tuple(FileRange(**one) for one in value["ranges"])
+        return cls(**{**value, "files": files, "ranges": ranges})
 
 
 # What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit

@@ -31,16 +31,17 @@ def check_records(records: Sequence[UnitRecord], files: Sequence[InputFile], *, 
       ConservationError: a file was not read, not read to its end, or read twice.
     """
     tiled = set()
-    for path, group in groupby(records, key=lambda record: record.input_path):
-        units = list(group)
+    ranges = [one for record in records for one in record.ranges]
+    for path, group in groupby(ranges, key=lambda one: one.input_path):
+        parts = list(group)
         expected = 0
-        for unit in units:
-            if unit.start != expected:
-                raise ConservationError(f"{path}: rows {expected} to {unit.start} are in no unit, or in two")
-            expected = unit.stop
-        if [unit.last for unit in units] != [False] * (len(units) - 1) + [True]:
+        for part in parts:
+            if part.start != expected:
+                raise ConservationError(f"{path}: rows {expected} to {part.start} are in no unit, or in two")
+            expected = part.stop
+        if [part.last for part in parts] != [False] * (len(parts) - 1) + [True]:
             raise ConservationError(f"{path}: the units end at row {expected}, before the file does")
-        footer_rows = units[-1].file_rows
+        footer_rows = parts[-1].file_rows
         if footer_rows is not None and footer_rows != expected and not limited:
             raise ConservationError(f"{path}: {expected} rows were read, but its footer says {footer_rows}")
         if path in tiled:

@@ -27,7 +27,7 @@ def facts_of(
 ) -> dict[str, Any]:
     """What ``publish`` has to know of a run, also when another process publishes it."""
     tfrecord = job.spec.format == "tfrecord"
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema_version": schema.CURRENT_SCHEMA_VERSION,
         "run_id": job.run_id,
         "plan_id": job.plan_id,
@@ -44,6 +44,8 @@ def facts_of(
         "input_files": [dataclasses.asdict(file) for file in job.files],
         "versions": {"beamlabel": __version__, "python": platform.python_version(), **_versions()},
     }
+    if job.only_rows is not None:
+        manifest["retried_failures"] = job.only_rows
     return {
         "run_id": job.run_id,
         "max_error_rate": options.run.max_error_rate,

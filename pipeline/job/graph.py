@@ -6,10 +6,10 @@ import apache_beam as beam
 
 from beamlabel.pipeline.job.commit import Commit
 from beamlabel.pipeline.job.label_job import LabelJob
-from beamlabel.transforms.inputs.open_unit import OpenUnit
-from beamlabel.transforms.inputs.plan_units import PlanUnits
 from beamlabel.transforms.label_images import Label
 from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.units.open_unit import OpenUnit
+from beamlabel.transforms.units.plan_units import PlanUnits
 from beamlabel.transforms.writing.write_unit import WriteUnit
 
 

@@ -6,11 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 
 from beamlabel.transforms.inference.options import PredictOptions
-from beamlabel.transforms.inputs.plan_units import SourceOptions
-from beamlabel.transforms.inputs.time_limit import TimeLimit
+from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.load_images import LoadOptions
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import OutputSpec
+from beamlabel.transforms.units.time_limit import TimeLimit
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,14 @@ from beamlabel.pipeline.options.job_options import (
 )
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.plan_units import SourceOptions
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
-from beamlabel.transforms.inputs.time_limit import TimeLimit
+from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.load_images import LoadOptions
 from beamlabel.transforms.output_spec import canonical_sha256, labeled_at, preprocessing_of
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.rows.tf_examples import check_installed
+from beamlabel.transforms.units.time_limit import TimeLimit
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,8 @@ def plan(
         output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, spec, limit,
         None if failed is None else len(failed.ref_ids), report=options.run.report,
     )  # fmt: skip
-    facts = {"started_at": started_at, **facts_of(job, options, artifact, preprocessing_of(derived))}
-    if failed is not None:
-        facts["manifest"]["retried_failures"] = len(failed.ref_ids)
+    facts = {"started_at": started_at, "left_out": inputs.left_out}
+    facts |= facts_of(job, options, artifact, preprocessing_of(derived))
     staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items() if index}
     return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
 

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_filter
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.file_kinds import content_format
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
+from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
 from beamlabel.transforms.storage.errors import is_user_error
-from beamlabel.transforms.storage.patterns import fixed_start, matcher
 
-_THREADS = 16
-_HEAD_BYTES = 64
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+_LOGGER = logging.getLogger("beamlabel")
 
 
 @dataclass(frozen=True)
@@ -39,11 +35,15 @@ class Inputs:
       files: matched files in order, each once; with ``images`` one pattern each.
       columns: which columns of Parquet files are read.
       kept: name and type of each kept column, in the output.
+      wanted: which files of a listing are asked for.
+      left_out: how many files that were named are no input, by cause; see ``match_inputs``.
     """
 
     files: tuple[InputFile, ...]
     columns: ParquetColumns
     kept: tuple[tuple[str, pa.DataType], ...]
+    wanted: PathFilter = field(default_factory=PathFilter)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
@@ -56,94 +56,11 @@ def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
     Raises:
       UsageError: a pattern without a match, a file of another format, a column that is not there.
     """
-    if options.input_format == "images":
-        return Inputs(tuple(_image_patterns(options, output)), ParquetColumns(), ())
-    below = storage.absolute(output.output).rstrip("/") + "/"
-    found: dict[str, storage.StoredFile] = {}
-    for pattern in map(_absolute, options.input):
-        matches = [match for match in _matches(pattern) if not _hidden(match.path, pattern)]
-        if not matches:
-            raise UsageError(f"--input {pattern!r} matches no file")
-        if any(match.path.startswith(below) for match in matches):
-            raise UsageError(f"--output {output.output!r} lies where --input {pattern!r} looks for its files")
-        found.update((match.path, match) for match in matches)
-    formats = _formats(list(found), options.input_format)
-    files = [
-        InputFile(m.path, kind, m.size, m.version) for m, kind in zip(found.values(), formats, strict=True)
-    ]
-    columns, kept = _parquet_columns(files, options, output.output_format)
-    return Inputs(tuple(files), columns, kept)
-
-
-def _absolute(pattern: str) -> str:
-    try:
-        return storage.absolute(pattern)
-    except ValueError as error:
-        raise UsageError(f"--input {pattern!r}: {error}") from error
-
-
-def _matches(pattern: str) -> Iterable[storage.StoredFile]:
-    try:
-        yield from storage.match(pattern)
-    except (OSError, ValueError) as error:
-        if not is_user_error(error):
-            raise
-        raise UsageError(f"--input {pattern!r}: {error}") from error
-
-
-def _image_patterns(options: InputOptions, output: OutputOptions) -> Iterable[InputFile]:
-    below = storage.absolute(output.output).rstrip("/") + "/"
-    for pattern in dict.fromkeys(map(_absolute, options.input)):
-        first = next(iter(_matches(pattern)), None)
-        if first is None:
-            raise UsageError(f"--input {pattern!r} matches no file")
-        if _could_match(pattern, below + "part-0.parquet"):
-            raise UsageError(f"--output {output.output!r} lies where --input {pattern!r} looks for images")
-        yield InputFile(pattern, "images")
-
-
-def _could_match(pattern: str, path: str) -> bool:
-    """Whether a file at ``path`` would be among the pattern's matches."""
-    return path.startswith(pattern.rstrip("/") + "/") or bool(
-        matcher(pattern + "**" * pattern.endswith("/"))(path)
-    )
-
-
-def _hidden(path: str, pattern: str) -> bool:
-    """Whether a match lies in, or is, something that starts with ``_`` or ``.``, as Hive and Spark hide it."""
-    if path == pattern:
-        return False
-    below = path[len(fixed_start(pattern)) :]
-    return any(part.startswith(("_", ".")) for part in below.split("/"))
-
-
-def _in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(function, values))
-
-
-def _formats(paths: list[str], wanted: str) -> list[str]:
-    formats = []
-    for path, kind in zip(paths, _in_threads(_sniff, paths), strict=True):
-        if kind == "image":
-            raise UsageError(f"{path} is an image, not a list of URIs: label it with --input_format images")
-        if kind == "binary" or (wanted != "auto" and kind != wanted):
-            raise UsageError(f"{path} is {'neither text nor Parquet' if kind == 'binary' else kind}"
-                             + (f", not {wanted}, as --input_format says" if wanted != "auto" else ""))  # fmt: skip
-        formats.append(kind)
-    return formats
-
-
-def _sniff(path: str) -> str:
-    try:
-        with storage.open_input(path) as file:
-            if not file.seekable():
-                raise UsageError(f"--input {path!r} is a pipe; write it to a file first")
-            return content_format(file.read(_HEAD_BYTES))
-    except OSError as error:
-        if not is_user_error(error):
-            raise
-        raise UsageError(f"--input {path!r} cannot be read: {error}") from error
+    matched = match_inputs(options, storage.absolute(output.output))
+    for cause, count in matched.left_out.items():
+        _LOGGER.info("--input: %d of the named files left out: %s", count, cause)
+    columns, kept = _parquet_columns(list(matched.files), options, output.output_format)
+    return Inputs(matched.files, columns, kept, path_filter(options), matched.left_out)
 
 
 def _parquet_columns(
@@ -161,13 +78,13 @@ def _parquet_columns(
     paths = [file.path for file in files if file.format == "parquet"]
     try:
         columns = unified_columns(
-            list(zip(paths, _in_threads(lambda path: _columns(path, options), paths), strict=True))
+            list(zip(paths, in_threads(lambda path: _columns(path, options), paths), strict=True))
         )
         kept = tuple((column.name, column.type) for column in columns.kept)
         _check_kept(kept, output_format, paths)
         # With a sample, the first rows are those of any number of rows.
         rows = options.limit if options.sample >= 1 else None
-        _in_threads(lambda path: check_values(path, columns, output_format, rows=rows), paths if kept else [])
+        in_threads(lambda path: check_values(path, columns, output_format, rows=rows), paths if kept else [])
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise

@@ -17,8 +17,8 @@ from beamlabel.pipeline import layout
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.unit_records import stage_record
 from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.units.unit_records import stage_record
 
 _THREADS = 16
 

@@ -17,7 +17,7 @@ from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.derive import Derived, derive
 from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.options import AUTO, WishError
-from beamlabel.transforms.inputs.plan_units import SourceOptions
+from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadOptions, window
 from beamlabel.transforms.output_spec import output_spec_of
@@ -35,6 +35,7 @@ def source_options(options: InputOptions, inputs: Inputs, shard_rows: int | None
         limit=options.limit,
         sample=options.sample,
         shard_rows=shard_rows,
+        files=inputs.wanted,
     )
 
 

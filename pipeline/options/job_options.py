@@ -36,13 +36,13 @@ class InputOptions:
 
     input: tuple[str, ...] = several(
         metavar="PATTERN",
-        help="needed, unless --retry_failures: file, folder (ending in /) or glob of inputs: local, file:// or "
+        help="needed, unless --retry_failures: file, folder or glob of references or images: local, file:// or "
         "gs://; repeatable; commas are not split",
     )
     input_format: str = choice(
         ("auto", "text", "parquet", "images"),
         default="auto",
-        help="text: a URI a line; parquet: a URI a row; images: the matches are the images; auto: by content",
+        help="text: a URI a line; parquet: a URI a row; images: the files are the images; auto: by name and content",
     )
     uri_column: str | None = option(
         TEXT, metavar="NAME", help="Parquet column of URIs (default: uri, url, path, or the only string)"
@@ -54,6 +54,13 @@ class InputOptions:
         metavar="NAME",
         help="Parquet columns to hand through; SOURCE=NAME renames; classes of Hugging Face become their names, with "
         "SOURCE:id numbers",
+    )
+    include: tuple[str, ...] = several(
+        metavar="GLOB",
+        help="of folders and patterns only these files: names as *.{jpg,png}, or paths as cats/**; repeatable",
+    )
+    exclude: tuple[str, ...] = several(
+        metavar="GLOB", help="of folders and patterns not these files; repeatable"
     )
     base_dir: str | None = option(
         TEXT, metavar="DIR", help="what relative references are relative to (default: the current folder)"

@@ -100,8 +100,10 @@ def make_manifest(
 ) -> dict[str, Any]:
     """The content of ``_MANIFEST.json``: the same whenever it is made of the same commit."""
     failed: Counter[str] = Counter()
+    left_out = Counter[str](job.get("left_out", {}))
     for record in records:
         failed.update(record.failed)
+        left_out.update(record.left_out)
     rows = {
         "input": sum(record.input for record in records),
         "predicted": sum(record.predicted for record in records),
@@ -121,6 +123,7 @@ def make_manifest(
         "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
         "complete": not out_of_time,
         "skipped_by_reason": {reason: count for reason, count in skipped.items() if count},
+        "left_out": dict(sorted(left_out.items())),
         "color_converted": sum(record.color_converted for record in records),
         "failed_by_reason": dict(sorted(failed.items())),
         "error_rate": error_rate,

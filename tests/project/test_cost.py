@@ -21,9 +21,10 @@ from beamlabel.pipeline.job.preflight import check_inputs
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.transforms.inference import engines, interpreter_pool, predict
 from beamlabel.transforms.inputs.packed_refs import CARRIED_BYTES
-from beamlabel.transforms.inputs.plan_units import PlanUnits, SourceOptions
+from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading import load_images
 from beamlabel.transforms.records import Failure, LoadedImage
+from beamlabel.transforms.units.plan_units import PlanUnits
 from support.jobs import TINY, label, photos, uri_list
 
 IMAGES = 150

@@ -45,14 +45,14 @@ if date == "2026-11-26" and is_first:
     with locked({bucket!r} + "/labels/dt=" + date):
         sys.exit(subprocess.run([sys.executable, "-m", "beamlabel", *words]).returncode)
 if date == "2026-11-27" and is_first:
-    import beamlabel.transforms.inputs.open_unit
+    import beamlabel.transforms.units.open_unit
     class Clock:
         now = time.time()
         @classmethod
         def time(cls):
             cls.now += 2 * 3600
             return cls.now
-    beamlabel.transforms.inputs.open_unit.time = Clock
+    beamlabel.transforms.units.open_unit.time = Clock
 sys.argv[1:] = words
 from beamlabel.pipeline.__main__ import console
 console()

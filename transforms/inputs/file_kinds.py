@@ -6,17 +6,49 @@ import re
 
 from beamlabel.transforms.inputs.text_source import GZIP_MAGIC
 
-_IMAGE_MAGIC = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|BM.{4}\0\0\0\0|II\*\0|MM\0\*|....ftypavi[fs]",
-    re.DOTALL,
+HEAD_BYTES = 64
+"""So many of a file's first bytes tell."""
+
+# Those that no list of URIs begins with by chance.
+_NO_LIST = (
+    rb"\xff\xd8\xff",
+    rb"\x89PNG\r\n\x1a\n",
+    rb"GIF8[79]a",
+    rb"RIFF....WEBP",
+    rb"BM.{4}\x00\x00\x00\x00",
+    rb"(?:II|MM)(?:\*\x00|\x00\*|\+\x00|\x00\+)",
+    rb"....ftyp(?:avi[fs]|hei[cxms]|hev[cx]|mif1|msf1)",
+    rb"8BPS\x00[\x01\x02]",
+    rb"\x00\x00\x00\x0cjP  \r\n\x87\n",
+    rb"\xff\x4f\xff\x51",
+    rb"\x00\x00\x00\x0cJXL ",
 )
+# The other formats that are decoded and begin with a signature, and those that are known as images nevertheless.
+_SHORT = (
+    rb"\x00\x00\x01\x00[^\x00]\x00",
+    rb"icns",
+    rb"DDS \x7c",
+    rb"qoif",
+    rb"P[1-6]\s",
+    rb"\x59\xa6\x6a\x95",
+    rb"\x01\xda[\x00\x01][\x01\x02]",
+    rb"\xff\x0a",
+    rb"\s*(?:<\?xml[^>]*>\s*)?<svg[\s>]",
+)
+_LISTED_IMAGE = re.compile(b"|".join(_NO_LIST), re.DOTALL)
+_IMAGE = re.compile(b"|".join((*_NO_LIST, *_SHORT)), re.DOTALL)
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file begins as an image does, by its first ``HEAD_BYTES``."""
+    return _IMAGE.match(head) is not None
 
 
 def content_format(head: bytes) -> str:
     """``parquet``, ``image``, ``text`` or ``binary``, by the first bytes of a file."""
     if head.startswith(b"PAR1"):
         return "parquet"
-    if _IMAGE_MAGIC.match(head):
+    if _LISTED_IMAGE.match(head):
         return "image"
     if head.startswith(GZIP_MAGIC):
         return "text"

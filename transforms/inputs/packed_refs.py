@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -22,6 +23,7 @@ CARRIED_BYTES = 256 << 10
 
 _UNPACKED_BYTES = 1 << 16
 _FOLDER = "references"
+_LENGTH = struct.Struct("<i")
 
 
 class PackedRef(NamedTuple):
@@ -92,24 +94,58 @@ class RefSpiller:
         Raises:
           OSError: the staging folder cannot be written.
         """
-        if unit.packed_refs is None:
+        carried = [part.packed_refs for part in unit.parts or (unit,) if part.packed_refs is not None]
+        if not carried:
             return unit
-        self._carried += len(unit.packed_refs)
+        self._carried += sum(map(len, carried))
         if self._carried <= CARRIED_BYTES:
             return unit
         path = storage.join(self._folder, unit.unit_id)
-        storage.create_if_absent(path, unit.packed_refs)
-        return dataclasses.replace(unit, packed_refs=None, refs_path=path)
+        storage.create_if_absent(path, _framed(unit) if unit.parts else carried[0])
+        return dataclasses.replace(without_references(unit), refs_path=path)
 
 
-def references(unit: WorkUnit) -> Iterator[PackedRef] | None:
-    """The references that a unit carries or has staged; None where the range of its input file says it all.
+def without_references(unit: WorkUnit) -> WorkUnit:
+    """The unit, and its parts, without the references that they carry."""
+    parts = tuple(dataclasses.replace(part, packed_refs=None) for part in unit.parts)
+    return dataclasses.replace(unit, packed_refs=None, refs_path=None, parts=parts)
+
+
+def _framed(unit: WorkUnit) -> bytes:
+    """What the parts of a unit carry, one after the other, each after its length; -1 for nothing."""
+    framed = bytearray()
+    for part in unit.parts:
+        data = part.packed_refs
+        framed += _LENGTH.pack(-1 if data is None else len(data)) + (data or b"")
+    return bytes(framed)
+
+
+def unpack_parts(unit: WorkUnit) -> tuple[WorkUnit, ...]:
+    """The parts of a unit with the references that were staged for them.
+
+    Raises:
+      OSError: these cannot be read.
+    """
+    assert unit.refs_path is not None
+    framed, at, parts = storage.read_bytes(unit.refs_path), 0, []
+    for part in unit.parts:
+        (length,) = _LENGTH.unpack_from(framed, at)
+        at += _LENGTH.size
+        data = None if length < 0 else framed[at : at + length]
+        at += max(length, 0)
+        parts.append(dataclasses.replace(part, packed_refs=data))
+    return tuple(parts)
+
+
+def references(unit: WorkUnit) -> Iterator[PackedRef]:
+    """The references that a unit carries or has staged.
 
     Raises:
       OSError: staged ones cannot be read.
+      ValueError: it has none.
     """
     if unit.packed_refs is not None:
         return unpack(unit.packed_refs)
     if unit.refs_path is not None:
         return unpack(storage.read_bytes(unit.refs_path))
-    return None
+    raise ValueError(f"unit {unit.unit_id} of {unit.input_file.path} carries no references")

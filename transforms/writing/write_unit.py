@@ -33,9 +33,9 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beamlabel.transforms.inputs.unit_records import stage_record
 from beamlabel.transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord, unknown_element
 from beamlabel.transforms.rows.schema import OutputSpec
+from beamlabel.transforms.units.unit_records import stage_record
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import release_unused_arrow_memory, use_jemalloc_pool
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
@@ -99,17 +99,14 @@ def _write(
         files.append(stage_summary(summarizer, failed, staging_dir, unit))
     record = UnitRecord(
         unit_id=unit.unit_id,
-        input_path=unit.input_file.path,
-        start=unit.start,
-        stop=unit.stop,
-        last=unit.last,
-        file_rows=unit.file_rows,
+        ranges=unit.ranges,
         input=end.sent + end.skipped,
         predicted=len(rows),
         failed=dict(sorted(Counter(failure.reason.value for failure in failed).items())),
         skipped=end.skipped,
         files=tuple(files),
         color_converted=rows.color_converted,
+        left_out=dict(unit.left_out),
     )
     return stage_record(record, staging_dir)
 

@@ -8,7 +8,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-import beamlabel.transforms.inputs.unit_records
+import beamlabel.transforms.units.unit_records
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.job.graph import build
 from beamlabel.pipeline.output.publish import finish_pending, publish
@@ -81,7 +81,7 @@ def test_a_unit_that_fails_between_its_shard_and_its_record_loses_and_doubles_no
             raise OSError("the disk went away")
         return real(path, data)
 
-    monkeypatch.setattr(beamlabel.transforms.inputs.unit_records.storage, "create_if_absent", fail_once)
+    monkeypatch.setattr(beamlabel.transforms.units.unit_records.storage, "create_if_absent", fail_once)
     with pytest.raises(Exception, match="the disk went away"):
         execute(job)
     assert list(Path(job.staging_dir).rglob("shards/*"))

@@ -10,14 +10,14 @@ import time
 
 import pytest
 
-import beamlabel.transforms.inputs.open_unit
-import beamlabel.transforms.inputs.time_limit
+import beamlabel.transforms.units.open_unit
+import beamlabel.transforms.units.time_limit
 import beamlabel.transforms.writing.write_unit
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.verify import verify
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.time_limit import TimeLimit
+from beamlabel.transforms.units.time_limit import TimeLimit
 from support.jobs import TINY, label, photos, uri_list
 
 IMAGES, UNIT = 12, 3
@@ -265,7 +265,7 @@ class Clock:
 
 @pytest.fixture
 def an_hour_a_unit(monkeypatch):
-    monkeypatch.setattr(beamlabel.transforms.inputs.open_unit, "time", Clock())
+    monkeypatch.setattr(beamlabel.transforms.units.open_unit, "time", Clock())
 
 
 @pytest.mark.parametrize("where", ["local", "gs"])
@@ -273,7 +273,7 @@ def test_the_time_is_over_and_resume_goes_on(tmp_path, uris, expected, monkeypat
     output = tmp_path / "out" if where == "local" else gcs.uri("out")
     arguments = ("--input", uris, *OPTIONS, "--if_exists", "resume")
     with monkeypatch.context() as patch:
-        patch.setattr(beamlabel.transforms.inputs.open_unit, "time", Clock())
+        patch.setattr(beamlabel.transforms.units.open_unit, "time", Clock())
         assert label(output, *arguments, "--time_limit", "2h30m").code == 4
     assert len(opened) == 2
     manifest = json.loads(storage.read_bytes(f"{output}/_MANIFEST.json"))
@@ -350,7 +350,7 @@ def test_the_time_of_a_job_that_is_started_later_begins_with_its_first_worker(
 ):
     staging_dir = str(tmp_path) if where == "local" else gcs.uri("staging")
     clock = Clock()
-    monkeypatch.setattr(beamlabel.transforms.inputs.time_limit, "time", clock)
+    monkeypatch.setattr(beamlabel.transforms.units.time_limit, "time", clock)
     limit = TimeLimit(1800.0, "run1")
     first = limit.stop_at(staging_dir)
     assert first == clock.time() - 3600 + 1800

@@ -129,10 +129,14 @@ def test_a_pipe_as_input_is_refused(good, tmp_path):
     assert "is a pipe" in finished.stderr
 
 
-def test_an_image_as_input_is_refused_with_the_hint(good, tmp_path):
-    finished = command(*flat({**good, "--input": tmp_path / "photos" / "photo 000.png"}))
+def test_an_image_as_input_is_labeled_and_is_no_list(good, tmp_path):
+    photo = {**good, "--input": tmp_path / "photos" / "photo 000.png"}
+    finished = command(*flat(photo))
+    assert finished.returncode == 0, finished.stderr
+    assert "1 input = 1 predicted + 0 failed + 0 skipped" in finished.stderr
+    finished = command(*flat({**photo, "--output": tmp_path / "other"}), "--input_format", "text")
     assert finished.returncode == 2
-    assert "--input_format images" in finished.stderr
+    assert "is an image, not text" in finished.stderr
 
 
 def test_images_cannot_be_written_where_they_are_looked_for(good, tmp_path):

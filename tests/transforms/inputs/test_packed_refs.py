@@ -8,7 +8,6 @@ import pytest
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs import packed_refs
-from beamlabel.transforms.inputs.open_unit import open_unit, skip_unit
 from beamlabel.transforms.inputs.packed_refs import (
     CARRIED_BYTES,
     PackedRef,
@@ -18,9 +17,11 @@ from beamlabel.transforms.inputs.packed_refs import (
     unpack,
 )
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns
-from beamlabel.transforms.inputs.plan_units import SourceOptions, plan_files
 from beamlabel.transforms.inputs.selection import Selection
+from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import InputFile, WorkUnit
+from beamlabel.transforms.units.open_unit import open_unit, skip_unit
+from beamlabel.transforms.units.plan_units import plan_files
 from support.jobs import label, photos, uri_list
 
 
@@ -36,7 +37,9 @@ def test_units_carry_their_references_until_it_is_much(tmp_path):
     assert [one.packed_refs is not None for one in light] == [True] * 4 + [False] * 2
     assert sorted(path.name for path in (tmp_path / "references").iterdir()) == ["00004", "00005"]
     parquet = dataclasses.replace(unit(9), packed_refs=None)
-    assert spiller.spill(parquet) is parquet and references(parquet) is None
+    assert spiller.spill(parquet) is parquet
+    with pytest.raises(ValueError, match="carries no references"):
+        references(parquet)
 
 
 def test_the_digest_is_of_what_the_references_say(tmp_path):

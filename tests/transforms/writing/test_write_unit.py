@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from beamlabel.transforms.inputs.unit_records import read_record
-from beamlabel.transforms.records import Failure, Reason, Stage, UnitRecord
+from beamlabel.transforms.records import Failure, FileRange, Reason, Stage, UnitRecord
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
+from beamlabel.transforms.units.unit_records import read_record
 from beamlabel.transforms.writing.staged_files import failure_line
 from beamlabel.transforms.writing.write_unit import write_unit
 from support.gcs_server import Bucket
@@ -39,11 +39,7 @@ def test_a_unit_leaves_its_rows_its_failures_and_its_record(tmp_path: Path) -> N
     data, failed = record.files
     assert record == UnitRecord(
         unit_id="00000-000000000000",
-        input_path="/in/list.txt",
-        start=0,
-        stop=8,
-        last=True,
-        file_rows=None,
+        ranges=(FileRange("/in/list.txt", 0, 8, True),),
         input=8,
         predicted=3,
         failed={"not_found": 2, "timeout": 1},

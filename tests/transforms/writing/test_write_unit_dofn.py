@@ -16,8 +16,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.unit_records import read_record
 from beamlabel.transforms.records import Labeled, UnitRecord
+from beamlabel.transforms.units.unit_records import read_record
 from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.writing.write_unit import WriteUnit, _WriteUnitDoFn
 from support import outputs

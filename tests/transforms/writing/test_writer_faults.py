@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.unit_records import read_record
+from beamlabel.transforms.units.unit_records import read_record
 from beamlabel.transforms.worker.tally import Tally
 from beamlabel.transforms.writing import write_unit
 from beamlabel.transforms.writing.heartbeat import FOLDER, Heartbeat

@@ -2,12 +2,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beamlabel.transforms.inputs.open_unit import open_unit
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns
-from beamlabel.transforms.inputs.plan_units import SourceOptions, plan_files
 from beamlabel.transforms.inputs.selection import Selection
+from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, UnitEnd
 from beamlabel.transforms.storage.identity import image_id
+from beamlabel.transforms.units.open_unit import open_unit
+from beamlabel.transforms.units.plan_units import plan_files
 
 
 def opened(file, **changes):

@@ -5,29 +5,26 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import apache_beam as beam
 
-from beamlabel.transforms.inputs.packed_refs import PackedRef, references
-from beamlabel.transforms.inputs.parquet_source import open_parquet, read_rows
-from beamlabel.transforms.inputs.plan_units import SourceOptions, ref_id
+from beamlabel.transforms.inputs.packed_refs import without_references
 from beamlabel.transforms.inputs.selection import Selection
-from beamlabel.transforms.inputs.time_limit import TimeLimit
-from beamlabel.transforms.inputs.unit_records import read_record
+from beamlabel.transforms.inputs.sources.registry import source_of
+from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import (
     Failure,
     ImageRef,
     Opened,
-    Reason,
-    Stage,
     UnitEnd,
     UnitRecord,
     WorkUnit,
     unknown_element,
 )
-from beamlabel.transforms.storage.identity import image_id
-from beamlabel.transforms.storage.uris import resolve
+from beamlabel.transforms.units.shared_units import parts_of
+from beamlabel.transforms.units.time_limit import TimeLimit
+from beamlabel.transforms.units.unit_records import read_record
 from beamlabel.transforms.worker.tally import new_tally
 
 STAGED = "staged"
@@ -39,7 +36,7 @@ def open_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> I
     What the selection knows as labeled is counted in the ``UnitEnd`` as skipped.
 
     Raises:
-      ValueError: a Parquet file has another number of rows than when it was planned.
+      ValueError: a file is not as it was when it was planned.
       OSError: its file, or what was staged of the unit's references, cannot be read.
     """
     refs = _refs(unit, options)
@@ -50,58 +47,19 @@ def open_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> I
         else:
             yield ref
             sent += 1
-    yield UnitEnd(dataclasses.replace(unit, packed_refs=None, refs_path=None), sent, skipped)
+    yield UnitEnd(without_references(unit), sent, skipped)
 
 
 def _refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-    packed = references(unit)
-    return _parquet_refs(unit, options) if packed is None else _packed_refs(unit, packed, options)
-
-
-def _packed_refs(
-    unit: WorkUnit, packed: Iterable[PackedRef], options: SourceOptions
-) -> Iterator[ImageRef | Failure]:
-    listed = unit.input_file.format == "images"
-    for row, uri, listing_stat in packed:
-        # A listed image is its own input file; its place in the listing says nothing tomorrow.
-        identity = ref_id(uri, 0) if listed else ref_id(unit.input_file.path, row)
-        location = uri if listed else resolve(uri, options.base_dir)
-        yield ImageRef(
-            uri, identity, location, row, unit.unit_id, listing_stat=listing_stat, image_id=image_id(location)
-        )
-
-
-def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-    path = unit.input_file.path
-    seen = unit.start
-    with open_parquet(path) as file:
-        rows = file.metadata.num_rows
-        if rows < unit.stop or unit.file_rows not in (None, rows):
-            raise ValueError(
-                f"{path}: {rows} rows, but {unit.file_rows or unit.stop} when the run was planned"
-            )
-        for row in read_rows(file, options.columns, start=unit.start, stop=unit.stop, path=path):
-            seen = row.row + 1
-            identity = ref_id(path, row.row)
-            uri = row.uri or identity
-            if not options.in_sample(uri):
-                continue
-            if row.uri is None and row.data is None:
-                detail = (
-                    "the row has neither a URI nor an image" if options.columns.image else "the URI is null"
-                )
-                yield Failure(None, identity, Stage.OPEN, Reason.NULL_URI, detail, row.row, unit.unit_id)
-            else:
-                location = resolve(uri, options.base_dir) if row.data is None else identity
-                # Hashing an inline image is left to the threads that load it.
-                known = image_id(location) if row.data is None else None
-                yield ImageRef(
-                    uri, identity, location, row.row, unit.unit_id, row.data, row.kept, image_id=known
-                )
-    if seen != unit.stop:
-        raise ValueError(
-            f"{path}: rows {unit.start} to {unit.stop} were planned, but reading ended at {seen}"
-        )
+    if not unit.parts:
+        yield from source_of(unit.input_file.format).refs(unit, options)
+        return
+    before = 0
+    for part in parts_of(unit):
+        # A row's place in its file becomes the place in the unit, which puts the shard in order.
+        for ref in source_of(part.input_file.format).refs(part, options):
+            yield dataclasses.replace(ref, row=before + ref.row, unit_id=unit.unit_id)
+        before += part.stop
 
 
 def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> UnitRecord:
@@ -113,23 +71,23 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
     count = _count(unit, options, selection)
     return UnitRecord(
         unit_id=unit.unit_id,
-        input_path=unit.input_file.path,
-        start=unit.start,
-        stop=unit.stop,
-        last=unit.last,
-        file_rows=unit.file_rows,
+        ranges=unit.ranges,
         input=count,
         predicted=0,
         failed={},
         skipped=count,
         files=(),
         out_of_time=True,
+        left_out=dict(unit.left_out),
     )
 
 
 def _count(unit: WorkUnit, options: SourceOptions, selection: Selection) -> int:
-    if options.selection.only is None and options.sample >= 1 and unit.input_file.format == "parquet":
-        return unit.stop - unit.start
+    if options.selection.only is None and options.sample >= 1:
+        rows = [source_of(part.input_file.format).rows(part) for part in unit.parts or (unit,)]
+        known = [count for count in rows if count is not None]
+        if len(known) == len(rows):
+            return sum(known)
     return sum(map(selection.is_input, _refs(unit, options)))
 
 

@@ -9,9 +9,10 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from beamlabel.transforms.inputs.packed_refs import PackedRef, pack, unpack
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns
-from beamlabel.transforms.inputs.plan_units import MAX_UNIT_ROWS, PlanUnits, SourceOptions, plan_files
+from beamlabel.transforms.inputs.sources.source import MAX_UNIT_ROWS, SourceOptions
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.storage.uris import sample_hash
+from beamlabel.transforms.units.plan_units import PlanUnits, plan_files
 
 
 def text_file(path, lines, ending="\n"):
@@ -127,14 +128,14 @@ def test_the_limit_counts_across_files_of_all_formats(tmp_path):
         parquet_file(tmp_path / "b.parquet", ["4", "5", "6", "7"]),
         text_file(tmp_path / "c.txt", ["8"]),
     ]
-    units = plan(*files, limit=5)
-    assert [(u.input_file.path[-1], u.start, u.stop, u.last) for u in units] == [
+    (unit,) = plan(*files, limit=5)
+    assert [(r.input_path[-1], r.start, r.stop, r.last) for r in unit.ranges] == [
         ("t", 0, 3, True),
         ("t", 0, 2, True),
         ("t", 0, 0, True),
     ]
-    assert uris([units[0]]) == ["1", "2", "3"]
-    assert list(unpack(units[2].packed_refs)) == []
+    assert uris([unit.parts[0]]) == ["1", "2", "3"]
+    assert list(unpack(unit.parts[2].packed_refs)) == []
 
 
 def test_a_limit_that_falls_on_a_full_unit_leaves_no_empty_one(tmp_path):

@@ -1,0 +1,274 @@
+"""What ``--input`` names: files with references, folders and patterns of images, or images themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.job_options import InputOptions
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.file_kinds import HEAD_BYTES, content_format
+from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_name
+from beamlabel.transforms.inputs.sources.listing import listed
+from beamlabel.transforms.inputs.sources.packed import Found, LeftOut
+from beamlabel.transforms.inputs.sources.path_filter import PathFilter
+from beamlabel.transforms.inputs.sources.registry import IMAGES
+from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.patterns import fixed_start, has_glob, matcher
+from beamlabel.transforms.storage.uris import public_uri
+
+_AUTO = "auto"
+# Files of a folder that are looked at before it is taken for one of images.
+_LOOKED_AT = 10_000
+# Files that hold images or references themselves: beside images, nobody knows which of them are meant.
+_CONTAINERS = (".parquet", ".tar", ".tar.gz", ".tgz", ".tar.zst")
+_THREADS = 16
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What the patterns name.
+
+    Attributes:
+      files: in order, each once; a folder or pattern of images is one.
+      left_out: how many files that were named are no input, by cause; a folder's are counted where it is listed.
+    """
+
+    files: tuple[InputFile, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def path_filter(options: InputOptions) -> PathFilter:
+    """``--include`` and ``--exclude``.
+
+    Raises:
+      UsageError: a glob is none.
+    """
+    for name, globs in (("include", options.include), ("exclude", options.exclude)):
+        for glob in globs:
+            try:
+                PathFilter((glob,))
+            except ValueError as error:
+                raise UsageError(f"--{name}: {error}") from error
+    return PathFilter(options.include, options.exclude)
+
+
+def match_inputs(options: InputOptions, output: str) -> Matched:
+    """Matches all patterns, and finds out what kind of input each of them is.
+
+    Args:
+      options: that name the inputs.
+      output: absolute; no input may lie in it.
+
+    Raises:
+      UsageError: a pattern without a match, a file of another format, an output among the inputs, or a folder that
+        could mean two things.
+    """
+    wanted = path_filter(options)
+    below = output.rstrip("/") + "/"
+    patterns = list(dict.fromkeys(map(_absolute, options.input)))
+    named = dict(zip(patterns, in_threads(_named_file, patterns), strict=True))
+    formats = _formats([path for path, file in named.items() if file is not None], options.input_format)
+    sidecars = _sidecars(formats) if options.input_format == _AUTO else set()
+    found: dict[str, InputFile] = {}
+    left_out = Counter[str]()
+    for pattern, file in named.items():
+        if pattern in sidecars:
+            left_out[_cause(pattern)] += 1
+        elif file is not None:
+            if pattern.startswith(below):
+                raise UsageError(f"--output {output!r} lies where --input {pattern!r} is")
+            found.setdefault(pattern, InputFile(pattern, formats[pattern], file.size, file.version))
+        else:
+            for one in _match_pattern(pattern, options, wanted, below):
+                found.setdefault(one.path, one)
+    return Matched(tuple(found.values()), dict(left_out))
+
+
+def in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
+    """The function of each value, in order; several at a time, since storages make one wait."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, values))
+
+
+def _absolute(pattern: str) -> str:
+    try:
+        return storage.absolute(pattern)
+    except ValueError as error:
+        raise UsageError(f"--input {pattern!r}: {error}") from error
+
+
+def _named_file(pattern: str) -> storage.StoredFile | None:
+    """The file whose path is the pattern; None for a folder or a pattern."""
+    if pattern.endswith("/"):
+        return None
+    try:
+        return storage.stat(pattern)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise _unreadable(pattern, error) from error
+
+
+def _unreadable(pattern: str, error: Exception) -> Exception:
+    return UsageError(f"--input {pattern!r}: {error}") if is_user_error(error) else error
+
+
+def _matches(pattern: str) -> Iterator[storage.StoredFile]:
+    try:
+        yield from storage.match(pattern)
+    except (OSError, ValueError) as error:
+        raise _unreadable(pattern, error) from error
+
+
+def _match_pattern(
+    pattern: str, options: InputOptions, wanted: PathFilter, below: str
+) -> Iterable[InputFile]:
+    if next(_matches(pattern), None) is None:
+        if has_glob(pattern) or pattern.endswith("/") or next(_matches(pattern + "/"), None) is None:
+            raise UsageError(f"--input {pattern!r} matches no file")
+        pattern += "/"  # a folder of a bucket
+    if options.input_format == IMAGES or (options.input_format == _AUTO and _has_images(pattern, wanted)):
+        _check_images(pattern, wanted)
+        if _could_match(pattern, below + "part-0.parquet"):
+            raise UsageError(f"--output {below[:-1]!r} lies where --input {pattern!r} looks for images")
+        return [InputFile(pattern, IMAGES)]
+    start = len(fixed_start(pattern))
+    matches = [
+        match
+        for match in _matches(pattern)
+        if not _hidden(match.path[start:]) and wanted.wants(match.path[start:])
+    ]
+    if not matches:
+        asked = " that --include and --exclude leave" if wanted != PathFilter() else ""
+        raise UsageError(f"--input {pattern!r} matches no file{asked}")
+    if any(match.path.startswith(below) for match in matches):
+        raise UsageError(f"--output {below[:-1]!r} lies where --input {pattern!r} looks for its files")
+    formats = _formats([match.path for match in matches], options.input_format)
+    if IMAGES in formats.values():  # their names do not tell
+        others = [path for path, kind in formats.items() if kind not in (IMAGES, "binary")]
+        if others:
+            raise _ambiguous(pattern, others[0])
+        return [InputFile(pattern, IMAGES)]
+    return [InputFile(m.path, formats[m.path], m.size, m.version) for m in matches]
+
+
+def _has_images(pattern: str, wanted: PathFilter) -> bool:
+    """Whether one of the files that a pattern names is an image by its name.
+
+    Raises:
+      UsageError: there are files among them that hold images or references themselves.
+    """
+    start = len(fixed_start(pattern))
+    has_images, container = False, None
+    for number, file in enumerate(_matches(pattern)):
+        path = file.path[start:]
+        if has_images and (container or number >= _LOOKED_AT):
+            break
+        if not wanted.wants(path):
+            continue
+        kind = kind_by_name(path)
+        has_images = has_images or kind is FileKind.IMAGE
+        if kind is not FileKind.HIDDEN and path.lower().endswith(_CONTAINERS):
+            container = file.path
+    if has_images and container:
+        raise _ambiguous(pattern, container)
+    return has_images
+
+
+def _ambiguous(pattern: str, other: str) -> UsageError:
+    return UsageError(
+        f"--input {pattern!r} holds images and other inputs, such as {other}: name the ones that are meant, by "
+        "--input_format, --include or --exclude"
+    )
+
+
+def _check_images(pattern: str, wanted: PathFilter) -> None:
+    """Refuses a pattern none of whose files is an image."""
+    left_out = Counter[str]()
+    try:
+        for place in listed(pattern, wanted):
+            if isinstance(place, Found):
+                return
+            assert isinstance(place, LeftOut)
+            left_out[place.cause or ""] += 1
+    except (OSError, ValueError) as error:
+        raise _unreadable(pattern, error) from error
+    causes = ", ".join(f"{count} {cause}" for cause, count in sorted(left_out.items()))
+    raise UsageError(f"--input {pattern!r}: none of its files is an image ({causes})")
+
+
+def _could_match(pattern: str, path: str) -> bool:
+    """Whether a file at ``path`` would be among the pattern's matches."""
+    return path.startswith(pattern.rstrip("/") + "/") or bool(
+        matcher(pattern + "**" * pattern.endswith("/"))(path)
+    )
+
+
+def _hidden(below: str) -> bool:
+    """Whether a file lies in, or is, something that starts with ``_`` or ``.``, as Hive and Spark hide it."""
+    return any(part.startswith(("_", ".")) for part in below.split("/"))
+
+
+def _sidecars(formats: Mapping[str, str]) -> set[str]:
+    """Files that were named together with images of their own folder, as a shell does it, and are none."""
+    folders = {path.rpartition("/")[0] for path, kind in formats.items() if kind == IMAGES}
+    return {
+        path
+        for path, kind in formats.items()
+        if kind != IMAGES
+        and path.rpartition("/")[0] in folders
+        and kind_by_name(path.rpartition("/")[2]) is not FileKind.IMAGE
+        and not path.lower().endswith(_CONTAINERS)
+    }
+
+
+def _cause(path: str) -> str:
+    kind = kind_by_name(path.rpartition("/")[2])
+    return FileKind.HIDDEN.value if kind is FileKind.HIDDEN else FileKind.OTHER.value
+
+
+def _formats(paths: list[str], wanted: str) -> dict[str, str]:
+    """The format of each file, which has to be ``wanted`` unless that is ``auto``."""
+    formats = {}
+    for path, kind in zip(paths, in_threads(lambda path: _format(path, wanted), paths), strict=True):
+        if wanted not in (_AUTO, kind) or (kind == "binary" and not _is_sidecar_kind(path)):
+            kind = {"binary": "neither text nor Parquet", IMAGES: "an image"}.get(kind, kind)
+            asked = "" if wanted == _AUTO else f", not {wanted}, as --input_format says"
+            raise UsageError(f"--input: {public_uri(path)} is {kind}{asked}")
+        formats[path] = kind
+    return formats
+
+
+def _is_sidecar_kind(path: str) -> bool:
+    return kind_by_name(path.rpartition("/")[2]) in (FileKind.HIDDEN, FileKind.OTHER)
+
+
+def _format(path: str, wanted: str) -> str:
+    if wanted == IMAGES:
+        return IMAGES  # whatever it is, it fails with a reason
+    kind = _sniff(path)
+    name = path.rpartition("/")[2]
+    # A broken photograph is one nevertheless.
+    if kind == "image" or (wanted == _AUTO and kind_by_name(name) is FileKind.IMAGE):
+        return IMAGES
+    return kind
+
+
+def _sniff(path: str) -> str:
+    try:
+        with storage.open_input(path) as file:
+            if not file.seekable():
+                raise UsageError(f"--input {path!r} is a pipe; write it to a file first")
+            return content_format(file.read(HEAD_BYTES))
+    except OSError as error:
+        if not is_user_error(error):
+            raise
+        raise UsageError(f"--input {path!r} cannot be read: {error}") from error

@@ -1,0 +1,85 @@
+"""A listing: the files that a pattern names are the images."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.packed_refs import references
+from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_content, kind_by_name
+from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed
+from beamlabel.transforms.inputs.sources.path_filter import PathFilter
+from beamlabel.transforms.inputs.sources.source import Planned, Source, SourceOptions, ref_id
+from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
+from beamlabel.transforms.storage.identity import image_id
+from beamlabel.transforms.storage.patterns import fixed_start
+
+# Files whose names do not tell what they are, and whose first bytes are being read.
+_LOOKS = 256
+_THREADS = 32
+
+
+class ListingSource(Source):
+    """A folder, a pattern, or a single file. A row is a place in the listing, from 0.
+
+    Files that are no images by name, or if the name does not tell by their first bytes, are left out and counted; a
+    file that is named itself is an image, whatever it is.
+    """
+
+    def plan(
+        self, number: int, file: InputFile, options: SourceOptions, limit: int | None
+    ) -> Iterator[Planned]:
+        yield from plan_packed(number, file, listed(file.path, options.files), options, limit)
+
+    def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
+        for row, uri, listing_stat in references(unit):
+            # A listed image is its own input file; its place in the listing says nothing tomorrow.
+            yield ImageRef(
+                uri, ref_id(uri, 0), uri, row, unit.unit_id, listing_stat=listing_stat, image_id=image_id(uri)
+            )
+
+    def estimate(self, file: InputFile, options: SourceOptions) -> int:
+        start = len(fixed_start(file.path))
+        below = (one.path[start:] for one in storage.match(file.path))
+        maybe = (FileKind.IMAGE, FileKind.UNKNOWN)
+        return sum(kind_by_name(path) in maybe for path in below if options.files.wants(path))
+
+
+def listed(pattern: str, wanted: PathFilter) -> Iterator[Place]:
+    """The files that a pattern names, in order: images, and what is left out.
+
+    Args:
+      pattern: as ``storage.match`` takes it.
+      wanted: which files are asked for.
+
+    Raises:
+      OSError, ValueError: see ``storage.match``.
+    """
+    start = fixed_start(pattern)
+    waiting = deque[tuple[storage.StoredFile, "FileKind | Future[FileKind]"]]()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for file in storage.match(pattern):
+            below = file.path[len(start) :]
+            kind: FileKind | Future[FileKind] = FileKind.IMAGE
+            if file.path != pattern:
+                kind = kind_by_name(below) if wanted.wants(below) else FileKind.EXCLUDED
+            if kind is FileKind.UNKNOWN:
+                kind = threads.submit(kind_by_content, file.path)
+            waiting.append((file, kind))
+            yield from _places(waiting, _LOOKS)
+        yield from _places(waiting, 0)
+
+
+def _places(
+    waiting: deque[tuple[storage.StoredFile, FileKind | Future[FileKind]]], most: int
+) -> Iterator[Place]:
+    """Takes what is known, and waits for the rest if more than ``most`` are waiting."""
+    while waiting and (len(waiting) > most or not isinstance(waiting[0][1], Future)):
+        file, found = waiting.popleft()
+        kind = found.result() if isinstance(found, Future) else found
+        if kind is FileKind.IMAGE:
+            yield Found(file.path, (file.size, file.version))
+        else:
+            yield LeftOut(kind.value)

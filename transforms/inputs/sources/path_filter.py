@@ -1,0 +1,86 @@
+"""Which files of a folder or pattern are asked for: ``--include`` and ``--exclude``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import bracex
+
+from beamlabel.transforms.storage.patterns import matcher
+
+_Matches = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class PathFilter:
+    """Globs on paths below the folder where a listing begins.
+
+    A glob without a slash is one of names, in any folder; one with a slash is one of paths from that folder on, and one
+    that ends in a slash is a folder with all below it. ``*``, ``?``, ``[...]`` and ``**`` are those of
+    ``storage.match``; ``{a,b}`` and ``{1..3}`` are braces of shells. Case does not count in what follows a name's last
+    dot: ``*.jpg`` matches ``A.JPG``.
+
+    Attributes:
+      include: globs; a file has to match one of them. None: all files do.
+      exclude: globs; a file that matches one of them is left out.
+
+    Raises:
+      ValueError: names the glob that is none.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for globs in (self.include, self.exclude):
+            for glob in globs:
+                _matcher(glob)
+
+    @cached_property
+    def _matchers(self) -> tuple[list[_Matches], list[_Matches]]:
+        include, exclude = ([_matcher(glob) for glob in globs] for globs in (self.include, self.exclude))
+        return include, exclude
+
+    def __getstate__(self) -> dict[str, object]:
+        # The functions are made anew where they are needed.
+        return {"include": self.include, "exclude": self.exclude}
+
+    def wants(self, path: str) -> bool:
+        """Whether a file is asked for, by its path below the folder where the listing begins."""
+        if not self.include and not self.exclude:
+            return True
+        include, exclude = self._matchers
+        path = _lower_ending(path)
+        if include and not _any(include, path):
+            return False
+        return not _any(exclude, path)
+
+
+def _any(matchers: Sequence[_Matches], path: str) -> bool:
+    return any(matches(path) for matches in matchers)
+
+
+def _matcher(glob: str) -> _Matches:
+    if not glob.strip("/"):
+        raise ValueError(f"{glob!r} matches no file")
+    try:
+        expanded = bracex.expand(glob, keep_escapes=True)
+    except (ValueError, bracex.ExpansionLimitException) as error:
+        raise ValueError(f"{glob!r}: {error}") from error
+    matchers = [_matcher_without_braces(one) for one in expanded]
+    return lambda path: _any(matchers, path)
+
+
+def _matcher_without_braces(glob: str) -> _Matches:
+    whole = f"{glob}**" if glob.endswith("/") else glob
+    if "/" not in whole.strip("/") and not glob.endswith("/"):
+        whole = f"**/{whole.strip('/')}" if not glob.startswith("/") else whole
+    return matcher(_lower_ending(whole.removeprefix("/")))
+
+
+def _lower_ending(path: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    stem, dot, ending = name.rpartition(".")
+    return folder + slash + stem + dot + ending.lower() if dot else path

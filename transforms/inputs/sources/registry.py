@@ -1,0 +1,24 @@
+"""Which source reads a kind of input."""
+
+from __future__ import annotations
+
+from beamlabel.transforms.inputs.sources.listing import ListingSource
+from beamlabel.transforms.inputs.sources.parquet import ParquetSource
+from beamlabel.transforms.inputs.sources.source import Source
+from beamlabel.transforms.inputs.sources.text import TextSource
+
+IMAGES = "images"
+
+_SOURCES: dict[str, Source] = {"text": TextSource(), "parquet": ParquetSource(), IMAGES: ListingSource()}
+
+
+def source_of(format: str) -> Source:
+    """The source of the inputs of a format, see ``InputFile``.
+
+    Raises:
+      ValueError: there is no such format.
+    """
+    try:
+        return _SOURCES[format]
+    except KeyError:
+        raise ValueError(f"no input has the format {format!r}; there are {', '.join(_SOURCES)}") from None

@@ -1,0 +1,121 @@
+"""The interface of a kind of input, and the options that all kinds share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns
+from beamlabel.transforms.inputs.selection import SelectionOptions
+from beamlabel.transforms.inputs.sources.path_filter import PathFilter
+from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
+from beamlabel.transforms.storage.uris import public_uri, sample_hash
+
+MAX_UNIT_ROWS = 10_000
+MIN_UNIT_ROWS = 64
+# By default a unit is a 64th of what came before it in the file: small inputs are cut fine enough for
+# every worker, large ones soon reach the full size, and no total is needed before the first unit.
+_GROWTH = 64
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How inputs become references.
+
+    Attributes:
+      base_dir: what relative references are relative to; absolute.
+      columns: what is read of inputs with columns.
+      limit: at most so many references in all; None for all of them.
+      sample: a URI is in when its hash is below this; 1.0 for all of them.
+      shard_rows: references in a unit; None for the growing default.
+      min_unit_rows: references in a unit at the least, by default.
+      files: which files of a listing are asked for.
+      selection: which of the references count, and which are labeled.
+    """
+
+    base_dir: str
+    columns: ParquetColumns = field(default_factory=ParquetColumns)
+    limit: int | None = None
+    sample: float = 1.0
+    shard_rows: int | None = None
+    min_unit_rows: int = MIN_UNIT_ROWS
+    files: PathFilter = field(default_factory=PathFilter)
+    selection: SelectionOptions = field(default_factory=SelectionOptions)
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be at least 1, not {self.limit}")
+        if not 0 < self.sample <= 1:
+            raise ValueError(f"sample must be in (0, 1], not {self.sample}")
+        if self.shard_rows is not None and self.shard_rows < 1:
+            raise ValueError(f"shard_rows must be at least 1, not {self.shard_rows}")
+
+    def in_sample(self, uri: str) -> bool:
+        """Whether ``--sample`` keeps this URI."""
+        return self.sample >= 1 or sample_hash(uri) < self.sample
+
+    def unit_rows(self, rows_before: int) -> int:
+        """The size of the next unit of a file, ``rows_before`` references into it."""
+        if self.shard_rows is not None:
+            return self.shard_rows
+        return min(max(rows_before // _GROWTH, self.min_unit_rows), MAX_UNIT_ROWS)
+
+
+class Planned(NamedTuple):
+    """A unit as it is planned.
+
+    Attributes:
+      unit: the unit.
+      references: how many it has at most. Under a limit the sum over the file is exact.
+    """
+
+    unit: WorkUnit
+    references: int
+
+
+class Source(ABC):
+    """A kind of input: a file of it → units → references."""
+
+    @abstractmethod
+    def plan(
+        self, number: int, file: InputFile, options: SourceOptions, limit: int | None
+    ) -> Iterator[Planned]:
+        """Cuts a file into units that tile it; the last one has ``last``.
+
+        Args:
+          number: the file's place among the inputs, for the units' names.
+          file: of this kind.
+          options: how inputs become references.
+          limit: at most so many references, after ``--sample``; None for all. May be 0, which makes one unit of none.
+
+        Raises:
+          ValueError, OSError: the file cannot be read.
+        """
+
+    @abstractmethod
+    def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
+        """The references of a unit, in the order of their rows, those that ``--sample`` keeps.
+
+        Raises:
+          ValueError: the file is not as it was when it was planned.
+          OSError: it cannot be read.
+        """
+
+    def rows(self, unit: WorkUnit) -> int | None:
+        """How many references a unit has without ``--sample``, if nothing has to be read for that; else None."""
+        return None
+
+    @abstractmethod
+    def estimate(self, file: InputFile, options: SourceOptions) -> int:
+        """How many references a file has, about, for the progress.
+
+        Raises:
+          OSError, ValueError: it cannot be read.
+        """
+
+
+def ref_id(path: str, row: int) -> str:
+    """``input file#row``."""
+    return f"{public_uri(path)}#{row}"

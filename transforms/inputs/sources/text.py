@@ -1,0 +1,60 @@
+"""A text file: a URI a line."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.packed_refs import references
+from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed
+from beamlabel.transforms.inputs.sources.source import Planned, Source, SourceOptions, ref_id
+from beamlabel.transforms.inputs.text_source import GZIP_MAGIC, parse_line, read_lines
+from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
+from beamlabel.transforms.storage.identity import image_id
+from beamlabel.transforms.storage.uris import resolve
+
+# Of a file, from its start: the length of a line there stands for the rest.
+_LOOKED_AT_BYTES = 1 << 18
+
+
+class TextSource(Source):
+    """A file whose lines are URIs; blank lines and comments are none. A row is a line, from 0."""
+
+    def plan(
+        self, number: int, file: InputFile, options: SourceOptions, limit: int | None
+    ) -> Iterator[Planned]:
+        yield from plan_packed(number, file, _places(file.path), options, limit)
+
+    def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
+        for row, uri, listing_stat in references(unit):
+            location = resolve(uri, options.base_dir)
+            identity = ref_id(unit.input_file.path, row)
+            yield ImageRef(
+                uri,
+                identity,
+                location,
+                row,
+                unit.unit_id,
+                listing_stat=listing_stat,
+                image_id=image_id(location),
+            )
+
+    def estimate(self, file: InputFile, options: SourceOptions) -> int:
+        with storage.open_input(file.path) as raw:
+            head = raw.read(_LOOKED_AT_BYTES)
+        text, used = head, len(head)
+        if head.startswith(GZIP_MAGIC):
+            # 31: a gzip member, and no more than the first.
+            stream = zlib.decompressobj(31)
+            try:
+                text = stream.decompress(head)
+            except zlib.error as error:
+                raise ValueError(f"{file.path}: a damaged gzip file: {error}") from error
+            used -= len(stream.unused_data)
+        lines = sum(parse_line(line) is not None for line in text.splitlines(keepends=True))
+        return round(lines * max(file.size or 0, used) / used) if used else 0
+
+
+def _places(path: str) -> Iterator[Place]:
+    return (LeftOut() if uri is None else Found(uri) for uri in read_lines(path))

@@ -1,0 +1,1 @@
+"""Input files → units → references, and the records of finished units."""

@@ -1,0 +1,94 @@
+"""Small input files that share a unit, so that a thousand of them are not a thousand shards."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from beamlabel.transforms.inputs.packed_refs import unpack_parts
+from beamlabel.transforms.inputs.sources.registry import source_of
+from beamlabel.transforms.inputs.sources.source import Planned, SourceOptions
+from beamlabel.transforms.records import InputFile, WorkUnit, unit_id
+
+MAX_SHARED_FILES = 1024
+"""Files that may share a unit; each is named in the unit and in its record."""
+
+_SMALL_BYTES = 1 << 20
+# Files that are planned at a time: on a bucket that is waiting.
+_THREADS = 16
+_AHEAD = 64
+
+
+def is_small(file: InputFile) -> bool:
+    """Whether a file may share a unit with others, as far as its size tells."""
+    return file.size is not None and file.size <= _SMALL_BYTES
+
+
+def plan_ahead(files: Sequence[tuple[int, InputFile]], options: SourceOptions) -> Iterator[Planned]:
+    """The units of files, in order, without a limit; several small files are planned at a time."""
+    if len(files) == 1:
+        number, file = files[0]
+        yield from source_of(file.format).plan(number, file, options, None)
+        return
+
+    def plan_one(number: int, file: InputFile) -> list[Planned]:
+        return list(source_of(file.format).plan(number, file, options, None))
+
+    waiting = deque[Future[list[Planned]]]()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for number, file in files:
+            waiting.append(threads.submit(plan_one, number, file))
+            if len(waiting) > _AHEAD:
+                yield from waiting.popleft().result()
+        for future in waiting:
+            yield from future.result()
+
+
+def share(planned: Iterable[Planned], options: SourceOptions) -> Iterator[WorkUnit]:
+    """Makes one unit of those that are whole files and follow each other, as long as it does not get too large."""
+    parts: list[WorkUnit] = []
+    references = 0
+    for unit, count in planned:
+        is_whole = unit.start == 0 and unit.last
+        fits = references + count <= options.unit_rows(0) and len(parts) < MAX_SHARED_FILES
+        if parts and not (is_whole and fits):
+            yield _shared(parts)
+            parts, references = [], 0
+        if is_whole:
+            parts.append(unit)
+            references += count
+        else:
+            yield unit
+    if parts:
+        yield _shared(parts)
+
+
+def _shared(parts: list[WorkUnit]) -> WorkUnit:
+    if len(parts) == 1:
+        return parts[0]
+    names = hashlib.sha256("\n".join(part.unit_id for part in parts).encode()).hexdigest()
+    number = int(parts[0].unit_id.partition("-")[0])
+    left_out = Counter[str]()
+    for part in parts:
+        left_out.update(dict(part.left_out))
+    return WorkUnit(
+        unit_id=unit_id(number, 0, names),
+        input_file=parts[0].input_file,
+        start=0,
+        stop=sum(part.stop for part in parts),
+        last=True,
+        left_out=tuple(sorted(left_out.items())),
+        parts=tuple(dataclasses.replace(part, left_out=()) for part in parts),
+    )
+
+
+def parts_of(unit: WorkUnit) -> tuple[WorkUnit, ...]:
+    """The parts of a shared unit, with their references if these were staged.
+
+    Raises:
+      OSError: staged references cannot be read.
+    """
+    return unit.parts if unit.refs_path is None else unpack_parts(unit)
