@@ -1,0 +1,142 @@
+"""What ``--input`` names: lists, folders and patterns of images, images."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.match_inputs import match_inputs
+from beamlabel.pipeline.options.job_options import InputOptions
+from support.jobs import label, photos, uri_list
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder as cameras, systems and photo programs leave it: four photographs."""
+    folder = tmp_path / "photos"
+    photos(folder, 3)
+    (folder / "photo 001.png").rename(folder / "IMG_0001.PNG")
+    photos(folder / "été #1", 1)
+    (folder / "été #1" / "photo 000.png").rename(folder / "été #1" / "0f3a9c")
+    for name, content in {
+        ".DS_Store": b"\0\0\0\1Bud1", "Thumbs.db": b"\xd0\xcf\x11\xe0", "IMG_0001.PNG.xmp": b"<x/>",
+        "README.md": b"# photos", "meta.json": b"{}", "metadata.csv": b"file_name\nIMG_0001.PNG\n",
+        "IMG_0001.mov": b"\0\0\0\x14ftypqt", "notes": b"words",
+    }.items():  # fmt: skip
+        (folder / name).write_bytes(content)
+    (folder / "@eaDir").mkdir()
+    (folder / "@eaDir" / "thumb.jpg").write_bytes((folder / "IMG_0001.PNG").read_bytes())
+    return folder
+
+
+LEFT_OUT = {"hidden": 3, "not_an_image": 6}
+
+
+def matched(*patterns, output="/nowhere/out", **options):
+    found = match_inputs(InputOptions(input=tuple(map(str, patterns)), **options), output)
+    return [(file.path, file.format) for file in found.files], found.left_out
+
+
+@pytest.mark.parametrize("written", ["{}", "{}/", "{}/**", "file://{}", "gs"])
+def test_a_folder_of_photographs_just_works(tmp_path, album, written, gcs):
+    if written == "gs":
+        for path in album.rglob("*"):
+            if path.is_file():
+                gcs.put(f"photos/{path.relative_to(album)}", path.read_bytes())
+        written = f"{gcs.url}/photos"
+    job = label(tmp_path / "out", "--input", written.format(album))
+    assert job.code == 0 and job.succeeded
+    assert job.manifest["rows"] == {"input": 4, "predicted": 4, "failed": 0, "skipped": 0}
+    assert job.manifest["left_out"] == LEFT_OUT
+    names = {row["uri"].rpartition("/")[2] for row in job.rows}
+    assert names == {"IMG_0001.PNG", "photo 000.png", "photo 002.png", "0f3a9c"}
+
+
+def test_the_rows_are_those_of_the_same_images_by_list(tmp_path, album):
+    by_folder = label(tmp_path / "a", "--input", album).table.drop_columns(["ref_id", "labeled_at"])
+    uris = by_folder.column("uri").to_pylist()
+    by_list = label(tmp_path / "b", "--input", uri_list(tmp_path / "l.txt", uris)).table
+    assert by_list.drop_columns(["ref_id", "labeled_at"]).equals(by_folder)
+
+
+def test_paths_of_a_shell_are_one_listing(tmp_path, album):
+    shell = sorted(path for path in album.iterdir() if path.is_file() and not path.name.startswith("."))
+    job = label(tmp_path / "out", "--input", *shell)
+    assert job.code == 0
+    assert job.manifest["rows"]["predicted"] == 3
+    assert job.manifest["left_out"] == {"hidden": 1, "not_an_image": 6}
+    assert [file["kind"] for file in job.manifest["files"]] == ["data"]
+
+
+def test_a_thousand_files_of_one_image_are_one_shard(tmp_path):
+    paths = photos(tmp_path / "photos", 2)
+    lists = [uri_list(tmp_path / f"{n:04}.txt", [paths[n % 2]]) for n in range(1000)]
+    job = label(tmp_path / "out", "--input", tmp_path / "*.txt")
+    assert job.code == 0
+    assert [(file["kind"], file["rows"]) for file in job.manifest["files"]] == [("data", 1000)]
+    assert [row["ref_id"] for row in job.rows] == [f"{path}#0" for path in lists]
+
+
+def test_one_photograph_and_a_broken_one(tmp_path, album):
+    assert label(tmp_path / "a", "--input", album / "IMG_0001.PNG").manifest["rows"]["predicted"] == 1
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    job = label(
+        tmp_path / "b", "--input", tmp_path / "broken.jpg", album / "IMG_0001.PNG", "--max_error_rate", "1"
+    )
+    assert job.manifest["failed_by_reason"] == {"empty_file": 1}
+    assert [failure["uri"] for failure in job.failures] == [str(tmp_path / "broken.jpg")]
+
+
+def test_include_and_exclude(tmp_path, album):
+    job = label(
+        tmp_path / "out", "--input", album, "--include", "*.{png,jpg}", "--exclude", "photo 002*", "@eaDir/"
+    )
+    assert sorted(row["uri"].rpartition("/")[2] for row in job.rows) == ["IMG_0001.PNG", "photo 000.png"]
+    assert job.manifest["left_out"] == {"excluded": 11}
+
+
+def test_include_and_exclude_choose_among_lists(tmp_path, album):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for name in ("a.txt", "b.txt", "c.old"):
+        uri_list(lists / name, [album / "IMG_0001.PNG"])
+    found, _ = matched(lists, include=("*.TXT",), exclude=("b*",))
+    assert found == [(str(lists / "a.txt"), "text")]
+    with pytest.raises(UsageError, match="--include"):
+        matched(lists, include=("*.parquet",))
+
+
+def test_a_list_beside_a_photograph_of_another_folder_is_a_list(tmp_path, album):
+    other = uri_list(tmp_path / "list.txt", [album / "photo 000.png"])
+    found, left_out = matched(album / "IMG_0001.PNG", other, album / "README.md")
+    assert found == [(str(album / "IMG_0001.PNG"), "images"), (str(other), "text")]
+    assert left_out == {"not_an_image": 1}
+
+
+def test_a_folder_that_could_mean_two_things_is_refused(tmp_path, album):
+    pq.write_table(pa.table({"uri": ["a.jpg"]}), album / "data.parquet")
+    with pytest.raises(UsageError, match=r"data\.parquet.*--input_format"):
+        matched(album)
+    assert matched(album, exclude=("*.parquet",))[0] == [(f"{album}", "images")]
+    assert matched(album, include=("*.parquet",))[0] == [(f"{album}/data.parquet", "parquet")]
+    assert matched(album, input_format="images")[0] == [(f"{album}", "images")]
+
+
+def test_a_folder_without_an_image_says_what_was_left_out(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.json").write_text("{}")
+    with pytest.raises(UsageError, match="1 not_an_image"):
+        matched(tmp_path / "photos", input_format="images")
+    with pytest.raises(UsageError, match="matches no file"):
+        matched(tmp_path / "none")
+
+
+@pytest.mark.parametrize("option", ["include", "exclude"])
+def test_a_bad_glob_names_its_option(album, option):
+    with pytest.raises(UsageError, match=f"--{option}: "):
+        matched(album, **{option: ("[b-a]",)})
+
+
+def test_the_output_is_not_among_the_images(album):
+    with pytest.raises(UsageError, match="lies where"):
+        matched(album, output=str(album / "labels"))
