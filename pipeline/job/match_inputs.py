@@ -85,7 +85,8 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
         elif file is not None:
             if pattern.startswith(below):
                 raise UsageError(f"--output {output!r} lies where --input {pattern!r} is")
-            found.setdefault(pattern, InputFile(pattern, formats[pattern], file.size, file.version))
+            named_file = InputFile(pattern, formats[pattern], file.size, file.version)
+            found.setdefault(pattern, _checked(named_file, options.input_format))
         else:
             for one in _match_pattern(pattern, options, wanted, below):
                 found.setdefault(one.path, one)
@@ -157,7 +158,8 @@ def _match_pattern(
         if others:
             raise _ambiguous(pattern, others[0])
         return [InputFile(pattern, IMAGES)]
-    return [InputFile(m.path, formats[m.path], m.size, m.version) for m in matches]
+    files = [InputFile(m.path, formats[m.path], m.size, m.version) for m in matches]
+    return [_checked(file, options.input_format) for file in files]
 
 
 def _has_images(pattern: str, wanted: PathFilter) -> bool:
@@ -236,19 +238,21 @@ def _cause(path: str) -> str:
 
 
 def _formats(paths: list[str], wanted: str) -> dict[str, str]:
-    """The format of each file, which has to be ``wanted`` unless that is ``auto``."""
-    formats = {}
-    for path, kind in zip(paths, in_threads(lambda path: _format(path, wanted), paths), strict=True):
-        if wanted not in (_AUTO, kind) or (kind == "binary" and not _is_sidecar_kind(path)):
-            kind = {"binary": "neither text nor Parquet", IMAGES: "an image"}.get(kind, kind)
-            asked = "" if wanted == _AUTO else f", not {wanted}, as --input_format says"
-            raise UsageError(f"--input: {public_uri(path)} is {kind}{asked}")
-        formats[path] = kind
-    return formats
+    """The format of each file; ``binary`` if it is none."""
+    return dict(zip(paths, in_threads(lambda path: _format(path, wanted), paths), strict=True))
 
 
-def _is_sidecar_kind(path: str) -> bool:
-    return kind_by_name(path.rpartition("/")[2]) in (FileKind.HIDDEN, FileKind.OTHER)
+def _checked(file: InputFile, wanted: str) -> InputFile:
+    """The file, if it is of the format that is wanted.
+
+    Raises:
+      UsageError: it is of another, or of none.
+    """
+    if file.format == "binary" or wanted not in (_AUTO, file.format):
+        kind = {"binary": "neither text nor Parquet", IMAGES: "an image"}.get(file.format, file.format)
+        asked = "" if wanted == _AUTO else f", not {wanted}, as --input_format says"
+        raise UsageError(f"--input: {public_uri(file.path)} is {kind}{asked}")
+    return file
 
 
 def _format(path: str, wanted: str) -> str:

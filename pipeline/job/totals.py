@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.transforms.inputs.sources.registry import source_of
+from beamlabel.transforms.inputs.sources.source import SourceOptions
+from beamlabel.transforms.records import InputFile
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -50,3 +52,12 @@ class Total:
             return
         rows = round(rows * source.sample)
         self._value = rows if source.limit is None else min(rows, source.limit)
+
+
+def references(file: InputFile, options: SourceOptions) -> int:
+    """How many references an input has, about.
+
+    Raises:
+      OSError, ValueError: it cannot be read.
+    """
+    return source_of(file.format).estimate(file, options)

@@ -140,3 +140,22 @@ def test_a_bad_glob_names_its_option(album, option):
 def test_the_output_is_not_among_the_images(album):
     with pytest.raises(UsageError, match="lies where"):
         matched(album, output=str(album / "labels"))
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "movie.mp4", "unknown"])
+def test_a_file_of_no_format_is_refused(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(b"\0\1\2\3")
+    with pytest.raises(UsageError, match=name):
+        matched(tmp_path / "in" / name)
+    with pytest.raises(UsageError, match="in"):
+        matched(tmp_path / "in")
+
+
+def test_a_bucket_is_a_folder(album, gcs):
+    for path in album.glob("*.png"):
+        gcs.put(path.name, path.read_bytes())
+    for bucket in (gcs.url, f"{gcs.url}/"):
+        assert matched(bucket)[0] == [(bucket, "images")]
+    with pytest.raises(UsageError, match="--input"):
+        matched("gs://no-such-bucket-here")

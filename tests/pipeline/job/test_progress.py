@@ -21,6 +21,7 @@ import beamlabel.pipeline.job.totals
 import beamlabel.transforms.writing.heartbeat
 from beamlabel.pipeline.job.progress import StagingFolder, line
 from beamlabel.pipeline.job.totals import references
+from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.worker import tally
 from beamlabel.transforms.worker.tally import Tally
@@ -84,9 +85,9 @@ def test_a_heartbeat_of_a_unit_that_is_done_or_that_was_begun_twice(tmp_path):
 
 def test_totals_of_parquet_and_of_listings(tmp_path, uris):
     pq.write_table(pa.table({"uri": ["a"] * 123}), tmp_path / "in.parquet")
-    assert references(InputFile(str(tmp_path / "in.parquet"), "parquet")) == 123
-    assert references(InputFile(f"{tmp_path / 'photos'}/", "images")) == 40
-    assert references(InputFile(str(uris), "text", uris.stat().st_size)) == 40
+    assert references(InputFile(str(tmp_path / "in.parquet"), "parquet"), SourceOptions("/")) == 123
+    assert references(InputFile(f"{tmp_path / 'photos'}/", "images"), SourceOptions("/")) == 40
+    assert references(InputFile(str(uris), "text", uris.stat().st_size), SourceOptions("/")) == 40
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -94,7 +95,9 @@ def test_a_long_list_is_estimated(tmp_path, compress):
     text = "".join(f"gs://bucket/photos/{n:08d}.jpg\n" for n in range(100_000)).encode()
     path = tmp_path / "list"
     path.write_bytes(gzip.compress(text) if compress else text)
-    assert references(InputFile(str(path), "text", path.stat().st_size)) == pytest.approx(100_000, rel=0.1)
+    assert references(InputFile(str(path), "text", path.stat().st_size), SourceOptions("/")) == pytest.approx(
+        100_000, rel=0.1
+    )
 
 
 def test_the_line():

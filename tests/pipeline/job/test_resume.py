@@ -189,7 +189,7 @@ def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_o
     cut_off(output, *images)
     # A unit that is staged will hold others: its second image moves before its first.
     first, _ = sorted(tmp_path.glob("_beamlabel*/staging/*/units/*"))
-    place = json.loads(first.read_text())["start"]
+    place = json.loads(first.read_text())["ranges"][0]["start"]
     paths[place + 1].rename(folder / paths[place].name.replace(".png", " - new.png"))
     opened.clear()
     done = label(output, *images, "--if_exists", "resume")
