@@ -44,9 +44,7 @@ class Total:
             return
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
-                rows = sum(
-                    threads.map(lambda file: source_of(file.format).estimate(file, source), self._job.files)
-                )
+                rows = sum(threads.map(lambda file: references(file, source), self._job.files))
         except Exception as error:  # whoever plans the units will say what is wrong
             _LOGGER.debug("the total is not known: %s", error)
             return
