@@ -4,12 +4,16 @@
 # takes long, see tests/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+# Downloads and builds wait for networks and processes of their own, so they run beside each other; Maven's two do not,
+# since they share a repository.
+{ tools/setup_prism.sh && tools/setup_gcs_server.sh; } &
+go_builds=$!
 tools/setup_venv.sh launcher,demo,dataflow,openvino,yaml,interactive,test
-tools/setup_prism.sh
-tools/setup_gcs_server.sh
-tools/setup_flink.sh
-tools/setup_java.sh
+{ tools/setup_flink.sh && tools/setup_java.sh; } &
+java_builds=$!
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+wait "$go_builds"
+wait "$java_builds"
 .venv/bin/python -m pytest --numprocesses "${BEAMLABEL_TEST_PROCESSES:-2}" --no-loadscope-reorder "$@"
