@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from beamlabel.transforms.inputs.image_columns import is_image_struct, value_type
 from beamlabel.transforms.inputs.kept_columns import KeptReader
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns
+from beamlabel.transforms.inputs.sparse_pages import SparseFile
 from beamlabel.transforms.rows.types import is_list
 
 # Rows decoded at a time; images are held encoded, so few of them.
@@ -81,31 +82,25 @@ class RowReader:
       file: that holds them.
       columns: which of its columns are read.
       path: of the file, for messages.
+      sparse: what ``file`` was opened from, if pages may be left out.
     """
 
-    def __init__(self, file: pq.ParquetFile, columns: ParquetColumns, path: str) -> None:
-        self._file, self._columns, self._path = file, columns, path
-        schema = file.schema_arrow
-        self._kept = KeptReader(schema, columns.kept, path)
-        leaves = [file.schema.column(place).path for place in range(len(file.schema))]
-        kind = None if columns.image is None else schema.field(columns.image).type
-        # Of a struct only these fields: what else lies in it may be large.
-        parts = (
-            {} if kind is None else {name: _leaf(leaves, columns.image, name) for name in ("bytes", "path")}
-        )
+    def __init__(
+        self, file: pq.ParquetFile, columns: ParquetColumns, path: str, sparse: SparseFile | None = None
+    ) -> None:
+        self._file, self._columns, self._path, self._sparse = file, columns, path, sparse
+        self._kept = KeptReader(file.schema_arrow, columns.kept, path)
+        there = set(file.schema_arrow.names)
         uri = [] if columns.uri is None else [columns.uri]
-        is_struct = kind is not None and is_image_struct(value_type(kind))
-        image = [] if columns.image is None else [columns.image]
-        if is_struct and parts["bytes"] is not None:
-            image = [name for name in parts.values() if name is not None]
-        kept = [column.source for column in columns.kept if column.source in schema.names]
+        image, self._key_names = _leaves(file, columns.image)
+        if self._key_names is not None:
+            self._key_names = [*uri, *self._key_names]
+        kept = [column.source for column in columns.kept if column.source in there]
         self._names = list(dict.fromkeys((*uri, *image, *kept)))
-        self._key_names: list[str] | None = [
-            *uri,
-            *([parts["path"]] if is_struct and parts.get("path") else []),
-        ]
-        if kind is not None and is_list(kind) and not (is_struct and parts["path"] is not None):
-            self._key_names = None  # how long the lists are lies among the bytes
+        leaves = [file.schema.column(place).path for place in range(len(file.schema))]
+        # What is kept of the images is read of all rows.
+        alone = image and columns.image not in kept and leaves.count(image[0]) == 1
+        self._image_leaf = leaves.index(image[0]) if alone else None
 
     @property
     def has_small_keys(self) -> bool:
@@ -140,19 +135,39 @@ class RowReader:
         if wanted is not None:
             if not wanted:
                 return
-            last = max(place.row for place in wanted)
-            rows = rows._replace(start=min(place.row for place in wanted), stop=last + 1)
-        batch_rows = _URI_BATCH_ROWS if self._columns.image is None else _IMAGE_BATCH_ROWS
-        for row, batch in self._batches(
-            rows, self._names, _LIST_BATCH_ROWS if self._columns.lists else batch_rows
-        ):
-            kept: list[pa.Array] | None = None
-            for place, one in self._references(batch, row):
-                if wanted is not None and (isinstance(one, Empty) or one.place not in wanted):
-                    continue
-                if isinstance(one, Empty):
+            numbers: Collection[int] = {place.row for place in wanted}
+            rows = rows._replace(start=min(numbers), stop=max(numbers) + 1)
+        else:
+            numbers = range(rows.start, rows.stop)
+        if wanted is not None or rows.start > rows.first:
+            self._leave_out_pages(rows, numbers)
+        try:
+            for row, batch in self._batches(rows, self._names, self._batch_rows):
+                yield from self._rows(batch, row, wanted)
+        finally:
+            if self._sparse is not None:
+                self._sparse.show_all()
+
+    def _leave_out_pages(self, rows: RowRange, numbers: Collection[int]) -> None:
+        if self._sparse is not None and self._image_leaf is not None:
+            within = [row - rows.first for row in numbers]
+            self._sparse.show_rows(self._file, rows.group, self._image_leaf, within)
+
+    @property
+    def _batch_rows(self) -> int:
+        if self._columns.image is None:
+            return _URI_BATCH_ROWS
+        return _LIST_BATCH_ROWS if self._columns.lists else _IMAGE_BATCH_ROWS
+
+    def _rows(
+        self, batch: pa.RecordBatch, row: int, wanted: Collection[Place] | None
+    ) -> Iterator[ParquetRow | Empty]:
+        kept: list[pa.Array] | None = None
+        for place, one in self._references(batch, row):
+            if isinstance(one, Empty):
+                if wanted is None:
                     yield one
-                    continue
+            elif wanted is None or one.place in wanted:
                 if kept is None:
                     kept = list(self._kept.read(batch, row))
                 values = tuple(column.slice(place, 1) for column in kept)
@@ -198,10 +213,28 @@ def _column(batch: pa.RecordBatch, name: str | None) -> pa.Array | None:
     return None if name is None or name not in batch.schema.names else batch.column(name)
 
 
-def _leaf(leaves: list[str], column: str | None, name: str) -> str | None:
+def _leaves(file: pq.ParquetFile, column: str | None) -> tuple[list[str], list[str] | None]:
+    """The leaves of an image column that are read, that of the bytes first; and those that tell the rows and URIs
+    without the bytes, None if there are none that do."""
+    if column is None:
+        return [], []
+    kind = file.schema_arrow.field(column).type
+    is_struct = is_image_struct(value_type(kind))
+    data = _leaf(file, column, "bytes") if is_struct else None
+    path = _leaf(file, column, "path") if is_struct else None
+    # Of a struct only these fields: what else lies in it may be large.
+    image = [column] if data is None else [data, *([] if path is None else [path])]
+    if is_struct and data is None:
+        return image, None
+    if is_list(kind) and path is None:
+        return image, None  # how long the lists are lies among the bytes
+    return image, [] if path is None else [path]
+
+
+def _leaf(file: pq.ParquetFile, column: str, name: str) -> str | None:
     """The one leaf of a column that is called so, in a struct or in a list of structs; None if that is not clear."""
-    below = [leaf for leaf in leaves if leaf.startswith(f"{column}.")]
-    found = [leaf for leaf in below if leaf.rpartition(".")[2] == name]
+    leaves = [file.schema.column(place).path for place in range(len(file.schema))]
+    found = [leaf for leaf in leaves if leaf.startswith(f"{column}.") and leaf.endswith(f".{name}")]
     return found[0] if len(found) == 1 else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.image_columns import find_columns, is_image_type, is_uri_type
 from beamlabel.transforms.inputs.kept_columns import KeptColumn, check_once, kept_column
+from beamlabel.transforms.inputs.sparse_pages import SparseFile
 from beamlabel.transforms.rows.types import is_list
 
 _READ_BUFFER_BYTES = 1 << 20
@@ -89,15 +91,30 @@ def open_parquet(path: str, *, int96_unit: str = "us") -> Iterator[pq.ParquetFil
     Raises:
       ValueError: the file is not Parquet.
     """
+    with storage.open_input(path) as raw, _opened(raw, path, int96_unit) as file:
+        yield file
+
+
+@contextmanager
+def open_sparse_parquet(path: str) -> Iterator[tuple[pq.ParquetFile, SparseFile]]:
+    """As ``open_parquet``, with the file that decides which pages are shown.
+
+    Raises:
+      ValueError: the file is not Parquet.
+    """
     with storage.open_input(path) as raw:
-        try:
-            file = pq.ParquetFile(
-                raw,
-                buffer_size=_READ_BUFFER_BYTES,
-                pre_buffer=False,
-                coerce_int96_timestamp_unit=int96_unit,
-            )
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path}: not a readable Parquet file: {error}") from error
-        with file:
-            yield file
+        sparse = SparseFile(raw)
+        with _opened(sparse, path, "us") as file:
+            yield file, sparse
+
+
+def _opened(raw: Any, path: str, int96_unit: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(
+            raw,
+            buffer_size=_READ_BUFFER_BYTES,
+            pre_buffer=False,
+            coerce_int96_timestamp_unit=int96_unit,
+        )
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a readable Parquet file: {error}") from error

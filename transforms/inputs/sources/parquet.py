@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow.parquet as pq
 
 from beamlabel.transforms.inputs.parquet_rows import Empty, ParquetRow, Place, RowReader, row_ranges
-from beamlabel.transforms.inputs.parquet_source import open_parquet
+from beamlabel.transforms.inputs.parquet_source import open_parquet, open_sparse_parquet
 from beamlabel.transforms.inputs.sources.source import MAX_UNIT_ROWS, Planned, Source, SourceOptions, ref_id
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, WorkUnit, unit_id
 from beamlabel.transforms.storage.identity import image_id
@@ -42,7 +42,15 @@ class ParquetSource(Source):
             yield _reference(row, path, order, unit.unit_id, options)
 
     def rows(self, unit: WorkUnit, options: SourceOptions) -> int | None:
-        return None if options.columns.lists else unit.stop - unit.start
+        if not options.columns.lists:
+            return unit.stop - unit.start
+        with open_parquet(unit.input_file.path) as file:
+            reader = RowReader(file, options.columns, unit.input_file.path)
+            if not reader.has_small_keys:
+                return None
+            ranges = row_ranges(file.metadata, unit.start, unit.stop)
+            count = sum(not isinstance(key, Empty) for rows in ranges for key in reader.keys(rows))
+        return count if unit.most_references is None else min(count, unit.most_references)
 
     def estimate(self, file: InputFile, options: SourceOptions) -> int:
         with open_parquet(file.path) as parquet:
@@ -156,13 +164,13 @@ def _chosen(
         return is_wanted(identity)
 
     few = options.sample < 1 or options.selection.only is not None or remaining is not None
-    with open_parquet(path) as file:
+    with open_sparse_parquet(path) as (file, sparse):
         rows = file.metadata.num_rows
         if rows < unit.stop or unit.file_rows not in (None, rows):
             raise ValueError(
                 f"{path}: {rows} rows, but {unit.file_rows or unit.stop} when the run was planned"
             )
-        reader = RowReader(file, options.columns, path)
+        reader = RowReader(file, options.columns, path, sparse)
         for part in row_ranges(file.metadata, unit.start, unit.stop):
             if few and reader.has_small_keys:
                 wanted = {key.place for key in reader.keys(part) if counts(key)}

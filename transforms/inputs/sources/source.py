@@ -120,7 +120,7 @@ class Source(ABC):
         return (ref for ref in self.refs(unit, options) if is_wanted(ref.ref_id))
 
     def rows(self, unit: WorkUnit, options: SourceOptions) -> int | None:
-        """How many references a unit has without ``--sample``, if nothing has to be read for that; else None."""
+        """How many references a unit has without ``--sample``, if that can be told without images; else None."""
         return None
 
     @abstractmethod
