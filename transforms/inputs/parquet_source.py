@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,32 +81,44 @@ def choose_columns(
 
 
 @contextmanager
-def open_parquet(path: str, *, int96_unit: str = "us") -> Iterator[pq.ParquetFile]:
+def open_parquet(path: str, *, int96_unit: str = "us", few: bool = False) -> Iterator[pq.ParquetFile]:
     """A Parquet file whose column chunks are streamed through a small buffer.
 
     Args:
       path: of the file.
       int96_unit: of INT96 timestamps, Spark's default. Nanoseconds, pyarrow's, end in 2262, and what is later
         comes out as some other time.
+      few: whether little of it is read, here and there: then nothing is read ahead.
 
     Raises:
       ValueError: the file is not Parquet.
     """
-    with storage.open_input(path) as raw, _opened(raw, path, int96_unit) as file:
+    with (
+        _open_input(path, few=few) as raw,
+        _opened(SparseFile(raw) if few else raw, path, int96_unit) as file,
+    ):
         yield file
 
 
 @contextmanager
-def open_sparse_parquet(path: str) -> Iterator[tuple[pq.ParquetFile, SparseFile]]:
+def open_sparse_parquet(path: str, *, few: bool) -> Iterator[tuple[pq.ParquetFile, SparseFile]]:
     """As ``open_parquet``, with the file that decides which pages are shown.
 
     Raises:
       ValueError: the file is not Parquet.
     """
-    with storage.open_input(path) as raw:
+    with _open_input(path, few=few) as raw:
         sparse = SparseFile(raw)
         with _opened(sparse, path, "us") as file:
             yield file, sparse
+
+
+def _open_input(path: str, *, few: bool) -> BinaryIO:
+    raw = storage.open_input(path)
+    if few and isinstance(raw, io.BufferedReader):
+        # On `gs://` it would read megabytes ahead. pyarrow asks for no more than it needs.
+        return cast(BinaryIO, raw.detach())
+    return raw
 
 
 def _opened(raw: Any, path: str, int96_unit: str) -> pq.ParquetFile:

@@ -44,7 +44,7 @@ class ParquetSource(Source):
     def rows(self, unit: WorkUnit, options: SourceOptions) -> int | None:
         if not options.columns.lists:
             return unit.stop - unit.start
-        with open_parquet(unit.input_file.path) as file:
+        with open_parquet(unit.input_file.path, few=True) as file:
             reader = RowReader(file, options.columns, unit.input_file.path)
             if not reader.has_small_keys:
                 return None
@@ -66,14 +66,15 @@ def _plan_parquet(
     number: int, file: InputFile, options: SourceOptions, limit: int | None
 ) -> Iterator[Planned]:
     """Ranges of a Parquet file, each with its number of references as far as ``limit`` needs it."""
-    with open_parquet(file.path) as parquet:
+    reads_keys = limit is not None and (options.sample < 1 or options.columns.lists)
+    with open_parquet(file.path, few=reads_keys) as parquet:
         rows = parquet.metadata.num_rows
         whole_groups = options.columns.image is not None and options.shard_rows is None
         group_ends = _group_ends(parquet.metadata) if whole_groups else []
         per_row = _references_per_row(parquet, options) * options.sample
         stop, references = rows, rows
         taken: list[int] | None = None
-        if limit is not None and options.sample >= 1 and not options.columns.lists:
+        if limit is not None and not reads_keys:
             stop = references = min(rows, limit)
         elif limit is not None:
             taken = list(itertools.islice(_sampled_rows(parquet, file.path, options), limit))
@@ -164,7 +165,7 @@ def _chosen(
         return is_wanted(identity)
 
     few = options.sample < 1 or options.selection.only is not None or remaining is not None
-    with open_sparse_parquet(path) as (file, sparse):
+    with open_sparse_parquet(path, few=few) as (file, sparse):
         rows = file.metadata.num_rows
         if rows < unit.stop or unit.file_rows not in (None, rows):
             raise ValueError(
