@@ -111,11 +111,14 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
 
 def _count(unit: WorkUnit, options: SourceOptions, selection: Selection, left_out: Counter[str]) -> int:
     if options.selection.only is None and options.sample >= 1:
-        rows = [source_of(part.input_file.format).rows(part, options) for part in unit.parts or (unit,)]
+        rows = [source_of(part.input_file.format).rows(part) for part in unit.parts or (unit,)]
         known = [count for count in rows if count is not None]
         if len(known) == len(rows):
             return sum(known)
-    return sum(1 for _ in _refs(unit, options, selection, left_out))
+    parts = parts_of(unit) if unit.parts else (unit,)
+    return sum(
+        source_of(part.input_file.format).count(part, options, selection.is_input, left_out) for part in parts
+    )
 
 
 class _OpenUnitDoFn(beam.DoFn):

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeGuard
 
 import pyarrow.parquet as pq
 
@@ -41,16 +42,12 @@ class ParquetSource(Source):
             order = row.place.row if row.place.element is None else unit.start + sent
             yield _reference(row, path, order, unit.unit_id, options)
 
-    def rows(self, unit: WorkUnit, options: SourceOptions) -> int | None:
-        if not options.columns.lists:
+    def count(
+        self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
+    ) -> int:
+        if not options.columns.lists and options.sample >= 1 and options.selection.only is None:
             return unit.stop - unit.start
-        with open_parquet(unit.input_file.path, few=True) as file:
-            reader = RowReader(file, options.columns, unit.input_file.path)
-            if not reader.has_small_keys:
-                return None
-            ranges = row_ranges(file.metadata, unit.start, unit.stop)
-            count = sum(not isinstance(key, Empty) for rows in ranges for key in reader.keys(rows))
-        return count if unit.most_references is None else min(count, unit.most_references)
+        return sum(1 for _ in _chosen(unit, options, is_wanted, left_out, keys_only=True))
 
     def estimate(self, file: InputFile, options: SourceOptions) -> int:
         with open_parquet(file.path) as parquet:
@@ -146,25 +143,25 @@ def _sampled_rows(parquet: pq.ParquetFile, path: str, options: SourceOptions) ->
 
 
 def _chosen(
-    unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
+    unit: WorkUnit,
+    options: SourceOptions,
+    is_wanted: Callable[[str], bool],
+    left_out: Counter[str],
+    *,
+    keys_only: bool = False,
 ) -> Iterator[ParquetRow]:
-    """The references of a unit that count. If not all do, images are read only of those that do."""
+    """The references of a unit that count. If not all do, images are read only of those that do.
+
+    With ``keys_only`` they come as ``RowReader.keys`` gives them.
+    """
     path = unit.input_file.path
-    remaining = unit.most_references
-
-    def counts(row: ParquetRow | Empty) -> bool:
-        nonlocal remaining
-        if isinstance(row, Empty):
-            left_out[_EMPTY_LIST] += 1
-            return False
-        identity = place_id(path, row.place)
-        if not options.in_sample(row.uri or identity) or remaining == 0:
-            return False
-        # The limit is over what is in the sample, whatever of that is wanted.
-        remaining = None if remaining is None else remaining - 1
-        return is_wanted(identity)
-
-    few = options.sample < 1 or options.selection.only is not None or remaining is not None
+    counts = _Counts(unit, options, is_wanted, left_out)
+    few = (
+        keys_only
+        or options.sample < 1
+        or options.selection.only is not None
+        or unit.most_references is not None
+    )
     with open_sparse_parquet(path, few=few) as (file, sparse):
         rows = file.metadata.num_rows
         if rows < unit.stop or unit.file_rows not in (None, rows):
@@ -173,12 +170,43 @@ def _chosen(
             )
         reader = RowReader(file, options.columns, path, sparse)
         for part in row_ranges(file.metadata, unit.start, unit.stop):
-            if few and reader.has_small_keys:
-                wanted = {key.place for key in reader.keys(part) if counts(key)}
-                found = reader.rows(part, wanted)
-                yield from (row for row in found if isinstance(row, ParquetRow))
+            if keys_only:
+                yield from filter(counts, reader.keys(part))
+            elif few and reader.has_small_keys:
+                wanted = {key.place for key in filter(counts, reader.keys(part))}
+                yield from (row for row in reader.rows(part, wanted) if isinstance(row, ParquetRow))
             else:
-                yield from (row for row in reader.rows(part) if counts(row) and isinstance(row, ParquetRow))
+                yield from filter(counts, reader.rows(part))
+
+
+class _Counts:
+    """Says of each row of a unit, in order, whether it is a reference that counts.
+
+    Args: see ``Source.wanted_refs``.
+    """
+
+    def __init__(
+        self,
+        unit: WorkUnit,
+        options: SourceOptions,
+        is_wanted: Callable[[str], bool],
+        left_out: Counter[str],
+    ) -> None:
+        self._path, self._options = unit.input_file.path, options
+        self._is_wanted, self._left_out = is_wanted, left_out
+        self._remaining = unit.most_references
+
+    def __call__(self, row: ParquetRow | Empty) -> TypeGuard[ParquetRow]:
+        if isinstance(row, Empty):
+            self._left_out[_EMPTY_LIST] += 1
+            return False
+        identity = place_id(self._path, row.place)
+        if self._remaining == 0 or not self._options.in_sample(row.uri or identity):
+            return False
+        if self._remaining is not None:
+            # The limit is over what is in the sample, whatever of that is wanted.
+            self._remaining -= 1
+        return self._is_wanted(identity)
 
 
 def _reference(

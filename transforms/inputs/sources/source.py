@@ -119,8 +119,18 @@ class Source(ABC):
         """
         return (ref for ref in self.refs(unit, options) if is_wanted(ref.ref_id))
 
-    def rows(self, unit: WorkUnit, options: SourceOptions) -> int | None:
-        """How many references a unit has without ``--sample``, if that can be told without images; else None."""
+    def count(
+        self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
+    ) -> int:
+        """How many references ``wanted_refs`` would give; a source that can do so reads no images for that.
+
+        Raises:
+          ValueError, OSError: see ``refs``.
+        """
+        return sum(1 for _ in self.wanted_refs(unit, options, is_wanted, left_out))
+
+    def rows(self, unit: WorkUnit) -> int | None:
+        """How many references a unit has without ``--sample``, if nothing has to be read for that; else None."""
         return None
 
     @abstractmethod
