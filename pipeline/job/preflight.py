@@ -86,6 +86,9 @@ def _parquet_columns(
             kept_columns = folder_kept(file, options, path_filter(options))
             found.append((file.path, dataclasses.replace(read, kept=kept_columns)))
         columns = unified_columns(found)
+        if options.uri_column is None and options.image_column is None and paths:
+            what, name = ("URIs", columns.uri) if columns.image is None else ("images", columns.image)
+            _LOGGER.info("--input: Parquet, %s of the column %r", what, name)
         kept = tuple((column.name, column.type) for column in columns.kept)
         _check_kept(kept, output_format, [path for path, _ in found])
         # With a sample, the first rows are those of any number of rows.
