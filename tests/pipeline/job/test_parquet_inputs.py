@@ -33,7 +33,7 @@ def plain(images, tmp_path_factory):
 
 
 def same(rows, plain):
-    names = ("label", "score", "content_hash", "source_bytes", "width", "height")
+    names = ("class_ids", "scores", "content_hash", "source_bytes", "width", "height")
     assert [[row[name] for name in names] for row in rows] == [[row[name] for name in names] for row in plain]
 
 
