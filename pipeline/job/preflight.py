@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.folder_kept import folder_kept
 from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_filter
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
+from beamlabel.transforms.inputs.sources.folder_kept import folder_kept
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.registry import WITHOUT_COLUMNS
 from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
@@ -83,7 +83,7 @@ def _parquet_columns(
         found = list(zip(paths, in_threads(lambda path: _columns(path, options), paths), strict=True))
         read = dataclasses.replace(found[0][1], kept=()) if found else ParquetColumns()
         for file in others:
-            kept_columns = folder_kept(file, options, path_filter(options))
+            kept_columns = folder_kept(file, options.keep_columns, path_filter(options))
             found.append((file.path, dataclasses.replace(read, kept=kept_columns)))
         columns = unified_columns(found)
         if options.uri_column is None and options.image_column is None and paths:

@@ -8,16 +8,9 @@ The names are written as Hive and Spark write them: characters that paths do not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import pyarrow as pa
-
 from beamlabel.transforms.storage.uris import encodable, scheme
-
-if TYPE_CHECKING:
-    from beamlabel.transforms.inputs.kept_columns import KeptColumn
 
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 
@@ -49,16 +42,3 @@ def _decoded(text: str) -> str:
         return encodable(unquote(text, errors="strict"))
     except UnicodeError:
         return encodable(text)
-
-
-def folder_columns(path: str, columns: Sequence[KeptColumn]) -> tuple[pa.Array, ...]:
-    """The kept columns of an input without columns of its own, each an array of length one.
-
-    Args:
-      path: of the input file, or of an image that was listed; null if none of its folders has the name.
-      columns: what is handed through.
-    """
-    if not columns:
-        return ()
-    values = folder_values(path)
-    return tuple(pa.array([values.get(column.source)], column.type) for column in columns)

@@ -156,3 +156,16 @@ def is_always_kept(column: KeptColumn, schema: pa.Schema) -> bool:
     if not column.as_ids and named_type(kind, class_features(schema).get(column.source)) != kind:
         return False
     return is_always_exact(kind, column.type)
+
+
+def folder_columns(path: str, columns: Sequence[KeptColumn]) -> tuple[pa.Array, ...]:
+    """The kept columns of an input without columns of its own, each an array of length one.
+
+    Args:
+      path: of the input file, or of an image that was listed; null if none of its folders has the name.
+      columns: what is handed through.
+    """
+    if not columns:
+        return ()
+    values = folder_values(path)
+    return tuple(pa.array([values.get(column.source)], column.type) for column in columns)

@@ -1,7 +1,9 @@
-"""Where the pages of a Parquet column lie: its offset index, which pyarrow reads only for itself.
+"""Where the pages of a Parquet column lie: by its offset index, or by the header of each page.
+
+pyarrow reads both only for itself.
 
 The format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift (``FileMetaData``,
-``OffsetIndex``) in Thrift's compact protocol, https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
+``OffsetIndex``, ``PageHeader``) in Thrift's compact protocol, https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
 """
 
 from __future__ import annotations
@@ -10,6 +12,12 @@ import struct
 from typing import Any, BinaryIO, NamedTuple
 
 _MAGIC = b"PAR1"
+# A header takes some tens of bytes, but the least and the largest value may be in it.
+_HEADER_BYTES = (256, 1 << 16)
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+# Each header is a request: pages that are smaller than this on average are not worth it.
+_WORTH_BYTES = 1 << 16
+_FIRST_PAGES = 8
 # The wire types of the compact protocol.
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 _INTEGERS = (4, 5, 6)
@@ -61,6 +69,54 @@ class OffsetIndexes:
         return [PageLocation(page[1], page[2], page[3]) for page in index.get(1, ())]
 
 
+def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLocation] | None:
+    """The data pages of a column chunk without lists, found from header to header.
+
+    Args:
+      raw: the file, seekable.
+      start, stop: where the chunk lies in it.
+      rows: of the chunk.
+
+    Returns:
+      None if the pages are too small to be worth it.
+
+    Raises:
+      ValueError: a header is damaged, or of an unknown kind.
+    """
+    pages: list[PageLocation] = []
+    at, row = start, 0
+    while row < rows:
+        header, length = _header(raw, at, stop)
+        size = length + header[3]
+        if header[1] in (_DATA_PAGE, _DATA_PAGE_V2):
+            pages.append(PageLocation(at, size, row))
+            # DataPageHeader.num_values; DataPageHeaderV2.num_rows.
+            row += header[5][1] if header[1] == _DATA_PAGE else header[8][3]
+        elif header[1] != _DICTIONARY_PAGE:
+            raise ValueError(f"a page of the unknown kind {header[1]}")
+        at += size
+        if len(pages) >= _FIRST_PAGES and at - start < len(pages) * _WORTH_BYTES:
+            return None
+    return pages
+
+
+def _header(raw: BinaryIO, at: int, stop: int) -> tuple[dict[int, Any], int]:
+    """The header of a page, and how many bytes it takes."""
+    for length in _HEADER_BYTES:
+        raw.seek(at)
+        reader = CompactReader(_exactly(raw, max(min(length, stop - at), 0)))
+        try:
+            header = reader.struct()
+        except ValueError:
+            if length == _HEADER_BYTES[-1] or length >= stop - at:
+                raise
+            continue
+        if not {1, 3} <= header.keys() or (header[1] == _DATA_PAGE and 5 not in header):
+            raise ValueError("damaged page header")
+        return header, reader.at
+    raise AssertionError
+
+
 def _exactly(raw: BinaryIO, length: int) -> bytes:
     parts = []
     while length > 0:
@@ -73,10 +129,14 @@ def _exactly(raw: BinaryIO, length: int) -> bytes:
 
 
 class CompactReader:
-    """Thrift's compact protocol → dicts of field numbers and values."""
+    """Thrift's compact protocol → dicts of field numbers and values.
+
+    Attributes:
+      at: how many bytes are read.
+    """
 
     def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+        self._data, self.at = data, 0
 
     def struct(self) -> dict[int, Any]:
         """A struct.
@@ -120,14 +180,14 @@ class CompactReader:
         raise ValueError(f"unknown type {kind} in Thrift data")
 
     def _byte(self) -> int:
-        self._at += 1
-        return self._data[self._at - 1]
+        self.at += 1
+        return self._data[self.at - 1]
 
     def _bytes(self, length: int) -> bytes:
-        self._at += length
-        if self._at > len(self._data):
+        self.at += length
+        if self.at > len(self._data):
             raise IndexError
-        return self._data[self._at - length : self._at]
+        return self._data[self.at - length : self.at]
 
     def _varint(self) -> int:
         value = shift = 0

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.page_index import OffsetIndexes, PageLocation
+from beamlabel.transforms.inputs.page_index import OffsetIndexes, PageLocation, walk_pages
 
 _DATA_PAGE_V2 = 3
 
@@ -94,19 +94,21 @@ class SparseFile(io.RawIOBase):
           rows: the rows that are wanted, from 0 in the row group. The others may read as null.
 
         Returns:
-          Whether it does so: there has to be an index of pages.
+          Whether it does so; without an index of pages only if they are large.
         """
         chunk = file.metadata.row_group(group).column(column)
         leaf = file.schema.column(column)
-        if not chunk.has_offset_index or leaf.max_repetition_level or chunk.physical_type != "BYTE_ARRAY":
+        if leaf.max_repetition_level or chunk.physical_type != "BYTE_ARRAY":
             return False
-        self._indexes = self._indexes or OffsetIndexes(self._raw)
-        pages = self._indexes.pages(group, column)
         count = file.metadata.row_group(group).num_rows
         start = chunk.data_page_offset
         if chunk.dictionary_page_offset:
             start = min(start, chunk.dictionary_page_offset)
         stop = start + chunk.total_compressed_size
+        try:
+            pages = self._pages(group, column, chunk.has_offset_index, (start, stop, count))
+        except (ValueError, KeyError, TypeError):
+            return False  # damaged: pyarrow says what it is
         if not pages or not _are_sane(pages, start, stop, count):
             return False
         shown = _pieces(pages, start, count, leaf.max_definition_level, rows)
@@ -117,6 +119,14 @@ class SparseFile(io.RawIOBase):
         shown.append(_Piece(end, stop - end, None))
         self._pieces = sorted([*self._pieces, *shown])
         return True
+
+    def _pages(
+        self, group: int, column: int, has_index: bool, chunk: tuple[int, int, int]
+    ) -> list[PageLocation] | None:
+        if not has_index:
+            return walk_pages(self._raw, *chunk)
+        self._indexes = self._indexes or OffsetIndexes(self._raw)
+        return self._indexes.pages(group, column)
 
     def show_all(self) -> None:
         """Shows the file as it is."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
-from beamlabel.transforms.inputs.hive_folders import folder_columns
+from beamlabel.transforms.inputs.kept_columns import folder_columns
 from beamlabel.transforms.inputs.packed_refs import without_references
 from beamlabel.transforms.inputs.selection import Selection
 from beamlabel.transforms.inputs.sources.registry import IMAGES, WITHOUT_COLUMNS, source_of

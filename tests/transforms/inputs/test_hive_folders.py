@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from beamlabel.transforms.inputs.hive_folders import folder_columns, folder_values
-from beamlabel.transforms.inputs.kept_columns import KeptColumn, KeptReader, kept_column
+from beamlabel.transforms.inputs.hive_folders import folder_values
+from beamlabel.transforms.inputs.kept_columns import KeptColumn, KeptReader, folder_columns, kept_column
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,13 @@ def opened(data):
     return raw, sparse, pq.ParquetFile(sparse, buffer_size=1 << 12, pre_buffer=False)
 
 
+@pytest.mark.parametrize("has_index", [True, False])
 @pytest.mark.parametrize("rows", [[0], [ROWS - 1], [5, 6, 7, 150], list(range(ROWS))], ids=str)
 @pytest.mark.parametrize("pages", PAGES)
 @pytest.mark.parametrize("name", COLUMNS)
-def test_the_rows_that_are_wanted_are_read_as_they_are(name, pages, rows):
-    raw, sparse, file = opened(written(name, pages))
+def test_the_rows_that_are_wanted_are_read_as_they_are(name, pages, rows, has_index, monkeypatch):
+    monkeypatch.setattr("beamlabel.transforms.inputs.page_index._WORTH_BYTES", 0)
+    raw, sparse, file = opened(written(name, pages, write_page_index=has_index, write_statistics=False))
     values = COLUMNS[name][1]
     first, before = 0, raw.taken
     for group in range(file.num_row_groups):
@@ -84,7 +86,7 @@ def test_the_rows_that_are_wanted_are_read_as_they_are(name, pages, rows):
     assert file.read().column("image").to_pylist() == values
 
 
-@pytest.mark.parametrize("changes", [{"write_page_index": False}, {}], ids=["no index", "a list"])
+@pytest.mark.parametrize("changes", [{"write_page_index": False}, {}], ids=["small pages", "a list"])
 def test_where_pages_cannot_be_left_out_nothing_changes(changes):
     if changes:
         data = written("nullable", "small", **changes)

@@ -235,8 +235,8 @@ def test_only_failed_references_are_read(tmp_path, taken):
 
 @pytest.mark.parametrize(
     "pages",
-    [{"row_group_size": 1}, {"max_rows_per_page": 1, "write_page_index": True}],
-    ids=["groups", "pages"],
+    [{"row_group_size": 1}, {"max_rows_per_page": 1, "write_page_index": True}, {"max_rows_per_page": 1}],
+    ids=["groups", "index", "headers"],
 )
 def test_a_sample_on_gs_requests_little_more_than_its_images(gcs, gcs_server, pages):
     size, rows = 150_000, 60

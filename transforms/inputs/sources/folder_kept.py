@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from beamlabel.pipeline.options.job_options import InputOptions
 from beamlabel.transforms.inputs.hive_folders import folder_values
 from beamlabel.transforms.inputs.kept_columns import KeptColumn, kept_column, parse_kept
 from beamlabel.transforms.inputs.sources.listing import listed
@@ -21,12 +20,12 @@ _LOOKED_AT = 10_000
 _NOTHING = pa.schema([])
 
 
-def folder_kept(file: InputFile, options: InputOptions, wanted: PathFilter) -> tuple[KeptColumn, ...]:
+def folder_kept(file: InputFile, asked: Sequence[str], wanted: PathFilter) -> tuple[KeptColumn, ...]:
     """The kept columns of a text file or a listing.
 
     Args:
       file: one of a format of ``WITHOUT_COLUMNS``.
-      options: that name the columns.
+      asked: the columns, as ``parse_kept`` takes them.
       wanted: which files of a listing are asked for.
 
     Raises:
@@ -35,7 +34,7 @@ def folder_kept(file: InputFile, options: InputOptions, wanted: PathFilter) -> t
     """
     paths = list(_paths(file, wanted)) if file.format == IMAGES else [file.path]
     kept = []
-    for text in options.keep_columns:
+    for text in asked:
         named = (path for path in paths if parse_kept(text, list(folder_values(path))) is not None)
         path = next(named, None) or next(filter(folder_values, paths), None)
         if path is None:
