@@ -116,6 +116,7 @@ class WorkUnit:
         them (see ``packed_refs``). Both are None for Parquet, whose worker reads the range itself, so that
         image bytes are never shuffled.
       byte_range: first byte of the range and the byte after its last one, in files that are read so.
+      most_references: of a Parquet range that may end within a list, as ``--limit`` does: how many count.
       left_out: how many files of a listing are no references, by cause; of those between the last unit and this one.
       parts: whole small files that share a unit, each as a unit of its own; then ``input_file`` is the first one's, and
         the range is that of all references. Empty for a range of one file.
@@ -130,6 +131,7 @@ class WorkUnit:
     packed_refs: bytes | None = field(default=None, repr=False)
     refs_path: str | None = None
     byte_range: tuple[int, int] | None = None
+    most_references: int | None = None
     left_out: tuple[tuple[str, int], ...] = ()
     parts: tuple[WorkUnit, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
+from beamlabel.transforms.inputs.sources.folder_kept import folder_kept
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
+from beamlabel.transforms.inputs.sources.registry import WITHOUT_COLUMNS
 from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
@@ -67,21 +70,27 @@ def _parquet_columns(
     files: list[InputFile], options: InputOptions, output_format: str
 ) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]]:
     asked = {"--uri_column": options.uri_column, "--image_column": options.image_column}
-    asked["--keep_columns"] = next(iter(options.keep_columns), None)
     for file in files:
         for option, value in asked.items():
-            if value is not None and file.format != "parquet":
+            if value is not None and file.format in WITHOUT_COLUMNS:
                 raise UsageError(f"{option} {value}: {file.path} is a {file.format} file and has no columns")
-    if not any(file.format == "parquet" for file in files):
+    paths = [file.path for file in files if file.format == "parquet"]
+    others = [file for file in files if file.format in WITHOUT_COLUMNS] if options.keep_columns else []
+    if not paths and not others:
         return ParquetColumns(), ()
 
-    paths = [file.path for file in files if file.format == "parquet"]
     try:
-        columns = unified_columns(
-            list(zip(paths, in_threads(lambda path: _columns(path, options), paths), strict=True))
-        )
+        found = list(zip(paths, in_threads(lambda path: _columns(path, options), paths), strict=True))
+        read = dataclasses.replace(found[0][1], kept=()) if found else ParquetColumns()
+        for file in others:
+            kept_columns = folder_kept(file, options.keep_columns, path_filter(options))
+            found.append((file.path, dataclasses.replace(read, kept=kept_columns)))
+        columns = unified_columns(found)
+        if options.uri_column is None and options.image_column is None and paths:
+            what, name = ("URIs", columns.uri) if columns.image is None else ("images", columns.image)
+            _LOGGER.info("--input: Parquet, %s of the column %r", what, name)
         kept = tuple((column.name, column.type) for column in columns.kept)
-        _check_kept(kept, output_format, paths)
+        _check_kept(kept, output_format, [path for path, _ in found])
         # With a sample, the first rows are those of any number of rows.
         rows = options.limit if options.sample >= 1 else None
         in_threads(lambda path: check_values(path, columns, output_format, rows=rows), paths if kept else [])

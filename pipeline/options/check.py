@@ -48,8 +48,7 @@ def _check_references(options: JobOptions) -> None:
     if earlier.reasons and not earlier.retry_failures:
         raise UsageError(f"--reasons {','.join(earlier.reasons)} needs --retry_failures")
     if inputs.input_format == "images":
-        columns = {"uri_column": inputs.uri_column, "image_column": inputs.image_column}
-        for name, value in {**columns, "keep_columns": inputs.keep_columns}.items():
+        for name, value in (("uri_column", inputs.uri_column), ("image_column", inputs.image_column)):
             if value:
                 raise UsageError(f"--{name} is for Parquet inputs, not for --input_format images")
 

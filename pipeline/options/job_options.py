@@ -45,15 +45,20 @@ class InputOptions:
         help="text: a URI a line; parquet: a URI a row; images: the files are the images; auto: by name and content",
     )
     uri_column: str | None = option(
-        TEXT, metavar="NAME", help="Parquet column of URIs (default: uri, url, path, or the only string)"
+        TEXT,
+        metavar="NAME",
+        help="Parquet column of URIs, or of lists of them (default: uri, url, path, or the only string)",
     )
     image_column: str | None = option(
-        TEXT, metavar="NAME", help="Parquet column of encoded images: binary, or struct of bytes and path"
+        TEXT,
+        metavar="NAME",
+        help="Parquet column of encoded images: binary, struct of bytes and path, or lists of them (default: the only "
+        "struct of bytes and path)",
     )
     keep_columns: tuple[str, ...] = several(
         metavar="NAME",
-        help="Parquet columns to hand through; SOURCE=NAME renames; classes of Hugging Face become their names, with "
-        "SOURCE:id numbers",
+        help="Parquet columns, or names of Hive folders, to hand through; SOURCE=NAME renames; classes of Hugging Face "
+        "become their names, with SOURCE:id numbers",
     )
     include: tuple[str, ...] = several(
         metavar="GLOB",

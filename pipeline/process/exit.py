@@ -68,7 +68,7 @@ def report(manifest: dict[str, Any]) -> int:
     for reason, count in manifest["failed_by_reason"].items():
         _LOGGER.info("failed: %s %d", reason, count)
     for cause, count in manifest.get("left_out", {}).items():
-        _LOGGER.info("left out of the input: %d files, %s", count, cause)
+        _LOGGER.info("left out of the input: %d of the kind %s", count, cause)
     gone = manifest.get("retried_failures", 0) - rows["input"]
     if gone > 0:
         _LOGGER.warning("%d of the failed references are not in the input any more", gone)

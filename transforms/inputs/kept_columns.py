@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from beamlabel.transforms.inputs.class_labels import class_features, named, named_type
+from beamlabel.transforms.inputs.hive_folders import folder_values
 from beamlabel.transforms.rows.exact_cast import exact_cast, is_always_exact
 from beamlabel.transforms.rows.types import duplicate_field, normalized_type
 
@@ -58,20 +59,22 @@ def kept_column(text: str, schema: pa.Schema, path: str) -> KeptColumn:
       ValueError: there is no such column, or two; or it has no name in the output.
     """
     option = f"--keep_columns {text!r}"
-    parsed = parse_kept(text, schema.names)
+    folders = [name for name in folder_values(path) if name not in schema.names]
+    parsed = parse_kept(text, [*schema.names, *folders])
     several = text.split(",")
     is_renamed = parsed is None or parsed[0] != parsed[1]
     # Else the rest of the list would be a part of the new name.
     if is_renamed and len(several) > 1 and all(parse_kept(one.strip(), schema.names) for one in several):
         raise ValueError(f"{option}: blanks part the columns: --keep_columns {' '.join(several)}")
     if parsed is None:
-        there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        there = ", ".join([*(f"{field.name} ({field.type})" for field in schema), *folders])
         raise ValueError(f"{option}: no such column in {path}; it has {there}")
     source, name, as_ids = parsed
-    check_once(option, source, schema, path)
+    if source not in folders:
+        check_once(option, source, schema, path)
     if not name:
         raise ValueError(f"{option}: the column needs a name in the output: --keep_columns {source}=NAME")
-    kind = schema.field(source).type
+    kind = pa.string() if source in folders else schema.field(source).type
     feature = class_features(schema).get(source)
     with_names = named_type(kind, feature)
     if as_ids and with_names == kind:
@@ -104,18 +107,24 @@ class KeptReader:
         features = class_features(schema) if columns else {}
         self._columns = [(each, None if each.as_ids else features.get(each.source)) for each in columns]
         self._path = path
+        self._names = frozenset(schema.names)
+        self._folders = folder_values(path) if columns else {}
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.Array]:
         """The columns of a batch, in the type of the output.
 
         Args:
-          batch: has at least the source of each column.
+          batch: has at least the source of each column that is one of the file, and not of a folder.
           row: of the batch's first row in the file.
 
         Raises:
           ValueError: names the column, its type, the file, and the first row whose value does not fit.
         """
         for column, feature in self._columns:
+            if column.source not in self._names:
+                text = pa.scalar(self._folders.get(column.source), pa.string())
+                yield pa.repeat(text, batch.num_rows).cast(column.type)
+                continue
             values = batch.column(column.source)
             try:
                 yield _cast(values, feature, column.type)
@@ -141,7 +150,22 @@ def _cast(values: pa.Array, feature: Any, target: pa.DataType) -> pa.Array:
 
 def is_always_kept(column: KeptColumn, schema: pa.Schema) -> bool:
     """Whether no value of the column can be refused, so that nobody need look at them before the run."""
+    if column.source not in schema.names:
+        return True  # a folder's, which is a string
     kind = schema.field(column.source).type
     if not column.as_ids and named_type(kind, class_features(schema).get(column.source)) != kind:
         return False
     return is_always_exact(kind, column.type)
+
+
+def folder_columns(path: str, columns: Sequence[KeptColumn]) -> tuple[pa.Array, ...]:
+    """The kept columns of an input without columns of its own, each an array of length one.
+
+    Args:
+      path: of the input file, or of an image that was listed; null if none of its folders has the name.
+      columns: what is handed through.
+    """
+    if not columns:
+        return ()
+    values = folder_values(path)
+    return tuple(pa.array([values.get(column.source)], column.type) for column in columns)

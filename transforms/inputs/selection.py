@@ -89,9 +89,9 @@ class Selection:
         self._only = _open(options.only)
         self._changed = options.changed
 
-    def is_input(self, element: ImageRef | Failure) -> bool:
-        """Whether the reference counts as input."""
-        return self._only is None or key(encodable(element.ref_id)) in self._only
+    def is_input(self, ref_id: str) -> bool:
+        """Whether the reference of this id counts as input."""
+        return self._only is None or key(encodable(ref_id)) in self._only
 
     def with_labeled(
         self, elements: Iterator[ImageRef | Failure]

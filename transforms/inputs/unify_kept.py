@@ -48,7 +48,8 @@ def unified_columns(files: Sequence[tuple[str, ParquetColumns]]) -> ParquetColum
                 places[place][column.type, path] = None
             kept[place] = dataclasses.replace(column, type=kind)
     kept = [dataclasses.replace(column, type=stored_type(column.type)) for column in kept]
-    return dataclasses.replace(first, kept=tuple(kept))
+    lists = any(columns.lists for _, columns in files)
+    return dataclasses.replace(first, kept=tuple(kept), lists=lists)
 
 
 def _named(columns: ParquetColumns) -> tuple[object, ...]:
@@ -90,7 +91,8 @@ def _batches(
     file: pq.ParquetFile, columns: Sequence[KeptColumn], stop: int, path: str
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches that hold the columns' sources, and the row that each begins with."""
-    names = list(dict.fromkeys(column.source for column in columns))
+    there = set(file.schema_arrow.names)  # the others are those of folders
+    names = list(dict.fromkeys(column.source for column in columns if column.source in there))
     row = 0
     batches = file.iter_batches(_BATCH_ROWS, columns=names) if names else iter(())
     while row < stop:

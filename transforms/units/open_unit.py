@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import apache_beam as beam
 
+from beamlabel.transforms.inputs.kept_columns import folder_columns
 from beamlabel.transforms.inputs.packed_refs import without_references
 from beamlabel.transforms.inputs.selection import Selection
-from beamlabel.transforms.inputs.sources.registry import source_of
+from beamlabel.transforms.inputs.sources.registry import IMAGES, WITHOUT_COLUMNS, source_of
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import (
     Failure,
@@ -39,27 +41,51 @@ def open_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> I
       ValueError: a file is not as it was when it was planned.
       OSError: its file, or what was staged of the unit's references, cannot be read.
     """
-    refs = _refs(unit, options)
+    left_out = Counter(dict(unit.left_out))
+    refs = _refs(unit, options, selection, left_out)
     sent = skipped = 0
-    for ref, is_labeled in selection.with_labeled(filter(selection.is_input, refs)):
+    for ref, is_labeled in selection.with_labeled(refs):
         if is_labeled:
             skipped += 1
         else:
             yield ref
             sent += 1
-    yield UnitEnd(without_references(unit), sent, skipped)
+    done = dataclasses.replace(without_references(unit), left_out=tuple(sorted(left_out.items())))
+    yield UnitEnd(done, sent, skipped)
 
 
-def _refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
+def _refs(
+    unit: WorkUnit, options: SourceOptions, selection: Selection, left_out: Counter[str]
+) -> Iterator[ImageRef | Failure]:
+    """The references of a unit that count as input; ``left_out`` gets what turns out to be none."""
     if not unit.parts:
-        yield from source_of(unit.input_file.format).refs(unit, options)
+        yield from _refs_of_file(unit, options, selection, left_out)
         return
     before = 0
     for part in parts_of(unit):
         # A row's place in its file becomes the place in the unit, which puts the shard in order.
-        for ref in source_of(part.input_file.format).refs(part, options):
+        stop = part.stop
+        for ref in _refs_of_file(part, options, selection, left_out):
+            stop = max(stop, ref.row + 1)  # of lists there may be more references than rows
             yield dataclasses.replace(ref, row=before + ref.row, unit_id=unit.unit_id)
-        before += part.stop
+        before += stop
+
+
+def _refs_of_file(
+    unit: WorkUnit, options: SourceOptions, selection: Selection, left_out: Counter[str]
+) -> Iterator[ImageRef | Failure]:
+    """Those of a range of one file, with the columns that its folders name."""
+    format, kept = unit.input_file.format, options.columns.kept
+    refs = source_of(format).wanted_refs(unit, options, selection.is_input, left_out)
+    if not kept or format not in WITHOUT_COLUMNS:
+        yield from refs
+        return
+    of_file = folder_columns(unit.input_file.path, kept)
+    for ref in refs:
+        if isinstance(ref, ImageRef):
+            values = folder_columns(ref.location, kept) if format == IMAGES else of_file
+            ref = dataclasses.replace(ref, passthrough=values)
+        yield ref
 
 
 def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> UnitRecord:
@@ -68,7 +94,8 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
     Raises:
       ValueError, OSError: see ``open_unit``.
     """
-    count = _count(unit, options, selection)
+    left_out = Counter(dict(unit.left_out))
+    count = _count(unit, options, selection, left_out)
     return UnitRecord(
         unit_id=unit.unit_id,
         ranges=unit.ranges,
@@ -78,17 +105,20 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
         skipped=count,
         files=(),
         out_of_time=True,
-        left_out=dict(unit.left_out),
+        left_out=dict(left_out),
     )
 
 
-def _count(unit: WorkUnit, options: SourceOptions, selection: Selection) -> int:
+def _count(unit: WorkUnit, options: SourceOptions, selection: Selection, left_out: Counter[str]) -> int:
     if options.selection.only is None and options.sample >= 1:
         rows = [source_of(part.input_file.format).rows(part) for part in unit.parts or (unit,)]
         known = [count for count in rows if count is not None]
         if len(known) == len(rows):
             return sum(known)
-    return sum(map(selection.is_input, _refs(unit, options)))
+    parts = parts_of(unit) if unit.parts else (unit,)
+    return sum(
+        source_of(part.input_file.format).count(part, options, selection.is_input, left_out) for part in parts
+    )
 
 
 class _OpenUnitDoFn(beam.DoFn):

@@ -1,18 +1,25 @@
-"""A Parquet file: a URI or an image a row. A unit names a range of rows, which its worker reads itself."""
+"""A Parquet file: a URI or an image a row, or a list of them. A unit names a range of rows; its worker reads them."""
 
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeGuard
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.parquet_source import ParquetColumns, open_parquet, read_rows
+from beamlabel.transforms.inputs.parquet_rows import Empty, ParquetRow, Place, RowReader, row_ranges
+from beamlabel.transforms.inputs.parquet_source import open_parquet, open_sparse_parquet
 from beamlabel.transforms.inputs.sources.source import MAX_UNIT_ROWS, Planned, Source, SourceOptions, ref_id
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, WorkUnit, unit_id
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
+
+# The cause under which rows without a reference are counted.
+_EMPTY_LIST = "empty_list"
 
 
 class ParquetSource(Source):
@@ -24,26 +31,47 @@ class ParquetSource(Source):
         yield from _plan_parquet(number, file, options, limit)
 
     def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-        yield from _parquet_refs(unit, options)
+        yield from self.wanted_refs(unit, options, lambda _: True, Counter())
 
-    def rows(self, unit: WorkUnit) -> int | None:
-        return unit.stop - unit.start
+    def wanted_refs(
+        self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
+    ) -> Iterator[ImageRef | Failure]:
+        path = unit.input_file.path
+        for sent, row in enumerate(_chosen(unit, options, is_wanted, left_out)):
+            # Values of lists are counted: two of one row need two places in the shard.
+            order = row.place.row if row.place.element is None else unit.start + sent
+            yield _reference(row, path, order, unit.unit_id, options)
+
+    def count(
+        self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
+    ) -> int:
+        if not options.columns.lists and options.sample >= 1 and options.selection.only is None:
+            return unit.stop - unit.start
+        return sum(1 for _ in _chosen(unit, options, is_wanted, left_out, keys_only=True))
 
     def estimate(self, file: InputFile, options: SourceOptions) -> int:
         with open_parquet(file.path) as parquet:
-            return int(parquet.metadata.num_rows)
+            return round(parquet.metadata.num_rows * _references_per_row(parquet, options))
+
+
+def place_id(path: str, place: Place) -> str:
+    """``input file#row``, or for a value of a list ``input file#row#index``."""
+    return ref_id(path, place.row) + ("" if place.element is None else f"#{place.element}")
 
 
 def _plan_parquet(
     number: int, file: InputFile, options: SourceOptions, limit: int | None
 ) -> Iterator[Planned]:
     """Ranges of a Parquet file, each with its number of references as far as ``limit`` needs it."""
-    with open_parquet(file.path) as parquet:
+    reads_keys = limit is not None and (options.sample < 1 or options.columns.lists)
+    with open_parquet(file.path, few=reads_keys) as parquet:
         rows = parquet.metadata.num_rows
         whole_groups = options.columns.image is not None and options.shard_rows is None
         group_ends = _group_ends(parquet.metadata) if whole_groups else []
+        per_row = _references_per_row(parquet, options) * options.sample
         stop, references = rows, rows
-        if limit is not None and options.sample >= 1:
+        taken: list[int] | None = None
+        if limit is not None and not reads_keys:
             stop = references = min(rows, limit)
         elif limit is not None:
             taken = list(itertools.islice(_sampled_rows(parquet, file.path, options), limit))
@@ -52,16 +80,38 @@ def _plan_parquet(
                 stop = taken[-1] + 1 if taken else 0
     start = 0
     while True:
-        # With a sample, a range is as much longer as it takes to hold a unit's worth of references.
-        span = round(options.unit_rows(round(start * options.sample)) / options.sample)
+        # A range is as much longer, or shorter, as it takes to hold a unit's worth of references.
+        span = max(round(options.unit_rows(round(start * per_row)) / per_row), 1)
         end = min(_group_end(group_ends, start, start + span), stop)
         last = end == stop
         footer_rows = rows if stop == rows else None
-        unit = WorkUnit(unit_id(number, start), file, start, end, last, file_rows=footer_rows)
+        most = None
+        if last and taken is not None and options.columns.lists:
+            # The limit may end within a list.
+            most = references - bisect.bisect_left(taken, start)
+        unit = WorkUnit(
+            unit_id(number, start), file, start, end, last, file_rows=footer_rows, most_references=most
+        )
         yield Planned(unit, references if last else 0)
         if last:
             return
         start = end
+
+
+def _references_per_row(parquet: pq.ParquetFile, options: SourceOptions) -> float:
+    """How many references a row has, about: of lists the footer counts the values, and one for each empty list."""
+    column = options.columns.image or options.columns.uri
+    rows = parquet.metadata.num_rows
+    if not options.columns.lists or not rows:
+        return 1.0
+    leaves = [parquet.schema.column(place).path for place in range(len(parquet.schema))]
+    place = next(
+        (n for n, leaf in enumerate(leaves) if leaf.partition(f"{column}.")[:2] == ("", f"{column}.")), None
+    )
+    if place is None:
+        return 1.0
+    groups = range(parquet.metadata.num_row_groups)
+    return sum(parquet.metadata.row_group(group).column(place).num_values for group in groups) / rows
 
 
 def _group_ends(metadata: pq.FileMetaData) -> list[int]:
@@ -82,41 +132,95 @@ def _group_end(group_ends: Sequence[int], start: int, end: int) -> int:
 
 
 def _sampled_rows(parquet: pq.ParquetFile, path: str, options: SourceOptions) -> Iterator[int]:
+    """The row of each reference that the sample keeps, without the images."""
     # The image column too: the path in it names a row that has no URI.
-    columns = ParquetColumns(uri=options.columns.uri, image=options.columns.image)
-    for row in read_rows(parquet, columns, start=0, stop=parquet.metadata.num_rows, path=path):
-        if options.in_sample(row.uri or ref_id(path, row.row)):
-            yield row.row
+    columns = dataclasses.replace(options.columns, kept=())
+    reader = RowReader(parquet, columns, path)
+    for rows in row_ranges(parquet.metadata, 0, parquet.metadata.num_rows):
+        for key in reader.keys(rows):
+            if not isinstance(key, Empty) and options.in_sample(key.uri or place_id(path, key.place)):
+                yield key.place.row
 
 
-def _parquet_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
+def _chosen(
+    unit: WorkUnit,
+    options: SourceOptions,
+    is_wanted: Callable[[str], bool],
+    left_out: Counter[str],
+    *,
+    keys_only: bool = False,
+) -> Iterator[ParquetRow]:
+    """The references of a unit that count. If not all do, images are read only of those that do.
+
+    With ``keys_only`` they come as ``RowReader.keys`` gives them.
+    """
     path = unit.input_file.path
-    seen = unit.start
-    with open_parquet(path) as file:
+    counts = _Counts(unit, options, is_wanted, left_out)
+    few = (
+        keys_only
+        or options.sample < 1
+        or options.selection.only is not None
+        or unit.most_references is not None
+    )
+    with open_sparse_parquet(path, few=few) as (file, sparse):
         rows = file.metadata.num_rows
         if rows < unit.stop or unit.file_rows not in (None, rows):
             raise ValueError(
                 f"{path}: {rows} rows, but {unit.file_rows or unit.stop} when the run was planned"
             )
-        for row in read_rows(file, options.columns, start=unit.start, stop=unit.stop, path=path):
-            seen = row.row + 1
-            identity = ref_id(path, row.row)
-            uri = row.uri or identity
-            if not options.in_sample(uri):
-                continue
-            if row.uri is None and row.data is None:
-                detail = (
-                    "the row has neither a URI nor an image" if options.columns.image else "the URI is null"
-                )
-                yield Failure(None, identity, Stage.OPEN, Reason.NULL_URI, detail, row.row, unit.unit_id)
+        reader = RowReader(file, options.columns, path, sparse)
+        for part in row_ranges(file.metadata, unit.start, unit.stop):
+            if keys_only:
+                yield from filter(counts, reader.keys(part))
+            elif few and reader.has_small_keys:
+                wanted = {key.place for key in filter(counts, reader.keys(part))}
+                yield from (row for row in reader.rows(part, wanted) if isinstance(row, ParquetRow))
             else:
-                location = resolve(uri, options.base_dir) if row.data is None else identity
-                # Hashing an inline image is left to the threads that load it.
-                known = image_id(location) if row.data is None else None
-                yield ImageRef(
-                    uri, identity, location, row.row, unit.unit_id, row.data, row.kept, image_id=known
-                )
-    if seen != unit.stop:
-        raise ValueError(
-            f"{path}: rows {unit.start} to {unit.stop} were planned, but reading ended at {seen}"
-        )
+                yield from filter(counts, reader.rows(part))
+
+
+class _Counts:
+    """Says of each row of a unit, in order, whether it is a reference that counts.
+
+    Args: see ``Source.wanted_refs``.
+    """
+
+    def __init__(
+        self,
+        unit: WorkUnit,
+        options: SourceOptions,
+        is_wanted: Callable[[str], bool],
+        left_out: Counter[str],
+    ) -> None:
+        self._path, self._options = unit.input_file.path, options
+        self._is_wanted, self._left_out = is_wanted, left_out
+        self._remaining = unit.most_references
+
+    def __call__(self, row: ParquetRow | Empty) -> TypeGuard[ParquetRow]:
+        if isinstance(row, Empty):
+            self._left_out[_EMPTY_LIST] += 1
+            return False
+        identity = place_id(self._path, row.place)
+        if self._remaining == 0 or not self._options.in_sample(row.uri or identity):
+            return False
+        if self._remaining is not None:
+            # The limit is over what is in the sample, whatever of that is wanted.
+            self._remaining -= 1
+        return self._is_wanted(identity)
+
+
+def _reference(
+    row: ParquetRow, path: str, order: int, unit: str, options: SourceOptions
+) -> ImageRef | Failure:
+    identity = place_id(path, row.place)
+    if row.data is None and row.not_text is not None:
+        detail = "the URI is not UTF-8"
+        return Failure(row.not_text, identity, Stage.OPEN, Reason.INVALID_URI, detail, order, unit)
+    if row.data is None and row.uri is None:
+        detail = "the row has neither a URI nor an image" if options.columns.image else "the URI is null"
+        return Failure(None, identity, Stage.OPEN, Reason.NULL_URI, detail, order, unit)
+    uri = row.uri or identity
+    location = resolve(uri, options.base_dir) if row.data is None else identity
+    # Hashing an inline image is left to the threads that load it.
+    known = image_id(location) if row.data is None else None
+    return ImageRef(uri, identity, location, order, unit, row.data, row.kept, image_id=known)

@@ -8,6 +8,8 @@ from beamlabel.transforms.inputs.sources.source import Source
 from beamlabel.transforms.inputs.sources.text import TextSource
 
 IMAGES = "images"
+WITHOUT_COLUMNS = ("text", IMAGES)
+"""Formats whose files have no columns but those that their folders name."""
 
 _SOURCES: dict[str, Source] = {"text": TextSource(), "parquet": ParquetSource(), IMAGES: ListingSource()}
 

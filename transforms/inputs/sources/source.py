@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -102,6 +103,31 @@ class Source(ABC):
           ValueError: the file is not as it was when it was planned.
           OSError: it cannot be read.
         """
+
+    def wanted_refs(
+        self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
+    ) -> Iterator[ImageRef | Failure]:
+        """The references of a unit that are wanted; a source that can do so reads no images of the others.
+
+        Args:
+          unit, options: see ``refs``.
+          is_wanted: of a ``ref_id``.
+          left_out: gets the number of rows that turn out to be no references, by cause, as far as they are read.
+
+        Raises:
+          ValueError, OSError: see ``refs``.
+        """
+        return (ref for ref in self.refs(unit, options) if is_wanted(ref.ref_id))
+
+    def count(
+        self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
+    ) -> int:
+        """How many references ``wanted_refs`` would give; a source that can do so reads no images for that.
+
+        Raises:
+          ValueError, OSError: see ``refs``.
+        """
+        return sum(1 for _ in self.wanted_refs(unit, options, is_wanted, left_out))
 
     def rows(self, unit: WorkUnit) -> int | None:
         """How many references a unit has without ``--sample``, if nothing has to be read for that; else None."""

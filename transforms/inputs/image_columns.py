@@ -1,0 +1,102 @@
+"""Which columns of a Parquet file hold images or their URIs: by their types, names, and Hugging Face's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from beamlabel.transforms.inputs.class_labels import class_features
+from beamlabel.transforms.rows.types import is_bytes, is_list, is_text
+
+# Names looked for when no column is named.
+DEFAULT_URI_COLUMNS = ("uri", "url", "path")
+# A struct of bytes and path is also how Hugging Face stores sounds and films.
+_IMAGE = "Image"
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of one reference: of a list's values, without a dictionary."""
+    kind = kind.value_type if is_list(kind) else kind
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def is_uri_type(kind: pa.DataType) -> bool:
+    """Whether a column can hold URIs: strings, bytes that are UTF-8, or lists of them."""
+    return is_text(value_type(kind)) or is_bytes(value_type(kind))
+
+
+def is_image_type(kind: pa.DataType) -> bool:
+    """Whether a column can hold encoded images: bytes, structs with a field ``bytes`` of bytes, or lists of them."""
+    kind = value_type(kind)
+    return is_image_struct(kind) or is_bytes(kind)
+
+
+def is_image_struct(kind: pa.DataType) -> bool:
+    """Whether it is a struct with a field ``bytes`` of bytes; ``path``, if there is one, has to hold text or bytes."""
+    if not pa.types.is_struct(kind):
+        return False
+    data, path = (kind.get_field_index(name) for name in ("bytes", "path"))
+    return data >= 0 and is_bytes(kind.field(data).type) and (path < 0 or is_uri_type(kind.field(path).type))
+
+
+def find_columns(schema: pa.Schema, path: str) -> tuple[str | None, str | None]:
+    """The column of URIs or that of images, if none is named; one of them is None.
+
+    A struct of ``bytes`` and ``path``, and what Hugging Face's metadata call an image, come before URIs: the bytes are
+    at hand, and a URI beside them says where they came from. What could mean two things is refused.
+
+    Raises:
+      ValueError: it names the options, the file and its columns.
+    """
+    there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    images = list(_images(schema))
+    if len(images) > 1:
+        raise ValueError(
+            f"--image_column: name the column of images in {path}: {', '.join(images)} could be it; it has {there}"
+        )
+    if images:
+        return None, images[0]
+    uri = next(
+        (name for name in DEFAULT_URI_COLUMNS if name in schema.names and _is_uri(schema, name)),
+        None,
+    )
+    texts = [field.name for field in schema if not is_list(field.type) and is_text(value_type(field.type))]
+    if uri is None and len(texts) == 1:
+        uri = texts[0]
+    if uri is None:
+        raise ValueError(
+            f"--uri_column: name the column of URIs in {path}, or that of images by --image_column; it has {there}"
+        )
+    return uri, None
+
+
+def _is_uri(schema: pa.Schema, name: str) -> bool:
+    # Of two columns of the name the caller says what is wrong.
+    return schema.names.count(name) != 1 or is_uri_type(schema.field(name).type)
+
+
+def _images(schema: pa.Schema) -> Iterator[str]:
+    features = class_features(schema)
+    for field in schema:
+        told = feature_type(features, field.name)
+        kind = value_type(field.type)
+        if told is None:
+            # Exactly these two fields, as Hugging Face stores them; a struct of other things may hold any bytes.
+            fields = {kind.field(place).name for place in range(kind.num_fields)}
+            if is_image_struct(kind) and fields == {"bytes", "path"}:
+                yield field.name
+        elif told == _IMAGE and is_image_type(field.type):
+            yield field.name
+
+
+def feature_type(features: Mapping[str, Any], name: str) -> str | None:
+    """What Hugging Face's metadata call a column or the values of its lists, such as ``Image``; None if they do not."""
+    feature = features.get(name)
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    elif isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+        feature = feature["feature"]
+    kind = feature.get("_type") if isinstance(feature, dict) else None
+    return kind if isinstance(kind, str) else None

@@ -1,0 +1,203 @@
+"""Where the pages of a Parquet column lie: by its offset index, or by the header of each page.
+
+pyarrow reads both only for itself.
+
+The format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift (``FileMetaData``,
+``OffsetIndex``, ``PageHeader``) in Thrift's compact protocol, https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, BinaryIO, NamedTuple
+
+_MAGIC = b"PAR1"
+# A header takes some tens of bytes, but the least and the largest value may be in it.
+_HEADER_BYTES = (256, 1 << 16)
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+# Each header is a request: pages that are smaller than this on average are not worth it.
+_WORTH_BYTES = 1 << 16
+_FIRST_PAGES = 8
+# The wire types of the compact protocol.
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
+_INTEGERS = (4, 5, 6)
+
+
+class PageLocation(NamedTuple):
+    """A data page: where its header begins in the file, the bytes of both, and its first row in the row group."""
+
+    offset: int
+    size: int
+    first_row: int
+
+
+class OffsetIndexes:
+    """The offset indexes of an open file.
+
+    Args:
+      raw: the file, seekable.
+
+    Raises:
+      ValueError: its footer is damaged.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        size = raw.seek(0, 2)
+        raw.seek(max(size - 8, 0))
+        length, magic = struct.unpack("<i4s", _exactly(raw, 8))
+        if magic != _MAGIC or not 0 < length <= size - 8:
+            raise ValueError("no Parquet footer")
+        raw.seek(size - 8 - length)
+        footer = CompactReader(_exactly(raw, length)).struct()
+        # FileMetaData.row_groups, RowGroup.columns, ColumnChunk.offset_index_offset and _length.
+        self._places = [
+            [(chunk.get(4), chunk.get(5)) for chunk in group.get(1, ())] for group in footer.get(4, ())
+        ]
+
+    def pages(self, group: int, column: int) -> list[PageLocation] | None:
+        """The data pages of a column chunk, in order; None if the file does not say.
+
+        Raises:
+          ValueError: the index is damaged.
+        """
+        offset, length = self._places[group][column]
+        if not offset or not length:
+            return None
+        self._raw.seek(offset)
+        index = CompactReader(_exactly(self._raw, length)).struct()
+        return [PageLocation(page[1], page[2], page[3]) for page in index.get(1, ())]
+
+
+def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLocation] | None:
+    """The data pages of a column chunk without lists, found from header to header.
+
+    Args:
+      raw: the file, seekable.
+      start, stop: where the chunk lies in it.
+      rows: of the chunk.
+
+    Returns:
+      None if the pages are too small to be worth it.
+
+    Raises:
+      ValueError: a header is damaged, or of an unknown kind.
+    """
+    pages: list[PageLocation] = []
+    at, row = start, 0
+    while row < rows:
+        header, length = _header(raw, at, stop)
+        size = length + header[3]
+        if header[1] in (_DATA_PAGE, _DATA_PAGE_V2):
+            pages.append(PageLocation(at, size, row))
+            # DataPageHeader.num_values; DataPageHeaderV2.num_rows.
+            row += header[5][1] if header[1] == _DATA_PAGE else header[8][3]
+        elif header[1] != _DICTIONARY_PAGE:
+            raise ValueError(f"a page of the unknown kind {header[1]}")
+        at += size
+        if len(pages) >= _FIRST_PAGES and at - start < len(pages) * _WORTH_BYTES:
+            return None
+    return pages
+
+
+def _header(raw: BinaryIO, at: int, stop: int) -> tuple[dict[int, Any], int]:
+    """The header of a page, and how many bytes it takes."""
+    for length in _HEADER_BYTES:
+        raw.seek(at)
+        reader = CompactReader(_exactly(raw, max(min(length, stop - at), 0)))
+        try:
+            header = reader.struct()
+        except ValueError:
+            if length == _HEADER_BYTES[-1] or length >= stop - at:
+                raise
+            continue
+        if not {1, 3} <= header.keys() or (header[1] == _DATA_PAGE and 5 not in header):
+            raise ValueError("damaged page header")
+        return header, reader.at
+    raise AssertionError
+
+
+def _exactly(raw: BinaryIO, length: int) -> bytes:
+    parts = []
+    while length > 0:
+        part = raw.read(length)
+        if not part:
+            raise ValueError("the file ends too early")
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+class CompactReader:
+    """Thrift's compact protocol → dicts of field numbers and values.
+
+    Attributes:
+      at: how many bytes are read.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.at = data, 0
+
+    def struct(self) -> dict[int, Any]:
+        """A struct.
+
+        Raises:
+          ValueError: it is damaged.
+        """
+        try:
+            return self._struct()
+        except (IndexError, struct.error) as error:
+            raise ValueError("damaged Thrift data") from error
+
+    def _struct(self) -> dict[int, Any]:
+        fields: dict[int, Any] = {}
+        number = 0
+        while (head := self._byte()) != 0:
+            kind, delta = head & 15, head >> 4
+            number = number + delta if delta else self._integer()
+            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
+        return fields
+
+    def _value(self, kind: int) -> Any:
+        if kind in _INTEGERS:
+            return self._integer()
+        if kind == _BINARY:
+            return self._bytes(self._varint())
+        if kind == _STRUCT:
+            return self._struct()
+        if kind in (_LIST, _SET):
+            head = self._byte()
+            count = head >> 4 if head >> 4 != 15 else self._varint()
+            return [self._value(head & 15) for _ in range(count)]
+        if kind == _MAP:
+            count = self._varint()
+            kinds = self._byte() if count else 0
+            return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(count)]
+        if kind in (_TRUE, _FALSE, _BYTE):  # bools in lists are bytes
+            return self._byte()
+        if kind == _DOUBLE:
+            return struct.unpack("<d", self._bytes(8))[0]
+        raise ValueError(f"unknown type {kind} in Thrift data")
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self._data[self.at - 1]
+
+    def _bytes(self, length: int) -> bytes:
+        self.at += length
+        if self.at > len(self._data):
+            raise IndexError
+        return self._data[self.at - length : self.at]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+
+    def _integer(self) -> int:
+        zigzag = self._varint()
+        return (zigzag >> 1) ^ -(zigzag & 1)

@@ -1,0 +1,256 @@
+"""Rows of a Parquet file, by range, read in a streaming way: never a whole file, nor a row group of images.
+
+What tells which rows are wanted can be read first: it is small beside the images (``RowReader.keys``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beamlabel.transforms.inputs.image_columns import is_image_struct, value_type
+from beamlabel.transforms.inputs.kept_columns import KeptReader
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns
+from beamlabel.transforms.inputs.sparse_pages import SparseFile
+from beamlabel.transforms.rows.types import is_list
+
+# Rows decoded at a time; images are held encoded, so few of them.
+_URI_BATCH_ROWS = 4096
+_IMAGE_BATCH_ROWS = 16
+_LIST_BATCH_ROWS = 2
+
+
+class Place(NamedTuple):
+    """Which reference of a file: its row, from 0, and its place in the row's list; None if the column is no list."""
+
+    row: int
+    element: int | None = None
+
+
+@dataclass(frozen=True)
+class ParquetRow:
+    """One reference.
+
+    Attributes:
+      place: which.
+      uri: the URI, or the inline image's path; None where there is neither.
+      data: the inline image; None where there is none, or only keys are read.
+      kept: the kept columns' values, each an Arrow array of length one.
+      not_text: of a URI that is no UTF-8, what can be shown of it.
+    """
+
+    place: Place
+    uri: str | None
+    data: bytes | None = None
+    kept: tuple[pa.Array, ...] = ()
+    not_text: str | None = None
+
+
+class Empty(NamedTuple):
+    """A row whose list holds no reference."""
+
+    row: int
+
+
+class RowRange(NamedTuple):
+    """The part of a row group that lies in a range: its number, its first row in the file, and the range."""
+
+    group: int
+    first: int
+    start: int
+    stop: int
+
+
+def row_ranges(metadata: pq.FileMetaData, start: int, stop: int) -> Iterator[RowRange]:
+    """The row groups that ``start`` to ``stop`` lie in."""
+    first = 0
+    for group in range(metadata.num_row_groups):
+        after = first + metadata.row_group(group).num_rows
+        if max(first, start) < min(after, stop):
+            yield RowRange(group, first, max(first, start), min(after, stop))
+        first = after
+
+
+class RowReader:
+    """The references of an open file.
+
+    Args:
+      file: that holds them.
+      columns: which of its columns are read.
+      path: of the file, for messages.
+      sparse: what ``file`` was opened from, if pages may be left out.
+    """
+
+    def __init__(
+        self, file: pq.ParquetFile, columns: ParquetColumns, path: str, sparse: SparseFile | None = None
+    ) -> None:
+        self._file, self._columns, self._path, self._sparse = file, columns, path, sparse
+        self._kept = KeptReader(file.schema_arrow, columns.kept, path)
+        there = set(file.schema_arrow.names)
+        uri = [] if columns.uri is None else [columns.uri]
+        image, self._key_names = _leaves(file, columns.image)
+        if self._key_names is not None:
+            self._key_names = [*uri, *self._key_names]
+        kept = [column.source for column in columns.kept if column.source in there]
+        self._names = list(dict.fromkeys((*uri, *image, *kept)))
+        leaves = [file.schema.column(place).path for place in range(len(file.schema))]
+        # What is kept of the images is read of all rows.
+        alone = image and columns.image not in kept and leaves.count(image[0]) == 1
+        self._image_leaf = leaves.index(image[0]) if alone else None
+
+    @property
+    def has_small_keys(self) -> bool:
+        """Whether ``keys`` reads less than ``rows``: that is, no inline images."""
+        return self._columns.image is not None and self._key_names is not None
+
+    def keys(self, rows: RowRange) -> Iterator[ParquetRow | Empty]:
+        """The references without inline images and kept columns.
+
+        Whether a row has an image at all is not known: the URI is what it has, and None says nothing.
+        """
+        if self._key_names is None:
+            for one in self.rows(rows):
+                yield one if isinstance(one, Empty) else ParquetRow(one.place, one.uri, not_text=one.not_text)
+        elif not self._key_names:
+            yield from (ParquetRow(Place(row), None) for row in range(rows.start, rows.stop))
+        else:
+            for row, batch in self._batches(rows, self._key_names, _URI_BATCH_ROWS):
+                for _, one in self._references(batch, row):
+                    yield one
+
+    def rows(self, rows: RowRange, wanted: Collection[Place] | None = None) -> Iterator[ParquetRow | Empty]:
+        """The references with all that belongs to them.
+
+        Args:
+          rows: where they lie.
+          wanted: the only ones; None for all. Nothing behind the last of them is read.
+
+        Raises:
+          ValueError: a kept value does not fit its column of the output; see ``KeptReader``.
+        """
+        if wanted is not None:
+            if not wanted:
+                return
+            numbers: Collection[int] = {place.row for place in wanted}
+            rows = rows._replace(start=min(numbers), stop=max(numbers) + 1)
+        else:
+            numbers = range(rows.start, rows.stop)
+        if wanted is not None or rows.start > rows.first:
+            self._leave_out_pages(rows, numbers)
+        try:
+            for row, batch in self._batches(rows, self._names, self._batch_rows):
+                yield from self._rows(batch, row, wanted)
+        finally:
+            if self._sparse is not None:
+                self._sparse.show_all()
+
+    def _leave_out_pages(self, rows: RowRange, numbers: Collection[int]) -> None:
+        if self._sparse is not None and self._image_leaf is not None:
+            within = [row - rows.first for row in numbers]
+            self._sparse.show_rows(self._file, rows.group, self._image_leaf, within)
+
+    @property
+    def _batch_rows(self) -> int:
+        if self._columns.image is None:
+            return _URI_BATCH_ROWS
+        return _LIST_BATCH_ROWS if self._columns.lists else _IMAGE_BATCH_ROWS
+
+    def _rows(
+        self, batch: pa.RecordBatch, row: int, wanted: Collection[Place] | None
+    ) -> Iterator[ParquetRow | Empty]:
+        kept: list[pa.Array] | None = None
+        for place, one in self._references(batch, row):
+            if isinstance(one, Empty):
+                if wanted is None:
+                    yield one
+            elif wanted is None or one.place in wanted:
+                if kept is None:
+                    kept = list(self._kept.read(batch, row))
+                values = tuple(column.slice(place, 1) for column in kept)
+                yield ParquetRow(one.place, one.uri, one.data, values, one.not_text)
+
+    def _batches(
+        self, rows: RowRange, names: list[str], batch_rows: int
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Batches of these columns, each with the number of its first row."""
+        row = rows.first
+        for batch in self._file.iter_batches(batch_rows, row_groups=[rows.group], columns=names):
+            first, stop = max(rows.start - row, 0), min(rows.stop - row, batch.num_rows)
+            if first < stop:
+                yield row + first, batch.slice(first, stop - first)
+            row += batch.num_rows
+            if row >= rows.stop:
+                return
+        raise ValueError(
+            f"{self._path}: row group {rows.group} ended at row {row}, and rows to {rows.stop} were planned"
+        )
+
+    def _references(self, batch: pa.RecordBatch, row: int) -> Iterator[tuple[int, ParquetRow | Empty]]:
+        """The references of a batch, each with the place of its row in it."""
+        uri, image = (_column(batch, name) for name in (self._columns.uri, self._columns.image))
+        nothing = [None] * batch.num_rows
+        is_list_column = any(column is not None and is_list(column.type) for column in (uri, image))
+        uris = nothing if uri is None else uri.to_pylist()
+        images = nothing if image is None else image.to_pylist()
+        for place in range(batch.num_rows):
+            if not is_list_column:
+                yield place, _reference(Place(row + place), uris[place], images[place])
+                continue
+            values = uris[place] if image is None else images[place]
+            if not values:
+                yield place, Empty(row + place)
+            for element, value in enumerate(values or ()):
+                at = Place(row + place, element)
+                yield place, _reference(at, *((value, None) if image is None else (None, value)))
+
+
+def _column(batch: pa.RecordBatch, name: str | None) -> pa.Array | None:
+    """A column; None if it is not there, as inline bytes are not among keys."""
+    return None if name is None or name not in batch.schema.names else batch.column(name)
+
+
+def _leaves(file: pq.ParquetFile, column: str | None) -> tuple[list[str], list[str] | None]:
+    """The leaves of an image column that are read, that of the bytes first; and those that tell the rows and URIs
+    without the bytes, None if there are none that do."""
+    if column is None:
+        return [], []
+    kind = file.schema_arrow.field(column).type
+    is_struct = is_image_struct(value_type(kind))
+    data = _leaf(file, column, "bytes") if is_struct else None
+    path = _leaf(file, column, "path") if is_struct else None
+    # Of a struct only these fields: what else lies in it may be large.
+    image = [column] if data is None else [data, *([] if path is None else [path])]
+    if is_struct and data is None:
+        return image, None
+    if is_list(kind) and path is None:
+        return image, None  # how long the lists are lies among the bytes
+    return image, [] if path is None else [path]
+
+
+def _leaf(file: pq.ParquetFile, column: str, name: str) -> str | None:
+    """The one leaf of a column that is called so, in a struct or in a list of structs; None if that is not clear."""
+    leaves = [file.schema.column(place).path for place in range(len(file.schema))]
+    found = [leaf for leaf in leaves if leaf.startswith(f"{column}.") and leaf.endswith(f".{name}")]
+    return found[0] if len(found) == 1 else None
+
+
+def _reference(place: Place, uri: Any, image: Any) -> ParquetRow:
+    data = image
+    if isinstance(image, dict):
+        data, uri = image.get("bytes"), uri or image.get("path")
+    text, not_text = _text(uri)
+    return ParquetRow(place, text or None, data or None, not_text=not_text)
+
+
+def _text(uri: str | bytes | None) -> tuple[str | None, str | None]:
+    """A URI as text; or, if its bytes are no UTF-8, None and what can be shown of them."""
+    if not isinstance(uri, bytes):
+        return uri, None
+    try:
+        return uri.decode(), None
+    except UnicodeDecodeError:
+        return None, uri.decode("utf-8", "backslashreplace")

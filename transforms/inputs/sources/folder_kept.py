@@ -1,0 +1,51 @@
+"""``--keep_columns`` of inputs without columns of their own: what their Hive folders are called."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from beamlabel.transforms.inputs.hive_folders import folder_values
+from beamlabel.transforms.inputs.kept_columns import KeptColumn, kept_column, parse_kept
+from beamlabel.transforms.inputs.sources.listing import listed
+from beamlabel.transforms.inputs.sources.packed import Found
+from beamlabel.transforms.inputs.sources.path_filter import PathFilter
+from beamlabel.transforms.inputs.sources.registry import IMAGES
+from beamlabel.transforms.records import InputFile
+
+# Images of a listing that are looked at: one in such a folder is enough, and the others are null.
+_LOOKED_AT = 10_000
+_NOTHING = pa.schema([])
+
+
+def folder_kept(file: InputFile, asked: Sequence[str], wanted: PathFilter) -> tuple[KeptColumn, ...]:
+    """The kept columns of a text file or a listing.
+
+    Args:
+      file: one of a format of ``WITHOUT_COLUMNS``.
+      asked: the columns, as ``parse_kept`` takes them.
+      wanted: which files of a listing are asked for.
+
+    Raises:
+      ValueError: no folder has the name; it names the option and the folders that are there.
+      OSError: a folder cannot be listed.
+    """
+    paths = list(_paths(file, wanted)) if file.format == IMAGES else [file.path]
+    kept = []
+    for text in asked:
+        named = (path for path in paths if parse_kept(text, list(folder_values(path))) is not None)
+        path = next(named, None) or next(filter(folder_values, paths), None)
+        if path is None:
+            raise ValueError(
+                f"--keep_columns {text}: {file.path} is of the format {file.format} and has no columns, and none of "
+                "its folders is NAME=VALUE"
+            )
+        kept.append(kept_column(text, _NOTHING, path))
+    return tuple(kept)
+
+
+def _paths(file: InputFile, wanted: PathFilter) -> Iterator[str]:
+    places = itertools.islice(listed(file.path, wanted), _LOOKED_AT)
+    return (place.uri for place in places if isinstance(place, Found))
