@@ -86,6 +86,27 @@ def gs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bucke
 
 
 @pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """The S3 server of the session; tests want ``s3``."""
+    from support.s3_server import S3Server
+
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A fresh bucket on a server of the S3 protocol, which ``AWS_ENDPOINT_URL_S3`` names while the test runs."""
+    from support.s3_server import KEYS, S3Bucket
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.url)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    return S3Bucket(s3_server, f"bucket-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
 def file_server() -> Iterator[FileServer]:
     """The HTTP server of the session; tests want ``http_server``."""
     server = FileServer()

@@ -13,8 +13,8 @@ from apache_beam.io.filesystem import BeamIOError, FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 # Beam promises no atomic writes.
-ATOMIC = ["local", "file", "emulator", "fake-gcs-server"]
-# "beam" replaces files as S3 does, "beam-refusing" creates only what is not there, as HDFS does.
+ATOMIC = ["local", "file", "emulator", "fake-gcs-server", "s3"]
+# "beam" replaces files as Azure does, "beam-refusing" creates only what is not there, as HDFS does.
 CREATES_ONCE = [*ATOMIC, "beam-refusing"]
 ALL = [*CREATES_ONCE, "beam"]
 
@@ -101,7 +101,7 @@ class DiskFolder(LocalFolder):
 
 
 class DiskFileSystem(LocalFileSystem):
-    """The file system of ``disk://``; Beam finds it as it finds ``s3://``, by its base class."""
+    """The file system of ``disk://``; Beam finds it as it finds ``hdfs://``, by its base class."""
 
     ROOT = "disk://root"
     folder = Path()

@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beamlabel.transforms import storage
 from beamlabel.transforms.loading.fetch import FetchOptions, fetch
 from beamlabel.transforms.records import ImageError, Reason
+from beamlabel.transforms.storage import retries
 from support.places import DiskFileSystem, DiskFolder
 
 
@@ -41,12 +42,12 @@ def test_what_beam_wraps_is_unwrapped(
 ) -> None:
     path = disk.put("a", b"")
 
-    def fail(self: object, paths: list[str]) -> None:
-        raise BeamIOError("Delete operation failed", dict.fromkeys(paths, cause))
+    def fail(self: object, sources: list[str], targets: list[str]) -> None:
+        raise BeamIOError("Copy operation failed", dict.fromkeys(sources, cause))
 
-    monkeypatch.setattr(DiskFileSystem, "delete", fail)
-    with pytest.raises(OSError, match="Delete operation failed") as caught:
-        storage.delete(path)
+    monkeypatch.setattr(DiskFileSystem, "copy", fail)
+    with pytest.raises(OSError, match="Copy operation failed") as caught:
+        storage.copy(path, disk.uri("b"))
     assert type(caught.value) is expected
     assert caught.value.filename == path
 
@@ -63,6 +64,7 @@ def test_what_a_file_system_raises_by_itself_keeps_its_class_and_names_the_path(
         raise cause
 
     monkeypatch.setattr(DiskFileSystem, "open", fail)
+    monkeypatch.setattr(retries, "TIMEOUT", 0.0)
     with pytest.raises(type(cause), match=r"late|closed|gone") as caught:
         storage.read_bytes(path)
     assert caught.value.filename == path
@@ -91,6 +93,7 @@ def test_what_the_client_of_a_storage_raises_is_an_os_error(
         raise cause
 
     monkeypatch.setattr(DiskFileSystem, "create", fail)
+    monkeypatch.setattr(retries, "TIMEOUT", 0.0)
     with pytest.raises(OSError, match=str(cause)) as caught:
         storage.write_bytes(disk.uri("a"), b"x")
     assert type(caught.value) is expected

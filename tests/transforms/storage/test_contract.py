@@ -335,8 +335,8 @@ def test_move_can_be_repeated(place: Place) -> None:
 def test_nothing_goes_from_one_storage_to_another(place: Place) -> None:
     path = place.put("a", b"x")
     for function in (storage.copy, storage.move):
-        with pytest.raises(ValueError, match="s3://bucket/a"):
-            function(path, "s3://bucket/a")
+        with pytest.raises(ValueError, match="hdfs://host/a"):
+            function(path, "hdfs://host/a")
     assert place.list() == ["a"]
 
 
