@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import boto3
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from support.gcs_proxy import GcsProxy
+from support.gcs_proxy import Answer, GcsProxy
+from support.servers import Handler, Received
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"}
 """The environment of a client; without the last it would look for a machine's role on the network."""
@@ -25,6 +27,8 @@ class S3Server(GcsProxy):
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        # moto looks whether there is an object and then writes it; in between nobody else may write.
+        self._writing = threading.Lock()
         self._moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         self._moto.start()
         address = self._moto.get_host_and_port()
@@ -41,6 +45,12 @@ class S3Server(GcsProxy):
     def close(self) -> None:
         super().close()
         self._moto.stop()
+
+    def _serve(self, handler: Handler, request: Received, body: bytes) -> Answer:
+        if request.method in ("GET", "HEAD"):
+            return super()._serve(handler, request, body)
+        with self._writing:
+            return super()._serve(handler, request, body)
 
     def _injected(self, status: int) -> bytes:
         code = _CODES.get(status, "InternalError")

@@ -130,7 +130,12 @@ class _Object(io.RawIOBase):
         if self._position >= end:
             return b""
         asked = {**self._names, **self._condition, "Range": f"bytes={self._position}-{end - 1}"}
-        data = request(self.name, lambda client: client.get_object(**asked)["Body"].read())
+        try:
+            data = request(self.name, lambda client: client.get_object(**asked)["Body"].read())
+        except OSError as error:
+            if status_of(error.__cause__ or error) != 412:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read", self.name) from error
         self._position += len(data)
         return data
 
@@ -138,7 +143,7 @@ class _Object(io.RawIOBase):
 def open_input(path: str) -> BinaryIO:
     """The object, open for reading; asks once for its size, so what is missing is noticed here.
 
-    What is read after another object has taken its place is an ``OSError``.
+    After another object has taken its place, to read on is a ``FileNotFoundError``.
     """
     return io.BufferedReader(_Object(path), _READ_SIZE)
 
