@@ -12,7 +12,11 @@ from moto.server import ThreadedMotoServer
 from support.gcs_proxy import Answer, GcsProxy
 from support.servers import Handler, Received
 
-KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 """The environment of a client; without the last it would look for a machine's role on the network."""
 
 _CODES = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown"}
@@ -53,8 +57,10 @@ class S3Server(GcsProxy):
             return super()._serve(handler, request, body)
 
     def _injected(self, status: int) -> bytes:
-        code = _CODES.get(status, "InternalError")
-        return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>by the test</Message></Error>".encode()
+        code = _CODES.get(status, "InternalError" if status >= 500 else "InvalidRequest")
+        return (
+            f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>by the test</Message></Error>".encode()
+        )
 
 
 class S3Bucket:
@@ -87,5 +93,7 @@ class S3Bucket:
 
     def list(self, prefix: str = "") -> list[str]:
         """The names of all objects that begin with ``prefix``, sorted."""
-        pages = self.server.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        pages = self.server.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
         return sorted(item["Key"] for page in pages for item in page.get("Contents", ()))

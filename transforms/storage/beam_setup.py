@@ -49,6 +49,23 @@ def configure(arguments: Sequence[str]) -> None:
         _arguments = list(arguments)
 
 
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line that are Beam's options of file systems, with their values, and the others."""
+    ours: list[str] = []
+    others: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        name, has_value, _ = word.partition("=")
+        if not name.startswith("--") or name[2:] not in OPTIONS:
+            others.append(word)
+            continue
+        ours.append(word)
+        if not has_value and name[2:] not in FLAGS and words:
+            ours.append(words.pop(0))
+    return ours, others
+
+
 def filesystems() -> Any:
     """Beam's ``FileSystems``, with options."""
     global _arguments

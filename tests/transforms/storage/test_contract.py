@@ -354,7 +354,7 @@ def test_delete_tree(place: Place) -> None:
 
 @pytest.mark.parametrize("place", ATOMIC, indirect=True)
 def test_several_delete_one_tree(place: Place) -> None:
-    for i in range(60 if place.url.startswith("gs://") else 500):
+    for i in range(60 if place.url.startswith(("gs://", "s3://")) else 500):
         place.put(f"a/{i % 20}/{i}", b"")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(storage.delete_tree, [place.uri("a")] * 8))
