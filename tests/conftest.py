@@ -107,6 +107,25 @@ def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture(scope="session")
+def azurite() -> Iterator[Any]:
+    """The server of Azure Blob Storage of the session; tests want ``azure``."""
+    from support.azurite import Azurite
+
+    server = Azurite()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def azure(azurite: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A fresh container, whose server ``AZURE_STORAGE_CONNECTION_STRING`` names while the test runs."""
+    from support.azurite import AzureContainer
+
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection)
+    return AzureContainer(azurite, f"container-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
 def file_server() -> Iterator[FileServer]:
     """The HTTP server of the session; tests want ``http_server``."""
     server = FileServer()

@@ -45,6 +45,8 @@ BIG = 9 << 20
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_works(place: Place, name: str) -> None:
+    if place.url.startswith("azfs://") and "\\" in name:
+        pytest.skip("Azure's library makes slashes of backslashes")
     path = place.uri(name)
     assert not storage.exists(path)
     storage.write_bytes(path, b"data")
@@ -354,7 +356,7 @@ def test_delete_tree(place: Place) -> None:
 
 @pytest.mark.parametrize("place", ATOMIC, indirect=True)
 def test_several_delete_one_tree(place: Place) -> None:
-    for i in range(60 if place.url.startswith(("gs://", "s3://")) else 500):
+    for i in range(60 if place.url.startswith(("gs://", "s3://", "azfs://")) else 500):
         place.put(f"a/{i % 20}/{i}", b"")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(storage.delete_tree, [place.uri("a")] * 8))
