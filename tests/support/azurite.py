@@ -28,7 +28,10 @@ class Azurite:
     def __init__(self) -> None:
         if not _PROGRAM.is_file():
             needs.lacking("no Azurite here: tools/setup_azurite.sh")
-        from azure.storage.blob import BlobServiceClient
+        try:
+            from azure.storage.blob import BlobServiceClient
+        except ImportError:
+            needs.lacking("no library of Azure here: the extra azure")
 
         command = [
             _PROGRAM,
