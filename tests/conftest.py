@@ -235,6 +235,8 @@ _SLOW = (
     "tests/pipeline/job/test_faults.py",
     "tests/pipeline/job/test_incremental.py",
     "tests/pipeline/job/test_job_fake_gcs.py",
+    "tests/pipeline/job/test_job_azure.py",
+    "tests/pipeline/job/test_job_s3.py",
     "tests/pipeline/job/test_kept_values.py",
     "tests/pipeline/job/test_progress.py",
     "tests/pipeline/job/test_resume.py",

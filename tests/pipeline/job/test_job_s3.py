@@ -5,7 +5,9 @@ The server is known only by Beam's options, as a job's launcher and workers know
 
 import io
 import json
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +16,7 @@ import pytest
 
 from beamlabel.transforms.storage import beam_setup
 from support.jobs import TINY, command, label, photos
+from support.paths import ROOT
 from support.s3_server import KEYS, S3Bucket, S3Server
 
 NAMES = ["a b.png", "ü漢.png", "50%20#x+?.png", "f/4.png", "broken.png", "f/6.png"]
@@ -135,25 +138,40 @@ def test_nights_on_s3(bucket: S3Bucket, reached: "list[str]") -> None:
     assert label(bucket.uri("nights/1"), *arguments, "--limit", 2, "--if_exists", "resume").code == 0
 
 
-def test_commands_on_s3(
-    bucket: S3Bucket, reached: "list[str]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def done(*words: object) -> "subprocess.CompletedProcess[str]":
+    found = command(*words)
+    assert found.returncode == 0, found.stderr
+    return found
+
+
+def test_a_run_whose_launcher_was_gone_is_published(
+    bucket: S3Bucket, reached: "list[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run whose launcher was gone is published and verified; by Beam's options, and by boto3's variables."""
     output = bucket.uri("commands/out")
     arguments = ("--input", bucket.uri("in/list.txt"), "--max_error_rate", 1, *reached)
     with monkeypatch.context() as patch:
-        patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: exit("gone"))
+        patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit, match="gone"):
             label(output, *arguments)
-
-    def done(*words: object) -> "subprocess.CompletedProcess[str]":
-        found = command(*words)
-        assert found.returncode == 0, found.stderr
-        return found
-
     done("publish", output, *reached)
     assert read(bucket, "commands/out")[0]["rows"]["predicted"] == 5
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bucket.server.url)
+
+
+def test_the_commands_of_the_page(
+    bucket: S3Bucket, reached: "list[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "inputs.md").read_text()
+    block = page.partition("named by its URL:\n\n```bash\n")[2].partition("```")[0].replace("\\\n", "")
+    for name, value in {
+        "http://minio.example:9000": bucket.server.url,
+        "s3://photos/2026/": bucket.uri("photos/f/"),
+        "s3://labels/2026": bucket.uri("labels/2026"),
+        "--module demo": f"--module {TINY}",
+    }.items():
+        assert name in block
+        block = block.replace(name, value)
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    assert "is good" in done("verify", output).stderr
+    said = [done(*shlex.split(line)[1:]).stderr for line in block.splitlines()]
+    assert "is good" in said[-1]
+    assert read(bucket, "labels/2026")[0]["rows"]["predicted"] == 2
