@@ -231,6 +231,8 @@ def test_who_reads_a_file_that_is_replaced_gets_no_mixture(place: Place) -> None
 
 
 def test_the_version_changes_with_the_content(place: Place, tmp_path: Path) -> None:
+    if place.url.startswith("azfs://"):
+        pytest.skip("Beam tells the time of Azure's last update alone, in whole seconds")
     path = place.put("a", b"1")
     first = storage.stat(path)
     assert first == storage.StoredFile(place.shown("a"), 1, first.version)
