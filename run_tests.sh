@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Sets up .venv with the test extras, Prism and a GCS server where there is Go, and Flink and a pipeline in Java where
-# there is Java; then ruff, mypy, and pytest in two processes. Arguments go to pytest: -m "not slow" leaves out what
+# Sets up .venv with the test extras, Prism and a GCS server where there is Go, Azurite where there is Node, and Flink and
+# a pipeline in Java where there is Java; then ruff, mypy, and pytest in two processes. Arguments go to pytest: -m "not slow" leaves out what
 # takes long, see tests/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # Downloads and builds wait for networks and processes of their own, so they run beside each other; Maven's two do not,
 # since they share a repository.
-{ tools/setup_prism.sh && tools/setup_gcs_server.sh; } &
+{ tools/setup_prism.sh && tools/setup_gcs_server.sh && tools/setup_azurite.sh; } &
 go_builds=$!
-tools/setup_venv.sh launcher,demo,dataflow,openvino,yaml,interactive,test
+tools/setup_venv.sh launcher,demo,dataflow,aws,azure,openvino,yaml,interactive,test
 { tools/setup_flink.sh && tools/setup_java.sh; } &
 java_builds=$!
 .venv/bin/ruff check .

@@ -86,6 +86,46 @@ def gs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bucke
 
 
 @pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """The S3 server of the session; tests want ``s3``."""
+    from support.s3_server import S3Server
+
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A fresh bucket on a server of the S3 protocol, which ``AWS_ENDPOINT_URL_S3`` names while the test runs."""
+    from support.s3_server import KEYS, S3Bucket
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.url)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    return S3Bucket(s3_server, f"bucket-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Any]:
+    """The server of Azure Blob Storage of the session; tests want ``azure``."""
+    from support.azurite import Azurite
+
+    server = Azurite()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def azure(azurite: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A fresh container, whose server ``AZURE_STORAGE_CONNECTION_STRING`` names while the test runs."""
+    from support.azurite import AzureContainer
+
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection)
+    return AzureContainer(azurite, f"container-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
 def file_server() -> Iterator[FileServer]:
     """The HTTP server of the session; tests want ``http_server``."""
     server = FileServer()
@@ -195,6 +235,8 @@ _SLOW = (
     "tests/pipeline/job/test_faults.py",
     "tests/pipeline/job/test_incremental.py",
     "tests/pipeline/job/test_job_fake_gcs.py",
+    "tests/pipeline/job/test_job_azure.py",
+    "tests/pipeline/job/test_job_s3.py",
     "tests/pipeline/job/test_kept_values.py",
     "tests/pipeline/job/test_progress.py",
     "tests/pipeline/job/test_resume.py",

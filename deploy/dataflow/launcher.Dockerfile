@@ -4,6 +4,7 @@
 #   docker build -f deploy/dataflow/launcher.Dockerfile -t IMAGE .
 #
 #   --build-arg "EXTRAS=[launcher,dataflow,demo]"         --module demo
+#   --build-arg "EXTRAS=[launcher,dataflow,aws,azure]"    images on s3:// and azfs://
 #   --build-arg "EXTRAS=[launcher,dataflow,openvino]"     --engine openvino, --precision bfloat16
 FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:20260122_RC00 AS launcher
 

@@ -5,6 +5,7 @@
 # A LiteRT artifact, which is the usual one, needs no more. For others:
 #
 #   --build-arg "EXTRAS=[openvino]"                   --engine openvino, --precision bfloat16
+#   --build-arg "EXTRAS=[aws,azure]"                  images on s3:// and azfs://
 #   --build-arg "EXTRAS=[launcher]"                   --engine tensorflow on CPUs
 #   --build-arg "PACKAGES=tensorflow[and-cuda]"       --engine tensorflow on GPUs
 #   --build-arg TFRECORDS=yes                         --output_format tfrecord

@@ -18,6 +18,8 @@ from beamlabel.pipeline.options.parser import usage
 def run_command(name: str, argv: list[str]) -> NoReturn:
     """Runs a command and ends the process with its exit code.
 
+    Beam's options of file systems, such as ``--s3_endpoint_url``, are taken by every command.
+
     0 done, 1 done and not good, 2 wrong usage, 3 it broke, 128 + signal when cancelled; what else a command
     knows, its ``--help`` tells.
 
@@ -34,7 +36,10 @@ def run_command(name: str, argv: list[str]) -> NoReturn:
     main = importlib.import_module(COMMANDS[name].module).main
     from beamlabel.pipeline.process.cancellation import Cancelled, cancellation
     from beamlabel.pipeline.process.exit import BROKEN, USAGE, exit_process, set_up_logging
+    from beamlabel.transforms.storage import beam_setup
 
+    storage_options, argv = beam_setup.split(argv)
+    beam_setup.configure(storage_options)
     set_up_logging()
     with cancellation() as cancelled:
         try:

@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import JobOptions
+from beamlabel.transforms.storage import beam_setup
+from beamlabel.transforms.storage.uris import scheme
 
 
 def checked(options: JobOptions) -> JobOptions:
@@ -16,6 +18,7 @@ def checked(options: JobOptions) -> JobOptions:
       UsageError: an option is empty, or does not go with another.
     """
     _check_not_empty(options)
+    _check_libraries(options)
     _check_references(options)
     _check_formats(options)
     date = options.run.run_date or datetime.now(timezone.utc).date().isoformat()
@@ -25,6 +28,16 @@ def checked(options: JobOptions) -> JobOptions:
         run=dataclasses.replace(options.run, run_date=date),
         output=dataclasses.replace(options.output, output=output),
     )
+
+
+def _check_libraries(options: JobOptions) -> None:
+    """Refuses a path of a storage that cannot be read here, whichever option names it."""
+    for group in dataclasses.fields(options):
+        for name, value in vars(getattr(options, group.name)).items():
+            for text in value if isinstance(value, tuple) else (value,):
+                kind = scheme(text) if isinstance(text, str) else None
+                if kind is not None and beam_setup.is_lacking(kind):
+                    raise UsageError(f"--{name} {text!r}: {beam_setup.lacking(kind)}")
 
 
 def _check_not_empty(options: JobOptions) -> None:

@@ -36,8 +36,8 @@ class InputOptions:
 
     input: tuple[str, ...] = several(
         metavar="PATTERN",
-        help="needed, unless --retry_failures: file, folder or glob of references or images: local, file:// or "
-        "gs://; repeatable; commas are not split",
+        help="needed, unless --retry_failures: file, folder or glob of references or images: local, file://, "
+        "gs://, s3:// or azfs://; repeatable; commas are not split",
     )
     input_format: str = choice(
         ("auto", "text", "parquet", "images"),
@@ -215,7 +215,7 @@ class OutputOptions:
 
     output: str = required(
         metavar="DIR",
-        help="folder of the result: local or gs://; {date} in it becomes --run_date, as in dt={date}",
+        help="folder of the result: local, gs://, s3:// or azfs://; {date} in it becomes --run_date, as in dt={date}",
     )
     output_format: str = choice(("parquet", "tfrecord"), default="parquet", help="default parquet")
     tfrecord_compression: str = choice(("none", "gzip"), default="none", help="default none")

@@ -23,6 +23,8 @@ DESCRIPTION = "Labels and embeds images in bulk: image URIs in, labels, scores a
 
 _T = TypeVar("_T")
 
+_OF_STORAGE = "Beam's options of file systems are taken, too, such as --s3_endpoint_url URL."
+
 # Beam's, though it looks like one of ours misspelt: key=value, a label of a Dataflow job.
 _LABEL_OF_JOB = "--label"
 
@@ -91,7 +93,7 @@ def parse_command(
     parser = Parser(
         prog=f"beamlabel {command}",
         description=description,
-        epilog=epilog,
+        epilog=f"{epilog} {_OF_STORAGE}",
         formatter_class=argparse.RawDescriptionHelpFormatter
         if "\n" in description
         else argparse.HelpFormatter,

@@ -22,6 +22,7 @@ from apache_beam.transforms.resources import resource_hints_from_options
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.runners.own_group import in_own_group
+from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.worker.cpu import available_cores
 
 LOCAL, DATAFLOW, FLINK, PORTABLE, PRISM, OTHER = "local", "dataflow", "flink", "portable", "prism", "other"
@@ -77,12 +78,27 @@ class Runner:
         if self.kind == LOCAL:
             from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-            return FnApiRunner()
+            return FnApiRunner(provision_info=_provision(self.options))
         if self.kind == PRISM:
             from beamlabel.pipeline.runners.prism import SteadyPrismRunner
 
             return SteadyPrismRunner()
         return self.name
+
+
+def _provision(options: PipelineOptions) -> Any:
+    """What Beam's runner in memory tells workers in processes of their own, which by itself is no option at all.
+
+    Of the options they need those that say how files are reached.
+    """
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+
+    found = options.get_all_options()
+    values = {f"beam:option:{name}:v1": found[name] for name in beam_setup.OPTIONS if found[name]}
+    info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused-retrieval-token")  # as Beam's own
+    info.pipeline_options.update(values)
+    return ExtendedProvisionInfo(info)
 
 
 def choose(runner_args: Sequence[str]) -> Runner:

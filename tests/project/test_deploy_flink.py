@@ -259,7 +259,9 @@ def test_what_an_image_copies_makes_the_package(name, tmp_path):
         argument for instruction, argument in deployment.dockerfile(name) if "pip install" in argument
     ]
     assert "--constraint /src/constraints.txt" in install
-    assert ("[launcher]" in install) == (name == "Dockerfile.launcher")
+    assert "/src${EXTRAS}" in install
+    arguments = [argument for instruction, argument in deployment.dockerfile(name) if instruction == "ARG"]
+    assert ('EXTRAS="[launcher]"' in arguments) == (name == "Dockerfile.launcher")
 
 
 def test_the_worker_image_starts_a_pool():

@@ -1,4 +1,4 @@
-"""A reverse proxy before a GCS server, which counts requests, and delays and fails them on order."""
+"""A reverse proxy before a server of object storage, which counts requests, and delays and fails them on order."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class _Fault:
     method: str | None
     contains: str
     done: bool
+    cut: bool = False
+    """The answer is the true one, and breaks off in the middle of the body."""
 
 
 class GcsProxy(Running):
@@ -53,7 +55,7 @@ class GcsProxy(Running):
             def answer(self) -> None:
                 proxy._answer(self)
 
-            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = answer  # noqa: N815
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = answer  # noqa: N815
 
         super().__init__(_Answer)
 
@@ -74,6 +76,11 @@ class GcsProxy(Running):
         """
         with self._lock:
             self._faults.append(_Fault(n, status, method, contains, done))
+
+    def cut_next(self, n: int, *, method: str | None = None, contains: str = "") -> None:
+        """Hang up in the middle of the body that is the answer to the next ``n`` such requests."""
+        with self._lock:
+            self._faults.append(_Fault(n, 200, method, contains, done=True, cut=True))
 
     def before(self, contains: str, act: Callable[[], object]) -> None:
         """Call ``act`` before each request whose path holds ``contains`` is carried out."""
@@ -100,15 +107,25 @@ class GcsProxy(Running):
         fault = self._take_fault(request.method, unquote(handler.path))
         if fault is None or fault.done:
             status, headers, content = self._serve(handler, request, body)
-        if fault is not None:
-            message: dict[str, Any] = {"error": {"code": fault.status, "message": "injected by the test"}}
-            status, headers, content = fault.status, {}, json.dumps(message).encode()
+        if fault is not None and not fault.cut:
+            status, headers, content = fault.status, {}, self._injected(fault.status)
         handler.send_response(status)
         for name, value in headers.items():
             handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
+        if request.method != "HEAD" or "Content-Length" not in headers:
+            handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
+        if request.method == "HEAD":
+            return
+        if fault is not None and fault.cut:
+            content = content[: len(content) // 2]
+            handler.close_connection = True
         handler.wfile.write(content)
+
+    def _injected(self, status: int) -> bytes:
+        """The body of an answer that fails on order."""
+        message: dict[str, Any] = {"error": {"code": status, "message": "injected by the test"}}
+        return json.dumps(message).encode()
 
     def _take_fault(self, method: str, target: str) -> _Fault | None:
         with self._lock:
@@ -123,11 +140,13 @@ class GcsProxy(Running):
         return self._forward(handler, body)
 
     def _forward(self, handler: Handler, body: bytes) -> Answer:
-        headers = {k: v for k, v in handler.headers.items() if k.lower() != "connection"}
+        headers = {k: v for k, v in handler.headers.items() if k.lower() not in ("connection", "expect")}
         with closing(http.client.HTTPConnection(*self._address)) as connection:
             connection.request(handler.command, handler.path, body, headers)
             answer = connection.getresponse()
             content = answer.read()
-        hop_by_hop = {"connection", "content-length", "date", "server", "transfer-encoding"}
+        hop_by_hop = {"connection", "date", "server", "transfer-encoding"}
+        if handler.command != "HEAD":  # of which it is the size of the object
+            hop_by_hop.add("content-length")
         kept = {name: value for name, value in answer.getheaders() if name.lower() not in hop_by_hop}
         return answer.status, kept, content

@@ -13,10 +13,10 @@ from apache_beam.io.filesystem import BeamIOError, FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 
 # Beam promises no atomic writes.
-ATOMIC = ["local", "file", "emulator", "fake-gcs-server"]
-# "beam" replaces files as S3 does, "beam-refusing" creates only what is not there, as HDFS does.
+ATOMIC = ["local", "file", "emulator", "fake-gcs-server", "s3"]
+# "beam" replaces files as Azure does, "beam-refusing" creates only what is not there, as HDFS does.
 CREATES_ONCE = [*ATOMIC, "beam-refusing"]
-ALL = [*CREATES_ONCE, "beam"]
+ALL = [*CREATES_ONCE, "beam", "azure"]
 
 LONG_AGO = 1_700_000_000
 
@@ -101,7 +101,7 @@ class DiskFolder(LocalFolder):
 
 
 class DiskFileSystem(LocalFileSystem):
-    """The file system of ``disk://``; Beam finds it as it finds ``s3://``, by its base class."""
+    """The file system of ``disk://``; Beam finds it as it finds ``hdfs://``, by its base class."""
 
     ROOT = "disk://root"
     folder = Path()
@@ -133,8 +133,8 @@ class DiskFileSystem(LocalFileSystem):
                 raise BeamIOError(f"Path already exists: {path}") from None
         return super().create(str(there), *args)
 
-    def open(self, path: str, *args: Any) -> BinaryIO:
-        return super().open(self._there(path), *args)
+    def open(self, path: str, *args: Any, **words: Any) -> BinaryIO:
+        return super().open(self._there(path), *args, **words)
 
     def mkdirs(self, path: str) -> None:
         super().mkdirs(self._there(path))

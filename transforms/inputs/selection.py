@@ -151,7 +151,7 @@ def _facts(ref: ImageRef) -> tuple[int | None, str | None] | None:
         return len(ref.data), None
     if ref.listing_stat is not None:
         return ref.listing_stat
-    if scheme(ref.location) not in (None, "gs"):
+    if scheme(ref.location) not in (None, "gs", "s3"):
         return None
     try:
         file = storage.stat(ref.location)

@@ -1,4 +1,4 @@
-"""One image's bytes, from wherever they are: local files, ``gs://``, ``http(s)://``, Beam's file systems.
+"""One image's bytes, from wherever they are: local files, ``gs://``, ``s3://``, ``http(s)://``, Beam's file systems.
 
 A pure function, called from many threads at once. Whatever goes wrong is an ``ImageError`` with a reason of
 the closed list; what the next try may not meet is tried again until the deadline.
@@ -10,12 +10,15 @@ import errno
 import math
 import os
 import stat
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from beamlabel.transforms.loading.capped_buffer import Capped
 from beamlabel.transforms.records import ImageError, Reason, Stage
-from beamlabel.transforms.storage.beam import lacking_library
+from beamlabel.transforms.storage import beam, beam_setup
+from beamlabel.transforms.storage.retries import LAST_START, retried
 from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _CHUNK = 1 << 20
@@ -80,6 +83,8 @@ def fetch(location: str, options: FetchOptions) -> Fetched:
         fetched = _gcs(location, options)
     elif kind in ("http", "https"):
         fetched = _http(location, options)
+    elif kind == "s3":
+        fetched = _s3(location, options)
     else:
         fetched = _beam(location, options)
     if not fetched.data:
@@ -168,29 +173,52 @@ def _gcs(uri: str, options: FetchOptions) -> Fetched:
     return Fetched(data, version)
 
 
+def _s3(uri: str, options: FetchOptions) -> Fetched:
+    from beamlabel.transforms.loading import s3_fetch
+
+    if beam_setup.is_lacking("s3"):
+        raise _error(Reason.UNSUPPORTED_SCHEME, beam_setup.lacking("s3"))
+    data, version = s3_fetch.get(uri, max_bytes=options.max_bytes, deadline=options.deadline)
+    return Fetched(data, version)
+
+
 def _beam(uri: str, options: FetchOptions) -> Fetched:
-    from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.io.filesystem import BeamIOError
 
     try:
-        filesystem = FileSystems.get_filesystem(uri)
+        filesystem = beam_setup.filesystems().get_filesystem(uri)
     except (ValueError, BeamIOError) as error:
-        detail = lacking_library(uri, error) or (f"no file system is registered for {scheme(uri)}://")
+        detail = beam.lacking_library(uri, error) or (f"no file system is registered for {scheme(uri)}://")
         raise _error(Reason.UNSUPPORTED_SCHEME, detail) from error
+    body_end = time.monotonic() + options.deadline
     try:
-        # Uncompressed: by its name a `.gz` would be decompressed, with no cap.
-        with filesystem.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            return Fetched(_read(file, options), None)
+        return retried(
+            lambda: _beam_attempt(filesystem, uri, options, body_end),
+            beam.is_transient,
+            options.deadline * LAST_START,
+        )
     except ImageError:
         raise
     except Exception as error:  # each plug-in has its own
-        if (lacking := lacking_library(uri, error)) is not None:
+        if (lacking := beam.lacking_library(uri, error)) is not None:
             raise _error(Reason.UNSUPPORTED_SCHEME, lacking) from error
         raise _beam_error(filesystem, uri, error) from error
 
 
-def _read(file: BinaryIO, options: FetchOptions) -> bytes:
-    body = Capped(options.max_bytes, options.deadline)
+def _beam_attempt(filesystem: Any, uri: str, options: FetchOptions, end: float) -> Fetched:
+    from apache_beam.io.filesystem import CompressionTypes
+
+    # Before the bytes: of an object that is replaced in between, the version is that of the old one.
+    updated = None
+    with suppress(Exception):  # a plug-in may not tell; what is wrong with the file, `open` says
+        updated = filesystem.metadata(uri).last_updated_in_seconds
+    # Uncompressed: by its name a `.gz` would be decompressed, with no cap.
+    with filesystem.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        return Fetched(_read(file, options, end), str(updated) if updated else None)
+
+
+def _read(file: BinaryIO, options: FetchOptions, end: float) -> bytes:
+    body = Capped(options.max_bytes, options.deadline, end)
     while chunk := file.read(min(_CHUNK, options.max_bytes + 1)):
         body.write(chunk)
     return body.getvalue()
@@ -203,9 +231,6 @@ def _beam_error(filesystem: Any, uri: str, error: Exception) -> ImageError:
         there = True
     if not there:
         return _error(Reason.NOT_FOUND, "no such file")
-    causes = [error, *(getattr(error, "exception_details", None) or {}).values()]
-    if any(
-        isinstance(cause, PermissionError) or getattr(cause, "code", None) in (401, 403) for cause in causes
-    ):
+    if beam.is_forbidden(error):
         return _error(Reason.FORBIDDEN, "reading it is not allowed")
     return _error(Reason.FETCH_ERROR, f"{type(error).__name__}: {error}".replace(uri, public_uri(uri)))

@@ -33,9 +33,10 @@ from urllib3.exceptions import HTTPError
 
 from beamlabel.transforms.loading import curl
 from beamlabel.transforms.loading.capped_buffer import Capped, too_late
-from beamlabel.transforms.loading.http_fetch import LAST_START, STALL, user_agent
+from beamlabel.transforms.loading.http_fetch import user_agent
 from beamlabel.transforms.records import ImageError, Reason, Stage
 from beamlabel.transforms.storage import gcs_client
+from beamlabel.transforms.storage.retries import LAST_START, STALL
 
 _CHUNK = 64 << 10
 # Held while a token is asked for: 64 threads must not ask at once.

@@ -35,15 +35,12 @@ from urllib3.util import Timeout, Url, parse_url
 from urllib3.util.connection import create_connection
 
 from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.storage.retries import LAST_START, STALL
 
 MAX_REDIRECTS = 5
 MAX_TRIES = 6
 # With full jitter the pauses are a quarter of a second on average, then a half, and so on.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-# A server that is silent for this share of the deadline is asked again: else one lost packet costs it all.
-STALL = 1 / 3
-# No try begins after this share of the deadline: it would but time out, and hide what the others met.
-LAST_START = 3 / 4
 _CHUNK = 64 << 10
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 # When the image that this thread fetches is given up, in time.monotonic(); urllib3 has no total timeout.

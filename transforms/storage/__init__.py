@@ -1,7 +1,7 @@
-"""Files wherever they are: local paths, ``gs://``, and every other scheme that Beam's FileSystems knows.
+"""Files wherever they are: local paths, ``gs://``, ``s3://``, and every other scheme that Beam's FileSystems knows.
 
-Plain functions, safe in many threads. Local paths need neither Beam nor Google's library; ``gs://`` goes
-through the process's one google-cloud-storage client. Whatever the backend, a missing file is a
+Plain functions, safe in many threads. Local paths need neither Beam nor Google's library; ``gs://`` and ``s3://`` go
+through the process's one google-cloud-storage client and one boto3 client. Whatever the backend, a missing file is a
 ``FileNotFoundError``, a forbidden one a ``PermissionError``, and every error names the path.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-from beamlabel.transforms.storage import beam, gcs, local, patterns
+from beamlabel.transforms.storage import beam, gcs, local, patterns, s3
 from beamlabel.transforms.storage.patterns import StoredFile, has_glob
 from beamlabel.transforms.storage.uris import scheme
 
@@ -156,7 +156,7 @@ def write_file(path: str, local_path: Path) -> None:
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Writes a file unless there is one; of several writers one wins; on S3 and Azure (by Beam) all may.
+    """Writes a file unless there is one; of several writers one wins; on Azure (by Beam) all may.
 
     Returns:
       Whether this call has written the file, also when the answer to its first request was lost on the way. False if
@@ -259,4 +259,4 @@ def _backend(path: str) -> tuple[Any, str]:
     kind = scheme(path)
     if kind in (None, "file"):
         return local, absolute(path)
-    return (gcs if kind == "gs" else beam), path
+    return {"gs": gcs, "s3": s3}.get(kind, beam), path

@@ -1,33 +1,34 @@
-"""Files of every other storage that Beam knows (``s3://``, ``hdfs://``, ...); see ``beamlabel.transforms.storage``.
+"""Files of every other storage that Beam knows (``azfs://``, ``hdfs://``, ...); see ``beamlabel.transforms.storage``.
 
 Beam's ``FileSystems`` promises neither atomic writes nor streaming listings, and does not tell a folder from a file:
-neither do these functions. Its ``create`` replaces what is there on S3 and Azure, and fails on HDFS: see
+neither do these functions. Its ``create`` replaces what is there on Azure, and fails on HDFS: see
 https://github.com/apache/beam/blob/master/sdks/python/apache_beam/io/hadoopfilesystem.py.
 """
 
 from __future__ import annotations
 
 import errno
+import http.client
 import io
+import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
+from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob
+from beamlabel.transforms.storage.retries import STATUSES, retried
 
-# By scheme, the extra of apache-beam that has what its file system needs.
-_EXTRAS = {"s3": "aws", "azfs": "azure", "hdfs": "hadoop"}
 # What is no fault of a storage: a wrong path, a file system that is not installed or not configured.
 _MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError)
+_READ_SIZE = 4 << 20
+"""Bytes of one read, as on ``gs://``."""
 
-
-def _filesystems() -> Any:
-    from apache_beam.io.filesystems import FileSystems
-
-    return FileSystems
+_T = TypeVar("_T")
 
 
 def _raw() -> dict[str, str]:
@@ -35,6 +36,12 @@ def _raw() -> dict[str, str]:
     from apache_beam.io.filesystem import CompressionTypes
 
     return {"compression_type": CompressionTypes.UNCOMPRESSED}
+
+
+def _call(path: str, call: Callable[[Any], _T]) -> _T:
+    """What ``call`` makes of ``FileSystems``, tried again while the error is transient."""
+    with _errors(path):
+        return retried(lambda: call(beam_setup.filesystems()), is_transient)
 
 
 @contextmanager
@@ -47,51 +54,78 @@ def _errors(path: str) -> Iterator[None]:
     except BeamIOError as error:
         if (lacking := lacking_library(path, error)) is not None:
             raise ValueError(lacking) from error
-        # It wraps what went wrong, path by path.
-        codes = [_code(cause) for cause in (error.exception_details or {}).values()]
-        codes = codes or [_code(error)]
+        codes = [_code(cause) for cause in _causes(error)]
         code = next((code for code in (errno.EACCES, errno.ENOENT, errno.EEXIST) if code in codes), errno.EIO)
         raise OSError(code, str(error), path) from error
     except OSError as error:
         if error.filename == path:
             raise
         raise OSError(_code(error), error.strerror or str(error), path) from error
-    except _MISTAKES:
+    except _MISTAKES as error:
+        if (lacking := lacking_library(path, error)) is not None:
+            raise ValueError(lacking) from error
         raise
     except Exception as error:
         if (lacking := lacking_library(path, error)) is not None:
             raise ValueError(lacking) from error
-        # S3ClientError, HdfsError, BlobStorageError: each storage has a class of its own, and need not be installed.
+        # HdfsError, BlobStorageError: each storage has a class of its own, and need not be installed.
         raise OSError(_code(error), f"{type(error).__name__}: {error}", path) from error
+
+
+def _causes(error: Any) -> list[Any]:
+    """What went wrong, path by path, where Beam wraps that, also twice; else the error."""
+    details = getattr(error, "exception_details", None)
+    if not details:
+        return [error]
+    return [cause for detail in details.values() for cause in _causes(detail)]
 
 
 def lacking_library(path: str, error: Exception) -> str | None:
     """What to install, if that is the cause: Beam registers a file system also without the library that it needs.
 
-    It then fails by an assertion (S3: "Missing boto3 requirement"), or finds a name undefined (Azure).
+    It then finds a name undefined (Azure), or fails by an assertion.
     """
     kind = path.partition("://")[0].lower()
-    causes = [error, *(getattr(error, "exception_details", None) or {}).values()]
-    is_lacking = any(
-        isinstance(cause, (NameError, ImportError))
-        or (isinstance(cause, AssertionError) and "Missing" in str(cause))
-        for cause in causes
-    )
-    if kind not in _EXTRAS or not is_lacking:
+    kinds = (NameError, ImportError, AssertionError, TypeError)
+    if not beam_setup.is_lacking(kind) or not any(
+        isinstance(cause, kinds) for cause in [error, *_causes(error)]
+    ):
         return None
-    return f"the library that reads {kind}:// is not installed: pip install 'apache-beam[{_EXTRAS[kind]}]'"
+    return beam_setup.lacking(kind)
 
 
-def _says_exists(error: BaseException) -> bool:
+def is_transient(error: Exception) -> bool:
+    """Whether the next try may not meet it: a busy service, a slow or broken connection, half a body."""
+    # Azure's for a connection that could not be made, and for one that broke.
+    azure = sys.modules.get("azure.core.exceptions")
+    kinds: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, http.client.HTTPException)
+    if azure is not None:
+        kinds += (azure.ServiceRequestError, azure.ServiceResponseError, azure.IncompleteReadError)
+    return any(isinstance(cause, kinds) or _status(cause) in STATUSES for cause in _causes(error))
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Whether the credentials do not allow it, or there are none and they are needed."""
+    return any(_code(cause) == errno.EACCES for cause in _causes(error))
+
+
+def _status(cause: Any) -> int | None:
+    """The status of HTTP that a storage answered with; Azure's deletions report the bare number."""
+    if isinstance(cause, int):
+        return cause
+    return getattr(cause, "status_code", None) or getattr(cause, "code", None)
+
+
+def _says_exists(error: Any) -> bool:
     # "Path already exists" is Beam's, FileAlreadyExistsException that of HDFS.
     return isinstance(error, FileExistsError) or "alreadyexists" in str(error).lower().replace(" ", "")
 
 
-def _code(cause: BaseException) -> int:
+def _code(cause: Any) -> int:
     if _says_exists(cause):
         return errno.EEXIST
-    status = getattr(cause, "code", None)  # of HTTP
-    if status == 403 or isinstance(cause, PermissionError):
+    status = _status(cause)
+    if status in (401, 403) or isinstance(cause, PermissionError):
         return errno.EACCES
     if status == 404 or isinstance(cause, FileNotFoundError):
         return errno.ENOENT
@@ -99,8 +133,10 @@ def _code(cause: BaseException) -> int:
 
 
 def _exists(path: str) -> bool:
-    with _errors(path):
-        return bool(_filesystems().exists(path))
+    try:
+        return bool(_call(path, lambda filesystems: filesystems.exists(path)))
+    except FileNotFoundError:  # so says Azure's
+        return False
 
 
 def stat(path: str) -> StoredFile:
@@ -108,9 +144,7 @@ def stat(path: str) -> StoredFile:
     # Asked first: what Beam raises for a missing file differs from storage to storage.
     if path.endswith("/") or not _exists(path):
         raise FileNotFoundError(errno.ENOENT, "no such file", path)
-    with _errors(path):
-        filesystem = _filesystems().get_filesystem(path)
-        return _stored(filesystem.metadata(path))
+    return _call(path, lambda filesystems: _stored(filesystems.get_filesystem(path).metadata(path)))
 
 
 def _stored(metadata: Any) -> StoredFile:
@@ -134,17 +168,77 @@ def glob(pattern: str) -> Iterator[StoredFile]:
 
 
 def _match(pattern: str, path: str) -> Iterator[StoredFile]:
-    with _errors(path):
-        found = [_stored(metadata) for metadata in _filesystems().match([pattern])[0].metadata_list]
-    files = (file for file in found if not (file.path.endswith("/") and not file.size))
+    def listed(filesystems: Any) -> list[StoredFile]:
+        return [_stored(metadata) for metadata in filesystems.match([pattern])[0].metadata_list]
+
+    files = (file for file in _call(path, listed) if not (file.path.endswith("/") and not file.size))
     return iter(sorted(files, key=lambda file: file.path))
 
 
+class _File(io.RawIOBase):
+    """A file that is opened again when a read breaks off, and goes on from there if it is still the same."""
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        self._facts = stat(path)
+        self._position = 0
+        self._file: Any = _call(path, lambda filesystems: filesystems.open(path, **_raw()))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if self._facts.size is None and whence == os.SEEK_END:
+            raise OSError(errno.ESPIPE, "the storage does not tell its size", self.name)
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._facts.size or 0}[whence]
+        if start + offset < 0:
+            raise ValueError(f"{self.name}: cannot seek to before its beginning")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        data = _call(self.name, lambda filesystems: self._read(filesystems, len(buffer)))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _read(self, filesystems: Any, size: int) -> bytes:
+        if self._file is None:
+            if stat(self.name) != self._facts:
+                raise OSError(errno.EIO, "it was replaced while it was read", self.name)
+            self._file = filesystems.open(self.name, **_raw())
+        try:
+            if self._file.tell() != self._position:
+                self._file.seek(self._position)
+            return self._file.read(size)
+        except Exception:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(Exception):  # what went wrong before counts
+                file.close()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._forget()
+        super().close()
+
+
 def open_input(path: str) -> BinaryIO:
-    """The file, open for reading."""
-    stat(path)
-    with _errors(path):
-        return _filesystems().open(path, **_raw())
+    """The file, open for reading.
+
+    What is read after another file has taken its place may be an ``OSError``.
+    """
+    return io.BufferedReader(_File(path), _READ_SIZE)
 
 
 def read_bytes(path: str) -> bytes:
@@ -154,18 +248,26 @@ def read_bytes(path: str) -> bytes:
 
 
 def _create(path: str, source: BinaryIO) -> None:
-    with _errors(path), _filesystems().create(path, **_raw()) as file:
+    with _errors(path), beam_setup.filesystems().create(path, **_raw()) as file:
         shutil.copyfileobj(source, file, 1 << 20)
 
 
 def _replace(path: str, source: BinaryIO) -> None:
-    try:
-        _create(path, source)
-    except FileExistsError:
-        # HDFS: readers may find no file for a moment.
-        delete(path)
+    def once() -> None:
         source.seek(0)
-        _create(path, source)
+        try:
+            _create(path, source)
+        except FileExistsError:
+            # HDFS: readers may find no file for a moment.
+            delete(path)
+            source.seek(0)
+            _create(path, source)
+
+    retried(once, _was_transient)
+
+
+def _was_transient(error: Exception) -> bool:
+    return is_transient(error) or (isinstance(error.__cause__, Exception) and is_transient(error.__cause__))
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -177,7 +279,7 @@ def create_if_absent(path: str, data: bytes) -> bool:
     """Look, then create.
 
     On HDFS, whose ``create`` fails if there is a file (the NameNode's CREATE without ``overwrite`` is atomic), one of
-    many wins; a reader may see its file half written. On S3 and Azure ``create`` replaces, and Beam has no conditional
+    many wins; a reader may see its file half written. On Azure ``create`` replaces, and Beam has no conditional
     request (``If-None-Match``): of two that do it at the same time both may win, and the file is that of the later
     one. Names that are made of what they hold, as those of units are, can bear that.
     """
@@ -201,8 +303,26 @@ def copy(source: str, target: str) -> None:
     """Copy within the file system."""
     stat(source)  # before the target goes
     _make_room(target)
-    with _errors(source):
-        _filesystems().copy([source], [target])
+    if _copies_by_itself(source):
+        _call(source, lambda filesystems: filesystems.copy([source], [target]))
+    else:
+        _stream(source, target)
+
+
+def _copies_by_itself(path: str) -> bool:
+    """Whether a copy is whole when Beam's ``copy`` returns.
+
+    That of Azure starts a copy and does not wait for its end, its ``rename`` deletes the source right after, and both
+    know only accounts at ``blob.core.windows.net``: see
+    https://github.com/apache/beam/blob/master/sdks/python/apache_beam/io/azure/blobstorageio.py.
+    """
+    return not path.startswith("azfs://")
+
+
+def _stream(source: str, target: str) -> None:
+    """Read here, and written back."""
+    with open_input(source) as file:
+        _replace(target, file)
 
 
 def move(source: str, target: str) -> None:
@@ -212,22 +332,25 @@ def move(source: str, target: str) -> None:
             raise FileNotFoundError(errno.ENOENT, "no such file", source)
         return
     _make_room(target)
-    with _errors(source):
-        _filesystems().rename([source], [target])
+    if _copies_by_itself(source):
+        _call(source, lambda filesystems: filesystems.rename([source], [target]))
+    else:
+        _stream(source, target)
+        delete(source)
 
 
 def _make_room(target: str) -> None:
     # HDFS renames neither onto what is there nor into a folder that is not.
     delete(target)
     with suppress(OSError):  # it is there already; if not, what comes next tells
-        _filesystems().mkdirs(target.rpartition("/")[0])
+        beam_setup.filesystems().mkdirs(target.rpartition("/")[0])
 
 
 def delete(path: str) -> None:
     """Delete the file."""
     if _exists(path):
-        with _errors(path):
-            _filesystems().delete([path])
+        with suppress(FileNotFoundError):
+            _call(path, lambda filesystems: filesystems.delete([path]))
 
 
 def delete_tree(path: str) -> None:
@@ -236,7 +359,10 @@ def delete_tree(path: str) -> None:
         raise ValueError(f"will not delete everything: {path!r}")
     files = (file.path for file in below(path.rstrip("/") + "/"))
     while chunk := list(islice(files, 100)):
-        with _errors(path):
-            _filesystems().delete(chunk)
+        _delete_all(path, chunk)
     with suppress(OSError):  # an empty folder is no harm, and not all file systems delete one
         delete(path)
+
+
+def _delete_all(path: str, chunk: list[str]) -> None:
+    _call(path, lambda filesystems: filesystems.delete(chunk))

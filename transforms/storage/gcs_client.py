@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any
 
+from beamlabel.transforms.storage import retries
+
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.auth.transport.requests import AuthorizedSession
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     RETRY: Retry
 
-TIMEOUT = (10.0, 60.0)
+TIMEOUT = retries.SOCKET_TIMEOUT
 """Seconds to connect, and seconds without a byte while reading, of one attempt."""
 
 POOL_SIZE = 64
@@ -170,7 +172,10 @@ def _new_client() -> Client:
 def _retry() -> Retry:
     from google.cloud.storage.retry import DEFAULT_RETRY
 
-    return DEFAULT_RETRY.with_delay(initial=0.25, maximum=20.0, multiplier=2.0).with_timeout(120.0)
+    pauses = DEFAULT_RETRY.with_delay(
+        initial=retries.FIRST_PAUSE, maximum=retries.LONGEST_PAUSE, multiplier=retries.FACTOR
+    )
+    return pauses.with_timeout(retries.TIMEOUT)
 
 
 def __getattr__(name: str) -> Any:

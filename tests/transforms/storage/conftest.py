@@ -14,6 +14,8 @@ from support.places import ALL, DiskFolder, FileUris, LocalFolder, Place
 def _place(kind: str, request: pytest.FixtureRequest) -> Place:
     if kind in ("emulator", "fake-gcs-server"):
         return request.getfixturevalue("gcs" if kind == "emulator" else "fake_gcs")
+    if kind in ("s3", "azure"):
+        return request.getfixturevalue(kind)
     # Not tmp_path itself, which is closed to others.
     folder = Path(request.getfixturevalue("open_folder"), "a folder #1 %20 é" if kind == "file" else "folder")
     folder.mkdir(mode=0o755)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
-from contextlib import suppress
+import io
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.loading.fetch import FetchOptions, fetch
+from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
 from beamlabel.transforms.records import ImageError, Reason
+from beamlabel.transforms.storage import retries
 from support.places import DiskFileSystem, DiskFolder
 
 
@@ -41,12 +40,12 @@ def test_what_beam_wraps_is_unwrapped(
 ) -> None:
     path = disk.put("a", b"")
 
-    def fail(self: object, paths: list[str]) -> None:
-        raise BeamIOError("Delete operation failed", dict.fromkeys(paths, cause))
+    def fail(self: object, sources: list[str], targets: list[str]) -> None:
+        raise BeamIOError("Copy operation failed", dict.fromkeys(sources, cause))
 
-    monkeypatch.setattr(DiskFileSystem, "delete", fail)
-    with pytest.raises(OSError, match="Delete operation failed") as caught:
-        storage.delete(path)
+    monkeypatch.setattr(DiskFileSystem, "copy", fail)
+    with pytest.raises(OSError, match="Copy operation failed") as caught:
+        storage.copy(path, disk.uri("b"))
     assert type(caught.value) is expected
     assert caught.value.filename == path
 
@@ -63,6 +62,7 @@ def test_what_a_file_system_raises_by_itself_keeps_its_class_and_names_the_path(
         raise cause
 
     monkeypatch.setattr(DiskFileSystem, "open", fail)
+    monkeypatch.setattr(retries, "TIMEOUT", 0.0)
     with pytest.raises(type(cause), match=r"late|closed|gone") as caught:
         storage.read_bytes(path)
     assert caught.value.filename == path
@@ -91,6 +91,7 @@ def test_what_the_client_of_a_storage_raises_is_an_os_error(
         raise cause
 
     monkeypatch.setattr(DiskFileSystem, "create", fail)
+    monkeypatch.setattr(retries, "TIMEOUT", 0.0)
     with pytest.raises(OSError, match=str(cause)) as caught:
         storage.write_bytes(disk.uri("a"), b"x")
     assert type(caught.value) is expected
@@ -113,23 +114,92 @@ def test_a_storage_that_is_not_installed_is_a_mistake() -> None:
         storage.write_bytes("abcd://bucket/a", b"x")
 
 
+class Shaky(io.BytesIO):
+    """A file whose reads fail while there are errors left, in the middle of the file."""
+
+    errors: ClassVar[list[Exception]] = []
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > 3 and self.errors:
+            raise self.errors.pop()
+        return super().read(3 if self.errors else size)
+
+
+BUSY = [
+    S3ClientError("Slow Down", 503),
+    ConnectionResetError("gone"),
+    BeamIOError("x", {"a": S3ClientError("", 500)}),
+]
+
+
+def test_what_may_pass_is_tried_again(disk: DiskFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = disk.put("a", b"0123456789")
+    for name, call in [
+        ("exists", lambda: storage.stat(path)),
+        ("metadata", lambda: storage.stat(path)),
+        ("_list", lambda: list(storage.match(disk.uri("*")))),
+        ("open", lambda: storage.read_bytes(path)),
+        ("create", lambda: storage.write_bytes(disk.uri("b"), b"x")),
+        ("copy", lambda: storage.copy(path, disk.uri("c"))),
+    ]:
+        left, true = list(BUSY), getattr(DiskFileSystem, name)
+
+        def fails_at_first(*words: object, left: list[Exception] = left, true: Any = true) -> Any:
+            if left:
+                raise left.pop()
+            return true(*words)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskFileSystem, name, fails_at_first)
+            call()
+        assert not left, name
+
+
+def test_a_read_that_breaks_off_goes_on_where_it_was(
+    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = disk.put("a", b"0123456789")
+    monkeypatch.setattr(DiskFileSystem, "open", lambda *_, **__: Shaky(b"0123456789"))
+    monkeypatch.setattr(Shaky, "errors", list(BUSY))
+    assert storage.read_bytes(path) == b"0123456789"
+    monkeypatch.setattr(Shaky, "errors", list(BUSY))
+    assert fetch(path, FetchOptions()) == Fetched(b"0123456789", "1700000000.0")
+    assert not Shaky.errors
+
+
+def test_a_file_that_is_replaced_while_a_read_breaks_off(
+    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = disk.put("a", b"0123456789")
+    monkeypatch.setattr(DiskFileSystem, "open", lambda *_, **__: Shaky(b"0123456789"))
+    with storage.open_input(path) as file:
+        monkeypatch.setattr(Shaky, "errors", list(BUSY))
+        disk.put("a", b"another")
+        with pytest.raises(OSError, match="replaced"):
+            file.read()
+
+
 @pytest.mark.parametrize(
-    ("uri", "library", "extra"),
+    ("cause", "reason"),
     [
-        ("s3://b/a", "boto3", "aws"),
-        ("hdfs://h/a", "hdfs", "hadoop"),
-        ("azfs://a/b/c", "azure.storage.blob", "azure"),
+        (S3ClientError("Access Denied", 403), Reason.FORBIDDEN),
+        (BeamIOError("x", {"a": S3ClientError("", 401)}), Reason.FORBIDDEN),
+        (FileNotFoundError("gone"), Reason.NOT_FOUND),
+        (S3ClientError("Bad Request", 400), Reason.FETCH_ERROR),
     ],
 )
-def test_a_library_that_is_not_installed_is_named(uri: str, library: str, extra: str) -> None:
-    """Beam registers these file systems also without what they need."""
-    with suppress(ModuleNotFoundError):
-        if importlib.util.find_spec(library):
-            pytest.skip(f"{library} is installed")
-    FileSystems.set_options(PipelineOptions([]))  # as each pipeline does
-    for function in (storage.read_bytes, storage.stat, lambda path: storage.write_bytes(path, b"x")):
-        with pytest.raises(ValueError, match=rf"apache-beam\[{extra}\]"):
-            function(uri)
-    with pytest.raises(ImageError, match=rf"apache-beam\[{extra}\]") as caught:
-        fetch(uri, FetchOptions())
-    assert caught.value.reason is Reason.UNSUPPORTED_SCHEME
+def test_what_will_not_pass_is_tried_once(
+    disk: DiskFolder, monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: Reason
+) -> None:
+    path = disk.put("a", b"x")
+    tries = []
+
+    def fail(*_: object, **__: object) -> None:
+        tries.append(1)
+        raise cause
+
+    monkeypatch.setattr(DiskFileSystem, "open", fail)
+    with pytest.raises(ImageError) as caught:
+        fetch(path, FetchOptions())
+    assert caught.value.reason is reason
+    assert len(tries) == 1

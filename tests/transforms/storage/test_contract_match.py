@@ -29,7 +29,7 @@ def tree(place: Place) -> Place:
         place.put(f"t/{name}", name.encode())
     place.put("other.txt", b"")
     place.put("t2/other.txt", b"")
-    if place.url.startswith("gs://"):
+    if place.url.startswith(("gs://", "s3://", "azfs://")):
         # Consoles and browsers leave empty objects for folders.
         place.put("t/a/", b"")
         place.put("t/a/empty/", b"")

@@ -1,0 +1,121 @@
+"""What Beam's file systems need in this process: options, such as ``--s3_endpoint_url``, and libraries of an extra.
+
+Beam hands the options to its ``FileSystems`` when a pipeline is made, and when a worker starts. A launcher looks at
+files before that, and a command that runs no pipeline never makes one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+_lock = threading.Lock()
+# What a command line said, until Beam is told.
+_arguments: list[str] | None = None
+
+OPTIONS = (
+    "s3_access_key_id", "s3_secret_access_key", "s3_session_token", "s3_endpoint_url", "s3_region_name",
+    "s3_api_version", "s3_verify", "s3_disable_ssl", "azure_connection_string", "blob_service_endpoint",
+    "azure_managed_identity_client_id", "hdfs_host", "hdfs_port", "hdfs_user", "hdfs_full_urls",
+)  # fmt: skip
+"""Names of Beam's options that say how a storage is reached: ``S3Options``, ``AzureOptions`` and
+``HadoopFileSystemOptions`` of ``apache_beam.options.pipeline_options``."""
+
+FLAGS = ("s3_disable_ssl", "hdfs_full_urls")
+"""Those that take no value."""
+
+# By scheme: the library, the extra of apache-beam that has it, and ours.
+_LIBRARIES = {
+    "s3": ("boto3", "aws", "aws"),
+    "azfs": ("azure.storage.blob", "azure", "azure"),
+    "hdfs": ("hdfs", "hadoop", None),
+}
+
+
+def configure(arguments: Sequence[str]) -> None:
+    """Has the files of this process reached as these arguments say, until a pipeline brings its own.
+
+    Does not import Beam.
+
+    Args:
+      arguments: words of a command line; only Beam's options of file systems count.
+    """
+    global _arguments
+    with _lock:
+        _arguments = list(arguments)
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line that are Beam's options of file systems, with their values, and the others."""
+    ours: list[str] = []
+    others: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        name, has_value, _ = word.partition("=")
+        if not name.startswith("--") or name[2:] not in OPTIONS:
+            others.append(word)
+            continue
+        ours.append(word)
+        if not has_value and name[2:] not in FLAGS and words:
+            ours.append(words.pop(0))
+    return ours, others
+
+
+def filesystems() -> Any:
+    """Beam's ``FileSystems``, with options."""
+    global _arguments
+    from apache_beam.io.filesystems import FileSystems
+
+    with _lock:
+        # There is no public way to ask for them.
+        if _arguments is not None or FileSystems._pipeline_options is None:
+            from apache_beam.options.pipeline_options import PipelineOptions
+
+            FileSystems.set_options(PipelineOptions(_arguments or []))
+            _arguments = None
+    return FileSystems
+
+
+def pipeline_options() -> Any:
+    """The ``PipelineOptions`` in force; None if nothing says any: then Beam is not imported for them."""
+    if not _arguments and "apache_beam.io.filesystems" not in sys.modules:
+        return None
+    return filesystems()._pipeline_options
+
+
+def is_lacking(scheme: str | None) -> bool:
+    """Whether files of this scheme need a library that cannot be imported; it is not imported for that."""
+    if scheme not in _LIBRARIES:
+        return False
+    try:
+        return importlib.util.find_spec(_LIBRARIES[scheme][0]) is None
+    except ImportError:  # a package above it is not there
+        return True
+
+
+def is_optional(scheme: str) -> bool:
+    """Whether files of this scheme need a library of an extra."""
+    return scheme in _LIBRARIES
+
+
+def lacking(scheme: str) -> str:
+    """What to install for a scheme."""
+    _, extra, ours = _LIBRARIES[scheme]
+    install = f"pip install 'apache-beam[{extra}]'"
+    if ours is not None:
+        install = f"pip install 'beamlabel[{ours}]' (it brings apache-beam[{extra}])"
+    return f"the library that reads {scheme}:// is not installed: {install}"
+
+
+def _forget_lock() -> None:
+    # In a forked child it may be held by a thread that is gone.
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_lock)

@@ -1,0 +1,273 @@
+"""Objects of S3, and of all that speaks its protocol. Every function takes ``s3://`` URIs; see
+``beamlabel.transforms.storage``."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from beamlabel.transforms.storage import s3_client
+from beamlabel.transforms.storage.patterns import StoredFile, matcher, split_glob
+from beamlabel.transforms.storage.s3_client import code_of, request, status_of
+
+_READ_SIZE = 4 << 20
+"""Bytes of one range request, as on ``gs://``."""
+
+_PART_BYTES = 64 << 20
+"""A larger object is written in parts of this size; readers see it when the last has come."""
+
+_COPY_BYTES = 5 << 30
+"""The largest object that one request copies:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html."""
+
+_DELETE_AT_ONCE = 1000
+"""The most objects that one request deletes."""
+
+_TYPE = "application/octet-stream"
+_WRITER = "beamlabel-writer"
+"""Of an object's metadata: a number of the call that wrote it on a condition."""
+
+
+def _names(path: str) -> dict[str, str]:
+    """Bucket and object, as every request wants them."""
+    bucket, name = s3_client.parse(path)
+    if not name:
+        raise IsADirectoryError(errno.EISDIR, "a bucket, not an object", path)
+    return {"Bucket": bucket, "Key": name}
+
+
+def stat(path: str) -> StoredFile:
+    """The object at ``path``."""
+    names = _names(path)
+    found = request(path, lambda client: client.head_object(**names))
+    return StoredFile(path, found["ContentLength"], s3_client.version(found.get("ETag")))
+
+
+def below(folder: str) -> Iterator[StoredFile]:
+    """All objects whose name begins with ``folder``."""
+    return _files(folder)
+
+
+def glob(pattern: str) -> Iterator[StoredFile]:
+    """The objects that match. What lies below folders is listed only for a pattern that reaches there."""
+    start, rest = split_glob(pattern)
+    flat = "/" not in rest and "**" not in rest
+    matches = matcher(rest)
+    # The bucket lists by prefix, so ask for all that stands before the first glob character.
+    prefix = start + re.split(r"[*?[]", rest, maxsplit=1)[0]
+    for file in _files(prefix, delimiter="/" if flat else None):
+        if matches(file.path[len(start) :]):
+            yield file
+
+
+def _files(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
+    for file in _list(prefix, delimiter):
+        # Consoles and browsers leave empty objects for folders.
+        if not (file.path.endswith("/") and file.size == 0):
+            yield file
+
+
+def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
+    """In the order of names, a page at a time."""
+    bucket, name = s3_client.parse(prefix)
+    asked = {"Bucket": bucket, "Prefix": name} | ({"Delimiter": delimiter} if delimiter else {})
+    while True:
+        page = request(prefix, lambda client: client.list_objects_v2(**asked))
+        for item in page.get("Contents", ()):
+            version = s3_client.version(item.get("ETag"))
+            yield StoredFile(f"s3://{bucket}/{item['Key']}", item["Size"], version)
+        if not page.get("NextContinuationToken"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+class _Object(io.RawIOBase):
+    """One version of an object, read in ranges: what is written meanwhile does not get mixed in."""
+
+    def __init__(self, path: str) -> None:
+        file = stat(path)
+        self.name = path
+        self._names = _names(path)
+        self._size = file.size or 0
+        self._condition = {"IfMatch": f'"{file.version}"'} if file.version else {}
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"{self.name}: cannot seek to before its beginning")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        # The inherited one asks for 8 KiB at a time.
+        return self._next(self._size)
+
+    def _next(self, size: int) -> bytes:
+        end = min(self._position + size, self._size)
+        if self._position >= end:
+            return b""
+        asked = {**self._names, **self._condition, "Range": f"bytes={self._position}-{end - 1}"}
+        try:
+            data = request(self.name, lambda client: client.get_object(**asked)["Body"].read())
+        except OSError as error:
+            if status_of(error.__cause__ or error) != 412:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read", self.name) from error
+        self._position += len(data)
+        return data
+
+
+def open_input(path: str) -> BinaryIO:
+    """The object, open for reading; asks once for its size, so what is missing is noticed here.
+
+    After another object has taken its place, to read on is a ``FileNotFoundError``.
+    """
+    return io.BufferedReader(_Object(path), _READ_SIZE)
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole object in one request."""
+    names = _names(path)
+    return request(path, lambda client: client.get_object(**names)["Body"].read())
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Upload; readers see the old object or the new one."""
+    names = _names(path)
+    request(path, lambda client: client.put_object(**names, Body=data, ContentType=_TYPE))
+
+
+def create_if_absent(path: str, data: bytes) -> bool:
+    """Upload on the condition that there is no such object yet (``If-None-Match: *``).
+
+    S3 knows that condition since 2024. A server of the protocol that does not know it either says so (501), or
+    ignores it: on such a one there is only the look before, and of two writers at the same time both may win.
+    """
+    names = _names(path)
+    writer = uuid.uuid4().hex
+    facts = {"Body": data, "ContentType": _TYPE, "Metadata": {_WRITER: writer}}
+    try:
+        stat(path)
+    except FileNotFoundError:
+        pass
+    else:
+        return False
+    try:
+        request(path, lambda client: client.put_object(**names, **facts, IfNoneMatch="*"))
+    except OSError as error:
+        cause = error.__cause__ or error
+        if status_of(cause) == 412:
+            # It may have been our own first try, whose answer was lost on the way. The data do not tell: others may
+            # write the same.
+            return _writer_of(path) == writer
+        if status_of(cause) != 501 and code_of(cause) != "NotImplemented":
+            raise
+        request(path, lambda client: client.put_object(**names, **facts))
+    return True
+
+
+def _writer_of(path: str) -> str | None:
+    """The number of the call that wrote the object."""
+    names = _names(path)
+    try:
+        return request(path, lambda client: client.head_object(**names))["Metadata"].get(_WRITER)
+    except FileNotFoundError:
+        return None
+
+
+def copy(source: str, target: str) -> None:
+    """Copy within the storage."""
+    old, new = _names(source), _names(target)
+    size = stat(source).size or 0
+
+    def once(client: Any) -> None:
+        if size <= _COPY_BYTES:
+            client.copy_object(CopySource=old, **new)
+        else:
+            client.copy(old, new["Bucket"], new["Key"])
+
+    request(source, once)
+
+
+def put_file(local_path: str, path: str) -> None:
+    """Upload, then remove the local file."""
+    names = _names(path)
+
+    def once(client: Any) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        parts = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES)
+        with Path(local_path).open("rb") as source:
+            client.upload_fileobj(
+                source, names["Bucket"], names["Key"], ExtraArgs={"ContentType": _TYPE}, Config=parts
+            )
+
+    request(path, once)
+    Path(local_path).unlink(missing_ok=True)
+
+
+def move(source: str, target: str) -> None:
+    """Copy within the storage, then delete; killed in between, it can be run again."""
+    try:
+        copy(source, target)
+    except FileNotFoundError:
+        try:
+            stat(target)
+        except FileNotFoundError:
+            pass
+        else:
+            return
+        raise
+    delete(source)
+
+
+def delete(path: str) -> None:
+    """Delete the object."""
+    names = _names(path)
+    with suppress(FileNotFoundError):  # some servers say so
+        request(path, lambda client: client.delete_object(**names))
+
+
+def delete_tree(path: str) -> None:
+    """Delete all objects below ``path + "/"``, also the empty ones that stand for folders."""
+    bucket, name = s3_client.parse(path.rstrip("/"))
+    if not name:
+        raise ValueError(f"will not delete everything: {path!r}")
+    files = _list(path.rstrip("/") + "/")
+    while chunk := list(islice(files, _DELETE_AT_ONCE)):
+        objects = [{"Key": s3_client.parse(file.path)[1]} for file in chunk]
+        _delete_all(path, bucket, objects)
+
+
+def _delete_all(path: str, bucket: str, objects: list[dict[str, str]]) -> None:
+    answer = request(
+        path, lambda client: client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+    )
+    if failed := answer.get("Errors"):
+        first = failed[0]
+        code = errno.EACCES if first.get("Code") == "AccessDenied" else errno.EIO
+        message = f"{first.get('Code')}: {first.get('Message')}, and {len(failed) - 1} more like it"
+        raise OSError(code, message, f"s3://{bucket}/{first.get('Key')}")

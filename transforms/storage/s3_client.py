@@ -1,0 +1,235 @@
+"""The one boto3 client of a process for ``s3://``, reached by Beam's options, and what every call through it shares.
+
+Beam's own file system of S3 makes a new session and client for each call (a quarter of a second of CPU), asks for an
+object's size before each read, writes no empty object, and knows no condition. Here Beam's options and the library
+that Beam's extra ``aws`` brings are used, without that file system. Options that are not given are boto3's to find:
+``AWS_ENDPOINT_URL_S3``, ``AWS_REGION``, profiles, roles; see
+https://docs.aws.amazon.com/boto3/latest/guide/configuration.html.
+
+Importing this module does not import boto3.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from beamlabel.transforms.storage import beam_setup
+from beamlabel.transforms.storage.retries import SOCKET_TIMEOUT, STATUSES, retried
+
+POOL_SIZE = 64
+"""Connections kept open."""
+
+# Code in an answer's body, whatever its status: the service asks to come again.
+_COME_AGAIN = frozenset(
+    {"RequestTimeout", "RequestTimeoutException", "SlowDown", "InternalError", "OperationAborted",
+     "ConditionalRequestConflict", "ThrottlingException", "Throttling"}
+)  # fmt: skip
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+_T = TypeVar("_T")
+
+_logger = logging.getLogger(__name__)
+_lock = threading.Lock()
+# Beam's options, the environment, and what was made of them.
+_current: tuple[Any, tuple[str | None, ...], Reached] | None = None
+# boto3 reads them when a client is made; one made for another place is stale.
+_VARIABLES = (
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_REGION", "AWS_DEFAULT_REGION",
+)  # fmt: skip
+
+
+class Settings(NamedTuple):
+    """Beam's ``S3Options``; None where boto3 is to look for itself."""
+
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+    endpoint_url: str | None = None
+    region_name: str | None = None
+    api_version: str | None = None
+    verify: bool | str | None = None
+    disable_ssl: bool = False
+
+
+def _settings(options: Any) -> Settings:
+    if options is None:
+        return Settings()
+    from apache_beam.options.pipeline_options import S3Options
+
+    found = options.view_as(S3Options)
+    values = {name: getattr(found, f"s3_{name}") for name in Settings._fields}
+    # Of the command line it comes as a word; boto3 takes words for paths.
+    verify = values.pop("verify")
+    return Settings(**values, verify={"true": True, "false": False}.get(str(verify).lower(), verify))
+
+
+class Reached(NamedTuple):
+    """A client, and how it was made.
+
+    Attributes:
+      client: boto3's.
+      settings: that it was made with.
+    """
+
+    client: Any
+    settings: Settings
+
+
+def reached() -> Reached:
+    """The process's client; made at the first call, and anew in a forked child or with other options.
+
+    Where no credentials are found it is anonymous: public buckets can be read. Safe to call from any thread.
+
+    Raises:
+      ValueError: boto3 is not installed, or the options are no good.
+    """
+    global _current
+    options = beam_setup.pipeline_options()
+    environment = tuple(os.environ.get(name) for name in _VARIABLES)
+    current = _current
+    if current is not None and current[0] is options and current[1] == environment:
+        return current[2]
+    with _lock:
+        if _current is None or _current[0] is not options or _current[1] != environment:
+            made = _settings(options)
+            # A pipeline brings other options of the same values.
+            if _current is None or _current[1] != environment or _current[2].settings != made:
+                reached = Reached(_new_client(made), made)
+            else:
+                reached = _current[2]
+            _current = (options, environment, reached)
+        return _current[2]
+
+
+def _new_client(settings: Settings) -> Any:
+    try:
+        from boto3.session import Session
+        from botocore import UNSIGNED
+        from botocore.config import Config
+    except ImportError as error:
+        raise ValueError(beam_setup.lacking("s3")) from error
+
+    session = Session()
+    is_known = settings.access_key_id is not None or session.get_credentials() is not None
+    if not is_known:
+        _logger.warning("no AWS credentials found: s3:// is accessed anonymously")
+    config = Config(
+        # What is tried again, and for how long, is up to `retries`.
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        connect_timeout=SOCKET_TIMEOUT[0],
+        read_timeout=SOCKET_TIMEOUT[1],
+        max_pool_connections=POOL_SIZE,
+        signature_version="s3v4" if is_known else UNSIGNED,
+    )
+    return session.client(
+        "s3",
+        # S3 needs some region, and answers with the right one; servers of the protocol take any.
+        region_name=settings.region_name or session.region_name or "us-east-1",
+        api_version=settings.api_version,
+        use_ssl=not settings.disable_ssl,
+        verify=settings.verify,
+        endpoint_url=settings.endpoint_url,
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key,
+        aws_session_token=settings.session_token,
+        config=config,
+    )
+
+
+def parse(uri: str) -> tuple[str, str]:
+    """Split ``s3://bucket/name`` into bucket and object name; the name is ``""`` for the bucket itself.
+
+    An object name is taken verbatim: ``%``, ``#`` and ``?`` mean nothing in it.
+
+    Raises:
+      ValueError: ``uri`` is not ``s3://`` followed by what can be a bucket's name.
+    """
+    bucket, _, name = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not _BUCKET.fullmatch(bucket):
+        raise ValueError(f"not a s3://bucket/name URI: {uri!r}")
+    return bucket, name
+
+
+def version(etag: str | None) -> str | None:
+    """An ``ETag`` without its quotes."""
+    return etag.strip('"') if etag else None
+
+
+def request(path: str, call: Callable[[Any], _T]) -> _T:
+    """What ``call`` makes of the client, tried again while the error is transient.
+
+    Raises:
+      OSError: as ``errors`` says.
+    """
+    made = reached().client
+    with errors(path):
+        return retried(lambda: call(made), is_transient)
+
+
+def status_of(error: BaseException) -> int | None:
+    """The status of HTTP that the service answered with."""
+    return getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
+def code_of(error: BaseException) -> str:
+    """The service's own word for an error, such as ``NoSuchKey``."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the next try may not meet it: a busy service, a slow or broken connection, half a body."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        return status_of(error) in STATUSES or code_of(error) in _COME_AGAIN
+    kinds = (
+        boto.HTTPClientError,
+        boto.IncompleteReadError,
+        boto.ResponseStreamingError,
+        boto.FlexibleChecksumError,
+    )
+    return isinstance(error, (*kinds, ConnectionError, TimeoutError))
+
+
+@contextmanager
+def errors(path: str) -> Iterator[None]:
+    """Turn what boto3 raises into the ``OSError`` that a local file would raise, naming ``path``.
+
+    Raises:
+      FileNotFoundError: there is no such object or bucket.
+      PermissionError: the credentials do not allow it, or there are none and they are needed.
+      TimeoutError: the server did not answer in time.
+      OSError: everything else that the storage or the network answers.
+      ValueError: a request that cannot be made, such as one for an impossible name.
+    """
+    from botocore import exceptions as boto
+
+    try:
+        yield
+    except boto.ClientError as error:
+        kinds = {404: errno.ENOENT, 401: errno.EACCES, 403: errno.EACCES}
+        raise OSError(kinds.get(status_of(error) or 0, errno.EIO), str(error), path) from error
+    except (boto.ConnectTimeoutError, boto.ReadTimeoutError) as error:
+        raise OSError(errno.ETIMEDOUT, str(error), path) from error
+    except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError) as error:
+        raise OSError(errno.EACCES, str(error), path) from error
+    except boto.ParamValidationError as error:
+        raise ValueError(f"{path!r}: {error}") from error
+    except boto.BotoCoreError as error:
+        raise OSError(errno.EIO, f"{type(error).__name__}: {error}", path) from error
+
+
+def _forget_client() -> None:
+    # A forked child shares the parent's sockets, and its lock may have been held by a thread that is gone.
+    global _lock, _current
+    _lock, _current = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget_client)
