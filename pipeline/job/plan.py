@@ -148,7 +148,7 @@ def _plan_id(
     plan = {
         "files": [dataclasses.astuple(file) for file in inputs.files],
         "source": dataclasses.asdict(source),
-        "fetch": dataclasses.asdict(load.fetch),
+        "fetch": load.fetch.identity(),
         "max_pixels": load.decode.max_pixels,
         "schema": str(arrow_schema(spec).remove_metadata()),
         "metadata": spec.metadata,
