@@ -18,6 +18,7 @@ from beamlabel.pipeline.process import process_id
 from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
 from beamlabel.pipeline.process.exit import BROKEN, DONE, NOT_YET, USAGE, exit_process, report, set_up_logging
 from beamlabel.pipeline.runners.import_beam import leave_out_connectors
+from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
@@ -73,6 +74,7 @@ def _run(options: JobOptions, runner_args: list[str], started_at: float, cancell
     from beamlabel.pipeline.output.lock import locked
     from beamlabel.transforms import storage
 
+    set_billing_project(options.loading.billing_project)
     try:
         output = storage.absolute(options.output.output).rstrip("/")
     except ValueError as error:

@@ -111,6 +111,7 @@ def _fetched_thumbnails(
     from beamlabel.transforms.loading.load_images import LoadOptions, load_one
     from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpOptions
     from beamlabel.transforms.records import ImageRef, LoadedImage
+    from beamlabel.transforms.storage.billing import billing_project
     from beamlabel.transforms.storage.uris import resolve
 
     ran, made = manifest["options"], manifest["preprocessing"]
@@ -126,7 +127,7 @@ def _fetched_thumbnails(
                 ignore_robots_tag=ran.get("ignore_robots_tag", False),
                 per_host=ran.get("http_per_host", PER_HOST),
             ),
-            billing_project=ran.get("billing_project"),
+            billing_project=billing_project() or ran.get("billing_project"),
         ),
         DecodeOptions(
             made["height"],

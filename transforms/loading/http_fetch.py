@@ -102,7 +102,6 @@ class HttpFetch:
         self._tries, self._redirects = 1, 0
         self._cookies: tuple[str, ...] = ()
         self._pauses = exponential_sleep_generator(FIRST_PAUSE, LONGEST_PAUSE)
-        self._last: _TransientError | None = None
 
     @property
     def host(self) -> str:
@@ -179,7 +178,7 @@ class HttpFetch:
             raise self._given_up(error) from error
         self._tries += 1
         self._next, self._redirects, self._cookies = self._first, 0, ()
-        self._last, self.due = error, due
+        self.due = due
 
     def _given_up(self, error: _TransientError) -> ImageError:
         detail = f"{error.detail}, after {self._tries} tries" if self._tries > 1 else error.detail

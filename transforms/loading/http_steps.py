@@ -64,6 +64,9 @@ class Steps:
         self._fetch.excuse(time.monotonic() - self._asked)
         self._wake(may_ask)
 
+    def _is_due(self) -> bool:
+        return max(self._fetch.due, host_gate().held_until(self._fetch.host)) <= time.monotonic()
+
     def _step(self) -> None:
         """The host may be asked."""
         fetch, gate = self._fetch, host_gate()
@@ -72,10 +75,9 @@ class Steps:
         is_wanted = True
         try:
             is_wanted = self._is_wanted()
-            while is_wanted and (result := fetch.step()) is None:
-                # A redirect within the host needs no second turn.
-                if fetch.host != host or max(fetch.due, gate.held_until(host)) > time.monotonic():
-                    break
+            # A redirect within the host needs no second turn.
+            while is_wanted and result is None and fetch.host == host and self._is_due():
+                result = fetch.step()
         except BaseException as error:
             result = error
         finally:

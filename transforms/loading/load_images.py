@@ -113,7 +113,7 @@ def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure:
 _Get = Callable[[str, FetchOptions], Fetched]
 
 
-def _fetch_timed(ref: ImageRef, options: LoadOptions, get: _Get = fetch) -> _Encoded:
+def _fetch_timed(ref: ImageRef, options: LoadOptions, get: _Get | None = None) -> _Encoded:
     begin = time.perf_counter()
     fetched: Fetched | Failure
     try:
@@ -152,11 +152,11 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     return _Timed(result, len(fetched.data), encoded.msec, (time.perf_counter() - begin) * 1e3)
 
 
-def _fetched(ref: ImageRef, options: FetchOptions, get: _Get) -> Fetched:
+def _fetched(ref: ImageRef, options: FetchOptions, get: _Get | None) -> Fetched:
     if is_data_uri(ref.uri):
         raise data_uri_error()
     try:
-        return get(ref.location, options)
+        return (get or fetch)(ref.location, options)
     except ImageError as error:
         raise explained(error, ref) from error
 

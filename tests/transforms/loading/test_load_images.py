@@ -19,11 +19,12 @@ from beamlabel.transforms.loading.load_images import (
     _Disk,
     _Timed,
 )
+from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageRef, LoadedImage
 from support.http_site import serving
 from support.jobs import photos
 
-FETCH = FetchOptions(allow_http=True, allow_private_hosts=True)
+FETCH = FetchOptions(allow_http=True, allow_private_hosts=True, http=HttpOptions(per_host=64))
 
 
 LEFT = []

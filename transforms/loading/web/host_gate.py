@@ -52,17 +52,21 @@ class HostGate:
         Args:
           host: with its port.
           limit: requests at a time.
-          wake: see ``Wake``; called in another thread.
+          wake: see ``Wake``; called in any thread, before this returns if the host is held.
         """
         with self._lock:
             if host not in self._hosts and len(self._hosts) >= _HOSTS_REMEMBERED:
                 self._forget_idle()
             there = self._hosts.setdefault(host, _Host())
-            if there.asked_by < limit and not there.waiting:
+            is_held = there.held_until > time.monotonic()
+            if not is_held and there.asked_by < limit and not there.waiting:
                 there.asked_by += 1
                 return True
-            there.waiting.append(_Waiting(limit, wake))
-            return False
+            if not is_held:
+                there.waiting.append(_Waiting(limit, wake))
+        if is_held:
+            wake(False)
+        return False
 
     def leave(self, host: str) -> None:
         """A request to the host is over; who has waited longest may ask."""
