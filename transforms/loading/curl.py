@@ -222,9 +222,7 @@ class Handle:
     def _prepare(self, request: Request) -> None:
         curl = self._curl
         curl.setopt(pycurl.URL, request.url)
-        curl.setopt(
-            pycurl.HTTPHEADER, [f"{name}: {value}".encode() for name, value in request.headers.items()]
-        )
+        headers = request.headers
         curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes)
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, math.ceil(request.stall * 1e3))
         curl.setopt(pycurl.LOW_SPEED_TIME, math.ceil(request.stall))
@@ -233,14 +231,16 @@ class Handle:
             # The plus sign: not for ever, so that a handle of many hosts does not grow.
             curl.setopt(pycurl.RESOLVE, ["+" + request.resolved])
         if self.settings.is_web:
-            # libcurl joins it to the cookies of the answers before; as a header it would be a second one.
-            named = [value for name, value in request.headers.items() if name.lower() == "cookie"]
-            if named:
-                curl.setopt(pycurl.COOKIE, named[0].encode())
-            else:
+            # libcurl joins it to the cookies of the answers before; as a header it would take their place.
+            cookie = next((value for name, value in headers.items() if name.lower() == "cookie"), None)
+            if cookie is None:
                 curl.unsetopt(pycurl.COOKIE)
+            else:
+                headers = {name: value for name, value in headers.items() if name.lower() != "cookie"}
+                curl.setopt(pycurl.COOKIE, cookie.encode())
             for cookie in request.cookies:
                 curl.setopt(pycurl.COOKIELIST, cookie)
+        curl.setopt(pycurl.HTTPHEADER, [f"{name}: {value}".encode() for name, value in headers.items()])
         self._refused.clear()
 
     def _classified(

@@ -96,6 +96,8 @@ def redirected(url: WebUrl, location: bytes) -> str:
 def _host(parts: SplitResult) -> str:
     host = parts.hostname or ""
     if "[" in parts.netloc:
+        if "%" in host:
+            raise ValueError("an interface of one machine")
         return str(ipaddress.IPv6Address(host))
     if not host.isascii():
         # As browsers do: UTS 46 maps what IDNA 2008 alone would refuse, such as capitals.
