@@ -60,14 +60,8 @@ def sent(site: Site, path: str) -> dict[str, str]:
 
 
 def test_headers_are_sent(site: Site) -> None:
-    accept = HttpOptions(
-        headers=(
-            *SECRETS.headers,
-            ("accept", "image/png"),
-            ("X-Ünï".replace("Ü", "U").replace("ï", "i"), "ü"),
-        )
-    )
-    fetch(site.on("/a.jpg", reply()), options=accept)
+    more = HttpOptions(headers=(*SECRETS.headers, ("accept", "image/png"), ("X-Name", "ü")))
+    fetch(site.on("/a.jpg", reply()), options=more)
     headers = sent(site, "/a.jpg")
     assert headers["authorization"] == "Bearer s3cret"
     assert headers["x-key"] == "k3y"
