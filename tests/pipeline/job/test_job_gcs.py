@@ -1,5 +1,6 @@
 """URIs, Parquet input, module and output all on gs://, against a server of the real protocol."""
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beamlabel.pipeline.job import progress
 from beamlabel.pipeline.runners import execute
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.billing import set_billing_project
@@ -92,6 +94,7 @@ def test_everything_in_a_bucket_whose_requesters_pay(gcs, bucket, monkeypatch, c
         real(*arguments)
 
     monkeypatch.setattr(execute, "execute", as_elsewhere)
+    monkeypatch.setattr(progress, "shown", lambda *_, **__: contextlib.nullcontext())  # the launcher's
     output, module = f"{bucket}/out", f"{bucket}/modules/tiny.tar.gz"
     arguments = ("--input", f"{bucket}/in/list.parquet", "--max_error_rate", 1, "--shard_rows", 3)
     try:
@@ -100,7 +103,8 @@ def test_everything_in_a_bucket_whose_requesters_pay(gcs, bucket, monkeypatch, c
         gcs.server.requests.clear()
         assert label(output, *arguments, "--billing_project", "my-project-1", module=module).code == 0
         begun = [request for request in gcs.server.requests if "upload_id" not in request.query]
-        assert not [request for request in begun if request.query.get("userProject") != ["my-project-1"]]
+        unpaid = [request for request in begun if request.query.get("userProject") != ["my-project-1"]]
+        assert not [(request.method, request.path, request.query) for request in unpaid]
         manifest, rows, _ = read(output)
         assert (len(rows), manifest["options"]["billing_project"]) == (5, "my-project-1")
         done = command("verify", output, "--billing_project", "my-project-1")
