@@ -22,6 +22,7 @@ from beamlabel.transforms.records import UnitRecord, WorkUnit
 from support.fake_gcs import FakeBucket, FakeGcsServer
 from support.gcs_proxy import GcsProxy
 from support.gcs_server import Bucket, GcsServer
+from support.http_site import Site, serving
 from support.jobs import FinishedJob, label
 from support.paths import ROOT
 from support.servers import FileServer
@@ -98,6 +99,13 @@ def http_server(file_server: FileServer) -> FileServer:
     """An HTTP server that serves nothing yet; fill its ``files``."""
     file_server.reset()
     return file_server
+
+
+@pytest.fixture
+def http_site() -> Iterator[Site]:
+    """An HTTP server that answers what it is told."""
+    with serving() as site:
+        yield site
 
 
 @pytest.fixture
