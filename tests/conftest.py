@@ -214,6 +214,7 @@ _SLOW = (
     "tests/transforms/storage",
     "tests/transforms/test_cross_language.py",
     "tests/transforms/loading/test_http_fetch.py",
+    "tests/transforms/loading/test_http_manners.py",
     "tests/transforms/loading/test_load_faults.py",
     "tests/transforms/worker/test_memory.py",
     "tests/transforms/worker/test_versions.py",

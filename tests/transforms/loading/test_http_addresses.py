@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from beamlabel.transforms.loading.http_fetch import HttpFetch
 from beamlabel.transforms.loading.http_steps import get
 from beamlabel.transforms.loading.web import addresses
 from beamlabel.transforms.loading.web.addresses import is_public
@@ -141,6 +142,16 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
     assert fetch(f"http://rebind.test:{site.server.server_port}/a.jpg") == BODY
     assert answers == {"rebind.test": [["127.0.0.2"]]}
     assert site.requests[0][1]["Host"] == f"rebind.test:{site.server.server_port}"
+
+
+def test_what_libcurl_connects_to_is_checked_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The addresses were not looked at before, as if libcurl had found others."""
+    monkeypatch.setattr(HttpFetch, "_resolved", lambda *_: "")
+    site.on("/a.jpg", reply())
+    for host in ("127.0.0.1", "localhost", "0x7f.1"):
+        error = refusal(f"http://{host}:{site.server.server_port}/a.jpg")
+        assert error.reason is Reason.NOT_ALLOWED
+    assert not site.requests
 
 
 def test_one_private_address_among_public_ones_is_enough(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,14 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.window import GlobalWindow
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading import http_fetch
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.http_steps import get
-from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions
 from beamlabel.transforms.loading.web.host_gate import host_gate
 from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageError, ImageRef, LoadedImage, Reason
@@ -281,6 +282,35 @@ def test_redirects_to_a_slow_host_keep_no_thread(image: bytes) -> None:
                 uris.append(source.on(f"/{number}.png", moved))
         uris += [quick.on(f"/{number}.png", count) for number in range(10)]
         load(uris, 1, threads=4, window=64)
+
+
+def test_bundles_that_are_given_up_leave_the_hosts_to_others(site: Site, image: bytes) -> None:
+    """Their images wait for a turn when the next bundle begins, and when the step ends."""
+    go_on = threading.Event()
+
+    def late(handler: BaseHTTPRequestHandler) -> None:
+        assert go_on.wait(20)
+        reply(body=image)(handler)
+
+    refs = [ImageRef(uri, uri, uri) for uri in (site.on(f"/{number}.png", late) for number in range(6))]
+    fetching = FetchOptions(allow_http=True, allow_private_hosts=True, http=HttpOptions(per_host=1))
+    options = LoadOptions(fetching, DecodeOptions(height=8, width=8), threads=3, window=8)
+    steps = [LoadImagesDoFn(options) for _ in range(2)]
+
+    def begin(step: LoadImagesDoFn) -> None:
+        step.start_bundle()
+        for ref in refs:
+            assert not list(step.process(ref, 0, GlobalWindow()))
+
+    for step in steps:
+        step.setup()
+    begin(steps[0])
+    begin(steps[1])
+    steps[1].teardown()
+    begin(steps[0])
+    go_on.set()
+    assert sum(isinstance(found.value, LoadedImage) for found in steps[0].finish_bundle()) == len(refs)
+    steps[0].teardown()
 
 
 @pytest.mark.parametrize("status", [429, 503])
