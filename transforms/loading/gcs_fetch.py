@@ -123,9 +123,9 @@ def _attempt(
     if answer.status == 401 and not isinstance(endpoint.credentials, AnonymousCredentials):
         # A token may be revoked or expire on its way; the client knows how to get the next.
         return _by_client(client, payer, (bucket, name), Capped(max_bytes, deadline, end), stall)
-    if billing.wants_payer(answer.status, answer.body.decode("utf-8", "replace")):
-        raise ImageError(Stage.FETCH, Reason.FORBIDDEN, billing.ADVICE)
     if answer.status != 200:
+        if billing.wants_payer(answer.status, answer.body.decode("utf-8", "replace")):
+            raise ImageError(Stage.FETCH, Reason.FORBIDDEN, billing.ADVICE)
         raise from_http_status(answer.status, "")
     return _content(answer, Capped(max_bytes, deadline, end))
 
