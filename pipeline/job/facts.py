@@ -39,6 +39,8 @@ def facts_of(
             "module": public_uri(options.module.module),
             "input": [storage.absolute(pattern) for pattern in options.inputs.input],
             "base_dir": job.source.base_dir,
+            # Their values are secrets.
+            "http_header": [header.name for header in options.loading.http_header],
         },
         "kept_columns": {name: str(kind) for name, kind in job.spec.kept_fields},
         "input_files": [dataclasses.asdict(file) for file in job.files],

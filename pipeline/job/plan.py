@@ -80,8 +80,9 @@ def plan(
     output = storage.absolute(options.output.output).rstrip("/")
     try:
         derived = derived_options(options, artifact)
-        predict = derived.predict
-        source = source_options(options.inputs, inputs, options.output.shard_rows)
+        payer = options.loading.billing_project
+        predict = dataclasses.replace(derived.predict, billing_project=payer)
+        source = source_options(options.inputs, inputs, options.output.shard_rows, payer)
         load = load_options(options.loading, derived.decode)
         spec = output_spec(options.output, inputs, derived)
         spec = dataclasses.replace(spec, labeled_at=labeled_at(started_at))
@@ -92,9 +93,8 @@ def plan(
         layout.ONLY: None if failed is None else failed.index(scratch),
     }
     source = dataclasses.replace(source, selection=_selection(indexes, changed=options.earlier.changed))
-    plan_id = _plan_id(
-        inputs, source, load, spec, [options.module.logits_output, options.module.features_output]
-    )
+    outputs = [options.module.logits_output, options.module.features_output]
+    plan_id = _plan_id(inputs, source, load, spec, outputs)
     metadata = {**spec.metadata, schema.PLAN_ID: plan_id}
     spec = dataclasses.replace(spec, metadata=metadata)
     staging_dir = storage.join(staging.root(output), plan_id)
@@ -147,8 +147,9 @@ def _plan_id(
     """Names everything that decides which rows a unit gets and what is in them: equal plans may share units."""
     plan = {
         "files": [dataclasses.astuple(file) for file in inputs.files],
-        "source": dataclasses.asdict(source),
-        "fetch": dataclasses.asdict(load.fetch),
+        # Who pays changes no row.
+        "source": dataclasses.asdict(dataclasses.replace(source, billing_project=None)),
+        "fetch": load.fetch.identity(),
         "max_pixels": load.decode.max_pixels,
         "schema": str(arrow_schema(spec).remove_metadata()),
         "metadata": spec.metadata,

@@ -20,6 +20,7 @@ from beamlabel.transforms.inference.options import AUTO, WishError
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadOptions, window
+from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.rows.schema import OutputSpec
 
@@ -27,7 +28,9 @@ from beamlabel.transforms.rows.schema import OutputSpec
 _OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
 
 
-def source_options(options: InputOptions, inputs: Inputs, shard_rows: int | None) -> SourceOptions:
+def source_options(
+    options: InputOptions, inputs: Inputs, shard_rows: int | None, billing_project: str | None
+) -> SourceOptions:
     """How inputs become references."""
     return SourceOptions(
         base_dir=storage.absolute(options.base_dir or os.getcwd()),  # noqa: PTH109 (a string is wanted)
@@ -36,6 +39,7 @@ def source_options(options: InputOptions, inputs: Inputs, shard_rows: int | None
         sample=options.sample,
         shard_rows=shard_rows,
         files=inputs.wanted,
+        billing_project=billing_project,
     )
 
 
@@ -47,6 +51,13 @@ def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
             deadline=options.fetch_deadline,
             allow_http=options.allow_http,
             allow_private_hosts=options.allow_private_hosts,
+            http=HttpOptions(
+                headers=tuple((one.name, one.value) for one in options.http_header),
+                user_agent=options.user_agent,
+                ignore_robots_tag=options.ignore_robots_tag,
+                per_host=options.http_per_host,
+            ),
+            billing_project=options.billing_project,
         ),
         decode,
         threads=options.load_threads,

@@ -15,13 +15,17 @@ from beamlabel.pipeline.options.types import (
     BYTE_SIZE,
     DATE,
     DURATION,
+    HTTP_HEADER,
     IMAGE_SIZE,
     INPUT_RANGE,
     NAMES,
+    PROJECT,
     TEXT,
+    USER_AGENT,
     number,
     whole,
 )
+from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpHeader
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
@@ -207,6 +211,27 @@ class LoadingOptions:
     )
     allow_http: bool = flag(help="fetch http:// and https:// URIs")
     allow_private_hosts: bool = flag(help="fetch from private and link-local addresses too")
+    http_header: tuple[HttpHeader, ...] = several(
+        HTTP_HEADER,
+        metavar="NAME=VALUE",
+        help="header for the hosts of http URIs, such as 'Authorization=Bearer TOKEN', and for none that they redirect "
+        "to; repeatable; results and logs hold no value",
+    )
+    user_agent: str | None = option(
+        USER_AGENT,
+        metavar="TEXT",
+        help="who asks, as http servers are told (default: beamlabel, with its address)",
+    )
+    ignore_robots_tag: bool = flag(help="take images whose server says X-Robots-Tag: noai or noimageai, too")
+    http_per_host: int = option(
+        whole(1),
+        default=PER_HOST,
+        metavar="N",
+        help=f"requests at a time to one http host from a worker process (default {PER_HOST})",
+    )
+    billing_project: str | None = option(
+        PROJECT, metavar="PROJECT", help="that pays for requests to gs:// (requester-pays buckets need one)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

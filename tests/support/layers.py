@@ -12,7 +12,7 @@ from support.paths import ROOT
 LEVELS = (
     ("beamlabel/__init__.py",),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
-    ("transforms/decoding/picture", "transforms/inference", "transforms/rows"),
+    ("transforms/decoding/picture", "transforms/inference", "transforms/loading/web", "transforms/rows"),
     ("transforms/decoding/readers",),
     ("transforms/decoding",),
     ("transforms/inputs",),

@@ -25,6 +25,7 @@ from beamlabel.transforms.records import (
     UnitEnd,
     unknown_element,
 )
+from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.uris import public_uri
 from beamlabel.transforms.worker import metrics
 
@@ -130,6 +131,8 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     def load_model(self) -> Engine:
         """Opens the artifact; Beam's ``Shared`` keeps one for all threads of the process."""
         options = self._options
+        if options.billing_project is not None:  # no step before this one may have said it yet
+            set_billing_project(options.billing_project)
         engine = open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
         # What does not fit ends the run, and is no failure of each image.
         fitted(options, engine.spec)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
-from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
+from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch, http_requests, not_empty
 from beamlabel.transforms.loading.in_flight import Backlog, Finished
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
@@ -39,6 +39,9 @@ from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import bound_malloc_arenas
 from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
+
+if TYPE_CHECKING:
+    from beamlabel.transforms.loading.http_fetch import HttpFetch
 
 # Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
 _WINDOW = 256
@@ -107,12 +110,16 @@ def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure:
     return _decode_timed(_fetch_timed(ref, options), options).result
 
 
-def _fetch_timed(ref: ImageRef, options: LoadOptions) -> _Encoded:
+_Get = Callable[[str, FetchOptions], Fetched]
+
+
+def _fetch_timed(ref: ImageRef, options: LoadOptions, get: _Get | None = None) -> _Encoded:
     begin = time.perf_counter()
     fetched: Fetched | Failure
     try:
         ref = _identified(ref)
-        fetched = _inline(ref.data, options.fetch) if ref.data is not None else _fetched(ref, options.fetch)
+        data = ref.data
+        fetched = _fetched(ref, options.fetch, get) if data is None else _inline(data, options.fetch)
     except ImageError as error:
         fetched = _failure(ref, error.stage, error.reason, error.detail)
     except Exception as error:  # a fault of ours, yet it must not take the other images down
@@ -145,11 +152,11 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     return _Timed(result, len(fetched.data), encoded.msec, (time.perf_counter() - begin) * 1e3)
 
 
-def _fetched(ref: ImageRef, options: FetchOptions) -> Fetched:
+def _fetched(ref: ImageRef, options: FetchOptions, get: _Get | None) -> Fetched:
     if is_data_uri(ref.uri):
         raise data_uri_error()
     try:
-        return fetch(ref.location, options)
+        return (get or fetch)(ref.location, options)
     except ImageError as error:
         raise explained(error, ref) from error
 
@@ -339,12 +346,37 @@ class _Bundle:
         try:
             if not self._backlog.wait():
                 return
-            encoded = _fetch_timed(ref, self._options)
-            size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
-            self._backlog.change(size)
-            self._compute.submit(self._decode, encoded, size, timestamp, window, failed=self._finished.fail)
+            requests = None if ref.data is not None else http_requests(ref.location, self._options.fetch)
+            if requests is None:
+                self._encoded(_fetch_timed(ref, self._options), timestamp, window)
+            else:
+                self._ask(requests, ref, timestamp, window)
         except BaseException as error:  # the bundle's, which waits for the image
             self._finished.fail(error)
+
+    def _ask(self, requests: HttpFetch, ref: ImageRef, timestamp: Any, window: Any) -> None:
+        """Takes an image's requests to the web, one by one: while its host is not to be asked no thread waits."""
+        from beamlabel.transforms.loading.http_steps import Result, Steps
+
+        def done(result: Result | BaseException) -> None:
+            def get(*_: object) -> Fetched:
+                if isinstance(result, BaseException):
+                    raise result
+                return not_empty(Fetched(*result))
+
+            try:
+                encoded = _fetch_timed(ref, self._options, get)
+                msec = requests.seconds * 1e3
+                self._encoded(dataclasses.replace(encoded, msec=msec), timestamp, window)
+            except BaseException as error:  # as above
+                self._finished.fail(error)
+
+        Steps(requests, self._fetchers.submit, done, self._backlog.wait).begin()
+
+    def _encoded(self, encoded: _Encoded, timestamp: Any, window: Any) -> None:
+        size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
+        self._backlog.change(size)
+        self._compute.submit(self._decode, encoded, size, timestamp, window, failed=self._finished.fail)
 
     def _decode(self, encoded: _Encoded, size: int, timestamp: Any, window: Any) -> None:
         try:

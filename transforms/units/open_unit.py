@@ -24,6 +24,7 @@ from beamlabel.transforms.records import (
     WorkUnit,
     unknown_element,
 )
+from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.units.shared_units import parts_of
 from beamlabel.transforms.units.time_limit import TimeLimit
 from beamlabel.transforms.units.unit_records import read_record
@@ -128,6 +129,7 @@ class _OpenUnitDoFn(beam.DoFn):
         self._time_limit = time_limit
 
     def setup(self) -> None:
+        set_billing_project(self._options.billing_project)
         self._selection = Selection(self._options.selection)
         self._tally = new_tally()
         self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)

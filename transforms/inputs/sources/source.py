@@ -34,6 +34,7 @@ class SourceOptions:
       min_unit_rows: references in a unit at the least, by default.
       files: which files of a listing are asked for.
       selection: which of the references count, and which are labeled.
+      billing_project: that pays for a worker's requests to ``gs://``; None: the buckets' own.
     """
 
     base_dir: str
@@ -44,6 +45,7 @@ class SourceOptions:
     min_unit_rows: int = MIN_UNIT_ROWS
     files: PathFilter = field(default_factory=PathFilter)
     selection: SelectionOptions = field(default_factory=SelectionOptions)
+    billing_project: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
