@@ -48,6 +48,15 @@ class Reason(str, Enum):
     INTERNAL_ERROR = "internal_error"
 
 
+class SkipReason(str, Enum):
+    """Why a reference was left out on purpose."""
+
+    LABELED = "labeled"
+    UNCHANGED = "unchanged"
+    KNOWN_FAILURE = "known_failure"
+    TIME_LIMIT = "time_limit"
+
+
 class ImageError(Exception):
     """Raised by the pure functions that fetch and decode one image; becomes a ``Failure``.
 
@@ -157,6 +166,22 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What earlier runs know of an image whose size or version differs, or cannot be told without fetching it.
+
+    If the fetched image is that of the row, it is skipped as ``unchanged``; if it is that of the failure, as
+    ``known_failure``.
+
+    Attributes:
+      row: the first 64 bits of the ``content_hash`` of its newest row; 0 for none.
+      failure: likewise of its newest failure.
+    """
+
+    row: int = 0
+    failure: int = 0
+
+
+@dataclass(frozen=True)
 class ImageRef:
     """One input row.
 
@@ -173,6 +198,7 @@ class ImageRef:
       image_id: identity of the image, see ``storage.identity``; None for an inline image that is not loaded yet, and
         outside the labeling job until the image is loaded.
       origin: the element that it was made of; None in the labeling job.
+      known: what earlier runs know of its content; None for nothing.
     """
 
     uri: str
@@ -185,6 +211,7 @@ class ImageRef:
     listing_stat: tuple[int | None, str | None] | None = None
     image_id: str | None = None
     origin: Origin | None = field(default=None, repr=False)
+    known: Known | None = None
 
 
 @dataclass(frozen=True)
@@ -271,6 +298,23 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """An input row whose image was fetched and turned out to be one that earlier runs have dealt with.
+
+    Attributes:
+      ref: the input row; its inline ``data`` is dropped.
+      reason: ``unchanged`` or ``known_failure``.
+      source_bytes, source_version, content_hash: the encoded image's, see ``ImageInfo``.
+    """
+
+    ref: ImageRef
+    reason: SkipReason
+    source_bytes: int
+    source_version: str | None
+    content_hash: str
+
+
+@dataclass(frozen=True)
 class UnitEnd:
     """Follows a unit's elements: how many of them the sink has to see before it closes the unit.
 
@@ -278,16 +322,19 @@ class UnitEnd:
       unit: the unit, without its packed references.
       sent: elements (references and failures) that were sent into the stream.
       skipped: references left out on purpose; ``sent + skipped`` is the unit's input.
+      skipped_by_reason: of these, by ``SkipReason``; those that it does not tell are ``labeled``.
     """
 
     unit: WorkUnit
     sent: int
     skipped: int = 0
+    skipped_by_reason: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file that a unit staged: ``kind`` is ``data``, ``failures`` or ``summary`` (see ``unit_summary``).
+    """A file that a unit staged: ``kind`` is ``data``, ``failures``, ``unchanged`` or ``summary`` (see
+    ``unit_summary``); or that the commit staged: ``deleted``.
 
     ``computed_by`` is that of a data file's predictions, see ``Prediction``; None where that is not known.
     ``started_at`` and ``finished_at``, in seconds since 1970 by the worker's clock, are when the sink saw the first
@@ -311,7 +358,8 @@ class UnitRecord:
     ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made. ``ranges``: the rows
     that it covers. ``out_of_time``: the run's time was over, and the unit was skipped as a whole; such a record is
     never staged. ``color_converted``: of the predicted images those whose colours were converted to sRGB.
-    ``left_out``: files of a listing that are no input, by cause.
+    ``left_out``: files of a listing that are no input, by cause. ``skipped_by_reason`` is that of ``UnitEnd``, with
+    those that were skipped after they were fetched.
     """
 
     unit_id: str
@@ -324,6 +372,7 @@ class UnitRecord:
     out_of_time: bool = False
     color_converted: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    skipped_by_reason: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         outcome = self.predicted + sum(self.failed.values()) + self.skipped
@@ -348,8 +397,8 @@ class UnitRecord:
 # What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit
 # ends through, and refuses the rest.
 Opened = Union[ImageRef, Failure, UnitEnd]
-Loaded = Union[LoadedImage, Failure, UnitEnd]
-Labeled = Union[Prediction, Failure, UnitEnd]
+Loaded = Union[LoadedImage, Failure, Skipped, UnitEnd]
+Labeled = Union[Prediction, Failure, Skipped, UnitEnd]
 
 
 def unknown_element(step: str, element: object, *expected: type[object]) -> str:

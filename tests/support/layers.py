@@ -27,6 +27,7 @@ LEVELS = (
     ("pipeline/errors.py", "pipeline/layout.py"),
     ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
     ("pipeline/output",),
+    ("pipeline/earlier",),
     ("pipeline/evaluate", "pipeline/job"),
     ("pipeline/commands", "pipeline/runners"),
     ("pipeline/run.py",),

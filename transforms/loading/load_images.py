@@ -20,6 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
 from beamlabel.transforms.loading.in_flight import Backlog, Finished
+from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
     Failure,
@@ -29,6 +30,7 @@ from beamlabel.transforms.records import (
     LoadedImage,
     Opened,
     Reason,
+    Skipped,
     Stage,
     UnitEnd,
     unknown_element,
@@ -96,14 +98,17 @@ class _Encoded:
 class _Timed:
     """What became of one reference, and what it cost."""
 
-    result: LoadedImage | Failure
+    result: LoadedImage | Failure | Skipped
     fetched_bytes: int
     fetch_msec: float
     decode_msec: float
 
 
-def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure:
-    """Fetches and decodes one image; whatever goes wrong becomes a ``Failure``, nothing is raised."""
+def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure | Skipped:
+    """Fetches and decodes one image, unless it is ``known``.
+
+    Whatever goes wrong becomes a ``Failure``, nothing is raised.
+    """
     return _decode_timed(_fetch_timed(ref, options), options).result
 
 
@@ -113,8 +118,9 @@ def _fetch_timed(ref: ImageRef, options: LoadOptions) -> _Encoded:
     try:
         ref = _identified(ref)
         fetched = _inline(ref.data, options.fetch) if ref.data is not None else _fetched(ref, options.fetch)
+        fetched = with_listed_version(fetched, ref)
     except ImageError as error:
-        fetched = _failure(ref, error.stage, error.reason, error.detail)
+        fetched = with_stat(_failure(ref, error.stage, error.reason, error.detail), ref, options.fetch)
     except Exception as error:  # a fault of ours, yet it must not take the other images down
         fetched = _internal_error(ref, Stage.FETCH, error)
     return _Encoded(ref, fetched, (time.perf_counter() - begin) * 1e3)
@@ -125,7 +131,9 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     if isinstance(fetched, Failure):
         return _Timed(fetched, 0, encoded.msec, 0.0)
     begin = time.perf_counter()
-    result: LoadedImage | Failure
+    result: LoadedImage | Failure | Skipped
+    if (skipped := skipped_as_known(ref, fetched)) is not None:
+        return _Timed(skipped, len(fetched.data), encoded.msec, 0.0)
     try:
         image = decode(fetched.data, options.decode)
         info = ImageInfo(

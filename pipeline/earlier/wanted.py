@@ -1,0 +1,98 @@
+"""What this run would do with an image: the measure for what earlier runs did with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from beamlabel.pipeline.options.declare import declared
+from beamlabel.pipeline.options.job_options import InputOptions
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import Reason
+from beamlabel.transforms.rows.schema import PREPROCESSING_ID, OutputSpec
+
+# What the same bytes fail for again, if they are decoded alike.
+_LASTING = frozenset(
+    reason.value
+    for reason in (
+        Reason.TRUNCATED,
+        Reason.CORRUPT,
+        Reason.NOT_AN_IMAGE,
+        Reason.UNSUPPORTED_FORMAT,
+        Reason.TOO_MANY_PIXELS,
+        Reason.TOO_MANY_BYTES,
+        Reason.EMPTY_FILE,
+    )
+)
+# What decides whether bytes can be decoded, beside the preprocessing.
+_DECODERS = ("beamlabel", "opencv-python-headless", "pillow", "simplejpeg")
+# Options that make the input smaller, and not another.
+_PARTS = ("input", "limit", "sample")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """This run.
+
+    Attributes:
+      spec: of the rows that are asked for.
+      output: where they go; rows that are there do not count, since they are replaced.
+      changed: whether an image of another content is labeled again.
+      known_failures: whether what fails again is skipped.
+      tombstones: whether images that are gone are told.
+      inputs: that name the references.
+      base_dir: of relative references, absolute; None if all inputs are listings, which have none.
+      max_bytes, max_pixels: that an image may have.
+      versions: of the packages that are installed.
+    """
+
+    spec: OutputSpec
+    output: str
+    inputs: InputOptions
+    base_dir: str | None
+    max_bytes: int
+    max_pixels: int
+    versions: Mapping[str, str]
+    changed: bool = False
+    known_failures: bool = True
+    tombstones: bool = False
+
+    def fails_again(self, manifest: Mapping[str, Any]) -> frozenset[str]:
+        """The reasons for which this run would fail again what the run of a manifest failed, if it has not changed.
+
+        There are none if another version or other preprocessing might do better. Those of a limit are among them only
+        if it is not higher now.
+        """
+        versions, options = manifest["versions"], manifest["options"]
+        alike = manifest["metadata"].get(PREPROCESSING_ID) == self.spec.preprocessing_id
+        if not alike or any(versions.get(name) != self.versions.get(name) for name in _DECODERS):
+            return frozenset()
+        higher = {
+            Reason.TOO_MANY_BYTES.value: self.max_bytes > options["max_bytes"],
+            Reason.TOO_MANY_PIXELS.value: self.max_pixels > options["max_pixels"],
+        }
+        return frozenset(reason for reason in _LASTING if not higher.get(reason))
+
+    def is_of_input(self, manifest: Mapping[str, Any] | None) -> bool:
+        """Whether all images of the run of a manifest were named by what is this run's input, too.
+
+        Its patterns are this run's or some of them, and all other options of the input are the same. For an image of
+        such a run that the input does not name there is only one explanation: it was taken out of it.
+        """
+        if manifest is None:
+            return False
+        there = manifest["options"]
+        if not set(there.get("input", ())) <= {storage.absolute(pattern) for pattern in self.inputs.input}:
+            return False
+        if self.base_dir is not None and there.get("base_dir") != self.base_dir:
+            return False
+        return all(
+            _plain(there.get(one.name, one.default)) == _plain(getattr(self.inputs, one.name))
+            for one in declared(InputOptions)
+            if one.name not in (*_PARTS, "base_dir")
+        )
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
