@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.pipeline.output.verify import verify
-from beamlabel.transforms.inputs import open_unit
 from beamlabel.transforms.rows.deleted import DELETED_SCHEMA
+from beamlabel.transforms.units import open_unit
 from support.jobs import TINY, TINY_FEATURES, command, label, photos, uri_list
 from support.nights import at_a_later_time
 
