@@ -28,6 +28,7 @@ EVENT = np.dtype(
 SAME_ROW, OTHER_ROW, SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT = 0, 1, 2, 3
 LASTING_FAILURE, OTHER_FAILURE, UNCHANGED, DELETED = 4, 5, 6, 7
 
+_NO_HASH = "0" * 32
 _BUCKETS = 256
 _BUFFER_BYTES = 16 << 20
 
@@ -35,6 +36,12 @@ _BUFFER_BYTES = 16 << 20
 def ids_of(identities: list[str]) -> np.ndarray:
     """``image_id``s as they stand in events: uint64[N, 2]."""
     return np.frombuffer(bytes.fromhex("".join(identities)), ">u8").reshape(-1, 2).astype("<u8")
+
+
+def contents_of(hashes: list[str | None]) -> np.ndarray:
+    """``content_hash``es as they stand in events, see ``identity.content_bits``: uint64[N], 0 for none."""
+    joined = "".join(digest or _NO_HASH for digest in hashes)
+    return np.frombuffer(bytes.fromhex(joined), ">u8")[::2].astype("<u8")
 
 
 class Newest(NamedTuple):

@@ -17,7 +17,7 @@ from beamlabel.pipeline.earlier.outputs import Shard
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
-from beamlabel.transforms.inputs.selection import content_bits, stat_hash, unsure_identity
+from beamlabel.transforms.inputs.selection import stat_hash, unsure_identity
 from beamlabel.transforms.rows import schema, tf_examples
 from beamlabel.transforms.rows.schema import (
     EMBEDDING_DIM,
@@ -94,7 +94,7 @@ def row_events(shard: Shard, number: int, wanted: Wanted, counts: RowCounts) -> 
         if rows.stats is not None:
             made["stat"] = [stat_hash(*rows.stats[place]) for place in known]
         if rows.contents is not None:
-            made["content"] = [content_bits(rows.contents[place]) for place in known]
+            made["content"] = events.contents_of([rows.contents[place] for place in known])
         counts.same += int(rows.same[known].sum())
         counts.unresolved += int(rows.same.sum()) - int(rows.same[known].sum())
         first += len(rows.identities)

@@ -16,7 +16,7 @@ from beamlabel.pipeline.earlier.rows import started_at
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
-from beamlabel.transforms.inputs.selection import content_bits, stat_hash
+from beamlabel.transforms.inputs.selection import stat_hash
 
 _LINES = 4096
 
@@ -61,7 +61,7 @@ def _events(lines: list[dict[str, Any]], kinds: np.ndarray, at: int) -> np.ndarr
     # Without a size nothing was known of the image.
     stats = [(line["source_bytes"], line["source_version"]) for line in lines]
     made["stat"] = [0 if size is None else stat_hash(size, version) for size, version in stats]
-    made["content"] = [content_bits(line["content_hash"]) for line in lines]
+    made["content"] = events.contents_of([line["content_hash"] for line in lines])
     return made
 
 

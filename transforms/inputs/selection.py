@@ -31,7 +31,7 @@ Stat = tuple["int | None", "str | None"]
 """Size in bytes and version of an image."""
 
 STATE = struct.Struct("<QQ")
-"""What an index tells of an image, if it has values: ``stat_hash``, and ``content_bits``."""
+"""What an index tells of an image, if it has values: ``stat_hash``, and ``identity.content_bits``."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,6 @@ def stat_hash(size: int | None, version: str | None) -> int:
     """64 bits over size and version, never 0."""
     text = f"{size}\0{version or ''}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
-
-
-def content_bits(content_hash: str | None) -> int:
-    """The first 64 bits of a ``content_hash``; 0 for none. By chance 5e-20, two versions of an image have the same."""
-    return int(content_hash[:16], 16) if content_hash else 0
 
 
 def unsure_identity(uri: str) -> str | None:

@@ -7,10 +7,8 @@ import dataclasses
 from beamlabel.transforms import storage
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions
 from beamlabel.transforms.records import Failure, ImageRef, Reason, Skipped, SkipReason
-from beamlabel.transforms.storage.identity import content_hash
+from beamlabel.transforms.storage.identity import content_bits, content_hash
 from beamlabel.transforms.storage.uris import scheme
-
-_HASH_DIGITS = 16
 
 
 def skipped_as_known(ref: ImageRef, fetched: Fetched) -> Skipped | None:
@@ -18,7 +16,7 @@ def skipped_as_known(ref: ImageRef, fetched: Fetched) -> Skipped | None:
     if ref.known is None:
         return None
     digest = content_hash(fetched.data)
-    bits = int(digest[:_HASH_DIGITS], 16)
+    bits = content_bits(digest)
     if bits and bits == ref.known.row:
         reason = SkipReason.UNCHANGED
     elif bits and bits == ref.known.failure:

@@ -21,6 +21,7 @@ from beamlabel.pipeline.earlier.events import (
     EventWriter,
     newest,
 )
+from beamlabel.transforms.storage.identity import content_bits
 
 IMAGE = f"{7:032x}"
 
@@ -105,6 +106,12 @@ def test_images_do_not_mix(tmp_path, monkeypatch):
         for part in found
         for one in part.labeled
     )
+
+
+def test_contents_are_as_workers_see_them():
+    hashes = [None, "0" * 31 + "1", "f" * 32, "0123456789abcdef" * 2]
+    assert events.contents_of(hashes).tolist() == [content_bits(digest) for digest in hashes]
+    assert events.contents_of([]).tolist() == []
 
 
 def test_nothing_happened(tmp_path):

@@ -5,10 +5,10 @@ import pytest
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions
 from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
 from beamlabel.transforms.records import Failure, ImageRef, Known, Reason, Skipped, SkipReason, Stage
-from beamlabel.transforms.storage.identity import content_hash
+from beamlabel.transforms.storage.identity import content_bits, content_hash
 
 DATA = b"an image"
-BITS = int(content_hash(DATA)[:16], 16)
+BITS = content_bits(content_hash(DATA))
 
 
 def ref(location="/photos/a.png", **fields):
