@@ -64,13 +64,13 @@ class Wanted:
         There are none if another version or other preprocessing might do better. Those of a limit are among them only
         if it is not higher now.
         """
-        versions, options = manifest["versions"], manifest["options"]
+        versions, options = manifest.get("versions", {}), manifest.get("options", {})
         alike = manifest["metadata"].get(PREPROCESSING_ID) == self.spec.preprocessing_id
         if not alike or any(versions.get(name) != self.versions.get(name) for name in _DECODERS):
             return frozenset()
         higher = {
-            Reason.TOO_MANY_BYTES.value: self.max_bytes > options["max_bytes"],
-            Reason.TOO_MANY_PIXELS.value: self.max_pixels > options["max_pixels"],
+            Reason.TOO_MANY_BYTES.value: self.max_bytes > options.get("max_bytes", 0),
+            Reason.TOO_MANY_PIXELS.value: self.max_pixels > options.get("max_pixels", 0),
         }
         return frozenset(reason for reason in _LASTING if not higher.get(reason))
 
@@ -82,8 +82,9 @@ class Wanted:
         """
         if manifest is None:
             return False
-        there = manifest["options"]
-        if not set(there.get("input", ())) <= {storage.absolute(pattern) for pattern in self.inputs.input}:
+        there = manifest.get("options", {})
+        patterns = set(there.get("input", ()))
+        if not patterns or not patterns <= {storage.absolute(pattern) for pattern in self.inputs.input}:
             return False
         if self.base_dir is not None and there.get("base_dir") != self.base_dir:
             return False
