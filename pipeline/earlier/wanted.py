@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from beamlabel.pipeline.options.declare import declared
-from beamlabel.pipeline.options.job_options import InputOptions
-from beamlabel.transforms import storage
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.schema import PREPROCESSING_ID, OutputSpec
 
@@ -27,8 +24,22 @@ _LASTING = frozenset(
 )
 # What decides whether bytes can be decoded, beside the preprocessing.
 _DECODERS = ("beamlabel", "opencv-python-headless", "pillow", "simplejpeg")
-# Options that make the input smaller, and not another.
-_PARTS = ("input", "limit", "sample")
+
+
+@dataclass(frozen=True)
+class NamedInput:
+    """How a run names its input.
+
+    Attributes:
+      patterns: absolute.
+      options: the other options that decide what these name, each with its value and its default, as they stand in a
+        manifest.
+      base_dir: of relative references, absolute; None if all inputs are listings, which have none.
+    """
+
+    patterns: frozenset[str]
+    options: Mapping[str, tuple[object, object]]
+    base_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,16 +52,14 @@ class Wanted:
       changed: whether an image of another content is labeled again.
       known_failures: whether what fails again is skipped.
       tombstones: whether images that are gone are told.
-      inputs: that name the references.
-      base_dir: of relative references, absolute; None if all inputs are listings, which have none.
+      named: how it names its input.
       max_bytes, max_pixels: that an image may have.
       versions: of the packages that are installed.
     """
 
     spec: OutputSpec
     output: str
-    inputs: InputOptions
-    base_dir: str | None
+    named: NamedInput
     max_bytes: int
     max_pixels: int
     versions: Mapping[str, str]
@@ -84,16 +93,8 @@ class Wanted:
             return False
         there = manifest.get("options", {})
         patterns = set(there.get("input", ()))
-        if not patterns or not patterns <= {storage.absolute(pattern) for pattern in self.inputs.input}:
+        if not patterns or not patterns <= self.named.patterns:
             return False
-        if self.base_dir is not None and there.get("base_dir") != self.base_dir:
+        if self.named.base_dir not in (None, there.get("base_dir")):
             return False
-        return all(
-            _plain(there.get(one.name, one.default)) == _plain(getattr(self.inputs, one.name))
-            for one in declared(InputOptions)
-            if one.name not in (*_PARTS, "base_dir")
-        )
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+        return all(there.get(name, default) == value for name, (value, default) in self.named.options.items())

@@ -23,6 +23,7 @@ from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
     derived_options,
     load_options,
+    named_input,
     output_spec,
     source_options,
 )
@@ -132,7 +133,8 @@ def _indexes(
     if not earlier.skip_labeled:
         return {}
     wanted = Wanted(
-        spec, output, options.inputs, base_dir, options.loading.max_bytes, options.loading.max_pixels, versions(),
+        spec, output, named_input(options.inputs, base_dir),
+        options.loading.max_bytes, options.loading.max_pixels, versions(),
         changed=earlier.changed, known_failures=not earlier.retry_known_failures, tombstones=earlier.tombstones,
     )  # fmt: skip
     return earlier_indexes(earlier.skip_labeled, wanted, scratch).by_name()

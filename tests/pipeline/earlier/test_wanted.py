@@ -5,12 +5,14 @@ import dataclasses
 import pytest
 
 from beamlabel.pipeline.earlier.wanted import Wanted
+from beamlabel.pipeline.job.settings import named_input
 from beamlabel.pipeline.options.job_options import InputOptions
 from beamlabel.transforms.rows.schema import PREPROCESSING_ID, OutputSpec
 
 VERSIONS = {"beamlabel": "1", "opencv-python-headless": "2", "pillow": "3", "simplejpeg": "4", "numpy": "5"}
 WANTED = Wanted(
-    OutputSpec(embedding_dim=8, preprocessing_id="p"), "/out", InputOptions(input=("/photos/", "gs://b/more/")), None,
+    OutputSpec(embedding_dim=8, preprocessing_id="p"), "/out",
+    named_input(InputOptions(input=("/photos/", "gs://b/more/")), None),
     max_bytes=1000, max_pixels=100, versions=VERSIONS,
 )  # fmt: skip
 ALL = {
@@ -45,7 +47,7 @@ def test_whose_images_are_looked_for(options, is_of_input):
 
 
 def test_relative_references_have_a_base():
-    lists = dataclasses.replace(WANTED, base_dir="/work")
+    lists = dataclasses.replace(WANTED, named=dataclasses.replace(WANTED.named, base_dir="/work"))
     assert lists.is_of_input(manifest())
     assert not lists.is_of_input(manifest(base_dir="/elsewhere"))
 
