@@ -34,4 +34,5 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
         files=job.files,
         limited=limited,
         billing_project=job.source.billing_project,
+        tombstones=job.tombstones,
     )

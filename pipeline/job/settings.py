@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from beamlabel.pipeline.earlier.wanted import NamedInput
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
+from beamlabel.pipeline.options.declare import declared
 from beamlabel.pipeline.options.job_options import (
     InputOptions,
     JobOptions,
@@ -24,6 +26,8 @@ from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.rows.schema import OutputSpec
 
+# Options that are told by themselves, or that make the input smaller and not another.
+_NOT_OF_THE_NAME = ("input", "base_dir", "limit", "sample")
 # The command's names for what `derive` calls otherwise.
 _OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
 
@@ -41,6 +45,25 @@ def source_options(
         files=inputs.wanted,
         billing_project=billing_project,
     )
+
+
+def named_input(options: InputOptions, base_dir: str | None) -> NamedInput:
+    """How the input is named.
+
+    Args:
+      options: that name it.
+      base_dir: of relative references, absolute; None if there are none.
+    """
+    others = {
+        one.name: (_as_json(getattr(options, one.name)), _as_json(one.default))
+        for one in declared(InputOptions)
+        if one.name not in _NOT_OF_THE_NAME
+    }
+    return NamedInput(frozenset(map(storage.absolute, options.input)), others, base_dir)
+
+
+def _as_json(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:

@@ -58,8 +58,17 @@ def _check_references(options: JobOptions) -> None:
     inputs, earlier = options.inputs, options.earlier
     if not inputs.input and not earlier.retry_failures:
         raise UsageError("the following arguments are required: --input")
-    if earlier.changed and not earlier.skip_labeled:
-        raise UsageError("--changed needs --skip_labeled, which names what has been labeled")
+    for name in ("changed", "retry_known_failures", "tombstones"):
+        if getattr(earlier, name) and not earlier.skip_labeled:
+            raise UsageError(f"--{name} needs --skip_labeled, which names what has been labeled")
+    if earlier.tombstones:
+        partial = {
+            "limit": inputs.limit,
+            "sample": inputs.sample < 1,
+            "retry_failures": earlier.retry_failures,
+        }
+        if named := next((name for name, value in partial.items() if value), None):
+            raise UsageError(f"--tombstones needs the whole input, and --{named} takes a part of it")
     if earlier.reasons and not earlier.retry_failures:
         raise UsageError(f"--reasons {','.join(earlier.reasons)} needs --retry_failures")
     if inputs.input_format == "images":

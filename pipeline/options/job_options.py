@@ -31,6 +31,7 @@ DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
 DEFAULT_LOAD_THREADS = 64
 DEFAULT_MAX_ERROR_RATE = 0.05
+DEFAULT_MIN_FAILURES = 5
 RESUME = "resume"
 
 
@@ -93,7 +94,14 @@ class EarlierRunOptions:
         "skipped; repeatable",
     )
     changed: bool = flag(
-        help="with --skip_labeled: label again what has another size or version now (http: always)"
+        help="with --skip_labeled: label again what has another content now; what has another size or version, and "
+        "what is on the web, is fetched to see"
+    )
+    retry_known_failures: bool = flag(
+        help="with --skip_labeled: try again what it failed for a lasting reason (default: skipped, if not changed)"
+    )
+    tombstones: bool = flag(
+        help="with --skip_labeled: write the images of these that the input does not name any more to _deleted/"
     )
     retry_failures: str | None = option(
         TEXT,
@@ -261,6 +269,13 @@ class RunOptions:
         default=DEFAULT_MAX_ERROR_RATE,
         metavar="F",
         help=f"failed / (predicted + failed) that is still a success (default {DEFAULT_MAX_ERROR_RATE})",
+    )
+    min_failures: int = option(
+        whole(1),
+        default=DEFAULT_MIN_FAILURES,
+        metavar="N",
+        help="fewer failures do not fail a run that has predicted something, whatever their rate "
+        f"(default {DEFAULT_MIN_FAILURES})",
     )
     report: bool = flag(help="write _report.html too: what happened, with thumbnails of a sample")
     if_exists: str = choice(

@@ -21,6 +21,7 @@ from beamlabel.transforms.records import (
     LoadedImage,
     Prediction,
     Reason,
+    Skipped,
     Stage,
     UnitEnd,
     unknown_element,
@@ -147,7 +148,7 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
           TypeError: an element is neither an image nor what is handed through.
         """
         for element in batch:
-            if not isinstance(element, (LoadedImage, Failure, UnitEnd)):
+            if not isinstance(element, (LoadedImage, Failure, Skipped, UnitEnd)):
                 raise TypeError(unknown_element("Predict", element, LoadedImage, Failure, UnitEnd))
         images = [element for element in batch if isinstance(element, LoadedImage)]
         predicted = iter(predict(images, model, self._options))

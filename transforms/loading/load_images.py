@@ -20,6 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch, http_requests, not_empty
 from beamlabel.transforms.loading.in_flight import Backlog, Finished
+from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
     Failure,
@@ -29,6 +30,7 @@ from beamlabel.transforms.records import (
     LoadedImage,
     Opened,
     Reason,
+    Skipped,
     Stage,
     UnitEnd,
     unknown_element,
@@ -99,14 +101,17 @@ class _Encoded:
 class _Timed:
     """What became of one reference, and what it cost."""
 
-    result: LoadedImage | Failure
+    result: LoadedImage | Failure | Skipped
     fetched_bytes: int
     fetch_msec: float
     decode_msec: float
 
 
-def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure:
-    """Fetches and decodes one image; whatever goes wrong becomes a ``Failure``, nothing is raised."""
+def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure | Skipped:
+    """Fetches and decodes one image, unless it is ``known``.
+
+    Whatever goes wrong becomes a ``Failure``, nothing is raised.
+    """
     return _decode_timed(_fetch_timed(ref, options), options).result
 
 
@@ -120,8 +125,9 @@ def _fetch_timed(ref: ImageRef, options: LoadOptions, get: _Get | None = None) -
         ref = _identified(ref)
         data = ref.data
         fetched = _fetched(ref, options.fetch, get) if data is None else _inline(data, options.fetch)
+        fetched = with_listed_version(fetched, ref)
     except ImageError as error:
-        fetched = _failure(ref, error.stage, error.reason, error.detail)
+        fetched = with_stat(_failure(ref, error.stage, error.reason, error.detail), ref, options.fetch)
     except Exception as error:  # a fault of ours, yet it must not take the other images down
         fetched = _internal_error(ref, Stage.FETCH, error)
     return _Encoded(ref, fetched, (time.perf_counter() - begin) * 1e3)
@@ -132,7 +138,9 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     if isinstance(fetched, Failure):
         return _Timed(fetched, 0, encoded.msec, 0.0)
     begin = time.perf_counter()
-    result: LoadedImage | Failure
+    result: LoadedImage | Failure | Skipped
+    if (skipped := skipped_as_known(ref, fetched)) is not None:
+        return _Timed(skipped, len(fetched.data), encoded.msec, 0.0)
     try:
         image = decode(fetched.data, options.decode)
         info = ImageInfo(
