@@ -9,15 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
-from beamlabel.transforms.writing.unit_summary import SampledRow, UnitSummary, merge_examples, score_bins
+from beamlabel.transforms.writing.unit_summary import SampledRow, UnitSummary, cut, merge_examples, score_bins
 
 MAX_LABELS = 200
 """Labels in the histogram, the most frequent ones; the others are one number."""
 
-# With the rest of the page that is below 2 MB, whatever the texts are.
-_SAMPLE_BYTES = 1_450_000
+# The page stays below 2 MB, whatever the texts are: the sample has what the rest of its data leaves.
+_PAGE_BYTES = 1_995_000
+_FRAME_BYTES = 60_000
+_THUMBNAIL_BYTES = -(-MAX_BYTES // 3) * 4
 # In JSON these stand in strings only, where an escape means the same.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _MAX_BINS = 60
@@ -47,7 +50,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
     function = manifest["metadata"].get(schema.SCORES)
     probabilities = function in ("softmax", "sigmoid") or all(0 <= score <= 1 for score in scores)
     ordered = sorted(labels.items(), key=lambda item: (-item[1], item[0]))
-    return {
+    data = {
         "run": _run(manifest),
         "rows": manifest["rows"],
         "timeline": timeline(manifest),
@@ -63,8 +66,10 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
                 manifest["failed_by_reason"].items(), key=lambda item: (-item[1], item[0])
             )
         ],
-        "sample": _fitting([_shown(row, kinds) for row, kinds in sampler.chosen(labels)]),
     }
+    rows = [_shown(row, kinds) for row, kinds in sampler.chosen(labels)]
+    room = _PAGE_BYTES - _FRAME_BYTES - len(embedded_json(data).encode())
+    return {**data, "sample": _fitting(rows, room)}
 
 
 def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(row: SampledRow, kinds: Sequence[str]) -> dict[str, Any]:
     return {
         "uri": row.uri,
-        "ref_id": row.ref_id,
+        "ref_id": cut(row.ref_id),
         "labels": row.labels,
         "scores": [float(f"{score:.4g}") for score in row.scores],
         "kinds": kinds,
@@ -96,10 +101,14 @@ def _shown(row: SampledRow, kinds: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many of the rows as the page has room for, which is all of them unless they are made to be large."""
-    sizes = itertools.accumulate(len(embedded_json(row).encode()) for row in rows)
-    return [row for row, size in zip(rows, sizes, strict=True) if size <= _SAMPLE_BYTES]
+def _fitting(rows: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
+    """As many of the rows as the page has room for, which is all of them unless they are made to be large.
+
+    Every row counts as if it had a large thumbnail, so that the same rows fit with and without.
+    """
+    texts = (len(embedded_json({**row, "thumbnail": None}).encode()) for row in rows)
+    sizes = itertools.accumulate(text + _THUMBNAIL_BYTES for text in texts)
+    return [row for row, size in zip(rows, sizes, strict=True) if size <= room]
 
 
 def embedded_json(value: object) -> str:

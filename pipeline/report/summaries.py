@@ -42,36 +42,34 @@ def staged_summaries(
     """
     published = {file["staged_as"]: file for file in manifest["files"]}
 
-    def summary(place: int, record: UnitRecord) -> UnitSummary:
+    def summary(record: UnitRecord) -> UnitSummary:
         for file in record.files:
             if file.kind == "summary":
                 path = storage.join(staging_dir, *file.name.split("/"))
                 return UnitSummary.from_json(storage.read_bytes(path))
         files = [published[file.name] for file in record.files if file.name in published]
-        return summarize_shard(output, files, first=not place)
+        return summarize_shard(output, files)
 
     ordered = sorted(records, key=lambda record: record.unit_id)
     # From a bucket each takes a round trip or more: some at a time, and never all in memory.
     with ThreadPoolExecutor(_READERS, thread_name_prefix="summaries") as pool:
         for start in range(0, len(ordered), _READERS):
-            places = range(start, min(start + _READERS, len(ordered)))
-            yield from pool.map(lambda place: summary(place, ordered[place]), places)
+            yield from pool.map(summary, ordered[start : start + _READERS])
 
 
 def published_summaries(output: str, manifest: Mapping[str, Any]) -> Iterator[UnitSummary]:
     """The summaries of a published run, from its shards and failures, as the manifest names them."""
     numbered = [(int(_NUMBER.findall(file["name"])[-1]), file) for file in manifest["files"]]
-    for number, group in groupby(sorted(numbered, key=itemgetter(0)), key=itemgetter(0)):
-        yield summarize_shard(output, [file for _, file in group], first=not number)
+    for _, group in groupby(sorted(numbered, key=itemgetter(0)), key=itemgetter(0)):
+        yield summarize_shard(output, [file for _, file in group])
 
 
-def summarize_shard(output: str, files: Sequence[Mapping[str, Any]], *, first: bool) -> UnitSummary:
+def summarize_shard(output: str, files: Sequence[Mapping[str, Any]]) -> UnitSummary:
     """Streams the files of one unit; Parquet's embeddings are not read.
 
     Args:
       output: the output folder.
       files: the unit's, as the manifest has them: ``name`` and ``kind``.
-      first: whether the unit is the first of its run.
 
     Raises:
       OSError, ValueError: a file cannot be read.
@@ -81,12 +79,14 @@ def summarize_shard(output: str, files: Sequence[Mapping[str, Any]], *, first: b
     failures: list[dict[str, str | None]] = []
     for file in files:
         path = storage.join(output, *str(file["name"]).split("/"))
+        if file["kind"] not in ("data", "failures"):
+            continue
         if file["kind"] == "failures":
             failures = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
             continue
         for row in _parquet_rows(path) if path.endswith(".parquet") else _tfrecord_rows(path):
             _add(summarizer, row)
-    return summarizer.finish(failures, first=first)
+    return summarizer.finish(failures)
 
 
 def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
@@ -116,7 +116,7 @@ def _add(summarizer: Summarizer, row: Mapping[str, Any]) -> None:
 
     def sampled() -> SampledRow:
         best, their_scores = tuple(labels[:MAX_CLASSES]), tuple(scores[:MAX_CLASSES])
-        return SampledRow(cut(row["uri"]), cut(row["ref_id"]), best, their_scores)
+        return SampledRow(cut(row["uri"]), row["ref_id"], best, their_scores)
 
     label, score = (labels[0], scores[0]) if labels else (None, None)
     summarizer.add_row(row["ref_id"], label, score, sampled)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import Failure, FileRecord, WorkUnit, is_first
+from beamlabel.transforms.records import Failure, FileRecord, WorkUnit
 from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema, computed_metadata
 from beamlabel.transforms.rows.tfrecord import write_records
@@ -117,8 +117,7 @@ def stage_summary(
     summarizer: Summarizer, failures: Sequence[Failure], staging_dir: str, unit: WorkUnit
 ) -> FileRecord:
     """Stages what a report needs to know of a unit."""
-    first = is_first(unit)
-    summary = summarizer.finish(map(_failure_fields, failures), first=first)
+    summary = summarizer.finish(map(_failure_fields, failures))
     content = summary.to_json()
     sha256 = hashlib.sha256(content).hexdigest()
     name = f"summaries/{unit.unit_id}-{sha256[:16]}.json"

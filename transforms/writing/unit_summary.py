@@ -20,7 +20,7 @@ import numpy as np
 from beamlabel.transforms.decoding.thumbnail import thumbnail
 from beamlabel.transforms.records import Prediction
 from beamlabel.transforms.storage.uris import encodable, public_uri
-from beamlabel.transforms.writing.sample_rows import MAX_ROWS, Candidate, RowSampler
+from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
 
 MAX_TEXT = 300
 """Characters that a report shows of a URI, a reference or a failure's detail."""
@@ -32,10 +32,6 @@ MAX_CLASSES = 5
 """Classes that it shows of a row."""
 
 _EXAMPLES = 3
-# A unit keeps an eighth of its rows, so that thumbnails cost little also where units are small. The first one of
-# a run may be all there is, and keeps more.
-_ROWS_A_THUMBNAIL = 8
-_MIN_SAMPLED, _MIN_SAMPLED_FIRST = 8, 96
 # Pixels that wait: most candidates are displaced before they have to be encoded.
 _WAITING_BYTES = 8 << 20
 
@@ -45,7 +41,8 @@ class SampledRow:
     """A row that a report may show.
 
     Attributes:
-      uri, ref_id: as in the output, cut to ``MAX_TEXT`` characters.
+      uri: as in the output, cut to ``MAX_TEXT`` characters.
+      ref_id: as in the output, whole: it decides what is chosen.
       labels, scores: the best five as in the output; labels are ``class 7`` where the classes have no names; both
         empty without logits.
       kinds: why it was chosen, see ``sample_rows``.
@@ -68,7 +65,7 @@ class UnitSummary:
       labels: rows by best label.
       scores: (score, rows), ascending; scores rounded down by ``rounded_scores``.
       failures: for each reason its first failures, with ``uri``, ``ref_id`` and ``detail``.
-      rows: the sampled ones.
+      rows: those that a report may choose, see ``sample_rows``.
     """
 
     labels: dict[str, int] = field(default_factory=dict)
@@ -117,7 +114,6 @@ class Summarizer:
     """Gathers a ``UnitSummary``; not for two threads at a time."""
 
     def __init__(self) -> None:
-        self._rows = 0
         self._labels: Counter[str] = Counter()
         self._scores = array("f")
         self._sampler: RowSampler[_Value] = RowSampler()
@@ -139,16 +135,14 @@ class Summarizer:
         """Takes a row of a finished shard; ``row`` is called if it may be chosen."""
         self._add(ref_id, label, score, row, None)
 
-    def finish(self, failures: Iterable[Mapping[str, str | int | None]], *, first: bool) -> UnitSummary:
+    def finish(self, failures: Iterable[Mapping[str, str | int | None]]) -> UnitSummary:
         """The summary of all that was added.
 
         Args:
           failures: the unit's, in order, each with ``reason``, ``uri``, ``ref_id`` and ``detail``.
-          first: whether it is the first unit of the run.
         """
-        limit = max(self._rows // _ROWS_A_THUMBNAIL, _MIN_SAMPLED_FIRST if first else _MIN_SAMPLED)
-        chosen = self._sampler.chosen(self._labels, min(limit, MAX_ROWS))
-        rows = [replace(value.finish(), kinds=tuple(kinds)) for value, kinds in chosen]
+        candidates = self._sampler.candidates()
+        rows = [replace(value.finish(), kinds=tuple(kinds)) for value, kinds in candidates]
         scores = rounded_scores(np.frombuffer(self._scores, np.float32)) if self._scores else []
         return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows)
 
@@ -160,7 +154,6 @@ class Summarizer:
         row: Callable[[], SampledRow],
         pixels: np.ndarray | None,
     ) -> None:
-        self._rows += 1
         if label is not None and score is not None:
             self._labels[label] += 1
             self._scores.append(score)
@@ -237,7 +230,7 @@ def _row(prediction: Prediction) -> SampledRow:
         labels = [_label(prediction.labels, ids, place) for place in range(len(ids))]
         scores = [float(score) for score in prediction.scores[:MAX_CLASSES]]
     uri = cut(encodable(public_uri(prediction.ref.uri)))
-    return SampledRow(uri, cut(encodable(prediction.ref.ref_id)), tuple(labels), tuple(scores))
+    return SampledRow(uri, encodable(prediction.ref.ref_id), tuple(labels), tuple(scores))
 
 
 def _label(names: Sequence[str] | None, ids: np.ndarray, place: int) -> str:

@@ -150,6 +150,21 @@ def test_shards_are_the_same_with_and_without(ran, tmp_path):
     assert shown(again)["sample"] == shown(ran)["sample"]
 
 
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_the_sample_does_not_depend_on_the_units(ran, rows, tmp_path):
+    options = ran.manifest["options"]
+    arguments = [
+        "--input",
+        *options["input"],
+        "--labels",
+        options["labels"],
+        "--report",
+        "--shard_rows",
+        rows,
+    ]
+    assert shown(label(tmp_path / "out", *arguments))["sample"] == shown(ran)["sample"]
+
+
 def test_the_folder_still_reads_as_one_table(ran):
     assert ran.table.num_rows == 299
     assert not list(ran.output.parent.glob("_beamlabel*"))
