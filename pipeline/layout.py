@@ -10,6 +10,7 @@ MANIFEST = "_MANIFEST.json"
 SUCCESS = "_SUCCESS"
 SCHEMA_PBTXT = "_schema.pbtxt"
 FAILURES = "_failures"
+DELETED = "_deleted"
 REPORT = "_report.html"
 
 # What is no result, in the output. That of an output that does not exist yet lies beside its place, in a folder

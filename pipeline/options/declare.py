@@ -75,6 +75,12 @@ def positional(*, help: str, metavar: str) -> str:
     return cast(Any, _field(dataclasses.MISSING, help=help, type=TEXT, metavar=metavar, **facts))
 
 
+def positionals(*, help: str, metavar: str) -> tuple[str, ...]:
+    """Arguments that are told by their place, one or more."""
+    facts = {"is_required": True, "is_positional": True, "is_list": True}
+    return cast(Any, _field(dataclasses.MISSING, help=help, type=TEXT, metavar=metavar, **facts))
+
+
 def several(*, help: str, metavar: str) -> tuple[str, ...]:
     """An option that takes texts, one or more at a time, and may be repeated."""
     return cast(Any, _field((), help=help, type=TEXT, metavar=metavar, is_list=True))

@@ -83,7 +83,7 @@ def is_result(manifest: object) -> bool:
 def published_names(manifest: dict[str, Any]) -> list[str]:
     """The files of a result, by their names; only such as a run gives its files, which carry its id."""
     pattern = re.compile(
-        rf"({layout.FAILURES}/)?part-{re.escape(str(manifest['run_id']))}-\d{{5,}}\.[a-z0-9.]+"
+        rf"(({layout.FAILURES}|{layout.DELETED})/)?part-{re.escape(str(manifest['run_id']))}-\d{{5,}}\.[a-z0-9.]+"
     )
     names = (file["name"] for file in manifest["files"] if isinstance(file, dict) and "name" in file)
     return [name for name in names if isinstance(name, str) and pattern.fullmatch(name)]
@@ -122,7 +122,8 @@ def make_manifest(
         "rows": rows,
         "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
         "complete": not out_of_time,
-        "skipped_by_reason": {reason: count for reason, count in skipped.items() if count},
+        "skipped_by_reason": job.get("skipped_by_reason")
+        or {reason: count for reason, count in skipped.items() if count},
         "left_out": dict(sorted(left_out.items())),
         "color_converted": sum(record.color_converted for record in records),
         "failed_by_reason": dict(sorted(failed.items())),

@@ -28,6 +28,8 @@ LEVELS = (
     ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
     ("pipeline/output",),
     ("pipeline/evaluate", "pipeline/job"),
+    ("pipeline/current",),
+    ("pipeline/compact", "pipeline/diff"),
     ("pipeline/commands", "pipeline/runners"),
     ("pipeline/run.py",),
     ("pipeline/__main__.py",),
