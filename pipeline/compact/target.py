@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from beamlabel.pipeline.current.entries import has_identity
 from beamlabel.pipeline.current.outputs import Output
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.verify_files import spec_of
@@ -95,5 +96,4 @@ def target_of(outputs: Sequence[Output]) -> Target:
 def _shard_schema(path: str) -> tuple[pa.Schema, bool]:
     with open_parquet(path) as parquet:
         there = parquet.schema_arrow
-    metadata = there.metadata or {}
-    return there.remove_metadata(), metadata.get(schema.SCHEMA_VERSION.encode()) == b"1"
+    return there.remove_metadata(), not has_identity(there)

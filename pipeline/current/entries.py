@@ -124,6 +124,11 @@ def failures(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]
             yield {**found, "image_id": identity, **unknown}
 
 
+def has_identity(there: pa.Schema) -> bool:
+    """Whether a shard has the columns that schema version 2 brought, by its metadata."""
+    return (there.metadata or {}).get(schema.SCHEMA_VERSION.encode()) != b"1"
+
+
 def chunks(values: Iterator[Any], size: int) -> Iterator[list[Any]]:
     """Lists of ``size`` values, the last one shorter."""
     while chunk := list(itertools.islice(values, size)):
@@ -135,9 +140,8 @@ _COLUMNS = ("uri", "image_id", "labeled_at", "content_hash", "source_version", "
 
 def _parquet_columns(path: str) -> Iterator[dict[str, list[Any]]]:
     with open_parquet(path) as parquet:
-        metadata = parquet.schema_arrow.metadata or {}
         # In version 1 these names were free for kept columns.
-        taken = schema.SINCE_VERSION_2 if metadata.get(schema.SCHEMA_VERSION.encode()) == b"1" else frozenset()
+        taken = frozenset() if has_identity(parquet.schema_arrow) else schema.SINCE_VERSION_2
         names = [name for name in _COLUMNS if name in parquet.schema_arrow.names and name not in taken]
         if "image_id" in names:
             names.remove("uri")

@@ -34,9 +34,14 @@ def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[U
 
 def page(data: Mapping[str, Any]) -> str:
     """The whole page; the same data give the same page."""
-    style, script = _template("report.css"), _template("report.js")
-    return Template(_template("report.html")).substitute(
-        title=html.escape(f"{data['run']['output']} · beamlabel"),
+    style, script = own_file("report.css"), own_file("common.js") + own_file("report.js")
+    return fill(own_file("report.html"), style, script, f"{data['run']['output']} · beamlabel", data)
+
+
+def fill(template: str, style: str, script: str, title: str, data: Mapping[str, Any]) -> str:
+    """A page that needs nothing else: its style, its script, which it names by their hashes, and its data."""
+    return Template(template).substitute(
+        title=html.escape(title),
         style=style,
         style_hash=_csp_hash(style),
         script=script,
@@ -52,7 +57,8 @@ def data_of_page(text: str) -> dict[str, Any] | None:
     return data
 
 
-def _template(name: str) -> str:
+def own_file(name: str) -> str:
+    """A file of this folder, as text."""
     return resources.files("beamlabel.pipeline.report").joinpath(name).read_text(encoding="utf-8")
 
 
