@@ -24,7 +24,8 @@ class CompactOptions:
     """Which outputs become which one."""
 
     inputs: tuple[str, ...] = positionals(
-        metavar="INPUT", help="outputs, folders of outputs, or globs of either, such as labels/ or 'labels/dt=*/'"
+        metavar="INPUT",
+        help="outputs, folders of outputs, or globs of either, such as labels/ or 'labels/dt=*/'",
     )
     output: str = required(metavar="DIR", help="where to; not below an input")
     shard_rows: int = option(whole(1), default=50_000, metavar="N", help="rows of a shard (default 50000)")
@@ -35,8 +36,8 @@ class CompactOptions:
         "compaction of the same inputs has finished are kept",
     )
     drop_others: bool = flag(
-        help="leave out rows that are not of the newest output's module, preprocessing and columns, or that do not tell "
-        "which image they are of; without it, such rows are a mistake"
+        help="leave out rows that are not of the newest output's module, preprocessing and columns, or that do not "
+        "tell which image they are of; without it, such rows are a mistake"
     )
 
 
@@ -46,9 +47,7 @@ def main(argv: list[str]) -> int:
     Raises:
       UsageError: a wrong argument, or see ``compact``.
     """
-    options = parse_command(
-        CompactOptions, argv, command="compact", description=_DESCRIPTION, epilog=_EPILOG
-    )
+    options = parse_command(CompactOptions, argv, command="compact", description=_DESCRIPTION, epilog=_EPILOG)
     from beamlabel.pipeline.compact.compact import compact
     from beamlabel.pipeline.output.lock import OutputLockedError
     from beamlabel.pipeline.process.exit import DONE, NOT_YET
@@ -66,7 +65,11 @@ def main(argv: list[str]) -> int:
         return NOT_YET
     compacted = manifest["compacted"]
     for what in ("rows", "failures"):
-        fates = {fate.replace("_", " "): count for fate, count in compacted[what].items() if count or fate == "kept"}
+        fates = {
+            fate.replace("_", " "): count
+            for fate, count in compacted[what].items()
+            if count or fate == "kept"
+        }
         parts = " + ".join(f"{count} {fate}" for fate, count in fates.items())
         sys.stderr.write(f"beamlabel compact: {compacted[f'{what}_read']} {what} read = {parts}\n")
     sys.stderr.write(

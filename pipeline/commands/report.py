@@ -54,6 +54,7 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
       UsageError: there is no published run.
     """
     # Arrow takes a while to import: not for --help.
+    from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import report_data
     from beamlabel.pipeline.report.page import page
     from beamlabel.pipeline.report.summaries import published_summaries
@@ -68,6 +69,7 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
     path = storage.join(output, layout.REPORT)
     data = report_data(manifest, published_summaries(output, manifest))
+    data["before"] = night_before(output, manifest, data)
     thumbnails = kept_thumbnails(path, manifest["run_id"])
     lacking = [row for row in data["sample"] if row["ref_id"] not in thumbnails]
     if fetch and lacking:

@@ -54,7 +54,12 @@ class _Plan:
 
 
 def compact(
-    patterns: Sequence[str], output: str, *, shard_rows: int, if_exists: str = "error", drop_others: bool = False
+    patterns: Sequence[str],
+    output: str,
+    *,
+    shard_rows: int,
+    if_exists: str = "error",
+    drop_others: bool = False,
 ) -> dict[str, Any]:
     """Writes the current rows and failures of all outputs that patterns name into one output.
 
@@ -88,7 +93,9 @@ def compact(
             raise UsageError(f"--output {output!r}: {error}") from error
         outputs = find_outputs(patterns, "INPUT")
         if is_among(output, patterns, outputs):
-            raise UsageError(f"--output {output!r} is among the inputs, and would be read by the next compaction")
+            raise UsageError(
+                f"--output {output!r} is among the inputs, and would be read by the next compaction"
+            )
         plan = _plan(outputs, output, Path(scratch), shard_rows=shard_rows, drop_others=drop_others)
         there = read_manifest(output)
         if if_exists == "resume" and there is not None and there["plan_id"] == plan.plan_id:
@@ -104,7 +111,9 @@ def compact(
         return publish(output, staging_dir)
 
 
-def _plan(outputs: Sequence[Output], output: str, folder: Path, *, shard_rows: int, drop_others: bool) -> _Plan:
+def _plan(
+    outputs: Sequence[Output], output: str, folder: Path, *, shard_rows: int, drop_others: bool
+) -> _Plan:
     target = target_of(outputs)
     if target.is_tfrecord:
         try:
@@ -130,7 +139,9 @@ def _plan(outputs: Sequence[Output], output: str, folder: Path, *, shard_rows: i
         "version": schema.CURRENT_SCHEMA_VERSION,
     }
     plan_id = canonical_sha256(known)[:16]
-    return _Plan(output, plan_id, target, selection, tuple(cut_into_shards(selection, shard_rows)), tuple(outputs))
+    return _Plan(
+        output, plan_id, target, selection, tuple(cut_into_shards(selection, shard_rows)), tuple(outputs)
+    )
 
 
 def _hashes(output: Output) -> list[str]:

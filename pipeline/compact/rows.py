@@ -13,7 +13,9 @@ from beamlabel.pipeline.job.skip_labeled import version_1_identity
 from beamlabel.transforms.rows import schema
 
 
-def current_batches(selection: Selection, columns: pa.Schema, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+def current_batches(
+    selection: Selection, columns: pa.Schema, start: int, stop: int
+) -> Iterator[pa.RecordBatch]:
     """The current rows whose places are from ``start`` to ``stop``, with exactly these columns.
 
     Rows of schema version 1 get what tells their image; their ``content_hash`` is empty, since nobody knows it.
@@ -21,7 +23,9 @@ def current_batches(selection: Selection, columns: pa.Schema, start: int, stop: 
     for source in touched(selection.data, start, stop):
         for batch in parquet_batches(source, wanted(selection.is_kept, source, start, stop), columns.names):
             arrays = [
-                batch.column(column.name) if column.name in batch.schema.names else _added(batch, column, source)
+                batch.column(column.name)
+                if column.name in batch.schema.names
+                else _added(batch, column, source)
                 for column in columns
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=columns)

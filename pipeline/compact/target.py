@@ -45,10 +45,12 @@ class Target:
         if self.columns is not None:
             return replace(spec_of(self.columns, metadata), metadata=dict(metadata))
         zipped = any(str(file["name"]).endswith(".gz") for file in self.output.files("data"))
-        return OutputSpec(format="tfrecord", compression="gzip" if zipped else "none", metadata=dict(metadata))
+        return OutputSpec(
+            format="tfrecord", compression="gzip" if zipped else "none", metadata=dict(metadata)
+        )
 
     def fits(self, output: Output, file: Mapping[str, Any] | None) -> bool:
-        """Whether a data file has the columns, made by the same module and preprocessing; of failures, by the manifest."""
+        """Whether a data file has these columns by the same module and preprocessing; of failures, by the manifest."""
         metadata = output.manifest["metadata"]
         if any(metadata.get(name) != self.metadata.get(name) for name in _SAME):
             return False

@@ -49,12 +49,14 @@ ENTRY = np.dtype(
     ]
 )  # fmt: skip
 """An entry: ``image_id`` in two halves; when, in microseconds since 1970; the place of the run among the runs; the
-kind; the place of the row or failure among all of its kind. Of the encoded image the first half of ``content_hash``, a
-hash of ``source_version`` and the size: 0, 0 and -1 if nobody knows. ``why`` of a failure; ``fits``: whether it was made
-by the current module, see ``select``."""
+kind; the place of the row or failure among all of its kind. Of the encoded image the first half of ``content_hash``,
+a hash of ``source_version`` and the size: 0, 0 and -1 if nobody knows. ``why`` of a failure; ``fits``: whether it was
+made by the current module, see ``select``."""
 
 
-def row_entries(output: Output, file: Mapping[str, Any], *, rank: int, place: int, fits: bool) -> Iterator[np.ndarray]:
+def row_entries(
+    output: Output, file: Mapping[str, Any], *, rank: int, place: int, fits: bool
+) -> Iterator[np.ndarray]:
     """Entries of the rows of a data file, a batch at a time, in their order.
 
     A row that does not tell its image, as some of schema version 1, has the image_id 0.
@@ -147,7 +149,9 @@ def _parquet_columns(path: str) -> Iterator[dict[str, list[Any]]]:
             names.remove("uri")
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=names):
             columns = {
-                name: _microseconds(batch.column(name)).tolist() if name == "labeled_at" else batch.column(name).to_pylist()
+                name: _microseconds(batch.column(name)).tolist()
+                if name == "labeled_at"
+                else batch.column(name).to_pylist()
                 for name in names
             }
             yield {"uri": columns.get("image_id") or [], **columns}

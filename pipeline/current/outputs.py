@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,12 +12,10 @@ from typing import Any
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import is_result
+from beamlabel.pipeline.published import manifests
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.patterns import has_glob, matcher
-
-# Folders of ours that hold no published output; the second is that of schema version 1.
-_OWN_FOLDERS = re.compile(rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?|{layout.FAILURES}")
 
 
 @dataclass(frozen=True)
@@ -67,9 +64,9 @@ def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
     for pattern in patterns:
         before = len(found)
         try:
-            for path in _manifests(pattern):
-                folder = path.rpartition("/")[0]
-                manifest = _read(path)
+            for file in manifests(pattern):
+                folder = file.path.rpartition("/")[0]
+                manifest = _read(file.path)
                 if manifest is not None:
                     found.setdefault(_place(folder), Output(folder, manifest))
         except (OSError, ValueError) as error:
@@ -86,7 +83,9 @@ def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
 def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) -> bool:
     """Whether a folder, absolute, is one that patterns look into, or one that holds any of the outputs."""
     place = _place(folder)
-    if any(_place(output.folder).startswith(place + "/") or _place(output.folder) == place for output in outputs):
+    if any(
+        _place(output.folder).startswith(place + "/") or _place(output.folder) == place for output in outputs
+    ):
         return True
     name = f"{folder}/{layout.MANIFEST}"
     for pattern in map(storage.absolute, patterns):
@@ -96,21 +95,6 @@ def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) ->
         if has_glob(pattern) and (matcher(below + "**")(name) or matcher(pattern)(folder)):
             return True
     return False
-
-
-def _manifests(pattern: str) -> list[str]:
-    """The manifests that a pattern leads to."""
-    pattern = storage.absolute(pattern)
-    patterns = [pattern] if pattern.endswith("/") else [pattern, pattern + "/"]
-    if pattern.rpartition("/")[2] == layout.MANIFEST:
-        patterns = [pattern]
-    paths = {file.path for each in patterns for file in storage.match(each)}
-    return sorted(
-        path
-        for path in paths
-        if path.rpartition("/")[2] == layout.MANIFEST
-        and not any(map(_OWN_FOLDERS.fullmatch, path.split("/")))
-    )
 
 
 def _read(path: str) -> dict[str, Any] | None:

@@ -26,9 +26,9 @@ def resolve(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count
 
     - if a tombstone is newer: deleted;
-    - if a failure is newer that tells that the image is gone (``not_found``) or another by now (another content hash; where
-      no hash is known, another version or size), or that has a lasting reason and does not tell that the image is the
-      same: failed since. A passing failure, such as a timeout, of an image that may be the same leaves the row;
+    - if a failure is newer that tells that the image is gone (``not_found``) or another by now (another content hash;
+      where no hash is known, another version or size), or that has a lasting reason and does not tell that the image
+      is the same: failed since. A passing failure, such as a timeout, of an image that may be the same leaves the row;
     - if it is of another module: failed since, where the current one has tried and failed, else of another module.
 
     An image without a row that counts has its newest failure as its outcome, unless a row or a tombstone is newer.
@@ -62,7 +62,9 @@ def resolve(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     fits = np.where(has_row, ordered["fits"][row], False)
     is_failed = has_row & ~is_deleted & (is_replaced | (~fits & (newest_try > row)))
     is_other = has_row & ~is_deleted & ~is_failed & ~fits
-    fate = np.select([is_deleted, is_failed, is_other], [Fate.DELETED, Fate.FAILED_SINCE, Fate.OTHER_MODULE], Fate.KEPT)
+    fate = np.select(
+        [is_deleted, is_failed, is_other], [Fate.DELETED, Fate.FAILED_SINCE, Fate.OTHER_MODULE], Fate.KEPT
+    )
     fates[row[has_row]] = fate[has_row]
     stands = has_failure & (failure > row) & ~(has_row & (fate == Fate.KEPT))
     failure_fate = np.where(deleted_at > failure_time, Fate.DELETED, Fate.KEPT)

@@ -1,4 +1,4 @@
-"""Which rows and failures of many outputs are current: in memory is a 256th of the entries, and a byte a row on disk."""
+"""Which rows and failures of many outputs are current; in memory is a 256th of the entries, on disk a byte a row."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ class Selection:
     failures: dict[str, int]
 
 
-def select(outputs: Sequence[Output], fits: Callable[[Output, Mapping[str, Any] | None], bool], folder: Path) -> Selection:
+def select(
+    outputs: Sequence[Output], fits: Callable[[Output, Mapping[str, Any] | None], bool], folder: Path
+) -> Selection:
     """Reads what identifies rows, failures and tombstones, and finds the current ones; see ``resolve``.
 
     Args:
@@ -87,56 +89,27 @@ def select(outputs: Sequence[Output], fits: Callable[[Output, Mapping[str, Any] 
     Raises:
       OSError, ValueError, ImportError: a file cannot be read.
     """
-    data, failed = _sources(outputs, "data", fits), _sources(outputs, "failures", lambda output, _: fits(output, None))
-    rank = {id(output): number for number, output in enumerate(outputs)}
-    buckets = _Buckets(folder)
-    times = {id(output): output.time for output in outputs}
-    unidentified: Counter[int] = Counter()
-    guard = Lock()
-
-    def add(batches: Iterator[np.ndarray], output: Output) -> int:
-        count = 0
-        for entries in batches:
-            count += len(entries)
-            known = entries[(entries["high"] != 0) | (entries["low"] != 0)]
-            buckets.add(known)
-            with guard:
-                unidentified[entries["kind"][0] if len(entries) else ROW] += len(entries) - len(known)
-                if len(entries) and entries["kind"][0] == ROW:
-                    times[id(output)] = max(times[id(output)], int(entries["time"].max()))
-        return count
-
-    def add_rows(source: Source) -> None:
-        output = source.output
-        count = add(row_entries(output, source.file, rank=rank[id(output)], place=source.start, fits=source.fits), output)
-        _check_count(source, count)
-
-    def add_failures(source: Source) -> None:
-        output = source.output
-        found = failure_entries(
-            output, source.file, rank=rank[id(output)], place=source.start, time=times[id(output)], fits=source.fits
-        )
-        _check_count(source, add(found, output))
-
-    def add_tombstones(output: Output) -> None:
-        for file in output.files("deleted"):
-            add(tombstone_entries(output, file, rank=rank[id(output)]), output)
-
+    data = _sources(outputs, "data", fits)
+    failed = _sources(outputs, "failures", lambda output, _: fits(output, None))
+    reader = _Reader(outputs, _Buckets(folder))
     with ThreadPoolExecutor(_THREADS) as threads:
         # Rows first: the newest of a run tells when its failures were.
-        for work, over in ((add_rows, data), (add_failures, failed), (add_tombstones, outputs)):
+        for work, over in ((reader.rows, data), (reader.failures, failed)):
             list(threads.map(work, over))
+        list(threads.map(reader.tombstones, outputs))
     is_kept = _mapped(folder / "kept", data[-1].stop if data else 0)
     is_failed = _mapped(folder / "failed", failed[-1].stop if failed else 0)
     counts: Counter[tuple[int, int]] = Counter()
-    for entries in buckets.read():
+    for entries in reader.buckets.read():
         ordered, fates = resolve(entries)
         for kind, places in ((ROW, is_kept), (FAILURE, is_failed)):
             of_kind = ordered["kind"] == kind
             places[ordered["place"][of_kind & (fates == Fate.KEPT)]] = True
-            counts.update({(kind, fate): int(n) for fate, n in enumerate(np.bincount(fates[of_kind], minlength=5))})
+            counts.update(
+                {(kind, fate): int(n) for fate, n in enumerate(np.bincount(fates[of_kind], minlength=5))}
+            )
     rows, failures = (
-        {fate.name.lower(): counts[kind, fate] for fate in Fate} | {"unidentified": unidentified[kind]}
+        {fate.name.lower(): counts[kind, fate] for fate in Fate} | {"unidentified": reader.unidentified[kind]}
         for kind in (ROW, FAILURE)
     )
     return Selection(data, failed, is_kept, is_failed, rows, failures)
@@ -160,6 +133,58 @@ def _check_count(source: Source, count: int) -> None:
 
 def _mapped(path: Path, size: int) -> np.ndarray:
     return np.memmap(path, np.bool_, "w+", shape=(size,)) if size else np.zeros(0, bool)
+
+
+class _Reader:
+    """Files → entries in buckets; for several threads."""
+
+    def __init__(self, outputs: Sequence[Output], buckets: _Buckets) -> None:
+        self.buckets = buckets
+        self.unidentified: Counter[int] = Counter()
+        self._rank = {id(output): number for number, output in enumerate(outputs)}
+        self._times = {id(output): output.time for output in outputs}
+        self._lock = Lock()
+
+    def rows(self, source: Source) -> None:
+        """Takes a data file."""
+        of = id(source.output)
+        entries = row_entries(
+            source.output, source.file, rank=self._rank[of], place=source.start, fits=source.fits
+        )
+        _check_count(source, self._add(entries, of))
+
+    def failures(self, source: Source) -> None:
+        """Takes a file of failures; all rows of its run have to be there before."""
+        of = id(source.output)
+        entries = failure_entries(
+            source.output,
+            source.file,
+            rank=self._rank[of],
+            place=source.start,
+            time=self._times[of],
+            fits=source.fits,
+        )
+        _check_count(source, self._add(entries, of))
+
+    def tombstones(self, output: Output) -> None:
+        """Takes what an output says is deleted."""
+        for file in output.files("deleted"):
+            self._add(tombstone_entries(output, file, rank=self._rank[id(output)]), id(output))
+
+    def _add(self, batches: Iterator[np.ndarray], of: int) -> int:
+        count = 0
+        for entries in batches:
+            if not len(entries):
+                continue
+            count += len(entries)
+            kind = int(entries["kind"][0])
+            known = entries[(entries["high"] != 0) | (entries["low"] != 0)]
+            self.buckets.add(known)
+            with self._lock:
+                self.unidentified[kind] += len(entries) - len(known)
+                if kind == ROW:
+                    self._times[of] = max(self._times[of], int(entries["time"].max()))
+        return count
 
 
 class _Buckets:

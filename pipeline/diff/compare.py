@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beamlabel.pipeline.report.drift import embedding_drift, label_drift
 from beamlabel.pipeline.diff.sides import BUCKETS, Side, read_side
+from beamlabel.pipeline.report.drift import embedding_drift, label_drift
 from beamlabel.transforms.rows import schema
 
 _TRANSITIONS = 50
@@ -46,12 +46,14 @@ class Counts:
 
 
 class Examples:
-    """The few changed images of each kind that are shown: of the relabeled those that both sides were sure of, of others
-    those with the smallest image_ids, which are hashes."""
+    """The few changed images of each kind that are shown: of the relabeled those that both sides were sure of, of
+    others those with the smallest image_ids, which are hashes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._heaps: dict[str, list[tuple[float, _Reversed, int, dict[str, Any]]]] = {kind: [] for kind in KINDS}
+        self._heaps: dict[str, list[tuple[float, _Reversed, int, dict[str, Any]]]] = {
+            kind: [] for kind in KINDS
+        }
         self._offered = itertools.count()
 
     def offer(self, row: dict[str, Any]) -> None:
@@ -113,7 +115,9 @@ def compare(a: str, b: str, *, examples: int, listed: Path | None = None) -> dic
 def _joined(a: pa.Table, b: pa.Table) -> pa.Table:
     """Every image of two buckets, by image_id, with the columns of both sides, which begin with ``a_`` and ``b_``."""
     named = [
-        side.rename_columns([c if c == "image_id" else f"{prefix}_{c}" for c in side.column_names]).combine_chunks()
+        side.rename_columns(
+            [c if c == "image_id" else f"{prefix}_{c}" for c in side.column_names]
+        ).combine_chunks()
         for side, prefix in ((a, "a"), (b, "b"))
     ]
     there = [
@@ -159,13 +163,17 @@ def _changed(joined: pa.Table, counts: Counts) -> Iterator[list[dict[str, Any]]]
         }
     )
     for name, reasons in (("a_reason", counts.a_reasons), ("b_reason", counts.b_reasons)):
-        reasons.update({v["values"]: v["counts"] for v in column(name).value_counts().to_pylist() if v["values"]})
+        reasons.update(
+            {v["values"]: v["counts"] for v in column(name).value_counts().to_pylist() if v["values"]}
+        )
     _add_scores(joined, both & ~differs, counts)
     changed = np.select(list(masks.values()), range(1, len(masks) + 1), 0)
     table = joined.append_column("kind", pa.array(changed)).filter(pa.array(changed > 0))
     for batch in table.to_batches(_BATCH_ROWS):
         rows = [_change(row) for row in batch.to_pylist()]
-        counts.transitions.update((row["a_label"], row["b_label"]) for row in rows if row["change"] == "relabeled")
+        counts.transitions.update(
+            (row["a_label"], row["b_label"]) for row in rows if row["change"] == "relabeled"
+        )
         yield rows
 
 
@@ -208,7 +216,9 @@ class _list:  # noqa: N801 (used as a function)
     """Writes changed images to a CSV, if there is to be one; a context manager."""
 
     def __init__(self, path: Path | None) -> None:
-        self._file: io.TextIOBase | None = None if path is None else path.open("w", newline="", encoding="utf-8")  # type: ignore[assignment]
+        self._file: io.TextIOBase | None = (
+            None if path is None else path.open("w", newline="", encoding="utf-8")
+        )  # type: ignore[assignment]
 
     def __enter__(self) -> Callable[[Sequence[dict[str, Any]]], None]:
         if self._file is None:
@@ -228,19 +238,27 @@ def _result(a: Side, b: Side, counts: Counts, examples: dict[str, list[dict[str,
     for row in itertools.chain.from_iterable(examples.values()):
         places = row.pop("outputs")
         row["outputs"] = [
-            None if place is None else side.outputs[place].folder for place, side in zip(places, (a, b), strict=True)
+            None if place is None else side.outputs[place].folder
+            for place, side in zip(places, (a, b), strict=True)
         ]
     return {
         "a": _side(a),
         "b": _side(b),
-        "images": {"in_both": of["in_both"], "added": of["added"], "removed": of["removed"], "replaced": of["replaced"]},
+        "images": {
+            "in_both": of["in_both"],
+            "added": of["added"],
+            "removed": of["removed"],
+            "replaced": of["replaced"],
+        },
         "labels": {
             "compared": compared,
             "same": of["same_label"],
             "relabeled": of["relabeled"],
             "transitions": [
                 {"from": old, "to": new, "images": images}
-                for (old, new), images in sorted(counts.transitions.items(), key=lambda item: (-item[1], item[0]))
+                for (old, new), images in sorted(
+                    counts.transitions.items(), key=lambda item: (-item[1], item[0])
+                )
             ][:_TRANSITIONS],
         },
         "scores": None
@@ -259,7 +277,8 @@ def _result(a: Side, b: Side, counts: Counts, examples: dict[str, list[dict[str,
             "same_reason": of["same_reason"],
             "other_reason": of["other_reason"],
             "by_reason": [
-                {"reason": reason, "a": counts.a_reasons[reason], "b": counts.b_reasons[reason]} for reason in reasons
+                {"reason": reason, "a": counts.a_reasons[reason], "b": counts.b_reasons[reason]}
+                for reason in reasons
             ],
         },
         "label_drift": label_drift(a.labels, b.labels),
@@ -279,7 +298,9 @@ def _side(side: Side) -> dict[str, Any]:
     return {
         "outputs": [output.folder for output in side.outputs],
         "runs": [output.manifest["run_id"] for output in side.outputs],
-        "modules": [{"handle": handle, "fingerprint": fingerprint} for handle, fingerprint in sorted(modules)],
+        "modules": [
+            {"handle": handle, "fingerprint": fingerprint} for handle, fingerprint in sorted(modules)
+        ],
         "labeled": side.labeled,
         "failed": side.failed,
         "unidentified": side.unidentified,
@@ -291,7 +312,10 @@ def _embeddings(a: Side, b: Side) -> dict[str, Any]:
     if not a.spaces or not b.spaces:
         return {"comparable": False, "why_not": "one side has no embeddings"}
     if len(spaces) > 1:
-        return {"comparable": False, "why_not": "they are of different modules, preprocessings or normalizations"}
+        return {
+            "comparable": False,
+            "why_not": "the modules, preprocessings or normalizations differ",
+        }
     assert a.embedding_sum is not None and b.embedding_sum is not None
     drift = embedding_drift(a.embedding_sum / a.labeled, b.embedding_sum / b.labeled)
     return {"comparable": True, "why_not": None, **drift}

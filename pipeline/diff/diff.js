@@ -85,10 +85,10 @@ function showPictures() {
       return element("li", {}, button);
     });
     const number = counts[kind];
-    const shown = rows.length === number ? "All" : `${whole(rows.length)} of`;
+    const shown = rows.length < number ? `${whole(rows.length)} of ` : number === 1 ? "" : "All ";
     $("pictures").append(element("section", { class: "card", "aria-label": title },
       element("h2", {}, title, " ", element("small", {}, whole(number))),
-      element("p", { class: "note" }, `${shown} ${count(number, "image")}, ${about}.`),
+      element("p", { class: "note" }, `${shown}${count(number, "image")}, ${about}.`),
       element("ul", { class: "sheet" }, ...items)));
   }
   $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });

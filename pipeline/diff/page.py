@@ -47,7 +47,7 @@ def _thumbnails(
     by_output: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_output[_output(row)].append(row)
-    thumbnails = {}
+    thumbnails: dict[tuple[str, str], str] = {}
     for output, of_output in by_output.items():
         manifest = read_manifest(output)
         if manifest is None:
@@ -70,7 +70,9 @@ def _output(row: Mapping[str, Any]) -> str:
 
 def _shown(row: Mapping[str, Any], thumbnails: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     texts = {name: None if row[name] is None else cut(row[name]) for name in _TEXTS}
-    labels = {name: None if row[name] is None else cut(row[name], MAX_LABEL) for name in ("a_label", "b_label")}
+    labels = {
+        name: None if row[name] is None else cut(row[name], MAX_LABEL) for name in ("a_label", "b_label")
+    }
     return {**row, **texts, **labels, "thumbnail": thumbnails.get((_output(row), row["ref_id"]))}
 
 

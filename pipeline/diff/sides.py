@@ -33,7 +33,12 @@ _ROW_COLUMNS = ("image_id", "uri", "ref_id", "label", "score", "content_hash")
 _EXAMPLES = 512
 _FAILURES = 4096
 # What has to agree for embeddings to be of one space.
-_SPACE = (schema.MODULE_FINGERPRINT, schema.PREPROCESSING_ID, schema.EMBEDDING_DIM, schema.EMBEDDING_NORMALIZED)
+_SPACE = (
+    schema.MODULE_FINGERPRINT,
+    schema.PREPROCESSING_ID,
+    schema.EMBEDDING_DIM,
+    schema.EMBEDDING_NORMALIZED,
+)
 
 
 @dataclass
@@ -97,7 +102,9 @@ def read_side(pattern: str, name: str, folder: Path) -> Side:
         for source in selection.failed:
             for chunk in chunks(wanted_failures(source, wanted(selection.is_failed, source)), _FAILURES):
                 side.failed += len(chunk)
-                batch = pa.RecordBatch.from_pylist(chunk, pa.schema([c for c in OUTCOME if c.name in chunk[0]]))
+                batch = pa.RecordBatch.from_pylist(
+                    chunk, pa.schema([c for c in OUTCOME if c.name in chunk[0]])
+                )
                 writer.write(_as_outcomes(batch, places[id(source.output)]))
     finally:
         writer.close()
@@ -135,7 +142,9 @@ def _parquet(source: Source, is_wanted: np.ndarray, adds: bool) -> _Rows:
         ids = columns.pop("class_ids", None)
         if "image_id" not in columns:
             uris = columns["uri"].to_pylist()
-            columns["image_id"] = pa.array([version_1_identity(uri, source.output.manifest) for uri in uris], pa.string())
+            columns["image_id"] = pa.array(
+                [version_1_identity(uri, source.output.manifest) for uri in uris], pa.string()
+            )
         if "label" not in columns and ids is not None:
             columns["label"] = pa.array([class_name(best[0]) for best in ids.to_pylist()], pa.string())
         numbers = None
@@ -154,7 +163,13 @@ def _tfrecords(source: Source, is_wanted: np.ndarray, adds: bool) -> _Rows:
         if not any(found["label"]) and rows[0].get("class_ids"):
             found["label"] = [class_name((row["class_ids"] or [0])[0]) for row in rows]
         numbers = np.array([row["embedding"] for row in rows], np.float32) if adds else None
-        yield _batch({name: pa.array(values, OUTCOME.field(name).type) for name, values in found.items()}, len(rows)), numbers
+        yield (
+            _batch(
+                {name: pa.array(values, OUTCOME.field(name).type) for name, values in found.items()},
+                len(rows),
+            ),
+            numbers,
+        )
 
 
 def _first(values: list[Any] | None) -> Any:
@@ -171,7 +186,8 @@ def _batch(columns: Mapping[str, pa.Array], rows: int) -> pa.RecordBatch:
 def _as_outcomes(batch: pa.RecordBatch, output: int) -> pa.RecordBatch:
     rows = batch.num_rows
     arrays = [
-        batch.column(c.name) if c.name in batch.schema.names else pa.nulls(rows, c.type) for c in list(OUTCOME)[:-1]
+        batch.column(c.name) if c.name in batch.schema.names else pa.nulls(rows, c.type)
+        for c in list(OUTCOME)[:-1]
     ]
     return pa.RecordBatch.from_arrays([*arrays, pa.array(np.full(rows, output, np.int32))], schema=OUTCOME)
 
@@ -184,7 +200,9 @@ class _Writer:
         self._open: dict[int, tuple[Any, Any]] = {}
 
     def write(self, batch: pa.RecordBatch) -> None:
-        first = np.array([int(identity[:2], 16) for identity in batch.column("image_id").to_pylist()]) % BUCKETS
+        first = (
+            np.array([int(identity[:2], 16) for identity in batch.column("image_id").to_pylist()]) % BUCKETS
+        )
         for number in np.unique(first):
             self._of(int(number)).write_batch(batch.filter(pa.array(first == number)))
 

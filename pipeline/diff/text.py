@@ -15,6 +15,63 @@ def as_text(found: Mapping[str, Any]) -> str:
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _sides(found)
+    labels, failures = found["labels"], found["failures"]
+    yield ""
+    yield from _table(_counts(found))
+    if found["scores"]:
+        scores = found["scores"]
+        yield ""
+        yield f"Same label: {scores['compared']:,} images, score {scores['mean_change']:+.4f} on average,"
+        yield f"{scores['mean_absolute_change']:.4f} either way, {scores['largest_absolute_change']:.4f} at most"
+    if labels["transitions"]:
+        yield from _titled(
+            "Relabeled", [(f"{t['from']} → {t['to']}", t["images"], "") for t in labels["transitions"]]
+        )
+    if examples := found["examples"]["relabeled"][:_SHOWN]:
+        yield ""
+        yield "Relabeled images that both sides were surest of"
+        for row in examples:
+            yield f"  {_end(row['uri'], _WIDTH - 2)}"
+            yield f"    {_end(_change(row), _WIDTH - 4)}"
+    if failures["by_reason"]:
+        yield from _titled(
+            "Failures by reason, A and B",
+            [(r["reason"], r["a"], f"{r['b']:,}") for r in failures["by_reason"]],
+        )
+    yield from _drift(found)
+
+
+def _counts(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    images, labels, failures = found["images"], found["labels"], found["failures"]
+    return [
+        (
+            "images in both",
+            images["in_both"],
+            f"{images['replaced']:,} labeled in both have another content",
+        ),
+        ("added", images["added"], ""),
+        ("removed", images["removed"], ""),
+        (
+            "relabeled",
+            labels["relabeled"],
+            f"{_percent(labels['relabeled'], labels['compared'])} of those labeled in both",
+        ),
+        (
+            "failures came",
+            failures["came"],
+            f"{failures['came_of_known_images']:,} of images that were labeled",
+        ),
+        (
+            "failures went",
+            failures["went"],
+            f"{failures['went_and_labeled']:,} of images that are labeled now",
+        ),
+        ("other reason", failures["other_reason"], ""),
+    ]
+
+
+def _sides(found: Mapping[str, Any]) -> Iterator[str]:
     for name in ("a", "b"):
         side = found[name]
         count = len(side["outputs"])
@@ -25,37 +82,6 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"   {side['unidentified']:,} rows do not tell their image, and are not compared"
     if found["a"]["modules"] != found["b"]["modules"]:
         yield "   the modules differ"
-    images, labels, failures = found["images"], found["labels"], found["failures"]
-    yield ""
-    yield from _table(
-        [
-            ("images in both", images["in_both"], f"{images['replaced']:,} labeled in both have another content"),
-            ("added", images["added"], ""),
-            ("removed", images["removed"], ""),
-            ("relabeled", labels["relabeled"], f"{_percent(labels['relabeled'], labels['compared'])} of those labeled in both"),
-            ("failures came", failures["came"], f"{failures['came_of_known_images']:,} of images that were labeled"),
-            ("failures went", failures["went"], f"{failures['went_and_labeled']:,} of images that are labeled now"),
-            ("other reason", failures["other_reason"], ""),
-        ]
-    )
-    if found["scores"]:
-        scores = found["scores"]
-        yield ""
-        yield f"Same label: score {scores['mean_change']:+.4f} on average, {scores['mean_absolute_change']:.4f} either way, at most"
-        yield f"{scores['largest_absolute_change']:.4f}, of {scores['compared']:,} images"
-    if labels["transitions"]:
-        yield from _titled("Relabeled", [(f"{t['from']} → {t['to']}", t["images"], "") for t in labels["transitions"]])
-    if examples := found["examples"]["relabeled"][:_SHOWN]:
-        yield ""
-        yield "Relabeled images that both sides were surest of"
-        for row in examples:
-            yield f"  {_end(row['uri'], _WIDTH - 2)}"
-            yield f"    {_end(_change(row), _WIDTH - 4)}"
-    if failures["by_reason"]:
-        yield from _titled(
-            "Failures by reason, A and B", [(r["reason"], r["a"], f"{r['b']:,}") for r in failures["by_reason"]]
-        )
-    yield from _drift(found)
 
 
 def _change(row: Mapping[str, Any]) -> str:
@@ -71,7 +97,8 @@ def _drift(found: Mapping[str, Any]) -> Iterator[str]:
         yield "Labels: one side has none"
     else:
         yield (
-            f"Labels: total variation {labels['total_variation']:.4f}, Jensen-Shannon {labels['jensen_shannon']:.4f} bits"
+            f"Labels: total variation {labels['total_variation']:.4f}, "
+            f"Jensen-Shannon {labels['jensen_shannon']:.4f} bits"
         )
         for one in labels["labels"][:_SHOWN]:
             numbers = f"{one['a']:>9,} {one['b']:>9,} {100 * one['change']:>+8.2f} points"

@@ -14,9 +14,9 @@ def label_drift(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, Any] | 
     """The distance of two distributions; None if one of them has no image.
 
     With p and q as the labels' shares and m = (p + q) / 2, ``total_variation`` is ½ Σ|p − q|, the share of images that
-    would have to get another label; ``jensen_shannon`` is ½ KL(p‖m) + ½ KL(q‖m) in bits, from 0 to 1 (J. Lin, "Divergence
-    measures based on the Shannon entropy", IEEE Transactions on Information Theory 37(1), 1991). ``labels`` are those
-    whose share changed most.
+    would have to get another label; ``jensen_shannon`` is ½ KL(p‖m) + ½ KL(q‖m) in bits, from 0 to 1 (J. Lin,
+    "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37(1), 1991). ``labels``
+    are those whose share changed most.
     """
     totals = sum(a.values()), sum(b.values())
     if not all(totals):

@@ -10,25 +10,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
-import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from string import Template
 from typing import Any
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.report.before import night_before
 from beamlabel.pipeline.report.data import embedded_json, report_data
 from beamlabel.transforms import storage
 from beamlabel.transforms.writing.unit_summary import UnitSummary
-
-_DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 
 
 def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -> str:
     """Writes the page; returns its path."""
     path = storage.join(output, layout.REPORT)
-    storage.write_bytes(path, page(report_data(manifest, summaries)).encode())
+    data = report_data(manifest, summaries)
+    data["before"] = night_before(output, manifest, data)
+    storage.write_bytes(path, page(data).encode())
     return path
 
 
@@ -48,13 +47,6 @@ def fill(template: str, style: str, script: str, title: str, data: Mapping[str, 
         script_hash=_csp_hash(script),
         data=embedded_json(data),
     )
-
-
-def data_of_page(text: str) -> dict[str, Any] | None:
-    """The data that a page was made of; None where there are none."""
-    found = _DATA.search(text)
-    data: dict[str, Any] | None = json.loads(found[1]) if found else None
-    return data
 
 
 def own_file(name: str) -> str:

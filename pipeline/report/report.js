@@ -150,6 +150,30 @@ function showFailures() {
         element("li", {}, element("div", { class: "mono" }, example.uri ?? example.ref_id), element("div", { class: "note" }, example.detail)))))));
 }
 
+function showBefore() {
+  const before = data.before;
+  if (!before) return;
+  const now = data.run, failed = new Map(data.failures.map((one) => [one.reason, one.count]));
+  const note = (text) => element("p", { class: "note after" }, text);
+  const rows = [["images in", "input"], ["predicted", "predicted"], ["failed", "failed"], ["skipped", "skipped"]]
+    .map(([name, key]) => [name, whole(before.rows[key]), whole(data.rows[key])]);
+  rows.push(["error rate", share(before.error_rate, 1), share(now.error_rate, 1)]);
+  const reasons = [...new Set([...Object.keys(before.failed_by_reason), ...failed.keys()])].sort();
+  rows.push(...reasons.map((reason) => [element("span", { class: "mono" }, reason), whole(before.failed_by_reason[reason] ?? 0), whole(failed.get(reason) ?? 0)]));
+  const { came, again, went } = before.failures ?? {};
+  const drift = before.label_drift !== null ? labelDrift(before.label_drift, "Before", "Now")
+    : [element("p", { class: "note" }, before.has_report ? "The labels are not compared: one night has none, or too many." : "That night has no report, so labels and embeddings are not compared; beamlabel report makes one.")];
+  $("before").hidden = false;
+  $("before-body").append(
+    element("p", { class: "note" }, "Compared with ", element("span", { class: "mono" }, before.output), `, which began ${instant(before.started_at)}.${before.same_module ? "" : " Its module or preprocessing was another."} Labels and embeddings are of the images that each night predicted.`),
+    table("Counts of both nights", ["", "Before", "Now"], rows),
+    note(before.failures ? `Images that failed only now: ${whole(came)}; in both nights: ${whole(again)}; that failed before and were predicted now: ${whole(went)}.` : "The failures are too many to be compared image by image."),
+    element("h3", {}, "Labels"), ...drift,
+  );
+  const embeddings = embeddingDrift(before.embedding_drift);
+  if (embeddings) $("before-body").append(note(embeddings));
+}
+
 const kinds = { top: "Top of label", uncertain: "Least certain", random: "Random" };
 
 function showDetail(row) {
@@ -217,4 +241,5 @@ showThroughput();
 showLabels();
 showScores();
 showFailures();
+showBefore();
 showSheet();

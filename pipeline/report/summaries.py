@@ -11,6 +11,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.rows.tf_examples import decode
@@ -25,12 +27,13 @@ from beamlabel.transforms.writing.unit_summary import (
     cut,
 )
 
-_BATCH_ROWS = 4096
+# With 1,280 features 10 MB.
+_BATCH_ROWS = 2048
 _READERS = 16
 # The unit's number in the name of a published file: part-RUN-NUMBER.ENDING.
 _NUMBER = re.compile(r"-(\d+)\.")
 _TEXTS = ("uri", "ref_id", "labels")
-_COLUMNS = (*_TEXTS, "class_ids", "scores")
+_COLUMNS = (*_TEXTS, "class_ids", "scores", "embedding")
 
 
 def staged_summaries(
@@ -65,7 +68,7 @@ def published_summaries(output: str, manifest: Mapping[str, Any]) -> Iterator[Un
 
 
 def summarize_shard(output: str, files: Sequence[Mapping[str, Any]]) -> UnitSummary:
-    """Streams the files of one unit; Parquet's embeddings are not read.
+    """Streams the files of one unit.
 
     Args:
       output: the output folder.
@@ -84,28 +87,43 @@ def summarize_shard(output: str, files: Sequence[Mapping[str, Any]]) -> UnitSumm
         if file["kind"] == "failures":
             failures = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
             continue
-        for row in _parquet_rows(path) if path.endswith(".parquet") else _tfrecord_rows(path):
-            _add(summarizer, row)
+        read = _parquet_rows if path.endswith(".parquet") else _tfrecord_rows
+        for rows, embeddings in read(path):
+            if embeddings is not None:
+                summarizer.add_embeddings(embeddings)
+            for row in rows:
+                _add(summarizer, row)
     return summarizer.finish(failures)
 
 
-def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
+_Rows = Iterator[tuple[list[dict[str, Any]], "np.ndarray | None"]]
+
+
+def _parquet_rows(path: str) -> _Rows:
+    """Rows without their embeddings, and these as float[N, D], a batch at a time."""
     import pyarrow.parquet as pq
 
-    with storage.open_input(path) as source, pq.ParquetFile(source) as parquet:
+    with storage.open_input(path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
         columns = [name for name in _COLUMNS if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
-            yield from batch.to_pylist()
+            if "embedding" not in columns:
+                yield batch.to_pylist(), None
+                continue
+            embeddings = batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
+            yield batch.drop_columns(["embedding"]).to_pylist(), embeddings
 
 
-def _tfrecord_rows(path: str) -> Iterator[dict[str, Any]]:
-    """The rows of a shard of ``tf.Example``, as Parquet would give them."""
+def _tfrecord_rows(path: str) -> _Rows:
+    """The same of a shard of ``tf.Example``."""
     with storage.open_input(path) as source:
         records = read_records(source)
         while chunk := list(itertools.islice(records, _BATCH_ROWS)):
+            rows, embeddings = [], []
             for row in decode(chunk, _COLUMNS):
                 texts = {name: [text.decode() for text in row.get(name) or ()] for name in _TEXTS}
-                yield {**row, **texts, "uri": texts["uri"][0], "ref_id": texts["ref_id"][0]}
+                embeddings += [found] if (found := row.pop("embedding", None)) else []
+                rows.append({**row, **texts, "uri": texts["uri"][0], "ref_id": texts["ref_id"][0]})
+            yield rows, np.array(embeddings, np.float32) if embeddings else None
 
 
 def _add(summarizer: Summarizer, row: Mapping[str, Any]) -> None:

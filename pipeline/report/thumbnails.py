@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from beamlabel.pipeline.report.page import data_of_page
+from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.decoding.thumbnail import thumbnail

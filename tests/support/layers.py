@@ -25,6 +25,7 @@ LEVELS = (
     ("transforms/label_images.py",),
     ("transforms/beam_yaml", "transforms/cross_language.py", "transforms/write_labels.py"),
     ("pipeline/errors.py", "pipeline/layout.py"),
+    ("pipeline/published.py",),
     ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
     ("pipeline/output",),
     ("pipeline/evaluate", "pipeline/job"),

@@ -88,7 +88,11 @@ class RowSampler(Generic[T]):
 
     def candidates(self) -> list[tuple[T, list[str]]]:
         """Every row that may still be chosen, with the kinds that it is in the race for, in an order of their own."""
-        heaps = {RANDOM: [self._random], UNCERTAIN: [self._uncertain], TOP: list(self._tops.values())}
+        heaps: dict[str, list[list]] = {
+            RANDOM: [self._random],
+            UNCERTAIN: [self._uncertain],
+            TOP: list(self._tops.values()),
+        }
         found: dict[int, tuple[Candidate[T], list[str]]] = {}
         for kind, of_kind in heaps.items():
             for *_, candidate in itertools.chain.from_iterable(of_kind):

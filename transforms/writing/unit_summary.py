@@ -32,6 +32,9 @@ MAX_CLASSES = 5
 """Classes that it shows of a row."""
 
 _EXAMPLES = 3
+EMBEDDING_STEPS = 1 << 16
+"""Steps of a sum of embeddings in 1."""
+
 # Pixels that wait: most candidates are displaced before they have to be encoded.
 _WAITING_BYTES = 8 << 20
 
@@ -66,12 +69,15 @@ class UnitSummary:
       scores: (score, rows), ascending; scores rounded down by ``rounded_scores``.
       failures: for each reason its first failures, with ``uri``, ``ref_id`` and ``detail``.
       rows: those that a report may choose, see ``sample_rows``.
+      embedding_sum: of all rows, each number in steps of 1 / ``EMBEDDING_STEPS``, so that the sum does not depend on
+        the order; None without embeddings, or if one was not finite.
     """
 
     labels: dict[str, int] = field(default_factory=dict)
     scores: list[tuple[float, int]] = field(default_factory=list)
     failures: dict[str, list[dict[str, str | None]]] = field(default_factory=dict)
     rows: list[SampledRow] = field(default_factory=list)
+    embedding_sum: list[int] | None = None
 
     def to_json(self) -> bytes:
         """UTF-8; equal summaries give equal bytes."""
@@ -86,7 +92,11 @@ class UnitSummary:
         names = ("labels", "scores", "kinds")
         rows = [SampledRow(**{**row, **{name: tuple(row[name]) for name in names}}) for row in value["rows"]]
         return cls(
-            value["labels"], [(score, count) for score, count in value["scores"]], value["failures"], rows
+            value["labels"],
+            [(score, count) for score, count in value["scores"]],
+            value["failures"],
+            rows,
+            value.get("embedding_sum"),
         )
 
 
@@ -119,6 +129,8 @@ class Summarizer:
         self._sampler: RowSampler[_Value] = RowSampler()
         self._waiting: list[Candidate[_Value]] = []
         self._waiting_bytes = 0
+        self._embedding_sum: np.ndarray | None = None
+        self._is_finite = True
 
     def add(self, prediction: Prediction) -> Prediction:
         """Takes a prediction and returns it without its pixels; they are kept only while it may be chosen."""
@@ -126,6 +138,8 @@ class Summarizer:
         if prediction.class_ids is not None and prediction.scores is not None:
             label = _label(prediction.labels, prediction.class_ids, 0)
             score = float(prediction.scores[0])
+        if prediction.embedding is not None:
+            self.add_embeddings(prediction.embedding[np.newaxis])
         self._add(encodable(prediction.ref.ref_id), label, score, lambda: _row(prediction), prediction.pixels)
         return prediction if prediction.pixels is None else replace(prediction, pixels=None)
 
@@ -134,6 +148,14 @@ class Summarizer:
     ) -> None:
         """Takes a row of a finished shard; ``row`` is called if it may be chosen."""
         self._add(ref_id, label, score, row, None)
+
+    def add_embeddings(self, embeddings: np.ndarray) -> None:
+        """Takes the embeddings of rows, float[N, D], which are added to their sum."""
+        if not np.isfinite(embeddings).all():
+            self._is_finite = False
+            return
+        steps = np.rint(embeddings.astype(np.float64) * EMBEDDING_STEPS).astype(np.int64).sum(axis=0)
+        self._embedding_sum = steps if self._embedding_sum is None else self._embedding_sum + steps
 
     def finish(self, failures: Iterable[Mapping[str, str | int | None]]) -> UnitSummary:
         """The summary of all that was added.
@@ -144,7 +166,8 @@ class Summarizer:
         candidates = self._sampler.candidates()
         rows = [replace(value.finish(), kinds=tuple(kinds)) for value, kinds in candidates]
         scores = rounded_scores(np.frombuffer(self._scores, np.float32)) if self._scores else []
-        return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows)
+        total = self._embedding_sum.tolist() if self._embedding_sum is not None and self._is_finite else None
+        return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows, total)
 
     def _add(
         self,

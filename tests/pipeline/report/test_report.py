@@ -16,9 +16,8 @@ from PIL import Image
 from beamlabel.pipeline.commands.report import make_report
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.publish import publish
-from beamlabel.pipeline.report import page as report_page
-from beamlabel.pipeline.report.data import report_data, timeline
-from beamlabel.pipeline.report.page import data_of_page, page
+from beamlabel.pipeline.report.data import data_of_page, report_data, timeline
+from beamlabel.pipeline.report.page import page
 from beamlabel.pipeline.report.summaries import published_summaries
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
@@ -385,4 +384,4 @@ def test_the_shards_summaries_are_in_the_order_of_the_units(ran):
 
 def test_the_page_module_reads_only_its_own_pages():
     assert data_of_page("<html></html>") is None
-    assert report_page.data_of_page(page(report_data(manifest_of(), []))) is not None
+    assert data_of_page(page(report_data(manifest_of(), []))) is not None
