@@ -142,7 +142,8 @@ class _Reader:
         self.buckets = buckets
         self.unidentified: Counter[int] = Counter()
         self._rank = {id(output): number for number, output in enumerate(outputs)}
-        self._times = {id(output): output.time for output in outputs}
+        self._compacted = {id(output) for output in outputs if "compacted" in output.manifest}
+        self._newest: dict[int, int] = {}
         self._lock = Lock()
 
     def rows(self, source: Source) -> None:
@@ -161,7 +162,8 @@ class _Reader:
             source.file,
             rank=self._rank[of],
             place=source.start,
-            time=self._times[of],
+            # By the same clock as the rows, which SOURCE_DATE_EPOCH may have set.
+            time=self._newest.get(of, source.output.time),
             fits=source.fits,
         )
         _check_count(source, self._add(entries, of))
@@ -182,8 +184,8 @@ class _Reader:
             self.buckets.add(known)
             with self._lock:
                 self.unidentified[kind] += len(entries) - len(known)
-                if kind == ROW:
-                    self._times[of] = max(self._times[of], int(entries["time"].max()))
+                if kind == ROW and of not in self._compacted:
+                    self._newest[of] = max(self._newest.get(of, 0), int(entries["time"].max()))
         return count
 
 

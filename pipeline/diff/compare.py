@@ -314,7 +314,7 @@ def _embeddings(a: Side, b: Side) -> dict[str, Any]:
     if len(spaces) > 1:
         return {
             "comparable": False,
-            "why_not": "the modules, preprocessings or normalizations differ",
+            "why_not": "module, preprocessing or normalization differs",
         }
     assert a.embedding_sum is not None and b.embedding_sum is not None
     drift = embedding_drift(a.embedding_sum / a.labeled, b.embedding_sum / b.labeled)

@@ -104,7 +104,7 @@ def _drift(found: Mapping[str, Any]) -> Iterator[str]:
             numbers = f"{one['a']:>9,} {one['b']:>9,} {100 * one['change']:>+8.2f} points"
             yield f"  {_end(one['label'], 40):<40} {numbers}"
     if not embeddings["comparable"]:
-        yield f"Mean embedding: not compared, {embeddings['why_not']}"
+        yield f"Mean embedding not compared: {embeddings['why_not']}"
         return
     cosine = embeddings["cosine_distance"]
     yield (

@@ -106,12 +106,12 @@ def _embeddings(told: Mapping[str, Any] | None, data: Mapping[str, Any]) -> dict
     if before["space"] != now["space"]:
         return {
             "comparable": False,
-            "why_not": "the modules, preprocessings or normalizations differ",
+            "why_not": "module, preprocessing or normalization differs",
         }
     return {
         "comparable": True,
         "why_not": None,
-        **embedding_drift(*(np.array(mean["values"]) for mean in means)),
+        **embedding_drift(np.array(before["values"]), np.array(now["values"])),
     }
 
 
