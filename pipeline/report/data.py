@@ -25,8 +25,8 @@ from beamlabel.transforms.writing.unit_summary import (
 MAX_LABELS = 200
 """Labels in the histogram, the most frequent ones; the others are one number."""
 
-MAX_COMPARED = 2000
-"""Labels whose counts two nights are compared by; of more, they are not."""
+# What is larger is left out of the page, and then two nights are not compared by it.
+_COMPARED_BYTES = 150_000
 
 _SPACE = (
     schema.MODULE_FINGERPRINT,
@@ -84,8 +84,8 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
             "rows_of_others": sum(count for _, count in ordered[MAX_LABELS:]),
         },
         # For the report of the next night to compare with.
-        "distribution": dict(ordered) if len(ordered) <= MAX_COMPARED else None,
-        "mean_embedding": _mean(embeddings, manifest),
+        "distribution": _if_small(dict(ordered)),
+        "mean_embedding": _if_small(_mean(embeddings, manifest)),
         "scores": score_bins(scores, probabilities=probabilities),
         "failures": [
             {"reason": reason, "count": count, "examples": examples.get(reason, [])}
@@ -97,6 +97,10 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
     rows = [_shown(row, kinds) for row, kinds in sampler.chosen(labels)]
     room = _PAGE_BYTES - _FRAME_BYTES - len(embedded_json(data).encode())
     return {**data, "sample": _fitting(rows, room)}
+
+
+def _if_small(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    return value if len(embedded_json(value).encode()) <= _COMPARED_BYTES else None
 
 
 def _mean(total: list[int] | None, manifest: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -18,7 +18,8 @@ TOP, UNCERTAIN, RANDOM = "top", "uncertain", "random"
 KINDS = (TOP, UNCERTAIN, RANDOM)
 
 MAX_ROWS = 144
-"""Rows that are chosen, at most: a sixth are random, a sixth the least certain, the rest tops of labels."""
+"""Rows that are chosen, if there are as many: a sixth are random, a sixth the least certain, then come the tops of
+labels, and what is left of the room is for more random ones."""
 
 _OTHERS = MAX_ROWS // 6
 _TOPS = 3
@@ -27,7 +28,7 @@ _SHOWN_LABELS = (MAX_ROWS - 2 * _OTHERS) // _TOPS
 # Labels whose best rows are remembered; of more, those with the smallest hashes, in every unit the same ones.
 _MAX_LABELS = 128
 
-MAX_CANDIDATES = 2 * _OTHERS + _TOPS * _MAX_LABELS
+MAX_CANDIDATES = MAX_ROWS + _OTHERS + _TOPS * _MAX_LABELS
 """Rows that a unit hands on, at most."""
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class RowSampler(Generic[T]):
             heap: list | None
             rank: float
             if kind == RANDOM:
-                heap, limit, rank = self._random, _OTHERS, -_hash(candidate.ref_id)
+                heap, limit, rank = self._random, MAX_ROWS, -_hash(candidate.ref_id)
             elif candidate.score is None or candidate.label is None:
                 continue
             elif kind == UNCERTAIN:
@@ -112,12 +113,15 @@ class RowSampler(Generic[T]):
             for *_, candidate in entries:
                 found.setdefault(id(candidate), (candidate, []))[1].append(kind)
 
-        choose(RANDOM, sorted(self._random, reverse=True))
+        randomly = sorted(self._random, reverse=True)
+        choose(RANDOM, randomly[:_OTHERS])
         choose(UNCERTAIN, sorted(self._uncertain, reverse=True))
         frequent = sorted(self._tops, key=lambda label: (-counts.get(label, 0), label))[:_SHOWN_LABELS]
         ranked = [sorted(self._tops[label], reverse=True) for label in frequent]
         # The best of every label first: where a page lacks room, no label loses all.
         choose(TOP, (row[place] for place in range(_TOPS) for row in ranked if place < len(row)))
+        more = [entry for entry in randomly[_OTHERS:] if id(entry[-1]) not in found]
+        choose(RANDOM, more[: MAX_ROWS - len(found)])
         return [(candidate.value, kinds) for candidate, kinds in found.values()]
 
     def _of_label(self, label: str) -> list | None:

@@ -1,6 +1,7 @@
 """What a report shows of a run: sampled, summarized and bounded, whatever the order and the number of rows."""
 
 import dataclasses
+import hashlib
 import io
 import random
 import weakref
@@ -95,7 +96,16 @@ def test_the_chosen_rows_are_the_best_of_all():
         best = sorted((row for row in rows if row[1] == name), key=lambda row: (-row[2], row[0]))
         tops |= {row[0] for row in best[:3]}
     assert by_kind["top"] == tops
-    assert len(by_kind["random"]) == 24
+    assert len(chosen) == 144
+    at_random = sorted(rows, key=lambda row: hashlib.blake2b(row[0].encode(), digest_size=8).digest())
+    assert by_kind["random"] >= {row[0] for row in at_random[:24]}
+
+
+@pytest.mark.parametrize("count", [1, 24, 100, 144])
+@pytest.mark.parametrize("labels", [1, 200])
+def test_a_few_rows_are_all_chosen(count, labels):
+    rows = some_rows(count, labels)
+    assert len(sampler_of(rows).chosen(Counter(name for _, name, _ in rows))) == count
 
 
 def test_candidates_are_bounded_with_any_number_of_labels():
