@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -148,7 +149,6 @@ def test_runs_of_one_time_are_told_apart_by_their_starts(lived, tmp_path, monkey
 
 
 def test_duckdb_finds_the_same_rows(lived, tmp_path):
-    duckdb = pytest.importorskip("duckdb")
     compact([lived.labels], str(tmp_path / "current"), shard_rows=10)
     newest = duckdb.sql(f"""
         WITH rows AS (
