@@ -154,7 +154,7 @@ def live(folder: Path, seed: int) -> Iterator[str]:
 
 def compact(folder: Path, output: Path, *, killed: bool) -> None:
     """Compacts the nights since the last time; killed once, if that is wanted."""
-    inputs = [path for path in (folder / "current", folder / "labels") if any(path.glob("*/_MANIFEST.json"))]
+    inputs = [*(folder / "current").glob("[0-9]*"), folder / "labels"]
     words = ["compact", *inputs, "--output", output, "--shard_rows", "20", "--if_exists", "resume"]
     if killed:
         output.parent.mkdir(exist_ok=True)

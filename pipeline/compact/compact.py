@@ -31,12 +31,12 @@ from beamlabel.pipeline.output.lock import locked
 from beamlabel.pipeline.output.manifest import absolute_output, read_manifest
 from beamlabel.pipeline.output.publish import finish_pending, publish
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.unit_records import read_record
 from beamlabel.transforms.output_spec import canonical_sha256
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.tf_examples import check_installed
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.units.unit_records import read_record
 
 _LOGGER = logging.getLogger("beamlabel")
 

@@ -12,10 +12,10 @@ import numpy as np
 from beamlabel.pipeline.compact.rows import computed_by, current_batches, current_examples, current_failures
 from beamlabel.pipeline.compact.target import Target
 from beamlabel.pipeline.current.select import Selection
-from beamlabel.transforms.inputs.unit_records import stage_record
-from beamlabel.transforms.records import FileRecord, UnitRecord, unit_id
+from beamlabel.transforms.records import FileRange, FileRecord, UnitRecord, unit_id
 from beamlabel.transforms.rows.schema import OutputSpec, computed_metadata
 from beamlabel.transforms.rows.tfrecord import write_records
+from beamlabel.transforms.units.unit_records import stage_record
 from beamlabel.transforms.worker.allocators import release_unused_arrow_memory
 from beamlabel.transforms.writing.staged_files import json_line, stage_file, temporary_file, write_data
 
@@ -88,13 +88,12 @@ def stage_shard(
     written = sum(file.rows for file in files)
     if written != cut.count:
         raise ValueError(f"{written} rows in place of {cut.count}: an output was changed meanwhile")
+    places = len(selection.is_failed if cut.is_failures else selection.is_kept)
     record = UnitRecord(
         unit_id=cut.unit_id,
-        input_path="failures" if cut.is_failures else "rows",
-        start=cut.start,
-        stop=cut.stop,
-        last=cut.stop == len(selection.is_failed if cut.is_failures else selection.is_kept),
-        file_rows=None,
+        ranges=(
+            FileRange("failures" if cut.is_failures else "rows", cut.start, cut.stop, cut.stop == places),
+        ),
         input=cut.stop - cut.start,
         predicted=0 if cut.is_failures else cut.count,
         failed=dict(sorted(failed.items())),
