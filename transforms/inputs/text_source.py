@@ -1,16 +1,10 @@
-"""Lines of a text file of URIs, plain or gzip, read in a streaming way."""
+"""Lines of a text file of URIs, plain, gzip or Zstandard, read in a streaming way."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
 
-from beamlabel.transforms import storage
-
-GZIP_MAGIC = b"\x1f\x8b"
-_BOM = b"\xef\xbb\xbf"
+from beamlabel.transforms.inputs.text_blocks import lines_of, open_text
 
 
 def parse_line(line: bytes) -> str | None:
@@ -27,14 +21,7 @@ def parse_line(line: bytes) -> str | None:
 def read_lines(path: str) -> Iterator[str | None]:
     """Yields ``parse_line`` of every line, so that the position in the stream is the line's number.
 
-    gzip is told by its magic bytes, not by the name. A UTF-8 byte order mark is dropped.
+    See ``open_text`` for compression and encodings.
     """
-    with storage.open_input(path) as raw:
-        compressed = raw.read(2) == GZIP_MAGIC
-        raw.seek(0)
-        stream: BinaryIO = gzip.GzipFile(fileobj=raw) if compressed else raw  # type: ignore[assignment]
-        try:
-            for number, line in enumerate(stream):
-                yield parse_line(line.removeprefix(_BOM) if number == 0 else line)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path}: a damaged gzip file: {error}") from error
+    with open_text(path) as text:
+        yield from map(parse_line, lines_of(text.blocks))
