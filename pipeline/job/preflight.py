@@ -143,7 +143,9 @@ def _columns(file: InputFile, options: InputOptions) -> ParquetColumns | None:
         schema, uri=options.uri_column, image=options.image_column, kept=options.keep_columns, path=file.path
     )
     if columns.lists and file.table is not None:
-        raise ValueError(f"--uri_column {columns.uri!r}: lists in {file.path}; only Parquet may have lists of URIs")
+        raise ValueError(
+            f"--uri_column {columns.uri!r}: lists in {file.path}; only Parquet may have lists of URIs"
+        )
     return columns
 
 

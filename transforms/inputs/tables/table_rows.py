@@ -52,7 +52,8 @@ def schema_of(table: TableFormat) -> pa.Schema:
 def only(table: TableFormat, columns: ParquetColumns) -> TableFormat:
     """The format without the columns that are not read: it travels with each unit."""
     schema = schema_of(table)
-    used = [place for place, name in enumerate(schema.names) if name in columns.names]
+    read = {columns.uri, *(column.source for column in columns.kept)}
+    used = [place for place, name in enumerate(schema.names) if name in read]
     fields = pa.schema([schema.field(place) for place in used])
     places = tuple(table.places[place] for place in used) if table.places else ()
     return dataclasses.replace(table, schema=encoded_schema(fields), places=places)
