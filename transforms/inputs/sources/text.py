@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from beamlabel.transforms.inputs.packed_refs import references
 from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed
 from beamlabel.transforms.inputs.sources.source import Planned, Source, SourceOptions, ref_id
-from beamlabel.transforms.inputs.text_blocks import open_text
-from beamlabel.transforms.inputs.text_source import parse_line, read_lines
+from beamlabel.transforms.inputs.text_blocks import open_text, parse_line, read_lines
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
