@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from jobs import label
 from measure import Cost
-from photos import photographs, write_list
+from photos import TABLE_COLUMNS, photographs, write_csv, write_list
 from PIL import Image
 
 STUB = (str(Path(__file__).with_name("stub_job.py")),)
@@ -73,9 +73,15 @@ def compare(
     rounds: int,
     program: Sequence[str],
     arguments: Sequence[str],
+    *,
+    csv: bool,
 ) -> None:
     """Runs all counts in each round, and shows them."""
-    lists = {count: write_list(scratch / f"list-{count}.txt", images, count) for count in counts}
+    if csv:
+        arguments = [*arguments, "--keep_columns", *TABLE_COLUMNS]
+        lists = {count: write_csv(scratch / f"table-{count}.csv", images, count) for count in counts}
+    else:
+        lists = {count: write_list(scratch / f"list-{count}.txt", images, count) for count in counts}
     label(lists[counts[0]], min(64, counts[0]), scratch, arguments, program=program)  # fills the caches
     costs: dict[int, list[Cost]] = {count: [] for count in counts}
     for _ in range(rounds):
@@ -102,6 +108,9 @@ def main() -> None:
     parser.add_argument(
         "--photographs", type=Path, metavar="FOLDER", help="where they are kept for the next time"
     )
+    parser.add_argument(
+        "--csv", action="store_true", help="write CSV in place of lists, and keep its other columns"
+    )
     options, arguments = parser.parse_known_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {' '.join(arguments)}"
@@ -112,11 +121,12 @@ def main() -> None:
             images = photographs(options.photographs or scratch, min(options.distinct, options.counts[-1]))
             print(f"\n{options.module}", flush=True)
             module = ["--module", options.module, *arguments]
-            compare(options.counts, images, scratch, options.rounds, ("-m", "beamlabel"), module)
+            program = ("-m", "beamlabel")
+            compare(options.counts, images, scratch, options.rounds, program, module, csv=options.csv)
         if options.stub_counts:
             images = tiny(scratch / "tiny", min(options.distinct, options.stub_counts[-1]))
             print("\nan engine that computes nothing", flush=True)
-            compare(options.stub_counts, images, scratch, options.rounds, STUB, arguments)
+            compare(options.stub_counts, images, scratch, options.rounds, STUB, arguments, csv=options.csv)
 
 
 if __name__ == "__main__":

@@ -75,3 +75,17 @@ def write_list(path: Path, images: Sequence[Path], count: int) -> Path:
     with path.open("w") as file:
         file.writelines(f"{image}\n" for image in itertools.islice(itertools.cycle(images), count))
     return path
+
+
+def write_csv(path: Path, images: Sequence[Path], count: int) -> Path:
+    """The same as CSV, between columns of strings, quoted strings, numbers and times (``TABLE_COLUMNS``)."""
+    with path.open("w") as file:
+        file.write("id,uri,text,price,taken\n")
+        file.writelines(
+            f'{number:08d},{image},"no. {number}, as it was",{number / 7!r},2024-01-01T10:00:{number % 60:02d}Z\n'
+            for number, image in enumerate(itertools.islice(itertools.cycle(images), count))
+        )
+    return path
+
+
+TABLE_COLUMNS = ("id", "text", "price", "taken")

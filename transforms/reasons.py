@@ -18,6 +18,7 @@ class Reason(str, Enum):
     """Why an image failed: a closed list, explained in the README."""
 
     NULL_URI = "null_uri"
+    INVALID_ROW = "invalid_row"
     FIELD_TAKEN = "field_taken"
     INVALID_URI = "invalid_uri"
     NOT_FOUND = "not_found"

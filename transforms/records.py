@@ -20,6 +20,25 @@ from beamlabel.transforms.reasons import Stage as Stage
 
 
 @dataclass(frozen=True)
+class TableFormat:
+    """How a file of CSV or JSON lines is read, as the launcher has found it.
+
+    Attributes:
+      schema: names and types of columns: an Arrow schema, serialized, in base64.
+      delimiter: one character; None for JSON lines.
+      data_start: bytes of the text, after a byte order mark, before its first record; the header is none.
+      width: how many columns a record of CSV has.
+      places: of the schema's columns among them, from 0; units carry only what is read. Empty for JSON lines.
+    """
+
+    schema: str
+    delimiter: str | None = None
+    data_start: int = 0
+    width: int = 0
+    places: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class InputFile:
     """One matched file, or with ``format="images"`` one pattern whose matches are the images.
 
@@ -28,12 +47,14 @@ class InputFile:
       format: ``text``, ``parquet``, ``images``, or another that ``inputs.sources`` knows.
       size: bytes, where the listing told it.
       version: generation, ETag or modification time, where the listing told it.
+      table: of ``csv``, ``tsv`` and ``jsonl``; else None.
     """
 
     path: str
     format: str
     size: int | None = None
     version: str | None = None
+    table: TableFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +85,8 @@ class WorkUnit:
       stop: the row after the last one.
       last: whether the file ends at ``stop``, or ``--limit`` does.
       file_rows: what the Parquet footer says, else None.
-      packed_refs, refs_path: the references themselves, for text and listings, or the staged file that holds
-        them (see ``packed_refs``). Both are None for Parquet, whose worker reads the range itself, so that
+      packed_refs, refs_path: the references themselves, for text, listings and compressed tables, or the staged file
+        that holds them (see ``packed_refs``). Both are None for Parquet, whose worker reads the range itself, so that
         image bytes are never shuffled.
       byte_range: first byte of the range and the byte after its last one, in files that are read so.
       most_references: of a Parquet range that may end within a list, as ``--limit`` does: how many count.

@@ -14,7 +14,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.file_kinds import content_format
 from beamlabel.transforms.inputs.parquet_source import open_parquet
-from beamlabel.transforms.inputs.text_source import GZIP_MAGIC, read_lines
+from beamlabel.transforms.inputs.text_blocks import GZIP_MAGIC, read_lines
 from beamlabel.transforms.storage.uris import public_uri
 
 # A column of one of these names, in this order, says which image a row is of, and which class.

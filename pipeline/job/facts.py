@@ -44,7 +44,7 @@ def facts_of(
             "http_header": [header.name for header in options.loading.http_header],
         },
         "kept_columns": {name: str(kind) for name, kind in job.spec.kept_fields},
-        "input_files": [dataclasses.asdict(file) for file in job.files],
+        "input_files": [dataclasses.asdict(dataclasses.replace(file, table=None)) for file in job.files],
         "versions": versions(),
     }
     if job.only_rows is not None:

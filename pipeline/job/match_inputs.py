@@ -17,6 +17,8 @@ from beamlabel.transforms.inputs.sources.listing import listed
 from beamlabel.transforms.inputs.sources.packed import Found, LeftOut
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.registry import IMAGES
+from beamlabel.transforms.inputs.tables.described import TABLES
+from beamlabel.transforms.inputs.tables.table_kinds import Unclear, table_by_name, table_kind
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.patterns import fixed_start, has_glob, matcher
@@ -248,6 +250,8 @@ def _checked(file: InputFile, wanted: str) -> InputFile:
     Raises:
       UsageError: it is of another, or of none.
     """
+    if isinstance(file.format, Unclear):
+        raise UsageError(f"--input: {public_uri(file.path)} {file.format}")
     if file.format == "binary" or wanted not in (_AUTO, file.format):
         kind = {"binary": "neither text nor Parquet", IMAGES: "an image"}.get(file.format, file.format)
         asked = "" if wanted == _AUTO else f", not {wanted}, as --input_format says"
@@ -263,7 +267,18 @@ def _format(path: str, wanted: str) -> str:
     # A broken photograph is one nevertheless.
     if kind == "image" or (wanted == _AUTO and kind_by_name(name) is FileKind.IMAGE):
         return IMAGES
+    if kind == "text":
+        return _table_kind(path) if wanted == _AUTO else wanted if wanted in ("text", *TABLES) else kind
     return kind
+
+
+def _table_kind(path: str) -> str:
+    try:
+        return table_kind(path)
+    except ValueError:
+        return table_by_name(path) or "text"  # damaged; whoever reads it says so
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _sniff(path: str) -> str:

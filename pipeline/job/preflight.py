@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +18,18 @@ from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns
 from beamlabel.transforms.inputs.sources.folder_kept import folder_kept
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.registry import WITHOUT_COLUMNS
+from beamlabel.transforms.inputs.tables.decide_types import check_table_values
+from beamlabel.transforms.inputs.tables.described import TABLES, described, schema_of_input, with_used_columns
 from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
 from beamlabel.transforms.storage.errors import is_user_error
 
+_WITH_COLUMNS = ("parquet", *TABLES)
 _LOGGER = logging.getLogger("beamlabel")
 
 
@@ -36,7 +39,7 @@ class Inputs:
 
     Attributes:
       files: matched files in order, each once; with ``images`` one pattern each.
-      columns: which columns of Parquet files are read.
+      columns: which columns of the files are read.
       kept: name and type of each kept column, in the output.
       wanted: which files of a listing are asked for.
       left_out: how many files that were named are no input, by cause; see ``match_inputs``.
@@ -50,7 +53,7 @@ class Inputs:
 
 
 def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
-    """Matches the inputs, finds their formats, and checks the columns of all Parquet files.
+    """Matches the inputs, finds their formats, and checks the columns of those that have some.
 
     Args:
       options: that name the inputs.
@@ -62,11 +65,31 @@ def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
     matched = match_inputs(options, storage.absolute(output.output))
     for cause, count in matched.left_out.items():
         _LOGGER.info("--input: %d of the named files left out: %s", count, cause)
-    columns, kept = _parquet_columns(list(matched.files), options, output.output_format)
-    return Inputs(matched.files, columns, kept, path_filter(options), matched.left_out)
+    files = _described(matched.files, options)
+    columns, kept = _columns_of(files, options, output.output_format)
+    read = tuple(with_used_columns(file, columns) for file in files)
+    return Inputs(read, columns, kept, path_filter(options), matched.left_out)
 
 
-def _parquet_columns(
+def _described(files: Sequence[InputFile], options: InputOptions) -> list[InputFile]:
+    """The files with how they are read, if they do not tell it themselves as Parquet does."""
+    table = next((file for file in files if file.format in TABLES), None)
+    if table is not None and options.image_column is not None:
+        raise UsageError(
+            f"--image_column {options.image_column}: {table.path} is a {table.format} file, which holds no encoded "
+            "images"
+        )
+    # With a sample, the first rows are those of any number of rows.
+    rows = options.limit if options.sample >= 1 else None
+    try:
+        return described(files, options.uri_column, options.keep_columns, rows=rows, in_threads=in_threads)
+    except (OSError, ValueError) as error:
+        if not is_user_error(error):
+            raise
+        raise UsageError(str(error) if str(error).startswith("--") else f"--input: {error}") from error
+
+
+def _columns_of(
     files: list[InputFile], options: InputOptions, output_format: str
 ) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]]:
     asked = {"--uri_column": options.uri_column, "--image_column": options.image_column}
@@ -74,26 +97,28 @@ def _parquet_columns(
         for option, value in asked.items():
             if value is not None and file.format in WITHOUT_COLUMNS:
                 raise UsageError(f"{option} {value}: {file.path} is a {file.format} file and has no columns")
-    paths = [file.path for file in files if file.format == "parquet"]
+    with_columns = [file for file in files if file.format in _WITH_COLUMNS]
     others = [file for file in files if file.format in WITHOUT_COLUMNS] if options.keep_columns else []
-    if not paths and not others:
-        return ParquetColumns(), ()
-
     try:
-        found = list(zip(paths, in_threads(lambda path: _columns(path, options), paths), strict=True))
+        chosen = in_threads(lambda file: _columns(file, options), with_columns)
+        found = [(file.path, one) for file, one in zip(with_columns, chosen, strict=True) if one is not None]
+        if not found and not others:
+            return ParquetColumns(), ()
         read = dataclasses.replace(found[0][1], kept=()) if found else ParquetColumns()
+        if options.uri_column is None and options.image_column is None and found:
+            what, name = ("URIs", read.uri) if read.image is None else ("images", read.image)
+            _LOGGER.info("--input: %s of the column %r", what, name)
         for file in others:
             kept_columns = folder_kept(file, options.keep_columns, path_filter(options))
             found.append((file.path, dataclasses.replace(read, kept=kept_columns)))
         columns = unified_columns(found)
-        if options.uri_column is None and options.image_column is None and paths:
-            what, name = ("URIs", columns.uri) if columns.image is None else ("images", columns.image)
-            _LOGGER.info("--input: Parquet, %s of the column %r", what, name)
         kept = tuple((column.name, column.type) for column in columns.kept)
         _check_kept(kept, output_format, [path for path, _ in found])
         # With a sample, the first rows are those of any number of rows.
         rows = options.limit if options.sample >= 1 else None
-        in_threads(lambda path: check_values(path, columns, output_format, rows=rows), paths if kept else [])
+        in_threads(
+            lambda file: _check_values(file, columns, output_format, rows), with_columns if kept else []
+        )
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
@@ -109,12 +134,26 @@ def _check_kept(kept: tuple[tuple[str, pa.DataType], ...], output_format: str, p
         raise ValueError(f"{paths[0]}{others}: {error}") from error
 
 
-def _columns(path: str, options: InputOptions) -> ParquetColumns:
-    with open_parquet(path) as parquet:
-        schema = parquet.schema_arrow
-    return choose_columns(
-        schema, uri=options.uri_column, image=options.image_column, kept=options.keep_columns, path=path
+def _columns(file: InputFile, options: InputOptions) -> ParquetColumns | None:
+    """None for a file without a record, which may have no columns either."""
+    schema = schema_of_input(file)
+    if file.table is not None and not schema.names:
+        return None
+    columns = choose_columns(
+        schema, uri=options.uri_column, image=options.image_column, kept=options.keep_columns, path=file.path
     )
+    if columns.lists and file.table is not None:
+        raise ValueError(
+            f"--uri_column {columns.uri!r}: lists in {file.path}; only Parquet may have lists of URIs"
+        )
+    return columns
+
+
+def _check_values(file: InputFile, columns: ParquetColumns, output_format: str, rows: int | None) -> None:
+    if file.table is None:
+        check_values(file.path, columns, output_format, rows=rows)
+    else:
+        check_table_values(file, columns, output_format, rows=rows)
 
 
 def check_output(output: str, if_exists: str) -> None:

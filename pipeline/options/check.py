@@ -74,7 +74,7 @@ def _check_references(options: JobOptions) -> None:
     if inputs.input_format == "images":
         for name, value in (("uri_column", inputs.uri_column), ("image_column", inputs.image_column)):
             if value:
-                raise UsageError(f"--{name} is for Parquet inputs, not for --input_format images")
+                raise UsageError(f"--{name} is for inputs with columns, not for --input_format images")
 
 
 def _check_formats(options: JobOptions) -> None:

@@ -45,14 +45,16 @@ class InputOptions:
         "gs://, s3:// or azfs://; repeatable; commas are not split",
     )
     input_format: str = choice(
-        ("auto", "text", "parquet", "images"),
+        ("auto", "text", "csv", "tsv", "jsonl", "parquet", "images"),
         default="auto",
-        help="text: a URI a line; parquet: a URI a row; images: the files are the images; auto: by name and content",
+        help="text: a URI a line; csv, tsv, jsonl (JSON lines), parquet: a URI a row; images: the files are the "
+        "images; auto: by name and content",
     )
     uri_column: str | None = option(
         TEXT,
         metavar="NAME",
-        help="Parquet column of URIs, or of lists of them (default: uri, url, path, or the only string)",
+        help="column of URIs, in Parquet also of lists of them (default: uri, url, path, a name like file_name or "
+        "image_url, or the only string)",
     )
     image_column: str | None = option(
         TEXT,
@@ -62,7 +64,7 @@ class InputOptions:
     )
     keep_columns: tuple[str, ...] = several(
         metavar="NAME",
-        help="Parquet columns, or names of Hive folders, to hand through; SOURCE=NAME renames; classes of Hugging Face "
+        help="columns, or names of Hive folders, to hand through; SOURCE=NAME renames; classes of Hugging Face "
         "become their names, with SOURCE:id numbers",
     )
     include: tuple[str, ...] = several(

@@ -17,6 +17,7 @@ LEVELS = (
     ("transforms/decoding/readers",),
     ("transforms/decoding",),
     ("transforms/inputs",),
+    ("transforms/inputs/tables",),
     ("transforms/inputs/sources",),
     ("transforms/hub", "transforms/loading", "transforms/units"),
     ("transforms/elements", "transforms/module", "transforms/writing"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from beamlabel.transforms.inputs.text_source import GZIP_MAGIC
+from beamlabel.transforms.inputs.text_blocks import GZIP_MAGIC, UTF16_MARKS, ZSTD_MAGIC
 
 HEAD_BYTES = 64
 """So many of a file's first bytes tell."""
@@ -50,6 +50,6 @@ def content_format(head: bytes) -> str:
         return "parquet"
     if _LISTED_IMAGE.match(head):
         return "image"
-    if head.startswith(GZIP_MAGIC):
+    if head.startswith((GZIP_MAGIC, ZSTD_MAGIC, *UTF16_MARKS)):
         return "text"
     return "binary" if b"\0" in head else "text"

@@ -12,6 +12,11 @@ from beamlabel.transforms.rows.types import is_bytes, is_list, is_text
 
 # Names looked for when no column is named.
 DEFAULT_URI_COLUMNS = ("uri", "url", "path")
+# If there is none of these: the only one of these names, in any case of letters.
+_URI_NAMES = frozenset(
+    (*DEFAULT_URI_COLUMNS, "image_uri", "image_url", "image_path", "img_url", "img_path", "file_name", "filename",
+     "file_path", "filepath")
+)  # fmt: skip
 # A struct of bytes and path is also how Hugging Face stores sounds and films.
 _IMAGE = "Image"
 
@@ -63,13 +68,19 @@ def find_columns(schema: pa.Schema, path: str) -> tuple[str | None, str | None]:
         None,
     )
     texts = [field.name for field in schema if not is_list(field.type) and is_text(value_type(field.type))]
-    if uri is None and len(texts) == 1:
-        uri = texts[0]
+    for names in (list(filter(is_uri_name, texts)), texts):
+        if uri is None and len(names) == 1:
+            uri = names[0]
     if uri is None:
         raise ValueError(
             f"--uri_column: name the column of URIs in {path}, or that of images by --image_column; it has {there}"
         )
     return uri, None
+
+
+def is_uri_name(name: str) -> bool:
+    """Whether a column of this name most likely holds URIs."""
+    return name.strip().lower() in _URI_NAMES
 
 
 def _is_uri(schema: pa.Schema, name: str) -> bool:

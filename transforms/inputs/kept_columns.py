@@ -52,6 +52,13 @@ def parse_kept(text: str, names: Sequence[str]) -> tuple[str, str, bool] | None:
     return None
 
 
+def sources_of(text: str) -> list[str]:
+    """The columns that ``--keep_columns`` may mean, see ``parse_kept``."""
+    places = [place for place, character in enumerate(text) if character == "="]
+    sources = [text, *(text[:place] for place in reversed(places))]
+    return [one for source in sources for one in dict.fromkeys((source, source.removesuffix(_ID)))]
+
+
 def kept_column(text: str, schema: pa.Schema, path: str) -> KeptColumn:
     """The column that ``--keep_columns`` names, of the type in which this file alone would be stored.
 

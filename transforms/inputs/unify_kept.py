@@ -83,7 +83,7 @@ def check_values(path: str, columns: ParquetColumns, output_format: str, *, rows
         for row, batch in _batches(file, doubtful, stop, path):
             for column, values in zip(doubtful, reader.read(batch, row), strict=True):
                 if tfrecord:
-                    _check_examples(column, values, path)
+                    check_examples(column, values, path)
         _check_int96(file, [column for column in columns.kept if _has_int96(file, column)], stop, path)
 
 
@@ -107,7 +107,12 @@ def _batches(
         row += batch.num_rows
 
 
-def _check_examples(column: KeptColumn, values: pa.Array, path: str) -> None:
+def check_examples(column: KeptColumn, values: pa.Array, path: str) -> None:
+    """Refuses values that an example of TensorFlow cannot hold.
+
+    Raises:
+      ValueError: names the file and the value.
+    """
     try:
         tf_examples.to_example_columns(pa.record_batch([values], names=[column.source]))
     except ValueError as error:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from beamlabel.transforms.inputs.sources.listing import ListingSource
 from beamlabel.transforms.inputs.sources.parquet import ParquetSource
 from beamlabel.transforms.inputs.sources.source import Source
+from beamlabel.transforms.inputs.sources.table import TableSource
 from beamlabel.transforms.inputs.sources.text import TextSource
+from beamlabel.transforms.inputs.tables.described import TABLES
 
 IMAGES = "images"
 WITHOUT_COLUMNS = ("text", IMAGES)
 """Formats whose files have no columns but those that their folders name."""
 
-_SOURCES: dict[str, Source] = {"text": TextSource(), "parquet": ParquetSource(), IMAGES: ListingSource()}
+_TABLE = TableSource()
+_SOURCES: dict[str, Source] = {
+    "text": TextSource(),
+    "parquet": ParquetSource(),
+    IMAGES: ListingSource(),
+    **dict.fromkeys(TABLES, _TABLE),
+}
 
 
 def source_of(format: str) -> Source:

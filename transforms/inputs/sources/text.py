@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 
-from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.packed_refs import references
 from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed
 from beamlabel.transforms.inputs.sources.source import Planned, Source, SourceOptions, ref_id
-from beamlabel.transforms.inputs.text_source import GZIP_MAGIC, parse_line, read_lines
+from beamlabel.transforms.inputs.text_blocks import open_text, parse_line, read_lines
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
@@ -41,18 +39,12 @@ class TextSource(Source):
             )
 
     def estimate(self, file: InputFile, options: SourceOptions) -> int:
-        with storage.open_input(file.path) as raw:
-            head = raw.read(_LOOKED_AT_BYTES)
-        text, used = head, len(head)
-        if head.startswith(GZIP_MAGIC):
-            # 31: a gzip member, and no more than the first.
-            stream = zlib.decompressobj(31)
-            try:
-                text = stream.decompress(head)
-            except zlib.error as error:
-                raise ValueError(f"{file.path}: a damaged gzip file: {error}") from error
-            used -= len(stream.unused_data)
-        lines = sum(parse_line(line) is not None for line in text.splitlines(keepends=True))
+        with open_text(file.path) as text:
+            head = next(text.blocks, b"")
+            if text.offset is not None:
+                head = head[:_LOOKED_AT_BYTES]
+            used = len(head) if text.offset is not None else text.file.tell()
+        lines = sum(parse_line(line) is not None for line in head.splitlines(keepends=True))
         return round(lines * max(file.size or 0, used) / used) if used else 0
 
 

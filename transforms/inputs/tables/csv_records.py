@@ -1,0 +1,96 @@
+"""Records of CSV text, each with its bytes.
+
+``csv`` finds the records, since it tells which lines belong to each, and which of them is malformed;
+``pyarrow.csv``, which tells neither, reads the cells of the records that are well-formed (``csv_cells``).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# A line without an end in so many bytes is none.
+_MAX_LINE_BYTES = 16 << 20
+
+
+class CsvRecord(NamedTuple):
+    """A record.
+
+    Attributes:
+      raw: its bytes, with the end of its last line.
+      fields: its cells; bytes that are no UTF-8 are surrogates (``surrogateescape``). Empty for a blank line.
+      problem: why it is no record, else None.
+    """
+
+    raw: bytes
+    fields: list[str]
+    problem: str | None
+
+
+class _Lines:
+    """Lines for ``csv.reader``, which asks for as many as a record has."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._lines = _split(blocks)
+        self._again = deque[bytes]()
+        self._taken: list[bytes] = []
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self._taken.append(line)
+        return line.decode("utf-8", "surrogateescape")
+
+    def give_back(self) -> None:
+        """All lines of the record but its first are read again."""
+        self._again.extendleft(reversed(self._taken[1:]))
+        del self._taken[1:]
+
+    def take(self) -> bytes:
+        taken = b"".join(self._taken)
+        self._taken.clear()
+        return taken
+
+
+def _split(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines with their ends: ``\\n``, ``\\r\\n`` or ``\\r``."""
+    rest = b""
+    for block in blocks:
+        lines = (rest + block).splitlines(keepends=True)
+        # The last one may go on; and a \n may follow on its \r.
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        yield from lines
+        if len(rest) > _MAX_LINE_BYTES:
+            raise ValueError(f"a line of more than {_MAX_LINE_BYTES} bytes")
+    yield from rest.splitlines(keepends=True)
+
+
+def csv_records(blocks: Iterator[bytes], delimiter: str) -> Iterator[CsvRecord]:
+    """The records of a text, in order, blank lines too.
+
+    Cells may be quoted with ``"``, doubled inside; so quoted they may hold line ends. A record with malformed
+    quotation marks ends with its first line, so that the lines after it are not lost with it. What is found in a
+    range of the text that begins and ends with records is what is found there in the whole text.
+
+    Args:
+      blocks: of UTF-8.
+      delimiter: one character.
+
+    Raises:
+      ValueError: a line is too long to be one.
+    """
+    lines = _Lines(blocks)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        try:
+            fields, problem = next(reader), None
+        except StopIteration:
+            return
+        except csv.Error as error:
+            lines.give_back()
+            fields, problem = [], f"malformed: {error}"
+        yield CsvRecord(lines.take(), fields, problem)

@@ -1,0 +1,173 @@
+"""How a file of CSV or JSON lines is read, by its beginning: delimiter, names of columns, place of the first record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from beamlabel.transforms.inputs.image_columns import is_uri_name
+from beamlabel.transforms.inputs.tables.csv_records import CsvRecord, csv_records
+from beamlabel.transforms.inputs.tables.json_records import JsonRecord, json_records
+from beamlabel.transforms.inputs.tables.json_types import JsonTypes
+from beamlabel.transforms.inputs.tables.table_rows import encoded_schema
+from beamlabel.transforms.inputs.text_blocks import head, open_text
+from beamlabel.transforms.records import TableFormat
+
+HEAD_BYTES = 1 << 18
+DELIMITERS = ",;\t|"
+_LOOKED_AT = 1000
+# Excel's own way to say it.
+_SEP = re.compile(rb'"?sep=(.)"?\r?\n', re.IGNORECASE)
+_DATA = re.compile(
+    r"\s*[-+]?[0-9][0-9.,:eE/ -]*\s*|.*://.*|/.*|.*\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic)(\?.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def describe(path: str, format: str, uri_column: str | None) -> TableFormat:
+    """How a file is read; all columns of CSV are strings so far.
+
+    Args:
+      path: of the file.
+      format: ``csv``, ``tsv`` or ``jsonl``.
+      uri_column: the name that the options give, or the place of a column in a file without a header.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is not of the format, or it is not clear how to read it.
+    """
+    with open_text(path) as text:
+        beginning, complete = head(text.blocks, HEAD_BYTES)
+    if format == "jsonl":
+        return _json_lines(beginning, complete, path)
+    delimiters = "\t" if format == "tsv" else DELIMITERS
+    return _csv(beginning, complete, delimiters, uri_column, path)
+
+
+def first_records(beginning: bytes, complete: bool, delimiter: str) -> list[CsvRecord]:
+    """The records at the beginning of a text, without blank lines, and without one that may go on."""
+    records = list(csv_records(iter([beginning]), delimiter))
+    if not complete:
+        # A cell without an end leaves more than its own record malformed.
+        while records and records[-1].problem:
+            records.pop()
+        del records[-1:]
+    return [record for record in records if record.fields or record.problem][:_LOOKED_AT]
+
+
+def _csv(beginning: bytes, complete: bool, delimiters: str, uri_column: str | None, path: str) -> TableFormat:
+    start = 0
+    if (sep := _SEP.match(beginning)) is not None:
+        delimiters, start = sep[1].decode("latin-1"), sep.end()
+    delimiter, records = _delimiter(beginning[start:], complete, delimiters, uri_column, path)
+    if not records:
+        if not complete:
+            raise ValueError(f"{path}: the first record has no end in {HEAD_BYTES} bytes")
+        return csv_format([], delimiter, start)
+    first = records[0]
+    if first.problem:
+        raise ValueError(f"{path}: the first line cannot be read as CSV: {first.problem}")
+    names = first.fields
+    if _is_header(names, uri_column, path):
+        blank = beginning.index(first.raw, start)
+        start = blank + len(first.raw)
+    else:
+        names = [str(place) for place in range(len(names))]
+    try:
+        return csv_format(names, delimiter, start)
+    except UnicodeEncodeError:
+        raise ValueError(f"{path}: the names of the columns are not UTF-8") from None
+
+
+def csv_format(names: Sequence[str], delimiter: str, data_start: int) -> TableFormat:
+    """CSV with columns of strings."""
+    schema = encoded_schema(pa.schema([(name, pa.string()) for name in names]))
+    return TableFormat(schema, delimiter, data_start, len(names), tuple(range(len(names))))
+
+
+def _delimiter(
+    text: bytes, complete: bool, delimiters: str, uri_column: str | None, path: str
+) -> tuple[str, list[CsvRecord]]:
+    """The delimiter that makes columns of the text, and its first records; the first one if none does."""
+    found: list[tuple[bool, float, str, list[CsvRecord]]] = []
+    for delimiter in delimiters:
+        records = first_records(text, complete, delimiter)
+        if records and (len(records[0].fields) > 1 or len(delimiters) == 1):
+            names = records[0].fields
+            is_header = uri_column in names or any(map(is_uri_name, names))
+            same = sum(len(record.fields) == len(names) for record in records) / len(records)
+            found.append((is_header, same, delimiter, records))
+    if not found:
+        return delimiters[0], first_records(text, complete, delimiters[0])
+    found.sort(key=lambda one: one[:2], reverse=True)
+    if len(found) > 1 and found[0][:2] == found[1][:2]:
+        both = " and ".join(repr(one[2]) for one in found[:2])
+        raise ValueError(
+            f"{path}: {both} part its lines into columns, and nothing tells which of them is meant; write it as TSV, "
+            "or with a first line such as sep=;"
+        )
+    return found[0][2], found[0][3]
+
+
+def _is_header(names: Sequence[str], uri_column: str | None, path: str) -> bool:
+    """Whether the first record has the names of the columns.
+
+    Raises:
+      ValueError: nobody knows.
+    """
+    if any(map(is_uri_name, names)) or names == [str(place) for place in range(len(names))]:
+        return True
+    if uri_column is not None and uri_column.isdecimal() and int(uri_column) < len(names):
+        if uri_column not in names or _DATA.fullmatch(names[int(uri_column)]):
+            return False
+        raise ValueError(
+            f"{path}: --uri_column {uri_column} is both a cell of the first line and the place of another one; give "
+            "the column a name"
+        )
+    if uri_column in names:
+        return True
+    if not any(not name.strip() or _DATA.fullmatch(name) for name in names):
+        return True
+    if len(names) == 1:
+        return False
+    shown = ", ".join(name[:40] for name in names[:8])
+    raise ValueError(
+        f"{path}: the first line does not look like names of columns: {shown}; if it is data, say by its place from "
+        "0 which column has the URIs, such as --uri_column 0; if it has the names, give one of them to --uri_column; "
+        "if each line is a URI, say --input_format text"
+    )
+
+
+def _json_lines(beginning: bytes, complete: bool, path: str) -> TableFormat:
+    records = first_json_records(beginning, complete)
+    if not records and not complete:
+        raise ValueError(f"{path}: the first line has no end in {HEAD_BYTES} bytes")
+    if records and records[0].value is None:
+        raise ValueError(
+            f"{path}: the first line is no object ({records[0].problem}); JSON lines have one object a line, as "
+            "jq -c '.[]' writes them of an array"
+        )
+    seen: dict[str, JsonTypes] = {}
+    for number, record in enumerate(records):
+        for name, value in (record.value or {}).items():
+            seen.setdefault(name, JsonTypes()).add(value, f"row {number} of {path}")
+    return TableFormat(encoded_schema(pa.schema([(name, _type(types)) for name, types in seen.items()])))
+
+
+def first_json_records(beginning: bytes, complete: bool) -> list[JsonRecord]:
+    """The lines at the beginning of a text, without blank ones, and without one that may go on."""
+    if not complete:
+        beginning = beginning[: beginning.rfind(b"\n") + 1]
+    records = json_records(iter([beginning]))
+    return [record for record in records if record.value is not None or record.problem][:_LOOKED_AT]
+
+
+def _type(types: JsonTypes) -> pa.DataType:
+    if types.may_be_text:
+        return pa.string()  # rows with something else fail, if it holds URIs
+    try:
+        return types.type()
+    except ValueError:
+        return pa.null()  # of several kinds; it can neither be kept nor hold URIs

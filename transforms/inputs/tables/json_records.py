@@ -1,0 +1,79 @@
+"""Records of JSON lines, each with its bytes.
+
+``json`` reads them, and not ``pyarrow.json``: that takes strings that look like timestamps for such, does not tell of a
+name that an object has twice, and fails a whole block for a line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from beamlabel.transforms.inputs.text_blocks import lines_of
+
+
+class JsonRecord(NamedTuple):
+    """A line.
+
+    Attributes:
+      raw: its bytes.
+      value: the object; None for a blank line, and if there is a problem.
+      problem: why it is no object, else None.
+    """
+
+    raw: bytes
+    value: dict[str, Any] | None
+    problem: str | None
+
+
+def json_records(blocks: Iterator[bytes]) -> Iterator[JsonRecord]:
+    """The lines of a text, in order, blank ones too.
+
+    Raises:
+      ValueError: a line is too long to be one.
+    """
+    return map(json_record, lines_of(blocks))
+
+
+def json_record(raw: bytes) -> JsonRecord:
+    """The record in a line."""
+    if not raw.strip():
+        return JsonRecord(raw, None, None)
+    try:
+        value = _DECODER.decode(raw.decode().strip())
+        if b"\\u" in raw:
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no character
+    except UnicodeError:
+        return JsonRecord(raw, None, "not UTF-8")
+    except RecursionError:
+        return JsonRecord(raw, None, "nested too deep")
+    except ValueError as error:
+        return JsonRecord(raw, None, f"not JSON: {error}"[:200])
+    if not isinstance(value, dict):
+        return JsonRecord(raw, None, "not a JSON object")
+    return JsonRecord(raw, value, None)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the name {twice!r} twice")
+    return found
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is beyond a double")
+    return value
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)

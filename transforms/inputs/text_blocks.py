@@ -1,0 +1,155 @@
+"""A file's text as blocks of UTF-8, whatever it is compressed with, and the lines of a list of URIs."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import itertools
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+
+from beamlabel.transforms import storage
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+BLOCK_BYTES = 1 << 20
+# A line without an end in so many bytes is none.
+_MAX_LINE_BYTES = 64 << 20
+
+
+class TextBlocks(NamedTuple):
+    """The text of a file, without a byte order mark.
+
+    Attributes:
+      blocks: UTF-8, or what claims to be it.
+      offset: of the text's first byte in the file; None if the file holds the text in another form (compressed,
+        UTF-16), so that no range of its bytes is a range of the text.
+      file: the file itself, whose position tells how much of it the blocks took.
+    """
+
+    blocks: Iterator[bytes]
+    offset: int | None
+    file: BinaryIO
+
+
+@contextmanager
+def open_text(path: str) -> Iterator[TextBlocks]:
+    """Opens a text file: plain, gzip or Zstandard by its first bytes; UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: from the blocks: it is damaged.
+    """
+    with storage.open_input(path) as raw:
+        magic = raw.read(4)
+        raw.seek(0)
+        stream: Any = raw
+        if magic.startswith(GZIP_MAGIC):
+            stream = gzip.GzipFile(fileobj=raw)
+        elif magic == ZSTD_MAGIC:
+            stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+        blocks = _blocks(stream, path)
+        first = next(blocks, b"")
+        while first and len(first) < len(codecs.BOM_UTF8) and (more := next(blocks, b"")):
+            first += more
+        mark = next((mark for mark in (codecs.BOM_UTF8, *UTF16_MARKS) if first.startswith(mark)), b"")
+        rest: Iterator[bytes] = itertools.chain([first.removeprefix(mark)], blocks)
+        if mark in UTF16_MARKS:
+            rest = _from_utf16(rest, "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be", path)
+        is_plain = stream is raw and mark not in UTF16_MARKS
+        yield TextBlocks(rest, len(mark) if is_plain else None, raw)
+
+
+def _blocks(stream: Any, path: str) -> Iterator[bytes]:
+    while True:
+        try:
+            block = stream.read(BLOCK_BYTES)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path}: a damaged gzip file: {error}") from error
+        except OSError as error:
+            if not isinstance(stream, pa.NativeFile) or error.errno is not None:
+                raise
+            raise ValueError(f"{path}: a damaged zstd file: {error}") from error
+        if not block:
+            return
+        yield block
+
+
+def _from_utf16(blocks: Iterator[bytes], encoding: str, path: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for block in blocks:
+            yield decoder.decode(block).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: it begins as UTF-16, and is none: {error}") from error
+
+
+def lines_of(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines with their ends, which are ``\\n``.
+
+    Raises:
+      ValueError: a line is too long to be one.
+    """
+    rest = b""
+    for block in blocks:
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            yield line + b"\n"
+        if len(rest) > _MAX_LINE_BYTES:
+            raise ValueError(f"a line of more than {_MAX_LINE_BYTES} bytes")
+    if rest:
+        yield rest
+
+
+def file_range(path: str, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes of a part of a file."""
+    with storage.open_input(path) as raw:
+        raw.seek(start)
+        while start < stop and (block := raw.read(min(BLOCK_BYTES, stop - start))):
+            start += len(block)
+            yield block
+
+
+def skip(blocks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """The blocks without their first ``count`` bytes."""
+    for block in blocks:
+        if count < len(block):
+            yield block[count:]
+        count -= min(count, len(block))
+
+
+def head(blocks: Iterator[bytes], most: int) -> tuple[bytes, bool]:
+    """The first bytes, at most ``most``, and whether they are all."""
+    found = b""
+    for block in blocks:
+        found += block
+        if len(found) > most:
+            return found[:most], False
+    return found, True
+
+
+def parse_line(line: bytes) -> str | None:
+    """The URI in one line, verbatim but for the line's end; None for a blank line or a ``#`` comment.
+
+    Bytes that are not UTF-8 become U+FFFD, so that such a line still ends as a failure row.
+    """
+    text = line.rstrip(b"\r\n").decode("utf-8", errors="replace")
+    if not text.strip() or text.startswith("#"):
+        return None
+    return text
+
+
+def read_lines(path: str) -> Iterator[str | None]:
+    """Yields ``parse_line`` of every line, so that the position in the stream is the line's number.
+
+    See ``open_text`` for compression and encodings.
+    """
+    with open_text(path) as text:
+        yield from map(parse_line, lines_of(text.blocks))
