@@ -12,6 +12,7 @@ PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}
 WITHOUT_A_PUBLIC_WAY = {
     "transforms/module_artifact.py": {"_underlying_runner"},
     "transforms/module/freeze.py": {"_run_inline_graph_optimization"},
+    "transforms/storage/beam_setup.py": {"_pipeline_options"},
     "transforms/storage/gcs_client.py": {"_http"},
 }
 
