@@ -73,7 +73,7 @@ class InputFile:
 
     Attributes:
       path: absolute local path or URI.
-      format: ``text``, ``parquet``, ``images``, or another that ``inputs.sources`` knows.
+      format: ``text``, ``parquet``, ``images``, ``tar``, ``zip``, or another that ``inputs.sources`` knows.
       size: bytes, where the listing told it.
       version: generation, ETag or modification time, where the listing told it.
     """
@@ -157,6 +157,44 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Zipped:
+    """What the central directory of a zip says of a member, for whoever reads it to check.
+
+    Attributes:
+      packed_size: bytes as they are stored.
+      method: 0 stored, 8 deflated.
+      crc32: of the member's bytes.
+      name_crc32: of its name's bytes.
+      room: bytes from its local header to the central directory.
+    """
+
+    packed_size: int
+    method: int
+    crc32: int
+    name_crc32: int
+    room: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where an image lies in an archive.
+
+    Attributes:
+      archive: absolute local path or URI.
+      archive_version: that it was planned from, see ``InputFile``; another one is not read.
+      offset: of the member's first byte; in a zip of its local header.
+      size: bytes.
+      zipped: of a member of a zip, else None.
+    """
+
+    archive: str
+    archive_version: str | None
+    offset: int
+    size: int
+    zipped: Zipped | None = None
+
+
+@dataclass(frozen=True)
 class ImageRef:
     """One input row.
 
@@ -167,6 +205,7 @@ class ImageRef:
       row: the row's place in its file, the order of rows in a shard.
       unit_id: the work unit it belongs to; None outside the labeling job.
       data: the encoded image itself, where the input holds it inline.
+      member: the place of the image in an archive, from which it is read by range.
       passthrough: values of the kept columns, in the order of the options, each an Arrow array of length one: not
         every Arrow value has a counterpart in Python, such as a date in the year 300,000.
       listing_stat: size in bytes and version, where the listing that found the image told them and they are asked for.
@@ -185,6 +224,7 @@ class ImageRef:
     listing_stat: tuple[int | None, str | None] | None = None
     image_id: str | None = None
     origin: Origin | None = field(default=None, repr=False)
+    member: Member | None = None
 
 
 @dataclass(frozen=True)

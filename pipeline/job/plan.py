@@ -81,7 +81,7 @@ def plan(
     try:
         derived = derived_options(options, artifact)
         predict = derived.predict
-        source = source_options(options.inputs, inputs, options.output.shard_rows)
+        source = source_options(options.inputs, inputs, options.output.shard_rows, options.loading.max_bytes)
         load = load_options(options.loading, derived.decode)
         spec = output_spec(options.output, inputs, derived)
         spec = dataclasses.replace(spec, labeled_at=labeled_at(started_at))

@@ -14,11 +14,13 @@ import pyarrow as pa
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_filter
+from beamlabel.pipeline.job.member_columns import parse_columns, see_archive, unified_members
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
+from beamlabel.transforms.inputs.sources.archive import ARCHIVES
 from beamlabel.transforms.inputs.sources.folder_kept import folder_kept
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.registry import WITHOUT_COLUMNS
@@ -62,7 +64,11 @@ def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
     matched = match_inputs(options, storage.absolute(output.output))
     for cause, count in matched.left_out.items():
         _LOGGER.info("--input: %d of the named files left out: %s", count, cause)
-    columns, kept = _parquet_columns(list(matched.files), options, output.output_format)
+    files = list(matched.files)
+    if options.keep_columns and any(file.format in ARCHIVES for file in files):
+        columns, kept = _member_columns(files, options, output.output_format)
+    else:
+        columns, kept = _parquet_columns(files, options, output.output_format)
     return Inputs(matched.files, columns, kept, path_filter(options), matched.left_out)
 
 
@@ -94,6 +100,33 @@ def _parquet_columns(
         # With a sample, the first rows are those of any number of rows.
         rows = options.limit if options.sample >= 1 else None
         in_threads(lambda path: check_values(path, columns, output_format, rows=rows), paths if kept else [])
+    except (OSError, ValueError) as error:
+        if not is_user_error(error):
+            raise
+        raise UsageError(str(error)) from error
+    return columns, kept
+
+
+def _member_columns(
+    files: list[InputFile], options: InputOptions, output_format: str
+) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]]:
+    """What ``--keep_columns`` keeps of archives."""
+    for name, value in (("uri_column", options.uri_column), ("image_column", options.image_column)):
+        if value is not None:
+            raise UsageError(f"--{name} {value}: an archive has no columns")
+    other = next((file for file in files if file.format not in ARCHIVES), None)
+    if other is not None:
+        raise UsageError(
+            f"--keep_columns: {other.path} is no archive, as others of the inputs are; label them in runs of their own"
+        )
+    wanted = path_filter(options)
+    limit = options.limit if options.sample >= 1 else None
+    try:
+        members = parse_columns(options.keep_columns)
+        seen = in_threads(lambda file: see_archive(file, members, wanted, output_format, limit), files)
+        columns = ParquetColumns(kept=unified_members(list(zip(files, seen, strict=True)), members))
+        kept = tuple((column.name, column.type) for column in columns.kept)
+        _check_kept(kept, output_format, [file.path for file in files])
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise

@@ -27,7 +27,9 @@ from beamlabel.transforms.rows.schema import OutputSpec
 _OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
 
 
-def source_options(options: InputOptions, inputs: Inputs, shard_rows: int | None) -> SourceOptions:
+def source_options(
+    options: InputOptions, inputs: Inputs, shard_rows: int | None, max_bytes: int
+) -> SourceOptions:
     """How inputs become references."""
     return SourceOptions(
         base_dir=storage.absolute(options.base_dir or os.getcwd()),  # noqa: PTH109 (a string is wanted)
@@ -36,6 +38,7 @@ def source_options(options: InputOptions, inputs: Inputs, shard_rows: int | None
         sample=options.sample,
         shard_rows=shard_rows,
         files=inputs.wanted,
+        max_bytes=max_bytes,
     )
 
 

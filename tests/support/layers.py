@@ -15,6 +15,7 @@ LEVELS = (
     ("transforms/decoding/picture", "transforms/inference", "transforms/rows"),
     ("transforms/decoding/readers",),
     ("transforms/decoding",),
+    ("transforms/inputs/archives",),
     ("transforms/inputs",),
     ("transforms/inputs/sources",),
     ("transforms/hub", "transforms/loading", "transforms/units"),

@@ -147,10 +147,10 @@ def _identity(ref: ImageRef) -> str:
 
 def _facts(ref: ImageRef) -> tuple[int | None, str | None] | None:
     """Size and version of the image as it is now; None where that cannot be said without fetching it."""
-    if ref.data is not None:
-        return len(ref.data), None
     if ref.listing_stat is not None:
         return ref.listing_stat
+    if ref.data is not None:
+        return len(ref.data), None
     if scheme(ref.location) not in (None, "gs", "s3"):
         return None
     try:

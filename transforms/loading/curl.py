@@ -125,7 +125,7 @@ def get(
         curl.perform()
     except pycurl.error as error:
         # Behind another status what went wrong with the body is of no interest.
-        if curl.getinfo(pycurl.RESPONSE_CODE) in (0, 200):
+        if curl.getinfo(pycurl.RESPONSE_CODE) in (0, 200, 206):
             raise _classified(error, max_bytes) from error
     return Answer(curl.getinfo(pycurl.RESPONSE_CODE), _headers(lines), body.getvalue())
 

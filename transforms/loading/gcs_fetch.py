@@ -44,7 +44,22 @@ _refreshing = threading.Lock()
 _REASONS = {404: Reason.NOT_FOUND, 401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN}
 
 
-def get(bucket: str, name: str, *, max_bytes: int, deadline: float) -> tuple[bytes, str | None]:
+class Part(NamedTuple):
+    """A part of one generation of an object, of the bytes as they are stored.
+
+    Attributes:
+      start, stop: first byte, and the one after the last; the object has them all.
+      generation: None for the newest one.
+    """
+
+    start: int
+    stop: int
+    generation: str | None
+
+
+def get(
+    bucket: str, name: str, *, max_bytes: int, deadline: float, part: Part | None = None
+) -> tuple[bytes, str | None]:
     """The bytes of an object, its content encoding undone and its checksum verified, and its version.
 
     Args:
@@ -52,6 +67,7 @@ def get(bucket: str, name: str, *, max_bytes: int, deadline: float) -> tuple[byt
       name: the object's, verbatim.
       max_bytes: cap on the bytes, both as they are sent and decoded.
       deadline: seconds for all tries together; a server that goes on sending may exceed it by one read.
+      part: of the object, without its checksum and with its content encoding; None for the whole.
 
     Returns:
       The bytes, and the generation, else the ``ETag``, else None.
@@ -62,7 +78,7 @@ def get(bucket: str, name: str, *, max_bytes: int, deadline: float) -> tuple[byt
     end = time.monotonic() + deadline
 
     def attempt() -> tuple[bytes, str | None]:
-        return _attempt(bucket, name, max_bytes, deadline, end)
+        return _attempt(bucket, name, max_bytes, deadline, end, part)
 
     try:
         return gcs_client.RETRY.with_timeout(deadline * LAST_START)(attempt)()
@@ -98,7 +114,9 @@ def _endpoint(client: Client) -> _Endpoint:
     return _Endpoint(prefix, curl.ConnectionSettings(proxy, certificates), session.credentials, Request())
 
 
-def _attempt(bucket: str, name: str, max_bytes: int, deadline: float, end: float) -> tuple[bytes, str | None]:
+def _attempt(
+    bucket: str, name: str, max_bytes: int, deadline: float, end: float, part: Part | None
+) -> tuple[bytes, str | None]:
     """One try, one request.
 
     It is not left to the client to try again: there each try has the same timeout, however little of the
@@ -109,15 +127,21 @@ def _attempt(bucket: str, name: str, max_bytes: int, deadline: float, end: float
     client = gcs_client.client()
     # A session with a client certificate (mTLS) has an endpoint of its own, and notices a new certificate.
     if gcs_client.session(client).is_mtls:
-        return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)
+        return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall, part)
     endpoint = _endpoint(client)
     url = f"{endpoint.prefix}{bucket}/o/{quote(name, safe='~')}?alt=media"
+    if part is not None and part.generation is not None:
+        url += f"&generation={part.generation}"
     signed = _signed(endpoint, url, stall)
+    if part is not None:
+        signed["Range"] = f"bytes={part.start}-{part.stop - 1}"
     answer = curl.get(endpoint.settings, url, signed, max_bytes=max_bytes, stall=stall, left=left)
     if answer.status == 401 and not isinstance(endpoint.credentials, AnonymousCredentials):
         # A token may be revoked or expire on its way; the client knows how to get the next.
-        return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall)
-    if answer.status != 200:
+        return _by_client(client, bucket, name, Capped(max_bytes, deadline, end), stall, part)
+    if part is not None and answer.status == 206:
+        return _whole_part(answer.body, part), part.generation
+    if answer.status != 200 or part is not None:
         raise from_http_status(answer.status, "")
     return _content(answer, Capped(max_bytes, deadline, end))
 
@@ -129,6 +153,12 @@ def _signed(endpoint: _Endpoint, url: str, stall: float) -> dict[str, str]:
         transport = functools.partial(endpoint.transport, timeout=stall)
         endpoint.credentials.before_request(transport, "GET", url, headers)
     return headers
+
+
+def _whole_part(data: bytes, part: Part) -> bytes:
+    if len(data) != part.stop - part.start:
+        raise ConnectionError("the answer is shorter than what was asked for")  # the policy tries these again
+    return data
 
 
 def _content(answer: curl.Answer, decoded: Capped) -> tuple[bytes, str | None]:
@@ -148,10 +178,21 @@ def _content(answer: curl.Answer, decoded: Capped) -> tuple[bytes, str | None]:
 
 
 def _by_client(
-    client: Client, bucket: str, name: str, body: Capped, stall: float
+    client: Client, bucket: str, name: str, body: Capped, stall: float, part: Part | None
 ) -> tuple[bytes, str | None]:
     """The same request in the client's own way."""
-    blob = client.bucket(bucket).blob(name)
+    blob = client.bucket(bucket).blob(name, generation=part and part.generation)
+    if part is not None:
+        blob.download_to_file(
+            body,
+            start=part.start,
+            end=part.stop - 1,
+            raw_download=True,
+            checksum=None,
+            timeout=stall,
+            retry=None,
+        )
+        return _whole_part(body.getvalue(), part), part.generation
     try:
         blob.download_to_file(body, timeout=stall, retry=None)
     except DataCorruption as error:

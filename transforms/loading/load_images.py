@@ -19,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
+from beamlabel.transforms.loading.fetch_member import fetch_member
 from beamlabel.transforms.loading.in_flight import Backlog, Finished
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
@@ -112,7 +113,7 @@ def _fetch_timed(ref: ImageRef, options: LoadOptions) -> _Encoded:
     fetched: Fetched | Failure
     try:
         ref = _identified(ref)
-        fetched = _inline(ref.data, options.fetch) if ref.data is not None else _fetched(ref, options.fetch)
+        fetched = _inline(ref, options.fetch) if ref.data is not None else _fetched(ref, options.fetch)
     except ImageError as error:
         fetched = _failure(ref, error.stage, error.reason, error.detail)
     except Exception as error:  # a fault of ours, yet it must not take the other images down
@@ -146,6 +147,8 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
 
 
 def _fetched(ref: ImageRef, options: FetchOptions) -> Fetched:
+    if ref.member is not None:
+        return fetch_member(ref.member, options)
     if is_data_uri(ref.uri):
         raise data_uri_error()
     try:
@@ -154,11 +157,13 @@ def _fetched(ref: ImageRef, options: FetchOptions) -> Fetched:
         raise explained(error, ref) from error
 
 
-def _inline(data: bytes, options: FetchOptions) -> Fetched:
+def _inline(ref: ImageRef, options: FetchOptions) -> Fetched:
+    data = ref.data
+    assert data is not None
     if len(data) > options.max_bytes:
         detail = f"{len(data)} bytes, more than --max_bytes {options.max_bytes}"
         raise ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
-    return Fetched(data, None)
+    return Fetched(data, None if ref.listing_stat is None else ref.listing_stat[1])
 
 
 def _identified(ref: ImageRef) -> ImageRef:

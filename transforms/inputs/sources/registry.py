@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from beamlabel.transforms.inputs.sources.archive import ARCHIVES, ArchiveSource
 from beamlabel.transforms.inputs.sources.listing import ListingSource
 from beamlabel.transforms.inputs.sources.parquet import ParquetSource
 from beamlabel.transforms.inputs.sources.source import Source
@@ -12,6 +13,7 @@ WITHOUT_COLUMNS = ("text", IMAGES)
 """Formats whose files have no columns but those that their folders name."""
 
 _SOURCES: dict[str, Source] = {"text": TextSource(), "parquet": ParquetSource(), IMAGES: ListingSource()}
+_SOURCES |= dict.fromkeys(ARCHIVES, ArchiveSource())
 
 
 def source_of(format: str) -> Source:
