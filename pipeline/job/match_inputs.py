@@ -176,7 +176,7 @@ def _match_pattern(
     if archives and len(archives) < len(formats):
         other = next(path for path, kind in formats.items() if kind not in ARCHIVES)
         raise UsageError(
-            f"--input {pattern!r} holds archives and other files, such as {other}: name the ones that are meant, such as "
+            f"--input {pattern!r} holds archives and other files, such as {other}: name the ones that are meant, as by "
             "--include '*.tar'"
         )
     if IMAGES in formats.values():  # their names do not tell

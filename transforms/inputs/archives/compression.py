@@ -105,8 +105,8 @@ class _Decompressed(io.RawIOBase):
 class _Checked(io.RawIOBase):
     """The decompressed bytes: errors are ``ArchiveError``s, and so is too much of them."""
 
-    def __init__(self, inflated: Any, packed: _Counted) -> None:
-        self._inflated, self._packed = inflated, packed
+    def __init__(self, read: Callable[[int], bytes], packed: _Counted) -> None:
+        self._read, self._packed = read, packed
         self._bytes = 0
 
     def readable(self) -> bool:
@@ -114,7 +114,7 @@ class _Checked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            data = self._inflated.read(len(buffer))
+            data = self._read(len(buffer))
         except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
             if self._packed.error is not None:  # the storage's, which may pass
                 raise self._packed.error from error
@@ -141,15 +141,15 @@ def decompressed(file: BinaryIO, kind: str) -> Iterator[BinaryIO]:
     """
     counted = _Counted(file)
     packed = io.BufferedReader(counted, _CHUNK)
-    inflated: Any
+    read: Callable[[int], Any]
+    # Each gives what there is, up to so many bytes: what comes before damage is not lost.
     if kind == "gzip":
-        inflated = gzip.GzipFile(fileobj=packed, mode="rb")
+        read = gzip.GzipFile(fileobj=packed, mode="rb").read1
     elif kind == "zstd":
-        inflated = pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd")
+        read = pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd").read
     else:
-        new = bz2.BZ2Decompressor if kind == "bz2" else _xz
-        inflated = io.BufferedReader(_Decompressed(packed, new), _CHUNK)
-    yield io.BufferedReader(_Checked(inflated, counted), _CHUNK)
+        read = _Decompressed(packed, bz2.BZ2Decompressor if kind == "bz2" else _xz).read
+    yield _Checked(read, counted)  # type: ignore[misc]
 
 
 def _xz() -> lzma.LZMADecompressor:

@@ -6,6 +6,7 @@ seventh edition, and GNU tar (https://www.gnu.org/software/tar/manual/html_node/
 
 from __future__ import annotations
 
+import logging
 import tarfile
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from beamlabel.transforms.inputs.archives.windows import Window
 from beamlabel.transforms.records import Reason
 
 BLOCK = 512
+_LOGGER = logging.getLogger(__name__)
 # Long names and extended headers: no file system knows such names, and no tar writes such headers.
 _MAX_EXTENSION = 1 << 20
 # Behind the end mark tars are filled with zeros to a multiple of their record.
@@ -41,7 +43,8 @@ def is_tar(head: bytes) -> bool:
 def tar_entries(window: Window) -> Iterator[Entry | Broken]:
     """The members in order, and at the end a ``Broken`` if there is no telling what follows.
 
-    A tar that another was appended to (``cat a.tar b.tar``) is read on. The end mark may be missing.
+    A tar that another was appended to (``cat a.tar b.tar``) is read on. The end mark may be missing, but not a part
+    of a block.
 
     Raises:
       OSError: the archive cannot be read, which may pass.
@@ -111,8 +114,13 @@ def _next_header(window: Window, offset: int) -> tarfile.TarInfo | None:
     """
     block = window.read(offset, BLOCK)
     if not block:
-        if window.end is not None and offset - window.end >= BLOCK:
-            raise ArchiveError(Reason.TRUNCATED, f"the archive ends at byte {window.end}, within a member")
+        end = window.end or 0
+        if end != offset:  # tars end with a block
+            raise ArchiveError(
+                Reason.TRUNCATED, f"the archive ends at byte {end}, within a member or behind it"
+            )
+        if offset:
+            _LOGGER.warning("a tar without an end mark: whether it was cut at byte %d is not known", end)
         return None
     if len(block) < BLOCK and block.strip(b"\0"):
         raise ArchiveError(Reason.TRUNCATED, f"the archive ends at byte {window.end}, within a header")

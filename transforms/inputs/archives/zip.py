@@ -33,6 +33,8 @@ _DESCRIPTOR = 0x8
 _UNIX = 3
 # Local headers have extra fields of their own: seldom more than these.
 _LOCAL_EXTRA = 256
+# Deflated bytes may begin with tables of this size.
+_TREES = 512
 
 
 class _Directory(NamedTuple):
@@ -242,7 +244,7 @@ def unpacked(window: Window, member: Member, *, most: int | None = None) -> byte
     """
     zipped = member.zipped
     assert zipped is not None
-    wanted = zipped.packed_size if most is None else min(zipped.packed_size, most)
+    wanted = zipped.packed_size if most is None else min(zipped.packed_size, most + _TREES)
     block = window.read(member.offset, min(_LOCAL.size + _LOCAL_EXTRA + wanted, zipped.room))
     if len(block) >= _LOCAL.size:
         needed = _LOCAL.size + sum(_LOCAL.unpack_from(block)[-2:])

@@ -230,7 +230,8 @@ def _kind(entry: Entry, archive: OpenArchive, wanted: PathFilter) -> FileKind:
         return FileKind.OTHER
     if not wanted.wants_member(entry.name):
         return FileKind.EXCLUDED
-    kind = kind_by_name(entry.name)
+    # Two dots are not those of a hidden folder.
+    kind = kind_by_name(entry.name if name_problem(entry.name) is None else entry.name.rpartition("/")[2])
     if kind is not FileKind.UNKNOWN:
         return kind
     if entry.problem is not None or not entry.size:
