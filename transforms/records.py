@@ -14,6 +14,8 @@ from typing import Any, Union
 
 import numpy as np
 
+from beamlabel.transforms.archive_member import Member
+
 
 class Stage(str, Enum):
     """Where an image failed."""
@@ -154,44 +156,6 @@ class Origin:
 
     element: Any
     timestamp: Any = None
-
-
-@dataclass(frozen=True)
-class Zipped:
-    """What the central directory of a zip says of a member, for whoever reads it to check.
-
-    Attributes:
-      packed_size: bytes as they are stored.
-      method: 0 stored, 8 deflated.
-      crc32: of the member's bytes.
-      name_crc32: of its name's bytes.
-      room: bytes from its local header to the central directory.
-    """
-
-    packed_size: int
-    method: int
-    crc32: int
-    name_crc32: int
-    room: int
-
-
-@dataclass(frozen=True)
-class Member:
-    """Where an image lies in an archive.
-
-    Attributes:
-      archive: absolute local path or URI.
-      archive_version: that it was planned from, see ``InputFile``; another one is not read.
-      offset: of the member's first byte; in a zip of its local header.
-      size: bytes.
-      zipped: of a member of a zip, else None.
-    """
-
-    archive: str
-    archive_version: str | None
-    offset: int
-    size: int
-    zipped: Zipped | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from support.paths import ROOT
 # in .py is a file at a package's root.
 LEVELS = (
     ("beamlabel/__init__.py",),
+    ("transforms/archive_member.py",),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
     ("transforms/decoding/picture", "transforms/inference", "transforms/rows"),
     ("transforms/decoding/readers",),

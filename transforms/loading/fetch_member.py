@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.archive_member import Member
 from beamlabel.transforms.inputs.archives import zip as zips
 from beamlabel.transforms.inputs.archives.entries import member_stat
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions
-from beamlabel.transforms.records import ImageError, Member, Reason, Stage
+from beamlabel.transforms.records import ImageError, Reason, Stage
 from beamlabel.transforms.storage.uris import scheme
 
 _CHANGED = "the archive has changed since the run was planned"

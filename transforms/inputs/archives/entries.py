@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from beamlabel.transforms.records import Member, Reason, Zipped
+from beamlabel.transforms.archive_member import Member, Zipped
+from beamlabel.transforms.records import Reason
 
 Problem = tuple[Reason, str]
 """Why a member, or the rest of an archive, cannot be read: reason and detail."""

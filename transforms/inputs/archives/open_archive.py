@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.archive_member import Member
 from beamlabel.transforms.inputs.archives import zip as zips
 from beamlabel.transforms.inputs.archives.compression import compression_of, decompressed
 from beamlabel.transforms.inputs.archives.entries import ArchiveError, Broken, Entry
 from beamlabel.transforms.inputs.archives.tar import BLOCK, tar_entries
 from beamlabel.transforms.inputs.archives.windows import FileWindow, StreamWindow, Window
-from beamlabel.transforms.records import ImageError, InputFile, Member
+from beamlabel.transforms.records import ImageError, InputFile
 
 TAR, ZIP = "tar", "zip"
 

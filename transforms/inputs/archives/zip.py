@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beamlabel.transforms.archive_member import Member, Zipped
 from beamlabel.transforms.inputs.archives.entries import ArchiveError, Broken, Entry, Problem, clean_name
 from beamlabel.transforms.inputs.archives.windows import Window
-from beamlabel.transforms.records import ImageError, Member, Reason, Stage, Zipped
+from beamlabel.transforms.records import ImageError, Reason, Stage
 
 STORED, DEFLATED = 0, 8
 LOCAL_MAGIC, EMPTY_MAGIC = b"PK\3\4", b"PK\5\6"

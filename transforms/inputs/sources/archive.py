@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from beamlabel.transforms.archive_member import Member, Zipped
 from beamlabel.transforms.inputs.archives.entries import (
     ArchiveError,
     Broken,
@@ -46,17 +47,7 @@ from beamlabel.transforms.inputs.sources.source import (
     SourceOptions,
     ref_id,
 )
-from beamlabel.transforms.records import (
-    Failure,
-    ImageRef,
-    InputFile,
-    Member,
-    Reason,
-    Stage,
-    WorkUnit,
-    Zipped,
-    unit_id,
-)
+from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, WorkUnit, unit_id
 from beamlabel.transforms.storage.identity import image_id_of_member
 
 ARCHIVES = (TAR, ZIP)

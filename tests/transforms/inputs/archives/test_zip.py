@@ -10,10 +10,11 @@ import zipfile
 
 import pytest
 
+from beamlabel.transforms.archive_member import Member
 from beamlabel.transforms.inputs.archives.entries import Broken, Entry
 from beamlabel.transforms.inputs.archives.windows import FileWindow
 from beamlabel.transforms.inputs.archives.zip import unpacked
-from beamlabel.transforms.records import ImageError, Member, Reason
+from beamlabel.transforms.records import ImageError, Reason
 from support.archives import entries_of, zip_by_hand, zipped
 
 MEMBERS = {
