@@ -14,13 +14,13 @@ import pyarrow as pa
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_filter
-from beamlabel.pipeline.job.member_columns import parse_columns, see_archive, unified_members
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns, open_parquet
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
+from beamlabel.transforms.inputs.sources.archive_columns import parse_columns, see_archive, unified_members
 from beamlabel.transforms.inputs.sources.folder_kept import folder_kept
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.registry import WITHOUT_COLUMNS
@@ -78,7 +78,7 @@ def _parquet_columns(
     asked = {"--uri_column": options.uri_column, "--image_column": options.image_column}
     for file in files:
         for option, value in asked.items():
-            if value is not None and file.format in WITHOUT_COLUMNS:
+            if value is not None and file.format in (*WITHOUT_COLUMNS, *ARCHIVES):
                 raise UsageError(f"{option} {value}: {file.path} is a {file.format} file and has no columns")
     paths = [file.path for file in files if file.format == "parquet"]
     others = [file for file in files if file.format in WITHOUT_COLUMNS] if options.keep_columns else []

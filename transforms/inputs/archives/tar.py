@@ -76,7 +76,7 @@ def _entries(window: Window) -> Iterator[Entry]:
         facts, extensions = {**defaults, **extensions}, {}
         size = _size(facts, header, offset)
         if header.type == tarfile.GNUTYPE_SPARSE:
-            data = _behind_sparse_map(window, header, data)
+            data = _behind_sparse_map(window, data, bool(window.read(offset, BLOCK)[482]))
         offset = data + (_blocks(size) if _has_data(header) else 0)
         problem = _problem(header, facts)
         end = window.end
@@ -193,8 +193,7 @@ def _has_data(header: tarfile.TarInfo) -> bool:
     return header.isreg() or header.type not in tarfile.SUPPORTED_TYPES
 
 
-def _behind_sparse_map(window: Window, header: tarfile.TarInfo, offset: int) -> int:
-    more = header._sparse_structs[1]  # type: ignore[attr-defined]
+def _behind_sparse_map(window: Window, offset: int, more: bool) -> int:
     while more:
         block = window.read(offset, BLOCK)
         if len(block) < BLOCK:
