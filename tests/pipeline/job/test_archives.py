@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +20,7 @@ from support.gcs_server import Bucket
 from support.images import encode, photo
 from support.jobs import FinishedJob, label, photos, uri_list
 from support.kept import refusal
+from support.paths import ROOT
 
 OWN = ("uri", "ref_id", "image_id", "source_version", "unit_id", "labeled_at")
 
@@ -213,3 +216,17 @@ def test_a_bucket_is_asked_once_an_image(gcs: Bucket, tmp_path: Path) -> None:
     path = gcs.put("a.tar", tar({f"{number:03d}.jpg": buffer.getvalue() for number in range(200)}))
     assert label(tmp_path / "out", "--input", path).manifest["rows"]["predicted"] == 200
     assert gcs.server.count("GET", contains="a.tar") < 200 + 30
+
+
+def test_the_command_of_the_page_runs(gcs: Bucket, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "inputs.md").read_text()
+    (block,) = re.findall(r"```sh\n(beamlabel .*?train-.*?)```", page, re.DOTALL)
+    image = encode(photo(40, 32), "JPEG")
+    for number in range(2):
+        gcs.put(f"train-{number:06d}.tar", shard(number, number + 1, image))
+    _, *words = shlex.split(
+        block.replace("\\\n", "").replace("gs://shards", gcs.url).replace("000127", "000001")
+    )
+    options = dict(zip(words[:6:2], words[1:6:2], strict=True))
+    job = label(tmp_path / options["--output"], "--input", options["--input"], *words[6:])
+    assert [(row["cls"], row["caption"]) for row in job.rows] == [(0, "é 0"), (1, "é 1")]
