@@ -24,6 +24,8 @@ from measure import Cost
 from memory import STUB, tiny
 from photos import write_list
 
+from beamlabel.transforms.storage.identity import image_id
+
 SHARD_ROWS = 10_000
 
 
@@ -45,8 +47,11 @@ def earlier_shards(folder: Path, example: Path, uris: Sequence[str], rows: int) 
             for number in range(start, start + count)
         ]
         many = row.take(pa.array([0] * count))
-        for name in ("uri", "ref_id"):
-            many = many.set_column(many.schema.get_field_index(name), row.schema.field(name), pa.array(names))
+        values = {"uri": names, "ref_id": names, "image_id": list(map(image_id, names))}
+        for name, column in values.items():
+            many = many.set_column(
+                many.schema.get_field_index(name), row.schema.field(name), pa.array(column)
+            )
         pq.write_table(many, folder / f"part-{start:09d}.parquet", compression="zstd")
 
 
@@ -62,7 +67,7 @@ def skipping(
     if rows["predicted"] != new:
         raise RuntimeError(f"{new} new images, but the manifest says {rows}")
     log = (scratch / "log.txt").read_text()
-    return cost, next(line for line in log.splitlines() if "labeled already" in line)
+    return cost, next(line for line in log.splitlines() if "Earlier runs have labeled" in line)
 
 
 def main() -> None:

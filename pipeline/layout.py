@@ -10,6 +10,10 @@ MANIFEST = "_MANIFEST.json"
 SUCCESS = "_SUCCESS"
 SCHEMA_PBTXT = "_schema.pbtxt"
 FAILURES = "_failures"
+UNCHANGED = "_unchanged"
+DELETED = "_deleted"
+# The folders of files, by their kind in the manifest; data lies in the output itself.
+FOLDERS = {"data": "", "failures": f"{FAILURES}/", "unchanged": f"{UNCHANGED}/", "deleted": f"{DELETED}/"}
 REPORT = "_report.html"
 
 # What is no result, in the output. That of an output that does not exist yet lies beside its place, in a folder
@@ -24,6 +28,9 @@ UNITS = "units.json"
 JOB = "job.json"
 ARTIFACT = "module.beamlabel"
 LABELED = "labeled.keys"
+FAILED = "failed.keys"
+LIVE = "live.keys"
+LIVE_SHARDS = "live.json"
 ONLY = "only.keys"
 METRICS = "metrics.json"
 COMMIT = "commit.json"

@@ -19,6 +19,7 @@ from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
 from beamlabel.pipeline.process.exit import BROKEN, DONE, NOT_YET, USAGE, exit_process, report, set_up_logging
 from beamlabel.pipeline.runners.import_beam import leave_out_connectors
 from beamlabel.transforms.storage import beam_setup
+from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
@@ -76,6 +77,7 @@ def _run(options: JobOptions, runner_args: list[str], started_at: float, cancell
 
     # Files are looked at before there is a pipeline, which would tell.
     beam_setup.configure(runner_args)
+    set_billing_project(options.loading.billing_project)
     try:
         output = storage.absolute(options.output.output).rstrip("/")
     except ValueError as error:

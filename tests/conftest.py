@@ -22,6 +22,7 @@ from beamlabel.transforms.records import UnitRecord, WorkUnit
 from support.fake_gcs import FakeBucket, FakeGcsServer
 from support.gcs_proxy import GcsProxy
 from support.gcs_server import Bucket, GcsServer
+from support.http_site import Site, serving
 from support.jobs import FinishedJob, label
 from support.paths import ROOT
 from support.servers import FileServer
@@ -141,6 +142,13 @@ def http_server(file_server: FileServer) -> FileServer:
 
 
 @pytest.fixture
+def http_site() -> Iterator[Site]:
+    """An HTTP server that answers what it is told."""
+    with serving() as site:
+        yield site
+
+
+@pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A temporary folder that others may read; ``tmp_path`` is all closed to them."""
     with tempfile.TemporaryDirectory() as name:
@@ -248,6 +256,7 @@ _SLOW = (
     "tests/transforms/storage",
     "tests/transforms/test_cross_language.py",
     "tests/transforms/loading/test_http_fetch.py",
+    "tests/transforms/loading/test_http_manners.py",
     "tests/transforms/loading/test_load_faults.py",
     "tests/transforms/worker/test_memory.py",
     "tests/transforms/worker/test_versions.py",

@@ -12,6 +12,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+# Arguments whose values no text may show.
+_SECRETS = frozenset({"http_headers"})
+
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
 
@@ -52,7 +55,8 @@ def typed(name: str, value: Any, hint: Any) -> Any:
     try:
         return _as(hint, value)
     except TypeError:
-        raise ValueError(f"{name} must be {_in_words(hint)}, not {value!r}") from None
+        shown = type(value).__name__ if name in _SECRETS else repr(value)
+        raise ValueError(f"{name} must be {_in_words(hint)}, not {shown}") from None
 
 
 def no_argument(name: str, known: Sequence[str]) -> str:

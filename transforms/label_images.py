@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -13,8 +13,15 @@ from beamlabel.transforms.elements.element_types import result_types
 from beamlabel.transforms.elements.references import ToReferences
 from beamlabel.transforms.elements.split_outcomes import LabeledImages, SplitOutcomes
 from beamlabel.transforms.inference.options import AUTO, PredictOptions
-from beamlabel.transforms.load_images import LoadImages, element_options, fetch_options, load_options
+from beamlabel.transforms.load_images import (
+    LoadImages,
+    element_options,
+    fetch_options,
+    http_options,
+    load_options,
+)
 from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.web.http_options import PER_HOST
 from beamlabel.transforms.module_artifact import (
     artifact_of,
     checked_directory,
@@ -83,6 +90,12 @@ class LabelImages(beam.PTransform):
       fetch_deadline: seconds that fetching an image may take, all tries together.
       allow_http: whether ``http://`` and ``https://`` are fetched.
       allow_private_hosts: whether ``http`` may reach private addresses.
+      http_headers: headers for the hosts of ``http`` URIs, and for none that they redirect to, such as
+        ``{"Authorization": "Bearer TOKEN"}``; no text shows their values.
+      user_agent: who asks, as ``http`` servers are told; None: beamlabel, with its address.
+      ignore_robots_tag: whether images are taken whose server says ``X-Robots-Tag: noai`` or ``noimageai``.
+      http_per_host: number of requests at a time to one ``http`` host from a worker process.
+      billing_project: project that pays for images on ``gs://``; None: the buckets' own.
       base_dir: directory of relative paths; None: the current directory.
       prefix: before the name of each added field of dicts and rows, such as ``"mobilenet_"``.
       logits_output, features_output: names of the module's outputs, if it leaves open which they are.
@@ -129,6 +142,11 @@ class LabelImages(beam.PTransform):
         fetch_deadline: float = 60.0,
         allow_http: bool = False,
         allow_private_hosts: bool = False,
+        http_headers: Mapping[str, str] | None = None,
+        user_agent: str | None = None,
+        ignore_robots_tag: bool = False,
+        http_per_host: int = PER_HOST,
+        billing_project: str | None = None,
         base_dir: str | os.PathLike[str] | None = None,
         prefix: str = "",
         logits_output: str | None = None,
@@ -146,7 +164,10 @@ class LabelImages(beam.PTransform):
         super().__init__()
         # Some checks need no module: they come first, since compiling one may take a minute.
         self.elements = element_options(uri, image, base_dir, prefix)
-        fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
+        http = http_options(http_headers, user_agent, ignore_robots_tag, http_per_host)
+        fetch = fetch_options(
+            max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project
+        )
         self._max_wait = checked_wait(max_batch_duration_secs)
         self._artifact_dir = checked_directory(artifact_dir)
         self._artifact = artifact_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -12,6 +13,7 @@ from beamlabel.transforms.decoding.picture.options import DecodeOptions
 from beamlabel.transforms.elements.references import ElementOptions, ToReferences
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions, window
+from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpOptions, headers_of
 from beamlabel.transforms.records import Loaded
 
 
@@ -27,6 +29,7 @@ class LoadImages(beam.PTransform):
       uri, image, base_dir: see ``LabelImages``.
       crop, color_profile, max_pixels: see ``LabelImages``.
       max_bytes, fetch_deadline, allow_http, allow_private_hosts, load_threads, worker_threads: see ``LabelImages``.
+      http_headers, user_agent, ignore_robots_tag, http_per_host, billing_project: see ``LabelImages``.
 
     Raises:
       ValueError: an argument is out of range; names it.
@@ -48,6 +51,11 @@ class LoadImages(beam.PTransform):
         fetch_deadline: float = 60.0,
         allow_http: bool = False,
         allow_private_hosts: bool = False,
+        http_headers: Mapping[str, str] | None = None,
+        user_agent: str | None = None,
+        ignore_robots_tag: bool = False,
+        http_per_host: int = PER_HOST,
+        billing_project: str | None = None,
         load_threads: int = 64,
         worker_threads: int | None = None,
     ) -> None:
@@ -57,7 +65,10 @@ class LoadImages(beam.PTransform):
         except (TypeError, ValueError):
             raise ValueError(f"size must be (height, width) in pixels, not {size!r}") from None
         decode = DecodeOptions(height, width, crop, max_pixels, color_profile)
-        fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
+        http = http_options(http_headers, user_agent, ignore_robots_tag, http_per_host)
+        fetch = fetch_options(
+            max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project
+        )
         self._elements: ElementOptions | None = element_options(uri, image, base_dir)
         self._options = load_options(fetch, decode, load_threads, worker_threads)
 
@@ -92,8 +103,27 @@ def element_options(
     return ElementOptions(uri, image, base, prefix)
 
 
+def http_options(
+    http_headers: Mapping[str, str] | None,
+    user_agent: str | None,
+    ignore_robots_tag: bool,
+    http_per_host: int,
+) -> HttpOptions:
+    """The public arguments as ``HttpOptions``.
+
+    Raises:
+      ValueError: a value is out of range, or cannot be sent; names the argument, and holds no header's value.
+    """
+    return HttpOptions(headers_of(http_headers), user_agent, ignore_robots_tag, http_per_host)
+
+
 def fetch_options(
-    max_bytes: int, fetch_deadline: float, allow_http: bool, allow_private_hosts: bool
+    max_bytes: int,
+    fetch_deadline: float,
+    allow_http: bool,
+    allow_private_hosts: bool,
+    http: HttpOptions,
+    billing_project: str | None,
 ) -> FetchOptions:
     """The public arguments as ``FetchOptions``.
 
@@ -101,7 +131,7 @@ def fetch_options(
       ValueError: a value is out of range; names the argument.
     """
     try:
-        return FetchOptions(max_bytes, fetch_deadline, allow_http, allow_private_hosts)
+        return FetchOptions(max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project)
     except ValueError as error:
         raise ValueError(str(error).replace("deadline must", "fetch_deadline must")) from None
 

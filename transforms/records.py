@@ -9,64 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Union
 
 import numpy as np
 
 from beamlabel.transforms.archive_member import Member
-
-
-class Stage(str, Enum):
-    """Where an image failed."""
-
-    OPEN = "open"
-    FETCH = "fetch"
-    DECODE = "decode"
-    INFERENCE = "inference"
-
-
-class Reason(str, Enum):
-    """Why an image failed: a closed list, explained in the README."""
-
-    NULL_URI = "null_uri"
-    FIELD_TAKEN = "field_taken"
-    INVALID_URI = "invalid_uri"
-    NOT_FOUND = "not_found"
-    FORBIDDEN = "forbidden"
-    NOT_A_FILE = "not_a_file"
-    UNSUPPORTED_SCHEME = "unsupported_scheme"
-    NOT_ALLOWED = "not_allowed"
-    TIMEOUT = "timeout"
-    FETCH_ERROR = "fetch_error"
-    TOO_MANY_BYTES = "too_many_bytes"
-    EMPTY_FILE = "empty_file"
-    NOT_AN_IMAGE = "not_an_image"
-    TRUNCATED = "truncated"
-    CORRUPT = "corrupt"
-    UNSUPPORTED_FORMAT = "unsupported_format"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    INFERENCE_ERROR = "inference_error"
-    INTERNAL_ERROR = "internal_error"
-
-
-class ImageError(Exception):
-    """Raised by the pure functions that fetch and decode one image; becomes a ``Failure``.
-
-    Attributes:
-      stage: the step that refused the image.
-      reason: one of the closed list.
-      detail: one line for a human; holds no signed URL and no image bytes.
-    """
-
-    def __init__(self, stage: Stage, reason: Reason, detail: str) -> None:
-        super().__init__(f"{stage.value}: {reason.value}: {detail}")
-        self.stage = stage
-        self.reason = reason
-        self.detail = detail
-
-    def __reduce__(self) -> tuple[type[ImageError], tuple[Stage, Reason, str]]:
-        return type(self), (self.stage, self.reason, self.detail)
+from beamlabel.transforms.reasons import ImageError as ImageError
+from beamlabel.transforms.reasons import Reason as Reason
+from beamlabel.transforms.reasons import SkipReason as SkipReason
+from beamlabel.transforms.reasons import Stage as Stage
 
 
 @dataclass(frozen=True)
@@ -159,6 +110,22 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What earlier runs know of an image whose size or version differs, or cannot be told without fetching it.
+
+    If the fetched image is that of the row, it is skipped as ``unchanged``; if it is that of the failure, as
+    ``known_failure``.
+
+    Attributes:
+      row: the first 64 bits of the ``content_hash`` of its newest row; 0 for none.
+      failure: likewise of its newest failure.
+    """
+
+    row: int = 0
+    failure: int = 0
+
+
+@dataclass(frozen=True)
 class ImageRef:
     """One input row.
 
@@ -176,6 +143,7 @@ class ImageRef:
       image_id: identity of the image, see ``storage.identity``; None for an inline image that is not loaded yet, and
         outside the labeling job until the image is loaded.
       origin: the element that it was made of; None in the labeling job.
+      known: what earlier runs know of its content; None for nothing.
     """
 
     uri: str
@@ -189,6 +157,7 @@ class ImageRef:
     image_id: str | None = None
     origin: Origin | None = field(default=None, repr=False)
     member: Member | None = None
+    known: Known | None = None
 
 
 @dataclass(frozen=True)
@@ -275,6 +244,23 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """An input row whose image was fetched and turned out to be one that earlier runs have dealt with.
+
+    Attributes:
+      ref: the input row; its inline ``data`` is dropped.
+      reason: ``unchanged`` or ``known_failure``.
+      source_bytes, source_version, content_hash: the encoded image's, see ``ImageInfo``.
+    """
+
+    ref: ImageRef
+    reason: SkipReason
+    source_bytes: int
+    source_version: str | None
+    content_hash: str
+
+
+@dataclass(frozen=True)
 class UnitEnd:
     """Follows a unit's elements: how many of them the sink has to see before it closes the unit.
 
@@ -282,16 +268,19 @@ class UnitEnd:
       unit: the unit, without its packed references.
       sent: elements (references and failures) that were sent into the stream.
       skipped: references left out on purpose; ``sent + skipped`` is the unit's input.
+      skipped_by_reason: of these, by ``SkipReason``; those that it does not tell are ``labeled``.
     """
 
     unit: WorkUnit
     sent: int
     skipped: int = 0
+    skipped_by_reason: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file that a unit staged: ``kind`` is ``data``, ``failures`` or ``summary`` (see ``unit_summary``).
+    """A file that a unit staged: ``kind`` is ``data``, ``failures``, ``unchanged`` or ``summary`` (see
+    ``unit_summary``); or that the commit staged: ``deleted``.
 
     ``computed_by`` is that of a data file's predictions, see ``Prediction``; None where that is not known.
     ``started_at`` and ``finished_at``, in seconds since 1970 by the worker's clock, are when the sink saw the first
@@ -315,7 +304,8 @@ class UnitRecord:
     ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made. ``ranges``: the rows
     that it covers. ``out_of_time``: the run's time was over, and the unit was skipped as a whole; such a record is
     never staged. ``color_converted``: of the predicted images those whose colours were converted to sRGB.
-    ``left_out``: files of a listing that are no input, by cause.
+    ``left_out``: files of a listing that are no input, by cause. ``skipped_by_reason`` is that of ``UnitEnd``, with
+    those that were skipped after they were fetched.
     """
 
     unit_id: str
@@ -328,6 +318,7 @@ class UnitRecord:
     out_of_time: bool = False
     color_converted: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    skipped_by_reason: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         outcome = self.predicted + sum(self.failed.values()) + self.skipped
@@ -352,8 +343,8 @@ class UnitRecord:
 # What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit
 # ends through, and refuses the rest.
 Opened = Union[ImageRef, Failure, UnitEnd]
-Loaded = Union[LoadedImage, Failure, UnitEnd]
-Labeled = Union[Prediction, Failure, UnitEnd]
+Loaded = Union[LoadedImage, Failure, Skipped, UnitEnd]
+Labeled = Union[Prediction, Failure, Skipped, UnitEnd]
 
 
 def unknown_element(step: str, element: object, *expected: type[object]) -> str:

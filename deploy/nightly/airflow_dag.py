@@ -70,6 +70,7 @@ with DAG(
             "run_date": "{{ ds }}",
             "skip_labeled": [f"{BUCKET}/labels/dt=*/", f"{BUCKET}/retried/dt=*/"],
             "changed": True,
+            "tombstones": True,
             "report": True,
             "if_exists": "resume",
             # Not `execution_timeout`, which would kill a run instead of publishing what it has done.

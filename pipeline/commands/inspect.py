@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from beamlabel.pipeline.options.declare import flag, positional
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
-from beamlabel.pipeline.options.parser import Parser, add_options, values_of, with_minus_joined
+from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of, with_minus_joined
+from beamlabel.transforms.storage.billing import set_billing_project
 
 if TYPE_CHECKING:
     from beamlabel.pipeline.commands.inspection import Inspection
@@ -50,7 +51,9 @@ def main(argv: list[str]) -> int:
     add_options(parser, InspectOptions)
     add_options(parser, ModuleOptions, only=_MODULE_OPTIONS)
     add_options(parser, InferenceOptions)
+    add_payer(parser)
     parsed = parser.parse_args(with_minus_joined(argv))
+    set_billing_project(parsed.billing_project)
     options = values_of(InspectOptions, parsed)
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -109,7 +109,9 @@ def _fetched_thumbnails(
     from beamlabel.transforms.decoding.thumbnail import thumbnail
     from beamlabel.transforms.loading.fetch import FetchOptions
     from beamlabel.transforms.loading.load_images import LoadOptions, load_one
+    from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpOptions
     from beamlabel.transforms.records import ImageRef, LoadedImage
+    from beamlabel.transforms.storage.billing import billing_project
     from beamlabel.transforms.storage.uris import resolve
 
     ran, made = manifest["options"], manifest["preprocessing"]
@@ -119,6 +121,13 @@ def _fetched_thumbnails(
             deadline=ran["fetch_deadline"],
             allow_http=ran["allow_http"],
             allow_private_hosts=ran["allow_private_hosts"],
+            # Earlier runs do not have these; no run has the values of its headers.
+            http=HttpOptions(
+                user_agent=ran.get("user_agent"),
+                ignore_robots_tag=ran.get("ignore_robots_tag", False),
+                per_host=ran.get("http_per_host", PER_HOST),
+            ),
+            billing_project=billing_project() or ran.get("billing_project"),
         ),
         DecodeOptions(
             made["height"],

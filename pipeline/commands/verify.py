@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from beamlabel.pipeline.options.declare import flag, positional
 from beamlabel.pipeline.options.parser import parse_command
+
+if TYPE_CHECKING:
+    from beamlabel.pipeline.output.verify import Verified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +34,8 @@ def main(argv: list[str]) -> int:
         description="Checks a result against its _MANIFEST.json: that each file is there, with its bytes, SHA-256, "
         "rows, columns and metadata, and can be read; that failures recount by reason; that input = predicted + "
         "failed + skipped; that _SUCCESS is there if it should be, and no file that the manifest does not name.",
-        epilog="Each problem is a line on stdout. Exit codes: 0 good, 1 not good, 2 wrong usage or no result there, "
-        "3 it broke.",
+        epilog="Each problem is a line on stdout. Exit codes: 0 consistent, 1 not consistent, 2 wrong usage or no "
+        "result there, 3 it broke.",
     )
     from beamlabel.pipeline.output.verify import verify
     from beamlabel.pipeline.process.exit import DONE
@@ -39,10 +43,18 @@ def main(argv: list[str]) -> int:
     found = verify(options.output, quick=options.quick)
     sys.stdout.writelines(f"{problem}\n" for problem in found.problems)
     if found.problems:
-        sys.stderr.write(f"beamlabel verify: {options.output} is not good: {len(found.problems)} problems\n")
+        sys.stderr.write(
+            f"beamlabel verify: {options.output} is not consistent: {len(found.problems)} problems\n"
+        )
         return 1
-    sys.stderr.write(
-        f"beamlabel verify: {options.output} is good: {found.files} files, {found.predicted} rows predicted, "
-        f"{found.failed} failed, {found.bytes_read / 1e6:.1f} MB read\n"
-    )
+    sys.stderr.write(f"beamlabel verify: {options.output} is {_verdict(found)}\n")
     return DONE
+
+
+def _verdict(found: Verified) -> str:
+    read = f"{found.files} files, {found.bytes_read / 1e6:.1f} MB read"
+    if not found.predicted:
+        return (
+            f"consistent, but nothing was predicted: {found.failed} failed, {found.skipped} skipped; {read}"
+        )
+    return f"consistent: {found.predicted} images predicted, {found.failed} failed, {found.skipped} skipped; {read}"

@@ -1,1 +1,1 @@
-"""Options → the graph, and what earlier runs mean for it."""
+"""Options → the graph."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -11,8 +12,10 @@ from typing import Any
 import apache_beam as beam
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.earlier.tombstones import TombstoneOptions, stage_tombstones
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import InputFile, UnitRecord
+from beamlabel.transforms.records import FileRecord, InputFile, UnitRecord
+from beamlabel.transforms.storage.billing import set_billing_project
 
 
 class ConservationError(Exception):
@@ -54,22 +57,34 @@ def check_records(records: Sequence[UnitRecord], files: Sequence[InputFile], *, 
 
 
 def commit(
-    records: Iterable[UnitRecord], *, staging_dir: str, files: Sequence[InputFile], limited: bool
+    records: Iterable[UnitRecord],
+    *,
+    staging_dir: str,
+    files: Sequence[InputFile],
+    limited: bool,
+    tombstones: TombstoneOptions | None = None,
 ) -> str:
-    """Writes ``commit.json`` if it is not there yet.
+    """Writes ``commit.json`` if it is not there yet; before it the tombstones, if they are asked for.
+
+    A run that was out of time has not looked at all of its input, and writes none.
 
     Returns:
       The path of ``commit.json``.
 
     Raises:
       ConservationError: see ``check_records``.
+      OSError, ValueError: see ``stage_tombstones``.
     """
     ordered = sorted(records, key=lambda record: record.unit_id)
     check_records(ordered, files, limited=limited)
+    deleted: list[FileRecord] = []
+    if tombstones is not None and not any(record.out_of_time for record in ordered):
+        deleted = stage_tombstones([record.unit_id for record in ordered], staging_dir, tombstones)
     content: dict[str, Any] = {
         "format": layout.COMMIT_FORMAT,
         "committed_at": time.time(),
         "records": [record.to_json() for record in ordered],
+        "deleted": [dataclasses.asdict(file) for file in deleted],
     }
     path = storage.join(staging_dir, layout.COMMIT)
     storage.create_if_absent(path, json.dumps(content).encode())
@@ -83,21 +98,38 @@ class Commit(beam.PTransform):
       staging_dir: where the plan is staged.
       files: the files that were matched at launch.
       limited: whether ``--limit`` may have cut files short.
+      billing_project: that pays for requests to ``gs://``; None: the bucket's own.
+      tombstones: how images that are gone are told; None if they are not.
     """
 
-    def __init__(self, *, staging_dir: str, files: Sequence[InputFile], limited: bool) -> None:
+    def __init__(
+        self,
+        *,
+        staging_dir: str,
+        files: Sequence[InputFile],
+        limited: bool,
+        billing_project: str | None = None,
+        tombstones: TombstoneOptions | None = None,
+    ) -> None:
         super().__init__()
-        self._arguments = {"staging_dir": staging_dir, "files": tuple(files), "limited": limited}
+        self._arguments: dict[str, Any] = {"staging_dir": staging_dir, "files": tuple(files)}
+        self._arguments |= {"limited": limited, "tombstones": tombstones}
+        self._billing_project = billing_project
 
     def expand(self, records: beam.PCollection[UnitRecord]) -> beam.PCollection[str]:
         # A plain GroupByKey: CombineGlobally is six transforms more, and 0.1 s of a local run's start.
         gathered = records | "ToOneGroup" >> beam.Map(_in_one_group) | "Gather" >> beam.GroupByKey()
-        return gathered | "Commit" >> beam.Map(_commit_group, **self._arguments).with_output_types(str)
+        return gathered | "Commit" >> beam.Map(
+            _commit_group, billing_project=self._billing_project, **self._arguments
+        ).with_output_types(str)
 
 
 def _in_one_group(record: UnitRecord) -> tuple[str, UnitRecord]:
     return "", record
 
 
-def _commit_group(group: tuple[str, Iterable[UnitRecord]], **arguments: Any) -> str:
+def _commit_group(
+    group: tuple[str, Iterable[UnitRecord]], billing_project: str | None, **arguments: Any
+) -> str:
+    set_billing_project(billing_project)
     return commit(group[1], **arguments)

@@ -34,28 +34,33 @@ def facts_of(
         "module": {**dataclasses.asdict(artifact.spec), "handle": public_uri(artifact.spec.handle)},
         "preprocessing": preprocessing,
         "metadata": job.spec.metadata,
+        "labeled_at": job.spec.labeled_at,
         "options": {
             **options.flat(),
             "module": public_uri(options.module.module),
             "input": [storage.absolute(pattern) for pattern in options.inputs.input],
             "base_dir": job.source.base_dir,
+            # Their values are secrets.
+            "http_header": [header.name for header in options.loading.http_header],
         },
         "kept_columns": {name: str(kind) for name, kind in job.spec.kept_fields},
         "input_files": [dataclasses.asdict(file) for file in job.files],
-        "versions": {"beamlabel": __version__, "python": platform.python_version(), **_versions()},
+        "versions": versions(),
     }
     if job.only_rows is not None:
         manifest["retried_failures"] = job.only_rows
     return {
         "run_id": job.run_id,
         "max_error_rate": options.run.max_error_rate,
+        "min_failures": options.run.min_failures,
         "schema_pbtxt": schema_pbtxt(arrow_schema(job.spec)) if tfrecord else None,
         "manifest": manifest,
     }
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def versions() -> dict[str, str]:
+    """The versions of this installation: of beamlabel, Python and the packages that decide what a run computes."""
+    found = {"beamlabel": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -29,4 +29,10 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     )
     records = (written, opened.staged) | "UnitRecords" >> beam.Flatten().with_output_types(UnitRecord)
     limited = job.source.limit is not None
-    return records | "Commit" >> Commit(staging_dir=job.staging_dir, files=job.files, limited=limited)
+    return records | "Commit" >> Commit(
+        staging_dir=job.staging_dir,
+        files=job.files,
+        limited=limited,
+        billing_project=job.source.billing_project,
+        tombstones=job.tombstones,
+    )

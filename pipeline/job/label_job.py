@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from beamlabel.pipeline.earlier.tombstones import TombstoneOptions
 from beamlabel.transforms.inference.options import PredictOptions
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.load_images import LoadOptions
@@ -20,6 +21,7 @@ class LabelJob:
     Attributes:
       time_limit: after which no unit is begun any more; None for none.
       only_rows: how many references count, where an earlier run's failures are the only ones.
+      tombstones: how images that are gone are told; None if they are not.
       heartbeats: whether workers tell in the staging folder how far they are.
     """
 
@@ -36,6 +38,7 @@ class LabelJob:
     only_rows: int | None = None
     heartbeats: bool = False
     report: bool = False
+    tombstones: TombstoneOptions | None = None
 
     def for_workers(self, *, elsewhere: bool, later: bool) -> LabelJob:
         """The job for workers that are in other processes, or begin at some later time."""

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.earlier.indexes import LocalIndex, earlier_indexes
+from beamlabel.pipeline.earlier.tombstones import TombstoneOptions
+from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.facts import facts_of
+from beamlabel.pipeline.job.facts import facts_of, versions
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.prepare_module import prepare_artifact
@@ -20,14 +23,11 @@ from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
     derived_options,
     load_options,
+    named_input,
     output_spec,
     source_options,
 )
-from beamlabel.pipeline.job.skip_labeled import LocalIndex, labeled_index
-from beamlabel.pipeline.options.job_options import (
-    EarlierRunOptions,
-    JobOptions,
-)
+from beamlabel.pipeline.options.job_options import JobOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
@@ -80,39 +80,41 @@ def plan(
     output = storage.absolute(options.output.output).rstrip("/")
     try:
         derived = derived_options(options, artifact)
-        predict = derived.predict
-        source = source_options(options.inputs, inputs, options.output.shard_rows, options.loading.max_bytes)
+        payer = options.loading.billing_project
+        predict = dataclasses.replace(derived.predict, billing_project=payer)
+        source = source_options(options.inputs, inputs, options.output.shard_rows, payer)
+        source = dataclasses.replace(source, max_bytes=options.loading.max_bytes)
         load = load_options(options.loading, derived.decode)
         spec = output_spec(options.output, inputs, derived)
         spec = dataclasses.replace(spec, labeled_at=labeled_at(started_at))
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
-    indexes = {
-        layout.LABELED: _labeled(options.earlier, spec, output, scratch),
-        layout.ONLY: None if failed is None else failed.index(scratch),
-    }
-    source = dataclasses.replace(source, selection=_selection(indexes, changed=options.earlier.changed))
-    plan_id = _plan_id(
-        inputs, source, load, spec, [options.module.logits_output, options.module.features_output]
-    )
+    has_lists = any(file.format != "images" for file in inputs.files)
+    indexes = _indexes(options, spec, output, source.base_dir if has_lists else None, scratch)
+    if failed is not None:
+        # What is asked for by name is no known failure.
+        indexes = {**indexes, layout.ONLY: failed.index(scratch)}
+        indexes.pop(layout.FAILED, None)
+    source = dataclasses.replace(source, selection=_selection(indexes))
+    outputs = [options.module.logits_output, options.module.features_output]
+    plan_id = _plan_id(inputs, source, load, spec, outputs)
     metadata = {**spec.metadata, schema.PLAN_ID: plan_id}
     spec = dataclasses.replace(spec, metadata=metadata)
     staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
-    source = dataclasses.replace(
-        source, selection=_selection(indexes, staging_dir, changed=options.earlier.changed)
-    )
+    source = dataclasses.replace(source, selection=_selection(indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     limit = None if options.run.time_limit is None else TimeLimit(options.run.time_limit, run_id, started_at)
     # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
     job = LabelJob(
         output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, spec, limit,
         None if failed is None else len(failed.ref_ids), report=options.run.report,
+        tombstones=_tombstones(source.selection, indexes, staging_dir, spec, run_id),
     )  # fmt: skip
     facts = {"started_at": started_at, "left_out": inputs.left_out}
     facts |= facts_of(job, options, artifact, preprocessing_of(derived))
-    staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items() if index}
+    staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items()}
     return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
 
 
@@ -124,21 +126,45 @@ def _check_installed(output_format: str) -> None:
             raise UsageError(f"--output_format tfrecord: {error}") from error
 
 
-def _labeled(options: EarlierRunOptions, spec: OutputSpec, output: str, scratch: Path) -> LocalIndex | None:
-    if not options.skip_labeled:
-        return None
-    return labeled_index(options.skip_labeled, spec, output, changed=options.changed, folder=scratch)
+def _indexes(
+    options: JobOptions, spec: OutputSpec, output: str, base_dir: str | None, scratch: Path
+) -> dict[str, LocalIndex]:
+    """What earlier outputs say, by the names in the staging folder."""
+    earlier = options.earlier
+    if not earlier.skip_labeled:
+        return {}
+    wanted = Wanted(
+        spec, output, named_input(options.inputs, base_dir),
+        options.loading.max_bytes, options.loading.max_pixels, versions(),
+        changed=earlier.changed, known_failures=not earlier.retry_known_failures, tombstones=earlier.tombstones,
+    )  # fmt: skip
+    return earlier_indexes(earlier.skip_labeled, wanted, scratch).by_name()
 
 
-def _selection(
-    indexes: Mapping[str, LocalIndex | None], staging_dir: str = "", *, changed: bool
-) -> SelectionOptions:
+def _selection(indexes: Mapping[str, LocalIndex], staging_dir: str = "") -> SelectionOptions:
     """What of the references counts; without ``staging_dir`` as it is part of the plan's name."""
-    labeled, only = (
-        None if index is None else StagedIndex(staging_dir and storage.join(staging_dir, name), index.sha256)
-        for name, index in indexes.items()
-    )
-    return SelectionOptions(labeled, changed, only)
+
+    def staged(name: str) -> StagedIndex | None:
+        index = indexes.get(name)
+        if index is None:
+            return None
+        return StagedIndex(staging_dir and storage.join(staging_dir, name), index.sha256, index.value_bytes)
+
+    names = (layout.LABELED, layout.FAILED, layout.ONLY, layout.LIVE)
+    return SelectionOptions(*map(staged, names))
+
+
+def _tombstones(
+    selection: SelectionOptions,
+    indexes: Mapping[str, LocalIndex],
+    staging_dir: str,
+    spec: OutputSpec,
+    run_id: str,
+) -> TombstoneOptions | None:
+    if selection.live is None:
+        return None
+    shards = StagedIndex(storage.join(staging_dir, layout.LIVE_SHARDS), indexes[layout.LIVE_SHARDS].sha256)
+    return TombstoneOptions(selection.live, shards, spec.labeled_at, run_id)
 
 
 def _plan_id(
@@ -147,8 +173,9 @@ def _plan_id(
     """Names everything that decides which rows a unit gets and what is in them: equal plans may share units."""
     plan = {
         "files": [dataclasses.astuple(file) for file in inputs.files],
-        "source": dataclasses.asdict(source),
-        "fetch": dataclasses.asdict(load.fetch),
+        # Who pays changes no row.
+        "source": dataclasses.asdict(dataclasses.replace(source, billing_project=None)),
+        "fetch": load.fetch.identity(),
         "max_pixels": load.decode.max_pixels,
         "schema": str(arrow_schema(spec).remove_metadata()),
         "metadata": spec.metadata,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from beamlabel.pipeline.earlier.indexes import LocalIndex, write_index
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
-from beamlabel.pipeline.job.skip_labeled import LocalIndex, write_index
 from beamlabel.pipeline.options.declare import declared
 from beamlabel.pipeline.options.job_options import EarlierRunOptions, InputOptions
 from beamlabel.pipeline.output.manifest import read_manifest

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from beamlabel.pipeline.earlier.wanted import NamedInput
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
+from beamlabel.pipeline.options.declare import declared
 from beamlabel.pipeline.options.job_options import (
     InputOptions,
     JobOptions,
@@ -20,15 +22,18 @@ from beamlabel.transforms.inference.options import AUTO, WishError
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import LoadOptions, window
+from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.rows.schema import OutputSpec
 
+# Options that are told by themselves, or that make the input smaller and not another.
+_NOT_OF_THE_NAME = ("input", "base_dir", "limit", "sample")
 # The command's names for what `derive` calls otherwise.
 _OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
 
 
 def source_options(
-    options: InputOptions, inputs: Inputs, shard_rows: int | None, max_bytes: int
+    options: InputOptions, inputs: Inputs, shard_rows: int | None, billing_project: str | None
 ) -> SourceOptions:
     """How inputs become references."""
     return SourceOptions(
@@ -38,8 +43,27 @@ def source_options(
         sample=options.sample,
         shard_rows=shard_rows,
         files=inputs.wanted,
-        max_bytes=max_bytes,
+        billing_project=billing_project,
     )
+
+
+def named_input(options: InputOptions, base_dir: str | None) -> NamedInput:
+    """How the input is named.
+
+    Args:
+      options: that name it.
+      base_dir: of relative references, absolute; None if there are none.
+    """
+    others = {
+        one.name: (_as_json(getattr(options, one.name)), _as_json(one.default))
+        for one in declared(InputOptions)
+        if one.name not in _NOT_OF_THE_NAME
+    }
+    return NamedInput(frozenset(map(storage.absolute, options.input)), others, base_dir)
+
+
+def _as_json(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
@@ -50,6 +74,13 @@ def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
             deadline=options.fetch_deadline,
             allow_http=options.allow_http,
             allow_private_hosts=options.allow_private_hosts,
+            http=HttpOptions(
+                headers=tuple((one.name, one.value) for one in options.http_header),
+                user_agent=options.user_agent,
+                ignore_robots_tag=options.ignore_robots_tag,
+                per_host=options.http_per_host,
+            ),
+            billing_project=options.billing_project,
         ),
         decode,
         threads=options.load_threads,

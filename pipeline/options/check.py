@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import JobOptions
+from beamlabel.transforms.loading.web.http_options import check_headers
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.uris import scheme
 
@@ -21,6 +22,7 @@ def checked(options: JobOptions) -> JobOptions:
     _check_libraries(options)
     _check_references(options)
     _check_formats(options)
+    _check_web(options)
     date = options.run.run_date or datetime.now(timezone.utc).date().isoformat()
     output = options.output.output.replace("{date}", date)
     return dataclasses.replace(
@@ -56,8 +58,17 @@ def _check_references(options: JobOptions) -> None:
     inputs, earlier = options.inputs, options.earlier
     if not inputs.input and not earlier.retry_failures:
         raise UsageError("the following arguments are required: --input")
-    if earlier.changed and not earlier.skip_labeled:
-        raise UsageError("--changed needs --skip_labeled, which names what has been labeled")
+    for name in ("changed", "retry_known_failures", "tombstones"):
+        if getattr(earlier, name) and not earlier.skip_labeled:
+            raise UsageError(f"--{name} needs --skip_labeled, which names what has been labeled")
+    if earlier.tombstones:
+        partial = {
+            "limit": inputs.limit,
+            "sample": inputs.sample < 1,
+            "retry_failures": earlier.retry_failures,
+        }
+        if named := next((name for name, value in partial.items() if value), None):
+            raise UsageError(f"--tombstones needs the whole input, and --{named} takes a part of it")
     if earlier.reasons and not earlier.retry_failures:
         raise UsageError(f"--reasons {','.join(earlier.reasons)} needs --retry_failures")
     if inputs.input_format == "images":
@@ -76,3 +87,19 @@ def _check_formats(options: JobOptions) -> None:
         raise UsageError(
             f"--precision bfloat16 is not for --engine {inference.engine}; leave --engine out, or say auto"
         )
+
+
+def _check_web(options: JobOptions) -> None:
+    loading = options.loading
+    try:
+        check_headers([(one.name, one.value) for one in loading.http_header], "--http_header")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    needed = {
+        "http_header": bool(loading.http_header),
+        "user_agent": loading.user_agent is not None,
+        "ignore_robots_tag": loading.ignore_robots_tag,
+    }
+    for name, is_given in needed.items():
+        if is_given and not loading.allow_http:
+            raise UsageError(f"--{name} needs --allow_http, without which no http URI is fetched")

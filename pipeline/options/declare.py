@@ -75,9 +75,9 @@ def positional(*, help: str, metavar: str) -> str:
     return cast(Any, _field(dataclasses.MISSING, help=help, type=TEXT, metavar=metavar, **facts))
 
 
-def several(*, help: str, metavar: str) -> tuple[str, ...]:
-    """An option that takes texts, one or more at a time, and may be repeated."""
-    return cast(Any, _field((), help=help, type=TEXT, metavar=metavar, is_list=True))
+def several(type: OptionType[_T] = cast(Any, TEXT), *, help: str, metavar: str) -> tuple[_T, ...]:  # noqa: B008
+    """An option that takes values, one or more at a time, and may be repeated."""
+    return cast(Any, _field((), help=help, type=type, metavar=metavar, is_list=True))
 
 
 def choice(choices: Sequence[str], *, help: str, default: str) -> str:

@@ -15,18 +15,23 @@ from beamlabel.pipeline.options.types import (
     BYTE_SIZE,
     DATE,
     DURATION,
+    HTTP_HEADER,
     IMAGE_SIZE,
     INPUT_RANGE,
     NAMES,
+    PROJECT,
     TEXT,
+    USER_AGENT,
     number,
     whole,
 )
+from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpHeader
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_TOP_K = 5
 DEFAULT_LOAD_THREADS = 64
 DEFAULT_MAX_ERROR_RATE = 0.05
+DEFAULT_MIN_FAILURES = 5
 RESUME = "resume"
 
 
@@ -90,7 +95,14 @@ class EarlierRunOptions:
         "skipped; repeatable",
     )
     changed: bool = flag(
-        help="with --skip_labeled: label again what has another size or version now (http: always)"
+        help="with --skip_labeled: label again what has another content now; what has another size or version, and "
+        "what is on the web, is fetched to see"
+    )
+    retry_known_failures: bool = flag(
+        help="with --skip_labeled: try again what it failed for a lasting reason (default: skipped, if not changed)"
+    )
+    tombstones: bool = flag(
+        help="with --skip_labeled: write the images of these that the input does not name any more to _deleted/"
     )
     retry_failures: str | None = option(
         TEXT,
@@ -208,6 +220,27 @@ class LoadingOptions:
     )
     allow_http: bool = flag(help="fetch http:// and https:// URIs")
     allow_private_hosts: bool = flag(help="fetch from private and link-local addresses too")
+    http_header: tuple[HttpHeader, ...] = several(
+        HTTP_HEADER,
+        metavar="NAME=VALUE",
+        help="header for the hosts of http URIs, such as 'Authorization=Bearer TOKEN', and for none that they redirect "
+        "to; repeatable; results and logs hold no value",
+    )
+    user_agent: str | None = option(
+        USER_AGENT,
+        metavar="TEXT",
+        help="who asks, as http servers are told (default: beamlabel, with its address)",
+    )
+    ignore_robots_tag: bool = flag(help="take images whose server says X-Robots-Tag: noai or noimageai, too")
+    http_per_host: int = option(
+        whole(1),
+        default=PER_HOST,
+        metavar="N",
+        help=f"requests at a time to one http host from a worker process (default {PER_HOST})",
+    )
+    billing_project: str | None = option(
+        PROJECT, metavar="PROJECT", help="that pays for requests to gs:// (requester-pays buckets need one)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +270,13 @@ class RunOptions:
         default=DEFAULT_MAX_ERROR_RATE,
         metavar="F",
         help=f"failed / (predicted + failed) that is still a success (default {DEFAULT_MAX_ERROR_RATE})",
+    )
+    min_failures: int = option(
+        whole(1),
+        default=DEFAULT_MIN_FAILURES,
+        metavar="N",
+        help="fewer failures do not fail a run that has predicted something, whatever their rate "
+        f"(default {DEFAULT_MIN_FAILURES})",
     )
     report: bool = flag(help="write _report.html too: what happened, with thumbnails of a sample")
     if_exists: str = choice(

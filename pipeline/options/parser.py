@@ -17,7 +17,8 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.check import checked
 from beamlabel.pipeline.options.command_table import command_listing
 from beamlabel.pipeline.options.declare import Option, declared
-from beamlabel.pipeline.options.job_options import GROUPS, JobOptions, job_options
+from beamlabel.pipeline.options.job_options import GROUPS, JobOptions, LoadingOptions, job_options
+from beamlabel.transforms.storage.billing import set_billing_project
 
 DESCRIPTION = "Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out."
 
@@ -84,7 +85,7 @@ def values_of(options: type[_T], namespace: argparse.Namespace) -> _T:
 def parse_command(
     options: type[_T], argv: Sequence[str], *, command: str, description: str, epilog: str
 ) -> _T:
-    """Parses the arguments of a sub-command into the dataclass that declares them.
+    """Parses the arguments of a sub-command into the dataclass that declares them; has ``--billing_project`` pay.
 
     Raises:
       UsageError: a missing argument, a bad value, or an option that there is not.
@@ -100,7 +101,15 @@ def parse_command(
         allow_abbrev=False,
     )
     add_options(parser, options)
-    return values_of(options, parser.parse_args(argv))
+    add_payer(parser)
+    found = parser.parse_args(argv)
+    set_billing_project(found.billing_project)
+    return values_of(options, found)
+
+
+def add_payer(parser: _TakesArguments) -> None:
+    """Adds ``--billing_project`` to the parser of a sub-command, as the job has it."""
+    add_options(parser, LoadingOptions, only={"billing_project"})
 
 
 def make_parser() -> argparse.ArgumentParser:

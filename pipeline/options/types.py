@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from datetime import date as calendar_date
 from typing import Generic, TypeVar
 
+from beamlabel.transforms.loading.web.http_options import HttpHeader
+from beamlabel.transforms.storage.billing import check_billing_project
+
 T = TypeVar("T")
 
 
@@ -104,6 +107,33 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def _http_header(text: str) -> HttpHeader:
+    # The value is a secret, as a rule: no message holds it, nor a text that may be one alone.
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(
+            "a header is NAME=VALUE, such as 'Authorization=Bearer …'; '=' is missing"
+        )
+    try:
+        return HttpHeader(name, value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _user_agent(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a line of text that says who asks")
+    return text
+
+
+def _project(text: str) -> str:
+    try:
+        check_billing_project(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a project's id, such as my-project-123") from None
+    return text
+
+
 # Any text.
 TEXT: OptionType[str] = OptionType(_text, "^.+$")
 # A day in ISO 8601, such as 2026-01-31.
@@ -120,3 +150,9 @@ INPUT_RANGE: OptionType[tuple[float, float]] = OptionType(
 )
 # Words between commas.
 NAMES: OptionType[tuple[str, ...]] = OptionType(_names, "^[a-z_]+(,[a-z_]+)*$")
+# A header of HTTP, from NAME=VALUE; a list of them is quoted as for a shell, so that any text may be one.
+HTTP_HEADER: OptionType[HttpHeader] = OptionType(_http_header, "^.+$")
+# Who asks, as servers are told.
+USER_AGENT: OptionType[str] = OptionType(_user_agent, "^.+$")
+# A project of Google Cloud.
+PROJECT: OptionType[str] = OptionType(_project, "^[a-z0-9.:-]+$")

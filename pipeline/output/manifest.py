@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,7 +13,7 @@ from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.records import FileRecord, SkipReason, UnitRecord
 from beamlabel.transforms.worker import metrics as names
 
 # Of every manifest, since the first version.
@@ -82,9 +83,8 @@ def is_result(manifest: object) -> bool:
 
 def published_names(manifest: dict[str, Any]) -> list[str]:
     """The files of a result, by their names; only such as a run gives its files, which carry its id."""
-    pattern = re.compile(
-        rf"({layout.FAILURES}/)?part-{re.escape(str(manifest['run_id']))}-\d{{5,}}\.[a-z0-9.]+"
-    )
+    folders = "|".join(map(re.escape, layout.FOLDERS.values()))
+    pattern = re.compile(rf"({folders})part-{re.escape(str(manifest['run_id']))}-\d{{5,}}\.[a-z0-9.]+")
     names = (file["name"] for file in manifest["files"] if isinstance(file, dict) and "name" in file)
     return [name for name in names if isinstance(name, str) and pattern.fullmatch(name)]
 
@@ -95,8 +95,31 @@ def published_run(output: str) -> str | None:
     return None if manifest is None else str(manifest["run_id"])
 
 
+def within_error_rate(rows: Mapping[str, int], max_error_rate: float, min_failures: int) -> bool:
+    """Whether a run failed few enough of what it tried.
+
+    Args:
+      rows: ``predicted`` and ``failed``.
+      max_error_rate: failed / (predicted + failed) that is still a success.
+      min_failures: fewer do not count, unless nothing at all was predicted.
+    """
+    if rows["predicted"] and rows["failed"] < min_failures:
+        return True
+    return error_rate(rows) <= max_error_rate
+
+
+def error_rate(rows: Mapping[str, int]) -> float:
+    """failed / (predicted + failed): of what was tried; 0 if nothing was."""
+    tried = rows["predicted"] + rows["failed"]
+    return rows["failed"] / tried if tried else 0.0
+
+
 def make_manifest(
-    output: str, staging_dir: str, job: dict[str, Any], records: list[UnitRecord]
+    output: str,
+    staging_dir: str,
+    job: dict[str, Any],
+    records: list[UnitRecord],
+    deleted: Sequence[FileRecord] = (),
 ) -> dict[str, Any]:
     """The content of ``_MANIFEST.json``: the same whenever it is made of the same commit."""
     failed: Counter[str] = Counter()
@@ -111,9 +134,7 @@ def make_manifest(
         "skipped": sum(record.skipped for record in records),
     }
     out_of_time = sum(record.skipped for record in records if record.out_of_time)
-    skipped = {"labeled": rows["skipped"] - out_of_time, "time_limit": out_of_time}
-    tried = rows["predicted"] + rows["failed"]
-    error_rate = rows["failed"] / tried if tried else 0.0
+    skipped = _skipped_by_reason(records)
     committed_at = read_json(storage.join(staging_dir, layout.COMMIT))["committed_at"]
     metrics = _metrics(staging_dir)
     return {
@@ -122,23 +143,36 @@ def make_manifest(
         "rows": rows,
         "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
         "complete": not out_of_time,
-        "skipped_by_reason": {reason: count for reason, count in skipped.items() if count},
+        "skipped_by_reason": {reason: count for reason, count in sorted(skipped.items()) if count},
         "left_out": dict(sorted(left_out.items())),
         "color_converted": sum(record.color_converted for record in records),
         "failed_by_reason": dict(sorted(failed.items())),
-        "error_rate": error_rate,
-        "within_error_rate": error_rate <= job["max_error_rate"],
+        "error_rate": error_rate(rows),
+        "within_error_rate": within_error_rate(rows, job["max_error_rate"], job.get("min_failures", 0)),
+        "deleted": sum(file.rows for file in deleted),
         "units": len(records),
         "started_at": _iso(job["started_at"]),
         "committed_at": _iso(committed_at),
         "seconds": round(committed_at - job["started_at"], 3),
         "seconds_to_first_label": _seconds_to_first_label(metrics, job["started_at"]),
         "metrics": metrics,
-        "files": _published_files(job, records),
+        "files": _published_files(job, records, deleted),
     }
 
 
-def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dict[str, Any]]:
+def _skipped_by_reason(records: Iterable[UnitRecord]) -> Counter[str]:
+    """Of records of earlier versions, which tell no reasons, all but those out of time are of labeled images."""
+    skipped: Counter[str] = Counter()
+    for record in records:
+        told = record.skipped_by_reason
+        rest = SkipReason.TIME_LIMIT if record.out_of_time else SkipReason.LABELED
+        skipped.update({**told, rest.value: told.get(rest.value, 0) + record.skipped - sum(told.values())})
+    return skipped
+
+
+def _published_files(
+    job: dict[str, Any], records: list[UnitRecord], deleted: Sequence[FileRecord]
+) -> list[dict[str, Any]]:
     """Every file with its final name; shards without a row are left out where others have rows."""
     ordered = sorted(records, key=lambda record: record.unit_id)
     # Where there is no row at all, one shard tells the schema.
@@ -149,16 +183,19 @@ def _published_files(job: dict[str, Any], records: list[UnitRecord]) -> list[dic
         for file in record.files:
             if file.kind == "summary" or (file.kind == "data" and not file.rows and file is not empty):
                 continue
-            ending = file.name.split(".", 1)[1]
-            folder = f"{layout.FAILURES}/" if file.kind == "failures" else ""
-            name = f"{folder}part-{job['run_id']}-{number:05d}.{ending}"
-            described = {"name": name, "kind": file.kind, "rows": file.rows, "bytes": file.bytes}
-            if file.computed_by:
-                described["computed_by"] = file.computed_by
-            if file.started_at is not None and file.finished_at is not None:
-                described |= {"started_at": _iso(file.started_at), "finished_at": _iso(file.finished_at)}
-            files.append({**described, "sha256": file.sha256, "staged_as": file.name})
-    return files
+            files.append(_described(file, job["run_id"], number))
+    return files + [_described(file, job["run_id"], number) for number, file in enumerate(deleted)]
+
+
+def _described(file: FileRecord, run_id: str, number: int) -> dict[str, Any]:
+    ending = file.name.split(".", 1)[1]
+    name = f"{layout.FOLDERS[file.kind]}part-{run_id}-{number:05d}.{ending}"
+    described = {"name": name, "kind": file.kind, "rows": file.rows, "bytes": file.bytes}
+    if file.computed_by:
+        described["computed_by"] = file.computed_by
+    if file.started_at is not None and file.finished_at is not None:
+        described |= {"started_at": _iso(file.started_at), "finished_at": _iso(file.finished_at)}
+    return {**described, "sha256": file.sha256, "staged_as": file.name}
 
 
 def _metrics(staging_dir: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from beamlabel.pipeline.output.manifest import (
 )
 from beamlabel.pipeline.output.own_files import check_own_files, delete_earlier_units
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.records import FileRecord, UnitRecord
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -99,10 +99,10 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
       FileExistsError: the run is staged beside its output, and somebody else has made that meanwhile.
     """
     job = read_json(storage.join(staging_dir, layout.JOB))
-    records = [
-        UnitRecord.from_json(r) for r in read_json(storage.join(staging_dir, layout.COMMIT))["records"]
-    ]
-    manifest = make_manifest(output, staging_dir, job, records)
+    commit = read_json(storage.join(staging_dir, layout.COMMIT))
+    records = [UnitRecord.from_json(record) for record in commit["records"]]
+    deleted = [FileRecord(**file) for file in commit.get("deleted", ())]
+    manifest = make_manifest(output, staging_dir, job, records, deleted)
     if not staging.is_beside(output, staging_dir):
         _fill(output, staging_dir, job, records, manifest)
     elif published_run(output) != job["run_id"]:

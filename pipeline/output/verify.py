@@ -10,7 +10,12 @@ from itertools import chain
 from typing import Any
 
 from beamlabel.pipeline import layout
-from beamlabel.pipeline.output.manifest import absolute_output, require_manifest
+from beamlabel.pipeline.output.manifest import (
+    absolute_output,
+    error_rate,
+    require_manifest,
+    within_error_rate,
+)
 from beamlabel.pipeline.output.verify_files import Checked, check_file
 from beamlabel.transforms import storage
 from beamlabel.transforms.rows import schema
@@ -25,7 +30,7 @@ class Verified:
     Attributes:
       problems: one line each; none: the result is good.
       files: named by the manifest.
-      predicted, failed: rows, as the manifest says.
+      predicted, failed, skipped: references, as the manifest says.
       bytes_read: of the files' content.
     """
 
@@ -33,6 +38,7 @@ class Verified:
     files: int = 0
     predicted: int = 0
     failed: int = 0
+    skipped: int = 0
     bytes_read: int = 0
 
 
@@ -72,6 +78,7 @@ def verify(output: str, *, quick: bool = False) -> Verified:
         len(files),
         manifest["rows"]["predicted"],
         manifest["rows"]["failed"],
+        manifest["rows"]["skipped"],
         sum(one.bytes_read for one in checked),
     )
 
@@ -90,17 +97,22 @@ def _numbers(manifest: Mapping[str, Any], files: list[dict[str, Any]]) -> Iterat
             f"{layout.MANIFEST}: {rows['input']} input rows, but {rows['predicted']} predicted + {rows['failed']} "
             f"failed + {rows['skipped']} skipped = {outcome}"
         )
-    for kind, key in (("data", "predicted"), ("failures", "failed")):
+    counts = {"data": ("predicted", rows["predicted"]), "failures": ("failed", rows["failed"])}
+    counts["deleted"] = ("deleted", manifest.get("deleted", 0))
+    for kind, (key, count) in counts.items():
         total = sum(file["rows"] for file in files if file["kind"] == kind)
-        if total != rows[key]:
-            yield f"{layout.MANIFEST}: {rows[key]} rows {key}, but its {kind} files have {total}"
+        if total != count:
+            yield f"{layout.MANIFEST}: {count} rows {key}, but its {kind} files have {total}"
     if sum(reasons.values()) != rows["failed"]:
         yield f"{layout.MANIFEST}: {rows['failed']} rows failed, but by reason {sum(reasons.values())}"
-    tried = rows["predicted"] + rows["failed"]
-    rate = rows["failed"] / tried if tried else 0.0
+    skips = manifest.get("skipped_by_reason")
+    if skips is not None and sum(skips.values()) != rows["skipped"]:
+        yield f"{layout.MANIFEST}: {rows['skipped']} rows skipped, but by reason {sum(skips.values())}"
+    rate = error_rate(rows)
     if abs(manifest["error_rate"] - rate) > 1e-9:
         yield f"{layout.MANIFEST}: its error_rate is {manifest['error_rate']}, the rows' is {rate}"
-    if manifest["within_error_rate"] != (rate <= manifest["options"]["max_error_rate"]):
+    allowed, least = manifest["options"]["max_error_rate"], manifest["options"].get("min_failures", 0)
+    if manifest["within_error_rate"] != within_error_rate(rows, allowed, least):
         yield f"{layout.MANIFEST}: within_error_rate is {manifest['within_error_rate']}, the rows say otherwise"
     metadata = manifest["metadata"]
     if manifest["module"]["fingerprint"] != metadata[schema.MODULE_FINGERPRINT]:
@@ -115,7 +127,7 @@ def _names(files: list[dict[str, Any]]) -> Iterator[str]:
         if ".." in name.split("/") or name.startswith("/"):
             yield f"{layout.MANIFEST}: {name!r} is no file of this folder"
     for file in files:
-        if file["kind"] not in ("data", "failures"):
+        if file["kind"] not in layout.FOLDERS:
             yield f"{layout.MANIFEST}: {file['name']} is of no known kind: {file['kind']!r}"
 
 
@@ -129,7 +141,7 @@ def _presence(
     for name in sorted(sizes.keys() - named):
         folder, _, rest = name.partition("/")
         if not folder.startswith(("_", ".")) or (
-            folder == layout.FAILURES and not rest.startswith(("_", "."))
+            f"{folder}/" in layout.FOLDERS.values() and not rest.startswith(("_", "."))
         ):
             yield f"{name}: the manifest does not name it"
     succeeded = layout.SUCCESS in sizes

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows.deleted import DELETED_SCHEMA
 from beamlabel.transforms.rows.schema import (
     OutputSpec,
     arrow_schema,
@@ -30,6 +31,7 @@ _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 4096
 _VERSION_1_FAILURE_KEYS = {"uri", "ref_id", "stage", "reason", "detail"}
 _FAILURE_KEYS = _VERSION_1_FAILURE_KEYS | {"image_id", "source_bytes", "source_version", "content_hash"}
+_UNCHANGED_KEYS = {"image_id", "source_bytes", "source_version", "content_hash"}
 _REASONS = {reason.value for reason in Reason}
 
 
@@ -67,11 +69,11 @@ def check_file(
     try:
         if size not in (None, file["bytes"]):
             checked.problems.append(f"{name}: {size} bytes, the manifest says {file['bytes']}")
-        if quick and file["kind"] == "data":
+        if quick and file["kind"] in ("data", "deleted"):
             if not _is_parquet(name):
                 return checked
             with storage.open_input(path) as stream:
-                checked.problems += _check_parquet(stream, file, metadata, checked, quick=True)
+                checked.problems += _check_columns(stream, file, metadata, checked, quick=True)
             return checked
         with _hashed(path) as (stream, sha256, length):
             checked.bytes_read = length
@@ -110,8 +112,10 @@ def _check_content(
 ) -> Iterator[str]:
     if file["kind"] == "failures":
         yield from _check_failures(stream, file, metadata, checked)
+    elif file["kind"] == "unchanged":
+        yield from _check_unchanged(stream, file)
     elif _is_parquet(file["name"]):
-        yield from _check_parquet(stream, file, metadata, checked, quick=False)
+        yield from _check_columns(stream, file, metadata, checked, quick=False)
     else:
         yield from _check_rows(file, sum(1 for _ in read_records(stream)))
 
@@ -135,6 +139,31 @@ def _check_failures(
         reasons[failure["reason"]] += 1
     checked.reasons = reasons
     yield from _check_rows(file, reasons.total())
+
+
+def _check_unchanged(stream: BinaryIO, file: Mapping[str, Any]) -> Iterator[str]:
+    rows = 0
+    for number, line in enumerate(stream, start=1):
+        value = json.loads(line)
+        if not isinstance(value, dict) or value.keys() != _UNCHANGED_KEYS:
+            raise ValueError(f"line {number} is of no image")
+        rows += 1
+    yield from _check_rows(file, rows)
+
+
+def _check_columns(
+    stream: BinaryIO, file: Mapping[str, Any], metadata: Mapping[str, str], checked: Checked, *, quick: bool
+) -> Iterator[str]:
+    if file["kind"] == "data":
+        yield from _check_parquet(stream, file, metadata, checked, quick=quick)
+        return
+    with pq.ParquetFile(stream, buffer_size=_BLOCK_BYTES, pre_buffer=False) as parquet:
+        yield from _check_rows(file, parquet.metadata.num_rows)
+        found = parquet.schema_arrow
+        if not found.remove_metadata().equals(DELETED_SCHEMA):
+            yield f"{file['name']}: its columns are not those of tombstones: {_difference(found, DELETED_SCHEMA)}"
+        for batch in () if quick else parquet.iter_batches(_BATCH_ROWS):
+            batch.validate(full=True)
 
 
 def _check_parquet(

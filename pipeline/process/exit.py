@@ -65,21 +65,28 @@ def report(manifest: dict[str, Any]) -> int:
         _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
     if manifest["options"]["report"]:
         _LOGGER.info("the report: %s/%s", manifest["output"], layout.REPORT)
-    for reason, count in manifest["failed_by_reason"].items():
-        _LOGGER.info("failed: %s %d", reason, count)
+    for what in ("failed", "skipped"):
+        for reason, count in manifest[f"{what}_by_reason"].items():
+            _LOGGER.info("%s: %s %d", what, reason, count)
     for cause, count in manifest.get("left_out", {}).items():
         _LOGGER.info("left out of the input: %d of the kind %s", count, cause)
+    if manifest.get("deleted"):
+        _LOGGER.info("%d images are gone: %s/%s", manifest["deleted"], manifest["output"], layout.DELETED)
     gone = manifest.get("retried_failures", 0) - rows["input"]
     if gone > 0:
         _LOGGER.warning("%d of the failed references are not in the input any more", gone)
     if not manifest["complete"]:
         _LOGGER.error("the time was over: no _SUCCESS; --if_exists resume goes on from here")
         return OUT_OF_TIME
+    allowed = manifest["options"]["max_error_rate"]
     if manifest["within_error_rate"]:
+        if manifest["error_rate"] > allowed:
+            _LOGGER.info("these are fewer failures than --min_failures %d: the error rate does not count",
+                         manifest["options"]["min_failures"])  # fmt: skip
         return DONE
     _LOGGER.error(
         "the error rate %.4f is above --max_error_rate %g: no _SUCCESS",
         manifest["error_rate"],
-        manifest["options"]["max_error_rate"],
+        allowed,
     )
     return TOO_MANY_FAILURES

@@ -68,6 +68,8 @@ if words[1] == "cp":
     assert folder.endswith("/")
     for file in files:
         storage.write_bytes(folder + file.rpartition("/")[2], open(file, "rb").read())
+elif words[1] == "rm":
+    storage.delete(words[2])
 elif words[1] == "cat":
     for file in storage.match(words[2]):
         print(storage.read_bytes(file.path).decode(), end="")
@@ -99,6 +101,8 @@ def write_photos(folder):
         for path in paths:
             shutil.copy(path, folder / day)
     shutil.copy(everything[260], folder / "tuesday" / first[7].name)
+    for number in range(3):
+        (folder / "tuesday" / f"scan {number}.png").write_text(f"no photograph {number}")
     for path in third[:8]:
         cut = folder / "wednesday" / path.name
         cut.write_bytes(cut.read_bytes()[:-400])
@@ -228,20 +232,48 @@ def test_each_image_has_one_row_of_each_module_but_the_one_that_changed(week):
         for file in data_files(week, night.relative_to(week.mirror))
         for row in pq.read_table(file, columns=["uri", "module_fingerprint", "source_version"]).to_pylist()
     ]
-    assert len({tuple(row.values()) for row in rows}) == len(rows) == 260 + 1 + 260
+    assert len({tuple(row.values()) for row in rows}) == len(rows) == 260 + 1 + 259
     pairs = [(row["uri"], row["module_fingerprint"]) for row in rows]
     (changed,) = {pair for pair in pairs if pairs.count(pair) > 1}
     assert changed[0].endswith("photos/photo 007.png")
 
 
+def queries(shown):
+    """The page's SQL that shows an outcome, and that which does not."""
+    return [
+        block for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL) if (";\n-- " in block) == shown
+    ]
+
+
 def test_the_queries_give_what_is_shown(week):
-    queries = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
-    assert len(queries) == 2
-    for block in queries:
+    assert len(queries(shown=True)) == 2
+    for block in queries(shown=True):
         query, _, shown = block.partition(";\n-- ")
         found = duckdb.connect().execute(week.here(query)).fetchall()
         rows = ["  ".join(map(str, row)) for row in found]
         assert rows == [line.removeprefix("-- ") for line in shown.strip().splitlines()][1:]
+
+
+def test_the_current_table_is_what_is_in_the_bucket(week):
+    """In DuckDB as the page has it, and with Spark's query over the same tables."""
+    database = duckdb.connect()
+    _, duck = queries(shown=True)
+    database.execute(week.here(duck.partition("\nSELECT count")[0]))
+    found = database.execute("SELECT parse_filename(uri) FROM current_labels").fetchall()
+    photographs = [name.rpartition("/")[2] for name in week.bucket.list("photos/photo ")]
+    assert len(photographs) == 259 and sorted(name for (name,) in found) == sorted(photographs)
+    spark, _ = queries(shown=False)
+    *_, view = spark.split("CREATE TEMPORARY VIEW ")
+    database.execute(f"CREATE VIEW spark_{view}")
+    assert database.execute("SELECT parse_filename(uri) FROM spark_current_labels").fetchall() == found
+
+
+def test_the_tombstone_is_of_the_deleted_photograph(week):
+    (file,) = [file for file in manifest(week, "labels/dt=2026-11-26")["files"] if file["kind"] == "deleted"]
+    (row,) = pq.read_table(week.mirror / "labels/dt=2026-11-26" / file["name"]).to_pylist()
+    assert row["uri"].endswith("/photos/photo 012.png")
+    tombstones = [path for path in week.bucket.list("labels/") if "/_deleted/" in path]
+    assert len(tombstones) == 1
 
 
 def flags(arguments):
@@ -262,6 +294,13 @@ def test_what_bigquery_is_told_fits_the_files(week):
         assert command == "load"
         table, uris = arguments[-2:]
         told = flags(arguments)
+        if table == "photos.deleted":
+            assert told == {"source_format": "PARQUET"}
+            files = [week.here(uri.replace(week.bucket.url, "gs://my-bucket")) for uri in uris.split(",")]
+            database.execute(
+                f"CREATE TABLE {table} AS SELECT * FROM read_parquet({files}, hive_partitioning = false)"
+            )
+            continue
         layout = told["hive_partitioning_source_uri_prefix"]
         prefix, key, kind = re.fullmatch(r"(gs://.*/)\{(\w+):(\w+)\}", layout).groups()
         assert (told["source_format"], told["hive_partitioning_mode"]) == ("PARQUET", "CUSTOM")
@@ -286,7 +325,11 @@ def test_what_bigquery_is_told_fits_the_files(week):
     counts = database.execute(
         "SELECT dt::VARCHAR, count(*) FROM photos.labels GROUP BY dt ORDER BY dt"
     ).fetchall()
-    assert counts == [("2026-11-23", 200), ("2026-11-24", 41), ("2026-11-25", 12), ("2026-11-27", 260)]
+    assert counts == [("2026-11-23", 200), ("2026-11-24", 41), ("2026-11-25", 12), ("2026-11-27", 259)]
+    _, view = queries(shown=False)
+    database.execute(view)
+    (current,) = database.execute("SELECT count(*), min(dt)::VARCHAR FROM photos.current_labels").fetchall()
+    assert current == (259, "2026-11-27")
 
 
 def check_lists(file):

@@ -40,10 +40,13 @@ class GcsProxy(Running):
     Attributes:
         url: for ``STORAGE_EMULATOR_HOST``.
         requests: every request since ``reset``, in order of arrival.
+        requester_pays: buckets whose requests have to name a project that pays; others are refused as the service
+            refuses them.
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.requests: list[Received] = []
+        self.requester_pays: set[str] = set()
         self._address = address
         self._delay = 0.0
         self._faults: list[_Fault] = []
@@ -63,6 +66,7 @@ class GcsProxy(Running):
         """Forget all counts, faults and delays."""
         with self._lock:
             self.requests.clear()
+            self.requester_pays.clear()
             self._faults.clear()
             self._acts.clear()
             self._delay = 0.0
@@ -105,9 +109,12 @@ class GcsProxy(Running):
             if contains in request.path:
                 act()
         fault = self._take_fault(request.method, unquote(handler.path))
-        if fault is None or fault.done:
+        unpaid = self._unpaid(request)
+        if unpaid is not None:
+            status, headers, content = unpaid
+        elif fault is None or fault.done:
             status, headers, content = self._serve(handler, request, body)
-        if fault is not None and not fault.cut:
+        if fault is not None and unpaid is None and not fault.cut:
             status, headers, content = fault.status, {}, self._injected(fault.status)
         handler.send_response(status)
         for name, value in headers.items():
@@ -138,6 +145,25 @@ class GcsProxy(Running):
     def _serve(self, handler: Handler, request: Received, body: bytes) -> Answer:
         """What the server answers."""
         return self._forward(handler, body)
+
+    def _unpaid(self, request: Received) -> Answer | None:
+        """The refusal of a request that nobody pays for; media downloads get the text alone, all else JSON."""
+        if "upload_id" in request.query:  # of an upload whose first request has named who pays
+            return None
+        bucket = request.path.partition("/b/")[2].partition("/")[0]
+        headers = {name.lower() for name in request.headers}
+        if (
+            bucket not in self.requester_pays
+            or "userProject" in request.query
+            or "x-goog-user-project" in headers
+        ):
+            return None
+        text = "Bucket is a requester pays bucket but no user project provided."
+        if request.query.get("alt") == ["media"]:
+            return 400, {"Content-Type": "text/html; charset=UTF-8"}, text.encode()
+        detail = {"message": text, "domain": "global", "reason": "required"}
+        error = {"error": {"code": 400, "message": text, "errors": [detail]}}
+        return 400, {"Content-Type": "application/json"}, json.dumps(error).encode()
 
     def _forward(self, handler: Handler, body: bytes) -> Answer:
         headers = {k: v for k, v in handler.headers.items() if k.lower() not in ("connection", "expect")}

@@ -11,9 +11,9 @@ from support.paths import ROOT
 # in .py is a file at a package's root.
 LEVELS = (
     ("beamlabel/__init__.py",),
-    ("transforms/archive_member.py",),
+    ("transforms/archive_member.py", "transforms/reasons.py"),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
-    ("transforms/decoding/picture", "transforms/inference", "transforms/rows"),
+    ("transforms/decoding/picture", "transforms/inference", "transforms/loading/web", "transforms/rows"),
     ("transforms/decoding/readers",),
     ("transforms/decoding",),
     ("transforms/inputs/archives",),
@@ -29,6 +29,7 @@ LEVELS = (
     ("pipeline/errors.py", "pipeline/layout.py"),
     ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
     ("pipeline/output",),
+    ("pipeline/earlier",),
     ("pipeline/evaluate", "pipeline/job"),
     ("pipeline/commands", "pipeline/runners"),
     ("pipeline/run.py",),

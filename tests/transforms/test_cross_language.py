@@ -1,7 +1,7 @@
 """``LabelImages`` as other languages call it: the payload here, and a whole pipeline in Java."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,9 @@ def test_a_null_is_as_no_argument():
         ("class_names", str, "none", "none"),
         ("base_dir", str, "gs://bucket", "gs://bucket"),
         ("embeddings", bool, False, False),
+        ("http_headers", Mapping[str, str], {"X-Key": "k"}, {"X-Key": "k"}),
+        ("http_per_host", np.int32, 4, 4),
+        ("billing_project", str, "my-project-1", "my-project-1"),
     ],
 )
 def test_a_value_gets_the_type_of_its_argument(name, kind, value, taken):

@@ -46,6 +46,7 @@ class PredictOptions:
       batch_size: images in every batch but the last of a bundle.
       worker_threads: that compute in a worker process; None: as many as the cores that it may use.
       keep_pixels: whether predictions carry their pixels on, by reference, for the sink of the same stage.
+      billing_project: that pays for reading the artifact from ``gs://``; None: as the process's other requests.
     """
 
     artifact_path: str
@@ -58,6 +59,7 @@ class PredictOptions:
     batch_size: int = 128
     worker_threads: int | None = None
     keep_pixels: bool = False
+    billing_project: str | None = None
 
     @property
     def is_open(self) -> bool:

@@ -21,10 +21,12 @@ from beamlabel.transforms.records import (
     LoadedImage,
     Prediction,
     Reason,
+    Skipped,
     Stage,
     UnitEnd,
     unknown_element,
 )
+from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.uris import public_uri
 from beamlabel.transforms.worker import metrics
 
@@ -130,6 +132,8 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     def load_model(self) -> Engine:
         """Opens the artifact; Beam's ``Shared`` keeps one for all threads of the process."""
         options = self._options
+        if options.billing_project is not None:  # no step before this one may have said it yet
+            set_billing_project(options.billing_project)
         engine = open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
         # What does not fit ends the run, and is no failure of each image.
         fitted(options, engine.spec)
@@ -144,7 +148,7 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
           TypeError: an element is neither an image nor what is handed through.
         """
         for element in batch:
-            if not isinstance(element, (LoadedImage, Failure, UnitEnd)):
+            if not isinstance(element, (LoadedImage, Failure, Skipped, UnitEnd)):
                 raise TypeError(unknown_element("Predict", element, LoadedImage, Failure, UnitEnd))
         images = [element for element in batch if isinstance(element, LoadedImage)]
         predicted = iter(predict(images, model, self._options))

@@ -108,18 +108,20 @@ class KeyIndex(Sequence[bytes]):
 
     Args:
       content: the file, in memory or mapped.
+      value_bytes: that follow each key.
 
     Raises:
       ValueError: it is no such file.
     """
 
-    def __init__(self, content: Content) -> None:
-        if len(content) % KEY_BYTES:
-            raise ValueError(f"no index of keys: {len(content)} bytes are no multiple of {KEY_BYTES}")
+    def __init__(self, content: Content, value_bytes: int = 0) -> None:
+        self._width = KEY_BYTES + value_bytes
+        if len(content) % self._width:
+            raise ValueError(f"no index of keys: {len(content)} bytes are no multiple of {self._width}")
         self._content = content
 
     def __len__(self) -> int:
-        return len(self._content) // KEY_BYTES
+        return len(self._content) // self._width
 
     @overload
     def __getitem__(self, place: int) -> bytes: ...
@@ -130,9 +132,17 @@ class KeyIndex(Sequence[bytes]):
             return [self[each] for each in range(*place.indices(len(self)))]
         if not 0 <= place < len(self):
             raise IndexError(place)
-        return self._content[place * KEY_BYTES : (place + 1) * KEY_BYTES]
+        return self._content[place * self._width : place * self._width + KEY_BYTES]
 
     def __contains__(self, wanted: object) -> bool:
         assert isinstance(wanted, bytes)
+        return self.find(wanted) is not None
+
+    def find(self, wanted: bytes) -> int | None:
+        """The place of a key; None if it is not there."""
         place = bisect.bisect_left(self, wanted)
-        return place < len(self) and self[place] == wanted
+        return place if place < len(self) and self[place] == wanted else None
+
+    def value(self, place: int) -> bytes:
+        """What follows the key at a place."""
+        return self._content[place * self._width + KEY_BYTES : (place + 1) * self._width]

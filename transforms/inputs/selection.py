@@ -1,19 +1,23 @@
 """Which references of the input are labeled: not those that an earlier run has labeled; only those that it failed.
 
-The launcher gathers what earlier runs say (``pipeline/job/skip_labeled.py``) into indexes of keys, which are staged
+The launcher gathers what earlier runs say (``pipeline/earlier``) into indexes of keys, which are staged
 once; ``OpenUnit`` asks them for each reference. Nothing is joined, and nothing of the earlier runs is shuffled.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import struct
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndex, key
-from beamlabel.transforms.records import Failure, ImageRef
+from beamlabel.transforms.records import Failure, ImageRef, Known, SkipReason
 from beamlabel.transforms.storage.host_cache import open_artifact
 from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
 from beamlabel.transforms.storage.uris import encodable, scheme
@@ -23,6 +27,12 @@ from beamlabel.transforms.worker.daemon_pool import DaemonPool
 _STAT_THREADS = 64
 _STAT_WINDOW = 256
 
+Stat = tuple["int | None", "str | None"]
+"""Size in bytes and version of an image."""
+
+STATE = struct.Struct("<QQ")
+"""What an index tells of an image, if it has values: ``stat_hash``, and ``identity.content_bits``."""
+
 
 @dataclass(frozen=True)
 class StagedIndex:
@@ -31,10 +41,12 @@ class StagedIndex:
     Attributes:
       path: where it lies.
       sha256: of the file, in hex.
+      value_bytes: that follow each key.
     """
 
     path: str
     sha256: str
+    value_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,28 +54,28 @@ class SelectionOptions:
     """What is asked for.
 
     Attributes:
-      labeled: keys of the rows that are there: ``labeled_key``.
-      changed: whether these hold size and version too, so that an image that has changed is labeled anew.
+      labeled: the images of the rows that are there, by ``image_id``; with a ``STATE`` if changes count.
+      failed: the images that failed for a lasting reason, with a ``STATE``.
       only: ids of the only references that count as input: ``key(ref_id)``.
+      live: the images of which this run's listing has to tell whether they are still there, see
+        ``pipeline/earlier/tombstones.py``.
     """
 
     labeled: StagedIndex | None = None
-    changed: bool = False
+    failed: StagedIndex | None = None
     only: StagedIndex | None = None
+    live: StagedIndex | None = None
+
+    @property
+    def asks_for_stats(self) -> bool:
+        """Whether size and version of listed images have to travel with them."""
+        return self.failed is not None or (self.labeled is not None and self.labeled.value_bytes > 0)
 
 
-def labeled_key(identity: str, facts: tuple[int | None, str | None] | None = None) -> bytes:
-    """The key of a row: its ``image_id`` itself; with ``facts`` a hash of it, its size and its version.
-
-
-    Args:
-      identity: the column ``image_id``, or what ``unsure_identity`` makes of a row that has none.
-      facts: size and version, if they count.
-    """
-    if facts is None:
-        return bytes.fromhex(identity)
-    size, version = facts
-    return key(identity, str(size), version or "")
+def stat_hash(size: int | None, version: str | None) -> int:
+    """64 bits over size and version, never 0."""
+    text = f"{size}\0{version or ''}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
 
 
 def unsure_identity(uri: str) -> str | None:
@@ -77,6 +89,23 @@ def unsure_identity(uri: str) -> str | None:
     return key("schema version 1", image_id(uri)).hex()
 
 
+class _State(NamedTuple):
+    stat: int
+    content: int
+
+
+class Decision(NamedTuple):
+    """What is done with a reference.
+
+    Attributes:
+      element: the reference, or the failure that took its place.
+      skipped: why it is left out; None if it is not.
+    """
+
+    element: ImageRef | Failure
+    skipped: SkipReason | None = None
+
+
 class Selection:
     """The indexes, open.
 
@@ -86,79 +115,107 @@ class Selection:
 
     def __init__(self, options: SelectionOptions) -> None:
         self._labeled = _open(options.labeled)
+        self._failed = _open(options.failed)
         self._only = _open(options.only)
-        self._changed = options.changed
+        self._changed = options.labeled is not None and options.labeled.value_bytes > 0
+        self.live = _open(options.live)
 
     def is_input(self, ref_id: str) -> bool:
         """Whether the reference of this id counts as input."""
         return self._only is None or key(encodable(ref_id)) in self._only
 
-    def with_labeled(
-        self, elements: Iterator[ImageRef | Failure]
-    ) -> Iterator[tuple[ImageRef | Failure, bool]]:
-        """Each element with whether an earlier run has labeled it."""
-        if not self._labeled:
-            yield from ((element, False) for element in elements)
-        elif not self._changed:
-            yield from ((element, self._is_labeled(element)) for element in elements)
-        else:
-            yield from self._asking(elements)
-
-    def _asking(self, elements: Iterator[ImageRef | Failure]) -> Iterator[tuple[ImageRef | Failure, bool]]:
-        waiting: deque[tuple[ImageRef | Failure, Future[bool]]] = deque()
+    def decided(self, elements: Iterator[ImageRef | Failure]) -> Iterator[Decision]:
+        """Each element with what is done with it; in another order, if an answer takes time."""
+        if not self._labeled and not self._failed:
+            yield from map(Decision, elements)
+            return
+        waiting: deque[Future[Decision]] = deque()
         threads = DaemonPool(_STAT_THREADS, "stat")
         try:
             for element in elements:
-                if (
-                    isinstance(element, Failure)
-                    or element.data is not None
-                    or element.listing_stat is not None
-                ):
-                    yield element, self._is_labeled(element)
+                decision = self._decide(element)
+                if decision is not None:
+                    yield decision
                     continue
-                waiting.append((element, threads.submit(self._is_labeled, element)))
+                assert isinstance(element, ImageRef)
+                waiting.append(threads.submit(self._ask, element))
                 if len(waiting) == _STAT_WINDOW:
-                    first, answer = waiting.popleft()
-                    yield first, threads.result(answer)
-            for first, answer in waiting:
-                yield first, threads.result(answer)
+                    yield threads.result(waiting.popleft())
+            for answer in waiting:
+                yield threads.result(answer)
         finally:
             threads.close()
 
-    def _is_labeled(self, element: ImageRef | Failure) -> bool:
-        assert self._labeled is not None
+    def _decide(self, element: ImageRef | Failure) -> Decision | None:
+        """The decision, if it needs no question to a storage."""
         if isinstance(element, Failure):
-            return False
-        facts = None
-        if self._changed:
-            facts = _facts(element)
-            if facts is None:
-                return False
-        identity = element.image_id or _identity(element)
-        if labeled_key(identity, facts) in self._labeled:
-            return True
-        unsure = None if element.data is not None else unsure_identity(element.location)
-        return unsure is not None and labeled_key(unsure, facts) in self._labeled
+            return Decision(element)
+        row, failure = self._known(element)
+        if row is not None and not self._changed:
+            return Decision(element, SkipReason.LABELED)
+        if row is None and failure is None:
+            return Decision(element)
+        if _must_ask(element):
+            return None
+        return _compared(element, row, failure, _told_stat(element))
+
+    def _ask(self, ref: ImageRef) -> Decision:
+        """The decision by size and version of the image as it is now."""
+        try:
+            file = storage.stat(ref.location)
+            stat = None if file.version is None else (file.size, file.version)
+        except (OSError, ValueError):
+            stat = None  # what is wrong with it, whoever fetches it will say
+        return _compared(ref, *self._known(ref), stat)
+
+    def _known(self, ref: ImageRef) -> tuple[_State | None, _State | None]:
+        """What the image's newest row and its newest failure say of it."""
+        identity = identity_of(ref)
+        row = _state(self._labeled, identity)
+        if row is None and ref.data is None and (unsure := unsure_identity(ref.location)) is not None:
+            row = _state(self._labeled, unsure)
+        return row, _state(self._failed, identity)
 
 
-def _identity(ref: ImageRef) -> str:
+def identity_of(ref: ImageRef) -> str:
+    """The ``image_id`` of a reference, also of an inline image that is not loaded yet."""
+    if ref.image_id is not None:
+        return ref.image_id
     return image_id(ref.location) if ref.data is None else image_id_of_bytes(ref.data)
 
 
-def _facts(ref: ImageRef) -> tuple[int | None, str | None] | None:
-    """Size and version of the image as it is now; None where that cannot be said without fetching it."""
-    if ref.listing_stat is not None:
-        return ref.listing_stat
-    if ref.data is not None:
-        return len(ref.data), None
-    if scheme(ref.location) not in (None, "gs", "s3"):
+def _state(index: KeyIndex | None, identity: str) -> _State | None:
+    place = None if index is None else index.find(bytes.fromhex(identity))
+    if index is None or place is None:
         return None
-    try:
-        file = storage.stat(ref.location)
-    except (OSError, ValueError):
-        return None  # what is wrong with it, whoever fetches it will say
-    return file.size, file.version
+    value = index.value(place)
+    return _State(*STATE.unpack(value)) if value else _State(0, 0)
+
+
+def _must_ask(ref: ImageRef) -> bool:
+    """Whether only the storage can tell size and version of an image, without fetching it."""
+    return ref.data is None and ref.listing_stat is None and scheme(ref.location) in (None, "gs", "s3")
+
+
+def _told_stat(ref: ImageRef) -> Stat | None:
+    """Size and version, as far as the reference tells them; a size alone says nothing."""
+    if ref.listing_stat is not None and ref.listing_stat[1] is not None:
+        return ref.listing_stat  # of a member of an archive too, whose bytes may be there
+    return None if ref.data is None else (len(ref.data), None)
+
+
+def _compared(ref: ImageRef, row: _State | None, failure: _State | None, stat: Stat | None) -> Decision:
+    if stat is not None:
+        now = stat_hash(*stat)
+        if row is not None and row.stat == now:
+            return Decision(ref, SkipReason.LABELED)
+        if failure is not None and failure.stat == now:
+            return Decision(ref, SkipReason.KNOWN_FAILURE)
+    known = Known(0 if row is None else row.content, 0 if failure is None else failure.content)
+    return Decision(dataclasses.replace(ref, known=known) if any(dataclasses.astuple(known)) else ref)
 
 
 def _open(index: StagedIndex | None) -> KeyIndex | None:
-    return None if index is None else KeyIndex(open_artifact(index.path, index.sha256).content)
+    if index is None:
+        return None
+    return KeyIndex(open_artifact(index.path, index.sha256).content, index.value_bytes)

@@ -14,9 +14,10 @@ def too_late(deadline: float) -> ImageError:
     return ImageError(Stage.FETCH, Reason.TIMEOUT, f"no answer in time (deadline {deadline:g} s)")
 
 
-def too_many(max_bytes: int) -> ImageError:
-    """What an image fails with that is larger than the cap."""
-    detail = f"the object is larger, more than --max_bytes {max_bytes}"
+def too_many(max_bytes: int, length: str | None = None) -> ImageError:
+    """What an image fails with that is larger than the cap, at a length in bytes, if it is known."""
+    found = "the image is larger" if length is None else f"{length} bytes"
+    detail = f"{found}, more than --max_bytes {max_bytes}"
     return ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
 
 

@@ -1,4 +1,4 @@
-"""One GET by libcurl, on a connection that the calling thread keeps.
+"""Requests by libcurl, for ``gs://`` and the web alike, on connections that are kept.
 
 A transfer is one call into C that leaves the GIL alone until it is done, but for a few words a header. In
 Python the same request takes the GIL a dozen times, where it stands in the way of decoding and inference.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import math
 import os
+import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import requests
 
 from beamlabel.transforms.loading.capped_buffer import too_many
+from beamlabel.transforms.loading.web import addresses
 
 
 @contextmanager
@@ -43,8 +45,9 @@ def _own_symbols_first() -> Iterator[None]:
 with _own_symbols_first():
     import pycurl
 
-# What is read of a connection at a time.
-_BUFFER_BYTES = 512 << 10
+# What is read of a connection at a time: of a storage, and of the web, where there are more connections.
+_BUFFER_BYTES, _WEB_BUFFER_BYTES = 512 << 10, 128 << 10
+_END_OF_HEADERS = (b"\r\n", b"\n")
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,36 @@ class ConnectionSettings:
     Attributes:
       proxy: URL of the proxy; empty for none, whatever the environment says.
       certificates: file or folder of the authorities that are trusted; None to trust everybody.
+      is_web: whether the server is anybody's: paths are normalised, and cookies are understood.
+      public_only: whether addresses that are not public are refused, before they are connected to.
     """
 
     proxy: str
     certificates: str | None
+    is_web: bool = False
+    public_only: bool = False
 
 
-class _Kept(threading.local):
-    """A thread's handle, which holds its connection, and the settings that it was made for."""
+class Request(NamedTuple):
+    """A GET.
 
-    settings: ConnectionSettings | None = None
-    curl: Any = None
+    Attributes:
+      url: percent-encoded.
+      headers: of the request.
+      max_bytes: cap on the body; one that is announced to be longer is not begun.
+      stall: seconds to connect, and seconds of silence, rounded up, after which the server is given up.
+      left: seconds for the whole transfer.
+      resolved: ``host:port:address,…``: what the URL's host is known to be at; empty: libcurl asks the resolver.
+      cookies: those that earlier answers have set, in libcurl's own form.
+    """
 
-
-_kept = _Kept()
-_inherited: list[_Kept] = []
+    url: str
+    headers: Mapping[str, str]
+    max_bytes: int
+    stall: float
+    left: float
+    resolved: str = ""
+    cookies: Sequence[str] = ()
 
 
 class Answer(NamedTuple):
@@ -76,101 +94,247 @@ class Answer(NamedTuple):
 
     Attributes:
       status: of HTTP.
-      headers: by lower-case name; the values of one that came twice are joined by commas.
+      lines: of the headers.
       body: its content encoding not undone.
+      cookies: those that are set after it, in libcurl's own form.
     """
 
     status: int
-    headers: dict[str, str]
+    lines: list[bytes]
     body: bytes
+    cookies: tuple[str, ...] = ()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By lower-case name; the values of one that came twice are joined by commas."""
+        found: dict[str, str] = {}
+        for line in _final(self.lines):
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon:
+                key, text = name.lower(), value.strip()
+                found[key] = f"{found[key]},{text}" if key in found else text
+        return found
+
+    def values(self, name: str) -> list[bytes]:
+        """What each header of a name says, in order."""
+        start = name.lower().encode() + b":"
+        return [
+            line[len(start) :].strip() for line in _final(self.lines) if line[: len(start)].lower() == start
+        ]
 
 
-def get(
-    settings: ConnectionSettings,
-    url: str,
-    headers: dict[str, str],
-    *,
-    max_bytes: int,
-    stall: float,
-    left: float,
-) -> Answer:
-    """Asks once, and does not follow redirects.
+class RefusedAddressError(Exception):
+    """A connection to an address that is not public was asked for, and not made; its text is the address."""
+
+
+class TransferError(ConnectionError):
+    """A request that no server has answered, or not to its end.
+
+    Attributes:
+      is_lasting: whether the next try would meet the same.
+    """
+
+    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
+        super().__init__(message)
+        self.is_lasting = is_lasting
+
+
+BodyLimit = Callable[[int, list[bytes]], int]
+"""How many bytes of a body are wanted, by its status and headers: 0, none, ends the transfer before it."""
+
+
+class Handle:
+    """One of libcurl's, and the connections that it keeps. It makes one request at a time, in any thread.
 
     Args:
-      settings: how the server is reached.
-      url: percent-encoded.
-      headers: of the request.
-      max_bytes: cap on the body; one that is announced to be longer is not begun.
-      stall: seconds to connect, and seconds of silence, rounded up, after which the server is given up.
-      left: seconds for the whole transfer.
-
-    Raises:
-      ImageError: a body of status 200 is larger than the cap.
-      requests.Timeout: the server did not answer, or fell silent.
-      ConnectionError: everything else that is not a status.
+      settings: how the servers are reached.
     """
-    curl = _handle(settings)
-    lines: list[bytes] = []
-    body = io.BytesIO()
-    curl.setopt(pycurl.URL, url)
-    curl.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers.items()])
-    # Functions in C: libcurl calls them for every header and every 16 KB.
-    curl.setopt(pycurl.HEADERFUNCTION, lines.append)
-    curl.setopt(pycurl.WRITEFUNCTION, body.write)
-    curl.setopt(pycurl.MAXFILESIZE_LARGE, max_bytes)
-    curl.setopt(pycurl.CONNECTTIMEOUT_MS, math.ceil(stall * 1e3))
-    curl.setopt(pycurl.LOW_SPEED_TIME, math.ceil(stall))
-    curl.setopt(pycurl.TIMEOUT_MS, math.ceil(left * 1e3))
-    try:
-        curl.perform()
-    except pycurl.error as error:
-        # Behind another status what went wrong with the body is of no interest.
-        if curl.getinfo(pycurl.RESPONSE_CODE) in (0, 200, 206):
-            raise _classified(error, max_bytes) from error
-    return Answer(curl.getinfo(pycurl.RESPONSE_CODE), _headers(lines), body.getvalue())
 
-
-def _handle(settings: ConnectionSettings) -> Any:
-    if _kept.settings != settings:
-        curl = pycurl.Curl()
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self._refused: list[str] = []
+        self._curl = curl = pycurl.Curl()
         curl.setopt(pycurl.NOSIGNAL, 1)  # signals are for the main thread
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.FOLLOWLOCATION, 0)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
-        curl.setopt(pycurl.PATH_AS_IS, 1)  # an object may be called ".."
-        curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
+        curl.setopt(pycurl.BUFFERSIZE, _WEB_BUFFER_BYTES if settings.is_web else _BUFFER_BYTES)
         curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
         curl.setopt(pycurl.PROXY, settings.proxy)
         curl.setopt(pycurl.NOPROXY, "")  # decided already
+        if settings.is_web:
+            curl.setopt(pycurl.COOKIEFILE, "")  # understood, and read from no file
+        else:
+            curl.setopt(pycurl.PATH_AS_IS, 1)  # an object may be called ".."
+        if settings.public_only:
+            curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         if settings.certificates is None:
             curl.setopt(pycurl.SSL_VERIFYPEER, 0)
             curl.setopt(pycurl.SSL_VERIFYHOST, 0)
         else:
             is_folder = Path(settings.certificates).is_dir()
             curl.setopt(pycurl.CAPATH if is_folder else pycurl.CAINFO, settings.certificates)
-        _kept.settings, _kept.curl = settings, curl
-    return _kept.curl
+
+    def _open_socket(self, purpose: int, address: Any) -> Any:
+        """libcurl's, for each address, before it is connected to. Whatever is raised here refuses the address, too."""
+        found = str(address.addr[0])
+        # One address that is not public is enough: the host is not to be trusted with the others.
+        if self._refused or not addresses.is_public(found):
+            self._refused.append(found)
+            return pycurl.SOCKET_BAD
+        return socket.socket(address.family, address.socktype, address.protocol)
+
+    def ask(self, request: Request, limit: BodyLimit | None = None) -> Answer:
+        """Asks once, and does not follow redirects.
+
+        Args:
+          request: what is asked.
+          limit: how much of the body is wanted; None: all of it, up to the cap.
+
+        Raises:
+          ImageError: the body of a status 2xx is larger than the cap.
+          requests.Timeout: the server did not answer, or fell silent.
+          RefusedAddressError: the host's address is not public, and has to be.
+          TransferError: everything else that is not a status.
+        """
+        curl, lines = self._curl, list[bytes]()
+        body = io.BytesIO() if limit is None else _Limited(limit, lines)
+        # Without a limit functions in C: libcurl calls them for every header and every 16 KB.
+        curl.setopt(pycurl.HEADERFUNCTION, body.take_header if isinstance(body, _Limited) else lines.append)
+        curl.setopt(pycurl.WRITEFUNCTION, body.write)
+        self._prepare(request)
+        cookies: tuple[str, ...] = ()
+        try:
+            curl.perform()
+        except pycurl.error as error:
+            # Behind another status what went wrong with the body is of no interest, nor is one that nobody wants.
+            is_unwanted = isinstance(body, _Limited) and body.is_unwanted
+            if not is_unwanted and (not _is_complete(lines) or _status(lines) < 300):
+                raise self._classified(error, request.max_bytes, lines, body) from error
+        finally:
+            if self.settings.is_web:
+                cookies = tuple(curl.getinfo(pycurl.INFO_COOKIELIST))
+                if cookies:  # else the next image would send them
+                    curl.setopt(pycurl.COOKIELIST, "ALL")
+        return Answer(int(curl.getinfo(pycurl.RESPONSE_CODE)), lines, body.getvalue(), cookies)
+
+    def _prepare(self, request: Request) -> None:
+        curl = self._curl
+        curl.setopt(pycurl.URL, request.url)
+        headers = request.headers
+        curl.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes)
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, math.ceil(request.stall * 1e3))
+        curl.setopt(pycurl.LOW_SPEED_TIME, math.ceil(request.stall))
+        curl.setopt(pycurl.TIMEOUT_MS, math.ceil(request.left * 1e3))
+        if request.resolved:
+            # The plus sign: not for ever, so that a handle of many hosts does not grow.
+            curl.setopt(pycurl.RESOLVE, ["+" + request.resolved])
+        if self.settings.is_web:
+            # libcurl joins it to the cookies of the answers before; as a header it would take their place.
+            cookie = next((value for name, value in headers.items() if name.lower() == "cookie"), None)
+            if cookie is None:
+                curl.unsetopt(pycurl.COOKIE)
+            else:
+                headers = {name: value for name, value in headers.items() if name.lower() != "cookie"}
+                curl.setopt(pycurl.COOKIE, cookie.encode())
+            for cookie in request.cookies:
+                curl.setopt(pycurl.COOKIELIST, cookie)
+        curl.setopt(pycurl.HTTPHEADER, [f"{name}: {value}".encode() for name, value in headers.items()])
+        self._refused.clear()
+
+    def _classified(
+        self, error: pycurl.error, max_bytes: int, lines: list[bytes], body: io.BytesIO | _Limited
+    ) -> Exception:
+        code, message = error.args
+        if self._refused:
+            return RefusedAddressError(self._refused[0])
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            return requests.Timeout(message)
+        if code == pycurl.E_FILESIZE_EXCEEDED or (isinstance(body, _Limited) and body.is_over):
+            lengths = Answer(0, lines, b"").values("content-length")
+            return too_many(max_bytes, lengths[-1].decode("latin-1") if lengths else None)
+        errno = self._curl.getinfo(pycurl.OS_ERRNO)
+        detail = (
+            f"{message} ({os.strerror(errno)})" if code == pycurl.E_COULDNT_CONNECT and errno else message
+        )
+        return TransferError(detail, is_lasting=code in _LASTING)
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._curl.close()
 
 
-def _classified(error: pycurl.error, max_bytes: int) -> Exception:
-    code, message = error.args
-    if code == pycurl.E_OPERATION_TIMEDOUT:
-        return requests.Timeout(message)
-    if code == pycurl.E_FILESIZE_EXCEEDED:
-        return too_many(max_bytes)
-    return ConnectionError(message)
+# What a certificate is not, or what cannot be asked, it will not be the next time.
+_LASTING = frozenset(
+    {
+        pycurl.E_PEER_FAILED_VERIFICATION,
+        pycurl.E_SSL_CACERT_BADFILE,
+        pycurl.E_SSL_ISSUER_ERROR,
+        pycurl.E_UNSUPPORTED_PROTOCOL,
+        pycurl.E_URL_MALFORMAT,
+    }
+)
 
 
-def _headers(lines: list[bytes]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for line in lines:
-        if line.startswith(b"HTTP/"):  # before it were those of a proxy, or of a status 1xx
-            found.clear()
-            continue
-        name, colon, value = line.decode("latin-1").partition(":")
-        if colon:
-            key, text = name.lower(), value.strip()
-            found[key] = f"{found[key]},{text}" if key in found else text
-    return found
+class _Limited:
+    """What comes of a body, until it is more than is wanted."""
+
+    def __init__(self, limit: BodyLimit, lines: list[bytes]) -> None:
+        self._limit_of, self._lines = limit, lines
+        self._limit = 0
+        self._body = io.BytesIO()
+        self.is_unwanted = self.is_over = False
+        self.getvalue = self._body.getvalue
+
+    def take_header(self, line: bytes) -> int | None:
+        self._lines.append(line)
+        if line in _END_OF_HEADERS and (status := _status(self._lines)) >= 200:
+            self._limit = self._limit_of(status, self._lines)
+            if self._limit == 0:
+                self.is_unwanted = True
+                return 0  # fewer bytes than came: libcurl ends the transfer
+        return None
+
+    def write(self, chunk: bytes) -> int | None:
+        if self._body.tell() + len(chunk) > self._limit:
+            self.is_over = True
+            return 0
+        self._body.write(chunk)
+        return None
+
+
+def _final(lines: list[bytes]) -> list[bytes]:
+    """The headers of the last answer: before them were those of a proxy, or of a status 1xx."""
+    starts = [place for place, line in enumerate(lines) if line.startswith(b"HTTP/")]
+    return lines[starts[-1] :] if starts else []
+
+
+def _status(lines: list[bytes]) -> int:
+    words = _final(lines)[0].split() if lines else []
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def _is_complete(lines: list[bytes]) -> bool:
+    return _status(lines) >= 200 and any(line in _END_OF_HEADERS for line in _final(lines))
+
+
+class _Kept(threading.local):
+    """A thread's handle, which holds its connection."""
+
+    handle: Handle | None = None
+
+
+_kept = _Kept()
+_inherited: list[_Kept] = []
+
+
+def get(settings: ConnectionSettings, request: Request) -> Answer:
+    """Asks once, on the connection of the calling thread; see ``Handle.ask``."""
+    handle = _kept.handle
+    if handle is None or handle.settings != settings:
+        handle = _kept.handle = Handle(settings)
+    return handle.ask(request)
 
 
 def _forget_handles() -> None:

@@ -12,14 +12,19 @@ import os
 import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from beamlabel.transforms.loading.capped_buffer import Capped
+from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageError, Reason, Stage
 from beamlabel.transforms.storage import beam, beam_setup
+from beamlabel.transforms.storage.billing import check_billing_project
 from beamlabel.transforms.storage.retries import LAST_START, retried
 from beamlabel.transforms.storage.uris import public_uri, scheme
+
+if TYPE_CHECKING:
+    from beamlabel.transforms.loading.http_fetch import HttpFetch
 
 _CHUNK = 1 << 20
 
@@ -33,6 +38,8 @@ class FetchOptions:
       deadline: seconds an image may take, all tries together.
       allow_http: whether ``http://`` and ``https://`` are fetched.
       allow_private_hosts: whether they may be at addresses that are not public.
+      http: what their servers are told, and how much they are asked at a time.
+      billing_project: that pays for requests to ``gs://``; None: the bucket's own.
 
     Raises:
       ValueError: a value out of range, by name.
@@ -42,6 +49,8 @@ class FetchOptions:
     deadline: float = 60.0
     allow_http: bool = False
     allow_private_hosts: bool = False
+    http: HttpOptions = field(default_factory=HttpOptions)
+    billing_project: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.max_bytes, bool) or not isinstance(self.max_bytes, int) or self.max_bytes < 1:
@@ -52,6 +61,19 @@ class FetchOptions:
         for name in ("allow_http", "allow_private_hosts"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        check_billing_project(self.billing_project)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides which images can be had, as a plan is named by it: of headers the names, and no value."""
+        return {
+            "max_bytes": self.max_bytes,
+            "deadline": self.deadline,
+            "allow_http": self.allow_http,
+            "allow_private_hosts": self.allow_private_hosts,
+            "http_headers": sorted(name.lower() for name, _ in self.http.headers),
+            "user_agent": self.http.user_agent,
+            "ignore_robots_tag": self.http.ignore_robots_tag,
+        }
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,11 @@ def fetch(location: str, options: FetchOptions) -> Fetched:
         fetched = _s3(location, options)
     else:
         fetched = _beam(location, options)
+    return not_empty(fetched)
+
+
+def not_empty(fetched: Fetched) -> Fetched:
+    """What was fetched; raises ``ImageError`` if it has no bytes."""
     if not fetched.data:
         raise _error(Reason.EMPTY_FILE, "0 bytes")
     return fetched
@@ -148,15 +175,37 @@ def _check_regular(status: os.stat_result, options: FetchOptions) -> None:
 def _http(url: str, options: FetchOptions) -> Fetched:
     if not options.allow_http:
         raise _error(Reason.NOT_ALLOWED, "http and https are fetched with --allow_http only")
-    from beamlabel.transforms.loading import http_fetch
+    from beamlabel.transforms.loading import http_steps
 
-    data, version = http_fetch.get(
+    data, version = http_steps.get(
         url,
         max_bytes=options.max_bytes,
         deadline=options.deadline,
         allow_private_hosts=options.allow_private_hosts,
+        options=options.http,
     )
     return Fetched(data, version)
+
+
+def http_requests(location: str, options: FetchOptions) -> HttpFetch | None:
+    """The requests for an image on the web, for who does not want to wait in ``fetch`` for them.
+
+    None, if it is elsewhere, or if ``fetch`` would refuse it unasked.
+    """
+    if not options.allow_http or scheme(location) not in ("http", "https"):
+        return None
+    from beamlabel.transforms.loading.http_fetch import HttpFetch
+
+    try:
+        return HttpFetch(
+            location,
+            max_bytes=options.max_bytes,
+            deadline=options.deadline,
+            allow_private_hosts=options.allow_private_hosts,
+            options=options.http,
+        )
+    except ImageError:
+        return None
 
 
 def _gcs(uri: str, options: FetchOptions) -> Fetched:
@@ -169,7 +218,13 @@ def _gcs(uri: str, options: FetchOptions) -> Fetched:
         raise _error(Reason.INVALID_URI, str(error)) from error
     if not name:
         raise _error(Reason.NOT_A_FILE, "a bucket, not an object")
-    data, version = gcs_fetch.get(bucket, name, max_bytes=options.max_bytes, deadline=options.deadline)
+    data, version = gcs_fetch.get(
+        bucket,
+        name,
+        max_bytes=options.max_bytes,
+        deadline=options.deadline,
+        billing_project=options.billing_project,
+    )
     return Fetched(data, version)
 
 

@@ -104,7 +104,14 @@ def _gcs(member: Member, start: int, size: int, options: FetchOptions) -> bytes:
     bucket, name = gcs_client.parse("gs" + member.archive[2:])
     part = gcs_fetch.Part(start, start + size, member.archive_version)
     try:
-        data, _ = gcs_fetch.get(bucket, name, max_bytes=size, deadline=options.deadline, part=part)
+        data, _ = gcs_fetch.get(
+            bucket,
+            name,
+            max_bytes=size,
+            deadline=options.deadline,
+            part=part,
+            billing_project=options.billing_project,
+        )
     except ImageError as error:
         if error.reason is Reason.NOT_FOUND:
             raise ImageError(Stage.FETCH, Reason.NOT_FOUND, f"the archive is gone, or {_CHANGED}") from error

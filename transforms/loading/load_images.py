@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
-from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch
+from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch, http_requests, not_empty
 from beamlabel.transforms.loading.fetch_member import fetch_member
 from beamlabel.transforms.loading.in_flight import Backlog, Finished
+from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
     Failure,
@@ -30,6 +31,7 @@ from beamlabel.transforms.records import (
     LoadedImage,
     Opened,
     Reason,
+    Skipped,
     Stage,
     UnitEnd,
     unknown_element,
@@ -40,6 +42,9 @@ from beamlabel.transforms.worker import metrics
 from beamlabel.transforms.worker.allocators import bound_malloc_arenas
 from beamlabel.transforms.worker.compute_pool import ComputePool, compute_pool
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
+
+if TYPE_CHECKING:
+    from beamlabel.transforms.loading.http_fetch import HttpFetch
 
 # Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
 _WINDOW = 256
@@ -97,25 +102,33 @@ class _Encoded:
 class _Timed:
     """What became of one reference, and what it cost."""
 
-    result: LoadedImage | Failure
+    result: LoadedImage | Failure | Skipped
     fetched_bytes: int
     fetch_msec: float
     decode_msec: float
 
 
-def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure:
-    """Fetches and decodes one image; whatever goes wrong becomes a ``Failure``, nothing is raised."""
+def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure | Skipped:
+    """Fetches and decodes one image, unless it is ``known``.
+
+    Whatever goes wrong becomes a ``Failure``, nothing is raised.
+    """
     return _decode_timed(_fetch_timed(ref, options), options).result
 
 
-def _fetch_timed(ref: ImageRef, options: LoadOptions) -> _Encoded:
+_Get = Callable[[str, FetchOptions], Fetched]
+
+
+def _fetch_timed(ref: ImageRef, options: LoadOptions, get: _Get | None = None) -> _Encoded:
     begin = time.perf_counter()
     fetched: Fetched | Failure
     try:
         ref = _identified(ref)
-        fetched = _inline(ref, options.fetch) if ref.data is not None else _fetched(ref, options.fetch)
+        data = ref.data
+        fetched = _fetched(ref, options.fetch, get) if data is None else _inline(ref, options.fetch)
+        fetched = with_listed_version(fetched, ref)
     except ImageError as error:
-        fetched = _failure(ref, error.stage, error.reason, error.detail)
+        fetched = with_stat(_failure(ref, error.stage, error.reason, error.detail), ref, options.fetch)
     except Exception as error:  # a fault of ours, yet it must not take the other images down
         fetched = _internal_error(ref, Stage.FETCH, error)
     return _Encoded(ref, fetched, (time.perf_counter() - begin) * 1e3)
@@ -126,7 +139,9 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     if isinstance(fetched, Failure):
         return _Timed(fetched, 0, encoded.msec, 0.0)
     begin = time.perf_counter()
-    result: LoadedImage | Failure
+    result: LoadedImage | Failure | Skipped
+    if (skipped := skipped_as_known(ref, fetched)) is not None:
+        return _Timed(skipped, len(fetched.data), encoded.msec, 0.0)
     try:
         image = decode(fetched.data, options.decode)
         info = ImageInfo(
@@ -146,13 +161,13 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
     return _Timed(result, len(fetched.data), encoded.msec, (time.perf_counter() - begin) * 1e3)
 
 
-def _fetched(ref: ImageRef, options: FetchOptions) -> Fetched:
+def _fetched(ref: ImageRef, options: FetchOptions, get: _Get | None) -> Fetched:
     if ref.member is not None:
         return fetch_member(ref.member, options)
     if is_data_uri(ref.uri):
         raise data_uri_error()
     try:
-        return fetch(ref.location, options)
+        return (get or fetch)(ref.location, options)
     except ImageError as error:
         raise explained(error, ref) from error
 
@@ -344,12 +359,37 @@ class _Bundle:
         try:
             if not self._backlog.wait():
                 return
-            encoded = _fetch_timed(ref, self._options)
-            size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
-            self._backlog.change(size)
-            self._compute.submit(self._decode, encoded, size, timestamp, window, failed=self._finished.fail)
+            requests = None if ref.data is not None else http_requests(ref.location, self._options.fetch)
+            if requests is None:
+                self._encoded(_fetch_timed(ref, self._options), timestamp, window)
+            else:
+                self._ask(requests, ref, timestamp, window)
         except BaseException as error:  # the bundle's, which waits for the image
             self._finished.fail(error)
+
+    def _ask(self, requests: HttpFetch, ref: ImageRef, timestamp: Any, window: Any) -> None:
+        """Takes an image's requests to the web, one by one: while its host is not to be asked no thread waits."""
+        from beamlabel.transforms.loading.http_steps import Result, Steps
+
+        def done(result: Result | BaseException) -> None:
+            def get(*_: object) -> Fetched:
+                if isinstance(result, BaseException):
+                    raise result
+                return not_empty(Fetched(*result))
+
+            try:
+                encoded = _fetch_timed(ref, self._options, get)
+                msec = requests.seconds * 1e3
+                self._encoded(dataclasses.replace(encoded, msec=msec), timestamp, window)
+            except BaseException as error:  # as above
+                self._finished.fail(error)
+
+        Steps(requests, self._fetchers.submit, done, self._backlog.wait).begin()
+
+    def _encoded(self, encoded: _Encoded, timestamp: Any, window: Any) -> None:
+        size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
+        self._backlog.change(size)
+        self._compute.submit(self._decode, encoded, size, timestamp, window, failed=self._finished.fail)
 
     def _decode(self, encoded: _Encoded, size: int, timestamp: Any, window: Any) -> None:
         try:

@@ -17,7 +17,7 @@ from requests.utils import get_environ_proxies, select_proxy
 
 from beamlabel.transforms.loading import curl
 from beamlabel.transforms.loading.capped_buffer import Capped, too_late
-from beamlabel.transforms.loading.http_fetch import user_agent
+from beamlabel.transforms.loading.web.http_options import default_user_agent
 from beamlabel.transforms.records import ImageError, Reason, Stage
 from beamlabel.transforms.storage import s3_client
 from beamlabel.transforms.storage.retries import LAST_START, STALL, STATUSES, retried
@@ -76,14 +76,9 @@ def _attempt(
     names = {"Bucket": bucket, "Key": name}
     client, settings = reached
     url = client.generate_presigned_url("get_object", Params=names, ExpiresIn=_EXPIRES)
-    answer = curl.get(
-        _settings(settings.verify, _server(url)),
-        url,
-        {"User-Agent": user_agent()},
-        max_bytes=max_bytes,
-        stall=min(deadline * STALL, left),
-        left=left,
-    )
+    headers = {"User-Agent": default_user_agent()}
+    request = curl.Request(url, headers, max_bytes, min(deadline * STALL, left), left)
+    answer = curl.get(_settings(settings.verify, _server(url)), request)
     if answer.status == 200:
         return answer.body, s3_client.version(answer.headers.get("etag"))
     if answer.status in _REASONS or answer.status in STATUSES:

@@ -43,7 +43,7 @@ def _blob(path: str, generation: int | None = None) -> Blob:
     bucket, name = gcs_client.parse(path)
     if not name:
         raise IsADirectoryError(errno.EISDIR, "a bucket, not an object", path)
-    return gcs_client.client().bucket(bucket).blob(name, generation=generation)
+    return gcs_client.bucket(bucket).blob(name, generation=generation)
 
 
 def stat(path: str) -> StoredFile:
@@ -84,7 +84,12 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
     fields = "items(name,size,generation),nextPageToken"
     with gcs_client.errors(prefix):
         listing = gcs_client.client().list_blobs(
-            bucket, prefix=name or None, delimiter=delimiter, fields=fields, page_size=PAGE_SIZE, **_shared()
+            gcs_client.bucket(bucket),
+            prefix=name or None,
+            delimiter=delimiter,
+            fields=fields,
+            page_size=PAGE_SIZE,
+            **_shared(),
         )
         for blob in listing:
             yield StoredFile(f"gs://{bucket}/{blob.name}", blob.size, str(blob.generation))

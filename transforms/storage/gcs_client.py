@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any
 
-from beamlabel.transforms.storage import retries
+from beamlabel.transforms.storage import billing, retries
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.auth.transport.requests import AuthorizedSession
-    from google.cloud.storage import Client
+    from google.cloud.storage import Bucket, Client
 
     RETRY: Retry
 
@@ -75,6 +75,11 @@ def session(client: Client) -> AuthorizedSession:
     return client._http
 
 
+def bucket(name: str) -> Bucket:
+    """A bucket of the process's client, whose requests are paid for by ``billing.billing_project``."""
+    return client().bucket(name, user_project=billing.billing_project())
+
+
 def parse(uri: str) -> tuple[str, str]:
     """Split ``gs://bucket/name`` into bucket and object name; the name is ``""`` for the bucket itself.
 
@@ -112,7 +117,8 @@ def errors(path: str) -> Iterator[None]:
 
     Raises:
       FileNotFoundError: there is no such object or bucket.
-      PermissionError: the credentials do not allow it, or there are none and they are needed.
+      PermissionError: the credentials do not allow it, or there are none and they are needed; or the requester has to
+        pay, and nobody is named who does.
       TimeoutError: the server did not answer in time.
       OSError: everything else that the storage or the network answers.
     """
@@ -125,6 +131,10 @@ def errors(path: str) -> Iterator[None]:
         yield
     except api.NotFound as error:
         raise FileNotFoundError(errno.ENOENT, _message(error), path) from error
+    except api.BadRequest as error:
+        if billing.wants_payer(400, str(error)):
+            raise PermissionError(errno.EACCES, billing.ADVICE, path) from error
+        raise OSError(errno.EIO, _message(error), path) from error
     except (api.Forbidden, api.Unauthorized, auth.RefreshError, auth.InvalidOperation) as error:
         # The last is what an anonymous client makes of a 401.
         raise PermissionError(errno.EACCES, _message(error), path) from error

@@ -58,6 +58,11 @@ def content_hash(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def content_bits(digest: str | None) -> int:
+    """The first 64 bits of a ``content_hash``; 0 for none. By chance 5e-20, two versions of an image have the same."""
+    return int(digest[:16], 16) if digest else 0
+
+
 def canonical_location(location: str) -> str:
     """One spelling for all the spellings of a location that are sure to mean the same.
 

@@ -12,6 +12,7 @@ import apache_beam as beam
 
 from beamlabel.transforms.inputs.kept_columns import folder_columns
 from beamlabel.transforms.inputs.packed_refs import without_references
+from beamlabel.transforms.inputs.seen_images import SeenImages
 from beamlabel.transforms.inputs.selection import Selection
 from beamlabel.transforms.inputs.sources.registry import IMAGES, WITHOUT_COLUMNS, source_of
 from beamlabel.transforms.inputs.sources.source import SourceOptions
@@ -19,11 +20,13 @@ from beamlabel.transforms.records import (
     Failure,
     ImageRef,
     Opened,
+    SkipReason,
     UnitEnd,
     UnitRecord,
     WorkUnit,
     unknown_element,
 )
+from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.units.shared_units import parts_of
 from beamlabel.transforms.units.time_limit import TimeLimit
 from beamlabel.transforms.units.unit_records import read_record
@@ -32,10 +35,13 @@ from beamlabel.transforms.worker.tally import new_tally
 STAGED = "staged"
 
 
-def open_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> Iterator[Opened]:
+def open_unit(
+    unit: WorkUnit, options: SourceOptions, selection: Selection, seen: SeenImages | None = None
+) -> Iterator[Opened]:
     """Yields an ``ImageRef`` or, for a null URI, a ``Failure`` for each input row, then the ``UnitEnd``.
 
-    What the selection knows as labeled is counted in the ``UnitEnd`` as skipped.
+    What the selection knows as labeled, or as a failure that lasts, is counted in the ``UnitEnd`` as skipped. ``seen``
+    gets all references.
 
     Raises:
       ValueError: a file is not as it was when it was planned.
@@ -43,15 +49,16 @@ def open_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> I
     """
     left_out = Counter(dict(unit.left_out))
     refs = _refs(unit, options, selection, left_out)
-    sent = skipped = 0
-    for ref, is_labeled in selection.with_labeled(refs):
-        if is_labeled:
-            skipped += 1
+    skipped: Counter[str] = Counter()
+    sent = 0
+    for ref, reason in selection.decided(refs if seen is None else map(seen.see, refs)):
+        if reason is not None:
+            skipped[reason.value] += 1
         else:
             yield ref
             sent += 1
     done = dataclasses.replace(without_references(unit), left_out=tuple(sorted(left_out.items())))
-    yield UnitEnd(done, sent, skipped)
+    yield UnitEnd(done, sent, skipped.total(), dict(sorted(skipped.items())))
 
 
 def _refs(
@@ -106,6 +113,7 @@ def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> U
         files=(),
         out_of_time=True,
         left_out=dict(left_out),
+        skipped_by_reason={SkipReason.TIME_LIMIT.value: count} if count else {},
     )
 
 
@@ -128,6 +136,7 @@ class _OpenUnitDoFn(beam.DoFn):
         self._time_limit = time_limit
 
     def setup(self) -> None:
+        set_billing_project(self._options.billing_project)
         self._selection = Selection(self._options.selection)
         self._tally = new_tally()
         self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)
@@ -138,13 +147,26 @@ class _OpenUnitDoFn(beam.DoFn):
         record = read_record(self._staging_dir, unit.unit_id)
         if record is None and time.time() >= self._stop_at:
             record = skip_unit(unit, self._options, self._selection)
-        if record is not None:
+        seen = None if self._selection.live is None else SeenImages(self._selection.live)
+        if record is None:
+            yield from open_unit(unit, self._options, self._selection, seen)
+        else:
             self._tally.predicted += record.predicted
             self._tally.failed += sum(record.failed.values())
             self._tally.skipped += record.skipped
+            if seen is not None and not record.out_of_time:
+                self._see_again(unit, seen)
+        # Of a unit that comes too late nobody has looked at the references.
+        if seen is not None and not (record is not None and record.out_of_time):
+            seen.stage(self._staging_dir, unit.unit_id)
+        if record is not None:
             yield beam.pvalue.TaggedOutput(STAGED, record)
-        else:
-            yield from open_unit(unit, self._options, self._selection)
+
+    def _see_again(self, unit: WorkUnit, seen: SeenImages) -> None:
+        """Reads the references of a unit that is done: an earlier try may have told of them or not."""
+        if not SeenImages.is_staged(self._staging_dir, unit.unit_id):
+            for ref in _refs(unit, self._options, self._selection, Counter()):
+                seen.see(ref)
 
 
 class OpenUnit(beam.PTransform):

@@ -11,6 +11,7 @@ from beamlabel.transforms.inputs.packed_refs import RefSpiller
 from beamlabel.transforms.inputs.sources.registry import source_of
 from beamlabel.transforms.inputs.sources.source import Planned, SourceOptions
 from beamlabel.transforms.records import InputFile, WorkUnit
+from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.units.shared_units import MAX_SHARED_FILES, is_small, plan_ahead, share
 from beamlabel.transforms.worker.versions import SameVersionsCoder
 
@@ -60,6 +61,9 @@ class _PlanUnitsDoFn(beam.DoFn):
     def __init__(self, options: SourceOptions, staging_dir: str) -> None:
         self._options = options
         self._staging_dir = staging_dir
+
+    def setup(self) -> None:
+        set_billing_project(self._options.billing_project)
 
     def start_bundle(self) -> None:
         self._spiller = RefSpiller(self._staging_dir)

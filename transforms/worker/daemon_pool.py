@@ -59,15 +59,18 @@ class DaemonPool:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._unfinished = 0
+        self._is_closed = False
 
     def submit(self, task: Callable[..., T], *arguments: Any) -> Future[T]:
         """Has ``task(*arguments)`` run in one of the threads.
 
         Raises:
-          RuntimeError: there is no thread, and none can be started.
+          RuntimeError: the pool is closed; or there is no thread, and none can be started.
         """
         future: Future[T] = Future()
         with self._lock:
+            if self._is_closed:
+                raise RuntimeError(f"the threads {self._name} have ended")
             if self._unfinished >= len(self._threads) and len(self._threads) < self._limit:
                 self._start_thread()
             self._unfinished += 1
@@ -97,6 +100,7 @@ class DaemonPool:
         """Lets the threads end when the tasks are done, and waits so long for that at the most."""
         with self._lock:
             threads, self._threads, self._limit = self._threads, [], 0
+            self._is_closed = True
             for _ in threads:
                 self._tasks.put(None)
         for thread in threads:

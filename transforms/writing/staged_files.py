@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import Failure, FileRecord, WorkUnit, is_first
+from beamlabel.transforms.records import Failure, FileRecord, Skipped, WorkUnit, is_first
 from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema, computed_metadata
 from beamlabel.transforms.rows.tfrecord import write_records
-from beamlabel.transforms.storage.uris import encodable, public_uri
+from beamlabel.transforms.storage.uris import encodable, public_uri, scheme
 from beamlabel.transforms.worker.allocators import release_unused_arrow_memory
 from beamlabel.transforms.writing.unit_rows import UnitRows
 from beamlabel.transforms.writing.unit_summary import Summarizer
@@ -59,8 +59,11 @@ def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -
 
 def failure_line(failure: Failure) -> bytes:
     """One line of JSON, UTF-8, that holds no other line end than its last byte."""
-    text = json.dumps(_failure_fields(failure), ensure_ascii=False)
-    return text.translate(_LINE_ENDS).encode() + b"\n"
+    return _line(_failure_fields(failure))
+
+
+def _line(value: Mapping[str, str | int | None]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS).encode() + b"\n"
 
 
 def _failure_fields(failure: Failure) -> dict[str, str | int | None]:
@@ -93,10 +96,10 @@ def stage_data(rows: UnitRows, spec: OutputSpec, staging_dir: str, unit_id: str)
     """Stages a unit's data shard, its rows in input order; nothing can be added to them any more."""
     computed_by = sorted(rows.computed_by)
     spec = _as_computed(spec, computed_by)
-    with _temporary_file(staging_dir) as path:
+    with temporary_file(staging_dir) as path:
         with path.open("wb") as file:
             write_data(file, rows.in_order(), spec)
-        staged = _stage(path, staging_dir, f"shards/{unit_id}", spec.file_ending, "data", len(rows))
+        staged = stage_file(path, staging_dir, f"shards/{unit_id}", spec.file_ending, "data", len(rows))
     return dataclasses.replace(staged, computed_by=", ".join(computed_by) or None)
 
 
@@ -107,10 +110,26 @@ def _as_computed(spec: OutputSpec, computed_by: Sequence[str]) -> OutputSpec:
 
 def stage_failures(failures: Sequence[Failure], staging_dir: str, unit_id: str) -> FileRecord:
     """Stages a unit's failures, in the order given."""
-    with _temporary_file(staging_dir) as path:
+    with temporary_file(staging_dir) as path:
         with path.open("wb") as file:
             file.writelines(map(failure_line, failures))
-        return _stage(path, staging_dir, f"failures/{unit_id}", "jsonl", "failures", len(failures))
+        return stage_file(path, staging_dir, f"failures/{unit_id}", "jsonl", "failures", len(failures))
+
+
+def is_worth_telling(skipped: Skipped) -> bool:
+    """Whether the next run can tell by size and version that the image is the same; not so on the web."""
+    return skipped.source_version is not None and scheme(skipped.ref.location) not in ("http", "https")
+
+
+def stage_unchanged(touched: Sequence[Skipped], staging_dir: str, unit_id: str) -> FileRecord:
+    """Stages the new versions of images that an earlier run has dealt with, in input order."""
+    with temporary_file(staging_dir) as path:
+        with path.open("wb") as file:
+            for one in sorted(touched, key=lambda skipped: skipped.ref.row):
+                value = {"image_id": one.ref.image_id, "source_bytes": one.source_bytes}
+                value |= {"source_version": one.source_version, "content_hash": one.content_hash}
+                file.write(_line(value))
+        return stage_file(path, staging_dir, f"unchanged/{unit_id}", "jsonl", "unchanged", len(touched))
 
 
 def stage_summary(
@@ -127,7 +146,7 @@ def stage_summary(
 
 
 @contextmanager
-def _temporary_file(staging_dir: str) -> Iterator[Path]:
+def temporary_file(staging_dir: str) -> Iterator[Path]:
     """A file to write to, deleted in the end; beside its final place, so that moving it is a rename."""
     parent = None
     if storage.is_local(staging_dir):
@@ -137,7 +156,7 @@ def _temporary_file(staging_dir: str) -> Iterator[Path]:
         yield Path(folder) / "file"
 
 
-def _stage(path: Path, staging_dir: str, stem: str, ending: str, kind: str, rows: int) -> FileRecord:
+def stage_file(path: Path, staging_dir: str, stem: str, ending: str, kind: str, rows: int) -> FileRecord:
     """Moves a finished file to a name made of its content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

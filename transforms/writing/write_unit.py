@@ -4,6 +4,7 @@ A unit leaves in the staging folder::
 
     shards/UNIT-SHA.parquet    its rows, in input order; there even without a row
     failures/UNIT-SHA.jsonl    its failures; there only where there are any
+    unchanged/UNIT-SHA.jsonl   its images that were touched and not changed; likewise
     summaries/UNIT-SHA.json    what a report shows of it; there only where a report is wanted
     units/UNIT.json            its record, written last
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Event
@@ -33,7 +34,15 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beamlabel.transforms.records import Failure, Labeled, Prediction, UnitEnd, UnitRecord, unknown_element
+from beamlabel.transforms.records import (
+    Failure,
+    Labeled,
+    Prediction,
+    Skipped,
+    UnitEnd,
+    UnitRecord,
+    unknown_element,
+)
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.units.unit_records import stage_record
 from beamlabel.transforms.worker import metrics
@@ -42,7 +51,13 @@ from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.tally import Tally, new_tally
 from beamlabel.transforms.worker.versions import SameVersionsCoder
 from beamlabel.transforms.writing.heartbeat import Heartbeat
-from beamlabel.transforms.writing.staged_files import stage_data, stage_failures, stage_summary
+from beamlabel.transforms.writing.staged_files import (
+    is_worth_telling,
+    stage_data,
+    stage_failures,
+    stage_summary,
+    stage_unchanged,
+)
 from beamlabel.transforms.writing.unit_rows import CHUNK_ROWS, UnitRows
 from beamlabel.transforms.writing.unit_summary import Summarizer
 
@@ -77,13 +92,14 @@ def write_unit(
     """
     with UnitRows(spec, staging_dir) as rows:
         rows.add(list(predictions))
-        return _write(end, rows, failures, spec, staging_dir)
+        return _write(end, rows, failures, (), spec, staging_dir)
 
 
 def _write(
     end: UnitEnd,
     rows: UnitRows,
     failures: Iterable[Failure],
+    skipped: Sequence[Skipped],
     spec: OutputSpec,
     staging_dir: str,
     summarizer: Summarizer | None = None,
@@ -94,19 +110,23 @@ def _write(
     files = [stage_data(rows, spec, staging_dir, unit.unit_id)]
     if failed:
         files.append(stage_failures(failed, staging_dir, unit.unit_id))
+    if touched := [one for one in skipped if is_worth_telling(one)]:
+        files.append(stage_unchanged(touched, staging_dir, unit.unit_id))
     files = [dataclasses.replace(file, **times) for file in files]
     if summarizer is not None:
         files.append(stage_summary(summarizer, failed, staging_dir, unit))
+    by_reason = Counter(end.skipped_by_reason) + Counter(one.reason.value for one in skipped)
     record = UnitRecord(
         unit_id=unit.unit_id,
         ranges=unit.ranges,
         input=end.sent + end.skipped,
         predicted=len(rows),
         failed=dict(sorted(Counter(failure.reason.value for failure in failed).items())),
-        skipped=end.skipped,
+        skipped=end.skipped + len(skipped),
         files=tuple(files),
         color_converted=rows.color_converted,
         left_out=dict(unit.left_out),
+        skipped_by_reason=dict(sorted(by_reason.items())),
     )
     return stage_record(record, staging_dir)
 
@@ -129,15 +149,16 @@ class _Gathered:
     handed_over: int = 0
     predictions: list[Prediction] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     end: UnitEnd | None = None
 
     @property
     def seen(self) -> int:
-        return self.handed_over + len(self.predictions) + len(self.failures)
+        return self.handed_over + len(self.predictions) + len(self.failures) + len(self.skipped)
 
     @property
     def tally(self) -> Tally:
-        skipped = 0 if self.end is None else self.end.skipped
+        skipped = len(self.skipped) + (0 if self.end is None else self.end.skipped)
         return Tally(self.handed_over + len(self.predictions), len(self.failures), skipped)
 
     def __str__(self) -> str:
@@ -192,6 +213,9 @@ class _WriteUnitDoFn(beam.DoFn):
         elif isinstance(element, Failure):
             unit.failures.append(element)
             self._tally.failed += 1
+        elif isinstance(element, Skipped):
+            unit.skipped.append(element)
+            self._tally.skipped += 1
         elif unit.end is not None:
             raise RuntimeError(f"unit {unit_id} ended twice: {unit}")
         else:
@@ -260,7 +284,8 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
     times = {"started_at": unit.started_at, "finished_at": time.time()}
     with unit.rows as rows:
         rows.add(unit.predictions)
-        record = _write(end, rows, unit.failures, spec, staging_dir, unit.summarizer, times)
+        arguments = (unit.failures, unit.skipped, spec, staging_dir, unit.summarizer, times)
+        record = _write(end, rows, *arguments)
     release_unused_arrow_memory()
     return _Written(record, (time.perf_counter() - begin) * 1e3)
 
@@ -268,9 +293,9 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
 def _unit_id(element: Labeled) -> str:
     if isinstance(element, UnitEnd):
         return element.unit.unit_id
-    if not isinstance(element, (Prediction, Failure)):
+    if not isinstance(element, (Prediction, Failure, Skipped)):
         raise TypeError(unknown_element("WriteUnit", element, Prediction, Failure, UnitEnd))
-    unit_id = element.ref.unit_id if isinstance(element, Prediction) else element.unit_id
+    unit_id = element.unit_id if isinstance(element, Failure) else element.ref.unit_id
     if unit_id is None:
         raise ValueError(f"{element!r} belongs to no work unit")
     return unit_id

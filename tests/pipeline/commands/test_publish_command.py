@@ -48,6 +48,7 @@ def test_too_many_failures_are_told_later_too(committed: Path) -> None:
     job = next(committed.parent.glob("_beamlabel*/staging/*/job.json"))
     facts = json.loads(job.read_text())
     facts["max_error_rate"] = facts["manifest"]["options"]["max_error_rate"] = 0.1
+    facts["min_failures"] = facts["manifest"]["options"]["min_failures"] = 1
     job.write_text(json.dumps(facts))
     assert publish_committed(str(committed)) == exit_codes.TOO_MANY_FAILURES
     assert not (committed / "_SUCCESS").exists()

@@ -83,7 +83,7 @@ def test_a_result_is_good(result):
     assert len(data_files(result)) >= 2
     done = command("verify", result)
     assert (done.returncode, done.stdout) == (0, "")
-    assert "is good" in done.stderr and "8 rows predicted, 2 failed" in done.stderr
+    assert "consistent: 8 images predicted, 2 failed, 0 skipped" in done.stderr
     assert verify(str(result), quick=True).problems == ()
 
 
@@ -97,6 +97,8 @@ def test_results_without_a_row_without_a_failure_and_above_the_error_rate_are_go
         job = label(tmp_path / name, *arguments)
         assert job.code == code
         assert verify(str(job.output)).problems == (), name
+    told = command("verify", tmp_path / "above").stderr
+    assert "consistent, but nothing was predicted: 1 failed, 0 skipped" in told
 
 
 def test_a_result_on_gs_is_good_and_damage_is_seen(gcs, inputs):
@@ -172,7 +174,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "reasons missing": (lambda r: edit_manifest(r, lambda m: m.update(failed_by_reason={})), "but by reason 0"),
     "error rate": (lambda r: edit_manifest(r, lambda m: m.update(error_rate=0.0)), "its error_rate is 0.0"),
     "max error rate": (
-        lambda r: edit_manifest(r, lambda m: m["options"].update(max_error_rate=0.01)),
+        lambda r: edit_manifest(r, lambda m: m["options"].update(max_error_rate=0.01, min_failures=1)),
         "within_error_rate is True, the rows say otherwise",
     ),
     "success denied": (

@@ -176,12 +176,15 @@ def test_changed_inline_images(tmp_path, paths):
     assert names(job) == [paths[3].name]
 
 
-def test_http_images_are_always_labeled_anew(tmp_path, paths, http_server):
+def test_http_images_are_fetched_to_see_whether_they_have_changed(tmp_path, paths, http_server):
     http_server.files["/a.png"] = paths[0].read_bytes()
     source = ("--input", uri_list(tmp_path / "list.txt", [http_server.url_of("/a.png")]))
     source = (*source, "--allow_http", "--allow_private_hosts")
     earlier = label(tmp_path / "earlier", *source)
     assert rows_of(label(tmp_path / "skip", *source, "--skip_labeled", earlier.output))["skipped"] == 1
+    same = label(tmp_path / "same", *source, "--skip_labeled", earlier.output, "--changed")
+    assert same.manifest["skipped_by_reason"] == {"unchanged": 1}
+    http_server.files["/a.png"] = paths[1].read_bytes()
     job = label(tmp_path / "out", *source, "--skip_labeled", earlier.output, "--changed")
     assert rows_of(job)["predicted"] == 1
 

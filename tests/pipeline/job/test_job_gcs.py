@@ -1,5 +1,6 @@
 """URIs, Parquet input, module and output all on gs://, against a server of the real protocol."""
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -8,8 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beamlabel.pipeline.job import progress
+from beamlabel.pipeline.runners import execute
 from beamlabel.transforms import storage
-from support.jobs import TINY, label, photos
+from beamlabel.transforms.storage.billing import set_billing_project
+from support.jobs import TINY, command, label, photos
 
 
 @pytest.fixture
@@ -78,3 +82,33 @@ def test_overwriting_on_gs_leaves_one_run(bucket):
     assert len(rows) == 2
     parts = [file.path for file in storage.match(output + "/") if "/part-" in file.path]
     assert len(parts) == len(manifest["files"])
+
+
+def test_everything_in_a_bucket_whose_requesters_pay(gcs, bucket, monkeypatch, capfd):
+    """The launcher and the workers name who pays, and so does ``verify``; without the option nothing is begun."""
+    gcs.server.requester_pays.add(gcs.bucket)
+    real = execute.execute
+
+    def as_elsewhere(*arguments):
+        set_billing_project(None)  # workers know what their steps bring along
+        real(*arguments)
+
+    monkeypatch.setattr(execute, "execute", as_elsewhere)
+    monkeypatch.setattr(progress, "shown", lambda *_, **__: contextlib.nullcontext())  # the launcher's
+    output, module = f"{bucket}/out", f"{bucket}/modules/tiny.tar.gz"
+    arguments = ("--input", f"{bucket}/in/list.parquet", "--max_error_rate", 1, "--shard_rows", 3)
+    try:
+        assert label(output, *arguments, module=module).code == 2
+        assert "--billing_project" in capfd.readouterr().err
+        gcs.server.requests.clear()
+        assert label(output, *arguments, "--billing_project", "my-project-1", module=module).code == 0
+        begun = [request for request in gcs.server.requests if "upload_id" not in request.query]
+        unpaid = [request for request in begun if request.query.get("userProject") != ["my-project-1"]]
+        assert not [(request.method, request.path, request.query) for request in unpaid]
+        manifest, rows, _ = read(output)
+        assert (len(rows), manifest["options"]["billing_project"]) == (5, "my-project-1")
+        done = command("verify", output, "--billing_project", "my-project-1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "--billing_project" in command("verify", output).stderr
+    finally:
+        set_billing_project(None)

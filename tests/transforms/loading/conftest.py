@@ -1,14 +1,11 @@
 """Fixtures of this folder."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from support.http_site import Site, serving
+from support.http_site import Site
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(http_site: Site) -> Site:
     """An HTTP server that answers what it is told."""
-    with serving() as site:
-        yield site
+    return http_site

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from beamlabel.transforms.loading import http_fetch
-from beamlabel.transforms.loading.http_fetch import get, is_public
+from beamlabel.transforms.loading.http_fetch import HttpFetch
+from beamlabel.transforms.loading.http_steps import get
+from beamlabel.transforms.loading.web import addresses
+from beamlabel.transforms.loading.web.addresses import is_public
 from beamlabel.transforms.records import ImageError, Reason
 from support import http_site
 from support.http_site import BODY, Site, reply
@@ -119,7 +121,7 @@ def _resolver(answers: dict[str, list[list[str]]]) -> Any:
 
 def test_a_redirect_to_a_private_host_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loopback stands for the public host, another loopback address for the private one."""
-    monkeypatch.setattr(http_fetch, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
     site.on("/secret.jpg", reply())
     inside = f"http://127.0.0.2:{site.server.server_port}/secret.jpg"
     error = refusal(site.on("/a.jpg", reply(302, b"", Location=inside)))
@@ -135,16 +137,26 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
     """A name that answers with a public address first and a private one later: it is asked once."""
     answers = {"rebind.test": [["127.0.0.1"], ["127.0.0.2"]]}
     monkeypatch.setattr(socket, "getaddrinfo", _resolver(answers))
-    monkeypatch.setattr(http_fetch, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
     site.on("/a.jpg", reply())
     assert fetch(f"http://rebind.test:{site.server.server_port}/a.jpg") == BODY
     assert answers == {"rebind.test": [["127.0.0.2"]]}
     assert site.requests[0][1]["Host"] == f"rebind.test:{site.server.server_port}"
 
 
+def test_what_libcurl_connects_to_is_checked_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The addresses were not looked at before, as if libcurl had found others."""
+    monkeypatch.setattr(HttpFetch, "_resolved", lambda *_: "")
+    site.on("/a.jpg", reply())
+    for host in ("127.0.0.1", "localhost", "0x7f.1"):
+        error = refusal(f"http://{host}:{site.server.server_port}/a.jpg")
+        assert error.reason is Reason.NOT_ALLOWED
+    assert not site.requests
+
+
 def test_one_private_address_among_public_ones_is_enough(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", _resolver({"mixed.test": [["127.0.0.1", "127.0.0.2"]]}))
-    monkeypatch.setattr(http_fetch, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
     site.on("/a.jpg", reply())
     assert refusal(f"http://mixed.test:{site.server.server_port}/a.jpg").reason is Reason.NOT_ALLOWED
     assert not site.requests
@@ -153,7 +165,7 @@ def test_one_private_address_among_public_ones_is_enough(site: Site, monkeypatch
 def test_the_next_address_is_tried(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens at the name's first address."""
     monkeypatch.setattr(socket, "getaddrinfo", _resolver({"two.test": [["127.0.0.3", "127.0.0.1"]]}))
-    monkeypatch.setattr(http_fetch, "is_public", lambda address: True)
+    monkeypatch.setattr(addresses, "is_public", lambda address: True)
     site.on("/a.jpg", reply())
     assert fetch(f"http://two.test:{site.server.server_port}/a.jpg") == BODY
 

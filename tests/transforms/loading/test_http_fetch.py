@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from beamlabel.transforms.loading import http_fetch
-from beamlabel.transforms.loading.http_fetch import MAX_REDIRECTS, MAX_TRIES, get
+from beamlabel.transforms.loading.http_fetch import MAX_REDIRECTS, MAX_TRIES
+from beamlabel.transforms.loading.http_steps import get
+from beamlabel.transforms.loading.web import addresses
 from beamlabel.transforms.records import ImageError, Reason
 from support import http_site
 from support.http_site import BODY, Site, drip, hang_up, reply, self_signed, silence
@@ -121,7 +123,7 @@ def test_broken_connections_are_tried_again(site: Site) -> None:
     assert fetch(site.on("/a.jpg", hang_up, cut, reply()))[0] == BODY
     error = refusal(site.on("/short.jpg", cut))
     assert error.reason is Reason.FETCH_ERROR
-    assert "IncompleteRead" in error.detail
+    assert "missing" in error.detail
     assert site.count("/short.jpg") == MAX_TRIES
 
 
@@ -150,9 +152,9 @@ def test_nobody_listens() -> None:
 
 def test_a_silent_server_is_asked_again_and_given_up(site: Site) -> None:
     assert fetch(site.on("/once.jpg", silence, reply()), deadline=3.0)[0] == BODY
-    error = refusal(site.on("/a.jpg", silence), deadline=0.6)
+    error = refusal(site.on("/a.jpg", silence), deadline=3.0)
     assert error.reason is Reason.TIMEOUT
-    assert "0.6 s" in error.detail
+    assert "3 s" in error.detail
     assert site.count("/a.jpg") >= 2
 
 
@@ -255,9 +257,9 @@ def test_tls_verifies_the_name(site: Site, tmp_path: Path, monkeypatch: pytest.M
     site.server.socket = context.wrap_socket(site.server.socket, server_side=True)
     site.on("/a.jpg", reply())
     port = site.server.server_port
-    assert "CERTIFICATE_VERIFY_FAILED" in refusal(f"https://localhost:{port}/a.jpg").detail
+    assert "certificate" in refusal(f"https://localhost:{port}/a.jpg").detail
     monkeypatch.setenv("SSL_CERT_FILE", os.fspath(certificate))
     assert fetch(f"https://localhost:{port}/a.jpg")[0] == BODY
-    monkeypatch.setattr(http_fetch, "is_public", lambda address: True)  # loopback stands for the internet
+    monkeypatch.setattr(addresses, "is_public", lambda address: True)  # loopback stands for the internet
     assert fetch(f"https://localhost:{port}/a.jpg", allow_private_hosts=False)[0] == BODY
     assert "127.0.0.1" in refusal(f"https://127.0.0.1:{port}/a.jpg", allow_private_hosts=False).detail

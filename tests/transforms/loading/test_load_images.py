@@ -1,5 +1,6 @@
 """Loading in a pipeline: what overlaps, what is bounded, and who is not kept waiting."""
 
+import itertools
 import threading
 import time
 
@@ -19,11 +20,12 @@ from beamlabel.transforms.loading.load_images import (
     _Disk,
     _Timed,
 )
+from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageRef, LoadedImage
 from support.http_site import serving
 from support.jobs import photos
 
-FETCH = FetchOptions(allow_http=True, allow_private_hosts=True)
+FETCH = FetchOptions(allow_http=True, allow_private_hosts=True, http=HttpOptions(per_host=64))
 
 
 LEFT = []
@@ -91,13 +93,20 @@ def test_remote_images_are_fetched_many_at_a_time_and_no_more(slow_site):
 
 
 def test_nobody_waits_behind_a_slow_image(slow_site):
+    """It comes when the server has answered a hundred others."""
     site, answer, _ = slow_site
+    answered, many = itertools.count(1), threading.Event()
 
     def late(handler):
-        time.sleep(1.0)
+        assert many.wait(30)
         answer(handler)
 
-    uris = [site.on("/late.png", late), *(site.on(f"/{number}.png", answer) for number in range(120))]
+    def count(handler):
+        answer(handler)
+        if next(answered) == 100:
+            many.set()
+
+    uris = [site.on("/late.png", late), *(site.on(f"/{number}.png", count) for number in range(120))]
     left = load(uris, threads=8, window=40)
     assert left.index(uris[0]) > 60
 

@@ -37,7 +37,7 @@ def plan_packed(
     left_out = Counter[str]()
 
     def unit(stop: int, *, last: bool) -> Planned:
-        packed, sha256 = pack(refs, with_listing_stat=options.selection.changed)
+        packed, sha256 = pack(refs, with_listing_stat=options.selection.asks_for_stats)
         name = unit_id(number, start, sha256)
         causes = tuple(sorted(left_out.items()))
         made = WorkUnit(name, file, start, stop, last, packed_refs=packed, left_out=causes)

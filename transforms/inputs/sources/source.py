@@ -35,6 +35,7 @@ class SourceOptions:
       files: which files of a listing, and which members of an archive, are asked for.
       max_bytes: cap on an image that a source has to read itself, in bytes.
       selection: which of the references count, and which are labeled.
+      billing_project: that pays for a worker's requests to ``gs://``; None: the buckets' own.
     """
 
     base_dir: str
@@ -46,6 +47,7 @@ class SourceOptions:
     files: PathFilter = field(default_factory=PathFilter)
     max_bytes: int = 64 << 20
     selection: SelectionOptions = field(default_factory=SelectionOptions)
+    billing_project: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

@@ -1,0 +1,169 @@
+"""What happened to images, in any number: events, sorted by image on disk, and the newest of each kind.
+
+Memory does not depend on their number, but for the sorting: a 256th of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+# An image's id in two halves, the time in microseconds since 1970, the row that it is told by (number of the shard,
+# number of the row), what happened, and size and version as a hash and the content's first bits, 0 for unknown.
+EVENT = np.dtype(
+    [
+        ("high", "<u8"), ("low", "<u8"), ("at", "<i8"), ("shard", "<u4"), ("row", "<u4"), ("kind", "u1"),
+        ("stat", "<u8"), ("content", "<u8"),
+    ]
+)  # fmt: skip
+
+# Kinds: a row that this run would write again; any other row; either of them, of an image of this run's input; a
+# failure that this run would meet again, and any other; another version of the same content; a tombstone.
+SAME_ROW, OTHER_ROW, SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT = 0, 1, 2, 3
+LASTING_FAILURE, OTHER_FAILURE, UNCHANGED, DELETED = 4, 5, 6, 7
+
+_NO_HASH = "0" * 32
+_BUCKETS = 256
+_BUFFER_BYTES = 16 << 20
+
+
+def ids_of(identities: list[str]) -> np.ndarray:
+    """``image_id``s as they stand in events: uint64[N, 2]."""
+    return np.frombuffer(bytes.fromhex("".join(identities)), ">u8").reshape(-1, 2).astype("<u8")
+
+
+def contents_of(hashes: list[str | None]) -> np.ndarray:
+    """``content_hash``es as they stand in events, see ``identity.content_bits``: uint64[N], 0 for none."""
+    joined = "".join(digest or _NO_HASH for digest in hashes)
+    return np.frombuffer(bytes.fromhex(joined), ">u8")[::2].astype("<u8")
+
+
+class Newest(NamedTuple):
+    """The newest events of a range of images, one an image; ascending by image.
+
+    Attributes:
+      labeled: rows that this run would write again, and whose image was not deleted since; with its size and version
+        as last seen.
+      failed: failures that this run would meet again, and after which nothing better is known.
+      live: the newest rows of images of this run's input, if these were not deleted since.
+    """
+
+    labeled: np.ndarray
+    failed: np.ndarray
+    live: np.ndarray
+
+
+class EventWriter:
+    """Takes events in any order, for several threads; a context manager that deletes its temporary files.
+
+    Args:
+      folder: where these may lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._temporary = TemporaryDirectory(prefix="events-", dir=folder)
+        self._pending: list[np.ndarray] = []
+        self._pending_bytes = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._temporary.cleanup()
+
+    def add(self, events: np.ndarray) -> None:
+        """Takes ``EVENT``[N]."""
+        with self._lock:
+            self._pending.append(events)
+            self._pending_bytes += events.nbytes
+            if self._pending_bytes >= _BUFFER_BYTES:
+                self._write_pending()
+
+    def newest(self) -> Iterator[Newest]:
+        """The newest events, range by range of the ids."""
+        with self._lock:
+            self._write_pending()
+        for bucket in range(_BUCKETS):
+            path = self._bucket(bucket)
+            if path.exists():
+                yield newest(np.fromfile(path, EVENT))
+                path.unlink()
+
+    def _write_pending(self) -> None:
+        if not self._pending:
+            return
+        events = np.concatenate(self._pending)
+        self._pending, self._pending_bytes = [], 0
+        buckets = (events["high"] >> np.uint64(56)).astype(np.uint8)
+        order = np.argsort(buckets, kind="stable")
+        events, buckets = events[order], buckets[order]
+        ends = np.searchsorted(buckets, np.arange(_BUCKETS + 1))
+        for bucket in range(_BUCKETS):
+            if ends[bucket] < ends[bucket + 1]:
+                with self._bucket(bucket).open("ab") as file:
+                    file.write(events[ends[bucket] : ends[bucket + 1]].tobytes())
+
+    def _bucket(self, number: int) -> Path:
+        return Path(self._temporary.name) / f"{number:02x}"
+
+
+def newest(events: np.ndarray) -> Newest:
+    """The newest events of each image.
+
+    Of the same moment a row outranks a failure, and neither is deleted. A tombstone counts for what is older than it,
+    and so does a success for failures; of failures only the newest counts.
+    """
+    names = ("content", "stat", "row", "shard", "kind", "at", "low", "high")
+    events = events[np.lexsort([events[name] for name in names])]
+    is_first = np.ones(len(events), bool)
+    is_first[1:] = (events["high"][1:] != events["high"][:-1]) | (events["low"][1:] != events["low"][:-1])
+    image = np.cumsum(is_first) - 1
+    images = int(is_first.sum())
+
+    def last(*kinds: int) -> _Last:
+        return _Last(events, image, images, np.isin(events["kind"], kinds))
+
+    same = last(SAME_ROW, SAME_ROW_OF_INPUT)
+    row = last(SAME_ROW, OTHER_ROW, SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT)
+    failure = last(LASTING_FAILURE, OTHER_FAILURE)
+    deleted = last(DELETED)
+    touched = last(UNCHANGED)
+    is_labeled = same.there & (same.at >= deleted.at)
+    lasts = failure.there & (failure.event["kind"] == LASTING_FAILURE)
+    lasts &= (failure.at > row.at) & (failure.at >= deleted.at)
+    of_input = np.isin(row.event["kind"], (SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT))
+    is_live = row.there & of_input & (row.at >= deleted.at)
+    return Newest(
+        _as_touched(same, touched)[is_labeled], _as_touched(failure, touched)[lasts], row.event[is_live]
+    )
+
+
+class _Last:
+    """The last event of some kinds of each image; ``there`` is false if there is none, and ``at`` before all time."""
+
+    def __init__(self, events: np.ndarray, image: np.ndarray, images: int, wanted: np.ndarray) -> None:
+        places = np.full(images, -1)
+        found = np.flatnonzero(wanted)
+        # Of equal indices the last value counts.
+        places[image[found]] = found
+        self.there = places >= 0
+        self.event = events[places]
+        self.at = np.where(self.there, self.event["at"], np.iinfo(np.int64).min)
+
+
+def _as_touched(last: _Last, touched: _Last) -> np.ndarray:
+    """The events with the size and version under which their content was seen since."""
+    events = last.event.copy()
+    is_same = touched.there & (touched.at >= last.at) & (touched.event["content"] == events["content"])
+    is_same &= events["content"] != 0
+    events["stat"] = np.where(is_same, touched.event["stat"], events["stat"])
+    return events

@@ -1,0 +1,205 @@
+"""What earlier outputs say, gathered into the indexes that ``OpenUnit`` asks.
+
+Memory does not depend on the number of rows: they are read batch by batch and sorted on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.earlier.events import EventWriter, Newest
+from beamlabel.pipeline.earlier.outputs import EarlierOutputs, Shard, earlier_outputs
+from beamlabel.pipeline.earlier.rows import RowCounts, row_events
+from beamlabel.pipeline.earlier.told import told_events
+from beamlabel.pipeline.earlier.wanted import Wanted
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
+from beamlabel.transforms.inputs.selection import STATE
+from beamlabel.transforms.storage.errors import is_user_error
+
+# Each holds a batch: this bounds the memory.
+_THREADS = 8
+_HASH_BLOCK_BYTES = 1 << 20
+
+PLACE_BYTES = 8
+"""In the index of live images: number of the shard, number of the row, each uint32."""
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+@dataclass(frozen=True)
+class LocalIndex:
+    """An index of keys that is not staged yet.
+
+    Attributes:
+      path: on this machine.
+      sha256: of the file, in hex.
+      keys: how many it holds.
+      value_bytes: that follow each key.
+    """
+
+    path: Path
+    sha256: str
+    keys: int
+    value_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class EarlierIndexes:
+    """What earlier outputs say.
+
+    Attributes:
+      labeled, failed, live: see ``SelectionOptions``; None for what is not asked for.
+      live_shards: a JSON list of the shards that ``live`` counts.
+    """
+
+    labeled: LocalIndex
+    failed: LocalIndex | None = None
+    live: LocalIndex | None = None
+    live_shards: LocalIndex | None = None
+
+    def by_name(self) -> dict[str, LocalIndex]:
+        """What there is, by its name in the staging folder."""
+        named = {
+            layout.LABELED: self.labeled,
+            layout.FAILED: self.failed,
+            layout.LIVE: self.live,
+            layout.LIVE_SHARDS: self.live_shards,
+        }
+        return {name: index for name, index in named.items() if index is not None}
+
+
+def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> EarlierIndexes:
+    """Gathers what earlier outputs say of images: which this run need not label again, and which were there.
+
+    Labeled are the images of rows of the same module and preprocessing, in shards with all the columns that are asked
+    for now, unless they were deleted since.
+
+    Args:
+      patterns: earlier outputs: folders, or globs of folders or shards. What matches nothing counts as nothing yet.
+      wanted: what this run would write.
+      folder: where the indexes are made.
+
+    Raises:
+      UsageError: a pattern or a file cannot be read.
+    """
+    begin = time.monotonic()
+    earlier = earlier_outputs(patterns, wanted.output)
+    with EventWriter(folder) as writer:
+        try:
+            counts = _gather(earlier, wanted, writer)
+        except (OSError, ValueError, ImportError) as error:
+            if not is_user_error(error):
+                raise
+            raise UsageError(f"--skip_labeled: {error}") from error
+        indexes = _write_indexes(writer, wanted, earlier, folder)
+    rows, unresolved = sum(one.same for one in counts), sum(one.unresolved for one in counts)
+    _LOGGER.info(
+        "Earlier runs have labeled %d images (%d rows in %d shards, read in %.1f s)",
+        indexes.labeled.keys, rows, len(earlier.shards), time.monotonic() - begin,
+    )  # fmt: skip
+    if indexes.failed is not None and indexes.failed.keys:
+        _LOGGER.info(
+            "%d images failed, and would again; they are skipped if they have not changed: "
+            "--retry_known_failures tries them", indexes.failed.keys,
+        )  # fmt: skip
+    if unresolved:
+        _LOGGER.warning(
+            "%d rows of schema version 1 do not tell which images they are of (inline images, or relative names "
+            "without a manifest); these images are not skipped",
+            unresolved,
+        )
+    _tell_others(earlier, wanted)
+    return indexes
+
+
+def _gather(earlier: EarlierOutputs, wanted: Wanted, writer: EventWriter) -> list[RowCounts]:
+    def gather(shard: tuple[int, Shard]) -> RowCounts:
+        counts = RowCounts()
+        for events in row_events(shard[1], shard[0], wanted, counts):
+            writer.add(events)
+        return counts
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        counts = list(threads.map(gather, enumerate(earlier.shards)))
+    for events in told_events(earlier, wanted):
+        writer.add(events)
+    return counts
+
+
+def _tell_others(earlier: EarlierOutputs, wanted: Wanted) -> None:
+    if not wanted.tombstones:
+        return
+    others = [folder for folder, manifest in earlier.manifests.items() if not wanted.is_of_input(manifest)]
+    if others:
+        _LOGGER.warning(
+            "--tombstones: %d earlier outputs are of other inputs, such as %s: their images are not looked for",
+            len(others), others[0],
+        )  # fmt: skip
+
+
+def _write_indexes(
+    writer: EventWriter, wanted: Wanted, earlier: EarlierOutputs, folder: Path
+) -> EarlierIndexes:
+    """Writes the indexes, a range of the images at a time."""
+    widths = {layout.LABELED: STATE.size if wanted.changed else 0}
+    if wanted.known_failures:
+        widths[layout.FAILED] = STATE.size
+    if wanted.tombstones:
+        widths[layout.LIVE] = PLACE_BYTES
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in widths}
+        for newest in writer.newest():
+            for name, file in files.items():
+                file.write(_entries(newest, name, widths[name]))
+    made = {name: _local_index(folder / name, width) for name, width in widths.items()}
+    shards = None
+    if wanted.tombstones:
+        path = folder / layout.LIVE_SHARDS
+        path.write_text(json.dumps([shard.path for shard in earlier.shards]))
+        shards = LocalIndex(path, _sha256(path), len(earlier.shards))
+    return EarlierIndexes(made[layout.LABELED], made.get(layout.FAILED), made.get(layout.LIVE), shards)
+
+
+def _entries(newest: Newest, name: str, value_bytes: int) -> bytes:
+    """The entries of an index, as it is on disk: each key with its value behind it."""
+    events = {layout.LABELED: newest.labeled, layout.FAILED: newest.failed, layout.LIVE: newest.live}[name]
+    fields: Iterable[tuple[str, str]] = (("high", ">u8"), ("low", ">u8"))
+    if name == layout.LIVE:
+        fields = (*fields, ("shard", "<u4"), ("row", "<u4"))
+    elif value_bytes:
+        fields = (*fields, ("stat", "<u8"), ("content", "<u8"))
+    entries = np.empty(len(events), np.dtype(list(fields)))
+    for field, _ in fields:
+        entries[field] = events[field]
+    assert entries.itemsize == KEY_BYTES + value_bytes
+    return entries.tobytes()
+
+
+def _local_index(path: Path, value_bytes: int) -> LocalIndex:
+    return LocalIndex(path, _sha256(path), path.stat().st_size // (KEY_BYTES + value_bytes), value_bytes)
+
+
+def write_index(writer: KeyIndexWriter, path: Path) -> LocalIndex:
+    """Writes the index of a writer."""
+    keys = writer.finish(path)
+    return LocalIndex(path, _sha256(path), keys)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

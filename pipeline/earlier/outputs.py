@@ -1,0 +1,113 @@
+"""The outputs of earlier runs: their shards, and what their manifests name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.transforms import storage
+from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.patterns import fixed_start
+
+_ENDINGS = (".parquet", ".tfrecord", ".tfrecord.gz")
+# Folders of ours that hold no data shards; the second is that of schema version 1.
+_OWN_FOLDERS = re.compile(
+    rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?"
+    rf"|{layout.FAILURES}|{layout.UNCHANGED}|{layout.DELETED}"
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A data file of an earlier run, and that run's manifest, if there is one."""
+
+    path: str
+    manifest: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class EarlierOutputs:
+    """What patterns of outputs name.
+
+    Attributes:
+      shards: data files, by path; of an output with a manifest, those that it names.
+      manifests: of the outputs that these are of, by folder.
+    """
+
+    shards: tuple[Shard, ...] = ()
+    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def files(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The files of a kind that the manifests name, each with its manifest."""
+        for folder, manifest in self.manifests.items():
+            for file in manifest["files"]:
+                if file["kind"] == kind:
+                    yield storage.join(folder, *file["name"].split("/")), manifest
+
+
+def earlier_outputs(patterns: Iterable[str], output: str) -> EarlierOutputs:
+    """Looks for earlier outputs; what matches nothing counts as nothing yet.
+
+    Args:
+      patterns: folders, or globs of folders or shards.
+      output: this run's own, which does not count, since it is replaced.
+
+    Raises:
+      UsageError: a pattern, or a manifest, cannot be read.
+    """
+    shards: dict[str, Shard] = {}
+    manifests: dict[str, dict[str, Any] | None] = {}
+    for pattern in patterns:
+        for shard in _shards(pattern, output, manifests):
+            shards[shard.path] = shard
+    known = {folder: manifest for folder, manifest in manifests.items() if manifest is not None}
+    return EarlierOutputs(tuple(shards[path] for path in sorted(shards)), dict(sorted(known.items())))
+
+
+def _shards(pattern: str, output: str, manifests: dict[str, dict[str, Any] | None]) -> Iterator[Shard]:
+    try:
+        pattern = storage.absolute(pattern)
+        matched = [file.path for file in storage.match(pattern)]
+        if not pattern.endswith("/") and not pattern.endswith(_ENDINGS):
+            # A glob of folders, such as `labels/dt=*`, matches no file itself.
+            matched += [file.path for file in storage.match(pattern + "/**")]
+    except (OSError, ValueError) as error:
+        if not is_user_error(error):
+            raise
+        raise UsageError(f"--skip_labeled {pattern!r}: {error}") from error
+    own, start = _place(output), fixed_start(pattern)
+    names: dict[str, set[str]] = {}
+    for path in matched:
+        folder, _, name = path.rpartition("/")
+        below = folder[len(start) :].split("/")
+        if name.startswith(("_", ".")) or any(map(_OWN_FOLDERS.fullmatch, below)) or _place(folder) == own:
+            continue
+        if not name.endswith(_ENDINGS):
+            continue
+        if folder not in manifests:
+            manifests[folder] = _manifest(folder)
+        manifest = manifests[folder]
+        if folder not in names:
+            names[folder] = {file["name"] for file in manifest["files"]} if manifest else set()
+        if manifest is None or name in names[folder]:
+            yield Shard(path, manifest)
+
+
+def _place(folder: str) -> str:
+    """What a folder is called by nobody's links."""
+    return os.path.realpath(folder) if storage.is_local(folder) else folder
+
+
+def _manifest(folder: str) -> dict[str, Any] | None:
+    try:
+        return read_manifest(folder)
+    except (OSError, ValueError) as error:
+        if not is_user_error(error):
+            raise
+        raise UsageError(f"--skip_labeled: {folder}/{layout.MANIFEST}: {error}") from error

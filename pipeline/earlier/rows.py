@@ -1,0 +1,227 @@
+"""The rows of earlier shards as events; only the columns that tell are read, batch by batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beamlabel.pipeline.earlier import events
+from beamlabel.pipeline.earlier.outputs import Shard
+from beamlabel.pipeline.earlier.wanted import Wanted
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.parquet_source import open_parquet
+from beamlabel.transforms.inputs.selection import stat_hash, unsure_identity
+from beamlabel.transforms.rows import schema, tf_examples
+from beamlabel.transforms.rows.schema import (
+    EMBEDDING_DIM,
+    LABELS_SHA256,
+    MODULE_FINGERPRINT,
+    PREPROCESSING_ID,
+    TOP_K,
+    OutputSpec,
+    arrow_schema,
+)
+from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.storage.identity import image_id
+from beamlabel.transforms.storage.uris import resolve, scheme
+
+_BATCH_ROWS = 16_384
+# With their embeddings, which cannot be left out.
+_EXAMPLES = 512
+_STAT = ("source_bytes", "source_version")
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a shard, one after the other.
+
+    Attributes:
+      identities: ``image_id``s; None for one that nobody knows.
+      at: when they were labeled, int64[N] in microseconds since 1970.
+      same: whether this run would write them again, bool[N].
+      stats: size and version of each; None if they are not asked for.
+      contents: ``content_hash`` of each, if it is asked for and there.
+    """
+
+    identities: list[str | None]
+    at: np.ndarray
+    same: np.ndarray
+    stats: list[tuple[int | None, str | None]] | None = None
+    contents: list[str | None] | None = None
+
+
+@dataclass
+class RowCounts:
+    """Rows that count as labeled, and those of which nobody knows whose they are."""
+
+    same: int = 0
+    unresolved: int = 0
+
+
+def row_events(shard: Shard, number: int, wanted: Wanted, counts: RowCounts) -> Iterator[np.ndarray]:
+    """The rows of a shard as ``EVENT``s, a batch at a time.
+
+    Args:
+      shard: which one.
+      number: that it is known by.
+      wanted: what this run would write.
+      counts: gets the rows.
+
+    Raises:
+      ValueError: the shard is damaged, or TFRecords lack a manifest.
+      OSError: it cannot be read.
+      ImportError: see ``tf_examples.check_installed``.
+    """
+    read = _parquet_rows if shard.path.endswith(".parquet") else _tfrecord_rows
+    of_input = wanted.tombstones and wanted.is_of_input(shard.manifest)
+    first = 0
+    for rows in read(shard, wanted):
+        known = [place for place, identity in enumerate(rows.identities) if identity is not None]
+        made = np.zeros(len(known), events.EVENT)
+        ids = events.ids_of([rows.identities[place] or "" for place in known])
+        made["high"], made["low"] = ids[:, 0], ids[:, 1]
+        made["at"] = rows.at[known]
+        made["shard"], made["row"] = number, np.asarray(known, np.uint32) + first
+        made["kind"] = np.where(rows.same[known], events.SAME_ROW, events.OTHER_ROW)
+        made["kind"] += (events.SAME_ROW_OF_INPUT - events.SAME_ROW) * of_input
+        if rows.stats is not None:
+            made["stat"] = [stat_hash(*rows.stats[place]) for place in known]
+        if rows.contents is not None:
+            made["content"] = events.contents_of([rows.contents[place] for place in known])
+        counts.same += int(rows.same[known].sum())
+        counts.unresolved += int(rows.same.sum()) - int(rows.same[known].sum())
+        first += len(rows.identities)
+        yield made
+
+
+def started_at(manifest: Mapping[str, Any] | None) -> int:
+    """When the run of a manifest began, in microseconds since 1970; before all others if there is none."""
+    if manifest is None:
+        return 0
+    told = manifest.get("labeled_at")
+    if told is not None:
+        return int(told)
+    return round(datetime.fromisoformat(manifest["started_at"]).timestamp() * 1e6)
+
+
+def _parquet_rows(shard: Shard, wanted: Wanted) -> Iterator[_Rows]:
+    with open_parquet(shard.path) as file:
+        there = set(file.schema_arrow.names)
+        identity = "image_id" if "image_id" in there else "uri"
+        has_columns = _has_columns(file.schema_arrow, wanted.spec)
+        if not {identity, "module_fingerprint", "preprocessing_id"} <= there:
+            return  # no output of ours
+        if not has_columns and not wanted.tombstones:
+            return
+        compared = (*_STAT, "content_hash") if wanted.changed else ()
+        columns = [identity, "module_fingerprint", "preprocessing_id", "labeled_at", *compared]
+        columns = [name for name in columns if name in there]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
+            same = pc.and_(
+                pc.equal(batch.column("module_fingerprint"), wanted.spec.module_fingerprint),
+                pc.equal(batch.column("preprocessing_id"), wanted.spec.preprocessing_id),
+            ).to_numpy(zero_copy_only=False)
+            found = batch.column(identity).to_pylist()
+            if identity == "uri":
+                found = [version_1_identity(uri, shard.manifest) for uri in found]
+            yield _Rows(
+                found,
+                _labeled_at(batch, shard.manifest),
+                same.astype(bool) & has_columns,
+                _stats(batch) if wanted.changed else None,
+                batch.column("content_hash").to_pylist() if "content_hash" in columns else None,
+            )
+
+
+def _labeled_at(batch: pa.RecordBatch, manifest: Mapping[str, Any] | None) -> np.ndarray:
+    if "labeled_at" not in batch.schema.names:
+        return np.full(batch.num_rows, started_at(manifest))
+    return batch.column("labeled_at").cast(pa.int64()).to_numpy()
+
+
+def _stats(batch: pa.RecordBatch) -> list[tuple[int | None, str | None]]:
+    return list(zip(*(batch.column(name).to_pylist() for name in _STAT), strict=True))
+
+
+def version_1_identity(uri: str, manifest: Mapping[str, Any] | None) -> str | None:
+    """The ``image_id`` of a row of schema version 1, which has only ``uri``; None if that does not tell it.
+
+    Args:
+      uri: of the row.
+      manifest: of the row's run; None if there is none.
+    """
+    options = manifest["options"] if manifest else {}
+    if options.get("image_column"):
+        return None  # of an inline image, whose bytes nobody has any more
+    if scheme(uri) is None and not uri.startswith("/") and not options.get("base_dir"):
+        return None
+    location = resolve(uri, options.get("base_dir") or "/")
+    return unsure_identity(location) or image_id(location)
+
+
+def _has_columns(there: pa.Schema, spec: OutputSpec) -> bool:
+    """Whether a shard has all that is asked for: the columns, as many classes a row, and the same names of them."""
+    wanted = arrow_schema(spec)
+    metadata = {name.decode(): value.decode() for name, value in (there.metadata or {}).items()}
+    names = set(wanted.names) - (
+        schema.SINCE_VERSION_2 if metadata.get(schema.SCHEMA_VERSION) == "1" else set()
+    )
+    return all(
+        name in there.names and there.field(name).type == wanted.field(name).type for name in names
+    ) and _same(metadata, spec, LABELS_SHA256, TOP_K)
+
+
+def _tfrecord_rows(shard: Shard, wanted: Wanted) -> Iterator[_Rows]:
+    """Module, preprocessing and columns are those of the whole file, by its manifest."""
+    if shard.manifest is None:
+        raise ValueError(f"{shard.path}: TFRecords count only beside the _MANIFEST.json that describes them")
+    metadata, spec = shard.manifest["metadata"], wanted.spec
+    # By a manifest that does not tell their types, they had the names of the input.
+    there = shard.manifest.get("kept_columns") or dict.fromkeys(shard.manifest["options"]["keep_columns"])
+    is_same = (
+        _same(metadata, spec, MODULE_FINGERPRINT, PREPROCESSING_ID, LABELS_SHA256, TOP_K)
+        and (spec.embedding_dim is None or _same(metadata, spec, EMBEDDING_DIM))
+        and all(there.get(name, name) in (None, str(kind)) for name, kind in spec.kept_fields)
+    )
+    if not is_same and not wanted.tombstones:
+        return
+    is_version_1 = metadata.get(schema.SCHEMA_VERSION) == "1"
+    identity = "uri" if is_version_1 else "image_id"
+    names = (identity, "labeled_at", *((*_STAT, "content_hash") if wanted.changed else ()))
+    began = started_at(shard.manifest)
+    for rows in read_examples(shard.path, names):
+        found = [str(row[identity]) for row in rows]
+        at = [row["labeled_at"] for row in rows]
+        yield _Rows(
+            [version_1_identity(uri, shard.manifest) for uri in found] if is_version_1 else list(found),
+            np.array([began if value is None else int(value) for value in at], np.int64),
+            np.full(len(rows), is_same),
+            [(row["source_bytes"], row["source_version"]) for row in rows] if wanted.changed else None,
+            [row["content_hash"] for row in rows] if wanted.changed else None,
+        )
+
+
+def read_examples(path: str, names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a TFRecord shard, some at a time, with these features; None for one that is not there."""
+    with storage.open_input(path) as file:
+        records = read_records(file)
+        while chunk := list(itertools.islice(records, _EXAMPLES)):
+            rows = tf_examples.decode(chunk, names)
+            yield [{name: _first(row.get(name)) for name in names} for row in rows]
+
+
+def _first(values: list[Any] | None) -> Any:
+    """The value of a feature that holds one or none."""
+    value = values[0] if values else None
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _same(metadata: Mapping[str, str], spec: OutputSpec, *names: str) -> bool:
+    return all(metadata.get(name) == spec.metadata.get(name) for name in names)

@@ -1,0 +1,136 @@
+"""What happened to an image, in every order: which of it counts."""
+
+import itertools
+import random
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from beamlabel.pipeline.earlier import events
+from beamlabel.pipeline.earlier.events import (
+    DELETED,
+    EVENT,
+    LASTING_FAILURE,
+    OTHER_FAILURE,
+    OTHER_ROW,
+    OTHER_ROW_OF_INPUT,
+    SAME_ROW,
+    SAME_ROW_OF_INPUT,
+    UNCHANGED,
+    EventWriter,
+    newest,
+)
+from beamlabel.transforms.storage.identity import content_bits
+
+IMAGE = f"{7:032x}"
+
+
+def event(kind, at, stat=0, content=0, image=IMAGE, row=0):
+    made = np.zeros(1, EVENT)
+    ((made["high"], made["low"]),) = events.ids_of([image])
+    made["kind"], made["at"], made["stat"], made["content"], made["row"] = kind, at, stat, content, row
+    return made
+
+
+# What happened, as (kind, at, stat, content) → the stat of the row that counts as labeled, that of the failure which
+# is known, and whether the image is looked for among those that are gone; None for none.
+CASES = {
+    "a row": ([(SAME_ROW, 1, 5, 50)], 5, None, False),
+    "a row of the input": ([(SAME_ROW_OF_INPUT, 1, 5, 50)], 5, None, True),
+    "a row of another module": ([(OTHER_ROW_OF_INPUT, 1, 5, 50)], None, None, True),
+    "the newest row": ([(SAME_ROW, 1, 5, 50), (SAME_ROW, 2, 6, 60)], 6, None, False),
+    "a row of the input, labeled for another input since": (
+        [(SAME_ROW_OF_INPUT, 1, 5, 50), (OTHER_ROW, 2, 6, 60)], 5, None, False,
+    ),
+    "a failure": ([(LASTING_FAILURE, 1, 5, 50)], None, 5, False),
+    "a failure that may pass": ([(OTHER_FAILURE, 1, 5, 50)], None, None, False),
+    "only the newest failure counts": ([(LASTING_FAILURE, 1, 5, 50), (OTHER_FAILURE, 2, 0, 0)], None, None, False),
+    "and it lasts": ([(OTHER_FAILURE, 1, 0, 0), (LASTING_FAILURE, 2, 5, 50)], None, 5, False),
+    "a success after a failure": ([(LASTING_FAILURE, 1, 5, 50), (SAME_ROW, 2, 6, 60)], 6, None, False),
+    "a success of another module": ([(LASTING_FAILURE, 1, 5, 50), (OTHER_ROW, 2, 6, 60)], None, None, False),
+    "a success beside a failure": ([(LASTING_FAILURE, 1, 5, 50), (SAME_ROW, 1, 5, 50)], 5, None, False),
+    "replaced by what is broken": ([(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 6, 60)], 5, 6, False),
+    "deleted": ([(SAME_ROW_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0)], None, None, False),
+    "deleted, and back": (
+        [(SAME_ROW_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0), (SAME_ROW_OF_INPUT, 3, 5, 50)], 5, None, True,
+    ),
+    "deleted, back, and deleted": (
+        [(SAME_ROW_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0), (SAME_ROW_OF_INPUT, 3, 5, 50), (DELETED, 4, 0, 0)],
+        None, None, False,
+    ),
+    "deleted, and back broken": (
+        [(SAME_ROW_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0), (LASTING_FAILURE, 3, 6, 60)], None, 6, False,
+    ),
+    "failed before it was deleted": (
+        [(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 6, 60), (DELETED, 3, 0, 0)], None, None, False,
+    ),
+    "touched": ([(SAME_ROW, 1, 5, 50), (UNCHANGED, 2, 6, 50)], 6, None, False),
+    "touched again": ([(SAME_ROW, 1, 5, 50), (UNCHANGED, 2, 6, 50), (UNCHANGED, 3, 7, 50)], 7, None, False),
+    "touched before another content came": (
+        [(SAME_ROW, 1, 5, 50), (UNCHANGED, 2, 6, 50), (SAME_ROW, 3, 8, 80)], 8, None, False,
+    ),
+    "touched, and no content known": ([(SAME_ROW, 1, 5, 0), (UNCHANGED, 2, 6, 0)], 5, None, False),
+    "a broken one touched": ([(LASTING_FAILURE, 1, 5, 50), (UNCHANGED, 2, 6, 50)], None, 6, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_counts(case):
+    happened, labeled, failed, live = CASES[case]
+    for order in itertools.permutations(happened):
+        found = newest(np.concatenate([event(*one) for one in order]))
+        assert found.labeled["stat"].tolist() == ([] if labeled is None else [labeled])
+        assert found.failed["stat"].tolist() == ([] if failed is None else [failed])
+        assert len(found.live) == live
+
+
+def test_images_do_not_mix(tmp_path, monkeypatch):
+    """A thousand images with one of the cases each, in any order, through the disk."""
+    monkeypatch.setattr(events, "_BUFFER_BYTES", 4000)
+    shuffle = random.Random(0)
+    images = {f"{shuffle.getrandbits(128):032x}": shuffle.choice(list(CASES)) for _ in range(1000)}
+    happened = [event(*one, image=image) for image, case in images.items() for one in CASES[case][0]]
+    shuffle.shuffle(happened)
+    with EventWriter(tmp_path) as writer:
+        for start in range(0, len(happened), 37):
+            writer.add(np.concatenate(happened[start : start + 37]))
+        found = list(writer.newest())
+    assert not list(tmp_path.iterdir())
+    for place in range(3):
+        there = np.concatenate([one[place] for one in found])
+        ids = [f"{high:016x}{low:016x}" for high, low in zip(there["high"], there["low"], strict=True)]
+        assert ids == sorted(image for image, case in images.items() if CASES[case][place + 1])
+    assert all(
+        CASES[images[f"{one['high']:016x}{one['low']:016x}"]][1] == one["stat"]
+        for part in found
+        for one in part.labeled
+    )
+
+
+def test_contents_are_as_workers_see_them():
+    hashes = [None, "0" * 31 + "1", "f" * 32, "0123456789abcdef" * 2]
+    assert events.contents_of(hashes).tolist() == [content_bits(digest) for digest in hashes]
+    assert events.contents_of([]).tolist() == []
+
+
+def test_nothing_happened(tmp_path):
+    with EventWriter(tmp_path) as writer:
+        assert list(writer.newest()) == []
+
+
+def test_memory_does_not_grow_with_the_number_of_events(tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "_BUFFER_BYTES", 1 << 18)
+    peaks = []
+    random_ids = np.random.default_rng(0)
+    for count in (50_000, 400_000):
+        tracemalloc.start()
+        with EventWriter(tmp_path) as writer:
+            for _ in range(0, count, 5000):
+                made = np.zeros(5000, EVENT)
+                made["high"] = random_ids.integers(0, 2**63, 5000) * 2
+                writer.add(made)
+            assert sum(len(one.labeled) for one in writer.newest()) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 400_000 * EVENT.itemsize / 20

@@ -1,0 +1,18 @@
+"""Nights one after the other: each later than those before, although all tests have the same date."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+_days = itertools.count(1_700_100_000, 86_400)
+
+
+@contextmanager
+def at_a_later_time() -> Iterator[int]:
+    """Runs are dated a day later than any before; gives the date, in seconds since 1970."""
+    with pytest.MonkeyPatch.context() as patch:
+        day = next(_days)
+        patch.setenv("SOURCE_DATE_EPOCH", str(day))
+        yield day

@@ -1,0 +1,84 @@
+"""Which images of earlier outputs a unit refers to, so that those that no unit refers to are known to be gone.
+
+Each unit leaves a small file in the staging folder, ``seen/UNIT``: the places of its images in the index of the images
+that are live. Every unit has one, also one that was done before, so that what they tell together is the whole input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.key_index import KeyIndex
+from beamlabel.transforms.inputs.selection import identity_of
+from beamlabel.transforms.records import Failure, ImageRef
+
+_FOLDER = "seen"
+_THREADS = 16
+
+
+class SeenImages:
+    """Gathers the images of one unit.
+
+    Args:
+      live: the index of the images that were there in earlier runs.
+    """
+
+    def __init__(self, live: KeyIndex) -> None:
+        self._live = live
+        self._places: set[int] = set()
+
+    def see(self, element: ImageRef | Failure) -> ImageRef | Failure:
+        """Takes note of a reference, and hands it through; with its identity, which need not be found twice."""
+        if isinstance(element, Failure):
+            return element
+        identity = identity_of(element)
+        place = self._live.find(bytes.fromhex(identity))
+        if place is not None:
+            self._places.add(place)
+        return element if element.image_id else dataclasses.replace(element, image_id=identity)
+
+    def stage(self, staging_dir: str, unit_id: str) -> None:
+        """Writes the unit's file, unless it is there: another try of the unit saw the same.
+
+        Raises:
+          OSError: the staging folder cannot be written.
+        """
+        places = np.array(sorted(self._places), "<u8")
+        storage.create_if_absent(_path(staging_dir, unit_id), zlib.compress(places.tobytes()))
+
+    @staticmethod
+    def is_staged(staging_dir: str, unit_id: str) -> bool:
+        """Whether the unit's file is there."""
+        return storage.exists(_path(staging_dir, unit_id))
+
+
+def _path(staging_dir: str, unit_id: str) -> str:
+    return storage.join(staging_dir, _FOLDER, unit_id)
+
+
+def unseen_places(staging_dir: str, unit_ids: Iterable[str], count: int) -> Iterator[int]:
+    """The places of the live images that no unit refers to, ascending; a bit an image is held.
+
+    Args:
+      staging_dir: of the run.
+      unit_ids: all of its units.
+      count: how many images are live.
+
+    Raises:
+      OSError: what a unit saw cannot be read.
+    """
+    seen = np.zeros(-(-count // 8), np.uint8)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for data in threads.map(lambda unit: storage.read_bytes(_path(staging_dir, unit)), unit_ids):
+            places = np.frombuffer(zlib.decompress(data), "<u8")
+            np.bitwise_or.at(seen, places >> 3, (1 << (places & 7)).astype(np.uint8))
+    for byte in np.flatnonzero(seen != 0xFF):
+        for bit in range(8):
+            if not seen[byte] >> bit & 1 and byte * 8 + bit < count:
+                yield int(byte) * 8 + bit

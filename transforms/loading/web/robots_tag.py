@@ -1,0 +1,44 @@
+"""``X-Robots-Tag``: whether a server forbids that models are fed with an image.
+
+The header's form is Google's (developers.google.com/search/docs/crawling-indexing/robots-meta-tag): directives
+between commas, which hold for everybody, or for the one whose name and a colon stand before them. ``noai`` and
+``noimageai`` are DeviantArt's, of 2022, and others have taken them over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_FORBIDDING = frozenset({"noai", "noimageai"})
+# What may stand before a colon: a crawler's name, or a directive that has a value.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_WITH_VALUE = frozenset({"max-image-preview", "max-snippet", "max-video-preview", "unavailable_after"})
+# RFC 9110: a product in User-Agent, and what stands in parentheses beside it.
+_COMMENT = re.compile(r"\([^()]*\)")
+
+
+def forbidding(tags: Iterable[str], user_agent: str) -> str | None:
+    """The first directive of an answer that forbids the image's use, in lower case; None if there is none.
+
+    Args:
+      tags: the values of the header, one for each time that it is there.
+      user_agent: as the request said; what is meant for its products, or for ``beamlabel``, is meant for us.
+    """
+    names = {"beamlabel", "*", *_products(user_agent)}
+    for tag in tags:
+        concerns_us = True
+        for part in tag.lower().split(","):
+            directive = part.strip()
+            before, colon, after = directive.partition(":")
+            name = before.strip()
+            if colon and _NAME.fullmatch(name) and name not in _WITH_VALUE:
+                concerns_us, directive = name in names, after.strip()
+            if concerns_us and directive in _FORBIDDING:
+                return directive
+    return None
+
+
+def _products(user_agent: str) -> Iterable[str]:
+    words = _COMMENT.sub(" ", user_agent.lower()).split()
+    return (word.partition("/")[0] for word in words)

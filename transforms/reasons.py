@@ -1,0 +1,66 @@
+"""Why an image has no row: closed lists of reasons."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Stage(str, Enum):
+    """Where an image failed."""
+
+    OPEN = "open"
+    FETCH = "fetch"
+    DECODE = "decode"
+    INFERENCE = "inference"
+
+
+class Reason(str, Enum):
+    """Why an image failed: a closed list, explained in the README."""
+
+    NULL_URI = "null_uri"
+    FIELD_TAKEN = "field_taken"
+    INVALID_URI = "invalid_uri"
+    NOT_FOUND = "not_found"
+    FORBIDDEN = "forbidden"
+    NOT_A_FILE = "not_a_file"
+    UNSUPPORTED_SCHEME = "unsupported_scheme"
+    NOT_ALLOWED = "not_allowed"
+    TIMEOUT = "timeout"
+    FETCH_ERROR = "fetch_error"
+    TOO_MANY_BYTES = "too_many_bytes"
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    INFERENCE_ERROR = "inference_error"
+    INTERNAL_ERROR = "internal_error"
+
+
+class SkipReason(str, Enum):
+    """Why a reference was left out on purpose."""
+
+    LABELED = "labeled"
+    UNCHANGED = "unchanged"
+    KNOWN_FAILURE = "known_failure"
+    TIME_LIMIT = "time_limit"
+
+
+class ImageError(Exception):
+    """Raised by the pure functions that fetch and decode one image; becomes a ``Failure``.
+
+    Attributes:
+      stage: the step that refused the image.
+      reason: one of the closed list.
+      detail: one line for a human; holds no signed URL and no image bytes.
+    """
+
+    def __init__(self, stage: Stage, reason: Reason, detail: str) -> None:
+        super().__init__(f"{stage.value}: {reason.value}: {detail}")
+        self.stage = stage
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[Stage, Reason, str]]:
+        return type(self), (self.stage, self.reason, self.detail)
