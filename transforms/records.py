@@ -359,8 +359,3 @@ def unit_id(number: int, start: int, sha256: str | None = None) -> str:
     for the same place is another unit's."""
     place = f"{number:05d}-{start:012d}"
     return place if sha256 is None else f"{place}-{sha256[:8]}"
-
-
-def is_first(unit: WorkUnit) -> bool:
-    """Whether every plan with an input row begins with this unit."""
-    return unit.unit_id.startswith(unit_id(0, 0))

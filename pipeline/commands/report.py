@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
@@ -17,7 +14,6 @@ from beamlabel.pipeline.options.types import TEXT
 from beamlabel.transforms import storage
 
 _LOGGER = logging.getLogger("beamlabel")
-_FETCH_THREADS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +54,11 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
       UsageError: there is no published run.
     """
     # Arrow takes a while to import: not for --help.
+    from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import report_data
     from beamlabel.pipeline.report.page import page
     from beamlabel.pipeline.report.summaries import published_summaries
+    from beamlabel.pipeline.report.thumbnails import fetched_thumbnails, kept_thumbnails
 
     try:
         output = storage.absolute(output).rstrip("/")
@@ -71,10 +69,11 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
     path = storage.join(output, layout.REPORT)
     data = report_data(manifest, published_summaries(output, manifest))
-    thumbnails = _kept_thumbnails(path, manifest["run_id"])
+    data["before"] = night_before(output, manifest, data)
+    thumbnails = kept_thumbnails(path, manifest["run_id"])
     lacking = [row for row in data["sample"] if row["ref_id"] not in thumbnails]
     if fetch and lacking:
-        thumbnails |= _fetched_thumbnails(lacking, manifest, base_dir)
+        thumbnails |= fetched_thumbnails(lacking, manifest, base_dir)
     for row in data["sample"]:
         row["thumbnail"] = thumbnails.get(row["ref_id"])
     storage.write_bytes(path, page(data).encode())
@@ -84,66 +83,3 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
         path, len(data["sample"]), without, "" if fetch or not without else "; --fetch would get them",
     )  # fmt: skip
     return 0
-
-
-def _kept_thumbnails(path: str, run_id: str) -> dict[str, str]:
-    """Reference → JPEG in base64, out of the page that is there, if it is this run's."""
-    from beamlabel.pipeline.report.page import data_of_page
-
-    if not storage.exists(path):
-        return {}
-    data = data_of_page(storage.read_bytes(path).decode())
-    if data is None or data["run"]["id"] != run_id:
-        return {}
-    return {row["ref_id"]: row["thumbnail"] for row in data["sample"] if row["thumbnail"]}
-
-
-def _fetched_thumbnails(
-    rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], base_dir: str | None
-) -> dict[str, str]:
-    """Reference → JPEG in base64, of the images that can be had; inline ones cannot."""
-    import base64
-    import os
-
-    from beamlabel.transforms.decoding.decode import DecodeOptions
-    from beamlabel.transforms.decoding.thumbnail import thumbnail
-    from beamlabel.transforms.loading.fetch import FetchOptions
-    from beamlabel.transforms.loading.load_images import LoadOptions, load_one
-    from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpOptions
-    from beamlabel.transforms.records import ImageRef, LoadedImage
-    from beamlabel.transforms.storage.billing import billing_project
-    from beamlabel.transforms.storage.uris import resolve
-
-    ran, made = manifest["options"], manifest["preprocessing"]
-    load = LoadOptions(
-        FetchOptions(
-            max_bytes=ran["max_bytes"],
-            deadline=ran["fetch_deadline"],
-            allow_http=ran["allow_http"],
-            allow_private_hosts=ran["allow_private_hosts"],
-            # Earlier runs do not have these; no run has the values of its headers.
-            http=HttpOptions(
-                user_agent=ran.get("user_agent"),
-                ignore_robots_tag=ran.get("ignore_robots_tag", False),
-                per_host=ran.get("http_per_host", PER_HOST),
-            ),
-            billing_project=billing_project() or ran.get("billing_project"),
-        ),
-        DecodeOptions(
-            made["height"],
-            made["width"],
-            crop=made["crop"],
-            max_pixels=ran["max_pixels"],
-            color_profile=made.get("color_profile", "ignore"),  # schema version 1 knew no profiles
-        ),
-    )
-    base = storage.absolute(base_dir or ran["base_dir"] or os.getcwd())  # noqa: PTH109 (a string is wanted)
-
-    def fetched(row: Mapping[str, Any]) -> tuple[str, str | None]:
-        image = load_one(ImageRef(row["uri"], row["ref_id"], resolve(row["uri"], base)), load)
-        if isinstance(image, LoadedImage):
-            return row["ref_id"], base64.b64encode(thumbnail(image.pixels)).decode()
-        return row["ref_id"], None
-
-    with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="thumbnails") as pool:
-        return {ref_id: picture for ref_id, picture in pool.map(fetched, rows) if picture is not None}

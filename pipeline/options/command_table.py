@@ -27,6 +27,8 @@ COMMANDS = {
     "verify": Command(f"{_FOLDER}.verify", "check a result: files, hashes, counts, conservation"),
     "evaluate": Command(f"{_FOLDER}.evaluate", "top-1, top-5 and a table of classes, against the truth"),
     "report": Command(f"{_FOLDER}.report", "write the report of a published result"),
+    "compact": Command(f"{_FOLDER}.compact", "one output with the current rows of many nights"),
+    "diff": Command(f"{_FOLDER}.diff", "what differs between two results, or two sets of nights"),
     "publish": Command(f"{_FOLDER}.publish", "publish what a detached run has committed"),
 }  # fmt: skip
 

@@ -80,6 +80,12 @@ def several(type: OptionType[_T] = cast(Any, TEXT), *, help: str, metavar: str) 
     return cast(Any, _field((), help=help, type=type, metavar=metavar, is_list=True))
 
 
+def positionals(*, help: str, metavar: str) -> tuple[str, ...]:
+    """Arguments that are told by their place, one or more."""
+    facts = {"is_required": True, "is_positional": True, "is_list": True}
+    return cast(Any, _field(dataclasses.MISSING, help=help, type=TEXT, metavar=metavar, **facts))
+
+
 def choice(choices: Sequence[str], *, help: str, default: str) -> str:
     """An option whose value is one of ``choices``."""
     return cast(Any, _field(default, help=help, type=TEXT, metavar="", choices=tuple(choices)))

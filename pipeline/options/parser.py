@@ -53,7 +53,7 @@ def add_options(parser: _TakesArguments, options: type[Any], only: Collection[st
 def _add(parser: _TakesArguments, one: Option) -> None:
     text = one.help.replace("%", "%%")
     if one.is_positional:
-        parser.add_argument(one.name, metavar=one.metavar, help=text)
+        parser.add_argument(one.name, metavar=one.metavar, help=text, nargs="+" if one.is_list else None)
         return
     facts: dict[str, Any] = {"help": text, "default": one.default, "dest": one.name}
     if one.is_flag:

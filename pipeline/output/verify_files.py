@@ -210,7 +210,7 @@ def _check_metadata(file: Mapping[str, Any], there: pa.Schema, metadata: Mapping
     for key in sorted(expected.keys() | {key for key in found if key.startswith("beamlabel.")}):
         if found.get(key) != expected.get(key):
             yield f"{name}: its {key} is {found.get(key)!r}, the manifest says {expected.get(key)!r}"
-    columns = arrow_schema(_spec(there, metadata)).remove_metadata()
+    columns = arrow_schema(spec_of(there, metadata)).remove_metadata()
     if _is_version_1(metadata):
         columns = pa.schema([column for column in columns if column.name not in schema.SINCE_VERSION_2])
     if not there.remove_metadata().equals(columns):
@@ -221,8 +221,8 @@ def _is_version_1(metadata: Mapping[str, str]) -> bool:
     return metadata.get(schema.SCHEMA_VERSION) == "1"
 
 
-def _spec(there: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
-    """What decides the columns, by the metadata; the kept ones are whatever else the file has."""
+def spec_of(there: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
+    """What decides the columns of a shard, by its metadata; the kept ones are whatever else the file has."""
     num_classes = metadata.get(schema.NUM_CLASSES)
     dimension = metadata.get(schema.EMBEDDING_DIM)
     own = own_columns_by_metadata(metadata)

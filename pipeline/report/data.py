@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
-from beamlabel.transforms.writing.unit_summary import SampledRow, UnitSummary, merge_examples, score_bins
+from beamlabel.transforms.writing.unit_summary import (
+    EMBEDDING_STEPS,
+    SampledRow,
+    UnitSummary,
+    cut,
+    merge_examples,
+    score_bins,
+)
 
 MAX_LABELS = 200
 """Labels in the histogram, the most frequent ones; the others are one number."""
 
-# With the rest of the page that is below 2 MB, whatever the texts are.
-_SAMPLE_BYTES = 1_450_000
+# What is larger is left out of the page, and then two nights are not compared by it.
+_COMPARED_BYTES = 150_000
+
+_SPACE = (
+    schema.MODULE_FINGERPRINT,
+    schema.PREPROCESSING_ID,
+    schema.EMBEDDING_DIM,
+    schema.EMBEDDING_NORMALIZED,
+)
+
+# The page stays below 2 MB, whatever the texts are: the sample has what the rest of its data leaves.
+_PAGE_BYTES = 1_995_000
+_FRAME_BYTES = 60_000
+_THUMBNAIL_BYTES = -(-MAX_BYTES // 3) * 4
+_DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 # In JSON these stand in strings only, where an escape means the same.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _MAX_BINS = 60
@@ -37,17 +59,22 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
     scores: Counter[float] = Counter()
     examples: dict[str, list[dict[str, str | None]]] = {}
     sampler: RowSampler[SampledRow] = RowSampler()
+    embeddings: list[int] | None = None
     for summary in summaries:
         labels.update(summary.labels)
         scores.update(dict(summary.scores))
         merge_examples(examples, summary.failures)
+        if summary.embedding_sum is not None:
+            embeddings = [
+                a + b for a, b in zip(embeddings or itertools.repeat(0), summary.embedding_sum, strict=False)
+            ]
         for row in summary.rows:
             label, score = (row.labels[0], row.scores[0]) if row.labels else (None, None)
             sampler.offer(Candidate(row.ref_id, label, score, row), row.kinds)
     function = manifest["metadata"].get(schema.SCORES)
     probabilities = function in ("softmax", "sigmoid") or all(0 <= score <= 1 for score in scores)
     ordered = sorted(labels.items(), key=lambda item: (-item[1], item[0]))
-    return {
+    data = {
         "run": _run(manifest),
         "rows": manifest["rows"],
         "timeline": timeline(manifest),
@@ -56,6 +83,9 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
             "others": len(ordered[MAX_LABELS:]),
             "rows_of_others": sum(count for _, count in ordered[MAX_LABELS:]),
         },
+        # For the report of the next night to compare with.
+        "distribution": _if_small(dict(ordered)),
+        "mean_embedding": _if_small(_mean(embeddings, manifest)),
         "scores": score_bins(scores, probabilities=probabilities),
         "failures": [
             {"reason": reason, "count": count, "examples": examples.get(reason, [])}
@@ -63,8 +93,23 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
                 manifest["failed_by_reason"].items(), key=lambda item: (-item[1], item[0])
             )
         ],
-        "sample": _fitting([_shown(row, kinds) for row, kinds in sampler.chosen(labels)]),
     }
+    rows = [_shown(row, kinds) for row, kinds in sampler.chosen(labels)]
+    room = _PAGE_BYTES - _FRAME_BYTES - len(embedded_json(data).encode())
+    return {**data, "sample": _fitting(rows, room)}
+
+
+def _if_small(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    return value if len(embedded_json(value).encode()) <= _COMPARED_BYTES else None
+
+
+def _mean(total: list[int] | None, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The mean embedding, and what tells with which others it may be compared."""
+    rows = manifest["rows"]["predicted"]
+    if total is None or not rows:
+        return None
+    values = [float(f"{number / EMBEDDING_STEPS / rows:.6g}") for number in total]
+    return {"space": [manifest["metadata"].get(name) for name in _SPACE], "values": values}
 
 
 def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +133,7 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(row: SampledRow, kinds: Sequence[str]) -> dict[str, Any]:
     return {
         "uri": row.uri,
-        "ref_id": row.ref_id,
+        "ref_id": cut(row.ref_id),
         "labels": row.labels,
         "scores": [float(f"{score:.4g}") for score in row.scores],
         "kinds": kinds,
@@ -96,15 +141,26 @@ def _shown(row: SampledRow, kinds: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many of the rows as the page has room for, which is all of them unless they are made to be large."""
-    sizes = itertools.accumulate(len(embedded_json(row).encode()) for row in rows)
-    return [row for row, size in zip(rows, sizes, strict=True) if size <= _SAMPLE_BYTES]
+def _fitting(rows: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
+    """As many of the rows as the page has room for, which is all of them unless they are made to be large.
+
+    Every row counts as if it had a large thumbnail, so that the same rows fit with and without.
+    """
+    texts = (len(embedded_json({**row, "thumbnail": None}).encode()) for row in rows)
+    sizes = itertools.accumulate(text + _THUMBNAIL_BYTES for text in texts)
+    return [row for row, size in zip(rows, sizes, strict=True) if size <= room]
 
 
 def embedded_json(value: object) -> str:
     """JSON that may stand in a script element: ``<``, ``>`` and ``&`` are escaped, and so are odd line ends."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
+
+
+def data_of_page(text: str) -> dict[str, Any] | None:
+    """The data that a page was made of; None where there are none."""
+    found = _DATA.search(text)
+    data: dict[str, Any] | None = json.loads(found[1]) if found else None
+    return data
 
 
 def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:

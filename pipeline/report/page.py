@@ -10,33 +10,37 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
-import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from string import Template
 from typing import Any
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.report.before import night_before
 from beamlabel.pipeline.report.data import embedded_json, report_data
 from beamlabel.transforms import storage
 from beamlabel.transforms.writing.unit_summary import UnitSummary
-
-_DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 
 
 def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -> str:
     """Writes the page; returns its path."""
     path = storage.join(output, layout.REPORT)
-    storage.write_bytes(path, page(report_data(manifest, summaries)).encode())
+    data = report_data(manifest, summaries)
+    data["before"] = night_before(output, manifest, data)
+    storage.write_bytes(path, page(data).encode())
     return path
 
 
 def page(data: Mapping[str, Any]) -> str:
     """The whole page; the same data give the same page."""
-    style, script = _template("report.css"), _template("report.js")
-    return Template(_template("report.html")).substitute(
-        title=html.escape(f"{data['run']['output']} · beamlabel"),
+    style, script = own_file("report.css"), own_file("common.js") + own_file("report.js")
+    return fill(own_file("report.html"), style, script, f"{data['run']['output']} · beamlabel", data)
+
+
+def fill(template: str, style: str, script: str, title: str, data: Mapping[str, Any]) -> str:
+    """A page that needs nothing else: its style, its script, which it names by their hashes, and its data."""
+    return Template(template).substitute(
+        title=html.escape(title),
         style=style,
         style_hash=_csp_hash(style),
         script=script,
@@ -45,14 +49,8 @@ def page(data: Mapping[str, Any]) -> str:
     )
 
 
-def data_of_page(text: str) -> dict[str, Any] | None:
-    """The data that a page was made of; None where there are none."""
-    found = _DATA.search(text)
-    data: dict[str, Any] | None = json.loads(found[1]) if found else None
-    return data
-
-
-def _template(name: str) -> str:
+def own_file(name: str) -> str:
+    """A file of this folder, as text."""
     return resources.files("beamlabel.pipeline.report").joinpath(name).read_text(encoding="utf-8")
 
 

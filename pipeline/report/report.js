@@ -1,26 +1,6 @@
 
-"use strict";
-// All that comes from outside is put into the page as text or as an attribute's value, never as HTML.
-const data = JSON.parse(document.getElementById("data").textContent);
-const $ = (id) => document.getElementById(id);
-
-function element(name, attributes, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes || {})) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-const whole = (number) => Math.round(number).toLocaleString("en");
-const count = (number, noun) => `${whole(number)} ${noun}${number === 1 ? "" : "s"}`;
-const precise = (number) => Number(number.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
-const percent = (part, all) => {
-  const share = all ? (100 * part) / all : 0;
-  return `${share > 0 && share < 0.1 ? "< 0.1" : share.toFixed(share < 10 && share % 1 ? 1 : 0)} %`;
-};
 const probabilities = data.scores !== null && data.scores.low === 0 && data.scores.counts.length === 32 && data.scores.width === 1 / 32;
 const score = (number) => (probabilities ? number.toFixed(2) : precise(number));
-const fileName = (uri) => uri.replace(/\/+$/, "").split("/").pop() || uri;
 
 function duration(seconds) {
   if (seconds < 9.95) return `${Number(seconds.toFixed(1))} s`;
@@ -71,10 +51,6 @@ function roundTop(number) {
   return Math.max(2, [1, 2, 4, 6, 10].map((step) => step * power).find((step) => step >= number));
 }
 
-function fact(name, value, attributes) {
-  return element("div", {}, element("dt", {}, name), element("dd", attributes, ...[value].flat()));
-}
-
 function showHead() {
   const { run, rows } = data;
   $("output").textContent = run.output;
@@ -117,12 +93,6 @@ function showThroughput() {
       caption: `${about}${before} Each unit’s images are spread evenly between its first and its last.`,
     }),
   );
-}
-
-function bar(share) {
-  const inner = element("span");
-  inner.style.width = `${100 * share}%`;
-  return element("span", { class: "track" }, inner);
 }
 
 function showLabels() {
@@ -180,9 +150,28 @@ function showFailures() {
         element("li", {}, element("div", { class: "mono" }, example.uri ?? example.ref_id), element("div", { class: "note" }, example.detail)))))));
 }
 
-function picture(row, alt) {
-  if (row.thumbnail === null) return element("span", { class: "picture" }, "no thumbnail");
-  return element("img", { class: "picture", alt, loading: "lazy", decoding: "async", src: `data:image/jpeg;base64,${row.thumbnail}` });
+function showBefore() {
+  const before = data.before;
+  if (!before) return;
+  const now = data.run, failed = new Map(data.failures.map((one) => [one.reason, one.count]));
+  const note = (text) => element("p", { class: "note after" }, text);
+  const rows = [["images in", "input"], ["predicted", "predicted"], ["failed", "failed"], ["skipped", "skipped"]]
+    .map(([name, key]) => [name, whole(before.rows[key]), whole(data.rows[key])]);
+  rows.push(["error rate", share(before.error_rate, 1), share(now.error_rate, 1)]);
+  const reasons = [...new Set([...Object.keys(before.failed_by_reason), ...failed.keys()])].sort();
+  rows.push(...reasons.map((reason) => [element("span", { class: "mono" }, reason), whole(before.failed_by_reason[reason] ?? 0), whole(failed.get(reason) ?? 0)]));
+  const { came, again, went } = before.failures ?? {};
+  const drift = before.label_drift !== null ? labelDrift(before.label_drift, "Before", "Now")
+    : [element("p", { class: "note" }, before.has_report ? "The labels are not compared: one night has none, or too many." : "That night has no report, so labels and embeddings are not compared; beamlabel report makes one.")];
+  $("before").hidden = false;
+  $("before-body").append(
+    element("p", { class: "note" }, "Compared with ", element("span", { class: "mono" }, before.output), `, which began ${instant(before.started_at)}.${before.same_module ? "" : " Its module or preprocessing was another."} Labels and embeddings are of the images that each night predicted.`),
+    table("Counts of both nights", ["", "Before", "Now"], rows),
+    note(before.failures ? `Images that failed only now: ${whole(came)}; in both nights: ${whole(again)}; that failed before and were predicted now: ${whole(went)}.` : "The failures are too many to be compared image by image."),
+    element("h3", {}, "Labels"), ...drift,
+  );
+  const embeddings = embeddingDrift(before.embedding_drift);
+  if (embeddings) $("before-body").append(note(embeddings));
 }
 
 const kinds = { top: "Top of label", uncertain: "Least certain", random: "Random" };
@@ -252,4 +241,5 @@ showThroughput();
 showLabels();
 showScores();
 showFailures();
+showBefore();
 showSheet();

@@ -11,6 +11,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.rows.tf_examples import decode
@@ -25,12 +27,13 @@ from beamlabel.transforms.writing.unit_summary import (
     cut,
 )
 
-_BATCH_ROWS = 4096
+# With 1,280 features 10 MB.
+_BATCH_ROWS = 2048
 _READERS = 16
 # The unit's number in the name of a published file: part-RUN-NUMBER.ENDING.
 _NUMBER = re.compile(r"-(\d+)\.")
 _TEXTS = ("uri", "ref_id", "labels")
-_COLUMNS = (*_TEXTS, "class_ids", "scores")
+_COLUMNS = (*_TEXTS, "class_ids", "scores", "embedding")
 
 
 def staged_summaries(
@@ -42,36 +45,34 @@ def staged_summaries(
     """
     published = {file["staged_as"]: file for file in manifest["files"]}
 
-    def summary(place: int, record: UnitRecord) -> UnitSummary:
+    def summary(record: UnitRecord) -> UnitSummary:
         for file in record.files:
             if file.kind == "summary":
                 path = storage.join(staging_dir, *file.name.split("/"))
                 return UnitSummary.from_json(storage.read_bytes(path))
         files = [published[file.name] for file in record.files if file.name in published]
-        return summarize_shard(output, files, first=not place)
+        return summarize_shard(output, files)
 
     ordered = sorted(records, key=lambda record: record.unit_id)
     # From a bucket each takes a round trip or more: some at a time, and never all in memory.
     with ThreadPoolExecutor(_READERS, thread_name_prefix="summaries") as pool:
         for start in range(0, len(ordered), _READERS):
-            places = range(start, min(start + _READERS, len(ordered)))
-            yield from pool.map(lambda place: summary(place, ordered[place]), places)
+            yield from pool.map(summary, ordered[start : start + _READERS])
 
 
 def published_summaries(output: str, manifest: Mapping[str, Any]) -> Iterator[UnitSummary]:
     """The summaries of a published run, from its shards and failures, as the manifest names them."""
     numbered = [(int(_NUMBER.findall(file["name"])[-1]), file) for file in manifest["files"]]
-    for number, group in groupby(sorted(numbered, key=itemgetter(0)), key=itemgetter(0)):
-        yield summarize_shard(output, [file for _, file in group], first=not number)
+    for _, group in groupby(sorted(numbered, key=itemgetter(0)), key=itemgetter(0)):
+        yield summarize_shard(output, [file for _, file in group])
 
 
-def summarize_shard(output: str, files: Sequence[Mapping[str, Any]], *, first: bool) -> UnitSummary:
-    """Streams the files of one unit; Parquet's embeddings are not read.
+def summarize_shard(output: str, files: Sequence[Mapping[str, Any]]) -> UnitSummary:
+    """Streams the files of one unit.
 
     Args:
       output: the output folder.
       files: the unit's, as the manifest has them: ``name`` and ``kind``.
-      first: whether the unit is the first of its run.
 
     Raises:
       OSError, ValueError: a file cannot be read.
@@ -81,31 +82,48 @@ def summarize_shard(output: str, files: Sequence[Mapping[str, Any]], *, first: b
     failures: list[dict[str, str | None]] = []
     for file in files:
         path = storage.join(output, *str(file["name"]).split("/"))
+        if file["kind"] not in ("data", "failures"):
+            continue
         if file["kind"] == "failures":
             failures = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
             continue
-        for row in _parquet_rows(path) if path.endswith(".parquet") else _tfrecord_rows(path):
-            _add(summarizer, row)
-    return summarizer.finish(failures, first=first)
+        read = _parquet_rows if path.endswith(".parquet") else _tfrecord_rows
+        for rows, embeddings in read(path):
+            if embeddings is not None:
+                summarizer.add_embeddings(embeddings)
+            for row in rows:
+                _add(summarizer, row)
+    return summarizer.finish(failures)
 
 
-def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
+_Rows = Iterator[tuple[list[dict[str, Any]], "np.ndarray | None"]]
+
+
+def _parquet_rows(path: str) -> _Rows:
+    """Rows without their embeddings, and these as float[N, D], a batch at a time."""
     import pyarrow.parquet as pq
 
-    with storage.open_input(path) as source, pq.ParquetFile(source) as parquet:
+    with storage.open_input(path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
         columns = [name for name in _COLUMNS if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
-            yield from batch.to_pylist()
+            if "embedding" not in columns:
+                yield batch.to_pylist(), None
+                continue
+            embeddings = batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
+            yield batch.drop_columns(["embedding"]).to_pylist(), embeddings
 
 
-def _tfrecord_rows(path: str) -> Iterator[dict[str, Any]]:
-    """The rows of a shard of ``tf.Example``, as Parquet would give them."""
+def _tfrecord_rows(path: str) -> _Rows:
+    """The same of a shard of ``tf.Example``."""
     with storage.open_input(path) as source:
         records = read_records(source)
         while chunk := list(itertools.islice(records, _BATCH_ROWS)):
+            rows, embeddings = [], []
             for row in decode(chunk, _COLUMNS):
                 texts = {name: [text.decode() for text in row.get(name) or ()] for name in _TEXTS}
-                yield {**row, **texts, "uri": texts["uri"][0], "ref_id": texts["ref_id"][0]}
+                embeddings += [found] if (found := row.pop("embedding", None)) else []
+                rows.append({**row, **texts, "uri": texts["uri"][0], "ref_id": texts["ref_id"][0]})
+            yield rows, np.array(embeddings, np.float32) if embeddings else None
 
 
 def _add(summarizer: Summarizer, row: Mapping[str, Any]) -> None:
@@ -116,7 +134,7 @@ def _add(summarizer: Summarizer, row: Mapping[str, Any]) -> None:
 
     def sampled() -> SampledRow:
         best, their_scores = tuple(labels[:MAX_CLASSES]), tuple(scores[:MAX_CLASSES])
-        return SampledRow(cut(row["uri"]), cut(row["ref_id"]), best, their_scores)
+        return SampledRow(cut(row["uri"]), row["ref_id"], best, their_scores)
 
     label, score = (labels[0], scores[0]) if labels else (None, None)
     summarizer.add_row(row["ref_id"], label, score, sampled)

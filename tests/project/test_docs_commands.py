@@ -29,15 +29,15 @@ def place(gcs, http_server, tmp_path, monkeypatch):
     pq.write_table(pa.table({"uri": uris, "species": ["class 1", "class 2", "class 3"]}), "in.parquet")
     names = uri_list(tmp_path / "names.txt", [f"class {number}" for number in range(11)])
     arguments = ("--input", "in.parquet", "--keep_columns", "species", "--labels", names)
-    assert label(gcs.uri("labels"), *arguments).code == 0
+    assert label(gcs.uri("labels/2026"), *arguments).code == 0
+    for name in gcs.list("labels/2026/"):
+        gcs.put(name.replace("2026", "dt=2026-11-23", 1), gcs.get(name))
     Path("truth.csv").write_text(
         "uri,class\n" + "".join(f"{uri},{number}\n" for number, uri in enumerate(uris))
     )
 
     def here(line: str) -> list[str]:
-        line = line.replace("https://tfhub.dev", http_server.url).replace(
-            "gs://labels/2026", gcs.uri("labels")
-        )
+        line = line.replace("https://tfhub.dev", http_server.url).replace("gs://labels/", gcs.uri("labels/"))
         return shlex.split(line.replace("gs://models/", gcs.uri("models/")))
 
     return here

@@ -205,7 +205,7 @@ def data_files(week, folder):
 
 def test_what_is_published_is_what_is_there(week):
     nights = sorted(path.parent.relative_to(week.mirror) for path in week.mirror.rglob("_MANIFEST.json"))
-    assert len(nights) == 6
+    assert len(nights) == 6 + 2  # two of them compacted
     for night in nights:
         there = {
             path.relative_to(week.mirror / night)
@@ -215,7 +215,19 @@ def test_what_is_published_is_what_is_there(week):
         named = {file["name"] for file in manifest(week, night)["files"]}
         success = set() if str(night) == "labels/dt=2026-11-25" else {"_SUCCESS"}
         report = {"_report.html"} if night.parent.name == "labels" else set()
-        assert set(map(str, there)) == {"_MANIFEST.json", "_beamlabel/units.json", *success, *report, *named}
+        units = {"_beamlabel/units.json"} if night.parent.name != "current" else set()
+        assert set(map(str, there)) == {"_MANIFEST.json", *units, *success, *report, *named}
+
+
+def test_the_compacted_table_is_that_of_the_newest_rows(week):
+    newest = {
+        row["uri"]: row
+        for path in data_files(week, "labels/dt=2026-11-27")
+        for row in pq.read_table(path).to_pylist()
+    }
+    for folder in ("current/2026-11-29", "current/2026-12-31"):
+        rows = [row for path in data_files(week, folder) for row in pq.read_table(path).to_pylist()]
+        assert len(rows) == 260 and {row["uri"]: row for row in rows} == newest
 
 
 def test_a_night_with_nothing_new_has_all_columns(week):

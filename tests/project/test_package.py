@@ -23,6 +23,10 @@ DATA_FILES = {
     "beamlabel/pipeline/report/report.html",
     "beamlabel/pipeline/report/report.css",
     "beamlabel/pipeline/report/report.js",
+    "beamlabel/pipeline/report/common.js",
+    "beamlabel/pipeline/diff/diff.html",
+    "beamlabel/pipeline/diff/diff.css",
+    "beamlabel/pipeline/diff/diff.js",
     "beamlabel/transforms/beam_yaml/provider.yaml",
     "beamlabel/transforms/module/imagenet_labels.txt",
 }

@@ -1,7 +1,8 @@
 """Which few rows of many a report shows: the best of each label, the least certain, and random ones.
 
-What is chosen depends on the rows alone and not on their order, so a unit that is computed twice is sampled
-alike. Memory is bounded: a row that is not taken on its arrival, or is displaced later, is forgotten.
+What is chosen depends on the rows alone: not on their order, and not on how they are divided. Each unit hands on all
+its ``candidates``, and whoever merges them chooses: a row that is among the best of all is among the best of its
+unit. Memory is bounded: a row that is not taken on its arrival, or is displaced later, is forgotten.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ TOP, UNCERTAIN, RANDOM = "top", "uncertain", "random"
 KINDS = (TOP, UNCERTAIN, RANDOM)
 
 MAX_ROWS = 144
-"""Rows that are chosen, at most: a sixth are random, a sixth the least certain, the rest tops of labels."""
+"""Rows that are chosen, if there are as many: a sixth are random, a sixth the least certain, then come the tops of
+labels, and what is left of the room is for more random ones."""
 
 _OTHERS = MAX_ROWS // 6
 _TOPS = 3
-_SHOWN_LABELS = 40
-# Labels whose best rows are remembered; of more, those with the smallest hashes, whatever the order.
-_MAX_LABELS = 1024
+# As many as have room for all their tops.
+_SHOWN_LABELS = (MAX_ROWS - 2 * _OTHERS) // _TOPS
+# Labels whose best rows are remembered; of more, those with the smallest hashes, in every unit the same ones.
+_MAX_LABELS = 128
+
+MAX_CANDIDATES = MAX_ROWS + _OTHERS + _TOPS * _MAX_LABELS
+"""Rows that a unit hands on, at most."""
 
 T = TypeVar("T")
 
@@ -64,7 +70,7 @@ class RowSampler(Generic[T]):
             heap: list | None
             rank: float
             if kind == RANDOM:
-                heap, limit, rank = self._random, _OTHERS, -_hash(candidate.ref_id)
+                heap, limit, rank = self._random, MAX_ROWS, -_hash(candidate.ref_id)
             elif candidate.score is None or candidate.label is None:
                 continue
             elif kind == UNCERTAIN:
@@ -81,29 +87,41 @@ class RowSampler(Generic[T]):
                 heapq.heappushpop(heap, entry)[-1].kinds.discard(kind)
         return bool(candidate.kinds)
 
-    def chosen(self, counts: Mapping[str, int], limit: int = MAX_ROWS) -> list[tuple[T, list[str]]]:
-        """At most ``limit`` rows, each with the kinds that it was chosen for; the same row comes once.
+    def candidates(self) -> list[tuple[T, list[str]]]:
+        """Every row that may still be chosen, with the kinds that it is in the race for, in an order of their own."""
+        heaps: dict[str, list[list]] = {
+            RANDOM: [self._random],
+            UNCERTAIN: [self._uncertain],
+            TOP: list(self._tops.values()),
+        }
+        found: dict[int, tuple[Candidate[T], list[str]]] = {}
+        for kind, of_kind in heaps.items():
+            for *_, candidate in itertools.chain.from_iterable(of_kind):
+                found.setdefault(id(candidate), (candidate, []))[1].append(kind)
+        ordered = sorted(found.values(), key=lambda entry: (_hash(entry[0].ref_id), entry[0].ref_id))
+        return [(candidate.value, kinds) for candidate, kinds in ordered]
+
+    def chosen(self, counts: Mapping[str, int]) -> list[tuple[T, list[str]]]:
+        """At most ``MAX_ROWS`` rows, each with the kinds that it was chosen for; the same row comes once.
 
         Args:
-          counts: rows of each label, also of those that were not taken: the frequent ones come first.
-          limit: rows wanted; at least 1.
+          counts: rows of each label, also of those that were not taken: the frequent ones are shown.
         """
-        others = max(limit // 6, 1)
         found: dict[int, tuple[Candidate[T], list[str]]] = {}
 
-        def choose(kind: str, entries: Iterable[tuple], at_most: int) -> None:
-            for place, (*_, candidate) in enumerate(entries):
-                if place == at_most or (len(found) >= limit and id(candidate) not in found):
-                    return
+        def choose(kind: str, entries: Iterable[tuple]) -> None:
+            for *_, candidate in entries:
                 found.setdefault(id(candidate), (candidate, []))[1].append(kind)
 
-        choose(RANDOM, sorted(self._random, reverse=True), others)
-        choose(UNCERTAIN, sorted(self._uncertain, reverse=True), others)
+        randomly = sorted(self._random, reverse=True)
+        choose(RANDOM, randomly[:_OTHERS])
+        choose(UNCERTAIN, sorted(self._uncertain, reverse=True))
         frequent = sorted(self._tops, key=lambda label: (-counts.get(label, 0), label))[:_SHOWN_LABELS]
         ranked = [sorted(self._tops[label], reverse=True) for label in frequent]
-        # The best of every label first, so that a small limit leaves out no label for another's second.
-        rounds = (row[place] for place in range(_TOPS) for row in ranked if place < len(row))
-        choose(TOP, rounds, limit)
+        # The best of every label first: where a page lacks room, no label loses all.
+        choose(TOP, (row[place] for place in range(_TOPS) for row in ranked if place < len(row)))
+        more = [entry for entry in randomly[_OTHERS:] if id(entry[-1]) not in found]
+        choose(RANDOM, more[: MAX_ROWS - len(found)])
         return [(candidate.value, kinds) for candidate, kinds in found.values()]
 
     def _of_label(self, label: str) -> list | None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import Failure, FileRecord, Skipped, WorkUnit, is_first
+from beamlabel.transforms.records import Failure, FileRecord, Skipped, WorkUnit
 from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema, computed_metadata
 from beamlabel.transforms.rows.tfrecord import write_records
@@ -58,11 +58,12 @@ def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -
 
 
 def failure_line(failure: Failure) -> bytes:
+    """A failure as a line of its shard, see ``json_line``."""
+    return json_line(_failure_fields(failure))
+
+
+def json_line(value: Mapping[str, str | int | None]) -> bytes:
     """One line of JSON, UTF-8, that holds no other line end than its last byte."""
-    return _line(_failure_fields(failure))
-
-
-def _line(value: Mapping[str, str | int | None]) -> bytes:
     return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS).encode() + b"\n"
 
 
@@ -128,7 +129,7 @@ def stage_unchanged(touched: Sequence[Skipped], staging_dir: str, unit_id: str) 
             for one in sorted(touched, key=lambda skipped: skipped.ref.row):
                 value = {"image_id": one.ref.image_id, "source_bytes": one.source_bytes}
                 value |= {"source_version": one.source_version, "content_hash": one.content_hash}
-                file.write(_line(value))
+                file.write(json_line(value))
         return stage_file(path, staging_dir, f"unchanged/{unit_id}", "jsonl", "unchanged", len(touched))
 
 
@@ -136,8 +137,7 @@ def stage_summary(
     summarizer: Summarizer, failures: Sequence[Failure], staging_dir: str, unit: WorkUnit
 ) -> FileRecord:
     """Stages what a report needs to know of a unit."""
-    first = is_first(unit)
-    summary = summarizer.finish(map(_failure_fields, failures), first=first)
+    summary = summarizer.finish(map(_failure_fields, failures))
     content = summary.to_json()
     sha256 = hashlib.sha256(content).hexdigest()
     name = f"summaries/{unit.unit_id}-{sha256[:16]}.json"

@@ -20,7 +20,7 @@ import numpy as np
 from beamlabel.transforms.decoding.thumbnail import thumbnail
 from beamlabel.transforms.records import Prediction
 from beamlabel.transforms.storage.uris import encodable, public_uri
-from beamlabel.transforms.writing.sample_rows import MAX_ROWS, Candidate, RowSampler
+from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
 
 MAX_TEXT = 300
 """Characters that a report shows of a URI, a reference or a failure's detail."""
@@ -32,10 +32,9 @@ MAX_CLASSES = 5
 """Classes that it shows of a row."""
 
 _EXAMPLES = 3
-# A unit keeps an eighth of its rows, so that thumbnails cost little also where units are small. The first one of
-# a run may be all there is, and keeps more.
-_ROWS_A_THUMBNAIL = 8
-_MIN_SAMPLED, _MIN_SAMPLED_FIRST = 8, 96
+EMBEDDING_STEPS = 1 << 16
+"""Steps of a sum of embeddings in 1."""
+
 # Pixels that wait: most candidates are displaced before they have to be encoded.
 _WAITING_BYTES = 8 << 20
 
@@ -45,7 +44,8 @@ class SampledRow:
     """A row that a report may show.
 
     Attributes:
-      uri, ref_id: as in the output, cut to ``MAX_TEXT`` characters.
+      uri: as in the output, cut to ``MAX_TEXT`` characters.
+      ref_id: as in the output, whole: it decides what is chosen.
       labels, scores: the best five as in the output; labels are ``class 7`` where the classes have no names; both
         empty without logits.
       kinds: why it was chosen, see ``sample_rows``.
@@ -68,13 +68,16 @@ class UnitSummary:
       labels: rows by best label.
       scores: (score, rows), ascending; scores rounded down by ``rounded_scores``.
       failures: for each reason its first failures, with ``uri``, ``ref_id`` and ``detail``.
-      rows: the sampled ones.
+      rows: those that a report may choose, see ``sample_rows``.
+      embedding_sum: of all rows, each number in steps of 1 / ``EMBEDDING_STEPS``, so that the sum does not depend on
+        the order; None without embeddings, or if one was not finite.
     """
 
     labels: dict[str, int] = field(default_factory=dict)
     scores: list[tuple[float, int]] = field(default_factory=list)
     failures: dict[str, list[dict[str, str | None]]] = field(default_factory=dict)
     rows: list[SampledRow] = field(default_factory=list)
+    embedding_sum: list[int] | None = None
 
     def to_json(self) -> bytes:
         """UTF-8; equal summaries give equal bytes."""
@@ -89,7 +92,11 @@ class UnitSummary:
         names = ("labels", "scores", "kinds")
         rows = [SampledRow(**{**row, **{name: tuple(row[name]) for name in names}}) for row in value["rows"]]
         return cls(
-            value["labels"], [(score, count) for score, count in value["scores"]], value["failures"], rows
+            value["labels"],
+            [(score, count) for score, count in value["scores"]],
+            value["failures"],
+            rows,
+            value.get("embedding_sum"),
         )
 
 
@@ -117,12 +124,13 @@ class Summarizer:
     """Gathers a ``UnitSummary``; not for two threads at a time."""
 
     def __init__(self) -> None:
-        self._rows = 0
         self._labels: Counter[str] = Counter()
         self._scores = array("f")
         self._sampler: RowSampler[_Value] = RowSampler()
         self._waiting: list[Candidate[_Value]] = []
         self._waiting_bytes = 0
+        self._embedding_sum: np.ndarray | None = None
+        self._is_finite = True
 
     def add(self, prediction: Prediction) -> Prediction:
         """Takes a prediction and returns it without its pixels; they are kept only while it may be chosen."""
@@ -130,6 +138,8 @@ class Summarizer:
         if prediction.class_ids is not None and prediction.scores is not None:
             label = _label(prediction.labels, prediction.class_ids, 0)
             score = float(prediction.scores[0])
+        if prediction.embedding is not None:
+            self.add_embeddings(prediction.embedding[np.newaxis])
         self._add(encodable(prediction.ref.ref_id), label, score, lambda: _row(prediction), prediction.pixels)
         return prediction if prediction.pixels is None else replace(prediction, pixels=None)
 
@@ -139,18 +149,25 @@ class Summarizer:
         """Takes a row of a finished shard; ``row`` is called if it may be chosen."""
         self._add(ref_id, label, score, row, None)
 
-    def finish(self, failures: Iterable[Mapping[str, str | int | None]], *, first: bool) -> UnitSummary:
+    def add_embeddings(self, embeddings: np.ndarray) -> None:
+        """Takes the embeddings of rows, float[N, D], which are added to their sum."""
+        if not np.isfinite(embeddings).all():
+            self._is_finite = False
+            return
+        steps = np.rint(embeddings.astype(np.float64) * EMBEDDING_STEPS).astype(np.int64).sum(axis=0)
+        self._embedding_sum = steps if self._embedding_sum is None else self._embedding_sum + steps
+
+    def finish(self, failures: Iterable[Mapping[str, str | int | None]]) -> UnitSummary:
         """The summary of all that was added.
 
         Args:
           failures: the unit's, in order, each with ``reason``, ``uri``, ``ref_id`` and ``detail``.
-          first: whether it is the first unit of the run.
         """
-        limit = max(self._rows // _ROWS_A_THUMBNAIL, _MIN_SAMPLED_FIRST if first else _MIN_SAMPLED)
-        chosen = self._sampler.chosen(self._labels, min(limit, MAX_ROWS))
-        rows = [replace(value.finish(), kinds=tuple(kinds)) for value, kinds in chosen]
+        candidates = self._sampler.candidates()
+        rows = [replace(value.finish(), kinds=tuple(kinds)) for value, kinds in candidates]
         scores = rounded_scores(np.frombuffer(self._scores, np.float32)) if self._scores else []
-        return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows)
+        total = self._embedding_sum.tolist() if self._embedding_sum is not None and self._is_finite else None
+        return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows, total)
 
     def _add(
         self,
@@ -160,7 +177,6 @@ class Summarizer:
         row: Callable[[], SampledRow],
         pixels: np.ndarray | None,
     ) -> None:
-        self._rows += 1
         if label is not None and score is not None:
             self._labels[label] += 1
             self._scores.append(score)
@@ -237,7 +253,7 @@ def _row(prediction: Prediction) -> SampledRow:
         labels = [_label(prediction.labels, ids, place) for place in range(len(ids))]
         scores = [float(score) for score in prediction.scores[:MAX_CLASSES]]
     uri = cut(encodable(public_uri(prediction.ref.uri)))
-    return SampledRow(uri, cut(encodable(prediction.ref.ref_id)), tuple(labels), tuple(scores))
+    return SampledRow(uri, encodable(prediction.ref.ref_id), tuple(labels), tuple(scores))
 
 
 def _label(names: Sequence[str] | None, ids: np.ndarray, place: int) -> str:

@@ -16,9 +16,8 @@ from PIL import Image
 from beamlabel.pipeline.commands.report import make_report
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.publish import publish
-from beamlabel.pipeline.report import page as report_page
-from beamlabel.pipeline.report.data import report_data, timeline
-from beamlabel.pipeline.report.page import data_of_page, page
+from beamlabel.pipeline.report.data import data_of_page, report_data, timeline
+from beamlabel.pipeline.report.page import page
 from beamlabel.pipeline.report.summaries import published_summaries
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
@@ -148,6 +147,21 @@ def test_shards_are_the_same_with_and_without(ran, tmp_path):
     assert {file["kind"] for file in ran.manifest["files"]} == {"data", "failures"}
     again = label(tmp_path / "again", *arguments, "--report")
     assert shown(again)["sample"] == shown(ran)["sample"]
+
+
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_the_sample_does_not_depend_on_the_units(ran, rows, tmp_path):
+    options = ran.manifest["options"]
+    arguments = [
+        "--input",
+        *options["input"],
+        "--labels",
+        options["labels"],
+        "--report",
+        "--shard_rows",
+        rows,
+    ]
+    assert shown(label(tmp_path / "out", *arguments))["sample"] == shown(ran)["sample"]
 
 
 def test_the_folder_still_reads_as_one_table(ran):
@@ -352,8 +366,10 @@ def test_a_million_rows_of_the_worst_kind_stay_below_two_megabytes():
             ]
             yield UnitSummary(dict.fromkeys(names, 25), [(0.5, 2500)], failures, rows)
 
-    data = report_data(manifest_of(predicted=1_000_000, failed_by_reason={}), units())
-    text = page({**data, "failures": [{"reason": r, "count": 1, "examples": e} for r, e in failures.items()]})
+    manifest = {**manifest_of(predicted=1_000_000), "failed_by_reason": dict.fromkeys(failures, 1)}
+    data = report_data(manifest, units())
+    assert len(data["failures"]) == 17
+    text = page(data)
     assert len(text.encode()) < 2_000_000
     assert 60 < len(data["sample"]) <= 144
     assert len(data["labels"]["shown"]) == 200
@@ -370,4 +386,4 @@ def test_the_shards_summaries_are_in_the_order_of_the_units(ran):
 
 def test_the_page_module_reads_only_its_own_pages():
     assert data_of_page("<html></html>") is None
-    assert report_page.data_of_page(page(report_data(manifest_of(), []))) is not None
+    assert data_of_page(page(report_data(manifest_of(), []))) is not None

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beamlabel.pipeline.report.page import data_of_page, page
+from beamlabel.pipeline.report.data import data_of_page
+from beamlabel.pipeline.report.page import page
 from support.browser import NARROW, WIDE, Browser, browser
 from support.jobs import TINY_FEATURES, label, photos, uri_list
 

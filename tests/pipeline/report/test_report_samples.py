@@ -1,6 +1,7 @@
 """What a report shows of a run: sampled, summarized and bounded, whatever the order and the number of rows."""
 
 import dataclasses
+import hashlib
 import io
 import random
 import weakref
@@ -12,7 +13,7 @@ from PIL import Image
 
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES, MAX_SIDE, thumbnail
 from beamlabel.transforms.records import Prediction
-from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
+from beamlabel.transforms.writing.sample_rows import MAX_CANDIDATES, Candidate, RowSampler
 from beamlabel.transforms.writing.unit_summary import Summarizer, UnitSummary, rounded_scores, score_bins
 from support.outputs import prediction
 
@@ -28,7 +29,7 @@ def test_pixels_go_no_further_than_the_summary():
         taken = summarizer.add(with_pixels(row, 24))
         assert taken.pixels is None
         assert taken.ref == prediction(row).ref
-    summary = summarizer.finish([], first=True)
+    summary = summarizer.finish([])
     assert len(summary.rows) > 20 and all(row.thumbnail for row in summary.rows)
 
 
@@ -41,22 +42,21 @@ def test_the_pixels_that_wait_are_bounded():
         summarizer.add(given)
         del given
         assert sum(pixels() is not None for pixels in seen) * 300 * 300 * 3 <= (8 << 20) + 300 * 300 * 3
-    assert all(row.thumbnail for row in summarizer.finish([], first=True).rows)
+    assert all(row.thumbnail for row in summarizer.finish([]).rows)
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_a_summary_does_not_depend_on_the_order(first):
+def test_a_summary_does_not_depend_on_the_order():
     def summary(rows) -> bytes:
         summarizer = Summarizer()
         for row in rows:
             summarizer.add(with_pixels(row, 24))
-        return summarizer.finish([], first=first).to_json()
+        return summarizer.finish([]).to_json()
 
     rows = list(range(500))
     expected = summary(rows)
     random.Random(0).shuffle(rows)
     assert summary(rows) == expected
-    assert len(UnitSummary.from_json(expected).rows) <= (96 if first else 500 // 8)
+    assert len(UnitSummary.from_json(expected).rows) <= MAX_CANDIDATES
 
 
 def sampler_of(rows) -> RowSampler:
@@ -96,7 +96,16 @@ def test_the_chosen_rows_are_the_best_of_all():
         best = sorted((row for row in rows if row[1] == name), key=lambda row: (-row[2], row[0]))
         tops |= {row[0] for row in best[:3]}
     assert by_kind["top"] == tops
-    assert len(by_kind["random"]) == 24
+    assert len(chosen) == 144
+    at_random = sorted(rows, key=lambda row: hashlib.blake2b(row[0].encode(), digest_size=8).digest())
+    assert by_kind["random"] >= {row[0] for row in at_random[:24]}
+
+
+@pytest.mark.parametrize("count", [1, 24, 100, 144])
+@pytest.mark.parametrize("labels", [1, 200])
+def test_a_few_rows_are_all_chosen(count, labels):
+    rows = some_rows(count, labels)
+    assert len(sampler_of(rows).chosen(Counter(name for _, name, _ in rows))) == count
 
 
 def test_candidates_are_bounded_with_any_number_of_labels():
@@ -105,8 +114,31 @@ def test_candidates_are_bounded_with_any_number_of_labels():
     for candidate in candidates:
         sampler.offer(candidate)
     alive = sum(bool(candidate.kinds) for candidate in candidates)
-    assert alive <= 1024 * 3 + 2 * 24
+    assert alive <= MAX_CANDIDATES
     assert len(sampler.chosen({})) <= 144
+
+
+@pytest.mark.parametrize("labels", [3, 40, 5000])
+@pytest.mark.parametrize("cut", [1, 7, 64, 1000, 6000])
+def test_it_does_not_matter_how_rows_are_divided(labels, cut):
+    rows = some_rows(6000, labels)
+    counts = Counter(name for _, name, _ in rows)
+    by_ref = {row[0]: row for row in rows}
+    merged: RowSampler = RowSampler()
+    for start in range(0, len(rows), cut):
+        for ref_id, kinds in sampler_of(rows[start : start + cut]).candidates():
+            merged.offer(Candidate(*by_ref[ref_id], ref_id), kinds)
+    assert sorted(merged.chosen(counts)) == sorted(sampler_of(rows).chosen(counts))
+
+
+def test_every_shown_label_shows_three():
+    rows = [(f"list#{n}", f"label {n % 32}", n / 3200) for n in range(3 * 32)]
+    rows += [(f"list#{n}", "label 0", n / 3200) for n in range(96, 3000)]
+    chosen = {
+        ref for ref, kinds in sampler_of(rows).chosen(Counter(row[1] for row in rows)) if "top" in kinds
+    }
+    shown = Counter(name for ref, name, _ in rows if ref in chosen)
+    assert shown == {f"label {n}": 3 for n in range(32)}
 
 
 def test_a_row_that_is_in_the_input_twice():

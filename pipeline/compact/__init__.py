@@ -1,0 +1,1 @@
+"""Many outputs → one with the current rows."""

@@ -1,0 +1,235 @@
+"""The current rows of many outputs → one output: staged, committed and published as a run's.
+
+Each shard is a unit with a record, so that a compaction that was killed goes on where it was, and what the shards hold
+depends on the outputs and the options alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from beamlabel import __version__
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.compact.shards import Cut, cut_into_shards, stage_shard
+from beamlabel.pipeline.compact.target import Target, target_of
+from beamlabel.pipeline.current.outputs import Output, find_outputs, is_among
+from beamlabel.pipeline.current.select import Selection, select
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.preflight import check_output
+from beamlabel.pipeline.job.resume import reuse_finished_units
+from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.lock import locked
+from beamlabel.pipeline.output.manifest import absolute_output, read_manifest
+from beamlabel.pipeline.output.publish import finish_pending, publish
+from beamlabel.transforms import storage
+from beamlabel.transforms.output_spec import canonical_sha256
+from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows.tf_examples import check_installed
+from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.units.unit_records import read_record
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be written, before anything is."""
+
+    output: str
+    plan_id: str
+    target: Target
+    selection: Selection
+    cuts: tuple[Cut, ...]
+    outputs: tuple[Output, ...]
+
+
+def compact(
+    patterns: Sequence[str],
+    output: str,
+    *,
+    shard_rows: int,
+    if_exists: str = "error",
+    drop_others: bool = False,
+) -> dict[str, Any]:
+    """Writes the current rows and failures of all outputs that patterns name into one output.
+
+    Args:
+      patterns: outputs, folders of them, or globs.
+      output: where to.
+      shard_rows: rows of a shard.
+      if_exists: ``error``, ``overwrite`` or ``resume``, as of a run.
+      drop_others: leave out rows that are not of the newest output's module, preprocessing and columns, or do not tell
+        which image they are of.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      UsageError: there is nothing to compact, the output cannot be written, or is among the inputs, or there are rows
+        that ``drop_others`` is for.
+      OutputLockedError: another run is at work on the output.
+      OSError, ValueError: a file cannot be read.
+    """
+    started_at = time.time()
+    output = absolute_output(output)
+    with locked(output) as lock, tempfile.TemporaryDirectory(prefix="compact-") as scratch:
+        try:
+            for manifest in finish_pending(output):
+                _LOGGER.info("Published the commit of an earlier run, %s", manifest["run_id"])
+            check_output(output, if_exists)
+        except (OSError, ValueError) as error:
+            if not is_user_error(error):
+                raise
+            raise UsageError(f"--output {output!r}: {error}") from error
+        outputs = find_outputs(patterns, "INPUT")
+        if is_among(output, patterns, outputs):
+            raise UsageError(
+                f"--output {output!r} is among the inputs, and would be read by the next compaction"
+            )
+        plan = _plan(outputs, output, Path(scratch), shard_rows=shard_rows, drop_others=drop_others)
+        there = read_manifest(output)
+        if if_exists == "resume" and there is not None and there["plan_id"] == plan.plan_id:
+            _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
+            return there
+        staging_dir = _stage(plan, if_exists, _job(plan, patterns, started_at))
+        records = []
+        for number, cut in enumerate(plan.cuts):
+            lock.check()
+            records.append(_record(plan, staging_dir, number, cut))
+        _commit(staging_dir, records)
+        lock.check()
+        return publish(output, staging_dir)
+
+
+def _plan(
+    outputs: Sequence[Output], output: str, folder: Path, *, shard_rows: int, drop_others: bool
+) -> _Plan:
+    target = target_of(outputs)
+    if target.is_tfrecord:
+        try:
+            check_installed()
+        except ImportError as error:
+            raise UsageError(f"{target.output.folder} has TFRecords: {error}") from error
+    selection = select(outputs, target.fits, folder)
+    others, nameless = selection.rows["other_module"], selection.rows["unidentified"]
+    if others and not drop_others:
+        raise UsageError(
+            f"{others} images have no row of the module, preprocessing and columns of the newest output "
+            f"({target.output.folder}), and no failure of it; label them again, or leave their rows out: --drop_others"
+        )
+    if nameless and not drop_others:
+        raise UsageError(
+            f"{nameless} rows of schema version 1 do not tell which images they are of (inline images, or relative "
+            "names); label them again, or leave the rows out: --drop_others"
+        )
+    known = {
+        "outputs": [[one.manifest["run_id"], _hashes(one)] for one in outputs],
+        "shard_rows": shard_rows,
+        "newest": target.output.manifest["run_id"],
+        "version": schema.CURRENT_SCHEMA_VERSION,
+    }
+    plan_id = canonical_sha256(known)[:16]
+    return _Plan(
+        output, plan_id, target, selection, tuple(cut_into_shards(selection, shard_rows)), tuple(outputs)
+    )
+
+
+def _hashes(output: Output) -> list[str]:
+    return [file["sha256"] for kind in ("data", "failures", "deleted") for file in output.files(kind)]
+
+
+def _job(plan: _Plan, patterns: Sequence[str], started_at: float) -> dict[str, Any]:
+    """What ``publish`` has to know."""
+    newest = plan.target.output.manifest
+    counts = {"rows": plan.selection.rows, "failures": plan.selection.failures}
+    read = [sum(by_fate.values()) for by_fate in counts.values()]
+    skipped: dict[str, int] = {}
+    for by_fate in counts.values():
+        for fate, count in by_fate.items():
+            if count and fate != "kept":
+                skipped[fate] = skipped.get(fate, 0) + count
+    run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started_at)) + "-" + secrets.token_hex(3)
+    manifest = {
+        "schema_version": schema.CURRENT_SCHEMA_VERSION,
+        "run_id": run_id,
+        "plan_id": plan.plan_id,
+        "module": newest["module"],
+        "preprocessing": newest["preprocessing"],
+        "metadata": {**plan.target.metadata, schema.PLAN_ID: plan.plan_id, schema.VERSION: __version__},
+        "options": {**newest["options"], "max_error_rate": 1.0, "report": False},
+        "kept_columns": newest.get("kept_columns", {}),
+        "input_files": [],
+        "versions": {"beamlabel": __version__, "python": platform.python_version()},
+        "compacted": {
+            "inputs": [storage.absolute(pattern) for pattern in patterns],
+            "outputs": [{"output": one.folder, "run_id": one.manifest["run_id"]} for one in plan.outputs],
+            "through": max(one.time for one in plan.outputs),
+            "rows_read": read[0],
+            "failures_read": read[1],
+            **counts,
+        },
+    }
+    return {
+        "format": layout.JOB_FORMAT,
+        "detached": None,
+        "run_id": run_id,
+        "started_at": started_at,
+        "max_error_rate": 1.0,
+        "schema_pbtxt": _schema_pbtxt(plan.target),
+        "skipped_by_reason": skipped,
+        "manifest": manifest,
+    }
+
+
+def _schema_pbtxt(target: Target) -> str | None:
+    if not target.is_tfrecord:
+        return None
+    return storage.read_bytes(target.output.path(layout.SCHEMA_PBTXT)).decode()
+
+
+def _stage(plan: _Plan, if_exists: str, job: Mapping[str, Any]) -> str:
+    staging_dir = storage.join(staging.root(plan.output), plan.plan_id)
+    if if_exists != "resume":
+        staging.delete_all(plan.output)
+    storage.write_bytes(storage.join(staging_dir, layout.JOB), json.dumps(job, indent=1).encode())
+    if if_exists == "resume":
+        for folder in list(staging.holding(plan.output, layout.JOB)):
+            if folder != staging_dir:
+                staging.delete_run(folder)  # of other outputs, or other options
+        done = reuse_finished_units(plan.output, staging_dir, plan.plan_id)
+        if done:
+            _LOGGER.info("going on after %d shards that are done", done)
+    return staging_dir
+
+
+def _record(plan: _Plan, staging_dir: str, number: int, cut: Cut) -> UnitRecord:
+    there = read_record(staging_dir, cut.unit_id)
+    if there is not None:
+        return there
+    begin = time.monotonic()
+    metadata = {**plan.target.metadata, schema.PLAN_ID: plan.plan_id, schema.VERSION: __version__}
+    record = stage_shard(plan.selection, plan.target, metadata, cut, staging_dir)
+    _LOGGER.info(
+        "shard %d of %d: %d rows, %d failures, in %.1f s",
+        number + 1, len(plan.cuts), record.predicted, sum(record.failed.values()), time.monotonic() - begin,
+    )  # fmt: skip
+    return record
+
+
+def _commit(staging_dir: str, records: Sequence[UnitRecord]) -> None:
+    content = {
+        "format": layout.COMMIT_FORMAT,
+        "committed_at": time.time(),
+        "records": [record.to_json() for record in records],
+    }
+    storage.create_if_absent(storage.join(staging_dir, layout.COMMIT), json.dumps(content).encode())

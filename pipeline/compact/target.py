@@ -1,0 +1,101 @@
+"""The columns and the module of the newest output, and whether the files of others have the same."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from beamlabel.pipeline.current.entries import has_identity
+from beamlabel.pipeline.current.outputs import Output
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.verify_files import spec_of
+from beamlabel.transforms.inputs.parquet_source import open_parquet
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
+
+# What has to agree beside columns and their types, for rows to be those of one output.
+_SAME = (
+    schema.MODULE_FINGERPRINT, schema.PREPROCESSING_ID, schema.SCORES, schema.LABELS_SHA256, schema.NUM_CLASSES,
+    schema.TOP_K, schema.EMBEDDING_DIM, schema.EMBEDDING_NORMALIZED,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a current row is.
+
+    Attributes:
+      output: the newest one that has a data file.
+      is_tfrecord: whether its shards are TFRecords; their rows are copied byte by byte.
+      metadata: of its shards, brought to the current schema version.
+      columns: of its shards, brought to the current schema version; None for TFRecords.
+    """
+
+    output: Output
+    is_tfrecord: bool
+    metadata: dict[str, str]
+    columns: pa.Schema | None
+
+    def spec(self, metadata: Mapping[str, str]) -> OutputSpec:
+        """The spec of shards of these columns, of Parquet or of TFRecords compressed as the newest output's."""
+        if self.columns is not None:
+            return replace(spec_of(self.columns, metadata), metadata=dict(metadata))
+        zipped = any(str(file["name"]).endswith(".gz") for file in self.output.files("data"))
+        return OutputSpec(
+            format="tfrecord", compression="gzip" if zipped else "none", metadata=dict(metadata)
+        )
+
+    def fits(self, output: Output, file: Mapping[str, Any] | None) -> bool:
+        """Whether a data file has these columns by the same module and preprocessing; of failures, by the manifest."""
+        metadata = output.manifest["metadata"]
+        if any(metadata.get(name) != self.metadata.get(name) for name in _SAME):
+            return False
+        if file is None:
+            return True
+        is_tfrecord = ".tfrecord" in str(file["name"])
+        if is_tfrecord != self.is_tfrecord:
+            return False
+        if is_tfrecord:
+            newest = self.output.manifest
+            return all(
+                output.manifest.get(name) == newest.get(name) for name in ("kept_columns", "schema_version")
+            )
+        there, is_version_1 = _shard_schema(output.path(str(file["name"])))
+        assert self.columns is not None
+        wanted = [c for c in self.columns if not (is_version_1 and c.name in schema.SINCE_VERSION_2)]
+        return all(c.name in there.names and there.field(c.name).type == c.type for c in wanted)
+
+
+def target_of(outputs: Sequence[Output]) -> Target:
+    """What the rows of the newest output are; ``outputs`` are as ``find_outputs`` orders them.
+
+    Raises:
+      UsageError: none has a data file, or the newest has TFRecords of schema version 1.
+      OSError, ValueError: it cannot be read.
+    """
+    newest = next((output for output in reversed(outputs) if output.files("data")), None)
+    if newest is None:
+        raise UsageError("none of the outputs has a data file")
+    file = newest.files("data")[0]
+    metadata = {str(name): str(value) for name, value in newest.manifest["metadata"].items()}
+    is_version_1 = metadata.get(schema.SCHEMA_VERSION) == "1"
+    metadata[schema.SCHEMA_VERSION] = schema.CURRENT_SCHEMA_VERSION
+    if ".tfrecord" in str(file["name"]):
+        if is_version_1:
+            raise UsageError(
+                f"{newest.folder} has TFRecords of schema version 1, which do not tell their images: label them again"
+            )
+        return Target(newest, True, metadata, None)
+    there, _ = _shard_schema(newest.path(str(file["name"])))
+    return Target(newest, False, metadata, arrow_schema(spec_of(there, metadata)).remove_metadata())
+
+
+@functools.lru_cache(maxsize=16)
+def _shard_schema(path: str) -> tuple[pa.Schema, bool]:
+    with open_parquet(path) as parquet:
+        there = parquet.schema_arrow
+    return there.remove_metadata(), not has_identity(there)

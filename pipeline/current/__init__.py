@@ -1,0 +1,1 @@
+"""The current rows of many outputs: the newest outcome of each image."""

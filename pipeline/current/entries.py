@@ -1,0 +1,200 @@
+"""What outputs say of images, as records of fixed size: rows, failures and tombstones."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from beamlabel.pipeline.current.outputs import Output
+from beamlabel.pipeline.earlier.rows import version_1_identity
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.parquet_source import open_parquet
+from beamlabel.transforms.records import Reason
+from beamlabel.transforms.rows import schema, tf_examples
+from beamlabel.transforms.rows.tfrecord import read_records
+
+_BATCH_ROWS = 16_384
+# With their embeddings, which cannot be left out.
+_EXAMPLES = 512
+
+FAILURE, ROW, TOMBSTONE = 0, 1, 2
+"""Kinds of entries. Of one run and one time, a row is newer than a failure."""
+
+
+class Why(enum.IntEnum):
+    """What kind of reason a failure has."""
+
+    PASSING = 0
+    LASTING = 1
+    GONE = 2
+
+
+_LASTING = {
+    Reason.TRUNCATED, Reason.CORRUPT, Reason.NOT_AN_IMAGE, Reason.UNSUPPORTED_FORMAT, Reason.TOO_MANY_PIXELS,
+    Reason.TOO_MANY_BYTES, Reason.EMPTY_FILE,
+}  # fmt: skip
+
+ENTRY = np.dtype(
+    [
+        ("high", "<u8"), ("low", "<u8"),
+        ("time", "<i8"), ("rank", "<u4"), ("kind", "u1"), ("place", "<i8"),
+        ("content", "<u8"), ("version", "<u8"), ("bytes", "<i8"), ("why", "u1"), ("fits", "?"),
+    ]
+)  # fmt: skip
+"""An entry: ``image_id`` in two halves; when, in microseconds since 1970; the place of the run among the runs; the
+kind; the place of the row or failure among all of its kind. Of the encoded image the first half of ``content_hash``,
+a hash of ``source_version`` and the size: 0, 0 and -1 if nobody knows. ``why`` of a failure; ``fits``: whether it was
+made by the current module, see ``select``."""
+
+
+def row_entries(
+    output: Output, file: Mapping[str, Any], *, rank: int, place: int, fits: bool
+) -> Iterator[np.ndarray]:
+    """Entries of the rows of a data file, a batch at a time, in their order.
+
+    A row that does not tell its image, as some of schema version 1, has the image_id 0.
+
+    Args:
+      output: whose file it is.
+      file: its entry in the manifest.
+      rank: of the run among the runs.
+      place: of the file's first row among all rows.
+      fits: whether the rows are of the current module.
+
+    Raises:
+      OSError, ValueError: it cannot be read.
+    """
+    path = output.path(str(file["name"]))
+    for columns in _parquet_columns(path) if path.endswith(".parquet") else _example_columns(path):
+        uris = columns["uri"]
+        ids = columns.get("image_id") or [version_1_identity(uri, output.manifest) for uri in uris]
+        made = np.zeros(len(uris), ENTRY)
+        _set_ids(made, ids)
+        made["time"] = columns.get("labeled_at") or output.time
+        made["rank"], made["kind"], made["fits"] = rank, ROW, fits
+        made["place"] = np.arange(place, place + len(made))
+        _set_facts(made, columns)
+        place += len(made)
+        yield made
+
+
+def failure_entries(
+    output: Output, file: Mapping[str, Any], *, rank: int, place: int, time: int, fits: bool
+) -> Iterator[np.ndarray]:
+    """Entries of the failures of a file, at ``time``; those that do not tell their image have the image_id 0."""
+    for chunk in chunks(failures(output, file), _BATCH_ROWS):
+        made = np.zeros(len(chunk), ENTRY)
+        _set_ids(made, [failure["image_id"] for failure in chunk])
+        made["time"], made["rank"], made["kind"], made["fits"] = time, rank, FAILURE, fits
+        made["place"] = np.arange(place, place + len(made))
+        made["why"] = [_why(failure["reason"]) for failure in chunk]
+        names = ("content_hash", "source_version", "source_bytes")
+        _set_facts(made, {name: [failure[name] for failure in chunk] for name in names})
+        place += len(made)
+        yield made
+
+
+def tombstone_entries(output: Output, file: Mapping[str, Any], *, rank: int) -> Iterator[np.ndarray]:
+    """Entries of the images that an output says are deleted."""
+    with open_parquet(output.path(str(file["name"]))) as parquet:
+        for batch in parquet.iter_batches(_BATCH_ROWS, columns=["image_id", "deleted_at"]):
+            made = np.zeros(batch.num_rows, ENTRY)
+            _set_ids(made, batch.column("image_id").to_pylist())
+            made["time"] = _microseconds(batch.column("deleted_at"))
+            made["rank"], made["kind"], made["bytes"] = rank, TOMBSTONE, -1
+            yield made
+
+
+def failures(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The failures of a file, in their order, with all keys of the current schema version."""
+    unknown = dict.fromkeys(("source_bytes", "source_version", "content_hash"))
+    with storage.open_input(output.path(str(file["name"]))) as lines:
+        for line in lines:
+            found = json.loads(line)
+            if "image_id" in found:
+                yield found
+                continue
+            uri = found["uri"]
+            identity = None if uri is None else version_1_identity(uri, output.manifest)
+            yield {**found, "image_id": identity, **unknown}
+
+
+def has_identity(there: pa.Schema) -> bool:
+    """Whether a shard has the columns that schema version 2 brought, by its metadata."""
+    return (there.metadata or {}).get(schema.SCHEMA_VERSION.encode()) != b"1"
+
+
+def chunks(values: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` values, the last one shorter."""
+    while chunk := list(itertools.islice(values, size)):
+        yield chunk
+
+
+_COLUMNS = ("uri", "image_id", "labeled_at", "content_hash", "source_version", "source_bytes")
+
+
+def _parquet_columns(path: str) -> Iterator[dict[str, list[Any]]]:
+    with open_parquet(path) as parquet:
+        # In version 1 these names were free for kept columns.
+        taken = frozenset() if has_identity(parquet.schema_arrow) else schema.SINCE_VERSION_2
+        names = [name for name in _COLUMNS if name in parquet.schema_arrow.names and name not in taken]
+        if "image_id" in names:
+            names.remove("uri")
+        for batch in parquet.iter_batches(_BATCH_ROWS, columns=names):
+            columns = {
+                name: _microseconds(batch.column(name)).tolist()
+                if name == "labeled_at"
+                else batch.column(name).to_pylist()
+                for name in names
+            }
+            yield {"uri": columns.get("image_id") or [], **columns}
+
+
+def _example_columns(path: str) -> Iterator[dict[str, list[Any]]]:
+    with storage.open_input(path) as source:
+        for chunk in chunks(read_records(source), _EXAMPLES):
+            rows = tf_examples.decode(chunk, _COLUMNS)
+            there = [name for name in _COLUMNS if any(name in row for row in rows)]
+            yield {name: [_first(row.get(name)) for row in rows] for name in there}
+
+
+def _first(values: Sequence[Any] | None) -> Any:
+    value = values[0] if values else None
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _microseconds(times: pa.Array) -> np.ndarray:
+    return np.asarray(times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy(zero_copy_only=False))
+
+
+def _set_ids(made: np.ndarray, ids: Sequence[str | None]) -> None:
+    data = bytes.fromhex("".join(identity or "0" * 32 for identity in ids))
+    if len(data) != 16 * len(made):
+        raise ValueError("an image_id has not 32 hex digits")
+    halves = np.frombuffer(data, ">u8").reshape(-1, 2)
+    made["high"], made["low"] = halves[:, 0], halves[:, 1]
+
+
+def _set_facts(made: np.ndarray, columns: Mapping[str, Sequence[Any]]) -> None:
+    nothing = [None] * len(made)
+    hashes = columns.get("content_hash") or nothing
+    made["content"] = [int(text[:16], 16) if text else 0 for text in hashes]
+    made["version"] = [_hash(text) for text in columns.get("source_version") or nothing]
+    made["bytes"] = [-1 if size is None else size for size in columns.get("source_bytes") or nothing]
+
+
+def _hash(text: str | None) -> int:
+    return 0 if text is None else xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) or 1
+
+
+def _why(reason: str) -> Why:
+    if reason == Reason.NOT_FOUND:
+        return Why.GONE
+    return Why.LASTING if reason in _LASTING else Why.PASSING

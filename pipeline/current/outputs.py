@@ -1,0 +1,110 @@
+"""Published outputs below folders and globs, found by their manifests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.manifest import is_result
+from beamlabel.pipeline.published import manifests
+from beamlabel.transforms import storage
+from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.patterns import has_glob, matcher
+
+
+@dataclass(frozen=True)
+class Output:
+    """A published output.
+
+    Attributes:
+      folder: absolute path or URI, without a last slash.
+      manifest: its ``_MANIFEST.json``.
+    """
+
+    folder: str
+    manifest: dict[str, Any]
+
+    @property
+    def time(self) -> int:
+        """Microseconds since 1970: when its run began, or up to when a compacted output has read others."""
+        compacted = self.manifest.get("compacted")
+        if compacted:
+            return int(compacted["through"])
+        return round(datetime.fromisoformat(self.manifest["started_at"]).timestamp() * 1e6)
+
+    def files(self, kind: str) -> list[dict[str, Any]]:
+        """The entries of its files of a kind, in the order of their names."""
+        found = [file for file in self.manifest["files"] if file["kind"] == kind]
+        return sorted(found, key=lambda file: str(file["name"]))
+
+    def path(self, name: str) -> str:
+        """Where a file lies that the manifest names."""
+        return storage.join(self.folder, *name.split("/"))
+
+
+def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
+    """The outputs that patterns name, each once, by the start of their runs, then by the runs' ids.
+
+    What has no manifest of ours is left out: unpublished runs, and other people's files.
+
+    Args:
+      patterns: outputs, folders of outputs, or globs of either.
+      option: names the patterns in messages.
+
+    Raises:
+      UsageError: a pattern cannot be listed, or nothing is there.
+    """
+    found: dict[str, Output] = {}
+    for pattern in patterns:
+        before = len(found)
+        try:
+            for file in manifests(pattern):
+                folder = file.path.rpartition("/")[0]
+                manifest = _read(file.path)
+                if manifest is not None:
+                    found.setdefault(_place(folder), Output(folder, manifest))
+        except (OSError, ValueError) as error:
+            if not is_user_error(error):
+                raise
+            raise UsageError(f"{option} {pattern!r}: {error}") from error
+        if len(found) == before and not has_glob(pattern):
+            raise UsageError(f"{option} {pattern!r}: no published output of beamlabel is there")
+    if not found:
+        raise UsageError(f"{option} {' '.join(patterns)}: no published output of beamlabel is there")
+    return sorted(found.values(), key=lambda output: (output.time, output.manifest["run_id"]))
+
+
+def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) -> bool:
+    """Whether a folder, absolute, is one that patterns look into, or one that holds any of the outputs."""
+    place = _place(folder)
+    if any(
+        _place(output.folder).startswith(place + "/") or _place(output.folder) == place for output in outputs
+    ):
+        return True
+    name = f"{folder}/{layout.MANIFEST}"
+    for pattern in map(storage.absolute, patterns):
+        below = pattern.rstrip("/") + "/"
+        if folder.startswith(below) or place.startswith(_place(below.rstrip("/")) + "/"):
+            return True
+        if has_glob(pattern) and (matcher(below + "**")(name) or matcher(pattern)(folder)):
+            return True
+    return False
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads(storage.read_bytes(path))
+    except (FileNotFoundError, ValueError):
+        return None
+    return manifest if is_result(manifest) else None
+
+
+def _place(folder: str) -> str:
+    """What a folder is called by nobody's links."""
+    return os.path.realpath(folder) if storage.is_local(folder) else folder

@@ -1,0 +1,71 @@
+"""The rows of a file that are current, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beamlabel.pipeline.current.entries import failures, has_identity
+from beamlabel.pipeline.current.select import Source
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.parquet_source import open_parquet
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows.tfrecord import read_records
+
+# With 1,280 features 5 MB.
+_BATCH_ROWS = 1024
+
+
+def touched(sources: Sequence[Source], start: int, stop: int) -> Iterator[Source]:
+    """The files that have a place from ``start`` to ``stop``."""
+    return (source for source in sources if source.start < stop and source.stop > start)
+
+
+def wanted(is_current: np.ndarray, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """bool[rows of the file]: which are current, and at a place from ``start`` to ``stop``."""
+    found = np.array(is_current[source.start : source.stop])
+    found[: max(start - source.start, 0)] = False
+    if stop is not None:
+        found[max(stop - source.start, 0) :] = False
+    return found
+
+
+def parquet_batches(
+    source: Source, is_wanted: np.ndarray, names: Sequence[str], batch_rows: int = _BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The wanted rows of a Parquet file, with those of the columns that it has; row groups without any are not read.
+
+    Columns of schema version 2 that a file of version 1 kept by these names are not ours, and are left out.
+    """
+    with open_parquet(source.path) as parquet:
+        lacking = frozenset() if has_identity(parquet.schema_arrow) else schema.SINCE_VERSION_2
+        there = [name for name in names if name in parquet.schema_arrow.names and name not in lacking]
+        place = 0
+        for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if is_wanted[place : place + rows].any():
+                first = place
+                for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=there):
+                    mask = is_wanted[first : first + batch.num_rows]
+                    first += batch.num_rows
+                    if mask.any():
+                        yield batch.filter(pa.array(mask))
+            place += rows
+
+
+def examples(source: Source, is_wanted: np.ndarray) -> Iterator[bytes]:
+    """The wanted rows of a TFRecord file, serialized as they lie there."""
+    with storage.open_input(source.path) as file:
+        for is_one, record in zip(is_wanted, read_records(file), strict=True):
+            if is_one:
+                yield record
+
+
+def wanted_failures(source: Source, is_wanted: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The wanted failures of a file."""
+    for is_one, failure in zip(is_wanted, failures(source.output, source.file), strict=True):
+        if is_one:
+            yield failure

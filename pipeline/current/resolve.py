@@ -1,0 +1,99 @@
+"""Entries of some images → which of them are current: a pure function over arrays."""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+
+from beamlabel.pipeline.current.entries import FAILURE, ROW, TOMBSTONE, Why
+
+
+class Fate(enum.IntEnum):
+    """What becomes of a row or a failure; the names are those of the counts in a manifest."""
+
+    KEPT = 0
+    SUPERSEDED = 1
+    DELETED = 2
+    FAILED_SINCE = 3
+    OTHER_MODULE = 4
+
+
+def resolve(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the current outcome of each image, one at most.
+
+    The newest row counts; of the same ``time`` that of the later run, then the one whose place is higher. It does not
+    count
+
+    - if a tombstone is newer: deleted;
+    - if a failure is newer that tells that the image is gone (``not_found``) or another by now (another content hash;
+      where no hash is known, another version or size), or that has a lasting reason and does not tell that the image
+      is the same: failed since. A passing failure, such as a timeout, of an image that may be the same leaves the row;
+    - if it is of another module: failed since, where the current one has tried and failed, else of another module.
+
+    An image without a row that counts has its newest failure as its outcome, unless a row or a tombstone is newer.
+
+    Args:
+      entries: of ``ENTRY``, with all that there is of each of the images.
+
+    Returns:
+      The entries in another order, and the ``Fate`` of each (of a tombstone, ``SUPERSEDED``).
+    """
+    order = np.lexsort([entries[name] for name in ("place", "kind", "rank", "time", "low", "high")])
+    ordered = entries[order]
+    fates = np.full(len(ordered), Fate.SUPERSEDED, np.uint8)
+    if not len(ordered):
+        return ordered, fates
+    is_first = np.ones(len(ordered), bool)
+    is_first[1:] = (ordered["high"][1:] != ordered["high"][:-1]) | (ordered["low"][1:] != ordered["low"][:-1])
+    image = np.cumsum(is_first) - 1
+    row, failure = (_newest(ordered, image, kind) for kind in (ROW, FAILURE))
+    deleted_at = np.full(image[-1] + 1, np.iinfo(np.int64).min)
+    tombs = ordered["kind"] == TOMBSTONE
+    np.maximum.at(deleted_at, image[tombs], ordered["time"][tombs])
+
+    has_row, has_failure = row >= 0, failure >= 0
+    row_time, failure_time = (np.where(at >= 0, ordered["time"][at], 0) for at in (row, failure))
+    is_deleted = has_row & (deleted_at > row_time)
+    is_replaced = _replaced(ordered, image, row)
+    tried = np.flatnonzero((ordered["kind"] == FAILURE) & ordered["fits"])
+    newest_try = np.full(len(row), -1)
+    np.maximum.at(newest_try, image[tried], tried)
+    fits = np.where(has_row, ordered["fits"][row], False)
+    is_failed = has_row & ~is_deleted & (is_replaced | (~fits & (newest_try > row)))
+    is_other = has_row & ~is_deleted & ~is_failed & ~fits
+    fate = np.select(
+        [is_deleted, is_failed, is_other], [Fate.DELETED, Fate.FAILED_SINCE, Fate.OTHER_MODULE], Fate.KEPT
+    )
+    fates[row[has_row]] = fate[has_row]
+    stands = has_failure & (failure > row) & ~(has_row & (fate == Fate.KEPT))
+    failure_fate = np.where(deleted_at > failure_time, Fate.DELETED, Fate.KEPT)
+    fates[failure[stands]] = failure_fate[stands]
+    return ordered, fates
+
+
+def _newest(ordered: np.ndarray, image: np.ndarray, kind: int) -> np.ndarray:
+    """Of each image where its newest entry of a kind is; -1 without one."""
+    places = np.flatnonzero(ordered["kind"] == kind)
+    newest = np.full(image[-1] + 1, -1)
+    newest[image[places]] = places  # of places that come several times numpy keeps the last
+    return newest
+
+
+def _replaced(ordered: np.ndarray, image: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Of each image whether a failure after its newest row tells that the row is of an image that is no more."""
+    places = np.flatnonzero(ordered["kind"] == FAILURE)
+    places = places[(row[image[places]] >= 0) & (places > row[image[places]])]
+    failed, labeled = ordered[places], ordered[row[image[places]]]
+    hashed = (failed["content"] != 0) & (labeled["content"] != 0)
+    versioned = (failed["version"] != 0) & (labeled["version"] != 0)
+    sized = (failed["bytes"] >= 0) & (labeled["bytes"] >= 0)
+    other_version = versioned & (failed["version"] != labeled["version"])
+    other_size = sized & (failed["bytes"] != labeled["bytes"])
+    other_content = failed["content"] != labeled["content"]
+    is_other = np.where(hashed, other_content, other_version | other_size)
+    is_same = np.where(hashed, ~other_content, versioned & ~other_version & ~other_size)
+    ends = (failed["why"] == Why.GONE) | is_other | ((failed["why"] == Why.LASTING) & ~is_same)
+    replaced = np.zeros(len(row), bool)
+    replaced[image[places[ends]]] = True
+    return replaced

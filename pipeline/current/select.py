@@ -1,0 +1,232 @@
+"""Which rows and failures of many outputs are current; in memory is a 256th of the entries, on disk a byte a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from beamlabel.pipeline.current.entries import (
+    ENTRY,
+    FAILURE,
+    ROW,
+    failure_entries,
+    row_entries,
+    tombstone_entries,
+)
+from beamlabel.pipeline.current.outputs import Output
+from beamlabel.pipeline.current.resolve import Fate, resolve
+
+_THREADS = 4
+_BUCKETS = 256
+# Of all buckets together, until it is written.
+_BUFFER_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of an output, and its place among all of its kind.
+
+    Attributes:
+      output: whose it is.
+      file: its entry in the manifest.
+      start: the place of its first row or failure.
+      fits: whether its rows are of the current module.
+    """
+
+    output: Output
+    file: Mapping[str, Any]
+    start: int
+    fits: bool
+
+    @property
+    def path(self) -> str:
+        """Where it lies."""
+        return self.output.path(str(self.file["name"]))
+
+    @property
+    def stop(self) -> int:
+        """The place after its last row or failure."""
+        return self.start + int(self.file["rows"])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is current.
+
+    Attributes:
+      data, failed: the files, in the order of their places.
+      is_kept: bool[rows], by the place of a row; mapped, not in memory.
+      is_failed: bool[failures], likewise.
+      rows: how many rows have each ``Fate``, by its name in lower case, and ``unidentified``.
+      failures: the same of failures.
+    """
+
+    data: tuple[Source, ...]
+    failed: tuple[Source, ...]
+    is_kept: np.ndarray
+    is_failed: np.ndarray
+    rows: dict[str, int]
+    failures: dict[str, int]
+
+
+def select(
+    outputs: Sequence[Output], fits: Callable[[Output, Mapping[str, Any] | None], bool], folder: Path
+) -> Selection:
+    """Reads what identifies rows, failures and tombstones, and finds the current ones; see ``resolve``.
+
+    Args:
+      outputs: as ``find_outputs`` orders them.
+      fits: whether a data file, or with None the failures, of an output are of the current module.
+      folder: where temporary files may lie, some 60 bytes for each row; it is empty, and lives as long as the result.
+
+    Raises:
+      OSError, ValueError, ImportError: a file cannot be read.
+    """
+    data = _sources(outputs, "data", fits)
+    failed = _sources(outputs, "failures", lambda output, _: fits(output, None))
+    reader = _Reader(outputs, _Buckets(folder))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        # Rows first: the newest of a run tells when its failures were.
+        for work, over in ((reader.rows, data), (reader.failures, failed)):
+            list(threads.map(work, over))
+        list(threads.map(reader.tombstones, outputs))
+    is_kept = _mapped(folder / "kept", data[-1].stop if data else 0)
+    is_failed = _mapped(folder / "failed", failed[-1].stop if failed else 0)
+    counts: Counter[tuple[int, int]] = Counter()
+    for entries in reader.buckets.read():
+        ordered, fates = resolve(entries)
+        for kind, places in ((ROW, is_kept), (FAILURE, is_failed)):
+            of_kind = ordered["kind"] == kind
+            places[ordered["place"][of_kind & (fates == Fate.KEPT)]] = True
+            counts.update(
+                {(kind, fate): int(n) for fate, n in enumerate(np.bincount(fates[of_kind], minlength=5))}
+            )
+    rows, failures = (
+        {fate.name.lower(): counts[kind, fate] for fate in Fate} | {"unidentified": reader.unidentified[kind]}
+        for kind in (ROW, FAILURE)
+    )
+    return Selection(data, failed, is_kept, is_failed, rows, failures)
+
+
+def _sources(
+    outputs: Sequence[Output], kind: str, fits: Callable[[Output, Mapping[str, Any] | None], bool]
+) -> tuple[Source, ...]:
+    sources, start = [], 0
+    for output in outputs:
+        for file in output.files(kind):
+            sources.append(Source(output, file, start, fits(output, file)))
+            start = sources[-1].stop
+    return tuple(sources)
+
+
+def _check_count(source: Source, count: int) -> None:
+    if count != source.file["rows"]:
+        raise ValueError(f"{source.path}: {count} rows, its manifest says {source.file['rows']}")
+
+
+def _mapped(path: Path, size: int) -> np.ndarray:
+    return np.memmap(path, np.bool_, "w+", shape=(size,)) if size else np.zeros(0, bool)
+
+
+class _Reader:
+    """Files → entries in buckets; for several threads."""
+
+    def __init__(self, outputs: Sequence[Output], buckets: _Buckets) -> None:
+        self.buckets = buckets
+        self.unidentified: Counter[int] = Counter()
+        self._rank = {id(output): number for number, output in enumerate(outputs)}
+        self._compacted = {id(output) for output in outputs if "compacted" in output.manifest}
+        self._newest: dict[int, int] = {}
+        self._lock = Lock()
+
+    def rows(self, source: Source) -> None:
+        """Takes a data file."""
+        of = id(source.output)
+        entries = row_entries(
+            source.output, source.file, rank=self._rank[of], place=source.start, fits=source.fits
+        )
+        _check_count(source, self._add(entries, of))
+
+    def failures(self, source: Source) -> None:
+        """Takes a file of failures; all rows of its run have to be there before."""
+        of = id(source.output)
+        entries = failure_entries(
+            source.output,
+            source.file,
+            rank=self._rank[of],
+            place=source.start,
+            # By the same clock as the rows, which SOURCE_DATE_EPOCH may have set.
+            time=self._newest.get(of, source.output.time),
+            fits=source.fits,
+        )
+        _check_count(source, self._add(entries, of))
+
+    def tombstones(self, output: Output) -> None:
+        """Takes what an output says is deleted."""
+        for file in output.files("deleted"):
+            self._add(tombstone_entries(output, file, rank=self._rank[id(output)]), id(output))
+
+    def _add(self, batches: Iterator[np.ndarray], of: int) -> int:
+        count = 0
+        for entries in batches:
+            if not len(entries):
+                continue
+            count += len(entries)
+            kind = int(entries["kind"][0])
+            known = entries[(entries["high"] != 0) | (entries["low"] != 0)]
+            self.buckets.add(known)
+            with self._lock:
+                self.unidentified[kind] += len(entries) - len(known)
+                if kind == ROW and of not in self._compacted:
+                    self._newest[of] = max(self._newest.get(of, 0), int(entries["time"].max()))
+        return count
+
+
+class _Buckets:
+    """Entries on disk, parted by the first byte of their image_id; for several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pending: list[np.ndarray] = []
+        self._pending_bytes = 0
+        self._lock = Lock()
+
+    def add(self, entries: np.ndarray) -> None:
+        """Takes entries of any images."""
+        with self._lock:
+            self._pending.append(entries)
+            self._pending_bytes += entries.nbytes
+            if self._pending_bytes >= _BUFFER_BYTES:
+                self._write()
+
+    def read(self) -> Iterator[np.ndarray]:
+        """The entries, all of an image at once; they are deleted when they were read."""
+        self._write()
+        for number in range(_BUCKETS):
+            path = self._path(number)
+            if path.exists():
+                yield np.fromfile(path, ENTRY)
+                path.unlink()
+
+    def _write(self) -> None:
+        if not self._pending:
+            return
+        entries = np.concatenate(self._pending)
+        self._pending, self._pending_bytes = [], 0
+        first = (entries["high"] >> np.uint64(56)).astype(np.uint8)
+        order = np.argsort(first, kind="stable")
+        ends = np.searchsorted(first[order], np.arange(_BUCKETS + 1))
+        for number in range(_BUCKETS):
+            if ends[number] < ends[number + 1]:
+                with self._path(number).open("ab") as file:
+                    entries[order[ends[number] : ends[number + 1]]].tofile(file)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"entries-{number:02x}"

@@ -1,0 +1,71 @@
+"""The thumbnails of a page that is made of rows: those that another page has, or fetched anew."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from beamlabel.pipeline.report.data import data_of_page
+from beamlabel.transforms import storage
+from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.decoding.thumbnail import thumbnail
+from beamlabel.transforms.loading.fetch import FetchOptions
+from beamlabel.transforms.loading.load_images import LoadOptions, load_one
+from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpOptions
+from beamlabel.transforms.records import ImageRef, LoadedImage
+from beamlabel.transforms.storage.billing import billing_project
+from beamlabel.transforms.storage.uris import resolve
+
+_FETCH_THREADS = 16
+
+
+def kept_thumbnails(path: str, run_id: str) -> dict[str, str]:
+    """Reference → JPEG in base64, out of the page that is there, if it is this run's."""
+    if not storage.exists(path):
+        return {}
+    data = data_of_page(storage.read_bytes(path).decode())
+    if data is None or data["run"]["id"] != run_id:
+        return {}
+    return {row["ref_id"]: row["thumbnail"] for row in data["sample"] if row["thumbnail"]}
+
+
+def fetched_thumbnails(
+    rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], base_dir: str | None
+) -> dict[str, str]:
+    """Reference → JPEG in base64, of the images that can be had; inline ones cannot."""
+    ran, made = manifest["options"], manifest["preprocessing"]
+    load = LoadOptions(
+        FetchOptions(
+            max_bytes=ran["max_bytes"],
+            deadline=ran["fetch_deadline"],
+            allow_http=ran["allow_http"],
+            allow_private_hosts=ran["allow_private_hosts"],
+            # Earlier runs do not have these; no run has the values of its headers.
+            http=HttpOptions(
+                user_agent=ran.get("user_agent"),
+                ignore_robots_tag=ran.get("ignore_robots_tag", False),
+                per_host=ran.get("http_per_host", PER_HOST),
+            ),
+            billing_project=billing_project() or ran.get("billing_project"),
+        ),
+        DecodeOptions(
+            made["height"],
+            made["width"],
+            crop=made["crop"],
+            max_pixels=ran["max_pixels"],
+            color_profile=made.get("color_profile", "ignore"),  # schema version 1 knew no profiles
+        ),
+    )
+    base = storage.absolute(base_dir or ran["base_dir"] or os.getcwd())  # noqa: PTH109 (a string is wanted)
+
+    def fetched(row: Mapping[str, Any]) -> tuple[str, str | None]:
+        image = load_one(ImageRef(row["uri"], row["ref_id"], resolve(row["uri"], base)), load)
+        if isinstance(image, LoadedImage):
+            return row["ref_id"], base64.b64encode(thumbnail(image.pixels)).decode()
+        return row["ref_id"], None
+
+    with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="thumbnails") as pool:
+        return {ref_id: picture for ref_id, picture in pool.map(fetched, rows) if picture is not None}
