@@ -13,6 +13,7 @@ from typing import Any, Union
 
 import numpy as np
 
+from beamlabel.transforms.archive_member import Member
 from beamlabel.transforms.reasons import ImageError as ImageError
 from beamlabel.transforms.reasons import Reason as Reason
 from beamlabel.transforms.reasons import SkipReason as SkipReason
@@ -44,7 +45,7 @@ class InputFile:
 
     Attributes:
       path: absolute local path or URI.
-      format: ``text``, ``parquet``, ``images``, or another that ``inputs.sources`` knows.
+      format: ``text``, ``parquet``, ``images``, ``tar``, ``zip``, or another that ``inputs.sources`` knows.
       size: bytes, where the listing told it.
       version: generation, ETag or modification time, where the listing told it.
       table: of ``csv``, ``tsv`` and ``jsonl``; else None.
@@ -156,6 +157,7 @@ class ImageRef:
       row: the row's place in its file, the order of rows in a shard.
       unit_id: the work unit it belongs to; None outside the labeling job.
       data: the encoded image itself, where the input holds it inline.
+      member: the place of the image in an archive, from which it is read by range.
       passthrough: values of the kept columns, in the order of the options, each an Arrow array of length one: not
         every Arrow value has a counterpart in Python, such as a date in the year 300,000.
       listing_stat: size in bytes and version, where the listing that found the image told them and they are asked for.
@@ -175,6 +177,7 @@ class ImageRef:
     listing_stat: tuple[int | None, str | None] | None = None
     image_id: str | None = None
     origin: Origin | None = field(default=None, repr=False)
+    member: Member | None = None
     known: Known | None = None
 
 

@@ -8,14 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import bracex
+
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import InputOptions
 from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, is_compressed_tar
+from beamlabel.transforms.inputs.archives.open_archive import TAR, ZIP
 from beamlabel.transforms.inputs.file_kinds import HEAD_BYTES, content_format
+from beamlabel.transforms.inputs.sources.archive import ARCHIVES
 from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_name
 from beamlabel.transforms.inputs.sources.listing import listed
 from beamlabel.transforms.inputs.sources.packed import Found, LeftOut
-from beamlabel.transforms.inputs.sources.path_filter import PathFilter
+from beamlabel.transforms.inputs.sources.path_filter import PathFilter, is_archive_name
 from beamlabel.transforms.inputs.sources.registry import IMAGES
 from beamlabel.transforms.inputs.tables.described import TABLES
 from beamlabel.transforms.inputs.tables.table_kinds import Unclear, table_by_name, table_kind
@@ -28,7 +33,10 @@ _AUTO = "auto"
 # Files of a folder that are looked at before it is taken for one of images.
 _LOOKED_AT = 10_000
 # Files that hold images or references themselves: beside images, nobody knows which of them are meant.
-_CONTAINERS = (".parquet", ".tar", ".tar.gz", ".tgz", ".tar.zst")
+_CONTAINERS = (".parquet", *ARCHIVE_ENDINGS)
+# Shards that one pattern with braces may name.
+_MAX_SHARDS = 1_000_000
+_NO_INPUT = "neither text, Parquet nor an archive"
 _THREADS = 16
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -76,6 +84,7 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
     wanted = path_filter(options)
     below = output.rstrip("/") + "/"
     patterns = list(dict.fromkeys(map(_absolute, options.input)))
+    patterns = list(dict.fromkeys(one for pattern in patterns for one in _expanded(pattern)))
     named = dict(zip(patterns, in_threads(_named_file, patterns), strict=True))
     formats = _formats([path for path, file in named.items() if file is not None], options.input_format)
     sidecars = _sidecars(formats) if options.input_format == _AUTO else set()
@@ -93,6 +102,16 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
             for one in _match_pattern(pattern, options, wanted, below):
                 found.setdefault(one.path, one)
     return Matched(tuple(found.values()), dict(left_out))
+
+
+def _expanded(pattern: str) -> list[str]:
+    """What a pattern with braces stands for, as shells and WebDataset have it, unless it matches as it stands."""
+    if "{" not in pattern or _named_file(pattern) is not None or next(_matches(pattern), None) is not None:
+        return [pattern]
+    try:
+        return bracex.expand(pattern, keep_escapes=True, limit=_MAX_SHARDS)
+    except (ValueError, bracex.ExpansionLimitException) as error:
+        raise UsageError(f"--input {pattern!r}: {error}") from error
 
 
 def in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
@@ -147,7 +166,7 @@ def _match_pattern(
     matches = [
         match
         for match in _matches(pattern)
-        if not _hidden(match.path[start:]) and wanted.wants(match.path[start:])
+        if not _hidden(match.path[start:]) and _is_wanted(match.path[start:], wanted)
     ]
     if not matches:
         asked = " that --include and --exclude leave" if wanted != PathFilter() else ""
@@ -155,6 +174,13 @@ def _match_pattern(
     if any(match.path.startswith(below) for match in matches):
         raise UsageError(f"--output {below[:-1]!r} lies where --input {pattern!r} looks for its files")
     formats = _formats([match.path for match in matches], options.input_format)
+    archives = [path for path, kind in formats.items() if kind in ARCHIVES]
+    if archives and len(archives) < len(formats):
+        other = next(path for path, kind in formats.items() if kind not in ARCHIVES)
+        raise UsageError(
+            f"--input {pattern!r} holds archives and other files, such as {other}: name the ones that are meant, as by "
+            "--include '*.tar'"
+        )
     if IMAGES in formats.values():  # their names do not tell
         others = [path for path, kind in formats.items() if kind not in (IMAGES, "binary")]
         if others:
@@ -162,6 +188,10 @@ def _match_pattern(
         return [InputFile(pattern, IMAGES)]
     files = [InputFile(m.path, formats[m.path], m.size, m.version) for m in matches]
     return [_checked(file, options.input_format) for file in files]
+
+
+def _is_wanted(path: str, wanted: PathFilter) -> bool:
+    return wanted.wants_archive(path) if is_archive_name(path) else wanted.wants(path)
 
 
 def _has_images(pattern: str, wanted: PathFilter) -> bool:
@@ -253,7 +283,7 @@ def _checked(file: InputFile, wanted: str) -> InputFile:
     if isinstance(file.format, Unclear):
         raise UsageError(f"--input: {public_uri(file.path)} {file.format}")
     if file.format == "binary" or wanted not in (_AUTO, file.format):
-        kind = {"binary": "neither text nor Parquet", IMAGES: "an image"}.get(file.format, file.format)
+        kind = {"binary": _NO_INPUT, IMAGES: "an image"}.get(file.format, file.format)
         asked = "" if wanted == _AUTO else f", not {wanted}, as --input_format says"
         raise UsageError(f"--input: {public_uri(file.path)} is {kind}{asked}")
     return file
@@ -262,7 +292,7 @@ def _checked(file: InputFile, wanted: str) -> InputFile:
 def _format(path: str, wanted: str) -> str:
     if wanted == IMAGES:
         return IMAGES  # whatever it is, it fails with a reason
-    kind = _sniff(path)
+    kind = _sniff(path, wanted)
     name = path.rpartition("/")[2]
     # A broken photograph is one nevertheless.
     if kind == "image" or (wanted == _AUTO and kind_by_name(name) is FileKind.IMAGE):
@@ -281,13 +311,27 @@ def _table_kind(path: str) -> str:
         raise _unreadable(path, error) from error
 
 
-def _sniff(path: str) -> str:
+def _sniff(path: str, wanted: str) -> str:
     try:
         with storage.open_input(path) as file:
             if not file.seekable():
                 raise UsageError(f"--input {path!r} is a pipe; write it to a file first")
-            return content_format(file.read(HEAD_BYTES))
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         if not is_user_error(error):
             raise
         raise UsageError(f"--input {path!r} cannot be read: {error}") from error
+    kind = content_format(head)
+    if is_compressed_tar(head, path) or (path.lower().endswith(".tar") and not head.strip(b"\0") and head):
+        return TAR  # the latter without a member
+    if kind == ZIP and wanted != ZIP and _is_other_zip(path):
+        return "binary"
+    # A zip may begin with a program that unpacks it, and a tar be damaged from its start.
+    is_archive = wanted in (TAR, ZIP) or path.lower().endswith(".zip")
+    return (wanted if wanted in (TAR, ZIP) else ZIP) if kind == "binary" and is_archive else kind
+
+
+def _is_other_zip(path: str) -> bool:
+    """Whether a file has the name of one of the many formats that are zips inside, such as .docx and .npz."""
+    is_other = kind_by_name(path.rpartition("/")[2]) is FileKind.OTHER
+    return is_other and not path.lower().endswith(".zip")

@@ -82,7 +82,7 @@ def plan(
         derived = derived_options(options, artifact)
         payer = options.loading.billing_project
         predict = dataclasses.replace(derived.predict, billing_project=payer)
-        source = source_options(options.inputs, inputs, options.output.shard_rows, payer)
+        source = source_options(options.inputs, inputs, options.output.shard_rows, options.loading)
         load = load_options(options.loading, derived.decode)
         spec = output_spec(options.output, inputs, derived)
         spec = dataclasses.replace(spec, labeled_at=labeled_at(started_at))

@@ -19,6 +19,8 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns
+from beamlabel.transforms.inputs.sources.archive import ARCHIVES
+from beamlabel.transforms.inputs.sources.archive_columns import parse_columns, see_archive, unified_members
 from beamlabel.transforms.inputs.sources.folder_kept import folder_kept
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.registry import WITHOUT_COLUMNS
@@ -66,7 +68,10 @@ def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
     for cause, count in matched.left_out.items():
         _LOGGER.info("--input: %d of the named files left out: %s", count, cause)
     files = _described(matched.files, options)
-    columns, kept = _columns_of(files, options, output.output_format)
+    if options.keep_columns and any(file.format in ARCHIVES for file in files):
+        columns, kept = _member_columns(files, options, output.output_format)
+    else:
+        columns, kept = _columns_of(files, options, output.output_format)
     read = tuple(with_used_columns(file, columns) for file in files)
     return Inputs(read, columns, kept, path_filter(options), matched.left_out)
 
@@ -95,7 +100,7 @@ def _columns_of(
     asked = {"--uri_column": options.uri_column, "--image_column": options.image_column}
     for file in files:
         for option, value in asked.items():
-            if value is not None and file.format in WITHOUT_COLUMNS:
+            if value is not None and file.format in (*WITHOUT_COLUMNS, *ARCHIVES):
                 raise UsageError(f"{option} {value}: {file.path} is a {file.format} file and has no columns")
     with_columns = [file for file in files if file.format in _WITH_COLUMNS]
     others = [file for file in files if file.format in WITHOUT_COLUMNS] if options.keep_columns else []
@@ -119,6 +124,33 @@ def _columns_of(
         in_threads(
             lambda file: _check_values(file, columns, output_format, rows), with_columns if kept else []
         )
+    except (OSError, ValueError) as error:
+        if not is_user_error(error):
+            raise
+        raise UsageError(str(error)) from error
+    return columns, kept
+
+
+def _member_columns(
+    files: list[InputFile], options: InputOptions, output_format: str
+) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]]:
+    """What ``--keep_columns`` keeps of archives."""
+    for name, value in (("uri_column", options.uri_column), ("image_column", options.image_column)):
+        if value is not None:
+            raise UsageError(f"--{name} {value}: an archive has no columns")
+    other = next((file for file in files if file.format not in ARCHIVES), None)
+    if other is not None:
+        raise UsageError(
+            f"--keep_columns: {other.path} is no archive, as others of the inputs are; label them in runs of their own"
+        )
+    wanted = path_filter(options)
+    limit = options.limit if options.sample >= 1 else None
+    try:
+        members = parse_columns(options.keep_columns)
+        seen = in_threads(lambda file: see_archive(file, members, wanted, output_format, limit), files)
+        columns = ParquetColumns(kept=unified_members(list(zip(files, seen, strict=True)), members))
+        kept = tuple((column.name, column.type) for column in columns.kept)
+        _check_kept(kept, output_format, [file.path for file in files])
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise

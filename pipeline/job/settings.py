@@ -33,7 +33,7 @@ _OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
 
 
 def source_options(
-    options: InputOptions, inputs: Inputs, shard_rows: int | None, billing_project: str | None
+    options: InputOptions, inputs: Inputs, shard_rows: int | None, loading: LoadingOptions
 ) -> SourceOptions:
     """How inputs become references."""
     return SourceOptions(
@@ -43,7 +43,8 @@ def source_options(
         sample=options.sample,
         shard_rows=shard_rows,
         files=inputs.wanted,
-        billing_project=billing_project,
+        billing_project=loading.billing_project,
+        max_bytes=loading.max_bytes,
     )
 
 

@@ -45,10 +45,10 @@ class InputOptions:
         "gs://, s3:// or azfs://; repeatable; commas are not split",
     )
     input_format: str = choice(
-        ("auto", "text", "csv", "tsv", "jsonl", "parquet", "images"),
+        ("auto", "text", "csv", "tsv", "jsonl", "parquet", "images", "tar", "zip"),
         default="auto",
         help="text: a URI a line; csv, tsv, jsonl (JSON lines), parquet: a URI a row; images: the files are the "
-        "images; auto: by name and content",
+        "images; tar, zip: their members are; auto: by name and content",
     )
     uri_column: str | None = option(
         TEXT,
@@ -65,14 +65,14 @@ class InputOptions:
     keep_columns: tuple[str, ...] = several(
         metavar="NAME",
         help="columns, or names of Hive folders, to hand through; SOURCE=NAME renames; classes of Hugging Face "
-        "become their names, with SOURCE:id numbers",
+        "become their names, with SOURCE:id numbers; of archives members of a sample: cls, txt, json.FIELD=NAME",
     )
     include: tuple[str, ...] = several(
         metavar="GLOB",
-        help="of folders and patterns only these files: names as *.{jpg,png}, or paths as cats/**; repeatable",
+        help="of folders, patterns and archives only these files: names as *.{jpg,png}, paths as cats/**; repeatable",
     )
     exclude: tuple[str, ...] = several(
-        metavar="GLOB", help="of folders and patterns not these files; repeatable"
+        metavar="GLOB", help="of folders, patterns and archives not these files; repeatable"
     )
     base_dir: str | None = option(
         TEXT, metavar="DIR", help="what relative references are relative to (default: the current folder)"

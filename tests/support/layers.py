@@ -11,11 +11,12 @@ from support.paths import ROOT
 # in .py is a file at a package's root.
 LEVELS = (
     ("beamlabel/__init__.py",),
-    ("transforms/reasons.py",),
+    ("transforms/archive_member.py", "transforms/reasons.py"),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
     ("transforms/decoding/picture", "transforms/inference", "transforms/loading/web", "transforms/rows"),
     ("transforms/decoding/readers",),
     ("transforms/decoding",),
+    ("transforms/inputs/archives",),
     ("transforms/inputs",),
     ("transforms/inputs/tables",),
     ("transforms/inputs/sources",),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import zlib
 
+from beamlabel.transforms.inputs.archives.open_archive import TAR, ZIP
+from beamlabel.transforms.inputs.archives.tar import BLOCK, is_tar
+from beamlabel.transforms.inputs.archives.zip import EMPTY_MAGIC, LOCAL_MAGIC
 from beamlabel.transforms.inputs.text_blocks import GZIP_MAGIC, UTF16_MARKS, ZSTD_MAGIC
 
-HEAD_BYTES = 64
-"""So many of a file's first bytes tell."""
+HEAD_BYTES = 4096
+"""So many of a file's first bytes tell: a tar by its first header, also if it is compressed."""
+IMAGE_HEAD_BYTES = 64
+"""So many tell an image."""
 
 # Those that no list of URIs begins with by chance.
 _NO_LIST = (
@@ -40,16 +46,32 @@ _IMAGE = re.compile(b"|".join((*_NO_LIST, *_SHORT)), re.DOTALL)
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file begins as an image does, by its first ``HEAD_BYTES``."""
-    return _IMAGE.match(head) is not None
+    """Whether a file begins as an image does, by its first ``IMAGE_HEAD_BYTES``."""
+    return _IMAGE.match(head[:IMAGE_HEAD_BYTES]) is not None
 
 
 def content_format(head: bytes) -> str:
-    """``parquet``, ``image``, ``text`` or ``binary``, by the first bytes of a file."""
+    """``parquet``, ``image``, ``tar``, ``zip``, ``text`` or ``binary``, by the first ``HEAD_BYTES`` of a file.
+
+    A tar in gzip is a ``tar``; those compressed otherwise are ``binary``, see ``is_compressed_tar``.
+    """
     if head.startswith(b"PAR1"):
         return "parquet"
-    if _LISTED_IMAGE.match(head):
+    if is_tar(head):  # the checksum is right, so it is no image by chance
+        return TAR
+    if _LISTED_IMAGE.match(head[:IMAGE_HEAD_BYTES]):
         return "image"
-    if head.startswith((GZIP_MAGIC, ZSTD_MAGIC, *UTF16_MARKS)):
+    if head.startswith((LOCAL_MAGIC, EMPTY_MAGIC)):
+        return ZIP
+    if head.startswith(GZIP_MAGIC):
+        return TAR if is_tar(_gunzipped(head)) else "text"
+    if head.startswith((ZSTD_MAGIC, *UTF16_MARKS)):
         return "text"
-    return "binary" if b"\0" in head else "text"
+    return "binary" if b"\0" in head[:IMAGE_HEAD_BYTES] else "text"
+
+
+def _gunzipped(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(31).decompress(head, BLOCK)  # 31: a gzip member
+    except zlib.error:
+        return b""

@@ -13,7 +13,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import WorkUnit
@@ -27,12 +27,13 @@ _LENGTH = struct.Struct("<i")
 
 
 class PackedRef(NamedTuple):
-    """A reference of a text file or a listing, as it travels: its row and URI, and what the listing told of it
-    (size in bytes and version), where that is asked for."""
+    """A reference of a text file, a listing or an archive, as it travels: its row and URI, what the listing told of it
+    (size in bytes and version), where that is asked for, and what else its source has to know of it, as JSON."""
 
     row: int
     uri: str
     listing_stat: tuple[int | None, str | None] | None = None
+    rest: Any = None
 
 
 class Packed(NamedTuple):
@@ -49,13 +50,19 @@ def pack(refs: Sequence[PackedRef], *, with_listing_stat: bool) -> Packed:
     unit. Only ``with_listing_stat`` do they travel.
     """
     told = _lines(refs)
-    text = told if with_listing_stat else _lines(PackedRef(ref.row, ref.uri) for ref in refs)
+    text = told if with_listing_stat else _lines(ref._replace(listing_stat=None) for ref in refs)
     return Packed(zlib.compress(text), hashlib.sha256(told).hexdigest())
 
 
 def _lines(refs: Iterable[PackedRef]) -> bytes:
-    values = (ref[:2] if ref.listing_stat is None else ref for ref in refs)
+    values = ([*ref[:2], *_trimmed(ref[2:])] for ref in refs)
     return "\n".join(json.dumps(value, separators=(",", ":")) for value in values).encode()
+
+
+def _trimmed(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    while values and values[-1] is None:
+        values = values[:-1]
+    return values
 
 
 def unpack(packed: bytes) -> Iterator[PackedRef]:
@@ -70,8 +77,9 @@ def unpack(packed: bytes) -> Iterator[PackedRef]:
 
 
 def _reference(line: bytes) -> PackedRef:
-    row, uri, *listing_stat = json.loads(line)
-    return PackedRef(row, uri, tuple(listing_stat[0]) if listing_stat else None)
+    row, uri, *more = json.loads(line)
+    listing_stat, rest = (*more, None, None)[:2]
+    return PackedRef(row, uri, None if listing_stat is None else tuple(listing_stat), rest)
 
 
 class RefSpiller:

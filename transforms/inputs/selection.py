@@ -199,11 +199,9 @@ def _must_ask(ref: ImageRef) -> bool:
 
 def _told_stat(ref: ImageRef) -> Stat | None:
     """Size and version, as far as the reference tells them; a size alone says nothing."""
-    if ref.data is not None:
-        return len(ref.data), None
-    if ref.listing_stat is None or ref.listing_stat[1] is None:
-        return None
-    return ref.listing_stat
+    if ref.listing_stat is not None and ref.listing_stat[1] is not None:
+        return ref.listing_stat  # of a member of an archive too, whose bytes may be there
+    return None if ref.data is None else (len(ref.data), None)
 
 
 def _compared(ref: ImageRef, row: _State | None, failure: _State | None, stat: Stat | None) -> Decision:

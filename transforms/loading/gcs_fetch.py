@@ -42,8 +42,27 @@ _refreshing = threading.Lock()
 _REASONS = {404: Reason.NOT_FOUND, 401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN}
 
 
+class Part(NamedTuple):
+    """A part of one generation of an object, of the bytes as they are stored.
+
+    Attributes:
+      start, stop: first byte, and the one after the last; the object has them all.
+      generation: None for the newest one.
+    """
+
+    start: int
+    stop: int
+    generation: str | None
+
+
 def get(
-    bucket: str, name: str, *, max_bytes: int, deadline: float, billing_project: str | None = None
+    bucket: str,
+    name: str,
+    *,
+    max_bytes: int,
+    deadline: float,
+    billing_project: str | None = None,
+    part: Part | None = None,
 ) -> tuple[bytes, str | None]:
     """The bytes of an object, its content encoding undone and its checksum verified, and its version.
 
@@ -53,6 +72,7 @@ def get(
       max_bytes: cap on the bytes, both as they are sent and decoded.
       deadline: seconds for all tries together; a server that goes on sending may exceed it by one read.
       billing_project: that pays; None: the process's, see ``storage.billing``.
+      part: of the object, without its checksum and with its content encoding; None for the whole.
 
     Returns:
       The bytes, and the generation, else the ``ETag``, else None.
@@ -64,7 +84,7 @@ def get(
     payer = billing_project or billing.billing_project()
 
     def attempt() -> tuple[bytes, str | None]:
-        return _attempt(bucket, name, max_bytes, deadline, end, payer)
+        return _attempt(bucket, name, max_bytes, deadline, end, payer, part)
 
     try:
         return gcs_client.RETRY.with_timeout(deadline * LAST_START)(attempt)()
@@ -101,7 +121,7 @@ def _endpoint(client: Client) -> _Endpoint:
 
 
 def _attempt(
-    bucket: str, name: str, max_bytes: int, deadline: float, end: float, payer: str | None
+    bucket: str, name: str, max_bytes: int, deadline: float, end: float, payer: str | None, part: Part | None
 ) -> tuple[bytes, str | None]:
     """One try, one request.
 
@@ -113,17 +133,23 @@ def _attempt(
     client = gcs_client.client()
     # A session with a client certificate (mTLS) has an endpoint of its own, and notices a new certificate.
     if gcs_client.session(client).is_mtls:
-        return _by_client(client, payer, (bucket, name), Capped(max_bytes, deadline, end), stall)
+        return _by_client(client, payer, (bucket, name), Capped(max_bytes, deadline, end), stall, part)
     endpoint = _endpoint(client)
     url = f"{endpoint.prefix}{bucket}/o/{quote(name, safe='~')}?alt=media"
     if payer:
         url += f"&userProject={quote(payer, safe='')}"
+    if part is not None and part.generation is not None:
+        url += f"&generation={part.generation}"
     signed = _signed(endpoint, url, stall)
+    if part is not None:
+        signed["Range"] = f"bytes={part.start}-{part.stop - 1}"
     answer = curl.get(endpoint.settings, curl.Request(url, signed, max_bytes, stall, left))
     if answer.status == 401 and not isinstance(endpoint.credentials, AnonymousCredentials):
         # A token may be revoked or expire on its way; the client knows how to get the next.
-        return _by_client(client, payer, (bucket, name), Capped(max_bytes, deadline, end), stall)
-    if answer.status != 200:
+        return _by_client(client, payer, (bucket, name), Capped(max_bytes, deadline, end), stall, part)
+    if part is not None and answer.status == 206:
+        return _whole_part(answer.body, part), part.generation
+    if answer.status != 200 or part is not None:
         if billing.wants_payer(answer.status, answer.body.decode("utf-8", "replace")):
             raise ImageError(Stage.FETCH, Reason.FORBIDDEN, billing.ADVICE)
         raise from_http_status(answer.status, "")
@@ -139,6 +165,12 @@ def _signed(endpoint: _Endpoint, url: str, stall: float) -> dict[str, str]:
     return headers
 
 
+def _whole_part(data: bytes, part: Part) -> bytes:
+    if len(data) != part.stop - part.start:
+        raise ConnectionError("the answer is shorter than what was asked for")  # the policy tries these again
+    return data
+
+
 def _content(answer: curl.Answer, body: Capped) -> tuple[bytes, str | None]:
     """What an answer holds; ``body`` is there for one whose content encoding has to be undone."""
     headers, data = answer.headers, answer.body
@@ -151,11 +183,22 @@ def _content(answer: curl.Answer, body: Capped) -> tuple[bytes, str | None]:
 
 
 def _by_client(
-    client: Client, payer: str | None, place: tuple[str, str], body: Capped, stall: float
+    client: Client, payer: str | None, place: tuple[str, str], body: Capped, stall: float, part: Part | None
 ) -> tuple[bytes, str | None]:
     """The same request in the client's own way."""
     bucket, name = place
-    blob = client.bucket(bucket, user_project=payer).blob(name)
+    blob = client.bucket(bucket, user_project=payer).blob(name, generation=part and part.generation)
+    if part is not None:
+        blob.download_to_file(
+            body,
+            start=part.start,
+            end=part.stop - 1,
+            raw_download=True,
+            checksum=None,
+            timeout=stall,
+            retry=None,
+        )
+        return _whole_part(body.getvalue(), part), part.generation
     try:
         blob.download_to_file(body, timeout=stall, retry=None)
     except DataCorruption as error:

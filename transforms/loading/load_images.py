@@ -19,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch, http_requests, not_empty
+from beamlabel.transforms.loading.fetch_member import fetch_member
 from beamlabel.transforms.loading.in_flight import Backlog, Finished
 from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
@@ -124,7 +125,7 @@ def _fetch_timed(ref: ImageRef, options: LoadOptions, get: _Get | None = None) -
     try:
         ref = _identified(ref)
         data = ref.data
-        fetched = _fetched(ref, options.fetch, get) if data is None else _inline(data, options.fetch)
+        fetched = _fetched(ref, options.fetch, get) if data is None else _inline(ref, options.fetch)
         fetched = with_listed_version(fetched, ref)
     except ImageError as error:
         fetched = with_stat(_failure(ref, error.stage, error.reason, error.detail), ref, options.fetch)
@@ -161,6 +162,8 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
 
 
 def _fetched(ref: ImageRef, options: FetchOptions, get: _Get | None) -> Fetched:
+    if ref.member is not None:
+        return fetch_member(ref.member, options)
     if is_data_uri(ref.uri):
         raise data_uri_error()
     try:
@@ -169,11 +172,13 @@ def _fetched(ref: ImageRef, options: FetchOptions, get: _Get | None) -> Fetched:
         raise explained(error, ref) from error
 
 
-def _inline(data: bytes, options: FetchOptions) -> Fetched:
+def _inline(ref: ImageRef, options: FetchOptions) -> Fetched:
+    data = ref.data
+    assert data is not None
     if len(data) > options.max_bytes:
         detail = f"{len(data)} bytes, more than --max_bytes {options.max_bytes}"
         raise ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
-    return Fetched(data, None)
+    return Fetched(data, None if ref.listing_stat is None else ref.listing_stat[1])
 
 
 def _identified(ref: ImageRef) -> ImageRef:

@@ -10,7 +10,7 @@ import xxhash
 from beamlabel.transforms.storage.uris import scheme, without_secrets
 
 # What the hash is over, so that no location has the identity of some bytes.
-_LOCATION, _BYTES = b"location\0", b"bytes\0"
+_LOCATION, _BYTES, _MEMBER = b"location\0", b"bytes\0", b"member\0"
 _SLASHES = re.compile(r"/(?:\.?/)+")
 _AUTHORITY = re.compile(r"([a-z]+)://([^/?#]*)([^#]*)")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -27,6 +27,20 @@ def image_id(location: str) -> str:
     """
     text = canonical_location(location).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(_LOCATION + text, digest_size=16).hexdigest()
+
+
+def image_id_of_member(archive: str, name: str) -> str:
+    """The identity of the image of a name in an archive: 32 hex digits.
+
+    It is the BLAKE2b of 16 bytes over ``member``, a NUL, the UTF-8 of the archive's ``canonical_location``, a NUL, and
+    the UTF-8 of the name. No file and no object has it, also if it is called as archive and member are together.
+
+    Args:
+      archive: absolute path or URI.
+      name: of the member, without ``./`` before it.
+    """
+    text = f"{canonical_location(archive)}\0{name}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(_MEMBER + text, digest_size=16).hexdigest()
 
 
 def image_id_of_bytes(data: bytes) -> str:

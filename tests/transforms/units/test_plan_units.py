@@ -38,7 +38,7 @@ def tiles(units):
 
 
 def uris(units):
-    return [uri for unit in units for _, uri, _ in unpack(unit.packed_refs)]
+    return [uri for unit in units for _, uri, *_ in unpack(unit.packed_refs)]
 
 
 def test_packing_is_lossless_and_small():
@@ -53,8 +53,8 @@ def test_units_tile_a_text_file_and_blank_lines_and_comments_are_in_no_reference
     units = plan(file, shard_rows=2)
     assert tiles(units) == [(0, 5, False), (5, 7, True)]
     assert [list(unpack(unit.packed_refs)) for unit in units] == [
-        [(1, "a.jpg", None), (3, "b.jpg", None)],
-        [(5, "c.jpg", None)],
+        [PackedRef(1, "a.jpg"), PackedRef(3, "b.jpg")],
+        [PackedRef(5, "c.jpg")],
     ]
 
 
@@ -188,5 +188,5 @@ def test_the_transform_plans_every_file(tmp_path, limit):
     expected = [f"{i}-{j}.jpg" for i in range(3) for j in range(5)][:limit]
     with beam.Pipeline(runner=FnApiRunner()) as p:
         units = p | PlanUnits(files, options(limit=limit, shard_rows=2), str(tmp_path / "staging"))
-        found = units | beam.FlatMap(lambda unit: [uri for _, uri, _ in unpack(unit.packed_refs)])
+        found = units | beam.FlatMap(lambda unit: [uri for _, uri, *_ in unpack(unit.packed_refs)])
         assert_that(found, equal_to(expected))

@@ -6,7 +6,7 @@ import re
 from enum import Enum
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.file_kinds import HEAD_BYTES, is_image
+from beamlabel.transforms.inputs.file_kinds import IMAGE_HEAD_BYTES, is_image
 
 
 class FileKind(Enum):
@@ -69,6 +69,6 @@ def kind_by_content(path: str) -> FileKind:
     """Whether a file's first bytes are those of an image; a file that cannot be read is one, and fails as such."""
     try:
         with storage.open_input(path) as file:
-            return FileKind.IMAGE if is_image(file.read(HEAD_BYTES)) else FileKind.OTHER
+            return FileKind.IMAGE if is_image(file.read(IMAGE_HEAD_BYTES)) else FileKind.OTHER
     except OSError:
         return FileKind.IMAGE

@@ -34,7 +34,7 @@ class ListingSource(Source):
         yield from plan_packed(number, file, listed(file.path, options.files), options, limit)
 
     def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-        for row, uri, listing_stat in references(unit):
+        for row, uri, listing_stat, _ in references(unit):
             # A listed image is its own input file; its place in the listing says nothing tomorrow.
             yield ImageRef(
                 uri, ref_id(uri, 0), uri, row, unit.unit_id, listing_stat=listing_stat, image_id=image_id(uri)

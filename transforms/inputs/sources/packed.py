@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 from beamlabel.transforms.inputs.packed_refs import PackedRef, pack
 from beamlabel.transforms.inputs.sources.source import Planned, SourceOptions
@@ -12,10 +12,12 @@ from beamlabel.transforms.records import InputFile, WorkUnit, unit_id
 
 
 class Found(NamedTuple):
-    """A reference as a source finds it: its URI, and size and version if a listing told them."""
+    """A reference as a source finds it: its URI, size and version if a listing told them, and what else the source has
+    to know of it, as JSON."""
 
     uri: str
     listing_stat: tuple[int | None, str | None] | None = None
+    rest: Any = None
 
 
 class LeftOut(NamedTuple):

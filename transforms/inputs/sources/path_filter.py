@@ -8,6 +8,7 @@ from functools import cached_property
 
 import bracex
 
+from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS
 from beamlabel.transforms.storage.patterns import matcher
 
 _Matches = Callable[[str], object]
@@ -21,6 +22,9 @@ class PathFilter:
     that ends in a slash is a folder with all below it. ``*``, ``?``, ``[...]`` and ``**`` are those of
     ``storage.match``; ``{a,b}`` and ``{1..3}`` are braces of shells. Case does not count in what follows a name's last
     dot: ``*.jpg`` matches ``A.JPG``.
+
+    Archives are chosen by the included globs that end as their names do, such as ``*.tar``; the other ones choose their
+    members. Both are left out by any excluded glob.
 
     Attributes:
       include: globs; a file has to match one of them. None: all files do.
@@ -43,6 +47,16 @@ class PathFilter:
         include, exclude = ([_matcher(glob) for glob in globs] for globs in (self.include, self.exclude))
         return include, exclude
 
+    @cached_property
+    def _of_archives(self) -> PathFilter:
+        include = tuple(glob for glob in self.include if is_archive_name(glob))
+        return PathFilter(include, self.exclude)
+
+    @cached_property
+    def _of_members(self) -> PathFilter:
+        include = tuple(glob for glob in self.include if not is_archive_name(glob))
+        return PathFilter(include, self.exclude)
+
     def __getstate__(self) -> dict[str, object]:
         # The functions are made anew where they are needed.
         return {"include": self.include, "exclude": self.exclude}
@@ -51,11 +65,27 @@ class PathFilter:
         """Whether a file is asked for, by its path below the folder where the listing begins."""
         if not self.include and not self.exclude:
             return True
+        return self._matches(path)
+
+    def wants_archive(self, path: str) -> bool:
+        """Whether an archive is asked for, for its members, by its path below the folder where the listing begins."""
+        return self._of_archives.wants(path)
+
+    def wants_member(self, name: str) -> bool:
+        """Whether a member of an archive is asked for, by its name."""
+        return self._of_members.wants(name)
+
+    def _matches(self, path: str) -> bool:
         include, exclude = self._matchers
         path = _lower_ending(path)
         if include and not _any(include, path):
             return False
         return not _any(exclude, path)
+
+
+def is_archive_name(path: str) -> bool:
+    """Whether a path ends as those of archives do."""
+    return path.lower().endswith(ARCHIVE_ENDINGS)
 
 
 def _any(matchers: Sequence[_Matches], path: str) -> bool:

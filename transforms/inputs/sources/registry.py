@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from beamlabel.transforms.inputs.sources.archive import ARCHIVES, ArchiveSource
 from beamlabel.transforms.inputs.sources.listing import ListingSource
 from beamlabel.transforms.inputs.sources.parquet import ParquetSource
 from beamlabel.transforms.inputs.sources.source import Source
@@ -19,6 +20,7 @@ _SOURCES: dict[str, Source] = {
     "parquet": ParquetSource(),
     IMAGES: ListingSource(),
     **dict.fromkeys(TABLES, _TABLE),
+    **dict.fromkeys(ARCHIVES, ArchiveSource()),
 }
 
 

@@ -32,7 +32,8 @@ class SourceOptions:
       sample: a URI is in when its hash is below this; 1.0 for all of them.
       shard_rows: references in a unit; None for the growing default.
       min_unit_rows: references in a unit at the least, by default.
-      files: which files of a listing are asked for.
+      files: which files of a listing, and which members of an archive, are asked for.
+      max_bytes: cap on an image that a source has to read itself, in bytes.
       selection: which of the references count, and which are labeled.
       billing_project: that pays for a worker's requests to ``gs://``; None: the buckets' own.
     """
@@ -44,6 +45,7 @@ class SourceOptions:
     shard_rows: int | None = None
     min_unit_rows: int = MIN_UNIT_ROWS
     files: PathFilter = field(default_factory=PathFilter)
+    max_bytes: int = 64 << 20
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     billing_project: str | None = None
 

@@ -25,7 +25,7 @@ class TextSource(Source):
         yield from plan_packed(number, file, _places(file.path), options, limit)
 
     def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-        for row, uri, listing_stat in references(unit):
+        for row, uri, listing_stat, _ in references(unit):
             location = resolve(uri, options.base_dir)
             identity = ref_id(unit.input_file.path, row)
             yield ImageRef(

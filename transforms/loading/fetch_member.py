@@ -1,0 +1,119 @@
+"""One image's bytes out of an archive, by range: from a local file, ``gs://``, or Beam's file systems."""
+
+from __future__ import annotations
+
+import os
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.archive_member import Member
+from beamlabel.transforms.inputs.archives import zip as zips
+from beamlabel.transforms.inputs.archives.entries import member_stat
+from beamlabel.transforms.loading.fetch import Fetched, FetchOptions
+from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.storage.uris import scheme
+
+_CHANGED = "the archive has changed since the run was planned"
+
+
+def fetch_member(member: Member, options: FetchOptions) -> Fetched:
+    """The bytes of a member of an archive.
+
+    Raises:
+      ImageError: of stage ``fetch``; also if the archive is no longer the version that was planned.
+    """
+    if member.size > options.max_bytes:
+        detail = f"{member.size} bytes, more than --max_bytes {options.max_bytes}"
+        raise ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
+    if not member.size:
+        raise ImageError(Stage.FETCH, Reason.EMPTY_FILE, "0 bytes")
+    if member.zipped is None:
+        data = _read(member, member.offset, member.size, options)
+        if len(data) != member.size:
+            raise ImageError(Stage.FETCH, Reason.TRUNCATED, "the archive ends within this member")
+    else:
+        if member.zipped.packed_size > 2 * options.max_bytes:
+            detail = (
+                f"{member.zipped.packed_size} bytes deflated, more than twice --max_bytes {options.max_bytes}"
+            )
+            raise ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
+        data = zips.unpacked(_Ranges(member, options, *zips.packed_range(member)), member)
+    return Fetched(data, member_stat(member)[1])
+
+
+class _Ranges:
+    """The archive as a ``Window``: one range is read first, others if need be."""
+
+    end: int | None = None
+
+    def __init__(self, member: Member, options: FetchOptions, start: int, size: int) -> None:
+        self._member, self._options = member, options
+        self._start, self._data = start, _read(member, start, size, options)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """See ``Window``."""
+        place = offset - self._start
+        if place >= 0 and place + size <= len(self._data):
+            return self._data[place : place + size]
+        known = self._data[place : place + size] if place >= 0 else b""
+        return known + _read(self._member, offset + len(known), size - len(known), self._options)
+
+
+def _read(member: Member, start: int, size: int, options: FetchOptions) -> bytes:
+    """So many bytes of the archive, fewer if it ends there."""
+    kind = scheme(member.archive)
+    if kind == "gs":
+        return _gcs(member, start, size, options)
+    try:
+        return _local(member, start, size) if kind is None else _stored(member, start, size)
+    except FileNotFoundError as error:
+        raise ImageError(Stage.FETCH, Reason.NOT_FOUND, "the archive is gone") from error
+    except PermissionError as error:
+        raise ImageError(Stage.FETCH, Reason.FORBIDDEN, "the archive may not be read") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(Stage.FETCH, Reason.FETCH_ERROR, f"{type(error).__name__}: {error}") from error
+
+
+def _local(member: Member, start: int, size: int) -> bytes:
+    file = os.open(member.archive, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(member, str(os.fstat(file).st_mtime_ns))
+        data = os.pread(file, size, start)
+        while len(data) < size and (more := os.pread(file, size - len(data), start + len(data))):
+            data += more
+        return data
+    finally:
+        os.close(file)
+
+
+def _stored(member: Member, start: int, size: int) -> bytes:
+    _check(member, storage.stat(member.archive).version)
+    with storage.open_input(member.archive) as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def _check(member: Member, version: str | None) -> None:
+    if member.archive_version is not None and version != member.archive_version:
+        raise ImageError(Stage.FETCH, Reason.FETCH_ERROR, _CHANGED)
+
+
+def _gcs(member: Member, start: int, size: int, options: FetchOptions) -> bytes:
+    from beamlabel.transforms.loading import gcs_fetch
+    from beamlabel.transforms.storage import gcs_client
+
+    bucket, name = gcs_client.parse("gs" + member.archive[2:])
+    part = gcs_fetch.Part(start, start + size, member.archive_version)
+    try:
+        data, _ = gcs_fetch.get(
+            bucket,
+            name,
+            max_bytes=size,
+            deadline=options.deadline,
+            part=part,
+            billing_project=options.billing_project,
+        )
+    except ImageError as error:
+        if error.reason is Reason.NOT_FOUND:
+            raise ImageError(Stage.FETCH, Reason.NOT_FOUND, f"the archive is gone, or {_CHANGED}") from error
+        raise
+    return data
