@@ -144,7 +144,7 @@ def make_manifest(
         "conserved": rows["input"] == rows["predicted"] + rows["failed"] + rows["skipped"],
         "complete": not out_of_time,
         "skipped_by_reason": job.get("skipped_by_reason")
-        or {reason: count for reason, count in skipped.items() if count},
+        or {reason: count for reason, count in sorted(skipped.items()) if count},
         "left_out": dict(sorted(left_out.items())),
         "color_converted": sum(record.color_converted for record in records),
         "failed_by_reason": dict(sorted(failed.items())),
