@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from beamlabel.transforms.records import Reason
 from support.images import flip, png
@@ -18,20 +22,22 @@ from support.jobs import TINY, FinishedJob, photos, uri_list
 from support.paths import ROOT
 
 PRISM = ROOT / ".runners" / "prism" / "prism"
-IMAGES, BROKEN, UNITS = 200, 10, 8
-OPTIONS = ("--module", TINY, "--shard_rows", IMAGES // UNITS, "--max_bytes", 100_000, "--max_error_rate", 1)
+IMAGES, BROKEN = 200, 10
+# Of at most 25 rows: one each of a.csv, b.jsonl, d, e.zip, f.parquet and the small lists, two of c.tar and of h.txt.
+UNITS, UNIT_ROWS = 10, 25
+OPTIONS = ("--module", TINY, "--shard_rows", UNIT_ROWS, "--max_bytes", 100_000, "--max_error_rate", 1)
 
 
 @dataclass(frozen=True)
 class MixedInput:
-    """A list of images, and the reason that each of the broken ones fails for."""
+    """Inputs of every kind, and the reason that each of the broken images fails for, by its URI."""
 
-    path: Path
+    inputs: tuple[Path, ...]
     reasons: Mapping[str, Reason]
 
 
 def mixed_input(folder: Path) -> MixedInput:
-    """Writes the 200 images, the broken ones spread over all units, and the list of their URIs."""
+    """Writes the 200 images, the broken ones spread over all sources: one and the same job reads each kind of input."""
     paths = photos(folder / "photos", IMAGES)
     uris = [str(path) for path in paths]
     whole = paths[0].read_bytes()
@@ -47,7 +53,7 @@ def mixed_input(folder: Path) -> MixedInput:
         (Reason.UNSUPPORTED_SCHEME, "ftp://images.example/cat.png"),
         (Reason.NOT_ALLOWED, "https://images.example/cat.png"),
     ]
-    reasons = {}
+    rows = {}
     for place, (reason, content) in enumerate(broken):
         row = place * (IMAGES // BROKEN) + 7
         if content is None:
@@ -56,8 +62,40 @@ def mixed_input(folder: Path) -> MixedInput:
             uris[row] = content
         else:
             paths[row].write_bytes(content)
-        reasons[uris[row]] = reason
-    return MixedInput(uri_list(folder / "list.txt", uris), reasons)
+        rows[row] = reason
+    inputs = _sources(folder, paths, uris)
+    return MixedInput(inputs, {uris[row]: reason for row, reason in rows.items()})
+
+
+def _sources(folder: Path, paths: list[Path], uris: list[str]) -> tuple[Path, ...]:
+    """Hands the images out to sources of each kind; ``uris`` become what the rows will say."""
+    inputs = folder / "inputs"
+    inputs.mkdir()
+    with (inputs / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["note", "uri"], *([f'"{n}",\n', uris[n]] for n in range(25))])
+    lines = "".join(json.dumps({"uri": uris[n]}) + "\n" for n in range(25, 50))
+    (inputs / "b.jsonl").write_text(lines)
+    with tarfile.open(inputs / "c.tar", "w") as tar:
+        for n in range(50, 80):
+            tar.add(paths[n], f"été/{paths[n].name}")
+            uris[n] = f"{inputs / 'c.tar'}#été/{paths[n].name}"
+    album = inputs / "d"
+    album.mkdir()
+    for n in range(80, 100):
+        uris[n] = str(paths[n].rename(album / paths[n].name))
+    (album / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    with zipfile.ZipFile(inputs / "e.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for n in range(100, 120):
+            archive.write(paths[n], paths[n].name)
+            uris[n] = f"{inputs / 'e.zip'}#{paths[n].name}"
+    pairs = [uris[n : n + 2] for n in range(120, 140, 2)]
+    pq.write_table(
+        pa.table({"uri": pa.array(pairs, pa.list_(pa.string()))}), inputs / "f.parquet", row_group_size=6
+    )
+    small = [uri_list(inputs / f"g{n}.txt", [uris[n]]) for n in range(140, 160)]
+    listed = uri_list(inputs / "h.txt", uris[160:])
+    named = [inputs / name for name in ("a.csv", "b.jsonl", "c.tar", "d", "e.zip", "f.parquet")]
+    return (*named, *small, listed)
 
 
 @dataclass(frozen=True)

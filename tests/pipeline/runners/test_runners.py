@@ -1,4 +1,4 @@
-"""The same job on every runner of this machine: the same rows, failures and shards, to the last bit."""
+"""The same job, with every kind of input, on every runner of this machine: the same rows, failures and shards."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> MixedInput:
 @pytest.fixture(scope="module")
 def expected(given: MixedInput, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """What Beam's in-memory runner makes of it."""
-    job = run_command(tmp_path_factory.mktemp("expected") / "out", "--input", given.path, *OPTIONS)
+    job = run_command(tmp_path_factory.mktemp("expected") / "out", "--input", *given.inputs, *OPTIONS)
     assert job.code == 0, job.log
     return job
 
@@ -66,7 +66,7 @@ def test_in_memory(expected: Run, given: MixedInput) -> None:
 def test_local_workers(
     mode: tuple[object, ...], processes: int, expected: Run, given: MixedInput, tmp_path: Path
 ) -> None:
-    job = run_command(tmp_path / "out", "--input", given.path, *OPTIONS, *mode)
+    job = run_command(tmp_path / "out", "--input", *given.inputs, *OPTIONS, *mode)
     assert job.code == 0, job.log
     assert_conserved(job, given)
     assert_same_result(job, expected)
@@ -74,7 +74,7 @@ def test_local_workers(
 
 
 def test_prism(expected: Run, given: MixedInput, prism: tuple[str, ...], tmp_path: Path) -> None:
-    job = run_command(tmp_path / "out", "--input", given.path, *OPTIONS, *prism)
+    job = run_command(tmp_path / "out", "--input", *given.inputs, *OPTIONS, *prism)
     assert job.code == 0, job.log
     assert_conserved(job, given)
     assert_same_result(job, expected)
@@ -84,7 +84,7 @@ def test_prism(expected: Run, given: MixedInput, prism: tuple[str, ...], tmp_pat
 
 def test_flink(expected: Run, given: MixedInput, flink_cluster: FlinkCluster, tmp_path: Path) -> None:
     """With two TaskManagers, each of which starts a worker."""
-    launched = label_on_flink(flink_cluster, tmp_path / "out", "--input", given.path, *OPTIONS)
+    launched = label_on_flink(flink_cluster, tmp_path / "out", "--input", *given.inputs, *OPTIONS)
     job = launched.finished
     assert job.code == 0, launched.stderr
     assert_conserved(job, given)
@@ -108,7 +108,7 @@ def test_prism_that_beam_downloaded(prism: tuple[str, ...], tmp_path: Path) -> N
 
 
 def test_tfrecords(given: MixedInput, prism: tuple[str, ...], tmp_path: Path) -> None:
-    tfrecord = ("--input", given.path, *OPTIONS, "--output_format", "tfrecord")
+    tfrecord = ("--input", *given.inputs, *OPTIONS, "--output_format", "tfrecord")
     here = run_command(tmp_path / "here", *tfrecord)
     there = run_command(tmp_path / "there", *tfrecord, *prism)
     assert (here.code, there.code) == (0, 0), here.log + there.log
