@@ -21,7 +21,7 @@ WITH_TENSORFLOW = {
     "transforms/inference/lazy_tensorflow.py",
     "pipeline/demo",
 }
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_MODULES = 400, 60, 15
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_MODULES = 400, 60, 16
 
 
 def assert_no_circle(edges: dict[str, set[str]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from beamlabel.transforms.storage import gcs_client
 from beamlabel.transforms.storage.patterns import StoredFile, matcher, split_glob
+from beamlabel.transforms.storage.ranged_file import RangedFile
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
@@ -95,58 +95,23 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
             yield StoredFile(f"gs://{bucket}/{blob.name}", blob.size, str(blob.generation))
 
 
-class _Object(io.RawIOBase):
-    """One generation of an object, read in ranges: what is written meanwhile does not get mixed in."""
-
-    def __init__(self, path: str) -> None:
-        file = stat(path)
-        self.name = path
-        self._size = file.size or 0
-        self._generation = int(file.version or 0)
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"{self.name}: cannot seek to before its beginning")
-        self._position = start + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._next(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readall(self) -> bytes:
-        # The inherited one asks for 8 KiB at a time.
-        return self._next(self._size)
-
-    def _next(self, size: int) -> bytes:
-        end = min(self._position + size, self._size)
-        if self._position >= end:
-            return b""
-        blob = _blob(self.name, self._generation)
-        with gcs_client.errors(self.name):
-            # Raw: the size and the ranges are those of the bytes as stored, compressed or not.
-            data = blob.download_as_bytes(
-                start=self._position, end=end - 1, raw_download=True, checksum=None, **_shared()
-            )
-        self._position += len(data)
-        return data
-
-
 def open_input(path: str) -> BinaryIO:
-    """The object, open for reading; asks once for its size, so what is missing is noticed here."""
-    return io.BufferedReader(_Object(path), _READ_SIZE)
+    """The object, open for reading; asks once for its size, so what is missing is noticed here.
+
+    One generation of it is read: what is written meanwhile does not get mixed in.
+    """
+    file = stat(path)
+    generation = int(file.version or 0)
+
+    def read_range(first: int, last: int) -> bytes:
+        blob = _blob(path, generation)
+        with gcs_client.errors(path):
+            # Raw: the size and the ranges are those of the bytes as stored, compressed or not.
+            return blob.download_as_bytes(
+                start=first, end=last, raw_download=True, checksum=None, **_shared()
+            )
+
+    return io.BufferedReader(RangedFile(path, file.size or 0, read_range), _READ_SIZE)
 
 
 def read_bytes(path: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 
 from beamlabel.transforms.storage import s3_client
 from beamlabel.transforms.storage.patterns import StoredFile, matcher, split_glob
+from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.s3_client import code_of, request, status_of
 
 _READ_SIZE = 4 << 20
@@ -89,63 +89,24 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
         asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
-class _Object(io.RawIOBase):
-    """One version of an object, read in ranges: what is written meanwhile does not get mixed in."""
-
-    def __init__(self, path: str) -> None:
-        file = stat(path)
-        self.name = path
-        self._names = _names(path)
-        self._size = file.size or 0
-        self._condition = {"IfMatch": f'"{file.version}"'} if file.version else {}
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"{self.name}: cannot seek to before its beginning")
-        self._position = start + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._next(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readall(self) -> bytes:
-        # The inherited one asks for 8 KiB at a time.
-        return self._next(self._size)
-
-    def _next(self, size: int) -> bytes:
-        end = min(self._position + size, self._size)
-        if self._position >= end:
-            return b""
-        asked = {**self._names, **self._condition, "Range": f"bytes={self._position}-{end - 1}"}
-        try:
-            data = request(self.name, lambda client: client.get_object(**asked)["Body"].read())
-        except OSError as error:
-            if status_of(error.__cause__ or error) != 412:
-                raise
-            raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read", self.name) from error
-        self._position += len(data)
-        return data
-
-
 def open_input(path: str) -> BinaryIO:
     """The object, open for reading; asks once for its size, so what is missing is noticed here.
 
-    After another object has taken its place, to read on is a ``FileNotFoundError``.
+    One version of it is read: after another object has taken its place, to read on is a ``FileNotFoundError``.
     """
-    return io.BufferedReader(_Object(path), _READ_SIZE)
+    file = stat(path)
+    names = _names(path) | ({"IfMatch": f'"{file.version}"'} if file.version else {})
+
+    def read_range(first: int, last: int) -> bytes:
+        asked = {**names, "Range": f"bytes={first}-{last}"}
+        try:
+            return request(path, lambda client: client.get_object(**asked)["Body"].read())
+        except OSError as error:
+            if status_of(error.__cause__ or error) != 412:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read", path) from error
+
+    return io.BufferedReader(RangedFile(path, file.size or 0, read_range), _READ_SIZE)
 
 
 def read_bytes(path: str) -> bytes:

@@ -1,0 +1,66 @@
+"""A file of an object store, read in ranges."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+
+class RangedFile(io.RawIOBase):
+    """An object of known size as a seekable file; each read is one request for a range.
+
+    Args:
+      name: its URI, for errors.
+      size: in bytes.
+      read_range: the bytes from a first to a last one, which counts, too.
+    """
+
+    def __init__(self, name: str, size: int, read_range: Callable[[int, int], bytes]) -> None:
+        self.name = name
+        self._size = size
+        self._read_range = read_range
+        self._position = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """The place of the next byte."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Goes to a place, which may lie behind the end.
+
+        Raises:
+          ValueError: it would lie before the beginning.
+        """
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"{self.name}: cannot seek to before its beginning")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads as much as the buffer holds, in one request."""
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """The rest in one request: the inherited method asks for 8 KiB at a time."""
+        return self._next(self._size)
+
+    def _next(self, size: int) -> bytes:
+        end = min(self._position + size, self._size)
+        if self._position >= end:
+            return b""
+        data = self._read_range(self._position, end - 1)
+        self._position += len(data)
+        return data
