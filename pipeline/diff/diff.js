@@ -54,10 +54,29 @@ function showTables() {
   $("failures").append(reasons.length ? table("Failures by reason", ["Reason", "A", "B"], reasons) : element("p", { class: "note" }, "No image failed in A or B."));
 }
 
+function named(row, side) {
+  return row[`${side}_reason`] ?? row[`${side}_label`] ?? "–";
+}
+
+function scored(row, side) {
+  const isLabeled = row[`${side}_reason`] === null && row[`${side}_label`] !== null;
+  return isLabeled ? score(row[`${side}_score`]) : "";
+}
+
 function was(row, side) {
-  if (row[`${side}_reason`] !== null) return row[`${side}_reason`];
-  if (row[`${side}_label`] === null) return "–";
-  return `${row[`${side}_label`]} ${score(row[`${side}_score`])}`.trim();
+  return `${named(row, side)} ${scored(row, side)}`.trim();
+}
+
+// The score has a line of its own: a long name is cut off at its end.
+function captionLines(row, kind) {
+  const sides = kind === "added" ? ["b"] : kind === "removed" ? ["a"] : ["a", "b"];
+  return sides.flatMap((side, place) => {
+    const isLast = place === sides.length - 1;
+    const name = `${place ? "→ " : ""}${named(row, side)}`;
+    const lines = [element(isLast ? "b" : "span", { title: name }, name)];
+    if (scored(row, side)) lines.push(element("span", {}, scored(row, side)));
+    return lines;
+  });
 }
 
 function showDetail(row) {
@@ -78,8 +97,7 @@ function showPictures() {
     if (!rows.length) continue;
     const [title, about] = titles[kind];
     const items = rows.map((row) => {
-      const lines = kind === "added" ? [was(row, "b")] : kind === "removed" ? [was(row, "a")] : [was(row, "a"), `→ ${was(row, "b")}`];
-      const caption = element("span", { class: "caption" }, ...lines.map((line, place) => element(place === lines.length - 1 ? "b" : "span", { title: line }, line)));
+      const caption = element("span", { class: "caption" }, ...captionLines(row, kind));
       const button = element("button", { type: "button", title: row.uri ?? row.ref_id }, picture(row, fileName(row.uri ?? row.ref_id)), caption);
       button.addEventListener("click", () => showDetail(row));
       return element("li", {}, button);
