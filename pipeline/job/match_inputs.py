@@ -17,6 +17,7 @@ from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, is
 from beamlabel.transforms.inputs.archives.open_archive import TAR, ZIP
 from beamlabel.transforms.inputs.file_kinds import HEAD_BYTES, content_format
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
+from beamlabel.transforms.inputs.sources.documents import DOCUMENT, is_document
 from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_name
 from beamlabel.transforms.inputs.sources.listing import listed
 from beamlabel.transforms.inputs.sources.packed import Found, LeftOut
@@ -99,9 +100,9 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
             named_file = InputFile(pattern, formats[pattern], file.size, file.version)
             found.setdefault(pattern, _checked(named_file, options.input_format))
         else:
-            for one in _match_pattern(pattern, options, wanted, below):
+            for one in _match_pattern(pattern, options, wanted, below, left_out):
                 found.setdefault(one.path, one)
-    return Matched(tuple(found.values()), dict(left_out))
+    return Matched(tuple(found.values()), dict(+left_out))
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -151,7 +152,7 @@ def _matches(pattern: str) -> Iterator[storage.StoredFile]:
 
 
 def _match_pattern(
-    pattern: str, options: InputOptions, wanted: PathFilter, below: str
+    pattern: str, options: InputOptions, wanted: PathFilter, below: str, left_out: Counter[str]
 ) -> Iterable[InputFile]:
     if next(_matches(pattern), None) is None:
         if has_glob(pattern) or pattern.endswith("/") or next(_matches(pattern + "/"), None) is None:
@@ -174,6 +175,8 @@ def _match_pattern(
     if any(match.path.startswith(below) for match in matches):
         raise UsageError(f"--output {below[:-1]!r} lies where --input {pattern!r} looks for its files")
     formats = _formats([match.path for match in matches], options.input_format)
+    if options.input_format == _AUTO:
+        formats = _without_documents(formats, left_out)
     archives = [path for path, kind in formats.items() if kind in ARCHIVES]
     if archives and len(archives) < len(formats):
         other = next(path for path, kind in formats.items() if kind not in ARCHIVES)
@@ -186,8 +189,18 @@ def _match_pattern(
         if others:
             raise _ambiguous(pattern, others[0])
         return [InputFile(pattern, IMAGES)]
-    files = [InputFile(m.path, formats[m.path], m.size, m.version) for m in matches]
+    files = [InputFile(m.path, formats[m.path], m.size, m.version) for m in matches if m.path in formats]
     return [_checked(file, options.input_format) for file in files]
+
+
+def _without_documents(formats: dict[str, str], left_out: Counter[str]) -> dict[str, str]:
+    """The files that are input, and counts the others; all of them if none is."""
+    has_data = any(kind == "parquet" or kind in ARCHIVES or kind in TABLES for kind in formats.values())
+    kept = {path: kind for path, kind in formats.items() if not is_document(path, kind, beside_data=has_data)}
+    if not kept:
+        return formats
+    left_out[DOCUMENT] += len(formats) - len(kept)
+    return kept
 
 
 def _is_wanted(path: str, wanted: PathFilter) -> bool:

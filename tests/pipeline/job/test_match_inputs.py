@@ -159,3 +159,31 @@ def test_a_bucket_is_a_folder(album, gcs):
         assert matched(bucket)[0] == [(bucket, "images")]
     with pytest.raises(UsageError, match="--input"):
         matched("gs://no-such-bucket-here")
+
+
+def test_a_dataset_with_its_card_is_the_dataset(tmp_path):
+    folder = tmp_path / "hf"
+    (folder / "data").mkdir(parents=True)
+    pq.write_table(pa.table({"uri": ["a.jpg"]}), folder / "data" / "train.parquet")
+    for name, content in {
+        "README.md": "---\nlicense: mit\n---\n| train | 10 |\n", "LICENSE": "MIT\n", "LICENSE.txt": "MIT\n",
+        "dataset_infos.json": '{"default": null}\n', "load.py": "import datasets\n", "notes": "words\n",
+    }.items():  # fmt: skip
+        (folder / name).write_text(content)
+    files, left_out = matched(folder)
+    assert files == [(str(folder / "data" / "train.parquet"), "parquet")]
+    assert left_out == {"document": 6}
+    uri_list(folder / "more.txt", ["b.jpg"])
+    assert [kind for _, kind in matched(folder)[0]] == ["parquet", "text"]
+
+
+def test_a_folder_of_lists_is_its_lists(tmp_path):
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    for name in ("part-00000", "part-00001", "old.lst", "README.md", "SHA256SUMS.sha256"):
+        uri_list(folder / name, ["a.jpg", "b.jpg"])
+    files, left_out = matched(folder)
+    assert [path.rpartition("/")[2] for path, _ in files] == ["old.lst", "part-00000", "part-00001"]
+    assert left_out == {"document": 2}
+    # A file that is named itself is what it is.
+    assert matched(folder / "README.md")[0] == [(str(folder / "README.md"), "text")]
