@@ -64,7 +64,7 @@ def run(options: JobOptions, runner_args: list[str], started_at: float | None = 
             elif not isinstance(error, Exception):
                 raise
             else:
-                _LOGGER.error("the job broke: %s", error, exc_info=True)
+                _LOGGER.error("the job broke: %s", error, exc_info=not isinstance(error, OSError))
         if cancelled.seen:
             _LOGGER.error("cancelled by %s", cancelled.seen)
             return cancelled.seen.exit_code

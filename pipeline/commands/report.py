@@ -55,10 +55,10 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
     """
     # Arrow takes a while to import: not for --help.
     from beamlabel.pipeline.report.before import night_before
-    from beamlabel.pipeline.report.data import report_data
+    from beamlabel.pipeline.report.data import kept_thumbnails, report_data
     from beamlabel.pipeline.report.page import page
     from beamlabel.pipeline.report.summaries import published_summaries
-    from beamlabel.pipeline.report.thumbnails import fetched_thumbnails, kept_thumbnails
+    from beamlabel.pipeline.report.thumbnails import fetched_thumbnails
 
     try:
         output = storage.absolute(output).rstrip("/")
@@ -70,7 +70,7 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
     path = storage.join(output, layout.REPORT)
     data = report_data(manifest, published_summaries(output, manifest))
     data["before"] = night_before(output, manifest, data)
-    thumbnails = kept_thumbnails(path, manifest["run_id"])
+    thumbnails = kept_thumbnails(path, run_id=manifest["run_id"])
     lacking = [row for row in data["sample"] if row["ref_id"] not in thumbnails]
     if fetch and lacking:
         thumbnails |= fetched_thumbnails(lacking, manifest, base_dir)

@@ -10,8 +10,9 @@ from typing import Any
 from beamlabel import __version__
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.report.data import kept_thumbnails
 from beamlabel.pipeline.report.page import fill, own_file
-from beamlabel.pipeline.report.thumbnails import fetched_thumbnails, kept_thumbnails
+from beamlabel.pipeline.report.thumbnails import fetched_thumbnails
 from beamlabel.transforms import storage
 from beamlabel.transforms.writing.unit_summary import MAX_LABEL, cut
 
@@ -52,7 +53,7 @@ def _thumbnails(
         manifest = read_manifest(output)
         if manifest is None:
             continue
-        kept = kept_thumbnails(storage.join(output, layout.REPORT), manifest["run_id"])
+        kept = kept_thumbnails(storage.join(output, layout.REPORT), run_id=manifest["run_id"])
         found = {row["ref_id"]: kept[cut(row["ref_id"])] for row in of_output if cut(row["ref_id"]) in kept}
         lacking = [row for row in of_output if row["uri"] and row["ref_id"] not in found]
         if fetch and lacking:

@@ -111,8 +111,8 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
     )  # fmt: skip
     if indexes.failed is not None and indexes.failed.keys:
         _LOGGER.info(
-            "%d images failed, and would again; they are skipped if they have not changed: "
-            "--retry_known_failures tries them", indexes.failed.keys,
+            "Images that failed for good: %d; they are skipped if they have not changed: --retry_known_failures "
+            "tries them", indexes.failed.keys,
         )  # fmt: skip
     if unresolved:
         _LOGGER.warning(

@@ -204,14 +204,21 @@ def check_output(output: str, if_exists: str) -> None:
     if there is None:
         return
     if if_exists == "error":
-        raise UsageError(
-            f"--output {output!r} exists (it holds {there}); choose another or --if_exists overwrite"
-        )
-    try:
-        is_ours = is_result(json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST))))
-    except (FileNotFoundError, IsADirectoryError, ValueError):
-        is_ours = False
-    if not is_ours:
+        hint = "choose another or --if_exists overwrite" if _is_ours(output) else "choose another"
+        raise UsageError(f"--output {output!r} exists (it holds {there}); {hint}")
+    if not _is_ours(output):
         raise UsageError(
             f"--if_exists {if_exists}: {output!r} is not a result of beamlabel (it holds {there})"
         )
+
+
+def _is_ours(output: str) -> bool:
+    """Whether a result of beamlabel lies there.
+
+    Raises:
+      OSError: it cannot be reached.
+    """
+    try:
+        return is_result(json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST))))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return False

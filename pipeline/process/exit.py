@@ -69,7 +69,7 @@ def report(manifest: dict[str, Any]) -> int:
         for reason, count in manifest[f"{what}_by_reason"].items():
             _LOGGER.info("%s: %s %d", what, reason, count)
     for cause, count in manifest.get("left_out", {}).items():
-        _LOGGER.info("left out of the input: %d of the kind %s", count, cause)
+        _LOGGER.info("left out: %s %d", cause, count)
     if manifest.get("deleted"):
         _LOGGER.info("%d images are gone: %s/%s", manifest["deleted"], manifest["output"], layout.DELETED)
     gone = manifest.get("retried_failures", 0) - rows["input"]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
@@ -77,6 +78,8 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
     data = {
         "run": _run(manifest),
         "rows": manifest["rows"],
+        "skipped": manifest.get("skipped_by_reason", {}),
+        "deleted": manifest.get("deleted", 0),
         "timeline": timeline(manifest),
         "labels": {
             "shown": ordered[:MAX_LABELS],
@@ -116,6 +119,7 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
     computed_by = {file["computed_by"] for file in manifest["files"] if file.get("computed_by")}
     return {
         "id": manifest["run_id"],
+        "plan_id": manifest.get("plan_id"),
         "output": manifest["output"],
         "module": manifest["metadata"].get(schema.MODULE_HANDLE, ""),
         "version": manifest["metadata"].get(schema.VERSION, ""),
@@ -161,6 +165,20 @@ def data_of_page(text: str) -> dict[str, Any] | None:
     found = _DATA.search(text)
     data: dict[str, Any] | None = json.loads(found[1]) if found else None
     return data
+
+
+def kept_thumbnails(path: str, *, run_id: str | None = None, plan_id: str | None = None) -> dict[str, str]:
+    """Reference → JPEG in base64, out of the page that is there, if it is of this run, or of a run of this plan."""
+    if not storage.exists(path):
+        return {}
+    data = data_of_page(storage.read_bytes(path).decode())
+    if data is None:
+        return {}
+    run = data["run"]
+    is_same = run["id"] == run_id or (plan_id is not None and run.get("plan_id") == plan_id)
+    if not is_same:
+        return {}
+    return {row["ref_id"]: row["thumbnail"] for row in data["sample"] if row["thumbnail"]}
 
 
 def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:

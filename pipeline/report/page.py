@@ -17,7 +17,7 @@ from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.report.before import night_before
-from beamlabel.pipeline.report.data import embedded_json, report_data
+from beamlabel.pipeline.report.data import embedded_json, kept_thumbnails, report_data
 from beamlabel.transforms import storage
 from beamlabel.transforms.writing.unit_summary import UnitSummary
 
@@ -27,6 +27,11 @@ def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[U
     path = storage.join(output, layout.REPORT)
     data = report_data(manifest, summaries)
     data["before"] = night_before(output, manifest, data)
+    if any(row["thumbnail"] is None for row in data["sample"]):
+        # Of units that an earlier try of this plan has published, only its page has the pictures.
+        kept = kept_thumbnails(path, plan_id=manifest.get("plan_id"))
+        for row in data["sample"]:
+            row["thumbnail"] = row["thumbnail"] or kept.get(row["ref_id"])
     storage.write_bytes(path, page(data).encode())
     return path
 

@@ -70,6 +70,11 @@ function showHead() {
     fact("time", duration(run.seconds)),
     fact("images/s, start to end", precise(done / Math.max(run.seconds, 0.001))),
   );
+  const known = { labeled: "labeled by earlier runs", known_failure: "that failed for good in earlier runs and have not changed", unchanged: "touched, with the same content", time_limit: "for which the time was over" };
+  const skipped = Object.entries(data.skipped).map(([reason, number]) => `${whole(number)} ${known[reason] ?? reason}`);
+  const notes = [skipped.length && `Skipped: ${skipped.join(", ")}.`, data.deleted && `Gone from the input since: ${count(data.deleted, "image")}.`];
+  $("notes").textContent = notes.filter(Boolean).join(" ");
+  $("notes").hidden = !$("notes").textContent;
   $("made").textContent = `Written by beamlabel ${run.version} from the run’s manifest and rows. Times are UTC, by the workers’ clocks.`;
 }
 
@@ -140,7 +145,7 @@ function showScores() {
 
 function showFailures() {
   if (!data.failures.length) {
-    $("failures").append(element("p", { class: "note" }, "No image failed."));
+    $("failures").append(element("p", { class: "note" }, "No image that was tried has failed."));
     return;
   }
   $("failures").append(...data.failures.map(({ reason, count: images, examples }) =>

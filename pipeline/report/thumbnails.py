@@ -1,4 +1,4 @@
-"""The thumbnails of a page that is made of rows: those that another page has, or fetched anew."""
+"""The thumbnails of a page that is made of rows, fetched anew."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.decoding.thumbnail import thumbnail
@@ -20,16 +19,6 @@ from beamlabel.transforms.storage.billing import billing_project
 from beamlabel.transforms.storage.uris import resolve
 
 _FETCH_THREADS = 16
-
-
-def kept_thumbnails(path: str, run_id: str) -> dict[str, str]:
-    """Reference → JPEG in base64, out of the page that is there, if it is this run's."""
-    if not storage.exists(path):
-        return {}
-    data = data_of_page(storage.read_bytes(path).decode())
-    if data is None or data["run"]["id"] != run_id:
-        return {}
-    return {row["ref_id"]: row["thumbnail"] for row in data["sample"] if row["thumbnail"]}
 
 
 def fetched_thumbnails(

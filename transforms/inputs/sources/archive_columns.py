@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.records import InputFile
 
 _SHOWN_EXTENSIONS = 20
+
+_LOGGER = logging.getLogger("beamlabel")
 
 
 @dataclass
@@ -138,4 +141,7 @@ def unified_members(
             raise ValueError(
                 f"--keep_columns {column.source!r}: no member of an archive ends so; there are {there}"
             )
+    for one in merged:
+        if set(one.kinds) == {"null"}:
+            _LOGGER.warning("--keep_columns %s: no sample has a value; the column is null", one.column.source)
     return tuple(KeptColumn(one.column.source, one.column.name, one.type()) for one in merged)
