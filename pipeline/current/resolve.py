@@ -92,7 +92,8 @@ def _replaced(ordered: np.ndarray, image: np.ndarray, row: np.ndarray) -> np.nda
     other_size = sized & (failed["bytes"] != labeled["bytes"])
     other_content = failed["content"] != labeled["content"]
     is_other = np.where(hashed, other_content, other_version | other_size)
-    is_same = np.where(hashed, ~other_content, versioned & ~other_version & ~other_size)
+    alike = (failed["version"] == labeled["version"]) & sized & ~other_size
+    is_same = np.where(hashed, ~other_content, alike)
     ends = (failed["why"] == Why.GONE) | is_other | ((failed["why"] == Why.LASTING) & ~is_same)
     replaced = np.zeros(len(row), bool)
     replaced[image[places[ends]]] = True

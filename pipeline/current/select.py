@@ -93,7 +93,6 @@ def select(
     failed = _sources(outputs, "failures", lambda output, _: fits(output, None))
     reader = _Reader(outputs, _Buckets(folder))
     with ThreadPoolExecutor(_THREADS) as threads:
-        # Rows first: the newest of a run tells when its failures were.
         for work, over in ((reader.rows, data), (reader.failures, failed)):
             list(threads.map(work, over))
         list(threads.map(reader.tombstones, outputs))
@@ -142,8 +141,6 @@ class _Reader:
         self.buckets = buckets
         self.unidentified: Counter[int] = Counter()
         self._rank = {id(output): number for number, output in enumerate(outputs)}
-        self._compacted = {id(output) for output in outputs if "compacted" in output.manifest}
-        self._newest: dict[int, int] = {}
         self._lock = Lock()
 
     def rows(self, source: Source) -> None:
@@ -152,28 +149,26 @@ class _Reader:
         entries = row_entries(
             source.output, source.file, rank=self._rank[of], place=source.start, fits=source.fits
         )
-        _check_count(source, self._add(entries, of))
+        _check_count(source, self._add(entries))
 
     def failures(self, source: Source) -> None:
-        """Takes a file of failures; all rows of its run have to be there before."""
+        """Takes a file of failures."""
         of = id(source.output)
         entries = failure_entries(
             source.output,
             source.file,
             rank=self._rank[of],
             place=source.start,
-            # By the same clock as the rows, which SOURCE_DATE_EPOCH may have set.
-            time=self._newest.get(of, source.output.time),
             fits=source.fits,
         )
-        _check_count(source, self._add(entries, of))
+        _check_count(source, self._add(entries))
 
     def tombstones(self, output: Output) -> None:
         """Takes what an output says is deleted."""
         for file in output.files("deleted"):
-            self._add(tombstone_entries(output, file, rank=self._rank[id(output)]), id(output))
+            self._add(tombstone_entries(output, file, rank=self._rank[id(output)]))
 
-    def _add(self, batches: Iterator[np.ndarray], of: int) -> int:
+    def _add(self, batches: Iterator[np.ndarray]) -> int:
         count = 0
         for entries in batches:
             if not len(entries):
@@ -184,8 +179,6 @@ class _Reader:
             self.buckets.add(known)
             with self._lock:
                 self.unidentified[kind] += len(entries) - len(known)
-                if kind == ROW and of not in self._compacted:
-                    self._newest[of] = max(self._newest.get(of, 0), int(entries["time"].max()))
         return count
 
 

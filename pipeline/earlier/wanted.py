@@ -10,7 +10,7 @@ from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.schema import PREPROCESSING_ID, OutputSpec
 
 # What the same bytes fail for again, if they are decoded alike.
-_LASTING = frozenset(
+LASTING = frozenset(
     reason.value
     for reason in (
         Reason.TRUNCATED,
@@ -81,7 +81,7 @@ class Wanted:
             Reason.TOO_MANY_BYTES.value: self.max_bytes > options.get("max_bytes", 0),
             Reason.TOO_MANY_PIXELS.value: self.max_pixels > options.get("max_pixels", 0),
         }
-        return frozenset(reason for reason in _LASTING if not higher.get(reason))
+        return frozenset(reason for reason in LASTING if not higher.get(reason))
 
     def is_of_input(self, manifest: Mapping[str, Any] | None) -> bool:
         """Whether all images of the run of a manifest were named by what is this run's input, too.

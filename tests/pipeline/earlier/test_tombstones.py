@@ -110,13 +110,13 @@ def test_lists(tmp_path, kind):
             *(("--image_column", "image") if kind == "inline" else ()),
         )
 
-    paths[3].write_text("no image, so it has no row")
+    paths[3].write_text("no image, so it has a failure and no row")
     night(tmp_path, 1, *written, source=source([*paths, paths[6]]))
     left = [path for path in paths if path not in (paths[2], paths[3], paths[6])]
     two = night(tmp_path, 2, *written, source=source(left))
-    shown = [path.name for path in (paths[2], paths[6])]
+    shown = [path.name for path in (paths[2], paths[3], paths[6])]
     if kind == "inline":
-        shown = ["in.parquet#2", "in.parquet#6"]
+        shown = ["in.parquet#2", "in.parquet#3", "in.parquet#6"]
     # Which of two rows of one image tells its name is left open.
     assert [name.replace("#7", "#6") for name in gone(two)] == shown
 
