@@ -1,4 +1,4 @@
-"""What outputs say of images, as records of fixed size: rows, failures and tombstones."""
+"""What outputs say of images, as records of fixed size: rows, failures, tombstones, and new versions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,12 @@ _BATCH_ROWS = 16_384
 # With their embeddings, which cannot be left out.
 _EXAMPLES = 512
 
-FAILURE, ROW, TOMBSTONE = 0, 1, 2
-"""Kinds of entries. Of one run and one time, a row is newer than a failure."""
+FAILURE, ROW, TOMBSTONE, TOUCHED = 0, 1, 2, 3
+"""Kinds of entries; the last is another version of the same content. Of one run and one time, a row is newer than a
+failure."""
+
+
+_FACTS = ("content_hash", "source_version", "source_bytes")
 
 
 class Why(enum.IntEnum):
@@ -93,8 +97,22 @@ def failure_entries(
         made["rank"], made["kind"], made["fits"] = rank, FAILURE, fits
         made["place"] = np.arange(place, place + len(made))
         made["why"] = [_why(failure["reason"]) for failure in chunk]
-        names = ("content_hash", "source_version", "source_bytes")
-        _set_facts(made, {name: [failure[name] for failure in chunk] for name in names})
+        _set_facts(made, {name: [failure[name] for failure in chunk] for name in _FACTS})
+        place += len(made)
+        yield made
+
+
+def touched_entries(
+    output: Output, file: Mapping[str, Any], *, rank: int, place: int
+) -> Iterator[np.ndarray]:
+    """Entries of the images that have another version, and not another content."""
+    for chunk in chunks(touched(output, file), _BATCH_ROWS):
+        made = np.zeros(len(chunk), ENTRY)
+        _set_ids(made, [one["image_id"] for one in chunk])
+        made["time"] = [microseconds(one["seen_at"]) for one in chunk]
+        made["rank"], made["kind"] = rank, TOUCHED
+        made["place"] = np.arange(place, place + len(made))
+        _set_facts(made, {name: [one[name] for one in chunk] for name in _FACTS})
         place += len(made)
         yield made
 
@@ -124,6 +142,14 @@ def failures(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]
             uri = found["uri"]
             identity = None if uri is None else version_1_identity(uri, output.manifest)
             yield {**found, "image_id": identity, **unknown, **began}
+
+
+def touched(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of a file of images that were touched and not changed, in their order."""
+    began = {"seen_at": iso_time(output.time)}
+    with storage.open_input(output.path(str(file["name"]))) as lines:
+        for line in lines:
+            yield began | json.loads(line)
 
 
 def has_identity(there: pa.Schema) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.output.manifest import dated, is_result
+from beamlabel.pipeline.output.manifest import dated, is_ours, is_result
 from beamlabel.pipeline.published import manifests
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
@@ -101,9 +101,15 @@ def _order(output: Output) -> tuple[Any, ...]:
 def _read(path: str) -> dict[str, Any] | None:
     try:
         manifest = json.loads(storage.read_bytes(path))
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return None
-    return manifest if is_result(manifest) else None
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged ({error}): repair it, or take its folder away") from error
+    if is_result(manifest):
+        return manifest
+    if is_ours(manifest):
+        raise UsageError(f"{path} is damaged: repair it, or take its folder away")
+    return None
 
 
 def _place(folder: str) -> str:

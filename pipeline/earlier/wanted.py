@@ -26,6 +26,16 @@ LASTING = frozenset(
 _DECODERS = ("beamlabel", "opencv-python-headless", "pillow", "simplejpeg")
 
 
+def tried_with(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``versions``, ``metadata`` and ``options`` by which the failures of an output were tried.
+
+    Those of a compacted output are of the runs that it is made of, and not of the compaction.
+    """
+    compacted: Mapping[str, Any] = manifest.get("compacted", {})
+    found: Mapping[str, Any] = compacted.get("tried_with", manifest)
+    return found
+
+
 @dataclass(frozen=True)
 class NamedInput:
     """How a run names its input.
@@ -73,8 +83,9 @@ class Wanted:
         There are none if another version or other preprocessing might do better. Those of a limit are among them only
         if it is not higher now.
         """
-        versions, options = manifest.get("versions", {}), manifest.get("options", {})
-        alike = manifest["metadata"].get(PREPROCESSING_ID) == self.spec.preprocessing_id
+        tried = tried_with(manifest)
+        versions, options = tried.get("versions", {}), tried.get("options", {})
+        alike = tried["metadata"].get(PREPROCESSING_ID) == self.spec.preprocessing_id
         if not alike or any(versions.get(name) != self.versions.get(name) for name in _DECODERS):
             return frozenset()
         higher = {

@@ -81,6 +81,11 @@ def is_result(manifest: object) -> bool:
     return len(published_names(manifest)) == len(names)
 
 
+def is_ours(manifest: object) -> bool:
+    """Whether the content of a ``_MANIFEST.json`` is that of beamlabel, if perhaps not whole."""
+    return isinstance(manifest, dict) and len(_KEYS & manifest.keys()) >= 2
+
+
 def published_names(manifest: dict[str, Any]) -> list[str]:
     """The files of a result, by their names; only such as a run gives its files, which carry its id."""
     folders = "|".join(map(re.escape, layout.FOLDERS.values()))
