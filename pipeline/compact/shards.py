@@ -57,8 +57,8 @@ class Cut:
 
 
 def cut_into_shards(selection: Selection, shard_rows: int) -> Iterator[Cut]:
-    """Shards of ``shard_rows`` current rows, one at least, then of as many failures, which tile all places; then such of
-    versions, if there are any."""
+    """Shards of ``shard_rows`` current rows, one at least, then of as many failures, which tile all places; and such
+    of versions, if there are any."""
     numbers = itertools.count()
     for kind in KINDS:
         start = 0
