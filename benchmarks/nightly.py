@@ -1,6 +1,6 @@
 """Thirty nights over a folder that grows, changes, loses, touches, breaks and mends photographs, with two changes of
-the module, three kills, two nights that run out of time, three whose clock is slow, and one on which the folder seems to
-be empty; the compacted table has to equal one run over what is there in the end, and the view of docs/nightly.md.
+the module, three kills, two nights that run out of time, three whose clock is slow, and one on which the folder seems
+to be empty; the compacted table has to equal one run over what is there in the end, and the view of docs/nightly.md.
 
 ::
 
