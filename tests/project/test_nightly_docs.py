@@ -227,7 +227,7 @@ def test_the_compacted_table_is_that_of_the_newest_rows(week):
     }
     for folder in ("current/2026-11-29", "current/2026-12-31"):
         rows = [row for path in data_files(week, folder) for row in pq.read_table(path).to_pylist()]
-        assert len(rows) == 260 and {row["uri"]: row for row in rows} == newest
+        assert len(rows) == 259 and {row["uri"]: row for row in rows} == newest
 
 
 def test_a_night_with_nothing_new_has_all_columns(week):
@@ -357,7 +357,9 @@ def load_failures(database, week, arguments):
     types = {"STRING": "VARCHAR", "INTEGER": "BIGINT", "TIMESTAMP": "TIMESTAMPTZ"}
     told = {name: types[kind] for name, _, kind in (column.partition(":") for column in columns.split(","))}
     database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(map(' '.join, told.items()))})")
-    database.execute(f"INSERT INTO {table} SELECT * FROM read_json({files}, columns = {told})")
+    database.execute(
+        f"INSERT INTO {table} SELECT * FROM read_json({files}, columns = {told}, hive_partitioning = false)"
+    )
 
 
 def check_lists(file):
