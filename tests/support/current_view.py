@@ -17,7 +17,7 @@ _EMPTY = {
 
 
 def current_view(outputs: Iterable[Path]) -> duckdb.DuckDBPyConnection:
-    """A database with the page's view ``current_labels`` over outputs, whose folders may have any names."""
+    """A database with the page's view ``current_labels`` over outputs, which has a column ``dt`` if their folders tell it."""
     outputs = list(outputs)
     files = {
         "labels": [str(path) for output in outputs for path in output.glob("part-*.parquet")],
@@ -33,6 +33,7 @@ def current_view(outputs: Iterable[Path]) -> duckdb.DuckDBPyConnection:
             # What the page names in a bucket.
             body, count = re.subn(r"\[\s*'gs://[^\]]*\]|'gs://[^']*'", repr(files[name]), body)
             assert count == 1
-            body = body.replace(", hive_partitioning = true", "")
+            if not all(output.name.startswith("dt=") for output in outputs):
+                body = body.replace(", hive_partitioning = true", "")
         database.execute(f"CREATE VIEW {name} AS {body}")
     return database
