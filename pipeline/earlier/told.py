@@ -42,9 +42,9 @@ def told_events(earlier: EarlierOutputs, wanted: Wanted) -> Iterator[np.ndarray]
             yield made
     for path, manifest in earlier.files("unchanged"):
         for _, told in _lines(path):
-            lines = list(told.values())
-            kinds = [events.UNCHANGED] * len(lines)
-            yield _events(lines, np.array(kinds, np.uint8), _times(lines, "seen_at", manifest))
+            found = list(told.values())
+            kinds = [events.UNCHANGED] * len(found)
+            yield _events(found, np.array(kinds, np.uint8), _times(found, "seen_at", manifest))
     for path, _ in earlier.files("deleted"):
         with open_parquet(path) as file:
             for batch in file.iter_batches(columns=["image_id", "deleted_at"]):

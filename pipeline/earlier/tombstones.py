@@ -109,14 +109,14 @@ def stage_tombstones(
     for number in itertools.count():
         chunk = sorted(itertools.islice(gone, _FILE_ROWS), key=lambda one: (one.shard, one.row))
         if not chunk:
-            return StagedTombstones(len(live), unseen.count, tuple(files))
+            break
         with temporary_file(staging_dir) as path:
             with pq.ParquetWriter(str(path), DELETED_SCHEMA, compression="zstd") as writer:
                 for shard, rows in itertools.groupby(chunk, key=lambda one: one.shard):
                     writer.write_table(_tombstones(shards[shard], list(rows), options))
             stem = f"deleted/{number:05d}"
             files.append(stage_file(path, staging_dir, stem, "parquet", "deleted", len(chunk)))
-    return files
+    return StagedTombstones(len(live), unseen.count, tuple(files))
 
 
 def _gone(live: KeyIndex, place: int) -> _Gone:

@@ -20,6 +20,7 @@ import support.nightly_deployment as deployment
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.output import lease
 from beamlabel.pipeline.process import exit as exit_codes
+from support.bq_load import check_lists, flags, load_failures
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import TINY, photos
 from support.nightly_deployment import ROOT
@@ -160,6 +161,9 @@ class Week:
     def here(self, text):
         return text.replace("gs://my-bucket", str(self.mirror))
 
+    def mirrored(self, uri):
+        return self.here(uri.replace(self.bucket.url, "gs://my-bucket"))
+
 
 @pytest.fixture(scope="module")
 def week(tmp_path_factory, cache):
@@ -289,10 +293,6 @@ def test_the_tombstone_is_of_the_deleted_photograph(week):
     assert len(tombstones) == 1
 
 
-def flags(arguments):
-    return dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
-
-
 def test_what_bigquery_is_told_fits_the_files(week):
     """A load appends what its files hold, with the column that their folder names; DuckDB does as it is told."""
     database = duckdb.connect()
@@ -306,13 +306,13 @@ def test_what_bigquery_is_told_fits_the_files(week):
             continue
         assert command == "load"
         if "photos.failures" in arguments:
-            load_failures(database, week, arguments)
+            load_failures(database, week.mirrored, arguments)
             continue
         table, uris = arguments[-2:]
         told = flags(arguments)
         if table == "photos.deleted":
             assert told == {"source_format": "PARQUET"}
-            files = [week.here(uri.replace(week.bucket.url, "gs://my-bucket")) for uri in uris.split(",")]
+            files = [week.mirrored(uri) for uri in uris.split(",")]
             database.execute(
                 f"CREATE TABLE {table} AS SELECT * FROM read_parquet({files}, hive_partitioning = false)"
             )
@@ -347,26 +347,6 @@ def test_what_bigquery_is_told_fits_the_files(week):
     database.execute(view.replace("EXCEPT (age)", "EXCLUDE (age)"))
     (current,) = database.execute("SELECT count(*), min(dt)::VARCHAR FROM photos.current_labels").fetchall()
     assert current == (259, "2026-11-27")
-
-
-def load_failures(database, week, arguments):
-    """With exactly the columns that bq is told, since no others are asked for."""
-    *_, table, uris, columns = arguments
-    assert flags(arguments[:-3]) == {"source_format": "NEWLINE_DELIMITED_JSON", "ignore_unknown_values": ""}
-    files = [week.here(uri.replace(week.bucket.url, "gs://my-bucket")) for uri in uris.split(",")]
-    types = {"STRING": "VARCHAR", "INTEGER": "BIGINT", "TIMESTAMP": "TIMESTAMPTZ"}
-    told = {name: types[kind] for name, _, kind in (column.partition(":") for column in columns.split(","))}
-    database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(map(' '.join, told.items()))})")
-    database.execute(
-        f"INSERT INTO {table} SELECT * FROM read_json({files}, columns = {told}, hive_partitioning = false)"
-    )
-
-
-def check_lists(file):
-    """List columns are lists of three levels, as BigQuery's inference of arrays wants them."""
-    metadata = pq.read_metadata(file)
-    paths = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
-    assert {"labels.list.element", "scores.list.element", "embedding.list.element"} <= paths
 
 
 def test_a_job_by_hand_has_the_nights_name(week):

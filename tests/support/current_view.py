@@ -17,7 +17,7 @@ _EMPTY = {
 
 
 def current_view(outputs: Iterable[Path]) -> duckdb.DuckDBPyConnection:
-    """A database with the page's view ``current_labels`` over outputs, which has a column ``dt`` if their folders tell it."""
+    """A database with the page's view ``current_labels`` over outputs; with ``dt`` if their folders tell it."""
     outputs = list(outputs)
     files = {
         "labels": [str(path) for output in outputs for path in output.glob("part-*.parquet")],

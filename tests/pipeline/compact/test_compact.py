@@ -72,8 +72,7 @@ def lived(tmp_path_factory, _real_time) -> Nights:
     nights = Nights(tmp_path_factory.mktemp("nights"), "--shard_rows", 9)
     nights.night(1)
     nights.changed()
-    second = nights.night(2)
-    add_tombstones(second.output, [str(path) for path in nights.photos[3:6]])
+    nights.night(2, "--tombstones")
     nights.night(3)
     nights.run("whole")
     return nights
@@ -291,7 +290,7 @@ def test_tfrecords_are_copied(tmp_path, compression):
     nights = Nights(tmp_path, "--output_format", "tfrecord", "--tfrecord_compression", compression)
     nights.night(1)
     nights.changed()
-    add_tombstones(nights.night(2).output, [str(path) for path in nights.photos[3:6]])
+    nights.night(2, "--tombstones")
     whole = nights.run("whole")
     compact([nights.labels], str(tmp_path / "out"), shard_rows=12)
 
