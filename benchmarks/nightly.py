@@ -1,5 +1,6 @@
-"""Thirty nights over a folder that grows, changes, loses and breaks photographs, with two changes of the module and
-three kills; the compacted table has to equal one run over what is there in the end.
+"""Thirty nights over a folder that grows, changes, loses, touches, breaks and mends photographs, with two changes of
+the module, three kills, two nights that run out of time, three whose clock is slow, and one on which the folder seems
+to be empty; the compacted table has to equal one run over what is there in the end, and the view of docs/nightly.md.
 
 ::
 
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
+import os
 import random
 import shutil
 import signal
@@ -22,10 +25,12 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
@@ -33,13 +38,16 @@ from PIL import Image
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from beamlabel.pipeline.options.command_table import COMMANDS
-from beamlabel.pipeline.options.job_options import job_options
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.run import run as run_job
-from support.jobs import TINY
-from support.tombstones import add_tombstones
+from beamlabel.transforms.units import open_unit
+from support.current_view import current_view
+from support.jobs import TINY, read_examples
 
-NIGHTS, COMPACTED, NEW_MODULES, KILLED = 30, (10, 20), (9, 18), (5, 14, 23)
+NIGHTS, COMPACTED, NEW_MODULES, KILLED, OUT_OF_TIME = 30, (10, 20), (9, 18), (5, 14, 23), (7, 21)
+# Nights on which nothing happens, whose clock is a day slow, and on which the bucket seems to be empty.
+QUIET, SLOW_CLOCK, EMPTY = (4, 11, 12, 26), (8, 16, 24), (13,)
+DAY = 86_400
 
 
 class Bucket:
@@ -50,26 +58,46 @@ class Bucket:
         self.folder.mkdir()
         self._chance = random.Random(seed)
         self._made = 0
+        self._deleted: dict[Path, bytes] = {}
+        self._before: dict[Path, bytes] = {}
 
-    def day(self) -> list[str]:
-        """Adds, replaces, breaks, mends and deletes some; returns the URIs of those that are gone."""
+    def day(self) -> None:
+        """Adds, replaces, breaks, mends, touches, copies and deletes some, and brings back what was deleted."""
         there = sorted(self.folder.glob("*.png"))
         for _ in range(self._chance.randrange(4, 25)):
             self._made += 1
             self._write(self.folder / f"photo {self._made:04d}.png")
-        chosen = self._chance.sample(there, min(len(there), 12))
+        chosen = self._chance.sample(there, min(len(there), 16))
         for path in chosen[:4]:
             self._write(path)
         for path in chosen[4:6]:
+            self._before.setdefault(path, path.read_bytes())
             path.write_bytes(path.read_bytes()[:200])
-        if len(chosen) > 6:
-            chosen[6].write_bytes(b"<html>")
-        gone = chosen[7 : 7 + self._chance.randrange(5)]
-        for path in gone:
+        for path in chosen[6:7]:
+            path.write_bytes(b"<html>")
+        for path in chosen[7:11]:
+            self._touch(path)
+        for path in chosen[11:12]:
+            shutil.copyfile(path, self.folder / f"copy of {path.name}")
+        for path in chosen[12 : 12 + self._chance.randrange(5)]:
+            self._deleted[path] = path.read_bytes()
             path.unlink()
-        if self._chance.random() < 0.3 and gone:
-            self._write(gone.pop())  # back on the same day, as another
-        return [str(path) for path in gone]
+        self._bring_back()
+
+    def _bring_back(self) -> None:
+        """Some that were deleted, as they were or as others; some that were broken, as they were before."""
+        for path in self._chance.sample(sorted(self._deleted), min(len(self._deleted), 2)):
+            if self._chance.random() < 0.5:
+                path.write_bytes(self._deleted.pop(path))
+                if self._chance.random() < 0.5:
+                    self._write(path)
+        for path in self._chance.sample(sorted(self._before), min(len(self._before), 1)):
+            if self._chance.random() < 0.5 and path.exists():
+                path.write_bytes(self._before.pop(path))
+
+    def _touch(self, path: Path) -> None:
+        stat = path.stat()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + self._chance.randrange(10**9, 10**12)))
 
     def _write(self, path: Path) -> None:
         random_ = np.random.default_rng(self._chance.randrange(2**32))
@@ -91,15 +119,15 @@ def modules(folder: Path) -> list[Path]:
     return made
 
 
-def run(*words: object) -> None:
+def run(*words: object, code: int = 0) -> None:
     """Runs ``beamlabel`` in this process, which has imported everything already."""
     texts = [str(word) for word in words]
     if texts[0] in COMMANDS:
-        code = importlib.import_module(COMMANDS[texts[0]].module).main(texts[1:])
+        ended = importlib.import_module(COMMANDS[texts[0]].module).main(texts[1:])
     else:
-        code = run_job(*parse(texts))
-    if code:
-        raise SystemExit(f"{' '.join(texts)} ended with {code}")
+        ended = run_job(*parse(texts))
+    if ended != code:
+        raise SystemExit(f"{' '.join(texts)} ended with {ended}, not with {code}")
 
 
 def kill(folder: Path, *words: object) -> None:
@@ -113,43 +141,111 @@ def kill(folder: Path, *words: object) -> None:
     sys.stderr.write(f"killed: {process.returncode == -signal.SIGKILL}\n")
 
 
-def live(folder: Path, seed: int) -> Iterator[str]:
-    """The nights; yields what differs in the end."""
-    bucket, made = Bucket(folder / "photos", seed), modules(folder)
-    labels, current = folder / "labels", folder / "current"
-    source = [
-        "--input",
-        f"{folder}/photos/*.png",
-        "--input_format",
-        "images",
-        "--max_error_rate",
-        "1",
-        "--shard_rows",
-        "16",
-    ]
-    has_tombstones = any(one.name == "tombstones" for one in job_options())
-    skip = ["--skip_labeled", f"{current}/*/", f"{labels}/dt=*/", "--changed", "--if_exists", "resume"]
-    skip += ["--tombstones"] if has_tombstones else []
-    for night in range(1, NIGHTS + 1):
-        gone = bucket.day()
-        module = made[sum(night >= changed for changed in NEW_MODULES)]
-        output = labels / f"dt={night:02d}"
-        words = [*source, *skip, "--module", module, "--output", output]
+class Nights:
+    """The nights' command, night by night.
+
+    Args:
+      folder: where everything lies.
+      seed: of what happens.
+      written: options of the output's format.
+    """
+
+    def __init__(self, folder: Path, seed: int, written: Sequence[str]) -> None:
+        self.folder = folder
+        self.bucket, self.modules = Bucket(folder / "photos", seed), modules(folder)
+        self.source: list[object] = ["--input", f"{folder}/photos/", "--input_format", "images"]
+        self.source += ["--max_error_rate", "1", "--shard_rows", "16", *written]
+
+    def output(self, night: int) -> Path:
+        return self.folder / "labels" / f"dt={night:02d}"
+
+    def words(self, night: int) -> list[object]:
+        """The command's words."""
+        module = self.modules[sum(night >= changed for changed in NEW_MODULES)]
+        skip = ["--skip_labeled", f"{self.folder}/current/*/", f"{self.folder}/labels/dt=*/", "--changed"]
+        skip += ["--tombstones", "--if_exists", "resume"]
+        return [*self.source, *skip, "--module", module, "--output", self.output(night)]
+
+    def live(self, night: int) -> None:
+        """A day and the night after it."""
+        if night not in QUIET:
+            self.bucket.day()
+        os.environ["SOURCE_DATE_EPOCH"] = str(1_800_000_000 + DAY * (night - 2 * (night in SLOW_CLOCK)))
+        if night in EMPTY:
+            self._empty(night)
         if night in KILLED:
-            kill(labels, *words)
-        run(*words)
-        if not has_tombstones and gone:
-            add_tombstones(output, gone)
-        rows = json.loads((output / "_MANIFEST.json").read_text())["rows"]
-        sys.stderr.write(f"night {night}: {rows}, {len(gone)} gone\n")
+            kill(self.folder / "labels", *self.words(night))
+        if night in OUT_OF_TIME:
+            with mock.patch.object(open_unit, "time", Clock()):
+                run(*self.words(night), "--time_limit", "1h", code=4)
+        run(*self.words(night))
+        run("verify", self.output(night))
+        manifest = self.manifest(night)
+        rows, skipped = manifest["rows"], manifest["skipped_by_reason"]
+        sys.stderr.write(f"night {night}: {rows}, {skipped}, {manifest['deleted']} gone\n")
+        # What was begun again on the same night, and by another module, is no quiet night.
+        if night in QUIET and (rows["predicted"] or rows["failed"] or manifest["deleted"]):
+            raise SystemExit(f"night {night}: something was done, and nothing had happened")
+        if not (self.output(night) / "_SUCCESS").exists():
+            raise SystemExit(f"night {night}: no _SUCCESS")
+
+    def _empty(self, night: int) -> None:
+        """The bucket seems to be empty but for one, which may not empty the table."""
+        away = self.folder / "away"
+        away.mkdir()
+        there = sorted((self.folder / "photos").iterdir())
+        for path in there[1:]:
+            path.rename(away / path.name)
+        run(*self.words(night), code=1)
+        if self.manifest(night)["deleted"]:
+            raise SystemExit(f"night {night}: all images were taken for deleted")
+        for path in there[1:]:
+            (away / path.name).rename(path)
+
+    def manifest(self, night: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.output(night) / "_MANIFEST.json").read_text())
+        return found
+
+
+class Clock:
+    """The clock of a run that begins two units, and has no time for others."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def time(self) -> float:
+        self._asked += 1
+        return 1e10 * (self._asked > 2)
+
+
+def live(folder: Path, seed: int, written: Sequence[str]) -> Iterator[str]:
+    """The nights; yields what differs in the end."""
+    nights = Nights(folder, seed, written)
+    for night in range(1, NIGHTS + 1):
+        nights.live(night)
         if night in COMPACTED:
-            compact(folder, current / f"{night:02d}", killed=True)
-            for old in [*labels.glob("dt=*"), *current.glob("*")]:
-                if old != current / f"{night:02d}":
+            current = folder / "current" / f"{night:02d}"
+            compact(folder, current, killed=True)
+            for old in [*(folder / "labels").glob("dt=*"), *(folder / "current").glob("*")]:
+                if old != current:
                     shutil.rmtree(old)
     compact(folder, folder / "final", killed=False)
-    run(*source, "--module", made[-1], "--output", folder / "whole")
+    run(*nights.source, "--module", nights.modules[-1], "--output", folder / "whole")
     yield from differences(folder / "final", folder / "whole")
+    if not written:
+        yield from views_differ(folder)
+
+
+def views_differ(folder: Path) -> Iterator[str]:
+    """What the view of docs/nightly.md over what is left and the compacted table tell differently."""
+    outputs = [*(folder / "current").glob("*"), *(folder / "labels").glob("dt=*")]
+    query = "SELECT image_id, content_hash, module_fingerprint FROM"
+    shown = set(current_view(outputs).execute(f"{query} current_labels").fetchall())
+    kept = set(duckdb.execute(f"{query} '{folder}/final/part-*.parquet'").fetchall())
+    for image, *rest in sorted(shown - kept):
+        yield f"{image}: only the view has {rest}"
+    for image, *rest in sorted(kept - shown):
+        yield f"{image}: only the table has {rest}"
 
 
 def compact(folder: Path, output: Path, *, killed: bool) -> None:
@@ -174,12 +270,15 @@ def differences(final: Path, whole: Path) -> Iterator[str]:
 
 
 def rows(folder: Path) -> dict[str, Any]:
-    """What an output tells of each image, but when."""
+    """What an output tells of each image, but when, and which version of the same content it was."""
     found: dict[str, Any] = {}
-    for path in folder.glob("part-*.parquet"):
-        for row in pq.read_table(path).to_pylist():
-            assert row["uri"] not in found, f"{row['uri']} is there twice"
-            found[row["uri"]] = {**row, "labeled_at": None}
+    tables = [pq.read_table(path).to_pylist() for path in folder.glob("part-*.parquet")]
+    if not tables:
+        tables = [read_examples(folder)]
+    for row in itertools.chain.from_iterable(tables):
+        name = row["uri"] if isinstance(row["uri"], str) else row["uri"][0].decode()
+        assert name not in found, f"{name} is there twice"
+        found[name] = {**row, "labeled_at": None, "source_version": None}
     for path in folder.glob("_failures/part-*.jsonl"):
         for line in path.read_text().splitlines():
             failure = json.loads(line)
@@ -193,9 +292,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1)
-    seed = parser.parse_args().seed
+    parser.add_argument("--tfrecord", action="store_true", help="write TFRecords")
+    arguments = parser.parse_args()
+    seed, written = arguments.seed, ["--output_format", "tfrecord"] * arguments.tfrecord
     with tempfile.TemporaryDirectory(prefix="nightly-") as name:
-        problems = list(live(Path(name), seed))
+        problems = list(live(Path(name), seed, written))
     sys.stdout.writelines(f"{problem}\n" for problem in problems)
     sys.stdout.write(f"seed {seed}: {len(problems)} images differ\n")
     sys.exit(bool(problems))

@@ -19,6 +19,7 @@ from typing import Any
 
 from beamlabel import __version__
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.compact.provenance import joint_input, tried
 from beamlabel.pipeline.compact.shards import Cut, cut_into_shards, stage_shard
 from beamlabel.pipeline.compact.target import Target, target_of
 from beamlabel.pipeline.current.outputs import Output, find_outputs, is_among
@@ -145,7 +146,7 @@ def _plan(
 
 
 def _hashes(output: Output) -> list[str]:
-    return [file["sha256"] for kind in ("data", "failures", "deleted") for file in output.files(kind)]
+    return [file["sha256"] for kind in layout.FOLDERS for file in output.files(kind)]
 
 
 def _job(plan: _Plan, patterns: Sequence[str], started_at: float) -> dict[str, Any]:
@@ -166,14 +167,15 @@ def _job(plan: _Plan, patterns: Sequence[str], started_at: float) -> dict[str, A
         "module": newest["module"],
         "preprocessing": newest["preprocessing"],
         "metadata": {**plan.target.metadata, schema.PLAN_ID: plan.plan_id, schema.VERSION: __version__},
-        "options": {**newest["options"], "max_error_rate": 1.0, "report": False},
+        "labeled_at": max(one.time for one in plan.outputs),
+        "options": {**newest["options"], **joint_input(plan.outputs), "max_error_rate": 1.0, "report": False},
         "kept_columns": newest.get("kept_columns", {}),
         "input_files": [],
         "versions": {"beamlabel": __version__, "python": platform.python_version()},
         "compacted": {
             "inputs": [storage.absolute(pattern) for pattern in patterns],
             "outputs": [{"output": one.folder, "run_id": one.manifest["run_id"]} for one in plan.outputs],
-            "through": max(one.time for one in plan.outputs),
+            "tried_with": tried(plan.selection),
             "rows_read": read[0],
             "failures_read": read[1],
             **counts,

@@ -7,7 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from beamlabel.pipeline.current.read import examples, parquet_batches, touched, wanted, wanted_failures
+from beamlabel.pipeline.current.read import (
+    examples,
+    having,
+    parquet_batches,
+    wanted,
+    wanted_failures,
+    wanted_versions,
+)
 from beamlabel.pipeline.current.select import Selection, Source
 from beamlabel.pipeline.earlier.rows import version_1_identity
 from beamlabel.transforms.rows import schema
@@ -20,7 +27,7 @@ def current_batches(
 
     Rows of schema version 1 get what tells their image; their ``content_hash`` is empty, since nobody knows it.
     """
-    for source in touched(selection.data, start, stop):
+    for source in having(selection.data, start, stop):
         for batch in parquet_batches(source, wanted(selection.is_kept, source, start, stop), columns.names):
             arrays = [
                 batch.column(column.name)
@@ -33,20 +40,26 @@ def current_batches(
 
 def current_examples(selection: Selection, start: int, stop: int) -> Iterator[bytes]:
     """The same of TFRecords, serialized as they lie there."""
-    for source in touched(selection.data, start, stop):
+    for source in having(selection.data, start, stop):
         yield from examples(source, wanted(selection.is_kept, source, start, stop))
 
 
 def current_failures(selection: Selection, start: int, stop: int) -> Iterator[dict[str, Any]]:
     """The failures whose places are from ``start`` to ``stop`` and that are the outcome of their image."""
-    for source in touched(selection.failed, start, stop):
+    for source in having(selection.failed, start, stop):
         yield from wanted_failures(source, wanted(selection.is_failed, source, start, stop))
+
+
+def current_versions(selection: Selection, start: int, stop: int) -> Iterator[dict[str, Any]]:
+    """The versions whose places are from ``start`` to ``stop`` and that are those of current outcomes."""
+    for source in having(selection.touched, start, stop):
+        yield from wanted_versions(source, wanted(selection.is_touched, source, start, stop))
 
 
 def computed_by(selection: Selection, start: int, stop: int) -> list[str]:
     """Which engines made the current rows whose places are from ``start`` to ``stop``."""
     found: set[str] = set()
-    for source in touched(selection.data, start, stop):
+    for source in having(selection.data, start, stop):
         by = source.file.get("computed_by")
         if by and wanted(selection.is_kept, source, start, stop).any():
             found.update(by.split(", "))

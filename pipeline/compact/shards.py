@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from beamlabel.pipeline.compact.rows import computed_by, current_batches, current_examples, current_failures
+from beamlabel.pipeline.compact.rows import (
+    computed_by,
+    current_batches,
+    current_examples,
+    current_failures,
+    current_versions,
+)
 from beamlabel.pipeline.compact.target import Target
 from beamlabel.pipeline.current.select import Selection
 from beamlabel.transforms.records import FileRange, FileRecord, UnitRecord, unit_id
@@ -22,20 +29,23 @@ from beamlabel.transforms.writing.staged_files import json_line, stage_file, tem
 # Of the map of what is current, looked at at a time.
 _BLOCK = 1 << 20
 
+KINDS = ("data", "failures", "unchanged")
+"""Of shards, as a manifest names them."""
+
 
 @dataclass(frozen=True)
 class Cut:
     """A shard before it is written.
 
     Attributes:
-      number: among the shards; those of failures come last.
-      is_failures: whether it holds failures in place of rows.
-      start, stop: the places of its rows or failures, and of what is left out between them.
+      number: among the shards.
+      kind: which of ``KINDS`` it holds.
+      start, stop: the places of its rows, failures or versions, and of what is left out between them.
       count: how many of them are current.
     """
 
     number: int
-    is_failures: bool
+    kind: str
     start: int
     stop: int
     count: int
@@ -43,19 +53,25 @@ class Cut:
     @property
     def unit_id(self) -> str:
         """Names its files in the staging folder."""
-        return unit_id(int(self.is_failures), self.start)
+        return unit_id(KINDS.index(self.kind), self.start)
 
 
 def cut_into_shards(selection: Selection, shard_rows: int) -> Iterator[Cut]:
-    """Shards of ``shard_rows`` current rows, then of as many failures; they tile all places. One at least has rows."""
-    number = 0
-    for is_failures, is_current in ((False, selection.is_kept), (True, selection.is_failed)):
+    """Shards of ``shard_rows`` current rows, one at least, then of as many failures, which tile all places; and such
+    of versions, if there are any."""
+    numbers = itertools.count()
+    for kind in KINDS:
         start = 0
-        ends = list(_ends(is_current, shard_rows))
-        for stop, count in ends:
-            yield Cut(number, is_failures, start, stop, count)
+        for stop, count in _ends(_current(selection, kind), shard_rows):
+            if count or kind != "unchanged":
+                yield Cut(next(numbers), kind, start, stop, count)
             start = stop
-            number += 1
+
+
+def _current(selection: Selection, kind: str) -> np.ndarray:
+    """bool[places]: what of a kind is current."""
+    of = {"data": selection.is_kept, "failures": selection.is_failed, "unchanged": selection.is_touched}
+    return of[kind]
 
 
 def _ends(is_current: np.ndarray, shard_rows: int) -> Iterator[tuple[int, int]]:
@@ -81,23 +97,23 @@ def stage_shard(
     """
     failed: Counter[str] = Counter()
     files: tuple[FileRecord, ...] = ()
-    if not cut.is_failures:
+    if cut.kind == "data":
         files = (_stage_rows(selection, target, metadata, cut, staging_dir),)
     elif cut.count:
-        files = (_stage_failures(selection, cut, staging_dir, failed),)
+        files = (_stage_lines(selection, cut, staging_dir, failed),)
     written = sum(file.rows for file in files)
     if written != cut.count:
         raise ValueError(f"{written} rows in place of {cut.count}: an output was changed meanwhile")
-    places = len(selection.is_failed if cut.is_failures else selection.is_kept)
+    places = len(_current(selection, cut.kind))
+    # Versions are no outcomes.
+    read = 0 if cut.kind == "unchanged" else cut.stop - cut.start
     record = UnitRecord(
         unit_id=cut.unit_id,
-        ranges=(
-            FileRange("failures" if cut.is_failures else "rows", cut.start, cut.stop, cut.stop == places),
-        ),
-        input=cut.stop - cut.start,
-        predicted=0 if cut.is_failures else cut.count,
+        ranges=(FileRange(cut.kind, cut.start, cut.stop, cut.stop == places),),
+        input=read,
+        predicted=cut.count if cut.kind == "data" else 0,
         failed=dict(sorted(failed.items())),
-        skipped=cut.stop - cut.start - cut.count,
+        skipped=read and read - cut.count,
         files=files,
     )
     release_unused_arrow_memory()
@@ -120,10 +136,14 @@ def _stage_rows(
     return dataclasses.replace(staged, computed_by=", ".join(engines) or None)
 
 
-def _stage_failures(selection: Selection, cut: Cut, staging_dir: str, failed: Counter[str]) -> FileRecord:
+def _stage_lines(selection: Selection, cut: Cut, staging_dir: str, failed: Counter[str]) -> FileRecord:
+    """Failures, which are counted by reason, or versions."""
+    lines, count = current_failures if cut.kind == "failures" else current_versions, 0
     with temporary_file(staging_dir) as path:
         with path.open("wb") as file:
-            for failure in current_failures(selection, cut.start, cut.stop):
-                failed[failure["reason"]] += 1
-                file.write(json_line(failure))
-        return stage_file(path, staging_dir, f"failures/{cut.unit_id}", "jsonl", "failures", failed.total())
+            for line in lines(selection, cut.start, cut.stop):
+                if cut.kind == "failures":
+                    failed[line["reason"]] += 1
+                file.write(json_line(line))
+                count += 1
+        return stage_file(path, staging_dir, f"{cut.kind}/{cut.unit_id}", "jsonl", cut.kind, count)

@@ -1,4 +1,4 @@
-"""What outputs say of images, as records of fixed size: rows, failures and tombstones."""
+"""What outputs say of images, as records of fixed size: rows, failures, tombstones, and new versions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ import xxhash
 
 from beamlabel.pipeline.current.outputs import Output
 from beamlabel.pipeline.earlier.rows import version_1_identity
+from beamlabel.pipeline.earlier.wanted import LASTING
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows import schema, tf_examples
 from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.rows.times import iso_time, microseconds
 
 _BATCH_ROWS = 16_384
 # With their embeddings, which cannot be left out.
 _EXAMPLES = 512
 
-FAILURE, ROW, TOMBSTONE = 0, 1, 2
-"""Kinds of entries. Of one run and one time, a row is newer than a failure."""
+FAILURE, ROW, TOMBSTONE, TOUCHED = 0, 1, 2, 3
+"""Kinds of entries; the last is another version of the same content. Of one run and one time, a row is newer than a
+failure."""
+
+
+_FACTS = ("content_hash", "source_version", "source_bytes")
 
 
 class Why(enum.IntEnum):
@@ -35,11 +41,6 @@ class Why(enum.IntEnum):
     LASTING = 1
     GONE = 2
 
-
-_LASTING = {
-    Reason.TRUNCATED, Reason.CORRUPT, Reason.NOT_AN_IMAGE, Reason.UNSUPPORTED_FORMAT, Reason.TOO_MANY_PIXELS,
-    Reason.TOO_MANY_BYTES, Reason.EMPTY_FILE,
-}  # fmt: skip
 
 ENTRY = np.dtype(
     [
@@ -86,17 +87,32 @@ def row_entries(
 
 
 def failure_entries(
-    output: Output, file: Mapping[str, Any], *, rank: int, place: int, time: int, fits: bool
+    output: Output, file: Mapping[str, Any], *, rank: int, place: int, fits: bool
 ) -> Iterator[np.ndarray]:
-    """Entries of the failures of a file, at ``time``; those that do not tell their image have the image_id 0."""
+    """Entries of the failures of a file; those that do not tell their image have the image_id 0."""
     for chunk in chunks(failures(output, file), _BATCH_ROWS):
         made = np.zeros(len(chunk), ENTRY)
         _set_ids(made, [failure["image_id"] for failure in chunk])
-        made["time"], made["rank"], made["kind"], made["fits"] = time, rank, FAILURE, fits
+        made["time"] = [microseconds(failure["failed_at"]) for failure in chunk]
+        made["rank"], made["kind"], made["fits"] = rank, FAILURE, fits
         made["place"] = np.arange(place, place + len(made))
         made["why"] = [_why(failure["reason"]) for failure in chunk]
-        names = ("content_hash", "source_version", "source_bytes")
-        _set_facts(made, {name: [failure[name] for failure in chunk] for name in names})
+        _set_facts(made, {name: [failure[name] for failure in chunk] for name in _FACTS})
+        place += len(made)
+        yield made
+
+
+def touched_entries(
+    output: Output, file: Mapping[str, Any], *, rank: int, place: int
+) -> Iterator[np.ndarray]:
+    """Entries of the images that have another version, and not another content."""
+    for chunk in chunks(touched(output, file), _BATCH_ROWS):
+        made = np.zeros(len(chunk), ENTRY)
+        _set_ids(made, [one["image_id"] for one in chunk])
+        made["time"] = [microseconds(one["seen_at"]) for one in chunk]
+        made["rank"], made["kind"] = rank, TOUCHED
+        made["place"] = np.arange(place, place + len(made))
+        _set_facts(made, {name: [one[name] for one in chunk] for name in _FACTS})
         place += len(made)
         yield made
 
@@ -114,16 +130,26 @@ def tombstone_entries(output: Output, file: Mapping[str, Any], *, rank: int) -> 
 
 def failures(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The failures of a file, in their order, with all keys of the current schema version."""
+    # Earlier versions did not tell when it was.
+    began = {"failed_at": iso_time(output.time)}
     unknown = dict.fromkeys(("source_bytes", "source_version", "content_hash"))
     with storage.open_input(output.path(str(file["name"]))) as lines:
         for line in lines:
             found = json.loads(line)
             if "image_id" in found:
-                yield found
+                yield found if "failed_at" in found else found | began
                 continue
             uri = found["uri"]
             identity = None if uri is None else version_1_identity(uri, output.manifest)
-            yield {**found, "image_id": identity, **unknown}
+            yield {**found, "image_id": identity, **unknown, **began}
+
+
+def touched(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of a file of images that were touched and not changed, in their order."""
+    began = {"seen_at": iso_time(output.time)}
+    with storage.open_input(output.path(str(file["name"]))) as lines:
+        for line in lines:
+            yield began | json.loads(line)
 
 
 def has_identity(there: pa.Schema) -> bool:
@@ -197,4 +223,4 @@ def _hash(text: str | None) -> int:
 def _why(reason: str) -> Why:
     if reason == Reason.NOT_FOUND:
         return Why.GONE
-    return Why.LASTING if reason in _LASTING else Why.PASSING
+    return Why.LASTING if reason in LASTING else Why.PASSING

@@ -6,12 +6,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.output.manifest import is_result
+from beamlabel.pipeline.output.manifest import dated, is_ours, is_result
 from beamlabel.pipeline.published import manifests
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
@@ -32,11 +31,8 @@ class Output:
 
     @property
     def time(self) -> int:
-        """Microseconds since 1970: when its run began, or up to when a compacted output has read others."""
-        compacted = self.manifest.get("compacted")
-        if compacted:
-            return int(compacted["through"])
-        return round(datetime.fromisoformat(self.manifest["started_at"]).timestamp() * 1e6)
+        """See ``dated``."""
+        return dated(self.manifest)
 
     def files(self, kind: str) -> list[dict[str, Any]]:
         """The entries of its files of a kind, in the order of their names."""
@@ -77,7 +73,7 @@ def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
             raise UsageError(f"{option} {pattern!r}: no published output of beamlabel is there")
     if not found:
         raise UsageError(f"{option} {' '.join(patterns)}: no published output of beamlabel is there")
-    return sorted(found.values(), key=lambda output: (output.time, output.manifest["run_id"]))
+    return sorted(found.values(), key=_order)
 
 
 def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) -> bool:
@@ -97,12 +93,23 @@ def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) ->
     return False
 
 
+def _order(output: Output) -> tuple[Any, ...]:
+    """Runs of one time, as by SOURCE_DATE_EPOCH, have the order of their starts."""
+    return output.time, output.manifest["started_at"], output.manifest["run_id"]
+
+
 def _read(path: str) -> dict[str, Any] | None:
     try:
         manifest = json.loads(storage.read_bytes(path))
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return None
-    return manifest if is_result(manifest) else None
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged ({error}): repair it, or take its folder away") from error
+    if is_result(manifest):
+        return manifest
+    if is_ours(manifest):
+        raise UsageError(f"{path} is damaged: repair it, or take its folder away")
+    return None
 
 
 def _place(folder: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from beamlabel.pipeline.current.entries import failures, has_identity
+from beamlabel.pipeline.current.entries import failures, has_identity, touched
 from beamlabel.pipeline.current.select import Source
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
@@ -19,7 +20,7 @@ from beamlabel.transforms.rows.tfrecord import read_records
 _BATCH_ROWS = 1024
 
 
-def touched(sources: Sequence[Source], start: int, stop: int) -> Iterator[Source]:
+def having(sources: Sequence[Source], start: int, stop: int) -> Iterator[Source]:
     """The files that have a place from ``start`` to ``stop``."""
     return (source for source in sources if source.start < stop and source.stop > start)
 
@@ -66,6 +67,9 @@ def examples(source: Source, is_wanted: np.ndarray) -> Iterator[bytes]:
 
 def wanted_failures(source: Source, is_wanted: np.ndarray) -> Iterator[dict[str, Any]]:
     """The wanted failures of a file."""
-    for is_one, failure in zip(is_wanted, failures(source.output, source.file), strict=True):
-        if is_one:
-            yield failure
+    return itertools.compress(failures(source.output, source.file), is_wanted)
+
+
+def wanted_versions(source: Source, is_wanted: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The wanted lines of a file of images that were touched and not changed."""
+    return itertools.compress(touched(source.output, source.file), is_wanted)

@@ -6,7 +6,7 @@ import enum
 
 import numpy as np
 
-from beamlabel.pipeline.current.entries import FAILURE, ROW, TOMBSTONE, Why
+from beamlabel.pipeline.current.entries import FAILURE, ROW, TOMBSTONE, TOUCHED, Why
 
 
 class Fate(enum.IntEnum):
@@ -31,7 +31,8 @@ def resolve(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       is the same: failed since. A passing failure, such as a timeout, of an image that may be the same leaves the row;
     - if it is of another module: failed since, where the current one has tried and failed, else of another module.
 
-    An image without a row that counts has its newest failure as its outcome, unless a row or a tombstone is newer.
+    An image without a row that counts has its newest failure as its outcome, unless a row or a tombstone is newer. Of
+    the versions that an image was seen under since, the newest is kept, if it is of the outcome's content.
 
     Args:
       entries: of ``ENTRY``, with all that there is of each of the images.
@@ -69,6 +70,7 @@ def resolve(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     stands = has_failure & (failure > row) & ~(has_row & (fate == Fate.KEPT))
     failure_fate = np.where(deleted_at > failure_time, Fate.DELETED, Fate.KEPT)
     fates[failure[stands]] = failure_fate[stands]
+    _keep_newest_version(ordered, image, fates)
     return ordered, fates
 
 
@@ -78,6 +80,18 @@ def _newest(ordered: np.ndarray, image: np.ndarray, kind: int) -> np.ndarray:
     newest = np.full(image[-1] + 1, -1)
     newest[image[places]] = places  # of places that come several times numpy keeps the last
     return newest
+
+
+def _keep_newest_version(ordered: np.ndarray, image: np.ndarray, fates: np.ndarray) -> None:
+    """Keeps the newest other version of each image that tells that its outcome is of the content that is there now."""
+    version, outcome = _newest(ordered, image, TOUCHED), np.full(image[-1] + 1, -1)
+    kept = np.flatnonzero(fates == Fate.KEPT)
+    outcome[image[kept]] = kept
+    both = (version >= 0) & (outcome >= 0)
+    seen, known = ordered[version[both]], ordered[outcome[both]]
+    is_same = (seen["content"] == known["content"]) & (seen["content"] != 0) & (seen["time"] >= known["time"])
+    is_other = (seen["version"] != known["version"]) | (seen["bytes"] != known["bytes"])
+    fates[version[both][is_same & is_other]] = Fate.KEPT
 
 
 def _replaced(ordered: np.ndarray, image: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -92,7 +106,8 @@ def _replaced(ordered: np.ndarray, image: np.ndarray, row: np.ndarray) -> np.nda
     other_size = sized & (failed["bytes"] != labeled["bytes"])
     other_content = failed["content"] != labeled["content"]
     is_other = np.where(hashed, other_content, other_version | other_size)
-    is_same = np.where(hashed, ~other_content, versioned & ~other_version & ~other_size)
+    alike = (failed["version"] == labeled["version"]) & sized & ~other_size
+    is_same = np.where(hashed, ~other_content, alike)
     ends = (failed["why"] == Why.GONE) | is_other | ((failed["why"] == Why.LASTING) & ~is_same)
     replaced = np.zeros(len(row), bool)
     replaced[image[places[ends]]] = True

@@ -16,9 +16,11 @@ from beamlabel.pipeline.current.entries import (
     ENTRY,
     FAILURE,
     ROW,
+    TOUCHED,
     failure_entries,
     row_entries,
     tombstone_entries,
+    touched_entries,
 )
 from beamlabel.pipeline.current.outputs import Output
 from beamlabel.pipeline.current.resolve import Fate, resolve
@@ -61,17 +63,20 @@ class Selection:
     """What is current.
 
     Attributes:
-      data, failed: the files, in the order of their places.
+      data, failed, touched: the files of each kind, in the order of their places.
       is_kept: bool[rows], by the place of a row; mapped, not in memory.
       is_failed: bool[failures], likewise.
+      is_touched: bool[versions], likewise: which tell the version of a current outcome.
       rows: how many rows have each ``Fate``, by its name in lower case, and ``unidentified``.
       failures: the same of failures.
     """
 
     data: tuple[Source, ...]
     failed: tuple[Source, ...]
+    touched: tuple[Source, ...]
     is_kept: np.ndarray
     is_failed: np.ndarray
+    is_touched: np.ndarray
     rows: dict[str, int]
     failures: dict[str, int]
 
@@ -91,18 +96,19 @@ def select(
     """
     data = _sources(outputs, "data", fits)
     failed = _sources(outputs, "failures", lambda output, _: fits(output, None))
+    touched = _sources(outputs, "unchanged", lambda output, _: True)
     reader = _Reader(outputs, _Buckets(folder))
     with ThreadPoolExecutor(_THREADS) as threads:
-        # Rows first: the newest of a run tells when its failures were.
-        for work, over in ((reader.rows, data), (reader.failures, failed)):
+        for work, over in ((reader.rows, data), (reader.failures, failed), (reader.touched, touched)):
             list(threads.map(work, over))
         list(threads.map(reader.tombstones, outputs))
     is_kept = _mapped(folder / "kept", data[-1].stop if data else 0)
     is_failed = _mapped(folder / "failed", failed[-1].stop if failed else 0)
+    is_touched = _mapped(folder / "touched", touched[-1].stop if touched else 0)
     counts: Counter[tuple[int, int]] = Counter()
     for entries in reader.buckets.read():
         ordered, fates = resolve(entries)
-        for kind, places in ((ROW, is_kept), (FAILURE, is_failed)):
+        for kind, places in ((ROW, is_kept), (FAILURE, is_failed), (TOUCHED, is_touched)):
             of_kind = ordered["kind"] == kind
             places[ordered["place"][of_kind & (fates == Fate.KEPT)]] = True
             counts.update(
@@ -112,7 +118,7 @@ def select(
         {fate.name.lower(): counts[kind, fate] for fate in Fate} | {"unidentified": reader.unidentified[kind]}
         for kind in (ROW, FAILURE)
     )
-    return Selection(data, failed, is_kept, is_failed, rows, failures)
+    return Selection(data, failed, touched, is_kept, is_failed, is_touched, rows, failures)
 
 
 def _sources(
@@ -142,8 +148,6 @@ class _Reader:
         self.buckets = buckets
         self.unidentified: Counter[int] = Counter()
         self._rank = {id(output): number for number, output in enumerate(outputs)}
-        self._compacted = {id(output) for output in outputs if "compacted" in output.manifest}
-        self._newest: dict[int, int] = {}
         self._lock = Lock()
 
     def rows(self, source: Source) -> None:
@@ -152,28 +156,33 @@ class _Reader:
         entries = row_entries(
             source.output, source.file, rank=self._rank[of], place=source.start, fits=source.fits
         )
-        _check_count(source, self._add(entries, of))
+        _check_count(source, self._add(entries))
 
     def failures(self, source: Source) -> None:
-        """Takes a file of failures; all rows of its run have to be there before."""
+        """Takes a file of failures."""
         of = id(source.output)
         entries = failure_entries(
             source.output,
             source.file,
             rank=self._rank[of],
             place=source.start,
-            # By the same clock as the rows, which SOURCE_DATE_EPOCH may have set.
-            time=self._newest.get(of, source.output.time),
             fits=source.fits,
         )
-        _check_count(source, self._add(entries, of))
+        _check_count(source, self._add(entries))
+
+    def touched(self, source: Source) -> None:
+        """Takes a file of images that were touched and not changed."""
+        rank = self._rank[id(source.output)]
+        _check_count(
+            source, self._add(touched_entries(source.output, source.file, rank=rank, place=source.start))
+        )
 
     def tombstones(self, output: Output) -> None:
         """Takes what an output says is deleted."""
         for file in output.files("deleted"):
-            self._add(tombstone_entries(output, file, rank=self._rank[id(output)]), id(output))
+            self._add(tombstone_entries(output, file, rank=self._rank[id(output)]))
 
-    def _add(self, batches: Iterator[np.ndarray], of: int) -> int:
+    def _add(self, batches: Iterator[np.ndarray]) -> int:
         count = 0
         for entries in batches:
             if not len(entries):
@@ -184,8 +193,6 @@ class _Reader:
             self.buckets.add(known)
             with self._lock:
                 self.unidentified[kind] += len(entries) - len(known)
-                if kind == ROW and of not in self._compacted:
-                    self._newest[of] = max(self._newest.get(of, 0), int(entries["time"].max()))
         return count
 
 

@@ -14,19 +14,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-# An image's id in two halves, the time in microseconds since 1970, the row that it is told by (number of the shard,
-# number of the row), what happened, and size and version as a hash and the content's first bits, 0 for unknown.
+# An image's id in two halves, the time in microseconds since 1970, the row or failure that it is told by (number of the
+# file, number of the row), what happened, size and version as a hash and the content's first bits, 0 for unknown, and
+# whether a row or failure is of a run over this run's input.
 EVENT = np.dtype(
     [
         ("high", "<u8"), ("low", "<u8"), ("at", "<i8"), ("shard", "<u4"), ("row", "<u4"), ("kind", "u1"),
-        ("stat", "<u8"), ("content", "<u8"),
+        ("stat", "<u8"), ("content", "<u8"), ("of_input", "?"),
     ]
 )  # fmt: skip
 
-# Kinds: a row that this run would write again; any other row; either of them, of an image of this run's input; a
-# failure that this run would meet again, and any other; another version of the same content; a tombstone.
-SAME_ROW, OTHER_ROW, SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT = 0, 1, 2, 3
-LASTING_FAILURE, OTHER_FAILURE, UNCHANGED, DELETED = 4, 5, 6, 7
+# Kinds: a row that this run would write again; any other row; a failure for a lasting reason that this run would meet
+# again, and one that it might not; a failure that may pass; one that tells that the image is not there; another
+# version of the same content; a tombstone.
+SAME_ROW, OTHER_ROW = 0, 1
+KNOWN_FAILURE, LASTING_FAILURE, PASSING_FAILURE, NOT_FOUND = 2, 3, 4, 5
+UNCHANGED, DELETED = 6, 7
+_ROWS, _FAILURES = (SAME_ROW, OTHER_ROW), (KNOWN_FAILURE, LASTING_FAILURE, PASSING_FAILURE, NOT_FOUND)
 
 _NO_HASH = "0" * 32
 _BUCKETS = 256
@@ -48,10 +52,10 @@ class Newest(NamedTuple):
     """The newest events of a range of images, one an image; ascending by image.
 
     Attributes:
-      labeled: rows that this run would write again, and whose image was not deleted since; with its size and version
-        as last seen.
+      labeled: rows that this run would write again, and whose image was neither deleted nor replaced since; with its
+        size and version as last seen.
       failed: failures that this run would meet again, and after which nothing better is known.
-      live: the newest rows of images of this run's input, if these were not deleted since.
+      live: the newest rows or failures of images of this run's input, if these were not deleted since.
     """
 
     labeled: np.ndarray
@@ -120,9 +124,11 @@ def newest(events: np.ndarray) -> Newest:
     """The newest events of each image.
 
     Of the same moment a row outranks a failure, and neither is deleted. A tombstone counts for what is older than it,
-    and so does a success for failures; of failures only the newest counts.
+    and so does a success for failures; of failures only the newest counts. A newer failure that tells that the image is
+    another by now ends a row, by the rule of the current table (``pipeline/current/resolve.py``): else nobody would
+    label the image again when it is mended, since it is labeled already, and the table would lack it.
     """
-    names = ("content", "stat", "row", "shard", "kind", "at", "low", "high")
+    names = ("of_input", "content", "stat", "row", "shard", "kind", "at", "low", "high")
     events = events[np.lexsort([events[name] for name in names])]
     is_first = np.ones(len(events), bool)
     is_first[1:] = (events["high"][1:] != events["high"][:-1]) | (events["low"][1:] != events["low"][:-1])
@@ -132,19 +138,33 @@ def newest(events: np.ndarray) -> Newest:
     def last(*kinds: int) -> _Last:
         return _Last(events, image, images, np.isin(events["kind"], kinds))
 
-    same = last(SAME_ROW, SAME_ROW_OF_INPUT)
-    row = last(SAME_ROW, OTHER_ROW, SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT)
-    failure = last(LASTING_FAILURE, OTHER_FAILURE)
-    deleted = last(DELETED)
-    touched = last(UNCHANGED)
-    is_labeled = same.there & (same.at >= deleted.at)
-    lasts = failure.there & (failure.event["kind"] == LASTING_FAILURE)
+    same, row, failure = last(SAME_ROW), last(*_ROWS), last(*_FAILURES)
+    deleted, touched = last(DELETED), last(UNCHANGED)
+    is_labeled = same.there & (same.at >= deleted.at) & ~_replaced(events, image, same)
+    lasts = failure.there & (failure.event["kind"] == KNOWN_FAILURE)
     lasts &= (failure.at > row.at) & (failure.at >= deleted.at)
-    of_input = np.isin(row.event["kind"], (SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT))
-    is_live = row.there & of_input & (row.at >= deleted.at)
+    outcome = np.where(row.there & (row.at >= failure.at), row.event, failure.event)
+    is_live = (row.there | failure.there) & outcome["of_input"] & (outcome["at"] >= deleted.at)
     return Newest(
-        _as_touched(same, touched)[is_labeled], _as_touched(failure, touched)[lasts], row.event[is_live]
+        _as_touched(same, touched)[is_labeled], _as_touched(failure, touched)[lasts], outcome[is_live]
     )
+
+
+def _replaced(events: np.ndarray, image: np.ndarray, row: _Last) -> np.ndarray:
+    """Of each image whether a failure after its row tells that the row is of an image that is no more."""
+    places = np.flatnonzero(np.isin(events["kind"], _FAILURES))
+    places = places[row.there[image[places]] & (events["at"][places] > row.at[image[places]])]
+    failed, labeled = events[places], row.event[image[places]]
+    hashed = (failed["content"] != 0) & (labeled["content"] != 0)
+    listed = (failed["stat"] != 0) & (labeled["stat"] != 0)
+    other_content, other_stat = failed["content"] != labeled["content"], failed["stat"] != labeled["stat"]
+    is_other = np.where(hashed, other_content, listed & other_stat)
+    is_same = np.where(hashed, ~other_content, listed & ~other_stat)
+    is_lasting = np.isin(failed["kind"], (KNOWN_FAILURE, LASTING_FAILURE))
+    ends = (failed["kind"] == NOT_FOUND) | is_other | (is_lasting & ~is_same)
+    replaced = np.zeros(len(row.there), bool)
+    replaced[image[places[ends]]] = True
+    return replaced
 
 
 class _Last:

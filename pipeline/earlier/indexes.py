@@ -24,13 +24,17 @@ from beamlabel.pipeline.earlier.rows import RowCounts, row_events
 from beamlabel.pipeline.earlier.told import told_events
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.manifest import dated
 from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
 from beamlabel.transforms.inputs.selection import STATE
+from beamlabel.transforms.rows.times import iso_time
 from beamlabel.transforms.storage.errors import is_user_error
 
 # Each holds a batch: this bounds the memory.
 _THREADS = 8
 _HASH_BLOCK_BYTES = 1 << 20
+# In microseconds; less is nothing to tell of.
+_CLOCKS_DIFFER = 60_000_000
 
 PLACE_BYTES = 8
 """In the index of live images: number of the shard, number of the row, each uint32."""
@@ -61,13 +65,15 @@ class EarlierIndexes:
 
     Attributes:
       labeled, failed, live: see ``SelectionOptions``; None for what is not asked for.
-      live_shards: a JSON list of the shards that ``live`` counts.
+      live_shards: a JSON list of the files that ``live`` counts: shards, then failures.
+      newest_at: the time of the newest of these outputs, in microseconds since 1970; 0 without any.
     """
 
     labeled: LocalIndex
     failed: LocalIndex | None = None
     live: LocalIndex | None = None
     live_shards: LocalIndex | None = None
+    newest_at: int = 0
 
     def by_name(self) -> dict[str, LocalIndex]:
         """What there is, by its name in the staging folder."""
@@ -124,10 +130,31 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
     return indexes
 
 
+def later_than(newest_at: int, labeled_at: int) -> int:
+    """When the rows of a run are labeled that has read earlier outputs: after these, whatever its clock says.
+
+    The newest row of an image counts, and a tombstone counts for older rows. A clock that went back, another machine's
+    that is slow, or two runs at a time may not turn that round.
+
+    Args:
+      newest_at: of the earlier outputs, in microseconds since 1970.
+      labeled_at: by the clock, likewise.
+    """
+    if newest_at > labeled_at + _CLOCKS_DIFFER:
+        _LOGGER.warning(
+            "an earlier output is of %s, and it is %s by the clock of this machine: this run is dated after it",
+            iso_time(newest_at), iso_time(labeled_at),
+        )  # fmt: skip
+    return max(labeled_at, newest_at + 1)
+
+
 def _gather(earlier: EarlierOutputs, wanted: Wanted, writer: EventWriter) -> list[RowCounts]:
+    # A failure ends a row of another content.
+    contents = wanted.changed or any(earlier.files("failures"))
+
     def gather(shard: tuple[int, Shard]) -> RowCounts:
         counts = RowCounts()
-        for events in row_events(shard[1], shard[0], wanted, counts):
+        for events in row_events(shard[1], shard[0], wanted, counts, contents=contents):
             writer.add(events)
         return counts
 
@@ -167,9 +194,13 @@ def _write_indexes(
     shards = None
     if wanted.tombstones:
         path = folder / layout.LIVE_SHARDS
-        path.write_text(json.dumps([shard.path for shard in earlier.shards]))
-        shards = LocalIndex(path, _sha256(path), len(earlier.shards))
-    return EarlierIndexes(made[layout.LABELED], made.get(layout.FAILED), made.get(layout.LIVE), shards)
+        told = [shard.path for shard in earlier.shards] + [path for path, _ in earlier.files("failures")]
+        path.write_text(json.dumps(told))
+        shards = LocalIndex(path, _sha256(path), len(told))
+    newest_at = max(map(dated, earlier.manifests.values()), default=0)
+    return EarlierIndexes(
+        made[layout.LABELED], made.get(layout.FAILED), made.get(layout.LIVE), shards, newest_at
+    )
 
 
 def _entries(newest: Newest, name: str, value_bytes: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.output.manifest import is_ours, is_result, read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.patterns import fixed_start
@@ -106,8 +106,15 @@ def _place(folder: str) -> str:
 
 def _manifest(folder: str) -> dict[str, Any] | None:
     try:
-        return read_manifest(folder)
+        manifest = read_manifest(folder)
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
         raise UsageError(f"--skip_labeled: {folder}/{layout.MANIFEST}: {error}") from error
+    if is_result(manifest):
+        return manifest
+    if is_ours(manifest):
+        raise UsageError(
+            f"--skip_labeled: {folder}/{layout.MANIFEST} is damaged: repair it, or take its folder away"
+        )
+    return None

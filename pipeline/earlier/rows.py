@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 from beamlabel.pipeline.earlier import events
 from beamlabel.pipeline.earlier.outputs import Shard
 from beamlabel.pipeline.earlier.wanted import Wanted
+from beamlabel.pipeline.output.manifest import dated
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.selection import stat_hash, unsure_identity
@@ -65,7 +65,9 @@ class RowCounts:
     unresolved: int = 0
 
 
-def row_events(shard: Shard, number: int, wanted: Wanted, counts: RowCounts) -> Iterator[np.ndarray]:
+def row_events(
+    shard: Shard, number: int, wanted: Wanted, counts: RowCounts, *, contents: bool = False
+) -> Iterator[np.ndarray]:
     """The rows of a shard as ``EVENT``s, a batch at a time.
 
     Args:
@@ -73,6 +75,7 @@ def row_events(shard: Shard, number: int, wanted: Wanted, counts: RowCounts) -> 
       number: that it is known by.
       wanted: what this run would write.
       counts: gets the rows.
+      contents: whether size, version and content of each image are asked for.
 
     Raises:
       ValueError: the shard is damaged, or TFRecords lack a manifest.
@@ -82,7 +85,7 @@ def row_events(shard: Shard, number: int, wanted: Wanted, counts: RowCounts) -> 
     read = _parquet_rows if shard.path.endswith(".parquet") else _tfrecord_rows
     of_input = wanted.tombstones and wanted.is_of_input(shard.manifest)
     first = 0
-    for rows in read(shard, wanted):
+    for rows in read(shard, wanted, contents):
         known = [place for place, identity in enumerate(rows.identities) if identity is not None]
         made = np.zeros(len(known), events.EVENT)
         ids = events.ids_of([rows.identities[place] or "" for place in known])
@@ -90,7 +93,7 @@ def row_events(shard: Shard, number: int, wanted: Wanted, counts: RowCounts) -> 
         made["at"] = rows.at[known]
         made["shard"], made["row"] = number, np.asarray(known, np.uint32) + first
         made["kind"] = np.where(rows.same[known], events.SAME_ROW, events.OTHER_ROW)
-        made["kind"] += (events.SAME_ROW_OF_INPUT - events.SAME_ROW) * of_input
+        made["of_input"] = of_input
         if rows.stats is not None:
             made["stat"] = [stat_hash(*rows.stats[place]) for place in known]
         if rows.contents is not None:
@@ -101,17 +104,7 @@ def row_events(shard: Shard, number: int, wanted: Wanted, counts: RowCounts) -> 
         yield made
 
 
-def started_at(manifest: Mapping[str, Any] | None) -> int:
-    """When the run of a manifest began, in microseconds since 1970; before all others if there is none."""
-    if manifest is None:
-        return 0
-    told = manifest.get("labeled_at")
-    if told is not None:
-        return int(told)
-    return round(datetime.fromisoformat(manifest["started_at"]).timestamp() * 1e6)
-
-
-def _parquet_rows(shard: Shard, wanted: Wanted) -> Iterator[_Rows]:
+def _parquet_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Rows]:
     with open_parquet(shard.path) as file:
         there = set(file.schema_arrow.names)
         identity = "image_id" if "image_id" in there else "uri"
@@ -120,7 +113,7 @@ def _parquet_rows(shard: Shard, wanted: Wanted) -> Iterator[_Rows]:
             return  # no output of ours
         if not has_columns and not wanted.tombstones:
             return
-        compared = (*_STAT, "content_hash") if wanted.changed else ()
+        compared = (*_STAT, "content_hash") if contents else ()
         columns = [identity, "module_fingerprint", "preprocessing_id", "labeled_at", *compared]
         columns = [name for name in columns if name in there]
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
@@ -135,14 +128,14 @@ def _parquet_rows(shard: Shard, wanted: Wanted) -> Iterator[_Rows]:
                 found,
                 _labeled_at(batch, shard.manifest),
                 same.astype(bool) & has_columns,
-                _stats(batch) if wanted.changed else None,
+                _stats(batch) if contents else None,
                 batch.column("content_hash").to_pylist() if "content_hash" in columns else None,
             )
 
 
 def _labeled_at(batch: pa.RecordBatch, manifest: Mapping[str, Any] | None) -> np.ndarray:
     if "labeled_at" not in batch.schema.names:
-        return np.full(batch.num_rows, started_at(manifest))
+        return np.full(batch.num_rows, 0 if manifest is None else dated(manifest))
     return batch.column("labeled_at").cast(pa.int64()).to_numpy()
 
 
@@ -178,7 +171,7 @@ def _has_columns(there: pa.Schema, spec: OutputSpec) -> bool:
     ) and _same(metadata, spec, LABELS_SHA256, TOP_K)
 
 
-def _tfrecord_rows(shard: Shard, wanted: Wanted) -> Iterator[_Rows]:
+def _tfrecord_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Rows]:
     """Module, preprocessing and columns are those of the whole file, by its manifest."""
     if shard.manifest is None:
         raise ValueError(f"{shard.path}: TFRecords count only beside the _MANIFEST.json that describes them")
@@ -194,8 +187,8 @@ def _tfrecord_rows(shard: Shard, wanted: Wanted) -> Iterator[_Rows]:
         return
     is_version_1 = metadata.get(schema.SCHEMA_VERSION) == "1"
     identity = "uri" if is_version_1 else "image_id"
-    names = (identity, "labeled_at", *((*_STAT, "content_hash") if wanted.changed else ()))
-    began = started_at(shard.manifest)
+    names = (identity, "labeled_at", *((*_STAT, "content_hash") if contents else ()))
+    began = dated(shard.manifest)
     for rows in read_examples(shard.path, names):
         found = [str(row[identity]) for row in rows]
         at = [row["labeled_at"] for row in rows]
@@ -203,8 +196,8 @@ def _tfrecord_rows(shard: Shard, wanted: Wanted) -> Iterator[_Rows]:
             [version_1_identity(uri, shard.manifest) for uri in found] if is_version_1 else list(found),
             np.array([began if value is None else int(value) for value in at], np.int64),
             np.full(len(rows), is_same),
-            [(row["source_bytes"], row["source_version"]) for row in rows] if wanted.changed else None,
-            [row["content_hash"] for row in rows] if wanted.changed else None,
+            [(row["source_bytes"], row["source_version"]) for row in rows] if contents else None,
+            [row["content_hash"] for row in rows] if contents else None,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from beamlabel.pipeline.earlier import events
 from beamlabel.pipeline.earlier.outputs import EarlierOutputs
-from beamlabel.pipeline.earlier.rows import started_at
-from beamlabel.pipeline.earlier.wanted import Wanted
+from beamlabel.pipeline.earlier.wanted import LASTING, Wanted
+from beamlabel.pipeline.output.manifest import dated
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.selection import stat_hash
+from beamlabel.transforms.records import Reason
+from beamlabel.transforms.rows.times import microseconds
 
 _LINES = 4096
 
@@ -28,17 +30,21 @@ def told_events(earlier: EarlierOutputs, wanted: Wanted) -> Iterator[np.ndarray]
       ValueError: a file is damaged.
       OSError: it cannot be read.
     """
-    for path, manifest in earlier.files("failures"):
-        lasting = wanted.fails_again(manifest)
-        for lines in _lines(path):
-            kinds = [
-                events.LASTING_FAILURE if line["reason"] in lasting else events.OTHER_FAILURE
-                for line in lines
-            ]
-            yield _events(lines, np.array(kinds, np.uint8), started_at(manifest))
+    for number, (path, manifest) in enumerate(earlier.files("failures"), len(earlier.shards)):
+        again = wanted.fails_again(manifest)
+        of_input = wanted.tombstones and wanted.is_of_input(manifest)
+        for first, lines in _lines(path):
+            kinds = [_kind(line["reason"], again) for line in lines.values()]
+            found = list(lines.values())
+            made = _events(found, np.array(kinds, np.uint8), _times(found, "failed_at", manifest))
+            made["of_input"], made["shard"] = of_input, number
+            made["row"] = np.array(list(lines), np.uint32) + first
+            yield made
     for path, manifest in earlier.files("unchanged"):
-        for lines in _lines(path):
-            yield _events(lines, np.full(len(lines), events.UNCHANGED, np.uint8), started_at(manifest))
+        for _, told in _lines(path):
+            found = list(told.values())
+            kinds = [events.UNCHANGED] * len(found)
+            yield _events(found, np.array(kinds, np.uint8), _times(found, "seen_at", manifest))
     for path, _ in earlier.files("deleted"):
         with open_parquet(path) as file:
             for batch in file.iter_batches(columns=["image_id", "deleted_at"]):
@@ -48,14 +54,32 @@ def told_events(earlier: EarlierOutputs, wanted: Wanted) -> Iterator[np.ndarray]
                 yield made
 
 
-def _lines(path: str) -> Iterator[list[dict[str, Any]]]:
-    """Lines of JSON, some at a time; only those that tell their image, which schema version 1 did not."""
+def _kind(reason: str, again: frozenset[str]) -> int:
+    if reason == Reason.NOT_FOUND:
+        return events.NOT_FOUND
+    if reason not in LASTING:
+        return events.PASSING_FAILURE
+    return events.KNOWN_FAILURE if reason in again else events.LASTING_FAILURE
+
+
+def _lines(path: str) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
+    """Lines of JSON by their numbers, some at a time, counted from the number of the first; only those that tell their
+    image, which schema version 1 did not."""
+    first = 0
     with storage.open_input(path) as file:
         while chunk := list(itertools.islice(file, _LINES)):
-            yield [line for line in map(json.loads, chunk) if line.get("image_id")]
+            told = {number: json.loads(line) for number, line in enumerate(chunk)}
+            yield first, {number: line for number, line in told.items() if line.get("image_id")}
+            first += len(chunk)
 
 
-def _events(lines: list[dict[str, Any]], kinds: np.ndarray, at: int) -> np.ndarray:
+def _times(lines: list[dict[str, Any]], name: str, manifest: Mapping[str, Any]) -> np.ndarray:
+    """int64[N]: when what lines tell was; earlier versions did not tell, and it was when their run began."""
+    began = dated(manifest)
+    return np.array([microseconds(line[name]) if name in line else began for line in lines], np.int64)
+
+
+def _events(lines: list[dict[str, Any]], kinds: np.ndarray, at: np.ndarray) -> np.ndarray:
     made = _identified([line["image_id"] for line in lines])
     made["kind"], made["at"] = kinds, at
     # Without a size nothing was known of the image.

@@ -12,6 +12,7 @@ import json
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamlabel.pipeline.earlier.rows import read_examples
+from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndex
 from beamlabel.transforms.inputs.parquet_source import open_parquet
-from beamlabel.transforms.inputs.seen_images import unseen_places
+from beamlabel.transforms.inputs.seen_images import unseen_images
 from beamlabel.transforms.inputs.selection import StagedIndex
 from beamlabel.transforms.records import FileRecord
 from beamlabel.transforms.rows.deleted import DELETED_SCHEMA
@@ -40,16 +42,33 @@ class TombstoneOptions:
     """How images that are gone are told.
 
     Attributes:
-      live: the images that were there, each with the shard and the row that tells of it.
-      shards: a JSON list of these shards.
+      live: the images that were there, each with the file and the row that tells of it.
+      shards: a JSON list of these files: data shards and failures.
       deleted_at: the start of the run, in microseconds since 1970.
       run_id: of the run.
+      max_rate: gone / live; if it is higher, the input is not believed to be whole.
     """
 
     live: StagedIndex
     shards: StagedIndex
     deleted_at: int
     run_id: str
+    max_rate: float
+
+
+@dataclass(frozen=True)
+class StagedTombstones:
+    """What was found to be gone.
+
+    Attributes:
+      live: how many images were there.
+      gone: how many of these the input does not name any more.
+      files: that tell them; none if they are too many.
+    """
+
+    live: int
+    gone: int
+    files: tuple[FileRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -63,8 +82,10 @@ class _Gone:
 
 def stage_tombstones(
     unit_ids: Sequence[str], staging_dir: str, options: TombstoneOptions
-) -> list[FileRecord]:
-    """Writes the files of ``_deleted/``; none if no image is gone.
+) -> StagedTombstones:
+    """Writes the files of ``_deleted/``; none if no image is gone, or more than ``max_rate`` allows.
+
+    A bucket that is empty for a night, as by a mount or a permission that is gone, must not empty the table.
 
     Args:
       unit_ids: all units of the run, each of which has told which images it refers to.
@@ -79,21 +100,23 @@ def stage_tombstones(
     shards: list[str] = json.loads(
         bytes(open_artifact(options.shards.path, options.shards.sha256).content[:])
     )
-    places = unseen_places(staging_dir, unit_ids, len(live))
-    gone = (_gone(live, place) for place in places)
+    unseen = unseen_images(staging_dir, unit_ids, len(live))
+    if unseen.count > options.max_rate * len(live):
+        return StagedTombstones(len(live), unseen.count, ())
+    gone = (_gone(live, place) for place in unseen.places())
     files: list[FileRecord] = []
     # A file's worth at a time, in the order of the ids: each reads the shards that its rows are in.
     for number in itertools.count():
         chunk = sorted(itertools.islice(gone, _FILE_ROWS), key=lambda one: (one.shard, one.row))
         if not chunk:
-            return files
+            break
         with temporary_file(staging_dir) as path:
             with pq.ParquetWriter(str(path), DELETED_SCHEMA, compression="zstd") as writer:
                 for shard, rows in itertools.groupby(chunk, key=lambda one: one.shard):
                     writer.write_table(_tombstones(shards[shard], list(rows), options))
             stem = f"deleted/{number:05d}"
             files.append(stage_file(path, staging_dir, stem, "parquet", "deleted", len(chunk)))
-    return files
+    return StagedTombstones(len(live), unseen.count, tuple(files))
 
 
 def _gone(live: KeyIndex, place: int) -> _Gone:
@@ -102,7 +125,7 @@ def _gone(live: KeyIndex, place: int) -> _Gone:
 
 
 def _tombstones(shard: str, gone: list[_Gone], options: TombstoneOptions) -> pa.Table:
-    read = _parquet_names if shard.endswith(".parquet") else _tfrecord_names
+    read = {".parquet": _parquet_names, ".jsonl": _failure_names}.get(PurePath(shard).suffix, _tfrecord_names)
     names = list(read(shard, [one.row for one in gone]))
     # Rows of schema version 1 do not tell which image they are of.
     told = [row["image_id"] or one.image_id for one, row in zip(gone, names, strict=False)]
@@ -130,6 +153,18 @@ def _parquet_names(shard: str, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
             wanted = batch.take(pa.array(np.asarray(rows[low:high], np.int64) - first))
             yield from ({**dict.fromkeys(_NAMES), **row} for row in wanted.to_pylist())
             first += batch.num_rows
+
+
+def _failure_names(path: str, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """As ``_parquet_names``, of lines of failures."""
+    wanted = set(rows)
+    with storage.open_input(path) as file:
+        for number, line in enumerate(file):
+            if number in wanted:
+                failure = json.loads(line)
+                names = {name: failure.get(name) for name in _NAMES}
+                # One whose input names no location is called by its place there.
+                yield {**names, "uri": names["uri"] or names["ref_id"]}
 
 
 def _tfrecord_names(shard: str, rows: Sequence[int]) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.schema import PREPROCESSING_ID, OutputSpec
 
 # What the same bytes fail for again, if they are decoded alike.
-_LASTING = frozenset(
+LASTING = frozenset(
     reason.value
     for reason in (
         Reason.TRUNCATED,
@@ -24,6 +24,16 @@ _LASTING = frozenset(
 )
 # What decides whether bytes can be decoded, beside the preprocessing.
 _DECODERS = ("beamlabel", "opencv-python-headless", "pillow", "simplejpeg")
+
+
+def tried_with(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``versions``, ``metadata`` and ``options`` by which the failures of an output were tried.
+
+    Those of a compacted output are of the runs that it is made of, and not of the compaction.
+    """
+    compacted: Mapping[str, Any] = manifest.get("compacted", {})
+    found: Mapping[str, Any] = compacted.get("tried_with", manifest)
+    return found
 
 
 @dataclass(frozen=True)
@@ -73,15 +83,16 @@ class Wanted:
         There are none if another version or other preprocessing might do better. Those of a limit are among them only
         if it is not higher now.
         """
-        versions, options = manifest.get("versions", {}), manifest.get("options", {})
-        alike = manifest["metadata"].get(PREPROCESSING_ID) == self.spec.preprocessing_id
+        tried = tried_with(manifest)
+        versions, options = tried.get("versions", {}), tried.get("options", {})
+        alike = tried["metadata"].get(PREPROCESSING_ID) == self.spec.preprocessing_id
         if not alike or any(versions.get(name) != self.versions.get(name) for name in _DECODERS):
             return frozenset()
         higher = {
             Reason.TOO_MANY_BYTES.value: self.max_bytes > options.get("max_bytes", 0),
             Reason.TOO_MANY_PIXELS.value: self.max_pixels > options.get("max_pixels", 0),
         }
-        return frozenset(reason for reason in _LASTING if not higher.get(reason))
+        return frozenset(reason for reason in LASTING if not higher.get(reason))
 
     def is_of_input(self, manifest: Mapping[str, Any] | None) -> bool:
         """Whether all images of the run of a manifest were named by what is this run's input, too.

@@ -14,7 +14,7 @@ import apache_beam as beam
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.earlier.tombstones import TombstoneOptions, stage_tombstones
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import FileRecord, InputFile, UnitRecord
+from beamlabel.transforms.records import InputFile, UnitRecord
 from beamlabel.transforms.storage.billing import set_billing_project
 
 
@@ -77,15 +77,15 @@ def commit(
     """
     ordered = sorted(records, key=lambda record: record.unit_id)
     check_records(ordered, files, limited=limited)
-    deleted: list[FileRecord] = []
-    if tombstones is not None and not any(record.out_of_time for record in ordered):
-        deleted = stage_tombstones([record.unit_id for record in ordered], staging_dir, tombstones)
     content: dict[str, Any] = {
         "format": layout.COMMIT_FORMAT,
         "committed_at": time.time(),
         "records": [record.to_json() for record in ordered],
-        "deleted": [dataclasses.asdict(file) for file in deleted],
     }
+    if tombstones is not None and not any(record.out_of_time for record in ordered):
+        staged = stage_tombstones([record.unit_id for record in ordered], staging_dir, tombstones)
+        content["deleted"] = [dataclasses.asdict(file) for file in staged.files]
+        content["tombstones"] = {"live": staged.live, "gone": staged.gone}
     path = storage.join(staging_dir, layout.COMMIT)
     storage.create_if_absent(path, json.dumps(content).encode())
     return path

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from beamlabel.pipeline import layout
-from beamlabel.pipeline.earlier.indexes import LocalIndex, earlier_indexes
+from beamlabel.pipeline.earlier.indexes import LocalIndex, earlier_indexes, later_than
 from beamlabel.pipeline.earlier.tombstones import TombstoneOptions
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.errors import UsageError
@@ -27,7 +27,7 @@ from beamlabel.pipeline.job.settings import (
     output_spec,
     source_options,
 )
-from beamlabel.pipeline.options.job_options import JobOptions
+from beamlabel.pipeline.options.job_options import EarlierRunOptions, JobOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
@@ -89,7 +89,7 @@ def plan(
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     has_lists = any(file.format != "images" for file in inputs.files)
-    indexes = _indexes(options, spec, output, source.base_dir if has_lists else None, scratch)
+    spec, indexes = _earlier(options, spec, output, source.base_dir if has_lists else None, scratch)
     if failed is not None:
         # What is asked for by name is no known failure.
         indexes = {**indexes, layout.ONLY: failed.index(scratch)}
@@ -109,7 +109,7 @@ def plan(
     job = LabelJob(
         output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, spec, limit,
         None if failed is None else len(failed.ref_ids), report=options.run.report,
-        tombstones=_tombstones(source.selection, indexes, staging_dir, spec, run_id),
+        tombstones=_tombstones(source.selection, indexes, staging_dir, spec, run_id, options.earlier),
     )  # fmt: skip
     facts = {"started_at": started_at, "left_out": inputs.left_out}
     facts |= facts_of(job, options, artifact, preprocessing_of(derived))
@@ -125,19 +125,21 @@ def _check_installed(output_format: str) -> None:
             raise UsageError(f"--output_format tfrecord: {error}") from error
 
 
-def _indexes(
+def _earlier(
     options: JobOptions, spec: OutputSpec, output: str, base_dir: str | None, scratch: Path
-) -> dict[str, LocalIndex]:
-    """What earlier outputs say, by the names in the staging folder."""
+) -> tuple[OutputSpec, dict[str, LocalIndex]]:
+    """What earlier outputs say, by the names in the staging folder; and the spec, dated after them."""
     earlier = options.earlier
     if not earlier.skip_labeled:
-        return {}
+        return spec, {}
     wanted = Wanted(
         spec, output, named_input(options.inputs, base_dir),
         options.loading.max_bytes, options.loading.max_pixels, versions(),
         changed=earlier.changed, known_failures=not earlier.retry_known_failures, tombstones=earlier.tombstones,
     )  # fmt: skip
-    return earlier_indexes(earlier.skip_labeled, wanted, scratch).by_name()
+    indexes = earlier_indexes(earlier.skip_labeled, wanted, scratch)
+    spec = dataclasses.replace(spec, labeled_at=later_than(indexes.newest_at, spec.labeled_at))
+    return spec, indexes.by_name()
 
 
 def _selection(indexes: Mapping[str, LocalIndex], staging_dir: str = "") -> SelectionOptions:
@@ -159,11 +161,12 @@ def _tombstones(
     staging_dir: str,
     spec: OutputSpec,
     run_id: str,
+    options: EarlierRunOptions,
 ) -> TombstoneOptions | None:
     if selection.live is None:
         return None
     shards = StagedIndex(storage.join(staging_dir, layout.LIVE_SHARDS), indexes[layout.LIVE_SHARDS].sha256)
-    return TombstoneOptions(selection.live, shards, spec.labeled_at, run_id)
+    return TombstoneOptions(selection.live, shards, spec.labeled_at, run_id, options.max_deleted_rate)
 
 
 def _plan_id(

@@ -48,6 +48,11 @@ def source_options(
     )
 
 
+def input_names() -> frozenset[str]:
+    """The options, beside ``input`` and ``base_dir``, that decide what an input names."""
+    return frozenset(one.name for one in declared(InputOptions)) - {*_NOT_OF_THE_NAME}
+
+
 def named_input(options: InputOptions, base_dir: str | None) -> NamedInput:
     """How the input is named.
 
@@ -55,10 +60,11 @@ def named_input(options: InputOptions, base_dir: str | None) -> NamedInput:
       options: that name it.
       base_dir: of relative references, absolute; None if there are none.
     """
+    names = input_names()
     others = {
         one.name: (_as_json(getattr(options, one.name)), _as_json(one.default))
         for one in declared(InputOptions)
-        if one.name not in _NOT_OF_THE_NAME
+        if one.name in names
     }
     return NamedInput(frozenset(map(storage.absolute, options.input)), others, base_dir)
 

@@ -32,6 +32,7 @@ DEFAULT_TOP_K = 5
 DEFAULT_LOAD_THREADS = 64
 DEFAULT_MAX_ERROR_RATE = 0.05
 DEFAULT_MIN_FAILURES = 5
+DEFAULT_MAX_DELETED_RATE = 0.5
 RESUME = "resume"
 
 
@@ -104,6 +105,13 @@ class EarlierRunOptions:
     )
     tombstones: bool = flag(
         help="with --skip_labeled: write the images of these that the input does not name any more to _deleted/"
+    )
+    max_deleted_rate: float = option(
+        number(0, 1, above_low=False),
+        default=DEFAULT_MAX_DELETED_RATE,
+        metavar="R",
+        help="with --tombstones: if more of the images that were there are gone, write none and exit with 1 "
+        f"(default {DEFAULT_MAX_DELETED_RATE})",
     )
     retry_failures: str | None = option(
         TEXT,

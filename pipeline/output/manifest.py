@@ -81,12 +81,29 @@ def is_result(manifest: object) -> bool:
     return len(published_names(manifest)) == len(names)
 
 
+def is_ours(manifest: object) -> bool:
+    """Whether the content of a ``_MANIFEST.json`` is that of beamlabel, if perhaps not whole."""
+    return isinstance(manifest, dict) and len(_KEYS & manifest.keys()) >= 2
+
+
 def published_names(manifest: dict[str, Any]) -> list[str]:
     """The files of a result, by their names; only such as a run gives its files, which carry its id."""
     folders = "|".join(map(re.escape, layout.FOLDERS.values()))
     pattern = re.compile(rf"({folders})part-{re.escape(str(manifest['run_id']))}-\d{{5,}}\.[a-z0-9.]+")
     names = (file["name"] for file in manifest["files"] if isinstance(file, dict) and "name" in file)
     return [name for name in names if isinstance(name, str) and pattern.fullmatch(name)]
+
+
+def dated(manifest: Mapping[str, Any]) -> int:
+    """The time of a run's rows, in microseconds since 1970; of a compacted output that of the newest that it holds.
+
+    Raises:
+      ValueError: the manifest tells none.
+    """
+    told = manifest.get("labeled_at")
+    if told is not None:
+        return int(told)
+    return round(datetime.fromisoformat(str(manifest.get("started_at"))).timestamp() * 1e6)
 
 
 def published_run(output: str) -> str | None:
@@ -106,6 +123,12 @@ def within_error_rate(rows: Mapping[str, int], max_error_rate: float, min_failur
     if rows["predicted"] and rows["failed"] < min_failures:
         return True
     return error_rate(rows) <= max_error_rate
+
+
+def is_success(manifest: Mapping[str, Any]) -> bool:
+    """Whether a run has ``_SUCCESS``."""
+    within = manifest["within_error_rate"] and manifest.get("within_deleted_rate", True)
+    return bool(within and manifest["complete"])
 
 
 def error_rate(rows: Mapping[str, int]) -> float:
@@ -135,7 +158,8 @@ def make_manifest(
     }
     out_of_time = sum(record.skipped for record in records if record.out_of_time)
     skipped = _skipped_by_reason(records)
-    committed_at = read_json(storage.join(staging_dir, layout.COMMIT))["committed_at"]
+    commit = read_json(storage.join(staging_dir, layout.COMMIT))
+    committed_at = commit["committed_at"]
     metrics = _metrics(staging_dir)
     return {
         **job["manifest"],
@@ -150,7 +174,7 @@ def make_manifest(
         "failed_by_reason": dict(sorted(failed.items())),
         "error_rate": error_rate(rows),
         "within_error_rate": within_error_rate(rows, job["max_error_rate"], job.get("min_failures", 0)),
-        "deleted": sum(file.rows for file in deleted),
+        **_deleted(commit, deleted),
         "units": len(records),
         "started_at": _iso(job["started_at"]),
         "committed_at": _iso(committed_at),
@@ -159,6 +183,14 @@ def make_manifest(
         "metrics": metrics,
         "files": _published_files(job, records, deleted),
     }
+
+
+def _deleted(commit: Mapping[str, Any], files: Sequence[FileRecord]) -> dict[str, Any]:
+    """The tombstones; of a run that was asked for them also how many images were there, and how many are gone."""
+    deleted, told = sum(file.rows for file in files), commit.get("tombstones")
+    if told is None:
+        return {"deleted": deleted}
+    return {"deleted": deleted, "tombstones": told, "within_deleted_rate": deleted == told["gone"]}
 
 
 def _skipped_by_reason(records: Iterable[UnitRecord]) -> Counter[str]:

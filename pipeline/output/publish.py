@@ -14,6 +14,7 @@ from typing import Any
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import (
+    is_success,
     make_manifest,
     published_names,
     published_run,
@@ -133,13 +134,13 @@ def _fill(
         storage.sync_folder(place)
     _write_or_delete(storage.join(folder, layout.SCHEMA_PBTXT), job["schema_pbtxt"])
     success = storage.join(folder, layout.SUCCESS)
-    is_success = manifest["within_error_rate"] and manifest["complete"]
-    if not is_success:
+    succeeded = is_success(manifest)
+    if not succeeded:
         # First, so that no reader ever finds it beside the manifest of this run.
         storage.delete(success)
     storage.write_bytes(storage.join(folder, layout.MANIFEST), _json_bytes(manifest))
     _report(folder, staging_dir, manifest, records)
-    if is_success:
+    if succeeded:
         storage.write_bytes(success, b"")
     _write_or_delete(
         storage.join(staging.inside(folder), layout.UNITS), _units_to_go_on_after(manifest, records)
@@ -167,7 +168,7 @@ def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: li
 def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -> str | None:
     """The content of ``units.json``; None where a run of the same plan would have nothing to do."""
     is_listing = any(file["format"] == "images" for file in manifest["input_files"])
-    if manifest["complete"] and not is_listing:
+    if manifest["complete"] and manifest.get("within_deleted_rate", True) and not is_listing:
         return None
     done = [record.to_json() for record in records if not record.out_of_time]
     return json.dumps({"format": layout.UNITS_FORMAT, "records": done})

@@ -13,6 +13,7 @@ from beamlabel.pipeline import layout
 from beamlabel.pipeline.output.manifest import (
     absolute_output,
     error_rate,
+    is_success,
     require_manifest,
     within_error_rate,
 )
@@ -114,6 +115,12 @@ def _numbers(manifest: Mapping[str, Any], files: list[dict[str, Any]]) -> Iterat
     allowed, least = manifest["options"]["max_error_rate"], manifest["options"].get("min_failures", 0)
     if manifest["within_error_rate"] != within_error_rate(rows, allowed, least):
         yield f"{layout.MANIFEST}: within_error_rate is {manifest['within_error_rate']}, the rows say otherwise"
+    told = manifest.get("tombstones")
+    if told is not None and manifest["within_deleted_rate"] != (told["gone"] == manifest["deleted"]):
+        yield (
+            f"{layout.MANIFEST}: within_deleted_rate is {manifest['within_deleted_rate']}, but {told['gone']} images "
+            f"are gone, and {manifest['deleted']} tombstones were written"
+        )
     metadata = manifest["metadata"]
     if manifest["module"]["fingerprint"] != metadata[schema.MODULE_FINGERPRINT]:
         yield f"{layout.MANIFEST}: two fingerprints of the module"
@@ -145,10 +152,11 @@ def _presence(
         ):
             yield f"{name}: the manifest does not name it"
     succeeded = layout.SUCCESS in sizes
-    if succeeded != (manifest["within_error_rate"] and manifest["complete"]):
+    if succeeded != is_success(manifest):
         rate = f"the error rate is {'within' if manifest['within_error_rate'] else 'above'} --max_error_rate"
         time = "" if manifest["complete"] else ", and the time was over before the end"
-        yield f"{layout.SUCCESS}: {'there' if succeeded else 'missing'}, but {rate}{time}"
+        gone = "" if manifest.get("within_deleted_rate", True) else ", and too many images were gone"
+        yield f"{layout.SUCCESS}: {'there' if succeeded else 'missing'}, but {rate}{time}{gone}"
     tfrecord = any(file["kind"] == "data" and ".tfrecord" in file["name"] for file in files)
     if tfrecord != (layout.SCHEMA_PBTXT in sizes):
         format_ = "TFRecords" if tfrecord else "Parquet"

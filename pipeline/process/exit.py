@@ -79,6 +79,14 @@ def report(manifest: dict[str, Any]) -> int:
         _LOGGER.error("the time was over: no _SUCCESS; --if_exists resume goes on from here")
         return OUT_OF_TIME
     allowed = manifest["options"]["max_error_rate"]
+    if not manifest.get("within_deleted_rate", True):
+        told = manifest["tombstones"]
+        _LOGGER.error(
+            "%d of %d images of earlier outputs are not in the input any more, more than --max_deleted_rate %g: no "
+            "tombstones, no _SUCCESS. Is the input whole? If they are gone: --max_deleted_rate 1 --if_exists resume",
+            told["gone"], told["live"], manifest["options"]["max_deleted_rate"],
+        )  # fmt: skip
+        return TOO_MANY_FAILURES
     if manifest["within_error_rate"]:
         if manifest["error_rate"] > allowed:
             _LOGGER.info("these are fewer failures than --min_failures %d: the error rate does not count",

@@ -130,6 +130,7 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "error_rate": manifest["error_rate"],
         "max_error_rate": manifest["options"]["max_error_rate"],
         "within_error_rate": manifest["within_error_rate"],
+        "within_deleted_rate": manifest.get("within_deleted_rate", True),
         "complete": manifest["complete"],
     }
 

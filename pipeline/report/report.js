@@ -54,9 +54,10 @@ function roundTop(number) {
 function showHead() {
   const { run, rows } = data;
   $("output").textContent = run.output;
-  const rateStatus = run.within_error_rate ? "Succeeded" : "Too many failures";
-  $("status").textContent = run.complete ? rateStatus : "Out of time";
-  $("status").classList.add(run.complete && run.within_error_rate ? "good" : "bad");
+  const problem = !run.complete ? "Out of time" : !run.within_error_rate ? "Too many failures"
+    : run.within_deleted_rate === false ? "Too many images gone" : null;
+  $("status").textContent = problem ?? "Succeeded";
+  $("status").classList.add(problem ? "bad" : "good");
   const facts = { Module: run.module, "Computed by": run.computed_by, Run: run.id, Started: instant(run.started_at), Committed: instant(run.committed_at) };
   $("facts").append(...Object.entries(facts).filter(([, value]) => value).map(([name, value]) => fact(name, value)));
   const done = rows.predicted + rows.failed;

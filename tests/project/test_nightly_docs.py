@@ -20,6 +20,7 @@ import support.nightly_deployment as deployment
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.output import lease
 from beamlabel.pipeline.process import exit as exit_codes
+from support.bq_load import check_lists, flags, load_failures
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import TINY, photos
 from support.nightly_deployment import ROOT
@@ -160,6 +161,9 @@ class Week:
     def here(self, text):
         return text.replace("gs://my-bucket", str(self.mirror))
 
+    def mirrored(self, uri):
+        return self.here(uri.replace(self.bucket.url, "gs://my-bucket"))
+
 
 @pytest.fixture(scope="module")
 def week(tmp_path_factory, cache):
@@ -227,7 +231,7 @@ def test_the_compacted_table_is_that_of_the_newest_rows(week):
     }
     for folder in ("current/2026-11-29", "current/2026-12-31"):
         rows = [row for path in data_files(week, folder) for row in pq.read_table(path).to_pylist()]
-        assert len(rows) == 260 and {row["uri"]: row for row in rows} == newest
+        assert len(rows) == 259 and {row["uri"]: row for row in rows} == newest
 
 
 def test_a_night_with_nothing_new_has_all_columns(week):
@@ -276,6 +280,7 @@ def test_the_current_table_is_what_is_in_the_bucket(week):
     assert len(photographs) == 259 and sorted(name for (name,) in found) == sorted(photographs)
     spark, _ = queries(shown=False)
     *_, view = spark.split("CREATE TEMPORARY VIEW ")
+    assert "failures" in view
     database.execute(f"CREATE VIEW spark_{view}")
     assert database.execute("SELECT parse_filename(uri) FROM spark_current_labels").fetchall() == found
 
@@ -286,10 +291,6 @@ def test_the_tombstone_is_of_the_deleted_photograph(week):
     assert row["uri"].endswith("/photos/photo 012.png")
     tombstones = [path for path in week.bucket.list("labels/") if "/_deleted/" in path]
     assert len(tombstones) == 1
-
-
-def flags(arguments):
-    return dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
 
 
 def test_what_bigquery_is_told_fits_the_files(week):
@@ -304,11 +305,14 @@ def test_what_bigquery_is_told_fits_the_files(week):
             database.execute(arguments[-1])
             continue
         assert command == "load"
+        if "photos.failures" in arguments:
+            load_failures(database, week.mirrored, arguments)
+            continue
         table, uris = arguments[-2:]
         told = flags(arguments)
         if table == "photos.deleted":
             assert told == {"source_format": "PARQUET"}
-            files = [week.here(uri.replace(week.bucket.url, "gs://my-bucket")) for uri in uris.split(",")]
+            files = [week.mirrored(uri) for uri in uris.split(",")]
             database.execute(
                 f"CREATE TABLE {table} AS SELECT * FROM read_parquet({files}, hive_partitioning = false)"
             )
@@ -339,16 +343,10 @@ def test_what_bigquery_is_told_fits_the_files(week):
     ).fetchall()
     assert counts == [("2026-11-23", 200), ("2026-11-24", 41), ("2026-11-25", 12), ("2026-11-27", 259)]
     _, view = queries(shown=False)
-    database.execute(view)
+    assert database.execute("SELECT count(*) FROM photos.failures").fetchall() == [(3 + 8,)]
+    database.execute(view.replace("EXCEPT (age)", "EXCLUDE (age)"))
     (current,) = database.execute("SELECT count(*), min(dt)::VARCHAR FROM photos.current_labels").fetchall()
     assert current == (259, "2026-11-27")
-
-
-def check_lists(file):
-    """List columns are lists of three levels, as BigQuery's inference of arrays wants them."""
-    metadata = pq.read_metadata(file)
-    paths = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
-    assert {"labels.list.element", "scores.list.element", "embedding.list.element"} <= paths
 
 
 def test_a_job_by_hand_has_the_nights_name(week):

@@ -20,6 +20,8 @@ from beamlabel.transforms.records import Failure, ImageRef
 
 _FOLDER = "seen"
 _THREADS = 16
+# How many bits of a byte are 0.
+_ZEROS = np.array([8 - byte.bit_count() for byte in range(256)])
 
 
 class SeenImages:
@@ -62,8 +64,30 @@ def _path(staging_dir: str, unit_id: str) -> str:
     return storage.join(staging_dir, _FOLDER, unit_id)
 
 
-def unseen_places(staging_dir: str, unit_ids: Iterable[str], count: int) -> Iterator[int]:
-    """The places of the live images that no unit refers to, ascending; a bit an image is held.
+class UnseenImages:
+    """The live images that no unit refers to; a bit an image is held.
+
+    Args:
+      seen: uint8[⌈N/8⌉], the bit of each image that a unit refers to, the lowest first; bits after the last are 1.
+
+    Attributes:
+      count: how many they are.
+    """
+
+    def __init__(self, seen: np.ndarray) -> None:
+        self._seen = seen
+        self.count = int(_ZEROS[seen].sum())
+
+    def places(self) -> Iterator[int]:
+        """Their places, ascending."""
+        for byte in np.flatnonzero(self._seen != 0xFF):
+            for bit in range(8):
+                if not self._seen[byte] >> bit & 1:
+                    yield int(byte) * 8 + bit
+
+
+def unseen_images(staging_dir: str, unit_ids: Iterable[str], count: int) -> UnseenImages:
+    """The live images that no unit refers to.
 
     Args:
       staging_dir: of the run.
@@ -74,11 +98,10 @@ def unseen_places(staging_dir: str, unit_ids: Iterable[str], count: int) -> Iter
       OSError: what a unit saw cannot be read.
     """
     seen = np.zeros(-(-count // 8), np.uint8)
+    if count % 8:
+        seen[-1] = 0xFF << count % 8 & 0xFF
     with ThreadPoolExecutor(_THREADS) as threads:
         for data in threads.map(lambda unit: storage.read_bytes(_path(staging_dir, unit)), unit_ids):
             places = np.frombuffer(zlib.decompress(data), "<u8")
             np.bitwise_or.at(seen, places >> 3, (1 << (places & 7)).astype(np.uint8))
-    for byte in np.flatnonzero(seen != 0xFF):
-        for bit in range(8):
-            if not seen[byte] >> bit & 1 and byte * 8 + bit < count:
-                yield int(byte) * 8 + bit
+    return UnseenImages(seen)

@@ -19,6 +19,7 @@ from beamlabel.transforms.records import Failure, FileRecord, Skipped, WorkUnit
 from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema, computed_metadata
 from beamlabel.transforms.rows.tfrecord import write_records
+from beamlabel.transforms.rows.times import iso_time
 from beamlabel.transforms.storage.uris import encodable, public_uri, scheme
 from beamlabel.transforms.worker.allocators import release_unused_arrow_memory
 from beamlabel.transforms.writing.unit_rows import UnitRows
@@ -57,9 +58,9 @@ def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -
             release_unused_arrow_memory()
 
 
-def failure_line(failure: Failure) -> bytes:
-    """A failure as a line of its shard, see ``json_line``."""
-    return json_line(_failure_fields(failure))
+def failure_line(failure: Failure, failed_at: int) -> bytes:
+    """A failure as a line of its shard, see ``json_line``; ``failed_at`` in microseconds since 1970."""
+    return json_line({**_failure_fields(failure), "failed_at": iso_time(failed_at)})
 
 
 def json_line(value: Mapping[str, str | int | None]) -> bytes:
@@ -109,11 +110,11 @@ def _as_computed(spec: OutputSpec, computed_by: Sequence[str]) -> OutputSpec:
     return dataclasses.replace(spec, metadata=computed_metadata(spec.metadata, computed_by))
 
 
-def stage_failures(failures: Sequence[Failure], staging_dir: str, unit_id: str) -> FileRecord:
-    """Stages a unit's failures, in the order given."""
+def stage_failures(failures: Sequence[Failure], failed_at: int, staging_dir: str, unit_id: str) -> FileRecord:
+    """Stages a unit's failures, in the order given; ``failed_at`` as of ``failure_line``."""
     with temporary_file(staging_dir) as path:
         with path.open("wb") as file:
-            file.writelines(map(failure_line, failures))
+            file.writelines(failure_line(failure, failed_at) for failure in failures)
         return stage_file(path, staging_dir, f"failures/{unit_id}", "jsonl", "failures", len(failures))
 
 
@@ -122,13 +123,21 @@ def is_worth_telling(skipped: Skipped) -> bool:
     return skipped.source_version is not None and scheme(skipped.ref.location) not in ("http", "https")
 
 
-def stage_unchanged(touched: Sequence[Skipped], staging_dir: str, unit_id: str) -> FileRecord:
-    """Stages the new versions of images that an earlier run has dealt with, in input order."""
+def stage_unchanged(touched: Sequence[Skipped], seen_at: int, staging_dir: str, unit_id: str) -> FileRecord:
+    """Stages the new versions of images that an earlier run has dealt with, in input order.
+
+    Args:
+      touched: these images.
+      seen_at: when that was, in microseconds since 1970.
+      staging_dir: of the run.
+      unit_id: of the unit.
+    """
     with temporary_file(staging_dir) as path:
         with path.open("wb") as file:
             for one in sorted(touched, key=lambda skipped: skipped.ref.row):
                 value = {"image_id": one.ref.image_id, "source_bytes": one.source_bytes}
                 value |= {"source_version": one.source_version, "content_hash": one.content_hash}
+                value |= {"seen_at": iso_time(seen_at)}
                 file.write(json_line(value))
         return stage_file(path, staging_dir, f"unchanged/{unit_id}", "jsonl", "unchanged", len(touched))
 

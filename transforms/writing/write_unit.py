@@ -109,9 +109,9 @@ def _write(
     unit = end.unit
     files = [stage_data(rows, spec, staging_dir, unit.unit_id)]
     if failed:
-        files.append(stage_failures(failed, staging_dir, unit.unit_id))
+        files.append(stage_failures(failed, spec.labeled_at, staging_dir, unit.unit_id))
     if touched := [one for one in skipped if is_worth_telling(one)]:
-        files.append(stage_unchanged(touched, staging_dir, unit.unit_id))
+        files.append(stage_unchanged(touched, spec.labeled_at, staging_dir, unit.unit_id))
     files = [dataclasses.replace(file, **times) for file in files]
     if summarizer is not None:
         files.append(stage_summary(summarizer, failed, staging_dir, unit))

@@ -46,7 +46,10 @@ KEPT, OLD, DELETED, FAILED, OTHER = Fate
     ([row(1), failure(2, content=5)], [KEPT, OLD]),
     ([row(1), failure(2, content=5, why=Why.LASTING)], [KEPT, OLD]),
     ([row(1), failure(2, version=6, size=7, why=Why.LASTING)], [KEPT, OLD]),
+    ([row(1, version=0), failure(2, size=7, why=Why.LASTING)], [KEPT, OLD]),
     # The image is gone, or another.
+    ([row(1), failure(2, size=7, why=Why.LASTING)], [FAILED, KEPT]),
+    ([row(1), failure(2, version=6, why=Why.LASTING)], [FAILED, KEPT]),
     ([row(1), failure(2, why=Why.GONE)], [FAILED, KEPT]),
     ([row(1), failure(2, content=9)], [FAILED, KEPT]),
     ([row(1), failure(2, version=9)], [FAILED, KEPT]),
@@ -118,7 +121,7 @@ def ends(failure, row) -> bool:
         return True
     if failure["bytes"] >= 0 and row["bytes"] >= 0 and failure["bytes"] != row["bytes"]:
         return True
-    is_same = failure["version"] and row["version"]
+    is_same = failure["version"] == row["version"] and failure["bytes"] == row["bytes"] != -1
     return bool(failure["why"] == Why.LASTING and not is_same)
 
 

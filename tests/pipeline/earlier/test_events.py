@@ -11,12 +11,12 @@ from beamlabel.pipeline.earlier import events
 from beamlabel.pipeline.earlier.events import (
     DELETED,
     EVENT,
+    KNOWN_FAILURE,
     LASTING_FAILURE,
-    OTHER_FAILURE,
+    NOT_FOUND,
     OTHER_ROW,
-    OTHER_ROW_OF_INPUT,
+    PASSING_FAILURE,
     SAME_ROW,
-    SAME_ROW_OF_INPUT,
     UNCHANGED,
     EventWriter,
     newest,
@@ -24,12 +24,19 @@ from beamlabel.pipeline.earlier.events import (
 from beamlabel.transforms.storage.identity import content_bits
 
 IMAGE = f"{7:032x}"
+# Of a run over this run's input.
+SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT, FAILURE_OF_INPUT = (
+    (SAME_ROW, True),
+    (OTHER_ROW, True),
+    (KNOWN_FAILURE, True),
+)
 
 
 def event(kind, at, stat=0, content=0, image=IMAGE, row=0):
     made = np.zeros(1, EVENT)
     ((made["high"], made["low"]),) = events.ids_of([image])
-    made["kind"], made["at"], made["stat"], made["content"], made["row"] = kind, at, stat, content, row
+    made["kind"], made["of_input"] = kind if isinstance(kind, tuple) else (kind, False)
+    made["at"], made["stat"], made["content"], made["row"] = at, stat, content, row
     return made
 
 
@@ -43,14 +50,38 @@ CASES = {
     "a row of the input, labeled for another input since": (
         [(SAME_ROW_OF_INPUT, 1, 5, 50), (OTHER_ROW, 2, 6, 60)], 5, None, False,
     ),
-    "a failure": ([(LASTING_FAILURE, 1, 5, 50)], None, 5, False),
-    "a failure that may pass": ([(OTHER_FAILURE, 1, 5, 50)], None, None, False),
-    "only the newest failure counts": ([(LASTING_FAILURE, 1, 5, 50), (OTHER_FAILURE, 2, 0, 0)], None, None, False),
-    "and it lasts": ([(OTHER_FAILURE, 1, 0, 0), (LASTING_FAILURE, 2, 5, 50)], None, 5, False),
-    "a success after a failure": ([(LASTING_FAILURE, 1, 5, 50), (SAME_ROW, 2, 6, 60)], 6, None, False),
-    "a success of another module": ([(LASTING_FAILURE, 1, 5, 50), (OTHER_ROW, 2, 6, 60)], None, None, False),
-    "a success beside a failure": ([(LASTING_FAILURE, 1, 5, 50), (SAME_ROW, 1, 5, 50)], 5, None, False),
-    "replaced by what is broken": ([(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 6, 60)], 5, 6, False),
+    "a failure": ([(KNOWN_FAILURE, 1, 5, 50)], None, 5, False),
+    "a failure that may pass": ([(PASSING_FAILURE, 1, 5, 50)], None, None, False),
+    "only the newest failure counts": ([(KNOWN_FAILURE, 1, 5, 50), (PASSING_FAILURE, 2, 0, 0)], None, None, False),
+    "and it lasts": ([(PASSING_FAILURE, 1, 0, 0), (KNOWN_FAILURE, 2, 5, 50)], None, 5, False),
+    "a success after a failure": ([(KNOWN_FAILURE, 1, 5, 50), (SAME_ROW, 2, 6, 60)], 6, None, False),
+    "a success of another module": ([(KNOWN_FAILURE, 1, 5, 50), (OTHER_ROW, 2, 6, 60)], None, None, False),
+    "a success beside a failure": ([(KNOWN_FAILURE, 1, 5, 50), (SAME_ROW, 1, 5, 50)], 5, None, False),
+    "replaced by what is broken": ([(SAME_ROW, 1, 5, 50), (KNOWN_FAILURE, 2, 6, 60)], None, 6, False),
+    "replaced by what an earlier version could not decode": (
+        [(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 6, 60)], None, None, False,
+    ),
+    "replaced by what could not be fetched": ([(SAME_ROW, 1, 5, 50), (PASSING_FAILURE, 2, 6, 0)], None, None, False),
+    "it could not be fetched": ([(SAME_ROW, 1, 5, 50), (PASSING_FAILURE, 2, 5, 0)], 5, None, False),
+    "nobody knows what could not be fetched": ([(SAME_ROW, 1, 5, 50), (PASSING_FAILURE, 2, 0, 0)], 5, None, False),
+    "it was not there": ([(SAME_ROW, 1, 5, 50), (NOT_FOUND, 2, 0, 0)], None, None, False),
+    "broken, and back as it was": (
+        [(SAME_ROW, 1, 5, 50), (KNOWN_FAILURE, 2, 6, 60), (SAME_ROW, 3, 5, 50)], 5, None, False,
+    ),
+    "touched, and too large for a lower limit": (
+        [(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 6, 50)], 5, None, False,
+    ),
+    "it failed for good, and nobody knows its content": (
+        [(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 0, 0)], None, None, False,
+    ),
+    "replaced by what is broken, then by what cannot be fetched": (
+        [(SAME_ROW, 1, 5, 50), (KNOWN_FAILURE, 2, 6, 60), (PASSING_FAILURE, 3, 5, 0)], None, None, False,
+    ),
+    "a failure of the input": ([(FAILURE_OF_INPUT, 1, 5, 50)], None, 5, True),
+    "a failure of the input, deleted": ([(FAILURE_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0)], None, None, False),
+    "a row of the input, failed for another input since": (
+        [(SAME_ROW_OF_INPUT, 1, 5, 50), (PASSING_FAILURE, 2, 0, 0)], 5, None, False,
+    ),
     "deleted": ([(SAME_ROW_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0)], None, None, False),
     "deleted, and back": (
         [(SAME_ROW_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0), (SAME_ROW_OF_INPUT, 3, 5, 50)], 5, None, True,
@@ -60,10 +91,10 @@ CASES = {
         None, None, False,
     ),
     "deleted, and back broken": (
-        [(SAME_ROW_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0), (LASTING_FAILURE, 3, 6, 60)], None, 6, False,
+        [(SAME_ROW_OF_INPUT, 1, 5, 50), (DELETED, 2, 0, 0), (KNOWN_FAILURE, 3, 6, 60)], None, 6, False,
     ),
     "failed before it was deleted": (
-        [(SAME_ROW, 1, 5, 50), (LASTING_FAILURE, 2, 6, 60), (DELETED, 3, 0, 0)], None, None, False,
+        [(SAME_ROW, 1, 5, 50), (KNOWN_FAILURE, 2, 6, 60), (DELETED, 3, 0, 0)], None, None, False,
     ),
     "touched": ([(SAME_ROW, 1, 5, 50), (UNCHANGED, 2, 6, 50)], 6, None, False),
     "touched again": ([(SAME_ROW, 1, 5, 50), (UNCHANGED, 2, 6, 50), (UNCHANGED, 3, 7, 50)], 7, None, False),
@@ -71,7 +102,7 @@ CASES = {
         [(SAME_ROW, 1, 5, 50), (UNCHANGED, 2, 6, 50), (SAME_ROW, 3, 8, 80)], 8, None, False,
     ),
     "touched, and no content known": ([(SAME_ROW, 1, 5, 0), (UNCHANGED, 2, 6, 0)], 5, None, False),
-    "a broken one touched": ([(LASTING_FAILURE, 1, 5, 50), (UNCHANGED, 2, 6, 50)], None, 6, False),
+    "a broken one touched": ([(KNOWN_FAILURE, 1, 5, 50), (UNCHANGED, 2, 6, 50)], None, 6, False),
 }  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def test_what_is_mended_is_labeled_and_what_is_touched_is_told_once(later, tmp_p
 
 
 def test_the_newest_counts(later, tmp_path):
-    """A photo is replaced by a broken one, and that by what was there before: the row is right again."""
+    """A photo is replaced by a broken one, which ends its row, and that by what was there before: it gets a new one."""
     photo, skips = later / "photos" / "photo 001.png", tmp_path / "nights"
     shutil.copytree(later / "labels" / "one", skips / "one")
     shutil.copy2(photo, tmp_path / "before.png")
@@ -147,7 +147,10 @@ def test_the_newest_counts(later, tmp_path):
         0, 0, {"labeled": 2, "known_failure": 6},
     )  # fmt: skip
     shutil.copy2(tmp_path / "before.png", photo)
-    assert outcome(night(later, skips / "four", "--changed", skip=skips)) == (
+    four = night(later, skips / "four", "--changed", skip=skips)
+    assert outcome(four) == (1, 0, {"labeled": 2, "known_failure": 5})
+    assert [row["uri"] for row in four.rows] == [str(photo)]
+    assert outcome(night(later, skips / "five", "--changed", skip=skips)) == (
         0, 0, {"labeled": 3, "known_failure": 5},
     )  # fmt: skip
 

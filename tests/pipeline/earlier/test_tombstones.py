@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,19 +10,9 @@ import pytest
 from beamlabel.pipeline.output.verify import verify
 from beamlabel.transforms.rows.deleted import DELETED_SCHEMA
 from beamlabel.transforms.units import open_unit
+from support.current_view import current_view
 from support.jobs import TINY, TINY_FEATURES, command, label, photos, uri_list
 from support.nights import at_a_later_time
-
-CURRENT = """
-SELECT parse_filename(uri) AS name, dt FROM (
-    SELECT *, row_number() OVER (PARTITION BY image_id ORDER BY labeled_at DESC) AS age
-    FROM read_parquet('{labels}/dt=*/part-*.parquet', hive_partitioning = true, union_by_name = true)
-) AS newest
-WHERE age = 1 AND NOT EXISTS (
-    SELECT 1 FROM read_parquet({deleted}) AS gone
-    WHERE gone.image_id = newest.image_id AND gone.deleted_at > newest.labeled_at
-) ORDER BY name
-"""
 
 
 def images(folder):
@@ -49,9 +38,11 @@ def gone(job):
 
 
 def current(folder):
-    deleted = [str(path) for path in folder.glob("labels/*/_deleted/*.parquet")]
-    query = CURRENT.format(labels=folder / "labels", deleted=deleted)
-    return dict(duckdb.connect().execute(query).fetchall())
+    """The names in the current table, each with the night of its row."""
+    view = current_view(sorted(folder.glob("labels/dt=*")))
+    return dict(
+        view.execute("SELECT parse_filename(uri) AS name, dt FROM current_labels ORDER BY name").fetchall()
+    )
 
 
 def listed(folder):
@@ -110,13 +101,13 @@ def test_lists(tmp_path, kind):
             *(("--image_column", "image") if kind == "inline" else ()),
         )
 
-    paths[3].write_text("no image, so it has no row")
+    paths[3].write_text("no image, so it has a failure and no row")
     night(tmp_path, 1, *written, source=source([*paths, paths[6]]))
     left = [path for path in paths if path not in (paths[2], paths[3], paths[6])]
     two = night(tmp_path, 2, *written, source=source(left))
-    shown = [path.name for path in (paths[2], paths[6])]
+    shown = [path.name for path in (paths[2], paths[3], paths[6])]
     if kind == "inline":
-        shown = ["in.parquet#2", "in.parquet#6"]
+        shown = ["in.parquet#2", "in.parquet#3", "in.parquet#6"]
     # Which of two rows of one image tells its name is left open.
     assert [name.replace("#7", "#6") for name in gone(two)] == shown
 
@@ -214,3 +205,91 @@ def test_they_are_verified_and_replaced(tmp_path):
     (other,) = (again.output / "_deleted").iterdir()
     assert other.name != file.name and gone(again) == [paths[0].name]
     assert json.loads((again.output / "_MANIFEST.json").read_text())["deleted"] == 1
+
+
+def test_an_input_that_is_nearly_empty_deletes_nothing(tmp_path, capfd):
+    """As when a mount is gone; by the options it deletes what is gone indeed, on the same night or the next."""
+    paths = photos(tmp_path / "photos", 9)
+    night(tmp_path, 1)
+    away = tmp_path / "away"
+    shutil.copytree(tmp_path / "photos", away)
+    for path in paths[1:]:
+        path.unlink()
+    two = night(tmp_path, 2)
+    assert two.code == 1 and not two.succeeded and gone(two) == []
+    assert (
+        two.manifest["tombstones"] == {"live": 9, "gone": 8} and two.manifest["within_deleted_rate"] is False
+    )
+    assert list(current(tmp_path)) == [path.name for path in paths], "nothing is lost"
+    again = night(tmp_path, 2, "--max_deleted_rate", 0.8, "--if_exists", "resume")
+    assert again.code == 1 and gone(again) == []
+    again = night(tmp_path, 2, "--max_deleted_rate", 0.9, "--if_exists", "resume")
+    assert again.code == 0 and again.succeeded and len(gone(again)) == 8
+    assert list(current(tmp_path)) == listed(tmp_path)
+    paths[0].unlink()
+    assert label(tmp_path / "labels" / "dt=3", *images(tmp_path), "--skip_labeled", tmp_path / "labels" / "dt=*",
+                 "--tombstones").code == 2  # fmt: skip
+    assert not (tmp_path / "labels" / "dt=3").exists(), "nothing at all is there"
+
+
+def test_a_list_that_is_cut_short_can_be_told_to_be_whole(tmp_path):
+    """Its units are done, and the night is gone on with for the tombstones alone."""
+    paths = photos(tmp_path / "photos", 6)
+    night(tmp_path, 1, source=("--input", uri_list(tmp_path / "list.txt", paths)))
+    source = ("--input", uri_list(tmp_path / "list.txt", paths[:2]))
+    two = night(tmp_path, 2, source=source)
+    assert two.code == 1 and gone(two) == []
+    again = night(tmp_path, 2, "--max_deleted_rate", 1, "--if_exists", "resume", source=source)
+    assert again.code == 0 and len(gone(again)) == 4
+    rest = night(tmp_path, 3, source=source)
+    assert rest.code == 0 and rest.manifest["tombstones"] == {"live": 2, "gone": 0}
+
+
+def test_one_of_two_inputs_is_gone(tmp_path, capfd):
+    for name in ("photos", "others"):
+        photos(tmp_path / name, 4)
+    both = (
+        "--input",
+        f"{tmp_path / 'photos'}/",
+        "--input",
+        f"{tmp_path / 'others'}/",
+        "--input_format",
+        "images",
+    )
+    night(tmp_path, 1, source=both)
+    shutil.rmtree(tmp_path / "others")
+    skip = ("--skip_labeled", tmp_path / "labels" / "dt=*", "--tombstones")
+    assert label(tmp_path / "labels" / "dt=2", *both, *skip).code == 2 and "others" in capfd.readouterr().err
+    (tmp_path / "others").mkdir()
+    assert label(tmp_path / "labels" / "dt=2", *both, *skip).code == 2 and "others" in capfd.readouterr().err
+    assert gone(night(tmp_path, 2)) == [], "one alone does not cover the other's images"
+
+
+def test_a_clock_that_goes_back_turns_nothing_round(tmp_path, monkeypatch, caplog):
+    """Nights of one second, and of a day before: each is dated after those that it has read."""
+    paths = photos(tmp_path / "photos", 4)
+    skip = ("--skip_labeled", tmp_path / "labels" / "dt=*", "--tombstones", "--changed")
+
+    def at(day, seconds):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(1_800_000_000 + seconds))
+        return label(tmp_path / "labels" / f"dt={day}", *images(tmp_path), *skip)
+
+    at(1, 0)
+    content = paths[0].read_bytes()
+    shutil.copy(paths[1], paths[0])
+    two = at(2, 0)
+    assert two.manifest["labeled_at"] == 1_800_000_000_000_001 and "by the clock" not in caplog.text
+    paths[0].unlink()
+    three = at(3, -86_400)
+    assert gone(three) == [paths[0].name] and "by the clock of this machine" in caplog.text
+    assert list(current(tmp_path)) == listed(tmp_path)
+    paths[0].write_bytes(content)
+    four = at(4, -86_400)
+    assert len(four.rows) == 1 and current(tmp_path) == {
+        paths[0].name: 4,
+        **{one.name: 1 for one in paths[1:]},
+    }
+    labeled = [at(5, -90_000).manifest["labeled_at"]] + [
+        job.manifest["labeled_at"] for job in (four, three, two)
+    ]
+    assert labeled == sorted(labeled, reverse=True) and len(set(labeled)) == 4

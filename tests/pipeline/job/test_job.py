@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beamlabel.transforms.rows.times import iso_time
 from beamlabel.transforms.storage.identity import image_id
 from support.jobs import TINY, TINY_FEATURES, label, photos, uri_list
 
@@ -81,7 +82,7 @@ def test_beyond_the_error_rate_rows_and_manifest_are_there_but_no_success(tmp_pa
     assert failure == {
         "uri": str(paths[0]), "ref_id": f"{uris}#0", "stage": "fetch", "reason": "not_found",
         "detail": failure["detail"], "image_id": image_id(str(paths[0])), "source_bytes": None, "source_version": None,
-        "content_hash": None,
+        "content_hash": None, "failed_at": iso_time(job.manifest["labeled_at"]),
     }  # fmt: skip
     assert str(paths[0]) in failure["detail"]
     assert job.manifest["within_error_rate"] is False

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from beamlabel.transforms.inputs.key_index import KeyIndex
-from beamlabel.transforms.inputs.seen_images import SeenImages, unseen_places
+from beamlabel.transforms.inputs.seen_images import SeenImages, unseen_images
 from beamlabel.transforms.records import Failure, ImageRef, Reason, Stage
 from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
 
@@ -33,8 +33,8 @@ def test_what_no_unit_refers_to_is_unseen(tmp_path, count):
         unit.stage(str(tmp_path), name)
         assert SeenImages.is_staged(str(tmp_path), name)
     gone = {image_id(location) for location in set(locations) - set(there)}
-    assert {live[place].hex() for place in unseen_places(str(tmp_path), units, count)} == gone
-    assert len(list(unseen_places(str(tmp_path / "earlier"), units, count))) == count
+    assert {live[place].hex() for place in unseen_images(str(tmp_path), units, count).places()} == gone
+    assert unseen_images(str(tmp_path / "earlier"), units, count).count == count
 
 
 def test_inline_images_and_failures(tmp_path):
@@ -44,9 +44,9 @@ def test_inline_images_and_failures(tmp_path):
     assert seen.see(failure) is failure
     assert seen.see(ref("list#1", data=b"image")).image_id == live[0].hex()
     seen.stage(str(tmp_path), "unit")
-    assert list(unseen_places(str(tmp_path), ["unit"], 1)) == []
+    assert unseen_images(str(tmp_path), ["unit"], 1).count == 0
 
 
 def test_a_unit_that_told_nothing_is_no_empty_unit(tmp_path):
     with pytest.raises(FileNotFoundError):
-        list(unseen_places(str(tmp_path), ["unit"], 1))
+        unseen_images(str(tmp_path), ["unit"], 1)

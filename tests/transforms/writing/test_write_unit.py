@@ -69,6 +69,7 @@ def test_a_unit_leaves_its_rows_its_failures_and_its_record(tmp_path: Path) -> N
         "source_bytes": None,
         "source_version": None,
         "content_hash": None,
+        "failed_at": "1970-01-01T00:00:00.000000Z",
     }
 
 
@@ -254,7 +255,7 @@ def test_a_folder_of_shards_is_one_table(tmp_path: Path) -> None:
 )
 def test_a_failure_is_one_line_whatever_it_says(odd: str) -> None:
     said = Failure(f"a{odd}b", f"c{odd}d", Stage.FETCH, Reason.NOT_FOUND, f"e{odd}f")
-    line = failure_line(said)
+    line = failure_line(said, 0)
     assert len(line.decode().splitlines()) == 1 and line.endswith(b"\n")
     found = json.loads(line)
     assert (found["uri"], found["ref_id"], found["detail"]) == (said.uri, said.ref_id, said.detail)
@@ -262,10 +263,10 @@ def test_a_failure_is_one_line_whatever_it_says(odd: str) -> None:
 
 def test_a_failure_of_a_null_uri_or_an_odd_one_is_written() -> None:
     null = Failure(None, "list#0", Stage.OPEN, Reason.NULL_URI, "the URI is null")
-    assert json.loads(failure_line(null))["uri"] is None
+    assert json.loads(failure_line(null, 0))["uri"] is None
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     odd = Failure(name, "list#1", Stage.FETCH, Reason.NOT_FOUND, f"no {name}")
-    assert json.loads(failure_line(odd))["uri"] == "caf\\udce9.jpg"
+    assert json.loads(failure_line(odd, 0))["uri"] == "caf\\udce9.jpg"
     signed = Failure("https://h/a?sig=secret", "list#2", Stage.FETCH, Reason.TIMEOUT, "")
-    assert b"secret" not in failure_line(signed)
-    assert "ü".encode() in failure_line(Failure("ü", "", Stage.FETCH, Reason.TIMEOUT, ""))
+    assert b"secret" not in failure_line(signed, 0)
+    assert "ü".encode() in failure_line(Failure("ü", "", Stage.FETCH, Reason.TIMEOUT, ""), 0)

@@ -1,0 +1,27 @@
+"""What ``bq load`` is told, checked, and of lines of JSON done by DuckDB."""
+
+import pyarrow.parquet as pq
+
+
+def flags(arguments):
+    return dict(word[2:].partition("=")[::2] for word in arguments if word.startswith("--"))
+
+
+def load_failures(database, mirrored, arguments):
+    """With exactly the columns that bq is told, since no others are asked for."""
+    *_, table, uris, columns = arguments
+    assert flags(arguments[:-3]) == {"source_format": "NEWLINE_DELIMITED_JSON", "ignore_unknown_values": ""}
+    files = [mirrored(uri) for uri in uris.split(",")]
+    types = {"STRING": "VARCHAR", "INTEGER": "BIGINT", "TIMESTAMP": "TIMESTAMPTZ"}
+    told = {name: types[kind] for name, _, kind in (column.partition(":") for column in columns.split(","))}
+    database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(map(' '.join, told.items()))})")
+    database.execute(
+        f"INSERT INTO {table} SELECT * FROM read_json({files}, columns = {told}, hive_partitioning = false)"
+    )
+
+
+def check_lists(file):
+    """List columns are lists of three levels, as BigQuery's inference of arrays wants them."""
+    metadata = pq.read_metadata(file)
+    paths = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
+    assert {"labels.list.element", "scores.list.element", "embedding.list.element"} <= paths
