@@ -13,7 +13,7 @@ import bracex
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import InputOptions
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, is_compressed_tar
+from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, TAR_ENDINGS, is_compressed_tar
 from beamlabel.transforms.inputs.archives.open_archive import TAR, ZIP
 from beamlabel.transforms.inputs.file_kinds import HEAD_BYTES, content_format
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
@@ -307,6 +307,8 @@ def _format(path: str, wanted: str) -> str:
         return IMAGES  # whatever it is, it fails with a reason
     kind = _sniff(path, wanted)
     name = path.rpartition("/")[2]
+    if kind == "text" and wanted == _AUTO and name.lower().endswith(".parquet"):
+        return Unclear("is named as Parquet, but is none; --input_format text takes each line for a URI")
     # A broken photograph is one nevertheless.
     if kind == "image" or (wanted == _AUTO and kind_by_name(name) is FileKind.IMAGE):
         return IMAGES
@@ -339,9 +341,17 @@ def _sniff(path: str, wanted: str) -> str:
         return TAR  # the latter without a member
     if kind == ZIP and wanted != ZIP and _is_other_zip(path):
         return "binary"
-    # A zip may begin with a program that unpacks it, and a tar be damaged from its start.
-    is_archive = wanted in (TAR, ZIP) or path.lower().endswith(".zip")
-    return (wanted if wanted in (TAR, ZIP) else ZIP) if kind == "binary" and is_archive else kind
+    if kind == "binary" and wanted in (TAR, ZIP):
+        return wanted  # a zip may begin with a program that unpacks it, and a tar be damaged from its start
+    if kind in ("binary", "text") and wanted == _AUTO and head:
+        return _archive_by_name(path) or kind
+    return kind
+
+
+def _archive_by_name(path: str) -> str | None:
+    """What a file is by its name that is no archive by its content, such as the page of an error: it fails as such."""
+    name = path.lower()
+    return ZIP if name.endswith(".zip") else TAR if name.endswith(TAR_ENDINGS) else None
 
 
 def _is_other_zip(path: str) -> bool:
