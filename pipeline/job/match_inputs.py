@@ -111,7 +111,7 @@ def _expanded(pattern: str) -> list[str]:
         return [pattern]
     try:
         return bracex.expand(pattern, keep_escapes=True, limit=_MAX_SHARDS)
-    except (ValueError, bracex.ExpansionLimitException) as error:
+    except (ValueError, RecursionError, bracex.ExpansionLimitException) as error:
         raise UsageError(f"--input {pattern!r}: {error}") from error
 
 
