@@ -28,7 +28,7 @@ from beamlabel.transforms.inputs.tables.table_kinds import Unclear, table_by_nam
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.patterns import fixed_start, has_glob, matcher
-from beamlabel.transforms.storage.uris import public_uri
+from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _AUTO = "auto"
 # Files of a folder that are looked at before it is taken for one of images.
@@ -122,6 +122,11 @@ def in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
 
 
 def _absolute(pattern: str) -> str:
+    if scheme(pattern) in ("http", "https"):
+        raise UsageError(
+            f"--input {public_uri(pattern)!r}: inputs are not read from the web; download a list, and write the URLs "
+            "of images to a file, one a line, for --allow_http"
+        )
     try:
         return storage.absolute(pattern)
     except ValueError as error:

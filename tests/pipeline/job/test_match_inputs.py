@@ -222,3 +222,9 @@ def test_a_name_that_is_not_utf8_can_be_named(tmp_path):
     assert job.manifest["options"]["input"] == [str(named)]
     assert job.manifest["rows"]["predicted"] == 1
     assert command("verify", tmp_path / "out").returncode == 0
+
+
+def test_an_input_from_the_web_is_refused_without_its_password():
+    with pytest.raises(UsageError, match="--allow_http") as error:
+        matched("HTTPS://user:secret@example.org/a.jpg")
+    assert "secret" not in str(error.value)
