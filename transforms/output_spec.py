@@ -18,9 +18,9 @@ from beamlabel.transforms.storage.uris import public_uri
 
 
 def canonical_sha256(value: object) -> str:
-    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
+    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8; bytes of file names that are none as they are."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def labeled_at(started_at: float) -> int:

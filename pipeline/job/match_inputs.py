@@ -13,7 +13,7 @@ import bracex
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import InputOptions
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, is_compressed_tar
+from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, TAR_ENDINGS, is_compressed_tar
 from beamlabel.transforms.inputs.archives.open_archive import TAR, ZIP
 from beamlabel.transforms.inputs.file_kinds import HEAD_BYTES, content_format
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
@@ -28,7 +28,7 @@ from beamlabel.transforms.inputs.tables.table_kinds import Unclear, table_by_nam
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.patterns import fixed_start, has_glob, matcher
-from beamlabel.transforms.storage.uris import public_uri
+from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _AUTO = "auto"
 # Files of a folder that are looked at before it is taken for one of images.
@@ -111,7 +111,7 @@ def _expanded(pattern: str) -> list[str]:
         return [pattern]
     try:
         return bracex.expand(pattern, keep_escapes=True, limit=_MAX_SHARDS)
-    except (ValueError, bracex.ExpansionLimitException) as error:
+    except (ValueError, RecursionError, bracex.ExpansionLimitException) as error:
         raise UsageError(f"--input {pattern!r}: {error}") from error
 
 
@@ -122,6 +122,11 @@ def in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
 
 
 def _absolute(pattern: str) -> str:
+    if scheme(pattern) in ("http", "https"):
+        raise UsageError(
+            f"--input {public_uri(pattern)!r}: inputs are not read from the web; download a list, and write the URLs "
+            "of images to a file, one a line, for --allow_http"
+        )
     try:
         return storage.absolute(pattern)
     except ValueError as error:
@@ -307,6 +312,8 @@ def _format(path: str, wanted: str) -> str:
         return IMAGES  # whatever it is, it fails with a reason
     kind = _sniff(path, wanted)
     name = path.rpartition("/")[2]
+    if kind == "text" and wanted == _AUTO and name.lower().endswith(".parquet"):
+        return Unclear("is named as Parquet, but is none; --input_format text takes each line for a URI")
     # A broken photograph is one nevertheless.
     if kind == "image" or (wanted == _AUTO and kind_by_name(name) is FileKind.IMAGE):
         return IMAGES
@@ -339,9 +346,17 @@ def _sniff(path: str, wanted: str) -> str:
         return TAR  # the latter without a member
     if kind == ZIP and wanted != ZIP and _is_other_zip(path):
         return "binary"
-    # A zip may begin with a program that unpacks it, and a tar be damaged from its start.
-    is_archive = wanted in (TAR, ZIP) or path.lower().endswith(".zip")
-    return (wanted if wanted in (TAR, ZIP) else ZIP) if kind == "binary" and is_archive else kind
+    if kind == "binary" and wanted in (TAR, ZIP):
+        return wanted  # a zip may begin with a program that unpacks it, and a tar be damaged from its start
+    if kind in ("binary", "text") and wanted == _AUTO and head:
+        return _archive_by_name(path) or kind
+    return kind
+
+
+def _archive_by_name(path: str) -> str | None:
+    """What a file is by its name that is no archive by its content, such as the page of an error: it fails as such."""
+    name = path.lower()
+    return ZIP if name.endswith(".zip") else TAR if name.endswith(TAR_ENDINGS) else None
 
 
 def _is_other_zip(path: str) -> bool:

@@ -196,4 +196,5 @@ def _write_or_delete(path: str, text: str | None) -> None:
 
 
 def _json_bytes(value: object) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+    # Of file names that are not UTF-8 the odd bytes become the escapes that JSON has for them.
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

@@ -41,6 +41,8 @@ _SHORT = (
     rb"\xff\x0a",
     rb"\s*(?:<\?xml[^>]*>\s*)?<svg[\s>]",
 )
+# Documents and compressed files that need not have a NUL where they begin.
+_OTHERS = (b"%PDF-", b"BZh")
 _LISTED_IMAGE = re.compile(b"|".join(_NO_LIST), re.DOTALL)
 _IMAGE = re.compile(b"|".join((*_NO_LIST, *_SHORT)), re.DOTALL)
 
@@ -67,7 +69,14 @@ def content_format(head: bytes) -> str:
         return TAR if is_tar(_gunzipped(head)) else "text"
     if head.startswith((ZSTD_MAGIC, *UTF16_MARKS)):
         return "text"
+    if head.startswith(_OTHERS) and not _is_utf8(head):
+        return "binary"
     return "binary" if b"\0" in head[:IMAGE_HEAD_BYTES] else "text"
+
+
+def _is_utf8(head: bytes) -> bool:
+    # A character may be cut at the end.
+    return "\ufffd" not in head.decode("utf-8", "replace")[:-3]
 
 
 def _gunzipped(head: bytes) -> bytes:

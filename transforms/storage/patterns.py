@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
@@ -66,27 +67,63 @@ def matcher(pattern: str) -> Callable[[str], object]:
         raise ValueError(f"bad pattern {pattern!r}: {error}") from error
 
 
+# Stars that cross folders: in what need not reach the end of the path the shortest match will do.
+_SHORTEST = {"": "", "**": ".*?", "**/": "(?:.*?/)??"}
+_LONGEST = {"": "", "**": ".*", "**/": "(?:.*/)?"}
+
+
 def _translate(pattern: str) -> str:
-    segments = pattern.split("/")
-    parts = []
-    for segment in segments[:-1]:
-        parts.append("(?:.*/)?" if segment == "**" else _translate_segment(segment) + "/")
-    return "".join(parts) + _translate_segment(segments[-1])
+    """A regular expression whose time does not explode with the number of stars.
+
+    For what stands between two stars the first place will do: it leaves the most room for what follows. So no other one
+    is tried, which is what an atomic group says.
+    """
+    numbers = itertools.count()
+    done, star, run = "", "", ""
+    *folders, name = pattern.split("/")
+    for segment in (*(folder + "/" for folder in folders), name):
+        if segment == "**/":
+            done += _atomic(_SHORTEST[star] + run, numbers)
+            star, run = "**/", ""
+            continue
+        *before, rest = _runs(segment)
+        for pieces in before:
+            done += _atomic(_SHORTEST[star] + run + _between_stars(pieces, numbers), numbers)
+            star, run = "**", ""
+        run += _between_stars(rest[:-1], numbers) + ("[^/]*" if len(rest) > 1 else "") + rest[-1]
+    return done + _LONGEST[star] + run
+
+
+def _runs(segment: str) -> list[list[str]]:
+    """What stands between the ``**`` of a segment: each the pieces between its ``*``."""
+    runs = [[""]]
+    for token in _TOKEN.findall(segment):
+        if token.startswith("**"):
+            runs.append([""])
+        elif token == "*":
+            runs[-1].append("")
+        else:
+            runs[-1][-1] += _translate_token(token)
+    return runs
+
+
+def _between_stars(pieces: list[str], numbers: Iterator[int]) -> str:
+    return "".join(pieces[:1]) + "".join(_atomic(f"[^/]*?{piece}", numbers) for piece in pieces[1:])
+
+
+def _atomic(expression: str, numbers: Iterator[int]) -> str:
+    """As ``(?>...)``, which Python has from 3.11 on: nobody goes back into a lookahead, either."""
+    name = f"run{next(numbers)}"
+    return f"(?=(?P<{name}>{expression}))(?P={name})" if expression else ""
 
 
 # A bracket that nothing closes, or that closes around nothing, is a plain character.
 _TOKEN = re.compile(r"\*\*+|\*|\?|\[!?(?:\][^\]]*|[^\]]+)\]|.", re.DOTALL)
 
 
-def _translate_segment(segment: str) -> str:
-    return "".join(_translate_token(token) for token in _TOKEN.findall(segment))
-
-
 def _translate_token(token: str) -> str:
-    if token.startswith("**"):
-        return ".*"
-    if token in ("*", "?"):
-        return "[^/]*" if token == "*" else "[^/]"
+    if token == "?":
+        return "[^/]"
     if len(token) == 1:
         return re.escape(token)
     inside = token[1:-1]

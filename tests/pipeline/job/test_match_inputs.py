@@ -1,5 +1,8 @@
 """What ``--input`` names: lists, folders and patterns of images, images."""
 
+import bz2
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.match_inputs import match_inputs
 from beamlabel.pipeline.options.job_options import InputOptions
-from support.jobs import label, photos, uri_list
+from support.jobs import command, label, photos, uri_list
 
 
 @pytest.fixture
@@ -187,3 +190,41 @@ def test_a_folder_of_lists_is_its_lists(tmp_path):
     assert left_out == {"document": 2}
     # A file that is named itself is what it is.
     assert matched(folder / "README.md")[0] == [(str(folder / "README.md"), "text")]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.zip", "zip"), ("a.tar", "tar"), ("a.tar.gz", "tar"), ("a.TGZ", "tar"), ("a.txt", "text")],
+)
+def test_a_page_of_an_error_in_place_of_an_archive_is_no_list(tmp_path, name, kind):
+    (tmp_path / name).write_text("<html>\nnot found\n</html>\n")
+    assert matched(tmp_path / name) == ([(str(tmp_path / name), kind)], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.parquet", b"<html>\n</html>\n"),
+        ("a.pdf", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"),
+        ("a.csv.bz2", bz2.compress(b"a.jpg,1\n" * 9)),
+    ],
+)
+def test_what_is_no_text_is_no_list(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=name):
+        matched(tmp_path / name)
+
+
+def test_a_name_that_is_not_utf8_can_be_named(tmp_path):
+    (photo,) = photos(tmp_path / "photos", 1)
+    photo.rename(named := tmp_path / os.fsdecode(b"\xff.png"))
+    job = label(tmp_path / "out", "--input", named)
+    assert job.manifest["options"]["input"] == [str(named)]
+    assert job.manifest["rows"]["predicted"] == 1
+    assert command("verify", tmp_path / "out").returncode == 0
+
+
+def test_an_input_from_the_web_is_refused_without_its_password():
+    with pytest.raises(UsageError, match="--allow_http") as error:
+        matched("HTTPS://user:secret@example.org/a.jpg")
+    assert "secret" not in str(error.value)

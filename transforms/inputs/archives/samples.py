@@ -26,7 +26,8 @@ _SPLIT = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 _MAX_SAMPLE = 1000
 # What WebDataset decodes as integers.
 _INTEGERS = frozenset(("cls", "cls2", "class", "count", "index", "inx", "id"))
-_INTEGER = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
+# Not 007, nor +7: of an integer their text could not be told again.
+_INTEGER = re.compile(r"\s*(?:0|-?[1-9]\d{0,18})\s*", re.ASCII)
 _INT64 = 1 << 63
 
 T = TypeVar("T")

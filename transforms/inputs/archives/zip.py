@@ -208,7 +208,11 @@ def _name(header: _Header) -> str:
             and value[1:5] == zlib.crc32(header.name).to_bytes(4, "little")
         ):
             return value[5:].decode("utf-8", "surrogateescape")
-    return header.name.decode("cp437")
+    # macOS and others write UTF-8 and do not say so; other text is hardly ever UTF-8 by chance.
+    try:
+        return header.name.decode("utf-8")
+    except UnicodeDecodeError:
+        return header.name.decode("cp437")
 
 
 def _problem(header: _Header) -> Problem | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -74,10 +75,17 @@ class ArchiveSource(Source):
                 yield _plan_whole(number, file, places, options, limit)
 
     def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
+        return self.wanted_refs(unit, options, lambda _: True, Counter())
+
+    def wanted_refs(
+        self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
+    ) -> Iterator[ImageRef | Failure]:
         if unit.packed_refs is not None or unit.refs_path is not None:
-            yield from _packed_refs(unit, options)
+            refs = _packed_refs(unit, options)
         else:
-            yield from _streamed_refs(unit, options)
+            # Whoever has planned the unit has not read the archive.
+            refs = _streamed_refs(unit, options, left_out)
+        return (ref for ref in refs if is_wanted(ref.ref_id))
 
     def estimate(self, file: InputFile, options: SourceOptions) -> int:
         with open_archive(file, sparing=True) as archive:
@@ -251,12 +259,16 @@ def _packed_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | 
         yield _ref(unit, options, row, uri, member, rest.get("problem"), rest.get("kept") or [])
 
 
-def _streamed_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
+def _streamed_refs(
+    unit: WorkUnit, options: SourceOptions, left_out: Counter[str]
+) -> Iterator[ImageRef | Failure]:
     with open_archive(unit.input_file, sparing=False) as archive:
         for row, image in enumerate(_images(archive, options, with_data=True)):
             if row == unit.stop and unit.byte_range is None:
                 return
             if isinstance(image, LeftOut):
+                if image.cause is not None:
+                    left_out[image.cause] += 1
                 continue
             uri, member = unit.input_file.path, None
             if isinstance(image.entry, Entry):

@@ -97,7 +97,7 @@ def _matcher(glob: str) -> _Matches:
         raise ValueError(f"{glob!r} matches no file")
     try:
         expanded = bracex.expand(glob, keep_escapes=True)
-    except (ValueError, bracex.ExpansionLimitException) as error:
+    except (ValueError, RecursionError, bracex.ExpansionLimitException) as error:
         raise ValueError(f"{glob!r}: {error}") from error
     matchers = [_matcher_without_braces(one) for one in expanded]
     return lambda path: _any(matchers, path)

@@ -13,6 +13,10 @@ from typing import NamedTuple
 
 # A line without an end in so many bytes is none.
 _MAX_LINE_BYTES = 16 << 20
+# A record of several lines that has no end in so many bytes is malformed, and its lines are read again.
+_MAX_RECORD_BYTES = 1 << 20
+# What is read again may take so long, counted in bytes: a line is as much work as some more of them.
+_MAX_AGAIN, _AGAIN_OF_READ, _BYTES_OF_LINE = 64 << 20, 100, 64
 
 
 class CsvRecord(NamedTuple):
@@ -36,23 +40,34 @@ class _Lines:
         self._lines = _split(blocks)
         self._again = deque[bytes]()
         self._taken: list[bytes] = []
+        self._taken_bytes = 0
+        self._left = _MAX_AGAIN
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
+        if len(self._taken) > 1 and self._taken_bytes > _MAX_RECORD_BYTES:
+            raise csv.Error(f"no end in {_MAX_RECORD_BYTES} bytes")
         line = self._again.popleft() if self._again else next(self._lines)
         self._taken.append(line)
+        self._taken_bytes += len(line)
         return line.decode("utf-8", "surrogateescape")
 
     def give_back(self) -> None:
         """All lines of the record but its first are read again."""
-        self._again.extendleft(reversed(self._taken[1:]))
+        again = self._taken[1:]
+        self._left -= self._taken_bytes + len(again) * _BYTES_OF_LINE
+        if self._left < 0:
+            raise ValueError("so many of its quotation marks have no end that it cannot be read as CSV")
+        self._again.extendleft(reversed(again))
         del self._taken[1:]
 
     def take(self) -> bytes:
         taken = b"".join(self._taken)
+        self._left += (len(taken) + len(self._taken) * _BYTES_OF_LINE) * _AGAIN_OF_READ
         self._taken.clear()
+        self._taken_bytes = 0
         return taken
 
 
@@ -81,7 +96,7 @@ def csv_records(blocks: Iterator[bytes], delimiter: str) -> Iterator[CsvRecord]:
       delimiter: one character.
 
     Raises:
-      ValueError: a line is too long to be one.
+      ValueError: a line is too long to be one, or too much would have to be read again.
     """
     lines = _Lines(blocks)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)

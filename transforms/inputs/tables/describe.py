@@ -50,10 +50,11 @@ def first_records(beginning: bytes, complete: bool, delimiter: str) -> list[CsvR
     """The records at the beginning of a text, without blank lines, and without one that may go on."""
     records = list(csv_records(iter([beginning]), delimiter))
     if not complete:
-        # A cell without an end leaves more than its own record malformed.
+        # The last one may go on. A cell without an end leaves more than its own record malformed.
+        if records and not records[-1].problem:
+            records.pop()
         while records and records[-1].problem:
             records.pop()
-        del records[-1:]
     return [record for record in records if record.fields or record.problem][:_LOOKED_AT]
 
 

@@ -91,14 +91,15 @@ class TableReader:
         Raises:
           ValueError: it is no such text, or damaged; or a line is too long.
         """
-        blank = b""
+        blank = bytearray()
         try:
             for raw, uri, problem, value in self._csv(blocks) if self._delimiter else self._json(blocks):
                 if problem is _BLANK:
                     blank += raw
                     continue
-                yield TableRow(row, blank, raw, uri, problem, value)
-                row, blank = row + 1, b""
+                yield TableRow(row, bytes(blank), raw, uri, problem, value)
+                row += 1
+                blank.clear()
         except ValueError as error:
             if self._path in str(error):
                 raise

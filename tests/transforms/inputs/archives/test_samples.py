@@ -110,6 +110,9 @@ def test_two_members_of_one_extension() -> None:
     ("source", "values", "kind"),
     [
         ("cls", ["1", " 2\n", None], pa.int64()),
+        ("cls", ["0", "-3"], pa.int64()),
+        ("id", ["1", "007"], pa.string()),
+        ("id", ["1", "+7"], pa.string()),
         ("cls", ["1", "cat"], pa.string()),
         ("cls", [str(2**63)], pa.string()),
         ("cls", [None], pa.string()),

@@ -117,7 +117,7 @@ def test_without_a_member(tmp_path: Path, name: str) -> None:
     assert opened(units) == []
 
 
-@pytest.mark.parametrize("name", ["a.tar", "a.zip"])
+@pytest.mark.parametrize("name", [*PACKED, "a.zip"])
 def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path, name: str) -> None:
     others = {
         "a/b.json": b"{}", ".DS_Store": b"x", "__MACOSX/._a.jpg": b"x", "x/Thumbs.db": b"x", "README": b"text",
@@ -125,11 +125,12 @@ def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path, name: str) -> 
     images = {"jpeg without a name": JPEG, "v1.0/x.y.JPG": b"broken", "no.jpg": b"", "skip.seg.png": b"x"}
     file = archive(tmp_path, name, {**others, **images})
     options = {"files": PathFilter(("*.tar",), ("*.seg.png",))}
-    units = plan(file, **options)
-    names = [ref.uri.rpartition("#")[2] for ref in opened(units, **options) if ref.uri]
+    (unit,) = plan(file, **options)
+    *refs, end = open_unit(unit, SourceOptions(base_dir="/", **options), Selection(SelectionOptions()))
+    names = [ref.uri.rpartition("#")[2] for ref in refs if isinstance(ref, (ImageRef, Failure)) and ref.uri]
     assert names == list(images)[:3]
-    left_out = dict(pair for unit in units for pair in unit.left_out)
-    assert left_out == {"not_an_image": 2, "hidden": 3, "excluded": 1}
+    assert isinstance(end, UnitEnd)
+    assert dict(end.unit.left_out) == {"not_an_image": 2, "hidden": 3, "excluded": 1}
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
