@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,7 +17,7 @@ from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, TA
 from beamlabel.transforms.inputs.archives.open_archive import TAR, ZIP
 from beamlabel.transforms.inputs.file_kinds import HEAD_BYTES, content_format
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
-from beamlabel.transforms.inputs.sources.documents import DOCUMENT, is_document
+from beamlabel.transforms.inputs.sources.documents import DOCUMENT, is_document, may_be_list
 from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_name
 from beamlabel.transforms.inputs.sources.listing import listed
 from beamlabel.transforms.inputs.sources.packed import Found, LeftOut
@@ -272,7 +272,7 @@ def _hidden(below: str) -> bool:
 def _sidecars(formats: Mapping[str, str]) -> set[str]:
     """Files that were named together with images of their own folder, as a shell does it, and are none."""
     folders = {path.rpartition("/")[0] for path, kind in formats.items() if kind == IMAGES}
-    return {
+    found = {
         path
         for path, kind in formats.items()
         if kind != IMAGES
@@ -280,6 +280,20 @@ def _sidecars(formats: Mapping[str, str]) -> set[str]:
         and kind_by_name(path.rpartition("/")[2]) is not FileKind.IMAGE
         and not path.lower().endswith(_CONTAINERS)
     }
+    for path in found:
+        if may_be_list(path) and not _are_all_named(path.rpartition("/")[0], formats):
+            raise UsageError(
+                f"--input {path!r} is named beside images of its folder, and may be a list: label it in a run of its "
+                "own, or leave it out"
+            )
+    return found
+
+
+def _are_all_named(folder: str, named: Container[str]) -> bool:
+    """Whether all files of a folder are named, as ``*`` of a shell names them."""
+    start = len(folder) + 1
+    files = _matches(storage.escape(folder) + "/*")
+    return all(file.path in named or file.path[start:].startswith(".") for file in files)
 
 
 def _cause(path: str) -> str:

@@ -108,7 +108,7 @@ def test_they_agree(tmp_path, seed):
     view.execute("SET TimeZone = 'UTC'")
     shown = view.execute(f"SELECT {', '.join(names)} FROM current_labels").fetchall()
     times = {row[1].timestamp() for row in kept}
-    assert 20 < len(kept) < IMAGES and len(times) > 3, "neither all nor none, and not of the last night alone"
+    assert 20 < len(kept) < IMAGES and len(times) > 2, "neither all nor none, and not of the last night alone"
     assert selection.rows["failed_since"] > 10 and selection.rows["deleted"] > 10
     assert sorted((image, at.timestamp(), *rest) for image, at, *rest in shown) == sorted(
         (image, at.timestamp(), *rest) for image, at, *rest in kept

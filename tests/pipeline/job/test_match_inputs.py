@@ -116,6 +116,17 @@ def test_a_list_beside_a_photograph_of_another_folder_is_a_list(tmp_path, album)
     assert left_out == {"not_an_image": 1}
 
 
+def test_a_list_beside_a_photograph_of_its_folder_is_not_dropped(album):
+    listed = uri_list(album / "list.txt", [album / "photo 000.png"])
+    with pytest.raises(UsageError, match="may be a list"):
+        matched(listed, album / "photo 000.png")
+    # A shell names all files that are not hidden: then it is one of those that lie beside the images.
+    found, left_out = matched(
+        *(path for path in sorted(album.iterdir()) if path.is_file() and path.name[0] != ".")
+    )
+    assert {kind for _, kind in found} == {"images"} and left_out == {"hidden": 1, "not_an_image": 7}
+
+
 def test_a_folder_that_could_mean_two_things_is_refused(tmp_path, album):
     pq.write_table(pa.table({"uri": ["a.jpg"]}), album / "data.parquet")
     with pytest.raises(UsageError, match=r"data\.parquet.*--input_format"):

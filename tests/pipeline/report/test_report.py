@@ -387,24 +387,3 @@ def test_the_shards_summaries_are_in_the_order_of_the_units(ran):
 def test_the_page_module_reads_only_its_own_pages():
     assert data_of_page("<html></html>") is None
     assert data_of_page(page(report_data(manifest_of(), []))) is not None
-
-
-def test_a_second_try_over_a_folder_keeps_its_pictures(tmp_path):
-    """Its units are taken over as they are, and only the page has their thumbnails."""
-    folder = tmp_path / "photos"
-    photos(folder, 5)
-    arguments = ("--input", folder, "--report", "--if_exists", "resume")
-    first = label(tmp_path / "out", *arguments)
-    pictures = {row["ref_id"]: row["thumbnail"] for row in shown(first)["sample"]}
-    assert len(pictures) == 5 and all(pictures.values())
-    again = label(tmp_path / "out", *arguments)
-    assert {row["ref_id"]: row["thumbnail"] for row in shown(again)["sample"]} == pictures
-    # A photograph that has been replaced is another unit, with a picture of its own.
-    photos(tmp_path / "other", 1, size=(30, 90))[0].replace(folder / "photo 002.png")
-    replaced = {
-        row["ref_id"]: row["thumbnail"] for row in shown(label(tmp_path / "out", *arguments))["sample"]
-    }
-    different = [ref_id for ref_id in pictures if replaced[ref_id] != pictures[ref_id]]
-    assert all(replaced.values()) and [ref_id.rpartition("/")[2] for ref_id in different] == [
-        "photo 002.png#0"
-    ]

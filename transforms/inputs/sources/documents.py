@@ -34,3 +34,11 @@ def is_document(path: str, format: str, *, beside_data: bool) -> bool:
     if not beside_data or format in ("parquet", "tar", "zip", "images"):
         return False
     return name.endswith(".json") or not (table_by_name(path) or _LIST_ENDING.search(name))
+
+
+def may_be_list(path: str) -> bool:
+    """Whether a file is named as a list or a table is."""
+    name = path.rpartition("/")[2].lower()
+    if _NAME.fullmatch(name) or name.endswith(".json"):
+        return False
+    return table_by_name(path) is not None or _LIST_ENDING.search(name) is not None

@@ -1,0 +1,32 @@
+"""The page of a run that takes over what an earlier one has published."""
+
+from beamlabel.pipeline.report.data import data_of_page
+from support.jobs import FinishedJob, label, photos
+
+
+def shown(job: FinishedJob) -> dict:
+    """The data in a run's page."""
+    data = data_of_page((job.output / "_report.html").read_text())
+    assert data is not None
+    return data
+
+
+def test_a_second_try_over_a_folder_keeps_its_pictures(tmp_path):
+    """Its units are taken over as they are, and only the page has their thumbnails."""
+    folder = tmp_path / "photos"
+    photos(folder, 5)
+    arguments = ("--input", folder, "--report", "--if_exists", "resume")
+    first = label(tmp_path / "out", *arguments)
+    pictures = {row["ref_id"]: row["thumbnail"] for row in shown(first)["sample"]}
+    assert len(pictures) == 5 and all(pictures.values())
+    again = label(tmp_path / "out", *arguments)
+    assert {row["ref_id"]: row["thumbnail"] for row in shown(again)["sample"]} == pictures
+    # A photograph that has been replaced is another unit, with a picture of its own.
+    photos(tmp_path / "other", 1, size=(30, 90))[0].replace(folder / "photo 002.png")
+    replaced = {
+        row["ref_id"]: row["thumbnail"] for row in shown(label(tmp_path / "out", *arguments))["sample"]
+    }
+    different = [ref_id for ref_id in pictures if replaced[ref_id] != pictures[ref_id]]
+    assert all(replaced.values()) and [ref_id.rpartition("/")[2] for ref_id in different] == [
+        "photo 002.png#0"
+    ]
