@@ -39,7 +39,7 @@ function showCounts() {
 }
 
 function showDrift() {
-  const scores = data.scores && `Of ${count(data.scores.compared, "image")} with the same label the score changed by ${signed(data.scores.mean_change, 4)} on average, ${data.scores.mean_absolute_change.toFixed(4)} either way, ${data.scores.largest_absolute_change.toFixed(4)} at most.`;
+  const scores = data.scores && `Of ${count(data.scores.compared, "image")} with the same label the score changed by ${signed(data.scores.mean_change, 4)} on average, ${data.scores.mean_absolute_change.toFixed(4)} on average without its sign, ${data.scores.largest_absolute_change.toFixed(4)} at most.`;
   const texts = [embeddingDrift(data.embedding_drift), scores].filter(Boolean);
   $("drift").append(...labelDrift(data.label_drift, "A", "B"), ...texts.map((text) => element("p", { class: "note after" }, text)));
 }

@@ -23,7 +23,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         scores = found["scores"]
         yield ""
         yield f"Same label: {scores['compared']:,} images, score {scores['mean_change']:+.4f} on average,"
-        yield f"{scores['mean_absolute_change']:.4f} either way, {scores['largest_absolute_change']:.4f} at most"
+        mean, largest = scores["mean_absolute_change"], scores["largest_absolute_change"]
+        yield f"{mean:.4f} on average without its sign, {largest:.4f} at most"
     if labels["transitions"]:
         yield from _titled(
             "Relabeled", [(f"{t['from']} → {t['to']}", t["images"], "") for t in labels["transitions"]]
