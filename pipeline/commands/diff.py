@@ -79,6 +79,9 @@ def main(argv: list[str]) -> int:
 def _differs(found: dict) -> bool:
     images, failures = found["images"], found["failures"]
     return any(
-        (images["added"], images["removed"], found["labels"]["relabeled"], failures["came"], failures["went"],
-         failures["other_reason"])
-    )  # fmt: skip
+        [
+            *(images[kind] for kind in ("added", "removed", "replaced")),
+            found["labels"]["relabeled"],
+            *(failures[kind] for kind in ("came", "went", "other_reason")),
+        ]
+    )

@@ -24,8 +24,9 @@ from beamlabel.transforms.rows import schema
 _TRANSITIONS = 50
 _BATCH_ROWS = 4096
 
-KINDS = ("relabeled", "added", "removed", "failed", "recovered", "other_reason")
-"""What may be different of an image. ``failed``: there before, and failed only now; ``recovered``: the reverse."""
+KINDS = ("relabeled", "added", "removed", "failed", "recovered", "other_reason", "replaced")
+"""What may be different of an image. ``failed``: there before, and failed only now; ``recovered``: the reverse;
+``replaced``: another content with the same label."""
 
 LISTED = ("change", "image_id", "uri", "a_label", "b_label", "a_score", "b_score", "a_reason", "b_reason")
 """The columns of a list of changed images."""
@@ -143,6 +144,7 @@ def _changed(joined: pa.Table, counts: Counts) -> Iterator[list[dict[str, Any]]]
     differs = numpy(pc.fill_null(pc.not_equal(column("a_label"), column("b_label")), False))
     other_reason = numpy(pc.fill_null(pc.not_equal(column("a_reason"), column("b_reason")), False))
     both = labeled_a & labeled_b
+    other_content = _other_content(joined)
     masks = {
         "relabeled": both & differs,
         "added": in_b & ~in_a,
@@ -150,6 +152,7 @@ def _changed(joined: pa.Table, counts: Counts) -> Iterator[list[dict[str, Any]]]
         "failed": labeled_a & failed_b,
         "recovered": failed_a & labeled_b,
         "other_reason": failed_a & failed_b & other_reason,
+        "replaced": both & ~differs & other_content,
     }
     counts.of.update({kind: int(mask.sum()) for kind, mask in masks.items()})
     counts.of.update(
@@ -159,7 +162,7 @@ def _changed(joined: pa.Table, counts: Counts) -> Iterator[list[dict[str, Any]]]
             "added_failed": int((masks["added"] & failed_b).sum()),
             "removed_failed": int((masks["removed"] & failed_a).sum()),
             "same_reason": int((failed_a & failed_b & ~other_reason).sum()),
-            "replaced": int((both & _other_content(joined)).sum()),
+            "other_content": int((both & other_content).sum()),
         }
     )
     for name, reasons in (("a_reason", counts.a_reasons), ("b_reason", counts.b_reasons)):
@@ -248,7 +251,8 @@ def _result(a: Side, b: Side, counts: Counts, examples: dict[str, list[dict[str,
             "in_both": of["in_both"],
             "added": of["added"],
             "removed": of["removed"],
-            "replaced": of["replaced"],
+            "replaced": of["other_content"],
+            "replaced_same_label": of["replaced"],
         },
         "labels": {
             "compared": compared,

@@ -6,10 +6,12 @@ const titles = {
   failed: ["Failed", "labeled in A, failed in B"],
   recovered: ["Recovered", "failed in A, labeled in B"],
   other_reason: ["Failed for another reason", "in A and in B"],
+  replaced: ["Replaced", "another content with the same label"],
 };
 const counts = {
   relabeled: data.labels.relabeled, added: data.images.added, removed: data.images.removed,
   failed: data.failures.came_of_known_images, recovered: data.failures.went_and_labeled, other_reason: data.failures.other_reason,
+  replaced: data.images.replaced_same_label,
 };
 const score = (number) => (number === null ? "" : Math.abs(number) <= 1 ? number.toFixed(2) : precise(number));
 

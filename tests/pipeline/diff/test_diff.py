@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from beamlabel.pipeline.commands.diff import main
 from beamlabel.pipeline.diff.compare import compare
@@ -85,7 +87,13 @@ def names(rows) -> list[str]:
 
 
 def test_images_that_came_and_went(changed, found):
-    assert found["images"] == {"in_both": 37, "added": 6, "removed": 3, "replaced": 0}
+    assert found["images"] == {
+        "in_both": 37,
+        "added": 6,
+        "removed": 3,
+        "replaced": 0,
+        "replaced_same_label": 0,
+    }
     assert names(found["examples"]["removed"]) == [path.name for path in changed.photos[3:6]]
     assert names(found["examples"]["added"]) == [*(f"new {n}.png" for n in range(5)), "new broken.png"]
     assert (found["a"]["labeled"], found["a"]["failed"]) == (38, 2)
@@ -138,7 +146,13 @@ def test_drift(changed, found):
 
 def test_an_output_and_itself(changed, capsys):
     same = compare(str(changed.a.output), str(changed.a.output), examples=24)
-    assert same["images"] == {"in_both": 40, "added": 0, "removed": 0, "replaced": 0}
+    assert same["images"] == {
+        "in_both": 40,
+        "added": 0,
+        "removed": 0,
+        "replaced": 0,
+        "replaced_same_label": 0,
+    }
     assert same["labels"]["relabeled"] == same["failures"]["came"] == same["failures"]["went"] == 0
     assert same["label_drift"]["total_variation"] == same["label_drift"]["jensen_shannon"] == 0
     assert same["embedding_drift"]["l2_distance"] == 0
@@ -176,7 +190,7 @@ def test_the_page(changed, found, tmp_path):
     text = (tmp_path / "page.html").read_text()
     data = data_of_page(text)
     assert data is not None
-    assert [len(rows) for rows in data["examples"].values()] == [4, 6, 3, 1, 1, 1]
+    assert [len(rows) for rows in data["examples"].values()] == [4, 6, 3, 1, 1, 1, 0]
     # The reports of both runs hold all of the images that were labeled.
     assert all(row["thumbnail"] for row in data["examples"]["relabeled"] + data["examples"]["removed"])
     (changed.folder / "with.html").write_text(text)
@@ -253,3 +267,27 @@ def test_distances_of_means():
     drift = embedding_drift(np.array([1.0, 0.0]), np.array([0.0, 2.0]))
     assert drift == {"cosine_distance": 1, "l2_distance": 2.23607, "length_a": 1, "length_b": 2}
     assert embedding_drift(np.zeros(2), np.ones(2))["cosine_distance"] is None
+
+
+def test_an_image_with_another_content_and_the_same_label_is_listed(tmp_path):
+    """Pixels that a text chunk leaves as they are: the label stays, the bytes do not."""
+    folder = tmp_path / "photos"
+    photos(folder, 3)
+    a = label(tmp_path / "a", "--input", folder, "--labels", "none")
+    touched = folder / "photo 001.png"
+    with Image.open(touched) as image:
+        image.save(touched, pnginfo=_note())
+    b = label(tmp_path / "b", "--input", folder, "--labels", "none")
+    found = compare(str(a.output), str(b.output), examples=5, listed=tmp_path / "list.csv")
+    assert (found["images"]["replaced"], found["images"]["replaced_same_label"]) == (1, 1)
+    (example,) = found["examples"]["replaced"]
+    assert (example["uri"], example["change"]) == (str(touched), "replaced")
+    with (tmp_path / "list.csv").open(newline="") as file:
+        assert [row["uri"] for row in csv.DictReader(file)] == [str(touched)]
+    assert main([str(a.output), str(b.output), "--exit_code"]) == 1
+
+
+def _note() -> PngInfo:
+    note = PngInfo()
+    note.add_text("note", "another")
+    return note

@@ -67,7 +67,7 @@ def found(*, empty: bool = False) -> dict[str, Any]:
     return {
         "a": side,
         "b": side,
-        "images": {"in_both": 12_345, "added": 60, "removed": 60, "replaced": 7},
+        "images": {"in_both": 12_345, "added": 60, "removed": 60, "replaced": 7, "replaced_same_label": 7},
         "labels": {
             "compared": 12_000,
             "same": 11_000,
