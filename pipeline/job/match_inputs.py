@@ -189,7 +189,7 @@ def _match_pattern(
             f"--input {pattern!r} holds archives and other files, such as {other}: name the ones that are meant, as by "
             "--include '*.tar'"
         )
-    if IMAGES in formats.values():  # their names do not tell
+    if options.input_format == _AUTO and IMAGES in formats.values():  # their names do not tell
         others = [path for path, kind in formats.items() if kind not in (IMAGES, "binary")]
         if others:
             raise _ambiguous(pattern, others[0])
