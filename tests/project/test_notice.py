@@ -26,12 +26,12 @@ def test_the_licence_is_that_of_the_metadata():
 
 
 def test_data_in_the_package_is_named():
-    """Everything there but code, the pages of the report, and the provider file of Beam YAML, which are ours."""
+    """Everything there but code, the pages of the report and of diff, and the provider file of Beam YAML, which are ours."""
     files = [
         path
         for folder in ("pipeline", "transforms")
         for path in (ROOT / folder).rglob("*.*")
-        if path.suffix not in (".py", ".pyc") and path.parent.name not in ("report", "beam_yaml")
+        if path.suffix not in (".py", ".pyc") and path.parent.name not in ("report", "diff", "beam_yaml")
     ]
     assert files
     assert [path for path in files if str(path.relative_to(ROOT)) not in NOTICE] == []
