@@ -24,6 +24,7 @@ from beamlabel.transforms.label_images import LabelImages
 from beamlabel.transforms.output_spec import labeled_at
 from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.schema import FORMATS, OutputSpec, arrow_schema
+from beamlabel.transforms.rows.times import iso_time
 
 # Rows of a table, which becomes a row group of Parquet: about this many bytes.
 _TABLE_BYTES = 2 << 20
@@ -112,7 +113,7 @@ class WriteLabels(beam.PTransform):
         rows = LabeledRows(spec, labels.elements)
         names = self._write(predictions | "ToArrow" >> _to_tables(rows), spec)
         if isinstance(labeled, tuple):
-            self._write_failures(labeled[1])
+            self._write_failures(labeled[1], spec.labeled_at)
         return names
 
     def _spec(self, labels: LabelImages, predictions: beam.PCollection[Any]) -> OutputSpec:
@@ -141,9 +142,9 @@ class WriteLabels(beam.PTransform):
         examples = tables | "Encode" >> beam.FlatMap(_examples).with_output_types(bytes)
         return examples | "Write" >> WriteToTFRecord(prefix, compression_type=compression, **shards)
 
-    def _write_failures(self, failures: beam.PCollection[Any]) -> None:
+    def _write_failures(self, failures: beam.PCollection[Any], failed_at: int) -> None:
         prefix = storage.join(self._output, "_failures", "part")
-        lines = failures | "ToJson" >> beam.Map(_json_line).with_output_types(str)
+        lines = failures | "ToJson" >> beam.Map(_json_line, iso_time(failed_at)).with_output_types(str)
         more = {} if self._frequency is None else {"triggering_frequency": self._frequency}
         _ = lines | "WriteFailures" >> WriteToText(prefix, file_name_suffix=".jsonl", **more)
 
@@ -219,7 +220,7 @@ def _write_text(text: str, path: str) -> None:
     storage.write_bytes(path, text.encode())
 
 
-def _json_line(element: Any) -> str:
+def _json_line(element: Any, failed_at: str) -> str:
     from beamlabel.transforms.elements.labeled_rows import failure_fields
 
-    return json.dumps(failure_fields(element), allow_nan=False)
+    return json.dumps({**failure_fields(element), "failed_at": failed_at}, allow_nan=False)

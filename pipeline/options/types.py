@@ -151,8 +151,8 @@ INPUT_RANGE: OptionType[tuple[float, float]] = OptionType(
 # Words between commas.
 NAMES: OptionType[tuple[str, ...]] = OptionType(_names, "^[a-z_]+(,[a-z_]+)*$")
 # A header of HTTP, from NAME=VALUE; a list of them is quoted as for a shell, so that any text may be one.
-HTTP_HEADER: OptionType[HttpHeader] = OptionType(_http_header, "^.+$")
+HTTP_HEADER: OptionType[HttpHeader] = OptionType(_http_header, "^[^=]+=.*$")
 # Who asks, as servers are told.
-USER_AGENT: OptionType[str] = OptionType(_user_agent, "^.+$")
+USER_AGENT: OptionType[str] = OptionType(_user_agent, "^.*[^ ].*$")
 # A project of Google Cloud.
 PROJECT: OptionType[str] = OptionType(_project, "^[a-z0-9.:-]+$")

@@ -27,10 +27,13 @@ from beamlabel.pipeline.options.types import (
     BYTE_SIZE,
     DATE,
     DURATION,
+    HTTP_HEADER,
     IMAGE_SIZE,
     INPUT_RANGE,
     NAMES,
+    PROJECT,
     TEXT,
+    USER_AGENT,
     number,
     whole,
 )
@@ -56,6 +59,9 @@ VALUES = {
     DURATION.regex: ("6h", "90m", "1h30m", "2H5s", "0h", "h", "6", "m6"),
     NAMES.regex: ("timeout", "timeout,forbidden"),
     INPUT_RANGE.regex: ("0,1", "-1,1", "0, 255", "0,2", "1", "x"),
+    HTTP_HEADER.regex: ("X-Client=museum", "X-Empty=", "Authorization=Bearer a=b", "museum", "=x"),
+    USER_AGENT.regex: ("museum-labels/1.0 (+https://museum.example.org/bot)", "x", ""),
+    PROJECT.regex: ("my-project-1", "example.com:my-project", "12345", "My Project"),
     TEXT.regex: ("gs://b/a word", "x=1;y", "-1"),
 }  # fmt: skip
 
@@ -115,6 +121,7 @@ def test_a_regex_accepts_what_the_option_accepts(name: str):
         "tfrecord_compression": ["--output_format=tfrecord"],
         "changed": ["--skip_labeled=gs://b/labels/"],
         "reasons": ["--retry_failures=gs://b/labels/"],
+        "http_header": ["--allow_http=true"],
     }.get(name, [])
     taken = {
         value: accepted(command_line([*others, f"--{name}={value}"])) for value in values if value != "maybe"
@@ -123,7 +130,8 @@ def test_a_regex_accepts_what_the_option_accepts(name: str):
         if value and is_taken:
             assert re.fullmatch(pattern, value), value
     assert any(taken.values())
-    if one.type is not TEXT or one.choices:
+    # Anything may be a text, or the name of who asks.
+    if one.type not in (TEXT, USER_AGENT) or one.choices:
         assert not re.fullmatch(pattern, "neither, nor"), "a regex that takes everything says nothing"
 
 

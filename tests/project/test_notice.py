@@ -26,7 +26,8 @@ def test_the_licence_is_that_of_the_metadata():
 
 
 def test_data_in_the_package_is_named():
-    """Everything there but code, the pages of the report and of diff, and the provider file of Beam YAML, which are ours."""
+    """Everything there but code, the pages of the report and of diff, and the provider file of
+    Beam YAML, which are ours."""
     files = [
         path
         for folder in ("pipeline", "transforms")

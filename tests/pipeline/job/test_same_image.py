@@ -125,9 +125,7 @@ def test_rows_of_version_1_that_cannot_be_resolved_are_not_skipped_and_are_count
         source = ("--input", uris, "--base_dir", tmp_path / "photos")
     first = as_version_1(label(tmp_path / "first", *source), manifest=kind == "inline")
     assert counts(label(tmp_path / "again", *source, "--skip_labeled", first.output)) == (2, 0)
-    (warning,) = [
-        one for one in caplog.records if one.levelname == "WARNING" and one.module == "indexes"
-    ]
+    (warning,) = [one for one in caplog.records if one.levelname == "WARNING" and one.module == "indexes"]
     assert warning.args[0] == 2
 
 

@@ -25,8 +25,8 @@ def install(folder: Path, version: str) -> Path:
     shutil.copytree(ROOT / "beamlabel", package)
     if version != __version__:
         edit(package / "__init__.py", re.escape(__version__), version)
-        edit(package / "transforms" / "inputs" / "plan_units.py", "_PlanUnitsDoFn", "_CutDoFn")
-        edit(package / "transforms" / "inputs" / "open_unit.py", "_OpenUnitDoFn", "_UnpackDoFn")
+        edit(package / "transforms" / "units" / "plan_units.py", "_PlanUnitsDoFn", "_CutDoFn")
+        edit(package / "transforms" / "units" / "open_unit.py", "_OpenUnitDoFn", "_UnpackDoFn")
     return folder
 
 
