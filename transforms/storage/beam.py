@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import http.client
 import io
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from beamlabel.transforms.storage import beam_setup
-from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob
+from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob, without_folders
+from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.retries import STATUSES, retried
 
 # What is no fault of a storage: a wrong path, a file system that is not installed or not configured.
@@ -171,52 +171,30 @@ def _match(pattern: str, path: str) -> Iterator[StoredFile]:
     def listed(filesystems: Any) -> list[StoredFile]:
         return [_stored(metadata) for metadata in filesystems.match([pattern])[0].metadata_list]
 
-    files = (file for file in _call(path, listed) if not (file.path.endswith("/") and not file.size))
-    return iter(sorted(files, key=lambda file: file.path))
+    return iter(sorted(without_folders(_call(path, listed)), key=lambda file: file.path))
 
 
-class _File(io.RawIOBase):
+class _File(RangedFile):
     """A file that is opened again when a read breaks off, and goes on from there if it is still the same."""
 
     def __init__(self, path: str) -> None:
-        self.name = path
         self._facts = stat(path)
-        self._position = 0
+        super().__init__(path, self._facts.size, self._range)
         self._file: Any = _call(path, lambda filesystems: filesystems.open(path, **_raw()))
 
-    def readable(self) -> bool:
-        return True
+    def _range(self, first: int, last: int) -> bytes:
+        return _call(self.name, lambda filesystems: self._read(filesystems, first, last + 1 - first))
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if self._facts.size is None and whence == os.SEEK_END:
-            raise OSError(errno.ESPIPE, "the storage does not tell its size", self.name)
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._facts.size or 0}[whence]
-        if start + offset < 0:
-            raise ValueError(f"{self.name}: cannot seek to before its beginning")
-        self._position = start + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        data = _call(self.name, lambda filesystems: self._read(filesystems, len(buffer)))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def _read(self, filesystems: Any, size: int) -> bytes:
+    def _read(self, filesystems: Any, start: int, size: int) -> bytes:
         if self._file is None:
             if stat(self.name) != self._facts:
                 raise OSError(errno.EIO, "it was replaced while it was read", self.name)
             self._file = filesystems.open(self.name, **_raw())
         try:
-            if self._file.tell() != self._position:
-                self._file.seek(self._position)
-            return self._file.read(size)
+            if self._file.tell() != start:
+                self._file.seek(start)
+            data: bytes = self._file.read(size)
+            return data
         except Exception:
             self._forget()
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from beamlabel.transforms.storage import gcs_client
-from beamlabel.transforms.storage.patterns import StoredFile, matcher, split_glob
+from beamlabel.transforms.storage.patterns import StoredFile, match_objects, without_folders
 from beamlabel.transforms.storage.ranged_file import RangedFile
 
 if TYPE_CHECKING:
@@ -56,26 +55,12 @@ def stat(path: str) -> StoredFile:
 
 def below(folder: str) -> Iterator[StoredFile]:
     """All objects whose name begins with ``folder``."""
-    return _files(folder)
+    return without_folders(_list(folder))
 
 
 def glob(pattern: str) -> Iterator[StoredFile]:
-    """The objects that match. What lies below folders is listed only for a pattern that reaches there."""
-    start, rest = split_glob(pattern)
-    flat = "/" not in rest and "**" not in rest
-    matches = matcher(rest)
-    # The bucket lists by prefix, so ask for all that stands before the first glob character.
-    prefix = start + re.split(r"[*?[]", rest, maxsplit=1)[0]
-    for file in _files(prefix, delimiter="/" if flat else None):
-        if matches(file.path[len(start) :]):
-            yield file
-
-
-def _files(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
-    for file in _list(prefix, delimiter):
-        # Consoles and browsers leave empty objects for folders.
-        if not (file.path.endswith("/") and file.size == 0):
-            yield file
+    """The objects that match."""
+    return match_objects(pattern, _list)
 
 
 def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:

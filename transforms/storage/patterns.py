@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -42,6 +42,32 @@ def split_glob(pattern: str) -> tuple[str, str]:
     glob = _GLOB.search(pattern)
     start = pattern.rfind("/", 0, glob.start() if glob else None) + 1
     return pattern[:start], pattern[start:]
+
+
+def without_folders(files: Iterable[StoredFile]) -> Iterator[StoredFile]:
+    """The files without the empty objects that consoles and browsers leave for folders."""
+    return (file for file in files if not (file.path.endswith("/") and not file.size))
+
+
+def match_objects(
+    pattern: str, listing: Callable[[str, str | None], Iterable[StoredFile]]
+) -> Iterator[StoredFile]:
+    """The objects of a bucket that match a pattern with glob characters.
+
+    Args:
+      pattern: a URI.
+      listing: the objects whose URIs begin with a prefix, and with a delimiter only those that do not hold it behind
+        the prefix.
+    """
+    start, rest = split_glob(pattern)
+    # What lies below folders is listed only for a pattern that reaches there.
+    is_flat = "/" not in rest and "**" not in rest
+    matches = matcher(rest)
+    # A bucket lists by prefix, so ask for all that stands before the first glob character.
+    prefix = start + _GLOB.split(rest, maxsplit=1)[0]
+    for file in without_folders(listing(prefix, "/" if is_flat else None)):
+        if matches(file.path[len(start) :]):
+            yield file
 
 
 def fixed_start(pattern: str) -> str:

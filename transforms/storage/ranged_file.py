@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable
@@ -13,11 +14,11 @@ class RangedFile(io.RawIOBase):
 
     Args:
       name: its URI, for errors.
-      size: in bytes.
+      size: in bytes; None if the store does not tell it: then the file ends at the first empty range.
       read_range: the bytes from a first to a last one, which counts, too.
     """
 
-    def __init__(self, name: str, size: int, read_range: Callable[[int, int], bytes]) -> None:
+    def __init__(self, name: str, size: int | None, read_range: Callable[[int, int], bytes]) -> None:
         self.name = name
         self._size = size
         self._read_range = read_range
@@ -40,8 +41,11 @@ class RangedFile(io.RawIOBase):
 
         Raises:
           ValueError: it would lie before the beginning.
+          OSError: the store does not tell where the end is.
         """
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if self._size is None and whence == os.SEEK_END:
+            raise OSError(errno.ESPIPE, "the storage does not tell its size", self.name)
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size or 0}[whence]
         if start + offset < 0:
             raise ValueError(f"{self.name}: cannot seek to before its beginning")
         self._position = start + offset
@@ -54,11 +58,15 @@ class RangedFile(io.RawIOBase):
         return len(data)
 
     def readall(self) -> bytes:
-        """The rest in one request: the inherited method asks for 8 KiB at a time."""
-        return self._next(self._size)
+        """The rest, in one request if a range comes whole: the inherited method asks for 8 KiB at a time."""
+        if self._size is None:
+            return super().readall()
+        return b"".join(iter(lambda: self._next(self._size or 0), b""))
 
     def _next(self, size: int) -> bytes:
-        end = min(self._position + size, self._size)
+        end = self._position + size
+        if self._size is not None:
+            end = min(end, self._size)
         if self._position >= end:
             return b""
         data = self._read_range(self._position, end - 1)
