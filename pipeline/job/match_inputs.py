@@ -96,7 +96,7 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
             left_out[_cause(pattern)] += 1
         elif file is not None:
             if pattern.startswith(below):
-                raise UsageError(f"--output {output!r} lies where --input {pattern!r} is")
+                raise UsageError(f"--output {output!r} holds --input {pattern!r}: name another folder")
             named_file = InputFile(pattern, formats[pattern], file.size, file.version)
             found.setdefault(pattern, _checked(named_file, options.input_format))
         else:
@@ -166,7 +166,9 @@ def _match_pattern(
     if options.input_format == IMAGES or (options.input_format == _AUTO and _has_images(pattern, wanted)):
         _check_images(pattern, wanted)
         if _could_match(pattern, below + "part-0.parquet"):
-            raise UsageError(f"--output {below[:-1]!r} lies where --input {pattern!r} looks for images")
+            raise UsageError(
+                f"--output {below[:-1]!r} is among the files that --input {pattern!r} names: name a folder elsewhere"
+            )
         return [InputFile(pattern, IMAGES)]
     start = len(fixed_start(pattern))
     matches = [
@@ -178,7 +180,9 @@ def _match_pattern(
         asked = " that --include and --exclude leave" if wanted != PathFilter() else ""
         raise UsageError(f"--input {pattern!r} matches no file{asked}")
     if any(match.path.startswith(below) for match in matches):
-        raise UsageError(f"--output {below[:-1]!r} lies where --input {pattern!r} looks for its files")
+        raise UsageError(
+            f"--output {below[:-1]!r} is among the files that --input {pattern!r} names: name a folder elsewhere"
+        )
     formats = _formats([match.path for match in matches], options.input_format)
     if options.input_format == _AUTO:
         formats = _without_documents(formats, left_out)

@@ -162,7 +162,7 @@ def embedded_json(value: object) -> str:
 
 
 def data_of_page(text: str) -> dict[str, Any] | None:
-    """The data that a page was made of; None where there are none."""
+    """The data that a page was made of; None if there are none."""
     found = _DATA.search(text)
     data: dict[str, Any] | None = json.loads(found[1]) if found else None
     return data

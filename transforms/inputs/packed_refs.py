@@ -28,7 +28,7 @@ _LENGTH = struct.Struct("<i")
 
 class PackedRef(NamedTuple):
     """A reference of a text file, a listing or an archive, as it travels: its row and URI, what the listing told of it
-    (size in bytes and version), where that is asked for, and what else its source has to know of it, as JSON."""
+    (size in bytes and version), if that is asked for, and what else its source has to know of it, as JSON."""
 
     row: int
     uri: str

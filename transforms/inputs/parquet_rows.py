@@ -37,8 +37,8 @@ class ParquetRow:
 
     Attributes:
       place: which.
-      uri: the URI, or the inline image's path; None where there is neither.
-      data: the inline image; None where there is none, or only keys are read.
+      uri: the URI, or the inline image's path; None if there is neither.
+      data: the inline image; None if there is none, or only keys are read.
       kept: the kept columns' values, each an Arrow array of length one.
       not_text: of a URI that is no UTF-8, what can be shown of it.
     """

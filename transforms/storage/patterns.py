@@ -14,9 +14,9 @@ class StoredFile:
 
     Attributes:
       path: an absolute path or a URI, which opens it.
-      size: bytes, or None where the storage does not say (a dangling symbolic link, too).
+      size: bytes, or None if the storage does not say (a dangling symbolic link, too).
       version: another string for other content: the generation (``gs://``), the modification time in ns
-        (local), the time of the last update (others); None where the storage does not say.
+        (local), the time of the last update (others); None if the storage does not say.
     """
 
     path: str

@@ -272,7 +272,7 @@ def test_an_output_inside_the_input_is_refused(tmp_path, listed, capsys):
         tmp_path / "out", "--input", f"{tmp_path}/", "--if_exists", "overwrite", "--input_format", "parquet"
     )
     assert again.code == 2
-    assert "lies where --input" in capsys.readouterr().err
+    assert "is among the files that --input" in capsys.readouterr().err
     assert len(again.rows) == 10
 
 

@@ -154,7 +154,7 @@ def test_a_bad_glob_names_its_option(album, option):
 
 
 def test_the_output_is_not_among_the_images(album):
-    with pytest.raises(UsageError, match="lies where"):
+    with pytest.raises(UsageError, match="is among the files"):
         matched(album, output=str(album / "labels"))
 
 

@@ -143,7 +143,7 @@ def test_images_cannot_be_written_where_they_are_looked_for(good, tmp_path):
     changed = {**good, "--input": f"{tmp_path}/", "--input_format": "images"}
     finished = command(*flat(changed))
     assert finished.returncode == 2
-    assert "lies where" in finished.stderr
+    assert "is among the files that --input" in finished.stderr
 
 
 def test_commas_are_not_split_and_input_is_repeatable(good, tmp_path):

@@ -122,17 +122,17 @@ def _directory(window: Window) -> _Directory:
         raise ArchiveError(Reason.UNSUPPORTED_FORMAT, "one part of a zip of several")
     begin = end - length
     if begin < offset or length < entries * _CENTRAL.size:
-        raise ArchiveError(Reason.CORRUPT, "the zip's central directory is not where its end says")
+        raise ArchiveError(Reason.CORRUPT, "the zip has no central directory at the place that its end tells")
     return _Directory(begin, length, entries, begin - offset)
 
 
 def _found_64(window: Window, locator: int, told: int) -> tuple[int, bytes]:
-    """The offset and bytes of the end record of a zip64: where it is told to be, or right before the locator."""
+    """The offset and bytes of the end record of a zip64: at the place that the locator tells, or right before it."""
     for offset in (told, locator - _END_64.size):
         record = window.read(offset, _END_64.size) if offset >= 0 else b""
         if record.startswith(b"PK\6\6") and len(record) == _END_64.size:
             return offset, record
-    raise ArchiveError(Reason.CORRUPT, "the zip64's central directory is not where its locator says")
+    raise ArchiveError(Reason.CORRUPT, "the zip64 has no end record at the place that its locator tells")
 
 
 def _headers(window: Window, directory: _Directory) -> Iterator[_Header]:
@@ -278,7 +278,10 @@ def _data_offset(block: bytes, member: Member) -> int:
     zipped = member.zipped
     assert zipped is not None
     if len(block) < _LOCAL.size or not block.startswith(LOCAL_MAGIC):
-        raise _corrupt(Reason.CORRUPT, "no header of the zip's member where the central directory says")
+        raise _corrupt(
+            Reason.CORRUPT,
+            "the zip has no header of this member at the place that the central directory tells",
+        )
     fields = _LOCAL.unpack_from(block)
     flags, method, crc32, packed_size, size, name_size, extra_size = fields[3], fields[4], *fields[7:]
     name = block[_LOCAL.size : _LOCAL.size + name_size]

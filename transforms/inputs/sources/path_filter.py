@@ -16,7 +16,7 @@ _Matches = Callable[[str], object]
 
 @dataclass(frozen=True)
 class PathFilter:
-    """Globs on paths below the folder where a listing begins.
+    """Globs on paths below the listed folder.
 
     A glob without a slash is one of names, in any folder; one with a slash is one of paths from that folder on, and one
     that ends in a slash is a folder with all below it. ``*``, ``?``, ``[...]`` and ``**`` are those of
@@ -62,13 +62,13 @@ class PathFilter:
         return {"include": self.include, "exclude": self.exclude}
 
     def wants(self, path: str) -> bool:
-        """Whether a file is asked for, by its path below the folder where the listing begins."""
+        """Whether a file is asked for, by its path below the listed folder."""
         if not self.include and not self.exclude:
             return True
         return self._matches(path)
 
     def wants_archive(self, path: str) -> bool:
-        """Whether an archive is asked for, for its members, by its path below the folder where the listing begins."""
+        """Whether an archive is asked for, for its members, by its path below the listed folder."""
         return self._of_archives.wants(path)
 
     def wants_member(self, name: str) -> bool:

@@ -94,7 +94,7 @@ def _reader(file: InputFile, options: SourceOptions) -> TableReader:
 
 
 class _Cut:
-    """The unit that is being planned; ``start`` is its first byte in the file, None where units carry records."""
+    """The unit that is being planned; ``start`` is its first byte in the file, None if units carry records."""
 
     def __init__(self, number: int, file: InputFile, start: int | None) -> None:
         self._number, self.file, self._start = number, file, start
