@@ -13,18 +13,15 @@ import pyarrow as pa
 import xxhash
 
 from beamlabel.pipeline.current.outputs import Output
-from beamlabel.pipeline.earlier.rows import version_1_identity
+from beamlabel.pipeline.earlier.rows import read_examples, version_1_identity
 from beamlabel.pipeline.earlier.wanted import LASTING
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.records import Reason
-from beamlabel.transforms.rows import schema, tf_examples
-from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.times import iso_time, microseconds
 
 _BATCH_ROWS = 16_384
-# With their embeddings, which cannot be left out.
-_EXAMPLES = 512
 
 FAILURE, ROW, TOMBSTONE, TOUCHED = 0, 1, 2, 3
 """Kinds of entries; the last is another version of the same content. Of one run and one time, a row is newer than a
@@ -184,16 +181,9 @@ def _parquet_columns(path: str) -> Iterator[dict[str, list[Any]]]:
 
 
 def _example_columns(path: str) -> Iterator[dict[str, list[Any]]]:
-    with storage.open_input(path) as source:
-        for chunk in chunks(read_records(source), _EXAMPLES):
-            rows = tf_examples.decode(chunk, _COLUMNS)
-            there = [name for name in _COLUMNS if any(name in row for row in rows)]
-            yield {name: [_first(row.get(name)) for row in rows] for name in there}
-
-
-def _first(values: Sequence[Any] | None) -> Any:
-    value = values[0] if values else None
-    return value.decode() if isinstance(value, bytes) else value
+    for rows in read_examples(path, _COLUMNS):
+        columns = {name: [row[name] for row in rows] for name in _COLUMNS}
+        yield {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
 def _microseconds(times: pa.Array) -> np.ndarray:

@@ -125,7 +125,9 @@ def test_the_other_commands_take_it(lives, tmp_path):
     done = command("diff", lives.folder / "labels", current, "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 0 and told["labels"]["same"] == 10 and told["failures"]["same_reason"] == 2
-    assert told["images"] == {"in_both": 12, "added": 0, "removed": 0, "replaced": 0}
+    assert told["images"] == {
+        "in_both": 12, "added": 0, "removed": 0, "replaced": 0, "replaced_same_label": 0
+    }  # fmt: skip
     assert verify(str(tmp_path / "copy")).problems == ()
     (file,) = (tmp_path / "copy/_unchanged").iterdir()
     file.write_text(file.read_text().replace("seen_at", "seen"))
