@@ -267,14 +267,14 @@ class HttpFetch:
         try:
             target = redirected(self._next, location)
         except ValueError as error:
-            raise _refused(Reason.FETCH_ERROR, "redirected to what is not a valid URL") from error
+            raise _refused(Reason.FETCH_ERROR, "the redirect names no valid URL") from error
         scheme = target.partition(":")[0].lower()
         if scheme not in ("http", "https"):
             raise _refused(Reason.NOT_ALLOWED, f"redirected to the scheme {scheme!r}")
         try:
             self._next = parsed(target)
         except ValueError as error:
-            raise _refused(Reason.FETCH_ERROR, "redirected to what is not a valid URL") from error
+            raise _refused(Reason.FETCH_ERROR, "the redirect names no valid URL") from error
 
     def _check_status(self, answer: curl.Answer) -> None:
         status = answer.status
