@@ -43,6 +43,7 @@ from beamlabel.pipeline.run import run as run_job
 from beamlabel.transforms.units import open_unit
 from support.current_view import current_view
 from support.jobs import TINY, read_examples
+from support.staged import staged_files
 
 NIGHTS, COMPACTED, NEW_MODULES, KILLED, OUT_OF_TIME = 30, (10, 20), (9, 18), (5, 14, 23), (7, 21)
 # Nights on which nothing happens, whose clock is a day slow, and on which the bucket seems to be empty.
@@ -134,7 +135,7 @@ def kill(folder: Path, *words: object) -> None:
     """Runs ``beamlabel`` in a process that is killed when it has staged a unit beside an output in a folder."""
     command = [sys.executable, "-m", "beamlabel", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not any(folder.glob("_beamlabel-*/staging/*/units/*.json")):
+    while process.poll() is None and not staged_files(folder, "units/*.json"):
         time.sleep(0.005)
     process.kill()
     process.wait()

@@ -26,6 +26,7 @@ from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.worker import tally
 from beamlabel.transforms.worker.tally import Tally
 from support.jobs import TINY, label, photos, uri_list
+from support.staged import staged_files
 from support.threads import no_more_threads
 
 
@@ -163,7 +164,7 @@ def test_ctrl_c_ends_it(tmp_path, mode):
         text=True,
         start_new_session=True,
     )
-    while not list(tmp_path.glob("_beamlabel*/staging/*/units/*")):
+    while not staged_files(tmp_path, "units/*"):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

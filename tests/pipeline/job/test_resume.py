@@ -19,6 +19,7 @@ from beamlabel.pipeline.output.verify import verify
 from beamlabel.transforms import storage
 from beamlabel.transforms.units.time_limit import TimeLimit
 from support.jobs import TINY, label, photos, uri_list
+from support.staged import staged_files
 
 IMAGES, UNIT = 12, 3
 OPTIONS = ("--shard_rows", UNIT, "--max_error_rate", "1")
@@ -329,7 +330,7 @@ def test_a_killed_process_group_is_resumed(tmp_path):
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 400))
     output = tmp_path / "out"
     process = start(output, uris)
-    while len(list(tmp_path.glob("_beamlabel*/staging/*/units/*.json"))) < 3:
+    while len(staged_files(tmp_path, "units/*.json")) < 3:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)

@@ -15,6 +15,7 @@ from support.flink_cluster import FlinkCluster, Launcher, wait_for
 from support.jobs import TINY, photos, uri_list
 from support.kill_jobs import UNIT_ROWS, VICTIMS, KillJob, run_and_kill
 from support.servers import FileServer
+from support.staged import staged_files
 
 IMAGES = 1000
 # In each of two workers: what is loaded ahead, the batch, and the units that these lie in.
@@ -50,7 +51,7 @@ def test_who_commits_is_killed_and_who_publishes(
     flink_cluster.wait_for_job(before)
     units = IMAGES // UNIT_ROWS
     wait_for(
-        lambda: len(list(tmp_path.glob("_beamlabel-*/staging/*/units/*.json"))) == units,
+        lambda: len(staged_files(tmp_path, "units/*.json")) == units,
         120,
         "all units",
         poll=0.005,

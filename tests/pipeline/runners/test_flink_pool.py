@@ -18,6 +18,7 @@ from support import needs
 from support.flink_cluster import JOB_SERVER_JAR, FlinkCluster, listens, require_flink
 from support.jobs import TINY, FinishedJob, label, photos
 from support.paths import ROOT
+from support.staged import staged_files
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_a_worker_of_the_pool_is_killed_under_flink(flink, pool, tmp_path):
     process = launch(output, inputs, *runner, f"--environment_config={pool.address}")
     try:
         end = time.monotonic() + 240
-        while sum(path.is_file() for path in output.parent.glob("_beamlabel-*/staging/*/**/*")) < 10:
+        while len(staged_files(output.parent)) < 10:
             assert process.poll() is None, process.stderr.read()[-3000:]
             assert time.monotonic() < end
             time.sleep(0.05)
