@@ -57,6 +57,16 @@ def preprocessing_of(derived: Derived) -> dict[str, Any]:
     }
 
 
+def features_of(derived: Derived) -> dict[str, Any]:
+    """All that decides the numbers of an embedding; ``features_id`` is its ``canonical_sha256``.
+
+    Modules that share their base, and differ in the head, have the same.
+    """
+    preprocessing = preprocessing_of(derived)
+    del preprocessing["scores"]
+    return {**preprocessing, "features_of": derived.spec.features_of}
+
+
 def output_spec_of(
     derived: Derived,
     *,
@@ -93,6 +103,7 @@ def output_spec_of(
         schema.NUM_CLASSES: spec.num_classes,
         schema.TOP_K: predict.top_k or None,
         schema.LABELS_SHA256: canonical_sha256(names) if names else None,
+        schema.FEATURES_ID: canonical_sha256(features_of(derived)) if dimension else None,
     }
     return OutputSpec(
         format=output_format,

@@ -281,13 +281,46 @@ class Skipped:
     content_hash: str
 
 
+@dataclass(frozen=True, eq=False)
+class EmbeddedRows:
+    """Rows whose features earlier runs computed, so that a module's head is all that has to run.
+
+    Attributes:
+      unit_id: the work unit they belong to.
+      places: int64[N], the place of each row in the unit, see ``ImageRef.row``.
+      batch: an Arrow record batch of N rows: the reference's columns as the new row has them (``uri``, ``ref_id``,
+        ``image_id`` and the kept columns), ``embedding``, and those that tell of the image (``width`` to
+        ``content_hash``), which are the earlier row's.
+    """
+
+    unit_id: str
+    places: np.ndarray
+    batch: Any = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class LabeledRows:
+    """What a module's head says of ``EmbeddedRows``.
+
+    Attributes:
+      unit_id, places: those of the ``EmbeddedRows`` that got a prediction; the others are failures.
+      batch: an Arrow record batch of N rows, with all columns of the output.
+      computed_by: see ``Prediction``.
+    """
+
+    unit_id: str
+    places: np.ndarray
+    batch: Any = field(repr=False)
+    computed_by: str = ""
+
+
 @dataclass(frozen=True)
 class UnitEnd:
     """Follows a unit's elements: how many of them the sink has to see before it closes the unit.
 
     Attributes:
       unit: the unit, without its packed references.
-      sent: elements (references and failures) that were sent into the stream.
+      sent: references and failures that were sent into the stream; of ``EmbeddedRows`` each row counts.
       skipped: references left out on purpose; ``sent + skipped`` is the unit's input.
       skipped_by_reason: of these, by ``SkipReason``; those that it does not tell are ``labeled``.
     """

@@ -60,6 +60,9 @@ class ModelSpec:
       fallback: why the engine that the launcher prefers was not to be had; None where it was.
       precision: what it is meant to compute in, ``float32`` or ``bfloat16``; what a worker's engine really
         computes in is said by ``engines.Engine``.
+      features_of: the output of a network that the features are: the fingerprint of the module that has it, a colon,
+        and its name there. An own module's is that of its base, so that both have the same features. Empty if there
+        are no features.
     """
 
     engine: str
@@ -81,6 +84,7 @@ class ModelSpec:
     precision: str = FLOAT32
     batch: int | None = None
     channels_first: bool = False
+    features_of: str = ""
 
     def chunk_size(self, preferred: int) -> int:
         """How many images an engine runs at a time, which prefers some number of them."""

@@ -49,7 +49,7 @@ AUTO = "auto"
 ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)
 
 # Raise it whenever the same module and options would now compile to something else.
-_COMPILE_VERSION = 4
+_COMPILE_VERSION = 5
 _SUFFIX = ".beamlabel"
 
 
@@ -254,6 +254,7 @@ def _spec(module: HubModule, kind: ScoreKind | None) -> ModelSpec:
         features_tensor=None if module.features is None else FEATURES,
         batch=module.batch,
         channels_first=module.channels_first,
+        features_of=module.features_of,
     )
 
 

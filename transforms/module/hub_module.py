@@ -45,3 +45,8 @@ class HubModule:
     function: Function = field(repr=False)
     batch: int | None = None
     channels_first: bool = False
+
+    @property
+    def features_of(self) -> str:
+        """See ``ModelSpec``."""
+        return "" if self.features is None else f"{self.resolved.fingerprint}:{self.features.name}"

@@ -30,6 +30,7 @@ EMBEDDING_NORMALIZED = "beamlabel.embedding_normalized"
 NUM_CLASSES = "beamlabel.num_classes"
 TOP_K = "beamlabel.top_k"
 LABELS_SHA256 = "beamlabel.labels_sha256"
+FEATURES_ID = "beamlabel.features_id"
 
 # The value of SCHEMA_VERSION: changes when a column changes its name, its type or its meaning.
 CURRENT_SCHEMA_VERSION = "2"

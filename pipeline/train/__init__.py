@@ -1,0 +1,1 @@
+"""``beamlabel train``: classes of one's own on top of a module."""

@@ -1,0 +1,81 @@
+"""What an own module says of itself: ``assets/beamlabel.json`` and ``assets/labels.txt`` in its SavedModel."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from beamlabel.transforms.inference.artifact import ModuleError
+
+ASSETS = "assets"
+DESCRIPTION = "beamlabel.json"
+LABELS = "labels.txt"
+FORMAT = 1
+
+# Signatures and attributes of the SavedModel.
+CLASSIFICATION, FEATURE_VECTOR, SERVING, HEAD = (
+    "image_classification", "image_feature_vector", "serving_default", "head",
+)  # fmt: skip
+LOGITS_KEY, FEATURES_KEY = "logits", "feature_vector"
+HEAD_KERNEL, HEAD_BIAS = "head_kernel", "head_bias"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an own module says of itself.
+
+    Attributes:
+      class_names: in the order of the logits.
+      scores: ``softmax`` or ``sigmoid``, see ``Head``.
+      normalizes: see ``Head``.
+      height, width: of the images that it takes, in pixels.
+      input_range: the values that it takes for black and white.
+      features_of: which network's output its features are, see ``ModelSpec.features_of``; of a fine-tuned module its
+        own, which is empty here, since a module's fingerprint is over this file, too.
+      base: the handle of the module that it was made of, without credentials.
+      base_fingerprint: of the same.
+      decoding: how the images were decoded whose features the head was trained on: ``crop``, ``color_profile``.
+    """
+
+    class_names: tuple[str, ...]
+    scores: str
+    normalizes: bool
+    height: int
+    width: int
+    input_range: tuple[float, float]
+    features_of: str
+    base: str
+    base_fingerprint: str
+    decoding: dict[str, Any]
+
+    def to_json(self) -> str:
+        """The content of ``assets/beamlabel.json``; the names are in ``assets/labels.txt``."""
+        value = {"format": FORMAT, **dataclasses.asdict(self)}
+        del value["class_names"]
+        return json.dumps(value, indent=1, sort_keys=True)
+
+
+def read_description(module: Path) -> Description | None:
+    """The description in a module's directory; None for a module that ``beamlabel train`` did not write.
+
+    Raises:
+      ModuleError: it is damaged, or a later version of beamlabel wrote it.
+    """
+    path = module / ASSETS / DESCRIPTION
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_bytes())
+        written = value.pop("format")
+        if written != FORMAT:
+            raise ModuleError(f"{path}: format {written} is of a later version of beamlabel; update it")
+        names = tuple((path.parent / LABELS).read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+        low, high = value["input_range"]
+        return Description(class_names=names, **{**value, "input_range": (float(low), float(high))})
+    except ModuleError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModuleError(f"{path} is damaged: {type(error).__name__}: {error}") from error
