@@ -304,7 +304,9 @@ class LabeledRows:
 
     Attributes:
       unit_id, places: those of the ``EmbeddedRows`` that got a prediction; the others are failures.
-      batch: an Arrow record batch of N rows, with all columns of the output.
+      batch: an Arrow record batch of N rows: the columns of the ``EmbeddedRows``, and those of the classes: ``label``
+        and ``labels`` if the classes have names, ``score``, ``class_ids`` and ``scores``. The sink adds those that are
+        the same in every row.
       computed_by: see ``Prediction``.
     """
 
@@ -396,9 +398,9 @@ class UnitRecord:
 
 # What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit
 # ends through, and refuses the rest.
-Opened = Union[ImageRef, Failure, UnitEnd]
-Loaded = Union[LoadedImage, Failure, Skipped, UnitEnd]
-Labeled = Union[Prediction, Failure, Skipped, UnitEnd]
+Opened = Union[ImageRef, EmbeddedRows, Failure, UnitEnd]
+Loaded = Union[LoadedImage, EmbeddedRows, Failure, Skipped, UnitEnd]
+Labeled = Union[Prediction, LabeledRows, Failure, Skipped, UnitEnd]
 
 
 def unknown_element(step: str, element: object, *expected: type[object]) -> str:

@@ -17,15 +17,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.rows.tf_examples import decode
 from beamlabel.transforms.rows.tfrecord import read_records
-from beamlabel.transforms.writing.unit_summary import (
-    MAX_CLASSES,
-    MAX_LABEL,
-    SampledRow,
-    Summarizer,
-    UnitSummary,
-    class_name,
-    cut,
-)
+from beamlabel.transforms.writing.unit_summary import ROW_COLUMNS, Summarizer, UnitSummary
 
 # With 1,280 features 10 MB.
 _BATCH_ROWS = 2048
@@ -33,7 +25,7 @@ _READERS = 16
 # The unit's number in the name of a published file: part-RUN-NUMBER.ENDING.
 _NUMBER = re.compile(r"-(\d+)\.")
 _TEXTS = ("uri", "ref_id", "labels")
-_COLUMNS = (*_TEXTS, "class_ids", "scores", "embedding")
+_COLUMNS = (*ROW_COLUMNS, "embedding")
 
 
 def staged_summaries(
@@ -92,7 +84,7 @@ def summarize_shard(output: str, files: Sequence[Mapping[str, Any]]) -> UnitSumm
             if embeddings is not None:
                 summarizer.add_embeddings(embeddings)
             for row in rows:
-                _add(summarizer, row)
+                summarizer.add_row(row)
     return summarizer.finish(failures)
 
 
@@ -124,17 +116,3 @@ def _tfrecord_rows(path: str) -> _Rows:
                 embeddings += [found] if (found := row.pop("embedding", None)) else []
                 rows.append({**row, **texts, "uri": texts["uri"][0], "ref_id": texts["ref_id"][0]})
             yield rows, np.array(embeddings, np.float32) if embeddings else None
-
-
-def _add(summarizer: Summarizer, row: Mapping[str, Any]) -> None:
-    ids: Sequence[int] = row.get("class_ids") or ()
-    scores: Sequence[float] = row.get("scores") or ()
-    names: Sequence[str] | None = row.get("labels")
-    labels = [cut(name, MAX_LABEL) for name in names] if names else [class_name(class_id) for class_id in ids]
-
-    def sampled() -> SampledRow:
-        best, their_scores = tuple(labels[:MAX_CLASSES]), tuple(scores[:MAX_CLASSES])
-        return SampledRow(cut(row["uri"]), row["ref_id"], best, their_scores)
-
-    label, score = (labels[0], scores[0]) if labels else (None, None)
-    summarizer.add_row(row["ref_id"], label, score, sampled)

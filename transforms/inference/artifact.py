@@ -3,7 +3,8 @@
 An artifact is one self-contained file, written by ``compile.py`` and opened by ``engines.py``::
 
     payload                what the engine named in the spec reads; for "litert" and "openvino" a
-                           LiteRT FlatBuffer, for "tensorflow" a GraphDef
+                           LiteRT FlatBuffer, for "tensorflow" a GraphDef, for "linear", which takes
+                           features in place of images, the weights of a head
     spec                   a ``ModelSpec`` as JSON, UTF-8
     uint64                 length of the spec, little endian
     b"BEAMLABEL-MODEL2"    16 bytes, the magic, with the format's version
@@ -26,7 +27,7 @@ _MAGIC = b"BEAMLABEL-MODEL2"
 _LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
-LITERT, OPENVINO, TENSORFLOW = "litert", "openvino", "tensorflow"
+LITERT, OPENVINO, TENSORFLOW, LINEAR = "litert", "openvino", "tensorflow", "linear"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = (FLOAT32, BFLOAT16)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from beamlabel.transforms.inference.artifact import (
+    LINEAR,
     LITERT,
     OPENVINO,
     TENSORFLOW,
@@ -32,6 +33,7 @@ _ENGINES = {
     LITERT: "beamlabel.transforms.inference.litert_engine",
     OPENVINO: "beamlabel.transforms.inference.openvino_engine",
     TENSORFLOW: "beamlabel.transforms.inference.tensorflow_engine",
+    LINEAR: "beamlabel.transforms.inference.linear_engine",
 }
 
 # How many engines this process has opened. Read it as `engines.loads`; an imported name would stand still.
@@ -64,6 +66,8 @@ class Engine:
       name, precision: what really computes here, see ``EngineSession``.
       computed_by: both in one text, such as ``litert float32``.
       nbytes: size of the compiled model.
+      head: the engine ``linear`` of the same module's head, for features that are known; None if it is not asked for,
+        see ``PredictOptions``.
     """
 
     def __init__(self, spec: ModelSpec, nbytes: int, opened: EngineSession) -> None:
@@ -71,6 +75,7 @@ class Engine:
         self.nbytes = nbytes
         self.name, self.precision = opened.name, opened.precision
         self.computed_by = f"{opened.name} {opened.precision}"
+        self.head: Engine | None = None
         self._run = opened.run
 
     def __call__(self, images: Images) -> Outputs:
@@ -78,7 +83,8 @@ class Engine:
 
         Args:
           images: N images of the spec's size, each uint8[height, width, 3], RGB; or one array of them. They
-            are not stacked here: an engine copies each straight to where it is read.
+            are not stacked here: an engine copies each straight to where it is read. Of the engine ``linear``
+            features, float32[N, embedding_dim].
 
         Returns:
           (float32[N, num_classes] or None, float32[N, embedding_dim] or None).
@@ -86,6 +92,8 @@ class Engine:
         Raises:
           ValueError: another dtype or shape.
         """
+        if self.spec.engine == LINEAR:
+            return self._run(self._checked_features(images))
         expected = (self.spec.height, self.spec.width, 3)
         for image in images:
             if image.dtype != np.uint8 or image.shape != expected:
@@ -94,6 +102,18 @@ class Engine:
                     f"not {image.dtype}{list(image.shape)}"
                 )
         return self._run(images)
+
+    def _checked_features(self, features: Images) -> np.ndarray:
+        if (
+            not isinstance(features, np.ndarray)
+            or features.dtype != np.float32
+            or features.shape[1:] != (self.spec.embedding_dim,)
+        ):
+            found = (
+                f"{features.dtype}{list(features.shape)}" if isinstance(features, np.ndarray) else "images"
+            )
+            raise ValueError(f"the head takes float32[N, {self.spec.embedding_dim}] of features, not {found}")
+        return features
 
 
 def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> Engine:

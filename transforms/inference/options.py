@@ -29,6 +29,19 @@ class WishError(ValueError):
 
 
 @dataclass(frozen=True)
+class HeadArtifact:
+    """The head of an own module, compiled for the engine ``linear`` and staged.
+
+    Attributes:
+      path: the file, local or remote.
+      sha256: of the file, in hex.
+    """
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class PredictOptions:
     """How predictions are made of logits and features.
 
@@ -36,7 +49,8 @@ class PredictOptions:
     where a worker opens it.
 
     Attributes:
-      artifact_path, artifact_sha256: what the launcher compiled and staged.
+      artifact_path, artifact_sha256: what the launcher compiled and staged. If it is of the engine ``linear``, there
+        may come ``EmbeddedRows``, and no images.
       top_k: classes in a row, or 0 for none; None: 5, or all where there are fewer. 5 is cut to fewer classes too.
       scores: ``softmax``, ``sigmoid``, ``none``, or ``auto``: what fits the module's logits.
       class_names: a name for each class; None: no names; ``auto``: ImageNet's where the classes are its, which
@@ -47,6 +61,7 @@ class PredictOptions:
       worker_threads: that compute in a worker process; None: as many as the cores that it may use.
       keep_pixels: whether predictions carry their pixels on, by reference, for the sink of the same stage.
       billing_project: that pays for reading the artifact from ``gs://``; None: as the process's other requests.
+      head: for ``EmbeddedRows`` among the images; None if there are none.
     """
 
     artifact_path: str
@@ -60,6 +75,7 @@ class PredictOptions:
     worker_threads: int | None = None
     keep_pixels: bool = False
     billing_project: str | None = None
+    head: HeadArtifact | None = None
 
     @property
     def is_open(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,13 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
+from beamlabel.transforms.inference.artifact import LINEAR
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.options import PredictOptions, fitted
+from beamlabel.transforms.inference.relabel import relabel_rows
 from beamlabel.transforms.inference.top_k import l2_normalized, top_k
 from beamlabel.transforms.records import (
+    EmbeddedRows,
     Failure,
     Labeled,
     Loaded,
@@ -119,14 +123,19 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     """Opens the staged artifact once a worker process and labels batches of one size with it.
 
     Elements carry their identity, so the handler is unkeyed: failures and unit ends among the elements
-    are handed through, and pixels do not leave it, unless asked for.
+    are handed through, and pixels do not leave it, unless asked for. Of ``EmbeddedRows``, which are a batch of
+    their own, the head labels all rows.
 
     Args:
       options: the artifact, and how predictions are made.
     """
 
     def __init__(self, options: PredictOptions) -> None:
-        super().__init__(min_batch_size=options.batch_size, max_batch_size=options.batch_size)
+        super().__init__(
+            min_batch_size=options.batch_size,
+            max_batch_size=options.batch_size,
+            element_size_fn=functools.partial(_places, options.batch_size),
+        )
         self._options = options
 
     def load_model(self) -> Engine:
@@ -137,33 +146,52 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
         engine = open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
         # What does not fit ends the run, and is no failure of each image.
         fitted(options, engine.spec)
+        if options.head is not None:
+            engine.head = open_engine(options.head.path, options.head.sha256)
+        elif engine.spec.engine == LINEAR:
+            engine.head = engine
         return engine
 
     def run_inference(
         self, batch: Sequence[Loaded], model: Engine, inference_args: Mapping[str, Any] | None = None
     ) -> list[Labeled]:
-        """One outcome an element, in their order: a list, since Beam counts what is raised while it is made.
+        """One outcome an element, in their order; of ``EmbeddedRows`` the labeled rows, then the failures of others.
+
+        A list, since Beam counts what is raised while it is made.
 
         Raises:
           TypeError: an element is neither an image nor what is handed through.
         """
         for element in batch:
-            if not isinstance(element, (LoadedImage, Failure, Skipped, UnitEnd)):
+            if not isinstance(element, (LoadedImage, EmbeddedRows, Failure, Skipped, UnitEnd)):
                 raise TypeError(unknown_element("Predict", element, LoadedImage, Failure, UnitEnd))
         images = [element for element in batch if isinstance(element, LoadedImage)]
         predicted = iter(predict(images, model, self._options))
         # In the order of the batch: whoever wraps this handler, as Beam's KeyedModelHandler does, tells the
         # outcomes by their places.
-        outcomes = [next(predicted) if isinstance(element, LoadedImage) else element for element in batch]
-        if images:
+        outcomes: list[Labeled] = []
+        for element in batch:
+            if isinstance(element, LoadedImage):
+                outcomes.append(next(predicted))
+            elif isinstance(element, EmbeddedRows):
+                outcomes += relabel_rows(element, model, self._options)
+            else:
+                outcomes.append(element)
+        if any(isinstance(element, (LoadedImage, EmbeddedRows)) for element in batch):
             predicted_at = Metrics.distribution(metrics.NAMESPACE, metrics.PREDICTED_AT_MSEC)
             predicted_at.update(round(time.time() * 1e3))
         return outcomes
 
     def get_num_bytes(self, batch: Sequence[Loaded]) -> int:
-        """Bytes of pixels in a batch."""
-        return sum(element.pixels.nbytes for element in batch if isinstance(element, LoadedImage))
+        """Bytes of pixels, and of rows whose features are known, in a batch."""
+        pixels = sum(element.pixels.nbytes for element in batch if isinstance(element, LoadedImage))
+        return pixels + sum(element.batch.nbytes for element in batch if isinstance(element, EmbeddedRows))
 
     def get_metrics_namespace(self) -> str:
         """Where RunInference's own metrics are found."""
         return "beamlabel.RunInference"
+
+
+def _places(batch_size: int, element: Loaded) -> int:
+    """How many places of a batch an element takes: rows whose features are known take them all."""
+    return batch_size if isinstance(element, EmbeddedRows) else 1

@@ -24,6 +24,7 @@ from beamlabel.transforms.loading.in_flight import Backlog, Finished
 from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
+    EmbeddedRows,
     Failure,
     ImageError,
     ImageInfo,
@@ -221,7 +222,7 @@ def _failure(
 
 
 class LoadImagesDoFn(beam.DoFn):
-    """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures and unit ends are handed through.
+    """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures, unit ends and ``EmbeddedRows`` are handed through.
 
     Keeps a window of calls in flight over the elements of a bundle. Anything else is a ``TypeError``.
 
@@ -260,7 +261,7 @@ class LoadImagesDoFn(beam.DoFn):
             waits = element.data is None and (not _is_local(element) or self._disk.is_slow)
             assert self._bundle is not None
             self._bundle.load(element, timestamp, window, waits=waits)
-        elif isinstance(element, (Failure, UnitEnd)):
+        elif isinstance(element, (Failure, UnitEnd, EmbeddedRows)):
             yield WindowedValue(element, timestamp, (window,))
         else:
             raise TypeError(unknown_element("LoadImages", element, ImageRef, Failure, UnitEnd))

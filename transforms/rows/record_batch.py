@@ -32,6 +32,29 @@ def to_record_batch(predictions: Sequence[Prediction], spec: OutputSpec) -> pa.R
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
+def labeled_batch(batch: pa.RecordBatch, spec: OutputSpec) -> pa.RecordBatch:
+    """The rows of ``LabeledRows`` with the columns of ``arrow_schema(spec)``; columns that it has not are left out.
+
+    Raises:
+      ValueError: a column is missing, or has another type than the spec promises, or a null that it forbids.
+    """
+    schema = arrow_schema(spec)
+    constant = _constant_columns(spec, batch.num_rows)
+    columns = []
+    for field in schema:
+        column = constant.get(field.name)
+        if column is None:
+            if field.name not in batch.schema.names:
+                raise ValueError(f"labeled rows have no column {field.name!r}")
+            column = batch.column(field.name)
+        if column.type != field.type:
+            raise ValueError(f"the column {field.name!r} of labeled rows is {column.type}, not {field.type}")
+        if column.null_count and not field.nullable:
+            raise ValueError(f"the column {field.name!r} of labeled rows has a null")
+        columns.append(column)
+    return pa.record_batch(columns, schema=schema)
+
+
 def _reference_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[str, pa.Array]:
     kept = {
         name: pa.concat_arrays([pa.array([], kind), *(p.ref.passthrough[place] for p in predictions)])
@@ -73,10 +96,17 @@ def _image_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[
         "source_bytes": pa.array([i.source_bytes for i in infos], pa.int64()),
         "source_version": pa.array(versions, pa.string()),
         "content_hash": _text(i.content_hash for i in infos),
-        "module_handle": pa.repeat(spec.module_handle, len(infos)),
-        "module_fingerprint": pa.repeat(spec.module_fingerprint, len(infos)),
-        "preprocessing_id": pa.repeat(spec.preprocessing_id, len(infos)),
-        "labeled_at": pa.repeat(pa.scalar(spec.labeled_at, pa.timestamp("us", "UTC")), len(infos)),
+        **_constant_columns(spec, len(infos)),
+    }
+
+
+def _constant_columns(spec: OutputSpec, rows: int) -> dict[str, pa.Array]:
+    """Those that are the same in every row."""
+    return {
+        "module_handle": pa.repeat(spec.module_handle, rows),
+        "module_fingerprint": pa.repeat(spec.module_fingerprint, rows),
+        "preprocessing_id": pa.repeat(spec.preprocessing_id, rows),
+        "labeled_at": pa.repeat(pa.scalar(spec.labeled_at, pa.timestamp("us", "UTC")), rows),
     }
 
 

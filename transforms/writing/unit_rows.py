@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import Prediction
-from beamlabel.transforms.rows.record_batch import to_record_batch
+from beamlabel.transforms.records import LabeledRows, Prediction
+from beamlabel.transforms.rows.record_batch import labeled_batch, to_record_batch
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 
 CHUNK_ROWS = 128
@@ -70,15 +70,29 @@ class UnitRows:
         """
         for start in range(0, len(predictions), CHUNK_ROWS):
             chunk = predictions[start : start + CHUNK_ROWS]
-            batch = to_record_batch(chunk, self._spec)
-            blocks = [batch.slice(first, _BLOCK_ROWS) for first in range(0, len(chunk), _BLOCK_ROWS)]
-            self._held += blocks
-            self._lengths += map(len, blocks)
-            self._numbers.append(np.array([prediction.ref.row for prediction in chunk], np.int64))
+            places = np.array([prediction.ref.row for prediction in chunk], np.int64)
+            self._add(to_record_batch(chunk, self._spec), places)
             self.computed_by.update(p.computed_by for p in chunk if p.computed_by)
             self.color_converted += sum(p.info.color_converted for p in chunk)
-            if self._file is not None or len(self) > _HELD_ROWS:
-                self._set_aside()
+
+    def add_labeled(self, rows: LabeledRows) -> None:
+        """Takes rows that were labeled by their features, in any order.
+
+        Raises:
+          ValueError: see ``labeled_batch``.
+          OSError: the temporary file cannot be written.
+        """
+        self._add(labeled_batch(rows.batch, self._spec), rows.places)
+        if rows.computed_by:
+            self.computed_by.add(rows.computed_by)
+
+    def _add(self, batch: pa.RecordBatch, places: np.ndarray) -> None:
+        blocks = [batch.slice(first, _BLOCK_ROWS) for first in range(0, len(batch), _BLOCK_ROWS)]
+        self._held += blocks
+        self._lengths += map(len, blocks)
+        self._numbers.append(places)
+        if self._file is not None or len(self) > _HELD_ROWS:
+            self._set_aside()
 
     def in_order(self) -> Iterator[pa.RecordBatch]:
         """All rows by their number in the input, in batches; nothing can be added any more."""

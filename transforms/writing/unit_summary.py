@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from beamlabel.transforms.decoding.thumbnail import thumbnail
-from beamlabel.transforms.records import Prediction
+from beamlabel.transforms.inference.relabel import feature_matrix
+from beamlabel.transforms.records import LabeledRows, Prediction
 from beamlabel.transforms.storage.uris import encodable, public_uri
 from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
 
@@ -30,6 +31,9 @@ MAX_LABEL = 100
 
 MAX_CLASSES = 5
 """Classes that it shows of a row."""
+
+ROW_COLUMNS = ("uri", "ref_id", "labels", "class_ids", "scores")
+"""Columns of a row that a summary needs, beside the embedding."""
 
 _EXAMPLES = 3
 EMBEDDING_STEPS = 1 << 16
@@ -143,11 +147,28 @@ class Summarizer:
         self._add(encodable(prediction.ref.ref_id), label, score, lambda: _row(prediction), prediction.pixels)
         return prediction if prediction.pixels is None else replace(prediction, pixels=None)
 
-    def add_row(
-        self, ref_id: str, label: str | None, score: float | None, row: Callable[[], SampledRow]
-    ) -> None:
-        """Takes a row of a finished shard; ``row`` is called if it may be chosen."""
-        self._add(ref_id, label, score, row, None)
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Takes a row of a shard: its columns, without the embedding; those that it has not may be missing."""
+        ids: Sequence[int] = row.get("class_ids") or ()
+        scores: Sequence[float] = row.get("scores") or ()
+        names: Sequence[str] | None = row.get("labels")
+        labels = [cut(name, MAX_LABEL) for name in names] if names else [class_name(one) for one in ids]
+
+        def sampled() -> SampledRow:
+            best, their_scores = tuple(labels[:MAX_CLASSES]), tuple(scores[:MAX_CLASSES])
+            return SampledRow(cut(row["uri"]), row["ref_id"], best, their_scores)
+
+        label, score = (labels[0], scores[0]) if labels else (None, None)
+        self._add(row["ref_id"], label, score, sampled, None)
+
+    def add_labeled(self, rows: LabeledRows) -> None:
+        """Takes rows that were labeled by their features; they have no pixels."""
+        names = rows.batch.schema.names
+        if "embedding" in names:
+            column = rows.batch.column("embedding")
+            self.add_embeddings(feature_matrix(column, column.type.list_size)[0])
+        for row in rows.batch.select([name for name in ROW_COLUMNS if name in names]).to_pylist():
+            self.add_row(row)
 
     def add_embeddings(self, embeddings: np.ndarray) -> None:
         """Takes the embeddings of rows, float[N, D], which are added to their sum."""

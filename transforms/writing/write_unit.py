@@ -37,6 +37,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beamlabel.transforms.records import (
     Failure,
     Labeled,
+    LabeledRows,
     Prediction,
     Skipped,
     UnitEnd,
@@ -140,7 +141,7 @@ class _Written(NamedTuple):
 class _Gathered:
     """What a bundle has seen of one unit.
 
-    ``rows`` belongs to the writer's thread; it has been given ``handed_over`` predictions.
+    ``rows`` belongs to the writer's thread; it has been given ``handed_over`` rows.
     """
 
     rows: UnitRows
@@ -210,6 +211,11 @@ class _WriteUnitDoFn(beam.DoFn):
             self._tally.predicted += 1
             if len(unit.predictions) == CHUNK_ROWS:
                 self._hand_over(unit)
+        elif isinstance(element, LabeledRows):
+            if unit.summarizer is not None:
+                unit.summarizer.add_labeled(element)
+            self._tally.predicted += len(element.places)
+            self._hand_over_rows(unit, element)
         elif isinstance(element, Failure):
             unit.failures.append(element)
             self._tally.failed += 1
@@ -252,6 +258,11 @@ class _WriteUnitDoFn(beam.DoFn):
         unit.handed_over += len(unit.predictions)
         unit.predictions = []
 
+    def _hand_over_rows(self, unit: _Gathered, rows: LabeledRows) -> None:
+        self._handed_over()
+        self._handing_over = self._writer.submit(unit.rows.add_labeled, rows)
+        unit.handed_over += len(rows.places)
+
     def _handed_over(self) -> None:
         """Waits for what was handed over last; raises what went wrong with it."""
         if self._handing_over is not None:
@@ -293,9 +304,9 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
 def _unit_id(element: Labeled) -> str:
     if isinstance(element, UnitEnd):
         return element.unit.unit_id
-    if not isinstance(element, (Prediction, Failure, Skipped)):
+    if not isinstance(element, (Prediction, LabeledRows, Failure, Skipped)):
         raise TypeError(unknown_element("WriteUnit", element, Prediction, Failure, UnitEnd))
-    unit_id = element.unit_id if isinstance(element, Failure) else element.ref.unit_id
+    unit_id = element.unit_id if isinstance(element, (LabeledRows, Failure)) else element.ref.unit_id
     if unit_id is None:
         raise ValueError(f"{element!r} belongs to no work unit")
     return unit_id
