@@ -26,11 +26,14 @@ class ColumnTruth(Truth):
       UsageError: the type holds no classes.
     """
 
+    by = "column"
+
     def __init__(
         self, name: str, kind: pa.DataType, separator: str | None = None, *, multi_label: bool = False
     ) -> None:
         self.columns = (name,)
         self.multi_label = check_class_type(kind, name) or separator is not None or multi_label
+        self.are_ids = pa.types.is_integer(kind)
         self._separator = separator
         self._empty = Examples()
 

@@ -52,6 +52,7 @@ class FileEntries:
     twice: Examples = field(default_factory=Examples)
     empty: Examples = field(default_factory=Examples)
     unnamed: Examples = field(default_factory=Examples)
+    undecided: Examples = field(default_factory=Examples)
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the file by itself."""
@@ -60,6 +61,9 @@ class FileEntries:
         )
         yield from self.twice.problem(f"lines of {self.path} that say again what an earlier one does")
         yield from self.empty.problem(f"lines of {self.path} without a class")
+        yield from self.undecided.problem(
+            f"corrections in {self.path} that say wrong, and not which class it is; they are no truth"
+        )
         yield from self.unnamed.problem(f"lines of {self.path} that name no image")
 
 
@@ -72,7 +76,7 @@ class _Reader:
         self.keys = array("Q")
         self.codes = array("i")
         self.sets: dict[Classes, int] = {}
-        self.empty, self.unnamed = Examples(), Examples()
+        self.empty, self.unnamed, self.undecided = Examples(), Examples(), Examples()
         self.multi_label = separator is not None
         self._separator = separator
 
@@ -83,7 +87,7 @@ class _Reader:
             if not name:
                 self.unnamed.add(record.place)
             elif not found:
-                self.empty.add(f"{record.place}: {name}")
+                (self.undecided if record.verdict else self.empty).add(f"{record.place}: {name}")
             else:
                 self._add(name, found, kind)
         self._flush()
@@ -152,7 +156,7 @@ def _merged(path: str, file: TruthFile, reader: _Reader, *, adds_up: bool) -> Fi
     keys, codes = np.array(reader.keys, np.uint64), np.array(reader.codes, np.int32)
     entries = FileEntries(
         path, file.columns.kind, names, keys, codes, list(reader.sets), reader.multi_label, file.are_ids,
-        empty=reader.empty, unnamed=reader.unnamed,
+        empty=reader.empty, unnamed=reader.unnamed, undecided=reader.undecided,
     )  # fmt: skip
     order = np.argsort(keys, kind="stable")
     is_first = np.concatenate(([True], keys[order][1:] != keys[order][:-1]))

@@ -11,7 +11,7 @@ import pyarrow as pa
 from beamlabel.pipeline.truth.examples import SHOWN, Examples
 from beamlabel.pipeline.truth.file_entries import FileEntries, shown
 from beamlabel.pipeline.truth.image_names import parts_of, raw_parts_of
-from beamlabel.pipeline.truth.key_level import NO_CODE, KeyLevel
+from beamlabel.pipeline.truth.key_level import DOUBT, KeyLevel
 from beamlabel.pipeline.truth.name_keys import (
     NONE,
     exact_key,
@@ -58,6 +58,7 @@ class FileTruth(Truth):
         self.multi_label = entries.multi_label
         self._by = entries.kind if entries.kind in ("ref_id", "image_id") else "uri"
         self.columns = (self._by,) if self._by != "uri" or not image_ids else ("uri", "image_id")
+        self.by, self.are_ids = self._by, entries.are_ids
         self._row_conflicts = Examples()
         self._levels = [KeyLevel(entries.keys, entries.codes)]
         # How many of the last parts of a uri each level compares; 0: another key.
@@ -103,7 +104,7 @@ class FileTruth(Truth):
         self._append(files, 1)
 
     def _append(self, keys: array[int] | np.ndarray, tail: int) -> None:
-        self._levels.append(KeyLevel(np.asarray(keys, np.uint64), self.entries.codes))
+        self._levels.append(KeyLevel(np.array(keys, np.uint64), self.entries.codes))
         self._tails.append(tail)
 
     def _row_keys(self, batch: pa.RecordBatch) -> list[list[np.ndarray]]:
@@ -158,6 +159,10 @@ class FileTruth(Truth):
 
     def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
         """See ``Truth``."""
+        return [classes or None for classes in self.decided(batch)]
+
+    def decided(self, batch: pa.RecordBatch) -> list[Classes | None]:
+        """See ``Truth``."""
         codes = np.full(batch.num_rows, _NO_TRUTH)
         for level, usable, keys in zip(self._levels, self._usable, self._row_keys(batch), strict=True):
             for one in keys:
@@ -165,14 +170,15 @@ class FileTruth(Truth):
                 found = places >= 0
                 found[found] = usable[places[found]]
                 level.hit[places[found]] = True
-                values = np.where(found, level.code[places] if len(level.code) else NO_CODE, _NO_TRUTH)
+                values = np.full(batch.num_rows, _NO_TRUTH)
+                values[found] = level.code[places[found]]
                 differ = found & (codes != _NO_TRUTH) & (codes != values)
-                codes = np.where(codes == _NO_TRUTH, values, np.where(differ, NO_CODE, codes))
+                codes = np.where(codes == _NO_TRUTH, values, np.where(differ, DOUBT, codes))
         names = batch.column(self._by)
-        for place in np.flatnonzero(codes == NO_CODE).tolist():
+        for place in np.flatnonzero(codes == DOUBT).tolist():
             self._row_conflicts.add(str(names[place]))
         sets = self.entries.class_sets
-        return [sets[code] if code >= 0 else None for code in codes.tolist()]
+        return [sets[code] if code >= 0 else None if code == _NO_TRUTH else () for code in codes.tolist()]
 
     def known_classes(self) -> frozenset[str]:
         """See ``Truth``."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from array import array
-
 import numpy as np
 
 from beamlabel.pipeline.truth.name_keys import NONE
 
 NO_CODE = -1
-"""The code of truths that are in doubt."""
+"""The code of a truth that the file itself contradicts."""
+DOUBT = -3
+"""The code of a key whose truths do not agree."""
 
 
 class KeyLevel:
@@ -20,14 +20,14 @@ class KeyLevel:
       codes: int32, the classes of each truth; ``NO_CODE`` if they are in doubt.
 
     Attributes:
-      code: int32 by key; ``NO_CODE`` if its truths do not agree.
+      code: int32 by key; ``DOUBT`` if its truths do not agree.
       several: bool by key: more than one truth has it.
       key_of: int32 by truth: the place of its key; -1 for none.
       hit, many: bool by key: a row has it; rows of several images have it.
     """
 
-    def __init__(self, keys: array[int], codes: np.ndarray) -> None:
-        found = np.frombuffer(keys, np.uint64) if len(keys) else np.zeros(0, np.uint64)
+    def __init__(self, keys: np.ndarray, codes: np.ndarray) -> None:
+        found = keys
         order = np.argsort(found, kind="stable")
         ordered = found[order]
         starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))[: len(ordered)]
@@ -40,7 +40,7 @@ class KeyLevel:
             if len(starts)
             else np.zeros(0, bool)
         )
-        self.code = np.where(same, by_key[starts], NO_CODE).astype(np.int32)
+        self.code = np.where(same, by_key[starts], DOUBT).astype(np.int32)
         self.key_of = np.empty(len(found), np.int32)
         self.key_of[order] = np.repeat(np.arange(len(starts), dtype=np.int32), counts)
         self.first = order[starts].astype(np.int32)

@@ -24,20 +24,21 @@ class LayeredTruth(Truth):
         self.truths = tuple(truths)
         self.columns = tuple(dict.fromkeys(name for truth in truths for name in truth.columns))
         self.multi_label = multi_label or any(truth.multi_label for truth in truths)
+        self.by = truths[0].by if len({truth.by for truth in truths}) == 1 else "several"
+        self.are_ids = all(truth.are_ids for truth in truths)
         self._seen: Counter[str] = Counter()
 
     def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
         """See ``Truth``."""
-        found = self.truths[0].of_batch(batch)
+        found = self.truths[0].decided(batch)
         for truth in self.truths[1:]:
             found = [
                 under if over is None else over
-                for under, over in zip(found, truth.of_batch(batch), strict=True)
+                for under, over in zip(found, truth.decided(batch), strict=True)
             ]
         for classes in found:
-            if classes is not None:
-                self._seen.update(classes)
-        return found
+            self._seen.update(classes or ())
+        return [classes or None for classes in found]
 
     def problems(self) -> tuple[Problem, ...]:
         """See ``Truth``; also classes that are spelled alike."""

@@ -102,7 +102,7 @@ def _check_is_file(name: str, schema: pa.Schema) -> None:
 
 def _tops(runs: Sequence[Mapping[str, Any]]) -> set[str]:
     """The folders that were listed, of runs that listed one: all that lies there directly is of no class."""
-    found = set()
+    found: set[str] = set()
     for run in runs:
         files = run.get("input_files") or []
         if len(files) == 1 and files[0].get("format") == "images":

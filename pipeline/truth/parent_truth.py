@@ -20,6 +20,7 @@ class ParentTruth(Truth):
     """
 
     columns = ("uri", "ref_id")
+    by = "parent"
 
     def __init__(self, tops: Collection[str] = ()) -> None:
         self._tops = frozenset(top.rstrip("/") for top in tops)

@@ -21,10 +21,14 @@ class Truth(abc.ABC):
     Attributes:
       columns: of the output, which ``of_batch`` needs.
       multi_label: whether an image may have several classes.
+      by: how images are told: ``uri``, ``ref_id``, ``image_id``, ``column``, ``parent``, or ``several`` of these.
+      are_ids: whether classes are whole numbers by the type of their column.
     """
 
     columns: tuple[str, ...] = ()
     multi_label: bool = False
+    by: str = ""
+    are_ids: bool = False
 
     @abc.abstractmethod
     def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
@@ -40,6 +44,10 @@ class Truth(abc.ABC):
     @abc.abstractmethod
     def problems(self) -> tuple[Problem, ...]:
         """What was found to be wrong; asked after all batches."""
+
+    def decided(self, batch: pa.RecordBatch) -> list[Classes | None]:
+        """As ``of_batch``, but ``()`` for a row of which it says two different things, so that nothing else counts."""
+        return self.of_batch(batch)
 
     def known_classes(self) -> frozenset[str] | None:
         """All classes that it may give; None if only the rows tell."""
