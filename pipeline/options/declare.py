@@ -39,6 +39,7 @@ class Option:
       is_list: whether it takes several values, and may be repeated.
       is_required: whether it must be given.
       is_positional: whether it is told by its place.
+      is_single: of a list: whether it takes one value at a time, so that a positional argument may follow.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Option:
     is_list: bool = False
     is_required: bool = False
     is_positional: bool = False
+    is_single: bool = False
 
 
 def option(
@@ -78,6 +80,19 @@ def positional(*, help: str, metavar: str) -> str:
 def several(type: OptionType[_T] = cast(Any, TEXT), *, help: str, metavar: str) -> tuple[_T, ...]:  # noqa: B008
     """An option that takes values, one or more at a time, and may be repeated."""
     return cast(Any, _field((), help=help, type=type, metavar=metavar, is_list=True))
+
+
+def repeated(
+    type: OptionType[_T] = cast(Any, TEXT),  # noqa: B008
+    *,
+    help: str,
+    metavar: str,
+    is_required: bool = False,
+) -> tuple[_T, ...]:
+    """An option that takes one value, and may be repeated."""
+    facts = {"is_list": True, "is_single": True, "is_required": is_required}
+    default = dataclasses.MISSING if is_required else ()
+    return cast(Any, _field(default, help=help, type=type, metavar=metavar, **facts))
 
 
 def positionals(*, help: str, metavar: str) -> tuple[str, ...]:

@@ -67,7 +67,8 @@ def _add(parser: _TakesArguments, one: Option) -> None:
             facts["metavar"] = one.metavar
     if one.is_list:
         # argparse extends a copy of the default, and needs a list for that.
-        facts |= {"action": "extend", "nargs": "+", "default": []}
+        facts |= {"action": "append"} if one.is_single else {"action": "extend", "nargs": "+"}
+        facts["default"] = []
     parser.add_argument(f"--{one.name}", **facts)
 
 

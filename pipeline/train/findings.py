@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from beamlabel.pipeline.truth.problem import Problem as Problem
+
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
 
@@ -122,15 +124,6 @@ class Epoch:
     loss: float
     validation_loss: float | None
     validation_accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that the truth or the rows lack: how many, and a few examples."""
-
-    what: str
-    count: int
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

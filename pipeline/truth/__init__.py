@@ -1,1 +1,1 @@
-"""The truth: which class an image has, by a person or by the folder that it is in."""
+"""The classes that people gave to images: read from files, columns and folders, and matched with rows."""

@@ -1,0 +1,28 @@
+"""Counts things that are wrong, and keeps the first few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from beamlabel.pipeline.truth.problem import Problem
+
+SHOWN = 5
+_MAX_CHARACTERS = 200
+
+
+@dataclass
+class Examples:
+    """A number, and the first texts that were counted."""
+
+    count: int = 0
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        """Counts one."""
+        self.count += 1
+        if len(self.texts) < SHOWN:
+            self.texts.append(text[:_MAX_CHARACTERS])
+
+    def problem(self, what: str) -> tuple[Problem, ...]:
+        """The problem, if there is one."""
+        return (Problem(what, self.count, tuple(self.texts)),) if self.count else ()

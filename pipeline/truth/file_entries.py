@@ -1,0 +1,200 @@
+"""What a file of truth says, held in memory: its images once each, and their classes."""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.truth.class_values import classes_of
+from beamlabel.pipeline.truth.examples import Examples
+from beamlabel.pipeline.truth.file_records import TruthFile, TruthRecord, open_truth_file
+from beamlabel.pipeline.truth.key_level import NO_CODE
+from beamlabel.pipeline.truth.name_keys import exact_key, text_key
+from beamlabel.pipeline.truth.problem import Problem
+from beamlabel.pipeline.truth.truth import Classes
+
+_CHUNK = 65536
+RIGHT, WRONG = "right", "wrong"
+
+
+@dataclass
+class FileEntries:
+    """The images that a file names.
+
+    Attributes:
+      path: of the file.
+      kind: how images are named, see ``FileColumns``.
+      names: string[N], in the order of the file.
+      keys: uint64[N] of the names.
+      codes: int32[N], places in ``class_sets``; ``NO_CODE`` if the file says two things.
+      class_sets: all sets of classes that there are.
+      multi_label: whether an image may have several classes.
+      are_ids: whether classes are whole numbers by the type of their column.
+      conflicts: images with two truths.
+    """
+
+    path: str
+    kind: str
+    names: pa.Array
+    keys: np.ndarray
+    codes: np.ndarray
+    class_sets: list[Classes]
+    multi_label: bool
+    are_ids: bool
+    conflicts: Examples = field(default_factory=Examples)
+    twice: Examples = field(default_factory=Examples)
+    empty: Examples = field(default_factory=Examples)
+    unnamed: Examples = field(default_factory=Examples)
+    undecided: Examples = field(default_factory=Examples)
+
+    def problems(self) -> Iterator[Problem]:
+        """What is wrong with the file by itself."""
+        yield from self.conflicts.problem(
+            f"images of which {self.path} says two different things; they have no truth"
+        )
+        yield from self.twice.problem(f"lines of {self.path} that say again what an earlier one does")
+        yield from self.empty.problem(f"lines of {self.path} without a class")
+        yield from self.undecided.problem(
+            f"corrections in {self.path} that say wrong, and not which class it is; they are no truth"
+        )
+        yield from self.unnamed.problem(f"lines of {self.path} that name no image")
+
+
+class _Reader:
+    """Records → arrays."""
+
+    def __init__(self, path: str, separator: str | None) -> None:
+        self.chunks: list[pa.Array] = []
+        self.names: list[str] = []
+        self.keys = array("Q")
+        self.codes = array("i")
+        self.sets: dict[Classes, int] = {}
+        self.empty, self.unnamed, self.undecided = Examples(), Examples(), Examples()
+        self.multi_label = separator is not None
+        self._separator = separator
+
+    def read(self, records: Iterable[TruthRecord], kind: str) -> None:
+        for record in records:
+            name = self._name(record, kind)
+            found, _ = classes_at(record, self._separator)
+            if not name:
+                self.unnamed.add(record.place)
+            elif not found:
+                (self.undecided if record.verdict else self.empty).add(f"{record.place}: {name}")
+            else:
+                self._add(name, found, kind)
+        self._flush()
+
+    def _name(self, record: TruthRecord, kind: str) -> str:
+        if record.name is None:
+            return ""
+        if not isinstance(record.name, str):
+            if kind not in ("uri", "file") or isinstance(record.name, (bool, float, list, dict)):
+                raise ValueError(f"{record.place}: {str(record.name)[:80]!r} names no image")
+            return str(record.name)
+        return record.name.strip().lower() if kind == "image_id" else record.name
+
+    def _add(self, name: str, found: Classes, kind: str) -> None:
+        self.multi_label = self.multi_label or len(found) > 1
+        self.names.append(name.encode("utf-8", "backslashreplace").decode())
+        self.keys.append(text_key(name) if kind in ("ref_id", "image_id") else exact_key(name))
+        self.codes.append(self.sets.setdefault(found, len(self.sets)))
+        if len(self.names) == _CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.chunks.append(pa.array(self.names, pa.large_string()))
+        self.names.clear()
+
+
+def classes_at(record: TruthRecord, separator: str | None) -> tuple[Classes, bool]:
+    """The classes of a record; of corrections only what a person said.
+
+    Raises:
+      ValueError: the record has none that could be classes; it says which record it is.
+    """
+    try:
+        if record.verdict is not None and str(record.verdict).strip():
+            verdict = str(record.verdict).strip().lower()
+            if verdict not in (RIGHT, WRONG):
+                raise ValueError(f"the verdict {verdict[:40]!r} is neither {RIGHT} nor {WRONG}")
+            if verdict == RIGHT and not classes_of(record.value, separator)[0]:
+                raise ValueError("the verdict is right, and there is no label")
+        return classes_of(record.value, separator)
+    except ValueError as error:
+        raise ValueError(f"{record.place}: {error}") from error
+
+
+def read_entries(path: str, key: str | None, value: str | None, separator: str | None) -> FileEntries:
+    """Reads a file; its names are held in memory, of a million with 60 characters 64 MB.
+
+    Args:
+      path, key, value: see ``open_truth_file``.
+      separator: what stands between several classes of an image; then lines of one image add up.
+
+    Raises:
+      UsageError: the file cannot be read or understood, or names no image and its class.
+    """
+    with open_truth_file(path, key, value) as file:
+        reader = _Reader(path, separator)
+        reader.read(file.records, file.columns.kind)
+    if not reader.keys:
+        raise UsageError(f"--truth {path!r}: it names no image and its class")
+    return _merged(path, file, reader, adds_up=separator is not None)
+
+
+def _merged(path: str, file: TruthFile, reader: _Reader, *, adds_up: bool) -> FileEntries:
+    names = pa.chunked_array(reader.chunks, pa.large_string())
+    reader.chunks.clear()
+    keys, codes = np.array(reader.keys, np.uint64), np.array(reader.codes, np.int32)
+    entries = FileEntries(
+        path, file.columns.kind, names, keys, codes, list(reader.sets), reader.multi_label, file.are_ids,
+        empty=reader.empty, unnamed=reader.unnamed, undecided=reader.undecided,
+    )  # fmt: skip
+    order = np.argsort(keys, kind="stable")
+    is_first = np.concatenate(([True], keys[order][1:] != keys[order][:-1]))
+    if not is_first.all():
+        _merge(entries, order, is_first, reader.sets, adds_up)
+    return entries
+
+
+def _merge(
+    entries: FileEntries, order: np.ndarray, is_first: np.ndarray, sets: dict[Classes, int], adds_up: bool
+) -> None:
+    """Leaves each image once."""
+    starts = np.flatnonzero(is_first)
+    stops = np.append(starts[1:], len(order))
+    for start, stop in zip(
+        starts[stops - starts > 1].tolist(), stops[stops - starts > 1].tolist(), strict=True
+    ):
+        places = order[start:stop].tolist()
+        name = str(entries.names[places[0]])
+        found = list(dict.fromkeys(int(entries.codes[place]) for place in places))
+        if len(found) == 1:
+            entries.twice.add(name)
+        elif adds_up:
+            union = tuple(sorted({one for code in found for one in entries.class_sets[code]}))
+            entries.codes[places[0]] = sets.setdefault(union, len(sets))
+            if len(sets) > len(entries.class_sets):
+                entries.class_sets.append(union)
+        else:
+            shown = " and ".join(
+                repr(", ".join(entries.class_sets[code])) for code in itertools.islice(found, 2)
+            )
+            entries.conflicts.add(f"{name!r}: {shown}")
+            entries.codes[places[0]] = NO_CODE
+    kept = np.sort(order[starts])
+    entries.names = entries.names.take(pa.array(kept))
+    entries.keys, entries.codes = entries.keys[kept], entries.codes[kept]
+
+
+def shown(names: Any, places: np.ndarray) -> list[str]:
+    """The names at some places."""
+    return [str(names[int(place)]) for place in places]
