@@ -12,6 +12,8 @@ from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
 # Holds a random number and a checksum of the graph; loaders do without it.
 _FINGERPRINT = "fingerprint.pb"
+# An attribute of what a function takes.
+_GIVEN_NAME = "_user_specified_name"
 # TensorFlow numbers the functions of a process as they are made.
 _NUMBERED = re.compile(r"(.*?)_?(\d+)$", re.DOTALL)
 
@@ -31,6 +33,13 @@ def make_canonical(folder: Path) -> None:
         library = meta_graph.graph_def.library
         names = _names([function.signature.name for function in library.function])
         _rename(meta_graph, names)
+        for function in library.function:
+            for arguments in function.arg_attr.values():
+                _drop_number(arguments.attr)
+            for node in function.node_def:
+                _drop_number(node.attr)
+                # Where inlined nodes came from, by names of functions that are no more.
+                node.ClearField("experimental_debug_info")
         ordered = sorted(library.function, key=lambda function: function.signature.name)
         copies = [type(function).FromString(function.SerializeToString()) for function in ordered]
         del library.function[:]
@@ -51,6 +60,12 @@ def _names(functions: list[str]) -> dict[str, str]:
         match = _NUMBERED.match(name)
         found[name] = f"{match[1] if match else name}_{place}"
     return found
+
+
+def _drop_number(attributes: Any) -> None:
+    """Removes the name that nobody gave: a number of the process."""
+    if _GIVEN_NAME in attributes and attributes[_GIVEN_NAME].s.isdigit():
+        del attributes[_GIVEN_NAME]
 
 
 def _rename(message: Any, names: dict[str, str]) -> None:

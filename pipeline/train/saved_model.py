@@ -40,42 +40,71 @@ def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:
       ModuleError: the base has more than variables and constants, or it has too many of them.
     """
     tf = tensorflow()
-    shape = [base.batch, base.height, base.width, 3]
-    part = inference_part(lambda images: [base.features(images)], shape, tf.float32)
-    captures = _copies(part)
-    features = _any_number(lambda images: _vectors(part, images, captures, base), base)
-    root = tf.train.Checkpoint()
-    kernel = tf.Variable(head.kernel, name=HEAD_KERNEL)
-    bias = tf.Variable(head.bias, name=HEAD_BIAS)
-    setattr(root, HEAD_KERNEL, kernel)
-    setattr(root, HEAD_BIAS, bias)
-    base_variables = [one for one in captures.values() if isinstance(one, tf.Variable)]
-    root.variables = [*base_variables, kernel, bias]
-    root.trainable_variables = [one for one in root.variables if one.trainable]
-
-    def logits(vectors: Any) -> Any:
-        if head.normalizes:
-            lengths = tf.sqrt(tf.reduce_sum(tf.square(vectors), axis=1, keepdims=True))
-            vectors = vectors / tf.where(lengths > 0, lengths, tf.ones_like(lengths))
-        return tf.matmul(vectors, kernel) + bias
-
-    def both(images: Any) -> dict[str, Any]:
-        vectors = features(images)
-        return {LOGITS_KEY: logits(vectors), FEATURES_KEY: vectors}
-
+    part = _part(base)
+    copies = _copies(part)
     images = tf.TensorSpec([None, base.height, base.width, 3], tf.float32, name="images")
     vectors = tf.TensorSpec([None, base.embedding_dim], tf.float32, name="features")
+    root = tf.__internal__.tracking.AutoTrackable()
+    kernel = tf.Variable(head.kernel, name=HEAD_KERNEL)
+    bias = tf.Variable(head.bias, name=HEAD_BIAS)
+    base_variables = [one for one in copies.values() if isinstance(one, tf.Variable)]
+    for name, value in ((HEAD_KERNEL, kernel), (HEAD_BIAS, bias), ("variables", [*base_variables, kernel, bias])):
+        setattr(root, name, value)
+    root.trainable_variables = [one for one in root.variables if one.trainable]
+
+    def network(images: Any) -> Any:
+        return _vectors(part, images, copies, base)
+
+    # One for all signatures, so that the network is in the file once.
+    features = _traced(_any_number(network, base), images).get_concrete_function()
+
+    def both(images: Any) -> dict[str, Any]:
+        found = features(images)
+        return {LOGITS_KEY: _logits(head, found, kernel, bias), FEATURES_KEY: found}
+
+    def call(images: Any) -> Any:
+        return both(images)[LOGITS_KEY]
+
+    def feature_vector(images: Any) -> dict[str, Any]:
+        return {FEATURES_KEY: features(images)}
+
+    def head_alone(features: Any) -> dict[str, Any]:
+        return {LOGITS_KEY: _logits(head, features, kernel, bias)}
+
     serve = _traced(both, images)
-    root.__call__ = _traced(lambda images: both(images)[LOGITS_KEY], images)
+    root.__call__ = _traced(call, images)
     signatures = {
         SERVING: serve,
         CLASSIFICATION: serve,
-        FEATURE_VECTOR: _traced(lambda images: {FEATURES_KEY: features(images)}, images),
-        HEAD: _traced(lambda features: {LOGITS_KEY: logits(features)}, vectors),
+        FEATURE_VECTOR: _traced(feature_vector, images),
+        HEAD: _traced(head_alone, vectors),
     }
     tf.saved_model.save(root, str(folder), signatures=signatures)
     make_canonical(folder)
     return any(one.trainable for one in base_variables)
+
+
+def _part(base: ExportBase) -> InferencePart:
+    """The base's network, without the placeholders of what is fed, whose names may be numbers of the process."""
+    shape = [base.batch, base.height, base.width, 3]
+    part = inference_part(lambda images: [base.features(images)], shape, tensorflow().float32)
+    fed = {name.partition(":")[0] for name in (part.image, *part.captures)}
+    kept = [node for node in part.graph_def.node if node.name not in fed]
+    for node in kept:
+        # Hints where to place nodes: at what is fed.
+        node.attr.pop("_class", None)
+    del part.graph_def.node[:]
+    part.graph_def.node.extend(kept)
+    return part
+
+
+def _logits(head: Head, vectors: Any, kernel: Any, bias: Any) -> Any:
+    """``Head.logits``, by TensorFlow."""
+    tf = tensorflow()
+    if head.normalizes:
+        lengths = tf.sqrt(tf.reduce_sum(tf.square(vectors), axis=1, keepdims=True))
+        vectors = vectors / tf.where(lengths > 0, lengths, tf.ones_like(lengths))
+    return tf.matmul(vectors, kernel) + bias
 
 
 def _traced(function: Callable[[Any], Any], spec: Any) -> Any:
@@ -102,10 +131,11 @@ def _vectors(part: InferencePart, images: Any, captures: dict[str, Any], base: E
     tf = tensorflow()
     graph = tf.compat.v1.get_default_graph()
     feeds = {part.image: images}
-    for name, one in captures.items():
+    for place, (name, one) in enumerate(captures.items()):
         if isinstance(one, tf.Variable):
             graph.watch_variable(one)
-        feeds[name] = graph.capture(getattr(one, "handle", one))
+        # Unless named, they are numbered by a counter of the process.
+        feeds[name] = graph.capture(getattr(one, "handle", one), name=f"weights_{place}")
     (found,) = tf.graph_util.import_graph_def(
         part.graph_def, input_map=feeds, return_elements=list(part.outputs), name=""
     )
