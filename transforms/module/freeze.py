@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from beamlabel.transforms.inference.artifact import FEATURES, LOGITS, PIXELS, ModuleError
@@ -43,7 +44,7 @@ def freeze(module: HubModule) -> bytes:
 
 def traced_graph(module: HubModule) -> Any:
     """The ``GraphDef`` of a module as it is called, with all its variables, functions and side effects."""
-    return _traced(_serve(module), _shape(module)).graph.as_graph_def()
+    return _traced(_serve(module), _shape(module), tensorflow().uint8).graph.as_graph_def()
 
 
 def _serve(module: HubModule) -> Callable[[Any], list[Any]]:
@@ -58,9 +59,9 @@ def _shape(module: HubModule) -> tuple[int | None, ...]:
     return module.batch, module.height, module.width, 3
 
 
-def _traced(serve: Callable[[Any], list[Any]], shape: Sequence[int | None]) -> Any:
+def _traced(serve: Callable[[Any], list[Any]], shape: Sequence[int | None], dtype: Any) -> Any:
     tf = tensorflow()
-    spec = tf.TensorSpec(shape, tf.uint8, name=PIXELS)
+    spec = tf.TensorSpec(shape, dtype, name=PIXELS)
     return tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
 
 
@@ -78,13 +79,11 @@ def freeze_function(
     serve: Callable[[Any], list[Any]], shape: Sequence[int | None], names: Sequence[str]
 ) -> Any:
     """The ``GraphDef`` of a function of uint8[shape], named ``pixels``, that gives the tensors ``names``."""
-    tensorflow()
+    tf = tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    traced = _traced(serve, shape)
-    graph_def, aggressive = _inlined(traced)
-    pruned = _pruned(traced, graph_def, shape)
-    frozen = convert_variables_to_constants_v2(pruned, aggressive_inlining=aggressive)
+    part = inference_part(serve, shape, tf.uint8)
+    frozen = convert_variables_to_constants_v2(_pruned(part, shape), aggressive_inlining=part.aggressive)
     ends = {tensor.op.name: name for tensor, name in zip(frozen.outputs, names, strict=True)}
     (start,) = frozen.inputs
     return rename(frozen.graph.as_graph_def(), {start.op.name: PIXELS, **ends})
@@ -109,34 +108,84 @@ def _inlined(traced: Any) -> tuple[Any, bool]:
     return graph_def, aggressive
 
 
-def _pruned(traced: Any, graph_def: Any, shape: Sequence[int | None]) -> Any:
-    """The concrete function without all that its outputs are not made of.
+@dataclass(frozen=True, eq=False)
+class InferencePart:
+    """The graph that a function's outputs are made of, without side effects; its variables are fed.
+
+    Attributes:
+      graph_def: its ``GraphDef``; calls are inlined.
+      image: the name of the tensor of images.
+      outputs: the names of the tensors that it gives.
+      captures: what else is fed, by the name of its tensor: a ``tf.Variable``, or a tensor.
+      aggressive: whether it took force to inline it.
+    """
+
+    graph_def: Any
+    image: str
+    outputs: tuple[str, ...]
+    captures: Mapping[str, Any]
+    aggressive: bool
+
+    @property
+    def variables(self) -> list[Any]:
+        """The variables among what is fed."""
+        return [one for one in self.captures.values() if hasattr(one, "handle")]
+
+
+def inference_part(serve: Callable[[Any], list[Any]], shape: Sequence[int | None], dtype: Any) -> InferencePart:
+    """The part of a function of images that its outputs are made of.
+
+    Args:
+      serve: gives the outputs.
+      shape, dtype: of the images.
+
+    Raises:
+      ModuleError: the outputs are made of a state that changes, or of a table, or the graph is too large.
+    """
+    return _part(_traced(serve, shape, dtype))
+
+
+def _part(traced: Any) -> InferencePart:
+    """The part of a concrete function that its outputs are made of.
 
     Its calls are inlined, for a call is in the graph whole or not at all. Its order of side effects goes too: that
     is what keeps a counter alive whose value nobody reads.
     """
-    tf = tensorflow()
-    outputs = [tensor.name for tensor in traced.outputs]
+    graph_def, aggressive = _inlined(traced)
+    outputs = tuple(tensor.name for tensor in traced.outputs)
     changed = _assigned(graph_def)
     graph_def = _ancestors(graph_def, [_node(name) for name in outputs])
     present = {node.name for node in graph_def.node}
     variables = {id(variable.handle): variable for variable in traced.graph.variables}
-    captures = [(outer, inner) for outer, inner in traced.graph.captures if _node(inner.name) in present]
-    kept = [variables[id(outer)] for outer, _ in captures if id(outer) in variables]
-    changed &= {_node(inner.name) for _, inner in captures}
-    _check_state(graph_def, changed, [outer for outer, _ in captures if id(outer) not in variables], kept)
+    captures = {
+        inner.name: variables.get(id(outer), outer)
+        for outer, inner in traced.graph.captures
+        if _node(inner.name) in present
+    }
     (pixels,) = (tensor for tensor in traced.inputs if _node(tensor.name) == PIXELS)
-    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
-    function = imported.prune([pixels.name, *(inner.name for _, inner in captures)], outputs)
+    part = InferencePart(graph_def, pixels.name, outputs, captures, aggressive)
+    changed &= {_node(name) for name in captures}
+    tensors = [one for one in captures.values() if not hasattr(one, "handle")]
+    _check_state(graph_def, changed, tensors, part.variables)
+    return part
+
+
+def _pruned(part: InferencePart, shape: Sequence[int | None]) -> Any:
+    """A concrete function of images uint8[shape] that is no more than a part."""
+    tf = tensorflow()
+    imported = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(part.graph_def, name=""), []
+    )
+    function = imported.prune([part.image, *part.captures], part.outputs)
 
     def serve(images: Any) -> list[Any]:
-        for variable in kept:
+        for variable in part.variables:
             # So that the graph knows them as its own, to be made constants.
             tf.compat.v1.get_default_graph().watch_variable(variable)
-        results = function(images, *(outer for outer, _ in captures))
+        results = function(images, *(getattr(one, "handle", one) for one in part.captures.values()))
         return list(results) if isinstance(results, (list, tuple)) else [results]
 
-    return _traced(serve, shape)
+    return _traced(serve, shape, tf.uint8)
 
 
 def _check_state(graph_def: Any, changed: set[str], tables: Sequence[Any], variables: Sequence[Any]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.own_module.head import SOFTMAX
 
 ASSETS = "assets"
 DESCRIPTION = "beamlabel.json"
@@ -38,6 +42,8 @@ class Description:
       base: the handle of the module that it was made of, without credentials.
       base_fingerprint: of the same.
       decoding: how the images were decoded whose features the head was trained on: ``crop``, ``color_profile``.
+      trainable: whether the base has variables that can be trained, so that the module can be fine-tuned; else its
+        weights are constants.
     """
 
     class_names: tuple[str, ...]
@@ -50,12 +56,38 @@ class Description:
     base: str
     base_fingerprint: str
     decoding: dict[str, Any]
+    trainable: bool = True
 
     def to_json(self) -> str:
         """The content of ``assets/beamlabel.json``; the names are in ``assets/labels.txt``."""
         value = {"format": FORMAT, **dataclasses.asdict(self)}
         del value["class_names"]
         return json.dumps(value, indent=1, sort_keys=True)
+
+
+def check_class_names(names: Sequence[str], scores: str) -> None:
+    """Whether classes of these names can be a module's.
+
+    Args:
+      names: in the order of the logits.
+      scores: see ``Head``.
+
+    Raises:
+      ModuleError: there are none, there is one and its softmax would always be 1, or two have one name; a name is
+        empty, has a line break or another control character, or cannot be written in UTF-8.
+    """
+    if not names:
+        raise ModuleError("there are no classes")
+    if len(names) == 1 and scores == SOFTMAX:
+        raise ModuleError(f"there is one class, {names[0]!r}; softmax needs two, for it would always be 1")
+    for place, name in enumerate(names):
+        if not name.strip():
+            raise ModuleError(f"class {place} has the name {name!r}; every class needs a name")
+        if any(unicodedata.category(one) in ("Cc", "Cs") for one in name):
+            raise ModuleError(f"class {place} has the name {name!r}; line breaks and control characters cannot be kept")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ModuleError(f"two classes have the name {twice!r}")
 
 
 def read_description(module: Path) -> Description | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beamlabel.transforms.inference.top_k import l2_normalized
+
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 
 
@@ -39,3 +41,8 @@ class Head:
             raise ValueError(f"kernel {self.kernel.shape} and bias {self.bias.shape} do not fit")
         if not (np.isfinite(self.kernel).all() and np.isfinite(self.bias).all()):
             raise ValueError("a weight of the head is NaN or infinite")
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """float32[N, C] of float32[N, D]."""
+        vectors = l2_normalized(features) if self.normalizes else features
+        return vectors @ self.kernel + self.bias

@@ -1,0 +1,207 @@
+"""A base and a head → a module: a SavedModel that the job, and TensorFlow Hub, take like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamlabel.pipeline.train.saved_model import write_saved_model
+from beamlabel.transforms import storage
+from beamlabel.transforms.hub.files import SAVED_MODEL
+from beamlabel.transforms.hub.mirror import mirror_module
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.inference.probe import probe_batch
+from beamlabel.transforms.module.freeze import to_float
+from beamlabel.transforms.module.hub_module import HubModule
+from beamlabel.transforms.own_module.description import (
+    ASSETS,
+    DESCRIPTION,
+    FEATURES_KEY,
+    LABELS,
+    LOGITS_KEY,
+    SERVING,
+    Description,
+    check_class_names,
+)
+from beamlabel.transforms.own_module.head import Head
+
+# Largest difference between the module that was written and what it was made of, relative to the largest value.
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class ExportBase:
+    """A network whose features get a head.
+
+    Attributes:
+      features: float32[N, height, width, 3] in ``input_range`` → float32[N, embedding_dim], TensorFlow tensors, for
+        inference. Variables that it reads stay variables.
+      height, width: of the images, in pixels.
+      input_range: the values that it takes for black and white.
+      embedding_dim: how many features there are.
+      batch: the one N that it takes; None: any.
+    """
+
+    features: Callable[[Any], Any]
+    height: int
+    width: int
+    input_range: tuple[float, float]
+    embedding_dim: int
+    batch: int | None = None
+
+    @classmethod
+    def of_module(cls, module: HubModule) -> ExportBase:
+        """The features of a module.
+
+        Raises:
+          ModuleError: it gives none.
+        """
+        if module.embedding_dim is None:
+            raise ModuleError(
+                f"module {module.resolved.handle}: it gives no features for a head; --features_output names them"
+            )
+        return cls(
+            features=lambda images: module.function(images)[1],
+            height=module.height,
+            width=module.width,
+            input_range=module.input_range,
+            embedding_dim=module.embedding_dim,
+            batch=module.batch,
+        )
+
+
+def export_module(
+    base: ExportBase,
+    head: Head,
+    description: Description,
+    directory: str | os.PathLike[str],
+    *,
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
+    """Writes an own module, at once: a local folder appears by a rename, in a bucket ``saved_model.pb`` comes last.
+
+    The same base, head and description give the same files, and so the same fingerprint. What was written is
+    loaded again and compared with the base and the head on a fixed batch of images.
+
+    Args:
+      base: gives the features.
+      head: gives logits of them.
+      description: what the module says of itself; ``trainable`` is filled in.
+      directory: which must not exist; local, or on a storage that ``beamlabel.transforms.storage`` writes.
+      beside: content of files by name, such as ``_TRAINING.json``, that lie in the directory and are no part of the
+        module; the names begin with ``_``.
+
+    Raises:
+      ModuleError: base, head and description do not fit, the base cannot be exported, or what was written answers
+        otherwise.
+      FileExistsError: the directory exists.
+      OSError: it cannot be written; nothing is left of it.
+    """
+    _check(base, head, description)
+    if wrong := [name for name in beside or {} if not name.startswith("_") or "/" in name]:
+        raise ValueError(f"files beside the module begin with _, not {wrong[0]!r}")
+    target = storage.absolute(os.fspath(directory)).rstrip("/")
+    with _new_folder(target) as folder:
+        trainable = write_saved_model(base, head, folder)
+        _write_assets(dataclasses.replace(description, trainable=trainable), folder / ASSETS)
+        _compare(base, head, folder)
+        for name, content in (beside or {}).items():
+            (folder / name).write_bytes(content)
+
+
+def _check(base: ExportBase, head: Head, description: Description) -> None:
+    """Raises ``ModuleError`` unless the three speak of one module."""
+    check_class_names(description.class_names, description.scores)
+    shape = base.embedding_dim, len(description.class_names)
+    if head.kernel.shape != shape:
+        raise ModuleError(f"the head is {head.kernel.shape}; {shape[0]} features and {shape[1]} classes are there")
+    for name, one, other in (
+        ("size", (description.height, description.width), (base.height, base.width)),
+        ("input_range", tuple(description.input_range), tuple(base.input_range)),
+        ("scores", description.scores, head.scores),
+        ("normalizes", description.normalizes, head.normalizes),
+    ):
+        if one != other:
+            raise ModuleError(f"the description says {name} {one}, and it is {other}")
+
+
+@contextmanager
+def _new_folder(target: str) -> Iterator[Path]:
+    """A scratch folder that becomes ``target`` at the end, unless an error is raised."""
+    local = storage.is_local(target)
+    if os.path.lexists(target) if local else storage.exists(storage.join(target, SAVED_MODEL)):
+        raise FileExistsError(f"{target} exists: name another directory, or delete it")
+    parent = Path(target).parent if local else None
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{Path(target).name}.", dir=parent))
+    try:
+        yield scratch
+        if local:
+            scratch.chmod(0o755)
+            # Onto a folder that has come meanwhile it fails, unless that is empty.
+            scratch.rename(target)
+        else:
+            _upload(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _upload(folder: Path, target: str) -> None:
+    """Copies a module into a bucket, ``saved_model.pb`` last; what was copied goes if it fails."""
+    before = {file.path for file in storage.match(target + "/")}
+    try:
+        for path in sorted(folder.glob("_*")):
+            storage.write_bytes(storage.join(target, path.name), path.read_bytes())
+        mirror_module(folder, target)
+    except BaseException:
+        for file in storage.match(target + "/"):
+            if file.path not in before:
+                storage.delete(file.path)
+        raise
+
+
+def _write_assets(description: Description, assets: Path) -> None:
+    assets.mkdir(exist_ok=True)
+    (assets / LABELS).write_bytes("".join(f"{name}\n" for name in description.class_names).encode())
+    (assets / DESCRIPTION).write_bytes(description.to_json().encode())
+
+
+def _compare(base: ExportBase, head: Head, folder: Path) -> None:
+    """Raises ``ModuleError`` if a module that was written is not base and head."""
+    tf = tensorflow()
+    images = to_float(probe_batch(base.height, base.width), base.input_range)
+    expected = base.features(_repeated(images, base.batch)).numpy()[: len(images)]
+    loaded = tf.saved_model.load(str(folder))
+    found = {name: one.numpy() for name, one in loaded.signatures[SERVING](images=images).items()}
+    logits = head.logits(found[FEATURES_KEY])
+    for name, before, after in (
+        (FEATURES_KEY, expected, found[FEATURES_KEY]),
+        (LOGITS_KEY, logits, found[LOGITS_KEY]),
+    ):
+        if before.shape != after.shape:
+            raise ModuleError(f"the module that was written gives {name} {after.shape}, not {before.shape}")
+        difference = float(np.abs(before - after).max())
+        if not difference <= _TOLERANCE * max(1.0, float(np.abs(before).max())):
+            raise ModuleError(f"the module that was written gives {name} that differ by {difference:.2g}")
+
+
+def _repeated(images: Any, batch: int | None) -> Any:
+    """At least as many images, in a number that the base takes."""
+    tf = tensorflow()
+    if batch is None:
+        return images
+    times = -(-len(images) // batch) * batch
+    return tf.repeat(images[:1], times, axis=0) if len(images) > times else tf.concat(
+        [images, tf.repeat(images[-1:], times - len(images), axis=0)], 0
+    )
