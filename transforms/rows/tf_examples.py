@@ -83,8 +83,17 @@ def decode(examples: Sequence[bytes], names: Sequence[str]) -> list[dict[str, li
     Raises:
       ImportError: see ``check_installed``.
     """
-    batch = _decoder().DecodeBatch(list(examples))
+    batch = decode_batch(examples)
     return batch.select([name for name in names if name in batch.schema.names]).to_pylist()
+
+
+def decode_batch(examples: Sequence[bytes]) -> pa.RecordBatch:
+    """All features of serialized ``tf.Example``s, a row each: lists of binary, int64 or float32; null if it lacks one.
+
+    Raises:
+      ImportError: see ``check_installed``.
+    """
+    return _decoder().DecodeBatch(list(examples))
 
 
 def check_installed() -> None:

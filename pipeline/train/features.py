@@ -1,0 +1,71 @@
+"""The embeddings of the rows, in a scratch file: memory is bounded, and they are read often."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import numpy as np
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.train.rows import TrainingRows
+from beamlabel.pipeline.train.shards import embeddings
+
+_SPARE_BYTES = 1 << 26
+
+
+def features_of(rows: TrainingRows) -> np.ndarray:
+    """Streams the embeddings of all rows into a file that has no name, and vanishes with the array.
+
+    Returns:
+      float32[N, D], mapped; it lies where ``tempfile`` makes its files, which TMPDIR decides.
+
+    Raises:
+      UsageError: the disk has not the room, or an embedding is NaN or infinite.
+      OSError, ValueError: a file cannot be read, or was changed meanwhile.
+    """
+    dimension = rows.base.embedding_dim
+    features = _scratch(len(rows), dimension)
+    by_place = np.lexsort((rows.row, rows.shard))
+    starts = np.searchsorted(rows.shard[by_place], np.arange(len(rows.shards) + 1))
+    for number, path in enumerate(rows.shards):
+        places = by_place[starts[number] : starts[number + 1]]
+        wanted = rows.row[places]
+        first = done = 0
+        for block in embeddings(path, dimension) if len(wanted) else ():
+            stop = int(np.searchsorted(wanted, first + len(block)))
+            chosen = block[wanted[done:stop] - first]
+            is_finite = np.isfinite(chosen).all(axis=1)
+            if not is_finite.all():
+                uri = rows.table.column("uri")[int(places[done + int(is_finite.argmin())])].as_py()
+                raise UsageError(f"{path}: the embedding of {uri} is NaN or infinite: label the image again")
+            features[places[done:stop]] = chosen
+            done, first = stop, first + len(block)
+            if done == len(wanted):
+                break
+        if done != len(wanted):
+            raise ValueError(f"{path} has {first} rows, and had more: it was changed meanwhile")
+    return features
+
+
+def scratch(rows: int, dimension: int) -> np.ndarray:
+    """float32[rows, dimension] in a file without a name.
+
+    Raises:
+      UsageError: the disk has not the room.
+    """
+    return _scratch(rows, dimension)
+
+
+def _scratch(rows: int, dimension: int) -> np.ndarray:
+    folder, size = tempfile.gettempdir(), rows * dimension * 4
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE_BYTES:
+        raise UsageError(
+            f"the embeddings of {rows} images take {size / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB: "
+            "set TMPDIR to a folder on a larger disk"
+        )
+    with tempfile.TemporaryFile(prefix="beamlabel-") as file:
+        os.truncate(file.fileno(), size)
+        return np.memmap(file, np.float32, "r+", shape=(rows, dimension))
