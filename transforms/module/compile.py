@@ -36,6 +36,7 @@ from beamlabel.transforms.inference.artifact import (
 from beamlabel.transforms.inference.engines import open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import PROBE_IMAGES, check_outputs, extreme_batch, probe_batch
+from beamlabel.transforms.module import own_module
 from beamlabel.transforms.module.freeze import all_nodes, draws, freeze, to_float, traced_graph
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.module.load import inspect_module
@@ -170,6 +171,8 @@ def _steady_answers(module: HubModule, pixels: np.ndarray) -> list[np.ndarray | 
 def _score_kind(module: HubModule, graph: bytes) -> ScoreKind | None:
     if module.logits is None:
         return None
+    if module.description is not None:
+        return own_module.score_kind_of(module.description)
     # Of many kinds of images: few values in [0, 1] may be so by chance.
     size = (module.height, module.width)
     try:
@@ -236,6 +239,8 @@ def artifact_path(
 
 
 def _spec(module: HubModule, kind: ScoreKind | None) -> ModelSpec:
+    own = module.description
+    decoding = {} if own is None else own.decoding
     return ModelSpec(
         engine=TENSORFLOW,
         height=module.height,
@@ -255,6 +260,9 @@ def _spec(module: HubModule, kind: ScoreKind | None) -> ModelSpec:
         batch=module.batch,
         channels_first=module.channels_first,
         features_of=module.features_of,
+        class_names=None if own is None or module.logits is None else own.class_names,
+        crop=decoding.get("crop"),
+        color_profile=decoding.get("color_profile"),
     )
 
 
