@@ -17,8 +17,8 @@ from beamlabel.pipeline.train.temperature import loss_of, probabilities, tempera
 
 # Times dimension / images: from so strong that the classes' means alone are told to all but none.
 _STRENGTHS = 10.0 ** np.arange(1, -3.5, -0.5)
-# Images that a look at the training reads, of train and of validation.
-_LOOK = 16_384
+# Images that a look at the training reads, of train and of validation, at most; and logits of all heads.
+_LOOK, _LOGITS = 16_384, 1 << 24
 # Looks without a better head that end the training, and what better means.
 _PATIENCE, _BETTER = 4, 1e-3
 _STEPS_BETWEEN = 5
@@ -117,7 +117,8 @@ class _Look:
         progress: Callable[[str], None],
     ) -> None:
         self._features, self._rows, self._standardizer = features, rows, standardizer
-        self._train, self._validation = train[:_LOOK], validation[:_LOOK]
+        size = max(256, min(_LOOK, _LOGITS // (heads * len(rows.classes))))
+        self._train, self._validation = train[:size], validation[:size]
         self._progress = progress
         self._idle = 0
         self.best = [_Best() for _ in range(heads)]
