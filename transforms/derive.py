@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
 from beamlabel.transforms.inference.options import AUTO, PredictOptions, WishError, describe_scores, fitted
 from beamlabel.transforms.module.class_names import load_class_names
@@ -23,11 +24,13 @@ class Derived:
     Attributes:
       spec: the module's.
       decode, predict: the settings that follow from it and the wishes.
+      decoder: the version of the decoding; an earlier one's, if the features are those of earlier rows.
     """
 
     spec: ModelSpec
     decode: DecodeOptions
     predict: PredictOptions
+    decoder: Any = DECODER_VERSION
 
 
 def derive(

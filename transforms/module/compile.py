@@ -98,7 +98,7 @@ def compiled(
         # A launcher whose CPU lacks the units says so and goes on: the workers' may have them.
         openvino_engine.has_units()
     path = artifact_path(resolved, options, cache_dir)
-    artifact = _load(path)
+    artifact = read_artifact(path)
     if artifact is None:
         module = inspect_module(resolved, **_keywords(options))
         artifact = compile_module(module, path, options.engine, options.precision)
@@ -143,7 +143,7 @@ def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision:
             f"module {module.resolved.handle}: cannot be compiled ({type(error).__name__}: {error})"
         ) from error
     data = pack(spec, payload)
-    _write(path, data)
+    write_artifact(path, data)
     return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
 
 
@@ -270,7 +270,7 @@ def _keywords(options: CompileOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if name not in ("engine", "precision")}
 
 
-def _load(path: Path) -> Artifact | None:
+def read_artifact(path: Path) -> Artifact | None:
     """The artifact in the cache; None where there is none, or a damaged one."""
     try:
         data = path.read_bytes()
@@ -280,7 +280,8 @@ def _load(path: Path) -> Artifact | None:
     return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_artifact(path: Path, data: bytes) -> None:
+    """Writes an artifact to the cache, at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)
