@@ -35,7 +35,9 @@ def description_of(module, head, names=NAMES, **changes):
     return Description(**{**facts, **changes})
 
 
-def save_own(path, base, cache, *, names=NAMES, scores=SOFTMAX, normalizes=False, beside=None, changes=None, **options):
+def save_own(
+    path, base, cache, *, names=NAMES, scores=SOFTMAX, normalizes=False, beside=None, changes=None, **options
+):
     """Exports an own module on the module of a folder.
 
     Args:

@@ -44,7 +44,9 @@ def scan(module: Path) -> tuple[FileEntry, ...]:
     """
     if module.is_file():
         return (_entry(module, _KERAS_NAME),)
-    files = ((path, path.relative_to(module).as_posix()) for path in _walk(module, frozenset()) if path.is_file())
+    files = (
+        (path, path.relative_to(module).as_posix()) for path in _walk(module, frozenset()) if path.is_file()
+    )
     return tuple(sorted(_entry(path, name) for path, name in files if not is_beside(name)))
 
 

@@ -78,15 +78,21 @@ def check(
     check_class_names(description.class_names, description.scores)
     head = read_head(module, description)
     if size != (description.height, description.width):
-        raise ModuleError(f"it takes {size[0]}x{size[1]} pixels, and says {description.height}x{description.width}")
+        raise ModuleError(
+            f"it takes {size[0]}x{size[1]} pixels, and says {description.height}x{description.width}"
+        )
     for output in values:
         if output.key not in (LOGITS_KEY, FEATURES_KEY):
-            raise ModuleError(f"{output.name} is neither the logits nor the features of a module of beamlabel train")
+            raise ModuleError(
+                f"{output.name} is neither the logits nor the features of a module of beamlabel train"
+            )
     by_key = {output.key: value for output, value in values.items()}
     logits, features = by_key.get(LOGITS_KEY), by_key.get(FEATURES_KEY)
     if logits is not None and features is not None:
         if features.shape[1] != head.kernel.shape[0]:
-            raise ModuleError(f"it gives {features.shape[1]} features, and its head takes {head.kernel.shape[0]}")
+            raise ModuleError(
+                f"it gives {features.shape[1]} features, and its head takes {head.kernel.shape[0]}"
+            )
         expected = head.logits(features)
         if logits.shape != expected.shape or not np.allclose(
             logits, expected, rtol=0, atol=_TOLERANCE * max(1.0, float(np.abs(expected).max()))
@@ -96,4 +102,6 @@ def check(
 
 def score_kind_of(description: Description) -> ScoreKind:
     """What the logits are."""
-    return ScoreKind(LOGITS, description.scores, "the head of beamlabel train, as the module's description says")
+    return ScoreKind(
+        LOGITS, description.scores, "the head of beamlabel train, as the module's description says"
+    )

@@ -59,7 +59,9 @@ class _Base(tf.Module):
         self.kernel = tf.Variable(kernel, name="layer/kernel") if trainable else tf.constant(kernel)
 
     def feature_vector(self, images):
-        return {"feature_vector": tf.reshape(tf.reshape(_vectors(images), [-1, 32]) @ self.kernel, [-1, 1, 1, 7])}
+        return {
+            "feature_vector": tf.reshape(tf.reshape(_vectors(images), [-1, 32]) @ self.kernel, [-1, 1, 1, 7])
+        }
 
     def channels_first(self, images):
         return self.feature_vector(tf.transpose(images, [0, 2, 3, 1]))
@@ -80,7 +82,11 @@ def _vectors_only(path):
 def _keras_export(path):
     keras_classifier().export(path, verbose=False)
     # It gives its classes alone, and these may be features, too.
-    return path, {"input_range": (0.0, 255.0), "features_output": "serving_default", "logits_output": "none"}, True
+    return (
+        path,
+        {"input_range": (0.0, 255.0), "features_output": "serving_default", "logits_output": "none"},
+        True,
+    )
 
 
 def _keras_file(path):
@@ -106,7 +112,16 @@ def _constants(path):
     return save_functions(path, base, serving_default=base.feature_vector), {}, False
 
 
-KINDS = (_tf2, _any_size, _vectors_only, _keras_export, _keras_file, _channels_first, _batch_of_three, _constants)
+KINDS = (
+    _tf2,
+    _any_size,
+    _vectors_only,
+    _keras_export,
+    _keras_file,
+    _channels_first,
+    _batch_of_three,
+    _constants,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda one: one.__name__.strip("_"))
@@ -174,7 +189,9 @@ def test_the_same_module_has_the_same_fingerprint_and_files_beside_it_do_not_cou
 
 
 def test_another_class_name_is_another_fingerprint(small, cache, tmp_path):
-    paths = [save_own(tmp_path / names[2], small, cache, names=names)[0] for names in (NAMES, (*NAMES[:2], "青"))]
+    paths = [
+        save_own(tmp_path / names[2], small, cache, names=names)[0] for names in (NAMES, (*NAMES[:2], "青"))
+    ]
     assert len({resolve_module(path, cache).fingerprint for path in paths}) == 2
 
 
