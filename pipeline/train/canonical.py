@@ -12,7 +12,7 @@ from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
 # Holds a random number and a checksum of the graph; loaders do without it.
 _FINGERPRINT = "fingerprint.pb"
-# An attribute of what a function takes.
+# An attribute of what a function takes, of which TensorFlow makes a number if there is no name.
 _GIVEN_NAME = "_user_specified_name"
 # TensorFlow numbers the functions of a process as they are made.
 _NUMBERED = re.compile(r"(.*?)_?(\d+)$", re.DOTALL)
@@ -32,12 +32,12 @@ def make_canonical(folder: Path) -> None:
     for meta_graph in model.meta_graphs:
         library = meta_graph.graph_def.library
         names = _names([function.signature.name for function in library.function])
-        _rename(meta_graph, names)
+        _rename(meta_graph, _Renamer(names))
         for function in library.function:
             for arguments in function.arg_attr.values():
-                _drop_number(arguments.attr)
+                arguments.attr.pop(_GIVEN_NAME, None)
             for node in function.node_def:
-                _drop_number(node.attr)
+                node.attr.pop(_GIVEN_NAME, None)
                 # Where inlined nodes came from, by names of functions that are no more.
                 node.ClearField("experimental_debug_info")
         ordered = sorted(library.function, key=lambda function: function.signature.name)
@@ -62,38 +62,48 @@ def _names(functions: list[str]) -> dict[str, str]:
     return found
 
 
-def _drop_number(attributes: Any) -> None:
-    """Removes the name that nobody gave: a number of the process."""
-    if _GIVEN_NAME in attributes and attributes[_GIVEN_NAME].s.isdigit():
-        del attributes[_GIVEN_NAME]
+class _Renamer:
+    """Replaces names of functions, also within the names of arguments, which loops make of them."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+        # The longest first, and no number cut short.
+        texts = sorted(map(re.escape, names), key=len, reverse=True)
+        self._any = re.compile(f"(?:{'|'.join(texts)})(?![0-9])") if names else None
+
+    def __call__(self, text: str) -> str:
+        return text if self._any is None else self._any.sub(lambda match: self._names[match[0]], text)
 
 
-def _rename(message: Any, names: dict[str, str]) -> None:
+def _rename(message: Any, renamed: _Renamer) -> None:
     """Replaces names of functions wherever they stand in a message."""
     for field, value in list(message.ListFields()):
         if field.type == field.TYPE_MESSAGE:
             if field.message_type.GetOptions().map_entry:
-                _rename_map(field, value, names)
+                _rename_map(field, value, renamed)
             else:
                 for one in _each(field, value):
-                    _rename(one, names)
+                    _rename(one, renamed)
         elif field.type == field.TYPE_STRING:
             if _is_repeated(field, value):
-                value[:] = [names.get(one, one) for one in value]
-            elif value in names:
-                setattr(message, field.name, names[value])
+                value[:] = [renamed(one) for one in value]
+            elif renamed(value) != value:
+                setattr(message, field.name, renamed(value))
 
 
-def _rename_map(field: Any, value: Any, names: dict[str, str]) -> None:
+def _rename_map(field: Any, value: Any, renamed: _Renamer) -> None:
     kind = field.message_type.fields_by_name["value"]
     for key in list(value):
         if kind.type == kind.TYPE_MESSAGE:
-            _rename(value[key], names)
-        if key in names:
+            _rename(value[key], renamed)
+        elif kind.type == kind.TYPE_STRING:
+            value[key] = renamed(value[key])
+        other = renamed(key) if isinstance(key, str) else key
+        if other != key:
             if kind.type == kind.TYPE_MESSAGE:
-                value[names[key]].CopyFrom(value[key])
+                value[other].CopyFrom(value[key])
             else:
-                value[names[key]] = value[key]
+                value[other] = value[key]
             del value[key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from beamlabel.pipeline.train.canonical import make_canonical
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.module.freeze import InferencePart, inference_part
+from beamlabel.transforms.module.freeze import InferencePart, inference_part, node_name, rename
 from beamlabel.transforms.own_module.description import (
     CLASSIFICATION,
     FEATURE_VECTOR,
@@ -89,17 +90,20 @@ def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:
 
 
 def _part(base: ExportBase) -> InferencePart:
-    """The base's network, without the placeholders of what is fed, whose names may be numbers of the process."""
+    """The base's network, with names that do not depend on what the process did before.
+
+    Placeholders of what is fed go: their names may be numbers. Keras numbers its layers and models.
+    """
     shape = [base.batch, base.height, base.width, 3]
     part = inference_part(lambda images: [base.features(images)], shape, tensorflow().float32)
-    fed = {name.partition(":")[0] for name in (part.image, *part.captures)}
-    kept = [node for node in part.graph_def.node if node.name not in fed]
-    for node in kept:
-        # Hints where to place nodes: at what is fed.
-        node.attr.pop("_class", None)
-    del part.graph_def.node[:]
-    part.graph_def.node.extend(kept)
-    return part
+    names = {node_name(one): node_name(one) for one in (part.image, *part.captures)}
+    fed = set(names)
+    graph_def = rename(part.graph_def, names)
+    kept = [node for node in graph_def.node if node.name not in fed]
+    del graph_def.node[:]
+    graph_def.node.extend(kept)
+    outputs = tuple(f"{names[node_name(one)]}:{one.partition(':')[2]}" for one in part.outputs)
+    return dataclasses.replace(part, graph_def=graph_def, outputs=outputs)
 
 
 def _logits(head: Head, vectors: Any, kernel: Any, bias: Any) -> Any:

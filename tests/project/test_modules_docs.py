@@ -6,14 +6,31 @@ import re
 import numpy as np
 import pytest
 
+from beamlabel.pipeline.options.declare import declared
+from beamlabel.pipeline.options.job_options import ModuleOptions
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module import score_kind
 from beamlabel.transforms.module.steadiness import check_steady
+from beamlabel.transforms.own_module.description import (
+    ASSETS,
+    CLASSIFICATION,
+    DESCRIPTION,
+    FEATURE_VECTOR,
+    FEATURES_KEY,
+    HEAD,
+    HEAD_BIAS,
+    HEAD_KERNEL,
+    LABELS,
+    LOGITS_KEY,
+    SERVING,
+)
+from beamlabel.transforms.rows import schema
 from support.paths import ROOT
 
 TEXT = (ROOT / "docs" / "modules.md").read_text()
+TEXT, OWN = TEXT.split("## Modules of your own classes")
 TOLERANCES = re.findall(r"\b\de-\d\b", TEXT)
 
 
@@ -29,6 +46,17 @@ def test_the_options_are_options():
     assert named == {"--input_range", "--image_size", "--logits_output", "--features_output", "--scores"}
     words = ["--module", "m", "--input", "i", "--output", "o", "--image_size", "8", "--scores", "sigmoid"]
     parse([*words, "--input_range", "0,255", "--logits_output", "none", "--features_output", "none"])
+
+
+def test_the_options_of_own_modules_are_options():
+    named = set(re.findall(r"--\w+", OWN))
+    assert named <= {f"--{one.name}" for one in declared(ModuleOptions)} and named
+
+
+def test_the_parts_of_own_modules_are_those_that_are_written():
+    told = set(re.findall(r"`([^`]+)`", OWN))
+    parts = {SERVING, CLASSIFICATION, FEATURE_VECTOR, HEAD, LOGITS_KEY, FEATURES_KEY, HEAD_KERNEL, HEAD_BIAS}
+    assert parts | {f"{ASSETS}/{LABELS}", f"{ASSETS}/{DESCRIPTION}", schema.FEATURES_ID} <= told
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ class ModelSpec:
       kind: the module's format, as ``load`` in ``transforms/module`` recognised it.
       input_range: what pixels 0 and 255 become, inside the compiled function.
       score_kind: what the logits are, such as ``probabilities``, see ``module.score_kind``; None without logits.
-      scores: the score function that fits them, ``softmax``, ``sigmoid`` or ``none``; None where that is unclear, or without logits.
+      scores: the score function that fits them, ``softmax``, ``sigmoid`` or ``none``; None where that is unclear, or
+        without logits.
       scores_reason: why, in words.
       input_tensor, logits_tensor, features_tensor: names in the payload's graph.
       fallback: why the engine that the launcher prefers was not to be had; None where it was.

@@ -156,17 +156,17 @@ def _part(traced: Any) -> InferencePart:
     graph_def, aggressive = _inlined(traced)
     outputs = tuple(tensor.name for tensor in traced.outputs)
     changed = _assigned(graph_def)
-    graph_def = _ancestors(graph_def, [_node(name) for name in outputs])
+    graph_def = _ancestors(graph_def, [node_name(name) for name in outputs])
     present = {node.name for node in graph_def.node}
     variables = {id(variable.handle): variable for variable in traced.graph.variables}
     captures = {
         inner.name: variables.get(id(outer), outer)
         for outer, inner in traced.graph.captures
-        if _node(inner.name) in present
+        if node_name(inner.name) in present
     }
-    (pixels,) = (tensor for tensor in traced.inputs if _node(tensor.name) == PIXELS)
+    (pixels,) = (tensor for tensor in traced.inputs if node_name(tensor.name) == PIXELS)
     part = InferencePart(graph_def, pixels.name, outputs, captures, aggressive)
-    changed &= {_node(name) for name in captures}
+    changed &= {node_name(name) for name in captures}
     tensors = [one for one in captures.values() if not hasattr(one, "handle")]
     _check_state(graph_def, changed, tensors, part.variables)
     return part
@@ -215,9 +215,9 @@ def _assigned(graph_def: Any) -> set[str]:
     found = set()
     for node in graph_def.node:
         if node.op in _ASSIGNS:
-            name = _node(node.input[0])
+            name = node_name(node.input[0])
             while nodes[name].op == "Identity":
-                name = _node(nodes[name].input[0])
+                name = node_name(nodes[name].input[0])
             found.add(name)
     return found
 
@@ -247,7 +247,7 @@ def _in_branch(nodes: Mapping[str, Any], name: str) -> bool:
         node = nodes[waiting.pop()]
         if node.op in _V1_CONTROL_FLOW:
             return True
-        fresh = {_node(one) for one in node.input} - seen
+        fresh = {node_name(one) for one in node.input} - seen
         seen |= fresh
         waiting += fresh
     return False
@@ -288,7 +288,7 @@ def _ancestors(graph_def: Any, ends: Sequence[str]) -> Any:
             for one in node.input
             if not one.startswith("^") or _decides(nodes, one) or _asserts(nodes, assertions, one)
         ]
-        waiting += [_node(one) for one in node.input]
+        waiting += [node_name(one) for one in node.input]
     part = type(graph_def)()
     part.versions.CopyFrom(graph_def.versions)
     part.library.CopyFrom(graph_def.library)
@@ -298,9 +298,9 @@ def _ancestors(graph_def: Any, ends: Sequence[str]) -> Any:
 
 def _decides(nodes: Mapping[str, Any], control: str) -> bool:
     """Whether a control input says in which branch of TensorFlow 1's control flow a node is."""
-    node = nodes[_node(control)]
+    node = nodes[node_name(control)]
     if node.op in ("Identity", "RefIdentity", "NoOp"):
-        sources = [nodes[_node(one)].op for one in node.input]
+        sources = [nodes[node_name(one)].op for one in node.input]
         return any(op in _V1_CONTROL_FLOW for op in sources)
     return node.op in _V1_CONTROL_FLOW
 
@@ -320,18 +320,18 @@ def _assertions(graph_def: Any) -> set[str]:
 
 def _asserts(nodes: Mapping[str, Any], assertions: set[str], control: str) -> bool:
     """Whether a control input is an assertion, or stands for some."""
-    waiting, seen = [_node(control)], set[str]()
+    waiting, seen = [node_name(control)], set[str]()
     while waiting:
         name = waiting.pop()
         if name in assertions:
             return True
         if name not in seen and nodes[name].op in ("Identity", "NoOp"):
-            waiting += [_node(one) for one in nodes[name].input]
+            waiting += [node_name(one) for one in nodes[name].input]
         seen.add(name)
     return False
 
 
-def _node(text: str) -> str:
+def node_name(text: str) -> str:
     """The name of the node in ``NAME``, ``NAME:INDEX`` or ``^NAME``."""
     return text.removeprefix("^").partition(":")[0]
 

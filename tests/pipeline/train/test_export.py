@@ -150,7 +150,7 @@ def test_every_kind_of_base_becomes_a_module_that_answers_as_base_and_head(kind,
 
 
 def test_signatures_attributes_and_assets_are_those_of_the_contract(tiny):
-    path, module, head = tiny
+    path, _, head = tiny
     hub = pytest.importorskip("tensorflow_hub")
     loaded = hub.load(path)
     images = tf.random.stateless_uniform([3, 32, 32, 3], seed=[1, 1])
@@ -177,7 +177,7 @@ def test_signatures_attributes_and_assets_are_those_of_the_contract(tiny):
 
 
 def test_the_same_module_has_the_same_fingerprint_and_files_beside_it_do_not_count(tiny, cache, tmp_path):
-    path, module, _ = tiny
+    path, *_ = tiny
     # Between the two exports the process has numbered many functions.
     again, *_ = save_own(tmp_path / "again", TINY, cache)
     one, other = resolve_module(path, cache), resolve_module(again, cache)
@@ -197,7 +197,7 @@ def test_another_class_name_is_another_fingerprint(small, cache, tmp_path):
 
 def test_an_own_module_is_a_base_and_its_features_stay_the_first_bases(small, cache, tmp_path):
     path, module, _ = save_own(tmp_path / "first", small, cache)
-    second, base, head = save_own(tmp_path / "second", path, cache, names=("a", "b"))
+    second, base, _ = save_own(tmp_path / "second", path, cache, names=("a", "b"))
     assert base.features_of == module.features_of
     spec = compiled(resolve_module(second, cache), CompileOptions(), cache).spec
     assert (spec.features_of, spec.class_names) == (module.features_of, ("a", "b"))
@@ -262,7 +262,7 @@ def test_a_base_without_features_is_refused(small, cache, tmp_path):
 
 def test_files_of_two_modules_are_not_taken_for_one(small, cache, tmp_path):
     path, *_ = save_own(tmp_path / "mine", small, cache, names=("a", "b"))
-    other, *_ = save_own(tmp_path / "other", small, cache, names=("a", "b"), normalizes=True)
+    save_own(tmp_path / "other", small, cache, names=("a", "b"), normalizes=True)
     assets = tmp_path / "mine" / "assets"
     labels, description = (assets / "labels.txt").read_bytes(), (assets / "beamlabel.json").read_bytes()
     (assets / "labels.txt").write_bytes(b"a\nb\nc\n")

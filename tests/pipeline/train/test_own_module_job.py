@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 
 import apache_beam as beam
 import numpy as np
@@ -32,7 +31,7 @@ from support.paths import DATA
 
 pytest.importorskip("tensorflow")
 
-from support.tf_modules import save_two_outputs  # noqa: E402
+from support.tf_modules import save_two_outputs
 
 DECODING = {"crop": 0.875, "color_profile": "ignore"}
 
@@ -162,4 +161,5 @@ def test_fetch_mirrors_it(own, tmp_path):
     fetch_module(own[0], str(tmp_path / "copy"))
     fetch_module(own[0], str(tmp_path / "copy"))
     assert resolve(str(tmp_path / "copy")).fingerprint == resolve(own[0]).fingerprint
-    assert sorted(os.listdir(tmp_path / "copy")) == ["assets", "saved_model.pb", "variables"]
+    names = {path.name for path in (tmp_path / "copy").iterdir()}
+    assert names == {"assets", "saved_model.pb", "variables"}
