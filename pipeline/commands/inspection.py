@@ -126,7 +126,6 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
     speed, decoded_speed, decoded = _measure(engine, inference.batch_size)
     files = scan(resolved.path)
     own = own_facts(resolved)
-    unasked = "ImageNet" if own is None else named_by(own)
     return Inspection(
         handle=spec.handle,
         format=spec.kind,
@@ -143,7 +142,7 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         scores=spec.scores,
         scores_reason=spec.scores_reason,
         num_classes=spec.num_classes,
-        class_names=None if names is None else options.labels or unasked,
+        class_names=None if names is None else options.labels or named_by(own),
         features=None if module.features is None else module.features.name,
         embedding_dim=spec.embedding_dim,
         engine=engine.name,

@@ -62,8 +62,10 @@ def own_lines(own: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def named_by(own: dict[str, Any]) -> str:
-    """Who names the classes, and the first of them."""
+def named_by(own: dict[str, Any] | None) -> str:
+    """Who names the classes if the user does not, and the first names of an own module."""
+    if own is None:
+        return "ImageNet"
     names = own["class_names"]
     more = f", … ({len(names) - _SHOWN_NAMES} more)" if len(names) > _SHOWN_NAMES else ""
     return f"the module: {', '.join(names[:_SHOWN_NAMES])}{more}"

@@ -6,15 +6,15 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from beamlabel.pipeline.train.saved_model import write_saved_model
+from beamlabel.pipeline.train.module.export_base import ExportBase
+from beamlabel.pipeline.train.module.saved_model import write_saved_model
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.files import SAVED_MODEL
 from beamlabel.transforms.hub.mirror import mirror_module
@@ -22,7 +22,6 @@ from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.freeze import to_float
-from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.own_module.description import (
     ASSETS,
     DESCRIPTION,
@@ -34,50 +33,13 @@ from beamlabel.transforms.own_module.description import (
     check_class_names,
 )
 from beamlabel.transforms.own_module.head import Head
+from beamlabel.transforms.storage import local as local_storage
 
-# Largest difference between the module that was written and what it was made of, relative to the largest value.
+__all__ = ["ExportBase", "export_module"]
+
+# Largest difference between the module that was written and what it was made of, relative to the largest feature, or
+# to the largest sum of what a logit is made of.
 _TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True, eq=False)
-class ExportBase:
-    """A network whose features get a head.
-
-    Attributes:
-      features: float32[N, height, width, 3] in ``input_range`` → float32[N, embedding_dim], TensorFlow tensors, for
-        inference. Variables that it reads stay variables.
-      height, width: of the images, in pixels.
-      input_range: the values that it takes for black and white.
-      embedding_dim: how many features there are.
-      batch: the one N that it takes; None: any.
-    """
-
-    features: Callable[[Any], Any]
-    height: int
-    width: int
-    input_range: tuple[float, float]
-    embedding_dim: int
-    batch: int | None = None
-
-    @classmethod
-    def of_module(cls, module: HubModule) -> ExportBase:
-        """The features of a module.
-
-        Raises:
-          ModuleError: it gives none.
-        """
-        if module.embedding_dim is None:
-            raise ModuleError(
-                f"module {module.resolved.handle}: it gives no features for a head; --features_output names them"
-            )
-        return cls(
-            features=lambda images: module.function(images)[1],
-            height=module.height,
-            width=module.width,
-            input_range=module.input_range,
-            embedding_dim=module.embedding_dim,
-            batch=module.batch,
-        )
 
 
 def export_module(
@@ -151,12 +113,23 @@ def _new_folder(target: str) -> Iterator[Path]:
         yield scratch
         if local:
             scratch.chmod(0o755)
-            # Onto a folder that has come meanwhile it fails, unless that is empty.
-            scratch.rename(target)
+            _rename(scratch, target)
         else:
             _upload(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _rename(folder: Path, target: str) -> None:
+    local_storage.sync_tree(folder)
+    try:
+        # Onto a folder that has come meanwhile it fails, unless that is empty.
+        folder.rename(target)
+    except OSError as error:
+        if os.path.lexists(target):
+            raise FileExistsError(f"{target} exists: name another directory, or delete it") from error
+        raise
+    storage.sync_folder(str(Path(target).parent))
 
 
 def _upload(folder: Path, target: str) -> None:
@@ -186,15 +159,15 @@ def _compare(base: ExportBase, head: Head, folder: Path) -> None:
     expected = base.features(_repeated(images, base.batch)).numpy()[: len(images)]
     loaded = tf.saved_model.load(str(folder))
     found = {name: one.numpy() for name, one in loaded.signatures[SERVING](images=images).items()}
-    logits = head.logits(found[FEATURES_KEY])
-    for name, before, after in (
-        (FEATURES_KEY, expected, found[FEATURES_KEY]),
-        (LOGITS_KEY, logits, found[LOGITS_KEY]),
+    features = found[FEATURES_KEY]
+    for name, before, after, largest in (
+        (FEATURES_KEY, expected, features, np.abs(expected).max()),
+        (LOGITS_KEY, head.logits(features), found[LOGITS_KEY], head.magnitude(features)),
     ):
         if before.shape != after.shape:
             raise ModuleError(f"the module that was written gives {name} {after.shape}, not {before.shape}")
         difference = float(np.abs(before - after).max())
-        if not difference <= _TOLERANCE * max(1.0, float(np.abs(before).max())):
+        if not difference <= _TOLERANCE * max(1.0, float(largest)):
             raise ModuleError(f"the module that was written gives {name} that differ by {difference:.2g}")
 
 

@@ -13,13 +13,14 @@ from support.layers import LEVELS, files, folder, imported, imports, short, tree
 from support.paths import ROOT
 
 TENSORFLOW = {"tensorflow", "tensorflow_hub", "keras", "tf_keras"}
-# The launcher's side, the engine of that name, and the demo, which writes a module.
+# The launcher's side, the engine of that name, and those that write a module: the demo, and the training.
 WITH_TENSORFLOW = {
     "transforms/hub",
     "transforms/module",
     "transforms/inference/tensorflow_engine.py",
     "transforms/inference/lazy_tensorflow.py",
     "pipeline/demo",
+    "pipeline/train/module",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_MODULES = 400, 60, 16
 

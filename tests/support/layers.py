@@ -35,7 +35,7 @@ LEVELS = (
     ("pipeline/earlier",),
     ("pipeline/truth",),
     ("pipeline/evaluate", "pipeline/job"),
-    ("pipeline/current",),
+    ("pipeline/current", "pipeline/train/module"),
     ("pipeline/train",),
     ("pipeline/compact", "pipeline/diff", "pipeline/relabel"),
     ("pipeline/commands", "pipeline/runners"),

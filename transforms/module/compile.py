@@ -36,10 +36,10 @@ from beamlabel.transforms.inference.artifact import (
 from beamlabel.transforms.inference.engines import open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import PROBE_IMAGES, check_outputs, extreme_batch, probe_batch
-from beamlabel.transforms.module import own_module
 from beamlabel.transforms.module.freeze import all_nodes, draws, freeze, to_float, traced_graph
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.module.score_kind import LOGITS as LOGITS_KIND
 from beamlabel.transforms.module.score_kind import ScoreKind, coarsest_float, score_kind
 from beamlabel.transforms.module.steadiness import check_steady
 from beamlabel.transforms.module.to_litert import to_litert
@@ -172,7 +172,11 @@ def _score_kind(module: HubModule, graph: bytes) -> ScoreKind | None:
     if module.logits is None:
         return None
     if module.description is not None:
-        return own_module.score_kind_of(module.description)
+        return ScoreKind(
+            LOGITS_KIND,
+            module.description.scores,
+            "the head of beamlabel train, as the module's description says",
+        )
     # Of many kinds of images: few values in [0, 1] may be so by chance.
     size = (module.height, module.width)
     try:

@@ -10,7 +10,7 @@ from beamlabel.transforms.hub.files import SAVED_MODEL
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import INPUT_RANGES, ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.module import keras_file, own_module, tf1_hub, tf2_saved_model
+from beamlabel.transforms.module import keras_file, tf1_hub, tf2_saved_model
 from beamlabel.transforms.module.choose import Choice, choose_outputs
 from beamlabel.transforms.module.hub_module import Function, HubModule
 from beamlabel.transforms.module.outputs import (
@@ -21,6 +21,7 @@ from beamlabel.transforms.module.outputs import (
     format_shape,
 )
 from beamlabel.transforms.module.trial import ModuleTrial, adapted
+from beamlabel.transforms.own_module import check as own_module
 from beamlabel.transforms.own_module.description import read_description
 
 # Publishers whose modules keep to the hub's convention for images, values in [0, 1], also where Keras saved
@@ -86,7 +87,8 @@ def _inspect(
     values = trial.values(choice.outputs)
     sizes = {output: one.shape[1] for output, one in zip(choice.outputs, values, strict=True)}
     if own is not None:
-        own_module.check(resolved.path, own, (height, width), dict(zip(choice.outputs, values, strict=True)))
+        by_key = {output.key: one for output, one in zip(choice.outputs, values, strict=True)}
+        own_module.check(resolved.path, own, (height, width), by_key)
     return HubModule(
         resolved=resolved,
         kind=source.kind,

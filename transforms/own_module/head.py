@@ -46,3 +46,11 @@ class Head:
         """float32[N, C] of float32[N, D]."""
         vectors = l2_normalized(features) if self.normalizes else features
         return vectors @ self.kernel + self.bias
+
+    def magnitude(self, features: np.ndarray) -> float:
+        """The largest sum of absolute values that a logit of float32[N, D] is made of, to which roundings are relative.
+
+        Standardization makes large terms that cancel each other.
+        """
+        vectors = l2_normalized(features) if self.normalizes else features
+        return float((np.abs(vectors) @ np.abs(self.kernel) + np.abs(self.bias)).max())

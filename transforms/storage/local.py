@@ -170,6 +170,16 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
+def sync_tree(folder: Path) -> None:
+    """Has the disk hold all files below a folder, and the folders."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync_file(path)
+        elif path.is_dir():
+            sync_folder(path)
+    sync_folder(folder)
+
+
 def _sync_file(path: Path) -> None:
     opened = os.open(path, os.O_RDONLY)
     try:

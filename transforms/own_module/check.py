@@ -9,8 +9,6 @@ import numpy as np
 
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.module.outputs import OptionError, Output
-from beamlabel.transforms.module.score_kind import LOGITS, ScoreKind
 from beamlabel.transforms.own_module.description import (
     FEATURES_KEY,
     HEAD_BIAS,
@@ -23,6 +21,8 @@ from beamlabel.transforms.own_module.head import Head
 
 # Largest difference of its logits from its head's, relative to the largest.
 _TOLERANCE = 1e-3
+# Of the terms that a logit is the sum of: those of a head that was trained on standardized features cancel each other.
+_ROUNDING = 0.01
 _SIGNATURE = "{}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -50,11 +50,11 @@ def input_range(description: Description, given: tuple[float, float] | None) -> 
     """The one range that an own module takes.
 
     Raises:
-      OptionError: another one is given.
+      ModuleError: another one is given.
     """
     if given is not None and tuple(given) != description.input_range:
         low, high = description.input_range
-        raise OptionError(
+        raise ModuleError(
             f"its head was trained with --input_range {low:g},{high:g}, and {given[0]:g},{given[1]:g} is given: leave "
             "the option out"
         )
@@ -62,7 +62,7 @@ def input_range(description: Description, given: tuple[float, float] | None) -> 
 
 
 def check(
-    module: Path, description: Description, size: tuple[int, int], values: Mapping[Output, np.ndarray]
+    module: Path, description: Description, size: tuple[int, int], values: Mapping[str, np.ndarray]
 ) -> None:
     """Compares a description with what the module gives for some images.
 
@@ -70,7 +70,7 @@ def check(
       module: its folder.
       description: what it says.
       size: height and width that it takes.
-      values: what it gives by output, float32[N, D].
+      values: what it gives by the key of the output, float32[N, D].
 
     Raises:
       ModuleError: they do not fit, or an output is not one of the head or its features.
@@ -81,27 +81,19 @@ def check(
         raise ModuleError(
             f"it takes {size[0]}x{size[1]} pixels, and says {description.height}x{description.width}"
         )
-    for output in values:
-        if output.key not in (LOGITS_KEY, FEATURES_KEY):
-            raise ModuleError(
-                f"{output.name} is neither the logits nor the features of a module of beamlabel train"
-            )
-    by_key = {output.key: value for output, value in values.items()}
-    logits, features = by_key.get(LOGITS_KEY), by_key.get(FEATURES_KEY)
+    if others := values.keys() - {LOGITS_KEY, FEATURES_KEY}:
+        raise ModuleError(
+            f"{', '.join(sorted(others))}: neither the logits nor the features of a module of beamlabel train"
+        )
+    logits, features = values.get(LOGITS_KEY), values.get(FEATURES_KEY)
     if logits is not None and features is not None:
         if features.shape[1] != head.kernel.shape[0]:
             raise ModuleError(
                 f"it gives {features.shape[1]} features, and its head takes {head.kernel.shape[0]}"
             )
         expected = head.logits(features)
+        largest = max(1.0, float(np.abs(expected).max()), _ROUNDING * head.magnitude(features))
         if logits.shape != expected.shape or not np.allclose(
-            logits, expected, rtol=0, atol=_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+            logits, expected, rtol=0, atol=_TOLERANCE * largest
         ):
             raise ModuleError("its logits are not its head's: files of two modules are mixed")
-
-
-def score_kind_of(description: Description) -> ScoreKind:
-    """What the logits are."""
-    return ScoreKind(
-        LOGITS, description.scores, "the head of beamlabel train, as the module's description says"
-    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from beamlabel.pipeline.train.canonical import make_canonical
+from beamlabel.pipeline.train.module.canonical import make_canonical
+from beamlabel.pipeline.train.module.export_base import ExportBase
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import InferencePart, inference_part, node_name, rename
@@ -22,9 +23,6 @@ from beamlabel.transforms.own_module.description import (
     SERVING,
 )
 from beamlabel.transforms.own_module.head import Head
-
-if TYPE_CHECKING:
-    from beamlabel.pipeline.train.export import ExportBase
 
 
 def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:

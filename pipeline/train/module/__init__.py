@@ -1,0 +1,1 @@
+"""A base and a head → the files of a SavedModel."""
