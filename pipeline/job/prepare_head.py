@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from beamlabel.transforms.own_module.description import Description
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.host_cache import cache_dir
 
+_LOGGER = logging.getLogger("beamlabel")
 _INSTEAD = "train a head on these outputs, or label the images anew, without the command relabel"
 
 
@@ -51,7 +53,7 @@ def prepare_head(
         raise UsageError(f"--module: {error}") from error
     _check_images(module.module, head.spec, features)
     _check_base(module.module, head.spec, features)
-    _check_decoding(module.module, description, preprocessing)
+    _tell_decoding(module.module, description, preprocessing)
     wishes = dataclasses.replace(
         module,
         crop=preprocessing["crop"],
@@ -103,11 +105,10 @@ def _difference(output: EarlierOutput, base: str) -> str:
     )
 
 
-def _check_decoding(handle: str, description: Description, preprocessing: Mapping[str, Any]) -> None:
-    """Refuses features of images that were decoded otherwise than those that the head was trained on."""
+def _tell_decoding(handle: str, description: Description, preprocessing: Mapping[str, Any]) -> None:
     for name, value in description.decoding.items():
         if name in preprocessing and preprocessing[name] != value:
-            raise UsageError(
-                f"--module {handle}: its head was trained on images decoded with {name} {value}, and these outputs "
-                f"have {preprocessing[name]}; {_INSTEAD}"
-            )
+            _LOGGER.warning(
+                "--module %s: its head was trained on images decoded with %s %s, and these outputs have %s",
+                handle, name, value, preprocessing[name],
+            )  # fmt: skip

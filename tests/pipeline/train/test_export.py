@@ -188,6 +188,25 @@ def test_the_same_module_has_the_same_fingerprint_and_files_beside_it_do_not_cou
     assert resolve_module(str(tmp_path / "mine.tar.gz"), cache).fingerprint == one.fingerprint
 
 
+@pytest.mark.parametrize("kind", [_keras_file, _batch_of_three])
+def test_what_the_process_did_before_is_not_in_the_files(kind, cache, tmp_path):
+    """Keras numbers models and layers, and TensorFlow the functions of loops."""
+    base, options, _ = kind(tmp_path / "base")
+    paths = [save_own(tmp_path / name, base, cache, **options)[0] for name in ("one", "other")]
+    assert len({resolve_module(path, cache).fingerprint for path in paths}) == 1
+
+
+def test_terms_that_cancel_each_other_are_no_error(small, cache, tmp_path):
+    """Standardization folded in: features of little variance get weights and biases that are large."""
+    module = inspect_module(resolve_module(small, cache))
+    head = head_of(module.embedding_dim, len(NAMES))
+    mean = module.function(tf.fill([1, 8, 8, 3], 0.5))[1].numpy()[0]
+    kernel = head.kernel * np.float32(3000)
+    head = dataclasses.replace(head, kernel=kernel, bias=head.bias - mean @ kernel)
+    export_module(ExportBase.of_module(module), head, description_of(module, head), tmp_path / "mine")
+    assert inspect_module(resolve_module(str(tmp_path / "mine"), cache)).num_classes == len(NAMES)
+
+
 def test_another_class_name_is_another_fingerprint(small, cache, tmp_path):
     paths = [
         save_own(tmp_path / names[2], small, cache, names=names)[0] for names in (NAMES, (*NAMES[:2], "青"))
