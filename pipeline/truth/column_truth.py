@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.truth.base import Classes, Truth, values_of
 from beamlabel.pipeline.truth.class_values import check_class_type, classes_of
 from beamlabel.pipeline.truth.examples import Examples
 from beamlabel.pipeline.truth.problem import Problem
-from beamlabel.pipeline.truth.truth import Classes, Truth
 
 
 class ColumnTruth(Truth):
@@ -40,7 +40,7 @@ class ColumnTruth(Truth):
     def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
         """See ``Truth``."""
         (name,) = self.columns
-        return [self._of(value) for value in batch.column(name).to_pylist()]
+        return [self._of(value) for value in values_of(batch, name)]
 
     def _of(self, value: Any) -> Classes | None:
         try:

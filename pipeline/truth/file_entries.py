@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.truth.base import Classes
 from beamlabel.pipeline.truth.class_values import classes_of
 from beamlabel.pipeline.truth.examples import Examples
 from beamlabel.pipeline.truth.file_records import TruthFile, TruthRecord, open_truth_file
 from beamlabel.pipeline.truth.key_level import NO_CODE
 from beamlabel.pipeline.truth.name_keys import exact_key, text_key
 from beamlabel.pipeline.truth.problem import Problem
-from beamlabel.pipeline.truth.truth import Classes
 
 _CHUNK = 65536
 RIGHT, WRONG = "right", "wrong"
@@ -44,7 +44,7 @@ class FileEntries:
 
     path: str
     kind: str
-    names: pa.Array
+    names: pa.ChunkedArray
     keys: np.ndarray
     codes: np.ndarray
     class_sets: list[Classes]
@@ -56,6 +56,12 @@ class FileEntries:
     empty: Examples = field(default_factory=Examples)
     unnamed: Examples = field(default_factory=Examples)
     undecided: Examples = field(default_factory=Examples)
+
+    def each_name(self) -> Iterator[str]:
+        """The names, in their order; some of them at a time are texts of Python."""
+        for chunk in self.names.iterchunks():
+            for start in range(0, len(chunk), _CHUNK):
+                yield from chunk.slice(start, _CHUNK).to_pylist()
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the file by itself."""
@@ -158,7 +164,8 @@ def _merged(path: str, file: TruthFile, reader: _Reader, *, adds_up: bool) -> Fi
     reader.chunks.clear()
     keys, codes = np.array(reader.keys, np.uint64), np.array(reader.codes, np.int32)
     entries = FileEntries(
-        path, file.columns.kind, names, keys, codes, list(reader.sets), reader.multi_label, file.are_ids, file.columns.verdict is not None,
+        path, file.columns.kind, names, keys, codes, list(reader.sets), reader.multi_label, file.are_ids,
+        are_corrections=file.columns.verdict is not None,
         empty=reader.empty, unnamed=reader.unnamed, undecided=reader.undecided,
     )  # fmt: skip
     order = np.argsort(keys, kind="stable")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from beamlabel.pipeline.truth.base import Classes, Truth
 from beamlabel.pipeline.truth.examples import SHOWN
 from beamlabel.pipeline.truth.problem import Problem
-from beamlabel.pipeline.truth.truth import Classes, Truth
 
 
 class LayeredTruth(Truth):
