@@ -57,11 +57,13 @@ class FileEntries:
     unnamed: Examples = field(default_factory=Examples)
     undecided: Examples = field(default_factory=Examples)
 
-    def each_name(self) -> Iterator[str]:
-        """The names, in their order; some of them at a time are texts of Python."""
-        for chunk in self.names.iterchunks():
-            for start in range(0, len(chunk), _CHUNK):
-                yield from chunk.slice(start, _CHUNK).to_pylist()
+    def each_name(self, wanted: np.ndarray) -> Iterator[tuple[int, str]]:
+        """The wanted names with their places, in their order; some of them at a time are texts of Python."""
+        for start in range(0, len(wanted), _CHUNK):
+            among = wanted[start : start + _CHUNK]
+            if among.any():
+                names = self.names.slice(start, _CHUNK).filter(pa.array(among)).to_pylist()
+                yield from zip((np.flatnonzero(among) + start).tolist(), names, strict=True)
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the file by itself."""

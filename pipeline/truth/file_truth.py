@@ -62,10 +62,11 @@ class FileTruth(Truth):
             return
         if batches is not None:
             self._note(batches, self._levels)
-        if batches is None or not self._levels[0].index.truths_hit().all():
-            others = list(location_levels(entries, bases, folder)) if image_ids else []
+        wanted = ~self._levels[0].index.truths_hit()
+        if wanted.any():
+            others = list(location_levels(entries, wanted, bases, folder)) if image_ids else []
             if batches is not None:
-                others += end_levels(entries)
+                others += end_levels(entries, wanted)
                 self._note(batches, others)
             self._levels += others
         if batches is not None:
@@ -99,6 +100,7 @@ class FileTruth(Truth):
             self._doubtful |= bad
             taken |= new
             index.forget()
+        self._levels = [self._levels[0], *(level for level in self._levels[1:] if level.usable.any())]
 
     def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
         """See ``Truth``."""

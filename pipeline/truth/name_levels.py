@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -58,38 +57,43 @@ def first_level(entries: FileEntries) -> NameLevel:
     return NameLevel(KeyLevel(entries.keys, entries.codes), is_sure=True)
 
 
-def location_levels(entries: FileEntries, bases: Sequence[str], folder: str | None) -> Iterator[NameLevel]:
-    """By locations: absolute ones, and relative ones below ``bases``; then those below ``folder``."""
+def location_levels(
+    entries: FileEntries, wanted: np.ndarray, bases: Sequence[str], folder: str | None
+) -> Iterator[NameLevel]:
+    """By locations, of wanted names: absolute ones, and relative ones below ``bases``; then those below ``folder``."""
     is_plain = entries.kind == "file"
     asked = list(dict.fromkeys([*bases, *([folder] if folder else [])]))
     if not bases:
         asked.insert(0, "")  # of absolute names alone
     for number, base in enumerate(asked):
-        keys = array("Q")
-        for name in entries.each_name():
+        keys = np.zeros(len(entries.keys), np.uint64)
+        for place, name in entries.each_name(wanted):
             # A file name without a folder is of any folder.
             is_below = bool(base) and not (is_plain and "/" not in name)
             is_asked = is_below if is_relative(name) else number == 0
-            keys.append(location_key(name, base or "/") if is_asked else NONE)
-        index = KeyLevel(np.array(keys, np.uint64), entries.codes)
+            keys[place] = location_key(name, base or "/") if is_asked else NONE
+        index = KeyLevel(keys, entries.codes)
         if len(index.keys):
             yield NameLevel(index, LOCATION, is_sure=number == 0, is_base=base in bases)
 
 
-def end_levels(entries: FileEntries) -> Iterator[NameLevel]:
-    """By the ends of locations: all of a relative name, the longest first, then the file name of any."""
-    lengths, tails, files = array("i"), array("Q"), array("Q")
-    for name in entries.each_name():
+def end_levels(entries: FileEntries, wanted: np.ndarray) -> Iterator[NameLevel]:
+    """By the ends of locations: all of a relative name, the longest first; then the file name of any.
+
+    Names that are not wanted count for the question whether a file name is that of one image.
+    """
+    count = len(entries.keys)
+    lengths, tails, files = np.zeros(count, np.uint8), np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+    for place, name in entries.each_name(np.ones(count, bool)):
         parts = parts_of(name)
-        is_end = 1 < len(parts) <= _MAX_PARTS and is_relative(name)
-        lengths.append(len(parts) if is_end else 0)
-        tails.append(tail_key(parts) if is_end else NONE)
-        files.append(tail_key(parts[-1:]) if parts else NONE)
-    counts, all_tails = np.array(lengths, np.int32), np.array(tails, np.uint64)
-    for count in sorted(set(counts[counts > 0].tolist()), reverse=True):
-        keys = np.where(counts == count, all_tails, np.uint64(NONE))
-        yield NameLevel(KeyLevel(keys, entries.codes), END, tail=int(count))
-    yield NameLevel(KeyLevel(np.array(files, np.uint64), entries.codes), END, tail=1)
+        if wanted[place] and 1 < len(parts) <= _MAX_PARTS and is_relative(name):
+            lengths[place], tails[place] = len(parts), tail_key(parts)
+        if parts:
+            files[place] = tail_key(parts[-1:])
+    for length in sorted(set(lengths[lengths > 0].tolist()), reverse=True):
+        keys = np.where(lengths == length, tails, np.uint64(NONE))
+        yield NameLevel(KeyLevel(keys, entries.codes), END, tail=int(length))
+    yield NameLevel(KeyLevel(files, entries.codes), END, tail=1)
 
 
 def row_keys(batch: pa.RecordBatch, by: str, levels: Sequence[NameLevel]) -> list[list[np.ndarray]]:
