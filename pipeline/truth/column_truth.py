@@ -9,8 +9,7 @@ import pyarrow as pa
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.truth.base import Classes, Truth, values_of
 from beamlabel.pipeline.truth.class_values import check_class_type, classes_of
-from beamlabel.pipeline.truth.examples import Examples
-from beamlabel.pipeline.truth.problem import Problem
+from beamlabel.pipeline.truth.problem import Examples, Problem
 
 
 class ColumnTruth(Truth):

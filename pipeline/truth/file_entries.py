@@ -14,11 +14,10 @@ import pyarrow as pa
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.truth.base import Classes
 from beamlabel.pipeline.truth.class_values import classes_of
-from beamlabel.pipeline.truth.examples import Examples
 from beamlabel.pipeline.truth.file_records import TruthFile, TruthRecord, open_truth_file
 from beamlabel.pipeline.truth.key_level import NO_CODE
 from beamlabel.pipeline.truth.name_keys import exact_key, text_key
-from beamlabel.pipeline.truth.problem import Problem
+from beamlabel.pipeline.truth.problem import Examples, Problem
 
 _CHUNK = 65536
 RIGHT, WRONG = "right", "wrong"

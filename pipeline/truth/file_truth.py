@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.pipeline.truth.base import Batches, Classes, Truth, values_of
-from beamlabel.pipeline.truth.examples import SHOWN, Examples
 from beamlabel.pipeline.truth.file_entries import FileEntries, shown
 from beamlabel.pipeline.truth.key_level import DOUBT
 from beamlabel.pipeline.truth.name_levels import (
@@ -20,7 +19,7 @@ from beamlabel.pipeline.truth.name_levels import (
     location_levels,
     row_keys,
 )
-from beamlabel.pipeline.truth.problem import Problem
+from beamlabel.pipeline.truth.problem import SHOWN, Examples, Problem
 
 _NO_TRUTH = -2
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from beamlabel.pipeline.truth.base import Classes, Truth
-from beamlabel.pipeline.truth.examples import SHOWN
-from beamlabel.pipeline.truth.problem import Problem
+from beamlabel.pipeline.truth.problem import SHOWN, Problem
 
 
 class LayeredTruth(Truth):

@@ -7,9 +7,8 @@ from collections.abc import Collection
 import pyarrow as pa
 
 from beamlabel.pipeline.truth.base import Classes, Truth, values_of
-from beamlabel.pipeline.truth.examples import Examples
 from beamlabel.pipeline.truth.image_names import folder_of, parent_of
-from beamlabel.pipeline.truth.problem import Problem
+from beamlabel.pipeline.truth.problem import Examples, Problem
 
 
 class ParentTruth(Truth):
