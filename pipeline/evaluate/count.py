@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beamlabel.pipeline.truth.base import Classes
+from beamlabel.pipeline.truth.truth import Classes
 
 TOP = 5
 _CONFUSIONS = 5

@@ -14,12 +14,12 @@ from beamlabel.pipeline.evaluate.count import TOP, TruthCounts, ratio
 from beamlabel.pipeline.evaluate.interval import LEVEL, wilson
 from beamlabel.pipeline.evaluate.result import Result, read_result
 from beamlabel.pipeline.evaluate.wrong_images import WrongImages, best_of
-from beamlabel.pipeline.truth.base import Classes
 from beamlabel.pipeline.truth.file_truth import FileTruth
 from beamlabel.pipeline.truth.layered_truth import LayeredTruth
+from beamlabel.pipeline.truth.open_truth import open_truth
 from beamlabel.pipeline.truth.options import TruthOptions
 from beamlabel.pipeline.truth.problem import Problem
-from beamlabel.pipeline.truth.truth import open_truth
+from beamlabel.pipeline.truth.truth import Classes
 from beamlabel.transforms.writing.unit_summary import class_name
 
 SINGLE = "an image is right if its best class is its class"

@@ -13,7 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.truth.base import Classes
+from beamlabel.pipeline.truth.truth import Classes
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
 

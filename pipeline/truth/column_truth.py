@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.truth.base import Classes, Truth, values_of
 from beamlabel.pipeline.truth.class_values import check_class_type, classes_of
 from beamlabel.pipeline.truth.problem import Examples, Problem
+from beamlabel.pipeline.truth.truth import Classes, Truth, values_of
 
 
 class ColumnTruth(Truth):

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.truth.base import Classes
 from beamlabel.pipeline.truth.class_values import classes_of
 from beamlabel.pipeline.truth.file_records import TruthFile, TruthRecord, open_truth_file
 from beamlabel.pipeline.truth.key_level import NO_CODE
 from beamlabel.pipeline.truth.name_keys import exact_key, text_key
 from beamlabel.pipeline.truth.problem import Examples, Problem
+from beamlabel.pipeline.truth.truth import Classes
 
 _CHUNK = 65536
 RIGHT, WRONG = "right", "wrong"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from beamlabel.pipeline.truth.base import Batches, Classes, Truth, values_of
 from beamlabel.pipeline.truth.file_entries import FileEntries, shown
 from beamlabel.pipeline.truth.key_level import DOUBT
 from beamlabel.pipeline.truth.name_levels import (
@@ -20,6 +19,7 @@ from beamlabel.pipeline.truth.name_levels import (
     row_keys,
 )
 from beamlabel.pipeline.truth.problem import SHOWN, Examples, Problem
+from beamlabel.pipeline.truth.truth import Batches, Classes, Truth, values_of
 
 _NO_TRUTH = -2
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from beamlabel.pipeline.truth.base import Classes, Truth
 from beamlabel.pipeline.truth.problem import SHOWN, Problem
+from beamlabel.pipeline.truth.truth import Classes, Truth
 
 
 class LayeredTruth(Truth):

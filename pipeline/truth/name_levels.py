@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from beamlabel.pipeline.truth.base import values_of
 from beamlabel.pipeline.truth.file_entries import FileEntries
 from beamlabel.pipeline.truth.image_names import parts_of, raw_parts_of
 from beamlabel.pipeline.truth.key_level import KeyLevel
@@ -22,6 +21,7 @@ from beamlabel.pipeline.truth.name_keys import (
     tail_key,
     text_key,
 )
+from beamlabel.pipeline.truth.truth import values_of
 
 NAME, LOCATION, END = "name", "location", "end"
 # Relative names of more folders than that are matched by their file names alone.

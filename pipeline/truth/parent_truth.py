@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from beamlabel.pipeline.truth.base import Classes, Truth, values_of
 from beamlabel.pipeline.truth.image_names import folder_of, parent_of
 from beamlabel.pipeline.truth.problem import Examples, Problem
+from beamlabel.pipeline.truth.truth import Classes, Truth, values_of
 
 
 class ParentTruth(Truth):

@@ -1,115 +1,67 @@
-"""The options of a truth → the truth."""
+"""What a truth is to whoever asks: classes for rows, and what was wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import abc
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.truth.base import Batches
-from beamlabel.pipeline.truth.base import Truth as Truth
-from beamlabel.pipeline.truth.column_truth import ColumnTruth
-from beamlabel.pipeline.truth.file_entries import read_entries
-from beamlabel.pipeline.truth.file_truth import FileTruth
-from beamlabel.pipeline.truth.layered_truth import LayeredTruth
-from beamlabel.pipeline.truth.options import TruthOptions
-from beamlabel.pipeline.truth.parent_truth import ParentTruth
-from beamlabel.transforms import storage
-from beamlabel.transforms.rows.schema import OWN_COLUMNS, SCHEMA_VERSION, own_columns_by_metadata
-from beamlabel.transforms.storage.patterns import fixed_start
+from beamlabel.pipeline.truth.problem import Problem
 
-PARENT = "parent"
+Classes = tuple[str, ...]
+"""The classes of an image, at least one, each once, sorted."""
+Batches = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+"""All rows, and the failures if there are such, with the named columns or those of them that they have."""
 
 
-def open_truth(
-    options: TruthOptions,
-    schema: pa.Schema,
-    *,
-    multi_label: bool = False,
-    manifests: Iterable[Mapping[str, Any]] = (),
-    batches: Batches | None = None,
-) -> Truth:
-    """The truth that the options name; files are read, rows are not yet but for ``batches``.
-
-    Args:
-      options: they name at least one truth; later ones win.
-      schema: of the outputs' rows, with their metadata.
-      multi_label: whether an image may have several classes, though the options do not say so.
-      manifests: of the outputs: they tell what relative names are relative to, and which folders were labeled.
-      batches: reads all rows, and failures if they matter, with some columns. Without it no image is matched by its
-        file name, which has to be unique.
-
-    Raises:
-      UsageError: a truth cannot be read or understood.
-    """
-    runs = [manifest for manifest in manifests if manifest]
-    truths = [_one(name, options, schema, multi_label, runs, batches) for name in options.truth]
-    if not truths:
-        raise UsageError("--truth is missing")
-    has_files = any(isinstance(truth, FileTruth) for truth in truths)
-    for option, name in (("--truth_column", options.truth_column), ("--truth_key", options.truth_key)):
-        if name is not None and not has_files:
-            raise UsageError(f"{option} {name}: --truth {options.truth[-1]} is no file")
-    return LayeredTruth(truths, multi_label=multi_label or options.multi_label is not None)
-
-
-def _one(
-    name: str,
-    options: TruthOptions,
-    schema: pa.Schema,
-    multi_label: bool,
-    runs: Sequence[Mapping[str, Any]],
-    batches: Batches | None,
-) -> Truth:
-    if name == PARENT:
-        if PARENT in schema.names:
-            raise UsageError(
-                f"--truth {PARENT}: it means the folder of each image, and the output has a column of this name; "
-                f"keep the column by another one: --keep_columns {PARENT}=NAME"
-            )
-        return ParentTruth(_tops(runs))
-    if name in schema.names:
-        if name in _own(schema, runs):
-            raise UsageError(f"--truth {name}: that is what beamlabel wrote; name a kept column, or ./{name}")
-        kind = schema.field(name).type
-        return ColumnTruth(name, kind, options.multi_label, multi_label=multi_label)
-    _check_is_file(name, [one for one in schema.names if one not in _own(schema, runs)])
-    bases = list(dict.fromkeys(base for run in runs if (base := run.get("options", {}).get("base_dir"))))
-    return FileTruth(
-        read_entries(name, options.truth_key, options.truth_column, options.multi_label),
-        bases=bases,
-        folder=storage.absolute(name).rpartition("/")[0] or "/",
-        image_ids="image_id" in _own(schema, runs) and "image_id" in schema.names,
-        batches=batches,
-    )
-
-
-def _own(schema: pa.Schema, runs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """The columns that are no kept ones: by the metadata of the schema, or of the runs; without both, all of ours."""
-    told = [{key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}]
-    told += [run.get("metadata", {}) for run in runs]
-    known = [metadata for metadata in told if SCHEMA_VERSION in metadata]
-    return frozenset().union(*map(own_columns_by_metadata, known)) if known else frozenset(OWN_COLUMNS)
-
-
-def _check_is_file(name: str, kept_columns: Sequence[str]) -> None:
-    kept = ", ".join(kept_columns) or "none"
-    try:
-        is_there = storage.exists(name)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--truth {name!r}: {error}") from error
-    if not is_there:
-        raise UsageError(f"--truth {name!r}: neither a kept column of the result ({kept}) nor a file")
-
-
-def _tops(runs: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The folders that were listed, of runs that listed one: all that lies there directly is of no class."""
-    found: set[str] = set()
-    for run in runs:
-        files = run.get("input_files") or []
-        if len(files) == 1 and files[0].get("format") == "images":
-            path = str(files[0]["path"])
-            found.update((path.rstrip("/"), fixed_start(path).rstrip("/")))
+def values_of(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """A column as Python has it; nulls if the batch lacks it, as one of an older output may."""
+    if name not in batch.schema.names:
+        return [None] * batch.num_rows
+    found: list[Any] = batch.column(name).to_pylist()
     return found
+
+
+class Truth(abc.ABC):
+    """The classes that images really have.
+
+    Attributes:
+      columns: of the output, which ``of_batch`` needs.
+      multi_label: whether an image may have several classes.
+      by: how images are told: ``uri``, ``ref_id``, ``image_id``, ``column``, ``parent``, or ``several`` of these.
+      are_ids: whether classes are whole numbers by the type of their column.
+    """
+
+    columns: tuple[str, ...] = ()
+    multi_label: bool = False
+    by: str = ""
+    are_ids: bool = False
+
+    @abc.abstractmethod
+    def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
+        """The classes of each row, None without a truth.
+
+        Args:
+          batch: rows of an output, or failures, with ``columns``.
+
+        Raises:
+          UsageError: a value is no class.
+        """
+
+    @abc.abstractmethod
+    def problems(self) -> tuple[Problem, ...]:
+        """What was found to be wrong; asked after all batches."""
+
+    def decided(self, batch: pa.RecordBatch) -> list[Classes | None]:
+        """As ``of_batch``, but ``()`` for a row of which it says two different things, so that nothing else counts."""
+        return self.of_batch(batch)
+
+    def known_classes(self) -> frozenset[str] | None:
+        """All classes that it may give; None if only the rows tell."""
+        return None
+
+    def unmatched(self) -> int | None:
+        """How many images it has a class of, and no row was of; None if rows themselves tell their classes."""
+        return None

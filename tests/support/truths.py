@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from beamlabel.pipeline.truth.open_truth import open_truth
 from beamlabel.pipeline.truth.options import TruthOptions
-from beamlabel.pipeline.truth.truth import Truth, open_truth
+from beamlabel.pipeline.truth.truth import Truth
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
 
