@@ -150,6 +150,17 @@ def test_corrections_over_folders(jobs, tmp_path):
     assert (after.counts.correct, after.by) == (before.correct + 1, "several")
 
 
+def test_corrections_have_names_and_no_class_ids(jobs, tmp_path):
+    row = jobs["rows"][0]
+    corrections, ids = tmp_path / "corrections.csv", tmp_path / "ids.csv"
+    corrections.write_text(f"image_id,uri,verdict,label\n{row['image_id']},x,wrong,7\n")
+    ids.write_text(f"uri,class\n{row['uri']},7\n")
+    found = evaluate(str(jobs["parquet"].output), str(corrections)).to_json()
+    assert (found["evaluated"], found["truths_in_no_row"]) == (1, ["7"])
+    with pytest.raises(UsageError, match="names"):
+        evaluate(str(jobs["parquet"].output), [str(ids), str(corrections)])
+
+
 def test_corrections_of_classes_without_names(jobs, tmp_path):
     """A report calls them ``class 3``; the class ids are numbers."""
     images = jobs["folder"] / "photos"
