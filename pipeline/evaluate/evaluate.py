@@ -150,21 +150,33 @@ class _Counting:
         self._result, self._truth, self._wrong, self._name = result, truth, wrong, name
         self._by_id: bool | None = None
         # So reports call a class without a name, and so do corrections that come from there.
-        self._from_report = not result.has_names and any(
-            isinstance(one, FileTruth) and one.entries.are_corrections for one in truth.truths
-        )
+        corrections = [
+            one for one in truth.truths if isinstance(one, FileTruth) and one.entries.are_corrections
+        ]
+        self._from_report = bool(corrections) and not result.has_names
+        # Those of classes with names are never numbers, whatever these names look like.
+        self._are_named = bool(corrections) and result.has_names
+        self._are_alone = len(corrections) == len(truth.truths)
         columns = [*truth.columns, "class_ids", *(["labels"] if result.has_names else [])]
         if wrong is not None:
             there = result.schema().names
             columns += [name for name in ("uri", "image_id", "score") if name in there]
         self._columns = list(dict.fromkeys(columns))
-        if (known := truth.known_classes()) is not None:
-            self._decide(known)
+        others = [one for one in truth.truths if one not in corrections] or [truth]
+        known = [one.known_classes() for one in others]
+        if None not in known:
+            self._decide(itertools.chain(*(one for one in known if one is not None)))
 
     def _decide(self, classes: Iterable[str]) -> None:
         """Whether classes are numbers that index the logits: if all are whole numbers."""
         names = sorted(classes)
         by_id = self._truth.are_ids or all(map(self._is_id, names))
+        if by_id and self._are_named:
+            if not self._are_alone:
+                raise UsageError(
+                    f"--truth {self._name}: class ids, and in the corrections of a report names: give names in both"
+                )
+            by_id = False
         if not (by_id or self._result.has_names):
             odd = next(name for name in names if not self._is_id(name))
             raise UsageError(

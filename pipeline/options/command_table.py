@@ -28,7 +28,7 @@ COMMANDS = {
     "inspect": Command(f"{_FOLDER}.inspect", "what a module is, takes and gives, and how fast it runs here"),
     "fetch": Command(f"{_FOLDER}.fetch", "copy a module from a hub to a folder or a bucket"),
     "verify": Command(f"{_FOLDER}.verify", "check a result: files, hashes, counts, conservation"),
-    "evaluate": Command(f"{_FOLDER}.evaluate", "top-1, top-5 and a table of classes, against the truth"),
+    "evaluate": Command(f"{_FOLDER}.evaluate", "top-1, top-5, the worst classes and the wrong images"),
     "report": Command(f"{_FOLDER}.report", "write the report of a published result"),
     "relabel": Command(f"{_FOLDER}.relabel", "classes of an own module for the rows of earlier outputs", is_job=True),
     "compact": Command(f"{_FOLDER}.compact", "one output with the current rows of many nights"),

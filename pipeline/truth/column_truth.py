@@ -8,9 +8,8 @@ import pyarrow as pa
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.truth.class_values import check_class_type, classes_of
-from beamlabel.pipeline.truth.examples import Examples
-from beamlabel.pipeline.truth.problem import Problem
-from beamlabel.pipeline.truth.truth import Classes, Truth
+from beamlabel.pipeline.truth.problem import Examples, Problem
+from beamlabel.pipeline.truth.truth import Classes, Truth, values_of
 
 
 class ColumnTruth(Truth):
@@ -40,7 +39,7 @@ class ColumnTruth(Truth):
     def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
         """See ``Truth``."""
         (name,) = self.columns
-        return [self._of(value) for value in batch.column(name).to_pylist()]
+        return [self._of(value) for value in values_of(batch, name)]
 
     def _of(self, value: Any) -> Classes | None:
         try:

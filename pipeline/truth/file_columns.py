@@ -59,6 +59,8 @@ def find_columns(names: Sequence[str], key: str | None, value: str | None, path:
     if verdict is not None and value is None and (label := _first_named(("label",), others)):
         return FileColumns(found_key, label, _kind(found_key), verdict)
     found = value or _first_named(CLASS_COLUMNS, others)
+    if not others:
+        raise UsageError(f"--truth {path!r}: it has no column of classes, only {listing}")
     if found is None and len(others) != 1:
         raise UsageError(f"--truth {path!r}: name the column of classes by --truth_column; it has {listing}")
     found = found or others[0]

@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.truth.class_values import classes_of
-from beamlabel.pipeline.truth.examples import Examples
 from beamlabel.pipeline.truth.file_records import TruthFile, TruthRecord, open_truth_file
 from beamlabel.pipeline.truth.key_level import NO_CODE
 from beamlabel.pipeline.truth.name_keys import exact_key, text_key
-from beamlabel.pipeline.truth.problem import Problem
+from beamlabel.pipeline.truth.problem import Examples, Problem
 from beamlabel.pipeline.truth.truth import Classes
 
 _CHUNK = 65536
@@ -44,7 +43,7 @@ class FileEntries:
 
     path: str
     kind: str
-    names: pa.Array
+    names: pa.ChunkedArray
     keys: np.ndarray
     codes: np.ndarray
     class_sets: list[Classes]
@@ -56,6 +55,14 @@ class FileEntries:
     empty: Examples = field(default_factory=Examples)
     unnamed: Examples = field(default_factory=Examples)
     undecided: Examples = field(default_factory=Examples)
+
+    def each_name(self, wanted: np.ndarray) -> Iterator[tuple[int, str]]:
+        """The wanted names with their places, in their order; some of them at a time are texts of Python."""
+        for start in range(0, len(wanted), _CHUNK):
+            among = wanted[start : start + _CHUNK]
+            if among.any():
+                names = self.names.slice(start, _CHUNK).filter(pa.array(among)).to_pylist()
+                yield from zip((np.flatnonzero(among) + start).tolist(), names, strict=True)
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the file by itself."""
@@ -158,7 +165,8 @@ def _merged(path: str, file: TruthFile, reader: _Reader, *, adds_up: bool) -> Fi
     reader.chunks.clear()
     keys, codes = np.array(reader.keys, np.uint64), np.array(reader.codes, np.int32)
     entries = FileEntries(
-        path, file.columns.kind, names, keys, codes, list(reader.sets), reader.multi_label, file.are_ids, file.columns.verdict is not None,
+        path, file.columns.kind, names, keys, codes, list(reader.sets), reader.multi_label, file.are_ids,
+        are_corrections=file.columns.verdict is not None,
         empty=reader.empty, unnamed=reader.unnamed, undecided=reader.undecided,
     )  # fmt: skip
     order = np.argsort(keys, kind="stable")

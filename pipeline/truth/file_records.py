@@ -75,7 +75,7 @@ def open_truth_file(path: str, key: str | None, value: str | None) -> Iterator[T
     try:
         with storage.open_input(path) as stream:
             kind = content_format(stream.read(HEAD_BYTES))
-        if kind not in ("parquet", "text"):
+        if kind not in ("parquet", "text") and not (kind == "binary" and _is_named_as_text(path)):
             raise UsageError(f"--truth {path!r}: neither Parquet nor text")
         if kind == "parquet":
             with open_parquet(path) as file:
@@ -86,6 +86,11 @@ def open_truth_file(path: str, key: str | None, value: str | None) -> Iterator[T
         yield _of_text(beginning, complete, path, key, value)
     except (OSError, ValueError, EOFError, pa.ArrowException) as error:
         raise UsageError(f"--truth {path!r}: {error}") from error
+
+
+def _is_named_as_text(path: str) -> bool:
+    """Then it is to say which line is none."""
+    return table_by_name(path) is not None or path.lower().endswith(".txt")
 
 
 def _parquet(file: Any, path: str, key: str | None, value: str | None) -> TruthFile:
@@ -217,9 +222,8 @@ def _json_lines(
     text = beginning if complete else beginning[: beginning.rfind(b"\n") + 1]
     for number, record in enumerate(json_records(iter([text])), start=1):
         if record.problem:
-            raise ValueError(
-                f"line {number} is {record.problem}; JSON lines have one object a line, as jq -c '.[]' writes them"
-            )
+            hint = "; JSON lines have one object a line, as jq -c '.[]' writes them" if number == 1 else ""
+            raise ValueError(f"line {number} is {record.problem}{hint}")
         names.update(dict.fromkeys(record.value or {}))
     columns = find_columns(list(names), key, value, path)
 
@@ -245,5 +249,8 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[TruthRecord]:
             continue
         image, _, name = line.partition("\t") if "\t" in line else line.rpartition(" ")
         if not image.strip() or not name.strip():
-            raise ValueError(f"{place} is not an image, a tab or a space, and a class: {line[:80]!r}")
+            raise ValueError(
+                f"{place} is not an image, a tab or a space, and a class: {line[:80]!r}; the names of CSV, TSV and "
+                "JSON lines end in .csv, .tsv and .jsonl"
+            )
         yield TruthRecord(image.strip(), name.strip(), place)

@@ -55,6 +55,8 @@ def _is_encoded(uri: str) -> bool:
 def _raw(uri: str) -> list[str]:
     kind = scheme(uri)
     path = uri if kind is None else _AUTHORITY.sub("", uri, count=1)
+    if "#" not in path and kind not in _WEB:
+        return _split(path)
     archive, *member = _MEMBER.split(path, maxsplit=1)
     if kind in _WEB:
         archive = re.split("[?#]", archive, maxsplit=1)[0]
@@ -62,4 +64,4 @@ def _raw(uri: str) -> list[str]:
 
 
 def _split(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in ("", ".")]
+    return [part for part in path.split("/") if part and part != "."]

@@ -13,7 +13,7 @@ DOUBT = -3
 
 
 class KeyLevel:
-    """The keys of all truths, sorted, with what they stand for; 17 bytes a key and 4 a truth.
+    """The keys of all truths, sorted, with what they stand for: 15 bytes a key and 4 a truth.
 
     Args:
       keys: uint64, one a truth; 0 for a truth that has none of this kind.
@@ -27,27 +27,23 @@ class KeyLevel:
     """
 
     def __init__(self, keys: np.ndarray, codes: np.ndarray) -> None:
-        found = keys
-        order = np.argsort(found, kind="stable")
-        ordered = found[order]
-        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))[: len(ordered)]
-        counts = np.diff(np.append(starts, len(ordered)))
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        order = order[np.searchsorted(keys[order], NONE, side="right") :]
+        ordered = keys[order]
+        is_first = np.ones(len(ordered), bool)
+        np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+        starts = np.flatnonzero(is_first)
         self.keys = ordered[starts]
-        self.several = counts > 1
+        self.several = np.diff(np.append(starts, len(ordered))) > 1
+        self.key_of = np.full(len(keys), -1, np.int32)
+        self.key_of[order] = np.cumsum(is_first, dtype=np.int32) - 1
         by_key = codes[order]
-        same = (
-            np.minimum.reduceat(by_key, starts) == np.maximum.reduceat(by_key, starts)
-            if len(starts)
-            else np.zeros(0, bool)
-        )
-        self.code = np.where(same, by_key[starts], DOUBT).astype(np.int32)
-        self.key_of = np.empty(len(found), np.int32)
-        self.key_of[order] = np.repeat(np.arange(len(starts), dtype=np.int32), counts)
-        self.first = order[starts].astype(np.int32)
-        self.key_of[found == NONE] = -1
+        self.code = by_key[starts]
+        if len(starts):
+            self.code[np.minimum.reduceat(by_key, starts) != np.maximum.reduceat(by_key, starts)] = DOUBT
         self.hit = np.zeros(len(starts), bool)
         self.many = np.zeros(len(starts), bool)
-        self._image = np.zeros(len(starts), np.uint64)
+        self._image = np.zeros(0, np.uint64)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """The place of each key, int64[N]; -1 for one that no truth has."""
@@ -58,12 +54,19 @@ class KeyLevel:
 
     def note(self, keys: np.ndarray, images: np.ndarray) -> None:
         """Takes note that the images, by their own keys, have these keys: uint64[N] both."""
+        if len(self._image) < len(self.keys):
+            self._image = np.zeros(len(self.keys), np.uint64)
         places = self.find(keys)
-        for place, image in zip(places[places >= 0].tolist(), images[places >= 0].tolist(), strict=True):
-            if not self.hit[place]:
-                self.hit[place], self._image[place] = True, image
-            elif self._image[place] != image:
-                self.many[place] = True
+        places, images = places[places >= 0], images[places >= 0]
+        is_new = ~self.hit[places]
+        self._image[places[is_new]] = images[is_new]
+        self.hit[places] = True
+        self.many[places[self._image[places] != images]] = True
+
+    def forget(self) -> None:
+        """All rows were noted; those that are asked for from now on are the hits."""
+        self.hit[:] = False
+        self._image = np.zeros(0, np.uint64)
 
     def truths_hit(self) -> np.ndarray:
         """bool by truth: whether a row has its key."""

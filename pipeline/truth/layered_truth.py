@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from beamlabel.pipeline.truth.examples import SHOWN
-from beamlabel.pipeline.truth.problem import Problem
+from beamlabel.pipeline.truth.problem import SHOWN, Problem
 from beamlabel.pipeline.truth.truth import Classes, Truth
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import xxhash
 
-from beamlabel.pipeline.truth.image_names import parts_of, raw_parts_of
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import public_uri, resolve, scheme
 
@@ -39,7 +39,8 @@ def is_relative(name: str) -> bool:
 
 def exact_key(name: str) -> int:
     """The key of a URI as rows have it, without credentials."""
-    return text_key(public_uri(name))
+    # Most are local paths, which hold no credentials.
+    return text_key(name if name.startswith("/") else public_uri(name))
 
 
 def tail_key(parts: Sequence[str]) -> int:
@@ -47,10 +48,6 @@ def tail_key(parts: Sequence[str]) -> int:
     return text_key("/".join(parts))
 
 
-def row_tails(uri: str, count: int) -> Iterator[int]:
-    """The ``tail_key``s of a row's last ``count`` parts: as they are, and as they are percent-encoded."""
-    parts = parts_of(uri)
-    if len(parts) >= count:
-        yield tail_key(parts[-count:])
-        if "%" in uri and (raw := raw_parts_of(uri)) != parts:
-            yield tail_key(raw[-count:])
+def keys_of(keys: Iterable[int]) -> np.ndarray:
+    """Keys as uint64[N]."""
+    return np.fromiter(keys, np.uint64)

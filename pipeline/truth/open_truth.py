@@ -16,7 +16,7 @@ from beamlabel.pipeline.truth.options import TruthOptions
 from beamlabel.pipeline.truth.parent_truth import ParentTruth
 from beamlabel.pipeline.truth.truth import Batches, Truth
 from beamlabel.transforms import storage
-from beamlabel.transforms.rows.schema import own_columns_by_metadata
+from beamlabel.transforms.rows.schema import OWN_COLUMNS, SCHEMA_VERSION, own_columns_by_metadata
 from beamlabel.transforms.storage.patterns import fixed_start
 
 PARENT = "parent"
@@ -70,28 +70,31 @@ def _one(
             )
         return ParentTruth(_tops(runs))
     if name in schema.names:
-        if name in _own(schema):
+        if name in _own(schema, runs):
             raise UsageError(f"--truth {name}: that is what beamlabel wrote; name a kept column, or ./{name}")
         kind = schema.field(name).type
         return ColumnTruth(name, kind, options.multi_label, multi_label=multi_label)
-    _check_is_file(name, schema)
+    _check_is_file(name, [one for one in schema.names if one not in _own(schema, runs)])
     bases = list(dict.fromkeys(base for run in runs if (base := run.get("options", {}).get("base_dir"))))
     return FileTruth(
         read_entries(name, options.truth_key, options.truth_column, options.multi_label),
         bases=bases,
         folder=storage.absolute(name).rpartition("/")[0] or "/",
-        image_ids="image_id" in _own(schema) and "image_id" in schema.names,
+        image_ids="image_id" in _own(schema, runs) and "image_id" in schema.names,
         batches=batches,
     )
 
 
-def _own(schema: pa.Schema) -> frozenset[str]:
-    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    return own_columns_by_metadata(metadata)
+def _own(schema: pa.Schema, runs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """The columns that are no kept ones: by the metadata of the schema, or of the runs; without both, all of ours."""
+    told = [{key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}]
+    told += [run.get("metadata", {}) for run in runs]
+    known = [metadata for metadata in told if SCHEMA_VERSION in metadata]
+    return frozenset().union(*map(own_columns_by_metadata, known)) if known else frozenset(OWN_COLUMNS)
 
 
-def _check_is_file(name: str, schema: pa.Schema) -> None:
-    kept = ", ".join(one for one in schema.names if one not in _own(schema)) or "none"
+def _check_is_file(name: str, kept_columns: Sequence[str]) -> None:
+    kept = ", ".join(kept_columns) or "none"
     try:
         is_there = storage.exists(name)
     except (OSError, ValueError) as error:

@@ -6,10 +6,9 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from beamlabel.pipeline.truth.examples import Examples
 from beamlabel.pipeline.truth.image_names import folder_of, parent_of
-from beamlabel.pipeline.truth.problem import Problem
-from beamlabel.pipeline.truth.truth import Classes, Truth
+from beamlabel.pipeline.truth.problem import Examples, Problem
+from beamlabel.pipeline.truth.truth import Classes, Truth, values_of
 
 
 class ParentTruth(Truth):
@@ -28,7 +27,7 @@ class ParentTruth(Truth):
 
     def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
         """See ``Truth``."""
-        uris, ids = (batch.column(name).to_pylist() for name in self.columns)
+        uris, ids = (values_of(batch, name) for name in self.columns)
         return [self._of(uri, ref_id) for uri, ref_id in zip(uris, ids, strict=True)]
 
     def _of(self, uri: str, ref_id: str | None) -> Classes | None:

@@ -1,8 +1,11 @@
-"""A fault of the truth or of the rows, counted."""
+"""A fault of the truth or of the rows: counted, with the first few examples."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+SHOWN = 5
+_MAX_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -12,3 +15,21 @@ class Problem:
     what: str
     count: int
     examples: tuple[str, ...] = ()
+
+
+@dataclass
+class Examples:
+    """A number, and the first texts that were counted."""
+
+    count: int = 0
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        """Counts one."""
+        self.count += 1
+        if len(self.texts) < SHOWN:
+            self.texts.append(text[:_MAX_CHARACTERS])
+
+    def problem(self, what: str) -> tuple[Problem, ...]:
+        """The problem, if there is one."""
+        return (Problem(what, self.count, tuple(self.texts)),) if self.count else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,6 +14,14 @@ Classes = tuple[str, ...]
 """The classes of an image, at least one, each once, sorted."""
 Batches = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 """All rows, and the failures if there are such, with the named columns or those of them that they have."""
+
+
+def values_of(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """A column as Python has it; nulls if the batch lacks it, as one of an older output may."""
+    if name not in batch.schema.names:
+        return [None] * batch.num_rows
+    found: list[Any] = batch.column(name).to_pylist()
+    return found
 
 
 class Truth(abc.ABC):

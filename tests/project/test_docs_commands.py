@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.pipeline.options.command_table import COMMANDS
+from beamlabel.transforms.storage.identity import image_id
 from support.jobs import TINY, label, photos, uri_list
 from support.paths import ROOT
 
@@ -20,7 +21,7 @@ LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for
 
 @pytest.fixture
 def place(gcs, http_server, tmp_path, monkeypatch):
-    """A hub, a result in a bucket, and ``truth.csv``; what it yields gives a line's words as they are here."""
+    """A hub, a result in a bucket, and files of truth; what it yields gives a line's words as they are here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     handle = "/google/imagenet/mobilenet_v2_075_160/classification/1"
@@ -34,6 +35,9 @@ def place(gcs, http_server, tmp_path, monkeypatch):
         gcs.put(name.replace("2026", "dt=2026-11-23", 1), gcs.get(name))
     Path("truth.csv").write_text(
         "uri,class\n" + "".join(f"{uri},{number}\n" for number, uri in enumerate(uris))
+    )
+    Path("corrections.csv").write_text(
+        f"image_id,uri,verdict,label\n{image_id(uris[0])},{uris[0]},wrong,class 3\n"
     )
 
     def here(line: str) -> list[str]:

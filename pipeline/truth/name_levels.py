@@ -1,0 +1,134 @@
+"""The ways in which a truth's names of images are looked for among rows, from the surest on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from beamlabel.pipeline.truth.file_entries import FileEntries
+from beamlabel.pipeline.truth.image_names import parts_of, raw_parts_of
+from beamlabel.pipeline.truth.key_level import KeyLevel
+from beamlabel.pipeline.truth.name_keys import (
+    NONE,
+    exact_key,
+    id_key,
+    is_relative,
+    keys_of,
+    location_key,
+    tail_key,
+    text_key,
+)
+from beamlabel.pipeline.truth.truth import values_of
+
+NAME, LOCATION, END = "name", "location", "end"
+# Relative names of more folders than that are matched by their file names alone.
+_MAX_PARTS = 12
+
+
+@dataclass
+class NameLevel:
+    """A way to match.
+
+    Attributes:
+      index: the keys of all truths.
+      kind: ``NAME`` (by a column as it stands), ``LOCATION`` (by ``image_id``), or ``END`` of the ``uri``.
+      tail: of ``END``, how many of the last parts are compared.
+      is_sure: whether it holds also for a name that another way has found.
+      is_base: whether relative names are those that an input may have had.
+      usable: bool by key: whether a row of this key has the truth.
+    """
+
+    index: KeyLevel
+    kind: str = NAME
+    tail: int = 0
+    is_sure: bool = False
+    is_base: bool = False
+    usable: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.usable = np.ones(len(self.index.keys), bool)
+
+
+def first_level(entries: FileEntries) -> NameLevel:
+    """By names as they stand."""
+    return NameLevel(KeyLevel(entries.keys, entries.codes), is_sure=True)
+
+
+def location_levels(
+    entries: FileEntries, wanted: np.ndarray, bases: Sequence[str], folder: str | None
+) -> Iterator[NameLevel]:
+    """By locations, of wanted names: absolute ones, and relative ones below ``bases``; then those below ``folder``."""
+    is_plain = entries.kind == "file"
+    asked = list(dict.fromkeys([*bases, *([folder] if folder else [])]))
+    if not bases:
+        asked.insert(0, "")  # of absolute names alone
+    for number, base in enumerate(asked):
+        keys = np.zeros(len(entries.keys), np.uint64)
+        for place, name in entries.each_name(wanted):
+            # A file name without a folder is of any folder.
+            is_below = bool(base) and not (is_plain and "/" not in name)
+            is_asked = is_below if is_relative(name) else number == 0
+            keys[place] = location_key(name, base or "/") if is_asked else NONE
+        index = KeyLevel(keys, entries.codes)
+        if len(index.keys):
+            yield NameLevel(index, LOCATION, is_sure=number == 0, is_base=base in bases)
+
+
+def end_levels(entries: FileEntries, wanted: np.ndarray) -> Iterator[NameLevel]:
+    """By the ends of locations: all of a relative name, the longest first; then the file name of any.
+
+    Names that are not wanted count for the question whether a file name is that of one image.
+    """
+    count = len(entries.keys)
+    lengths, tails, files = np.zeros(count, np.uint8), np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+    for place, name in entries.each_name(np.ones(count, bool)):
+        parts = parts_of(name)
+        if wanted[place] and 1 < len(parts) <= _MAX_PARTS and is_relative(name):
+            lengths[place], tails[place] = len(parts), tail_key(parts)
+        if parts:
+            files[place] = tail_key(parts[-1:])
+    for length in sorted(set(lengths[lengths > 0].tolist()), reverse=True):
+        keys = np.where(lengths == length, tails, np.uint64(NONE))
+        yield NameLevel(KeyLevel(keys, entries.codes), END, tail=int(length))
+    yield NameLevel(KeyLevel(files, entries.codes), END, tail=1)
+
+
+def row_keys(batch: pa.RecordBatch, by: str, levels: Sequence[NameLevel]) -> list[list[np.ndarray]]:
+    """For each level the keys of the rows: uint64[N] each, of ends also as they are percent-encoded.
+
+    Args:
+      batch: with the column ``by``, and ``image_id`` if a level is of locations.
+      by: ``uri``, ``ref_id`` or ``image_id``.
+      levels: which keys are wanted.
+    """
+    names = values_of(batch, by)
+    key = exact_key if by == "uri" else text_key
+    found: list[list[np.ndarray]] = []
+    parts: list[list[str]] | None = None
+    for level in levels:
+        if level.kind == NAME:
+            found.append([keys_of(key(name) if name else NONE for name in names)])
+        elif level.kind == LOCATION:
+            found.append([keys_of(id_key(one or "") for one in values_of(batch, "image_id"))])
+        else:
+            parts = parts or [parts_of(name or "") for name in names]
+            encoded = [
+                raw_parts_of(name) if name and "%" in name else one
+                for name, one in zip(names, parts, strict=True)
+            ]
+            both = [parts, encoded] if encoded != parts else [parts]
+            found.append([_tail_keys(one, level.tail) for one in both])
+    return found
+
+
+def image_keys(batch: pa.RecordBatch) -> np.ndarray:
+    """Which image each row is of, uint64[N]; of rows that do not tell it, their ``uri``."""
+    pairs = zip(values_of(batch, "image_id"), values_of(batch, "uri"), strict=True)
+    return keys_of(id_key(identity) if identity else text_key(uri or "") for identity, uri in pairs)
+
+
+def _tail_keys(parts: Sequence[Sequence[str]], count: int) -> np.ndarray:
+    return keys_of(tail_key(one[-count:]) if len(one) >= count else NONE for one in parts)
