@@ -94,7 +94,8 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
         ],
     }
     rows, compared = sample.rows(labels)
-    data |= {"compared": compared, "has_names": schema.LABELS_SHA256 in manifest["metadata"]}
+    has_names = schema.LABELS_SHA256 in manifest["metadata"]
+    data |= {"compared": compared, "has_names": has_names, "several": function == "sigmoid"}
     room = _PAGE_BYTES - _FRAME_BYTES - len(embedded_json(data).encode())
     return {**data, "sample": _fitting(rows, room)}
 

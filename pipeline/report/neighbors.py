@@ -58,8 +58,8 @@ class Neighborhood:
     def at_odds(self, numbers: Iterable[int]) -> list[AtOdds]:
         """The rows that are at odds with their neighbours, those most at odds first.
 
-        Neighbours are those with the largest cosine. A row is at odds with them if more than half of their weight is
-        on one label, and that is not the row's.
+        Neighbours are those with the largest cosine. A row is at odds with them if more than half of them, and of
+        their weight, have one label, and that is not the row's.
 
         Args:
           numbers: of the rows that are asked for; one that is not in the sample is left out, and so are copies of one
@@ -89,7 +89,7 @@ def _judged(number: int, own: str, labels: list[str], weights: np.ndarray) -> At
     for label, weight in zip(labels, weights / weights.sum(), strict=True):
         shares[label] = shares.get(label, 0.0) + float(weight)
     label = max(shares, key=lambda name: (shares[name], name))
-    if label == own or shares[label] <= 0.5:
+    if label == own or shares[label] <= 0.5 or 2 * labels.count(label) <= len(labels):
         return None
     disagreement = round(shares[label] - shares.get(own, 0.0), 6)
     return AtOdds(number, label, labels.count(label), len(labels), disagreement)

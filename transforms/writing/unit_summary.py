@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.transforms.decoding.thumbnail import thumbnail
-from beamlabel.transforms.records import Prediction
+from beamlabel.transforms.records import LabeledRows, Prediction
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.uris import encodable, public_uri
 from beamlabel.transforms.writing.embedding_sample import EmbeddingSampler
@@ -211,6 +211,10 @@ class Summarizer:
             values = batch.column("embedding").flatten()
             embeddings = values.to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
         self.add_rows(batch.select(columns).to_pylist(), embeddings)
+
+    def add_labeled(self, rows: LabeledRows) -> None:
+        """Takes rows that were labeled by their features; they have no pixels."""
+        self.add_batch(rows.batch)
 
     def add_embeddings(self, embeddings: np.ndarray) -> None:
         """Takes the embeddings of rows, float[N, D], which are added to their sum."""
