@@ -118,6 +118,7 @@ function verdictKeys(button, row, open) {
 function showVerdicts() {
   $("known-classes").append(...knownClasses().map((name) => element("option", { value: displayed(name) })));
   $("how").hidden = !correctable.length;
+  if (!$("helpful").hidden) $("helpful-title").after($("how"));
   $("saving-save").addEventListener("click", () => { saveCorrections(correctable, false); showMarks(); });
   addEventListener("storage", (event) => { if (event.key === KEPT) { restoreCorrections(correctable); showMarks(); } });
   restoreCorrections(correctable);

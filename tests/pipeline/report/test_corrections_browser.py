@@ -2,20 +2,16 @@
 
 import csv
 import io
-import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from beamlabel.pipeline.commands.evaluate import main as evaluate
 from beamlabel.pipeline.report.data import data_of_page, report_data
 from beamlabel.pipeline.report.page import page
 from beamlabel.transforms.writing.unit_summary import Summarizer
 from support.browser import NARROW, WIDE, Browser, browser, contrast, texts_on_colours
-from support.jobs import FinishedJob, label, photos
 
 HOSTILE = [
     "</script><script>window.pwned=1</script>",
@@ -257,40 +253,6 @@ def test_marks_and_form_can_be_read_and_fit(shown, named, width, scheme):
           return !box.width || (box.left >= dialog.left && box.right <= dialog.right);
         })""")
     shown.run("isSaved = true")
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> FinishedJob:
-    folder = tmp_path_factory.mktemp("ran")
-    photos(folder / "photos", 30)
-    return label(folder / "out", "--input", folder / "photos", "--report")
-
-
-def test_the_file_that_is_saved_is_truth_for_evaluate(shown, ran, tmp_path, capsys):
-    page_path = ran.output / "_report.html"
-    rows = opened(shown, page_path)
-    told = {row["image_id"]: row for row in ran.rows}
-    assert all(told[row["image_id"]]["uri"] == row["uri"] for row in rows)
-    for place in range(5):
-        press(shown, place, "✓ Right")
-    type_class(shown, 5, "9" if rows[5]["labels"][0] != "class 9" else "8")
-    press(shown, 6, "✗ Wrong, class unknown")
-    shown.driver.execute_cdp_cmd(
-        "Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
-    )
-    shown.run("document.querySelector('#saving-save').click()")
-    file, deadline = tmp_path / "corrections.csv", time.monotonic() + 30
-    while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    text = file.read_text(encoding="utf-8")
-    assert text == shown.run("return correctionsCsv(correctable, false)")
-    assert "saved" in shown.run("return document.querySelector('#saving-count').textContent")
-    assert shown.run("return !window.dispatchEvent(new Event('beforeunload', {cancelable: true}))") is False
-    # Five are right and one is wrong; the one of an unknown class is no truth.
-    capsys.readouterr()
-    assert evaluate(["--truth", str(file), "--json", str(ran.output)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["evaluated"], found["top_1"]) == (6, 5 / 6)
 
 
 def test_pictures_that_would_help_are_shown(shown, named):

@@ -1,6 +1,8 @@
 """The report's page in a real browser: it shows what is in it, filters, fits, and runs nothing but its own script."""
 
 import itertools
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,6 +167,32 @@ def test_a_picture_opens_by_the_keyboard_and_closes_by_escape(shown, report):
     assert len(detail.find_elements("css selector", ".bars li")) == 5
     shown.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not detail.is_displayed()
+
+
+def test_saved_corrections_are_truth_for_evaluate(shown, report, tmp_path, capsys):
+    from beamlabel.pipeline.commands.evaluate import main as evaluate
+
+    shown.open(report)
+    for picture in shown.driver.find_elements("css selector", "#sheet button")[:7]:
+        picture.send_keys("r")
+    shown.run("""
+        const [one, two] = correctable.filter((row) => corrections.has(row.image_id));
+        say(one, [one.predicted_labels[0] === 'tabby' ? 'two words' : 'tabby']); say(two, [])""")
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    shown.driver.execute_cdp_cmd("Page.setDownloadBehavior", folder)
+    shown.run("document.querySelector('#saving-save').click()")
+    file, deadline = tmp_path / "corrections.csv", time.monotonic() + 60
+    while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with file.open(encoding="utf-8", newline="") as lines:
+        assert lines.read() == shown.run("return correctionsCsv(correctable, false)")
+    assert shown.run("return document.querySelector('#saving-count').textContent") == "7 corrections, saved"
+    assert shown.run("return window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
+    assert evaluate(["--truth", str(file), "--json", str(report.parent)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # Of seven one was wrong; and of another nobody knows the class, which is no truth.
+    assert (found["evaluated"], found["top_1"]) == (6, 5 / 6)
+    shown.run("corrections.clear(); keepCorrections()")
 
 
 @WIDTHS
