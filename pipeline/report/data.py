@@ -6,19 +6,17 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from beamlabel.pipeline.report.run_sample import RunSample
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.rows import schema
-from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
 from beamlabel.transforms.writing.unit_summary import (
     EMBEDDING_STEPS,
-    SampledRow,
     UnitSummary,
-    cut,
     merge_examples,
     score_bins,
 )
@@ -59,7 +57,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
     labels: Counter[str] = Counter()
     scores: Counter[float] = Counter()
     examples: dict[str, list[dict[str, str | None]]] = {}
-    sampler: RowSampler[SampledRow] = RowSampler()
+    sample = RunSample(manifest["metadata"])
     embeddings: list[int] | None = None
     for summary in summaries:
         labels.update(summary.labels)
@@ -69,9 +67,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
             embeddings = [
                 a + b for a, b in zip(embeddings or itertools.repeat(0), summary.embedding_sum, strict=False)
             ]
-        for row in summary.rows:
-            label, score = (row.labels[0], row.scores[0]) if row.labels else (None, None)
-            sampler.offer(Candidate(row.ref_id, label, score, row), row.kinds)
+        sample.add(summary)
     function = manifest["metadata"].get(schema.SCORES)
     probabilities = function in ("softmax", "sigmoid") or all(0 <= score <= 1 for score in scores)
     ordered = sorted(labels.items(), key=lambda item: (-item[1], item[0]))
@@ -97,7 +93,9 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
             )
         ],
     }
-    rows = [_shown(row, kinds) for row, kinds in sampler.chosen(labels)]
+    rows, compared = sample.rows(labels)
+    has_names = schema.LABELS_SHA256 in manifest["metadata"]
+    data |= {"compared": compared, "has_names": has_names, "several": function == "sigmoid"}
     room = _PAGE_BYTES - _FRAME_BYTES - len(embedded_json(data).encode())
     return {**data, "sample": _fitting(rows, room)}
 
@@ -132,17 +130,6 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "within_error_rate": manifest["within_error_rate"],
         "within_deleted_rate": manifest.get("within_deleted_rate", True),
         "complete": manifest["complete"],
-    }
-
-
-def _shown(row: SampledRow, kinds: Sequence[str]) -> dict[str, Any]:
-    return {
-        "uri": row.uri,
-        "ref_id": cut(row.ref_id),
-        "labels": row.labels,
-        "scores": [float(f"{score:.4g}") for score in row.scores],
-        "kinds": kinds,
-        "thumbnail": row.thumbnail,
     }
 
 

@@ -38,7 +38,9 @@ def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[U
 
 def page(data: Mapping[str, Any]) -> str:
     """The whole page; the same data give the same page."""
-    style, script = own_file("report.css"), own_file("common.js") + own_file("report.js")
+    scripts = ("common.js", "corrections.js", "verdicts.js", "report.js")
+    style = own_file("report.css") + own_file("verdicts.css")
+    script = "".join(own_file(name) for name in scripts)
     return fill(own_file("report.html"), style, script, f"{data['run']['output']} · beamlabel", data)
 
 

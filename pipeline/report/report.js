@@ -180,7 +180,7 @@ function showBefore() {
   if (embeddings) $("before-body").append(note(embeddings));
 }
 
-const kinds = { top: "Top of label", uncertain: "Least certain", random: "Random" };
+const kinds = { top: "Top of label", uncertain: "Least certain", close: "Close call", at_odds: "At odds with its neighbours", random: "Random" };
 
 function showDetail(row) {
   const name = fileName(row.uri);
@@ -189,23 +189,49 @@ function showDetail(row) {
   $("detail-body").replaceChildren(
     element("h2", { id: "detail-title" }, name),
     picture(row, `The module’s view of ${name}`),
+    verdictForm(row, () => $("detail").close()),
     element("ol", { class: "bars", "aria-label": "Best classes" }, ...classes),
-    element("dl", {}, ...[["URI", row.uri], ["Row", row.ref_id], ["Sample", row.kinds.map((kind) => kinds[kind]).join(", ")]]
-      .flatMap(([term, text]) => [element("dt", {}, term), element("dd", { class: term === "Sample" ? "" : "mono" }, text)])),
+    element("dl", {}, ...[["URI", row.uri], ["Row", row.ref_id], ["Sample", row.kinds.map((kind) => kinds[kind]).join(", ")], ...(row.neighbors ? [["Neighbours", `${row.neighbors.count} of ${row.neighbors.of} are ${row.neighbors.label}`]] : [])]
+      .flatMap(([term, text]) => [element("dt", {}, term), element("dd", { class: term === "URI" || term === "Row" ? "mono" : "" }, text)])),
   );
   $("detail").showModal();
 }
 
+// A picture of a sheet, with lines of text below it.
+function shotItem(row, ...lines) {
+  const caption = element("span", { class: "caption" }, ...lines);
+  const button = element("button", { type: "button", title: row.uri }, marked(row, picture(row, fileName(row.uri))), caption);
+  const open = () => showDetail(row);
+  button.addEventListener("click", open);
+  verdictKeys(button, row, open);
+  return element("li", {}, button);
+}
+
+const best = (row) => element("b", { title: row.labels[0] }, row.labels[0]);
+
 const shots = data.sample.map((row) => {
   const label = row.labels.length ? row.labels[0] : null;
-  const name = fileName(row.uri);
-  const caption = label === null
-    ? element("span", { class: "caption" }, element("span", {}, name))
-    : element("span", { class: "caption" }, element("b", { title: label }, label), element("span", {}, score(row.scores[0])));
-  const button = element("button", { type: "button", title: row.uri }, picture(row, name), caption);
-  button.addEventListener("click", () => showDetail(row));
-  return { label, score: row.scores[0], kinds: row.kinds, item: element("li", {}, button) };
+  const item = label === null ? shotItem(row, element("span", {}, fileName(row.uri))) : shotItem(row, best(row), element("span", {}, score(row.scores[0])));
+  return { label, score: row.scores[0], kinds: row.kinds, item };
 });
+
+// The rows whose classes would teach most, in their order, for the two reasons; none twice.
+function showHelpful() {
+  const line = (text) => element("span", { title: text }, text);
+  const odd = data.sample.filter((row) => row.kinds.includes("at_odds"));
+  const calls = data.sample.filter((row) => row.kinds.includes("close"));
+  const close = (calls.length ? calls : data.sample.filter((row) => row.kinds.includes("uncertain")).slice(0, 12)).filter((row) => !odd.includes(row));
+  const oddItems = odd.map((row) => shotItem(row, best(row), line(`${row.neighbors.count} of ${row.neighbors.of}: ${row.neighbors.label}`)));
+  const closeItems = close.map((row) => shotItem(row, best(row), line(row.labels.length > 1 ? `or ${row.labels[1]}` : score(row.scores[0]))));
+  const group = (title, about, items) => [element("h3", {}, title), element("p", { class: "note" }, about), ...(items.length ? [element("ul", { class: "sheet", "aria-label": title }, ...items)] : [])];
+  $("helpful").hidden = !(odd.length || close.length);
+  if (data.compared) {
+    const about = `Most of the ${whole(data.compared.neighbors)} images with the nearest embeddings, among ${whole(data.compared.rows)} of the run, have another class.`;
+    $("helpful-body").append(...group("At odds with their neighbours", odd.length ? about : "No sampled image is at odds with its neighbours.", oddItems));
+  }
+  const why = !calls.length ? "the best score is the lowest" : data.several ? "a score is nearest to 0.5" : "the best two scores are nearest to each other";
+  if (close.length) $("helpful-body").append(...group("Close calls", `The module is least certain of these: ${why}.`, closeItems));
+}
 
 function filter() {
   const kind = document.querySelector("input[name=kind]:checked").value;
@@ -215,7 +241,7 @@ function filter() {
   const anyScore = low === -Infinity && high === Infinity;
   let shown = 0;
   for (const shot of shots) {
-    const fits = (!kind || shot.kinds.includes(kind)) && (!label || shot.label === label)
+    const fits = (!kind || shot.kinds.includes(kind) || (kind === "helpful" && (shot.kinds.includes("close") || shot.kinds.includes("at_odds")))) && (!label || shot.label === label)
       && (anyScore || (shot.score >= low && shot.score <= high));
     shot.item.hidden = !fits;
     shown += fits;
@@ -248,4 +274,6 @@ showLabels();
 showScores();
 showFailures();
 showBefore();
+showHelpful();
 showSheet();
+showVerdicts();

@@ -24,7 +24,7 @@ _BATCH_ROWS = 2048
 _READERS = 16
 # The unit's number in the name of a published file: part-RUN-NUMBER.ENDING.
 _NUMBER = re.compile(r"-(\d+)\.")
-_TEXTS = ("uri", "ref_id", "labels")
+_TEXTS = ("uri", "ref_id", "image_id", "labels")
 _COLUMNS = (*ROW_COLUMNS, "embedding")
 
 
@@ -43,7 +43,7 @@ def staged_summaries(
                 path = storage.join(staging_dir, *file.name.split("/"))
                 return UnitSummary.from_json(storage.read_bytes(path))
         files = [published[file.name] for file in record.files if file.name in published]
-        return summarize_shard(output, files)
+        return summarize_shard(output, files, manifest["metadata"])
 
     ordered = sorted(records, key=lambda record: record.unit_id)
     # From a bucket each takes a round trip or more: some at a time, and never all in memory.
@@ -56,21 +56,24 @@ def published_summaries(output: str, manifest: Mapping[str, Any]) -> Iterator[Un
     """The summaries of a published run, from its shards and failures, as the manifest names them."""
     numbered = [(int(_NUMBER.findall(file["name"])[-1]), file) for file in manifest["files"]]
     for _, group in groupby(sorted(numbered, key=itemgetter(0)), key=itemgetter(0)):
-        yield summarize_shard(output, [file for _, file in group])
+        yield summarize_shard(output, [file for _, file in group], manifest["metadata"])
 
 
-def summarize_shard(output: str, files: Sequence[Mapping[str, Any]]) -> UnitSummary:
+def summarize_shard(
+    output: str, files: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]
+) -> UnitSummary:
     """Streams the files of one unit.
 
     Args:
       output: the output folder.
       files: the unit's, as the manifest has them: ``name`` and ``kind``.
+      metadata: file metadata of the output.
 
     Raises:
       OSError, ValueError: a file cannot be read.
       ImportError: TFRecords are there, and tfx-bsl is not.
     """
-    summarizer = Summarizer()
+    summarizer = Summarizer(metadata)
     failures: list[dict[str, str | None]] = []
     for file in files:
         path = storage.join(output, *str(file["name"]).split("/"))
@@ -79,33 +82,20 @@ def summarize_shard(output: str, files: Sequence[Mapping[str, Any]]) -> UnitSumm
         if file["kind"] == "failures":
             failures = [json.loads(line) for line in storage.read_bytes(path).splitlines()]
             continue
-        read = _parquet_rows if path.endswith(".parquet") else _tfrecord_rows
-        for rows, embeddings in read(path):
-            if embeddings is not None:
-                summarizer.add_embeddings(embeddings)
-            for row in rows:
-                summarizer.add_row(row)
+        (_add_parquet if path.endswith(".parquet") else _add_tfrecords)(summarizer, path)
     return summarizer.finish(failures)
 
 
-_Rows = Iterator[tuple[list[dict[str, Any]], "np.ndarray | None"]]
-
-
-def _parquet_rows(path: str) -> _Rows:
-    """Rows without their embeddings, and these as float[N, D], a batch at a time."""
+def _add_parquet(summarizer: Summarizer, path: str) -> None:
     import pyarrow.parquet as pq
 
     with storage.open_input(path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
         columns = [name for name in _COLUMNS if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
-            if "embedding" not in columns:
-                yield batch.to_pylist(), None
-                continue
-            embeddings = batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
-            yield batch.drop_columns(["embedding"]).to_pylist(), embeddings
+            summarizer.add_batch(batch)
 
 
-def _tfrecord_rows(path: str) -> _Rows:
+def _add_tfrecords(summarizer: Summarizer, path: str) -> None:
     """The same of a shard of ``tf.Example``."""
     with storage.open_input(path) as source:
         records = read_records(source)
@@ -114,5 +104,6 @@ def _tfrecord_rows(path: str) -> _Rows:
             for row in decode(chunk, _COLUMNS):
                 texts = {name: [text.decode() for text in row.get(name) or ()] for name in _TEXTS}
                 embeddings += [found] if (found := row.pop("embedding", None)) else []
-                rows.append({**row, **texts, "uri": texts["uri"][0], "ref_id": texts["ref_id"][0]})
-            yield rows, np.array(embeddings, np.float32) if embeddings else None
+                singles = {name: (texts[name] or [""])[0] for name in ("uri", "ref_id", "image_id")}
+                rows.append({**row, **texts, **singles})
+            summarizer.add_rows(rows, np.array(embeddings, np.float32) if embeddings else None)

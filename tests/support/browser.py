@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from support.needs import lacking
@@ -95,6 +96,33 @@ def browser() -> Iterator[Browser]:
             yield Browser(driver)
         finally:
             driver.quit()
+
+
+def texts_on_colours(shown: Browser) -> list[tuple[str, str, str]]:
+    """The colour, the background and the first words of every text of the page that can be seen."""
+    return shown.run("""
+        const texts = 'h1, h2, h3, p, dt, dd, button, span, select, label, legend, li div';
+        const all = [...document.querySelectorAll(texts)];
+        const background = (element) => {
+          for (let at = element; at; at = at.parentElement) {
+            const colour = getComputedStyle(at).backgroundColor;
+            if (!/, 0\\)$|transparent/.test(colour)) return colour;
+          }
+        };
+        return all.filter((e) => e.offsetParent && e.textContent.trim() && e.childElementCount === 0)
+          .map((e) => [getComputedStyle(e).color, background(e), e.textContent.slice(0, 40)])""")
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2 defines it, of two CSS colours without transparency."""
+
+    def luminance(colour: str) -> float:
+        values = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
 
 
 def main(page: Path, folder: Path) -> None:

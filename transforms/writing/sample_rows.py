@@ -1,4 +1,5 @@
-"""Which few rows of many a report shows: the best of each label, the least certain, and random ones.
+"""Which few rows of many a report shows: the best of each label, the least certain, those that a person's word would
+help most, and random ones.
 
 What is chosen depends on the rows alone: not on their order, and not on how they are divided. Each unit hands on all
 its ``candidates``, and whoever merges them chooses: a row that is among the best of all is among the best of its
@@ -7,19 +8,32 @@ unit. Memory is bounded: a row that is not taken on its arrival, or is displaced
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import heapq
 import itertools
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 TOP, UNCERTAIN, RANDOM = "top", "uncertain", "random"
-KINDS = (TOP, UNCERTAIN, RANDOM)
+CLOSE = "close"
+"""Between two classes: the smallest margins."""
+AT_ODDS = "at_odds"
+"""At odds with its neighbours in the space of the embeddings; whoever merges the units' candidates finds them."""
+KINDS = (TOP, UNCERTAIN, CLOSE, RANDOM)
 
 MAX_ROWS = 144
-"""Rows that are chosen, if there are as many: a sixth are random, a sixth the least certain, then come the tops of
-labels, and what is left of the room is for more random ones."""
+"""Rows that are chosen, if there are as many: a sixth are random, a sixth the least certain, a sixth those that would
+help most (``CLOSE`` and ``AT_ODDS``), then come the tops of labels, and what is left of the room is for more random
+ones."""
+
+MAX_HELPFUL = MAX_ROWS // 12
+"""Rows of each of ``CLOSE`` and ``AT_ODDS``."""
+
+MAX_COMPARED = 2 * MAX_ROWS
+"""Random rows that are compared with their neighbours."""
 
 _OTHERS = MAX_ROWS // 6
 _TOPS = 3
@@ -28,7 +42,7 @@ _SHOWN_LABELS = (MAX_ROWS - 2 * _OTHERS) // _TOPS
 # Labels whose best rows are remembered; of more, those with the smallest hashes, in every unit the same ones.
 _MAX_LABELS = 128
 
-MAX_CANDIDATES = MAX_ROWS + _OTHERS + _TOPS * _MAX_LABELS
+MAX_CANDIDATES = MAX_COMPARED + _OTHERS + MAX_HELPFUL + _TOPS * _MAX_LABELS
 """Rows that a unit hands on, at most."""
 
 T = TypeVar("T")
@@ -41,6 +55,7 @@ class Candidate(Generic[T]):
     Attributes:
       ref_id, label, score: the row's; label and score are None for a module without logits.
       value: what is handed back for a chosen row.
+      margin: how far the row is from another answer, see ``margin``; None if that is not known.
       kinds: the ways in which it is still in the race; none: it was displaced.
     """
 
@@ -48,17 +63,29 @@ class Candidate(Generic[T]):
     label: str | None
     score: float | None
     value: T
+    margin: float | None = None
     kinds: set[str] = field(default_factory=set)
+
+    @functools.cached_property
+    def number(self) -> int:
+        """``row_number`` of the reference."""
+        return row_number(self.ref_id)
 
 
 class RowSampler(Generic[T]):
-    """Takes rows one by one and keeps at most a bounded number of candidates."""
+    """Takes rows one by one and keeps at most a bounded number of candidates.
 
-    def __init__(self) -> None:
+    Args:
+      random_rows: how many random ones: ``MAX_ROWS``, or ``MAX_COMPARED`` if they are compared with their neighbours.
+    """
+
+    def __init__(self, random_rows: int = MAX_ROWS) -> None:
+        self._random_rows = random_rows
         # Heaps whose first entry is the one to be displaced next; ref_id orders equals, and a count rows that
         # are in the input twice.
         self._random: list[tuple[int, _Reversed, int, Candidate[T]]] = []
         self._uncertain: list[tuple[float, _Reversed, int, Candidate[T]]] = []
+        self._close: list[tuple[float, _Reversed, int, Candidate[T]]] = []
         self._tops: dict[str, list[tuple[float, _Reversed, int, Candidate[T]]]] = {}
         self._label_hashes: list[tuple[int, str]] = []
         self._label_ceiling = 1 << 64
@@ -70,7 +97,11 @@ class RowSampler(Generic[T]):
             heap: list | None
             rank: float
             if kind == RANDOM:
-                heap, limit, rank = self._random, MAX_ROWS, -_hash(candidate.ref_id)
+                heap, limit, rank = self._random, self._random_rows, -candidate.number
+            elif kind == CLOSE:
+                if candidate.margin is None:
+                    continue
+                heap, limit, rank = self._close, MAX_HELPFUL, -candidate.margin
             elif candidate.score is None or candidate.label is None:
                 continue
             elif kind == UNCERTAIN:
@@ -92,30 +123,41 @@ class RowSampler(Generic[T]):
         heaps: dict[str, list[list]] = {
             RANDOM: [self._random],
             UNCERTAIN: [self._uncertain],
+            CLOSE: [self._close],
             TOP: list(self._tops.values()),
         }
         found: dict[int, tuple[Candidate[T], list[str]]] = {}
         for kind, of_kind in heaps.items():
             for *_, candidate in itertools.chain.from_iterable(of_kind):
                 found.setdefault(id(candidate), (candidate, []))[1].append(kind)
-        ordered = sorted(found.values(), key=lambda entry: (_hash(entry[0].ref_id), entry[0].ref_id))
+        ordered = sorted(found.values(), key=lambda entry: (entry[0].number, entry[0].ref_id))
         return [(candidate.value, kinds) for candidate, kinds in ordered]
 
-    def chosen(self, counts: Mapping[str, int]) -> list[tuple[T, list[str]]]:
+    def random(self) -> list[Candidate[T]]:
+        """The random rows, those with the smallest ``row_number`` first."""
+        return [entry[-1] for entry in sorted(self._random, reverse=True)]
+
+    def chosen(
+        self, counts: Mapping[str, int], at_odds: Iterable[Candidate[T]] = ()
+    ) -> list[tuple[T, list[str]]]:
         """At most ``MAX_ROWS`` rows, each with the kinds that it was chosen for; the same row comes once.
 
         Args:
           counts: rows of each label, also of those that were not taken: the frequent ones are shown.
+          at_odds: of ``random``, those that are at odds with their neighbours, the ones most at odds first.
         """
         found: dict[int, tuple[Candidate[T], list[str]]] = {}
 
         def choose(kind: str, entries: Iterable[tuple]) -> None:
             for *_, candidate in entries:
-                found.setdefault(id(candidate), (candidate, []))[1].append(kind)
+                if id(candidate) in found or len(found) < MAX_ROWS:
+                    found.setdefault(id(candidate), (candidate, []))[1].append(kind)
 
         randomly = sorted(self._random, reverse=True)
         choose(RANDOM, randomly[:_OTHERS])
         choose(UNCERTAIN, sorted(self._uncertain, reverse=True))
+        choose(AT_ODDS, ((candidate,) for candidate in itertools.islice(at_odds, MAX_HELPFUL)))
+        choose(CLOSE, sorted(self._close, reverse=True))
         frequent = sorted(self._tops, key=lambda label: (-counts.get(label, 0), label))[:_SHOWN_LABELS]
         ranked = [sorted(self._tops[label], reverse=True) for label in frequent]
         # The best of every label first: where a page lacks room, no label loses all.
@@ -129,7 +171,7 @@ class RowSampler(Generic[T]):
         known = self._tops.get(label)
         if known is not None:
             return known
-        number = _hash(label)
+        number = row_number(label)
         if number >= self._label_ceiling:
             return None
         if len(self._tops) == _MAX_LABELS:
@@ -144,6 +186,23 @@ class RowSampler(Generic[T]):
         return self._tops.setdefault(label, [])
 
 
+def margin(scores: Sequence[float], *, several: bool) -> float | None:
+    """How far a row is from another answer; the smaller it is, the more a person's word helps.
+
+    Args:
+      scores: the best ones, from the best down.
+      several: whether an image may have several classes, each with a score of 0 to 1.
+
+    Returns:
+      The best score less the second best (T. Scheffer et al., "Active hidden Markov models for information extraction",
+      IDA 2001); of several classes the distance from 1/2 of the score that is nearest to it. None of fewer than two
+      scores, and if one is not finite.
+    """
+    if len(scores) < 2 or not all(map(math.isfinite, scores)):
+        return None
+    return min(abs(score - 0.5) for score in scores) if several else scores[0] - scores[1]
+
+
 class _Reversed(str):
     """Text that sorts backwards: of equal ranks the smaller reference is the better one."""
 
@@ -153,5 +212,6 @@ class _Reversed(str):
         return str.__gt__(self, other)
 
 
-def _hash(text: str) -> int:
+def row_number(text: str) -> int:
+    """A hash of 64 bits of a reference or a label: the random rows are those with the smallest."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -7,21 +7,33 @@ the shard: the same but for the thumbnails, whose pixels are gone by then.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from beamlabel.transforms.decoding.thumbnail import thumbnail
-from beamlabel.transforms.inference.relabel import feature_matrix
 from beamlabel.transforms.records import LabeledRows, Prediction
+from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.uris import encodable, public_uri
-from beamlabel.transforms.writing.sample_rows import Candidate, RowSampler
+from beamlabel.transforms.writing.embedding_sample import EmbeddingSampler
+from beamlabel.transforms.writing.sample_rows import (
+    MAX_COMPARED,
+    MAX_ROWS,
+    Candidate,
+    RowSampler,
+    margin,
+)
+
+T = TypeVar("T")
 
 MAX_TEXT = 300
 """Characters that a report shows of a URI, a reference or a failure's detail."""
@@ -29,11 +41,14 @@ MAX_TEXT = 300
 MAX_LABEL = 100
 """Characters that it shows of a label."""
 
+MAX_WHOLE = 2000
+"""Characters of a row's URI and labels that are kept for corrections, which need them whole."""
+
 MAX_CLASSES = 5
 """Classes that it shows of a row."""
 
-ROW_COLUMNS = ("uri", "ref_id", "labels", "class_ids", "scores")
-"""Columns of a row that a summary needs, beside the embedding."""
+ROW_COLUMNS = ("uri", "ref_id", "image_id", "labels", "class_ids", "scores")
+"""Columns of an output that ``Summarizer.add_rows`` takes, beside ``embedding``."""
 
 _EXAMPLES = 3
 EMBEDDING_STEPS = 1 << 16
@@ -48,12 +63,13 @@ class SampledRow:
     """A row that a report may show.
 
     Attributes:
-      uri: as in the output, cut to ``MAX_TEXT`` characters.
+      uri: as in the output, cut to ``MAX_WHOLE`` characters.
       ref_id: as in the output, whole: it decides what is chosen.
-      labels, scores: the best five as in the output; labels are ``class 7`` where the classes have no names; both
-        empty without logits.
+      labels, scores: the best five as in the output, labels cut to ``MAX_WHOLE`` characters; ``class 7`` where the
+        classes have no names; both empty without logits.
       kinds: why it was chosen, see ``sample_rows``.
       thumbnail: a JPEG in base64; None where there were no pixels.
+      image_id: as in the output; empty for rows that have none, of schema version 1.
     """
 
     uri: str
@@ -62,6 +78,16 @@ class SampledRow:
     scores: tuple[float, ...]
     kinds: tuple[str, ...] = ()
     thumbnail: str | None = None
+    image_id: str = ""
+
+    def candidate(self, metadata: Mapping[str, str], value: T) -> Candidate[T]:
+        """The row as ``RowSampler`` takes it.
+
+        Args:
+          metadata: file metadata of the output.
+          value: what is handed back if the row is chosen.
+        """
+        return _candidate(metadata, self.ref_id, self.labels, self.scores, value)
 
 
 @dataclass(frozen=True)
@@ -75,6 +101,7 @@ class UnitSummary:
       rows: those that a report may choose, see ``sample_rows``.
       embedding_sum: of all rows, each number in steps of 1 / ``EMBEDDING_STEPS``, so that the sum does not depend on
         the order; None without embeddings, or if one was not finite.
+      embeddings: an ``EmbeddingSample`` as plain values; None without embeddings or labels.
     """
 
     labels: dict[str, int] = field(default_factory=dict)
@@ -82,6 +109,7 @@ class UnitSummary:
     failures: dict[str, list[dict[str, str | None]]] = field(default_factory=dict)
     rows: list[SampledRow] = field(default_factory=list)
     embedding_sum: list[int] | None = None
+    embeddings: dict[str, Any] | None = None
 
     def to_json(self) -> bytes:
         """UTF-8; equal summaries give equal bytes."""
@@ -101,6 +129,7 @@ class UnitSummary:
             value["failures"],
             rows,
             value.get("embedding_sum"),
+            value.get("embeddings"),
         )
 
 
@@ -125,12 +154,19 @@ class _Value:
 
 
 class Summarizer:
-    """Gathers a ``UnitSummary``; not for two threads at a time."""
+    """Gathers a ``UnitSummary``; not for two threads at a time.
 
-    def __init__(self) -> None:
+    Args:
+      metadata: file metadata of the output that the rows are of; it tells whether they have labels and embeddings.
+    """
+
+    def __init__(self, metadata: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._metadata = metadata
         self._labels: Counter[str] = Counter()
         self._scores = array("f")
-        self._sampler: RowSampler[_Value] = RowSampler()
+        compares = schema.EMBEDDING_DIM in metadata and schema.NUM_CLASSES in metadata
+        self._sampler: RowSampler[_Value] = RowSampler(MAX_COMPARED if compares else MAX_ROWS)
+        self._embeddings = EmbeddingSampler() if compares else None
         self._waiting: list[Candidate[_Value]] = []
         self._waiting_bytes = 0
         self._embedding_sum: np.ndarray | None = None
@@ -138,37 +174,47 @@ class Summarizer:
 
     def add(self, prediction: Prediction) -> Prediction:
         """Takes a prediction and returns it without its pixels; they are kept only while it may be chosen."""
-        label, score = None, None
+        labels: Sequence[str] = ()
+        scores: Sequence[float] = ()
         if prediction.class_ids is not None and prediction.scores is not None:
-            label = _label(prediction.labels, prediction.class_ids, 0)
-            score = float(prediction.scores[0])
+            labels = _best_labels(prediction.labels, prediction.class_ids)
+            scores = prediction.scores[:MAX_CLASSES].tolist()
         if prediction.embedding is not None:
             self.add_embeddings(prediction.embedding[np.newaxis])
-        self._add(encodable(prediction.ref.ref_id), label, score, lambda: _row(prediction), prediction.pixels)
+        ref_id = encodable(prediction.ref.ref_id)
+        make = functools.partial(_row, prediction.ref.uri, ref_id, prediction.ref.image_id, labels, scores)
+        self._add(ref_id, labels, scores, make, prediction.pixels, prediction.embedding)
         return prediction if prediction.pixels is None else replace(prediction, pixels=None)
 
-    def add_row(self, row: Mapping[str, Any]) -> None:
-        """Takes a row of a shard: its columns, without the embedding; those that it has not may be missing."""
-        ids: Sequence[int] = row.get("class_ids") or ()
-        scores: Sequence[float] = row.get("scores") or ()
-        names: Sequence[str] | None = row.get("labels")
-        labels = [cut(name, MAX_LABEL) for name in names] if names else [class_name(one) for one in ids]
+    def add_rows(self, rows: Iterable[Mapping[str, Any]], embeddings: np.ndarray | None) -> None:
+        """Takes rows as they are in the output, without pixels.
 
-        def sampled() -> SampledRow:
-            best, their_scores = tuple(labels[:MAX_CLASSES]), tuple(scores[:MAX_CLASSES])
-            return SampledRow(cut(row["uri"]), row["ref_id"], best, their_scores)
+        Args:
+          rows: each with ``uri`` and ``ref_id``, and with ``image_id``, ``labels``, ``class_ids`` and ``scores`` as far
+            as the output has them.
+          embeddings: float[N, D], those of the rows; None without.
+        """
+        if embeddings is not None and len(embeddings):
+            self.add_embeddings(embeddings)
+        for place, row in enumerate(rows):
+            labels = _best_labels(row.get("labels"), row.get("class_ids") or ())
+            scores = (row.get("scores") or ())[:MAX_CLASSES]
+            make = functools.partial(_row, row["uri"], row["ref_id"], row.get("image_id"), labels, scores)
+            embedding = None if embeddings is None else embeddings[place]
+            self._add(row["ref_id"], labels, scores, make, None, embedding)
 
-        label, score = (labels[0], scores[0]) if labels else (None, None)
-        self._add(row["ref_id"], label, score, sampled, None)
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Takes rows as they are in a shard: an Arrow record batch with the output's columns."""
+        columns = [name for name in ROW_COLUMNS if name in batch.schema.names]
+        embeddings = None
+        if "embedding" in batch.schema.names:
+            values = batch.column("embedding").flatten()
+            embeddings = values.to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
+        self.add_rows(batch.select(columns).to_pylist(), embeddings)
 
     def add_labeled(self, rows: LabeledRows) -> None:
         """Takes rows that were labeled by their features; they have no pixels."""
-        names = rows.batch.schema.names
-        if "embedding" in names:
-            column = rows.batch.column("embedding")
-            self.add_embeddings(feature_matrix(column, column.type.list_size)[0])
-        for row in rows.batch.select([name for name in ROW_COLUMNS if name in names]).to_pylist():
-            self.add_row(row)
+        self.add_batch(rows.batch)
 
     def add_embeddings(self, embeddings: np.ndarray) -> None:
         """Takes the embeddings of rows, float[N, D], which are added to their sum."""
@@ -188,21 +234,32 @@ class Summarizer:
         rows = [replace(value.finish(), kinds=tuple(kinds)) for value, kinds in candidates]
         scores = rounded_scores(np.frombuffer(self._scores, np.float32)) if self._scores else []
         total = self._embedding_sum.tolist() if self._embedding_sum is not None and self._is_finite else None
-        return UnitSummary(dict(sorted(self._labels.items())), scores, _examples(failures), rows, total)
+        sample = None if self._embeddings is None else self._embeddings.sample()
+        return UnitSummary(
+            dict(sorted(self._labels.items())),
+            scores,
+            _examples(failures),
+            rows,
+            total,
+            None if sample is None else sample.to_json(),
+        )
 
     def _add(
         self,
         ref_id: str,
-        label: str | None,
-        score: float | None,
+        labels: Sequence[str],
+        scores: Sequence[float],
         row: Callable[[], SampledRow],
         pixels: np.ndarray | None,
+        embedding: np.ndarray | None,
     ) -> None:
-        if label is not None and score is not None:
-            self._labels[label] += 1
-            self._scores.append(score)
         value = _Value(row, pixels)
-        candidate = Candidate(ref_id, label, score, value)
+        candidate = _candidate(self._metadata, ref_id, labels, scores, value)
+        if candidate.label is not None and candidate.score is not None:
+            self._labels[candidate.label] += 1
+            self._scores.append(candidate.score)
+            if self._embeddings is not None and embedding is not None:
+                self._embeddings.offer(candidate.number, candidate.label, embedding)
         if self._sampler.offer(candidate) and pixels is not None:
             self._waiting.append(candidate)
             self._waiting_bytes += pixels.nbytes
@@ -265,20 +322,28 @@ def _examples(failures: Iterable[Mapping[str, str | int | None]]) -> dict[str, l
     return dict(sorted(found.items()))
 
 
-def _row(prediction: Prediction) -> SampledRow:
-    """Copies what is shown, since a prediction's arrays are views of its whole batch's."""
-    labels: list[str] = []
-    scores: list[float] = []
-    if prediction.class_ids is not None and prediction.scores is not None:
-        ids = prediction.class_ids[:MAX_CLASSES]
-        labels = [_label(prediction.labels, ids, place) for place in range(len(ids))]
-        scores = [float(score) for score in prediction.scores[:MAX_CLASSES]]
-    uri = cut(encodable(public_uri(prediction.ref.uri)))
-    return SampledRow(uri, encodable(prediction.ref.ref_id), tuple(labels), tuple(scores))
+def _row(
+    uri: str, ref_id: str, image_id: str | None, labels: Sequence[str], scores: Sequence[float]
+) -> SampledRow:
+    """Copies what is shown, since what a prediction holds are views of its whole batch's arrays."""
+    uri = cut(encodable(public_uri(uri)), MAX_WHOLE)
+    names = tuple(cut(encodable(label), MAX_WHOLE) for label in labels)
+    return SampledRow(uri, ref_id, names, tuple(scores), image_id=encodable(image_id or ""))
 
 
-def _label(names: Sequence[str] | None, ids: np.ndarray, place: int) -> str:
-    return class_name(int(ids[place])) if names is None else cut(encodable(names[place]), MAX_LABEL)
+def _candidate(
+    metadata: Mapping[str, str], ref_id: str, labels: Sequence[str], scores: Sequence[float], value: T
+) -> Candidate[T]:
+    if not labels:
+        return Candidate(ref_id, None, None, value)
+    several = metadata.get(schema.SCORES) == "sigmoid"
+    label = cut(encodable(labels[0]), MAX_LABEL)
+    return Candidate(ref_id, label, scores[0], value, margin(scores, several=several))
+
+
+def _best_labels(names: Sequence[str] | None, ids: Sequence[int] | np.ndarray) -> Sequence[str]:
+    """The names of the best few classes."""
+    return names[:MAX_CLASSES] if names else [class_name(int(class_id)) for class_id in ids[:MAX_CLASSES]]
 
 
 def class_name(class_id: int) -> str:

@@ -202,7 +202,7 @@ class _WriteUnitDoFn(beam.DoFn):
         unit_id = _unit_id(element)
         unit = self._open.get(unit_id)
         if unit is None:
-            summarizer = Summarizer() if self._summaries else None
+            summarizer = Summarizer(self._spec.metadata) if self._summaries else None
             unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir), summarizer)
         if isinstance(element, Prediction):
             if unit.summarizer is not None:

@@ -1,6 +1,8 @@
 """The report's page in a real browser: it shows what is in it, filters, fits, and runs nothing but its own script."""
 
 import itertools
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.pipeline.report.page import page
-from support.browser import NARROW, WIDE, Browser, browser
+from support.browser import NARROW, WIDE, Browser, browser, contrast, texts_on_colours
 from support.jobs import TINY_FEATURES, label, photos, uri_list
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>"
@@ -92,7 +94,9 @@ def test_what_it_says_is_what_it_holds(shown, report):
     failures = shown.run("return document.querySelector('#failures').textContent")
     assert HOSTILE in failures and "javascript:window.pwned=4" in failures
     shown.screenshot(10_000)
-    loaded = shown.run("return [...document.images].filter((image) => image.naturalWidth === 32).length")
+    loaded = shown.run(
+        "return [...document.querySelectorAll('#sheet img')].filter((image) => image.naturalWidth === 32).length"
+    )
     assert loaded == len(data["sample"])
 
 
@@ -165,6 +169,32 @@ def test_a_picture_opens_by_the_keyboard_and_closes_by_escape(shown, report):
     assert not detail.is_displayed()
 
 
+def test_saved_corrections_are_truth_for_evaluate(shown, report, tmp_path, capsys):
+    from beamlabel.pipeline.commands.evaluate import main as evaluate
+
+    shown.open(report)
+    for picture in shown.driver.find_elements("css selector", "#sheet button")[:7]:
+        picture.send_keys("r")
+    shown.run("""
+        const [one, two] = correctable.filter((row) => corrections.has(row.image_id));
+        say(one, [one.predicted_labels[0] === 'tabby' ? 'two words' : 'tabby']); say(two, [])""")
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    shown.driver.execute_cdp_cmd("Page.setDownloadBehavior", folder)
+    shown.run("document.querySelector('#saving-save').click()")
+    file, deadline = tmp_path / "corrections.csv", time.monotonic() + 60
+    while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with file.open(encoding="utf-8", newline="") as lines:
+        assert lines.read() == shown.run("return correctionsCsv(correctable, false)")
+    assert shown.run("return document.querySelector('#saving-count').textContent") == "7 corrections, saved"
+    assert shown.run("return window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
+    assert evaluate(["--truth", str(file), "--json", str(report.parent)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # Of seven one was wrong; and of another nobody knows the class, which is no truth.
+    assert (found["evaluated"], found["top_1"]) == (6, 5 / 6)
+    shown.run("corrections.clear(); keepCorrections()")
+
+
 @WIDTHS
 def test_it_never_scrolls_sideways(shown, report, width):
     shown.open(report, width=width)
@@ -182,33 +212,11 @@ def test_light_and_dark_differ_and_can_be_read(shown, report):
     for scheme in ("light", "dark"):
         shown.open(report, scheme=scheme)
         backgrounds.append(np.asarray(shown.screenshot(400))[2, 2].mean())
-        colours = shown.run("""
-            const texts = 'h1, h2, h3, p, dt, dd, button, span, select, label, legend, li div';
-            const all = [...document.querySelectorAll(texts)];
-            const background = (element) => {
-              for (let at = element; at; at = at.parentElement) {
-                const colour = getComputedStyle(at).backgroundColor;
-                if (!/, 0\\)$|transparent/.test(colour)) return colour;
-              }
-            };
-            return all.filter((e) => e.offsetParent && e.textContent.trim() && e.childElementCount === 0)
-              .map((e) => [getComputedStyle(e).color, background(e), e.textContent.slice(0, 40)])""")
+        colours = texts_on_colours(shown)
         assert len(colours) > 60
         for text, behind, words in colours:
             assert contrast(text, behind) >= 4.5, (scheme, words, text, behind)
     assert backgrounds[0] > 200 and backgrounds[1] < 50
-
-
-def contrast(one: str, other: str) -> float:
-    """As WCAG 2 defines it, of two CSS colours without transparency."""
-
-    def luminance(colour: str) -> float:
-        values = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
-        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_inputs_have_labels_and_pictures_have_texts(shown, report):

@@ -1,0 +1,84 @@
+"""The rows that a report shows, out of all units' summaries, and why it shows each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from beamlabel.pipeline.report.neighbors import AtOdds, Neighborhood
+from beamlabel.transforms.writing.embedding_sample import EmbeddingSample
+from beamlabel.transforms.writing.sample_rows import AT_ODDS, MAX_COMPARED, RowSampler
+from beamlabel.transforms.writing.unit_summary import (
+    MAX_LABEL,
+    MAX_WHOLE,
+    SampledRow,
+    UnitSummary,
+    cut,
+)
+
+
+class RunSample:
+    """Gathers summaries; holds a bounded number of rows.
+
+    Args:
+      metadata: file metadata of the output.
+    """
+
+    def __init__(self, metadata: Mapping[str, str]) -> None:
+        self._metadata = metadata
+        self._sampler: RowSampler[SampledRow] = RowSampler(MAX_COMPARED)
+        self._embeddings: EmbeddingSample | None = None
+
+    def add(self, summary: UnitSummary) -> None:
+        """Takes the summary of one more unit."""
+        if summary.embeddings is not None:
+            sample = EmbeddingSample.from_json(summary.embeddings)
+            self._embeddings = sample if self._embeddings is None else self._embeddings.merged(sample)
+        for row in summary.rows:
+            self._sampler.offer(row.candidate(self._metadata, row), row.kinds)
+
+    def rows(self, counts: Mapping[str, int]) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
+        """The chosen rows, as the page has them, and among how many ``rows`` how many ``neighbors`` were looked for.
+
+        The latter is None if there are no labels, no embeddings or too few rows.
+
+        Args:
+          counts: rows of each label in the run.
+        """
+        if self._embeddings is None:
+            return [_shown(row, kinds, None) for row, kinds in self._sampler.chosen(counts)], None
+        randomly = {candidate.number: candidate for candidate in self._sampler.random()}
+        near = Neighborhood(self._embeddings)
+        odd = {one.number: one for one in near.at_odds(randomly)}
+        chosen = self._sampler.chosen(counts, [randomly[number] for number in odd])
+        of_row = {id(randomly[number].value): one for number, one in odd.items()}
+        shown = [
+            _shown(row, kinds, of_row.get(id(row)) if AT_ODDS in kinds else None) for row, kinds in chosen
+        ]
+        return shown, {"rows": near.rows, "neighbors": near.neighbors} if near.neighbors else None
+
+
+def _shown(row: SampledRow, kinds: Sequence[str], odd: AtOdds | None) -> dict[str, Any]:
+    """A row as plain values; ``whole_uri`` and ``whole_labels`` are there if what is shown is cut."""
+    labels = [cut(label, MAX_LABEL) for label in row.labels]
+    shown: dict[str, Any] = {
+        "image_id": row.image_id,
+        "uri": cut(row.uri),
+        "ref_id": cut(row.ref_id),
+        "labels": labels,
+        "scores": [float(f"{score:.4g}") for score in row.scores],
+        "kinds": kinds,
+        "thumbnail": row.thumbnail,
+    }
+    if shown["uri"] != row.uri:
+        shown["whole_uri"] = _whole(row.uri)
+    if labels != list(row.labels):
+        shown["whole_labels"] = [_whole(label) for label in row.labels]
+    if odd is not None:
+        shown["neighbors"] = {"label": odd.label, "count": odd.count, "of": odd.neighbors}
+    return shown
+
+
+def _whole(text: str) -> str | None:
+    """The text; None if it may have been cut, since then nobody knows what it was."""
+    return text if len(text) < MAX_WHOLE else None
