@@ -26,7 +26,8 @@ def gain_by_doubling(curve: Sequence[CurvePoint]) -> float | None:
     mean_value = sum(value for _, value in known) / len(known)
     spread = sum((amount - mean_amount) ** 2 for amount in amounts)
     rise = sum(
-        (amount - mean_amount) * (value - mean_value) for amount, (_, value) in zip(amounts, known, strict=True)
+        (amount - mean_amount) * (value - mean_value)
+        for amount, (_, value) in zip(amounts, known, strict=True)
     )
     return rise / spread
 
@@ -40,8 +41,10 @@ def curve_advice(curve: Sequence[CurvePoint]) -> str | None:
     last = max((point for point in curve if point.images == known[-1][0]), key=lambda point: point.images)
     uncertainty = ((last.accuracy.high or 0.0) - (last.accuracy.low or 0.0)) / 2
     rise = known[-1][1] - known[0][1]
-    at_the_end = f"At the end of the curve, twice the truth changed the accuracy by {100 * gain:+.1f} points".replace(
-        "-", "−"
+    at_the_end = (
+        f"At the end of the curve, twice the truth changed the accuracy by {100 * gain:+.1f} points".replace(
+            "-", "−"
+        )
     )
     if gain < _MIN_GAIN:
         return (

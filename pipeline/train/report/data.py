@@ -29,10 +29,13 @@ from beamlabel.transforms.writing.unit_summary import MAX_TEXT, cut
 PAGE_BYTES = 3_000_000
 """The page stays below, whatever the texts are."""
 
+# A class whose name is cut is not exact, and cannot be chosen for a correction.
+CLASS_FIELDS = ("name", "is_exact", "train", "test", "precision", "recall", "f1")
+
 # For the style, the script and the numbers; what texts may take; the pictures have the rest.
 _FRAME_BYTES = 120_000
-_CLASS_BYTES = 600_000
-_NOTE_BYTES = 300_000
+_CLASS_BYTES = 900_000
+_NOTE_BYTES = 500_000
 _PAIR_BYTES = 60_000
 _PROBLEM_BYTES = 60_000
 _FACT_BYTES = 60_000
@@ -73,6 +76,7 @@ def page_data(findings: Findings, pictures: Mapping[str, bytes]) -> dict[str, An
         },
         "macro_f1": _number(findings.macro_f1),
         "most_frequent": _most_frequent(findings),
+        "class_fields": CLASS_FIELDS,
         "classes": classes,
         "class_count": len(findings.classes),
         "scored_count": len(findings.class_scores),
@@ -104,24 +108,19 @@ def _base(findings: Findings) -> str | None:
     return _text(handle) if isinstance(handle, str) else None
 
 
-def _worst_first(scores: Sequence[ClassScore]) -> Iterator[dict[str, Any]]:
-    """By F1, then those with more test images, which are surer; classes without any come last."""
+def _worst_first(scores: Sequence[ClassScore]) -> Iterator[list[Any]]:
+    """Rows of ``CLASS_FIELDS``, without their names: ten thousand have room.
+
+    By F1, then those with more test images, which are surer; classes without any come last.
+    """
 
     def order(score: ClassScore) -> tuple[bool, float, int, str]:
         f1 = _number(score.f1)
         return f1 is None, f1 or 0.0, -score.test, score.name
 
     for score in sorted(scores, key=order):
-        yield {
-            "name": _text(score.name),
-            # A class whose name is cut cannot be chosen for a correction.
-            "is_exact": _is_exact(score.name),
-            "train": score.train,
-            "test": score.test,
-            "precision": _number(score.precision),
-            "recall": _number(score.recall),
-            "f1": _number(score.f1),
-        }
+        rates = (_number(value, 4) for value in (score.precision, score.recall, score.f1))
+        yield [_text(score.name), int(_is_exact(score.name)), score.train, score.test, *rates]
 
 
 def _most_frequent(findings: Findings) -> dict[str, Any] | None:
@@ -269,9 +268,9 @@ def _pictures(findings: Findings, pictures: Mapping[str, bytes], room: int) -> d
     return fitting
 
 
-def _number(value: float | None) -> float | None:
-    """With five digits; None for what JSON cannot say."""
-    return float(f"{value:.5g}") if value is not None and math.isfinite(value) else None
+def _number(value: float | None, digits: int = 5) -> float | None:
+    """With so many digits; None for what JSON cannot say."""
+    return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
 
 
 def _text(text: str) -> str:

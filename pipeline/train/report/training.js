@@ -1,11 +1,11 @@
 
 const SPLITS = { test: "Test", validation: "Validation", train: "Train" };
 const LABELS_STEP = 50;
-const tenth = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
+data.classes = data.classes.map((row) => Object.fromEntries(data.class_fields.map((field, place) => [field, row[place]])));
+const tenth = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
 const said = (name) => (name.trim() ? name : name ? JSON.stringify(name) : "(none)");
 // A name of any script stays by itself: it turns round nothing beside it.
 const named = (name) => element("bdi", { title: name }, said(name));
-const isolated = (name) => `\u2068${said(name)}\u2069`;
 const note = (text, kind = "") => element("p", { class: `note ${kind}` }, text);
 const test = data.accuracy.test ?? { images: 0, value: null, low: null, high: null };
 
@@ -75,7 +75,7 @@ function showClassRows() {
     button.parentElement.setAttribute("aria-sort", isThis ? (order.rising ? "ascending" : "descending") : "none");
   }
   const shown = Math.min(order.limit, found.length);
-  $("class-status").textContent = found.length ? `${whole(shown)} of ${count(found.length, "class").replace("classs", "classes")}${$("class-filter").value.trim() ? " with this text" : ""}.` : "No class has this text.";
+  $("class-status").textContent = found.length ? `${whole(shown)} of ${whole(found.length)} ${found.length === 1 ? "class" : "classes"}${$("class-filter").value.trim() ? " with this text" : ""}.` : "No class has this text.";
   $("class-more").hidden = shown === found.length;
 }
 
@@ -101,7 +101,7 @@ function showClasses() {
   field.addEventListener("input", () => { order.limit = LABELS_STEP; showClassRows(); });
   const left = data.scored_count - data.classes.length;
   $("classes").append(note(`Precision: the share that is right of the test images told as the class. Recall: the share told as the class of the test images that have it. F1: their harmonic mean. All are of ${count(test.images, "test image")}; of few images they say little.`),
-    element("div", { class: "filter" }, field),
+    element("div", { class: "filter", ...(data.classes.length <= LABELS_STEP ? { hidden: "" } : {}) }, field),
     element("div", { class: "scroll" }, element("table", { "aria-label": "Classes, the worst first", class: "sortable" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", { id: "class-rows" }))),
     element("div", { class: "below" }, element("p", { id: "class-status", class: "note", role: "status" }), more));
   if (left) $("classes").append(note(`${whole(left)} better classes have no room here; _TRAINING.json has them.`, "after"));
@@ -278,9 +278,9 @@ function showDetail(row) {
     ["Label quality", row.quality === null ? null : row.quality.toFixed(3)], ["Split", row.split], ["URI", row.uri], ["Image", row.image_id]];
   $("detail-body").replaceChildren(
     element("h2", { id: "detail-title", tabindex: "-1" }, name), picture(picturesOf(row), `The network’s view of ${name}`),
+    verdictForm(row),
     element("dl", {}, ...facts.filter(([, text]) => text !== null).flatMap(([term, text]) =>
-      [element("dt", {}, term), element("dd", { class: ["URI", "Image"].includes(term) ? "mono" : "" }, ...[text].flat())])),
-    verdictForm(row));
+      [element("dt", {}, term), element("dd", { class: ["URI", "Image"].includes(term) ? "mono" : "" }, ...[text].flat())])));
   // The name of the next image is read out, and the tab key leads on to its buttons.
   if ($("detail").open) $("detail-title").focus();
   else $("detail").showModal();
@@ -290,7 +290,7 @@ function showSuspects() {
   $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });
   $("suspects").hidden = !correctable.length;
   const without = correctable.filter((row) => !data.pictures[row.image_id]);
-  const lacking = without.length ? ` ${count(without.length, "image")} of the ${whole(correctable.length)} on this page ${without.length === 1 ? "has" : "have"} no picture: ${without.every((row) => !row.can_be_fetched) ? "they lie in the input’s own files, from which this page fetches nothing" : "they could not be fetched when the page was written"}.` : "";
+  const lacking = without.length ? ` Of ${count(correctable.length, "image")} on this page ${whole(without.length)} ${without.length === 1 ? "has" : "have"} no picture: ${without.every((row) => !row.can_be_fetched) ? "they lie in the input’s own files, from which this page fetches nothing" : "they could not be fetched when the page was written"}.` : "";
   $("suspects-count").textContent = whole(data.suspect_count);
   const likeliest = data.suspects.length < data.suspect_count ? `The ${whole(data.suspects.length)} likeliest of ${whole(data.suspect_count)}.` : "The likeliest first.";
   $("suspects-about").textContent = `${data.suspect_count ? `The network, trained on other images, disagrees with the truth of these. ${likeliest}` : "No image’s truth looks wrong."} Open a picture, here or among the confused classes, and say what it shows. corrections.csv is truth for the next training: --truth truth.csv --truth corrections.csv.${lacking}`;
