@@ -46,7 +46,7 @@ def training_page(findings: Findings, pictures: Mapping[str, bytes]) -> str:
       findings: of the training.
       pictures: ``image_id`` → JPEG, see ``pictures_of``; an image without one is shown without.
     """
-    style = own_file("report.css") + _own_file("training.css")
+    style = own_file("report.css") + own_file("verdicts.css") + _own_file("training.css")
     shared = own_file("common.js") + own_file("corrections.js")
     script = shared + _own_file("plots.js") + _own_file("training.js")
     data = page_data(findings, pictures)

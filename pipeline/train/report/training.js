@@ -108,13 +108,15 @@ function showClasses() {
   showClassRows();
 }
 
-const picturesOf = (row) => ({ ...row, thumbnail: data.pictures[row.image_id] ?? null });
+const withThumbnail = (row) => ({ ...row, thumbnail: data.pictures[row.image_id] ?? null });
 
 // The class given and the class predicted, each on a line: a long name is cut off at its end.
-function shot(row, lines, click) {
+function shot(row, lines) {
   const name = fileName(row.uri);
-  const button = element("button", { type: "button", title: row.uri }, picture(picturesOf(row), name), element("span", { class: "caption" }, ...lines, element("span", { class: "is" })));
-  button.addEventListener("click", click);
+  const button = element("button", { type: "button", title: row.uri }, element("span", { class: "marked" }, picture(withThumbnail(row), name), element("span", { class: "mark", hidden: "" })),
+    element("span", { class: "caption" }, ...lines));
+  button.addEventListener("click", () => showDetail(row));
+  verdictKeys(button, row);
   const item = element("li", {}, button);
   item.dataset.image = row.image_id;
   return item;
@@ -129,7 +131,7 @@ function showConfusions() {
   const about = (pair) => `${whole(pair.count)}${pair.of ? ` of ${count(pair.of, "test image")} of the class, ${percent(pair.count, pair.of)}` : ""}`;
   const withPictures = data.pairs.slice(0, data.examples.length).map((pair, place) => element("li", { class: "confusion" },
     element("div", {}, element("h3", {}, named(pair.truth), " → ", named(pair.predicted)), note(about(pair))),
-    element("ul", { class: "sheet" }, ...data.examples[place].map((row) => shot(row, [element("span", {}, row.score === null ? "" : row.score.toFixed(2))], () => showDetail(row))))));
+    element("ul", { class: "sheet" }, ...data.examples[place].map((row) => shot(row, [element("span", {}, row.score === null ? "" : row.score.toFixed(2))])))));
   const rest = data.pairs.slice(data.examples.length).map((pair) => [element("span", {}, named(pair.truth), " → ", named(pair.predicted)), whole(pair.count), pair.of ? whole(pair.of) : "–"]);
   $("confusions").append(note("Test images of the first class that were taken for the second, the surest ones with their scores."), element("ul", { class: "confusions" }, ...withPictures));
   if (rest.length) $("confusions").append(table("Further pairs", ["Truth → predicted", "Images", "Of test images"], rest));
@@ -208,18 +210,23 @@ function showRecord() {
 
 // An image may be shown twice; it has one verdict.
 const correctable = [...new Map([...data.suspects, ...data.examples.flat()].map((row) => [row.image_id, row])).values()];
+const ofImage = new Map(correctable.map((row) => [row.image_id, row]));
 const classNames = data.classes.filter((row) => row.is_exact).map((row) => row.name);
 const isKnownClass = new Set(classNames);
 const knowsAll = classNames.length === data.class_count;
 
 function showVerdicts() {
   for (const item of document.querySelectorAll("[data-image]")) {
-    const labels = corrections.get(item.dataset.image);
-    item.classList.toggle("marked", labels !== undefined);
-    item.querySelector(".caption .is").textContent = labels === undefined ? "" : `✓ ${labels.map(said).join(", ")}`;
+    const labels = corrections.get(item.dataset.image), mark = item.querySelector(".mark");
+    mark.hidden = labels === undefined;
+    if (labels === undefined) continue;
+    const isRight = sameLabels(labels, ofImage.get(item.dataset.image).predicted_labels), text = labels.map(said).join(", ");
+    mark.className = `mark ${isRight ? "right" : "wrong"}`;
+    mark.title = text;
+    mark.replaceChildren(element("span", { class: "hidden" }, isRight ? "the prediction is right: " : "the prediction is wrong, it is "), element("bdi", {}, text));
   }
-  $("corrections-status").textContent = `${whole(corrections.size)} of ${count(correctable.length, "image")} with a verdict`;
-  $("corrections-save").disabled = $("corrections-clear").disabled = !corrections.size;
+  $("saving").hidden = !corrections.size;
+  $("saving-count").textContent = `${count(corrections.size, "correction")}${isSaved ? ", saved" : ""}`;
 }
 
 function setVerdict(row, labels) {
@@ -239,25 +246,36 @@ function verdictForm(row) {
     else $("detail").close();
   };
   const now = corrections.get(row.image_id) ?? null;
-  const choice = (labels, text, shown) => {
-    const button = element("button", { type: "button", "aria-pressed": String(sameLabels(now, labels)) }, text, " ", named(shown));
+  const choice = (kind, labels, ...text) => {
+    const button = element("button", { type: "button", class: kind, ...(labels ? { "aria-pressed": String(sameLabels(now, labels)) } : {}) }, ...text);
     button.addEventListener("click", () => decide(labels));
     return button;
   };
   const choices = [];
-  if (row.predicted_labels?.length) choices.push(choice(row.predicted_labels, "Prediction is right:", row.predicted));
-  if (row.truth_labels?.length && !sameLabels(row.truth_labels, row.predicted_labels)) choices.push(choice(row.truth_labels, "Truth is right:", row.truth));
-  if (now) {
-    const forget = element("button", { type: "button" }, "No verdict");
-    forget.addEventListener("click", () => decide(null));
-    choices.push(forget);
-  }
-  return element("div", { class: "verdict" }, ...choices, otherForm(now, decide));
+  if (row.predicted_labels?.length) choices.push(choice("right", row.predicted_labels, "Prediction is right: ", named(row.predicted)));
+  if (isTruthOffered(row)) choices.push(choice("wrong", row.truth_labels, "Truth is right: ", named(row.truth)));
+  if (now) choices.push(choice("undo", null, "Undo"));
+  return element("div", { class: "verdict", role: "group", "aria-label": "Correction" }, element("div", { class: "choices" }, ...choices), otherForm(row, now, decide));
 }
 
-function otherForm(now, decide) {
+const isTruthOffered = (row) => Boolean(row.truth_labels?.length) && !sameLabels(row.truth_labels, row.predicted_labels);
+
+// On a picture that has the focus: r is right, t is the truth, w opens the form at its field, u takes back.
+function verdictKeys(button, row) {
+  button.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "r" && row.predicted_labels?.length) setVerdict(row, row.predicted_labels);
+    else if (event.key === "t" && isTruthOffered(row)) setVerdict(row, row.truth_labels);
+    else if (event.key === "u") setVerdict(row, null);
+    else if (event.key === "w") { showDetail(row); $("other").focus(); }
+    else return;
+    event.preventDefault();
+  });
+}
+
+function otherForm(row, now, decide) {
   const field = data.multi_label ? element("textarea", { id: "other", rows: 3 }) : element("input", { id: "other", list: "class-names", autocomplete: "off" });
-  field.value = (now ?? []).join("\n");
+  if (now && !sameLabels(now, row.predicted_labels) && !sameLabels(now, row.truth_labels)) field.value = now.join("\n");
   const set = element("button", { type: "submit" }, "Set");
   const chosen = () => [...new Set((data.multi_label ? field.value.split("\n") : [field.value]).filter((name) => name.trim()))];
   const look = () => {
@@ -266,7 +284,8 @@ function otherForm(now, decide) {
   };
   field.addEventListener("input", look);
   look();
-  const form = element("form", { class: "other" }, element("label", { for: "other" }, data.multi_label ? "Neither: its classes are (one a line)" : "Neither: it is"), field, set);
+  const form = element("form", {}, element("label", { for: "other" }, data.multi_label ? "Neither: its classes are (one a line)" : "Neither: it is"),
+    element("div", { class: "typed" }, field, set));
   form.addEventListener("submit", (event) => { event.preventDefault(); decide(chosen()); });
   return form;
 }
@@ -277,7 +296,7 @@ function showDetail(row) {
   const facts = [["Truth", named(row.truth)], ["Predicted", [named(row.predicted), row.score === null ? "" : ` ${row.score.toFixed(3)}`]],
     ["Label quality", row.quality === null ? null : row.quality.toFixed(3)], ["Split", row.split], ["URI", row.uri], ["Image", row.image_id]];
   $("detail-body").replaceChildren(
-    element("h2", { id: "detail-title", tabindex: "-1" }, name), picture(picturesOf(row), `The network’s view of ${name}`),
+    element("h2", { id: "detail-title", tabindex: "-1" }, name), picture(withThumbnail(row), `The network’s view of ${name}`),
     verdictForm(row),
     element("dl", {}, ...facts.filter(([, text]) => text !== null).flatMap(([term, text]) =>
       [element("dt", {}, term), element("dd", { class: ["URI", "Image"].includes(term) ? "mono" : "" }, ...[text].flat())])));
@@ -293,15 +312,12 @@ function showSuspects() {
   const lacking = without.length ? ` Of ${count(correctable.length, "image")} on this page ${whole(without.length)} ${without.length === 1 ? "has" : "have"} no picture: ${without.every((row) => !row.can_be_fetched) ? "they lie in the input’s own files, from which this page fetches nothing" : "they could not be fetched when the page was written"}.` : "";
   $("suspects-count").textContent = whole(data.suspect_count);
   const likeliest = data.suspects.length < data.suspect_count ? `The ${whole(data.suspects.length)} likeliest of ${whole(data.suspect_count)}.` : "The likeliest first.";
-  $("suspects-about").textContent = `${data.suspect_count ? `The network, trained on other images, disagrees with the truth of these. ${likeliest}` : "No image’s truth looks wrong."} Open a picture, here or among the confused classes, and say what it shows. corrections.csv is truth for the next training: --truth truth.csv --truth corrections.csv.${lacking}`;
+  $("suspects-about").textContent = `${data.suspect_count ? `The network, trained on other images, disagrees with the truth of these. ${likeliest}` : "No image’s truth looks wrong."} Open a picture, here or among the confused classes, and say what it shows; or, when it has the focus, press r if the prediction is right, t if the truth is right, w if neither is, u to undo. corrections.csv is truth for the next training: --truth truth.csv --truth corrections.csv.${lacking}`;
   const quality = (row) => (row.quality === null ? "" : `quality ${row.quality.toFixed(2)}`);
   $("suspects-sheet").append(...data.suspects.map((row) =>
-    shot(row, [element("span", {}, named(row.truth)), element("b", {}, "→ ", named(row.predicted)), element("span", {}, quality(row))], () => showDetail(row))));
-  const save = element("button", { type: "button", id: "corrections-save" }, "Save corrections.csv");
-  save.addEventListener("click", () => saveCorrections(correctable, data.multi_label));
-  const clear = element("button", { type: "button", id: "corrections-clear" }, "Forget all");
-  clear.addEventListener("click", () => { corrections.clear(); keepCorrections(); showVerdicts(); });
-  $("corrections").append(save, clear, element("span", { id: "corrections-status", class: "note", role: "status" }));
+    shot(row, [element("span", {}, named(row.truth)), element("b", {}, "→ ", named(row.predicted)), element("span", {}, quality(row))])));
+  $("saving-save").addEventListener("click", () => { saveCorrections(correctable, data.multi_label); showVerdicts(); });
+  $("saving-clear").addEventListener("click", () => { corrections.clear(); keepCorrections(); showVerdicts(); });
   restoreCorrections(correctable);
   showVerdicts();
 }

@@ -102,7 +102,7 @@ def say(shown: Browser, place: int, choice: str) -> None:
     shown.run(OPEN, place)
     shown.run(
         """
-        const buttons = [...document.querySelectorAll('.verdict > button')];
+        const buttons = [...document.querySelectorAll('.verdict .choices button')];
         buttons.find((button) => button.textContent.startsWith(arguments[0])).click();""",
         choice,
     )
@@ -115,7 +115,7 @@ def write(shown: Browser, place: int, text: str) -> None:
         """
         const field = document.querySelector('#other');
         field.value = arguments[0]; field.dispatchEvent(new Event('input', {bubbles: true}));
-        document.querySelector('.other button').click();""",
+        document.querySelector('.typed button').click();""",
         text,
     )
 
@@ -125,7 +125,7 @@ def saved(shown: Browser) -> list[dict[str, str]]:
     text = shown.run("""
         const original = URL.createObjectURL; let blob;
         URL.createObjectURL = (made) => { blob = made; return original.call(URL, made); };
-        document.querySelector('#corrections-save').click();
+        document.querySelector('#saving-save').click();
         URL.createObjectURL = original;
         return blob.text()""")
     return list(csv.DictReader(io.StringIO(text, newline="")))
@@ -134,13 +134,13 @@ def saved(shown: Browser) -> list[dict[str, str]]:
 def test_corrections_are_saved_as_said_and_kept(opened):
     of = hostile()
     shown = opened(of)
-    assert shown.run("return document.querySelector('#corrections-save').disabled")
+    assert shown.run("return document.querySelector('#saving').hidden")
     say(shown, 0, "Prediction")
     say(shown, 1, "Truth")
     write(shown, 2, "class 7")
     write(shown, 4, f'new "class",{HOSTILE}')
     say(shown, 5, "Truth")
-    say(shown, 5, "No verdict")
+    say(shown, 5, "Undo")
     expected = [
         (0, "right", NAMES[1]),
         (1, "wrong", NAMES[1]),
@@ -152,14 +152,14 @@ def test_corrections_are_saved_as_said_and_kept(opened):
         for n, verdict, label in expected
     ]
     assert saved(shown) == rows
-    marked = (
-        "return [...document.querySelectorAll('#suspects-sheet .marked')].map((item) => item.dataset.image)"
-    )
+    marked = """
+        const marks = [...document.querySelectorAll('#suspects-sheet .mark:not([hidden])')];
+        return marks.map((mark) => mark.closest('li').dataset.image)"""
     assert shown.run(marked) == [row["image_id"] for row in rows]
     shown = opened(of)
     assert saved(shown) == rows, "also when the page was closed and opened again"
-    shown.run("document.querySelector('#corrections-clear').click()")
-    assert shown.run("return document.querySelector('#corrections-save').disabled")
+    shown.run("document.querySelector('#saving-clear').click()")
+    assert shown.run("return document.querySelector('#saving').hidden")
     assert shown.run(marked) == []
 
 
@@ -172,7 +172,7 @@ def test_after_a_verdict_comes_the_next_image_without_one(opened):
     assert shown.run(image) == f"{2:032x}"
     say(shown, 11, "Truth")
     assert not shown.run("return document.querySelector('#detail').open")
-    shown.run("document.querySelector('#corrections-clear').click()")
+    shown.run("document.querySelector('#saving-clear').click()")
 
 
 def test_several_classes_are_corrected_as_a_list(opened):
@@ -188,7 +188,7 @@ def test_several_classes_are_corrected_as_a_list(opened):
     say(shown, 1, "Truth")
     write(shown, 2, "dog\ncat\n\n")
     rows = saved(shown)
-    shown.run("document.querySelector('#corrections-clear').click()")
+    shown.run("document.querySelector('#saving-clear').click()")
     assert [(row["verdict"], json.loads(row["label"])) for row in rows] == [
         ("right", ["spider, web", "dog"]),
         ("wrong", ["cat"]),
@@ -222,3 +222,24 @@ def test_ten_thousand_classes_open(opened):
     assert shown.logged() == []
     assert shown.run("return document.querySelectorAll('*').length") < 3000
     assert shown.run("return document.querySelector('#classes-count').textContent") == "10,000"
+
+
+def test_keys_say_it_without_opening(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    shown = opened(hostile())
+    pictures = shown.driver.find_elements("css selector", "#suspects-sheet button")
+    for place, key in enumerate(("r", "t", "r", "w")):
+        pictures[place].send_keys(key)
+    assert shown.run("return document.activeElement.id") == "other"
+    shown.driver.switch_to.active_element.send_keys("class 7", Keys.ENTER)
+    assert shown.run("return document.querySelector('#detail').open"), "the next image"
+    shown.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    pictures[2].send_keys("u")
+    rows = saved(shown)
+    shown.run("document.querySelector('#saving-clear').click()")
+    assert [(row["verdict"], row["label"]) for row in rows] == [
+        ("right", NAMES[1]),
+        ("wrong", NAMES[1]),
+        ("wrong", "class 7"),
+    ]
