@@ -15,7 +15,7 @@ from beamlabel.transforms.records import ImageRef, LoadedImage
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 MAX_SUSPECTS = 120
-MAX_PAIRS = 16
+MAX_PAIRS = 20
 """Pairs of confused classes with pictures; further ones are lines of a table."""
 MAX_EXAMPLES = 4
 """Pictures of a pair."""

@@ -133,7 +133,7 @@ function showConfusions() {
     element("div", {}, element("h3", {}, named(pair.truth), " → ", named(pair.predicted)), note(about(pair))),
     element("ul", { class: "sheet" }, ...data.examples[place].map((row) => shot(row, [element("span", {}, row.score === null ? "" : row.score.toFixed(2))])))));
   const rest = data.pairs.slice(data.examples.length).map((pair) => [element("span", {}, named(pair.truth), " → ", named(pair.predicted)), whole(pair.count), pair.of ? whole(pair.of) : "–"]);
-  $("confusions").append(note("Test images of the first class that were taken for the second, the surest ones with their scores."), element("ul", { class: "confusions" }, ...withPictures));
+  $("confusions").append(note("The most frequent pairs: test images of the first class that were taken for the second, the surest ones with their scores."), element("ul", { class: "confusions" }, ...withPictures));
   if (rest.length) $("confusions").append(table("Further pairs", ["Truth → predicted", "Images", "Of test images"], rest));
   const left = data.pair_count - data.pairs.length;
   if (left > 0) $("confusions").append(note(`The ${whole(data.pairs.length)} most frequent of ${whole(data.pair_count)} pairs, with ${count(all, "image")}.`, "after"));

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from beamlabel.pipeline.train.findings import Findings
 from beamlabel.pipeline.train.report.page import training_page
+from beamlabel.pipeline.truth.open_truth import open_truth
+from beamlabel.pipeline.truth.options import TruthOptions
 from support.browser import NARROW, SCHEMES, WIDE, Browser, browser
 from support.trained import class_scores, findings, note, proportion
 
@@ -120,18 +123,29 @@ def write(shown: Browser, place: int, text: str) -> None:
     )
 
 
-def saved(shown: Browser) -> list[dict[str, str]]:
-    """The rows of the file that the page gives away."""
-    text = shown.run("""
+def saved_text(shown: Browser) -> str:
+    """The file that the page gives away."""
+    return shown.run("""
         const original = URL.createObjectURL; let blob;
         URL.createObjectURL = (made) => { blob = made; return original.call(URL, made); };
         document.querySelector('#saving-save').click();
         URL.createObjectURL = original;
         return blob.text()""")
-    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def test_corrections_are_saved_as_said_and_kept(opened):
+def saved(shown: Browser) -> list[dict[str, str]]:
+    """Its rows."""
+    return list(csv.DictReader(io.StringIO(saved_text(shown), newline="")))
+
+
+def truth_of(text: str, path: Path, images: list[str]) -> list[tuple[str, ...] | None]:
+    """What a training makes of the file, for images by their ``image_id``."""
+    path.write_bytes(text.encode())
+    batch = pa.RecordBatch.from_pydict({"image_id": images})
+    return open_truth(TruthOptions(truth=(str(path),)), batch.schema).of_batch(batch)
+
+
+def test_corrections_are_saved_as_said_and_kept(opened, tmp_path):
     of = hostile()
     shown = opened(of)
     assert shown.run("return document.querySelector('#saving').hidden")
@@ -152,6 +166,11 @@ def test_corrections_are_saved_as_said_and_kept(opened):
         for n, verdict, label in expected
     ]
     assert saved(shown) == rows
+    images = [suspect.image_id for suspect in of.suspects[:6]]
+    said = {n: (label,) for n, _, label in expected}
+    assert truth_of(saved_text(shown), tmp_path / "corrections.csv", images) == [
+        said.get(n) for n in range(6)
+    ]
     marked = """
         const marks = [...document.querySelectorAll('#suspects-sheet .mark:not([hidden])')];
         return marks.map((mark) => mark.closest('li').dataset.image)"""
@@ -175,7 +194,7 @@ def test_after_a_verdict_comes_the_next_image_without_one(opened):
     shown.run("document.querySelector('#saving-clear').click()")
 
 
-def test_several_classes_are_corrected_as_a_list(opened):
+def test_several_classes_are_corrected_as_a_list(opened, tmp_path):
     names = ("cat", "dog", "spider, web")
     of = findings(
         names, multi_label=True, calibration=None, confusions=(),
@@ -188,7 +207,10 @@ def test_several_classes_are_corrected_as_a_list(opened):
     say(shown, 1, "Truth")
     write(shown, 2, "dog\ncat\n\n")
     rows = saved(shown)
+    images = [suspect.image_id for suspect in of.suspects]
+    truth = truth_of(saved_text(shown), tmp_path / "corrections.csv", images)
     shown.run("document.querySelector('#saving-clear').click()")
+    assert truth == [("dog", "spider, web"), ("cat",), ("cat", "dog")]
     assert [(row["verdict"], json.loads(row["label"])) for row in rows] == [
         ("right", ["spider, web", "dog"]),
         ("wrong", ["cat"]),
