@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from beamlabel.pipeline.report.data import data_of_page
+from beamlabel.pipeline.report.thumbnails import load_options_of_run
 from beamlabel.pipeline.train.findings import ClassScore, Problem
 from beamlabel.pipeline.train.report.advice import curve_advice, gain_by_doubling
 from beamlabel.pipeline.train.report.data import PAGE_BYTES, exact_labels
@@ -179,7 +180,11 @@ def test_pictures_are_the_networks_view_of_what_can_be_had(tmp_path):
     assert set(pictures) == {suspect.image_id for suspect in suspects[:3]}
     assert {Image.open(io.BytesIO(picture)).size for picture in pictures.values()} == {(32, 32)}
     assert pictures_of(of, LOAD, seconds=0.0) == {}
-    path = write_report(of, tmp_path, LOAD)
+    ran = {"max_bytes": 1 << 20, "max_pixels": 1 << 20, "fetch_deadline": 9.0, "allow_http": False}
+    load = load_options_of_run(
+        {**ran, "allow_private_hosts": False}, {"height": 32, "width": 32, "crop": None}
+    )
+    path = write_report(of, tmp_path, load)
     data = data_of(Path(path).read_text())
     assert set(data["pictures"]) == set(pictures)
     assert [row["can_be_fetched"] for row in data["suspects"]] == [True] * 5 + [False]
