@@ -24,7 +24,6 @@ DATA_FILES = {
     "beamlabel/pipeline/report/report.css",
     "beamlabel/pipeline/report/report.js",
     "beamlabel/pipeline/report/common.js",
-    "beamlabel/pipeline/report/corrections.js",
     "beamlabel/pipeline/diff/diff.html",
     "beamlabel/pipeline/diff/diff.css",
     "beamlabel/pipeline/diff/diff.js",
