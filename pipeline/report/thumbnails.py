@@ -21,42 +21,11 @@ from beamlabel.transforms.storage.uris import resolve
 _FETCH_THREADS = 16
 
 
-def load_options_of_run(options: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> LoadOptions:
-    """What an earlier run was allowed to fetch, and the size to which it decoded.
-
-    Args:
-      options, preprocessing: as its manifest has them.
-    """
-    return LoadOptions(
-        FetchOptions(
-            max_bytes=options["max_bytes"],
-            deadline=options["fetch_deadline"],
-            allow_http=options["allow_http"],
-            allow_private_hosts=options["allow_private_hosts"],
-            # Earlier runs do not have these; no run has the values of its headers.
-            http=HttpOptions(
-                user_agent=options.get("user_agent"),
-                ignore_robots_tag=options.get("ignore_robots_tag", False),
-                per_host=options.get("http_per_host", PER_HOST),
-            ),
-            billing_project=billing_project() or options.get("billing_project"),
-        ),
-        DecodeOptions(
-            preprocessing["height"],
-            preprocessing["width"],
-            crop=preprocessing["crop"],
-            max_pixels=options["max_pixels"],
-            color_profile=preprocessing.get("color_profile", "ignore"),  # schema version 1 knew no profiles
-        ),
-    )
-
-
 def fetched_thumbnails(
     rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], base_dir: str | None
 ) -> dict[str, str]:
     """Reference → JPEG in base64, of the images that can be had; inline ones cannot."""
-    ran = manifest["options"]
-    load = load_options_of_run(ran, manifest["preprocessing"])
+    ran, load = manifest["options"], load_options_of(manifest["options"], manifest["preprocessing"])
     base = storage.absolute(base_dir or ran["base_dir"] or os.getcwd())  # noqa: PTH109 (a string is wanted)
 
     def fetched(row: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -67,3 +36,33 @@ def fetched_thumbnails(
 
     with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="thumbnails") as pool:
         return {ref_id: picture for ref_id, picture in pool.map(fetched, rows) if picture is not None}
+
+
+def load_options_of(ran: Mapping[str, Any], made: Mapping[str, Any]) -> LoadOptions:
+    """How a run loaded its images.
+
+    Args:
+      ran, made: ``options`` and ``preprocessing`` of its manifest.
+    """
+    return LoadOptions(
+        FetchOptions(
+            max_bytes=ran["max_bytes"],
+            deadline=ran["fetch_deadline"],
+            allow_http=ran["allow_http"],
+            allow_private_hosts=ran["allow_private_hosts"],
+            # Earlier runs do not have these; no run has the values of its headers.
+            http=HttpOptions(
+                user_agent=ran.get("user_agent"),
+                ignore_robots_tag=ran.get("ignore_robots_tag", False),
+                per_host=ran.get("http_per_host", PER_HOST),
+            ),
+            billing_project=billing_project() or ran.get("billing_project"),
+        ),
+        DecodeOptions(
+            made["height"],
+            made["width"],
+            crop=made["crop"],
+            max_pixels=ran["max_pixels"],
+            color_profile=made.get("color_profile", "ignore"),  # schema version 1 knew no profiles
+        ),
+    )

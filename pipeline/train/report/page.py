@@ -27,7 +27,7 @@ def write_report(
     Args:
       findings: of the training.
       directory: local, or in a bucket.
-      load: by which the images are fetched that the page shows, see ``load_options_of_run``; None: the page has no
+      load: by which the images are fetched that the page shows, see ``load_options_of``; None: the page has no
         pictures.
       seconds: that fetching them may take.
 

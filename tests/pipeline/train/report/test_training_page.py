@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from beamlabel.pipeline.report.data import data_of_page
-from beamlabel.pipeline.report.thumbnails import load_options_of_run
+from beamlabel.pipeline.report.thumbnails import load_options_of
 from beamlabel.pipeline.train.findings import ClassScore, Problem
 from beamlabel.pipeline.train.report.advice import curve_advice, gain_by_doubling
 from beamlabel.pipeline.train.report.data import PAGE_BYTES, exact_labels
@@ -181,7 +181,7 @@ def test_pictures_are_the_networks_view_of_what_can_be_had(tmp_path):
     assert {Image.open(io.BytesIO(picture)).size for picture in pictures.values()} == {(32, 32)}
     assert pictures_of(of, LOAD, seconds=0.0) == {}
     ran = {"max_bytes": 1 << 20, "max_pixels": 1 << 20, "fetch_deadline": 9.0, "allow_http": False}
-    load = load_options_of_run(
+    load = load_options_of(
         {**ran, "allow_private_hosts": False}, {"height": 32, "width": 32, "crop": None}
     )
     path = write_report(of, tmp_path, load)
