@@ -13,10 +13,13 @@ def console() -> None:
     argv = sys.argv[1:]
     try:
         if argv and not argv[0].startswith("-"):
-            from beamlabel.pipeline.commands.dispatch import run_command
+            from beamlabel.pipeline.commands.dispatch import is_job, parse_job, run_command
 
-            run_command(argv[0], argv[1:])
-        options, runner_args = parse(argv)
+            if not is_job(argv[0]):
+                run_command(argv[0], argv[1:])
+            options, runner_args = parse_job(argv[0], argv[1:])
+        else:
+            options, runner_args = parse(argv)
     except UsageError as error:
         usage(error)
         sys.exit(2)

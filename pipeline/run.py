@@ -18,6 +18,7 @@ from beamlabel.pipeline.process import process_id
 from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
 from beamlabel.pipeline.process.exit import BROKEN, DONE, NOT_YET, USAGE, exit_process, report, set_up_logging
 from beamlabel.pipeline.runners.import_beam import leave_out_connectors
+from beamlabel.transforms.row_batches import EMBEDDINGS
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.errors import is_user_error
@@ -26,13 +27,14 @@ from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 _LOGGER = logging.getLogger("beamlabel")
 
 if TYPE_CHECKING:
+    from beamlabel.pipeline.job.preflight import Inputs
     from beamlabel.pipeline.output.lock import Lock
 
 
 def main(options: JobOptions, runner_args: list[str]) -> None:
     """Runs the job and ends the process with its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Nothing here multiplies matrices with NumPy; its threads would only be started, and spin.
+    # NumPy multiplies no matrices here but a head's, in the threads of the workers; its own would spin.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     choose_arrow_allocator()
     set_up_logging()
@@ -94,7 +96,6 @@ def _run_locked(
     output: str,
     lock: Lock,
 ) -> int:
-    from beamlabel.pipeline.job.preflight import check_inputs
     from beamlabel.pipeline.job.retry_failures import check_same_inputs, failures_to_retry, inputs_to_retry
     from beamlabel.pipeline.output.publish import publish
 
@@ -102,7 +103,7 @@ def _run_locked(
     failed = failures_to_retry(options.earlier, output)
     if failed is not None:
         options = dataclasses.replace(options, inputs=inputs_to_retry(options.inputs, failed))
-    inputs = check_inputs(options.inputs, options.output)
+    inputs = _inputs(options)
     if failed is not None:
         check_same_inputs(failed, inputs)
 
@@ -141,6 +142,16 @@ def _run_locked(
         return DONE
     lock.check()
     return report(publish(job.output, job.staging_dir))
+
+
+def _inputs(options: JobOptions) -> Inputs:
+    if options.inputs.input_format == EMBEDDINGS:
+        from beamlabel.pipeline.relabel.inputs import relabel_inputs
+
+        return relabel_inputs(options.inputs, options.output)
+    from beamlabel.pipeline.job.preflight import check_inputs
+
+    return check_inputs(options.inputs, options.output)
 
 
 def _prepare_output(output: str, options: JobOptions) -> None:

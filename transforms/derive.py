@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
 from beamlabel.transforms.inference.options import AUTO, PredictOptions, WishError, describe_scores, fitted
 from beamlabel.transforms.module.class_names import load_class_names
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_PIXELS = 100_000_000
+_COLOR_PROFILE = "convert"
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,13 @@ class Derived:
     Attributes:
       spec: the module's.
       decode, predict: the settings that follow from it and the wishes.
+      decoder: the version of the decoding; an earlier one's, if the features are those of earlier rows.
     """
 
     spec: ModelSpec
     decode: DecodeOptions
     predict: PredictOptions
+    decoder: Any = DECODER_VERSION
 
 
 def derive(
@@ -39,7 +43,7 @@ def derive(
     normalize_embeddings: bool = False,
     crop: float | None = None,
     max_pixels: int = _MAX_PIXELS,
-    color_profile: str = "convert",
+    color_profile: str = AUTO,
     batch_size: int = 128,
     worker_threads: int | None = None,
     keep_pixels: bool = False,
@@ -51,11 +55,12 @@ def derive(
       top_k, scores, embeddings, normalize_embeddings, batch_size, worker_threads, keep_pixels: see
         ``PredictOptions``.
       class_names: a name for each class; a file of one name a line; None or ``"none"`` for no names; ``"auto"``:
-        ImageNet's, for 1000 and 1001 classes.
-      crop, max_pixels, color_profile: see ``DecodeOptions``.
+        those of an own module, else ImageNet's, for 1000 and 1001 classes.
+      crop, max_pixels, color_profile: see ``DecodeOptions``. A ``crop`` of None and a ``color_profile`` of ``"auto"``
+        are those that an own module's head was trained with, else the whole image and ``"convert"``.
 
     Raises:
-      WishError: the module does not allow a value; names the argument.
+      WishError: the module does not allow a value, as another crop than an own module's; names the argument.
       ValueError: a value that no module allows.
       OSError: the file of names cannot be read.
     """
@@ -74,9 +79,30 @@ def derive(
         keep_pixels=keep_pixels,
     )
     decode = DecodeOptions(
-        height=spec.height, width=spec.width, crop=crop, max_pixels=max_pixels, color_profile=color_profile
+        height=spec.height,
+        width=spec.width,
+        crop=_crop(crop, spec),
+        max_pixels=max_pixels,
+        color_profile=_color_profile(color_profile, spec),
     )
     return Derived(spec, decode, fit(wishes, spec))
+
+
+def _crop(given: float | None, spec: ModelSpec) -> float | None:
+    # Only an own module says how its images were decoded, and it always names a colour profile.
+    if given is None or spec.color_profile is None or given == spec.crop:
+        return spec.crop if given is None else given
+    trained = "the whole image" if spec.crop is None else f"a crop of {spec.crop}"
+    raise WishError("crop", f" {given}: the module's head was trained on {trained}; leave the option out")
+
+
+def _color_profile(given: str, spec: ModelSpec) -> str:
+    if given == AUTO or spec.color_profile in (None, given):
+        return (spec.color_profile or _COLOR_PROFILE) if given == AUTO else given
+    raise WishError(
+        "color_profile",
+        f" {given}: the module's head was trained with {spec.color_profile}; leave the option out",
+    )
 
 
 def fit(options: PredictOptions, spec: ModelSpec) -> PredictOptions:
@@ -85,7 +111,8 @@ def fit(options: PredictOptions, spec: ModelSpec) -> PredictOptions:
     Raises:
       WishError: the module does not allow a value.
     """
-    whole = fitted(options, spec, load_class_names(None, spec.num_classes))
+    names = spec.class_names or load_class_names(None, spec.num_classes)
+    whole = fitted(options, spec, names)
     if whole.top_k:
         _LOGGER.info("%s", describe_scores(spec, whole.scores, asked=options.scores != AUTO))
     return whole

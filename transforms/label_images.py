@@ -77,14 +77,16 @@ class LabelImages(beam.PTransform):
       uri: field of the URI, in dicts and rows.
       image: field of the encoded image's bytes, in dicts and rows; if it is null, the image is read from the URI.
       top_k: number of classes to give, best first; None is 5. If the module has fewer classes than 5, 5 gives all.
-      class_names: a name for each class, or a file of one name a line; ``"none"``: no names; None: ImageNet's, for 1000
-        and 1001 classes.
+      class_names: a name for each class, or a file of one name a line; ``"none"``: no names; None: those of a module of
+        ``beamlabel train``, else ImageNet's, for 1000 and 1001 classes.
       crop: None stretches the whole image; a fraction in (0, 1] takes the central square, whose side is that fraction
-        of the short side.
+        of the short side. A module of ``beamlabel train`` takes no other than its head was trained with, and None is
+        that.
       embeddings: whether the features are added, if the module gives any.
       scores: ``softmax``, ``sigmoid``, ``none``, or ``auto``: the module's own kind.
       normalize_embeddings: whether embeddings get L2 length 1.
-      color_profile: ``convert`` brings pixels with a colour profile to sRGB; ``ignore`` takes them as they are.
+      color_profile: ``convert`` brings pixels with a colour profile to sRGB; ``ignore`` takes them as they are;
+        ``auto`` is ``convert``, or what the head of a module of ``beamlabel train`` was trained with.
       max_pixels: images whose header claims more are failures.
       max_bytes: encoded images that are larger are failures.
       fetch_deadline: seconds that fetching an image may take, all tries together.
@@ -136,7 +138,7 @@ class LabelImages(beam.PTransform):
         embeddings: bool = True,
         scores: str = AUTO,
         normalize_embeddings: bool = False,
-        color_profile: str = "convert",
+        color_profile: str = AUTO,
         max_pixels: int = 100_000_000,
         max_bytes: int = 64 << 20,
         fetch_deadline: float = 60.0,

@@ -77,7 +77,7 @@ def derive_module(
     batch_size: int,
     worker_threads: int | None,
     crop: float | None = None,
-    color_profile: str = "convert",
+    color_profile: str = AUTO,
     max_pixels: int = 100_000_000,
 ) -> Derived:
     """``derive`` with the public transforms' defaults: ``class_names=None`` is ``auto`` there, as for the command.

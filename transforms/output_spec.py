@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from beamlabel import __version__
-from beamlabel.transforms.decoding.decode import DECODER_VERSION
 from beamlabel.transforms.derive import Derived
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec
@@ -53,7 +53,7 @@ def preprocessing_of(derived: Derived) -> dict[str, Any]:
         "precision": spec.precision,
         "scores": predict.scores if predict.top_k else None,
         "normalize_embeddings": predict.normalize_embeddings,
-        "decoder": DECODER_VERSION,
+        "decoder": derived.decoder,
     }
 
 
@@ -62,9 +62,22 @@ def features_of(derived: Derived) -> dict[str, Any]:
 
     Modules that share their base, and differ in the head, have the same.
     """
-    preprocessing = preprocessing_of(derived)
-    del preprocessing["scores"]
-    return {**preprocessing, "features_of": derived.spec.features_of}
+    return _features_of(preprocessing_of(derived), derived.spec.features_of)
+
+
+def features_id_of(preprocessing: Mapping[str, Any], features_of: str) -> str:
+    """The ``features_id`` of an output.
+
+    Args:
+      preprocessing: see ``preprocessing_of``.
+      features_of: see ``ModelSpec``.
+    """
+    return canonical_sha256(_features_of(preprocessing, features_of))
+
+
+def _features_of(preprocessing: Mapping[str, Any], features_of: str) -> dict[str, Any]:
+    decides = {name: value for name, value in preprocessing.items() if name != "scores"}
+    return {**decides, "features_of": features_of}
 
 
 def output_spec_of(

@@ -18,6 +18,8 @@ from beamlabel.transforms.reasons import ImageError as ImageError
 from beamlabel.transforms.reasons import Reason as Reason
 from beamlabel.transforms.reasons import SkipReason as SkipReason
 from beamlabel.transforms.reasons import Stage as Stage
+from beamlabel.transforms.row_batches import EmbeddedRows as EmbeddedRows
+from beamlabel.transforms.row_batches import LabeledRows as LabeledRows
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class InputFile:
       size: bytes, where the listing told it.
       version: generation, ETag or modification time, where the listing told it.
       table: of ``csv``, ``tsv`` and ``jsonl``; else None.
+      rows: of ``embeddings``, as the manifest of its output tells it; else None.
     """
 
     path: str
@@ -56,6 +59,7 @@ class InputFile:
     size: int | None = None
     version: str | None = None
     table: TableFormat | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -279,41 +283,6 @@ class Skipped:
     source_bytes: int
     source_version: str | None
     content_hash: str
-
-
-@dataclass(frozen=True, eq=False)
-class EmbeddedRows:
-    """Rows whose features earlier runs computed, so that a module's head is all that has to run.
-
-    Attributes:
-      unit_id: the work unit they belong to.
-      places: int64[N], the place of each row in the unit, see ``ImageRef.row``.
-      batch: an Arrow record batch of N rows: the reference's columns as the new row has them (``uri``, ``ref_id``,
-        ``image_id`` and the kept columns), ``embedding``, and those that tell of the image (``width`` to
-        ``content_hash``), which are the earlier row's.
-    """
-
-    unit_id: str
-    places: np.ndarray
-    batch: Any = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class LabeledRows:
-    """What a module's head says of ``EmbeddedRows``.
-
-    Attributes:
-      unit_id, places: those of the ``EmbeddedRows`` that got a prediction; the others are failures.
-      batch: an Arrow record batch of N rows: the columns of the ``EmbeddedRows``, and those of the classes: ``label``
-        and ``labels`` if the classes have names, ``score``, ``class_ids`` and ``scores``. The sink adds those that are
-        the same in every row.
-      computed_by: see ``Prediction``.
-    """
-
-    unit_id: str
-    places: np.ndarray
-    batch: Any = field(repr=False)
-    computed_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,27 @@ from typing import NoReturn
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.command_table import COMMANDS
+from beamlabel.pipeline.options.job_options import JobOptions
 from beamlabel.pipeline.options.parser import usage
+
+
+def is_job(name: str) -> bool:
+    """Whether a command is the labeling job with other options."""
+    return name in COMMANDS and COMMANDS[name].is_job
+
+
+def parse_job(name: str, argv: list[str]) -> tuple[JobOptions, list[str]]:
+    """The job that such a command stands for: its options, and the words that are left for the runner.
+
+    Raises:
+      SystemExit: with 2 after a mistake, and after ``--help``.
+    """
+    try:
+        parsed: tuple[JobOptions, list[str]] = importlib.import_module(COMMANDS[name].module).parse(argv)
+    except UsageError as error:
+        usage(error, f"beamlabel {name}")
+        sys.exit(2)
+    return parsed
 
 
 def run_command(name: str, argv: list[str]) -> NoReturn:

@@ -1,28 +1,35 @@
-"""``beamlabel evaluate OUTPUT --truth COLUMN|FILE``: how often the labels are right."""
+"""``beamlabel evaluate OUTPUT --truth TRUTH``: how often the labels are right."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from beamlabel.pipeline.options.declare import flag, option, positional, required
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.declare import flag, option, positional
 from beamlabel.pipeline.options.parser import parse_command
-from beamlabel.pipeline.options.types import TEXT
+from beamlabel.pipeline.options.types import TEXT, whole
+from beamlabel.pipeline.truth.options import TruthOptions
 
 _SHOWN = 5
 _DESCRIPTION = """\
-Compares a result's classes with the truth: top-1, top-5, and precision, recall and the commonest confusion of
-each class.
+Compares a result's classes with the truth: top-1 with its interval at 95 %, top-5, and with --classes precision,
+recall and the commonest confusion of each class.
 
-The truth is a column that the job kept (--keep_columns), or a file:
-  Parquet, .csv, .tsv  one column ref_id, uri, url or path, which is matched with the result's ref_id or uri, and
-                       one of classes: truth, class_id, class, label, the only other one, or --truth_column
-  text                 a line an image: its URI, a tab, its class; without a tab, the last space divides them
+A truth is a column that the job kept (--keep_columns); the word parent, if the images lie in a folder for each
+class; or a file:
+  Parquet, .csv, .tsv, .jsonl  one column ref_id, image_id, uri, url, path, file or filename, or --truth_key, and one
+                               of classes: truth, class_id, class, label, the only other one, or --truth_column
+  text                         a line an image: its URI, a tab, its class; without a tab, the last space divides them
+The corrections.csv of a report is such a file. Images are matched by ref_id, image_id or URI, else by their file
+names, which have to be unique. Of several truths, later ones win.
+
 Classes that are all whole numbers are class ids, which index the logits, a background class included; others are
-names, as in the result's labels. An empty class is none."""
+names, as in the result's labels. An empty class is none. If an image has several classes (lists, or --multi_label),
+its best class is right if it is one of them; an image counts for each of its classes."""
 _EPILOG = """\
 Accuracies are over the images that have a row and a truth. Images that failed have no row: coverage says how many
 that is, and a line of its own counts them as wrong. Exit codes: 0 done, 1 no image has both a row and a truth,
@@ -30,12 +37,23 @@ that is, and a line of its own counts them as wrong. Exit codes: 0 done, 1 no im
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(TruthOptions):
     """The result, and the truth that it is compared with."""
 
-    output: str = positional(metavar="OUTPUT", help="a run's --output, of Parquet")
-    truth: str = required(metavar="COLUMN|FILE", help="see above; ./NAME is always a file")
-    truth_column: str | None = option(TEXT, metavar="NAME", help="column of FILE that holds the classes")
+    output: str = positional(metavar="OUTPUT", help="a run's --output")
+    classes: bool = flag(help="a table of all classes")
+    worst: int = option(
+        whole(1),
+        default=0,
+        metavar="N",
+        help="show the N classes of the lowest recall, each with what it is most often taken for",
+    )
+    errors: str | None = option(
+        TEXT,
+        metavar="FILE",
+        help="write all wrong images with truth, prediction and score, the surest first: .csv, .parquet or .jsonl; an "
+        "existing FILE is refused",
+    )
     json: bool = flag(help="JSON for machines, not text")
 
 
@@ -51,23 +69,47 @@ def main(argv: list[str]) -> int:
 
     from beamlabel.pipeline.evaluate.evaluate import evaluate
 
-    found = evaluate(options.output, options.truth, options.truth_column).to_json()
-    sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n" if options.json else _text(found))
+    try:
+        found = evaluate(
+            options.output,
+            options.truth,
+            options.truth_column,
+            key=options.truth_key,
+            separator=options.multi_label,
+            errors=options.errors,
+        ).to_json(options.worst)
+    except ImportError as error:  # what TFRecords need
+        raise UsageError(str(error)) from error
+    sys.stdout.write(
+        json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+        if options.json
+        else "\n".join(_blocks(found, options))
+    )
     if not found["evaluated"]:
         sys.stderr.write("beamlabel evaluate: no image has both a row and a truth\n")
         return 1
     return 0
 
 
-def _text(found: dict[str, Any]) -> str:
+def _blocks(found: dict[str, Any], options: EvaluateOptions) -> Iterator[str]:
+    yield _summary(found)
+    if options.worst:
+        yield _worst(found["worst"])
+    if options.classes:
+        yield _table(found["classes"])
+
+
+def _summary(found: dict[str, Any]) -> str:
     top = found["top_k"]
     lines = [
-        ("top-1", found["top_1"], f"of {found['evaluated']} images"),
+        ("top-1", found["top_1"], f"of {found['evaluated']} images{_interval(found)}"),
         (f"top-{top['k']}", top["accuracy"], ""),
         ("coverage", found["coverage"], _failed(found)),
         ("top-1", found["top_1_failures_wrong"], "with those that failed as wrong"),
     ]
     text = "".join(f"{name:<9} {_number(value)}  {note}".rstrip() + "\n" for name, value, note in lines)
+    if found["multi_label"]:
+        text += f"{found['measure']}\n"
     for key, what in (
         ("rows_without_truth", "rows have no truth"),
         ("failed_without_truth", "images failed and have no truth"),
@@ -78,7 +120,16 @@ def _text(found: dict[str, Any]) -> str:
     if never := found["truths_in_no_row"]:
         more = f" and {len(never) - _SHOWN} more" if len(never) > _SHOWN else ""
         text += f"classes that no row holds, misspelt perhaps: {', '.join(never[:_SHOWN])}{more}\n"
-    return text + "\n" + _table(found["classes"])
+    for problem in found["problems"]:
+        text += f"{problem['count']} {problem['what']}: {', '.join(problem['examples'])}\n"
+    if errors := found.get("errors"):
+        text += f"{errors['images']} wrong images are in {errors['file']}\n"
+    return text
+
+
+def _interval(found: dict[str, Any]) -> str:
+    interval = found["top_1_interval"]
+    return f"; at 95 % {interval['low']:.4f} to {interval['high']:.4f}" if interval else ""
 
 
 def _failed(found: dict[str, Any]) -> str:
@@ -88,10 +139,24 @@ def _failed(found: dict[str, Any]) -> str:
     return f"{found['failed']} images failed{unknown}"
 
 
+def _worst(classes: Sequence[dict[str, Any]]) -> str:
+    rows = [("lowest recall", "images", "recall", "taken for")]
+    for one in classes:
+        taken = ", ".join(f"{_name(other)} ({other['count']})" for other in one["confusions"])
+        rows.append((_name(one), str(one["support"]), _number(one["recall"]), taken))
+    width = max(len(row[0]) for row in rows)
+    return "".join(
+        f"{name:<{width}}  {images:>7}  {recall:>6}  {taken}".rstrip() + "\n"
+        for name, images, recall, taken in rows
+    )
+
+
+def _name(one: dict[str, Any]) -> str:
+    return f"{one['class']} {one['name']}" if one["name"] else str(one["class"])
+
+
 def _table(classes: Sequence[dict[str, Any]]) -> str:
-    names = {
-        one["class"]: f"{one['class']} {one['name']}" if one["name"] else one["class"] for one in classes
-    }
+    names = {one["class"]: _name(one) for one in classes}
     rows = [("class", "images", "precision", "recall", "most confused with")]
     for one in classes:
         other = one["most_confused_with"]

@@ -65,6 +65,8 @@ def main(argv: list[str]) -> int:
 
 
 def _text(found: Inspection) -> str:
+    from beamlabel.pipeline.commands.own_facts import own_lines
+
     low, high = found.input_range
     engine = f"{found.engine} {found.precision}, on {found.cores} cores"
     rows = [
@@ -75,6 +77,7 @@ def _text(found: Inspection) -> str:
         ("input", f"{found.height} x {found.width} pixels (height x width), RGB from {low:g} to {high:g}"),
         ("classes", _classes(found)),
         *(() if found.logits is None else (("scores", _scores(found)),)),
+        *(() if found.own is None else own_lines(found.own)),
         ("features", f"{found.embedding_dim}, from {found.features}" if found.features else "none"),
         ("engine", engine),
         *(("note", note) for note in found.notes),

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from beamlabel.pipeline.commands.own_facts import named_by, own_facts
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.hub.files import scan
-from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.class_names import load_class_names
@@ -58,6 +59,7 @@ class Inspection:
       images_per_second: of the module alone, from pixels to numbers.
       images_per_second_decoded: with the decoding of ``decoded``.
       signatures: name, inputs and outputs of each; a tensor has key, dtype and shape (None: any).
+      own: of a module of ``beamlabel train``, see ``own_facts``.
     """
 
     handle: str
@@ -87,6 +89,7 @@ class Inspection:
     images_per_second_decoded: float
     decoded: str
     signatures: tuple[dict[str, Any], ...]
+    own: dict[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``json.dumps``."""
@@ -107,7 +110,7 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
     with _warnings_into(notes):
         artifact = prepare_artifact(options, inference, option="MODULE")
         spec = artifact.spec
-        names = _class_names(options.labels, spec.num_classes)
+        names = _class_names(options.labels, spec)
         resolved = resolve(options.module, option="MODULE")
         try:
             module = inspect_module(
@@ -122,7 +125,8 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
             raise UsageError(f"MODULE: {error}") from error
     speed, decoded_speed, decoded = _measure(engine, inference.batch_size)
     files = scan(resolved.path)
-    class_names = None if names is None else options.labels or "ImageNet"
+    own = own_facts(resolved)
+    unasked = "ImageNet" if own is None else named_by(own)
     return Inspection(
         handle=spec.handle,
         format=spec.kind,
@@ -139,7 +143,7 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         scores=spec.scores,
         scores_reason=spec.scores_reason,
         num_classes=spec.num_classes,
-        class_names=class_names,
+        class_names=None if names is None else options.labels or unasked,
         features=None if module.features is None else module.features.name,
         embedding_dim=spec.embedding_dim,
         engine=engine.name,
@@ -151,12 +155,15 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         images_per_second_decoded=decoded_speed,
         decoded=decoded,
         signatures=tuple(_signature(one) for one in module.signatures.values()),
+        own=own,
     )
 
 
-def _class_names(labels: str | None, num_classes: int | None) -> tuple[str, ...] | None:
+def _class_names(labels: str | None, spec: ModelSpec) -> tuple[str, ...] | None:
     try:
-        return load_class_names(labels, num_classes)
+        if labels is None and spec.class_names is not None:
+            return spec.class_names
+        return load_class_names(labels, spec.num_classes)
     except (OSError, ValueError) as error:
         raise UsageError(f"--labels {labels!r}: {error}") from error
 

@@ -18,6 +18,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.facts import facts_of, versions
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
+from beamlabel.pipeline.job.prepare_head import prepare_head
 from beamlabel.pipeline.job.prepare_module import prepare_artifact
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
@@ -76,10 +77,16 @@ def plan(
     """
     started_at = time.time() if started_at is None else started_at
     _check_installed(options.output.output_format)
-    artifact = prepare_artifact(options.module, options.inference)
+    if inputs.features is None:
+        artifact = prepare_artifact(options.module, options.inference)
+    else:
+        module, artifact = prepare_head(options.module, options.inference, inputs.features)
+        options = dataclasses.replace(options, module=module)
     output = storage.absolute(options.output.output).rstrip("/")
     try:
         derived = derived_options(options, artifact)
+        if inputs.features is not None:
+            derived = dataclasses.replace(derived, decoder=inputs.features.preprocessing["decoder"])
         payer = options.loading.billing_project
         predict = dataclasses.replace(derived.predict, billing_project=payer)
         source = source_options(options.inputs, inputs, options.output.shard_rows, options.loading)
@@ -113,6 +120,8 @@ def plan(
     )  # fmt: skip
     facts = {"started_at": started_at, "left_out": inputs.left_out}
     facts |= facts_of(job, options, artifact, preprocessing_of(derived))
+    if inputs.features is not None:
+        facts["manifest"]["relabeled"] = inputs.features.told()
     staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items()}
     return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
 

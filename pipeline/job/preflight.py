@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.earlier_features import EarlierFeatures
 from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_filter
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
@@ -45,6 +46,7 @@ class Inputs:
       kept: name and type of each kept column, in the output.
       wanted: which files of a listing are asked for.
       left_out: how many files that were named are no input, by cause; see ``match_inputs``.
+      features: of earlier outputs whose rows are the input; None if the input is references.
     """
 
     files: tuple[InputFile, ...]
@@ -52,6 +54,7 @@ class Inputs:
     kept: tuple[tuple[str, pa.DataType], ...]
     wanted: PathFilter = field(default_factory=PathFilter)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    features: EarlierFeatures | None = None
 
 
 def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:

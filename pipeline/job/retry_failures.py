@@ -17,6 +17,7 @@ from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndexWriter, key
 from beamlabel.transforms.records import Reason
+from beamlabel.transforms.row_batches import EMBEDDINGS
 from beamlabel.transforms.storage.errors import is_user_error
 
 
@@ -96,6 +97,11 @@ def inputs_to_retry(options: InputOptions, failed: FailedReferences) -> InputOpt
     if options.input:
         return options
     earlier = failed.manifest["options"]
+    if earlier.get("input_format") == EMBEDDINGS:
+        raise UsageError(
+            f"--retry_failures {failed.output!r} is the output of `beamlabel relabel`, which reads no images: name by "
+            "--input those that the outputs before it were made of"
+        )
     values = vars(options).copy()
     for one in declared(InputOptions):
         if values[one.name] == one.default:

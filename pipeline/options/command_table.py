@@ -11,12 +11,15 @@ class Command:
 
     Attributes:
       module: has ``main(argv) -> int``, which returns the exit code, or ends the process by itself. It raises
-        ``UsageError`` for a mistake, and imports nothing heavy before it has parsed its arguments.
+        ``UsageError`` for a mistake, and imports nothing heavy before it has parsed its arguments. If it ``is_job`` it
+        has ``parse(argv)`` in its place, which gives the job's options, and the words that are left for the runner.
       help: one line.
+      is_job: whether the command is the labeling job with other options.
     """
 
     module: str
     help: str
+    is_job: bool = False
 
 
 _FOLDER = "beamlabel.pipeline.commands"
@@ -27,6 +30,7 @@ COMMANDS = {
     "verify": Command(f"{_FOLDER}.verify", "check a result: files, hashes, counts, conservation"),
     "evaluate": Command(f"{_FOLDER}.evaluate", "top-1, top-5 and a table of classes, against the truth"),
     "report": Command(f"{_FOLDER}.report", "write the report of a published result"),
+    "relabel": Command(f"{_FOLDER}.relabel", "classes of an own module for the rows of earlier outputs", is_job=True),
     "compact": Command(f"{_FOLDER}.compact", "one output with the current rows of many nights"),
     "diff": Command(f"{_FOLDER}.diff", "what differs between two results, or two sets of nights"),
     "publish": Command(f"{_FOLDER}.publish", "publish what a detached run has committed"),

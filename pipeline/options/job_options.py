@@ -137,7 +137,8 @@ class ModuleOptions:
     labels: str | None = option(
         TEXT,
         metavar="FILE",
-        help="a class name a line; none: no names (default: ImageNet's for 1000 and 1001 classes)",
+        help="a class name a line; none: no names (default: those of a module of beamlabel train, else ImageNet's for "
+        "1000 and 1001 classes)",
     )
     top_k: int | None = option(
         whole(1),
@@ -152,13 +153,15 @@ class ModuleOptions:
     crop: float | None = option(
         number(0, 1, above_low=True),
         metavar="F",
-        help="label the central square of F times the short side, such as 0.875 (default: the whole image, stretched)",
+        help="label the central square of F times the short side, such as 0.875 (default: the whole image, "
+        "stretched; of a module of beamlabel train, as its head was trained)",
     )
     color_profile: str = choice(
-        ("convert", "ignore"),
-        default="convert",
+        ("auto", "convert", "ignore"),
+        default="auto",
         help="convert: colours of CMYK images, and of those with a colour profile other than sRGB, become sRGB, as "
-        "browsers do (default); ignore: colours are taken as they are stored",
+        "browsers do; ignore: colours are taken as they are stored; auto: convert, or as the head of a module of "
+        "beamlabel train was trained",
     )
     input_range: tuple[float, float] | None = option(
         INPUT_RANGE,

@@ -166,14 +166,22 @@ def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
       SystemExit: after ``--help`` and ``--version``.
     """
     found, rest = make_parser().parse_known_args(_with_labels_of_jobs(with_minus_joined(argv)))
-    _check_rest(rest)
+    check_rest(rest, {one.name for one in job_options()})
     groups = {field: values_of(options, found) for _, field, options in GROUPS}
     return checked(JobOptions(**groups)), rest
 
 
-def _check_rest(rest: Sequence[str]) -> None:
-    """Refuses words that can be no option of a runner."""
-    known = ["--help", "--version", *(f"--{one.name}" for one in job_options())]
+def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
+    """Refuses words that can be no option of a runner.
+
+    Args:
+      rest: the words that are left.
+      names: of the options that there are.
+
+    Raises:
+      UsageError: a word is an option misspelt, or belongs to none.
+    """
+    known = ["--help", "--version", *(f"--{name}" for name in names)]
     for argument in rest:
         name = argument.split("=", 1)[0]
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)

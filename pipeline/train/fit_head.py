@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from beamlabel.pipeline.train.choose_l2 import Chosen, choose_l2
+from beamlabel.pipeline.train.features import scratch
 from beamlabel.pipeline.train.findings import Epoch
-from beamlabel.pipeline.train.options import HeadOptions
+from beamlabel.pipeline.train.heads import Heads, Task, train_heads
+from beamlabel.pipeline.train.options import BALANCED, HeadOptions
 from beamlabel.pipeline.train.rows import TrainingRows
-from beamlabel.transforms.own_module.head import Head
+from beamlabel.pipeline.train.split import TEST, TRAIN, content_order
+from beamlabel.pipeline.train.standardize import Standardizer, standardizer_of
+from beamlabel.pipeline.train.temperature import probabilities
+from beamlabel.transforms.own_module.head import SIGMOID, SOFTMAX, Head
+
+_FOLDS = 5
+_PARTS = (0.1, 0.2, 0.5)
+_BLOCK = 4096
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,11 +30,12 @@ class FittedHead:
     """A trained head, and what was found out on the way.
 
     Attributes:
-      head: standardization and temperature folded.
-      temperature: that its logits were divided by.
+      head: standardization and temperature folded; trained on train and validation images.
+      temperature: that its logits were divided by, found on the validation images.
       l2: the strength that validation chose: of mean loss + l2/2 · the sum of squares of the weights on
         standardized features.
-      history: of the training on the train images with that strength.
+      history: of the training on the train images with that strength; loss and accuracy without the temperature.
+      validated: the head that was trained on the train images alone, for what the validation images say.
       out_of_sample: float32[N, C], the probabilities of each row by a head that has not seen it.
       curve: heads that were trained on fewer train images: how many, and the head.
     """
@@ -30,16 +44,146 @@ class FittedHead:
     temperature: float
     l2: float
     history: tuple[Epoch, ...]
+    validated: Head
     out_of_sample: np.ndarray
     curve: tuple[tuple[int, Head], ...]
 
 
-def fit_head(features: np.ndarray, rows: TrainingRows, options: HeadOptions) -> FittedHead:
-    """Trains on the train images, chooses on the validation images.
+def fit_head(
+    features: np.ndarray,
+    rows: TrainingRows,
+    options: HeadOptions,
+    progress: Progress = lambda text: None,
+) -> FittedHead:
+    """Trains on the train images, chooses L2, epochs and temperature on the validation images, then trains on both.
 
     Args:
       features: float32[N, D], see ``features_of``.
       rows: N of them.
       options: of the training.
+      progress: gets a line now and then.
     """
-    raise NotImplementedError
+    weights = _class_weights(rows, options)
+    train = np.flatnonzero(rows.split == TRAIN)
+    standardizer = standardizer_of(features, train, _mean_one(weights[train]))
+    chosen = choose_l2(features, rows, standardizer, weights, options.epochs, progress)
+
+    def fit(places: np.ndarray, by: Standardizer) -> Head:
+        # As many images more, as much weaker the L2 on their mean: the sum of the losses has one strength.
+        l2 = np.array([chosen.l2 * len(train) / len(places)], np.float32)
+        task = Task(
+            features,
+            rows.targets,
+            places,
+            _mean_one(weights[places])[:, None],
+            l2,
+            len(rows.classes),
+            rows.seed,
+        )
+        return _folded(train_heads(task, by, chosen.epochs), 0, by, rows, chosen.temperature)
+
+    progress("training on train and validation images")
+    head = fit(np.flatnonzero(rows.split != TEST), standardizer)
+    out_of_sample = _out_of_sample(features, rows, standardizer, weights, chosen, progress)
+    curve = []
+    for part in _PARTS:
+        places = _part(rows, train, part)
+        if len(places) < len(train):
+            progress(f"training on {len(places)} images, for the learning curve")
+            curve.append(
+                (len(places), fit(places, standardizer_of(features, places, _mean_one(weights[places]))))
+            )
+    validated = _folded(chosen.heads, 0, standardizer, rows, chosen.temperature)
+    curve.append((len(train), validated))
+    return FittedHead(
+        head, chosen.temperature, chosen.l2, chosen.history, validated, out_of_sample, tuple(curve)
+    )
+
+
+def probabilities_of(features: np.ndarray, head: Head, temperature: float = 1.0) -> np.ndarray:
+    """float32[N, C]: what a head says of features, its logits times ``temperature``; in a scratch file."""
+    found = scratch(len(features), head.kernel.shape[1])
+    for start in range(0, len(features), _BLOCK):
+        block = np.asarray(features[start : start + _BLOCK])
+        logits = (block @ head.kernel + head.bias) * np.float32(temperature)
+        found[start : start + _BLOCK] = probabilities(logits, head.scores == SIGMOID)
+    return found
+
+
+def _class_weights(rows: TrainingRows, options: HeadOptions) -> np.ndarray:
+    """float32[N]: how much each image counts; of several classes the mean of theirs."""
+    if options.class_weights != BALANCED:
+        return np.ones(len(rows), np.float32)
+    train = rows.targets[rows.split == TRAIN]
+    if rows.multi_label:
+        each = 1 / np.maximum(train.sum(axis=0, dtype=np.float64), 1)
+        return (rows.targets @ each / rows.targets.sum(axis=1)).astype(np.float32)
+    each = 1 / np.maximum(np.bincount(train, minlength=len(rows.classes)), 1)
+    return each[rows.targets].astype(np.float32)
+
+
+def _mean_one(weights: np.ndarray) -> np.ndarray:
+    return (weights / weights.mean(axis=0, dtype=np.float64)).astype(np.float32)
+
+
+def _folded(
+    heads: Heads, number: int, standardizer: Standardizer, rows: TrainingRows, temperature: float
+) -> Head:
+    """A head on the features as they are."""
+    kernel = heads.kernels[number].astype(np.float64) / standardizer.deviation[:, None]
+    bias = heads.biases[number] - standardizer.mean.astype(np.float64) @ kernel
+    return Head(
+        kernel=(kernel / temperature).astype(np.float32),
+        bias=(bias / temperature).astype(np.float32),
+        scores=SIGMOID if rows.multi_label else SOFTMAX,
+        normalizes=rows.base.normalized,
+    )
+
+
+def _out_of_sample(
+    features: np.ndarray,
+    rows: TrainingRows,
+    standardizer: Standardizer,
+    weights: np.ndarray,
+    chosen: Chosen,
+    progress: Progress,
+) -> np.ndarray:
+    """What heads that have not seen an image say of it: five at once, each without a fifth of the contents."""
+    progress(f"training {_FOLDS} heads, each without a part of the images, to find wrong truth")
+    order = content_order(rows.table.column("content_hash").to_pylist(), rows.seed + 1)
+    fold = (order % np.uint64(_FOLDS)).astype(int)
+    seen = (fold[:, None] != np.arange(_FOLDS)) * weights[:, None]
+    train = int((rows.split == TRAIN).sum())
+    counts = np.maximum((seen > 0).sum(axis=0), 1)
+    task = Task(
+        features,
+        rows.targets,
+        np.arange(len(rows)),
+        _mean_one(np.maximum(seen, 1e-12)),
+        (chosen.l2 * train / counts).astype(np.float32),
+        len(rows.classes),
+        rows.seed,
+    )
+    heads = train_heads(task, standardizer, chosen.epochs)
+    found = scratch(len(rows), len(rows.classes))
+    for number in range(_FOLDS):
+        head = _folded(heads, number, standardizer, rows, chosen.temperature)
+        places = np.flatnonzero(fold == number)
+        for start in range(0, len(places), _BLOCK):
+            block = places[start : start + _BLOCK]
+            logits = np.asarray(features[block]) @ head.kernel + head.bias
+            found[block] = probabilities(logits, rows.multi_label)
+    return found
+
+
+def _part(rows: TrainingRows, train: np.ndarray, part: float) -> np.ndarray:
+    """A part of the train images, of each class as much, at least one; copies together, larger parts hold smaller."""
+    order = content_order(rows.table.column("content_hash").take(train).to_pylist(), rows.seed)
+    targets = rows.targets[train]
+    taken = np.zeros(len(train), bool)
+    for number in range(len(rows.classes)):
+        members = np.flatnonzero(targets == number if targets.ndim == 1 else targets[:, number])
+        if len(members):
+            limit = np.sort(order[members])[max(round(len(members) * part), 1) - 1]
+            taken[members[order[members] <= limit]] = True
+    return train[taken]

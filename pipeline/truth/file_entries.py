@@ -37,7 +37,9 @@ class FileEntries:
       class_sets: all sets of classes that there are.
       multi_label: whether an image may have several classes.
       are_ids: whether classes are whole numbers by the type of their column.
+      are_corrections: whether the file is one that the report of a run exported.
       conflicts: images with two truths.
+      twice, empty, unnamed, undecided: lines that say nothing new, or nothing.
     """
 
     path: str
@@ -48,6 +50,7 @@ class FileEntries:
     class_sets: list[Classes]
     multi_label: bool
     are_ids: bool
+    are_corrections: bool = False
     conflicts: Examples = field(default_factory=Examples)
     twice: Examples = field(default_factory=Examples)
     empty: Examples = field(default_factory=Examples)
@@ -155,7 +158,7 @@ def _merged(path: str, file: TruthFile, reader: _Reader, *, adds_up: bool) -> Fi
     reader.chunks.clear()
     keys, codes = np.array(reader.keys, np.uint64), np.array(reader.codes, np.int32)
     entries = FileEntries(
-        path, file.columns.kind, names, keys, codes, list(reader.sets), reader.multi_label, file.are_ids,
+        path, file.columns.kind, names, keys, codes, list(reader.sets), reader.multi_label, file.are_ids, file.columns.verdict is not None,
         empty=reader.empty, unnamed=reader.unnamed, undecided=reader.undecided,
     )  # fmt: skip
     order = np.argsort(keys, kind="stable")

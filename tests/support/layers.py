@@ -11,7 +11,7 @@ from support.paths import ROOT
 # in .py is a file at a package's root.
 LEVELS = (
     ("beamlabel/__init__.py",),
-    ("transforms/archive_member.py", "transforms/reasons.py"),
+    ("transforms/archive_member.py", "transforms/reasons.py", "transforms/row_batches.py"),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
     ("transforms/decoding/picture", "transforms/inference", "transforms/loading/web", "transforms/rows"),
     ("transforms/own_module",),
@@ -37,7 +37,7 @@ LEVELS = (
     ("pipeline/evaluate", "pipeline/job"),
     ("pipeline/current",),
     ("pipeline/train",),
-    ("pipeline/compact", "pipeline/diff", "pipeline/train/report"),
+    ("pipeline/compact", "pipeline/diff", "pipeline/relabel", "pipeline/train/report"),
     ("pipeline/commands", "pipeline/runners"),
     ("pipeline/run.py",),
     ("pipeline/__main__.py",),

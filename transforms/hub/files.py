@@ -39,12 +39,24 @@ class FileEntry:
 def scan(module: Path) -> tuple[FileEntry, ...]:
     """The files of a module, a folder or one ``.keras`` file, sorted by path.
 
-    Folders, empty or not, and whatever is no regular file (or link to one) leave no entry.
+    Folders, empty or not, and whatever is no regular file (or link to one) leave no entry. Nor does what lies beside
+    the module, see ``is_beside``.
     """
     if module.is_file():
         return (_entry(module, _KERAS_NAME),)
-    files = (path for path in _walk(module, frozenset()) if path.is_file())
-    return tuple(sorted(_entry(path, path.relative_to(module).as_posix()) for path in files))
+    files = ((path, path.relative_to(module).as_posix()) for path in _walk(module, frozenset()) if path.is_file())
+    return tuple(sorted(_entry(path, name) for path, name in files if not is_beside(name)))
+
+
+def is_beside(path: str) -> bool:
+    """Whether a file of a module's folder is no part of the module: its name there begins with ``_``.
+
+    Such are ``_TRAINING.json`` and ``_report.html``, which ``beamlabel train`` leaves beside the module.
+
+    Args:
+      path: POSIX, below the folder.
+    """
+    return path.startswith("_")
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.hub.files import SAVED_MODEL, FileEntry, fill_folder, scan
+from beamlabel.transforms.hub.files import SAVED_MODEL, FileEntry, fill_folder, is_beside, scan
 from beamlabel.transforms.inference.artifact import ModuleError
 
 _BLOCK_BYTES = 1 << 20
@@ -93,7 +93,8 @@ def _entries(folder: str) -> tuple[FileEntry, ...]:
 
 def _remote_entries(prefix: str) -> Iterator[FileEntry]:
     for file in storage.match(prefix):
-        yield _entry(file.path[len(prefix) :], file.path)
+        if not is_beside(file.path[len(prefix) :]):
+            yield _entry(file.path[len(prefix) :], file.path)
 
 
 def _entry(name: str, path: str) -> FileEntry:

@@ -25,6 +25,7 @@ from beamlabel.transforms.hub.files import (
     extract_tar,
     fill_folder,
     fingerprint,
+    is_beside,
     missing_shards,
     module_root,
     scan,
@@ -131,7 +132,11 @@ def _from_storage(handle: str, root: Path) -> Path:
     else:
         prefix = handle.rstrip("/") + "/"
         listing = [(file.path[len(prefix) :], file) for file in storage.match(prefix)]
-        listing = [(below, file) for below, file in listing if below and not below.endswith("/")]
+        listing = [
+            (below, file)
+            for below, file in listing
+            if below and not below.endswith("/") and not is_beside(below)
+        ]
     if not listing:
         raise ModuleError("nothing is there")
 

@@ -55,7 +55,7 @@ class ModelSpec:
       kind: the module's format, as ``load`` in ``transforms/module`` recognised it.
       input_range: what pixels 0 and 255 become, inside the compiled function.
       score_kind: what the logits are, such as ``probabilities``, see ``module.score_kind``; None without logits.
-      scores: the score function that fits them, ``softmax`` or ``none``; None where that is unclear, or without logits.
+      scores: the score function that fits them, ``softmax``, ``sigmoid`` or ``none``; None where that is unclear, or without logits.
       scores_reason: why, in words.
       input_tensor, logits_tensor, features_tensor: names in the payload's graph.
       fallback: why the engine that the launcher prefers was not to be had; None where it was.
@@ -64,6 +64,9 @@ class ModelSpec:
       features_of: the output of a network that the features are: the fingerprint of the module that has it, a colon,
         and its name there. An own module's is that of its base, so that both have the same features. Empty if there
         are no features.
+      class_names: of an own module, in the order of the logits; None of any other.
+      crop, color_profile: how the images were decoded that an own module's head was trained on, see ``DecodeOptions``;
+        None of any other, and a ``crop`` of None also of images that were stretched.
     """
 
     engine: str
@@ -86,6 +89,9 @@ class ModelSpec:
     batch: int | None = None
     channels_first: bool = False
     features_of: str = ""
+    class_names: tuple[str, ...] | None = None
+    crop: float | None = None
+    color_profile: str | None = None
 
     def chunk_size(self, preferred: int) -> int:
         """How many images an engine runs at a time, which prefers some number of them."""
@@ -112,11 +118,12 @@ class ModelSpec:
           ModuleError: another version of beamlabel wrote it.
         """
         value = json.loads(text)
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(value) != names:
+        if set(value) != {field.name for field in dataclasses.fields(cls)}:
             raise ModuleError("the compiled model is of another version of beamlabel")
         low, high = value["input_range"]
-        return cls(**{**value, "input_range": (low, high)})
+        class_names = value["class_names"]
+        names = None if class_names is None else tuple(class_names)
+        return cls(**{**value, "input_range": (low, high), "class_names": names})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from beamlabel.transforms.inference.engines import Engine
 from beamlabel.transforms.inference.options import PredictOptions, fitted
-from beamlabel.transforms.inference.top_k import l2_normalized, top_k
+from beamlabel.transforms.inference.top_k import top_k
 from beamlabel.transforms.records import EmbeddedRows, Failure, LabeledRows, Reason, Stage
 
 _EMBEDDING = "embedding"
@@ -19,7 +19,7 @@ def relabel_rows(rows: EmbeddedRows, engine: Engine, options: PredictOptions) ->
     Args:
       rows: of one unit.
       engine: of the engine ``linear``, or with such a ``head``.
-      options: how predictions are made.
+      options: how predictions are made; the embeddings stay as they are, normalized or not.
 
     Raises:
       ValueError: there is no head.
@@ -38,8 +38,6 @@ def relabel_rows(rows: EmbeddedRows, engine: Engine, options: PredictOptions) ->
         assert logits is not None
         is_right &= np.isfinite(logits).all(axis=1)
         columns = _class_columns(logits, options)
-    if options.normalize_embeddings:
-        features = l2_normalized(features)
     outcomes: list[LabeledRows | Failure] = [
         _failure(rows, place, head) for place in np.flatnonzero(~is_right)
     ]

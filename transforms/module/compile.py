@@ -36,6 +36,7 @@ from beamlabel.transforms.inference.artifact import (
 from beamlabel.transforms.inference.engines import open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import PROBE_IMAGES, check_outputs, extreme_batch, probe_batch
+from beamlabel.transforms.module import own_module
 from beamlabel.transforms.module.freeze import all_nodes, draws, freeze, to_float, traced_graph
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.module.load import inspect_module
@@ -97,7 +98,7 @@ def compiled(
         # A launcher whose CPU lacks the units says so and goes on: the workers' may have them.
         openvino_engine.has_units()
     path = artifact_path(resolved, options, cache_dir)
-    artifact = _load(path)
+    artifact = read_artifact(path)
     if artifact is None:
         module = inspect_module(resolved, **_keywords(options))
         artifact = compile_module(module, path, options.engine, options.precision)
@@ -142,7 +143,7 @@ def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision:
             f"module {module.resolved.handle}: cannot be compiled ({type(error).__name__}: {error})"
         ) from error
     data = pack(spec, payload)
-    _write(path, data)
+    write_artifact(path, data)
     return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
 
 
@@ -170,6 +171,8 @@ def _steady_answers(module: HubModule, pixels: np.ndarray) -> list[np.ndarray | 
 def _score_kind(module: HubModule, graph: bytes) -> ScoreKind | None:
     if module.logits is None:
         return None
+    if module.description is not None:
+        return own_module.score_kind_of(module.description)
     # Of many kinds of images: few values in [0, 1] may be so by chance.
     size = (module.height, module.width)
     try:
@@ -236,6 +239,8 @@ def artifact_path(
 
 
 def _spec(module: HubModule, kind: ScoreKind | None) -> ModelSpec:
+    own = module.description
+    decoding = {} if own is None else own.decoding
     return ModelSpec(
         engine=TENSORFLOW,
         height=module.height,
@@ -255,6 +260,9 @@ def _spec(module: HubModule, kind: ScoreKind | None) -> ModelSpec:
         batch=module.batch,
         channels_first=module.channels_first,
         features_of=module.features_of,
+        class_names=None if own is None or module.logits is None else own.class_names,
+        crop=decoding.get("crop"),
+        color_profile=decoding.get("color_profile"),
     )
 
 
@@ -262,7 +270,7 @@ def _keywords(options: CompileOptions) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if name not in ("engine", "precision")}
 
 
-def _load(path: Path) -> Artifact | None:
+def read_artifact(path: Path) -> Artifact | None:
     """The artifact in the cache; None where there is none, or a damaged one."""
     try:
         data = path.read_bytes()
@@ -272,7 +280,8 @@ def _load(path: Path) -> Artifact | None:
     return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_artifact(path: Path, data: bytes) -> None:
+    """Writes an artifact to the cache, at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)

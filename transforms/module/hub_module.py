@@ -8,6 +8,7 @@ from typing import Any
 
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.module.outputs import Output, Signature
+from beamlabel.transforms.own_module.description import Description
 
 Function = Callable[[Any], "tuple[Any | None, Any | None]"]
 
@@ -30,6 +31,7 @@ class HubModule:
         but in the trace of a graph.
       batch: the one number of images that it takes at a time; None: any.
       channels_first: whether it takes [N, 3, height, width].
+      description: what an own module says of itself, as far as it is true of the outputs; None of any other.
     """
 
     resolved: ResolvedModule
@@ -45,8 +47,11 @@ class HubModule:
     function: Function = field(repr=False)
     batch: int | None = None
     channels_first: bool = False
+    description: Description | None = None
 
     @property
     def features_of(self) -> str:
         """See ``ModelSpec``."""
+        if self.features is not None and self.description is not None and self.description.features_of:
+            return self.description.features_of
         return "" if self.features is None else f"{self.resolved.fingerprint}:{self.features.name}"

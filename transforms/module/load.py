@@ -10,7 +10,7 @@ from beamlabel.transforms.hub.files import SAVED_MODEL
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import INPUT_RANGES, ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
-from beamlabel.transforms.module import keras_file, tf1_hub, tf2_saved_model
+from beamlabel.transforms.module import keras_file, own_module, tf1_hub, tf2_saved_model
 from beamlabel.transforms.module.choose import Choice, choose_outputs
 from beamlabel.transforms.module.hub_module import Function, HubModule
 from beamlabel.transforms.module.outputs import (
@@ -21,6 +21,7 @@ from beamlabel.transforms.module.outputs import (
     format_shape,
 )
 from beamlabel.transforms.module.trial import ModuleTrial, adapted
+from beamlabel.transforms.own_module.description import read_description
 
 # Publishers whose modules keep to the hub's convention for images, values in [0, 1], also where Keras saved
 # them: https://www.tensorflow.org/hub/common_signatures/images
@@ -65,7 +66,11 @@ def _inspect(
     source = open_source(resolved.path)
     if not source.signatures:
         raise ModuleError("it has no signatures, and cannot be called with a batch of images")
-    scale = _input_range(source.kind, resolved.origin, input_range)
+    own = read_description(resolved.path)
+    if own is None:
+        scale = _input_range(source.kind, resolved.origin, input_range)
+    else:
+        scale = own_module.input_range(own, input_range)
     asked = (image_size, image_size) if isinstance(image_size, int) else image_size
     trial = ModuleTrial(source, lambda one: _image_size(one, asked), scale)
     choice = choose_outputs(
@@ -80,6 +85,8 @@ def _inspect(
     height, width = _image_size(image_input, asked)
     values = trial.values(choice.outputs)
     sizes = {output: one.shape[1] for output, one in zip(choice.outputs, values, strict=True)}
+    if own is not None:
+        own_module.check(resolved.path, own, (height, width), dict(zip(choice.outputs, values, strict=True)))
     return HubModule(
         resolved=resolved,
         kind=source.kind,
@@ -94,6 +101,7 @@ def _inspect(
         function=_function(source, choice, image_input, sizes),
         batch=image_input.batch,
         channels_first=image_input.channels_first,
+        description=own,
     )
 
 

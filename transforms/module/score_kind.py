@@ -45,7 +45,8 @@ class ScoreKind:
 
     Attributes:
       kind: one of ``KINDS``.
-      scores: the score function that fits, ``softmax`` or ``none``; None where that is unclear.
+      scores: the score function that fits, ``softmax`` or ``none``, of an own module also ``sigmoid``; None where that
+        is unclear.
       reason: why, in words.
     """
 

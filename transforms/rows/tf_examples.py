@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.transforms.rows.exact_cast import exact_cast
-from beamlabel.transforms.rows.types import is_bytes, is_text
+from beamlabel.transforms.rows.types import is_bytes, is_list, is_text
 
 _SIGNED_OR_SMALL = (
     pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32()
@@ -83,17 +83,45 @@ def decode(examples: Sequence[bytes], names: Sequence[str]) -> list[dict[str, li
     Raises:
       ImportError: see ``check_installed``.
     """
-    batch = decode_batch(examples)
-    return batch.select([name for name in names if name in batch.schema.names]).to_pylist()
+    return decode_batch(examples, names).to_pylist()
 
 
-def decode_batch(examples: Sequence[bytes]) -> pa.RecordBatch:
-    """All features of serialized ``tf.Example``s, a row each: lists of binary, int64 or float32; null if it lacks one.
+def decode_batch(examples: Sequence[bytes], names: Sequence[str] | None = None) -> pa.RecordBatch:
+    """The same in columns, each of large lists of ``large_binary``, ``int64`` or ``float32``; see ``from_lists``.
+
+    Without ``names`` it has all features; null if an example lacks one.
 
     Raises:
       ImportError: see ``check_installed``.
     """
-    return _decoder().DecodeBatch(list(examples))
+    batch = _decoder().DecodeBatch(list(examples))
+    if names is None:
+        return batch
+    return batch.select([name for name in names if name in batch.schema.names])
+
+
+def from_lists(lists: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column of type ``kind`` of the features that ``to_example_columns`` makes of it: its inverse.
+
+    Raises:
+      ValueError: a feature has several values, and ``kind`` is none of lists; or a value does not fit it.
+    """
+    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    values = lists.flatten()
+    if is_list(kind):
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+        plain = pa.LargeListArray.from_arrays(
+            pa.array(offsets),
+            _from_values(values, kind.value_type),
+            mask=lists.is_null() if lists.null_count else None,
+        )
+        return plain.cast(kind)
+    if (lengths > 1).any():
+        raise ValueError(f"a feature has {lengths.max()} values, and {kind} holds one")
+    if not (lengths == 1).all():
+        places = np.cumsum(lengths) - 1
+        values = values.take(pa.array(np.maximum(places, 0), mask=lengths == 0))
+    return _from_values(values, kind)
 
 
 def check_installed() -> None:
@@ -190,6 +218,15 @@ def _to_values(values: pa.Array, target: pa.DataType) -> pa.Array:
     elif pa.types.is_date(kind):
         values = values.cast(pa.date32()).cast(pa.int32())
     return exact_cast(values, target)
+
+
+def _from_values(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The inverse of ``_to_values``."""
+    if (microseconds := _to_microseconds(kind)) is not None:
+        return values.cast(microseconds).cast(kind)
+    if pa.types.is_date(kind):
+        return values.cast(pa.int32()).cast(pa.date32()).cast(kind)
+    return values.cast(kind)
 
 
 @functools.cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 
 _BOOL8 = "arrow.bool8"
@@ -50,6 +52,30 @@ def normalized_type(kind: pa.DataType) -> pa.DataType:
             _normalized_field(kind.key_field), _normalized_field(kind.item_field), kind.keys_sorted
         )
     return kind
+
+
+def parsed_type(text: str) -> pa.DataType:
+    """The type that Arrow writes so, of those that ``tf_examples.example_type`` has a counterpart for.
+
+    Raises:
+      ValueError: of no such type.
+    """
+    if (
+        found := re.fullmatch(r"(large_list|list|fixed_size_list)<(\w+): (.+?)( not null)?>(\[\d+\])?", text)
+    ) is not None:
+        field = pa.field(found[2], parsed_type(found[3]), found[4] is None)
+        if found[1] == "fixed_size_list":
+            return pa.list_(field, int((found[5] or "")[1:-1]))
+        return (pa.large_list if found[1] == "large_list" else pa.list_)(field)
+    if (found := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]", text)) is not None:
+        return pa.timestamp(found[1], found[2])
+    if (found := re.fullmatch(r"fixed_size_binary\[(\d+)\]", text)) is not None:
+        return pa.binary(int(found[1]))
+    alias = {"halffloat": "float16"}.get(text, text)
+    try:
+        return pa.type_for_alias(alias)
+    except ValueError:
+        raise ValueError(f"no type is written {text!r}") from None
 
 
 def _normalized_field(child: pa.Field) -> pa.Field:

@@ -14,9 +14,11 @@ from beamlabel.transforms.inputs.kept_columns import folder_columns
 from beamlabel.transforms.inputs.packed_refs import without_references
 from beamlabel.transforms.inputs.seen_images import SeenImages
 from beamlabel.transforms.inputs.selection import Selection
+from beamlabel.transforms.inputs.sources.embeddings import EmbeddingsSource
 from beamlabel.transforms.inputs.sources.registry import IMAGES, WITHOUT_COLUMNS, source_of
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import (
+    EmbeddedRows,
     Failure,
     ImageRef,
     Opened,
@@ -40,6 +42,8 @@ def open_unit(
 ) -> Iterator[Opened]:
     """Yields an ``ImageRef`` or, for a null URI, a ``Failure`` for each input row, then the ``UnitEnd``.
 
+    Of rows whose features are known it yields ``EmbeddedRows``, many in each.
+
     What the selection knows as labeled, or as a failure that lasts, is counted in the ``UnitEnd`` as skipped. ``seen``
     gets all references.
 
@@ -47,6 +51,13 @@ def open_unit(
       ValueError: a file is not as it was when it was planned.
       OSError: its file, or what was staged of the unit's references, cannot be read.
     """
+    if isinstance(source_of(unit.input_file.format), EmbeddingsSource):
+        sent = 0
+        for rows in _embedded(unit, options):
+            yield rows
+            sent += len(rows.places)
+        yield UnitEnd(without_references(unit), sent)
+        return
     left_out = Counter(dict(unit.left_out))
     refs = _refs(unit, options, selection, left_out)
     skipped: Counter[str] = Counter()
@@ -59,6 +70,17 @@ def open_unit(
             sent += 1
     done = dataclasses.replace(without_references(unit), left_out=tuple(sorted(left_out.items())))
     yield UnitEnd(done, sent, skipped.total(), dict(sorted(skipped.items())))
+
+
+def _embedded(unit: WorkUnit, options: SourceOptions) -> Iterator[EmbeddedRows]:
+    """The rows of a unit of embeddings; a row's place in its file becomes the place in the unit."""
+    before = 0
+    for part in parts_of(unit) if unit.parts else (unit,):
+        source = source_of(part.input_file.format)
+        assert isinstance(source, EmbeddingsSource)
+        for rows in source.embedded(part, options):
+            yield dataclasses.replace(rows, unit_id=unit.unit_id, places=rows.places + before)
+        before += part.stop
 
 
 def _refs(

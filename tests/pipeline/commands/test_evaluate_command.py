@@ -222,8 +222,12 @@ def test_the_command_prints_a_table_or_json(jobs):
     as_json = command("evaluate", output, "--truth", "id", "--json")
     assert as_json.returncode == 0, as_json.stderr
     assert json.loads(as_json.stdout) == found
-    shown = command("evaluate", output, "--truth", "id").stdout
-    assert f"top-1     {found['top_1']:.4f}  of {found['evaluated']} images\n" in shown
+    shown = command("evaluate", "--truth", "id", "--classes", output).stdout
+    interval = found["top_1_interval"]
+    assert (
+        f"top-1     {found['top_1']:.4f}  of {found['evaluated']} images; at 95 % {interval['low']:.4f} to "
+        f"{interval['high']:.4f}\n"
+    ) in shown
     assert f"top-5     {found['top_k']['accuracy']:.4f}\n" in shown
     assert "2 images failed, truth or not" in shown
     table = shown.split("\n\n")[1].splitlines()
@@ -253,7 +257,7 @@ def test_no_image_in_common_is_1(jobs, tmp_path):
         ("named", "bad.txt", "line 2 is not an image"),
         ("named", "empty.txt", "names no image and its class"),
         ("unnamed", "names.txt", "'tench' is no class id"),
-        ("named", "nokey.csv", "a column ref_id or uri or url or path is wanted; it has name, class"),
+        ("named", "nokey.csv", "no column of it names the image"),
         ("named", "many.csv", "name the column of classes by --truth_column; it has uri, one, two"),
         ("named", "short.csv", "line 3 has 1 fields, the first 2"),
         ("named", "broken.parquet", "not a readable Parquet file"),
@@ -294,10 +298,8 @@ def test_results_that_cannot_be_evaluated(tmp_path):
     uris = uri_list(tmp_path / "in.txt", photos(tmp_path / "photos", 1))
     truth = str(uri_list(tmp_path / "truth.txt", ["a 1"]))
     label(tmp_path / "features", "--input", uris, module=TINY_FEATURES)
-    label(tmp_path / "records", "--input", uris, "--output_format", "tfrecord")
     for name, message in (
         ("features", "embeddings and no classes"),
-        ("records", "evaluate reads Parquet"),
         ("nothing", "no result of beamlabel"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES, ArchiveSource
+from beamlabel.transforms.inputs.sources.embeddings import EmbeddingsSource
 from beamlabel.transforms.inputs.sources.listing import ListingSource
 from beamlabel.transforms.inputs.sources.parquet import ParquetSource
 from beamlabel.transforms.inputs.sources.source import Source
 from beamlabel.transforms.inputs.sources.table import TableSource
 from beamlabel.transforms.inputs.sources.text import TextSource
 from beamlabel.transforms.inputs.tables.described import TABLES
+from beamlabel.transforms.row_batches import EMBEDDINGS
 
 IMAGES = "images"
 WITHOUT_COLUMNS = ("text", IMAGES)
@@ -19,6 +21,7 @@ _SOURCES: dict[str, Source] = {
     "text": TextSource(),
     "parquet": ParquetSource(),
     IMAGES: ListingSource(),
+    EMBEDDINGS: EmbeddingsSource(),
     **dict.fromkeys(TABLES, _TABLE),
     **dict.fromkeys(ARCHIVES, ArchiveSource()),
 }

@@ -1,0 +1,73 @@
+"""What ``beamlabel inspect`` tells of a module that ``beamlabel train`` wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.hub.resolve import ResolvedModule
+from beamlabel.transforms.own_module.description import read_description
+
+TRAINING = "_TRAINING.json"
+_SHOWN_NAMES = 5
+# Of the record of a training: the rest lists images.
+_TRAINING_FACTS = ("accuracy", "macro_f1", "facts")
+
+
+def own_facts(module: ResolvedModule) -> dict[str, Any] | None:
+    """What an own module says of itself, and under ``training`` what its record beside it says; None of any other.
+
+    ``training`` is None if the record is not there, or cannot be read: it is no part of the module.
+    """
+    description = read_description(module.path)
+    if description is None:
+        return None
+    return {**dataclasses.asdict(description), "training": _training(module)}
+
+
+def _training(module: ResolvedModule) -> dict[str, Any] | None:
+    # What lies beside a remote module is not in the cache.
+    remote = not storage.is_local(module.handle)
+    path = storage.join(module.handle.rstrip("/"), TRAINING) if remote else str(module.path / TRAINING)
+    try:
+        if "://" in path and not storage.exists(path):
+            return None
+        record = json.loads(storage.read_bytes(path) if remote else Path(path).read_bytes())
+        return {name: record[name] for name in _TRAINING_FACTS if name in record}
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def own_lines(own: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same, as lines of a table."""
+    decoding = own["decoding"]
+    crop = "the whole image" if decoding.get("crop") is None else f"a crop of {decoding['crop']}"
+    length = ", of length 1" if own["normalizes"] else ""
+    trained = "its variables can be trained" if own["trainable"] else "its weights are constants"
+    tuned = "" if own["features_of"] else ", fine-tuned"
+    lines = [
+        ("base", f"{own['base']}{tuned}; {trained}"),
+        ("", f"fingerprint {own['base_fingerprint']}"),
+        ("head", f"{own['scores']} of its features{length}; of {crop}, color_profile {decoding.get('color_profile')}"),
+    ]
+    accuracies = ((own["training"] or {}).get("accuracy") or {}).items()
+    for number, (split, found) in enumerate(accuracies):
+        lines.append(("" if number else "training", f"{split}: {_proportion(found)}"))
+    return lines
+
+
+def named_by(own: dict[str, Any]) -> str:
+    """Who names the classes, and the first of them."""
+    names = own["class_names"]
+    more = f", … ({len(names) - _SHOWN_NAMES} more)" if len(names) > _SHOWN_NAMES else ""
+    return f"the module: {', '.join(names[:_SHOWN_NAMES])}{more}"
+
+
+def _proportion(found: dict[str, Any]) -> str:
+    if found.get("value") is None:
+        return "no images"
+    value, low, high = (f"{100 * found[name]:.1f}" for name in ("value", "low", "high"))
+    return f"accuracy {value} % ({low} to {high}) of {found['images']} images"

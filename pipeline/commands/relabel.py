@@ -1,0 +1,91 @@
+"""``beamlabel relabel``: the labeling job whose input are the rows of earlier outputs, with their embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.check import checked
+from beamlabel.pipeline.options.declare import positionals
+from beamlabel.pipeline.options.job_options import (
+    EarlierRunOptions,
+    InferenceOptions,
+    InputOptions,
+    JobOptions,
+    LoadingOptions,
+    ModuleOptions,
+    OutputOptions,
+    RunOptions,
+    job_options,
+)
+from beamlabel.pipeline.options.parser import Parser, add_options, check_rest, values_of
+from beamlabel.transforms.row_batches import EMBEDDINGS
+
+# The job's options that make sense for rows whose images are not looked at; the others are those of the outputs.
+_OPTIONS = {
+    InputOptions: {"limit"},
+    ModuleOptions: {"module", "labels", "top_k", "scores", "no_embeddings"},
+    LoadingOptions: {"billing_project"},
+    OutputOptions: {"output", "output_format", "tfrecord_compression", "shard_rows"},
+    RunOptions: {"run_date", "max_error_rate", "min_failures", "report", "if_exists", "time_limit"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelabelOptions:
+    """What is labeled anew."""
+
+    outputs: tuple[str, ...] = positionals(
+        metavar="OUTPUTS", help="earlier outputs, folders of outputs or globs; local, gs://, s3:// or azfs://"
+    )
+
+
+def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
+    """The options of the labeling job, and the words that are left for the runner.
+
+    Raises:
+      UsageError: a missing option, a bad value, or an option that this command does not take.
+      SystemExit: after ``--help``.
+    """
+    found, rest = _parser().parse_known_args(argv)
+    taken = {name for names in _OPTIONS.values() for name in names}
+    for word in rest:
+        name = word.split("=", 1)[0].removeprefix("--")
+        if word.startswith("--") and name in {one.name for one in job_options()} - taken:
+            raise UsageError(
+                f"--{name} is no option of relabel: it reads no images, and the outputs tell how these were decoded "
+                "and embedded"
+            )
+    check_rest(rest, taken)
+    outputs = values_of(RelabelOptions, found).outputs
+    inputs = dataclasses.replace(values_of(InputOptions, found), input=outputs, input_format=EMBEDDINGS)
+    options = JobOptions(
+        inputs=inputs,
+        earlier=EarlierRunOptions(),
+        module=values_of(ModuleOptions, found),
+        inference=InferenceOptions(),
+        loading=values_of(LoadingOptions, found),
+        output=values_of(OutputOptions, found),
+        run=values_of(RunOptions, found),
+    )
+    return checked(options), rest
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="beamlabel relabel",
+        usage="%(prog)s OUTPUTS ... --module MODULE --output DIR [option ...]",
+        description="Gives the rows of earlier outputs the classes of a module that `beamlabel train` wrote, by their "
+        "embeddings: no image is fetched. It is the labeling job with another input, on any runner.",
+        epilog="Options not listed here go to the Beam runner; they come last. "
+        "Exit codes: 0 done, 1 too many failures, 2 wrong usage or the output exists, 3 the job broke, "
+        "4 out of time, 75 another run is at work on the output, 130/143 cancelled.",
+        allow_abbrev=False,
+    )
+    add_options(parser, RelabelOptions)
+    for group, names in _OPTIONS.items():
+        add_options(parser, group, only=names)
+    return parser

@@ -1,0 +1,151 @@
+"""A published output as evaluation reads it: rows and failures with some columns, of Parquet and of TFRecords alike."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.manifest import absolute_output, require_manifest
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.parquet_source import open_parquet
+from beamlabel.transforms.rows import schema, tf_examples
+from beamlabel.transforms.rows.tfrecord import read_records
+
+_BATCH_ROWS = 8192
+# With their embeddings, which cannot be left out.
+_EXAMPLES = 512
+_TEXTS, _NUMBERS = pa.list_(pa.string()), pa.list_(pa.int32())
+_TYPES: Mapping[str, pa.DataType] = {"labels": _TEXTS, "class_ids": _NUMBERS, "score": pa.float32()}
+_FAILURE_COLUMNS = ("uri", "ref_id", "image_id")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the manifest says of an output with classes.
+
+    Attributes:
+      output: absolute path or URI.
+      manifest: its ``_MANIFEST.json``.
+      shards, failures: names of files.
+      failed: images that failed.
+      has_names: whether classes have names.
+    """
+
+    output: str
+    manifest: Mapping[str, Any]
+    shards: tuple[str, ...]
+    failures: tuple[str, ...]
+    failed: int
+    has_names: bool
+
+    @contextmanager
+    def readable(self, name: str) -> Iterator[str]:
+        """The path of a file of the output; what goes wrong with it is told by its name."""
+        try:
+            yield storage.join(self.output, *name.split("/"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"OUTPUT {self.output!r}: {name} cannot be read: {error}; see beamlabel verify"
+            ) from error
+
+    def schema(self) -> pa.Schema:
+        """The columns; of TFRecords as the manifest tells them, so that their types are those that values come in."""
+        if self.shards[0].endswith(".parquet"):
+            with self.readable(self.shards[0]) as path, open_parquet(path) as file:
+                return file.schema_arrow
+        metadata: dict[str, str] = dict(self.manifest["metadata"])
+        own = schema.own_columns_by_metadata(metadata)
+        names = [name for name in schema.OWN_COLUMNS if name in own]
+        if metadata.get(schema.SCHEMA_VERSION) == "1":
+            names = [name for name in names if name not in schema.SINCE_VERSION_2]
+        fields = {name: _TYPES.get(name, pa.string()) for name in names}
+        return pa.schema([*fields.items(), *_kept_fields(self.manifest)], metadata=metadata)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, with these columns."""
+        for name in self.shards:
+            with self.readable(name) as path:
+                if name.endswith(".parquet"):
+                    with open_parquet(path) as file:
+                        yield from file.iter_batches(_BATCH_ROWS, columns=list(columns))
+                else:
+                    yield from _examples(path, self.schema(), columns)
+
+    def failure_batches(self) -> Iterator[pa.RecordBatch]:
+        """All failures, with what tells their images."""
+        for name in self.failures:
+            with self.readable(name) as path, storage.open_input(path) as stream:
+                while lines := list(itertools.islice(stream, _BATCH_ROWS)):
+                    found = [json.loads(line) for line in lines]
+                    yield pa.record_batch(
+                        [pa.array([one.get(key) for one in found], pa.string()) for key in _FAILURE_COLUMNS],
+                        names=list(_FAILURE_COLUMNS),
+                    )
+
+
+def read_result(output: str) -> Result:
+    """Reads the manifest of an output.
+
+    Raises:
+      UsageError: there is none, it is damaged, or its rows have no classes.
+    """
+    output = absolute_output(output)
+    try:
+        manifest = require_manifest(output)
+        files, metadata = manifest["files"], manifest["metadata"]
+        shards = tuple(file["name"] for file in files if file["kind"] == "data")
+        failures = tuple(file["name"] for file in files if file["kind"] == "failures")
+        failed = manifest["rows"]["failed"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is damaged: {error}") from error
+    if not shards:
+        raise UsageError(f"OUTPUT {output!r}: it has no rows")
+    if schema.NUM_CLASSES not in metadata:
+        raise UsageError(f"OUTPUT {output!r}: its rows have embeddings and no classes")
+    return Result(output, manifest, shards, failures, failed, schema.LABELS_SHA256 in metadata)
+
+
+def _kept_fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, pa.DataType]]:
+    """The kept columns of TFRecords; those whose values can be classes have their type, others another one."""
+    told = manifest.get("kept_columns")
+    if told is None:
+        # Manifests of that version do not tell types.
+        told = {text.rpartition("=")[2]: "string" for text in manifest["options"].get("keep_columns", ())}
+    for name, kind in told.items():
+        value = pa.binary()
+        if "string" in kind:
+            value = pa.string()
+        elif "int" in kind:
+            value = pa.int64()
+        is_nested = any(word in kind for word in ("struct", "map<", "timestamp", "date", "duration", "time"))
+        yield name, pa.binary() if is_nested else pa.list_(value) if "list" in kind else value
+
+
+def _examples(path: str, kinds: pa.Schema, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with storage.open_input(path) as file:
+        records = read_records(file)
+        while chunk := list(itertools.islice(records, _EXAMPLES)):
+            rows = tf_examples.decode(chunk, columns)
+            yield pa.record_batch(
+                [_column([row.get(name) for row in rows], kinds.field(name).type) for name in columns],
+                names=list(columns),
+            )
+
+
+def _column(values: Sequence[list[Any] | None], kind: pa.DataType) -> pa.Array:
+    """A feature of each row as a column; one that is absent is null, but for an empty list."""
+    if pa.types.is_list(kind):
+        return pa.array([None if one is None else [_plain(v) for v in one] for one in values], kind)
+    return pa.array([_plain(one[0]) if one else None for one in values], kind)
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,114 @@
+"""``--module`` → the artifact of its head alone, for rows whose embeddings are those of its base."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from beamlabel.pipeline.earlier.features import WantedFeatures
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.earlier_features import EarlierFeatures, EarlierOutput
+from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
+from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
+from beamlabel.transforms.module.head_artifact import head_artifact, require_description
+from beamlabel.transforms.output_spec import features_id_of
+from beamlabel.transforms.own_module.description import Description
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.storage.host_cache import cache_dir
+
+_LOGGER = logging.getLogger("beamlabel")
+_INSTEAD = "train a head on these outputs, or label the images anew, without the command relabel"
+
+
+def prepare_head(
+    module: ModuleOptions, inference: InferenceOptions, features: EarlierFeatures
+) -> tuple[ModuleOptions, Artifact]:
+    """Compiles a module and its head, and checks that the head is one for these features.
+
+    Args:
+      module, inference: the options.
+      features: of the rows that are labeled anew.
+
+    Returns:
+      The options as they would be to label the images anew, and the head's artifact, whose spec is the module's.
+
+    Raises:
+      UsageError: the module is no own module, is on another base, or takes other embeddings.
+    """
+    resolved = resolve(module.module)
+    preprocessing = features.preprocessing
+    normalized = bool(preprocessing.get("normalize_embeddings"))
+    try:
+        description = require_description(resolved)
+        artifact = prepare_artifact(module, inference)
+        head = head_artifact(
+            resolved, artifact, cache_dir(), precision=str(preprocessing["precision"]), normalized=normalized
+        )
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"--module: {error}") from error
+    _check_images(module.module, head.spec, features)
+    _check_base(module.module, head.spec, features)
+    _tell_decoding(module.module, description, preprocessing)
+    wishes = dataclasses.replace(
+        module,
+        crop=preprocessing["crop"],
+        color_profile=preprocessing["color_profile"],
+        # Without embeddings there is none to be normalized.
+        normalize_embeddings=normalized and not module.no_embeddings,
+    )
+    return wishes, head
+
+
+def _check_images(handle: str, spec: ModelSpec, features: EarlierFeatures) -> None:
+    """Refuses features of images of another size or range."""
+    before = features.preprocessing
+    for name, ours, theirs in (
+        ("images of", f"{spec.height}x{spec.width}", f"{before['height']}x{before['width']}"),
+        ("pixels in", list(spec.input_range), list(before["input_range"])),
+        ("features of", spec.embedding_dim, features.dimension),
+    ):
+        if ours != theirs:
+            raise UsageError(
+                f"--module {handle}: it takes {name} {ours}, and the embeddings in {features.outputs[0].folder} are "
+                f"those of {name} {theirs}; {_INSTEAD}"
+            )
+
+
+def _check_base(handle: str, spec: ModelSpec, features: EarlierFeatures) -> None:
+    """Refuses features of another base."""
+    wanted = WantedFeatures(
+        features_id_of(features.preprocessing, spec.features_of), spec.features_of, features.dimension
+    )
+    for output in features.outputs:
+        metadata = output.manifest["metadata"]
+        if not wanted.are_of(metadata, output.manifest):
+            base = spec.features_of.partition(":")[0]
+            raise UsageError(f"--module {handle}: {_difference(output, base)}; {_INSTEAD}")
+
+
+def _difference(output: EarlierOutput, base: str) -> str:
+    metadata = output.manifest["metadata"]
+    fingerprint = str(metadata.get(schema.MODULE_FINGERPRINT))
+    if metadata.get(schema.FEATURES_ID) is None and fingerprint == base:
+        return (
+            f"{output.folder} is of an earlier version of beamlabel, and does not tell which output of the module its "
+            "embeddings are"
+        )
+    return (
+        f"its base is the module {base[:12]}…, and the embeddings in {output.folder} are of another one "
+        f"({metadata.get(schema.MODULE_HANDLE)}, {fingerprint[:12]}…), or of another output of it"
+    )
+
+
+def _tell_decoding(handle: str, description: Description, preprocessing: Mapping[str, Any]) -> None:
+    for name, value in description.decoding.items():
+        if name in preprocessing and preprocessing[name] != value:
+            _LOGGER.warning(
+                "--module %s: its head was trained on images decoded with %s %s, and these outputs have %s",
+                handle, name, value, preprocessing[name],
+            )  # fmt: skip

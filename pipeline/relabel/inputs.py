@@ -1,0 +1,189 @@
+"""The outputs that ``beamlabel relabel`` names → the input of the job: their data shards, and their kept columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from beamlabel.pipeline.current.outputs import Output, find_outputs, is_among
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.earlier_features import EarlierFeatures, EarlierOutput
+from beamlabel.pipeline.job.match_inputs import in_threads
+from beamlabel.pipeline.job.preflight import Inputs
+from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
+from beamlabel.pipeline.output.manifest import absolute_output
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.kept_columns import KeptColumn
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns, open_parquet
+from beamlabel.transforms.inputs.sources.embeddings import is_parquet
+from beamlabel.transforms.inputs.unify_kept import check_values
+from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.row_batches import EMBEDDINGS
+from beamlabel.transforms.rows import schema
+from beamlabel.transforms.rows.schema import check_kept, own_columns_by_metadata
+from beamlabel.transforms.rows.tf_examples import check_installed
+from beamlabel.transforms.rows.types import normalized_type, parsed_type, stored_type, unified_type
+from beamlabel.transforms.storage.errors import is_user_error
+
+_INSTEAD = "label the images anew, without the command relabel"
+_Column = tuple[str, pa.DataType]
+
+
+def relabel_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
+    """Finds the outputs and checks that their embeddings are of one kind.
+
+    Args:
+      options: whose ``input`` names the outputs: each an output, a folder of outputs, or a glob.
+      output: in whose folder none of them may lie.
+
+    Raises:
+      UsageError: there is no output, one cannot be labeled anew, or they do not fit each other; the shards are not
+        as their manifests say.
+    """
+    target = absolute_output(output.output)
+    outputs = find_outputs(options.input, "OUTPUTS")
+    if is_among(target, options.input, outputs):
+        raise UsageError(
+            f"--output {target!r} is among the OUTPUTS, and would be read by the next run; name a folder elsewhere"
+        )
+    for one in outputs:
+        _check(one)
+    features = _features(outputs)
+    try:
+        files = tuple(file for found in in_threads(_shards, outputs) for file in found)
+        if any(not is_parquet(file.path) for file in files):
+            check_installed()
+        kept = _kept(outputs, output.output_format)
+        columns = ParquetColumns(kept=tuple(KeptColumn(name, name, kind) for name, kind in kept))
+        checked = [file for file in files if kept and is_parquet(file.path)]
+        in_threads(lambda file: check_values(file.path, columns, output.output_format), checked)
+    except ImportError as error:
+        raise UsageError(f"OUTPUTS hold TFRecords: {error}") from error
+    except (OSError, ValueError) as error:
+        if not is_user_error(error):
+            raise
+        raise UsageError(f"OUTPUTS: {error}") from error
+    if not files:
+        raise UsageError(f"OUTPUTS {' '.join(options.input)}: their runs have written no row")
+    return Inputs(files, columns, kept, features=features)
+
+
+def _check(output: Output) -> None:
+    """Refuses an output whose rows cannot be labeled anew."""
+    metadata = output.manifest["metadata"]
+    version = metadata.get(schema.SCHEMA_VERSION)
+    if version != schema.CURRENT_SCHEMA_VERSION:
+        raise UsageError(
+            f"OUTPUTS: {output.folder} is of schema version {version}, whose rows lack image_id and content_hash; "
+            f"write it anew by `beamlabel compact`, or {_INSTEAD}"
+        )
+    if metadata.get(schema.EMBEDDING_DIM) is None:
+        raise UsageError(
+            f"OUTPUTS: {output.folder} has no embeddings: its module gives no features, or it was run with "
+            f"--no_embeddings; {_INSTEAD}"
+        )
+
+
+def _features(outputs: Sequence[Output]) -> EarlierFeatures:
+    """What all of the outputs have in common.
+
+    Raises:
+      UsageError: two of them differ.
+    """
+    first = outputs[0]
+    facts = _facts(first)
+    for other in outputs[1:]:
+        differing = [name for name, value in _facts(other).items() if facts.get(name, value) != value]
+        if differing:
+            name = differing[0]
+            raise UsageError(
+                f"OUTPUTS: the embeddings in {first.folder} and {other.folder} are of two kinds: {name} is "
+                f"{facts[name]} and {_facts(other)[name]}; label them anew in two runs"
+            )
+        facts |= _facts(other)
+    preprocessing = _preprocessing(first)
+    found = tuple(EarlierOutput(one.folder, one.manifest) for one in outputs)
+    return EarlierFeatures(found, preprocessing, int(first.manifest["metadata"][schema.EMBEDDING_DIM]))
+
+
+def _facts(output: Output) -> dict[str, Any]:
+    """What has to be the same in all outputs; what an earlier version does not tell is left out."""
+    metadata = output.manifest["metadata"]
+    facts = {**_preprocessing(output), "embedding_dim": metadata[schema.EMBEDDING_DIM]}
+    told = metadata.get(schema.FEATURES_ID)
+    return facts if told is None else {**facts, "features_id": told}
+
+
+def _preprocessing(output: Output) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(output.manifest["metadata"][schema.PREPROCESSING])
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"OUTPUTS: the manifest in {output.folder} tells no preprocessing: {error}"
+        ) from error
+    return {name: one for name, one in value.items() if name != "scores"}
+
+
+def _shards(output: Output) -> list[InputFile]:
+    """The data files with rows, as they lie there.
+
+    Raises:
+      ValueError: one is missing, or has another size than the manifest says.
+    """
+    there = {file.path: file for file in storage.match(storage.escape(output.folder) + "/")}
+    found = []
+    for entry in output.files("data"):
+        path = output.path(str(entry["name"]))
+        file = there.get(path)
+        if file is None or file.size not in (None, entry["bytes"]):
+            state = "is missing" if file is None else f"has {file.size} bytes, not {entry['bytes']}"
+            raise ValueError(f"{path} {state}; see `beamlabel verify {output.folder}`")
+        if entry["rows"]:
+            found.append(
+                InputFile(path, EMBEDDINGS, file.size, str(entry["sha256"]), rows=int(entry["rows"]))
+            )
+    return found
+
+
+def _kept(outputs: Sequence[Output], output_format: str) -> tuple[_Column, ...]:
+    """The kept columns of all outputs, each of the type that holds its values in all of them.
+
+    Raises:
+      ValueError: no type can hold a column's values, or the output cannot hold a column.
+    """
+    kept: dict[str, pa.DataType] = {}
+    for output, columns in zip(outputs, in_threads(_kept_of, list(outputs)), strict=True):
+        for name, kind in columns:
+            try:
+                kept[name] = unified_type(kept[name], kind) if name in kept else kind
+            except ValueError as error:
+                raise ValueError(
+                    f"the kept column {name!r} is {kind} in {output.folder}, and {kept[name]} in earlier ones: "
+                    f"{error}; label them anew in two runs"
+                ) from error
+    fields = tuple((name, stored_type(kind)) for name, kind in kept.items())
+    check_kept(fields, output_format)
+    return fields
+
+
+def _kept_of(output: Output) -> list[_Column]:
+    entry = next((one for one in output.files("data") if one["rows"]), None)
+    if entry is None:
+        return []
+    path = output.path(str(entry["name"]))
+    if is_parquet(path):
+        own = own_columns_by_metadata(output.manifest["metadata"])
+        with open_parquet(path, few=True) as file:
+            return [(one.name, normalized_type(one.type)) for one in file.schema_arrow if one.name not in own]
+    told: Mapping[str, str] | None = output.manifest.get("kept_columns")
+    if told is None:
+        if output.manifest["options"].get("keep_columns"):
+            raise ValueError(
+                f"{output.folder} is of an earlier version of beamlabel, and does not tell the types of its kept "
+                "columns"
+            )
+        return []
+    return [(name, parsed_type(kind)) for name, kind in told.items()]

@@ -1,0 +1,159 @@
+"""The strength of L2, the number of epochs and the temperature, by the validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamlabel.pipeline.train.evaluate_head import right
+from beamlabel.pipeline.train.findings import Epoch
+from beamlabel.pipeline.train.heads import Heads, Task, train_heads
+from beamlabel.pipeline.train.rows import TrainingRows
+from beamlabel.pipeline.train.split import TRAIN, VALIDATION
+from beamlabel.pipeline.train.standardize import Standardizer
+from beamlabel.pipeline.train.temperature import loss_of, probabilities, temperature_of
+
+# Times dimension / images: from so strong that the classes' means alone are told to all but none.
+_STRENGTHS = 10.0 ** np.arange(1, -3.5, -0.5)
+# Images that a look at the training reads, of train and of validation, at most; and logits of all heads.
+_LOOK, _LOGITS = 16_384, 1 << 24
+# Looks without a better head that end the training, and what better means.
+_PATIENCE, _BETTER = 4, 1e-3
+_STEPS_BETWEEN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What the validation images chose.
+
+    Attributes:
+      l2: of mean loss + l2/2 · the sum of squares.
+      epochs: after which the head was best.
+      temperature: of its logits.
+      heads: the head alone.
+      history: of its training.
+    """
+
+    l2: float
+    epochs: int
+    temperature: float
+    heads: Heads
+    history: tuple[Epoch, ...]
+
+
+@dataclass
+class _Best:
+    """The best state of a head so far."""
+
+    loss: float = float("inf")
+    epoch: int = 0
+    kernel: np.ndarray | None = None
+    bias: np.ndarray | None = None
+
+
+def choose_l2(
+    features: np.ndarray,
+    rows: TrainingRows,
+    standardizer: Standardizer,
+    weights: np.ndarray,
+    epochs: int | None,
+    progress: Callable[[str], None],
+) -> Chosen:
+    """Trains heads of all strengths at once on the train images, and takes the best state of the best.
+
+    The better of two has the smaller loss on the validation images with the temperature that suits it: that it is
+    too sure does not count, since the temperature mends it.
+
+    Args:
+      features: float32[N, D].
+      rows: N of them.
+      standardizer: of the train images.
+      weights: float32[N], of the images.
+      epochs: at most; None: by the number of images.
+      progress: gets a line now and then.
+    """
+    train, validation = (np.flatnonzero(rows.split == where) for where in (TRAIN, VALIDATION))
+    l2 = (_STRENGTHS * features.shape[1] / len(train)).astype(np.float32)
+    own = weights[train] / weights[train].mean(dtype=np.float64)
+    task = Task(
+        features, rows.targets, train, np.repeat(own[:, None], len(l2), axis=1).astype(np.float32), l2,
+        len(rows.classes), rows.seed,
+    )  # fmt: skip
+    look = _Look(features, rows, standardizer, train, validation, len(l2), progress)
+    most = epochs or task.most_epochs
+    every = max(1, _STEPS_BETWEEN // task.steps)
+
+    def after_epoch(number: int, loss: float, heads: Callable[[], Heads]) -> bool:
+        return (number % every == 0 or number == most) and look.at(number, heads())
+
+    train_heads(task, standardizer, most, after_epoch)
+    number = min(range(len(l2)), key=lambda one: look.best[one].loss)
+    best = look.best[number]
+    assert best.kernel is not None and best.bias is not None
+    heads = Heads(best.kernel[None], best.bias[None])
+    logits = np.concatenate(
+        [
+            heads.logits(look.scaled(validation[start : start + _LOOK]))[0]
+            for start in range(0, len(validation), _LOOK)
+        ]
+    )
+    temperature, _ = temperature_of(logits, rows.targets[validation])
+    return Chosen(float(l2[number]), best.epoch, temperature, heads, tuple(look.history[number]))
+
+
+class _Look:
+    """Looks at heads in training: the best state of each, and how they came there."""
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        rows: TrainingRows,
+        standardizer: Standardizer,
+        train: np.ndarray,
+        validation: np.ndarray,
+        heads: int,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._features, self._rows, self._standardizer = features, rows, standardizer
+        size = max(256, min(_LOOK, _LOGITS // (heads * len(rows.classes))))
+        self._train, self._validation = train[:size], validation[:size]
+        self._progress = progress
+        self._idle = 0
+        self.best = [_Best() for _ in range(heads)]
+        self.history: list[list[Epoch]] = [[] for _ in range(heads)]
+
+    def scaled(self, places: np.ndarray) -> np.ndarray:
+        return (self._features[places] - self._standardizer.mean) / self._standardizer.deviation
+
+    def at(self, number: int, heads: Heads) -> bool:
+        """Looks; returns whether no head gets better any more."""
+        targets = self._rows.targets
+        trained = heads.logits(self.scaled(self._train))
+        validated = heads.logits(self.scaled(self._validation))
+        is_better = False
+        for place, best in enumerate(self.best):
+            logits, truth = validated[place], targets[self._validation]
+            accuracy = right(probabilities(logits, self._rows.multi_label), truth).mean()
+            self.history[place].append(
+                Epoch(
+                    number,
+                    loss_of(trained[place], targets[self._train]),
+                    loss_of(logits, truth),
+                    float(accuracy),
+                )
+            )
+            _, loss = temperature_of(logits, truth)
+            if loss < best.loss:
+                is_better |= loss < best.loss * (1 - _BETTER)
+                best.loss, best.epoch = loss, number
+                best.kernel, best.bias = heads.kernels[place].copy(), heads.biases[place].copy()
+        self._idle = 0 if is_better else self._idle + 1
+        leader = min(range(len(self.best)), key=lambda one: self.best[one].loss)
+        last = self.history[leader][-1]
+        self._progress(
+            f"epoch {number}: loss {last.loss:.4f}, validation {last.validation_loss:.4f}, "
+            f"accuracy {last.validation_accuracy:.4f}"
+        )
+        return self._idle >= _PATIENCE

@@ -1,0 +1,201 @@
+"""Many linear heads, trained by Keras in one pass over the features: each has weights of rows and a strength of L2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from beamlabel.pipeline.train.standardize import Standardizer
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+
+_VALUES_PER_BATCH = 1 << 24
+_MAX_BATCH = 8192
+_MOMENTUM = 0.9
+_LEARNING_RATE = 0.5
+# Passes over the rows, and steps, that suffice where nothing stops the training before.
+_EPOCHS, _STEPS = 8, 150
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """Linear layers on standardized features.
+
+    Attributes:
+      kernels: float32[G, D, C].
+      biases: float32[G, C].
+    """
+
+    kernels: np.ndarray
+    biases: np.ndarray
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """float32[G, n, C] of standardized features."""
+        return np.matmul(features[None], self.kernels) + self.biases[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained.
+
+    Attributes:
+      features: float32[N, D], mapped.
+      targets: int32[N], or uint8[N, C] of several classes an image.
+      places: int64[n], the rows that any head looks at, ascending.
+      weights: float32[n, G], of each row for each head; their mean is 1 for each head.
+      l2: float32[G], of mean loss + l2/2 · the sum of squares of the kernel.
+      classes: how many.
+      seed: of the order of the batches.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    places: np.ndarray
+    weights: np.ndarray
+    l2: np.ndarray
+    classes: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        size = max(256, min(_MAX_BATCH, _VALUES_PER_BATCH // (self.classes * len(self.l2))))
+        return -(-len(self.places) // size)
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs that suffice where nothing stops the training before."""
+        return max(_EPOCHS, -(-_STEPS // self.steps))
+
+
+def train_heads(
+    task: Task,
+    standardizer: Standardizer,
+    epochs: int,
+    after_epoch: Callable[[int, float, Callable[[], Heads]], bool] | None = None,
+) -> Heads:
+    """Trains all heads at once.
+
+    Args:
+      task: what is trained.
+      standardizer: of the features.
+      epochs: passes over the rows.
+      after_epoch: gets the number from 1, the loss, and a function that gives the heads as they are; ends the training
+        by True.
+
+    Returns:
+      The heads at the end.
+    """
+    tf = tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(task.seed)
+    tf.config.experimental.enable_op_determinism()
+    layer = _layer(task, standardizer)
+    inputs = keras.Input((task.features.shape[1],))
+    scaled = keras.layers.Normalization(mean=standardizer.mean, variance=standardizer.deviation**2)(inputs)
+    model = keras.Model(inputs, layer(scaled))
+    optimizer = keras.optimizers.SGD(_LEARNING_RATE, momentum=_MOMENTUM, nesterov=True)
+    model.compile(optimizer, loss=_loss(task.targets.ndim == 2))
+
+    class _AfterEpoch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            if after_epoch is not None and after_epoch(
+                epoch + 1, (logs or {})["loss"], lambda: _heads(layer)
+            ):
+                self.model.stop_training = True
+
+    model.fit(_batches(task), epochs=epochs, verbose=0, callbacks=[_AfterEpoch()], shuffle=False)
+    return _heads(layer)
+
+
+def _loss(multi_label: bool) -> Callable[[Any, Any], Any]:
+    """The loss of each row for each head, so that the weights are those of the heads; [batch, G]."""
+    from keras import ops
+
+    def loss(targets: Any, logits: Any) -> Any:
+        heads = logits.shape[1]
+        if multi_label:
+            wanted = ops.cast(ops.repeat(targets[:, None, :], heads, axis=1), "float32")
+            losses = ops.sum(ops.binary_crossentropy(wanted, logits, from_logits=True), axis=-1)
+        else:
+            wanted = ops.repeat(ops.reshape(targets, (-1, 1)), heads, axis=1)
+            losses = ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True)
+        # Keras takes the mean over rows and heads.
+        return losses * heads
+
+    return loss
+
+
+def _layer(task: Task, standardizer: Standardizer) -> Any:
+    import keras
+    from keras import ops
+
+    heads, dimension = len(task.l2), task.features.shape[1]
+    # Of the loss along each axis, an upper bound of the second derivative: Böhning, Multinomial logistic regression
+    # algorithm, 1992. In these units all are at most 1, so that one learning rate fits all weights.
+    bound = 0.25 if task.targets.ndim == 2 else 0.5
+    curvature = bound * standardizer.spectrum[:, None] + task.l2[None, :].astype(np.float64)
+    units = (1 / np.sqrt(curvature)).astype(np.float32)
+
+    class _Layer(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            size = (dimension, heads, task.classes)
+            self.weights_ = self.add_weight(shape=size, initializer="zeros", name="weights")
+            self.bias_ = self.add_weight(shape=(heads, task.classes), initializer="zeros", name="bias")
+            self.units_ = ops.convert_to_tensor(units[:, :, None])
+            self.axes_ = ops.convert_to_tensor(standardizer.axes)
+            self.l2_ = ops.convert_to_tensor(task.l2.astype(np.float32))
+
+        def kernels(self) -> Any:
+            return ops.matmul(self.axes_, ops.reshape(self.weights_ * self.units_, (dimension, -1)))
+
+        def bias(self) -> Any:
+            return self.bias_ * bound**-0.5
+
+        def call(self, features: Any) -> Any:
+            kernels = self.weights_ * self.units_
+            # The axes are orthonormal: the squares of the kernel have the same sum.
+            squares = ops.sum(ops.square(kernels), axis=(0, 2))
+            self.add_loss(0.5 * ops.sum(self.l2_ * squares))
+            logits = ops.matmul(features, self.kernels())
+            return ops.reshape(logits, (-1, heads, task.classes)) + self.bias()
+
+    return _Layer()
+
+
+def _heads(layer: Any) -> Heads:
+    kernels = np.asarray(layer.kernels()).reshape(layer.weights_.shape)
+    return Heads(np.ascontiguousarray(kernels.transpose(1, 0, 2)), np.asarray(layer.bias()))
+
+
+def _batches(task: Task) -> Any:
+    import keras
+
+    count = task.steps
+    # All of one size, but for one row.
+    bounds = np.linspace(0, len(task.places), count + 1).round().astype(int)
+
+    class _Batches(keras.utils.PyDataset):
+        """Blocks of rows in another order each time; which rows are in a block is by a hash of their images."""
+
+        def __init__(self) -> None:
+            super().__init__(workers=1, use_multiprocessing=False)
+            self.random = np.random.default_rng(task.seed)
+            self.order = self.random.permutation(count)
+
+        def __len__(self) -> int:
+            return count
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            number = self.order[index]
+            block = slice(bounds[number], bounds[number + 1])
+            places = task.places[block]
+            return np.asarray(task.features[places]), task.targets[places], task.weights[block]
+
+        def on_epoch_end(self) -> None:
+            self.order = self.random.permutation(count)
+
+    return _Batches()

@@ -1,0 +1,158 @@
+"""The head of an own module → an artifact for the engine ``linear``, checked against the module's signature."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamlabel.transforms.hub.resolve import ResolvedModule
+from beamlabel.transforms.inference.artifact import LINEAR, LOGITS, Artifact, ModelSpec, ModuleError, pack
+from beamlabel.transforms.inference.engines import open_engine, open_payload
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.inference.linear_engine import pack_head
+from beamlabel.transforms.inference.probe import check_equal, probe_batch
+from beamlabel.transforms.module.compile import read_artifact, write_artifact
+from beamlabel.transforms.own_module.description import (
+    HEAD,
+    HEAD_BIAS,
+    HEAD_KERNEL,
+    LOGITS_KEY,
+    Description,
+    read_description,
+)
+
+# Raise it whenever the same module would now become another artifact.
+_VERSION = 1
+_SEED, _PROBES = 20180614, 64
+# Largest difference between the head and the signature, relative to the largest logit.
+_TOLERANCE = 1e-5
+
+
+def head_artifact(
+    resolved: ResolvedModule,
+    artifact: Artifact,
+    cache_dir: str | os.PathLike[str],
+    *,
+    precision: str,
+    normalized: bool,
+) -> Artifact:
+    """The head of a module that ``beamlabel train`` wrote, from the cache if it was made before.
+
+    Args:
+      resolved: the module's files.
+      artifact: of the whole module.
+      cache_dir: where artifacts lie.
+      precision: that the features were computed in, which the head's spec tells; the head computes in float32.
+      normalized: whether the features have L2 length 1.
+
+    Raises:
+      ModuleError: the module is no own module, its head is not what its signatures compute, or it takes features as
+        the base gives them, and these are normalized.
+    """
+    description = require_description(resolved)
+    if normalized and not description.normalizes:
+        raise ModuleError(
+            f"module {resolved.handle}: its head takes features as its base gives them, and the embeddings are scaled "
+            "to length 1 (--normalize_embeddings); train a head on these outputs, or label the images anew"
+        )
+    spec = dataclasses.replace(
+        artifact.spec,
+        engine=LINEAR,
+        logits_tensor=LOGITS,
+        fallback=None,
+        precision=precision,
+        batch=None,
+        features_of=description.features_of or artifact.spec.features_of,
+    )
+    path = _path(artifact, spec, cache_dir)
+    there = read_artifact(path)
+    if there is not None:
+        return there
+    try:
+        loaded = tensorflow().saved_model.load(str(resolved.path))
+        kernel, bias = _weights(loaded, description, artifact.spec)
+        payload = pack_head(kernel, bias, normalizes=description.normalizes)
+        _check_signature(loaded, spec, payload)
+        _check_whole(artifact, spec, payload)
+    except ModuleError as error:
+        raise ModuleError(f"module {resolved.handle}: {error}") from error
+    data = pack(spec, payload)
+    write_artifact(path, data)
+    return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
+
+
+def require_description(resolved: ResolvedModule) -> Description:
+    """What an own module says of itself.
+
+    Raises:
+      ModuleError: the module is none.
+    """
+    description = read_description(resolved.path)
+    if description is None:
+        raise ModuleError(
+            f"module {resolved.handle} is no module of `beamlabel train`, so its head cannot be run alone: train one "
+            "on these outputs, or label the images anew, without the command relabel"
+        )
+    return description
+
+
+def _path(artifact: Artifact, spec: ModelSpec, cache_dir: str | os.PathLike[str]) -> Path:
+    key = {"head_version": _VERSION, "artifact": artifact.sha256, "spec": spec.to_json()}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return Path(cache_dir).expanduser().absolute() / f"head-{digest[:32]}.beamlabel"
+
+
+def _weights(loaded: Any, description: Description, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel float32[D, C] and bias float32[C]."""
+    found = []
+    for name in (HEAD_KERNEL, HEAD_BIAS):
+        weight = getattr(loaded, name, None)
+        if weight is None:
+            raise ModuleError(f"it has no {name}: it is damaged, or `beamlabel train` did not write it")
+        found.append(np.asarray(weight, np.float32))
+    kernel, bias = found
+    expected = (spec.embedding_dim, spec.num_classes)
+    if (
+        kernel.shape != expected
+        or bias.shape != expected[1:]
+        or len(description.class_names) != spec.num_classes
+    ):
+        raise ModuleError(
+            f"its head has a kernel of {list(kernel.shape)}, a bias of {list(bias.shape)} and "
+            f"{len(description.class_names)} class names, for {expected[0]} features and {expected[1]} classes"
+        )
+    return kernel, bias
+
+
+def _check_signature(loaded: Any, spec: ModelSpec, payload: bytes) -> None:
+    """Compares the head with the signature on features like those of networks: many small, some large, none below 0."""
+    tf = tensorflow()
+    random = np.random.default_rng(_SEED)
+    features = np.abs(random.standard_normal((_PROBES, spec.embedding_dim or 0))).astype(np.float32)
+    features *= random.random(features.shape) < 0.5
+    signature = loaded.signatures.get(HEAD)
+    if signature is None:
+        raise ModuleError(
+            f"it has no signature {HEAD!r}: it is damaged, or `beamlabel train` did not write it"
+        )
+    expected = signature(features=tf.constant(features))[LOGITS_KEY].numpy()
+    logits, _ = open_payload(spec, memoryview(payload)).run(features)
+    assert logits is not None
+    check_equal(LOGITS, expected, logits, tolerance=_TOLERANCE, cause="the engine linear")
+
+
+def _check_whole(artifact: Artifact, spec: ModelSpec, payload: bytes) -> None:
+    """Compares the head on the module's features with the module's logits, on images."""
+    engine = open_engine(artifact.path, artifact.sha256)
+    logits, features = engine(probe_batch(artifact.spec.height, artifact.spec.width))
+    if logits is None or features is None:
+        raise ModuleError("it gives no logits, or no features, so it has no head of its own")
+    found, _ = open_payload(spec, memoryview(payload)).run(features)
+    assert found is not None
+    check_equal(LOGITS, logits, found, cause="the head alone")
