@@ -30,6 +30,10 @@ DATA_FILES = {
     "beamlabel/pipeline/diff/diff.html",
     "beamlabel/pipeline/diff/diff.css",
     "beamlabel/pipeline/diff/diff.js",
+    "beamlabel/pipeline/train/report/training.html",
+    "beamlabel/pipeline/train/report/training.css",
+    "beamlabel/pipeline/train/report/training.js",
+    "beamlabel/pipeline/train/report/plots.js",
     "beamlabel/transforms/beam_yaml/provider.yaml",
     "beamlabel/transforms/module/imagenet_labels.txt",
 }

@@ -37,7 +37,7 @@ LEVELS = (
     ("pipeline/evaluate", "pipeline/job"),
     ("pipeline/current", "pipeline/train/module"),
     ("pipeline/train",),
-    ("pipeline/compact", "pipeline/diff", "pipeline/relabel"),
+    ("pipeline/compact", "pipeline/diff", "pipeline/relabel", "pipeline/train/report"),
     ("pipeline/commands", "pipeline/runners"),
     ("pipeline/run.py",),
     ("pipeline/__main__.py",),
