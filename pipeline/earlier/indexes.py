@@ -25,6 +25,7 @@ from beamlabel.pipeline.earlier.told import told_events
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import dated
+from beamlabel.transforms.inputs.embedded_rows import EMBEDDED_ROW, EarlierShard
 from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
 from beamlabel.transforms.inputs.selection import STATE
 from beamlabel.transforms.rows.times import iso_time
@@ -64,8 +65,9 @@ class EarlierIndexes:
     """What earlier outputs say.
 
     Attributes:
-      labeled, failed, live: see ``SelectionOptions``; None for what is not asked for.
+      labeled, failed, live, embedded: see ``SelectionOptions``; None for what is not asked for.
       live_shards: a JSON list of the files that ``live`` counts: shards, then failures.
+      embedded_shards: the files that ``embedded`` counts, see ``EarlierShard``.
       newest_at: the time of the newest of these outputs, in microseconds since 1970; 0 without any.
     """
 
@@ -73,6 +75,8 @@ class EarlierIndexes:
     failed: LocalIndex | None = None
     live: LocalIndex | None = None
     live_shards: LocalIndex | None = None
+    embedded: LocalIndex | None = None
+    embedded_shards: LocalIndex | None = None
     newest_at: int = 0
 
     def by_name(self) -> dict[str, LocalIndex]:
@@ -82,6 +86,8 @@ class EarlierIndexes:
             layout.FAILED: self.failed,
             layout.LIVE: self.live,
             layout.LIVE_SHARDS: self.live_shards,
+            layout.EMBEDDED: self.embedded,
+            layout.EMBEDDED_SHARDS: self.embedded_shards,
         }
         return {name: index for name, index in named.items() if index is not None}
 
@@ -120,6 +126,11 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
             "Images that failed for good: %d; they are skipped if they have not changed: --retry_known_failures "
             "tries them", indexes.failed.keys,
         )  # fmt: skip
+    if indexes.embedded is not None and indexes.embedded.keys:
+        _LOGGER.info(
+            "Images with features by the same base: %d; their labels are made anew of these, and they are not fetched",
+            indexes.embedded.keys,
+        )  # fmt: skip
     if unresolved:
         _LOGGER.warning(
             "%d rows of schema version 1 do not tell which images they are of (inline images, or relative names "
@@ -149,8 +160,8 @@ def later_than(newest_at: int, labeled_at: int) -> int:
 
 
 def _gather(earlier: EarlierOutputs, wanted: Wanted, writer: EventWriter) -> list[RowCounts]:
-    # A failure ends a row of another content.
-    contents = wanted.changed or any(earlier.files("failures"))
+    # A failure ends a row of another content; and of that of its features a row is sure by its content.
+    contents = wanted.changed or wanted.features is not None or any(earlier.files("failures"))
 
     def gather(shard: tuple[int, Shard]) -> RowCounts:
         counts = RowCounts()
@@ -185,31 +196,50 @@ def _write_indexes(
         widths[layout.FAILED] = STATE.size
     if wanted.tombstones:
         widths[layout.LIVE] = PLACE_BYTES
+    if wanted.features is not None:
+        widths[layout.EMBEDDED] = EMBEDDED_ROW.size
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in widths}
         for newest in writer.newest():
             for name, file in files.items():
                 file.write(_entries(newest, name, widths[name]))
     made = {name: _local_index(folder / name, width) for name, width in widths.items()}
-    shards = None
+    lists: dict[str, LocalIndex] = {}
     if wanted.tombstones:
-        path = folder / layout.LIVE_SHARDS
         told = [shard.path for shard in earlier.shards] + [path for path, _ in earlier.files("failures")]
-        path.write_text(json.dumps(told))
-        shards = LocalIndex(path, _sha256(path), len(told))
-    newest_at = max(map(dated, earlier.manifests.values()), default=0)
+        lists[layout.LIVE_SHARDS] = _write_list(told, folder / layout.LIVE_SHARDS)
+    if wanted.features is not None:
+        shards = [EarlierShard(shard.path, shard.size, shard.version) for shard in earlier.shards]
+        lists[layout.EMBEDDED_SHARDS] = _write_list(shards, folder / layout.EMBEDDED_SHARDS)
     return EarlierIndexes(
-        made[layout.LABELED], made.get(layout.FAILED), made.get(layout.LIVE), shards, newest_at
+        labeled=made[layout.LABELED],
+        failed=made.get(layout.FAILED),
+        live=made.get(layout.LIVE),
+        live_shards=lists.get(layout.LIVE_SHARDS),
+        embedded=made.get(layout.EMBEDDED),
+        embedded_shards=lists.get(layout.EMBEDDED_SHARDS),
+        newest_at=max(map(dated, earlier.manifests.values()), default=0),
     )
+
+
+def _write_list(values: Sequence[object], path: Path) -> LocalIndex:
+    path.write_text(json.dumps(values))
+    return LocalIndex(path, _sha256(path), len(values))
 
 
 def _entries(newest: Newest, name: str, value_bytes: int) -> bytes:
     """The entries of an index, as it is on disk: each key with its value behind it."""
-    events = {layout.LABELED: newest.labeled, layout.FAILED: newest.failed, layout.LIVE: newest.live}[name]
+    by_name = {
+        layout.LABELED: newest.labeled,
+        layout.FAILED: newest.failed,
+        layout.LIVE: newest.live,
+        layout.EMBEDDED: newest.embedded,
+    }
+    events = by_name[name]
     fields: Iterable[tuple[str, str]] = (("high", ">u8"), ("low", ">u8"))
-    if name == layout.LIVE:
+    if name in (layout.LIVE, layout.EMBEDDED):
         fields = (*fields, ("shard", "<u4"), ("row", "<u4"))
-    elif value_bytes:
+    if name != layout.LIVE and value_bytes:
         fields = (*fields, ("stat", "<u8"), ("content", "<u8"))
     entries = np.empty(len(events), np.dtype(list(fields)))
     for field, _ in fields:
