@@ -25,6 +25,7 @@ from beamlabel.pipeline.earlier.told import told_events
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import dated
+from beamlabel.transforms.inputs.earlier_shards import listed
 from beamlabel.transforms.inputs.embedded_rows import EMBEDDED_ROW, EarlierShard
 from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
 from beamlabel.transforms.inputs.selection import STATE
@@ -207,10 +208,14 @@ def _write_indexes(
     lists: dict[str, LocalIndex] = {}
     if wanted.tombstones:
         told = [shard.path for shard in earlier.shards] + [path for path, _ in earlier.files("failures")]
-        lists[layout.LIVE_SHARDS] = _write_list(told, folder / layout.LIVE_SHARDS)
+        path = folder / layout.LIVE_SHARDS
+        path.write_text(json.dumps(told))
+        lists[layout.LIVE_SHARDS] = LocalIndex(path, _sha256(path), len(told))
     if wanted.features is not None:
         shards = [EarlierShard(shard.path, shard.size, shard.version) for shard in earlier.shards]
-        lists[layout.EMBEDDED_SHARDS] = _write_list(shards, folder / layout.EMBEDDED_SHARDS)
+        path = folder / layout.EMBEDDED_SHARDS
+        path.write_text(listed(wanted.features.dimension, shards))
+        lists[layout.EMBEDDED_SHARDS] = LocalIndex(path, _sha256(path), len(shards))
     return EarlierIndexes(
         labeled=made[layout.LABELED],
         failed=made.get(layout.FAILED),
@@ -220,11 +225,6 @@ def _write_indexes(
         embedded_shards=lists.get(layout.EMBEDDED_SHARDS),
         newest_at=max(map(dated, earlier.manifests.values()), default=0),
     )
-
-
-def _write_list(values: Sequence[object], path: Path) -> LocalIndex:
-    path.write_text(json.dumps(values))
-    return LocalIndex(path, _sha256(path), len(values))
 
 
 def _entries(newest: Newest, name: str, value_bytes: int) -> bytes:
