@@ -57,14 +57,14 @@ class Newest(NamedTuple):
         size and version as last seen.
       failed: failures that this run would meet again, and after which nothing better is known.
       live: the newest rows or failures of images of this run's input, if these were not deleted since.
-      embedded: the newest rows with the features that this run would compute, of images that are not ``labeled`` by a
+      features: the newest rows with the features that this run would compute, of images that are not ``labeled`` by a
         later row; if the image was neither deleted nor replaced since, with its size and version as last seen.
     """
 
     labeled: np.ndarray
     failed: np.ndarray
     live: np.ndarray
-    embedded: np.ndarray
+    features: np.ndarray
 
 
 class EventWriter:
@@ -150,13 +150,13 @@ def newest(events: np.ndarray) -> Newest:
     lasts &= (failure.at > row.at) & (failure.at >= deleted.at)
     outcome = np.where(row.there & (row.at >= failure.at), row.event, failure.event)
     is_live = (row.there | failure.there) & outcome["of_input"] & (outcome["at"] >= deleted.at)
-    is_embedded = features.there & (features.at >= deleted.at) & ~_replaced(events, image, features)
-    is_embedded &= _is_of_newest_content(features, row) & ~(is_labeled & (same.at >= features.at))
+    has_features = features.there & (features.at >= deleted.at) & ~_replaced(events, image, features)
+    has_features &= _is_of_newest_content(features, row) & ~(is_labeled & (same.at >= features.at))
     return Newest(
         _as_touched(same, touched)[is_labeled],
         _as_touched(failure, touched)[lasts],
         outcome[is_live],
-        _as_touched(features, touched)[is_embedded],
+        _as_touched(features, touched)[has_features],
     )
 
 

@@ -25,12 +25,12 @@ from beamlabel.pipeline.earlier.told import told_events
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import dated
-from beamlabel.transforms.inputs.earlier_shards import listed
-from beamlabel.transforms.inputs.embedded_rows import EMBEDDED_ROW, EarlierShard
+from beamlabel.transforms.inputs.feature_places import FEATURE_PLACE, EarlierShard
 from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
 from beamlabel.transforms.inputs.selection import STATE
 from beamlabel.transforms.rows.times import iso_time
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.units.earlier_shards import listed
 
 # Each holds a batch: this bounds the memory.
 _THREADS = 8
@@ -66,9 +66,9 @@ class EarlierIndexes:
     """What earlier outputs say.
 
     Attributes:
-      labeled, failed, live, embedded: see ``SelectionOptions``; None for what is not asked for.
+      labeled, failed, live, features: see ``SelectionOptions``; None for what is not asked for.
       live_shards: a JSON list of the files that ``live`` counts: shards, then failures.
-      embedded_shards: the files that ``embedded`` counts, see ``EarlierShard``.
+      feature_shards: the files that ``features`` counts, see ``EarlierShard``.
       newest_at: the time of the newest of these outputs, in microseconds since 1970; 0 without any.
     """
 
@@ -76,19 +76,20 @@ class EarlierIndexes:
     failed: LocalIndex | None = None
     live: LocalIndex | None = None
     live_shards: LocalIndex | None = None
-    embedded: LocalIndex | None = None
-    embedded_shards: LocalIndex | None = None
+    features: LocalIndex | None = None
+    feature_shards: LocalIndex | None = None
     newest_at: int = 0
 
     def by_name(self) -> dict[str, LocalIndex]:
-        """What there is, by its name in the staging folder."""
+        """What there is, by its name in the staging folder; features only if there are any."""
+        features = self.features if self.features is not None and self.features.keys else None
         named = {
             layout.LABELED: self.labeled,
             layout.FAILED: self.failed,
             layout.LIVE: self.live,
             layout.LIVE_SHARDS: self.live_shards,
-            layout.EMBEDDED: self.embedded,
-            layout.EMBEDDED_SHARDS: self.embedded_shards,
+            layout.FEATURES: features,
+            layout.FEATURE_SHARDS: None if features is None else self.feature_shards,
         }
         return {name: index for name, index in named.items() if index is not None}
 
@@ -127,10 +128,10 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
             "Images that failed for good: %d; they are skipped if they have not changed: --retry_known_failures "
             "tries them", indexes.failed.keys,
         )  # fmt: skip
-    if indexes.embedded is not None and indexes.embedded.keys:
+    if indexes.features is not None and indexes.features.keys:
         _LOGGER.info(
             "Images with features by the same base: %d; their labels are made anew of these, and they are not fetched",
-            indexes.embedded.keys,
+            indexes.features.keys,
         )  # fmt: skip
     if unresolved:
         _LOGGER.warning(
@@ -198,7 +199,7 @@ def _write_indexes(
     if wanted.tombstones:
         widths[layout.LIVE] = PLACE_BYTES
     if wanted.features is not None:
-        widths[layout.EMBEDDED] = EMBEDDED_ROW.size
+        widths[layout.FEATURES] = FEATURE_PLACE.size
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in widths}
         for newest in writer.newest():
@@ -213,16 +214,16 @@ def _write_indexes(
         lists[layout.LIVE_SHARDS] = LocalIndex(path, _sha256(path), len(told))
     if wanted.features is not None:
         shards = [EarlierShard(shard.path, shard.size, shard.version) for shard in earlier.shards]
-        path = folder / layout.EMBEDDED_SHARDS
+        path = folder / layout.FEATURE_SHARDS
         path.write_text(listed(wanted.features.dimension, shards))
-        lists[layout.EMBEDDED_SHARDS] = LocalIndex(path, _sha256(path), len(shards))
+        lists[layout.FEATURE_SHARDS] = LocalIndex(path, _sha256(path), len(shards))
     return EarlierIndexes(
         labeled=made[layout.LABELED],
         failed=made.get(layout.FAILED),
         live=made.get(layout.LIVE),
         live_shards=lists.get(layout.LIVE_SHARDS),
-        embedded=made.get(layout.EMBEDDED),
-        embedded_shards=lists.get(layout.EMBEDDED_SHARDS),
+        features=made.get(layout.FEATURES),
+        feature_shards=lists.get(layout.FEATURE_SHARDS),
         newest_at=max(map(dated, earlier.manifests.values()), default=0),
     )
 
@@ -233,11 +234,11 @@ def _entries(newest: Newest, name: str, value_bytes: int) -> bytes:
         layout.LABELED: newest.labeled,
         layout.FAILED: newest.failed,
         layout.LIVE: newest.live,
-        layout.EMBEDDED: newest.embedded,
+        layout.FEATURES: newest.features,
     }
     events = by_name[name]
     fields: Iterable[tuple[str, str]] = (("high", ">u8"), ("low", ">u8"))
-    if name in (layout.LIVE, layout.EMBEDDED):
+    if name in (layout.LIVE, layout.FEATURES):
         fields = (*fields, ("shard", "<u4"), ("row", "<u4"))
     if name != layout.LIVE and value_bytes:
         fields = (*fields, ("stat", "<u8"), ("content", "<u8"))

@@ -16,7 +16,7 @@ from beamlabel.pipeline.earlier.outputs import Shard
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.output.manifest import dated
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.embedded_rows import embedded_columns
+from beamlabel.transforms.inputs.feature_places import feature_columns
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.selection import stat_hash, unsure_identity
 from beamlabel.transforms.rows import schema, tf_examples
@@ -157,7 +157,7 @@ def _has_features(metadata: Mapping[str, str], shard: Shard, wanted: Wanted) -> 
 def _has_embeddings(there: pa.Schema, wanted: Wanted) -> bool:
     """Whether a shard has all columns that a row needs, which is labeled anew."""
     assert wanted.features is not None
-    columns = embedded_columns(wanted.features.dimension)
+    columns = feature_columns(wanted.features.dimension)
     return all(
         field.name in there.names and there.field(field.name).type.equals(field.type) for field in columns
     )

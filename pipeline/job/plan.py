@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.earlier.chosen_outputs import ChosenOutputs
+from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.pipeline.earlier.indexes import LocalIndex, earlier_indexes, later_than
 from beamlabel.pipeline.earlier.tombstones import TombstoneOptions
 from beamlabel.pipeline.earlier.wanted import Wanted
@@ -19,8 +21,9 @@ from beamlabel.pipeline.job.facts import facts_of, versions
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.prepare_head import prepare_head
-from beamlabel.pipeline.job.prepare_module import prepare_artifact
+from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
 from beamlabel.pipeline.job.retry_failures import FailedReferences
+from beamlabel.pipeline.job.reuse_features import head_of, wanted_features
 from beamlabel.pipeline.job.settings import (
     derived_options,
     load_options,
@@ -31,6 +34,7 @@ from beamlabel.pipeline.job.settings import (
 from beamlabel.pipeline.options.job_options import EarlierRunOptions, JobOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
+from beamlabel.transforms.inference.options import HeadArtifact
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.load_images import LoadOptions
@@ -39,6 +43,8 @@ from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.rows.tf_examples import check_installed
 from beamlabel.transforms.units.time_limit import TimeLimit
+
+_OF_FEATURES = (layout.FEATURES, layout.FEATURE_SHARDS)
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,9 @@ def plan(
     """
     started_at = time.time() if started_at is None else started_at
     _check_installed(options.output.output_format)
+    resolved = resolve(options.module.module)
     if inputs.features is None:
-        artifact = prepare_artifact(options.module, options.inference)
+        artifact = prepare_artifact(options.module, options.inference, resolved=resolved)
     else:
         module, artifact = prepare_head(options.module, options.inference, inputs.features)
         options = dataclasses.replace(options, module=module)
@@ -96,7 +103,12 @@ def plan(
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     has_lists = any(file.format != "images" for file in inputs.files)
-    spec, indexes = _earlier(options, spec, output, source.base_dir if has_lists else None, scratch)
+    features = wanted_features(resolved, derived) if options.earlier.skip_labeled else None
+    base_dir = source.base_dir if has_lists else None
+    spec, indexes = _earlier(options, spec, output, base_dir, scratch, features)
+    head = head_of(resolved, artifact, derived) if layout.FEATURES in indexes else None
+    if head is None:
+        indexes = {name: index for name, index in indexes.items() if name not in _OF_FEATURES}
     if failed is not None:
         # What is asked for by name is no known failure.
         indexes = {**indexes, layout.ONLY: failed.index(scratch)}
@@ -109,6 +121,10 @@ def plan(
     staging_dir = storage.join(staging.root(output), plan_id)
     staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=staged_artifact)
+    if head is not None:
+        predict = dataclasses.replace(
+            predict, head=HeadArtifact(storage.join(staging_dir, layout.HEAD), head.sha256)
+        )
     source = dataclasses.replace(source, selection=_selection(indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     limit = None if options.run.time_limit is None else TimeLimit(options.run.time_limit, run_id, started_at)
@@ -123,6 +139,8 @@ def plan(
     if inputs.features is not None:
         facts["manifest"]["relabeled"] = inputs.features.told()
     staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items()}
+    if head is not None:
+        staged[storage.join(staging_dir, layout.HEAD)] = Path(head.path)
     return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
 
 
@@ -135,7 +153,12 @@ def _check_installed(output_format: str) -> None:
 
 
 def _earlier(
-    options: JobOptions, spec: OutputSpec, output: str, base_dir: str | None, scratch: Path
+    options: JobOptions,
+    spec: OutputSpec,
+    output: str,
+    base_dir: str | None,
+    scratch: Path,
+    features: WantedFeatures | None,
 ) -> tuple[OutputSpec, dict[str, LocalIndex]]:
     """What earlier outputs say, by the names in the staging folder; and the spec, dated after them."""
     earlier = options.earlier
@@ -145,6 +168,10 @@ def _earlier(
         spec, output, named_input(options.inputs, base_dir),
         options.loading.max_bytes, options.loading.max_pixels, versions(),
         changed=earlier.changed, known_failures=not earlier.retry_known_failures, tombstones=earlier.tombstones,
+        outputs=ChosenOutputs(
+            options.module.logits_output, options.module.features_output, spec.metadata.get(schema.FEATURES_ID)
+        ),
+        features=features,
     )  # fmt: skip
     indexes = earlier_indexes(earlier.skip_labeled, wanted, scratch)
     spec = dataclasses.replace(spec, labeled_at=later_than(indexes.newest_at, spec.labeled_at))
@@ -160,7 +187,7 @@ def _selection(indexes: Mapping[str, LocalIndex], staging_dir: str = "") -> Sele
             return None
         return StagedIndex(staging_dir and storage.join(staging_dir, name), index.sha256, index.value_bytes)
 
-    names = (layout.LABELED, layout.FAILED, layout.ONLY, layout.LIVE)
+    names = (layout.LABELED, layout.FAILED, layout.ONLY, layout.LIVE, *_OF_FEATURES)
     return SelectionOptions(*map(staged, names))
 
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.earlier_shards import EarlierShards
-from beamlabel.transforms.inputs.embedded_rows import EMBEDDED_ROW, EmbeddedPlace
+from beamlabel.transforms.inputs.feature_places import FEATURE_PLACE, FeaturePlace
 from beamlabel.transforms.inputs.key_index import KeyIndex, key
 from beamlabel.transforms.records import Failure, ImageRef, Known, SkipReason
 from beamlabel.transforms.storage.host_cache import open_artifact
@@ -63,16 +62,16 @@ class SelectionOptions:
       only: ids of the only references that count as input: ``key(ref_id)``.
       live: the images of which this run's listing has to tell whether they are still there, see
         ``pipeline/earlier/tombstones.py``.
-      embedded: the images whose features are there, each with an ``EMBEDDED_ROW``.
-      embedded_shards: the files that it counts, see ``earlier_shards.listed``.
+      features: the images whose features are there, each with an ``FEATURE_PLACE``.
+      feature_shards: the files that it counts, see ``earlier_shards.listed``.
     """
 
     labeled: StagedIndex | None = None
     failed: StagedIndex | None = None
     only: StagedIndex | None = None
     live: StagedIndex | None = None
-    embedded: StagedIndex | None = None
-    embedded_shards: StagedIndex | None = None
+    features: StagedIndex | None = None
+    feature_shards: StagedIndex | None = None
 
     @property
     def asks_for_stats(self) -> bool:
@@ -114,7 +113,7 @@ class Decision(NamedTuple):
 
     element: ImageRef | Failure
     skipped: SkipReason | None = None
-    features: EmbeddedPlace | None = None
+    features: FeaturePlace | None = None
     version: str | None = None
 
 
@@ -123,7 +122,7 @@ class _Known(NamedTuple):
 
     row: _State | None
     failure: _State | None
-    features: EmbeddedPlace | None
+    features: FeaturePlace | None
 
 
 class Selection:
@@ -139,14 +138,7 @@ class Selection:
         self._only = _open(options.only)
         self._changed = options.labeled is not None and options.labeled.value_bytes > 0
         self.live = _open(options.live)
-        self._embedded = _open(options.embedded)
-        shards = options.embedded_shards
-        self.earlier_shards = None if shards is None else EarlierShards(shards.path, shards.sha256)
-
-    def close(self) -> None:
-        """Closes the files that were opened for features."""
-        if self.earlier_shards is not None:
-            self.earlier_shards.close()
+        self._features = _open(options.features)
 
     def is_input(self, ref_id: str) -> bool:
         """Whether the reference of this id counts as input."""
@@ -154,7 +146,7 @@ class Selection:
 
     def decided(self, elements: Iterator[ImageRef | Failure]) -> Iterator[Decision]:
         """Each element with what is done with it; in another order, if an answer takes time."""
-        if not self._labeled and not self._failed and not self._embedded:
+        if not self._labeled and not self._failed and not self._features:
             yield from map(Decision, elements)
             return
         waiting: deque[Future[Decision]] = deque()
@@ -204,7 +196,7 @@ class Selection:
         row = _state(self._labeled, identity)
         if row is None and ref.data is None and (unsure := unsure_identity(ref.location)) is not None:
             row = _state(self._labeled, unsure)
-        return _Known(row, _state(self._failed, identity), _features(self._embedded, identity))
+        return _Known(row, _state(self._failed, identity), _feature_place(self._features, identity))
 
 
 def identity_of(ref: ImageRef) -> str:
@@ -222,11 +214,11 @@ def _state(index: KeyIndex | None, identity: str) -> _State | None:
     return _State(*STATE.unpack(value)) if value else _State(0, 0)
 
 
-def _features(index: KeyIndex | None, identity: str) -> EmbeddedPlace | None:
+def _feature_place(index: KeyIndex | None, identity: str) -> FeaturePlace | None:
     place = None if index is None else index.find(bytes.fromhex(identity))
     if index is None or place is None:
         return None
-    return EmbeddedPlace(*EMBEDDED_ROW.unpack(index.value(place)))
+    return FeaturePlace(*FEATURE_PLACE.unpack(index.value(place)))
 
 
 def _must_ask(ref: ImageRef) -> bool:

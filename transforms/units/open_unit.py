@@ -29,6 +29,7 @@ from beamlabel.transforms.records import (
     unknown_element,
 )
 from beamlabel.transforms.storage.billing import set_billing_project
+from beamlabel.transforms.units.earlier_shards import EarlierShards
 from beamlabel.transforms.units.relabel_refs import FeatureReader, RelabeledRefs
 from beamlabel.transforms.units.shared_units import parts_of
 from beamlabel.transforms.units.time_limit import TimeLimit
@@ -47,10 +48,11 @@ def open_unit(
 ) -> Iterator[Opened]:
     """Yields an ``ImageRef`` or, for a null URI, a ``Failure`` for each input row, then the ``UnitEnd``.
 
-    Of rows whose features are known it yields ``EmbeddedRows``, many in each.
+    Of rows whose features are known it yields ``EmbeddedRows``, many in each: of an input of embeddings, and of images
+    whose features ``reader`` finds in earlier outputs.
 
     What the selection knows as labeled, or as a failure that lasts, is counted in the ``UnitEnd`` as skipped. ``seen``
-    gets all references. Those whose features ``reader`` has become ``EmbeddedRows``.
+    gets all references.
 
     Raises:
       ValueError: a file is not as it was when it was planned.
@@ -162,6 +164,14 @@ def _count(unit: WorkUnit, options: SourceOptions, selection: Selection, left_ou
     )
 
 
+def _feature_reader(options: SourceOptions) -> FeatureReader | None:
+    shards, kept = options.selection.feature_shards, options.columns.kept
+    if shards is None:
+        return None
+    fields = [(column.name, column.type) for column in kept]
+    return FeatureReader(EarlierShards(shards.path, shards.sha256), fields)
+
+
 class _OpenUnitDoFn(beam.DoFn):
     def __init__(self, options: SourceOptions, staging_dir: str, time_limit: TimeLimit | None) -> None:
         self._options = options
@@ -171,10 +181,7 @@ class _OpenUnitDoFn(beam.DoFn):
     def setup(self) -> None:
         set_billing_project(self._options.billing_project)
         self._selection = Selection(self._options.selection)
-        shards, kept = self._selection.earlier_shards, self._options.columns.kept
-        self._reader = None
-        if shards is not None:
-            self._reader = FeatureReader(shards, [(column.name, column.type) for column in kept])
+        self._reader = _feature_reader(self._options)
         self._tally = new_tally()
         self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)
 
@@ -200,7 +207,8 @@ class _OpenUnitDoFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(STAGED, record)
 
     def teardown(self) -> None:
-        self._selection.close()
+        if self._reader is not None:
+            self._reader.close()
 
     def _see_again(self, unit: WorkUnit, seen: SeenImages) -> None:
         """Reads the references of a unit that is done: an earlier try may have told of them or not."""

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.transforms.inference.relabel import feature_matrix
-from beamlabel.transforms.inputs.earlier_shards import EarlierShards, RowsRead
-from beamlabel.transforms.inputs.embedded_rows import EMBEDDING, EmbeddedPlace, image_columns
+from beamlabel.transforms.inputs.embedding_rows import EMBEDDING
+from beamlabel.transforms.inputs.feature_places import FeaturePlace, image_columns
 from beamlabel.transforms.inputs.selection import identity_of
 from beamlabel.transforms.records import EmbeddedRows, ImageRef
 from beamlabel.transforms.rows.record_batch import reference_columns
 from beamlabel.transforms.storage.identity import content_bits
 from beamlabel.transforms.storage.uris import encodable
+from beamlabel.transforms.units.earlier_shards import EarlierShards, RowsRead
 
 # References that wait at a time, to be read in the order of the files: as many as a large unit has; and the bytes of
 # inline images among them, which may have to be labeled after all.
@@ -32,7 +33,7 @@ _LOGGER = logging.getLogger(__name__)
 
 class _Held(NamedTuple):
     ref: ImageRef
-    features: EmbeddedPlace
+    features: FeaturePlace
     version: str | None
 
 
@@ -48,6 +49,10 @@ class FeatureReader:
         self._shards, self._kept_fields = shards, tuple(kept_fields)
         self._unusable: set[int] = set()
 
+    def close(self) -> None:
+        """Closes the files that are open."""
+        self._shards.close()
+
     def read(self, unit_id: str, held: Sequence[_Held]) -> Iterator[EmbeddedRows | ImageRef]:
         """Rows for the references, and the references that there are none for; in any order."""
         ordered = sorted(held, key=lambda one: one.features[:2])
@@ -62,7 +67,7 @@ class FeatureReader:
         done = 0
         for read in self._rows(held[0].features.shard, np.unique(rows)):
             end = int(np.searchsorted(rows, read.numbers[-1], side="right"))
-            yield from self._embedded(unit_id, held[done:end], rows[done:end], read)
+            yield from self._rows_of(unit_id, held[done:end], rows[done:end], read)
             done = end
         yield from (one.ref for one in held[done:])
 
@@ -79,7 +84,7 @@ class FeatureReader:
                 self._shards.path(shard), type(error).__name__, error,
             )  # fmt: skip
 
-    def _embedded(
+    def _rows_of(
         self, unit_id: str, held: list[_Held], rows: np.ndarray, read: RowsRead
     ) -> Iterator[EmbeddedRows | ImageRef]:
         batch = read.batch.take(pa.array(np.searchsorted(read.numbers, rows)))
@@ -146,7 +151,7 @@ class RelabeledRefs:
         self._bytes = 0
 
     def add(
-        self, ref: ImageRef, features: EmbeddedPlace, version: str | None
+        self, ref: ImageRef, features: FeaturePlace, version: str | None
     ) -> Iterator[EmbeddedRows | ImageRef]:
         """Takes a reference; gives what ``flush`` does if as many wait as may."""
         self._held.append(_Held(ref, features, version))

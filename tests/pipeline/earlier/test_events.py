@@ -157,7 +157,7 @@ def test_whose_features_count(case):
     happened, stat = FEATURES[case]
     for order in itertools.permutations(happened):
         found = newest(np.concatenate([with_features(*one) for one in order]))
-        assert found.embedded["stat"].tolist() == ([] if stat is None else [stat])
+        assert found.features["stat"].tolist() == ([] if stat is None else [stat])
 
 
 def test_images_do_not_mix(tmp_path, monkeypatch):

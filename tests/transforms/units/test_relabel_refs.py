@@ -12,14 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs import earlier_shards
-from beamlabel.transforms.inputs.earlier_shards import EarlierShards, listed
-from beamlabel.transforms.inputs.embedded_rows import EarlierShard, EmbeddedPlace, image_columns
+from beamlabel.transforms.inputs.feature_places import EarlierShard, FeaturePlace, image_columns
 from beamlabel.transforms.inputs.selection import stat_hash
 from beamlabel.transforms.records import EmbeddedRows, ImageRef
 from beamlabel.transforms.rows.record_batch import to_record_batch
 from beamlabel.transforms.storage.identity import content_bits
-from beamlabel.transforms.units import relabel_refs
+from beamlabel.transforms.units import earlier_shards, relabel_refs
+from beamlabel.transforms.units.earlier_shards import EarlierShards, listed
 from beamlabel.transforms.units.relabel_refs import FeatureReader, RelabeledRefs
 from beamlabel.transforms.writing.staged_files import write_data
 from support.outputs import DIM, FULL, PLAIN, prediction
@@ -38,7 +37,9 @@ def shard(folder, first, name, spec=FULL, rows=ROWS):
     path = folder / name
     with path.open("wb") as file:
         batches = (
-            to_record_batch([prediction(n, spec=spec) for n in range(start, min(start + 9, first + rows))], spec)
+            to_record_batch(
+                [prediction(n, spec=spec) for n in range(start, min(start + 9, first + rows))], spec
+            )
             for start in range(first, first + rows, 9)
         )
         write_data(file, batches, spec)
@@ -58,11 +59,15 @@ def wanted(number, place, *, first=0, shard=0, **changes):
     """Tonight's reference to the image of a row, and where its features are."""
     one = prediction(number)
     ref = dataclasses.replace(
-        one.ref, ref_id=f"tonight#{place}", row=place, unit_id="unit", passthrough=(pa.array([place], pa.int16()),)
+        one.ref,
+        ref_id=f"tonight#{place}",
+        row=place,
+        unit_id="unit",
+        passthrough=(pa.array([place], pa.int16()),),
     )
     content = content_bits(one.info.content_hash)
     stat = stat_hash(one.info.source_bytes, one.info.source_version)
-    features = EmbeddedPlace(shard, number - first, stat, content)
+    features = FeaturePlace(shard, number - first, stat, content)
     return dataclasses.replace(ref, **changes), features, None
 
 
@@ -87,7 +92,11 @@ def check(row, number, place):
     one = prediction(number)
     expected = to_record_batch([one], FULL).to_pylist()[0]
     names = ("uri", "image_id", "embedding", *image_columns().names)
-    assert row == {**{name: expected[name] for name in names}, "ref_id": f"tonight#{place}", "customer": place}
+    assert row == {
+        **{name: expected[name] for name in names},
+        "ref_id": f"tonight#{place}",
+        "customer": place,
+    }
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.tfrecord", "a.tfrecord.gz"])
@@ -149,7 +158,9 @@ def test_several_files_stay_open_as_many_as_may(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.tfrecord"])
-@pytest.mark.parametrize("trouble", ["gone", "replaced", "shorter", "damaged", "other images", "other content"])
+@pytest.mark.parametrize(
+    "trouble", ["gone", "replaced", "shorter", "damaged", "other images", "other content"]
+)
 def test_in_doubt_the_image_is_fetched(tmp_path, name, trouble):
     path = shard(tmp_path, 0, name)
     shards = opened(tmp_path, path)
@@ -193,7 +204,9 @@ def test_other_columns_are_not_read(tmp_path):
     spec = dataclasses.replace(PLAIN, embedding_dim=DIM, kept_fields=())
     table = pa.Table.from_batches([to_record_batch([prediction(n, spec=spec) for n in range(5)], spec)])
     path = tmp_path / "a.parquet"
-    pq.write_table(table.set_column(table.schema.get_field_index("width"), "width", pa.array([1.5] * 5)), path)
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("width"), "width", pa.array([1.5] * 5)), path
+    )
     assert read(opened(tmp_path, path), [wanted(1, 1)]) == ({}, [1])
 
 
@@ -211,7 +224,9 @@ def test_a_file_that_cannot_be_read_is_not_tried_again(tmp_path, monkeypatch):
 def test_the_version_now_takes_the_place_of_the_version_then(tmp_path):
     """Else the next night could not tell that the image is the same."""
     ref, features, _ = wanted(4, 0)
-    rows, _ = read(opened(tmp_path, shard(tmp_path, 0, "a.parquet")), [(ref, features, "touched"), wanted(5, 1)])
+    rows, _ = read(
+        opened(tmp_path, shard(tmp_path, 0, "a.parquet")), [(ref, features, "touched"), wanted(5, 1)]
+    )
     assert rows[0]["source_version"] == "touched"
     assert rows[1]["source_version"] == prediction(5).info.source_version
 

@@ -1,6 +1,7 @@
 """Rows of earlier outputs that hold the features of an image: where they are, and what of them is read.
 
-The launcher gathers them into an index (``pipeline/earlier``); a unit reads those of its images (``earlier_shards``).
+The launcher gathers them into an index (``pipeline/earlier``); a unit reads those of its images, see
+``units/earlier_shards.py``.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-EMBEDDED_ROW = struct.Struct("<IIQQ")
-"""What the index tells of an image: an ``EmbeddedPlace``."""
+from beamlabel.transforms.inputs.embedding_rows import EMBEDDING
+
+FEATURE_PLACE = struct.Struct("<IIQQ")
+"""What the index tells of an image: a ``FeaturePlace``."""
 
 
-class EmbeddedPlace(NamedTuple):
+class FeaturePlace(NamedTuple):
     """A row that holds the features of an image.
 
     Attributes:
@@ -38,9 +41,6 @@ class EarlierShard(NamedTuple):
     version: str | None
 
 
-EMBEDDING = "embedding"
-
-
 def image_columns() -> pa.Schema:
     """The columns that tell of the image itself, whatever labels it."""
     text, number = pa.string(), pa.int32()
@@ -51,7 +51,7 @@ def image_columns() -> pa.Schema:
     )
 
 
-def embedded_columns(dimension: int) -> pa.Schema:
+def feature_columns(dimension: int) -> pa.Schema:
     """The columns of an earlier row that are read: identity, features of so many numbers, and the image's."""
     features = pa.list_(pa.field("element", pa.float32()), dimension)
     own = [pa.field("image_id", pa.string(), nullable=False), pa.field(EMBEDDING, features, nullable=False)]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.embedded_rows import EMBEDDING, EarlierShard, embedded_columns
+from beamlabel.transforms.inputs.feature_places import EarlierShard, feature_columns
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.tfrecord import read_records
@@ -33,7 +33,7 @@ _SMALL_BYTES = 4 << 20
 
 
 class RowsRead(NamedTuple):
-    """Some rows of a shard: their numbers, ascending, int64[N], and N rows of ``embedded_columns``."""
+    """Some rows of a shard: their numbers, ascending, int64[N], and N rows of ``feature_columns``."""
 
     numbers: np.ndarray
     batch: pa.RecordBatch
@@ -81,10 +81,10 @@ class EarlierShards:
         dimension, shards = _listed(*self._list)
         one = shards[shard]
         if one.path.endswith(".parquet"):
-            yield from self._parquet_rows(shard, one, numbers, embedded_columns(dimension))
+            yield from self._parquet_rows(shard, one, numbers, feature_columns(dimension))
         else:
             _check_unchanged(one)
-            yield from _tfrecord_rows(one, numbers, embedded_columns(dimension))
+            yield from _tfrecord_rows(one, numbers, feature_columns(dimension))
 
     def close(self) -> None:
         """Closes what is open."""
@@ -181,25 +181,10 @@ def _tfrecord_rows(shard: EarlierShard, wanted: np.ndarray, columns: pa.Schema) 
 
 def _decoded(examples: list[bytes], columns: pa.Schema) -> pa.RecordBatch:
     batch = tf_examples.decode_batch(examples, columns.names)
-    there = batch.schema.names
     found = [
-        _typed(batch.column(field.name), field.type)
-        if field.name in there
+        tf_examples.from_lists(batch.column(field.name), field.type)
+        if field.name in batch.schema.names
         else pa.nulls(len(examples), field.type)
         for field in columns
     ]
     return pa.record_batch(found, names=columns.names)
-
-
-def _typed(lists: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A feature as a column: lists of a fixed length as they are, of others the one value or null."""
-    lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    values = lists.flatten()
-    if pa.types.is_fixed_size_list(kind):
-        if (lengths != kind.list_size).any():
-            raise ValueError(f"an {EMBEDDING} has not {kind.list_size} numbers")
-        return pa.FixedSizeListArray.from_arrays(values.cast(kind.value_type), type=kind)
-    if (lengths > 1).any():
-        raise ValueError("a feature of one value has several")
-    places = np.cumsum(lengths) - 1
-    return values.take(pa.array(places, pa.int64(), mask=lengths == 0)).cast(kind)
