@@ -25,9 +25,9 @@ from beamlabel.pipeline.earlier.told import told_events
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import dated
-from beamlabel.transforms.inputs.feature_places import FEATURE_PLACE, EarlierShard
 from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
 from beamlabel.transforms.inputs.selection import STATE
+from beamlabel.transforms.rows.feature_places import FEATURE_PLACE, EarlierShard
 from beamlabel.transforms.rows.times import iso_time
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.units.earlier_shards import listed

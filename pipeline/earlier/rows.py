@@ -16,10 +16,10 @@ from beamlabel.pipeline.earlier.outputs import Shard
 from beamlabel.pipeline.earlier.wanted import Wanted
 from beamlabel.pipeline.output.manifest import dated
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.feature_places import feature_columns
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.selection import stat_hash, unsure_identity
 from beamlabel.transforms.rows import schema, tf_examples
+from beamlabel.transforms.rows.feature_places import feature_columns
 from beamlabel.transforms.rows.schema import (
     EMBEDDING_DIM,
     LABELS_SHA256,

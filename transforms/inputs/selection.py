@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.feature_places import FEATURE_PLACE, FeaturePlace
 from beamlabel.transforms.inputs.key_index import KeyIndex, key
 from beamlabel.transforms.records import Failure, ImageRef, Known, SkipReason
+from beamlabel.transforms.rows.feature_places import FEATURE_PLACE, FeaturePlace
 from beamlabel.transforms.storage.host_cache import open_artifact
 from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
 from beamlabel.transforms.storage.uris import encodable, scheme

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.feature_places import EarlierShard, feature_columns
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import tf_examples
+from beamlabel.transforms.rows.feature_places import EarlierShard, feature_columns
 from beamlabel.transforms.rows.tfrecord import read_records
 from beamlabel.transforms.storage.host_cache import open_artifact
 

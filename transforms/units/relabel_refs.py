@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from beamlabel.transforms.inference.relabel import feature_matrix
 from beamlabel.transforms.inputs.embedding_rows import EMBEDDING
-from beamlabel.transforms.inputs.feature_places import FeaturePlace, image_columns
 from beamlabel.transforms.inputs.selection import identity_of
 from beamlabel.transforms.records import EmbeddedRows, ImageRef
+from beamlabel.transforms.rows.feature_places import FeaturePlace, image_columns
 from beamlabel.transforms.rows.record_batch import reference_columns
 from beamlabel.transforms.storage.identity import content_bits
 from beamlabel.transforms.storage.uris import encodable

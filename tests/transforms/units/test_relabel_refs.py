@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.inputs.feature_places import EarlierShard, FeaturePlace, image_columns
 from beamlabel.transforms.inputs.selection import stat_hash
 from beamlabel.transforms.records import EmbeddedRows, ImageRef
+from beamlabel.transforms.rows.feature_places import EarlierShard, FeaturePlace, image_columns
 from beamlabel.transforms.rows.record_batch import to_record_batch
 from beamlabel.transforms.storage.identity import content_bits
 from beamlabel.transforms.units import earlier_shards, relabel_refs

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from beamlabel.transforms.inputs.embedding_rows import EMBEDDING
-
 FEATURE_PLACE = struct.Struct("<IIQQ")
 """What the index tells of an image: a ``FeaturePlace``."""
 
@@ -54,5 +52,5 @@ def image_columns() -> pa.Schema:
 def feature_columns(dimension: int) -> pa.Schema:
     """The columns of an earlier row that are read: identity, features of so many numbers, and the image's."""
     features = pa.list_(pa.field("element", pa.float32()), dimension)
-    own = [pa.field("image_id", pa.string(), nullable=False), pa.field(EMBEDDING, features, nullable=False)]
+    own = [pa.field("image_id", pa.string(), nullable=False), pa.field("embedding", features, nullable=False)]
     return pa.schema([*own, *image_columns()])

@@ -23,8 +23,8 @@ def wanted_features(resolved: ResolvedModule, derived: Derived) -> WantedFeature
       derived: the module, and how it is used.
 
     Returns:
-      None for a module that ``beamlabel train`` did not write; and if embeddings of length 1 are asked for, of which the
-      head knows nothing.
+      None for a module that ``beamlabel train`` did not write; and if embeddings of length 1 are asked for, of which
+      the head knows nothing.
     """
     spec = derived.spec
     if spec.embedding_dim is None or spec.num_classes is None:
