@@ -16,6 +16,7 @@ from beamlabel.pipeline.commands import verify
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job import plan as planning
 from beamlabel.pipeline.options.command_table import COMMANDS
+from beamlabel.transforms import storage
 from beamlabel.transforms.loading import fetch as fetching
 from beamlabel.transforms.rows.schema import FEATURES_ID
 from support.jobs import TINY, TINY_FEATURES, label, photos, read_examples, uri_list
@@ -308,3 +309,27 @@ def test_rows_by_another_output_of_the_module_are_not_the_same(tmp_path, first):
     partly = night(tmp_path / "partly", "--input", few, *option, skip=[], module=TINY)
     with pytest.raises(UsageError, match="5 images have no row of the module"):
         run("compact", base.output, partly.output, "--output", tmp_path / "compacted")
+
+
+def test_of_a_bucket_only_what_is_new_is_asked_for(heads, gcs, tmp_path):
+    for path in photos(tmp_path / "photos", 8):
+        gcs.put(f"photos/{path.name}", path.read_bytes())
+    source = ("--input", f"{gcs.url}/photos/", "--input_format", "images", "--changed", "--shard_rows", 4)
+
+    def counted(date, module):
+        gcs.server.requests.clear()
+        job = night(f"{gcs.url}/labels/dt={date}", *source, skip=[f"{gcs.url}/labels/dt=*/"], module=module)
+        assert job.code == 0
+        manifest = json.loads(storage.read_bytes(f"{gcs.url}/labels/dt={date}/_MANIFEST.json"))
+        return (
+            manifest["rows"]["predicted"],
+            manifest["rows_relabeled"],
+            gcs.server.count(contains="/photos/"),
+        )
+
+    assert counted("1", TINY) == (8, 0, 8)
+    gcs.put("photos/new.png", (tmp_path / "photos" / "photo 000.png").read_bytes() + b"more")
+    assert counted("2", heads["one"]) == (9, 8, 1)
+    assert counted("3", heads["two"]) == (9, 9, 0)
+    # Nothing new: neither images nor earlier features are read.
+    assert counted("4", heads["two"]) == (0, 0, 0)
