@@ -330,7 +330,8 @@ class UnitRecord:
     that it covers. ``out_of_time``: the run's time was over, and the unit was skipped as a whole; such a record is
     never staged. ``color_converted``: of the predicted images those whose colours were converted to sRGB.
     ``left_out``: files of a listing that are no input, by cause. ``skipped_by_reason`` is that of ``UnitEnd``, with
-    those that were skipped after they were fetched.
+    those that were skipped after they were fetched. ``relabeled``: of the predicted images those of which only the
+    head has run, on the features of earlier rows.
     """
 
     unit_id: str
@@ -344,6 +345,7 @@ class UnitRecord:
     color_converted: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     skipped_by_reason: dict[str, int] = field(default_factory=dict)
+    relabeled: int = 0
 
     def __post_init__(self) -> None:
         outcome = self.predicted + sum(self.failed.values()) + self.skipped

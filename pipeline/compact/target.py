@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from beamlabel.pipeline.current.entries import has_identity
 from beamlabel.pipeline.current.outputs import Output
+from beamlabel.pipeline.earlier.chosen_outputs import ChosenOutputs
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.verify_files import spec_of
 from beamlabel.transforms.inputs.parquet_source import open_parquet
@@ -54,15 +55,19 @@ class Target:
         metadata = output.manifest["metadata"]
         if any(metadata.get(name) != self.metadata.get(name) for name in _SAME):
             return False
+        chosen, newest = (ChosenOutputs.of_run(one.manifest) for one in (output, self.output))
+        columns = {"classes": schema.NUM_CLASSES in metadata, "embeddings": schema.EMBEDDING_DIM in metadata}
+        if not chosen.agree(newest, **columns):
+            return False
         if file is None:
             return True
         is_tfrecord = ".tfrecord" in str(file["name"])
         if is_tfrecord != self.is_tfrecord:
             return False
         if is_tfrecord:
-            newest = self.output.manifest
+            like = self.output.manifest
             return all(
-                output.manifest.get(name) == newest.get(name) for name in ("kept_columns", "schema_version")
+                output.manifest.get(name) == like.get(name) for name in ("kept_columns", "schema_version")
             )
         there, is_version_1 = _shard_schema(output.path(str(file["name"])))
         assert self.columns is not None

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 # An image's id in two halves, the time in microseconds since 1970, the row or failure that it is told by (number of the
-# file, number of the row), what happened, size and version as a hash and the content's first bits, 0 for unknown, and
-# whether a row or failure is of a run over this run's input.
+# file, number of the row), what happened, size and version as a hash and the content's first bits, 0 for unknown,
+# whether a row or failure is of a run over this run's input, and whether a row has the features that this run would
+# compute.
 EVENT = np.dtype(
     [
         ("high", "<u8"), ("low", "<u8"), ("at", "<i8"), ("shard", "<u4"), ("row", "<u4"), ("kind", "u1"),
-        ("stat", "<u8"), ("content", "<u8"), ("of_input", "?"),
+        ("stat", "<u8"), ("content", "<u8"), ("of_input", "?"), ("features", "?"),
     ]
 )  # fmt: skip
 
@@ -56,11 +57,14 @@ class Newest(NamedTuple):
         size and version as last seen.
       failed: failures that this run would meet again, and after which nothing better is known.
       live: the newest rows or failures of images of this run's input, if these were not deleted since.
+      features: the newest rows with the features that this run would compute, of images that are not ``labeled`` by a
+        later row; if the image was neither deleted nor replaced since, with its size and version as last seen.
     """
 
     labeled: np.ndarray
     failed: np.ndarray
     live: np.ndarray
+    features: np.ndarray
 
 
 class EventWriter:
@@ -128,26 +132,38 @@ def newest(events: np.ndarray) -> Newest:
     another by now ends a row, by the rule of the current table (``pipeline/current/resolve.py``): else nobody would
     label the image again when it is mended, since it is labeled already, and the table would lack it.
     """
-    names = ("of_input", "content", "stat", "row", "shard", "kind", "at", "low", "high")
+    names = ("features", "of_input", "content", "stat", "row", "shard", "kind", "at", "low", "high")
     events = events[np.lexsort([events[name] for name in names])]
     is_first = np.ones(len(events), bool)
     is_first[1:] = (events["high"][1:] != events["high"][:-1]) | (events["low"][1:] != events["low"][:-1])
     image = np.cumsum(is_first) - 1
     images = int(is_first.sum())
 
-    def last(*kinds: int) -> _Last:
-        return _Last(events, image, images, np.isin(events["kind"], kinds))
+    def last(*kinds: int, of: np.ndarray | None = None) -> _Last:
+        wanted = np.isin(events["kind"], kinds)
+        return _Last(events, image, images, wanted if of is None else wanted & of)
 
     same, row, failure = last(SAME_ROW), last(*_ROWS), last(*_FAILURES)
-    deleted, touched = last(DELETED), last(UNCHANGED)
+    deleted, touched, features = last(DELETED), last(UNCHANGED), last(*_ROWS, of=events["features"])
     is_labeled = same.there & (same.at >= deleted.at) & ~_replaced(events, image, same)
     lasts = failure.there & (failure.event["kind"] == KNOWN_FAILURE)
     lasts &= (failure.at > row.at) & (failure.at >= deleted.at)
     outcome = np.where(row.there & (row.at >= failure.at), row.event, failure.event)
     is_live = (row.there | failure.there) & outcome["of_input"] & (outcome["at"] >= deleted.at)
+    has_features = features.there & (features.at >= deleted.at) & ~_replaced(events, image, features)
+    has_features &= _is_of_newest_content(features, row) & ~(is_labeled & (same.at >= features.at))
     return Newest(
-        _as_touched(same, touched)[is_labeled], _as_touched(failure, touched)[lasts], outcome[is_live]
+        _as_touched(same, touched)[is_labeled],
+        _as_touched(failure, touched)[lasts],
+        outcome[is_live],
+        _as_touched(features, touched)[has_features],
     )
+
+
+def _is_of_newest_content(one: _Last, row: _Last) -> np.ndarray:
+    """Whether the content of rows is known, and the newest row of the image does not tell of another one."""
+    content, newest_content = one.event["content"], row.event["content"]
+    return (content != 0) & ((newest_content == 0) | (newest_content == content))
 
 
 def _replaced(events: np.ndarray, image: np.ndarray, row: _Last) -> np.ndarray:

@@ -27,8 +27,10 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import dated
 from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
 from beamlabel.transforms.inputs.selection import STATE
+from beamlabel.transforms.rows.feature_places import FEATURE_PLACE, EarlierShard
 from beamlabel.transforms.rows.times import iso_time
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.units.earlier_shards import listed
 
 # Each holds a batch: this bounds the memory.
 _THREADS = 8
@@ -64,8 +66,9 @@ class EarlierIndexes:
     """What earlier outputs say.
 
     Attributes:
-      labeled, failed, live: see ``SelectionOptions``; None for what is not asked for.
+      labeled, failed, live, features: see ``SelectionOptions``; None for what is not asked for.
       live_shards: a JSON list of the files that ``live`` counts: shards, then failures.
+      feature_shards: the files that ``features`` counts, see ``EarlierShard``.
       newest_at: the time of the newest of these outputs, in microseconds since 1970; 0 without any.
     """
 
@@ -73,15 +76,20 @@ class EarlierIndexes:
     failed: LocalIndex | None = None
     live: LocalIndex | None = None
     live_shards: LocalIndex | None = None
+    features: LocalIndex | None = None
+    feature_shards: LocalIndex | None = None
     newest_at: int = 0
 
     def by_name(self) -> dict[str, LocalIndex]:
-        """What there is, by its name in the staging folder."""
+        """What there is, by its name in the staging folder; features only if there are any."""
+        features = self.features if self.features is not None and self.features.keys else None
         named = {
             layout.LABELED: self.labeled,
             layout.FAILED: self.failed,
             layout.LIVE: self.live,
             layout.LIVE_SHARDS: self.live_shards,
+            layout.FEATURES: features,
+            layout.FEATURE_SHARDS: None if features is None else self.feature_shards,
         }
         return {name: index for name, index in named.items() if index is not None}
 
@@ -120,6 +128,11 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
             "Images that failed for good: %d; they are skipped if they have not changed: --retry_known_failures "
             "tries them", indexes.failed.keys,
         )  # fmt: skip
+    if indexes.features is not None and indexes.features.keys:
+        _LOGGER.info(
+            "Images with features by the same base: %d; their labels are made anew of these, and they are not fetched",
+            indexes.features.keys,
+        )  # fmt: skip
     if unresolved:
         _LOGGER.warning(
             "%d rows of schema version 1 do not tell which images they are of (inline images, or relative names "
@@ -149,8 +162,8 @@ def later_than(newest_at: int, labeled_at: int) -> int:
 
 
 def _gather(earlier: EarlierOutputs, wanted: Wanted, writer: EventWriter) -> list[RowCounts]:
-    # A failure ends a row of another content.
-    contents = wanted.changed or any(earlier.files("failures"))
+    # A failure ends a row of another content; and of that of its features a row is sure by its content.
+    contents = wanted.changed or wanted.features is not None or any(earlier.files("failures"))
 
     def gather(shard: tuple[int, Shard]) -> RowCounts:
         counts = RowCounts()
@@ -185,31 +198,49 @@ def _write_indexes(
         widths[layout.FAILED] = STATE.size
     if wanted.tombstones:
         widths[layout.LIVE] = PLACE_BYTES
+    if wanted.features is not None:
+        widths[layout.FEATURES] = FEATURE_PLACE.size
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in widths}
         for newest in writer.newest():
             for name, file in files.items():
                 file.write(_entries(newest, name, widths[name]))
     made = {name: _local_index(folder / name, width) for name, width in widths.items()}
-    shards = None
+    lists: dict[str, LocalIndex] = {}
     if wanted.tombstones:
-        path = folder / layout.LIVE_SHARDS
         told = [shard.path for shard in earlier.shards] + [path for path, _ in earlier.files("failures")]
+        path = folder / layout.LIVE_SHARDS
         path.write_text(json.dumps(told))
-        shards = LocalIndex(path, _sha256(path), len(told))
-    newest_at = max(map(dated, earlier.manifests.values()), default=0)
+        lists[layout.LIVE_SHARDS] = LocalIndex(path, _sha256(path), len(told))
+    if wanted.features is not None:
+        shards = [EarlierShard(shard.path, shard.size, shard.version) for shard in earlier.shards]
+        path = folder / layout.FEATURE_SHARDS
+        path.write_text(listed(wanted.features.dimension, shards))
+        lists[layout.FEATURE_SHARDS] = LocalIndex(path, _sha256(path), len(shards))
     return EarlierIndexes(
-        made[layout.LABELED], made.get(layout.FAILED), made.get(layout.LIVE), shards, newest_at
+        labeled=made[layout.LABELED],
+        failed=made.get(layout.FAILED),
+        live=made.get(layout.LIVE),
+        live_shards=lists.get(layout.LIVE_SHARDS),
+        features=made.get(layout.FEATURES),
+        feature_shards=lists.get(layout.FEATURE_SHARDS),
+        newest_at=max(map(dated, earlier.manifests.values()), default=0),
     )
 
 
 def _entries(newest: Newest, name: str, value_bytes: int) -> bytes:
     """The entries of an index, as it is on disk: each key with its value behind it."""
-    events = {layout.LABELED: newest.labeled, layout.FAILED: newest.failed, layout.LIVE: newest.live}[name]
+    by_name = {
+        layout.LABELED: newest.labeled,
+        layout.FAILED: newest.failed,
+        layout.LIVE: newest.live,
+        layout.FEATURES: newest.features,
+    }
+    events = by_name[name]
     fields: Iterable[tuple[str, str]] = (("high", ">u8"), ("low", ">u8"))
-    if name == layout.LIVE:
+    if name in (layout.LIVE, layout.FEATURES):
         fields = (*fields, ("shard", "<u4"), ("row", "<u4"))
-    elif value_bytes:
+    if name != layout.LIVE and value_bytes:
         fields = (*fields, ("stat", "<u8"), ("content", "<u8"))
     entries = np.empty(len(events), np.dtype(list(fields)))
     for field, _ in fields:

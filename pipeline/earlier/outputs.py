@@ -25,10 +25,12 @@ _OWN_FOLDERS = re.compile(
 
 @dataclass(frozen=True)
 class Shard:
-    """A data file of an earlier run, and that run's manifest, if there is one."""
+    """A data file of an earlier run, and that run's manifest, if there is one; size and version as they were listed."""
 
     path: str
     manifest: dict[str, Any] | None
+    size: int | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,18 @@ def earlier_outputs(patterns: Iterable[str], output: str) -> EarlierOutputs:
 def _shards(pattern: str, output: str, manifests: dict[str, dict[str, Any] | None]) -> Iterator[Shard]:
     try:
         pattern = storage.absolute(pattern)
-        matched = [file.path for file in storage.match(pattern)]
+        matched = list(storage.match(pattern))
         if not pattern.endswith("/") and not pattern.endswith(_ENDINGS):
             # A glob of folders, such as `labels/dt=*`, matches no file itself.
-            matched += [file.path for file in storage.match(pattern + "/**")]
+            matched += storage.match(pattern + "/**")
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
         raise UsageError(f"--skip_labeled {pattern!r}: {error}") from error
     own, start = _place(output), fixed_start(pattern)
     names: dict[str, set[str]] = {}
-    for path in matched:
+    for file in matched:
+        path = file.path
         folder, _, name = path.rpartition("/")
         below = folder[len(start) :].split("/")
         if name.startswith(("_", ".")) or any(map(_OWN_FOLDERS.fullmatch, below)) or _place(folder) == own:
@@ -94,9 +97,9 @@ def _shards(pattern: str, output: str, manifests: dict[str, dict[str, Any] | Non
             manifests[folder] = _manifest(folder)
         manifest = manifests[folder]
         if folder not in names:
-            names[folder] = {file["name"] for file in manifest["files"]} if manifest else set()
+            names[folder] = {one["name"] for one in manifest["files"]} if manifest else set()
         if manifest is None or name in names[folder]:
-            yield Shard(path, manifest)
+            yield Shard(path, manifest, file.size, file.version)
 
 
 def _place(folder: str) -> str:

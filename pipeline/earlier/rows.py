@@ -19,6 +19,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.selection import stat_hash, unsure_identity
 from beamlabel.transforms.rows import schema, tf_examples
+from beamlabel.transforms.rows.feature_places import feature_columns
 from beamlabel.transforms.rows.schema import (
     EMBEDDING_DIM,
     LABELS_SHA256,
@@ -46,6 +47,7 @@ class _Rows:
       identities: ``image_id``s; None for one that nobody knows.
       at: when they were labeled, int64[N] in microseconds since 1970.
       same: whether this run would write them again, bool[N].
+      features: whether they have the features that this run would compute, bool[N].
       stats: size and version of each; None if they are not asked for.
       contents: ``content_hash`` of each, if it is asked for and there.
     """
@@ -53,6 +55,7 @@ class _Rows:
     identities: list[str | None]
     at: np.ndarray
     same: np.ndarray
+    features: np.ndarray
     stats: list[tuple[int | None, str | None]] | None = None
     contents: list[str | None] | None = None
 
@@ -93,7 +96,7 @@ def row_events(
         made["at"] = rows.at[known]
         made["shard"], made["row"] = number, np.asarray(known, np.uint32) + first
         made["kind"] = np.where(rows.same[known], events.SAME_ROW, events.OTHER_ROW)
-        made["of_input"] = of_input
+        made["of_input"], made["features"] = of_input, rows.features[known]
         if rows.stats is not None:
             made["stat"] = [stat_hash(*rows.stats[place]) for place in known]
         if rows.contents is not None:
@@ -108,29 +111,56 @@ def _parquet_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Row
     with open_parquet(shard.path) as file:
         there = set(file.schema_arrow.names)
         identity = "image_id" if "image_id" in there else "uri"
+        metadata = _metadata(file.schema_arrow)
         has_columns = _has_columns(file.schema_arrow, wanted.spec)
+        has_columns = has_columns and wanted.takes_outputs_of(metadata, shard.manifest)
+        features = _has_features(metadata, shard, wanted) and _has_embeddings(file.schema_arrow, wanted)
         if not {identity, "module_fingerprint", "preprocessing_id"} <= there:
             return  # no output of ours
-        if not has_columns and not wanted.tombstones:
+        if not has_columns and not features and not wanted.tombstones:
             return
         compared = (*_STAT, "content_hash") if contents else ()
         columns = [identity, "module_fingerprint", "preprocessing_id", "labeled_at", *compared]
         columns = [name for name in columns if name in there]
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
-            same = pc.and_(
-                pc.equal(batch.column("module_fingerprint"), wanted.spec.module_fingerprint),
-                pc.equal(batch.column("preprocessing_id"), wanted.spec.preprocessing_id),
-            ).to_numpy(zero_copy_only=False)
+            same = _is_by(batch, wanted.spec.module_fingerprint, wanted.spec.preprocessing_id)
+            # What the metadata tell is of rows of the module that they name.
+            of_metadata = features and _is_by(
+                batch, metadata.get(MODULE_FINGERPRINT), metadata.get(PREPROCESSING_ID)
+            )
             found = batch.column(identity).to_pylist()
             if identity == "uri":
                 found = [version_1_identity(uri, shard.manifest) for uri in found]
             yield _Rows(
                 found,
                 _labeled_at(batch, shard.manifest),
-                same.astype(bool) & has_columns,
+                same & has_columns,
+                np.full(batch.num_rows, False) | of_metadata,
                 _stats(batch) if contents else None,
                 batch.column("content_hash").to_pylist() if "content_hash" in columns else None,
             )
+
+
+def _is_by(batch: pa.RecordBatch, fingerprint: str | None, preprocessing_id: str | None) -> np.ndarray:
+    """Whether rows are by this module and preprocessing: bool[N]."""
+    found = pc.and_(
+        pc.equal(batch.column("module_fingerprint"), pa.scalar(fingerprint, pa.string())),
+        pc.equal(batch.column("preprocessing_id"), pa.scalar(preprocessing_id, pa.string())),
+    )
+    return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), bool)
+
+
+def _has_features(metadata: Mapping[str, str], shard: Shard, wanted: Wanted) -> bool:
+    return wanted.features is not None and wanted.features.are_of(metadata, shard.manifest)
+
+
+def _has_embeddings(there: pa.Schema, wanted: Wanted) -> bool:
+    """Whether a shard has all columns that a row needs, which is labeled anew."""
+    assert wanted.features is not None
+    columns = feature_columns(wanted.features.dimension)
+    return all(
+        field.name in there.names and there.field(field.name).type.equals(field.type) for field in columns
+    )
 
 
 def _labeled_at(batch: pa.RecordBatch, manifest: Mapping[str, Any] | None) -> np.ndarray:
@@ -161,14 +191,17 @@ def version_1_identity(uri: str, manifest: Mapping[str, Any] | None) -> str | No
 
 def _has_columns(there: pa.Schema, spec: OutputSpec) -> bool:
     """Whether a shard has all that is asked for: the columns, as many classes a row, and the same names of them."""
-    wanted = arrow_schema(spec)
-    metadata = {name.decode(): value.decode() for name, value in (there.metadata or {}).items()}
+    wanted, metadata = arrow_schema(spec), _metadata(there)
     names = set(wanted.names) - (
         schema.SINCE_VERSION_2 if metadata.get(schema.SCHEMA_VERSION) == "1" else set()
     )
     return all(
         name in there.names and there.field(name).type == wanted.field(name).type for name in names
     ) and _same(metadata, spec, LABELS_SHA256, TOP_K)
+
+
+def _metadata(there: pa.Schema) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in (there.metadata or {}).items()}
 
 
 def _tfrecord_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Rows]:
@@ -182,8 +215,10 @@ def _tfrecord_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Ro
         _same(metadata, spec, MODULE_FINGERPRINT, PREPROCESSING_ID, LABELS_SHA256, TOP_K)
         and (spec.embedding_dim is None or _same(metadata, spec, EMBEDDING_DIM))
         and all(there.get(name, name) in (None, str(kind)) for name, kind in spec.kept_fields)
+        and wanted.takes_outputs_of(metadata, shard.manifest)
     )
-    if not is_same and not wanted.tombstones:
+    features = _has_features(metadata, shard, wanted)
+    if not is_same and not features and not wanted.tombstones:
         return
     is_version_1 = metadata.get(schema.SCHEMA_VERSION) == "1"
     identity = "uri" if is_version_1 else "image_id"
@@ -196,6 +231,7 @@ def _tfrecord_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Ro
             [version_1_identity(uri, shard.manifest) for uri in found] if is_version_1 else list(found),
             np.array([began if value is None else int(value) for value in at], np.int64),
             np.full(len(rows), is_same),
+            np.full(len(rows), features),
             [(row["source_bytes"], row["source_version"]) for row in rows] if contents else None,
             [row["content_hash"] for row in rows] if contents else None,
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from beamlabel.pipeline.earlier.chosen_outputs import ChosenOutputs
+from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.transforms.records import Reason
-from beamlabel.transforms.rows.schema import PREPROCESSING_ID, OutputSpec
+from beamlabel.transforms.rows.schema import FEATURES_ID, PREPROCESSING_ID, OutputSpec
 
 # What the same bytes fail for again, if they are decoded alike.
 LASTING = frozenset(
@@ -65,6 +67,9 @@ class Wanted:
       named: how it names its input.
       max_bytes, max_pixels: that an image may have.
       versions: of the packages that are installed.
+      outputs: of the module that are taken.
+      features: that this run would compute, if earlier rows with them can be labeled anew by the module's head; None
+        if they cannot.
     """
 
     spec: OutputSpec
@@ -76,6 +81,25 @@ class Wanted:
     changed: bool = False
     known_failures: bool = True
     tombstones: bool = False
+    outputs: ChosenOutputs = field(default_factory=ChosenOutputs)
+    features: WantedFeatures | None = None
+
+    def takes_outputs_of(self, metadata: Mapping[str, str], manifest: Mapping[str, Any] | None) -> bool:
+        """Whether the rows of a data file are by the outputs of the module that this run would take.
+
+        Args:
+          metadata: of the file.
+          manifest: of its run; None if there is none: then only the features tell.
+        """
+        features_id = metadata.get(FEATURES_ID)
+        if manifest is None:
+            there = replace(self.outputs, features_id=features_id or self.outputs.features_id)
+        else:
+            there = replace(ChosenOutputs.of_run(manifest), features_id=features_id)
+        spec = self.spec
+        return self.outputs.agree(
+            there, classes=spec.num_classes is not None, embeddings=spec.embedding_dim is not None
+        )
 
     def fails_again(self, manifest: Mapping[str, Any]) -> frozenset[str]:
         """The reasons for which this run would fail again what the run of a manifest failed, if it has not changed.

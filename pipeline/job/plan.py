@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.earlier.chosen_outputs import ChosenOutputs
+from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.pipeline.earlier.indexes import LocalIndex, earlier_indexes, later_than
+from beamlabel.pipeline.earlier.reuse_features import head_of, wanted_features
 from beamlabel.pipeline.earlier.tombstones import TombstoneOptions
-from beamlabel.pipeline.earlier.wanted import Wanted
+from beamlabel.pipeline.earlier.wanted import NamedInput, Wanted
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.facts import facts_of, versions
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.prepare_head import prepare_head
-from beamlabel.pipeline.job.prepare_module import prepare_artifact
+from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
     derived_options,
@@ -28,9 +31,12 @@ from beamlabel.pipeline.job.settings import (
     output_spec,
     source_options,
 )
-from beamlabel.pipeline.options.job_options import EarlierRunOptions, JobOptions
+from beamlabel.pipeline.options.job_options import EarlierRunOptions, JobOptions, ModuleOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
+from beamlabel.transforms.hub.resolve import ResolvedModule
+from beamlabel.transforms.inference.artifact import Artifact
+from beamlabel.transforms.inference.options import HeadArtifact, PredictOptions
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.load_images import LoadOptions
@@ -39,6 +45,8 @@ from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.rows.tf_examples import check_installed
 from beamlabel.transforms.units.time_limit import TimeLimit
+
+_OF_FEATURES = (layout.FEATURES, layout.FEATURE_SHARDS)
 
 
 @dataclass(frozen=True)
@@ -77,38 +85,30 @@ def plan(
     """
     started_at = time.time() if started_at is None else started_at
     _check_installed(options.output.output_format)
-    if inputs.features is None:
-        artifact = prepare_artifact(options.module, options.inference)
-    else:
-        module, artifact = prepare_head(options.module, options.inference, inputs.features)
-        options = dataclasses.replace(options, module=module)
+    resolved = resolve(options.module.module)
+    options, artifact = _module(options, inputs, resolved)
     output = storage.absolute(options.output.output).rstrip("/")
     try:
         derived = derived_options(options, artifact)
         if inputs.features is not None:
             derived = dataclasses.replace(derived, decoder=inputs.features.preprocessing["decoder"])
-        payer = options.loading.billing_project
-        predict = dataclasses.replace(derived.predict, billing_project=payer)
+        predict = dataclasses.replace(derived.predict, billing_project=options.loading.billing_project)
         source = source_options(options.inputs, inputs, options.output.shard_rows, options.loading)
         load = load_options(options.loading, derived.decode)
         spec = output_spec(options.output, inputs, derived)
         spec = dataclasses.replace(spec, labeled_at=labeled_at(started_at))
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
-    has_lists = any(file.format != "images" for file in inputs.files)
-    spec, indexes = _earlier(options, spec, output, source.base_dir if has_lists else None, scratch)
-    if failed is not None:
-        # What is asked for by name is no known failure.
-        indexes = {**indexes, layout.ONLY: failed.index(scratch)}
-        indexes.pop(layout.FAILED, None)
+    features = wanted_features(resolved, derived) if options.earlier.skip_labeled else None
+    named = _named(options, inputs, source.base_dir)
+    spec, indexes = _earlier(options, spec, output, named, scratch, features)
+    head = head_of(resolved, artifact, derived) if layout.FEATURES in indexes else None
+    indexes = _that_count(indexes, failed, scratch, has_head=head is not None)
     source = dataclasses.replace(source, selection=_selection(indexes))
-    outputs = [options.module.logits_output, options.module.features_output]
-    plan_id = _plan_id(inputs, source, load, spec, outputs)
-    metadata = {**spec.metadata, schema.PLAN_ID: plan_id}
-    spec = dataclasses.replace(spec, metadata=metadata)
+    plan_id = _plan_id(inputs, source, load, spec, options.module)
+    spec = dataclasses.replace(spec, metadata={**spec.metadata, schema.PLAN_ID: plan_id})
     staging_dir = storage.join(staging.root(output), plan_id)
-    staged_artifact = storage.join(staging_dir, layout.ARTIFACT)
-    predict = dataclasses.replace(predict, artifact_path=staged_artifact)
+    predict, staged = _staged(predict, staging_dir, artifact, head)
     source = dataclasses.replace(source, selection=_selection(indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     limit = None if options.run.time_limit is None else TimeLimit(options.run.time_limit, run_id, started_at)
@@ -118,12 +118,51 @@ def plan(
         None if failed is None else len(failed.ref_ids), report=options.run.report,
         tombstones=_tombstones(source.selection, indexes, staging_dir, spec, run_id, options.earlier),
     )  # fmt: skip
-    facts = {"started_at": started_at, "left_out": inputs.left_out}
-    facts |= facts_of(job, options, artifact, preprocessing_of(derived))
+    facts = facts_of(job, options, artifact, preprocessing_of(derived))
+    facts |= {"started_at": started_at, "left_out": inputs.left_out}
     if inputs.features is not None:
         facts["manifest"]["relabeled"] = inputs.features.told()
-    staged = {storage.join(staging_dir, name): index.path for name, index in indexes.items()}
-    return Plan(job, {staged_artifact: Path(artifact.path), **staged}, facts)
+    staged |= {storage.join(staging_dir, name): index.path for name, index in indexes.items()}
+    return Plan(job, staged, facts)
+
+
+def _module(options: JobOptions, inputs: Inputs, resolved: ResolvedModule) -> tuple[JobOptions, Artifact]:
+    """The artifact that labels the inputs: of embeddings the module's head, by the options that these were made by."""
+    if inputs.features is None:
+        return options, prepare_artifact(options.module, options.inference, resolved=resolved)
+    module, artifact = prepare_head(options.module, options.inference, inputs.features)
+    return dataclasses.replace(options, module=module), artifact
+
+
+def _named(options: JobOptions, inputs: Inputs, base_dir: str) -> NamedInput:
+    has_lists = any(file.format != "images" for file in inputs.files)
+    return named_input(options.inputs, base_dir if has_lists else None)
+
+
+def _that_count(
+    indexes: dict[str, LocalIndex], failed: FailedReferences | None, scratch: Path, *, has_head: bool
+) -> dict[str, LocalIndex]:
+    """The indexes that the workers ask: of features only with a head for them."""
+    if not has_head:
+        indexes = {name: index for name, index in indexes.items() if name not in _OF_FEATURES}
+    if failed is not None:
+        # What is asked for by name is no known failure.
+        indexes = {**indexes, layout.ONLY: failed.index(scratch)}
+        indexes.pop(layout.FAILED, None)
+    return indexes
+
+
+def _staged(
+    predict: PredictOptions, staging_dir: str, artifact: Artifact, head: Artifact | None
+) -> tuple[PredictOptions, dict[str, Path]]:
+    """The options with the artifacts where they are staged; and these, see ``Plan``."""
+    path = storage.join(staging_dir, layout.ARTIFACT)
+    predict = dataclasses.replace(predict, artifact_path=path)
+    if head is None:
+        return predict, {path: Path(artifact.path)}
+    head_path = storage.join(staging_dir, layout.HEAD)
+    predict = dataclasses.replace(predict, head=HeadArtifact(head_path, head.sha256))
+    return predict, {path: Path(artifact.path), head_path: Path(head.path)}
 
 
 def _check_installed(output_format: str) -> None:
@@ -135,16 +174,24 @@ def _check_installed(output_format: str) -> None:
 
 
 def _earlier(
-    options: JobOptions, spec: OutputSpec, output: str, base_dir: str | None, scratch: Path
+    options: JobOptions,
+    spec: OutputSpec,
+    output: str,
+    named: NamedInput,
+    scratch: Path,
+    features: WantedFeatures | None,
 ) -> tuple[OutputSpec, dict[str, LocalIndex]]:
     """What earlier outputs say, by the names in the staging folder; and the spec, dated after them."""
     earlier = options.earlier
     if not earlier.skip_labeled:
         return spec, {}
     wanted = Wanted(
-        spec, output, named_input(options.inputs, base_dir),
-        options.loading.max_bytes, options.loading.max_pixels, versions(),
+        spec, output, named, options.loading.max_bytes, options.loading.max_pixels, versions(),
         changed=earlier.changed, known_failures=not earlier.retry_known_failures, tombstones=earlier.tombstones,
+        outputs=ChosenOutputs(
+            options.module.logits_output, options.module.features_output, spec.metadata.get(schema.FEATURES_ID)
+        ),
+        features=features,
     )  # fmt: skip
     indexes = earlier_indexes(earlier.skip_labeled, wanted, scratch)
     spec = dataclasses.replace(spec, labeled_at=later_than(indexes.newest_at, spec.labeled_at))
@@ -160,7 +207,7 @@ def _selection(indexes: Mapping[str, LocalIndex], staging_dir: str = "") -> Sele
             return None
         return StagedIndex(staging_dir and storage.join(staging_dir, name), index.sha256, index.value_bytes)
 
-    names = (layout.LABELED, layout.FAILED, layout.ONLY, layout.LIVE)
+    names = (layout.LABELED, layout.FAILED, layout.ONLY, layout.LIVE, *_OF_FEATURES)
     return SelectionOptions(*map(staged, names))
 
 
@@ -179,7 +226,7 @@ def _tombstones(
 
 
 def _plan_id(
-    inputs: Inputs, source: SourceOptions, load: LoadOptions, spec: OutputSpec, outputs: list[str | None]
+    inputs: Inputs, source: SourceOptions, load: LoadOptions, spec: OutputSpec, module: ModuleOptions
 ) -> str:
     """Names everything that decides which rows a unit gets and what is in them: equal plans may share units."""
     plan = {
@@ -191,7 +238,7 @@ def _plan_id(
         "schema": str(arrow_schema(spec).remove_metadata()),
         "metadata": spec.metadata,
         "top_k": spec.top_k,
-        "outputs": outputs,
+        "outputs": [module.logits_output, module.features_output],
         "format": spec.file_ending,
     }
     return canonical_sha256(plan)[:16]

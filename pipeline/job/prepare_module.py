@@ -45,9 +45,13 @@ def compile_options(module: ModuleOptions, inference: InferenceOptions) -> Compi
 
 
 def prepare_artifact(
-    module: ModuleOptions, inference: InferenceOptions, *, option: str = "--module"
+    module: ModuleOptions,
+    inference: InferenceOptions,
+    *,
+    option: str = "--module",
+    resolved: ResolvedModule | None = None,
 ) -> Artifact:
-    """Resolves, checks and compiles the module.
+    """Resolves, checks and compiles the module; it is not resolved again if ``resolved`` is given.
 
     Raises:
       UsageError: the module cannot be had, or the options do not fit it; names ``option``.
@@ -56,7 +60,7 @@ def prepare_artifact(
     if wants_openvino and importlib.util.find_spec("openvino") is None:
         asked = "--engine openvino" if inference.engine == OPENVINO else "--precision bfloat16"
         raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
-    resolved = resolve(module.module, option=option)
+    resolved = resolved or resolve(module.module, option=option)
     try:
         return compiled(resolved, compile_options(module, inference), cache_dir())
     except (ValueError, ModuleNotFoundError, RuntimeError) as error:

@@ -171,6 +171,7 @@ def make_manifest(
         or {reason: count for reason, count in sorted(skipped.items()) if count},
         "left_out": dict(sorted(left_out.items())),
         "color_converted": sum(record.color_converted for record in records),
+        "rows_relabeled": sum(record.relabeled for record in records),
         "failed_by_reason": dict(sorted(failed.items())),
         "error_rate": error_rate(rows),
         "within_error_rate": within_error_rate(rows, job["max_error_rate"], job.get("min_failures", 0)),

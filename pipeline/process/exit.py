@@ -61,6 +61,11 @@ def report(manifest: dict[str, Any]) -> int:
         "%d input = %d predicted + %d failed + %d skipped, in %.1f s: %s",
         rows["input"], rows["predicted"], rows["failed"], rows["skipped"], manifest["seconds"], manifest["output"],
     )  # fmt: skip
+    if manifest.get("rows_relabeled"):
+        _LOGGER.info(
+            "%d of the predicted were labeled by features of earlier rows, and not fetched",
+            manifest["rows_relabeled"],
+        )
     if manifest["seconds_to_first_label"] is not None:
         _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
     if manifest["options"]["report"]:

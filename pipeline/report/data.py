@@ -76,6 +76,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
         "rows": manifest["rows"],
         "skipped": manifest.get("skipped_by_reason", {}),
         "deleted": manifest.get("deleted", 0),
+        "relabeled": manifest.get("rows_relabeled", 0),
         "timeline": timeline(manifest),
         "labels": {
             "shown": ordered[:MAX_LABELS],

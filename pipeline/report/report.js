@@ -73,7 +73,7 @@ function showHead() {
   );
   const known = { labeled: "labeled by earlier runs", known_failure: "that failed for good in earlier runs and have not changed", unchanged: "touched, with the same content", time_limit: "for which the time was over" };
   const skipped = Object.entries(data.skipped).map(([reason, number]) => `${whole(number)} ${known[reason] ?? reason}`);
-  const notes = [skipped.length && `Skipped: ${skipped.join(", ")}.`, data.deleted && `Gone from the input since: ${count(data.deleted, "image")}.`];
+  const notes = [data.relabeled && `Labeled by features of earlier rows, and not fetched: ${count(data.relabeled, "image")}.`, skipped.length && `Skipped: ${skipped.join(", ")}.`, data.deleted && `Gone from the input since: ${count(data.deleted, "image")}.`];
   $("notes").textContent = notes.filter(Boolean).join(" ");
   $("notes").hidden = !$("notes").textContent;
   $("made").textContent = `Written by beamlabel ${run.version} from the run’s manifest and rows. Times are UTC, by the workers’ clocks.`;

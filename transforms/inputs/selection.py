@@ -1,5 +1,7 @@
 """Which references of the input are labeled: not those that an earlier run has labeled; only those that it failed.
 
+And which of them need not be fetched, since an earlier row has their features.
+
 The launcher gathers what earlier runs say (``pipeline/earlier``) into indexes of keys, which are staged
 once; ``OpenUnit`` asks them for each reference. Nothing is joined, and nothing of the earlier runs is shuffled.
 """
@@ -18,6 +20,7 @@ from typing import NamedTuple
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndex, key
 from beamlabel.transforms.records import Failure, ImageRef, Known, SkipReason
+from beamlabel.transforms.rows.feature_places import FEATURE_PLACE, FeaturePlace
 from beamlabel.transforms.storage.host_cache import open_artifact
 from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
 from beamlabel.transforms.storage.uris import encodable, scheme
@@ -59,12 +62,16 @@ class SelectionOptions:
       only: ids of the only references that count as input: ``key(ref_id)``.
       live: the images of which this run's listing has to tell whether they are still there, see
         ``pipeline/earlier/tombstones.py``.
+      features: the images whose features are there, each with an ``FEATURE_PLACE``.
+      feature_shards: the files that it counts, see ``earlier_shards.listed``.
     """
 
     labeled: StagedIndex | None = None
     failed: StagedIndex | None = None
     only: StagedIndex | None = None
     live: StagedIndex | None = None
+    features: StagedIndex | None = None
+    feature_shards: StagedIndex | None = None
 
     @property
     def asks_for_stats(self) -> bool:
@@ -100,10 +107,22 @@ class Decision(NamedTuple):
     Attributes:
       element: the reference, or the failure that took its place.
       skipped: why it is left out; None if it is not.
+      features: the earlier row that holds its features, so that the image need not be fetched; None if there is none.
+      version: of the image now, if ``features`` is there and the version was asked for.
     """
 
     element: ImageRef | Failure
     skipped: SkipReason | None = None
+    features: FeaturePlace | None = None
+    version: str | None = None
+
+
+class _Known(NamedTuple):
+    """What earlier runs know of an image: its newest row, its newest failure, and its features."""
+
+    row: _State | None
+    failure: _State | None
+    features: FeaturePlace | None
 
 
 class Selection:
@@ -119,6 +138,7 @@ class Selection:
         self._only = _open(options.only)
         self._changed = options.labeled is not None and options.labeled.value_bytes > 0
         self.live = _open(options.live)
+        self._features = _open(options.features)
 
     def is_input(self, ref_id: str) -> bool:
         """Whether the reference of this id counts as input."""
@@ -126,7 +146,7 @@ class Selection:
 
     def decided(self, elements: Iterator[ImageRef | Failure]) -> Iterator[Decision]:
         """Each element with what is done with it; in another order, if an answer takes time."""
-        if not self._labeled and not self._failed:
+        if not self._labeled and not self._failed and not self._features:
             yield from map(Decision, elements)
             return
         waiting: deque[Future[Decision]] = deque()
@@ -150,14 +170,17 @@ class Selection:
         """The decision, if it needs no question to a storage."""
         if isinstance(element, Failure):
             return Decision(element)
-        row, failure = self._known(element)
-        if row is not None and not self._changed:
-            return Decision(element, SkipReason.LABELED)
-        if row is None and failure is None:
+        known = self._known(element)
+        if not self._changed:
+            if known.row is not None:
+                return Decision(element, SkipReason.LABELED)
+            if known.features is not None:
+                return Decision(element, features=known.features)
+        if known == (None, None, None):
             return Decision(element)
         if _must_ask(element):
             return None
-        return _compared(element, row, failure, _told_stat(element))
+        return _compared(element, known, _told_stat(element))
 
     def _ask(self, ref: ImageRef) -> Decision:
         """The decision by size and version of the image as it is now."""
@@ -166,15 +189,14 @@ class Selection:
             stat = None if file.version is None else (file.size, file.version)
         except (OSError, ValueError):
             stat = None  # what is wrong with it, whoever fetches it will say
-        return _compared(ref, *self._known(ref), stat)
+        return _compared(ref, self._known(ref), stat)
 
-    def _known(self, ref: ImageRef) -> tuple[_State | None, _State | None]:
-        """What the image's newest row and its newest failure say of it."""
+    def _known(self, ref: ImageRef) -> _Known:
         identity = identity_of(ref)
         row = _state(self._labeled, identity)
         if row is None and ref.data is None and (unsure := unsure_identity(ref.location)) is not None:
             row = _state(self._labeled, unsure)
-        return row, _state(self._failed, identity)
+        return _Known(row, _state(self._failed, identity), _feature_place(self._features, identity))
 
 
 def identity_of(ref: ImageRef) -> str:
@@ -192,6 +214,13 @@ def _state(index: KeyIndex | None, identity: str) -> _State | None:
     return _State(*STATE.unpack(value)) if value else _State(0, 0)
 
 
+def _feature_place(index: KeyIndex | None, identity: str) -> FeaturePlace | None:
+    place = None if index is None else index.find(bytes.fromhex(identity))
+    if index is None or place is None:
+        return None
+    return FeaturePlace(*FEATURE_PLACE.unpack(index.value(place)))
+
+
 def _must_ask(ref: ImageRef) -> bool:
     """Whether only the storage can tell size and version of an image, without fetching it."""
     return ref.data is None and ref.listing_stat is None and scheme(ref.location) in (None, "gs", "s3")
@@ -204,15 +233,23 @@ def _told_stat(ref: ImageRef) -> Stat | None:
     return None if ref.data is None else (len(ref.data), None)
 
 
-def _compared(ref: ImageRef, row: _State | None, failure: _State | None, stat: Stat | None) -> Decision:
+def _compared(ref: ImageRef, known: _Known, stat: Stat | None) -> Decision:
+    row, failure, features = known
     if stat is not None:
         now = stat_hash(*stat)
         if row is not None and row.stat == now:
             return Decision(ref, SkipReason.LABELED)
+        if features is not None and features.stat == now:
+            return Decision(_fetched(ref, known), features=features, version=stat[1])
         if failure is not None and failure.stat == now:
             return Decision(ref, SkipReason.KNOWN_FAILURE)
-    known = Known(0 if row is None else row.content, 0 if failure is None else failure.content)
-    return Decision(dataclasses.replace(ref, known=known) if any(dataclasses.astuple(known)) else ref)
+    return Decision(_fetched(ref, known))
+
+
+def _fetched(ref: ImageRef, known: _Known) -> ImageRef:
+    """The reference of an image that is fetched, or may have to be: with what is known of its content."""
+    contents = [0 if one is None else one.content for one in (known.row, known.failure)]
+    return dataclasses.replace(ref, known=Known(*contents)) if any(contents) else ref
 
 
 def _open(index: StagedIndex | None) -> KeyIndex | None:

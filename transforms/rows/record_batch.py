@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from beamlabel.transforms.records import Prediction
+from beamlabel.transforms.records import ImageRef, Prediction
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.storage.uris import encodable, public_uri
 
@@ -22,7 +22,8 @@ def to_record_batch(predictions: Sequence[Prediction], spec: OutputSpec) -> pa.R
       pyarrow.ArrowException: a kept value is not of the type of its column.
     """
     schema = arrow_schema(spec)
-    columns = _reference_columns(predictions, spec) | _image_columns(predictions, spec)
+    columns = reference_columns([p.ref for p in predictions], spec.kept_fields)
+    columns |= _image_columns(predictions, spec)
     if spec.num_classes is not None:
         columns |= _class_columns(predictions, spec)
     if spec.embedding_dim is not None:
@@ -55,15 +56,26 @@ def labeled_batch(batch: pa.RecordBatch, spec: OutputSpec) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=schema)
 
 
-def _reference_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[str, pa.Array]:
+def reference_columns(
+    refs: Sequence[ImageRef], kept_fields: Sequence[tuple[str, pa.DataType]]
+) -> dict[str, pa.Array]:
+    """The columns that tell of references, a row each: ``uri``, ``ref_id``, ``image_id`` and the kept ones.
+
+    Args:
+      refs: whose rows these are.
+      kept_fields: see ``OutputSpec``.
+
+    Raises:
+      pyarrow.ArrowException: a kept value is not of the type of its column.
+    """
     kept = {
-        name: pa.concat_arrays([pa.array([], kind), *(p.ref.passthrough[place] for p in predictions)])
-        for place, (name, kind) in enumerate(spec.kept_fields)
+        name: pa.concat_arrays([pa.array([], kind), *(ref.passthrough[place] for ref in refs)])
+        for place, (name, kind) in enumerate(kept_fields)
     }
     return {
-        "uri": _text(public_uri(p.ref.uri) for p in predictions),
-        "ref_id": _text(p.ref.ref_id for p in predictions),
-        "image_id": _text(p.ref.image_id or "" for p in predictions),
+        "uri": _text(public_uri(ref.uri) for ref in refs),
+        "ref_id": _text(ref.ref_id for ref in refs),
+        "image_id": _text(ref.image_id or "" for ref in refs),
         **kept,
     }
 

@@ -29,6 +29,8 @@ from beamlabel.transforms.records import (
     unknown_element,
 )
 from beamlabel.transforms.storage.billing import set_billing_project
+from beamlabel.transforms.units.earlier_shards import EarlierShards
+from beamlabel.transforms.units.relabel_refs import FeatureReader, RelabeledRefs
 from beamlabel.transforms.units.shared_units import parts_of
 from beamlabel.transforms.units.time_limit import TimeLimit
 from beamlabel.transforms.units.unit_records import read_record
@@ -38,11 +40,16 @@ STAGED = "staged"
 
 
 def open_unit(
-    unit: WorkUnit, options: SourceOptions, selection: Selection, seen: SeenImages | None = None
+    unit: WorkUnit,
+    options: SourceOptions,
+    selection: Selection,
+    seen: SeenImages | None = None,
+    reader: FeatureReader | None = None,
 ) -> Iterator[Opened]:
     """Yields an ``ImageRef`` or, for a null URI, a ``Failure`` for each input row, then the ``UnitEnd``.
 
-    Of rows whose features are known it yields ``EmbeddedRows``, many in each.
+    Of rows whose features are known it yields ``EmbeddedRows``, many in each: of an input of embeddings, and of images
+    whose features ``reader`` finds in earlier outputs.
 
     What the selection knows as labeled, or as a failure that lasts, is counted in the ``UnitEnd`` as skipped. ``seen``
     gets all references.
@@ -62,12 +69,18 @@ def open_unit(
     refs = _refs(unit, options, selection, left_out)
     skipped: Counter[str] = Counter()
     sent = 0
-    for ref, reason in selection.decided(refs if seen is None else map(seen.see, refs)):
+    relabeled = None if reader is None else RelabeledRefs(reader, unit.unit_id)
+    for ref, reason, features, version in selection.decided(refs if seen is None else map(seen.see, refs)):
         if reason is not None:
             skipped[reason.value] += 1
-        else:
+            continue
+        sent += 1
+        if relabeled is None or features is None or isinstance(ref, Failure):
             yield ref
-            sent += 1
+        else:
+            yield from relabeled.add(ref, features, version)
+    if relabeled is not None:
+        yield from relabeled.flush()
     done = dataclasses.replace(without_references(unit), left_out=tuple(sorted(left_out.items())))
     yield UnitEnd(done, sent, skipped.total(), dict(sorted(skipped.items())))
 
@@ -151,6 +164,14 @@ def _count(unit: WorkUnit, options: SourceOptions, selection: Selection, left_ou
     )
 
 
+def _feature_reader(options: SourceOptions) -> FeatureReader | None:
+    shards, kept = options.selection.feature_shards, options.columns.kept
+    if shards is None:
+        return None
+    fields = [(column.name, column.type) for column in kept]
+    return FeatureReader(EarlierShards(shards.path, shards.sha256), fields)
+
+
 class _OpenUnitDoFn(beam.DoFn):
     def __init__(self, options: SourceOptions, staging_dir: str, time_limit: TimeLimit | None) -> None:
         self._options = options
@@ -160,6 +181,7 @@ class _OpenUnitDoFn(beam.DoFn):
     def setup(self) -> None:
         set_billing_project(self._options.billing_project)
         self._selection = Selection(self._options.selection)
+        self._reader = _feature_reader(self._options)
         self._tally = new_tally()
         self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)
 
@@ -171,7 +193,7 @@ class _OpenUnitDoFn(beam.DoFn):
             record = skip_unit(unit, self._options, self._selection)
         seen = None if self._selection.live is None else SeenImages(self._selection.live)
         if record is None:
-            yield from open_unit(unit, self._options, self._selection, seen)
+            yield from open_unit(unit, self._options, self._selection, seen, self._reader)
         else:
             self._tally.predicted += record.predicted
             self._tally.failed += sum(record.failed.values())
@@ -183,6 +205,10 @@ class _OpenUnitDoFn(beam.DoFn):
             seen.stage(self._staging_dir, unit.unit_id)
         if record is not None:
             yield beam.pvalue.TaggedOutput(STAGED, record)
+
+    def teardown(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
 
     def _see_again(self, unit: WorkUnit, seen: SeenImages) -> None:
         """Reads the references of a unit that is done: an earlier try may have told of them or not."""

@@ -49,6 +49,7 @@ class UnitRows:
         self._cleanup = ExitStack()
         self.computed_by: set[str] = set()
         self.color_converted = 0
+        self.relabeled = 0
 
     def __len__(self) -> int:
         return sum(self._lengths)
@@ -83,6 +84,7 @@ class UnitRows:
           OSError: the temporary file cannot be written.
         """
         self._add(labeled_batch(rows.batch, self._spec), rows.places)
+        self.relabeled += len(rows.places)
         if rows.computed_by:
             self.computed_by.add(rows.computed_by)
 

@@ -128,6 +128,7 @@ def _write(
         color_converted=rows.color_converted,
         left_out=dict(unit.left_out),
         skipped_by_reason=dict(sorted(by_reason.items())),
+        relabeled=rows.relabeled,
     )
     return stage_record(record, staging_dir)
 

@@ -116,6 +116,50 @@ def test_what_counts(case):
         assert len(found.live) == live
 
 
+# Kinds of rows with the features that this run would compute.
+SAME, OTHER = "same", "other"
+
+# What happened → the stat of the row whose features count; None for none.
+FEATURES = {
+    "a row with them": ([(OTHER, 1, 5, 50)], 5),
+    "a row without": ([(OTHER_ROW, 1, 5, 50)], None),
+    "the newest": ([(OTHER, 1, 5, 50), (OTHER, 2, 6, 60)], 6),
+    "labeled by it": ([(SAME, 1, 5, 50)], None),
+    "labeled since": ([(OTHER, 1, 5, 50), (SAME_ROW, 2, 5, 50)], None),
+    "labeled of another content before": ([(SAME_ROW, 1, 5, 50), (OTHER, 2, 6, 60)], 6),
+    "hidden by a row of another base": ([(OTHER, 1, 5, 50), (OTHER_ROW, 2, 5, 50)], 5),
+    "touched, and labeled by another base": ([(OTHER, 1, 5, 50), (OTHER_ROW, 2, 6, 50)], 5),
+    "another content was labeled by another base": ([(OTHER, 1, 5, 50), (OTHER_ROW, 2, 6, 60)], None),
+    "that was so before": ([(OTHER_ROW, 1, 6, 60), (OTHER, 2, 5, 50)], 5),
+    "a content that nobody knows was labeled by another base": ([(OTHER, 1, 5, 50), (OTHER_ROW, 2, 5, 0)], 5),
+    "of a content that nobody knows": ([(OTHER, 1, 5, 0)], None),
+    "touched": ([(OTHER, 1, 5, 50), (UNCHANGED, 2, 6, 50)], 6),
+    "touched, and another content": ([(OTHER, 1, 5, 50), (UNCHANGED, 2, 6, 60)], 5),
+    "deleted": ([(OTHER, 1, 5, 50), (DELETED, 2)], None),
+    "deleted before": ([(DELETED, 1), (OTHER, 2, 5, 50)], 5),
+    "failed since, for a reason that may pass": ([(OTHER, 1, 5, 50), (PASSING_FAILURE, 2, 0, 0)], 5),
+    "another content failed since": ([(OTHER, 1, 5, 50), (PASSING_FAILURE, 2, 6, 60)], None),
+    "the same content fails by now": ([(OTHER, 1, 5, 50), (KNOWN_FAILURE, 2, 5, 50)], 5),
+    "a content that nobody knows failed for good": ([(OTHER, 1, 5, 50), (LASTING_FAILURE, 2, 0, 0)], None),
+    "it was not there": ([(OTHER, 1, 5, 50), (NOT_FOUND, 2)], None),
+    "it was not there, and is again": ([(NOT_FOUND, 1), (OTHER, 2, 5, 50)], 5),
+}  # fmt: skip
+
+
+def with_features(kind, *rest):
+    made = event({SAME: SAME_ROW, OTHER: OTHER_ROW}.get(kind, kind), *rest)
+    made["features"] = kind in (SAME, OTHER)
+    return made
+
+
+@pytest.mark.parametrize("case", FEATURES)
+def test_whose_features_count(case):
+    happened, stat = FEATURES[case]
+    for order in itertools.permutations(happened):
+        found = newest(np.concatenate([with_features(*one) for one in order]))
+        assert found.features["stat"].tolist() == ([] if stat is None else [stat])
+
+
 def test_images_do_not_mix(tmp_path, monkeypatch):
     """A thousand images with one of the cases each, in any order, through the disk."""
     monkeypatch.setattr(events, "_BUFFER_BYTES", 4000)
