@@ -192,7 +192,7 @@ def flink_cluster(
 def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FinishedJob]:
     """Runs a job whose worker is gone when it comes to the record of its third unit."""
 
-    def run(*arguments: Any) -> FinishedJob:
+    def run(*arguments: Any, job: Callable[..., FinishedJob] = label, **options: Any) -> FinishedJob:
         real, staged = beamlabel.transforms.writing.write_unit.stage_record, []
 
         def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:
@@ -203,7 +203,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FinishedJob]:
 
         with monkeypatch.context() as patch:
             patch.setattr(beamlabel.transforms.writing.write_unit, "stage_record", stage_record)
-            return label(*arguments)
+            return job(*arguments, **options)
 
     return run
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Mapping
-from typing import Any
 
 from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.pipeline.errors import UsageError
@@ -15,11 +12,9 @@ from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptio
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
 from beamlabel.transforms.module.head_artifact import head_artifact, require_description
 from beamlabel.transforms.output_spec import features_id_of
-from beamlabel.transforms.own_module.description import Description
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.host_cache import cache_dir
 
-_LOGGER = logging.getLogger("beamlabel")
 _INSTEAD = "train a head on these outputs, or label the images anew, without the command relabel"
 
 
@@ -42,7 +37,7 @@ def prepare_head(
     preprocessing = features.preprocessing
     normalized = bool(preprocessing.get("normalize_embeddings"))
     try:
-        description = require_description(resolved)
+        require_description(resolved)
         artifact = prepare_artifact(module, inference)
         head = head_artifact(
             resolved, artifact, cache_dir(), precision=str(preprocessing["precision"]), normalized=normalized
@@ -53,7 +48,7 @@ def prepare_head(
         raise UsageError(f"--module: {error}") from error
     _check_images(module.module, head.spec, features)
     _check_base(module.module, head.spec, features)
-    _tell_decoding(module.module, description, preprocessing)
+    _check_decoding(module.module, head.spec, features)
     wishes = dataclasses.replace(
         module,
         crop=preprocessing["crop"],
@@ -105,10 +100,12 @@ def _difference(output: EarlierOutput, base: str) -> str:
     )
 
 
-def _tell_decoding(handle: str, description: Description, preprocessing: Mapping[str, Any]) -> None:
-    for name, value in description.decoding.items():
-        if name in preprocessing and preprocessing[name] != value:
-            _LOGGER.warning(
-                "--module %s: its head was trained on images decoded with %s %s, and these outputs have %s",
-                handle, name, value, preprocessing[name],
-            )  # fmt: skip
+def _check_decoding(handle: str, spec: ModelSpec, features: EarlierFeatures) -> None:
+    """Refuses features of images that were decoded in another way than those that the head was trained on."""
+    for name, ours in (("crop", spec.crop), ("color_profile", spec.color_profile)):
+        theirs = features.preprocessing[name]
+        if ours != theirs:
+            raise UsageError(
+                f"--module {handle}: its head was trained on images decoded with {name} {ours}, and those of "
+                f"{features.outputs[0].folder} were decoded with {name} {theirs}; {_INSTEAD}"
+            )

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from PIL import Image
 
+from beamlabel.pipeline.commands.relabel import parse as parse_relabel
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import check_inputs
@@ -64,6 +65,17 @@ def label(output, *arguments, module=TINY) -> FinishedJob:
     argv = ["--module", str(module), "--output", str(output), *map(str, arguments)]
     try:
         code = run(*parse(argv))
+    except UsageError as error:
+        usage(error)
+        code = 2
+    return FinishedJob(code, Path(output))
+
+
+def relabel(output, *arguments, module) -> FinishedJob:
+    """Runs the command ``relabel`` as ``label`` runs the job."""
+    argv = [*map(str, arguments), "--module", str(module), "--output", str(output)]
+    try:
+        code = run(*parse_relabel(argv))
     except UsageError as error:
         usage(error)
         code = 2

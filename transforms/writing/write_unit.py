@@ -142,7 +142,8 @@ class _Written(NamedTuple):
 class _Gathered:
     """What a bundle has seen of one unit.
 
-    ``rows`` belongs to the writer's thread; it has been given ``handed_over`` rows.
+    ``rows`` belongs to the writer's thread, or to Beam's while the writer does nothing with it; it has been given
+    ``handed_over`` rows.
     """
 
     rows: UnitRows
@@ -216,7 +217,7 @@ class _WriteUnitDoFn(beam.DoFn):
             if unit.summarizer is not None:
                 unit.summarizer.add_labeled(element)
             self._tally.predicted += len(element.places)
-            self._hand_over_rows(unit, element)
+            self._add_rows(unit, element)
         elif isinstance(element, Failure):
             unit.failures.append(element)
             self._tally.failed += 1
@@ -259,9 +260,10 @@ class _WriteUnitDoFn(beam.DoFn):
         unit.handed_over += len(unit.predictions)
         unit.predictions = []
 
-    def _hand_over_rows(self, unit: _Gathered, rows: LabeledRows) -> None:
+    def _add_rows(self, unit: _Gathered, rows: LabeledRows) -> None:
+        """Takes many rows in this thread: there is little to do, and the writer may be busy with the unit before."""
         self._handed_over()
-        self._handing_over = self._writer.submit(unit.rows.add_labeled, rows)
+        unit.rows.add_labeled(rows)
         unit.handed_over += len(rows.places)
 
     def _handed_over(self) -> None:
