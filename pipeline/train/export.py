@@ -124,7 +124,9 @@ def _check(base: ExportBase, head: Head, description: Description) -> None:
     check_class_names(description.class_names, description.scores)
     shape = base.embedding_dim, len(description.class_names)
     if head.kernel.shape != shape:
-        raise ModuleError(f"the head is {head.kernel.shape}; {shape[0]} features and {shape[1]} classes are there")
+        raise ModuleError(
+            f"the head is {head.kernel.shape}; {shape[0]} features and {shape[1]} classes are there"
+        )
     for name, one, other in (
         ("size", (description.height, description.width), (base.height, base.width)),
         ("input_range", tuple(description.input_range), tuple(base.input_range)),
@@ -202,6 +204,8 @@ def _repeated(images: Any, batch: int | None) -> Any:
     if batch is None:
         return images
     times = -(-len(images) // batch) * batch
-    return tf.repeat(images[:1], times, axis=0) if len(images) > times else tf.concat(
-        [images, tf.repeat(images[-1:], times - len(images), axis=0)], 0
+    return (
+        tf.repeat(images[:1], times, axis=0)
+        if len(images) > times
+        else tf.concat([images, tf.repeat(images[-1:], times - len(images), axis=0)], 0)
     )

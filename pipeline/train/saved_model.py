@@ -48,7 +48,11 @@ def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:
     kernel = tf.Variable(head.kernel, name=HEAD_KERNEL)
     bias = tf.Variable(head.bias, name=HEAD_BIAS)
     base_variables = [one for one in copies.values() if isinstance(one, tf.Variable)]
-    for name, value in ((HEAD_KERNEL, kernel), (HEAD_BIAS, bias), ("variables", [*base_variables, kernel, bias])):
+    for name, value in (
+        (HEAD_KERNEL, kernel),
+        (HEAD_BIAS, bias),
+        ("variables", [*base_variables, kernel, bias]),
+    ):
         setattr(root, name, value)
     root.trainable_variables = [one for one in root.variables if one.trainable]
 

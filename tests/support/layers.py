@@ -37,7 +37,7 @@ LEVELS = (
     ("pipeline/evaluate", "pipeline/job"),
     ("pipeline/current",),
     ("pipeline/train",),
-    ("pipeline/compact", "pipeline/diff"),
+    ("pipeline/compact", "pipeline/diff", "pipeline/train/report"),
     ("pipeline/commands", "pipeline/runners"),
     ("pipeline/run.py",),
     ("pipeline/__main__.py",),

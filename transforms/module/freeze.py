@@ -132,7 +132,9 @@ class InferencePart:
         return [one for one in self.captures.values() if hasattr(one, "handle")]
 
 
-def inference_part(serve: Callable[[Any], list[Any]], shape: Sequence[int | None], dtype: Any) -> InferencePart:
+def inference_part(
+    serve: Callable[[Any], list[Any]], shape: Sequence[int | None], dtype: Any
+) -> InferencePart:
     """The part of a function of images that its outputs are made of.
 
     Args:
@@ -173,9 +175,7 @@ def _part(traced: Any) -> InferencePart:
 def _pruned(part: InferencePart, shape: Sequence[int | None]) -> Any:
     """A concrete function of images uint8[shape] that is no more than a part."""
     tf = tensorflow()
-    imported = tf.compat.v1.wrap_function(
-        lambda: tf.graph_util.import_graph_def(part.graph_def, name=""), []
-    )
+    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(part.graph_def, name=""), [])
     function = imported.prune([part.image, *part.captures], part.outputs)
 
     def serve(images: Any) -> list[Any]:

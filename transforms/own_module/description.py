@@ -84,7 +84,9 @@ def check_class_names(names: Sequence[str], scores: str) -> None:
         if not name.strip():
             raise ModuleError(f"class {place} has the name {name!r}; every class needs a name")
         if any(unicodedata.category(one) in ("Cc", "Cs") for one in name):
-            raise ModuleError(f"class {place} has the name {name!r}; line breaks and control characters cannot be kept")
+            raise ModuleError(
+                f"class {place} has the name {name!r}; line breaks and control characters cannot be kept"
+            )
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ModuleError(f"two classes have the name {twice!r}")

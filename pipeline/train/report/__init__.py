@@ -1,0 +1,1 @@
+"""``_report.html`` of a training: the findings as one page that needs nothing else."""

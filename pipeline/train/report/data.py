@@ -1,0 +1,281 @@
+"""Findings and pictures → what the page shows, as plain values for JSON, bounded in size."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from beamlabel import __version__
+from beamlabel.pipeline.report.data import embedded_json
+from beamlabel.pipeline.train.findings import (
+    SPLITS,
+    Bin,
+    Calibration,
+    ClassScore,
+    Confusion,
+    Epoch,
+    Findings,
+    ImageNote,
+    Proportion,
+)
+from beamlabel.pipeline.train.report.advice import curve_advice
+from beamlabel.pipeline.train.report.pictures import MAX_EXAMPLES, shown_notes, shown_pairs, shown_suspects
+from beamlabel.transforms.storage.uris import encodable
+from beamlabel.transforms.writing.unit_summary import MAX_TEXT, cut
+
+PAGE_BYTES = 3_000_000
+"""The page stays below, whatever the texts are."""
+
+# A class whose name is cut is not exact, and cannot be chosen for a correction.
+CLASS_FIELDS = ("name", "is_exact", "train", "test", "precision", "recall", "f1")
+
+# For the style, the script and the numbers; what texts may take; the pictures have the rest.
+_FRAME_BYTES = 120_000
+_CLASS_BYTES = 900_000
+_NOTE_BYTES = 500_000
+_PAIR_BYTES = 60_000
+_PROBLEM_BYTES = 60_000
+_FACT_BYTES = 60_000
+_MAX_PAIRS = 100
+_MAX_POINTS = 300
+_MAX_FACTS = 200
+_EXAMPLES_OF_PROBLEM = 5
+
+
+def page_data(findings: Findings, pictures: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the page shows; the same findings and pictures give the same.
+
+    A note has the classes that it names twice: as text, cut if it is long, and as a list of exact names, which is
+    null if they are not known exactly, so that no correction ever says a class that is none.
+    """
+    classes = _fitting(_worst_first(findings.class_scores), _CLASS_BYTES)
+    suspects = _fitting((_note(note, findings) for note in shown_suspects(findings)), _NOTE_BYTES)
+    pairs = _fitting((_pair(pair, findings) for pair in findings.confusions[:_MAX_PAIRS]), _PAIR_BYTES)
+    examples = _fitting((_examples(pair, findings) for pair in shown_pairs(findings)), _NOTE_BYTES)
+    problems = _fitting(
+        (
+            {
+                "what": _text(problem.what),
+                "count": problem.count,
+                "examples": [_text(example) for example in problem.examples[:_EXAMPLES_OF_PROBLEM]],
+            }
+            for problem in findings.problems
+        ),
+        _PROBLEM_BYTES,
+    )
+    facts = _fitting(itertools.islice(_flat(findings.facts), _MAX_FACTS), _FACT_BYTES)
+    data = {
+        "version": __version__,
+        "base": _base(findings),
+        "multi_label": findings.multi_label,
+        "accuracy": {
+            split: _proportion(findings.accuracy[split]) for split in SPLITS if split in findings.accuracy
+        },
+        "macro_f1": _number(findings.macro_f1),
+        "most_frequent": _most_frequent(findings),
+        "class_fields": CLASS_FIELDS,
+        "classes": classes,
+        "class_count": len(findings.classes),
+        "scored_count": len(findings.class_scores),
+        "pairs": pairs,
+        "pair_count": len(findings.confusions),
+        "examples": examples,
+        "calibration": _calibration(findings.calibration),
+        "suspects": suspects,
+        "suspect_count": len(findings.suspects),
+        "curve": [
+            {**_proportion(point.accuracy), "images": point.images, "images_of": point.accuracy.images}
+            for point in sorted(findings.curve, key=lambda point: point.images)[:_MAX_POINTS]
+        ],
+        "curve_advice": curve_advice(findings.curve),
+        "history": [_epoch(epoch) for epoch in _thinned(findings.history)],
+        "epoch_count": len(findings.history),
+        "problems": problems,
+        "problem_count": len(findings.problems),
+        "facts": facts,
+    }
+    room = PAGE_BYTES - _FRAME_BYTES - len(embedded_json(data).encode())
+    return {**data, "pictures": _pictures(findings, pictures, room)}
+
+
+def _base(findings: Findings) -> str | None:
+    """The handle of the base, if the facts have it."""
+    base = findings.facts.get("base")
+    handle = base.get("handle") if isinstance(base, dict) else base
+    return _text(handle) if isinstance(handle, str) else None
+
+
+def _worst_first(scores: Sequence[ClassScore]) -> Iterator[list[Any]]:
+    """Rows of ``CLASS_FIELDS``, without their names: ten thousand have room.
+
+    By F1, then those with more test images, which are surer; classes without any come last.
+    """
+
+    def order(score: ClassScore) -> tuple[bool, float, int, str]:
+        f1 = _number(score.f1)
+        return f1 is None, f1 or 0.0, -score.test, score.name
+
+    for score in sorted(scores, key=order):
+        rates = (_number(value, 4) for value in (score.precision, score.recall, score.f1))
+        yield [_text(score.name), int(_is_exact(score.name)), score.train, score.test, *rates]
+
+
+def _most_frequent(findings: Findings) -> dict[str, Any] | None:
+    """The class of the most test images, and its share: what who always says it is right in."""
+    scores = findings.class_scores
+    total = sum(score.test for score in scores)
+    if findings.multi_label or not total:
+        return None
+    most = max(scores, key=lambda score: score.test)
+    return {"name": _text(most.name), "images": most.test, "of": total}
+
+
+def _note(note: ImageNote, findings: Findings) -> dict[str, Any]:
+    return {
+        "uri": cut(encodable(note.uri), 4 * MAX_TEXT),
+        "image_id": note.image_id,
+        "truth": _text(note.truth),
+        "predicted": _text(note.predicted),
+        "truth_labels": exact_labels(note.truth, findings),
+        "predicted_labels": exact_labels(note.predicted, findings),
+        "score": _number(note.score),
+        "quality": _number(note.quality),
+        "split": note.split,
+        "can_be_fetched": note.location is not None,
+    }
+
+
+def exact_labels(joined: str, findings: Findings) -> list[str] | None:
+    """The classes that a note means, of several joined by ``, ``; None if that can be read in two ways or more."""
+    if not findings.multi_label:
+        return [joined] if _is_exact(joined) else None
+    known = set(findings.classes)
+    parts = joined.split(", ") if joined else []
+    if len(parts) > MAX_TEXT or not all(map(_is_exact, parts)):
+        return None
+    # ways[n]: in which ways the first n parts are classes; two are as many as matter.
+    ways: list[list[list[str]]] = [[[]]]
+    for end in range(1, len(parts) + 1):
+        found = [
+            [*before, name]
+            for start in range(end)
+            if (name := ", ".join(parts[start:end])) in known
+            for before in ways[start]
+        ]
+        ways.append(found[:2])
+    return ways[-1][0] if len(ways[-1]) == 1 else None
+
+
+def _pair(pair: Confusion, findings: Findings) -> dict[str, Any]:
+    return {
+        "truth": _text(pair.truth),
+        "predicted": _text(pair.predicted),
+        "count": pair.count,
+        "of": next((score.test for score in findings.class_scores if score.name == pair.truth), None),
+    }
+
+
+def _examples(pair: Confusion, findings: Findings) -> list[dict[str, Any]]:
+    return [_note(note, findings) for note in pair.examples[:MAX_EXAMPLES]]
+
+
+def _calibration(found: Calibration | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+
+    def shown(of: Bin) -> dict[str, Any]:
+        return {
+            "low": of.low,
+            "high": of.high,
+            "images": of.images,
+            "score": _number(of.score),
+            "accuracy": _number(of.accuracy),
+        }
+
+    return {
+        "temperature": _number(found.temperature),
+        "error_before": _number(found.error_before),
+        "error": _number(found.error),
+        "bins_before": [shown(of) for of in found.bins_before[:_MAX_POINTS]],
+        "bins": [shown(of) for of in found.bins[:_MAX_POINTS]],
+    }
+
+
+def _thinned(history: Sequence[Epoch]) -> list[Epoch]:
+    """At most so many epochs, evenly, the first and the last among them."""
+    if len(history) <= _MAX_POINTS:
+        return list(history)
+    step = (len(history) - 1) / (_MAX_POINTS - 1)
+    return [history[round(place * step)] for place in range(_MAX_POINTS)]
+
+
+def _epoch(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "number": epoch.number,
+        "loss": _number(epoch.loss),
+        "validation_loss": _number(epoch.validation_loss),
+        "validation_accuracy": _number(epoch.validation_accuracy),
+    }
+
+
+def _proportion(found: Proportion) -> dict[str, Any]:
+    return {
+        "images": found.images,
+        "value": _number(found.value),
+        "low": _number(found.low),
+        "high": _number(found.high),
+    }
+
+
+def _flat(value: object, name: str = "") -> Iterator[list[str]]:
+    """[name, value] of nested facts; a list of plain values is one."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name} {key}".strip())
+    elif isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
+        for number, inner in enumerate(value, 1):
+            yield from _flat(inner, f"{name} {number}".strip())
+    elif value is not None:
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        yield [_text(name), _text(shown)]
+
+
+def _fitting(values: Any, room: int) -> list[Any]:
+    """The first of the values, as many as have room."""
+    fitting = []
+    for value in values:
+        room -= len(embedded_json(value).encode()) + 1
+        if room < 0:
+            break
+        fitting.append(value)
+    return fitting
+
+
+def _pictures(findings: Findings, pictures: Mapping[str, bytes], room: int) -> dict[str, str]:
+    """``image_id`` → JPEG in base64, those of the first notes, as many as have room."""
+    fitting: dict[str, str] = {}
+    for note in shown_notes(findings):
+        if note.image_id in fitting or note.image_id not in pictures:
+            continue
+        picture = base64.b64encode(pictures[note.image_id]).decode()
+        size = len(picture) + len(note.image_id) + 6
+        if size <= room:
+            fitting[note.image_id] = picture
+            room -= size
+    return fitting
+
+
+def _number(value: float | None, digits: int = 5) -> float | None:
+    """With so many digits; None for what JSON cannot say."""
+    return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
+
+
+def _text(text: str) -> str:
+    return cut(encodable(text))
+
+
+def _is_exact(name: str) -> bool:
+    return _text(name) == name

@@ -1,0 +1,86 @@
+"""The pictures of a training's report: the few images that it shows, fetched anew."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import wait
+from itertools import islice
+
+from beamlabel.pipeline.train.findings import Confusion, Findings, ImageNote
+from beamlabel.transforms.decoding.thumbnail import thumbnail
+from beamlabel.transforms.loading.load_images import LoadOptions, load_one
+from beamlabel.transforms.records import ImageRef, LoadedImage
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
+
+MAX_SUSPECTS = 120
+MAX_PAIRS = 20
+"""Pairs of confused classes with pictures; further ones are lines of a table."""
+MAX_EXAMPLES = 4
+"""Pictures of a pair."""
+SECONDS = 60.0
+"""That fetching may take, all images together."""
+
+_THREADS = 16
+_LOGGER = logging.getLogger("beamlabel")
+
+
+def pictures_of(findings: Findings, load: LoadOptions, *, seconds: float = SECONDS) -> dict[str, bytes]:
+    """``image_id`` → JPEG, of those images of the report that can be had in time.
+
+    They are fetched and decoded as a labeling job does it, and shrunk as its report's are.
+
+    Args:
+      findings: whose ``location`` names the images; those without one have no picture.
+      load: what may be fetched, and the size that the network takes.
+      seconds: for all of them; what is not done by then is left out.
+    """
+    refs = {
+        note.image_id: ImageRef(note.uri, note.image_id, note.location)
+        for note in shown_notes(findings)
+        if note.location is not None
+    }
+    end = time.monotonic() + seconds
+    pool = DaemonPool(_THREADS, "pictures of the report")
+    try:
+        futures = {image_id: pool.submit(_picture, ref, load, end) for image_id, ref in refs.items()}
+        done, late = wait(futures.values(), timeout=seconds)
+    finally:
+        pool.close()
+    found = {
+        image_id: future.result()
+        for image_id, future in futures.items()
+        if future in done and future.exception() is None
+    }
+    pictures = {image_id: picture for image_id, picture in found.items() if picture is not None}
+    if len(pictures) < len(refs):
+        _LOGGER.info(
+            "the report has %d of %d pictures: %d took too long, the others could not be fetched or decoded",
+            len(pictures), len(refs), len(late),
+        )  # fmt: skip
+    return pictures
+
+
+def shown_suspects(findings: Findings) -> tuple[ImageNote, ...]:
+    """The images with a likely wrong truth that the page shows."""
+    return findings.suspects[:MAX_SUSPECTS]
+
+
+def shown_pairs(findings: Findings) -> tuple[Confusion, ...]:
+    """The pairs of confused classes of which the page shows pictures."""
+    return findings.confusions[:MAX_PAIRS]
+
+
+def shown_notes(findings: Findings) -> Iterator[ImageNote]:
+    """Every image that the page shows, those that a person is to look at first."""
+    yield from shown_suspects(findings)
+    for pair in shown_pairs(findings):
+        yield from islice(pair.examples, MAX_EXAMPLES)
+
+
+def _picture(ref: ImageRef, load: LoadOptions, end: float) -> bytes | None:
+    if time.monotonic() > end:
+        return None
+    image = load_one(ref, load)
+    return thumbnail(image.pixels) if isinstance(image, LoadedImage) else None

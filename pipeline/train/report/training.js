@@ -1,0 +1,333 @@
+
+const SPLITS = { test: "Test", validation: "Validation", train: "Train" };
+const LABELS_STEP = 50;
+data.classes = data.classes.map((row) => Object.fromEntries(data.class_fields.map((field, place) => [field, row[place]])));
+const tenth = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
+const said = (name) => (name.trim() ? name : name ? JSON.stringify(name) : "(none)");
+// A name of any script stays by itself: it turns round nothing beside it.
+const named = (name) => element("bdi", { title: name }, said(name));
+const note = (text, kind = "") => element("p", { class: `note ${kind}` }, text);
+const test = data.accuracy.test ?? { images: 0, value: null, low: null, high: null };
+
+function intervalBar({ value, low, high }) {
+  const track = element("span", { class: "interval-track", "aria-hidden": "true" });
+  if (value === null) return track;
+  const range = element("span", { class: "range" }), dot = element("span", { class: "dot" });
+  range.style.left = `${100 * low}%`;
+  range.style.width = `${100 * (high - low)}%`;
+  dot.style.left = `${100 * value}%`;
+  track.append(range, dot);
+  return track;
+}
+
+function showAccuracy() {
+  $("base").hidden = data.base === null;
+  $("base").textContent = data.base === null ? "" : `Base: ${data.base}`;
+  const right = data.multi_label ? "have exactly the classes of the truth" : "get the class of the truth";
+  const lead = test.value === null ? [note("There is no test image, so nobody knows how well the classes are told.")] : [
+    element("p", { class: "lead" }, element("b", {}, tenth(test.value)), " ",
+      element("span", {}, `of ${count(test.images, "test image")} ${right}; the 95 % interval is ${tenth(test.low)} to ${tenth(test.high)}`))];
+  if (data.most_frequent && test.value !== null) {
+    const { name, images, of } = data.most_frequent;
+    lead.push(element("p", { class: "note" }, "Always saying ", named(name), ` would be right for ${share(images, of)} of ${count(of, "test image")}.`));
+  }
+  const rows = Object.keys(SPLITS).filter((split) => split in data.accuracy).map((split) => {
+    const of = data.accuracy[split];
+    const range = of.value === null ? "no image" : `${tenth(of.low)} – ${tenth(of.high)}`;
+    return element("li", {}, element("span", { class: "split" }, SPLITS[split]), element("b", {}, tenth(of.value)), intervalBar(of),
+      element("span", { class: "range-text" }, range), element("span", { class: "number" }, `of ${count(of.images, "image")}`));
+  });
+  $("accuracy").append(...lead, element("ul", { class: "splits", "aria-label": "Accuracy by split, with its 95 % interval" }, ...rows));
+  const images = (split) => whole(data.accuracy[split]?.images ?? 0);
+  $("counts").append(fact("train images", images("train")), fact("validation images", images("validation")), fact("test images", images("test")),
+    fact("classes", whole(data.class_count)), fact(`mean F1 of classes, by ${count(test.images, "test image")}`, data.macro_f1 === null ? "–" : data.macro_f1.toFixed(3)),
+    fact("problems of the truth", whole(data.problem_count)));
+  $("made").textContent = `Written by beamlabel ${data.version} from what the training found out, which _TRAINING.json has whole.`;
+}
+
+// Sorted by a column; what has no number comes last, whichever way.
+const columns = [["Class", "name"], ["Train images", "train"], ["Test images", "test"], ["Precision", "precision"], ["Recall", "recall"], ["F1", "f1"]];
+const order = { key: "f1", rising: true, limit: LABELS_STEP };
+
+function sortedClasses() {
+  const wanted = $("class-filter").value.trim().toLocaleLowerCase();
+  const found = wanted ? data.classes.filter((row) => row.name.toLocaleLowerCase().includes(wanted)) : [...data.classes];
+  const sign = order.rising ? 1 : -1;
+  return found.sort((a, b) => {
+    const [one, other] = [a[order.key], b[order.key]];
+    if (one === null || other === null) return (one === null) - (other === null);
+    return sign * (typeof one === "string" ? one.localeCompare(other) : one - other);
+  });
+}
+
+function showClassRows() {
+  const found = sortedClasses();
+  $("class-rows").replaceChildren(...found.slice(0, order.limit).map((row) => {
+    const right = row.recall === null ? null : Math.round(row.recall * row.test);
+    const told = row.precision ? Math.round(right / row.precision) : null;
+    const titles = { precision: told === null ? "" : `${whole(right)} of ${count(told, "test image")} told as it`, recall: right === null ? "" : `${whole(right)} of ${count(row.test, "test image")} of it` };
+    const cells = columns.slice(1).map(([, key]) => element("td", { ...(titles[key] ? { title: titles[key] } : {}), class: key === "f1" && row.f1 !== null && row.f1 < 0.5 ? "bad" : "" },
+      key === "train" || key === "test" ? whole(row[key]) : key === "f1" ? (row.f1 === null ? "–" : row.f1.toFixed(2)) : row[key] === null ? "–" : `${(100 * row[key]).toFixed(0)} %`));
+    return element("tr", {}, element("th", { scope: "row" }, named(row.name)), ...cells);
+  }));
+  for (const button of document.querySelectorAll("#classes thead button")) {
+    const isThis = button.dataset.key === order.key;
+    button.parentElement.setAttribute("aria-sort", isThis ? (order.rising ? "ascending" : "descending") : "none");
+  }
+  const shown = Math.min(order.limit, found.length);
+  $("class-status").textContent = found.length ? `${whole(shown)} of ${whole(found.length)} ${found.length === 1 ? "class" : "classes"}${$("class-filter").value.trim() ? " with this text" : ""}.` : "No class has this text.";
+  $("class-more").hidden = shown === found.length;
+}
+
+function showClasses() {
+  $("classes-count").textContent = whole(data.class_count);
+  if (!data.classes.length) {
+    $("classes").append(note("The training has no numbers of single classes."));
+    return;
+  }
+  const head = columns.map(([text, key]) => {
+    const button = element("button", { type: "button" }, text);
+    button.dataset.key = key;
+    button.addEventListener("click", () => {
+      order.rising = order.key === key ? !order.rising : key !== "train" && key !== "test";
+      order.key = key;
+      showClassRows();
+    });
+    return element("th", { scope: "col" }, button);
+  });
+  const more = element("button", { type: "button", id: "class-more", class: "more" }, "Show more");
+  more.addEventListener("click", () => { order.limit += 4 * LABELS_STEP; showClassRows(); });
+  const field = element("div", { class: "field grow" }, element("label", { for: "class-filter" }, "Class has"), element("input", { id: "class-filter", type: "search" }));
+  field.addEventListener("input", () => { order.limit = LABELS_STEP; showClassRows(); });
+  const left = data.scored_count - data.classes.length;
+  $("classes").append(note(`Precision: the share that is right of the test images told as the class. Recall: the share told as the class of the test images that have it. F1: their harmonic mean. All are of ${count(test.images, "test image")}; of few images they say little.`),
+    element("div", { class: "filter", ...(data.classes.length <= LABELS_STEP ? { hidden: "" } : {}) }, field),
+    element("div", { class: "scroll" }, element("table", { "aria-label": "Classes, the worst first", class: "sortable" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", { id: "class-rows" }))),
+    element("div", { class: "below" }, element("p", { id: "class-status", class: "note", role: "status" }), more));
+  if (left) $("classes").append(note(`${whole(left)} better classes have no room here; _TRAINING.json has them.`, "after"));
+  showClassRows();
+}
+
+const withThumbnail = (row) => ({ ...row, thumbnail: data.pictures[row.image_id] ?? null });
+
+// The class given and the class predicted, each on a line: a long name is cut off at its end.
+function shot(row, lines) {
+  const name = fileName(row.uri);
+  const button = element("button", { type: "button", title: row.uri }, element("span", { class: "marked" }, picture(withThumbnail(row), name), element("span", { class: "mark", hidden: "" })),
+    element("span", { class: "caption" }, ...lines));
+  button.addEventListener("click", () => showDetail(row));
+  verdictKeys(button, row);
+  const item = element("li", {}, button);
+  item.dataset.image = row.image_id;
+  return item;
+}
+
+function showConfusions() {
+  const all = data.pairs.reduce((sum, pair) => sum + pair.count, 0);
+  if (!data.pairs.length) {
+    $("confusions").append(note(data.multi_label ? "Of images with several classes no pairs are counted." : test.images ? "No two classes are confused." : "There is no test image."));
+    return;
+  }
+  const about = (pair) => `${whole(pair.count)}${pair.of ? ` of ${count(pair.of, "test image")} of the class, ${percent(pair.count, pair.of)}` : ""}`;
+  const withPictures = data.pairs.slice(0, data.examples.length).map((pair, place) => element("li", { class: "confusion" },
+    element("div", {}, element("h3", {}, named(pair.truth), " → ", named(pair.predicted)), note(about(pair))),
+    element("ul", { class: "sheet" }, ...data.examples[place].map((row) => shot(row, [element("span", {}, row.score === null ? "" : row.score.toFixed(2))])))));
+  const rest = data.pairs.slice(data.examples.length).map((pair) => [element("span", {}, named(pair.truth), " → ", named(pair.predicted)), whole(pair.count), pair.of ? whole(pair.of) : "–"]);
+  $("confusions").append(note("The most frequent pairs: test images of the first class that were taken for the second, the surest ones with their scores."), element("ul", { class: "confusions" }, ...withPictures));
+  if (rest.length) $("confusions").append(table("Further pairs", ["Truth → predicted", "Images", "Of test images"], rest));
+  const left = data.pair_count - data.pairs.length;
+  if (left > 0) $("confusions").append(note(`The ${whole(data.pairs.length)} most frequent of ${whole(data.pair_count)} pairs, with ${count(all, "image")}.`, "after"));
+}
+
+const unit = { low: 0, high: 1, ticks: [0, 0.25, 0.5, 0.75, 1], text: (value) => `${Math.round(100 * value)} %` };
+
+function showCalibration() {
+  const found = data.calibration;
+  if (!found) return;
+  const points = (bins) => bins.filter((bin) => bin.images && bin.score !== null && bin.accuracy !== null).map((bin) => ({ x: bin.score, y: bin.accuracy,
+    title: `Scores ${bin.low.toFixed(2)} – ${bin.high.toFixed(2)}: mean ${bin.score.toFixed(2)}, ${tenth(bin.accuracy)} of ${count(bin.images, "test image")} right` }));
+  const lines = [{ kind: "before", name: "raw scores", points: points(found.bins_before), dots: true }, { kind: "now", name: "with temperature", points: points(found.bins), dots: true }]
+    .filter((line) => line.points.length);
+  const error = (value) => (value === null ? "unknown" : `${(100 * value).toFixed(1)} points`);
+  const turned = found.temperature === null ? "" : ` Temperature ${precise(found.temperature)}, found on the validation images: raw scores were ${found.temperature > 1.02 ? "too sure" : found.temperature < 0.98 ? "too unsure" : "about right"}.`;
+  const caption = `Expected calibration error: ${error(found.error_before)} raw, ${error(found.error)} with temperature, of ${count(test.images, "test image")}.${turned} On the diagonal, a score is the share of images that are right.`;
+  $("calibration").hidden = false;
+  $("calibration-body").append(lines.length ? plot(`Reliability diagram: the share of right images over their scores. ${caption}`, { ...unit, title: "score of the best class" }, unit, lines, { diagonal: true, caption }) : note(caption));
+}
+
+function spanned(values, least, ceiling = Infinity) {
+  const low = Math.min(...values), high = Math.max(...values), room = Math.max((high - low) * 0.08, least);
+  const span = { low: Math.max(low - room, 0), high: Math.min(high + room, ceiling) };
+  return { ...span, ticks: roundTicks(span.low, span.high, 4) };
+}
+
+function showCurve() {
+  const points = data.curve.filter((point) => point.value !== null && point.images > 0).map((point) => ({ x: point.images, y: point.value, low: point.low ?? point.value, high: point.high ?? point.value,
+    title: `${count(point.images, "train image")}: ${tenth(point.value)}, ${tenth(point.low)} – ${tenth(point.high)}` }));
+  if (!points.length) return;
+  const amounts = points.map((point) => point.x);
+  const x = { low: amounts[0], high: amounts[amounts.length - 1], isLog: true, ticks: amounts, text: whole, title: "train images (logarithmic)" };
+  if (x.low === x.high) x.low = x.low / 2;
+  const y = { ...spanned(points.flatMap((point) => [point.low, point.high]), 0.005, 1), text: (value) => `${precise(100 * value)} %` };
+  $("curve").hidden = false;
+  if (data.curve_advice) $("curve-body").append(element("p", { id: "advice", class: "advice" }, data.curve_advice));
+  $("curve-body").append(plot("Accuracy over the number of train images", x, y, [{ kind: "now", points, dots: true }],
+    { caption: `Accuracy on the test images after training on so many; bars are 95 % intervals of ${count(data.curve[data.curve.length - 1].images_of ?? test.images, "test image")}.` }));
+}
+
+function showHistory() {
+  const line = (kind, name, key, text) => ({ kind, name, points: data.history.filter((epoch) => epoch[key] !== null).map((epoch) => ({ x: epoch.number, y: epoch[key], title: `Epoch ${epoch.number}, ${name}: ${text(epoch[key])}` })) });
+  const show = (id, about, lines, y, caption) => {
+    const drawn = lines.filter((one) => one.points.length);
+    if (!drawn.length) return;
+    const numbers = drawn.flatMap((one) => one.points.map((point) => point.x));
+    const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+    const x = { low, high: high > low ? high : low + 1, title: "epoch", text: (value) => String(value), ticks: roundTicks(low, high, 6).filter(Number.isInteger) };
+    $(id).hidden = false;
+    $(`${id}-body`).append(plot(about, x, y(drawn.flatMap((one) => one.points.map((point) => point.y))), drawn, { caption }));
+  };
+  const thinned = data.history.length < data.epoch_count ? ` ${whole(data.history.length)} of ${whole(data.epoch_count)} epochs are drawn.` : "";
+  show("loss", "Loss over the epochs of training", [line("before", "train", "loss", precise), line("now", "validation", "validation_loss", precise)],
+    (values) => ({ ...spanned(values, 1e-6), text: precise }), `Cross entropy, of train and of validation images.${thinned}`);
+  show("validation", "Accuracy on the validation images over the epochs", [line("now", "validation", "validation_accuracy", tenth)],
+    (values) => ({ ...spanned(values, 0.002, 1), text: (value) => `${precise(100 * value)} %` }), `Of ${count(data.accuracy.validation?.images ?? 0, "validation image")}.${thinned}`);
+}
+
+function showProblems() {
+  if (!data.problem_count) return;
+  $("problems").hidden = false;
+  $("problems-body").append(...data.problems.map((problem) => element("div", { class: "failure" },
+    element("div", {}, element("h3", {}, element("span", {}, whole(problem.count))), element("p", {}, problem.what)),
+    element("ul", { "aria-label": `Examples: ${problem.what}` }, ...problem.examples.map((example) => element("li", { class: "mono" }, element("bdi", {}, example)))))));
+  if (data.problems.length < data.problem_count) $("problems-body").append(note(`And ${count(data.problem_count - data.problems.length, "problem")} more, see _TRAINING.json.`, "after"));
+}
+
+function showRecord() {
+  if (!data.facts.length) return;
+  $("record").hidden = false;
+  $("record-body").append(...data.facts.map(([name, value]) => fact(name, value, { class: "mono" })));
+}
+
+// An image may be shown twice; it has one verdict.
+const correctable = [...new Map([...data.suspects, ...data.examples.flat()].map((row) => [row.image_id, row])).values()];
+const ofImage = new Map(correctable.map((row) => [row.image_id, row]));
+const classNames = data.classes.filter((row) => row.is_exact).map((row) => row.name);
+const isKnownClass = new Set(classNames);
+const knowsAll = classNames.length === data.class_count;
+
+function showVerdicts() {
+  for (const item of document.querySelectorAll("[data-image]")) {
+    const labels = corrections.get(item.dataset.image), mark = item.querySelector(".mark");
+    mark.hidden = labels === undefined;
+    if (labels === undefined) continue;
+    const isRight = sameLabels(labels, ofImage.get(item.dataset.image).predicted_labels), text = labels.map(said).join(", ");
+    mark.className = `mark ${isRight ? "right" : "wrong"}`;
+    mark.title = text;
+    mark.replaceChildren(element("span", { class: "hidden" }, isRight ? "the prediction is right: " : "the prediction is wrong, it is "), element("bdi", {}, text));
+  }
+  $("saving").hidden = !corrections.size;
+  $("saving-count").textContent = `${count(corrections.size, "correction")}${isSaved ? ", saved" : ""}`;
+}
+
+function setVerdict(row, labels) {
+  if (labels === null) corrections.delete(row.image_id);
+  else corrections.set(row.image_id, labels);
+  keepCorrections();
+  showVerdicts();
+}
+
+// Buttons for what the truth and the network say, and a field for anything else; after a verdict comes the next image.
+function verdictForm(row) {
+  const decide = (labels) => {
+    setVerdict(row, labels);
+    const place = data.suspects.findIndex((other) => other.image_id === row.image_id);
+    const next = place < 0 ? undefined : data.suspects.slice(place + 1).find((other) => !corrections.has(other.image_id));
+    if (next && labels !== null) showDetail(next);
+    else $("detail").close();
+  };
+  const now = corrections.get(row.image_id) ?? null;
+  const choice = (kind, labels, ...text) => {
+    const button = element("button", { type: "button", class: kind, ...(labels ? { "aria-pressed": String(sameLabels(now, labels)) } : {}) }, ...text);
+    button.addEventListener("click", () => decide(labels));
+    return button;
+  };
+  const choices = [];
+  if (row.predicted_labels?.length) choices.push(choice("right", row.predicted_labels, "Prediction is right: ", named(row.predicted)));
+  if (isTruthOffered(row)) choices.push(choice("wrong", row.truth_labels, "Truth is right: ", named(row.truth)));
+  if (now) choices.push(choice("undo", null, "Undo"));
+  return element("div", { class: "verdict", role: "group", "aria-label": "Correction" }, element("div", { class: "choices" }, ...choices), otherForm(row, now, decide));
+}
+
+const isTruthOffered = (row) => Boolean(row.truth_labels?.length) && !sameLabels(row.truth_labels, row.predicted_labels);
+
+// On a picture that has the focus: r is right, t is the truth, w opens the form at its field, u takes back.
+function verdictKeys(button, row) {
+  button.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "r" && row.predicted_labels?.length) setVerdict(row, row.predicted_labels);
+    else if (event.key === "t" && isTruthOffered(row)) setVerdict(row, row.truth_labels);
+    else if (event.key === "u") setVerdict(row, null);
+    else if (event.key === "w") { showDetail(row); $("other").focus(); }
+    else return;
+    event.preventDefault();
+  });
+}
+
+function otherForm(row, now, decide) {
+  const field = data.multi_label ? element("textarea", { id: "other", rows: 3 }) : element("input", { id: "other", list: "class-names", autocomplete: "off" });
+  if (now && !sameLabels(now, row.predicted_labels) && !sameLabels(now, row.truth_labels)) field.value = now.join("\n");
+  const set = element("button", { type: "submit" }, "Set");
+  const chosen = () => [...new Set((data.multi_label ? field.value.split("\n") : [field.value]).filter((name) => name.trim()))];
+  const look = () => {
+    set.disabled = !chosen().length;
+    set.textContent = knowsAll && chosen().some((name) => !isKnownClass.has(name)) ? "Set a new class" : "Set";
+  };
+  field.addEventListener("input", look);
+  look();
+  const form = element("form", {}, element("label", { for: "other" }, data.multi_label ? "Neither: its classes are (one a line)" : "Neither: it is"),
+    element("div", { class: "typed" }, field, set));
+  form.addEventListener("submit", (event) => { event.preventDefault(); decide(chosen()); });
+  return form;
+}
+
+function showDetail(row) {
+  const name = fileName(row.uri);
+  if (!$("class-names")) document.body.append(element("datalist", { id: "class-names" }, ...classNames.map((one) => element("option", { value: one }))));
+  const facts = [["Truth", named(row.truth)], ["Predicted", [named(row.predicted), row.score === null ? "" : ` ${row.score.toFixed(3)}`]],
+    ["Label quality", row.quality === null ? null : row.quality.toFixed(3)], ["Split", row.split], ["URI", row.uri], ["Image", row.image_id]];
+  $("detail-body").replaceChildren(
+    element("h2", { id: "detail-title", tabindex: "-1" }, name), picture(withThumbnail(row), `The network’s view of ${name}`),
+    verdictForm(row),
+    element("dl", {}, ...facts.filter(([, text]) => text !== null).flatMap(([term, text]) =>
+      [element("dt", {}, term), element("dd", { class: ["URI", "Image"].includes(term) ? "mono" : "" }, ...[text].flat())])));
+  // The name of the next image is read out, and the tab key leads on to its buttons.
+  if ($("detail").open) $("detail-title").focus();
+  else $("detail").showModal();
+}
+
+function showSuspects() {
+  $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });
+  $("suspects").hidden = !correctable.length;
+  const without = correctable.filter((row) => !data.pictures[row.image_id]);
+  const lacking = without.length ? ` Of ${count(correctable.length, "image")} on this page ${whole(without.length)} ${without.length === 1 ? "has" : "have"} no picture: ${without.every((row) => !row.can_be_fetched) ? "they lie in the input’s own files, from which this page fetches nothing" : "they could not be fetched when the page was written"}.` : "";
+  $("suspects-count").textContent = whole(data.suspect_count);
+  const likeliest = data.suspects.length < data.suspect_count ? `The ${whole(data.suspects.length)} likeliest of ${whole(data.suspect_count)}.` : "The likeliest first.";
+  $("suspects-about").textContent = `${data.suspect_count ? `The network, trained on other images, disagrees with the truth of these. ${likeliest}` : "No image’s truth looks wrong."} Open a picture, here or among the confused classes, and say what it shows; or, when it has the focus, press r if the prediction is right, t if the truth is right, w if neither is, u to undo. corrections.csv is truth for the next training: --truth truth.csv --truth corrections.csv.${lacking}`;
+  const quality = (row) => (row.quality === null ? "" : `quality ${row.quality.toFixed(2)}`);
+  $("suspects-sheet").append(...data.suspects.map((row) =>
+    shot(row, [element("span", {}, named(row.truth)), element("b", {}, "→ ", named(row.predicted)), element("span", {}, quality(row))])));
+  $("saving-save").addEventListener("click", () => { saveCorrections(correctable, data.multi_label); showVerdicts(); });
+  $("saving-clear").addEventListener("click", () => { corrections.clear(); keepCorrections(); showVerdicts(); });
+  restoreCorrections(correctable);
+  showVerdicts();
+}
+
+showAccuracy();
+showProblems();
+showClasses();
+showConfusions();
+showSuspects();
+showCurve();
+showCalibration();
+showHistory();
+showRecord();
