@@ -51,7 +51,10 @@ def own_lines(own: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("base", f"{own['base']}{tuned}; {trained}"),
         ("", f"fingerprint {own['base_fingerprint']}"),
-        ("head", f"{own['scores']} of its features{length}; of {crop}, color_profile {decoding.get('color_profile')}"),
+        (
+            "head",
+            f"{own['scores']} of its features{length}; of {crop}, color_profile {decoding.get('color_profile')}",
+        ),
     ]
     accuracies = ((own["training"] or {}).get("accuracy") or {}).items()
     for number, (split, found) in enumerate(accuracies):

@@ -26,6 +26,7 @@ COMMANDS = {
     "fetch": Command(f"{_FOLDER}.fetch", "copy a module from a hub to a folder or a bucket"),
     "verify": Command(f"{_FOLDER}.verify", "check a result: files, hashes, counts, conservation"),
     "evaluate": Command(f"{_FOLDER}.evaluate", "top-1, top-5 and a table of classes, against the truth"),
+    "train": Command(f"{_FOLDER}.train", "classes of your own: a head on the embeddings of outputs"),
     "report": Command(f"{_FOLDER}.report", "write the report of a published result"),
     "compact": Command(f"{_FOLDER}.compact", "one output with the current rows of many nights"),
     "diff": Command(f"{_FOLDER}.diff", "what differs between two results, or two sets of nights"),

@@ -25,8 +25,26 @@ def fetched_thumbnails(
     rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], base_dir: str | None
 ) -> dict[str, str]:
     """Reference → JPEG in base64, of the images that can be had; inline ones cannot."""
-    ran, made = manifest["options"], manifest["preprocessing"]
-    load = LoadOptions(
+    ran, load = manifest["options"], load_options_of(manifest["options"], manifest["preprocessing"])
+    base = storage.absolute(base_dir or ran["base_dir"] or os.getcwd())  # noqa: PTH109 (a string is wanted)
+
+    def fetched(row: Mapping[str, Any]) -> tuple[str, str | None]:
+        image = load_one(ImageRef(row["uri"], row["ref_id"], resolve(row["uri"], base)), load)
+        if isinstance(image, LoadedImage):
+            return row["ref_id"], base64.b64encode(thumbnail(image.pixels)).decode()
+        return row["ref_id"], None
+
+    with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="thumbnails") as pool:
+        return {ref_id: picture for ref_id, picture in pool.map(fetched, rows) if picture is not None}
+
+
+def load_options_of(ran: Mapping[str, Any], made: Mapping[str, Any]) -> LoadOptions:
+    """How a run loaded its images.
+
+    Args:
+      ran, made: ``options`` and ``preprocessing`` of its manifest.
+    """
+    return LoadOptions(
         FetchOptions(
             max_bytes=ran["max_bytes"],
             deadline=ran["fetch_deadline"],
@@ -48,13 +66,3 @@ def fetched_thumbnails(
             color_profile=made.get("color_profile", "ignore"),  # schema version 1 knew no profiles
         ),
     )
-    base = storage.absolute(base_dir or ran["base_dir"] or os.getcwd())  # noqa: PTH109 (a string is wanted)
-
-    def fetched(row: Mapping[str, Any]) -> tuple[str, str | None]:
-        image = load_one(ImageRef(row["uri"], row["ref_id"], resolve(row["uri"], base)), load)
-        if isinstance(image, LoadedImage):
-            return row["ref_id"], base64.b64encode(thumbnail(image.pixels)).decode()
-        return row["ref_id"], None
-
-    with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="thumbnails") as pool:
-        return {ref_id: picture for ref_id, picture in pool.map(fetched, rows) if picture is not None}
