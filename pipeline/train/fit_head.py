@@ -70,7 +70,9 @@ def fit_head(
     standardizer = standardizer_of(features, train, _mean_one(weights[train]))
     chosen = choose_l2(features, rows, standardizer, weights, options.epochs, progress)
 
-    def fit(places: np.ndarray, by: Standardizer) -> Head:
+    def fit(places: np.ndarray) -> Head:
+        # By its own rows: along axes that none of them has a step would have no right size.
+        by = standardizer_of(features, places, _mean_one(weights[places]))
         # As many images more, as much weaker the L2 on their mean: the sum of the losses has one strength.
         l2 = np.array([chosen.l2 * len(train) / len(places)], np.float32)
         task = Task(
@@ -82,20 +84,18 @@ def fit_head(
             len(rows.classes),
             rows.seed,
         )
-        heads = train_heads(task, by, chosen.epochs)
+        heads = train_heads(task, by, chosen.epochs, of=chosen.most_epochs)
         return _folded(heads, 0, by, rows, chosen.temperature)
 
     progress("training on train and validation images")
-    head = fit(np.flatnonzero(rows.split != TEST), standardizer)
-    out_of_sample = _out_of_sample(features, rows, standardizer, weights, chosen, progress)
+    head = fit(np.flatnonzero(rows.split != TEST))
+    out_of_sample = _out_of_sample(features, rows, weights, chosen, progress)
     curve = []
     for part in _PARTS:
         places = _part(rows, train, part)
         if len(places) < len(train):
             progress(f"training on {len(places)} images, for the learning curve")
-            curve.append(
-                (len(places), fit(places, standardizer_of(features, places, _mean_one(weights[places]))))
-            )
+            curve.append((len(places), fit(places)))
     validated = _folded(chosen.heads, 0, standardizer, rows, chosen.temperature)
     curve.append((len(train), validated))
     return FittedHead(
@@ -164,7 +164,6 @@ def _folded(
 def _out_of_sample(
     features: np.ndarray,
     rows: TrainingRows,
-    standardizer: Standardizer,
     weights: np.ndarray,
     chosen: Chosen,
     progress: Progress,
@@ -185,7 +184,8 @@ def _out_of_sample(
         len(rows.classes),
         rows.seed,
     )
-    heads = train_heads(task, standardizer, chosen.epochs)
+    standardizer = standardizer_of(features, task.places, _mean_one(weights))
+    heads = train_heads(task, standardizer, chosen.epochs, of=chosen.most_epochs)
     found = scratch(len(rows), len(rows.classes))
     for number in range(_FOLDS):
         head = _folded(heads, number, standardizer, rows, chosen.temperature)

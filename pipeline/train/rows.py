@@ -99,8 +99,8 @@ def _chosen(
     found: Gathered, options: RowsOptions, multi_label: bool, problems: list[Problem], base: BaseOutput
 ) -> TrainingRows:
     """Leaves out what nothing can be learned of, and splits the rest."""
-    contents = np.asarray(found.table.column("content_hash").to_pylist(), object)
-    groups = np.unique(contents, return_inverse=True)[1] if len(contents) else np.zeros(0, np.int64)
+    contents = found.table.column("content_hash")
+    groups = contents.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     kept = np.ones(len(groups), bool)
 
     different = _disagreeing(groups, found.truths)
@@ -127,7 +127,7 @@ def _chosen(
         split, is_split = _by_column(found, groups, kept, options.split_column, problems)
         kept &= is_split
     else:
-        order = content_order(contents, options.seed)
+        order = content_order(contents.to_pylist(), options.seed)
         split = np.full(len(groups), TRAIN, np.uint8)
         places = np.flatnonzero(kept)
         strata = _strata(targets[places])
@@ -227,7 +227,7 @@ def _check_splits(
     for where in (TRAIN, TEST):
         there = targets[split == where]
         counts = there.sum(axis=0) if targets.ndim == 2 else np.bincount(there, minlength=len(classes))
-        missing = [classes[place] for place in np.flatnonzero(counts == 0)]
+        missing = [classes[place] for place in np.flatnonzero(counts == 0).tolist()]
         if not missing or (where == TEST and not sizes[TEST]):
             continue
         if where == TRAIN:
