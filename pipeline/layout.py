@@ -15,6 +15,8 @@ DELETED = "_deleted"
 # The folders of files, by their kind in the manifest; data lies in the output itself.
 FOLDERS = {"data": "", "failures": f"{FAILURES}/", "unchanged": f"{UNCHANGED}/", "deleted": f"{DELETED}/"}
 REPORT = "_report.html"
+# Beside a module that `beamlabel train` wrote.
+TRAINING = "_TRAINING.json"
 
 # What is no result, in the output. That of an output that does not exist yet lies beside its place, in a folder
 # whose name begins the same, see ``staging``.

@@ -29,6 +29,7 @@ COMMANDS = {
     "fetch": Command(f"{_FOLDER}.fetch", "copy a module from a hub to a folder or a bucket"),
     "verify": Command(f"{_FOLDER}.verify", "check a result: files, hashes, counts, conservation"),
     "evaluate": Command(f"{_FOLDER}.evaluate", "top-1, top-5, the worst classes and the wrong images"),
+    "train": Command(f"{_FOLDER}.train", "classes of your own: a head on the embeddings of outputs"),
     "report": Command(f"{_FOLDER}.report", "write the report of a published result"),
     "relabel": Command(f"{_FOLDER}.relabel", "classes of an own module for the rows of earlier outputs", is_job=True),
     "compact": Command(f"{_FOLDER}.compact", "one output with the current rows of many nights"),

@@ -30,7 +30,7 @@ class Chosen:
 
     Attributes:
       l2: of mean loss + l2/2 · the sum of squares.
-      epochs: after which the head was best.
+      epochs: after which the head was best, of ``most_epochs``.
       temperature: of its logits.
       heads: the head alone.
       history: of its training.
@@ -38,6 +38,7 @@ class Chosen:
 
     l2: float
     epochs: int
+    most_epochs: int
     temperature: float
     heads: Heads
     history: tuple[Epoch, ...]
@@ -85,10 +86,12 @@ def choose_l2(
     most = epochs or task.most_epochs
     every = max(1, _STEPS_BETWEEN // task.steps)
 
-    def after_epoch(number: int, loss: float, heads: Callable[[], Heads]) -> bool:
-        return (number % every == 0 or number == most) and look.at(number, heads())
+    def after_epoch(number: int, heads: Callable[[], Heads]) -> bool:
+        is_idle = (number % every == 0 or number == most) and look.at(number, heads())
+        # Of many batches the steps have to become small first.
+        return is_idle and task.steps == 1
 
-    train_heads(task, standardizer, most, after_epoch)
+    train_heads(task, standardizer, most, after_epoch, of=most)
     number = min(range(len(l2)), key=lambda one: look.best[one].loss)
     best = look.best[number]
     assert best.kernel is not None and best.bias is not None
@@ -100,7 +103,7 @@ def choose_l2(
         ]
     )
     temperature, _ = temperature_of(logits, rows.targets[validation])
-    return Chosen(float(l2[number]), best.epoch, temperature, heads, tuple(look.history[number]))
+    return Chosen(float(l2[number]), best.epoch, most, temperature, heads, tuple(look.history[number]))
 
 
 class _Look:

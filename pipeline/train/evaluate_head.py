@@ -21,10 +21,9 @@ from beamlabel.pipeline.train.findings import (
 )
 from beamlabel.pipeline.train.rows import TrainingRows
 from beamlabel.pipeline.train.split import TEST, TRAIN
+from beamlabel.pipeline.train.temperature import THRESHOLD
 
 _BINS = 10
-# A class of a multi-label image, above this probability.
-THRESHOLD = 0.5
 _BLOCK = 8192
 
 
@@ -45,7 +44,7 @@ def findings_of(
       probabilities: float32[N, C], of all rows; softmax, or of several classes an image sigmoid.
       rows: N of them.
       temperature: that the logits were divided by; None if they were not.
-      uncalibrated: as ``probabilities``, without that; only those of the test images are looked at.
+      uncalibrated: as ``probabilities``, of the test images alone, without that.
       suspects, curve, history, facts: see ``Findings``.
     """
     is_right = right(probabilities, rows.targets)
@@ -54,7 +53,7 @@ def findings_of(
     told = [one.f1 for one in scores if one.f1 is not None]
     calibration = None
     if temperature is not None and uncalibrated is not None and not rows.multi_label:
-        before, after = uncalibrated[test], probabilities[test]
+        before, after = uncalibrated, probabilities[test]
         bins_before, bins = bins_of(before, is_right[test]), bins_of(after, is_right[test])
         calibration = Calibration(
             temperature, calibration_error(bins_before), calibration_error(bins), bins_before, bins

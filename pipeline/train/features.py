@@ -26,7 +26,7 @@ def features_of(rows: TrainingRows) -> np.ndarray:
       OSError, ValueError: a file cannot be read, or was changed meanwhile.
     """
     dimension = rows.base.embedding_dim
-    features = _scratch(len(rows), dimension)
+    features = scratch(len(rows), dimension)
     by_place = np.lexsort((rows.row, rows.shard))
     starts = np.searchsorted(rows.shard[by_place], np.arange(len(rows.shards) + 1))
     for number, path in enumerate(rows.shards):
@@ -55,10 +55,6 @@ def scratch(rows: int, dimension: int) -> np.ndarray:
     Raises:
       UsageError: the disk has not the room.
     """
-    return _scratch(rows, dimension)
-
-
-def _scratch(rows: int, dimension: int) -> np.ndarray:
     folder, size = tempfile.gettempdir(), rows * dimension * 4
     free = shutil.disk_usage(folder).free
     if free < size + _SPARE_BYTES:
@@ -66,6 +62,9 @@ def _scratch(rows: int, dimension: int) -> np.ndarray:
             f"the embeddings of {rows} images take {size / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB: "
             "set TMPDIR to a folder on a larger disk"
         )
+    if not size:
+        return np.zeros((rows, dimension), np.float32)
     with tempfile.TemporaryFile(prefix="beamlabel-") as file:
-        os.truncate(file.fileno(), size)
+        # Room that is promised now is there later: a full disk would end the process by SIGBUS.
+        os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(file, np.float32, "r+", shape=(rows, dimension))

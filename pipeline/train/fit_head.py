@@ -34,6 +34,7 @@ class FittedHead:
       temperature: that its logits were divided by, found on the validation images.
       l2: the strength that validation chose: of mean loss + l2/2 · the sum of squares of the weights on
         standardized features.
+      epochs: after which the head was best on the validation images.
       history: of the training on the train images with that strength; loss and accuracy without the temperature.
       validated: the head that was trained on the train images alone, for what the validation images say.
       out_of_sample: float32[N, C], the probabilities of each row by a head that has not seen it.
@@ -43,6 +44,7 @@ class FittedHead:
     head: Head
     temperature: float
     l2: float
+    epochs: int
     history: tuple[Epoch, ...]
     validated: Head
     out_of_sample: np.ndarray
@@ -68,7 +70,9 @@ def fit_head(
     standardizer = standardizer_of(features, train, _mean_one(weights[train]))
     chosen = choose_l2(features, rows, standardizer, weights, options.epochs, progress)
 
-    def fit(places: np.ndarray, by: Standardizer) -> Head:
+    def fit(places: np.ndarray) -> Head:
+        # By its own rows: along axes that none of them has a step would have no right size.
+        by = standardizer_of(features, places, _mean_one(weights[places]))
         # As many images more, as much weaker the L2 on their mean: the sum of the losses has one strength.
         l2 = np.array([chosen.l2 * len(train) / len(places)], np.float32)
         task = Task(
@@ -80,33 +84,50 @@ def fit_head(
             len(rows.classes),
             rows.seed,
         )
-        return _folded(train_heads(task, by, chosen.epochs), 0, by, rows, chosen.temperature)
+        heads = train_heads(task, by, chosen.epochs, of=chosen.most_epochs)
+        return _folded(heads, 0, by, rows, chosen.temperature)
 
     progress("training on train and validation images")
-    head = fit(np.flatnonzero(rows.split != TEST), standardizer)
-    out_of_sample = _out_of_sample(features, rows, standardizer, weights, chosen, progress)
+    head = fit(np.flatnonzero(rows.split != TEST))
+    out_of_sample = _out_of_sample(features, rows, weights, chosen, progress)
     curve = []
     for part in _PARTS:
         places = _part(rows, train, part)
         if len(places) < len(train):
             progress(f"training on {len(places)} images, for the learning curve")
-            curve.append(
-                (len(places), fit(places, standardizer_of(features, places, _mean_one(weights[places]))))
-            )
+            curve.append((len(places), fit(places)))
     validated = _folded(chosen.heads, 0, standardizer, rows, chosen.temperature)
     curve.append((len(train), validated))
     return FittedHead(
-        head, chosen.temperature, chosen.l2, chosen.history, validated, out_of_sample, tuple(curve)
+        head=head,
+        temperature=chosen.temperature,
+        l2=chosen.l2,
+        epochs=chosen.epochs,
+        history=chosen.history,
+        validated=validated,
+        out_of_sample=out_of_sample,
+        curve=tuple(curve),
     )
 
 
-def probabilities_of(features: np.ndarray, head: Head, temperature: float = 1.0) -> np.ndarray:
-    """float32[N, C]: what a head says of features, its logits times ``temperature``; in a scratch file."""
-    found = scratch(len(features), head.kernel.shape[1])
-    for start in range(0, len(features), _BLOCK):
-        block = np.asarray(features[start : start + _BLOCK])
-        logits = (block @ head.kernel + head.bias) * np.float32(temperature)
-        found[start : start + _BLOCK] = probabilities(logits, head.scores == SIGMOID)
+def probabilities_of(
+    features: np.ndarray, head: Head, temperature: float = 1.0, *, places: np.ndarray | None = None
+) -> np.ndarray:
+    """float32[n, C]: what a head says of features, its logits times ``temperature``; in a scratch file.
+
+    Args:
+      features: float32[N, D].
+      head: with everything folded.
+      temperature: undoes the one that is folded.
+      places: int64[n], of which rows; None: of all.
+    """
+    count = len(features) if places is None else len(places)
+    found = scratch(count, head.kernel.shape[1])
+    for start in range(0, count, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        rows = np.asarray(features[block if places is None else places[block]])
+        logits = (rows @ head.kernel + head.bias) * np.float32(temperature)
+        found[block] = probabilities(logits, head.scores == SIGMOID)
     return found
 
 
@@ -143,7 +164,6 @@ def _folded(
 def _out_of_sample(
     features: np.ndarray,
     rows: TrainingRows,
-    standardizer: Standardizer,
     weights: np.ndarray,
     chosen: Chosen,
     progress: Progress,
@@ -164,7 +184,8 @@ def _out_of_sample(
         len(rows.classes),
         rows.seed,
     )
-    heads = train_heads(task, standardizer, chosen.epochs)
+    standardizer = standardizer_of(features, task.places, _mean_one(weights))
+    heads = train_heads(task, standardizer, chosen.epochs, of=chosen.most_epochs)
     found = scratch(len(rows), len(rows.classes))
     for number in range(_FOLDS):
         head = _folded(heads, number, standardizer, rows, chosen.temperature)

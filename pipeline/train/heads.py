@@ -74,7 +74,9 @@ def train_heads(
     task: Task,
     standardizer: Standardizer,
     epochs: int,
-    after_epoch: Callable[[int, float, Callable[[], Heads]], bool] | None = None,
+    after_epoch: Callable[[int, Callable[[], Heads]], bool] | None = None,
+    *,
+    of: int,
 ) -> Heads:
     """Trains all heads at once.
 
@@ -82,8 +84,9 @@ def train_heads(
       task: what is trained.
       standardizer: of the features.
       epochs: passes over the rows.
-      after_epoch: gets the number from 1, the loss, and a function that gives the heads as they are; ends the training
-        by True.
+      after_epoch: gets the number from 1, and a function that gives the heads as they are; ends the training by True.
+      of: as many as the training would be if it was not to end before: by then steps are small, if they are of batches
+        that differ.
 
     Returns:
       The heads at the end.
@@ -97,14 +100,15 @@ def train_heads(
     inputs = keras.Input((task.features.shape[1],))
     scaled = keras.layers.Normalization(mean=standardizer.mean, variance=standardizer.deviation**2)(inputs)
     model = keras.Model(inputs, layer(scaled))
-    optimizer = keras.optimizers.SGD(_LEARNING_RATE, momentum=_MOMENTUM, nesterov=True)
+    rate: Any = _LEARNING_RATE
+    if task.steps > 1:
+        rate = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, of * task.steps)
+    optimizer = keras.optimizers.SGD(rate, momentum=_MOMENTUM, nesterov=True)
     model.compile(optimizer, loss=_loss(task.targets.ndim == 2))
 
     class _AfterEpoch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            if after_epoch is not None and after_epoch(
-                epoch + 1, (logs or {})["loss"], lambda: _heads(layer)
-            ):
+            if after_epoch is not None and after_epoch(epoch + 1, lambda: _heads(layer)):
                 self.model.stop_training = True
 
     model.fit(_batches(task), epochs=epochs, verbose=0, callbacks=[_AfterEpoch()], shuffle=False)
@@ -137,7 +141,9 @@ def _layer(task: Task, standardizer: Standardizer) -> Any:
     # Of the loss along each axis, an upper bound of the second derivative: Böhning, Multinomial logistic regression
     # algorithm, 1992. In these units all are at most 1, so that one learning rate fits all weights.
     bound = 0.25 if task.targets.ndim == 2 else 0.5
-    curvature = bound * standardizer.spectrum[:, None] + task.l2[None, :].astype(np.float64)
+    # A batch may have more along an axis than all rows: Marchenko and Pastur's upper edge.
+    excess = 1.0 if task.steps == 1 else (1 + np.sqrt(dimension * task.steps / len(task.places))) ** 2
+    curvature = excess * bound * standardizer.spectrum[:, None] + task.l2[None, :].astype(np.float64)
     units = (1 / np.sqrt(curvature)).astype(np.float32)
 
     class _Layer(keras.layers.Layer):

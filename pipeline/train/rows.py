@@ -14,7 +14,7 @@ from beamlabel.pipeline.train.base import BaseOutput, base_of
 from beamlabel.pipeline.train.findings import Problem
 from beamlabel.pipeline.train.gather import EXAMPLES, Gathered, gathered
 from beamlabel.pipeline.train.options import RowsOptions
-from beamlabel.pipeline.train.shards import columns_of
+from beamlabel.pipeline.train.shards import all_batches, columns_of
 from beamlabel.pipeline.train.split import (
     TEST,
     TRAIN,
@@ -23,8 +23,11 @@ from beamlabel.pipeline.train.split import (
     named_splits,
     split_by_content,
 )
+from beamlabel.pipeline.truth.open_truth import open_truth
 from beamlabel.pipeline.truth.options import TruthOptions
-from beamlabel.pipeline.truth.truth import open_truth
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.own_module.description import check_class_names
+from beamlabel.transforms.own_module.head import SIGMOID, SOFTMAX
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,12 @@ def gather_rows(options: RowsOptions, truth: TruthOptions) -> TrainingRows:
         raise UsageError(
             f"--split_column {options.split_column!r}: the outputs have {', '.join(columns.names)}"
         )
-    opened = open_truth(truth, columns)
+    opened = open_truth(
+        truth,
+        columns,
+        manifests=[output.manifest for output in outputs],
+        batches=lambda names: all_batches(outputs, names),
+    )
     found = gathered(outputs, opened, options.split_column)
     problems = [*opened.problems(), *found.problems]
     return _chosen(found, options, opened.multi_label, problems, base)
@@ -91,8 +99,8 @@ def _chosen(
     found: Gathered, options: RowsOptions, multi_label: bool, problems: list[Problem], base: BaseOutput
 ) -> TrainingRows:
     """Leaves out what nothing can be learned of, and splits the rest."""
-    contents = np.asarray(found.table.column("content_hash").to_pylist(), object)
-    groups = np.unique(contents, return_inverse=True)[1] if len(contents) else np.zeros(0, np.int64)
+    contents = found.table.column("content_hash")
+    groups = contents.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     kept = np.ones(len(groups), bool)
 
     different = _disagreeing(groups, found.truths)
@@ -109,13 +117,17 @@ def _chosen(
             f"({', '.join(classes) or 'none'}) with at least {options.min_images} images: 2 classes are needed"
             + _told(problems)
         )
+    try:
+        check_class_names(classes, SIGMOID if multi_label else SOFTMAX)
+    except ModuleError as error:
+        raise UsageError(f"--truth: {error}") from error
     targets, has_class = _targets(found, classes, multi_label)
     kept &= has_class
     if options.split_column:
         split, is_split = _by_column(found, groups, kept, options.split_column, problems)
         kept &= is_split
     else:
-        order = content_order(contents, options.seed)
+        order = content_order(contents.to_pylist(), options.seed)
         split = np.full(len(groups), TRAIN, np.uint8)
         places = np.flatnonzero(kept)
         strata = _strata(targets[places])
@@ -215,7 +227,7 @@ def _check_splits(
     for where in (TRAIN, TEST):
         there = targets[split == where]
         counts = there.sum(axis=0) if targets.ndim == 2 else np.bincount(there, minlength=len(classes))
-        missing = [classes[place] for place in np.flatnonzero(counts == 0)]
+        missing = [classes[place] for place in np.flatnonzero(counts == 0).tolist()]
         if not missing or (where == TEST and not sizes[TEST]):
             continue
         if where == TRAIN:

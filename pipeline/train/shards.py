@@ -23,12 +23,23 @@ _NUMBERS = ("width", "height", "source_bytes", "labeled_at")
 
 
 def columns_of(outputs: Sequence[Output]) -> pa.Schema:
-    """All columns of the outputs, of each the type that it has first."""
+    """All columns of the outputs, of each the type that it has in the newest; with the metadata of the newest.
+
+    Args:
+      outputs: the newest last.
+    """
     found: dict[str, pa.DataType] = {}
-    for output in outputs:
+    for output in reversed(outputs):
         for name, kind in _columns(output).items():
             found.setdefault(name, kind)
-    return pa.schema(list(found.items()))
+    return pa.schema(list(found.items()), metadata=outputs[-1].manifest["metadata"])
+
+
+def all_batches(outputs: Sequence[Output], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of all data files, see ``batches``."""
+    for output in outputs:
+        for file in output.files("data"):
+            yield from batches(output, output.path(str(file["name"])), names)
 
 
 def batches(output: Output, path: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:

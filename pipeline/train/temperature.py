@@ -9,6 +9,9 @@ import math
 
 import numpy as np
 
+THRESHOLD = 0.5
+"""Of the probability of each class, if an image may have several."""
+
 _LOW, _HIGH = 0.05, 20.0
 
 

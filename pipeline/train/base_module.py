@@ -1,0 +1,67 @@
+"""The module that made the embeddings, on this machine: found, checked, and loaded."""
+
+from __future__ import annotations
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.pipeline.train.base import BaseOutput, features_id_of
+from beamlabel.transforms.module.hub_module import HubModule
+from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.own_module.description import Description
+from beamlabel.transforms.own_module.head import Head
+from beamlabel.transforms.storage.uris import public_uri
+
+
+def load_base(base: BaseOutput, handle: str | None) -> HubModule:
+    """The module whose features the outputs hold; imports TensorFlow.
+
+    Args:
+      base: what the outputs say of it.
+      handle: ``--module``; None: the one that the outputs name.
+
+    Raises:
+      UsageError: it cannot be had, or is another one.
+    """
+    named = handle or str(base.options.get("module") or base.handle)
+    try:
+        resolved = resolve(named)
+    except UsageError as error:
+        hint = "" if handle else f" (the outputs name {named!r}; --module says where it is now)"
+        raise UsageError(f"{error}{hint}") from error
+    preprocessing = base.preprocessing
+    low, high = preprocessing["input_range"]
+    try:
+        module = inspect_module(
+            resolved,
+            logits_output=base.options.get("logits_output"),
+            features_output=base.options.get("features_output"),
+            image_size=(preprocessing["height"], preprocessing["width"]),
+            input_range=(low, high),
+        )
+    except ValueError as error:
+        raise UsageError(f"--module {named!r}: {error}") from error
+    same = resolved.fingerprint == base.fingerprint
+    if base.features_id:
+        same = features_id_of(preprocessing, module.features_of) == base.features_id
+    if not same or module.embedding_dim != base.embedding_dim:
+        raise UsageError(
+            f"--module {named!r} ({resolved.fingerprint[:12]}) did not make the embeddings of the outputs; "
+            f"{base.handle} ({base.fingerprint[:12]}) did"
+        )
+    return module
+
+
+def description_of(module: HubModule, base: BaseOutput, head: Head, classes: tuple[str, ...]) -> Description:
+    """What the own module says of itself."""
+    return Description(
+        class_names=classes,
+        scores=head.scores,
+        normalizes=head.normalizes,
+        height=module.height,
+        width=module.width,
+        input_range=module.input_range,
+        features_of=module.features_of,
+        base=public_uri(module.resolved.handle),
+        base_fingerprint=module.resolved.fingerprint,
+        decoding={name: base.preprocessing.get(name) for name in ("crop", "color_profile")},
+    )

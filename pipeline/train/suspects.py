@@ -1,0 +1,78 @@
+"""Images whose truth is likely wrong: confident learning, by cleanlab.
+
+Northcutt et al., Confident Learning: Estimating Uncertainty in Dataset Labels, 2021: https://arxiv.org/abs/1911.00068
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from beamlabel.pipeline.train.confusions import note_of
+from beamlabel.pipeline.train.findings import ImageNote
+from beamlabel.pipeline.train.rows import TrainingRows
+from beamlabel.pipeline.train.temperature import THRESHOLD
+
+# Above so many probabilities cleanlab reads them in batches, which finds nearly the same.
+_MANY = 20_000_000
+
+
+def suspects_of(probabilities: np.ndarray, rows: TrainingRows, most: int) -> tuple[ImageNote, ...]:
+    """The images whose truth is likely wrong, the likeliest first.
+
+    Args:
+      probabilities: float32[N, C], of each row by a head that has not seen it.
+      rows: N of them.
+      most: how many at most.
+    """
+    if not most:
+        return ()
+    # It sets up a handler of its own else.
+    logging.getLogger("cleanlab").addHandler(logging.NullHandler())
+    places, quality = (_of_sets if rows.multi_label else _of_classes)(probabilities, rows.targets)
+    order = np.lexsort((places, quality))[:most]
+    return tuple(_note(probabilities, rows, int(places[one]), float(quality[one])) for one in order)
+
+
+def _of_classes(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places and label qualities of images of one class each."""
+    from cleanlab.experimental.label_issues_batched import find_label_issues_batched
+    from cleanlab.filter import find_label_issues
+
+    labels = targets.astype(np.int64)
+    if probabilities.size > _MANY:
+        found: Any = find_label_issues_batched(labels, probabilities, n_jobs=1, verbose=False)
+    else:
+        is_issue = find_label_issues(labels, np.asarray(probabilities, np.float64), n_jobs=1)
+        found = np.flatnonzero(is_issue)
+    places = np.sort(np.asarray(found, np.int64))
+    return places, np.asarray(probabilities[places, labels[places]], np.float64)
+
+
+def _of_sets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places and label qualities of images of several classes each."""
+    from cleanlab.multilabel_classification.filter import find_label_issues
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores
+
+    labels = [np.flatnonzero(row).tolist() for row in targets]
+    given = np.asarray(probabilities, np.float64)
+    places = np.sort(
+        np.asarray(
+            find_label_issues(labels, given, return_indices_ranked_by="self_confidence", n_jobs=1), np.int64
+        )
+    )
+    if not len(places):
+        return places, np.zeros(0)
+    return places, get_label_quality_scores([labels[place] for place in places], given[places])
+
+
+def _note(probabilities: np.ndarray, rows: TrainingRows, place: int, quality: float) -> ImageNote:
+    row = probabilities[place]
+    best = int(row.argmax())
+    chosen = [best]
+    if rows.multi_label:
+        chosen = np.flatnonzero(row > THRESHOLD).tolist() or chosen
+    predicted = ", ".join(rows.classes[one] for one in chosen)
+    return note_of(rows, place, predicted=predicted, score=float(row[best]), quality=quality)

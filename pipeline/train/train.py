@@ -1,0 +1,195 @@
+"""``beamlabel train``: rows with a truth → a head → a module, with its record and report."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.facts import versions
+from beamlabel.pipeline.report.thumbnails import load_options_of
+from beamlabel.pipeline.train.base_module import description_of, load_base
+from beamlabel.pipeline.train.evaluate_head import findings_of, proportion, right
+from beamlabel.pipeline.train.export import ExportBase, export_module
+from beamlabel.pipeline.train.features import features_of
+from beamlabel.pipeline.train.findings import SPLITS, CurvePoint, Findings
+from beamlabel.pipeline.train.fit_head import FittedHead, fit_head, probabilities_of
+from beamlabel.pipeline.train.options import HeadOptions, ResultOptions, RowsOptions
+from beamlabel.pipeline.train.report.page import training_page
+from beamlabel.pipeline.train.report.pictures import pictures_of
+from beamlabel.pipeline.train.rows import TrainingRows, gather_rows
+from beamlabel.pipeline.train.split import TEST, VALIDATION
+from beamlabel.pipeline.train.suspects import suspects_of
+from beamlabel.pipeline.truth.options import TruthOptions
+from beamlabel.transforms import storage
+from beamlabel.transforms.hub.files import SAVED_MODEL
+from beamlabel.transforms.own_module.description import Description
+from beamlabel.transforms.own_module.head import Head
+
+_PACKAGES = ("keras", "scikit-learn", "scipy", "cleanlab")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """All options of a training of a head."""
+
+    rows: RowsOptions
+    truth: TruthOptions
+    head: HeadOptions
+    result: ResultOptions
+
+
+def train(options: TrainOptions, progress: Progress = lambda text: None) -> Findings:
+    """Trains a head, and writes a module of base and head with ``_TRAINING.json`` and ``_report.html``.
+
+    Args:
+      options: what of, how, and where to.
+      progress: gets a line now and then.
+
+    Raises:
+      UsageError: outputs, truth, module or ``--output`` are not as they should be.
+      OSError, ValueError: a file cannot be read or written; nothing is left at ``--output``.
+    """
+    check_is_new(options.result.output)
+    rows = gather_rows(options.rows, options.truth)
+    sizes = np.bincount(rows.split, minlength=3)
+    progress(
+        f"{len(rows)} of {rows.read} rows, {len(rows.classes)} classes: "
+        + ", ".join(f"{size} {name}" for size, name in zip(sizes, SPLITS, strict=True))
+    )
+    for problem in rows.problems:
+        examples = f": {', '.join(problem.examples)}" if problem.examples else ""
+        progress(f"{problem.count} {problem.what}{examples}")
+    module = load_base(rows.base, options.rows.module)
+    features = features_of(rows)
+    fitted = fit_head(features, rows, options.head, progress)
+    progress("evaluating")
+    findings = _findings(features, rows, fitted, options)
+    description = description_of(module, rows.base, fitted.head, rows.classes)
+    base = ExportBase.of_module(module)
+    write_module(base, fitted.head, description, findings, rows, options.result.output, progress)
+    return findings
+
+
+def write_module(
+    base: ExportBase,
+    head: Head,
+    description: Description,
+    findings: Findings,
+    rows: TrainingRows,
+    output: str,
+    progress: Progress,
+) -> None:
+    """Writes the module, and beside it the record and the report, all at once."""
+    progress("fetching pictures for the report")
+    load = load_options_of(rows.base.options, rows.base.preprocessing)
+    page = training_page(findings, pictures_of(findings, load))
+    beside = {layout.TRAINING: findings.to_json().encode(), layout.REPORT: page.encode()}
+    progress("writing the module")
+    try:
+        export_module(base, head, description, output, beside=beside)
+    except FileExistsError as error:
+        raise UsageError(f"--output {output!r}: {error}") from error
+
+
+def check_is_new(output: str) -> None:
+    """Refuses a place where something is.
+
+    Raises:
+      UsageError: something is there, or it cannot be looked at.
+    """
+    try:
+        path = storage.absolute(output).rstrip("/")
+        is_there = (
+            os.path.lexists(path)
+            if storage.is_local(path)
+            else storage.exists(storage.join(path, SAVED_MODEL))
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--output {output!r}: {error}") from error
+    if is_there:
+        raise UsageError(f"--output {output!r} exists: name another folder, or delete it")
+
+
+def _findings(
+    features: np.ndarray, rows: TrainingRows, fitted: FittedHead, options: TrainOptions
+) -> Findings:
+    test = np.flatnonzero(rows.split == TEST)
+    probabilities = probabilities_of(features, fitted.head)
+    # The validation images have trained that head: they are asked of the one before.
+    asked = np.flatnonzero(rows.split == VALIDATION)
+    probabilities[asked] = probabilities_of(features, fitted.validated, places=asked)
+    uncalibrated = probabilities_of(features, fitted.head, fitted.temperature, places=test)
+    tested = [(images, probabilities_of(features, head, places=test)) for images, head in fitted.curve]
+    return findings_of(
+        probabilities,
+        rows,
+        temperature=fitted.temperature,
+        uncalibrated=uncalibrated,
+        suspects=suspects_of(fitted.out_of_sample, rows, options.result.max_suspects),
+        curve=[CurvePoint(images, proportion(right(said, rows.targets[test]))) for images, said in tested],
+        history=fitted.history,
+        facts={**facts_of(rows, options.rows, options.truth), "head": _head_facts(fitted, options.head)},
+    )
+
+
+def facts_of(rows: TrainingRows, options: RowsOptions, truth: TruthOptions) -> dict[str, Any]:
+    """What ``_TRAINING.json`` says beside the numbers: base, truth, split, options, versions."""
+    base = rows.base
+    sizes = np.bincount(rows.split, minlength=3)
+    return {
+        "base": {
+            "handle": base.handle,
+            "fingerprint": base.fingerprint,
+            "features_id": base.features_id,
+            "embedding_dim": base.embedding_dim,
+            "normalized": base.normalized,
+            "preprocessing": base.preprocessing,
+        },
+        "truth": {
+            "from": list(truth.truth),
+            "sha256": truth_sha256(rows),
+            "images": len(rows),
+            "rows": rows.read,
+        },
+        "split": {
+            "by": options.split_column or "content_hash",
+            "seed": rows.seed,
+            "shares": None if options.split_column else list(options.split),
+            **{name: int(size) for name, size in zip(SPLITS, sizes, strict=True)},
+        },
+        "options": {"outputs": list(options.outputs), "min_images": options.min_images},
+        "versions": {**versions(), **_versions()},
+    }
+
+
+def truth_sha256(rows: TrainingRows) -> str:
+    """Over ``image_id``, classes and split of each image: equal if the same images had the same truth."""
+    digest = hashlib.sha256("\0".join(rows.classes).encode())
+    digest.update("".join(rows.table.column("image_id").to_pylist()).encode())
+    digest.update(np.ascontiguousarray(rows.targets).tobytes())
+    digest.update(rows.split.tobytes())
+    return digest.hexdigest()
+
+
+def _head_facts(fitted: FittedHead, options: HeadOptions) -> dict[str, Any]:
+    return {
+        "l2": fitted.l2,
+        "epochs": fitted.epochs,
+        "temperature": fitted.temperature,
+        "class_weights": options.class_weights,
+        "trained_on": ["train", "validation"],
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in _PACKAGES}
