@@ -48,7 +48,9 @@ class _Graph:
         return [node.name for node in self.graph_def.node if node.op == HANDLE]
 
 
-def open_graphs(path: Path, meta_graphs: Sequence[Any], features: Output, inference_tags: set[str]) -> Network:
+def open_graphs(
+    path: Path, meta_graphs: Sequence[Any], features: Output, inference_tags: set[str]
+) -> Network:
     """The network of a SavedModel that TensorFlow 1 wrote.
 
     Args:
@@ -111,13 +113,17 @@ def _training_graph(training: Any, features: Output, infer: _Graph, updates: Seq
 def _graph_of(meta_graph: Any, features: Output, beside: Sequence[str]) -> _Graph:
     definition = meta_graph.signature_def[features.signature]
     if features.key not in definition.outputs:
-        raise ModuleError(f"its graph tagged {set(meta_graph.meta_info_def.tags)} has no output {features.name}")
+        raise ModuleError(
+            f"its graph tagged {set(meta_graph.meta_info_def.tags)} has no output {features.name}"
+        )
     fetched = definition.outputs[features.key].name
     feeds = {node_of(info.name): info.name for info in definition.inputs.values()}
     part = part_of(with_resources(meta_graph.graph_def), [fetched, *beside])
     images = [feeds[node.name] for node in part.node if node.name in feeds]
     if len(images) != 1:
-        raise ModuleError(f"its features are made of {len(images)} inputs of the signature {features.signature}")
+        raise ModuleError(
+            f"its features are made of {len(images)} inputs of the signature {features.signature}"
+        )
     others = [node.name for node in part.node if node.op == "Placeholder" and node.name != node_of(images[0])]
     if others:
         raise ModuleError(f"its graph wants more than images: {', '.join(others)}")
@@ -257,4 +263,3 @@ def _value(reader: Any, definition: Any, name: str) -> Any:
             spans = zip(part.var_offset, part.var_shape, strict=True)
             return whole[tuple(slice(start, start + size) for start, size in spans)]
     raise ModuleError(f"its checkpoint has no variable {name}")
-

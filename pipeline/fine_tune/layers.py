@@ -24,11 +24,15 @@ def trained_from(network: Network, layer: str | None) -> list[bool]:
     """
     if layer is None:
         return list(network.trainable)
-    prefix = _prefix([name for name, is_trained in zip(network.names, network.trainable, strict=True) if is_trained])
+    prefix = _prefix(
+        [name for name, is_trained in zip(network.names, network.trainable, strict=True) if is_trained]
+    )
     wanted = layer.strip("/")
     for place, name in enumerate(network.names):
         inside = name.removeprefix(prefix)
-        if network.trainable[place] and any(one == wanted or one.startswith(f"{wanted}/") for one in (name, inside)):
+        if network.trainable[place] and any(
+            one == wanted or one.startswith(f"{wanted}/") for one in (name, inside)
+        ):
             return [number >= place and is_trained for number, is_trained in enumerate(network.trainable)]
     blocks = blocks_of(network)
     close = difflib.get_close_matches(wanted, blocks, n=1)

@@ -130,7 +130,10 @@ def _augmentation() -> list[Any]:
 def augmentation_facts() -> list[dict[str, Any]]:
     """The layers of the augmentation, as the record tells of them."""
     return [
-        {"layer": type(layer).__name__, **{key: value for key, value in layer.get_config().items() if _is_told(key)}}
+        {
+            "layer": type(layer).__name__,
+            **{key: value for key, value in layer.get_config().items() if _is_told(key)},
+        }
         for layer in _augmentation()
     ]
 

@@ -74,9 +74,7 @@ def open_keras_file(module: HubModule) -> Network:
         variables=variables,
         names=[one.path for one in model.variables],
         trainable=trainable,
-        statistics=[
-            one.value for one in model.non_trainable_variables if one.value.dtype.is_floating
-        ],
+        statistics=[one.value for one in model.non_trainable_variables if one.value.dtype.is_floating],
         infer=function(False),
         train={MODULE: function(True)},
         keeper=model,

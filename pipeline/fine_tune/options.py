@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import choice, flag, option
 from beamlabel.pipeline.options.types import TEXT, number, whole
 
@@ -64,3 +66,12 @@ class FineTuneOptions:
         default=FAIL,
         help="resume: go on with a training into --output that was cut short (default fail)",
     )
+
+
+def check(options: FineTuneOptions) -> None:
+    """Raises ``UsageError`` for an option of fine-tuning without ``--fine_tune``."""
+    if options.fine_tune:
+        return
+    for field in dataclasses.fields(options):
+        if getattr(options, field.name) != field.default:
+            raise UsageError(f"--{field.name} is for --fine_tune, which is not given")

@@ -71,7 +71,9 @@ def decoded_pixels(rows: TrainingRows, options: LoadOptions, folder: Path, told:
     checks = np.memmap(folder / CHECKS, np.uint64, "r+", shape=(len(rows),))
     failed: dict[str, str] = json.loads(_text(folder / FAILED) or "{}")
     missing = [
-        row for row in range(len(rows)) if not _is_done(array, checks, row) or (checks[row] == _CANNOT and str(row) not in failed)
+        row
+        for row in range(len(rows))
+        if not _is_done(array, checks, row) or (checks[row] == _CANNOT and str(row) not in failed)
     ]
     done = len(rows) - len(missing)
     for number, (row, result) in enumerate(_loaded(rows, missing, options), start=1):
@@ -172,7 +174,9 @@ def _problems(rows: TrainingRows, failed: dict[str, str]) -> tuple[Problem, ...]
     found = []
     for what, count in Counter(failed.values()).most_common():
         places = [int(row) for row, why in failed.items() if why == what][:_EXAMPLES]
-        found.append(Problem(f"{what}; they are left out", count, tuple(uris[place].as_py() for place in places)))
+        found.append(
+            Problem(f"{what}; they are left out", count, tuple(uris[place].as_py() for place in places))
+        )
     return tuple(found)
 
 

@@ -101,7 +101,9 @@ def open_workplace(output: str, identity: dict[str, Any], if_exists: str) -> Wor
         return Workplace(folder, state)
     found = _read(folder)
     if found is None:
-        raise UsageError(f"{folder} is not beamlabel's, and lies where a training keeps its files: move it away")
+        raise UsageError(
+            f"{folder} is not beamlabel's, and lies where a training keeps its files: move it away"
+        )
     if if_exists != RESUME:
         raise UsageError(
             f"a training into {output} was cut short after {len(found.history)} epochs: --if_exists resume goes on with "

@@ -101,7 +101,9 @@ WORDS = {
 }
 
 
-def choose_mode(modes: Sequence[str], trial: Callable[[str], tuple[float, float]]) -> tuple[str, dict[str, Any]]:
+def choose_mode(
+    modes: Sequence[str], trial: Callable[[str], tuple[float, float]]
+) -> tuple[str, dict[str, Any]]:
     """The way with the best validation accuracy, of equals with the least loss; ``trial`` gives both after an epoch."""
     if len(modes) == 1:
         return modes[0], {}

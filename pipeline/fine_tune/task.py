@@ -19,17 +19,17 @@ class Task:
     """Images and truth.
 
     Attributes:
-      pixels: uint8[N, height, width, 3].
+      pixels: uint8[M, height, width, 3].
+      index: int64[N], where in ``pixels`` the image of a row is.
       rows: N of them.
-      usable: bool[N]: whose pixels are there.
       weights: float32[N], how much each image counts.
       batch_size: images a step.
       seed: of order and augmentation.
     """
 
     pixels: np.ndarray
+    index: np.ndarray
     rows: TrainingRows
-    usable: np.ndarray
     weights: np.ndarray
     batch_size: int
     seed: int
@@ -37,12 +37,12 @@ class Task:
     @property
     def train(self) -> np.ndarray:
         """The rows that are trained on."""
-        return np.flatnonzero(self.usable & (self.rows.split == TRAIN))
+        return np.flatnonzero(self.rows.split == TRAIN)
 
     @property
     def validation(self) -> np.ndarray:
         """The rows that decide when training stops."""
-        return np.flatnonzero(self.usable & (self.rows.split == VALIDATION))
+        return np.flatnonzero(self.rows.split == VALIDATION)
 
     def steps(self, images: int) -> int:
         """Steps of an epoch over so many images; a rest that makes no batch is left to another epoch."""
@@ -52,6 +52,10 @@ class Task:
     def default_epochs(self) -> int:
         """How many epochs there are if nobody says."""
         return int(np.clip(round(_STEPS / self.steps(len(self.train))), _FEWEST, _MOST))
+
+    def images(self, places: np.ndarray) -> np.ndarray:
+        """uint8[n, height, width, 3] of rows."""
+        return np.asarray(self.pixels[self.index[places]])
 
     def targets(self, places: np.ndarray) -> np.ndarray:
         """float32[n, C]: what the outputs for rows should be."""
@@ -75,7 +79,7 @@ def batches(task: Task, places: np.ndarray, *, shuffled: bool) -> Any:
 
         def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             chosen = self._order[number * task.batch_size : (number + 1) * task.batch_size]
-            return task.pixels[chosen], task.targets(chosen), task.weights[chosen]
+            return task.images(chosen), task.targets(chosen), task.weights[chosen]
 
         def begin_epoch(self, epoch: int) -> None:
             self._order = np.random.default_rng((task.seed, epoch)).permutation(places)

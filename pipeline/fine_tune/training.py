@@ -60,9 +60,7 @@ def _score(epoch: Epoch, by_loss: bool) -> tuple[float, float]:
     return (0.0 if by_loss else accuracy, -loss)
 
 
-def _keeper(
-    model: TrainedModel, task: Task, data: Any, place: Workplace, epochs: int, patience: int
-) -> Any:
+def _keeper(model: TrainedModel, task: Task, data: Any, place: Workplace, epochs: int, patience: int) -> Any:
     """Seeds an epoch, and keeps it.
 
     Keras's ``BackupAndRestore`` writes weights and the number of the epoch one after the other, in place: killed in
