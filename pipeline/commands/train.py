@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     """
     import argparse
 
+    from beamlabel.pipeline.fine_tune.options import FineTuneOptions, check
     from beamlabel.pipeline.train.options import HeadOptions, ResultOptions, RowsOptions
     from beamlabel.pipeline.truth.options import TruthOptions
 
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for group in (RowsOptions, TruthOptions, ResultOptions, HeadOptions):
+    for group in (RowsOptions, TruthOptions, ResultOptions, HeadOptions, FineTuneOptions):
         add_options(parser, group)
     add_payer(parser)
     parsed = parser.parse_args(argv)
@@ -59,13 +60,20 @@ def main(argv: list[str]) -> int:
         head=values_of(HeadOptions, parsed),
         result=values_of(ResultOptions, parsed),
     )
+    fine_tuning = values_of(FineTuneOptions, parsed)
+    check(fine_tuning)
     began = time.monotonic()
 
     def tell(text: str) -> None:
         sys.stderr.write(f"beamlabel train: {text}\n")
 
     try:
-        findings = train(options, tell)
+        if fine_tuning.fine_tune:
+            from beamlabel.pipeline.fine_tune.fine_tune import fine_tune
+
+            findings = fine_tune(options, fine_tuning, tell)
+        else:
+            findings = train(options, tell)
     except Cancelled:
         tell(f"cancelled, and nothing is written to {options.result.output}")
         raise

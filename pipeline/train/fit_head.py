@@ -65,7 +65,7 @@ def fit_head(
       options: of the training.
       progress: gets a line now and then.
     """
-    weights = _class_weights(rows, options)
+    weights = class_weights(rows, options)
     train = np.flatnonzero(rows.split == TRAIN)
     standardizer = standardizer_of(features, train, _mean_one(weights[train]))
     chosen = choose_l2(features, rows, standardizer, weights, options.epochs, progress)
@@ -110,6 +110,20 @@ def fit_head(
     )
 
 
+def head_of_train_images(
+    features: np.ndarray, rows: TrainingRows, options: HeadOptions, progress: Progress = lambda text: None
+) -> Head:
+    """A head that has seen the train images alone, with no temperature; validation images have chosen its L2.
+
+    Args: see ``fit_head``.
+    """
+    weights = class_weights(rows, options)
+    train = np.flatnonzero(rows.split == TRAIN)
+    standardizer = standardizer_of(features, train, _mean_one(weights[train]))
+    chosen = choose_l2(features, rows, standardizer, weights, options.epochs, progress)
+    return _folded(chosen.heads, 0, standardizer, rows, 1.0)
+
+
 def probabilities_of(
     features: np.ndarray, head: Head, temperature: float = 1.0, *, places: np.ndarray | None = None
 ) -> np.ndarray:
@@ -131,7 +145,7 @@ def probabilities_of(
     return found
 
 
-def _class_weights(rows: TrainingRows, options: HeadOptions) -> np.ndarray:
+def class_weights(rows: TrainingRows, options: HeadOptions) -> np.ndarray:
     """float32[N]: how much each image counts; of several classes the mean of theirs."""
     if options.class_weights != BALANCED:
         return np.ones(len(rows), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,17 @@ class TrainingRows:
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def chosen(self, places: np.ndarray) -> TrainingRows:
+        """Some of the rows; ``places``: int64[n], which."""
+        return dataclasses.replace(
+            self,
+            table=self.table.take(pa.array(places)),
+            targets=self.targets[places],
+            split=self.split[places],
+            shard=self.shard[places],
+            row=self.row[places],
+        )
 
 
 def gather_rows(options: RowsOptions, truth: TruthOptions) -> TrainingRows:

@@ -37,6 +37,7 @@ LEVELS = (
     ("pipeline/evaluate", "pipeline/job"),
     ("pipeline/current", "pipeline/train/module"),
     ("pipeline/train",),
+    ("pipeline/fine_tune",),
     ("pipeline/compact", "pipeline/diff", "pipeline/relabel", "pipeline/train/report"),
     ("pipeline/commands", "pipeline/runners"),
     ("pipeline/run.py",),

@@ -59,14 +59,18 @@ class KerasFileSource:
 
     def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
         """One model for all the outputs, in inference mode."""
-        tensors = [self._tensors[output.signature][output.key] for output in outputs]
-        model = self._keras.Model(self._model.inputs, tensors)
+        model = self.model_of(outputs)
 
         def run(images: Any) -> Sequence[Any]:
             results = model(images, training=False)
             return results if isinstance(results, (list, tuple)) else [results]
 
         return run
+
+    def model_of(self, outputs: Sequence[Output]) -> Any:
+        """A Keras model of the same layers that gives a list of the outputs."""
+        tensors = [self._tensors[output.signature][output.key] for output in outputs]
+        return self._keras.Model(self._model.inputs, tensors)
 
 
 def _why(error: Exception) -> str:

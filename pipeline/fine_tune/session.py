@@ -1,0 +1,181 @@
+"""One training, from the choice of how batch statistics move to the best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from beamlabel.pipeline.fine_tune.model import TrainedModel, build_model, compile_model, use_16_bits
+from beamlabel.pipeline.fine_tune.network import FROZEN, Network
+from beamlabel.pipeline.fine_tune.options import FineTuneOptions
+from beamlabel.pipeline.fine_tune.state import Workplace
+from beamlabel.pipeline.fine_tune.statistics import WORDS, choose_mode, modes_to_try, movement_of
+from beamlabel.pipeline.fine_tune.task import Task, batches
+from beamlabel.pipeline.fine_tune.training import train
+from beamlabel.pipeline.process.cancellation import Cancelled
+from beamlabel.pipeline.train.findings import Epoch
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.module.freeze import to_float
+from beamlabel.transforms.module.hub_module import HubModule
+from beamlabel.transforms.own_module.head import Head
+
+# Train images that are enough to see how batch statistics are treated best.
+_TRIAL = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+      model: as after its best epoch.
+      mode: how batch statistics moved; ``decision`` tells why.
+      history: the epochs.
+      best_epoch: the number of the one that was kept; ``epochs``: how many were planned.
+      is_interrupted: whether a signal ended it.
+    """
+
+    model: TrainedModel
+    mode: str
+    decision: dict[str, Any]
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    epochs: int
+    is_interrupted: bool
+
+
+class Session:
+    """A training of a network and a head.
+
+    Args:
+      module: whose network it is.
+      network: which is trained in place.
+      trained: which of its variables are trained.
+      task: images and truth.
+      head: to begin with.
+      place: where the training is kept.
+      options: of the training.
+      epochs: how many; None: by the number of images.
+      progress: gets a line now and then.
+    """
+
+    def __init__(
+        self,
+        module: HubModule,
+        network: Network,
+        trained: list[bool],
+        task: Task,
+        head: Head,
+        place: Workplace,
+        options: FineTuneOptions,
+        epochs: int | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._module, self._network, self._trained, self._task = module, network, trained, task
+        self._head, self._place, self._options, self._progress = head, place, options, progress
+        self._epochs = epochs or task.default_epochs
+        self._is_scaled = use_16_bits(options.mixed_precision)
+        set_repeatable(network.is_repeatable, task.seed)
+
+    def run(self) -> Trained:
+        """Trains until it is done, or a signal ends it; the model then is the best that there was.
+
+        Raises:
+          Cancelled: by a signal before an epoch was done.
+        """
+        if not self._place.state.mode:
+            mode, decision = self._choose_mode()
+            self._place.save(mode=mode, decision=decision)
+        state = self._place.state
+        self._progress(f"batch statistics move {WORDS[state.mode]}: {state.decision['why']}")
+        self.model = self._model(state.mode, self._steps * self._epochs)
+        is_interrupted = False
+        try:
+            train(self.model, self._task, self._place, self._epochs, self._options.patience)
+        except (Cancelled, KeyboardInterrupt):
+            if not self._place.state.best:
+                raise
+            is_interrupted = True
+        state = self._place.state
+        if is_interrupted:
+            self._progress(
+                f"cancelled after {len(state.history)} of {self._epochs} epochs: the best, epoch {state.best_epoch}, is kept"
+            )
+        self.model.keras.load_weights(self._place.folder / state.best)
+        return Trained(
+            self.model,
+            state.mode,
+            state.decision,
+            state.history,
+            state.best_epoch,
+            self._epochs,
+            is_interrupted,
+        )
+
+    def logits(self) -> np.ndarray:
+        """float32[N, C]: what the model says of all rows, for inference."""
+        return np.asarray(
+            self.model.keras.predict(
+                batches(self._task, np.arange(len(self._task.rows)), shuffled=False), verbose=0
+            ),
+            np.float32,
+        )
+
+    @property
+    def _steps(self) -> int:
+        return self._task.steps(len(self._task.train))
+
+    def _model(self, mode: str, steps: int) -> TrainedModel:
+        size = self._module.height, self._module.width
+        model = build_model(
+            self._network, self._trained, mode, size, self._module.input_range, self._head, self._options
+        )
+        compile_model(model, self._options, steps, self._task.rows.multi_label, is_16_bits=self._is_scaled)
+        return model
+
+    def _choose_mode(self) -> tuple[str, dict[str, Any]]:
+        """How batch statistics are treated, and why."""
+        if self._options.fine_tune_from is not None:
+            return FROZEN, {
+                "why": "--fine_tune_from leaves the first layers as they are, and so the batch statistics"
+            }
+        images = self._task.images(self._task.train[: self._task.batch_size])
+        values = to_float(tensorflow().constant(images), self._module.input_range)
+        movement = movement_of(self._network, values)
+        modes, why = modes_to_try(self._network, movement, self._steps * self._epochs)
+        if len(modes) > 1:
+            self._progress(f"{why}: trying {len(modes)} ways around it for an epoch each")
+        mode, scores = choose_mode(modes, self._trial)
+        return mode, {"why": why, **({"trials": scores} if scores else {})}
+
+    def _trial(self, mode: str) -> tuple[float, float]:
+        """Validation accuracy and loss after a short epoch from the start, which is then restored."""
+        before = self._network.values()
+        try:
+            places = self._task.train
+            order = np.random.default_rng(self._task.seed).permutation(len(places))[:_TRIAL]
+            data = batches(self._task, places[order], shuffled=True)
+            model = self._model(mode, self._task.steps(len(order)))
+            model.begin_epoch(self._task.seed, 0)
+            model.keras.fit(data, epochs=1, shuffle=False, verbose=0)
+            found = model.keras.evaluate(
+                batches(self._task, self._task.validation, shuffled=False), verbose=0, return_dict=True
+            )
+            self._progress(
+                f"batch statistics move {WORDS[mode]}: validation accuracy {found['accuracy']:.3f}"
+            )
+            return found["accuracy"], found["loss"]
+        finally:
+            self._network.assign(before)
+
+
+def set_repeatable(is_repeatable: bool, seed: int) -> None:
+    """The same seed gives the same numbers, unless ops of the module draw by chance, which TensorFlow refuses then."""
+    tensorflow().keras.utils.set_random_seed(seed)
+    # The public function can turn it on only, and training the head did.
+    from tensorflow.python.util import _pywrap_determinism
+
+    _pywrap_determinism.enable(is_repeatable)

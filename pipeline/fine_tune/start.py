@@ -1,0 +1,100 @@
+"""Where a fine-tuning begins: the module, and a head on its features as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.fine_tune.network import Network
+from beamlabel.pipeline.fine_tune.task import Task
+from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.pipeline.train.base import BaseOutput, features_id_of
+from beamlabel.pipeline.train.base_module import load_base
+from beamlabel.pipeline.train.evaluate_head import right
+from beamlabel.pipeline.train.features import features_of, scratch
+from beamlabel.pipeline.train.fit_head import head_of_train_images, probabilities_of
+from beamlabel.pipeline.train.options import HeadOptions
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.module.freeze import to_float
+from beamlabel.transforms.module.hub_module import HubModule
+from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.own_module.head import Head
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """The module that is trained.
+
+    Attributes:
+      module: loaded.
+      has_embeddings: whether the outputs hold its features, as they are.
+    """
+
+    module: HubModule
+    has_embeddings: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A head on the network as it was, trained on the train images alone.
+
+    Attributes:
+      head: without a temperature.
+      right: bool[N], whether it is right about each row.
+    """
+
+    head: Head
+    right: np.ndarray
+
+
+def load_module(base: BaseOutput, handle: str | None) -> Base:
+    """The module that made the embeddings, or another one that is named.
+
+    Raises:
+      UsageError: it cannot be had, or cannot be used.
+    """
+    if handle is None:
+        return Base(load_base(base, None), not base.normalized)
+    resolved = resolve(handle)
+    is_same = resolved.fingerprint == base.fingerprint
+    if is_same:
+        return Base(load_base(base, handle), not base.normalized)
+    try:
+        module = inspect_module(resolved)
+    except ValueError as error:
+        raise UsageError(f"--module {handle!r}: {error}") from error
+    size = module.height, module.width
+    taken = base.preprocessing["height"], base.preprocessing["width"]
+    has_features = bool(base.features_id) and size == taken
+    is_same = has_features and features_id_of(base.preprocessing, module.features_of) == base.features_id
+    return Base(module, is_same and not base.normalized)
+
+
+def start_of(
+    base: Base, network: Network, task: Task, options: HeadOptions, progress: Callable[[str], None]
+) -> Start:
+    """Trains a head on the features of the network as it is: those of the outputs, or computed anew."""
+    if base.has_embeddings:
+        features = features_of(task.rows)
+    else:
+        progress("computing features")
+        features = _computed(base.module, network, task)
+    progress("training a head to begin with")
+    head = head_of_train_images(features, task.rows, HeadOptions(class_weights=options.class_weights))
+    head = Head(head.kernel, head.bias, head.scores)
+    return Start(head, right(probabilities_of(features, head), task.rows.targets))
+
+
+def _computed(module: HubModule, network: Network, task: Task) -> np.ndarray:
+    tf = tensorflow()
+    features = scratch(len(task.rows), module.embedding_dim or 0)
+    function = tf.function(
+        lambda pixels: network.infer(to_float(pixels, module.input_range)), reduce_retracing=True
+    )
+    for start in range(0, len(task.rows), task.batch_size):
+        places = np.arange(start, min(start + task.batch_size, len(task.rows)))
+        features[places] = function(tf.constant(task.images(places))).numpy()
+    return features

@@ -1,0 +1,131 @@
+"""Epochs of Keras's ``fit``, each of which is kept, and can be gone on from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from beamlabel.pipeline.fine_tune.model import TrainedModel
+from beamlabel.pipeline.fine_tune.state import Workplace
+from beamlabel.pipeline.fine_tune.task import Task, batches
+from beamlabel.pipeline.train.findings import Epoch
+
+
+def train(model: TrainedModel, task: Task, place: Workplace, epochs: int, patience: int) -> None:
+    """Trains a compiled model until the epochs are done, or validation has not become better for a while.
+
+    Args:
+      model: which then has the weights of its last epoch.
+      task: what it is trained on.
+      place: from which it goes on, and where each epoch is kept.
+      epochs: at most.
+      patience: epochs without a better validation.
+
+    Raises:
+      Cancelled: by a signal; the epochs before are kept.
+    """
+    state = place.state
+    if state.is_over:
+        return
+    if state.weights:
+        # What the optimizer remembers is in the file, too.
+        model.keras.optimizer.build(model.keras.trainable_variables)
+        model.keras.load_weights(place.folder / state.weights)
+    data = batches(task, task.train, shuffled=True)
+    model.keras.fit(
+        data,
+        validation_data=batches(task, task.validation, shuffled=False),
+        initial_epoch=len(state.history),
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[_progress(epochs), _keeper(model, task, data, place, epochs, patience)],
+    )
+    place.save(is_over=True)
+
+
+def is_better(one: Epoch, other: Epoch | None, *, by_loss: bool) -> bool:
+    """Whether an epoch beats another: by accuracy on the validation images, of equals by loss.
+
+    The loss alone would stop a training while accuracy still grows: a network gets too sure, which the temperature
+    mends afterwards. ``by_loss``: for several classes an image, whose accuracy says little.
+    """
+    return other is None or _score(one, by_loss) > _score(other, by_loss)
+
+
+def _score(epoch: Epoch, by_loss: bool) -> tuple[float, float]:
+    loss, accuracy = epoch.validation_loss, epoch.validation_accuracy
+    assert loss is not None and accuracy is not None
+    return (0.0 if by_loss else accuracy, -loss)
+
+
+def _keeper(model: TrainedModel, task: Task, data: Any, place: Workplace, epochs: int, patience: int) -> Any:
+    """Seeds an epoch, and keeps it.
+
+    Keras's ``BackupAndRestore`` writes weights and the number of the epoch one after the other, in place: killed in
+    between, an epoch would be trained twice. Here a file of the state names the weights that belong to it.
+    """
+    import keras
+
+    class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+            model.begin_epoch(task.seed, epoch)
+            data.begin_epoch(epoch)
+
+        def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+            assert logs is not None
+            done = Epoch(epoch + 1, logs["loss"], logs["val_loss"], logs["val_accuracy"])
+            history = place.state.history
+            best = history[place.state.best_epoch - 1] if place.state.best_epoch else None
+            name = f"epoch-{done.number:05d}.weights.h5"
+            self.model.save_weights(place.folder / name)
+            changes: dict[str, Any] = {"history": (*history, done), "weights": name}
+            if is_better(done, best, by_loss=task.rows.multi_label):
+                changes |= {"best": name, "best_epoch": done.number}
+            is_last = done.number == epochs
+            best_epoch = changes.get("best_epoch", place.state.best_epoch)
+            if done.number - best_epoch >= patience or is_last:
+                changes["is_over"] = True
+                self.model.stop_training = True
+            place.save(**changes)
+
+    return Keeper()
+
+
+def _progress(epochs: int) -> Any:
+    """A bar of the epoch on standard error, and a line of each that is done."""
+    import keras
+    from tqdm import tqdm
+
+    class Progress(keras.callbacks.Callback):  # type: ignore[misc]
+        _bar: Any = None
+
+        def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+            self._bar = tqdm(
+                total=self.params["steps"],
+                desc=f"epoch {epoch + 1}/{epochs}",
+                unit=" steps",
+                leave=False,
+                dynamic_ncols=True,
+                file=sys.stderr,
+                disable=None,
+            )
+
+        def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+            self._bar.update()
+            self._bar.set_postfix_str(f"loss {(logs or {}).get('loss', 0):.3f}", refresh=False)
+
+        def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+            self._bar.close()
+            found = logs or {}
+            sys.stderr.write(
+                f"epoch {epoch + 1}/{epochs}: loss {found.get('loss', 0):.3f}, validation loss "
+                f"{found.get('val_loss', 0):.3f}, validation accuracy {found.get('val_accuracy', 0):.3f}\n"
+            )
+
+        def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+            if self._bar is not None:
+                self._bar.close()
+
+    return Progress()
