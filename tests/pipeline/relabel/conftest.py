@@ -48,7 +48,8 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Modules:
     folder = tmp_path_factory.mktemp("modules")
     cache = folder / "cache"
     own, normalizing = (
-        save_own(folder / name, TINY, cache, normalizes=name == "normalizing")[0] for name in ("own", "normalizing")
+        save_own(folder / name, TINY, cache, normalizes=name == "normalizing")[0]
+        for name in ("own", "normalizing")
     )
     return Modules(TINY, own, normalizing, save_own(folder / "other", TINY_FEATURES, cache)[0])
 

@@ -181,9 +181,7 @@ def test_pictures_are_the_networks_view_of_what_can_be_had(tmp_path):
     assert {Image.open(io.BytesIO(picture)).size for picture in pictures.values()} == {(32, 32)}
     assert pictures_of(of, LOAD, seconds=0.0) == {}
     ran = {"max_bytes": 1 << 20, "max_pixels": 1 << 20, "fetch_deadline": 9.0, "allow_http": False}
-    load = load_options_of(
-        {**ran, "allow_private_hosts": False}, {"height": 32, "width": 32, "crop": None}
-    )
+    load = load_options_of({**ran, "allow_private_hosts": False}, {"height": 32, "width": 32, "crop": None})
     path = write_report(of, tmp_path, load)
     data = data_of(Path(path).read_text())
     assert set(data["pictures"]) == set(pictures)
