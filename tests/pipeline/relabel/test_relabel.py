@@ -39,8 +39,6 @@ def relabeled(modules, labeled, tmp_path_factory):
     job = relabel(
         folder / "out",
         labeled.parquet.output,
-        "--labels",
-        modules.names,
         "--top_k",
         2,
         "--report",
@@ -141,9 +139,7 @@ def test_bad_rows_are_failures_and_nothing_is_lost(modules, labeled, tmp_path):
     ids = [row["ref_id"] for row in labeled.parquet.rows]
     bad = {ids[0], ids[17], ids[-1]}
     earlier = with_bad_rows(labeled.parquet.output, tmp_path / "earlier", bad)
-    job = relabel(
-        tmp_path / "out", earlier, "--max_error_rate", 1, module=modules.own
-    )
+    job = relabel(tmp_path / "out", earlier, "--max_error_rate", 1, module=modules.own)
     assert job.code == 0
     assert job.manifest["rows"] == {"input": ROWS, "predicted": ROWS - 3, "failed": 3, "skipped": 0}
     assert {failure["ref_id"] for failure in job.failures} == bad
