@@ -30,22 +30,11 @@ from jobs import ROOT, run
 from measure import Cost
 
 from beamlabel.pipeline.output.verify_files import spec_of
+from beamlabel.pipeline.train.export import ExportBase, export_module
 from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.module.load import inspect_module
-from beamlabel.transforms.own_module.description import (
-    ASSETS,
-    CLASSIFICATION,
-    DESCRIPTION,
-    FEATURE_VECTOR,
-    FEATURES_KEY,
-    HEAD,
-    HEAD_BIAS,
-    HEAD_KERNEL,
-    LABELS,
-    LOGITS_KEY,
-    SERVING,
-    Description,
-)
+from beamlabel.transforms.own_module.description import FEATURE_VECTOR, FEATURES_KEY, Description
+from beamlabel.transforms.own_module.head import Head
 from beamlabel.transforms.storage.host_cache import cache_dir
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.writing.staged_files import write_data
@@ -62,44 +51,28 @@ def save_modules(base: Path, own: Path, features: int, classes: int) -> None:
     random = np.random.default_rng(1)
     root = tf.Module()
     root.network = tf.Variable(random.standard_normal((3, features)).astype(np.float32))
-    kernel = random.standard_normal((features, classes)).astype(np.float32) / np.float32(features**0.5)
-    root.head_kernel, root.head_bias = tf.Variable(kernel), tf.Variable(np.zeros(classes, np.float32))
-    assert (HEAD_KERNEL, HEAD_BIAS) == ("head_kernel", "head_bias")
-    images = tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, name="images")
 
-    @tf.function(input_signature=[images])
+    @tf.function(input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, name="images")])
     def vectors(images: Any) -> dict[str, Any]:
         return {FEATURES_KEY: tf.nn.relu(tf.reduce_mean(images, [1, 2]) @ root.network)}
 
-    @tf.function(input_signature=[images])
-    def both(images: Any) -> dict[str, Any]:
-        found = vectors(images)
-        return {**found, LOGITS_KEY: found[FEATURES_KEY] @ root.head_kernel + root.head_bias}
-
-    @tf.function(input_signature=[tf.TensorSpec([None, features], tf.float32, name="features")])
-    def head(features: Any) -> dict[str, Any]:
-        return {LOGITS_KEY: features @ root.head_kernel + root.head_bias}
-
-    root.signed = [vectors, both, head]
     tf.saved_model.save(root, str(base), signatures={FEATURE_VECTOR: vectors})
-    all_of_them = {SERVING: both, CLASSIFICATION: both, FEATURE_VECTOR: vectors, HEAD: head}
-    tf.saved_model.save(root, str(own), signatures=all_of_them)
-    resolved = resolve_module(str(base), cache_dir())
+    module = inspect_module(resolve_module(str(base), cache_dir()))
+    kernel = random.standard_normal((features, classes)).astype(np.float32) / np.float32(features**0.5)
+    head = Head(kernel, np.zeros(classes, np.float32))
     description = Description(
         class_names=tuple(f"class {number}" for number in range(classes)),
-        scores="softmax",
-        normalizes=False,
+        scores=head.scores,
+        normalizes=head.normalizes,
         height=SIZE,
         width=SIZE,
-        input_range=(0.0, 1.0),
-        features_of=inspect_module(resolved).features_of,
+        input_range=module.input_range,
+        features_of=module.features_of,
         base=str(base),
-        base_fingerprint=resolved.fingerprint,
-        decoding={},
+        base_fingerprint=module.resolved.fingerprint,
+        decoding={"crop": None, "color_profile": "convert"},
     )
-    (own / ASSETS).mkdir(exist_ok=True)
-    (own / ASSETS / DESCRIPTION).write_text(description.to_json())
-    (own / ASSETS / LABELS).write_text("".join(f"{name}\n" for name in description.class_names))
+    export_module(ExportBase.of_module(module), head, description, own)
 
 
 def labeled(folder: Path, base: Path, output: Path) -> None:
@@ -168,7 +141,7 @@ def relabeled(output: Path, own: Path, scratch: Path, rows: int, arguments: Sequ
     target = scratch / "relabeled"
     shutil.rmtree(target, ignore_errors=True)
     command = [sys.executable, "-m", "beamlabel", "relabel", output, "--module", own, "--output", target]
-    command += ["--labels", own / ASSETS / LABELS, "--if_exists", "overwrite", *arguments]
+    command += ["--if_exists", "overwrite", *arguments]
     cost = run(list(map(str, command)), scratch)
     counts = json.loads((target / "_MANIFEST.json").read_text())["rows"]
     if counts["predicted"] != rows:

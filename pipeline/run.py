@@ -22,7 +22,6 @@ from beamlabel.transforms.row_batches import EMBEDDINGS
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.errors import is_user_error
-from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -34,8 +33,11 @@ if TYPE_CHECKING:
 def main(options: JobOptions, runner_args: list[str]) -> None:
     """Runs the job and ends the process with its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # NumPy multiplies no matrices here but a head's, in the threads of the workers; its own would spin.
+    # NumPy multiplies no matrices here but a head's, in the threads of the workers; its own would spin. It reads the
+    # variable when it is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from beamlabel.transforms.worker.allocators import choose_arrow_allocator
+
     choose_arrow_allocator()
     set_up_logging()
     leave_out_connectors(runner_args)

@@ -34,6 +34,8 @@ RUN pip install --no-cache-dir --compile --constraint /src/constraints.txt "/src
 # All that a job needs is in the image: no virtual environment a worker.
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 ENV BEAMLABEL_CACHE=/tmp/beamlabel-cache
+# A head's products are small: threads of NumPy's own would only spin.
+ENV OPENBLAS_NUM_THREADS=1
 # Where Dataflow puts the driver of a GPU.
 ENV PATH="${PATH}:/usr/local/nvidia/bin" LD_LIBRARY_PATH=/usr/local/nvidia/lib64
 ENTRYPOINT ["/opt/apache/beam/boot"]

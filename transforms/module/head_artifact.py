@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,14 +17,8 @@ from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.linear_engine import pack_head
 from beamlabel.transforms.inference.probe import check_equal, probe_batch
 from beamlabel.transforms.module.compile import read_artifact, write_artifact
-from beamlabel.transforms.own_module.description import (
-    HEAD,
-    HEAD_BIAS,
-    HEAD_KERNEL,
-    LOGITS_KEY,
-    Description,
-    read_description,
-)
+from beamlabel.transforms.module.own_module import read_head
+from beamlabel.transforms.own_module.description import HEAD, LOGITS_KEY, Description, read_description
 
 # Raise it whenever the same module would now become another artifact.
 _VERSION = 1
@@ -75,10 +68,9 @@ def head_artifact(
     if there is not None:
         return there
     try:
-        loaded = tensorflow().saved_model.load(str(resolved.path))
-        kernel, bias = _weights(loaded, description, artifact.spec)
-        payload = pack_head(kernel, bias, normalizes=description.normalizes)
-        _check_signature(loaded, spec, payload)
+        head = read_head(resolved.path, description)
+        payload = pack_head(head.kernel, head.bias, normalizes=head.normalizes)
+        _check_signature(resolved.path, spec, payload)
         _check_whole(artifact, spec, payload)
     except ModuleError as error:
         raise ModuleError(f"module {resolved.handle}: {error}") from error
@@ -108,34 +100,13 @@ def _path(artifact: Artifact, spec: ModelSpec, cache_dir: str | os.PathLike[str]
     return Path(cache_dir).expanduser().absolute() / f"head-{digest[:32]}.beamlabel"
 
 
-def _weights(loaded: Any, description: Description, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel float32[D, C] and bias float32[C]."""
-    found = []
-    for name in (HEAD_KERNEL, HEAD_BIAS):
-        weight = getattr(loaded, name, None)
-        if weight is None:
-            raise ModuleError(f"it has no {name}: it is damaged, or `beamlabel train` did not write it")
-        found.append(np.asarray(weight, np.float32))
-    kernel, bias = found
-    expected = (spec.embedding_dim, spec.num_classes)
-    if (
-        kernel.shape != expected
-        or bias.shape != expected[1:]
-        or len(description.class_names) != spec.num_classes
-    ):
-        raise ModuleError(
-            f"its head has a kernel of {list(kernel.shape)}, a bias of {list(bias.shape)} and "
-            f"{len(description.class_names)} class names, for {expected[0]} features and {expected[1]} classes"
-        )
-    return kernel, bias
-
-
-def _check_signature(loaded: Any, spec: ModelSpec, payload: bytes) -> None:
+def _check_signature(path: Path, spec: ModelSpec, payload: bytes) -> None:
     """Compares the head with the signature on features like those of networks: many small, some large, none below 0."""
     tf = tensorflow()
     random = np.random.default_rng(_SEED)
     features = np.abs(random.standard_normal((_PROBES, spec.embedding_dim or 0))).astype(np.float32)
     features *= random.random(features.shape) < 0.5
+    loaded = tf.saved_model.load(str(path))
     signature = loaded.signatures.get(HEAD)
     if signature is None:
         raise ModuleError(

@@ -11,19 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from support.jobs import TINY, TINY_FEATURES, FinishedJob, label, photos
+from support.jobs import TINY, FinishedJob, label, photos
 
 IMAGES, MISSING = 40, 2
 
 
 @dataclass(frozen=True)
 class Modules:
-    """Paths of modules: a base, an own one on it, one whose head normalizes, and one on another base."""
+    """Paths of modules: a base, an own one on it, and one whose head normalizes."""
 
     base: str
     own: str
     normalizing: str
-    other: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Modules:
         save_own(folder / name, TINY, cache, normalizes=name == "normalizing")[0]
         for name in ("own", "normalizing")
     )
-    return Modules(TINY, own, normalizing, save_own(folder / "other", TINY_FEATURES, cache)[0])
+    return Modules(TINY, own, normalizing)
 
 
 @pytest.fixture(scope="package")

@@ -1,5 +1,6 @@
 """What cannot be labeled anew is refused before the run, by the name of the option, with what to do."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,11 @@ from beamlabel.pipeline.commands.relabel import parse
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.parser import parse as parse_job
 from beamlabel.pipeline.run import run
+from beamlabel.transforms.hub.resolve import resolve_module
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.module.compile import CompileOptions, compiled
+from beamlabel.transforms.module.head_artifact import head_artifact
+from beamlabel.transforms.own_module.description import read_description
 from support.jobs import relabel
 
 
@@ -106,18 +112,20 @@ def test_outputs_of_two_kinds(edited, labeled, modules, capsys, tmp_path):
     assert "features_id" in refused(capsys, tmp_path, [labeled.parquet.output, other], modules.own)
 
 
-def test_modules_that_have_no_head_for_it(labeled, modules, capsys, tmp_path):
+def test_a_module_that_beamlabel_train_did_not_write(labeled, modules, capsys, tmp_path):
     assert "beamlabel train" in refused(capsys, tmp_path, labeled.parquet.output, modules.base)
-    assert "its base is the module" in refused(capsys, tmp_path, labeled.parquet.output, modules.other)
 
 
-def test_a_head_that_is_not_what_the_signature_computes(labeled, modules, capsys, tmp_path):
-    """As the description says of it."""
-    wrong = tmp_path / "wrong"
-    shutil.copytree(modules.own, wrong)
-    path = wrong / "assets" / "beamlabel.json"
-    path.write_text(path.read_text().replace('"normalizes": false', '"normalizes": true'))
-    assert "changed its logits" in refused(capsys, tmp_path, labeled.parquet.output, wrong)
+def test_a_head_that_is_not_what_the_signature_computes(modules, tmp_path):
+    """As if the description did not say that features are normalized."""
+    resolved = resolve_module(modules.normalizing, tmp_path)
+    artifact = compiled(resolved, CompileOptions(), tmp_path)
+    description = read_description(resolved.path)
+    wrong = dataclasses.replace(description, normalizes=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("beamlabel.transforms.module.head_artifact.read_description", lambda _: wrong)
+        with pytest.raises(ModuleError, match="changed its logits"):
+            head_artifact(resolved, artifact, tmp_path, precision="float32", normalized=False)
 
 
 def test_a_shard_that_is_gone_or_has_another_size(edited, modules, capsys, tmp_path):

@@ -39,8 +39,6 @@ def relabeled(modules, labeled, tmp_path_factory):
     job = relabel(
         folder / "out",
         labeled.parquet.output,
-        "--labels",
-        modules.names,
         "--top_k",
         2,
         "--report",
