@@ -17,7 +17,7 @@ from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.linear_engine import pack_head
 from beamlabel.transforms.inference.probe import check_equal, probe_batch
 from beamlabel.transforms.module.compile import read_artifact, write_artifact
-from beamlabel.transforms.module.own_module import read_head
+from beamlabel.transforms.own_module.check import read_head
 from beamlabel.transforms.own_module.description import HEAD, LOGITS_KEY, Description, read_description
 
 # Raise it whenever the same module would now become another artifact.
