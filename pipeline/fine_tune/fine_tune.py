@@ -110,7 +110,7 @@ def _in(
         said,
         rows,
         temperature=temperature,
-        uncalibrated=probabilities(logits, rows.multi_label),
+        uncalibrated=probabilities(logits[test], rows.multi_label),
         suspects=suspects_of(said[unseen], rows.chosen(unseen), options.result.max_suspects),
         history=place.state.history,
         facts={

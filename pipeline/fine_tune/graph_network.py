@@ -17,7 +17,7 @@ from beamlabel.pipeline.fine_tune.graph_rewrite import (
     salt,
     with_resources,
 )
-from beamlabel.pipeline.fine_tune.network import MODULE, OURS, Images, Network
+from beamlabel.pipeline.fine_tune.network import MODULE, OURS, START_MOMENTUM, Images, Network
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.outputs import Output
@@ -25,8 +25,6 @@ from beamlabel.transforms.module.outputs import Output
 TRAIN = "train"
 _VARIABLES, _TRAINABLE, _UPDATES = "variables", "trainable_variables", "update_ops"
 _CHECKPOINT = "variables/variables"
-# Share of our own moving averages that is kept in a step.
-MOMENTUM = 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +89,7 @@ def open_graphs(
         statistics=[variables[name] for name in statistics],
         infer=variables.function(infer),
         train=train,
+        momentum=variables.momentum,
         keeper=variables,
     )
 
@@ -152,6 +151,7 @@ class _Variables:
         self._definitions.update({node_of(one.variable_name): one for one in trainable})
         self._path = path / _CHECKPOINT
         self._by_name: dict[str, Any] = {}
+        self.momentum = tf.Variable(START_MOMENTUM, trainable=False, name="momentum")
         self._calls = tf.Variable(0, dtype=tf.int64, trainable=False, name="calls")
 
     @property
@@ -224,9 +224,8 @@ class _Variables:
     def _averages(self, norms: Sequence[tuple[str, str, str]]) -> list[Any]:
         return [self._by_name[name] for _, mean, variance in norms for name in (mean, variance)]
 
-    @staticmethod
-    def _move(average: Any, value: Any) -> Any:
-        return average.assign_sub((average - value) * (1 - MOMENTUM))
+    def _move(self, average: Any, value: Any) -> Any:
+        return average.assign_sub((average - value) * (1 - self.momentum))
 
     def _feeds(self, names: Sequence[str]) -> dict[str, Any]:
         graph = tensorflow().compat.v1.get_default_graph()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -190,4 +189,4 @@ def _text(path: Path) -> str | None:
 def _save(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(text)
-    os.replace(temporary, path)
+    temporary.replace(path)

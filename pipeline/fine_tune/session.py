@@ -133,6 +133,7 @@ class Session:
         model = build_model(
             self._network, self._trained, mode, size, self._module.input_range, self._head, self._options
         )
+        self._network.follow(steps)
         compile_model(model, self._options, steps, self._task.rows.multi_label, is_16_bits=self._is_scaled)
         return model
 

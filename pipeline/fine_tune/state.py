@@ -147,4 +147,4 @@ def _write(folder: Path, state: State) -> None:
         json.dump({"format": _FORMAT, **dataclasses.asdict(state)}, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, folder / STATE)
+    temporary.replace(folder / STATE)

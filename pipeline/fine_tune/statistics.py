@@ -1,8 +1,8 @@
 """Whether a module's batch statistics move when it is trained, and what is done if they do not.
 
-The update ops of ``google/imagenet/mobilenet_v2_*/1`` and ``pnasnet_large/*/1`` do not run when they are fine-tuned, see
-https://github.com/tensorflow/hub/issues/85 and https://github.com/tensorflow/hub/issues/86: moving means and variances
-stay, and the network that is served is another than the one that was trained.
+The update ops of ``google/imagenet/mobilenet_v2_*/1`` and ``pnasnet_large/*/1`` do not run when they are fine-tuned:
+moving means and variances stay, and the network that is served is another than the one that was trained. See
+https://github.com/tensorflow/hub/issues/85 and https://github.com/tensorflow/hub/issues/86.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.pipeline.fine_tune.network import FROZEN, MODULE, OURS, Network
+from beamlabel.pipeline.fine_tune.network import FROZEN, MODULE, OURS, START_MOMENTUM, Network
 
 # Averages that keep more than this share of their past in a training do not follow it.
 _KEPT = 0.5
@@ -52,6 +52,7 @@ def movement_of(network: Network, images: Any) -> Movement:
         kept = None
         if OURS in network.train:
             network.assign(before)
+            network.momentum.assign(START_MOMENTUM)
             network.train[OURS](images)
             ours = [variable.numpy() for variable in network.statistics]
             kept = _kept(statistics, after, ours)
@@ -63,14 +64,12 @@ def movement_of(network: Network, images: Any) -> Movement:
 
 def _kept(before: Sequence[Any], module: Sequence[Any], ours: Sequence[Any]) -> float | None:
     """How much of the past the module's averages keep: ours, whose share is known, tell where they were going."""
-    from beamlabel.pipeline.fine_tune.graph_network import MOMENTUM
-
     ratios = []
     for start, end, known in zip(before, module, ours, strict=True):
         way = np.abs(known - start)
         far = way > 1e-4 * np.abs(start).max(initial=1e-6)
         ratios.extend((np.abs(end - start)[far] / way[far]).ravel().tolist())
-    return None if not ratios else float(1 - np.median(ratios) * (1 - MOMENTUM))
+    return None if not ratios else float(1 - np.median(ratios) * (1 - START_MOMENTUM))
 
 
 def modes_to_try(network: Network, movement: Movement, steps: int) -> tuple[list[str], str]:
@@ -81,16 +80,16 @@ def modes_to_try(network: Network, movement: Movement, steps: int) -> tuple[list
         return [MODULE], "the network has no batch statistics"
     if movement.follows(steps):
         return [MODULE], f"the module's update ops move all {movement.statistics} batch statistics"
-    if movement.moved == movement.statistics:
-        why = (
-            f"the module's update ops keep {movement.kept} of the batch statistics a step, too much to follow "
+    if movement.moved == movement.statistics and movement.kept is not None:
+        # They work, but for trainings of another length.
+        return [OURS], (
+            f"the module's update ops keep {movement.kept:.4g} of the batch statistics a step, too much to follow "
             f"{steps} steps"
         )
-    else:
-        why = (
-            f"the module's update ops move {movement.moved} of {movement.statistics} batch statistics (tensorflow/hub "
-            "issues 85 and 86)"
-        )
+    why = (
+        f"the module's update ops move {movement.moved} of {movement.statistics} batch statistics (tensorflow/hub "
+        "issues 85 and 86)"
+    )
     return ([OURS, FROZEN] if OURS in network.train else [FROZEN]), why
 
 
