@@ -30,7 +30,7 @@ from jobs import ROOT, run
 from measure import Cost
 
 from beamlabel.pipeline.output.verify_files import spec_of
-from beamlabel.pipeline.train.export import ExportBase, export_module
+from beamlabel.pipeline.train.module.export import ExportBase, export_module
 from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.own_module.description import FEATURE_VECTOR, FEATURES_KEY, Description

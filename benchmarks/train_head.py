@@ -26,13 +26,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beamlabel.pipeline.train.evaluate_head import findings_of
-from beamlabel.pipeline.train.features import features_of
-from beamlabel.pipeline.train.fit_head import fit_head, probabilities_of
-from beamlabel.pipeline.train.options import HeadOptions, RowsOptions
-from beamlabel.pipeline.train.rows import TrainingRows, gather_rows
-from beamlabel.pipeline.train.split import TEST, TRAIN, VALIDATION
-from beamlabel.pipeline.train.suspects import suspects_of
+from beamlabel.pipeline.train.findings.evaluate_head import findings_of
+from beamlabel.pipeline.train.findings.suspects import suspects_of
+from beamlabel.pipeline.train.head.fit_head import fit_head, probabilities_of
+from beamlabel.pipeline.train.rows.features import features_of
+from beamlabel.pipeline.train.rows.options import HeadOptions, RowsOptions
+from beamlabel.pipeline.train.rows.rows import TrainingRows, gather_rows
+from beamlabel.pipeline.train.rows.split import TEST, TRAIN, VALIDATION
 from beamlabel.pipeline.truth.options import TruthOptions
 from beamlabel.transforms.output_spec import canonical_sha256
 from beamlabel.transforms.rows import schema

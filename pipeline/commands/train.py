@@ -10,7 +10,7 @@ from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, va
 from beamlabel.transforms.storage.billing import set_billing_project
 
 if TYPE_CHECKING:
-    from beamlabel.pipeline.train.findings import Findings
+    from beamlabel.pipeline.train.findings.findings import Findings
 
 _WORST = 3
 _DESCRIPTION = """\
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     import argparse
 
     from beamlabel.pipeline.fine_tune.options import FineTuneOptions, check
-    from beamlabel.pipeline.train.options import HeadOptions, ResultOptions, RowsOptions
+    from beamlabel.pipeline.train.rows.options import HeadOptions, ResultOptions, RowsOptions
     from beamlabel.pipeline.truth.options import TruthOptions
 
     parser = Parser(

@@ -17,21 +17,21 @@ from beamlabel.pipeline.fine_tune.open_network import open_network
 from beamlabel.pipeline.fine_tune.options import DEFAULT, FineTuneOptions
 from beamlabel.pipeline.fine_tune.pixels import Pixels, decoded_pixels
 from beamlabel.pipeline.fine_tune.session import Session, Trained
-from beamlabel.pipeline.fine_tune.start import Base, load_module, start_of
+from beamlabel.pipeline.fine_tune.start import Base, Start, load_module, start_of
 from beamlabel.pipeline.fine_tune.state import Workplace, open_workplace
 from beamlabel.pipeline.fine_tune.statistics import WORDS
 from beamlabel.pipeline.fine_tune.task import Task
 from beamlabel.pipeline.output.lock import locked
 from beamlabel.pipeline.report.thumbnails import load_options_of
-from beamlabel.pipeline.train.base_module import description_of
-from beamlabel.pipeline.train.evaluate_head import findings_of, right
-from beamlabel.pipeline.train.export import ExportBase
-from beamlabel.pipeline.train.findings import SPLITS, Findings
-from beamlabel.pipeline.train.fit_head import class_weights
-from beamlabel.pipeline.train.rows import TrainingRows, gather_rows
-from beamlabel.pipeline.train.split import TEST, TRAIN, VALIDATION
-from beamlabel.pipeline.train.suspects import suspects_of
-from beamlabel.pipeline.train.temperature import probabilities, temperature_of
+from beamlabel.pipeline.train.findings.evaluate_head import findings_of, right
+from beamlabel.pipeline.train.findings.findings import SPLITS, Findings
+from beamlabel.pipeline.train.findings.suspects import suspects_of
+from beamlabel.pipeline.train.findings.temperature import probabilities, temperature_of
+from beamlabel.pipeline.train.head.fit_head import class_weights
+from beamlabel.pipeline.train.module.base_module import description_of
+from beamlabel.pipeline.train.module.export import ExportBase
+from beamlabel.pipeline.train.rows.rows import TrainingRows, gather_rows
+from beamlabel.pipeline.train.rows.split import TEST, TRAIN, VALIDATION
 from beamlabel.pipeline.train.train import TrainOptions, check_is_new, facts_of, truth_sha256, write_module
 from beamlabel.transforms import storage
 
@@ -98,32 +98,9 @@ def _in(
     )
     found = session.run()
     progress("evaluating")
-    logits = session.logits()
-    validation, test = (np.flatnonzero(rows.split == split) for split in (VALIDATION, TEST))
-    temperature, _ = temperature_of(logits[validation], rows.targets[validation])
-    said = probabilities(logits / np.float32(temperature), rows.multi_label)
-    is_right = right(said, rows.targets)
-    alone = start.right
-    unseen = np.flatnonzero(rows.split != TRAIN)
-    facts = facts_of(rows, options.rows, options.truth)
-    findings = findings_of(
-        said,
-        rows,
-        temperature=temperature,
-        uncalibrated=probabilities(logits[test], rows.multi_label),
-        suspects=suspects_of(said[unseen], rows.chosen(unseen), options.result.max_suspects),
-        history=place.state.history,
-        facts={
-            **facts,
-            "fine_tuning": {
-                **_facts(base, network, trained, found, tuning),
-                "temperature": temperature,
-                "class_weights": options.head.class_weights,
-                "head_alone": {"validation": _mean(alone[validation]), "test": _mean(alone[test])},
-            },
-        },
+    findings, temperature = _findings(
+        session, found, start, base, network, trained, rows, options, tuning, progress
     )
-    _tell_gain(_mean(is_right[validation]), _mean(alone[validation]), progress)
     head = found.model.head("sigmoid" if rows.multi_label else "softmax", temperature)
     described = dataclasses.replace(
         description_of(base.module, rows.base, head, rows.classes), features_of=""
@@ -138,6 +115,47 @@ def _in(
     write_module(export, head, described, findings, rows, options.result.output, progress)
     place.remove()
     return findings
+
+
+def _findings(
+    session: Session,
+    found: Trained,
+    start: Start,
+    base: Base,
+    network: Network,
+    trained: list[bool],
+    rows: TrainingRows,
+    options: TrainOptions,
+    tuning: FineTuneOptions,
+    progress: Progress,
+) -> tuple[Findings, float]:
+    """What the trained network says of all rows, and the temperature that its logits are divided by."""
+    logits = session.logits()
+    validation, test = (np.flatnonzero(rows.split == split) for split in (VALIDATION, TEST))
+    temperature, _ = temperature_of(logits[validation], rows.targets[validation])
+    said = probabilities(logits / np.float32(temperature), rows.multi_label)
+    is_right = right(said, rows.targets)
+    alone = start.right
+    unseen = np.flatnonzero(rows.split != TRAIN)
+    findings = findings_of(
+        said,
+        rows,
+        temperature=temperature,
+        uncalibrated=probabilities(logits[test], rows.multi_label),
+        suspects=suspects_of(said[unseen], rows.chosen(unseen), options.result.max_suspects),
+        history=found.history,
+        facts={
+            **facts_of(rows, options.rows, options.truth),
+            "fine_tuning": {
+                **_facts(base, network, trained, found, tuning),
+                "temperature": temperature,
+                "class_weights": options.head.class_weights,
+                "head_alone": {"validation": _mean(alone[validation]), "test": _mean(alone[test])},
+            },
+        },
+    )
+    _tell_gain(_mean(is_right[validation]), _mean(alone[validation]), progress)
+    return findings, temperature
 
 
 def _usable(rows: TrainingRows, pixels: Pixels) -> tuple[np.ndarray, TrainingRows]:

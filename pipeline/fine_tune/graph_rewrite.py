@@ -162,7 +162,7 @@ def batch_norms(train: Any, infer: Any) -> list[tuple[str, str, str]]:
     """
     nodes = {node.name: node for node in infer.node}
     fused = [node for node in infer.node if node.op.startswith("FusedBatchNorm")]
-    by_scale = {}
+    by_scale: dict[tuple[str | None, ...], Any] = {}
     for node in fused:
         by_scale.setdefault(tuple(_variable(nodes, name) for name in node.input[1:3]), node)
     train_nodes = {node.name: node for node in train.node}

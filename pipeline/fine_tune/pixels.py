@@ -15,8 +15,8 @@ import numpy as np
 import xxhash
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.train.findings import Problem
-from beamlabel.pipeline.train.rows import TrainingRows
+from beamlabel.pipeline.train.findings.findings import Problem
+from beamlabel.pipeline.train.rows.rows import TrainingRows
 from beamlabel.transforms.decoding.decode import DECODER_VERSION
 from beamlabel.transforms.loading.load_images import LoadOptions, load_one
 from beamlabel.transforms.records import Failure, ImageRef, LoadedImage, Skipped
@@ -124,7 +124,7 @@ def _is_done(array: np.ndarray, checks: np.ndarray, row: int) -> bool:
 
 def _check(pixels: np.ndarray) -> int:
     # The two values with a meaning of their own are no check.
-    return max(xxhash.xxh3_64_intdigest(np.ascontiguousarray(pixels)), 2)
+    return max(xxhash.xxh3_64_intdigest(np.ascontiguousarray(pixels).data), 2)
 
 
 def _loaded(

@@ -16,7 +16,7 @@ from beamlabel.pipeline.fine_tune.statistics import WORDS, choose_mode, modes_to
 from beamlabel.pipeline.fine_tune.task import Task, batches
 from beamlabel.pipeline.fine_tune.training import train
 from beamlabel.pipeline.process.cancellation import Cancelled
-from beamlabel.pipeline.train.findings import Epoch
+from beamlabel.pipeline.train.findings.findings import Epoch
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule
@@ -102,7 +102,8 @@ class Session:
         state = self._place.state
         if is_interrupted:
             self._progress(
-                f"cancelled after {len(state.history)} of {self._epochs} epochs: the best, epoch {state.best_epoch}, is kept"
+                f"cancelled after {len(state.history)} of {self._epochs} epochs: "
+                f"the best, epoch {state.best_epoch}, is kept"
             )
         self.model.keras.load_weights(self._place.folder / state.best)
         return Trained(

@@ -11,12 +11,12 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.fine_tune.network import Network
 from beamlabel.pipeline.fine_tune.task import Task
 from beamlabel.pipeline.job.prepare_module import resolve
-from beamlabel.pipeline.train.base import BaseOutput, features_id_of
-from beamlabel.pipeline.train.base_module import load_base
-from beamlabel.pipeline.train.evaluate_head import right
-from beamlabel.pipeline.train.features import features_of, scratch
-from beamlabel.pipeline.train.fit_head import head_of_train_images, probabilities_of
-from beamlabel.pipeline.train.options import HeadOptions
+from beamlabel.pipeline.train.findings.evaluate_head import right
+from beamlabel.pipeline.train.head.fit_head import head_of_train_images, probabilities_of
+from beamlabel.pipeline.train.module.base_module import load_base
+from beamlabel.pipeline.train.rows.base import BaseOutput, features_id_of
+from beamlabel.pipeline.train.rows.features import features_of, scratch
+from beamlabel.pipeline.train.rows.options import HeadOptions
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule

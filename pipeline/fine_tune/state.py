@@ -15,7 +15,7 @@ from typing import Any
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.fine_tune.options import RESUME
 from beamlabel.pipeline.output import staging
-from beamlabel.pipeline.train.findings import Epoch
+from beamlabel.pipeline.train.findings.findings import Epoch
 from beamlabel.transforms import storage
 
 STATE = "training.json"
@@ -74,7 +74,7 @@ class Workplace:
 
 
 def folder_of(output: str) -> Path:
-    """Where a training into an output, an absolute path, has its files: beside a local one, else among temporary ones."""
+    """Where a training into an output, an absolute path, has its files: beside a local one, else in a temporary place."""
     if storage.is_local(output):
         return Path(f"{staging.beside(output)}-training")
     digest = hashlib.sha256(output.encode()).hexdigest()[:12]
@@ -106,8 +106,8 @@ def open_workplace(output: str, identity: dict[str, Any], if_exists: str) -> Wor
         )
     if if_exists != RESUME:
         raise UsageError(
-            f"a training into {output} was cut short after {len(found.history)} epochs: --if_exists resume goes on with "
-            f"it; to begin anew, delete {folder}"
+            f"a training into {output} was cut short after {len(found.history)} epochs: --if_exists resume goes on "
+            f"with it; to begin anew, delete {folder}"
         )
     if found.identity != text:
         different = _different(json.loads(found.identity), identity)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.pipeline.train.rows import TrainingRows
-from beamlabel.pipeline.train.split import TRAIN, VALIDATION
+from beamlabel.pipeline.train.rows.rows import TrainingRows
+from beamlabel.pipeline.train.rows.split import TRAIN, VALIDATION
 
 # Steps that suffice for thousands of images, and the epochs that they may come to.
 _STEPS, _FEWEST, _MOST = 1200, 6, 30

@@ -9,7 +9,7 @@ from typing import Any
 from beamlabel.pipeline.fine_tune.model import TrainedModel
 from beamlabel.pipeline.fine_tune.state import Workplace
 from beamlabel.pipeline.fine_tune.task import Task, batches
-from beamlabel.pipeline.train.findings import Epoch
+from beamlabel.pipeline.train.findings.findings import Epoch
 
 
 def train(model: TrainedModel, task: Task, place: Workplace, epochs: int, patience: int) -> None:

@@ -15,18 +15,18 @@ from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.facts import versions
 from beamlabel.pipeline.report.thumbnails import load_options_of
-from beamlabel.pipeline.train.base_module import description_of, load_base
-from beamlabel.pipeline.train.evaluate_head import findings_of, proportion, right
-from beamlabel.pipeline.train.export import ExportBase, export_module
-from beamlabel.pipeline.train.features import features_of
-from beamlabel.pipeline.train.findings import SPLITS, CurvePoint, Findings
-from beamlabel.pipeline.train.fit_head import FittedHead, fit_head, probabilities_of
-from beamlabel.pipeline.train.options import HeadOptions, ResultOptions, RowsOptions
+from beamlabel.pipeline.train.findings.evaluate_head import findings_of, proportion, right
+from beamlabel.pipeline.train.findings.findings import SPLITS, CurvePoint, Findings
+from beamlabel.pipeline.train.findings.suspects import suspects_of
+from beamlabel.pipeline.train.head.fit_head import FittedHead, fit_head, probabilities_of
+from beamlabel.pipeline.train.module.base_module import description_of, load_base
+from beamlabel.pipeline.train.module.export import ExportBase, export_module
 from beamlabel.pipeline.train.report.page import training_page
 from beamlabel.pipeline.train.report.pictures import pictures_of
-from beamlabel.pipeline.train.rows import TrainingRows, gather_rows
-from beamlabel.pipeline.train.split import TEST, VALIDATION
-from beamlabel.pipeline.train.suspects import suspects_of
+from beamlabel.pipeline.train.rows.features import features_of
+from beamlabel.pipeline.train.rows.options import HeadOptions, ResultOptions, RowsOptions
+from beamlabel.pipeline.train.rows.rows import TrainingRows, gather_rows
+from beamlabel.pipeline.train.rows.split import TEST, VALIDATION
 from beamlabel.pipeline.truth.options import TruthOptions
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.files import SAVED_MODEL

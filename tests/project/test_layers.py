@@ -20,6 +20,8 @@ WITH_TENSORFLOW = {
     "transforms/inference/tensorflow_engine.py",
     "transforms/inference/lazy_tensorflow.py",
     "pipeline/demo",
+    "pipeline/fine_tune",
+    "pipeline/train/head",
     "pipeline/train/module",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_MODULES = 400, 60, 16

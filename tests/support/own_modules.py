@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from beamlabel.pipeline.train.export import ExportBase, export_module
+from beamlabel.pipeline.train.module.export import ExportBase, export_module
 from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.own_module.description import Description

@@ -1,4 +1,4 @@
-"""A small base module, and own modules on it as ``beamlabel train`` writes them; imported after TensorFlow is needed."""
+"""A small base module, and own modules on it as ``beamlabel train`` writes them; imported if TensorFlow is needed."""
 
 import json
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.pipeline.train.findings import (
+from beamlabel.pipeline.train.findings.findings import (
     Bin,
     Calibration,
     ClassScore,

@@ -39,7 +39,7 @@ def relabel_rows(rows: EmbeddedRows, engine: Engine, options: PredictOptions) ->
         is_right &= np.isfinite(logits).all(axis=1)
         columns = _class_columns(logits, options)
     outcomes: list[LabeledRows | Failure] = [
-        _failure(rows, place, head) for place in np.flatnonzero(~is_right)
+        _failure(rows, int(place), head) for place in np.flatnonzero(~is_right)
     ]
     if options.embeddings:
         columns[_EMBEDDING] = fixed_size_lists(features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from beamlabel.pipeline.train.findings import CurvePoint
+from beamlabel.pipeline.train.findings.findings import CurvePoint
 
 # Fewer points at the end follow one lucky draw, more of them the steep beginning.
 _LAST_POINTS = 3

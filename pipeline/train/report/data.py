@@ -10,7 +10,7 @@ from typing import Any
 
 from beamlabel import __version__
 from beamlabel.pipeline.report.data import embedded_json
-from beamlabel.pipeline.train.findings import (
+from beamlabel.pipeline.train.findings.findings import (
     SPLITS,
     Bin,
     Calibration,

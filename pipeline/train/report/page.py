@@ -8,7 +8,7 @@ from importlib import resources
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.report.page import fill, own_file
-from beamlabel.pipeline.train.findings import Findings
+from beamlabel.pipeline.train.findings.findings import Findings
 from beamlabel.pipeline.train.report.data import page_data
 from beamlabel.pipeline.train.report.pictures import SECONDS, pictures_of
 from beamlabel.transforms import storage

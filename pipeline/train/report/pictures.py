@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import wait
 from itertools import islice
 
-from beamlabel.pipeline.train.findings import Confusion, Findings, ImageNote
+from beamlabel.pipeline.train.findings.findings import Confusion, Findings, ImageNote
 from beamlabel.transforms.decoding.thumbnail import thumbnail
 from beamlabel.transforms.loading.load_images import LoadOptions, load_one
 from beamlabel.transforms.records import ImageRef, LoadedImage

@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from beamlabel.pipeline.train.export import ExportBase, export_module
+from beamlabel.pipeline.train.module.export import ExportBase, export_module
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.files import SAVED_MODEL
 from beamlabel.transforms.hub.resolve import resolve_module

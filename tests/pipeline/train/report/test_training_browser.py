@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from beamlabel.pipeline.train.findings import Findings
+from beamlabel.pipeline.train.findings.findings import Findings
 from beamlabel.pipeline.train.report.page import training_page
 from beamlabel.pipeline.truth.open_truth import open_truth
 from beamlabel.pipeline.truth.options import TruthOptions

@@ -12,7 +12,7 @@ from PIL import Image
 
 from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.pipeline.report.thumbnails import load_options_of
-from beamlabel.pipeline.train.findings import ClassScore, Problem
+from beamlabel.pipeline.train.findings.findings import ClassScore, Problem
 from beamlabel.pipeline.train.report.advice import curve_advice, gain_by_doubling
 from beamlabel.pipeline.train.report.data import PAGE_BYTES, exact_labels
 from beamlabel.pipeline.train.report.page import training_page, write_report

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.pipeline.train.standardize import Standardizer
+from beamlabel.pipeline.train.head.standardize import Standardizer
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
 _VALUES_PER_BATCH = 1 << 24

@@ -11,12 +11,11 @@ import pyarrow as pa
 
 from beamlabel.pipeline.current.outputs import find_outputs
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.train.base import BaseOutput, base_of
-from beamlabel.pipeline.train.findings import Problem
-from beamlabel.pipeline.train.gather import EXAMPLES, Gathered, gathered
-from beamlabel.pipeline.train.options import RowsOptions
-from beamlabel.pipeline.train.shards import all_batches, columns_of
-from beamlabel.pipeline.train.split import (
+from beamlabel.pipeline.train.rows.base import BaseOutput, base_of
+from beamlabel.pipeline.train.rows.gather import EXAMPLES, Gathered, gathered
+from beamlabel.pipeline.train.rows.options import RowsOptions
+from beamlabel.pipeline.train.rows.shards import all_batches, columns_of
+from beamlabel.pipeline.train.rows.split import (
     TEST,
     TRAIN,
     VALIDATION,
@@ -26,6 +25,7 @@ from beamlabel.pipeline.train.split import (
 )
 from beamlabel.pipeline.truth.open_truth import open_truth
 from beamlabel.pipeline.truth.options import TruthOptions
+from beamlabel.pipeline.truth.problem import Problem
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.own_module.description import check_class_names
 from beamlabel.transforms.own_module.head import SIGMOID, SOFTMAX

@@ -11,8 +11,8 @@ import pyarrow as pa
 from beamlabel.pipeline.current.outputs import Output
 from beamlabel.pipeline.earlier.rows import version_1_identity
 from beamlabel.pipeline.output.manifest import dated
-from beamlabel.pipeline.train.findings import Problem
-from beamlabel.pipeline.train.shards import batches
+from beamlabel.pipeline.train.rows.shards import batches
+from beamlabel.pipeline.truth.problem import Problem
 from beamlabel.pipeline.truth.truth import Truth
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve

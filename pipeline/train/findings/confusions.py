@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from beamlabel.pipeline.train.findings import SPLITS, Confusion, ImageNote
-from beamlabel.pipeline.train.rows import TrainingRows
-from beamlabel.pipeline.train.split import TEST
+from beamlabel.pipeline.train.findings.findings import SPLITS, Confusion, ImageNote
+from beamlabel.pipeline.train.rows.rows import TrainingRows
+from beamlabel.pipeline.train.rows.split import TEST
 
 _PAIRS, _EXAMPLES = 20, 6
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.pipeline.train.confusions import note_of
-from beamlabel.pipeline.train.findings import ImageNote
-from beamlabel.pipeline.train.rows import TrainingRows
-from beamlabel.pipeline.train.temperature import THRESHOLD
+from beamlabel.pipeline.train.findings.confusions import note_of
+from beamlabel.pipeline.train.findings.findings import ImageNote
+from beamlabel.pipeline.train.findings.temperature import THRESHOLD
+from beamlabel.pipeline.train.rows.rows import TrainingRows
 
 # Above so many probabilities cleanlab reads them in batches, which finds nearly the same.
 _MANY = 20_000_000

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beamlabel.pipeline.train.evaluate_head import right
-from beamlabel.pipeline.train.findings import Epoch
-from beamlabel.pipeline.train.heads import Heads, Task, train_heads
-from beamlabel.pipeline.train.rows import TrainingRows
-from beamlabel.pipeline.train.split import TRAIN, VALIDATION
-from beamlabel.pipeline.train.standardize import Standardizer
-from beamlabel.pipeline.train.temperature import loss_of, probabilities, temperature_of
+from beamlabel.pipeline.train.findings.evaluate_head import right
+from beamlabel.pipeline.train.findings.findings import Epoch
+from beamlabel.pipeline.train.findings.temperature import loss_of, probabilities, temperature_of
+from beamlabel.pipeline.train.head.heads import Heads, Task, train_heads
+from beamlabel.pipeline.train.head.standardize import Standardizer
+from beamlabel.pipeline.train.rows.rows import TrainingRows
+from beamlabel.pipeline.train.rows.split import TRAIN, VALIDATION
 
 # Times dimension / images: from so strong that the classes' means alone are told to all but none.
 _STRENGTHS = 10.0 ** np.arange(1, -3.5, -0.5)

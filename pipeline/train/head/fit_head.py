@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beamlabel.pipeline.train.choose_l2 import Chosen, choose_l2
-from beamlabel.pipeline.train.features import scratch
-from beamlabel.pipeline.train.findings import Epoch
-from beamlabel.pipeline.train.heads import Heads, Task, train_heads
-from beamlabel.pipeline.train.options import BALANCED, HeadOptions
-from beamlabel.pipeline.train.rows import TrainingRows
-from beamlabel.pipeline.train.split import TEST, TRAIN, content_order
-from beamlabel.pipeline.train.standardize import Standardizer, standardizer_of
-from beamlabel.pipeline.train.temperature import probabilities
+from beamlabel.pipeline.train.findings.findings import Epoch
+from beamlabel.pipeline.train.findings.temperature import probabilities
+from beamlabel.pipeline.train.head.choose_l2 import Chosen, choose_l2
+from beamlabel.pipeline.train.head.heads import Heads, Task, train_heads
+from beamlabel.pipeline.train.head.standardize import Standardizer, standardizer_of
+from beamlabel.pipeline.train.rows.features import scratch
+from beamlabel.pipeline.train.rows.options import BALANCED, HeadOptions
+from beamlabel.pipeline.train.rows.rows import TrainingRows
+from beamlabel.pipeline.train.rows.split import TEST, TRAIN, content_order
 from beamlabel.transforms.own_module.head import SIGMOID, SOFTMAX, Head
 
 _FOLDS = 5

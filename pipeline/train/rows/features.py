@@ -9,8 +9,8 @@ import tempfile
 import numpy as np
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.train.rows import TrainingRows
-from beamlabel.pipeline.train.shards import embeddings
+from beamlabel.pipeline.train.rows.rows import TrainingRows
+from beamlabel.pipeline.train.rows.shards import embeddings
 
 _SPARE_BYTES = 1 << 26
 

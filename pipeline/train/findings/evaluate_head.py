@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.pipeline.train.confusions import confusions_of
-from beamlabel.pipeline.train.findings import (
+from beamlabel.pipeline.train.findings.confusions import confusions_of
+from beamlabel.pipeline.train.findings.findings import (
     SPLITS,
     Bin,
     Calibration,
@@ -19,9 +19,9 @@ from beamlabel.pipeline.train.findings import (
     ImageNote,
     Proportion,
 )
-from beamlabel.pipeline.train.rows import TrainingRows
-from beamlabel.pipeline.train.split import TEST, TRAIN
-from beamlabel.pipeline.train.temperature import THRESHOLD
+from beamlabel.pipeline.train.findings.temperature import THRESHOLD
+from beamlabel.pipeline.train.rows.rows import TrainingRows
+from beamlabel.pipeline.train.rows.split import TEST, TRAIN
 
 _BINS = 10
 _BLOCK = 8192

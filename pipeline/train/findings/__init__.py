@@ -1,0 +1,1 @@
+"""What a training found out, from the probabilities that it gives."""
