@@ -59,6 +59,12 @@ def test_the_commands_run(place, line):
 
         save_own(Path("models/mine"), TINY, Path("cache"))
     words = place(line)
+    if words[1] == "train":
+        more = [str(path) for path in photos(Path("more"), 16)]
+        Path("truth.csv").write_text(
+            "uri,class\n" + "".join(f"{uri},{number % 2}\n" for number, uri in enumerate(more))
+        )
+        assert label(words[2], "--input", "more/", "--if_exists", "overwrite").code == 0
     assert words[0] == "beamlabel"
     done = subprocess.run(
         [sys.executable, "-m", "beamlabel", *words[1:]], capture_output=True, text=True, check=False

@@ -1,0 +1,85 @@
+"""``docs/own_classes.md`` is true: its commands run one after the other, on pictures and a small module of ours."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+from PIL import Image
+
+from beamlabel.transforms.storage.identity import image_id
+from support.jobs import TINY
+from support.paths import ROOT
+
+pytest.importorskip("tensorflow")
+
+PAGE = (ROOT / "docs" / "own_classes.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines()
+    if not line.startswith("MODULE=")
+]
+CLASSES = re.findall(r"^  (\w+)/", PAGE, re.MULTILINE)
+EACH = 16
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The page's folder of photographs; what its reports would save as corrections."""
+    folder = tmp_path_factory.mktemp("page")
+    for number, name in enumerate(CLASSES):
+        (folder / "photos" / name).mkdir(parents=True)
+        for image in range(EACH):
+            pixels = np.random.default_rng([number, image]).normal(90, 40, (32, 32, 3))
+            pixels[..., number] += 80
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
+                folder / "photos" / name / f"{image}.png"
+            )
+    first = str(folder / "photos" / CLASSES[0] / "0.png")
+    with (folder / "corrections.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image_id", "uri", "verdict", "label"])
+        writer.writerow([image_id(first), first, "wrong", CLASSES[1]])
+    return folder
+
+
+def test_the_loop(place):
+    """Each command as bash runs it, in the page's order; then what the page says has come of them."""
+    assert len(CLASSES) == 3 and len(COMMANDS) == 8
+    script = place / "beamlabel"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m beamlabel "$@"\n')
+    script.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{place}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "MODULE": TINY,
+    }
+    said = {}
+    for line in COMMANDS:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=place, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        said[line] = done.stdout + done.stderr
+    assert all(name in said["beamlabel inspect models/mine"] for name in CLASSES)
+    labels, mine = (
+        ds.dataset(place / name, format="parquet").to_table() for name in ("labels", "labels-mine")
+    )
+    assert mine.column("embedding").equals(labels.column("embedding"))
+    assert set(mine.column("label").to_pylist()) <= set(CLASSES)
+    right = [row["label"] == row["uri"].split("/")[-2] for row in mine.to_pylist()]
+    assert np.mean(right) > 0.8, "chance is 0.33"
+    (night,) = (place / "nights").iterdir()
+    told = next(text for line, text in said.items() if "--skip_labeled" in line)
+    assert f"{len(right)} of the predicted were labeled by features of earlier rows" in told
+    assert ds.dataset(night, format="parquet").to_table().column("score").equals(mine.column("score"))
+    for name in ("mine", "mine-2", "tuned"):
+        assert {"saved_model.pb", "_TRAINING.json", "_report.html"} <= set(
+            os.listdir(place / "models" / name)
+        )
