@@ -80,6 +80,6 @@ def test_the_loop(place):
     assert f"{len(right)} of the predicted were labeled by features of earlier rows" in told
     assert ds.dataset(night, format="parquet").to_table().column("score").equals(mine.column("score"))
     for name in ("mine", "mine-2", "tuned"):
-        assert {"saved_model.pb", "_TRAINING.json", "_report.html"} <= set(
-            os.listdir(place / "models" / name)
-        )
+        assert {"saved_model.pb", "_TRAINING.json", "_report.html"} <= {
+            path.name for path in (place / "models" / name).iterdir()
+        }
