@@ -74,7 +74,7 @@ class Workplace:
 
 
 def folder_of(output: str) -> Path:
-    """Where a training into an output, an absolute path, has its files: beside a local one, else in a temporary place."""
+    """Where a training into an output, an absolute path, has its files: beside it, or in a temporary place."""
     if storage.is_local(output):
         return Path(f"{staging.beside(output)}-training")
     digest = hashlib.sha256(output.encode()).hexdigest()[:12]
