@@ -68,6 +68,7 @@ def check_equal(
     *,
     tolerance: float = _TOLERANCE,
     tie: float = _TIE,
+    least_scale: float = 0.0,
     cause: str = "compilation",
 ) -> None:
     """Refuses outputs, float32[N, D], that are not the ones expected.
@@ -77,6 +78,8 @@ def check_equal(
       expected, found: the two.
       tolerance: largest difference allowed, relative to the largest value expected.
       tie: how much worse, likewise, the best class may be by the logits expected.
+      least_scale: what both are relative to if the values expected are smaller: for sums whose terms cancel, which
+        are rounded by the size of the terms.
       cause: what lies between the two, for the message.
 
     Raises:
@@ -84,8 +87,8 @@ def check_equal(
     """
     if not np.all(np.isfinite(expected)):
         raise ModuleError(f"its {name} are not finite numbers on ordinary images")
-    scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
-    change = difference(expected, found)
+    scale = max(float(np.abs(expected).max()), least_scale, float(np.finfo(np.float32).tiny))
+    change = difference(expected, found, least_scale)
     # Not `change > tolerance`: that lets NaN pass.
     if not change <= tolerance:
         raise ModuleError(f"{cause} changed its {name} by {change:.2g} (relative), more than {tolerance}")
@@ -95,9 +98,9 @@ def check_equal(
             raise ModuleError(f"{cause} changed its best class")
 
 
-def difference(expected: np.ndarray, found: np.ndarray) -> float:
+def difference(expected: np.ndarray, found: np.ndarray, least_scale: float = 0.0) -> float:
     """The largest difference of two arrays, relative to the largest value expected; NaN where there is one."""
-    scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
+    scale = max(float(np.abs(expected).max()), least_scale, float(np.finfo(np.float32).tiny))
     return float(np.abs(expected - found).max()) / scale
 
 

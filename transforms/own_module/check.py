@@ -22,7 +22,7 @@ from beamlabel.transforms.own_module.head import Head
 # Largest difference of its logits from its head's, relative to the largest.
 _TOLERANCE = 1e-3
 # Of the terms that a logit is the sum of: those of a head that was trained on standardized features cancel each other.
-_ROUNDING = 0.01
+ROUNDING = 0.01
 _SIGNATURE = "{}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -92,7 +92,7 @@ def check(
                 f"it gives {features.shape[1]} features, and its head takes {head.kernel.shape[0]}"
             )
         expected = head.logits(features)
-        largest = max(1.0, float(np.abs(expected).max()), _ROUNDING * head.magnitude(features))
+        largest = max(1.0, float(np.abs(expected).max()), ROUNDING * head.magnitude(features))
         if logits.shape != expected.shape or not np.allclose(
             logits, expected, rtol=0, atol=_TOLERANCE * largest
         ):

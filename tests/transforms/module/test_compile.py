@@ -21,6 +21,7 @@ from beamlabel.transforms.inference.probe import check_equal, probe_batch
 from beamlabel.transforms.module.compile import CompileOptions, artifact_path, compile_module, compiled
 from beamlabel.transforms.module.freeze import freeze
 from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.own_module.check import ROUNDING
 from beamlabel.transforms.storage.errors import ChecksumError
 from support import needs
 from support.paths import DATA
@@ -282,6 +283,17 @@ def test_what_counts_as_equal():
     close = np.array([[1.0, 1.05, -100.0]], np.float32)
     with pytest.raises(ModuleError, match="best class"):
         check_equal("logits", close, close + np.array([0.09, 0, 0], np.float32))
+
+
+def test_sums_whose_terms_cancel_are_compared_by_their_terms():
+    """Terms of 1000 cancel to a logit of about 1: rounding of the terms is no change, another head is."""
+    expected = np.array([[1.0, 0.5]], np.float32)
+    rounded = expected + np.array([0.002, 0.0], np.float32)
+    with pytest.raises(ModuleError, match="changed its logits"):
+        check_equal("logits", expected, rounded)
+    check_equal("logits", expected, rounded, least_scale=1000 * ROUNDING)
+    with pytest.raises(ModuleError, match="changed its logits"):
+        check_equal("logits", expected, expected + 0.02, least_scale=1000 * ROUNDING)
 
 
 # --- Keras and TF2, end to end
