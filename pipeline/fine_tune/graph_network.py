@@ -197,6 +197,12 @@ class _Variables:
         kept = [node for node in graph_def.node if node.name not in fed]
         if not (after or norms):
             kept = list(_made_of(kept, graph.features, fed))
+        for node in kept:
+            # Nobody needs to wait for what is fed, and it is no node any more.
+            inputs = [one for one in node.input if not (one.startswith("^") and node_of(one) in fed)]
+            node.input[:] = inputs
+        # Copied first: deleted nodes are gone.
+        kept = [type(node).FromString(node.SerializeToString()) for node in kept]
         del graph_def.node[:]
         graph_def.node.extend(kept)
         outputs = [f"{name}:{number}" for name, _, _ in norms for number in (1, 2)]
