@@ -86,7 +86,7 @@ def test_the_module_gives_the_trained_graphs_numbers(tuned):
 
 
 def test_its_labels_are_what_the_training_says(tuned, tmp_path):
-    output, session = tuned
+    output, _ = tuned
     images = patterns(tmp_path / "images", 240)
     job = label(tmp_path / "labels", "--input", images, module=output)
     assert job.code == 0
