@@ -236,6 +236,7 @@ _WITH_FLINK = (
 _SLOW = (
     "tests/pipeline/commands",
     "tests/pipeline/demo",
+    "tests/pipeline/fine_tune/test_fine_tune.py",
     "tests/pipeline/output",
     "tests/pipeline/report",
     "tests/pipeline/runners",

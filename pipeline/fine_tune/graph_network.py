@@ -179,9 +179,7 @@ class _Variables:
         reader = tf.train.load_checkpoint(str(self._path))
         for name in new:
             value = _value(reader, self._definitions.get(name), name)
-            self._by_name[name] = tf.Variable(
-                value, trainable=name in self._trainable, name=name.rpartition("/")[2]
-            )
+            self._by_name[name] = tf.Variable(value, trainable=name in self._trainable, name=name)
 
     def function(
         self,
@@ -199,6 +197,12 @@ class _Variables:
         kept = [node for node in graph_def.node if node.name not in fed]
         if not (after or norms):
             kept = list(_made_of(kept, graph.features, fed))
+        for node in kept:
+            # Nobody needs to wait for what is fed, and it is no node any more.
+            inputs = [one for one in node.input if not (one.startswith("^") and node_of(one) in fed)]
+            node.input[:] = inputs
+        # Copied first: deleted nodes are gone.
+        kept = [type(node).FromString(node.SerializeToString()) for node in kept]
         del graph_def.node[:]
         graph_def.node.extend(kept)
         outputs = [f"{name}:{number}" for name, _, _ in norms for number in (1, 2)]
@@ -216,7 +220,10 @@ class _Variables:
             features, statistics, ops = found[0], found[1 : 1 + len(outputs)], found[1 + len(outputs) :]
             moved = [self._move(*one) for one in zip(self._averages(norms), statistics, strict=True)]
             with tf.control_dependencies([*ops, *moved]):
-                vectors = tf.reshape(features, [tf.shape(features)[0], -1])
+                # A number of features that a graph knows, LiteRT can express.
+                inner = features.shape[1:]
+                size = inner.num_elements() if inner.is_fully_defined() else -1
+                vectors = tf.reshape(features, [tf.shape(features)[0], size])
             return tf.cast(vectors, tf.float32)
 
         return run

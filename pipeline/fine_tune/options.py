@@ -37,7 +37,7 @@ class FineTuneOptions:
         whole(1),
         default=5,
         metavar="N",
-        help="stop after so many epochs without a better validation loss (default 5)",
+        help="stop after so many epochs without a better validation, in the second half (default 5)",
     )
     augment: str = choice(
         (DEFAULT, NONE),

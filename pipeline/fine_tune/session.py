@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from beamlabel.pipeline.fine_tune.task import Task, batches
 from beamlabel.pipeline.fine_tune.training import train
 from beamlabel.pipeline.process.cancellation import Cancelled
 from beamlabel.pipeline.train.findings.findings import Epoch
+from beamlabel.pipeline.train.findings.temperature import loss_of
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule
@@ -131,12 +133,38 @@ class Session:
 
     def _model(self, mode: str, steps: int) -> TrainedModel:
         size = self._module.height, self._module.width
+        head = self._start(mode)
         model = build_model(
-            self._network, self._trained, mode, size, self._module.input_range, self._head, self._options
+            self._network, self._trained, mode, size, self._module.input_range, head, self._options
         )
         self._network.follow(steps)
         compile_model(model, self._options, steps, self._task.rows.multi_label, is_16_bits=self._is_scaled)
         return model
+
+    def _start(self, mode: str) -> Head:
+        """The head to begin with: the trained one, or zeros if that is better in training mode.
+
+        Batch statistics of the images at hand may give features that are far from those it was trained on, as of a
+        network that never saw such images; its large weights would then have to be unlearned first.
+        """
+        if mode == FROZEN or not self._network.statistics:
+            return self._head
+        places = self._task.train[: self._task.batch_size]
+        before = self._network.values()
+        try:
+            features = self._network.train[mode](self._values(places)).numpy()
+        finally:
+            self._network.assign(before)
+        logits, truth = self._head.logits(features), self._task.rows.targets[places]
+        if loss_of(logits, truth) <= loss_of(np.zeros_like(logits), truth):
+            return self._head
+        return dataclasses.replace(
+            self._head, kernel=np.zeros_like(self._head.kernel), bias=np.zeros_like(self._head.bias)
+        )
+
+    def _values(self, places: np.ndarray) -> Any:
+        """The images of rows, as the network takes them."""
+        return to_float(tensorflow().constant(self._task.images(places)), self._module.input_range)
 
     def _choose_mode(self) -> tuple[str, dict[str, Any]]:
         """How batch statistics are treated, and why."""
@@ -144,9 +172,7 @@ class Session:
             return FROZEN, {
                 "why": "--fine_tune_from leaves the first layers as they are, and so the batch statistics"
             }
-        images = self._task.images(self._task.train[: self._task.batch_size])
-        values = to_float(tensorflow().constant(images), self._module.input_range)
-        movement = movement_of(self._network, values)
+        movement = movement_of(self._network, self._values(self._task.train[: self._task.batch_size]))
         modes, why = modes_to_try(self._network, movement, self._steps * self._epochs)
         if len(modes) > 1:
             self._progress(f"{why}: trying {len(modes)} ways around it for an epoch each")

@@ -20,17 +20,18 @@ def train(model: TrainedModel, task: Task, place: Workplace, epochs: int, patien
       task: what it is trained on.
       place: from which it goes on, and where each epoch is kept.
       epochs: at most.
-      patience: epochs without a better validation.
+      patience: epochs without a better validation, after the first half: while the learning rate is high, validation
+        falls before it rises above that of the head that was there.
 
     Raises:
       Cancelled: by a signal; the epochs before are kept.
     """
     state = place.state
+    # What the optimizer remembers is in the files, too.
+    model.keras.optimizer.build(model.keras.trainable_variables)
     if state.is_over:
         return
     if state.weights:
-        # What the optimizer remembers is in the file, too.
-        model.keras.optimizer.build(model.keras.trainable_variables)
         model.keras.load_weights(place.folder / state.weights)
     data = batches(task, task.train, shuffled=True)
     model.keras.fit(
@@ -52,6 +53,11 @@ def is_better(one: Epoch, other: Epoch | None, *, by_loss: bool) -> bool:
     mends afterwards. ``by_loss``: for several classes an image, whose accuracy says little.
     """
     return other is None or _score(one, by_loss) > _score(other, by_loss)
+
+
+def is_enough(done: int, best: int, epochs: int, patience: int) -> bool:
+    """Whether a training of so many epochs ends after one, if the best so far is this; see ``train``."""
+    return done >= epochs or done - max(best, epochs // 2) >= patience
 
 
 def _score(epoch: Epoch, by_loss: bool) -> tuple[float, float]:
@@ -83,9 +89,8 @@ def _keeper(model: TrainedModel, task: Task, data: Any, place: Workplace, epochs
             changes: dict[str, Any] = {"history": (*history, done), "weights": name}
             if is_better(done, best, by_loss=task.rows.multi_label):
                 changes |= {"best": name, "best_epoch": done.number}
-            is_last = done.number == epochs
             best_epoch = changes.get("best_epoch", place.state.best_epoch)
-            if done.number - best_epoch >= patience or is_last:
+            if is_enough(done.number, best_epoch, epochs, patience):
                 changes["is_over"] = True
                 self.model.stop_training = True
             place.save(**changes)

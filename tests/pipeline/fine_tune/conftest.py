@@ -1,0 +1,29 @@
+"""The tiny module, and a task for it, that all tests here share."""
+
+import pytest
+
+from support.fine_tuning import broken, patterns, unpacked_tiny
+from support.jobs import label
+
+pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The tiny module in a folder."""
+    return unpacked_tiny(tmp_path_factory.mktemp("modules") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def broken_tiny(tiny, tmp_path_factory):
+    """Has no collection of update ops."""
+    return broken(tiny, tmp_path_factory.mktemp("modules") / "broken", "no collection")
+
+
+@pytest.fixture(scope="session")
+def labels(broken_tiny, tmp_path_factory):
+    """240 images of four classes, labeled by the broken module."""
+    folder = tmp_path_factory.mktemp("patterns")
+    job = label(folder / "labels", "--input", patterns(folder / "images", 240), module=broken_tiny)
+    assert job.code == 0
+    return job.output
