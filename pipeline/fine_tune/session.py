@@ -24,8 +24,8 @@ from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.own_module.head import Head
 
-# Train images that are enough to see how batch statistics are treated best.
-_TRIAL = 1024
+# Steps that are enough to see how batch statistics are treated best: averages that move need some to arrive.
+_TRIAL_STEPS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,20 +175,23 @@ class Session:
         movement = movement_of(self._network, self._values(self._task.train[: self._task.batch_size]))
         modes, why = modes_to_try(self._network, movement, self._steps * self._epochs)
         if len(modes) > 1:
-            self._progress(f"{why}: trying {len(modes)} ways around it for an epoch each")
+            self._progress(f"{why}: trying {len(modes)} ways around it for {_TRIAL_STEPS} steps each")
         mode, scores = choose_mode(modes, self._trial)
         return mode, {"why": why, **({"trials": scores} if scores else {})}
 
     def _trial(self, mode: str) -> tuple[float, float]:
-        """Validation accuracy and loss after a short epoch from the start, which is then restored."""
+        """Validation accuracy and loss after some steps from the start, which is then restored."""
         before = self._network.values()
         try:
             places = self._task.train
-            order = np.random.default_rng(self._task.seed).permutation(len(places))[:_TRIAL]
+            most = _TRIAL_STEPS * self._task.batch_size
+            order = np.random.default_rng(self._task.seed).permutation(len(places))[:most]
             data = batches(self._task, places[order], shuffled=True)
-            model = self._model(mode, self._task.steps(len(order)))
+            steps = self._task.steps(len(order))
+            epochs = -(-_TRIAL_STEPS // steps)
+            model = self._model(mode, epochs * steps)
             model.begin_epoch(self._task.seed, 0)
-            model.keras.fit(data, epochs=1, shuffle=False, verbose=0)
+            model.keras.fit(data, epochs=epochs, shuffle=False, verbose=0)
             found = model.keras.evaluate(
                 batches(self._task, self._task.validation, shuffled=False), verbose=0, return_dict=True
             )

@@ -103,7 +103,7 @@ WORDS = {
 def choose_mode(
     modes: Sequence[str], trial: Callable[[str], tuple[float, float]]
 ) -> tuple[str, dict[str, Any]]:
-    """The way with the best validation accuracy, of equals with the least loss; ``trial`` gives both after an epoch."""
+    """The way with the best validation accuracy, of equals with the least loss; ``trial`` gives both."""
     if len(modes) == 1:
         return modes[0], {}
     found = {mode: trial(mode) for mode in modes}

@@ -1,8 +1,9 @@
 """Temperature scaling: by which number logits are divided, so that scores are as sure as they are right.
 
 Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2: https://arxiv.org/abs/1706.04599. If all images
-are right, as of a few that are easy, the sharpest scores would fit best. So the targets are those of Platt, Probabilistic
-Outputs for Support Vector Machines, 1999, section 2.2: after n images nobody is surer than (n + 1) / (n + 2).
+are right, as of a few that are easy, the sharpest scores would fit best. So the targets are those of Platt,
+Probabilistic Outputs for Support Vector Machines, 1999, section 2.2: after n images nobody is surer than
+(n + 1) / (n + 2).
 """
 
 from __future__ import annotations
