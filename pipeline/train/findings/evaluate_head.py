@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.pipeline.evaluate.interval import wilson
 from beamlabel.pipeline.train.findings.confusions import confusions_of
 from beamlabel.pipeline.train.findings.findings import (
     SPLITS,
@@ -88,13 +89,11 @@ def right(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def proportion(is_right: np.ndarray) -> Proportion:
     """The share that is right, with Wilson's interval at 95 %."""
-    if not len(is_right):
-        return Proportion(0, None, None, None)
-    from scipy.stats import binomtest
-
     count = int(is_right.sum())
-    interval = binomtest(count, len(is_right)).proportion_ci(0.95, method="wilson")
-    return Proportion(len(is_right), count / len(is_right), float(interval.low), float(interval.high))
+    interval = wilson(count, len(is_right))
+    if interval is None:
+        return Proportion(0, None, None, None)
+    return Proportion(len(is_right), count / len(is_right), *interval)
 
 
 def class_scores(probabilities: np.ndarray, rows: TrainingRows) -> tuple[ClassScore, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import resolve
-from beamlabel.pipeline.train.rows.base import BaseOutput, features_id_of
+from beamlabel.pipeline.train.rows.base import BaseOutput
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.output_spec import features_id_of
 from beamlabel.transforms.own_module.description import Description
 from beamlabel.transforms.own_module.head import Head
 from beamlabel.transforms.storage.uris import public_uri

@@ -9,7 +9,6 @@ from typing import Any
 
 from beamlabel.pipeline.current.outputs import Output
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.transforms.output_spec import canonical_sha256
 from beamlabel.transforms.rows import schema
 
 
@@ -71,12 +70,6 @@ def base_of(outputs: Sequence[Output]) -> BaseOutput:
         preprocessing=json.loads(metadata[schema.PREPROCESSING]),
         options=newest.manifest["options"],
     )
-
-
-def features_id_of(preprocessing: Mapping[str, Any], features_of: str) -> str:
-    """``features_id`` of rows with this preprocessing, see ``output_spec.features_of``."""
-    rest = {name: value for name, value in preprocessing.items() if name != "scores"}
-    return canonical_sha256({**rest, "features_of": features_of})
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
