@@ -5,8 +5,8 @@
 
 Rows are synthetic: published outputs with embeddings of a hard mixture, several modes a class, rectified as a network's
 features are. What is measured is all of ``beamlabel train`` but the module: rows, features, head, findings, suspects.
-Memory is ``RssAnon``, what the kernel cannot take back, looked at ten times a second; pages of the scratch file are no
-part of it.
+Memory is ``RssAnon``, which the kernel cannot take back, and ``VmRSS``, which counts pages of mapped files; both are
+looked at ten times a second.
 """
 
 from __future__ import annotations
@@ -116,11 +116,11 @@ def write_output(folder: Path, rows: int, classes: int, dimension: int, spread: 
 
 
 class Peak(threading.Thread):
-    """The most anonymous memory of this process, in bytes."""
+    """The most anonymous memory, and the most resident memory, of this process, in bytes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.bytes = 0
+        self.anonymous = self.resident = 0
         self._done = threading.Event()
 
     def run(self) -> None:
@@ -129,12 +129,12 @@ class Peak(threading.Thread):
 
     def look(self) -> None:
         status = Path("/proc/self/status").read_text()
-        self.bytes = max(self.bytes, int(status.partition("RssAnon:")[2].split()[0]) * 1024)
+        self.anonymous = max(self.anonymous, int(status.partition("RssAnon:")[2].split()[0]) * 1024)
+        self.resident = max(self.resident, int(status.partition("VmRSS:")[2].split()[0]) * 1024)
 
-    def stop(self) -> int:
+    def stop(self) -> None:
         self._done.set()
         self.look()
-        return self.bytes
 
 
 @contextmanager
@@ -182,7 +182,9 @@ def measure(folder: Path, with_sklearn: bool) -> dict[str, object]:
             uncalibrated=probabilities_of(values, fitted.head, fitted.temperature, places=test),
             suspects=suspects_of(fitted.out_of_sample, rows, 100),
         )
-    found["peak_anonymous_gb"] = round(peak.stop() / 1e9, 2)
+    peak.stop()
+    found["peak_anonymous_gb"] = round(peak.anonymous / 1e9, 2)
+    found["peak_resident_gb"] = round(peak.resident / 1e9, 2)
     found |= {"rows_used": len(rows), "accuracy": findings.accuracy["test"].value, "l2": fitted.l2,
               "epochs": fitted.epochs, "temperature": fitted.temperature}  # fmt: skip
     if findings.calibration:

@@ -15,8 +15,9 @@ from beamlabel.pipeline.train.findings.evaluate_head import right
 from beamlabel.pipeline.train.head.fit_head import head_of_train_images, probabilities_of
 from beamlabel.pipeline.train.module.base_module import load_base
 from beamlabel.pipeline.train.rows.base import BaseOutput
-from beamlabel.pipeline.train.rows.features import features_of, scratch
+from beamlabel.pipeline.train.rows.features import features_of
 from beamlabel.pipeline.train.rows.options import HeadOptions
+from beamlabel.pipeline.train.rows.scratch import scratch
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule

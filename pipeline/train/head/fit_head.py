@@ -12,9 +12,9 @@ from beamlabel.pipeline.train.findings.temperature import probabilities
 from beamlabel.pipeline.train.head.choose_l2 import Chosen, choose_l2
 from beamlabel.pipeline.train.head.heads import Heads, Task, train_heads
 from beamlabel.pipeline.train.head.standardize import Standardizer, standardizer_of
-from beamlabel.pipeline.train.rows.features import scratch
 from beamlabel.pipeline.train.rows.options import BALANCED, HeadOptions
 from beamlabel.pipeline.train.rows.rows import TrainingRows
+from beamlabel.pipeline.train.rows.scratch import scratch
 from beamlabel.pipeline.train.rows.split import TEST, TRAIN, content_order
 from beamlabel.transforms.own_module.head import SIGMOID, SOFTMAX, Head
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-
 import numpy as np
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.train.rows.rows import TrainingRows
+from beamlabel.pipeline.train.rows.scratch import scratch
 from beamlabel.pipeline.train.rows.shards import embeddings
-
-_SPARE_BYTES = 1 << 26
 
 
 def features_of(rows: TrainingRows) -> np.ndarray:
@@ -47,24 +42,3 @@ def features_of(rows: TrainingRows) -> np.ndarray:
         if done != len(wanted):
             raise ValueError(f"{path} has {first} rows, and had more: it was changed meanwhile")
     return features
-
-
-def scratch(rows: int, dimension: int) -> np.ndarray:
-    """float32[rows, dimension] in a file without a name.
-
-    Raises:
-      UsageError: the disk has not the room.
-    """
-    folder, size = tempfile.gettempdir(), rows * dimension * 4
-    free = shutil.disk_usage(folder).free
-    if free < size + _SPARE_BYTES:
-        raise UsageError(
-            f"the embeddings of {rows} images take {size / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB: "
-            "set TMPDIR to a folder on a larger disk"
-        )
-    if not size:
-        return np.zeros((rows, dimension), np.float32)
-    with tempfile.TemporaryFile(prefix="beamlabel-") as file:
-        # Room that is promised now is there later: a full disk would end the process by SIGBUS.
-        os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(file, np.float32, "r+", shape=(rows, dimension))
