@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.pipeline.truth.file_entries import FileEntries, shown
+from beamlabel.pipeline.truth.image_names import plain_name
 from beamlabel.pipeline.truth.key_level import DOUBT
 from beamlabel.pipeline.truth.name_levels import (
     END,
@@ -161,7 +162,7 @@ class FileTruth(Truth):
     def _have_folders(self, among: np.ndarray) -> np.ndarray:
         found = np.zeros(len(among), bool)
         for place in np.flatnonzero(among).tolist():
-            found[place] = "/" in str(self.entries.names[place])
+            found[place] = "/" in plain_name(str(self.entries.names[place]))
         return found
 
     def _problem(self, what: str, are: np.ndarray) -> tuple[Problem, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from urllib.parse import unquote
 
 from beamlabel.transforms.storage.uris import scheme
@@ -24,6 +25,25 @@ def parts_of(uri: str) -> list[str]:
 def raw_parts_of(uri: str) -> list[str]:
     """The same, but percent-encoded as the text is."""
     return _raw(uri)
+
+
+def composed(text: str) -> str:
+    """The text with letters and their accents as one: file systems and editors differ in that (Unicode's NFC)."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def plain_name(name: str) -> str:
+    """A name as most people mean it: ``composed``, without spaces around it, and with slashes for Windows' ones."""
+    text = composed(name.strip())
+    return text if "/" in text else text.replace("\\", "/")
+
+
+def parts_below(name: str) -> list[str]:
+    """The parts of a relative name that are surely in the location: what follows the last ``..``."""
+    parts = parts_of(name)
+    if ".." not in parts:
+        return parts
+    return parts[len(parts) - parts[::-1].index("..") :]
 
 
 def parent_of(uri: str, ref_id: str | None = None) -> str | None:

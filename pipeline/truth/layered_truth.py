@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from beamlabel.pipeline.truth.image_names import composed
 from beamlabel.pipeline.truth.problem import SHOWN, Problem
 from beamlabel.pipeline.truth.truth import Classes, Truth
 
@@ -60,7 +61,7 @@ def _alike(seen: Counter[str]) -> tuple[Problem, ...]:
     """Classes that differ in their letters' case, or in spaces, and are most likely one."""
     groups: dict[str, list[str]] = {}
     for name in seen:
-        groups.setdefault(" ".join(name.casefold().replace("_", " ").split()), []).append(name)
+        groups.setdefault(" ".join(composed(name).casefold().replace("_", " ").split()), []).append(name)
     found = [
         " / ".join(f"{name!r} ({seen[name]})" for name in sorted(names))
         for names in groups.values()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import xxhash
 
+from beamlabel.pipeline.truth.image_names import composed
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import public_uri, resolve, scheme
 
@@ -44,8 +45,8 @@ def exact_key(name: str) -> int:
 
 
 def tail_key(parts: Sequence[str]) -> int:
-    """The key of the last parts of a location."""
-    return text_key("/".join(parts))
+    """The key of the last parts of a location, ``composed``."""
+    return text_key(composed("/".join(parts)))
 
 
 def keys_of(keys: Iterable[int]) -> np.ndarray:

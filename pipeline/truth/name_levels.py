@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.pipeline.truth.file_entries import FileEntries
-from beamlabel.pipeline.truth.image_names import parts_of, raw_parts_of
+from beamlabel.pipeline.truth.image_names import composed, parts_below, parts_of, plain_name, raw_parts_of
 from beamlabel.pipeline.truth.key_level import KeyLevel
 from beamlabel.pipeline.truth.name_keys import (
     NONE,
@@ -23,7 +23,7 @@ from beamlabel.pipeline.truth.name_keys import (
 )
 from beamlabel.pipeline.truth.truth import values_of
 
-NAME, LOCATION, END = "name", "location", "end"
+NAME, LOCATION, PLAIN, END = "name", "location", "plain", "end"
 # Relative names of more folders than that are matched by their file names alone.
 _MAX_PARTS = 12
 
@@ -34,7 +34,8 @@ class NameLevel:
 
     Attributes:
       index: the keys of all truths.
-      kind: ``NAME`` (by a column as it stands), ``LOCATION`` (by ``image_id``), or ``END`` of the ``uri``.
+      kind: ``NAME`` (by a column as it stands), ``LOCATION`` (by ``image_id``), ``PLAIN`` (by the ``uri``,
+        whatever way its letters are written), or ``END`` of the ``uri``.
       tail: of ``END``, how many of the last parts are compared.
       is_sure: whether it holds also for a name that another way has found.
       is_base: whether relative names are those that an input may have had.
@@ -78,18 +79,25 @@ def location_levels(
 
 
 def end_levels(entries: FileEntries, wanted: np.ndarray) -> Iterator[NameLevel]:
-    """By the ends of locations: all of a relative name, the longest first; then the file name of any.
+    """By plain names; by the ends of locations: all of a relative name, the longest first; then the file name of any.
 
     Names that are not wanted count for the question whether a file name is that of one image.
     """
     count = len(entries.keys)
     lengths, tails, files = np.zeros(count, np.uint8), np.zeros(count, np.uint64), np.zeros(count, np.uint64)
-    for place, name in entries.each_name(np.ones(count, bool)):
-        parts = parts_of(name)
-        if wanted[place] and 1 < len(parts) <= _MAX_PARTS and is_relative(name):
+    plain = np.zeros(count, np.uint64)
+    for place, written in entries.each_name(np.ones(count, bool)):
+        name = plain_name(written)
+        is_below = is_relative(name)
+        parts = parts_below(name) if is_below else parts_of(name)
+        if wanted[place] and 1 < len(parts) <= _MAX_PARTS and is_below:
             lengths[place], tails[place] = len(parts), tail_key(parts)
+        if wanted[place] and not is_below and (name != written or not name.isascii()):
+            plain[place] = exact_key(name)
         if parts:
             files[place] = tail_key(parts[-1:])
+    if plain.any():
+        yield NameLevel(KeyLevel(plain, entries.codes), PLAIN)
     for length in sorted(set(lengths[lengths > 0].tolist()), reverse=True):
         keys = np.where(lengths == length, tails, np.uint64(NONE))
         yield NameLevel(KeyLevel(keys, entries.codes), END, tail=int(length))
@@ -113,6 +121,8 @@ def row_keys(batch: pa.RecordBatch, by: str, levels: Sequence[NameLevel]) -> lis
             found.append([keys_of(key(name) if name else NONE for name in names)])
         elif level.kind == LOCATION:
             found.append([keys_of(id_key(one or "") for one in values_of(batch, "image_id"))])
+        elif level.kind == PLAIN:
+            found.append([keys_of(exact_key(composed(name)) if name else NONE for name in names)])
         else:
             parts = parts or [parts_of(name or "") for name in names]
             encoded = [

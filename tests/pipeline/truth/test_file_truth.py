@@ -1,5 +1,7 @@
 """Names of images in a file of truth find their rows, or none: never a wrong one."""
 
+import unicodedata
+
 import pyarrow as pa
 import pytest
 
@@ -59,6 +61,36 @@ def test_a_name_finds_its_row_and_no_other(tmp_path, name, row):
     if not name:
         return
     assert one(tmp_path, name) == row
+
+
+NFC, NFD = (unicodedata.normalize(form, "é/ü 1.jpg") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        (f"/data/{NFD}", f"/data/{NFC}"),
+        (f"/data/{NFC}", f"/data/{NFD}"),
+        (f"/data/{NFC}", NFD.replace("/", "\\")),
+        (f"gs://b/{NFD}", f"gs://b/{NFC}"),
+        (f"/data/x/{NFD}", f"x/{NFC}"),
+        ("/data/cat/1.jpg", "cat\\1.jpg"),
+        ("/data/cat/1.jpg", "C:\\photos\\1.jpg"),
+        ("/data/cat/1.jpg", "../../data/cat/1.jpg"),
+        ("/data/cat/1.jpg", "/data/cat/1.jpg "),
+        ("/data/cat/1.jpg", " cat/1.jpg"),
+        ("/data/cat\\1.jpg", "/data/cat\\1.jpg"),
+    ],
+)
+def test_a_name_that_is_written_in_another_way_finds_its_row(tmp_path, row, name):
+    others = ["/data/dog/2.jpg"] if name.startswith("C:") else ["/data/dog/1.jpg", "/other/ü 1.jpg"]
+    assert one(tmp_path, name, batch=rows(*others, row)) == len(others)
+
+
+def test_a_plain_name_of_two_rows_is_of_none(tmp_path):
+    batch = rows(f"/data/{NFC}", f"/data/{NFD}")
+    assert one(tmp_path, f" /data/{NFC}", batch=batch) is None
+    assert one(tmp_path, f"/data/{NFC}", batch=batch) == 0
 
 
 @pytest.mark.parametrize("column", ["file", "filename", "File_Name", "FILE"])
