@@ -30,7 +30,7 @@ from beamlabel.pipeline.train.findings.temperature import probabilities, tempera
 from beamlabel.pipeline.train.head.fit_head import class_weights
 from beamlabel.pipeline.train.module.base_module import description_of
 from beamlabel.pipeline.train.module.export import ExportBase
-from beamlabel.pipeline.train.rows.rows import TrainingRows, gather_rows
+from beamlabel.pipeline.train.rows.rows import TrainingRows, check_splits, gather_rows
 from beamlabel.pipeline.train.rows.split import TEST, TRAIN, VALIDATION
 from beamlabel.pipeline.train.train import TrainOptions, check_is_new, facts_of, truth_sha256, write_module
 from beamlabel.transforms import storage
@@ -88,7 +88,7 @@ def _in(
     decode = dataclasses.replace(load.decode, height=base.module.height, width=base.module.width)
     with _bar() as bar:
         pixels = decoded_pixels(rows, dataclasses.replace(load, decode=decode), place.folder, bar)
-    usable, rows = _usable(rows, pixels)
+    usable, rows = usable_rows(rows, pixels)
     for problem in pixels.problems:
         progress(f"{problem.count} {problem.what}: {', '.join(problem.examples)}")
     task = Task(pixels.array, usable, rows, _weights(rows, options), tuning.batch_size, rows.seed)
@@ -158,14 +158,14 @@ def _findings(
     return findings, temperature
 
 
-def _usable(rows: TrainingRows, pixels: Pixels) -> tuple[np.ndarray, TrainingRows]:
+def usable_rows(rows: TrainingRows, pixels: Pixels) -> tuple[np.ndarray, TrainingRows]:
     """The rows whose images could be had, and their places among all.
 
     Raises:
       UsageError: too few are left.
     """
     places = np.flatnonzero(pixels.usable)
-    left = dataclasses.replace(rows.chosen(places), problems=(*rows.problems, *pixels.problems))
+    left, problems = rows.chosen(places), [*rows.problems, *pixels.problems]
     sizes = np.bincount(left.split, minlength=len(SPLITS))
     if not (sizes[TRAIN] and sizes[VALIDATION]):
         why = "; ".join(f"{one.count} {one.what}" for one in pixels.problems)
@@ -173,7 +173,8 @@ def _usable(rows: TrainingRows, pixels: Pixels) -> tuple[np.ndarray, TrainingRow
             f"--fine_tune: {len(places)} of {len(rows)} images could be had: {sizes[TRAIN]} to train, "
             f"{sizes[VALIDATION]} for validation; {why}"
         )
-    return places, left
+    check_splits(left.split, left.targets, left.classes, problems)
+    return places, dataclasses.replace(left, problems=tuple(dict.fromkeys(problems)))
 
 
 def _weights(rows: TrainingRows, options: TrainOptions) -> np.ndarray:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,10 @@ def write_module(
 
 
 def check_is_new(output: str) -> None:
-    """Refuses a place where something is.
+    """Refuses a place where something is, or where nothing can be written: better now than after the training.
 
     Raises:
-      UsageError: something is there, or it cannot be looked at.
+      UsageError: something is there, it cannot be looked at, or a local folder cannot be made there.
     """
     try:
         path = storage.absolute(output).rstrip("/")
@@ -118,6 +119,11 @@ def check_is_new(output: str) -> None:
         raise UsageError(f"--output {output!r}: {error}") from error
     if is_there:
         raise UsageError(f"--output {output!r} exists: name another folder, or delete it")
+    if storage.is_local(path):
+        above = next(folder for folder in Path(path).parents if os.path.lexists(folder))
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            why = "cannot be written" if above.is_dir() else "is no folder"
+            raise UsageError(f"--output {output!r}: {above} {why}; name another folder")
 
 
 def _findings(

@@ -6,6 +6,7 @@ Northcutt et al., Confident Learning: Estimating Uncertainty in Dataset Labels, 
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,10 @@ def suspects_of(probabilities: np.ndarray, rows: TrainingRows, most: int) -> tup
         return ()
     # It sets up a handler of its own else.
     logging.getLogger("cleanlab").addHandler(logging.NullHandler())
-    places, quality = (_of_sets if rows.multi_label else _of_classes)(probabilities, rows.targets)
+    with warnings.catch_warnings():
+        # Of each class of few images it says that it may find less there.
+        warnings.filterwarnings("ignore", module=r"cleanlab\b")
+        places, quality = (_of_sets if rows.multi_label else _of_classes)(probabilities, rows.targets)
     order = np.lexsort((places, quality))[:most]
     return tuple(_note(probabilities, rows, int(places[one]), float(quality[one])) for one in order)
 
@@ -56,16 +60,19 @@ def _of_sets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray
     from cleanlab.multilabel_classification.filter import find_label_issues
     from cleanlab.multilabel_classification.rank import get_label_quality_scores
 
-    labels = [np.flatnonzero(row).tolist() for row in targets]
     given = np.asarray(probabilities, np.float64)
-    places = np.sort(
-        np.asarray(
-            find_label_issues(labels, given, return_indices_ranked_by="self_confidence", n_jobs=1), np.int64
-        )
-    )
+    # A class that all images have, or none, has no confident examples of the other side: cleanlab refuses it.
+    count = targets.sum(axis=0, dtype=np.int64)
+    told = np.flatnonzero((count > 0) & (count < len(targets)))
+    if not len(told):
+        return np.zeros(0, np.int64), np.zeros(0)
+    labels = [np.flatnonzero(row).tolist() for row in targets[:, told]]
+    found = find_label_issues(labels, given[:, told], return_indices_ranked_by="self_confidence", n_jobs=1)
+    places = np.sort(np.asarray(found, np.int64))
     if not len(places):
         return places, np.zeros(0)
-    return places, get_label_quality_scores([labels[place] for place in places], given[places])
+    labels = [np.flatnonzero(row).tolist() for row in targets[places]]
+    return places, get_label_quality_scores(labels, given[places])
 
 
 def _note(probabilities: np.ndarray, rows: TrainingRows, place: int, quality: float) -> ImageNote:

@@ -29,6 +29,7 @@ from beamlabel.pipeline.truth.problem import Problem
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.own_module.description import check_class_names
 from beamlabel.transforms.own_module.head import SIGMOID, SOFTMAX
+from beamlabel.transforms.rows.types import is_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,8 @@ def gather_rows(options: RowsOptions, truth: TruthOptions) -> TrainingRows:
         raise UsageError(
             f"--split_column {options.split_column!r}: the outputs have {', '.join(columns.names)}"
         )
+    if options.split_column:
+        _check_is_text(options.split_column, columns.field(options.split_column).type)
     opened = open_truth(
         truth,
         columns,
@@ -105,6 +108,12 @@ def gather_rows(options: RowsOptions, truth: TruthOptions) -> TrainingRows:
     found = gathered(outputs, opened, options.split_column)
     problems = [*opened.problems(), *found.problems]
     return _chosen(found, options, opened.multi_label, problems, base)
+
+
+def _check_is_text(column: str, kind: pa.DataType) -> None:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not is_text(value):
+        raise UsageError(f"--split_column {column!r} is {kind}: expected text: train, validation or test")
 
 
 def _chosen(
@@ -144,7 +153,7 @@ def _chosen(
         places = np.flatnonzero(kept)
         strata = _strata(targets[places])
         split[places] = split_by_content(order[places], groups[places], strata, options.split)
-    _check_splits(split[kept], targets[kept], classes, problems)
+    check_splits(split[kept], targets[kept], classes, problems)
     return TrainingRows(
         table=found.table.select(["uri", "image_id", "content_hash", "location"]).filter(pa.array(kept)),
         classes=classes,
@@ -226,9 +235,18 @@ def _by_column(
     return split.astype(np.uint8), (split >= 0) & ~crossing
 
 
-def _check_splits(
+def check_splits(
     split: np.ndarray, targets: np.ndarray, classes: Sequence[str], problems: list[Problem]
 ) -> None:
+    """Whether there is something to train on, and to choose by; classes that are not tested become a problem.
+
+    Args:
+      split, targets, classes: see ``TrainingRows``.
+      problems: known so far; what is found is added.
+
+    Raises:
+      UsageError: no image to train or for validation, or a class without an image to train.
+    """
     sizes = np.bincount(split, minlength=3)
     if not (sizes[TRAIN] and sizes[VALIDATION]):
         raise UsageError(
@@ -245,6 +263,7 @@ def _check_splits(
         if where == TRAIN:
             raise UsageError(
                 f"--truth: no image to train of {', '.join(missing[:EXAMPLES])} ({len(missing)} classes)"
+                + _told(problems)
             )
         problems.append(Problem("classes have no image to test", len(missing), tuple(missing[:EXAMPLES])))
 

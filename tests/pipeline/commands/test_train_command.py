@@ -161,6 +161,8 @@ def test_copies_with_different_truth_are_left_out_and_told(labels, tmp_path):
         (("--truth", "parent", "--min_images", 1000), "1000"),
         (("--truth", "parent", "--split_column", "uri"), "--split_column"),
         (("--truth", "parent", "--split_column", "fold"), "fold"),
+        (("--truth", "parent", "--split_column", "embedding"), "--split_column"),
+        (("--truth", "parent", "--split_column", "width"), "--split_column"),
     ],
 )
 def test_refusals(labels, tmp_path, arguments, named):
@@ -172,6 +174,11 @@ def test_an_output_that_is_there_is_left_alone(labels, mine):
     with pytest.raises(UsageError, match="exists"):
         train(labels.output, mine, "--truth", "parent")
     assert modules_fingerprint(mine) == before
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_training(labels, tmp_path):
+    (tmp_path / "file").touch()
+    assert "folder" in refused("nowhere", tmp_path / "file" / "below" / "mine", "--truth", "parent")
 
 
 def test_embeddings_that_cannot_be_used(folder, labels, tmp_path):

@@ -13,14 +13,18 @@ from PIL import Image
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.fine_tune import pixels
 from beamlabel.pipeline.fine_tune import session as sessions
+from beamlabel.pipeline.fine_tune.fine_tune import usable_rows
 from beamlabel.pipeline.fine_tune.state import Workplace, folder_of
 from beamlabel.pipeline.job.prepare_module import resolve
 from beamlabel.pipeline.process.cancellation import cancellation
+from beamlabel.pipeline.train.rows.split import TEST, TRAIN
+from beamlabel.pipeline.truth.problem import Problem
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.load import inspect_module
 from support.fine_tuning import OPTIONS, fine_tune, patterns
 from support.jobs import label
 from support.paths import ROOT
+from support.training_rows import training_rows
 
 tf = pytest.importorskip("tensorflow")
 
@@ -52,6 +56,18 @@ def tuned(labels, tmp_path_factory):
         patch.setattr("beamlabel.pipeline.fine_tune.fine_tune.Session", Session)
         assert fine_tune(labels, output, *EPOCHS) == 0
     return output, caught[0]
+
+
+def test_a_class_whose_train_images_are_gone_is_told_and_not_trained():
+    rows = training_rows(np.arange(60, dtype=np.int32) % 3)
+    usable = (rows.targets != 1) | (rows.split != TRAIN)
+    gone = Problem("images cannot be had: not_found; they are left out", int((~usable).sum()))
+    with pytest.raises(UsageError, match=r"class 1.*not_found"):
+        usable_rows(rows, pixels.Pixels(np.zeros(0), usable, (gone,)))
+    untested = (rows.targets != 1) | (rows.split != TEST)
+    places, found = usable_rows(rows, pixels.Pixels(np.zeros(0), untested, (gone,)))
+    assert [one.examples for one in found.problems] == [(), ("class 1",)]
+    assert len(found) == len(places) == untested.sum()
 
 
 def test_it_learns_what_a_head_cannot_and_tells_of_the_broken_module(tuned):

@@ -1,0 +1,44 @@
+"""Images of likely wrong truth, also of tasks that are degenerate in some way."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from beamlabel.pipeline.train.findings.suspects import suspects_of
+from support.training_rows import training_rows
+
+pytest.importorskip("cleanlab")
+
+IMAGES, WRONG = 60, 7
+
+
+def said_of(targets, seed=0):
+    """Probabilities that are sure of the truth."""
+    doubt = np.random.default_rng(seed).uniform(0.01, 0.2, targets.shape).astype(np.float32)
+    return np.where(targets, 1 - doubt, doubt)
+
+
+@pytest.mark.parametrize("constant", [None, 0, 1])
+def test_one_wrong_set_of_classes_is_found_beside_classes_that_all_images_have_or_none(constant):
+    targets = np.zeros((IMAGES, 3), np.uint8)
+    targets[::2, 0] = targets[::3, 1] = targets[1::2, 2] = 1
+    if constant is not None:
+        targets[:, 1] = constant
+    said = said_of(targets)
+    targets[WRONG, 0] ^= 1
+    (found,) = suspects_of(said, training_rows(targets), 10)
+    assert found.uri == f"{WRONG}.jpg" and found.truth != found.predicted
+
+
+@pytest.mark.parametrize("targets", [np.ones((9, 2)), np.eye(2)[[0] * 9], np.eye(2)[[0, 0, 1, 1]]])
+def test_nothing_is_found_if_nothing_can_be(targets):
+    assert suspects_of(said_of(targets.astype(np.uint8)), training_rows(targets.astype(np.uint8)), 10) == ()
+
+
+def test_small_classes_are_no_reason_to_warn():
+    targets = np.array([0] * 20 + [1] * 20 + [2] * 2, np.int32)
+    said = said_of(np.eye(3, dtype=np.uint8)[targets])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert suspects_of(said / said.sum(axis=1, keepdims=True), training_rows(targets), 10) == ()
