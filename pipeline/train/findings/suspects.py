@@ -67,12 +67,14 @@ def _of_sets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray
     if not len(told):
         return np.zeros(0, np.int64), np.zeros(0)
     labels = [np.flatnonzero(row).tolist() for row in targets[:, told]]
-    found = find_label_issues(labels, given[:, told], return_indices_ranked_by="self_confidence", n_jobs=1)
-    places = np.sort(np.asarray(found, np.int64))
+    places = np.flatnonzero(find_label_issues(labels, given[:, told], n_jobs=1))
     if not len(places):
         return places, np.zeros(0)
-    labels = [np.flatnonzero(row).tolist() for row in targets[places]]
-    return places, get_label_quality_scores(labels, given[places])
+    # An image of no class and one of all: without 0 and 1 among the targets cleanlab takes them for something else.
+    count = targets.shape[1]
+    labels = [np.flatnonzero(row).tolist() for row in targets[places]] + [[], list(range(count))]
+    scores = get_label_quality_scores(labels, np.vstack([given[places], np.full((2, count), 0.5)]))
+    return places, scores[:-2]
 
 
 def _note(probabilities: np.ndarray, rows: TrainingRows, place: int, quality: float) -> ImageNote:

@@ -31,6 +31,14 @@ def test_one_wrong_set_of_classes_is_found_beside_classes_that_all_images_have_o
     assert found.uri == f"{WRONG}.jpg" and found.truth != found.predicted
 
 
+def test_of_two_classes_one_that_all_images_have():
+    targets = np.ones((IMAGES, 2), np.uint8)
+    targets[::2, 1] = 0
+    said = said_of(targets)
+    targets[WRONG, 1] ^= 1
+    assert [one.uri for one in suspects_of(said, training_rows(targets), 10)] == [f"{WRONG}.jpg"]
+
+
 @pytest.mark.parametrize("targets", [np.ones((9, 2)), np.eye(2)[[0] * 9], np.eye(2)[[0, 0, 1, 1]]])
 def test_nothing_is_found_if_nothing_can_be(targets):
     assert suspects_of(said_of(targets.astype(np.uint8)), training_rows(targets.astype(np.uint8)), 10) == ()
