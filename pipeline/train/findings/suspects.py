@@ -46,6 +46,8 @@ def _of_classes(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndar
     from cleanlab.filter import find_label_issues
 
     labels = targets.astype(np.int64)
+    if not len(labels) or labels.min() == labels.max():  # cleanlab refuses one class
+        return np.zeros(0, np.int64), np.zeros(0)
     if probabilities.size > _MANY:
         found: Any = find_label_issues_batched(labels, probabilities, n_jobs=1, verbose=False)
     else:

@@ -44,6 +44,12 @@ def test_nothing_is_found_if_nothing_can_be(targets):
     assert suspects_of(said_of(targets.astype(np.uint8)), training_rows(targets.astype(np.uint8)), 10) == ()
 
 
+def test_nothing_is_found_among_images_of_one_class():
+    """As validation and test images of a column may be."""
+    rows = training_rows(np.array([0] * 5 + [1] * 5, np.int32))
+    assert suspects_of(np.full((5, 2), 0.5, np.float32), rows.chosen(np.arange(5)), 10) == ()
+
+
 def test_small_classes_are_no_reason_to_warn():
     targets = np.array([0] * 20 + [1] * 20 + [2] * 2, np.int32)
     said = said_of(np.eye(3, dtype=np.uint8)[targets])
