@@ -106,7 +106,8 @@ def check_is_new(output: str) -> None:
     """Refuses a place where something is, or where nothing can be written: better now than after the training.
 
     Raises:
-      UsageError: something is there, it cannot be looked at, or a local folder cannot be made there.
+      UsageError: something is there, it cannot be looked at, or a local folder cannot be made there or lies in the
+        output of a run.
     """
     try:
         path = storage.absolute(output).rstrip("/")
@@ -124,6 +125,9 @@ def check_is_new(output: str) -> None:
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             why = "cannot be written" if above.is_dir() else "is no folder"
             raise UsageError(f"--output {output!r}: {above} {why}; name another folder")
+        around = [folder for folder in Path(os.path.realpath(path)).parents if (folder / layout.MANIFEST).exists()]
+        if around:
+            raise UsageError(f"--output {output!r} is inside {around[0]}, an output of a run; name a folder elsewhere")
 
 
 def _findings(

@@ -181,6 +181,11 @@ def test_an_output_that_cannot_be_written_is_told_before_the_training(labels, tm
     assert "folder" in refused("nowhere", tmp_path / "file" / "below" / "mine", "--truth", "parent")
 
 
+def test_a_module_is_not_written_into_the_output_of_a_run(labels):
+    assert "inside" in refused(labels.output, labels.output / "models" / "mine", "--truth", "parent")
+    assert not (labels.output / "models").exists()
+
+
 def test_embeddings_that_cannot_be_used(folder, labels, tmp_path):
     without = label(tmp_path / "without", "--input", folder / "red", "--no_embeddings")
     assert "embeddings" in refused(without.output, tmp_path / "out", "--truth", "parent")
