@@ -125,9 +125,13 @@ def check_is_new(output: str) -> None:
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             why = "cannot be written" if above.is_dir() else "is no folder"
             raise UsageError(f"--output {output!r}: {above} {why}; name another folder")
-        around = [folder for folder in Path(os.path.realpath(path)).parents if (folder / layout.MANIFEST).exists()]
+        around = [
+            folder for folder in Path(os.path.realpath(path)).parents if (folder / layout.MANIFEST).exists()
+        ]
         if around:
-            raise UsageError(f"--output {output!r} is inside {around[0]}, an output of a run; name a folder elsewhere")
+            raise UsageError(
+                f"--output {output!r} is inside {around[0]}, an output of a run; name a folder elsewhere"
+            )
 
 
 def _findings(
