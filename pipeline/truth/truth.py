@@ -55,7 +55,8 @@ class Truth(abc.ABC):
         """What was found to be wrong; asked after all batches."""
 
     def decided(self, batch: pa.RecordBatch) -> list[Classes | None]:
-        """As ``of_batch``, but ``()`` for a row of which nothing else counts: it says two different things of it, or that its class
+        """As ``of_batch``, but ``()`` for a row of which no other truth counts: this one says two different things of
+        it, or that its class
         is not known."""
         return self.of_batch(batch)
 

@@ -98,7 +98,8 @@ def page_data(findings: Findings, pictures: Mapping[str, bytes]) -> dict[str, An
         "curve_advice": curve_advice(findings.curve),
         "history": [_epoch(epoch) for epoch in _thinned(findings.history)],
         "epoch_count": len(findings.history),
-        "epoch_kept": _looked_up(findings, "fine_tuning", "epochs", "best") or _looked_up(findings, "head", "epochs"),
+        "epoch_kept": _looked_up(findings, "fine_tuning", "epochs", "best")
+        or _looked_up(findings, "head", "epochs"),
         "problems": problems,
         "problem_count": len(findings.problems),
         "facts": facts,

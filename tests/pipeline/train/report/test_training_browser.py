@@ -274,7 +274,9 @@ def test_what_is_neither_and_unknown_is_no_truth_any_more(opened, tmp_path):
     shown.driver.execute_script("document.querySelector('#detail').close()")
     shown.driver.find_elements("css selector", "#suspects-sheet button")[1].send_keys("x")
     shown.run(OPEN, 0)
-    pressed = "return [...document.querySelectorAll('.verdict [aria-pressed=true]')].map((e) => e.textContent)"
+    pressed = (
+        "return [...document.querySelectorAll('.verdict [aria-pressed=true]')].map((e) => e.textContent)"
+    )
     assert shown.run(pressed) == ["Neither, class unknown"]
     text = saved_text(shown)
     shown.run("document.querySelector('#saving-clear').click()")
@@ -293,7 +295,8 @@ def test_what_is_neither_and_unknown_is_no_truth_any_more(opened, tmp_path):
 def test_a_long_list_of_suspects_goes_on(opened):
     of = findings(suspects=tuple(note(number, "tabby", "otter") for number in range(60)))
     shown = opened(of)
-    visible = "return [...document.querySelectorAll('#suspects-sheet button')].filter((e) => e.checkVisibility()).length"
+    visible = """
+        return [...document.querySelectorAll('#suspects-sheet button')].filter((e) => e.checkVisibility()).length"""
     assert shown.run(visible) == 24
     shown.run("document.querySelector('#suspects-more').click()")
     assert shown.run(visible) == 60

@@ -165,7 +165,12 @@ def test_the_advice_follows_the_end_of_the_curve(values, test, beginning):
 
 @pytest.mark.parametrize(
     ("values", "is_named"),
-    [((0.7, 0.7, 0.7), True), ((0.5, 0.6, 0.7), False), ((0.8, 0.7, 0.6), False), ((0.99, 0.99, 0.99), False)],
+    [
+        ((0.7, 0.7, 0.7), True),
+        ((0.5, 0.6, 0.7), False),
+        ((0.8, 0.7, 0.6), False),
+        ((0.99, 0.99, 0.99), False),
+    ],
 )
 def test_fine_tuning_is_proposed_for_a_flat_curve_alone(values, is_named):
     advice = curve_advice(curve(*values, test=1000))
