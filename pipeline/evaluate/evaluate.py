@@ -57,7 +57,7 @@ class Evaluation:
         counts = self.counts
         tried = counts.evaluated + counts.failed
         interval = wilson(counts.correct, counts.evaluated)
-        found = {
+        found: dict[str, Any] = {
             "truth_by": self.by,
             "trained_module": self.trained_module,
             "multi_label": self.multi_label,

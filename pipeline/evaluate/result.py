@@ -48,7 +48,7 @@ class Result:
 
     @property
     def trained_module(self) -> str | None:
-        """The handle of the module, if ``beamlabel train`` wrote it; it is right too often about what it was trained on."""
+        """The handle of the module, if ``beamlabel train`` wrote it; it is too good on what it was trained on."""
         module: Mapping[str, Any] = self.manifest.get("module", {})
         return module.get("handle") if module.get("class_names") is not None else None
 

@@ -56,8 +56,8 @@ class Truth(abc.ABC):
 
     def decided(self, batch: pa.RecordBatch) -> list[Classes | None]:
         """As ``of_batch``, but ``()`` for a row of which no other truth counts: this one says two different things of
-        it, or that its class
-        is not known."""
+        it, or that its class is not known.
+        """
         return self.of_batch(batch)
 
     def known_classes(self) -> frozenset[str] | None:
