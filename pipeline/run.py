@@ -63,7 +63,9 @@ def run(options: JobOptions, runner_args: list[str], started_at: float | None = 
             if cancelled.seen:
                 pass  # whatever the signal was turned into on its way
             elif isinstance(error, UsageError):
-                usage(error)
+                usage(
+                    error, "beamlabel relabel" if options.inputs.input_format == EMBEDDINGS else "beamlabel"
+                )
                 return USAGE
             elif not isinstance(error, Exception):
                 raise

@@ -105,9 +105,15 @@ def _summary(found: dict[str, Any]) -> str:
         ("top-1", found["top_1"], f"of {found['evaluated']} images{_interval(found)}"),
         (f"top-{top['k']}", top["accuracy"], ""),
         ("coverage", found["coverage"], _failed(found)),
-        ("top-1", found["top_1_failures_wrong"], "with those that failed as wrong"),
     ]
+    if found["failed"]:
+        lines.append(("top-1", found["top_1_failures_wrong"], "with those that failed as wrong"))
     text = "".join(f"{name:<9} {_number(value)}  {note}".rstrip() + "\n" for name, value, note in lines)
+    if (trained := found["trained_module"]) is not None:
+        text += (
+            f"{trained} was trained by beamlabel train: of images that it was trained on it is right too often; its "
+            "report has the accuracy on its test images\n"
+        )
     if found["multi_label"]:
         text += f"{found['measure']}\n"
     for key, what in (
@@ -136,7 +142,7 @@ def _failed(found: dict[str, Any]) -> str:
     if not found["failed"]:
         return "no image failed"
     unknown = ", truth or not" if found["truth_by"] == "column" else ""
-    return f"{found['failed']} images failed{unknown}"
+    return f"{found['failed']} image{'' if found['failed'] == 1 else 's'} failed{unknown}"
 
 
 def _worst(classes: Sequence[dict[str, Any]]) -> str:

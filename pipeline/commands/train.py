@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -77,19 +78,23 @@ def main(argv: list[str]) -> int:
     except Cancelled:
         tell(f"cancelled, and nothing is written to {options.result.output}")
         raise
-    for line in summary(findings, options.result.output, options.rows.outputs[0]):
+    told = summary(
+        findings, options.result.output, options.rows.outputs[0], is_fine_tuned=fine_tuning.fine_tune
+    )
+    for line in told:
         tell(line)
     tell(f"done in {time.monotonic() - began:.0f} s")
     return 0
 
 
-def summary(findings: Findings, output: str, source: str) -> list[str]:
+def summary(findings: Findings, output: str, source: str, *, is_fine_tuned: bool = False) -> list[str]:
     """The end of the story in a few lines.
 
     Args:
       findings: of the training.
       output: where the module is.
       source: an output that the next command may take.
+      is_fine_tuned: whether the whole network was trained.
     """
     from beamlabel.pipeline import layout
     from beamlabel.transforms import storage
@@ -104,12 +109,16 @@ def summary(findings: Findings, output: str, source: str) -> list[str]:
     told = sorted((one.f1, one.name) for one in findings.class_scores if one.f1 is not None)
     if len(told) > _WORST:
         worst = ", ".join(f"{name} {f1:.2f}" for f1, name in told[:_WORST])
-        lines.append(f"worst classes by F1: {worst}")
-    if findings.suspects:
-        lines.append(f"{len(findings.suspects)} images have a truth that is likely wrong: see the report")
-    lines += [
-        f"module: {output}",
-        f"report: {storage.join(output, layout.REPORT)}",
-        f"next: beamlabel relabel {source} --module {output} --output NEW",
-    ]
+        lines.append(f"worst classes by F1 on the test images, 0 to 1: {worst}")
+    if suspects := len(findings.suspects):
+        found = "1 image has" if suspects == 1 else f"{suspects} images have"
+        lines.append(f"{found} a truth that is likely wrong: look at the report, and correct it there")
+    module = shlex.quote(output)
+    # The features of a network that was trained are others than those that the rows have.
+    follows = (
+        f"beamlabel --input IMAGES --module {module} --output NEW"
+        if is_fine_tuned
+        else f"beamlabel relabel {shlex.quote(source)} --module {module} --output NEW"
+    )
+    lines += [f"module: {output}", f"report: {storage.join(output, layout.REPORT)}", f"next: {follows}"]
     return lines

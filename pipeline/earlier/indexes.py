@@ -120,7 +120,7 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
         indexes = _write_indexes(writer, wanted, earlier, folder)
     rows, unresolved = sum(one.same for one in counts), sum(one.unresolved for one in counts)
     _LOGGER.info(
-        "Earlier runs have labeled %d images (%d rows in %d shards, read in %.1f s)",
+        "Earlier runs have labeled %d images as this one would (%d rows; %d shards were read, in %.1f s)",
         indexes.labeled.keys, rows, len(earlier.shards), time.monotonic() - begin,
     )  # fmt: skip
     if indexes.failed is not None and indexes.failed.keys:

@@ -37,6 +37,7 @@ class Evaluation:
       multi_label: whether an image may have several classes.
       problems: of the truth.
       errors: the file of wrong images, and how many it has.
+      trained_module: the handle of the module, if ``beamlabel train`` wrote it.
     """
 
     counts: TruthCounts
@@ -45,6 +46,7 @@ class Evaluation:
     multi_label: bool = False
     problems: tuple[Problem, ...] = field(default=())
     errors: tuple[str, int] | None = None
+    trained_module: str | None = None
 
     def to_json(self, worst: int = 0) -> dict[str, Any]:
         """A plain dict for ``json.dumps``; what has no value, such as the precision of nothing, is None.
@@ -55,8 +57,9 @@ class Evaluation:
         counts = self.counts
         tried = counts.evaluated + counts.failed
         interval = wilson(counts.correct, counts.evaluated)
-        found = {
+        found: dict[str, Any] = {
             "truth_by": self.by,
+            "trained_module": self.trained_module,
             "multi_label": self.multi_label,
             "measure": MULTI if self.multi_label else SINGLE,
             "rows": counts.rows,
@@ -122,8 +125,9 @@ def evaluate(
     counting.count_failures()
     written = (errors, wrong.write()) if errors and wrong else None
     return Evaluation(
-        counting.counts, known.by, known.unmatched(), known.multi_label, known.problems(), written
-    )
+        counting.counts, known.by, known.unmatched(), known.multi_label, known.problems(), written,
+        result.trained_module,
+    )  # fmt: skip
 
 
 def _refuse_conflicts(truth: LayeredTruth) -> None:

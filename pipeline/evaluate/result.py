@@ -46,6 +46,12 @@ class Result:
     failed: int
     has_names: bool
 
+    @property
+    def trained_module(self) -> str | None:
+        """The handle of the module, if ``beamlabel train`` wrote it; it is too good on what it was trained on."""
+        module: Mapping[str, Any] = self.manifest.get("module", {})
+        return module.get("handle") if module.get("class_names") is not None else None
+
     @contextmanager
     def readable(self, name: str) -> Iterator[str]:
         """The path of a file of the output; what goes wrong with it is told by its name."""

@@ -86,6 +86,7 @@ def _in(
 ) -> Findings:
     load = load_options_of(rows.base.options, rows.base.preprocessing)
     decode = dataclasses.replace(load.decode, height=base.module.height, width=base.module.width)
+    progress(f"fetching and decoding {len(rows)} images into {place.folder}, unless they are there")
     with _bar() as bar:
         pixels = decoded_pixels(rows, dataclasses.replace(load, decode=decode), place.folder, bar)
     usable, rows = usable_rows(rows, pixels)
@@ -238,7 +239,7 @@ def _tell_rows(rows: TrainingRows, progress: Progress) -> None:
 def _tell_gain(tuned: float | None, alone: float | None, progress: Progress) -> None:
     if tuned is None or alone is None:
         return
-    progress(f"validation accuracy {tuned:.3f}; a head alone, on the network as it was: {alone:.3f}")
+    progress(f"validation accuracy {tuned:.1%}; a head alone, on the network as it was: {alone:.1%}")
     if tuned < alone:
         progress("the head alone is better: train without --fine_tune, or with another --learning_rate")
 

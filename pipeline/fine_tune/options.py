@@ -11,7 +11,7 @@ from beamlabel.pipeline.options.types import TEXT, number, whole
 
 DEFAULT, NONE = "default", "none"
 AUTO, ON, OFF = "auto", "on", "off"
-FAIL, RESUME = "fail", "resume"
+ERROR, RESUME = "error", "resume"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +62,9 @@ class FineTuneOptions:
         help="compute in 16 bits where that is safe; auto: on a GPU (default auto)",
     )
     if_exists: str = choice(
-        (FAIL, RESUME),
-        default=FAIL,
-        help="resume: go on with a training into --output that was cut short (default fail)",
+        (ERROR, RESUME),
+        default=ERROR,
+        help="resume: go on with a training into --output that was cut short (default error)",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from beamlabel.pipeline.fine_tune.model import TrainedModel, build_model, compile_model, use_16_bits
-from beamlabel.pipeline.fine_tune.network import FROZEN, Network
+from beamlabel.pipeline.fine_tune.network import FROZEN, MODULE, Network
 from beamlabel.pipeline.fine_tune.options import FineTuneOptions
 from beamlabel.pipeline.fine_tune.state import Workplace
 from beamlabel.pipeline.fine_tune.statistics import WORDS, choose_mode, modes_to_try, movement_of
@@ -92,7 +92,8 @@ class Session:
             mode, decision = self._choose_mode()
             self._place.save(mode=mode, decision=decision)
         state = self._place.state
-        self._progress(f"batch statistics move {WORDS[state.mode]}: {state.decision['why']}")
+        how = "" if state.mode == MODULE else f"; they move {WORDS[state.mode]}"
+        self._progress(f"batch statistics: {state.decision['why']}{how}")
         self.model = self._model(state.mode, self._steps * self._epochs)
         is_interrupted = False
         try:
@@ -196,7 +197,7 @@ class Session:
                 batches(self._task, self._task.validation, shuffled=False), verbose=0, return_dict=True
             )
             self._progress(
-                f"batch statistics move {WORDS[mode]}: validation accuracy {found['accuracy']:.3f}"
+                f"batch statistics move {WORDS[mode]}: validation accuracy {found['accuracy']:.1%}"
             )
             return found["accuracy"], found["loss"]
         finally:

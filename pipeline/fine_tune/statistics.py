@@ -75,7 +75,7 @@ def _kept(before: Sequence[Any], module: Sequence[Any], ours: Sequence[Any]) -> 
 def modes_to_try(network: Network, movement: Movement, steps: int) -> tuple[list[str], str]:
     """The ways to treat batch statistics that come into question, the usual one first, and why, in words."""
     if not network.train:
-        return [FROZEN], f"the module has no graph for training ({network.source}): its batch statistics stay"
+        return [FROZEN], f"the module has no graph for training ({network.source})"
     if not movement.statistics:
         return [MODULE], "the network has no batch statistics"
     if movement.follows(steps):

@@ -118,6 +118,8 @@ function verdictKeys(button, row, open) {
 function showVerdicts() {
   $("known-classes").append(...knownClasses().map((name) => element("option", { value: displayed(name) })));
   $("how").hidden = !correctable.length;
+  const lacking = data.sample.filter((row) => row.thumbnail === null).length;
+  if (lacking) $("how").append(` ${whole(lacking)} of ${count(data.sample.length, "picture")} ${lacking === 1 ? "is" : "are"} missing, as of images that this run has not fetched: `, element("span", { class: "mono" }, "beamlabel report OUTPUT --fetch"), " adds those that can be fetched.");
   if (!$("helpful").hidden) $("helpful-title").after($("how"));
   $("saving-save").addEventListener("click", () => { saveCorrections(correctable, false); showMarks(); });
   addEventListener("storage", (event) => { if (event.key === KEPT) { restoreCorrections(correctable); showMarks(); } });

@@ -72,7 +72,7 @@ class FileEntries:
         yield from self.twice.problem(f"lines of {self.path} that say again what an earlier one does")
         yield from self.empty.problem(f"lines of {self.path} without a class")
         yield from self.undecided.problem(
-            f"corrections in {self.path} that say wrong, and not which class it is; they are no truth"
+            f"corrections in {self.path} that say wrong, and not which class it is; these images have no truth"
         )
         yield from self.unnamed.problem(f"lines of {self.path} that name no image")
 
@@ -98,6 +98,9 @@ class _Reader:
                 self.unnamed.add(record.place)
             elif not found:
                 (self.undecided if record.verdict else self.empty).add(f"{record.place}: {name}")
+                if record.verdict:
+                    # Whoever says so has seen the image: what an earlier truth says of it does not count any more.
+                    self._add(name, (), kind)
             else:
                 self._add(name, found, kind)
         self._flush()

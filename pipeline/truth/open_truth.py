@@ -100,7 +100,10 @@ def _check_is_file(name: str, kept_columns: Sequence[str]) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"--truth {name!r}: {error}") from error
     if not is_there:
-        raise UsageError(f"--truth {name!r}: neither a kept column of the result ({kept}) nor a file")
+        raise UsageError(
+            f"--truth {name!r}: neither a kept column of the result ({kept}) nor a file, nor "
+            f"{PARENT!r}, the folder of each image"
+        )
 
 
 def _tops(runs: Sequence[Mapping[str, Any]]) -> set[str]:

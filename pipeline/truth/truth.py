@@ -55,7 +55,9 @@ class Truth(abc.ABC):
         """What was found to be wrong; asked after all batches."""
 
     def decided(self, batch: pa.RecordBatch) -> list[Classes | None]:
-        """As ``of_batch``, but ``()`` for a row of which it says two different things, so that nothing else counts."""
+        """As ``of_batch``, but ``()`` for a row of which no other truth counts: this one says two different things of
+        it, or that its class is not known.
+        """
         return self.of_batch(batch)
 
     def known_classes(self) -> frozenset[str] | None:

@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
+from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.transforms.storage.identity import image_id
 from support.jobs import TINY
 from support.paths import ROOT
@@ -50,7 +51,7 @@ def place(tmp_path_factory):
 
 def test_the_loop(place):
     """Each command as bash runs it, in the page's order; then what the page says has come of them."""
-    assert len(CLASSES) == 3 and len(COMMANDS) == 8
+    assert len(CLASSES) == 3 and len(COMMANDS) == 9
     script = place / "beamlabel"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m beamlabel "$@"\n')
     script.chmod(0o755)
@@ -79,6 +80,8 @@ def test_the_loop(place):
     told = next(text for line, text in said.items() if "--skip_labeled" in line)
     assert f"{len(right)} of the predicted were labeled by features of earlier rows" in told
     assert ds.dataset(night, format="parquet").to_table().column("score").equals(mine.column("score"))
+    page = data_of_page((night / "_report.html").read_text())
+    assert page and page["sample"] and all(row["thumbnail"] for row in page["sample"])
     for name in ("mine", "mine-2", "tuned"):
         assert {"saved_model.pb", "_TRAINING.json", "_report.html"} <= {
             path.name for path in (place / "models" / name).iterdir()

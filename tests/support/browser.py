@@ -127,7 +127,7 @@ def contrast(one: str, other: str) -> float:
 
 def main(page: Path, folder: Path) -> None:
     with browser() as shown:
-        for name, width, height in (("wide", WIDE, 1900), ("narrow", NARROW, 2600)):
+        for name, width, height in (("wide", WIDE, 2400), ("narrow", NARROW, 3400)):
             for scheme in SCHEMES:
                 shown.open(page, width=width, scheme=scheme)
                 picture = shown.screenshot(height).quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)

@@ -82,8 +82,8 @@ def choose_l2(
         features, rows.targets, train, np.repeat(own[:, None], len(l2), axis=1).astype(np.float32), l2,
         len(rows.classes), rows.seed,
     )  # fmt: skip
-    look = _Look(features, rows, standardizer, train, validation, len(l2), progress)
     most = epochs or task.most_epochs
+    look = _Look(features, rows, standardizer, train, validation, len(l2), most, progress)
     every = max(1, _STEPS_BETWEEN // task.steps)
 
     def after_epoch(number: int, heads: Callable[[], Heads]) -> bool:
@@ -117,12 +117,13 @@ class _Look:
         train: np.ndarray,
         validation: np.ndarray,
         heads: int,
+        most: int,
         progress: Callable[[str], None],
     ) -> None:
         self._features, self._rows, self._standardizer = features, rows, standardizer
         size = max(256, min(_LOOK, _LOGITS // (heads * len(rows.classes))))
         self._train, self._validation = train[:size], validation[:size]
-        self._progress = progress
+        self._most, self._progress = most, progress
         self._idle = 0
         self.best = [_Best() for _ in range(heads)]
         self.history: list[list[Epoch]] = [[] for _ in range(heads)]
@@ -156,7 +157,7 @@ class _Look:
         leader = min(range(len(self.best)), key=lambda one: self.best[one].loss)
         last = self.history[leader][-1]
         self._progress(
-            f"epoch {number}: loss {last.loss:.4f}, validation {last.validation_loss:.4f}, "
-            f"accuracy {last.validation_accuracy:.4f}"
+            f"epoch {number} of {self._most} at most: loss {last.loss:.4f}, validation loss "
+            f"{last.validation_loss:.4f}, validation accuracy {last.validation_accuracy:.1%}"
         )
         return self._idle >= _PATIENCE

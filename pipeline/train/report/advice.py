@@ -11,6 +11,8 @@ from beamlabel.pipeline.train.findings.findings import CurvePoint
 _LAST_POINTS = 3
 # A twice as large truth costs a person days; what it brings below this is not worth them.
 _MIN_GAIN = 0.005
+# Where so many are right, what is wrong is mostly in the truth, or chance.
+_NEAR_ALL = 0.98
 
 
 def gain_by_doubling(curve: Sequence[CurvePoint]) -> float | None:
@@ -33,29 +35,37 @@ def gain_by_doubling(curve: Sequence[CurvePoint]) -> float | None:
 
 
 def curve_advice(curve: Sequence[CurvePoint]) -> str | None:
-    """A sentence that says whether more truth would help; None if the curve cannot tell."""
+    """What the curve shows at its end, and what may help; None if the curve cannot tell."""
     gain = gain_by_doubling(curve)
     if gain is None:
         return None
     known = _known(curve)[-_LAST_POINTS:]
     last = max((point for point in curve if point.images == known[-1][0]), key=lambda point: point.images)
-    uncertainty = ((last.accuracy.high or 0.0) - (last.accuracy.low or 0.0)) / 2
-    rise = known[-1][1] - known[0][1]
-    at_the_end = (
-        f"At the end of the curve, twice the truth changed the accuracy by {100 * gain:+.1f} points".replace(
-            "-", "−"
-        )
-    )
-    if gain < _MIN_GAIN:
+    images, value = last.accuracy.images, known[-1][1]
+    if value >= _NEAR_ALL:
         return (
-            f"More truth of the same kind would hardly help. {at_the_end}. Look at the likely mistakes in the truth "
-            "and at the confused classes, or fine-tune the base with --fine_tune."
+            f"Nearly all of {images:,} test images are right with all of the truth ({100 * value:.1f} %). More truth "
+            "can only show whether it stays so."
         )
-    if rise > uncertainty:
-        return f"More truth would help. {at_the_end}."
+    uncertainty = ((last.accuracy.high or 0.0) - (last.accuracy.low or 0.0)) / 2
+    is_sure = abs(value - known[0][1]) > uncertainty
+    change = f"{100 * gain:+.1f}".replace("-", "−")
+    doubled = f"twice the truth changed the accuracy by {change} points"
+    if not is_sure:
+        doubled += f", but {images:,} test images tell that to ± {100 * uncertainty:.1f} points only"
+    if gain >= _MIN_GAIN:
+        return (
+            f"The curve {'still rises' if is_sure else 'seems to rise'} at its end: {doubled}. More truth "
+            f"{'would' if is_sure else 'may'} help."
+        )
+    if gain > -_MIN_GAIN:
+        return (
+            f"The curve is flat at its end: {doubled}. More truth of the same kind would hardly help. What may: the "
+            "likely mistakes in the truth, the confused classes, or training the base too, with --fine_tune."
+        )
     return (
-        f"More truth may help. {at_the_end}, which is less than {last.accuracy.images:,} test images can tell "
-        f"(± {100 * uncertainty:.1f} points)."
+        f"The curve {'falls' if is_sure else 'seems to fall'} at its end: {doubled}. Look at the likely mistakes in "
+        "the truth before you add to it."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ _FACT_BYTES = 60_000
 _MAX_PAIRS = 100
 _MAX_POINTS = 300
 _MAX_FACTS = 200
+_MAX_TRUTHS = 8
 _EXAMPLES_OF_PROBLEM = 5
 
 
@@ -86,6 +88,9 @@ def page_data(findings: Findings, pictures: Mapping[str, bytes]) -> dict[str, An
         "calibration": _calibration(findings.calibration),
         "suspects": suspects,
         "suspect_count": len(findings.suspects),
+        "truth_from": _truth_from(findings),
+        "is_fine_tuned": "fine_tuning" in findings.facts,
+        "head_alone": _number(_looked_up(findings, "fine_tuning", "head_alone", "test")),
         "curve": [
             {**_proportion(point.accuracy), "images": point.images, "images_of": point.accuracy.images}
             for point in sorted(findings.curve, key=lambda point: point.images)[:_MAX_POINTS]
@@ -93,6 +98,8 @@ def page_data(findings: Findings, pictures: Mapping[str, bytes]) -> dict[str, An
         "curve_advice": curve_advice(findings.curve),
         "history": [_epoch(epoch) for epoch in _thinned(findings.history)],
         "epoch_count": len(findings.history),
+        "epoch_kept": _looked_up(findings, "fine_tuning", "epochs", "best")
+        or _looked_up(findings, "head", "epochs"),
         "problems": problems,
         "problem_count": len(findings.problems),
         "facts": facts,
@@ -106,6 +113,21 @@ def _base(findings: Findings) -> str | None:
     base = findings.facts.get("base")
     handle = base.get("handle") if isinstance(base, dict) else base
     return _text(handle) if isinstance(handle, str) else None
+
+
+def _truth_from(findings: Findings) -> list[str]:
+    """The values of ``--truth``, for a command line; a stand-in if they are not known."""
+    truth = findings.facts.get("truth")
+    given = truth.get("from") if isinstance(truth, Mapping) else None
+    return [_text(shlex.quote(str(one))) for one in given[:_MAX_TRUTHS]] if given else ["truth.csv"]
+
+
+def _looked_up(findings: Findings, *keys: str) -> Any:
+    """A number among the nested facts; None if it is not there."""
+    found: Any = findings.facts
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, int | float) else None
 
 
 def _worst_first(scores: Sequence[ClassScore]) -> Iterator[list[Any]]:

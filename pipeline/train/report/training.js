@@ -1,6 +1,8 @@
 
 const SPLITS = { test: "Test", validation: "Validation", train: "Train" };
 const LABELS_STEP = 50;
+// Pictures of suspects at first; they are on narrow screens three, on wide ones eight in a line.
+const SUSPECTS_STEP = 24;
 data.classes = data.classes.map((row) => Object.fromEntries(data.class_fields.map((field, place) => [field, row[place]])));
 const tenth = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
 const said = (name) => (name.trim() ? name : name ? JSON.stringify(name) : "(none)");
@@ -31,6 +33,7 @@ function showAccuracy() {
     const { name, images, of } = data.most_frequent;
     lead.push(element("p", { class: "note" }, "Always saying ", named(name), ` would be right for ${share(images, of)} of ${count(of, "test image")}.`));
   }
+  if (data.head_alone !== null && test.value !== null) lead.push(note(`A head alone, on the network as it was, is right for ${tenth(data.head_alone)} of ${count(test.images, "test image")}.`));
   const rows = Object.keys(SPLITS).filter((split) => split in data.accuracy).map((split) => {
     const of = data.accuracy[split];
     const range = of.value === null ? "no image" : `${tenth(of.low)} – ${tenth(of.high)}`;
@@ -41,7 +44,7 @@ function showAccuracy() {
   const images = (split) => whole(data.accuracy[split]?.images ?? 0);
   $("counts").append(fact("train images", images("train")), fact("validation images", images("validation")), fact("test images", images("test")),
     fact("classes", whole(data.class_count)), fact(`mean F1 of classes, by ${count(test.images, "test image")}`, data.macro_f1 === null ? "–" : data.macro_f1.toFixed(3)),
-    fact("problems of the truth", whole(data.problem_count)));
+    fact(data.problem_count === 1 ? "problem of the truth" : "problems of the truth", whole(data.problem_count)));
   $("made").textContent = `Written by beamlabel ${data.version} from what the training found out, which _TRAINING.json has whole.`;
 }
 
@@ -150,7 +153,7 @@ function showCalibration() {
     .filter((line) => line.points.length);
   const error = (value) => (value === null ? "unknown" : `${(100 * value).toFixed(1)} points`);
   const turned = found.temperature === null ? "" : ` Temperature ${precise(found.temperature)}, found on the validation images: raw scores were ${found.temperature > 1.02 ? "too sure" : found.temperature < 0.98 ? "too unsure" : "about right"}.`;
-  const caption = `Expected calibration error: ${error(found.error_before)} raw, ${error(found.error)} with temperature, of ${count(test.images, "test image")}.${turned} On the diagonal, a score is the share of images that are right.`;
+  const caption = `On the dotted line, a score is the share of images that are right. Mean distance from it (expected calibration error): ${error(found.error_before)} raw, ${error(found.error)} with temperature, of ${count(test.images, "test image")}.${turned}`;
   $("calibration").hidden = false;
   $("calibration-body").append(lines.length ? plot(`Reliability diagram: the share of right images over their scores. ${caption}`, { ...unit, title: "score of the best class" }, unit, lines, { diagonal: true, caption }) : note(caption));
 }
@@ -186,11 +189,12 @@ function showHistory() {
     $(id).hidden = false;
     $(`${id}-body`).append(plot(about, x, y(drawn.flatMap((one) => one.points.map((point) => point.y))), drawn, { caption }));
   };
+  const kept = data.epoch_kept === null ? "" : ` Epoch ${whole(data.epoch_kept)} was kept: its validation ${data.is_fine_tuned && !data.multi_label ? "accuracy was best, of equals its loss" : "loss was best, with a temperature"}.`;
   const thinned = data.history.length < data.epoch_count ? ` ${whole(data.history.length)} of ${whole(data.epoch_count)} epochs are drawn.` : "";
   show("loss", "Loss over the epochs of training", [line("before", "train", "loss", precise), line("now", "validation", "validation_loss", precise)],
-    (values) => ({ ...spanned(values, 1e-6), text: precise }), `Cross entropy, of train and of validation images.${thinned}`);
+    (values) => ({ ...spanned(values, 1e-6), text: precise }), `Mean cross entropy of train and of validation images, before the temperature.${data.is_fine_tuned ? "" : " It may rise while L2 makes the weights smaller."}${kept}${thinned}`);
   show("validation", "Accuracy on the validation images over the epochs", [line("now", "validation", "validation_accuracy", tenth)],
-    (values) => ({ ...spanned(values, 0.002, 1), text: (value) => `${precise(100 * value)} %` }), `Of ${count(data.accuracy.validation?.images ?? 0, "validation image")}.${thinned}`);
+    (values) => ({ ...spanned(values, Math.max(0.002, 1 / (data.accuracy.validation?.images || 1)), 1), text: (value) => `${precise(100 * value)} %` }), `Of ${count(data.accuracy.validation?.images ?? 0, "validation image")}.${kept}${thinned}`);
 }
 
 function showProblems() {
@@ -220,10 +224,12 @@ function showVerdicts() {
     const labels = corrections.get(item.dataset.image), mark = item.querySelector(".mark");
     mark.hidden = labels === undefined;
     if (labels === undefined) continue;
-    const isRight = sameLabels(labels, ofImage.get(item.dataset.image).predicted_labels), text = labels.map(said).join(", ");
+    const isUnknown = !labels.length, isRight = !isUnknown && sameLabels(labels, ofImage.get(item.dataset.image).predicted_labels);
+    const text = isUnknown ? "unknown" : labels.map(said).join(", ");
     mark.className = `mark ${isRight ? "right" : "wrong"}`;
     mark.title = text;
-    mark.replaceChildren(element("span", { class: "hidden" }, isRight ? "the prediction is right: " : "the prediction is wrong, it is "), element("bdi", {}, text));
+    const sign = element("span", { "aria-hidden": "true" }, isRight ? "✓ " : "✗ ");
+    mark.replaceChildren(sign, element("span", { class: "hidden" }, isRight ? "the prediction is right: " : "the prediction is wrong, it is "), element("bdi", {}, text));
   }
   $("saving").hidden = !corrections.size;
   $("saving-count").textContent = `${count(corrections.size, "correction")}${isSaved ? ", saved" : ""}`;
@@ -247,25 +253,31 @@ function verdictForm(row) {
   };
   const now = corrections.get(row.image_id) ?? null;
   const choice = (kind, labels, ...text) => {
-    const button = element("button", { type: "button", class: kind, ...(labels ? { "aria-pressed": String(sameLabels(now, labels)) } : {}) }, ...text);
+    const isNow = labels !== null && now !== null && labels.length === now.length && sameLabels(now, labels);
+    const button = element("button", { type: "button", class: kind, ...(labels ? { "aria-pressed": String(isNow) } : {}) }, ...text);
     button.addEventListener("click", () => decide(labels));
     return button;
   };
   const choices = [];
   if (row.predicted_labels?.length) choices.push(choice("right", row.predicted_labels, "Prediction is right: ", named(row.predicted)));
   if (isTruthOffered(row)) choices.push(choice("wrong", row.truth_labels, "Truth is right: ", named(row.truth)));
-  if (now) choices.push(choice("undo", null, "Undo"));
-  return element("div", { class: "verdict", role: "group", "aria-label": "Correction" }, element("div", { class: "choices" }, ...choices), otherForm(row, now, decide));
+  // No truth: the next training leaves the image out.
+  const unknown = choice("wrong", [], "Neither, class unknown");
+  unknown.title = "Training leaves this image out";
+  return element("div", { class: "verdict", role: "group", "aria-label": "Correction" }, element("div", { class: "choices" }, ...choices), otherForm(row, now, decide),
+    element("div", { class: "choices" }, unknown, ...(now ? [choice("undo", null, "Undo")] : [])));
 }
 
 const isTruthOffered = (row) => Boolean(row.truth_labels?.length) && !sameLabels(row.truth_labels, row.predicted_labels);
 
-// On a picture that has the focus: r is right, t is the truth, w opens the form at its field, u takes back.
+// On a picture that has the focus: r is right, t is the truth, x neither of unknown class, w opens the form at its field,
+// u takes back.
 function verdictKeys(button, row) {
   button.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "r" && row.predicted_labels?.length) setVerdict(row, row.predicted_labels);
     else if (event.key === "t" && isTruthOffered(row)) setVerdict(row, row.truth_labels);
+    else if (event.key === "x") setVerdict(row, []);
     else if (event.key === "u") setVerdict(row, null);
     else if (event.key === "w") { showDetail(row); $("other").focus(); }
     else return;
@@ -275,7 +287,7 @@ function verdictKeys(button, row) {
 
 function otherForm(row, now, decide) {
   const field = data.multi_label ? element("textarea", { id: "other", rows: 3 }) : element("input", { id: "other", list: "class-names", autocomplete: "off" });
-  if (now && !sameLabels(now, row.predicted_labels) && !sameLabels(now, row.truth_labels)) field.value = now.join("\n");
+  if (now?.length && !sameLabels(now, row.predicted_labels) && !sameLabels(now, row.truth_labels)) field.value = now.join("\n");
   const set = element("button", { type: "submit" }, "Set");
   const chosen = () => [...new Set((data.multi_label ? field.value.split("\n") : [field.value]).filter((name) => name.trim()))];
   const look = () => {
@@ -293,8 +305,8 @@ function otherForm(row, now, decide) {
 function showDetail(row) {
   const name = fileName(row.uri);
   if (!$("class-names")) document.body.append(element("datalist", { id: "class-names" }, ...classNames.map((one) => element("option", { value: one }))));
-  const facts = [["Truth", named(row.truth)], ["Predicted", [named(row.predicted), row.score === null ? "" : ` ${row.score.toFixed(3)}`]],
-    ["Label quality", row.quality === null ? null : row.quality.toFixed(3)], ["Split", row.split], ["URI", row.uri], ["Image", row.image_id]];
+  const facts = [["Truth", named(row.truth)], ["Predicted", [named(row.predicted), row.score === null ? "" : `, score ${row.score.toFixed(3)}`]],
+    ["Truth’s quality", row.quality === null ? null : `${row.quality.toFixed(3)} (0: surely wrong, 1: right)`], ["Split", row.split], ["URI", row.uri], ["Image", row.image_id]];
   $("detail-body").replaceChildren(
     element("h2", { id: "detail-title", tabindex: "-1" }, name), picture(withThumbnail(row), `The network’s view of ${name}`),
     verdictForm(row),
@@ -305,17 +317,40 @@ function showDetail(row) {
   else $("detail").showModal();
 }
 
+// The first pictures, and a button for the others; who has come to the end by the keyboard goes on at the first new one.
+function showUpTo(items, limit) {
+  items.forEach((item, place) => { item.hidden = place >= limit; });
+  $("suspects-below").hidden = items.length <= SUSPECTS_STEP;
+  $("suspects-status").textContent = `${whole(Math.min(limit, items.length))} of ${count(items.length, "picture")}.`;
+  $("suspects-more").hidden = limit >= items.length;
+  $("suspects-more").onclick = () => {
+    showUpTo(items, limit + 2 * SUSPECTS_STEP);
+    items[limit].querySelector("button").focus();
+  };
+}
+
+// What the next training is to be given: the truth of this one, then the corrections.
+function showHow() {
+  const key = (name, text) => [element("kbd", {}, name), ` ${text}`];
+  $("how").append("Open a picture, here or among the confused classes, and say what it shows; or, when it has the focus, press ", ...key("r", "if the prediction is right, "),
+    ...key("t", "if the truth is right, "), ...key("w", "to name another class, "), ...key("x", "if it is neither and you do not know, "), ...key("u", "to undo. "),
+    "Then save corrections.csv, and train with it after the truth: ", ...[...data.truth_from, "corrections.csv"].flatMap((from) => [element("span", { class: "mono option" }, `--truth ${from}`), " "]),
+    "(what is neither, of unknown class, is left out then).");
+}
+
 function showSuspects() {
+  showHow();
   $("detail").addEventListener("click", (event) => { if (event.target === $("detail")) $("detail").close(); });
   $("suspects").hidden = !correctable.length;
   const without = correctable.filter((row) => !data.pictures[row.image_id]);
   const lacking = without.length ? ` Of ${count(correctable.length, "image")} on this page ${whole(without.length)} ${without.length === 1 ? "has" : "have"} no picture: ${without.every((row) => !row.can_be_fetched) ? "they lie in the input’s own files, from which this page fetches nothing" : "they could not be fetched when the page was written"}.` : "";
   $("suspects-count").textContent = whole(data.suspect_count);
-  const likeliest = data.suspects.length < data.suspect_count ? `The ${whole(data.suspects.length)} likeliest of ${whole(data.suspect_count)}.` : "The likeliest first.";
-  $("suspects-about").textContent = `${data.suspect_count ? `Confident learning (cleanlab) takes the truth of these for wrong. ${likeliest}` : "No image’s truth looks wrong."} Open a picture, here or among the confused classes, and say what it shows; or, when it has the focus, press r if the prediction is right, t if the truth is right, w if neither is, u to undo. corrections.csv is truth for the next training: --truth truth.csv --truth corrections.csv.${lacking}`;
+  const likeliest = data.suspects.length < data.suspect_count ? `The ${whole(data.suspects.length)} likeliest of ${whole(data.suspect_count)} are here.` : "The likeliest come first.";
+  $("suspects-about").textContent = `${data.suspect_count ? `By confident learning (cleanlab), the class that the truth gives these images is likely wrong. Below each: the truth → what ${data.is_fine_tuned ? "the network" : "a head that has not seen the image"} predicts, and the truth’s quality from 0, surely wrong, to 1. ${likeliest}` : "No image’s truth looks wrong."}${lacking}`;
   const quality = (row) => (row.quality === null ? "" : `quality ${row.quality.toFixed(2)}`);
-  $("suspects-sheet").append(...data.suspects.map((row) =>
-    shot(row, [element("span", {}, named(row.truth)), element("b", {}, "→ ", named(row.predicted)), element("span", {}, quality(row))])));
+  const items = data.suspects.map((row) => shot(row, [element("span", {}, named(row.truth)), element("b", {}, "→ ", named(row.predicted)), element("span", {}, quality(row))]));
+  $("suspects-sheet").append(...items);
+  showUpTo(items, SUSPECTS_STEP);
   $("saving-save").addEventListener("click", () => { saveCorrections(correctable, data.multi_label); showVerdicts(); });
   $("saving-clear").addEventListener("click", () => { corrections.clear(); keepCorrections(); showVerdicts(); });
   restoreCorrections(correctable);

@@ -103,7 +103,9 @@ def test_corrections_of_a_report(tmp_path):
     path = tmp_path / "corrections.csv"
     path.write_bytes("\r\n".join(["\ufeffimage_id,uri,verdict,label", *lines, ""]).encode())
     found, truth = truth_of(batch, "species", path)
-    assert found == [("cat, the",), ("dog",), ("cat",), ("cat",), None]
+    assert found == [("cat, the",), ("dog",), None, ("cat",), None], (
+        "what is wrong has no earlier truth either"
+    )
     assert told(truth, "say wrong") == 1
     assert told(truth, "are no row") == 1
     assert not truth.multi_label

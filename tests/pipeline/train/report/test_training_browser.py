@@ -265,3 +265,41 @@ def test_keys_say_it_without_opening(opened):
         ("wrong", NAMES[1]),
         ("wrong", "class 7"),
     ]
+
+
+def test_what_is_neither_and_unknown_is_no_truth_any_more(opened, tmp_path):
+    of = hostile()
+    shown = opened(of)
+    say(shown, 0, "Neither")
+    shown.driver.execute_script("document.querySelector('#detail').close()")
+    shown.driver.find_elements("css selector", "#suspects-sheet button")[1].send_keys("x")
+    shown.run(OPEN, 0)
+    pressed = (
+        "return [...document.querySelectorAll('.verdict [aria-pressed=true]')].map((e) => e.textContent)"
+    )
+    assert shown.run(pressed) == ["Neither, class unknown"]
+    text = saved_text(shown)
+    shown.run("document.querySelector('#saving-clear').click()")
+    assert [(row["verdict"], row["label"]) for row in csv.DictReader(io.StringIO(text, newline=""))] == [
+        ("wrong", "")
+    ] * 2
+    images = [suspect.image_id for suspect in of.suspects[:3]]
+    before, after = tmp_path / "truth.csv", tmp_path / "corrections.csv"
+    before.write_text("image_id,class\n" + "".join(f"{image},cat\n" for image in images))
+    after.write_bytes(text.encode())
+    batch = pa.RecordBatch.from_pydict({"image_id": images})
+    truth = open_truth(TruthOptions(truth=(str(before), str(after))), batch.schema)
+    assert truth.of_batch(batch) == [None, None, ("cat",)]
+
+
+def test_a_long_list_of_suspects_goes_on(opened):
+    of = findings(suspects=tuple(note(number, "tabby", "otter") for number in range(60)))
+    shown = opened(of)
+    visible = """
+        return [...document.querySelectorAll('#suspects-sheet button')].filter((e) => e.checkVisibility()).length"""
+    assert shown.run(visible) == 24
+    shown.run("document.querySelector('#suspects-more').click()")
+    assert shown.run(visible) == 60
+    place = "return [...document.querySelectorAll('#suspects-sheet button')].indexOf(document.activeElement)"
+    assert shown.run(place) == 24
+    assert not shown.run("return document.querySelector('#suspects-more').checkVisibility()")

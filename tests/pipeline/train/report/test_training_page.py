@@ -147,10 +147,13 @@ def test_one_class_is_never_split():
 @pytest.mark.parametrize(
     ("values", "test", "beginning"),
     [
-        ((0.5, 0.6, 0.7, 0.8), 1000, "More truth would help"),
-        ((0.5, 0.6, 0.65, 0.66), 100, "More truth may help"),
-        ((0.5, 0.7, 0.73, 0.731, 0.73), 1000, "More truth of the same kind would hardly help"),
-        ((0.8, 0.7, 0.6), 1000, "More truth of the same kind would hardly help"),
+        ((0.5, 0.6, 0.7, 0.8), 1000, "The curve still rises"),
+        ((0.5, 0.6, 0.65, 0.66), 100, "The curve seems to rise"),
+        ((0.5, 0.7, 0.73, 0.731, 0.73), 1000, "The curve is flat"),
+        ((0.8, 0.7, 0.6), 1000, "The curve falls"),
+        ((0.8, 0.78, 0.76), 100, "The curve seems to fall"),
+        ((0.8, 0.9, 0.99), 1000, "Nearly all of 1,000 test images"),
+        ((0.99, 0.99, 0.99), 1000, "Nearly all of 1,000 test images"),
         ((0.5,), 1000, None),
         ((), 1000, None),
     ],
@@ -158,6 +161,21 @@ def test_one_class_is_never_split():
 def test_the_advice_follows_the_end_of_the_curve(values, test, beginning):
     advice = curve_advice(curve(*values, test=test))
     assert advice is None if beginning is None else advice is not None and advice.startswith(beginning)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_named"),
+    [
+        ((0.7, 0.7, 0.7), True),
+        ((0.5, 0.6, 0.7), False),
+        ((0.8, 0.7, 0.6), False),
+        ((0.99, 0.99, 0.99), False),
+    ],
+)
+def test_fine_tuning_is_proposed_for_a_flat_curve_alone(values, is_named):
+    advice = curve_advice(curve(*values, test=1000))
+    assert advice is not None
+    assert ("--fine_tune" in advice) == is_named
 
 
 def test_the_gain_is_the_slope_by_doubling():
