@@ -14,7 +14,7 @@ from beamlabel.pipeline.errors import UsageError
 
 _SPARE_BYTES = 1 << 26
 # Mapped pages count as the process's memory, which a control group or a person may limit.
-_MOST_MAPPED = 1 << 28
+_MOST_MAPPED = 1 << 27
 # The kernel maps the neighbors of a page that is read: /sys/kernel/debug/fault_around_bytes, 64 KiB by default.
 _AROUND = 1 << 16
 
