@@ -6,7 +6,8 @@ import mmap
 import os
 import shutil
 import tempfile
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any
 
 import numpy as np
 
@@ -15,36 +16,60 @@ from beamlabel.pipeline.errors import UsageError
 _SPARE_BYTES = 1 << 26
 # Mapped pages count as the process's memory, which a control group or a person may limit.
 _MOST_MAPPED = 1 << 27
-# The kernel maps the neighbors of a page that is read: /sys/kernel/debug/fault_around_bytes, 64 KiB by default.
-_AROUND = 1 << 16
 
 
 class ScratchArray(np.memmap[Any, np.dtype[np.float32]]):
-    """A mapped array that gives its pages back to the kernel whenever it has touched some hundred MB.
+    """Rows in a mapped file, which gives its pages back to the kernel whenever slices have touched some hundred MB.
 
-    The kernel may keep them, in its page cache; the next access maps them again, or reads them from the disk.
+    Rows by their places are read and written without the mapping: the kernel may map up to 2 MB around each of them.
     """
 
+    _file: IO[bytes] | None = None
     _touched = 0
 
     def __getitem__(self, key: Any) -> Any:
+        if self._file is not None and _are_places(key):
+            rows = np.empty((len(key), *self.shape[1:]), self.dtype)
+            self._transfer(os.preadv, rows, key)
+            return rows
         found = super().__getitem__(key)
-        is_copy = isinstance(found, ScratchArray) and getattr(found, "_mmap", None) is None
-        self._count(found, _AROUND if is_copy else 0)
-        return found.view(np.ndarray) if is_copy else found
+        self._count(found)
+        return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(key, value)
-        self._count(value, 0 if isinstance(key, slice) else _AROUND)
+        if self._file is not None and _are_places(key):
+            rows = np.broadcast_to(np.asarray(value, self.dtype), (len(key), *self.shape[1:]))
+            self._transfer(os.pwritev, np.ascontiguousarray(rows), key)
+        else:
+            super().__setitem__(key, value)
+            self._count(value)
 
-    def _count(self, rows: Any, around: int) -> None:
+    def _transfer(
+        self, move: Callable[[int, list[memoryview], int], int], rows: np.ndarray, places: np.ndarray
+    ) -> None:
+        assert self._file is not None
+        file, each = self._file.fileno(), self.strides[0]
+        if not len(places):
+            return
+        if places.min() < 0 or places.max() >= len(self):
+            raise IndexError(f"a place is not in the {len(self)} rows")
+        buffer = rows.data.cast("B")
+        for number, place in enumerate(places.tolist()):
+            if move(file, [buffer[number * each : (number + 1) * each]], place * each) != each:
+                raise OSError(f"the scratch file has lost row {place}")
+
+    def _count(self, rows: Any) -> None:
         mapped: mmap.mmap | None = getattr(self, "_mmap", None)
         if mapped is None or not isinstance(rows, np.ndarray):
             return
-        self._touched += rows.nbytes + len(rows) * around
+        self._touched += rows.nbytes
         if self._touched > _MOST_MAPPED:
             self._touched = 0
             mapped.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: no byte is lost
+
+
+def _are_places(key: Any) -> bool:
+    return isinstance(key, np.ndarray) and key.ndim == 1 and key.dtype.kind in "iu"
 
 
 def scratch(rows: int, dimension: int) -> np.ndarray:
@@ -62,7 +87,9 @@ def scratch(rows: int, dimension: int) -> np.ndarray:
         )
     if not size:
         return np.zeros((rows, dimension), np.float32)
-    with tempfile.TemporaryFile(prefix="beamlabel-") as file:
-        # Room that is promised now is there later: a full disk would end the process by SIGBUS.
-        os.posix_fallocate(file.fileno(), 0, size)
-        return ScratchArray(file, np.float32, "r+", shape=(rows, dimension))  # type: ignore[no-untyped-call]
+    file = tempfile.TemporaryFile(prefix="beamlabel-")  # noqa: SIM115 (it lives as long as the array)
+    # Room that is promised now is there later: a full disk would end the process by SIGBUS.
+    os.posix_fallocate(file.fileno(), 0, size)
+    array = ScratchArray(file, np.float32, "r+", shape=(rows, dimension))  # type: ignore[no-untyped-call]
+    array._file = file
+    return array
