@@ -5,21 +5,18 @@ import threading
 import time
 
 import apache_beam as beam
-import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.window import GlobalWindow
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading import in_flight, load_images
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.in_flight import Backlog, Finished
-from beamlabel.transforms.loading.load_images import (
-    LoadOptions,
-    _Disk,
-    _Timed,
-)
+from beamlabel.transforms.loading.in_flight import Backlog, Bounded, Disk, Finished
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageRef, LoadedImage
 from support.http_site import serving
@@ -138,21 +135,47 @@ def test_slow_disks_are_read_by_the_fetching_threads(tmp_path, monkeypatch):
 
 
 def test_what_a_slow_disk_is():
-    disk = _Disk()
+    disk = Disk()
 
-    def read(location, msec, times):
-        image = LoadedImage(ImageRef("a", "a", location), np.zeros([1, 1, 3], np.uint8), None)
+    def read(msec, times):
         for _ in range(times):
-            disk.saw(_Timed(image, 1, msec, 1.0))
+            disk.saw(msec)
 
-    read("/photos/a.jpg", 1.0, 1000)
+    read(1.0, 1000)
     assert not disk.is_slow
-    read("gs://photos/a.jpg", 50.0, 1000)
-    assert not disk.is_slow
-    read("/photos/a.jpg", 5.0, 100)
+    read(5.0, 100)
     assert disk.is_slow
-    read("/photos/a.jpg", 0.1, 1000)
+    read(0.1, 1000)
     assert not disk.is_slow
+
+
+def test_images_of_a_network_say_nothing_of_the_disk(slow_site):
+    site, answer, _ = slow_site
+    step = LoadImagesDoFn(LoadOptions(FETCH, DecodeOptions(height=32, width=32)))
+    step.setup()
+    step.start_bundle()
+    uris = [site.on(f"/{number}.png", answer) for number in range(40)]
+    for uri in uris:
+        assert not list(step.process(ImageRef(uri, uri, uri), 0, GlobalWindow()))
+    assert len(list(step.finish_bundle())) == 40
+    assert not step._disk.is_slow
+    step.teardown()
+
+
+def test_only_so_many_tasks_are_begun_and_not_done():
+    begun = []
+    tasks = Bounded(3, begun.append)
+    for number in range(5):
+        tasks.submit(number)
+    assert begun == [0, 1, 2]
+    tasks.done(1)
+    assert begun == [0, 1, 2, 3]
+    tasks.done(3)
+    assert begun == [0, 1, 2, 3, 4]
+    tasks.submit(5)
+    tasks.submit(6)
+    tasks.submit(7)
+    assert begun == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_fetching_pauses_while_too_much_waits_to_be_decoded():
