@@ -121,7 +121,7 @@ def _predict_batch(images: Sequence[LoadedImage], engine: Engine, options: Predi
     if finite.all():
         return PredictedImages(block, {})
     detail = "the module's output holds NaN or infinity"
-    failures = {int(place): _failure(images[place], detail) for place in np.flatnonzero(~finite)}
+    failures = {place: _failure(images[place], detail) for place in np.flatnonzero(~finite).tolist()}
     return PredictedImages(block.take(np.flatnonzero(finite).tolist()), failures)
 
 

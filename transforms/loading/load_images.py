@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -55,8 +54,7 @@ if TYPE_CHECKING:
 _BURST = 32
 
 
-@dataclass(frozen=True, eq=False)
-class _Encoded:
+class _Encoded(NamedTuple):
     """What was fetched for one reference, and what it cost."""
 
     ref: ImageRef
@@ -64,8 +62,7 @@ class _Encoded:
     msec: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Timed:
+class _Timed(NamedTuple):
     """What became of one reference, and what it cost."""
 
     result: LoadedImage | Failure | Skipped
@@ -360,7 +357,7 @@ class _Bundle:
             try:
                 encoded = _fetch_timed(ref, self._options, get)
                 msec = requests.seconds * 1e3
-                self._encoded(dataclasses.replace(encoded, msec=msec), place)
+                self._encoded(encoded._replace(msec=msec), place)
             except BaseException as error:  # as above
                 self._finished.fail(error)
 

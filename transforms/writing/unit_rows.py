@@ -27,7 +27,7 @@ CHUNK_ROWS = 128
 
 _HELD_ROWS = 2 * CHUNK_ROWS
 # Rows set aside and read back at a time: several of these are held while a file is written.
-_BLOCK_ROWS = 64
+_BLOCK_ROWS = CHUNK_ROWS
 
 
 class UnitRows:

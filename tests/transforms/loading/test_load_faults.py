@@ -13,7 +13,8 @@ from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading import in_flight, load_images
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import ImageRef
 from beamlabel.transforms.worker import compute_pool
 from support.jobs import photos
