@@ -373,7 +373,7 @@ class UnitRecord:
 # ends through, and refuses the rest. In the job they travel in a ``Block``, there with ``PredictionBlock``s.
 Opened = Union[ImageRef, EmbeddedRows, Failure, UnitEnd]
 Loaded = Union[LoadedImage, EmbeddedRows, Failure, Skipped, UnitEnd]
-Labeled = Union[Prediction, PredictionBlock, LabeledRows, Failure, Skipped, UnitEnd]
+Labeled = Union[Prediction, LabeledRows, Failure, Skipped, UnitEnd]
 
 
 def unknown_element(step: str, element: object, *expected: type[object]) -> str:

@@ -220,10 +220,9 @@ class LoadImagesDoFn(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[WindowedValue]:
-        place: Place = OneByOne(timestamp, window)
-        elements: Sequence[Opened] = (element,)  # type: ignore[assignment]
-        if isinstance(element, Block):
-            place, elements = self._batch(timestamp, window), element
+        in_block = isinstance(element, Block)
+        place: Place = self._batch(timestamp, window) if in_block else OneByOne(timestamp, window)
+        elements: Sequence[Opened] = element if isinstance(element, Block) else (element,)
         for each in elements:
             if isinstance(each, ImageRef):
                 yield from self._load(each, place)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Union
 
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.records import Block, EmbeddedRows, Loaded, LoadedImage
-
-# Failures, unit ends and the like wait for the images of their batch; so many do not.
-_OTHERS = 64
 
 
 class OneByOne(NamedTuple):
@@ -25,11 +22,11 @@ class OneByOne(NamedTuple):
 
 
 class Batch:
-    """Gathers elements of one time and window to blocks of ``size`` images.
+    """Gathers elements of one time and window to blocks: images, which are a batch for the engine, and what is none.
 
     Args:
       timestamp, window: of all of them.
-      size: images in each block but the last.
+      size: images in each block but the last, and elements in any.
     """
 
     def __init__(self, timestamp: Any, window: Any, size: int) -> None:
@@ -39,27 +36,30 @@ class Batch:
         self._others: list[Loaded] = []
 
     def emit(self, element: Loaded) -> Iterator[WindowedValue]:
-        """A block, if one is full with this element. Many rows in one element do not wait for images."""
+        """Blocks that are full with this element. Many rows in one element do not wait for images."""
         if isinstance(element, LoadedImage):
             self._images.append(element)
             return self.flush() if len(self._images) >= self._size else iter(())
         self._others.append(element)
-        if isinstance(element, EmbeddedRows) or len(self._others) >= _OTHERS:
-            return self._block([])
+        if isinstance(element, EmbeddedRows) or len(self._others) >= self._size:
+            return self._flush_others()
         return iter(())
 
     def flush(self) -> Iterator[WindowedValue]:
         """What was gathered, if anything was."""
-        images, self._images = self._images, []
-        return self._block(images)
+        if self._images:
+            images, self._images = self._images, []
+            yield self._block(images, sum(image.pixels.nbytes for image in images))
+        yield from self._flush_others()
 
-    def _block(self, images: list[LoadedImage]) -> Iterator[WindowedValue]:
+    def _flush_others(self) -> Iterator[WindowedValue]:
         others, self._others = self._others, []
-        if not images and not others:
-            return
-        nbytes = sum(image.pixels.nbytes for image in images)
-        nbytes += sum(element.batch.nbytes for element in others if isinstance(element, EmbeddedRows))
-        yield WindowedValue(Block([*images, *others], nbytes), self.timestamp, (self.window,))
+        if others:
+            rows = (element.batch.nbytes for element in others if isinstance(element, EmbeddedRows))
+            yield self._block(others, sum(rows))
+
+    def _block(self, elements: Sequence[Loaded], nbytes: int) -> WindowedValue:
+        return WindowedValue(Block(elements, nbytes), self.timestamp, (self.window,))
 
 
 Place = Union[OneByOne, Batch]

@@ -204,9 +204,7 @@ class _WriteUnitDoFn(beam.DoFn):
         self._handing_over: Future[None] | None = None
 
     def process(self, element: Labeled | Block) -> Iterator[UnitRecord]:
-        elements: Sequence[Labeled] = (element,)  # type: ignore[assignment]
-        if isinstance(element, Block):
-            elements = element
+        elements: Sequence[Labeled | PredictionBlock] = element if isinstance(element, Block) else (element,)
         for each in elements:
             if isinstance(each, PredictionBlock):
                 for unit_id, block in _by_unit(each):
