@@ -21,7 +21,7 @@ from beamlabel.transforms.records import WorkUnit
 CARRIED_BYTES = 256 << 10
 """Packed references that the units of a bundle carry themselves: of ten to fifty thousand images."""
 
-_UNPACKED_BYTES = 1 << 16
+_UNPACKED_BYTES = 1 << 15
 _FOLDER = "references"
 _LENGTH = struct.Struct("<i")
 

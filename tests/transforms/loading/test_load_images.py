@@ -209,3 +209,40 @@ def test_a_taker_is_woken_when_there_is_enough():
         assert len(some) >= min(32, 4000 - len(taken))
         taken += some
     assert sorted(taken) == sorted(4 * list(range(1000)))
+
+
+@pytest.mark.parametrize(
+    ("size", "threads", "decoded", "in_batch"),
+    [(160, 2, 256, 128), (224, 2, 256, 128), (600, 2, 62, 32), (600, 32, 256, 32), (8000, 2, 16, 1)],
+)
+def test_pixels_are_weighed_in_bytes(size, threads, decoded, in_batch):
+    options = LoadOptions(FETCH, DecodeOptions(height=size, width=size))
+    assert options.most_decoded(threads) == decoded
+    assert options.in_batch(128) == in_batch
+
+
+def test_no_more_images_are_decoded_than_may_wait(tmp_path, monkeypatch):
+    """Nobody takes any: of those in flight only so many are decoded."""
+    monkeypatch.setattr(LoadOptions, "most_decoded", lambda self, compute_threads: 8)
+    decoded, enough = [], threading.Event()
+    original = load_images._decode_timed
+
+    def count(*arguments):
+        decoded.append(arguments)
+        if len(decoded) == 8:
+            enough.set()
+        return original(*arguments)
+
+    monkeypatch.setattr(load_images, "_decode_timed", count)
+    step = LoadImagesDoFn(LoadOptions(FETCH, DecodeOptions(height=8, width=8), window=64))
+    step.setup()
+    step.start_bundle()
+    for path in photos(tmp_path, 40):
+        assert not list(step.process(ImageRef(str(path), "a", str(path)), 0, GlobalWindow()))
+    assert enough.wait(30)
+    assert (
+        step._bundle._compute.run(lambda _: None, [None], urgent=False) is None
+    )  # all that was begun is done
+    assert len(decoded) == 8
+    assert len(list(step.finish_bundle())) == 40
+    step.teardown()
