@@ -2,7 +2,8 @@
 
 Runs the job in this process and adds up the CPU time of each stage's own threads (``CLOCK_THREAD_CPUTIME_ID``)
 between two batches, the first few and the last few left out; what the whole process used beyond that is Beam's
-and Python's. For the engine "litert", whose work is done in threads that can be timed.
+and Python's. For the engine "litert", whose work is done in threads that can be timed; or, with ``--module stub``,
+for an engine that computes nothing, over JPEGs of 16 × 16 pixels: what is left is all that is not the work itself.
 """
 
 from __future__ import annotations
@@ -13,24 +14,30 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from photos import photographs
+from memory import tiny
+from photos import photographs, write_list
 
 # Stage, module, what is called there; a stage that runs within another is taken out of it.
 STAGES = (
     ("read", "beamlabel.transforms.loading.load_images", "fetch"),
     ("decode", "beamlabel.transforms.decoding.decode", "decode_jpeg"),
     ("resize", "beamlabel.transforms.decoding.decode", "fit"),
-    ("inference", "ai_edge_litert.interpreter", "Interpreter.invoke"),
-    ("copy into and out of the engine", "beamlabel.transforms.inference.litert_engine", "_Interpreter.run"),
     ("top k, predictions", "beamlabel.transforms.inference.predict", "_predict_batch"),
     ("sink", "beamlabel.transforms.writing.unit_rows", "UnitRows.add"),
     ("sink", "beamlabel.transforms.writing.write_unit", "_write_timed"),
 )
+LITERT_STAGES = (
+    ("inference", "ai_edge_litert.interpreter", "Interpreter.invoke"),
+    ("copy into and out of the engine", "beamlabel.transforms.inference.litert_engine", "_Interpreter.run"),
+)
+STUB_STAGES = (("inference", "stub_job", "compute"),)
+STUB = "stub"
 _WORK = ("read", "decode", "resize", "inference")
 _SKIPPED_BATCHES = 3
 
@@ -67,32 +74,32 @@ class Clock:
             self.batches.append((count, time.perf_counter(), time.process_time(), self.spent.copy()))
 
 
-def instrument(clock: Clock) -> None:
+def instrument(clock: Clock, stages: Iterable[tuple[str, str, str]]) -> None:
     """Puts the clock around the stages, wherever they are called from."""
-    for stage, module_name, path in STAGES:
+    for stage, module_name, path in stages:
         holder: Any = importlib.import_module(module_name)
         *parents, name = path.split(".")
         for parent in parents:
             holder = getattr(holder, parent)
         setattr(holder, name, clock.timed(stage, getattr(holder, name)))
     predict = importlib.import_module("beamlabel.transforms.inference.predict")
-    whole = predict.predict
+    whole = predict.predict_blocks
 
     def predict_and_note(images: Any, *arguments: Any) -> Any:
         outcomes = whole(images, *arguments)
         clock.batch_done(len(images))
         return outcomes
 
-    predict.predict = predict_and_note
+    predict.predict_blocks = predict_and_note
 
 
-def report(clock: Clock) -> str:
+def report(clock: Clock, stages: Iterable[tuple[str, str, str]]) -> str:
     """A Markdown table: milliseconds of CPU an image, and the share of the whole."""
     first, last = clock.batches[_SKIPPED_BATCHES - 1], clock.batches[-_SKIPPED_BATCHES - 1]
     images = sum(count for count, *_ in clock.batches[_SKIPPED_BATCHES:-_SKIPPED_BATCHES])
     whole = last[2] - first[2]
-    spent = {stage: last[3][stage] - first[3][stage] for stage, *_ in STAGES}
-    unseen = [stage for stage, seconds in spent.items() if not seconds]
+    spent = {stage: seconds - first[3][stage] for stage, seconds in last[3].items()}
+    unseen = [stage for stage, *_ in stages if not spent.get(stage)]
     if unseen:
         raise RuntimeError(f"nothing was seen of {unseen}: what STAGES names is not what the job calls")
     spent["Beam, threads, everything else"] = whole - sum(spent.values())
@@ -106,7 +113,7 @@ def report(clock: Clock) -> str:
     lines += [
         f"{images} images, {images / (last[1] - first[1]):.0f} a second, "
         f"{whole / (last[1] - first[1]):.2f} cores busy; "
-        f"neither reading, decoding nor inference: {1 - work / whole:.1%}."
+        f"neither reading, decoding nor inference: {(whole - work) / images * 1e3:.3f} ms, {1 - work / whole:.1%}."
     ]
     return "\n".join(lines)
 
@@ -119,12 +126,16 @@ def main() -> None:
         "--list", type=Path, help="a list of images, instead of photographs made of the sample's"
     )
     options, rest = parser.parse_known_args()
+    is_stub = options.module == STUB
+    stages = (*STAGES, *(STUB_STAGES if is_stub else LITERT_STAGES))
     with tempfile.TemporaryDirectory() as scratch:
         uris = options.list
         if uris is None:
             uris = Path(scratch) / "list.txt"
-            paths = photographs(Path(scratch), options.images)
-            uris.write_text("".join(f"{path}\n" for path in paths))
+            paths = (
+                tiny(Path(scratch) / "tiny", 400) if is_stub else photographs(Path(scratch), options.images)
+            )
+            write_list(uris, paths, options.images)
         from beamlabel.pipeline.options.parser import parse
         from beamlabel.pipeline.run import run
         from beamlabel.pipeline.runners.import_beam import leave_out_connectors
@@ -133,12 +144,15 @@ def main() -> None:
         # Before what is timed is imported, which else would choose otherwise than the job does.
         choose_arrow_allocator()
         leave_out_connectors([])
+        from stub_job import stubbed
+
         argv = ["--input", str(uris), "--module", options.module, "--output", f"{scratch}/out", *rest]
         clock = Clock()
-        instrument(clock)
-        if run(*parse(argv)):
-            raise SystemExit("the job failed")
-    print(report(clock))
+        with stubbed() if is_stub else nullcontext():
+            instrument(clock, stages)
+            if run(*parse(argv)):
+                raise SystemExit("the job failed")
+    print(report(clock, stages))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from beamlabel.pipeline.__main__ import console
-from beamlabel.pipeline.job import prepare_module
+from beamlabel.pipeline.job import plan
 from beamlabel.transforms.inference import engines
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec, pack
 from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
@@ -43,18 +45,21 @@ SPEC = ModelSpec(
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> EngineSession:
-    """Rows of pixels in place of logits and features: other numbers for each image."""
+    """See ``compute``."""
     del spec, payload, threads, path
-
-    def run(images: Images) -> Outputs:
-        values = np.stack([image.ravel() for image in images]).astype(np.float32)
-        features = np.resize(values, (len(images), 2, SIZE * SIZE * 3)).reshape(len(images), -1)[:, :FEATURES]
-        return values[:, :CLASSES].copy(), np.ascontiguousarray(features)
-
-    return EngineSession(run, "stub", "float32")
+    return EngineSession(lambda images: compute(images), "stub", "float32")
 
 
-def main() -> None:
+def compute(images: Images) -> Outputs:
+    """Rows of pixels in place of logits and features: other numbers for each image."""
+    values = np.stack([image.ravel() for image in images]).astype(np.float32)
+    features = np.resize(values, (len(images), 2, SIZE * SIZE * 3)).reshape(len(images), -1)[:, :FEATURES]
+    return values[:, :CLASSES].copy(), np.ascontiguousarray(features)
+
+
+@contextmanager
+def stubbed() -> Iterator[None]:
+    """A stub in the place of the module that the job would fetch and compile."""
     # Under its importable name: this file runs as __main__.
     engines._ENGINES["stub"] = "stub_job"
     with tempfile.TemporaryDirectory() as folder:
@@ -62,10 +67,17 @@ def main() -> None:
         path = Path(folder) / "stub.model"
         path.write_bytes(data)
         artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), SPEC)
-        prepare_module.prepare_artifact = lambda *_: artifact
-        sys.argv[1:1] = ["--module", "stub"]
+        plan.resolve = lambda *_: None  # type: ignore[attr-defined]
+        plan.prepare_artifact = lambda *_, **__: artifact  # type: ignore[attr-defined]
+        yield
+
+
+def run_job(argv: Sequence[str]) -> None:
+    """Runs the command with ``--module stub``, see ``stubbed``."""
+    with stubbed():
+        sys.argv[1:] = ["--module", "stub", *argv]
         console()
 
 
 if __name__ == "__main__":
-    main()
+    run_job(sys.argv[1:])

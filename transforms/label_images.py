@@ -20,7 +20,7 @@ from beamlabel.transforms.load_images import (
     http_options,
     load_options,
 )
-from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.loading.web.http_options import PER_HOST
 from beamlabel.transforms.module_artifact import (
     artifact_of,
@@ -43,15 +43,17 @@ class Label(beam.PTransform):
     Args:
       load: how images are loaded.
       predict: the artifact, and how predictions are made.
+      in_blocks: whether references come in ``Block``s, as in the job; then all that goes out does, too.
     """
 
-    def __init__(self, load: LoadOptions, predict: PredictOptions) -> None:
+    def __init__(self, load: LoadOptions, predict: PredictOptions, *, in_blocks: bool = False) -> None:
         super().__init__()
-        self._load, self._predict = load, predict
+        self._load, self._predict, self._in_blocks = load, predict, in_blocks
 
     def expand(self, refs: beam.PCollection[Opened]) -> beam.PCollection[Labeled]:
-        loaded = refs | "LoadImages" >> LoadImages.with_options(self._load)
-        return loaded | "Predict" >> Predict.with_options(self._predict)
+        in_batches = self._predict.batch_size if self._in_blocks else None
+        loaded = refs | "LoadImages" >> LoadImages.with_options(self._load, in_batches=in_batches)
+        return loaded | "Predict" >> Predict.with_options(self._predict, in_blocks=self._in_blocks)
 
 
 class LabelImages(beam.PTransform):

@@ -12,9 +12,11 @@ from beamlabel.transforms.arguments import checked_arguments
 from beamlabel.transforms.decoding.picture.options import DecodeOptions
 from beamlabel.transforms.elements.references import ElementOptions, ToReferences
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions, window
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn
+from beamlabel.transforms.loading.load_options import LoadOptions, window
 from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpOptions, headers_of
 from beamlabel.transforms.records import Loaded
+from beamlabel.transforms.worker.block_coder import BLOCKS
 
 
 class LoadImages(beam.PTransform):
@@ -71,28 +73,35 @@ class LoadImages(beam.PTransform):
         )
         self._elements: ElementOptions | None = element_options(uri, image, base_dir)
         self._options = load_options(fetch, decode, load_threads, worker_threads)
+        self._in_batches: int | None = None
 
     @staticmethod
-    def with_options(options: LoadOptions, elements: ElementOptions | None = None) -> LoadImages:
+    def with_options(
+        options: LoadOptions, elements: ElementOptions | None = None, *, in_batches: int | None = None
+    ) -> LoadImages:
         """The same, of options that are there.
 
         Args:
           options: how images are loaded.
           elements: the fields of the image in an element; None: the elements are ``ImageRef``s, or failures
             and unit ends, which are handed through, as in the labeling job.
+          in_batches: if the elements are ``Block``s of these: so many images go out in each ``Block``, or fewer if they
+            are large. None: they come and go one by one.
         """
-        return _LoadImagesOf(options, elements)
+        return _LoadImagesOf(options, elements, in_batches)
 
     def expand(self, images: beam.PCollection[Any]) -> beam.PCollection[Loaded]:
         if self._elements is not None:
             images = images | "ToReferences" >> ToReferences(self._elements)
-        return images | beam.ParDo(LoadImagesDoFn(self._options)).with_output_types(Loaded)
+        if self._in_batches is None:
+            return images | beam.ParDo(LoadImagesDoFn(self._options)).with_output_types(Loaded)
+        return images | beam.ParDo(LoadImagesDoFn(self._options, self._in_batches)).with_output_types(BLOCKS)
 
 
 class _LoadImagesOf(LoadImages):
-    def __init__(self, options: LoadOptions, elements: ElementOptions | None) -> None:
+    def __init__(self, options: LoadOptions, elements: ElementOptions | None, in_batches: int | None) -> None:
         beam.PTransform.__init__(self)
-        self._options, self._elements = options, elements
+        self._options, self._elements, self._in_batches = options, elements, in_batches
 
 
 def element_options(

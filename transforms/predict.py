@@ -22,6 +22,7 @@ from beamlabel.transforms.module_artifact import (
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.records import Labeled, Loaded, LoadedImage
 from beamlabel.transforms.rows.schema import OutputSpec
+from beamlabel.transforms.worker.block_coder import BLOCKS
 
 
 class Predict(beam.PTransform):
@@ -65,6 +66,7 @@ class Predict(beam.PTransform):
     ) -> None:
         super().__init__()
         self._options: PredictOptions | None = None
+        self._in_blocks = False
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
             input_range=input_range, engine=engine, precision=precision,
@@ -78,9 +80,14 @@ class Predict(beam.PTransform):
         self.image_size: tuple[int, int] | None = (self._derived.spec.height, self._derived.spec.width)
 
     @staticmethod
-    def with_options(options: PredictOptions) -> Predict:
-        """The same, of options whose artifact workers can open by its path."""
-        return _PredictOf(options)
+    def with_options(options: PredictOptions, *, in_blocks: bool = False) -> Predict:
+        """The same, of options whose artifact workers can open by its path.
+
+        Args:
+          options: the artifact, and how predictions are made.
+          in_blocks: whether the elements are ``Block``s, as in the labeling job; then those that go out are, too.
+        """
+        return _PredictOf(options, in_blocks=in_blocks)
 
     def expand(self, images: beam.PCollection[Loaded]) -> beam.PCollection[Labeled]:
         options = self._options
@@ -90,12 +97,14 @@ class Predict(beam.PTransform):
             images = images | "Resize" >> beam.Map(_resized, (spec.height, spec.width)).with_output_types(
                 Loaded
             )
-        return images | RunInference(HubModelHandler(options)).with_output_types(Labeled)
+        handler = HubModelHandler(options, in_blocks=self._in_blocks)
+        return images | RunInference(handler).with_output_types(BLOCKS if self._in_blocks else Labeled)
 
 
 class _PredictOf(Predict):
-    def __init__(self, options: PredictOptions) -> None:
+    def __init__(self, options: PredictOptions, *, in_blocks: bool) -> None:
         beam.PTransform.__init__(self)
+        self._in_blocks = in_blocks
         self._options: PredictOptions | None = options
         self.spec = self.image_size = None
 

@@ -18,8 +18,10 @@ from beamlabel.transforms.reasons import ImageError as ImageError
 from beamlabel.transforms.reasons import Reason as Reason
 from beamlabel.transforms.reasons import SkipReason as SkipReason
 from beamlabel.transforms.reasons import Stage as Stage
+from beamlabel.transforms.row_batches import Block as Block
 from beamlabel.transforms.row_batches import EmbeddedRows as EmbeddedRows
 from beamlabel.transforms.row_batches import LabeledRows as LabeledRows
+from beamlabel.transforms.row_batches import PredictionBlock as PredictionBlock
 
 
 @dataclass(frozen=True)
@@ -368,7 +370,7 @@ class UnitRecord:
 
 
 # What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit
-# ends through, and refuses the rest.
+# ends through, and refuses the rest. In the job they travel in a ``Block``, there with ``PredictionBlock``s.
 Opened = Union[ImageRef, EmbeddedRows, Failure, UnitEnd]
 Loaded = Union[LoadedImage, EmbeddedRows, Failure, Skipped, UnitEnd]
 Labeled = Union[Prediction, LabeledRows, Failure, Skipped, UnitEnd]

@@ -18,7 +18,8 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.train.findings.findings import Problem
 from beamlabel.pipeline.train.rows.rows import TrainingRows
 from beamlabel.transforms.decoding.decode import DECODER_VERSION
-from beamlabel.transforms.loading.load_images import LoadOptions, load_one
+from beamlabel.transforms.loading.load_images import load_one
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import Failure, ImageRef, LoadedImage, Skipped
 
 PIXELS, CHECKS, ABOUT, FAILED = "pixels.u8", "checks.u64", "pixels.json", "failed.json"

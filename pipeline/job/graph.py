@@ -24,7 +24,7 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     opened = units | "OpenUnit" >> OpenUnit(job.source, job.staging_dir, job.time_limit)
     written = (
         opened.refs
-        | "Label" >> Label(job.load, job.predict)
+        | "Label" >> Label(job.load, job.predict, in_blocks=True)
         | "WriteUnit" >> WriteUnit(job.spec, job.staging_dir, heartbeats=job.heartbeats, summaries=job.report)
     )
     records = (written, opened.staged) | "UnitRecords" >> beam.Flatten().with_output_types(UnitRecord)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from beamlabel.pipeline.earlier.tombstones import TombstoneOptions
 from beamlabel.transforms.inference.options import PredictOptions
 from beamlabel.transforms.inputs.sources.source import SourceOptions
-from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.units.time_limit import TimeLimit

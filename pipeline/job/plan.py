@@ -39,7 +39,7 @@ from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.options import HeadArtifact, PredictOptions
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
 from beamlabel.transforms.inputs.sources.source import SourceOptions
-from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.output_spec import canonical_sha256, labeled_at, preprocessing_of
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema

@@ -21,7 +21,7 @@ from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.options import AUTO, WishError
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadOptions, window
+from beamlabel.transforms.loading.load_options import LoadOptions, window
 from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.rows.schema import OutputSpec

@@ -12,7 +12,8 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.decoding.thumbnail import thumbnail
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadOptions, load_one
+from beamlabel.transforms.loading.load_images import load_one
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpOptions
 from beamlabel.transforms.records import ImageRef, LoadedImage
 from beamlabel.transforms.storage.billing import billing_project

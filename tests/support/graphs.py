@@ -6,7 +6,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import translations
 
 # What has to run in one stage, or pixels would be shuffled.
-STEPS = ("OpenUnit", "LoadImages", "BatchElements", "RunInference", "WriteUnit")
+STEPS = ("OpenUnit", "LoadImages", "RunInference", "WriteUnit")
 
 
 def fused(graph: beam_runner_api_pb2.Pipeline) -> list[Any]:

@@ -13,6 +13,7 @@ LEVELS = (
     ("beamlabel/__init__.py",),
     ("transforms/archive_member.py", "transforms/reasons.py", "transforms/row_batches.py"),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
+    ("transforms/prediction_blocks.py",),
     ("transforms/decoding/picture", "transforms/inference", "transforms/loading/web", "transforms/rows"),
     ("transforms/own_module",),
     ("transforms/decoding/readers",),

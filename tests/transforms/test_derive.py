@@ -14,7 +14,7 @@ from beamlabel.transforms.inference.options import PredictOptions, WishError, fi
 from beamlabel.transforms.label_images import Label, LabelImages
 from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.model_handler import ModelHandler
 from beamlabel.transforms.module.compile import CompileOptions, compiled
 from beamlabel.transforms.predict import Predict

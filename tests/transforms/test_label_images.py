@@ -20,7 +20,7 @@ from beamlabel.transforms.elements.result_types import FAILURE_FIELDS
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import ImageInfo, ImageRef, LoadedImage
 from beamlabel.transforms.writing.write_unit import WriteUnit
 from support.collect import Collect

@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from apache_beam.metrics import Metrics
@@ -17,19 +17,23 @@ from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.options import PredictOptions, fitted
 from beamlabel.transforms.inference.relabel import relabel_rows
 from beamlabel.transforms.inference.top_k import l2_normalized, top_k
+from beamlabel.transforms.prediction_blocks import one_by_one
 from beamlabel.transforms.records import (
+    Block,
     EmbeddedRows,
     Failure,
     Labeled,
     Loaded,
     LoadedImage,
     Prediction,
+    PredictionBlock,
     Reason,
     Skipped,
     Stage,
     UnitEnd,
     unknown_element,
 )
+from beamlabel.transforms.row_batches import places_in_batch
 from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.uris import public_uri
 from beamlabel.transforms.worker import metrics
@@ -44,6 +48,34 @@ def predict(
 ) -> list[Prediction | Failure]:
     """One prediction or failure an image, in order.
 
+    Raises:
+      WishError: the module does not allow what the options say.
+    """
+    outcomes: list[Prediction | Failure] = []
+    for part in predict_blocks(images, engine, options):
+        predictions = iter(one_by_one(part.block))
+        count = len(part.block) + len(part.failures)
+        outcomes += [part.failures.get(place) or next(predictions) for place in range(count)]
+    return outcomes
+
+
+class PredictedImages(NamedTuple):
+    """What became of some images.
+
+    Attributes:
+      block: the predictions, in the order of their images.
+      failures: of the others, each by its place among the images.
+    """
+
+    block: PredictionBlock
+    failures: dict[int, Failure]
+
+
+def predict_blocks(
+    images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
+) -> list[PredictedImages]:
+    """What becomes of images, which stay in their order: that of all, or of each.
+
     A batch that raises is tried again image by image, so that one image takes down only itself; an
     image whose outputs are not finite numbers fails.
 
@@ -55,45 +87,50 @@ def predict(
     if options.is_open:
         options = fitted(options, engine.spec)
     try:
-        return _predict_batch(images, engine, options)
+        return [_predict_batch(images, engine, options)]
     except Exception as error:
         if len(images) == 1:
-            return [_failure(images[0], f"{type(error).__name__}: {error}")]
+            failure = _failure(images[0], f"{type(error).__name__}: {error}")
+            return [PredictedImages(PredictionBlock([], []), {0: failure})]
         _LOGGER.warning("a batch of %d images failed (%s): trying them one by one", len(images), error)
-        return [outcome for image in images for outcome in predict([image], engine, options)]
+        return [part for image in images for part in predict_blocks([image], engine, options)]
 
 
-def _predict_batch(
-    images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
-) -> list[Prediction | Failure]:
+def _predict_batch(images: Sequence[LoadedImage], engine: Engine, options: PredictOptions) -> PredictedImages:
     logits, features = engine([image.pixels for image in images])
     finite = np.ones(len(images), bool)
-    ids = scores = embeddings = None
+    ids = scores = labels = embeddings = None
     if logits is not None and options.top_k:
         finite &= np.isfinite(logits).all(axis=1)
         ids, scores = top_k(logits, options.top_k, options.scores)
+        if options.class_names is not None:
+            labels = _name_array(options.class_names)[ids]
     if features is not None and options.embeddings:
         finite &= np.isfinite(features).all(axis=1)
         embeddings = l2_normalized(features) if options.normalize_embeddings else features
-    names = options.class_names
-    outcomes: list[Prediction | Failure] = []
-    for place, image in enumerate(images):
-        if not finite[place]:
-            outcomes.append(_failure(image, "the module's output holds NaN or infinity"))
-            continue
-        outcomes.append(
-            Prediction(
-                ref=image.ref,
-                info=image.info,
-                class_ids=None if ids is None else ids[place],
-                scores=None if scores is None else scores[place],
-                labels=None if ids is None or names is None else tuple(names[i] for i in ids[place]),
-                embedding=None if embeddings is None else embeddings[place],
-                computed_by=engine.computed_by,
-                pixels=image.pixels if options.keep_pixels else None,
-            )
-        )
-    return outcomes
+    block = PredictionBlock(
+        [image.ref for image in images],
+        [image.info for image in images],
+        ids,
+        scores,
+        labels,
+        embeddings,
+        engine.computed_by,
+        [image.pixels for image in images] if options.keep_pixels else None,
+    )
+    if finite.all():
+        return PredictedImages(block, {})
+    detail = "the module's output holds NaN or infinity"
+    failures = {place: _failure(images[place], detail) for place in np.flatnonzero(~finite).tolist()}
+    return PredictedImages(block.take(np.flatnonzero(finite).tolist()), failures)
+
+
+@functools.lru_cache(maxsize=4)
+def _name_array(names: tuple[str, ...]) -> np.ndarray:
+    """Names of classes, object[C]."""
+    array = np.empty(len(names), object)
+    array[:] = names
+    return array
 
 
 def _failure(image: LoadedImage, detail: str) -> Failure:
@@ -128,15 +165,21 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
 
     Args:
       options: the artifact, and how predictions are made.
+      in_blocks: whether the elements are ``Block``s, as in the job: each is a batch, and gives one ``Block``.
     """
 
-    def __init__(self, options: PredictOptions) -> None:
+    def __init__(self, options: PredictOptions, *, in_blocks: bool = False) -> None:
         super().__init__(
             min_batch_size=options.batch_size,
             max_batch_size=options.batch_size,
             element_size_fn=functools.partial(_places, options.batch_size),
         )
         self._options = options
+        self._in_blocks = in_blocks
+
+    def should_skip_batching(self) -> bool:
+        """Blocks are batches."""
+        return self._in_blocks
 
     def load_model(self) -> Engine:
         """Opens the artifact; Beam's ``Shared`` keeps one for all threads of the process."""
@@ -156,6 +199,7 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
         self, batch: Sequence[Loaded], model: Engine, inference_args: Mapping[str, Any] | None = None
     ) -> list[Labeled]:
         """One outcome an element, in their order; of ``EmbeddedRows`` the labeled rows, then the failures of others.
+        Of a ``Block`` all in one ``Block``, the predictions as ``PredictionBlock``s.
 
         A list, since Beam counts what is raised while it is made.
 
@@ -166,9 +210,16 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
             if not isinstance(element, (LoadedImage, EmbeddedRows, Failure, Skipped, UnitEnd)):
                 raise TypeError(unknown_element("Predict", element, LoadedImage, Failure, UnitEnd))
         images = [element for element in batch if isinstance(element, LoadedImage)]
+        outcomes = self._block(batch, images, model) if self._in_blocks else self._each(batch, images, model)
+        if images or any(isinstance(element, EmbeddedRows) for element in batch):
+            predicted_at = Metrics.distribution(metrics.NAMESPACE, metrics.PREDICTED_AT_MSEC)
+            predicted_at.update(round(time.time() * 1e3))
+        return outcomes
+
+    def _each(self, batch: Sequence[Loaded], images: list[LoadedImage], model: Engine) -> list[Labeled]:
+        """In the order of the batch: whoever wraps this handler, as Beam's KeyedModelHandler does, tells the
+        outcomes by their places."""
         predicted = iter(predict(images, model, self._options))
-        # In the order of the batch: whoever wraps this handler, as Beam's KeyedModelHandler does, tells the
-        # outcomes by their places.
         outcomes: list[Labeled] = []
         for element in batch:
             if isinstance(element, LoadedImage):
@@ -177,10 +228,22 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
                 outcomes += relabel_rows(element, model, self._options)
             else:
                 outcomes.append(element)
-        if any(isinstance(element, (LoadedImage, EmbeddedRows)) for element in batch):
-            predicted_at = Metrics.distribution(metrics.NAMESPACE, metrics.PREDICTED_AT_MSEC)
-            predicted_at.update(round(time.time() * 1e3))
         return outcomes
+
+    def _block(self, batch: Sequence[Loaded], images: list[LoadedImage], model: Engine) -> list[Any]:
+        """All in one element, in any order."""
+        outcomes = Block()
+        for block, failures in predict_blocks(images, model, self._options):
+            if len(block):
+                outcomes.append(block)
+                outcomes.nbytes += block.nbytes
+            outcomes += failures.values()
+        for element in batch:
+            if isinstance(element, EmbeddedRows):
+                outcomes += relabel_rows(element, model, self._options)
+            elif not isinstance(element, LoadedImage):
+                outcomes.append(element)
+        return [outcomes]
 
     def get_num_bytes(self, batch: Sequence[Loaded]) -> int:
         """Bytes of pixels, and of rows whose features are known, in a batch."""
@@ -194,4 +257,6 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
 
 def _places(batch_size: int, element: Loaded) -> int:
     """How many places of a batch an element takes: rows whose features are known take them all."""
+    if isinstance(element, LoadedImage):
+        return places_in_batch(batch_size, element.pixels.nbytes)
     return batch_size if isinstance(element, EmbeddedRows) else 1

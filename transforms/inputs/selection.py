@@ -140,13 +140,18 @@ class Selection:
         self.live = _open(options.live)
         self._features = _open(options.features)
 
+    @property
+    def decides(self) -> bool:
+        """Whether there is anything to decide: else all references are labeled."""
+        return bool(self._labeled or self._failed or self._features)
+
     def is_input(self, ref_id: str) -> bool:
         """Whether the reference of this id counts as input."""
         return self._only is None or key(encodable(ref_id)) in self._only
 
     def decided(self, elements: Iterator[ImageRef | Failure]) -> Iterator[Decision]:
         """Each element with what is done with it; in another order, if an answer takes time."""
-        if not self._labeled and not self._failed and not self._features:
+        if not self.decides:
             yield from map(Decision, elements)
             return
         waiting: deque[Future[Decision]] = deque()

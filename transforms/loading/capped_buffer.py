@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping
 from typing import Any
 
+import urllib3
+
 from beamlabel.transforms.records import ImageError, Reason, Stage
+
+_CHUNK = 64 << 10
 
 
 def too_late(deadline: float) -> ImageError:
@@ -42,3 +47,18 @@ class Capped(io.BytesIO):
         if time.monotonic() > self._end:
             raise too_late(self._deadline)
         return super().write(chunk)
+
+
+def decoded(data: bytes, headers: Mapping[str, str], body: Capped) -> bytes:
+    """A body with its ``Content-Encoding`` undone, under the cap of ``body``.
+
+    Raises:
+      ImageError: it is too large, decoded; or it is too late.
+      urllib3.exceptions.DecodeError: the content encoding is broken.
+    """
+    if not headers.get("content-encoding"):
+        return data
+    packed = urllib3.HTTPResponse(io.BytesIO(data), headers=headers, preload_content=False)
+    while chunk := packed.read(_CHUNK, decode_content=True):
+        body.write(chunk)
+    return body.getvalue()

@@ -30,8 +30,7 @@ from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from beamlabel.transforms.loading import curl
-from beamlabel.transforms.loading.capped_buffer import Capped, too_late
-from beamlabel.transforms.loading.content_encoding import decoded
+from beamlabel.transforms.loading.capped_buffer import Capped, decoded, too_late
 from beamlabel.transforms.loading.web.http_options import default_user_agent
 from beamlabel.transforms.records import ImageError, Reason, Stage
 from beamlabel.transforms.storage import billing, gcs_client

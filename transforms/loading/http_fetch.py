@@ -27,8 +27,7 @@ from google.api_core.retry import exponential_sleep_generator
 from urllib3.exceptions import DecodeError
 
 from beamlabel.transforms.loading import curl
-from beamlabel.transforms.loading.capped_buffer import Capped, too_late
-from beamlabel.transforms.loading.content_encoding import decoded
+from beamlabel.transforms.loading.capped_buffer import Capped, decoded, too_late
 from beamlabel.transforms.loading.handle_pool import handle_pool
 from beamlabel.transforms.loading.web import addresses
 from beamlabel.transforms.loading.web.host_gate import host_gate

@@ -1,11 +1,11 @@
-"""Between the threads that load images and the one that takes them: results in bursts, and a brake."""
+"""Between the threads that load images and the one that takes them: results in bursts, and brakes."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from threading import Condition
-from typing import Generic, TypeVar
+from threading import Condition, Lock
+from typing import Any, Generic, TypeVar
 
 from beamlabel.transforms.worker.daemon_pool import LOOK_SECONDS, as_exception
 
@@ -13,6 +13,12 @@ T = TypeVar("T")
 
 # Encoded images that may wait to be decoded, beside those that are being fetched.
 BACKLOG_BYTES = 64 << 20
+# A local disk reads an image in less; 64 reads are remembered, about.
+_SLOW_READ_MSEC = 2.0
+_READS_REMEMBERED = 64
+# After so many reads by the fetching threads, whose times hold their waits for Python's lock, a slow disk gets
+# another chance: else one busy moment would cost the rest of the run.
+_SLOW_READS = 4096
 
 
 class Finished(Generic[T]):
@@ -39,7 +45,7 @@ class Finished(Generic[T]):
             self._enough.notify()
 
     def take(self, count: int, check: Callable[[], None]) -> list[T]:
-        """Waits until there are ``count``, and takes all there are.
+        """Waits until there are ``count``, and takes these.
 
         Args:
           count: at least 1.
@@ -57,7 +63,7 @@ class Finished(Generic[T]):
                 self._wanted = 0
         if self._error is not None:
             raise as_exception(self._error)
-        return [self._items.popleft() for _ in range(len(self._items))]
+        return [self._items.popleft() for _ in range(count)]
 
     def _is_over(self, count: int) -> bool:
         return self._error is not None or len(self._items) >= count
@@ -89,3 +95,57 @@ class Backlog:
         with self._less:
             self._is_abandoned = True
             self._less.notify_all()
+
+
+class Bounded:
+    """Tasks of which only so many may be begun and not yet done, in the order in which they came.
+
+    Args:
+      most: so many.
+      begin: begins a task, called with what ``submit`` was.
+    """
+
+    def __init__(self, most: int, begin: Callable[..., None]) -> None:
+        self._free, self._begin = most, begin
+        self._waiting: deque[tuple[Any, ...]] = deque()
+        self._lock = Lock()
+
+    def submit(self, *task: Any) -> None:
+        """Begins a task, now or as soon as others are done."""
+        with self._lock:
+            if not self._free:
+                self._waiting.append(task)
+                return
+            self._free -= 1
+        self._begin(*task)
+
+    def done(self, count: int) -> None:
+        """So many of those that were begun."""
+        with self._lock:
+            next_ones = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+            self._free += count - len(next_ones)
+        for task in next_ones:
+            self._begin(*task)
+
+
+class Disk:
+    """Whether reading local files is waiting: then it is done by the fetching threads, as for a network.
+
+    A file in the page cache or on a local disk costs less to read than to hand to another thread.
+    """
+
+    def __init__(self) -> None:
+        self._msec = 0.0
+        self._slow_reads = 0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it is."""
+        return self._msec > _SLOW_READ_MSEC
+
+    def saw(self, msec: float) -> None:
+        """A local file was read in so many milliseconds."""
+        self._msec += (msec - self._msec) / _READS_REMEMBERED
+        self._slow_reads = self._slow_reads + 1 if self.is_slow else 0
+        if self._slow_reads == _SLOW_READS:
+            self._msec, self._slow_reads = 0.0, 0

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.decode import decode
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch, http_requests, not_empty
 from beamlabel.transforms.loading.fetch_member import fetch_member
-from beamlabel.transforms.loading.in_flight import Backlog, Finished
+from beamlabel.transforms.loading.in_flight import Backlog, Bounded, Disk, Finished
 from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
+from beamlabel.transforms.loading.load_options import LoadOptions
+from beamlabel.transforms.loading.loaded_blocks import Batch, OneByOne, Place
 from beamlabel.transforms.loading.not_found import data_uri_error, explained, is_data_uri, shown_uri
 from beamlabel.transforms.records import (
+    Block,
     EmbeddedRows,
     Failure,
     ImageError,
@@ -37,6 +39,7 @@ from beamlabel.transforms.records import (
     UnitEnd,
     unknown_element,
 )
+from beamlabel.transforms.row_batches import BLOCK_ROWS
 from beamlabel.transforms.storage.identity import content_hash, image_id, image_id_of_bytes
 from beamlabel.transforms.storage.uris import scheme
 from beamlabel.transforms.worker import metrics
@@ -47,51 +50,11 @@ from beamlabel.transforms.worker.daemon_pool import DaemonPool
 if TYPE_CHECKING:
     from beamlabel.transforms.loading.http_fetch import HttpFetch
 
-# Decoded images that wait for inference: 20 MB at 160 × 160 pixels.
-_WINDOW = 256
 # Images handed to the runner's thread at a time, at the least.
 _BURST = 32
-# A local disk reads an image in less; 64 reads are remembered, about.
-_SLOW_READ_MSEC = 2.0
-_READS_REMEMBERED = 64
-# After so many reads by the fetching threads, whose times hold their waits for Python's lock, a slow disk gets
-# another chance: else one busy moment would cost the rest of the run.
-_SLOW_READS = 4096
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """How images are loaded.
-
-    Attributes:
-      fetch: byte cap, deadline, and what may be fetched.
-      decode: the size of the result, crop and pixel cap.
-      threads: images in flight at a time, in each worker thread of the runner.
-      window: images in flight or decoded and not yet taken; bounds the memory of the step, and is what keeps
-        the cores busy while the runner's thread is busy elsewhere.
-      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
-    """
-
-    fetch: FetchOptions
-    decode: DecodeOptions
-    threads: int = 64
-    window: int = 256
-    worker_threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads must be at least 1, not {self.threads}")
-        if self.window < self.threads:
-            raise ValueError(f"window must be at least threads ({self.threads}), not {self.window}")
-
-
-def window(threads: int) -> int:
-    """The window that suits so many threads, see ``LoadOptions``."""
-    return max(_WINDOW, 2 * threads)
-
-
-@dataclass(frozen=True, eq=False)
-class _Encoded:
+class _Encoded(NamedTuple):
     """What was fetched for one reference, and what it cost."""
 
     ref: ImageRef
@@ -99,8 +62,7 @@ class _Encoded:
     msec: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Timed:
+class _Timed(NamedTuple):
     """What became of one reference, and what it cost."""
 
     result: LoadedImage | Failure | Skipped
@@ -224,14 +186,17 @@ def _failure(
 class LoadImagesDoFn(beam.DoFn):
     """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures, unit ends and ``EmbeddedRows`` are handed through.
 
-    Keeps a window of calls in flight over the elements of a bundle. Anything else is a ``TypeError``.
+    Of a ``Block`` of these it makes ``Block``s. Keeps a window of calls in flight over the elements of a bundle.
+    Anything else is a ``TypeError``.
 
     Args:
       options: how images are loaded.
+      batch_size: images in a ``Block``, see ``LoadOptions.in_batch``.
     """
 
-    def __init__(self, options: LoadOptions) -> None:
+    def __init__(self, options: LoadOptions, batch_size: int = BLOCK_ROWS) -> None:
         self._options = options
+        self._batch_size = options.in_batch(batch_size)
         self._fetched = Metrics.counter(metrics.NAMESPACE, metrics.IMAGES_FETCHED)
         self._fetched_bytes = Metrics.counter(metrics.NAMESPACE, metrics.BYTES_FETCHED)
         self._fetch_msec = Metrics.distribution(metrics.NAMESPACE, metrics.FETCH_MSEC)
@@ -240,35 +205,37 @@ class LoadImagesDoFn(beam.DoFn):
     def setup(self) -> None:
         bound_malloc_arenas()
         self._fetchers = DaemonPool(self._options.threads, "load-images")
-        self._disk = _Disk()
+        self._disk = Disk()
         self._bundle: _Bundle | None = None
 
     def start_bundle(self) -> None:
         self._abandon()
         self._bundle = _Bundle(self._options, compute_pool(self._options.worker_threads), self._fetchers)
         self._in_flight = 0
+        self._batches: list[Batch] = []
 
     def process(
         self,
-        element: Opened,
+        element: Opened | Block,
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[WindowedValue]:
-        if isinstance(element, ImageRef):
-            while self._in_flight >= self._options.window:
-                yield from self._take()
-            self._in_flight += 1
-            waits = element.data is None and (not _is_local(element) or self._disk.is_slow)
-            assert self._bundle is not None
-            self._bundle.load(element, timestamp, window, waits=waits)
-        elif isinstance(element, (Failure, UnitEnd, EmbeddedRows)):
-            yield WindowedValue(element, timestamp, (window,))
-        else:
-            raise TypeError(unknown_element("LoadImages", element, ImageRef, Failure, UnitEnd))
+        in_block = isinstance(element, Block)
+        place: Place = self._batch(timestamp, window) if in_block else OneByOne(timestamp, window)
+        elements: Sequence[Opened] = element if isinstance(element, Block) else (element,)
+        for each in elements:
+            if isinstance(each, ImageRef):
+                yield from self._load(each, place)
+            elif isinstance(each, (Failure, UnitEnd, EmbeddedRows)):
+                yield from place.emit(each)
+            else:
+                raise TypeError(unknown_element("LoadImages", each, ImageRef, Failure, UnitEnd))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._in_flight:
             yield from self._take()
+        for batch in self._batches:
+            yield from batch.flush()
 
     def teardown(self) -> None:
         self._abandon()
@@ -279,40 +246,38 @@ class LoadImagesDoFn(beam.DoFn):
             self._bundle.abandon()
             self._bundle = None
 
+    def _batch(self, timestamp: Any, window: Any) -> Batch:
+        """Where the images of a block's time and window are gathered: those of many blocks, as a rule."""
+        for batch in self._batches:
+            if batch.window == window and batch.timestamp == timestamp:
+                return batch
+        self._batches.append(Batch(timestamp, window, self._batch_size))
+        return self._batches[-1]
+
+    def _load(self, ref: ImageRef, place: Place) -> Iterator[WindowedValue]:
+        while self._in_flight >= self._options.window:
+            yield from self._take()
+        self._in_flight += 1
+        waits = ref.data is None and (not _is_local(ref) or self._disk.is_slow)
+        assert self._bundle is not None
+        self._bundle.load(ref, place, waits=waits)
+
     def _take(self) -> Iterator[WindowedValue]:
         """Waits for images that are ready; counts them here, where Beam's counters are alive."""
         assert self._bundle is not None
-        for timed, timestamp, window in self._bundle.take(min(_BURST, self._in_flight)):
-            self._in_flight -= 1
-            if timed.fetched_bytes:
-                self._fetched.inc()
-                self._fetched_bytes.inc(timed.fetched_bytes)
-                self._fetch_msec.update(round(timed.fetch_msec))
-                self._decode_msec.update(round(timed.decode_msec))
-                self._disk.saw(timed)
-            yield WindowedValue(timed.result, timestamp, (window,))
-
-
-class _Disk:
-    """Whether reading local files is waiting: then it is done by the fetching threads, as for a network.
-
-    A file in the page cache or on a local disk costs less to read than to hand to another thread.
-    """
-
-    def __init__(self) -> None:
-        self._msec = 0.0
-        self._slow_reads = 0
-
-    @property
-    def is_slow(self) -> bool:
-        return self._msec > _SLOW_READ_MSEC
-
-    def saw(self, timed: _Timed) -> None:
-        if isinstance(timed.result, LoadedImage) and _is_local(timed.result.ref):
-            self._msec += (timed.fetch_msec - self._msec) / _READS_REMEMBERED
-            self._slow_reads = self._slow_reads + 1 if self.is_slow else 0
-            if self._slow_reads == _SLOW_READS:
-                self._msec, self._slow_reads = 0.0, 0
+        taken = self._bundle.take(self._in_flight)
+        self._in_flight -= len(taken)
+        fetched = [timed for timed, _ in taken if timed.fetched_bytes]
+        for timed in fetched:
+            self._fetch_msec.update(round(timed.fetch_msec))
+            self._decode_msec.update(round(timed.decode_msec))
+            if isinstance(timed.result, LoadedImage) and _is_local(timed.result.ref):
+                self._disk.saw(timed.fetch_msec)
+        if fetched:
+            self._fetched.inc(len(fetched))
+            self._fetched_bytes.inc(sum(timed.fetched_bytes for timed in fetched))
+        for timed, place in taken:
+            yield from place.emit(timed.result)
 
 
 def _is_local(ref: ImageRef) -> bool:
@@ -327,19 +292,28 @@ class _Bundle:
 
     def __init__(self, options: LoadOptions, compute: ComputePool, fetchers: DaemonPool) -> None:
         self._options, self._compute, self._fetchers = options, compute, fetchers
-        self._finished = Finished[tuple[_Timed, Any, Any]]()
+        self._finished = Finished[tuple[_Timed, Place]]()
         self._backlog = Backlog()
+        most = options.most_decoded(compute.threads)
+        self._decoding = Bounded(most, self._compute_next)
+        self._burst = min(_BURST, most)
 
-    def load(self, ref: ImageRef, timestamp: Any, window: Any, *, waits: bool) -> None:
+    def load(self, ref: ImageRef, place: Place, *, waits: bool) -> None:
         """Begins to load an image; ``waits``: mostly by waiting, so not in a thread that is there to compute."""
         if waits:
-            self._fetchers.submit(self._fetch, ref, timestamp, window)
+            self._fetchers.submit(self._fetch, ref, place)
         else:
-            self._compute.submit(self._load, ref, timestamp, window, failed=self._finished.fail)
+            self._decoding.submit(self._load, ref, place)
 
-    def take(self, count: int) -> list[tuple[_Timed, Any, Any]]:
-        """Waits for so many images, and takes all that are ready."""
-        return self._finished.take(count, self._check)
+    def take(self, most: int) -> list[tuple[_Timed, Place]]:
+        """Waits for a burst of images, or for the last ones, and takes them.
+
+        Args:
+          most: how many there are to come, at least 1.
+        """
+        taken = self._finished.take(min(self._burst, most), self._check)
+        self._decoding.done(len(taken))
+        return taken
 
     def abandon(self) -> None:
         """Nobody takes anything any more: what has not begun need not."""
@@ -349,26 +323,27 @@ class _Bundle:
         self._compute.check()
         self._fetchers.check()
 
-    def _load(self, ref: ImageRef, timestamp: Any, window: Any) -> None:
-        """Fetches and decodes in this thread, one of the compute pool's."""
-        self._finished.put(
-            (_decode_timed(_fetch_timed(ref, self._options), self._options), timestamp, window)
-        )
+    def _compute_next(self, task: Callable[..., None], *arguments: Any) -> None:
+        self._compute.submit(task, *arguments, failed=self._finished.fail)
 
-    def _fetch(self, ref: ImageRef, timestamp: Any, window: Any) -> None:
+    def _load(self, ref: ImageRef, place: Place) -> None:
+        """Fetches and decodes in this thread, one of the compute pool's."""
+        self._finished.put((_decode_timed(_fetch_timed(ref, self._options), self._options), place))
+
+    def _fetch(self, ref: ImageRef, place: Place) -> None:
         """Fetches in this thread, which is there to wait, and leaves the decode to the compute pool."""
         try:
             if not self._backlog.wait():
                 return
             requests = None if ref.data is not None else http_requests(ref.location, self._options.fetch)
             if requests is None:
-                self._encoded(_fetch_timed(ref, self._options), timestamp, window)
+                self._encoded(_fetch_timed(ref, self._options), place)
             else:
-                self._ask(requests, ref, timestamp, window)
+                self._ask(requests, ref, place)
         except BaseException as error:  # the bundle's, which waits for the image
             self._finished.fail(error)
 
-    def _ask(self, requests: HttpFetch, ref: ImageRef, timestamp: Any, window: Any) -> None:
+    def _ask(self, requests: HttpFetch, ref: ImageRef, place: Place) -> None:
         """Takes an image's requests to the web, one by one: while its host is not to be asked no thread waits."""
         from beamlabel.transforms.loading.http_steps import Result, Steps
 
@@ -381,20 +356,20 @@ class _Bundle:
             try:
                 encoded = _fetch_timed(ref, self._options, get)
                 msec = requests.seconds * 1e3
-                self._encoded(dataclasses.replace(encoded, msec=msec), timestamp, window)
+                self._encoded(encoded._replace(msec=msec), place)
             except BaseException as error:  # as above
                 self._finished.fail(error)
 
         Steps(requests, self._fetchers.submit, done, self._backlog.wait).begin()
 
-    def _encoded(self, encoded: _Encoded, timestamp: Any, window: Any) -> None:
+    def _encoded(self, encoded: _Encoded, place: Place) -> None:
         size = 0 if isinstance(encoded.fetched, Failure) else len(encoded.fetched.data)
         self._backlog.change(size)
-        self._compute.submit(self._decode, encoded, size, timestamp, window, failed=self._finished.fail)
+        self._decoding.submit(self._decode, encoded, size, place)
 
-    def _decode(self, encoded: _Encoded, size: int, timestamp: Any, window: Any) -> None:
+    def _decode(self, encoded: _Encoded, size: int, place: Place) -> None:
         try:
             timed = _decode_timed(encoded, self._options)
         finally:
             self._backlog.change(-size)
-        self._finished.put((timed, timestamp, window))
+        self._finished.put((timed, place))

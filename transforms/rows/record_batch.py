@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from beamlabel.transforms.records import ImageRef, Prediction
+from beamlabel.transforms.prediction_blocks import gathered
+from beamlabel.transforms.records import ImageInfo, ImageRef, Prediction, PredictionBlock
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.storage.uris import encodable, public_uri
 
@@ -15,20 +16,27 @@ from beamlabel.transforms.storage.uris import encodable, public_uri
 def to_record_batch(predictions: Sequence[Prediction], spec: OutputSpec) -> pa.RecordBatch:
     """One row a prediction, in the order given, with the columns of ``arrow_schema(spec)``.
 
-    Numbers are copied once, from numpy into Arrow's buffers.
+    Raises:
+      ValueError, pyarrow.ArrowException: see ``block_batch``.
+    """
+    return block_batch(gathered(predictions), spec)
+
+
+def block_batch(block: PredictionBlock, spec: OutputSpec) -> pa.RecordBatch:
+    """The rows of a block, in its order, with the columns of ``arrow_schema(spec)``; numbers are not copied.
 
     Raises:
-      ValueError: a prediction lacks what the spec promises, or has another shape.
+      ValueError: the block lacks what the spec promises, or has it in another shape.
       pyarrow.ArrowException: a kept value is not of the type of its column.
     """
     schema = arrow_schema(spec)
-    columns = reference_columns([p.ref for p in predictions], spec.kept_fields)
-    columns |= _image_columns(predictions, spec)
+    columns = reference_columns(block.refs, spec.kept_fields)
+    columns |= _image_columns(block.infos, spec)
     if spec.num_classes is not None:
-        columns |= _class_columns(predictions, spec)
+        columns |= _class_columns(block, spec)
     if spec.embedding_dim is not None:
         kind = schema.field("embedding").type
-        values = _matrix([p.embedding for p in predictions], spec.embedding_dim, np.float32, "embedding")
+        values = _checked(block, block.embeddings, spec.embedding_dim, np.float32, "embedding")
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=kind)
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
@@ -73,41 +81,37 @@ def reference_columns(
         for place, (name, kind) in enumerate(kept_fields)
     }
     return {
-        "uri": _text(public_uri(ref.uri) for ref in refs),
-        "ref_id": _text(ref.ref_id for ref in refs),
-        "image_id": _text(ref.image_id or "" for ref in refs),
+        "uri": _text([public_uri(ref.uri) for ref in refs]),
+        "ref_id": _text([ref.ref_id for ref in refs]),
+        "image_id": _text([ref.image_id or "" for ref in refs]),
         **kept,
     }
 
 
-def _class_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[str, pa.Array]:
+def _class_columns(block: PredictionBlock, spec: OutputSpec) -> dict[str, pa.Array]:
     k = spec.top_k
-    ids = _matrix([p.class_ids for p in predictions], k, np.int32, "class_ids")
-    scores = _matrix([p.scores for p in predictions], k, np.float32, "scores")
+    ids = _checked(block, block.class_ids, k, np.int32, "class_ids")
+    scores = _checked(block, block.scores, k, np.float32, "scores")
     columns = {
         "score": pa.array(np.ascontiguousarray(scores[:, 0])),
         "class_ids": _lists(pa.array(ids.ravel()), k),
         "scores": _lists(pa.array(scores.ravel()), k),
     }
     if spec.has_labels:
-        labels = [p.labels or () for p in predictions]
-        if any(len(names) != k for names in labels):
-            raise ValueError(f"labels: a prediction without just {k} of them")
-        columns["label"] = _text(names[0] for names in labels)
-        columns["labels"] = _lists(_text(name for names in labels for name in names), k)
+        labels = _checked(block, block.labels, k, np.object_, "labels")
+        columns["label"] = _text(labels[:, 0].tolist())
+        columns["labels"] = _lists(_text(labels.ravel().tolist()), k)
     return columns
 
 
-def _image_columns(predictions: Sequence[Prediction], spec: OutputSpec) -> dict[str, pa.Array]:
-    infos = [p.info for p in predictions]
-    versions = [None if i.source_version is None else encodable(i.source_version) for i in infos]
+def _image_columns(infos: Sequence[ImageInfo], spec: OutputSpec) -> dict[str, pa.Array]:
     return {
         "width": pa.array([i.width for i in infos], pa.int32()),
         "height": pa.array([i.height for i in infos], pa.int32()),
-        "format": _text(i.format for i in infos),
+        "format": _text([i.format for i in infos]),
         "source_bytes": pa.array([i.source_bytes for i in infos], pa.int64()),
-        "source_version": pa.array(versions, pa.string()),
-        "content_hash": _text(i.content_hash for i in infos),
+        "source_version": _text([i.source_version for i in infos]),
+        "content_hash": _text([i.content_hash for i in infos]),
         **_constant_columns(spec, len(infos)),
     }
 
@@ -122,19 +126,23 @@ def _constant_columns(spec: OutputSpec, rows: int) -> dict[str, pa.Array]:
     }
 
 
-def _text(values: Iterable[str]) -> pa.Array:
-    return pa.array([encodable(value) for value in values], pa.string())
+def _text(values: Sequence[str | None]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # names of files that are not UTF-8
+        return pa.array([value if value is None else encodable(value) for value in values], pa.string())
 
 
-def _matrix(rows: Sequence[np.ndarray | None], width: int, dtype: type[np.generic], name: str) -> np.ndarray:
-    """Stacks vectors to a contiguous ``dtype[len(rows), width]``."""
-    matrix = np.empty((len(rows), width), dtype)
-    for place, row in enumerate(rows):
-        if row is None or row.shape != (width,):
-            found = None if row is None else row.shape
-            raise ValueError(f"{name}: a prediction has {found}, expected ({width},)")
-        matrix[place] = row
-    return matrix
+def _checked(
+    block: PredictionBlock, array: np.ndarray | None, width: int, dtype: type[np.generic], name: str
+) -> np.ndarray:
+    """An array of a block, if it has so many values for each image."""
+    if array is None and not len(block):
+        return np.empty((0, width), dtype)
+    if array is None or array.shape != (len(block), width):
+        found = None if array is None else array.shape[1:]
+        raise ValueError(f"{name}: a prediction has {found}, expected ({width},)")
+    return np.ascontiguousarray(array, dtype)
 
 
 def _lists(values: pa.Array, length: int) -> pa.Array:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 
@@ -18,6 +18,7 @@ from beamlabel.transforms.inputs.sources.embeddings import EmbeddingsSource
 from beamlabel.transforms.inputs.sources.registry import IMAGES, WITHOUT_COLUMNS, source_of
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import (
+    Block,
     EmbeddedRows,
     Failure,
     ImageRef,
@@ -28,15 +29,19 @@ from beamlabel.transforms.records import (
     WorkUnit,
     unknown_element,
 )
+from beamlabel.transforms.row_batches import BLOCK_ROWS
 from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.units.earlier_shards import EarlierShards
 from beamlabel.transforms.units.relabel_refs import FeatureReader, RelabeledRefs
 from beamlabel.transforms.units.shared_units import parts_of
 from beamlabel.transforms.units.time_limit import TimeLimit
 from beamlabel.transforms.units.unit_records import read_record
+from beamlabel.transforms.worker.block_coder import BLOCKS
 from beamlabel.transforms.worker.tally import new_tally
 
 STAGED = "staged"
+# Encoded images that inputs hold inline, in a block; or one that is larger.
+_BLOCK_BYTES = 4 << 20
 
 
 def open_unit(
@@ -70,7 +75,13 @@ def open_unit(
     skipped: Counter[str] = Counter()
     sent = 0
     relabeled = None if reader is None else RelabeledRefs(reader, unit.unit_id)
-    for ref, reason, features, version in selection.decided(refs if seen is None else map(seen.see, refs)):
+    wanted = refs if seen is None else map(seen.see, refs)
+    if not selection.decides:
+        for wanted_ref in wanted:
+            sent += 1
+            yield wanted_ref
+        wanted = iter(())
+    for ref, reason, features, version in selection.decided(wanted):
         if reason is not None:
             skipped[reason.value] += 1
             continue
@@ -83,6 +94,23 @@ def open_unit(
         yield from relabeled.flush()
     done = dataclasses.replace(without_references(unit), left_out=tuple(sorted(left_out.items())))
     yield UnitEnd(done, sent, skipped.total(), dict(sorted(skipped.items())))
+
+
+def in_blocks(elements: Iterable[Opened]) -> Iterator[Block]:
+    """The same elements, in blocks: ``EmbeddedRows`` alone, of the others many in each."""
+    refs = Block()
+    for element in elements:
+        if isinstance(element, EmbeddedRows):
+            yield Block([element], element.batch.nbytes)
+            continue
+        refs.append(element)
+        if isinstance(element, ImageRef) and element.data is not None:
+            refs.nbytes += len(element.data)
+        if len(refs) >= BLOCK_ROWS or refs.nbytes >= _BLOCK_BYTES:
+            yield refs
+            refs = Block()
+    if refs:
+        yield refs
 
 
 def _embedded(unit: WorkUnit, options: SourceOptions) -> Iterator[EmbeddedRows]:
@@ -185,7 +213,7 @@ class _OpenUnitDoFn(beam.DoFn):
         self._tally = new_tally()
         self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)
 
-    def process(self, unit: WorkUnit) -> Iterator[Opened | beam.pvalue.TaggedOutput]:
+    def process(self, unit: WorkUnit) -> Iterator[Block | beam.pvalue.TaggedOutput]:
         if not isinstance(unit, WorkUnit):
             raise TypeError(unknown_element("OpenUnit", unit, WorkUnit))
         record = read_record(self._staging_dir, unit.unit_id)
@@ -193,7 +221,7 @@ class _OpenUnitDoFn(beam.DoFn):
             record = skip_unit(unit, self._options, self._selection)
         seen = None if self._selection.live is None else SeenImages(self._selection.live)
         if record is None:
-            yield from open_unit(unit, self._options, self._selection, seen, self._reader)
+            yield from in_blocks(open_unit(unit, self._options, self._selection, seen, self._reader))
         else:
             self._tally.predicted += record.predicted
             self._tally.failed += sum(record.failed.values())
@@ -220,9 +248,9 @@ class _OpenUnitDoFn(beam.DoFn):
 class OpenUnit(beam.PTransform):
     """Work units → references.
 
-    The main output is the stream that goes on to the sink; the output ``staged`` holds the ``UnitRecord`` of
-    each unit that is done already, by an earlier try of its bundle or by a run that was cut off, or that comes
-    too late.
+    The main output is the stream that goes on to the sink, what ``open_unit`` yields, in ``Block``s; the output
+    ``staged`` holds the ``UnitRecord`` of each unit that is done already, by an earlier try of its bundle or by a run
+    that was cut off, or that comes too late.
 
     Args:
       options: how inputs become references.
@@ -236,4 +264,6 @@ class OpenUnit(beam.PTransform):
 
     def expand(self, units: beam.PCollection[WorkUnit]) -> beam.pvalue.DoFnOutputsTuple:
         open_units = beam.ParDo(_OpenUnitDoFn(*self._arguments))
-        return units | open_units.with_outputs(STAGED, main="refs")
+        opened = units | open_units.with_outputs(STAGED, main="refs")
+        opened.refs.element_type = BLOCKS
+        return opened

@@ -85,11 +85,13 @@ def _failure_fields(failure: Failure) -> dict[str, str | int | None]:
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     group: list[pa.RecordBatch] = []
+    nbytes = 0
     for batch in batches:
         group.append(batch)
-        if sum(part.nbytes for part in group) >= ROW_GROUP_BYTES:
+        nbytes += batch.nbytes
+        if nbytes >= ROW_GROUP_BYTES:
             yield pa.Table.from_batches(group)
-            group = []
+            group, nbytes = [], 0
     if group:
         yield pa.Table.from_batches(group)
 

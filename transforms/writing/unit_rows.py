@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import LabeledRows, Prediction
-from beamlabel.transforms.rows.record_batch import labeled_batch, to_record_batch
+from beamlabel.transforms.prediction_blocks import in_blocks, joined
+from beamlabel.transforms.records import LabeledRows, Prediction, PredictionBlock
+from beamlabel.transforms.rows.record_batch import block_batch, labeled_batch
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 
 CHUNK_ROWS = 128
@@ -26,7 +27,7 @@ CHUNK_ROWS = 128
 
 _HELD_ROWS = 2 * CHUNK_ROWS
 # Rows set aside and read back at a time: several of these are held while a file is written.
-_BLOCK_ROWS = 64
+_BLOCK_ROWS = CHUNK_ROWS
 
 
 class UnitRows:
@@ -62,19 +63,28 @@ class UnitRows:
     ) -> None:
         self._cleanup.close()
 
-    def add(self, predictions: Sequence[Prediction]) -> None:
-        """Takes predictions, in any order.
+    def add(self, predictions: Sequence[Prediction | PredictionBlock]) -> None:
+        """Takes predictions one by one or in blocks, in any order.
 
         Raises:
-          ValueError, pyarrow.ArrowException: see ``to_record_batch``.
+          ValueError, pyarrow.ArrowException: see ``block_batch``.
           OSError: the temporary file cannot be written.
         """
-        for start in range(0, len(predictions), CHUNK_ROWS):
-            chunk = predictions[start : start + CHUNK_ROWS]
-            places = np.array([prediction.ref.row for prediction in chunk], np.int64)
-            self._add(to_record_batch(chunk, self._spec), places)
-            self.computed_by.update(p.computed_by for p in chunk if p.computed_by)
-            self.color_converted += sum(p.info.color_converted for p in chunk)
+        waiting: list[PredictionBlock] = []
+        for block in in_blocks(predictions, CHUNK_ROWS):
+            waiting.append(block)
+            if sum(map(len, waiting)) >= CHUNK_ROWS:
+                self._add_blocks(waiting)
+                waiting = []
+        if waiting:
+            self._add_blocks(waiting)
+
+    def _add_blocks(self, blocks: Sequence[PredictionBlock]) -> None:
+        self.computed_by.update(block.computed_by for block in blocks if block.computed_by)
+        block = joined(blocks)
+        places = np.array([ref.row for ref in block.refs], np.int64)
+        self._add(block_batch(block, self._spec), places)
+        self.color_converted += sum(info.color_converted for info in block.infos)
 
     def add_labeled(self, rows: LabeledRows) -> None:
         """Takes rows that were labeled by their features, in any order.

@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from beamlabel.transforms.decoding.thumbnail import thumbnail
-from beamlabel.transforms.records import LabeledRows, Prediction
+from beamlabel.transforms.prediction_blocks import one_by_one
+from beamlabel.transforms.records import LabeledRows, Prediction, PredictionBlock
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.uris import encodable, public_uri
 from beamlabel.transforms.writing.embedding_sample import EmbeddingSampler
@@ -185,6 +186,12 @@ class Summarizer:
         make = functools.partial(_row, prediction.ref.uri, ref_id, prediction.ref.image_id, labels, scores)
         self._add(ref_id, labels, scores, make, prediction.pixels, prediction.embedding)
         return prediction if prediction.pixels is None else replace(prediction, pixels=None)
+
+    def add_block(self, block: PredictionBlock) -> PredictionBlock:
+        """Takes predictions and returns them without their pixels, see ``add``."""
+        for prediction in one_by_one(block):
+            self.add(prediction)
+        return block if block.pixels is None else replace(block, pixels=None)
 
     def add_rows(self, rows: Iterable[Mapping[str, Any]], embeddings: np.ndarray | None) -> None:
         """Takes rows as they are in the output, without pixels.

@@ -35,10 +35,12 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.records import (
+    Block,
     Failure,
     Labeled,
     LabeledRows,
     Prediction,
+    PredictionBlock,
     Skipped,
     UnitEnd,
     UnitRecord,
@@ -143,26 +145,27 @@ class _Gathered:
     """What a bundle has seen of one unit.
 
     ``rows`` belongs to the writer's thread, or to Beam's while the writer does nothing with it; it has been given
-    ``handed_over`` rows.
+    ``handed_over`` rows, and ``waiting`` ones are in ``predictions``.
     """
 
     rows: UnitRows
     summarizer: Summarizer | None
     started_at: float = field(default_factory=time.time)
     handed_over: int = 0
-    predictions: list[Prediction] = field(default_factory=list)
+    predictions: list[Prediction | PredictionBlock] = field(default_factory=list)
+    waiting: int = 0
     failures: list[Failure] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     end: UnitEnd | None = None
 
     @property
     def seen(self) -> int:
-        return self.handed_over + len(self.predictions) + len(self.failures) + len(self.skipped)
+        return self.handed_over + self.waiting + len(self.failures) + len(self.skipped)
 
     @property
     def tally(self) -> Tally:
         skipped = len(self.skipped) + (0 if self.end is None else self.end.skipped)
-        return Tally(self.handed_over + len(self.predictions), len(self.failures), skipped)
+        return Tally(self.handed_over + self.waiting, len(self.failures), skipped)
 
     def __str__(self) -> str:
         return f"{self.seen} of {'an unknown number of' if self.end is None else self.end.sent} elements"
@@ -200,46 +203,19 @@ class _WriteUnitDoFn(beam.DoFn):
         self._broken = Event()
         self._handing_over: Future[None] | None = None
 
-    def process(self, element: Labeled) -> Iterator[UnitRecord]:
-        unit_id = _unit_id(element)
-        unit = self._open.get(unit_id)
-        if unit is None:
-            summarizer = Summarizer(self._spec.metadata) if self._summaries else None
-            unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir), summarizer)
-        if isinstance(element, Prediction):
-            if unit.summarizer is not None:
-                element = unit.summarizer.add(element)
-            unit.predictions.append(element)
-            self._tally.predicted += 1
-            if len(unit.predictions) == CHUNK_ROWS:
-                self._hand_over(unit)
-        elif isinstance(element, LabeledRows):
-            if unit.summarizer is not None:
-                unit.summarizer.add_labeled(element)
-            self._tally.predicted += len(element.places)
-            self._add_rows(unit, element)
-        elif isinstance(element, Failure):
-            unit.failures.append(element)
-            self._tally.failed += 1
-        elif isinstance(element, Skipped):
-            unit.skipped.append(element)
-            self._tally.skipped += 1
-        elif unit.end is not None:
-            raise RuntimeError(f"unit {unit_id} ended twice: {unit}")
-        else:
-            unit.end = element
-            self._tally.skipped += element.skipped
+    def process(self, element: Labeled | Block) -> Iterator[UnitRecord]:
+        elements: Sequence[Labeled | PredictionBlock] = element if isinstance(element, Block) else (element,)
+        for each in elements:
+            if isinstance(each, PredictionBlock):
+                for unit_id, block in _by_unit(each):
+                    self._add_block(self._unit(unit_id), block)
+                    yield from self._closed(unit_id)
+            else:
+                unit_id = _unit_id(each)
+                self._add(self._unit(unit_id), each)
+                yield from self._closed(unit_id)
         if self._heartbeat is not None and self._heartbeat.is_due():
             self._heartbeat.write({name: open.tally for name, open in self._open.items()})
-        if unit.end is not None and unit.seen >= unit.end.sent:
-            del self._open[unit_id]
-            if unit.seen > unit.end.sent:
-                raise RuntimeError(f"unit {unit_id} got more than it sent: {unit}")
-            while len(self._writing) >= _BEING_WRITTEN:
-                yield self._written()
-            self._handed_over()
-            arguments = (unit.end, unit, self._spec, self._staging_dir)
-            self._writing.append(self._writer.submit(_write_next, self._broken, *arguments))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._open:
@@ -254,11 +230,68 @@ class _WriteUnitDoFn(beam.DoFn):
         # Of a bundle that failed, a unit may be under way: a storage that hangs must not hold up the worker's end.
         self._writer.close(_CLOSE_SECONDS)
 
+    def _unit(self, unit_id: str) -> _Gathered:
+        unit = self._open.get(unit_id)
+        if unit is None:
+            summarizer = Summarizer(self._spec.metadata) if self._summaries else None
+            unit = self._open[unit_id] = _Gathered(UnitRows(self._spec, self._staging_dir), summarizer)
+        return unit
+
+    def _add(self, unit: _Gathered, element: Labeled) -> None:
+        if isinstance(element, Prediction):
+            if unit.summarizer is not None:
+                element = unit.summarizer.add(element)
+            self._add_predictions(unit, element, 1)
+        elif isinstance(element, LabeledRows):
+            if unit.summarizer is not None:
+                unit.summarizer.add_labeled(element)
+            self._tally.predicted += len(element.places)
+            self._add_rows(unit, element)
+        elif isinstance(element, Failure):
+            unit.failures.append(element)
+            self._tally.failed += 1
+        elif isinstance(element, Skipped):
+            unit.skipped.append(element)
+            self._tally.skipped += 1
+        elif isinstance(element, UnitEnd):
+            if unit.end is not None:
+                raise RuntimeError(f"unit {element.unit.unit_id} ended twice: {unit}")
+            unit.end = element
+            self._tally.skipped += element.skipped
+
+    def _add_block(self, unit: _Gathered, block: PredictionBlock) -> None:
+        if unit.summarizer is not None:
+            block = unit.summarizer.add_block(block)
+        self._add_predictions(unit, block, len(block))
+
+    def _add_predictions(
+        self, unit: _Gathered, predictions: Prediction | PredictionBlock, count: int
+    ) -> None:
+        unit.predictions.append(predictions)
+        unit.waiting += count
+        self._tally.predicted += count
+        if unit.waiting >= CHUNK_ROWS:
+            self._hand_over(unit)
+
+    def _closed(self, unit_id: str) -> Iterator[UnitRecord]:
+        """Has a unit written that is whole now; the records of units before it."""
+        unit = self._open[unit_id]
+        if unit.end is None or unit.seen < unit.end.sent:
+            return
+        del self._open[unit_id]
+        if unit.seen > unit.end.sent:
+            raise RuntimeError(f"unit {unit_id} got more than it sent: {unit}")
+        while len(self._writing) >= _BEING_WRITTEN:
+            yield self._written()
+        self._handed_over()
+        arguments = (unit.end, unit, self._spec, self._staging_dir)
+        self._writing.append(self._writer.submit(_write_next, self._broken, *arguments))
+
     def _hand_over(self, unit: _Gathered) -> None:
         self._handed_over()
         self._handing_over = self._writer.submit(unit.rows.add, unit.predictions)
-        unit.handed_over += len(unit.predictions)
-        unit.predictions = []
+        unit.handed_over += unit.waiting
+        unit.predictions, unit.waiting = [], 0
 
     def _add_rows(self, unit: _Gathered, rows: LabeledRows) -> None:
         """Takes many rows in this thread: there is little to do, and the writer may be busy with the unit before."""
@@ -302,6 +335,17 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
         record = _write(end, rows, *arguments)
     release_unused_arrow_memory()
     return _Written(record, (time.perf_counter() - begin) * 1e3)
+
+
+def _by_unit(block: PredictionBlock) -> Iterator[tuple[str, PredictionBlock]]:
+    """The rows of each unit; a batch is of one, or of few."""
+    places: dict[str | None, list[int]] = {}
+    for place, ref in enumerate(block.refs):
+        places.setdefault(ref.unit_id, []).append(place)
+    for unit_id, of_unit in places.items():
+        if unit_id is None:
+            raise ValueError(f"{block.refs[of_unit[0]]!r} belongs to no work unit")
+        yield unit_id, block if len(places) == 1 else block.take(of_unit)
 
 
 def _unit_id(element: Labeled) -> str:

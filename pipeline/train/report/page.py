@@ -12,7 +12,7 @@ from beamlabel.pipeline.train.findings.findings import Findings
 from beamlabel.pipeline.train.report.data import page_data
 from beamlabel.pipeline.train.report.pictures import SECONDS, pictures_of
 from beamlabel.transforms import storage
-from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.load_options import LoadOptions
 
 
 def write_report(

@@ -10,7 +10,8 @@ from itertools import islice
 
 from beamlabel.pipeline.train.findings.findings import Confusion, Findings, ImageNote
 from beamlabel.transforms.decoding.thumbnail import thumbnail
-from beamlabel.transforms.loading.load_images import LoadOptions, load_one
+from beamlabel.transforms.loading.load_images import load_one
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import ImageRef, LoadedImage
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 

@@ -19,7 +19,8 @@ from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading import http_fetch
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.http_steps import get
-from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.loading.web.host_gate import host_gate
 from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageError, ImageRef, LoadedImage, Reason

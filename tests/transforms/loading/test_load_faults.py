@@ -13,7 +13,8 @@ from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading import in_flight, load_images
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadImagesDoFn, LoadOptions
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import ImageRef
 from beamlabel.transforms.worker import compute_pool
 from support.jobs import photos
@@ -51,7 +52,7 @@ def load(elements):
 @pytest.fixture(params=["compute", "fetch"])
 def road(request, monkeypatch):
     """Which threads fetch."""
-    monkeypatch.setattr(load_images._Disk, "is_slow", request.param == "fetch")
+    monkeypatch.setattr(in_flight.Disk, "is_slow", request.param == "fetch")
     return request.param
 
 
@@ -82,7 +83,7 @@ def test_an_error_anywhere_in_a_thread(road, tmp_path, monkeypatch, place, error
 
 @pytest.mark.parametrize("name", ["put", "change", "wait"])
 def test_an_error_in_what_is_between_the_threads(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(load_images._Disk, "is_slow", True)
+    monkeypatch.setattr(in_flight.Disk, "is_slow", True)
 
     def fail(*arguments):
         raise MemoryError("injected")
@@ -109,7 +110,7 @@ def test_a_compute_thread_that_dies(road, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["compute-", "load-images-"])
 def test_no_more_threads(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(load_images._Disk, "is_slow", True)
+    monkeypatch.setattr(in_flight.Disk, "is_slow", True)
     monkeypatch.setattr(compute_pool, "_pools", {})
     paths = photos(tmp_path, 3)
     with no_more_threads(monkeypatch, name), pytest.raises(Exception, match="can't start new thread"):
@@ -119,7 +120,7 @@ def test_no_more_threads(tmp_path, monkeypatch, name):
 
 def test_threads_that_pause_for_an_abandoned_bundle_are_free_for_the_next(tmp_path, monkeypatch):
     """Its images wait to be decoded for ever, as in a pool that is broken."""
-    monkeypatch.setattr(load_images._Disk, "is_slow", True)
+    monkeypatch.setattr(in_flight.Disk, "is_slow", True)
     monkeypatch.setattr(in_flight, "BACKLOG_BYTES", 0)
     elements = refs(map(str, photos(tmp_path, 8)))
     step = LoadImagesDoFn(OPTIONS)

@@ -5,21 +5,18 @@ import threading
 import time
 
 import apache_beam as beam
-import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.window import GlobalWindow
 
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.load_images import LoadImages
 from beamlabel.transforms.loading import in_flight, load_images
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.in_flight import Backlog, Finished
-from beamlabel.transforms.loading.load_images import (
-    LoadOptions,
-    _Disk,
-    _Timed,
-)
+from beamlabel.transforms.loading.in_flight import Backlog, Bounded, Disk, Finished
+from beamlabel.transforms.loading.load_images import LoadImagesDoFn
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageRef, LoadedImage
 from support.http_site import serving
@@ -138,21 +135,47 @@ def test_slow_disks_are_read_by_the_fetching_threads(tmp_path, monkeypatch):
 
 
 def test_what_a_slow_disk_is():
-    disk = _Disk()
+    disk = Disk()
 
-    def read(location, msec, times):
-        image = LoadedImage(ImageRef("a", "a", location), np.zeros([1, 1, 3], np.uint8), None)
+    def read(msec, times):
         for _ in range(times):
-            disk.saw(_Timed(image, 1, msec, 1.0))
+            disk.saw(msec)
 
-    read("/photos/a.jpg", 1.0, 1000)
+    read(1.0, 1000)
     assert not disk.is_slow
-    read("gs://photos/a.jpg", 50.0, 1000)
-    assert not disk.is_slow
-    read("/photos/a.jpg", 5.0, 100)
+    read(5.0, 100)
     assert disk.is_slow
-    read("/photos/a.jpg", 0.1, 1000)
+    read(0.1, 1000)
     assert not disk.is_slow
+
+
+def test_images_of_a_network_say_nothing_of_the_disk(slow_site):
+    site, answer, _ = slow_site
+    step = LoadImagesDoFn(LoadOptions(FETCH, DecodeOptions(height=32, width=32)))
+    step.setup()
+    step.start_bundle()
+    uris = [site.on(f"/{number}.png", answer) for number in range(40)]
+    for uri in uris:
+        assert not list(step.process(ImageRef(uri, uri, uri), 0, GlobalWindow()))
+    assert len(list(step.finish_bundle())) == 40
+    assert not step._disk.is_slow
+    step.teardown()
+
+
+def test_only_so_many_tasks_are_begun_and_not_done():
+    begun = []
+    tasks = Bounded(3, begun.append)
+    for number in range(5):
+        tasks.submit(number)
+    assert begun == [0, 1, 2]
+    tasks.done(1)
+    assert begun == [0, 1, 2, 3]
+    tasks.done(3)
+    assert begun == [0, 1, 2, 3, 4]
+    tasks.submit(5)
+    tasks.submit(6)
+    tasks.submit(7)
+    assert begun == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_fetching_pauses_while_too_much_waits_to_be_decoded():
@@ -186,3 +209,40 @@ def test_a_taker_is_woken_when_there_is_enough():
         assert len(some) >= min(32, 4000 - len(taken))
         taken += some
     assert sorted(taken) == sorted(4 * list(range(1000)))
+
+
+@pytest.mark.parametrize(
+    ("size", "threads", "decoded", "in_batch"),
+    [(160, 2, 256, 128), (224, 2, 256, 128), (600, 2, 62, 32), (600, 32, 256, 32), (8000, 2, 16, 1)],
+)
+def test_pixels_are_weighed_in_bytes(size, threads, decoded, in_batch):
+    options = LoadOptions(FETCH, DecodeOptions(height=size, width=size))
+    assert options.most_decoded(threads) == decoded
+    assert options.in_batch(128) == in_batch
+
+
+def test_no_more_images_are_decoded_than_may_wait(tmp_path, monkeypatch):
+    """Nobody takes any: of those in flight only so many are decoded."""
+    monkeypatch.setattr(LoadOptions, "most_decoded", lambda self, compute_threads: 8)
+    decoded, enough = [], threading.Event()
+    original = load_images._decode_timed
+
+    def count(*arguments):
+        decoded.append(arguments)
+        if len(decoded) == 8:
+            enough.set()
+        return original(*arguments)
+
+    monkeypatch.setattr(load_images, "_decode_timed", count)
+    step = LoadImagesDoFn(LoadOptions(FETCH, DecodeOptions(height=8, width=8), window=64))
+    step.setup()
+    step.start_bundle()
+    for path in photos(tmp_path, 40):
+        assert not list(step.process(ImageRef(str(path), "a", str(path)), 0, GlobalWindow()))
+    assert enough.wait(30)
+    assert (
+        step._bundle._compute.run(lambda _: None, [None], urgent=False) is None
+    )  # all that was begun is done
+    assert len(decoded) == 8
+    assert len(list(step.finish_bundle())) == 40
+    step.teardown()

@@ -11,7 +11,8 @@ import pytest
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.elements.references import ElementOptions, reference
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadOptions, load_one
+from beamlabel.transforms.loading.load_images import load_one
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import Failure, LoadedImage, Reason
 from support.jobs import photos
 from support.servers import FileServer

@@ -20,7 +20,7 @@ from beamlabel.pipeline.train.report.pictures import pictures_of, shown_notes
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.loading.fetch import FetchOptions
-from beamlabel.transforms.loading.load_images import LoadOptions
+from beamlabel.transforms.loading.load_options import LoadOptions
 from support.jobs import photos
 from support.trained import class_scores, curve, findings, note
 
