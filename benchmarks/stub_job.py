@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from beamlabel.pipeline.__main__ import console
-from beamlabel.pipeline.job import prepare_module
+from beamlabel.pipeline.job import plan
 from beamlabel.transforms.inference import engines
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec, pack
 from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
@@ -54,7 +55,8 @@ def open_payload(
     return EngineSession(run, "stub", "float32")
 
 
-def main() -> None:
+def run_job(argv: Sequence[str]) -> None:
+    """Runs the command with a stub in the place of the module that it would fetch and compile."""
     # Under its importable name: this file runs as __main__.
     engines._ENGINES["stub"] = "stub_job"
     with tempfile.TemporaryDirectory() as folder:
@@ -62,10 +64,11 @@ def main() -> None:
         path = Path(folder) / "stub.model"
         path.write_bytes(data)
         artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), SPEC)
-        prepare_module.prepare_artifact = lambda *_: artifact
-        sys.argv[1:1] = ["--module", "stub"]
+        plan.resolve = lambda *_: None  # type: ignore[attr-defined]
+        plan.prepare_artifact = lambda *_, **__: artifact  # type: ignore[attr-defined]
+        sys.argv[1:] = ["--module", "stub", *argv]
         console()
 
 
 if __name__ == "__main__":
-    main()
+    run_job(sys.argv[1:])

@@ -33,6 +33,10 @@ class Unit:
     deaths: int = 0
 
 
+class _RemoteError(Exception):
+    """The traceback of a worker process, as text."""
+
+
 @dataclass(eq=False)
 class Outcome:
     """A bundle that ended: with Beam's answer and what it sent, or with an error."""
@@ -180,7 +184,7 @@ class OpenBundle:
             outputs.extend((element.transform_id, element.data) for element in elements)
             result = self._result.get()
             if result.error:
-                raise RuntimeError(result.error)
+                raise RuntimeError(result.error.strip().rpartition("\n")[2]) from _RemoteError(result.error)
         except Exception as error:
             # A connection that breaks before the process is known to be dead is the same news.
             died = self.handler.control_conn.error
