@@ -15,13 +15,15 @@ CORES_A_PROCESS = 4
 FEWEST_CORES = 6
 # What is left to the launcher and the rest of the machine.
 _SPARE_BYTES = 512 << 20
-# Of a worker process, measured: Python, Beam, Arrow, and what it has in its hands of a unit that is open.
-_PROCESS_BYTES = 350 << 20
-# Of a thread that computes: an interpreter's packed weights are about the compiled model's size, its activations some
-# times its input as float32, and a decoder holds an image at its full size.
-_ACTIVATIONS = 24
+# Of a worker process: Python, Beam, Arrow and LiteRT take 110 MB of memory that no other process shares (measured), a
+# unit of 10,000 rows of 1,280 features and its compressed pages up to 150.
+_PROCESS_BYTES = 300 << 20
+# Of a thread that computes: an interpreter's packed weights are as large as the compiled model, its activations took
+# 3 to 5 times its input as float32 in chunks of 8 (MobileNet V2, 160 and 224 pixels; 10 times in chunks of 16), and a
+# decoder holds an image at its full size.
+_ACTIVATIONS = 8
 _THREAD_BYTES = 24 << 20
-_MOST_CHUNK = 16
+_CHUNK = 8
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,15 @@ class Need:
     @property
     def thread_bytes(self) -> int:
         """Of a thread that computes."""
-        return _THREAD_BYTES + self.model_bytes + _ACTIVATIONS * self.chunk * self.pixels * 4
+        return _THREAD_BYTES + self.model_bytes + _ACTIVATIONS * self.chunk * self.pixels * 12
 
 
 def need_of(planned: Plan) -> Need:
-    """What the workers of a job will need; the largest chunk that an engine may choose is counted."""
+    """What the workers of a job will need; see ``Need``."""
     job = planned.job
     decode = job.load.decode
     model_bytes = planned.staged[job.predict.artifact_path].stat().st_size
-    return Need(model_bytes, decode.height * decode.width, _MOST_CHUNK, job.load.window)
+    return Need(model_bytes, decode.height * decode.width, _CHUNK, job.load.window)
 
 
 def worker_processes(
