@@ -31,6 +31,8 @@ IDEAL_SECONDS = DECODE_SECONDS + INFERENCE_SECONDS
 _CORES = "MANY_CORES"
 # The number of the worker process that is slow, counted from 1, and how many times: "2x10".
 _SLOW = "MANY_CORES_SLOW"
+# How many times as long everything takes: on a busy machine, or to look at the seams alone.
+_TIMES = "MANY_CORES_TIMES"
 _JPEGS = 200
 
 
@@ -43,7 +45,7 @@ def simulate() -> None:
     from beamlabel.transforms.loading import load_images
     from beamlabel.transforms.worker import compute_pool, cpu
 
-    factor = _slowness()
+    factor = _slowness() * float(os.environ.get(_TIMES, 1))
 
     def cores(*_: object) -> int:
         return int(min(int(os.environ[_CORES]), cpu._share))
@@ -155,7 +157,7 @@ def references(scratch: Path, count: int) -> Path:
 
 def line(cores: int, label: str, short: Run, long: Run) -> str:
     """A row of the table."""
-    ideal = cores / IDEAL_SECONDS
+    ideal = cores / IDEAL_SECONDS / float(os.environ.get(_TIMES, 1))
     images = long.images - short.images
     slope = images / (long.seconds - short.seconds)
     cpu = (long.cpu - short.cpu) / images
@@ -176,8 +178,10 @@ def main() -> None:
     parser.add_argument("--processes", default="1,auto", help="of --worker_processes (default: %(default)s)")
     parser.add_argument("--short", type=int, default=10_000, help="images (default: %(default)s)")
     parser.add_argument("--long", type=int, default=50_000, help="images (default: %(default)s)")
+    parser.add_argument("--times", default="1", help="how many times as long everything takes (default: 1)")
     parser.add_argument("--slow", default="", help="NxF: the worker process N takes F times as long")
     options, rest = parser.parse_known_args()
+    os.environ[_TIMES] = options.times
     print(
         "| cores | processes | images/s, slope | of ideal | while units run | whole run | CPU ms an image |"
     )

@@ -48,7 +48,7 @@ def test_memory_bounds_it(caplog):
 def test_larger_images_take_more():
     larger = Need(model_bytes=14 << 20, pixels=600 * 600, chunk=8, waiting=256)
     assert larger.process_bytes - NEED.process_bytes == 256 * 3 * (600 * 600 - 224 * 224)
-    counts = [worker_processes(None, 64, None, 32 * GB, need) for need in (NEED, larger)]
+    counts = [worker_processes(None, 64, None, 12 * GB, need) for need in (NEED, larger)]
     assert counts[0] > counts[1]
 
 
