@@ -88,11 +88,14 @@ class HandOut(BundleManager):
         return beam_fn_api_pb2.InstructionResponse(process_bundle=merged), []
 
     def _decoded(self, buffer: Iterable[bytes]) -> Iterable[Unit]:
-        coder = self._context.get_input_coder_impl(self._read_id)
+        port = self._context.process_bundle_descriptor.transforms[self._read_id].spec.payload
+        coder_id = beam_fn_api_pb2.RemoteGrpcPort.FromString(port).coder_id
+        # Beam's runner decodes what it has to know alone; here that is the units.
+        coder = self._context.execution_context.pipeline_context.coders[coder_id].get_impl()
         for data in buffer:
             for number, element in enumerate(coder.decode_all(data)):
                 units = list(_units_in(element.value))
-                rows = sum(unit.stop - unit.start for unit in units)
+                rows = sum(unit.stop - unit.start for unit in units) or _AHEAD_ROWS
                 name = ", ".join(unit.unit_id for unit in units) or f"element {number}"
                 yield Unit(coder.encode_all([element]), rows, name)
 
@@ -117,6 +120,8 @@ class HandOut(BundleManager):
                     is_first = False
                     self._idle.remove(handler)
                     self._begin(handler)
+            if not self._units and any(one.is_connected for one in self._idle):
+                self._take_back(0.0)
             outcome = self._next()
             if outcome is not None and outcome.error is None:
                 yield outcome
@@ -169,16 +174,16 @@ class HandOut(BundleManager):
         while self._units and (not bundle.waiting or sum(unit.rows for unit in bundle.waiting) < ahead):
             bundle.send(self._units.popleft())
         bundle.flush()
-        if not self._units and not bundle.waiting and not self._takes_back(bundle):
+        if not self._units and not bundle.waiting and not self._take_back(bundle.seconds_to_next(), bundle):
             bundle.close()
 
-    def _takes_back(self, idle: OpenBundle) -> bool:
-        """Whether units are on their way back from a bundle that is late, for one that is soon without."""
+    def _take_back(self, seconds: float, idle: OpenBundle | None = None) -> bool:
+        """Whether units are on their way back from a bundle that is late, for a process that is free in ``seconds``."""
         others = [bundle for bundle in self._open if bundle is not idle and bundle.can_give_back]
         if not others:
             return False
         latest = max(others, key=OpenBundle.seconds_to_next)
-        if latest.seconds_to_next() < idle.seconds_to_next() + _LATE_SECONDS:
+        if latest.seconds_to_next() < seconds + _LATE_SECONDS:
             return False
         latest.ask_back()
         return True
