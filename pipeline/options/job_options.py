@@ -233,7 +233,7 @@ class LoadingOptions:
     )
     worker_processes: int | None = option(
         auto_or_whole(1),
-        metavar="N|auto",
+        metavar="N",
         help="worker processes of a local run, which share the cores; auto: one up to 5 cores, then one for every 4, "
         "fewer if memory is short (default auto)",
     )
