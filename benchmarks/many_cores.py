@@ -11,6 +11,8 @@ Each line is the slope between a short and a long run, so that start and end are
 from __future__ import annotations
 
 import argparse
+import bisect
+import itertools
 import json
 import os
 import resource
@@ -92,12 +94,21 @@ def run_job(argv: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its images, and seconds from the first unit's begin to the last one's end, whole, and of CPU."""
+    """One run.
+
+    Attributes:
+      images: that it labeled.
+      seconds, cpu: of the whole run, by the clock and of CPU time.
+      working: seconds from the first unit's begin to the last one's end.
+      steady: images a second in the middle of the run, when all processes are there: from the unit with which 45 % of
+        the images are done to that with which 95 % are.
+    """
 
     images: int
     seconds: float
     cpu: float
     working: float
+    steady: float
 
 
 def measured(scratch: Path, uris: Path, cores: int, images: int, options: Sequence[str], slow: str) -> Run:
@@ -123,9 +134,9 @@ def measured(scratch: Path, uris: Path, cores: int, images: int, options: Sequen
         "--output",
         str(output),
     ]
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
+    finished = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)
+    if finished.returncode:
+        raise SystemExit(finished.stderr)
     seconds, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     manifest = json.loads((output / "_MANIFEST.json").read_text())
     assert manifest["rows"]["predicted"] == images, manifest["rows"]
@@ -133,7 +144,11 @@ def measured(scratch: Path, uris: Path, cores: int, images: int, options: Sequen
     files = [file for file in manifest["files"] if file.get("started_at")]
     begun, ended = ([_seconds(file[name]) for file in files] for name in ("started_at", "finished_at"))
     working = max(ended) - min(begun)
-    return Run(images, seconds, spent, working)
+    done = sorted((_seconds(file["finished_at"]), file["rows"]) for file in files)
+    counts = list(itertools.accumulate(rows for _, rows in done))
+    first, last = (bisect.bisect_left(counts, part * images) for part in (0.45, 0.95))
+    steady = (counts[last] - counts[first]) / max(done[last][0] - done[first][0], 1e-3)
+    return Run(images, seconds, spent, working, steady)
 
 
 def _seconds(moment: str) -> float:
@@ -164,7 +179,8 @@ def line(cores: int, label: str, short: Run, long: Run) -> str:
     whole = long.images / long.seconds
     working = long.images / long.working
     return (
-        f"| {cores} | {label} | {slope:.0f} | {slope / ideal:.0%} | {working / ideal:.0%} | {whole / ideal:.0%} | "
+        f"| {cores} | {label} | {slope / ideal:.0%} | {long.steady / ideal:.0%} | {working / ideal:.0%} | "
+        f"{whole / ideal:.0%} | "
         f"{cpu * 1e3:.2f} |"
     )
 
