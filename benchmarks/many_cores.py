@@ -5,7 +5,8 @@ lock, so what is left of the ideal rate, cores / 5.5 ms, is lost to Python, Beam
 processes. The real cores have to carry the overhead of all: its CPU time an image is told too, and where overhead
 times rate is near the real cores, the simulation says nothing any more.
 
-Each line is the slope between a short and a long run, so that start and end are not in it, and the whole long run.
+Each line is the slope between a short and a long run, so that start and end are not in it; the middle of the long run,
+when all processes are there; the time in which units are open; and the whole long run.
 """
 
 from __future__ import annotations
@@ -198,10 +199,9 @@ def main() -> None:
     parser.add_argument("--slow", default="", help="NxF: the worker process N takes F times as long")
     options, rest = parser.parse_known_args()
     os.environ[_TIMES] = options.times
-    print(
-        "| cores | processes | images/s, slope | of ideal | while units run | whole run | CPU ms an image |"
-    )
-    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+    print("Of the ideal rate; CPU milliseconds an image.\n")
+    print("| cores | processes | slope | in the middle | while units run | whole run | CPU |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         uris = references(scratch, options.long)

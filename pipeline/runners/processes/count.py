@@ -34,18 +34,18 @@ class Need:
       model_bytes: of the compiled model.
       pixels: height times width of its input.
       chunk: images that a thread runs at a time.
-      waiting: decoded images that wait in a process.
+      waiting_bytes: of the decoded images that wait in a process, at the most.
     """
 
     model_bytes: int
     pixels: int
     chunk: int
-    waiting: int
+    waiting_bytes: int
 
     @property
     def process_bytes(self) -> int:
         """Of a process, without its threads that compute."""
-        return _PROCESS_BYTES + self.waiting * self.pixels * 3
+        return _PROCESS_BYTES + self.waiting_bytes
 
     @property
     def thread_bytes(self) -> int:
@@ -58,7 +58,8 @@ def need_of(planned: Plan) -> Need:
     job = planned.job
     decode = job.load.decode
     model_bytes = planned.staged[job.predict.artifact_path].stat().st_size
-    return Need(model_bytes, decode.height * decode.width, _CHUNK, job.load.window)
+    pixels = decode.height * decode.width
+    return Need(model_bytes, pixels, _CHUNK, job.load.window * pixels * 3)
 
 
 def worker_processes(

@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
@@ -24,6 +24,8 @@ URN = "beamlabel:environment:worker_processes:v1"
 """Of the environment, in Beam's words, of the stages that run in worker processes."""
 
 _LOGGER = logging.getLogger("beamlabel")
+# After its connection broke, a process that dies is gone in less.
+_DEATH_SECONDS = 5.0
 
 
 class Pool:
@@ -62,6 +64,8 @@ class Pool:
                 break
             self._processes.append(process)
         self._idle = [*self._processes]
+        cores = sum(process.cores for process in self._processes)
+        _LOGGER.info("%d worker processes share %d cores", self.size, cores)
 
     def take(self, handler: ProcessHandler) -> WorkerProcess:
         """A process that belongs to nobody yet; the handler is told of its death."""
@@ -82,7 +86,7 @@ class Pool:
         for process in self._processes:
             process.kill()
         for process in self._processes:
-            process.wait()
+            process.wait(_DEATH_SECONDS)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _start(self, number: int, cores: int) -> WorkerProcess:
@@ -107,9 +111,10 @@ class Pool:
 class _Control(ControlConnection):
     """Beam's control connection, of a worker that may die: whoever waits for an answer is told so."""
 
-    def __init__(self) -> None:
+    def __init__(self, hung_up: Callable[[], None]) -> None:
         super().__init__()
         self.error: WorkerDiedError | None = None
+        self._hung_up = hung_up
 
     @property
     def is_connected(self) -> bool:
@@ -127,9 +132,9 @@ class _Control(ControlConnection):
             future.abort(self.error)
 
     def _read(self) -> None:
-        # The connection of a process that is gone breaks; its death is told elsewhere.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # the connection of a process that is gone breaks
             super()._read()
+        self._hung_up()
 
 
 class ProcessHandler(GrpcWorkerHandler):
@@ -140,7 +145,7 @@ class ProcessHandler(GrpcWorkerHandler):
         self._pool = pool
         # No thread that flushes a stream from time to time, and would lose what is written to it meanwhile.
         self.data_conn._data_buffer_time_limit_ms = 0
-        self.control_conn = _Control()
+        self.control_conn = _Control(self._hung_up)
         with self.control_handler._lock:
             self.control_handler._connections_by_worker_id[self.worker_id] = self.control_conn
         self.process = pool.take(self)
@@ -172,6 +177,13 @@ class ProcessHandler(GrpcWorkerHandler):
         # What Beam's data plane would log of the broken connection is no news then.
         self.data_conn._closed = True
         self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} {how}"))
+
+    def _hung_up(self) -> None:
+        """Called when the connection is over: as a rule the process is, too, and says how."""
+        if not self.process.wait(_DEATH_SECONDS):
+            self.data_conn._closed = True
+            self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} hung up"))
+            self.process.kill()
 
     def close(self) -> None:
         """Ends the process: all that it has done is staged, or told."""

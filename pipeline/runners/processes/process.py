@@ -13,9 +13,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-_LOGGER = logging.getLogger("beamlabel")
-_END_SECONDS = 5.0
-
 
 class WorkerDiedError(RuntimeError):
     """A worker process ended before its work did."""
@@ -49,7 +46,6 @@ class WorkerProcess:
         ended: Callable[[WorkerProcess], None],
     ) -> None:
         self.number, self.cores = number, cores
-        self.is_unwanted = False
         self._say, self._ended = say, ended
         self._process = subprocess.Popen(
             [sys.executable, script],
@@ -79,14 +75,16 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Ends it at once: what it has not staged is not wanted."""
-        self.is_unwanted = True
         with contextlib.suppress(OSError):
             self._process.kill()
 
-    def wait(self) -> None:
-        """Waits until it has ended; not for ever, since a process may hang in the kernel."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_SECONDS)
+    def wait(self, seconds: float) -> bool:
+        """Waits until it has ended, which it says; not for ever, since a process may hang in the kernel."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def how_it_ended(self) -> str:
         """In words; for one that has."""

@@ -10,7 +10,7 @@ from beamlabel.pipeline.runners.processes.hand_out import in_hand_out_order
 from beamlabel.pipeline.runners.processes.process import shares
 
 GB = 1 << 30
-NEED = Need(model_bytes=14 << 20, pixels=224 * 224, chunk=8, waiting=256)
+NEED = Need(model_bytes=14 << 20, pixels=224 * 224, chunk=8, waiting_bytes=256 * 224 * 224 * 3)
 
 
 @pytest.mark.parametrize("cores", range(1, 130))
@@ -46,7 +46,7 @@ def test_memory_bounds_it(caplog):
 
 
 def test_larger_images_take_more():
-    larger = Need(model_bytes=14 << 20, pixels=600 * 600, chunk=8, waiting=256)
+    larger = Need(model_bytes=14 << 20, pixels=600 * 600, chunk=8, waiting_bytes=256 * 600 * 600 * 3)
     assert larger.process_bytes - NEED.process_bytes == 256 * 3 * (600 * 600 - 224 * 224)
     counts = [worker_processes(None, 64, None, 12 * GB, need) for need in (NEED, larger)]
     assert counts[0] > counts[1]
