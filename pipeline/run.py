@@ -117,8 +117,10 @@ def _run_locked(
     from beamlabel.pipeline.job.stage import stage
     from beamlabel.pipeline.runners import choose
     from beamlabel.pipeline.runners.execute import execute
+    from beamlabel.pipeline.runners.processes.count import need_of
 
     runner = choose.choose(runner_args)
+    choose.check_processes(runner, options.loading.worker_processes)
     threads = options.loading.worker_threads or choose.worker_threads(runner)
     options = dataclasses.replace(
         options, loading=dataclasses.replace(options.loading, worker_threads=threads)
@@ -136,6 +138,9 @@ def _run_locked(
             _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
             return report(there)
         planned.facts["detached"] = runner.detached
+        runner = choose.with_processes(
+            runner, options.loading.worker_processes, options.loading.worker_threads, need_of(planned)
+        )
         stage(planned, options.run.if_exists)
     here = runner.works_in_this_process
     job = job.for_workers(elsewhere=not here, later=runner.starts_later)

@@ -28,7 +28,7 @@ from beamlabel.transforms.row_batches import EMBEDDINGS
 _OPTIONS = {
     InputOptions: {"limit"},
     ModuleOptions: {"module", "labels", "top_k", "scores", "no_embeddings"},
-    LoadingOptions: {"billing_project"},
+    LoadingOptions: {"billing_project", "worker_processes"},
     OutputOptions: {"output", "output_format", "tfrecord_compression", "shard_rows"},
     RunOptions: {"run_date", "max_error_rate", "min_failures", "report", "if_exists", "time_limit"},
 }

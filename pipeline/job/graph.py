@@ -12,6 +12,9 @@ from beamlabel.transforms.units.open_unit import OpenUnit
 from beamlabel.transforms.units.plan_units import PlanUnits
 from beamlabel.transforms.writing.write_unit import WriteUnit
 
+LABELING_STEP = "OpenUnit"
+"""The first step of the one fused stage that labels."""
+
 
 def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     """Adds the job to a pipeline; its result is the path of ``commit.json``.
@@ -21,7 +24,7 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     """
     planned = pipeline | "PlanUnits" >> PlanUnits(job.files, job.source, job.staging_dir)
     units = planned | beam.Reshuffle()
-    opened = units | "OpenUnit" >> OpenUnit(job.source, job.staging_dir, job.time_limit)
+    opened = units | LABELING_STEP >> OpenUnit(job.source, job.staging_dir, job.time_limit)
     written = (
         opened.refs
         | "Label" >> Label(job.load, job.predict, in_blocks=True)

@@ -22,6 +22,7 @@ from beamlabel.pipeline.options.types import (
     PROJECT,
     TEXT,
     USER_AGENT,
+    auto_or_whole,
     number,
     whole,
 )
@@ -229,6 +230,12 @@ class LoadingOptions:
         whole(1),
         metavar="N",
         help="threads that decode and infer in a worker process (default: the cores that it may use)",
+    )
+    worker_processes: int | None = option(
+        auto_or_whole(1),
+        metavar="N",
+        help="worker processes of a local run, which share the cores; auto: one up to 5 cores, then one for every 4, "
+        "fewer if memory is short (default auto)",
     )
     allow_http: bool = flag(help="fetch http:// and https:// URIs")
     allow_private_hosts: bool = flag(help="fetch from private and link-local addresses too")

@@ -39,6 +39,19 @@ def whole(minimum: int) -> OptionType[int]:
     return OptionType(parse, "^[0-9]+(_[0-9]+)*$")
 
 
+def auto_or_whole(minimum: int) -> OptionType[int | None]:
+    """``auto``, which is None, or whole numbers of at least ``minimum``."""
+    of_numbers = whole(minimum)
+
+    def parse(text: str) -> int | None:
+        try:
+            return None if text == "auto" else of_numbers.parse(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}, nor auto") from None
+
+    return OptionType(parse, "^(auto|[0-9]+(_[0-9]+)*)$")
+
+
 def number(low: float, high: float, *, above_low: bool) -> OptionType[float]:
     """Numbers of ``low``, or only above it, to ``high``."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
@@ -21,9 +23,12 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.transforms.resources import resource_hints_from_options
 
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job.graph import LABELING_STEP
 from beamlabel.pipeline.runners.own_group import in_own_group
+from beamlabel.pipeline.runners.processes.count import Need, worker_processes
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.worker.cpu import available_cores
+from beamlabel.transforms.worker.memory import available_memory
 
 LOCAL, DATAFLOW, FLINK, PORTABLE, PRISM, OTHER = "local", "dataflow", "flink", "portable", "prism", "other"
 _KINDS = {
@@ -38,6 +43,8 @@ _KINDS = {
 }
 # Of these every option is one of Beam's own; the others have job servers, with options that only they know.
 _WITHOUT_OPTIONS_OF_THEIR_OWN = (LOCAL, PRISM)
+# Beam's options that worker processes of a local run need, beside those of file systems.
+_OF_PROCESSES = ("beam_plugins", "sdk_harness_log_level_overrides")
 _ATTACHED = ("--attached_mode", "--attachedMode")
 
 
@@ -50,12 +57,14 @@ class Runner:
       name: as it was given; empty if it was not.
       options: Beam's.
       detached: why the job will not have run when its submission is over; empty if it will have.
+      worker_processes: that a local run starts; 1: this process does the work.
     """
 
     kind: str
     name: str
     options: PipelineOptions
     detached: str
+    worker_processes: int = 1
 
     @property
     def is_local(self) -> bool:
@@ -71,10 +80,19 @@ class Runner:
     @property
     def works_in_this_process(self) -> bool:
         """Whether the workers are threads of this process."""
-        return self.is_local and self.options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+        mode = self.options.view_as(DirectOptions).direct_running_mode
+        return self.is_local and self.worker_processes == 1 and mode != "multi_processing"
+
+    @property
+    def has_workers_of_beam(self) -> bool:
+        """Whether Beam's own options say how many threads or processes the local runner has."""
+        direct = self.options.view_as(DirectOptions)
+        return direct.direct_running_mode != "in_memory" or direct.direct_num_workers != 1
 
     def make(self) -> Any:
         """What ``beam.Pipeline`` takes: ``DirectRunner`` by its name would first try to download Prism."""
+        if self.kind == LOCAL and self.worker_processes > 1:
+            return self._with_processes()
         if self.kind == LOCAL:
             from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
@@ -84,6 +102,21 @@ class Runner:
 
             return SteadyPrismRunner()
         return self.name
+
+    def _with_processes(self) -> Any:
+        from beamlabel.pipeline.runners.processes.pool import Pool
+        from beamlabel.pipeline.runners.processes.process import shares
+        from beamlabel.pipeline.runners.processes.runner import ProcessesRunner
+
+        found = self.options.get_all_options()
+        options = {name: found[name] for name in (*beam_setup.OPTIONS, *_OF_PROCESSES) if found[name]}
+        script = str(Path(__file__).with_name("local_worker.py"))
+        pool = Pool(
+            script,
+            shares(available_cores(), self.worker_processes),
+            {**options, "default_sdk_harness_log_level": "WARNING"},
+        )
+        return ProcessesRunner(pool, LABELING_STEP, _provision(self.options))
 
 
 def _provision(options: PipelineOptions) -> Any:
@@ -135,6 +168,28 @@ def worker_threads(runner: Runner) -> int | None:
     # Beam starts as many as the machine has processors for 0.
     workers = direct.direct_num_workers or os.cpu_count() or 1
     return max(1, cores // workers)
+
+
+def check_processes(runner: Runner, wanted: int | None) -> None:
+    """Refuses ``--worker_processes`` for a runner that starts its workers by other options, or elsewhere.
+
+    Raises:
+      UsageError: it is.
+    """
+    if wanted is not None and not runner.is_local:
+        raise UsageError(f"--worker_processes {wanted}: is for runs on this machine, not for {runner.name}")
+    if wanted is not None and runner.has_workers_of_beam:
+        raise UsageError(
+            f"--worker_processes {wanted}: does not go with Beam's --direct_running_mode and --direct_num_workers"
+        )
+
+
+def with_processes(runner: Runner, wanted: int | None, threads: int | None, need: Need) -> Runner:
+    """The runner with its number of worker processes, see ``count.worker_processes``."""
+    if not runner.is_local or runner.has_workers_of_beam:
+        return runner
+    count = worker_processes(wanted, available_cores(), threads, available_memory(), need)
+    return dataclasses.replace(runner, worker_processes=count)
 
 
 def prepare_options(runner: Runner, run_id: str) -> None:

@@ -42,7 +42,7 @@ LEVELS = (
     ("pipeline/train/head", "pipeline/train/report"),
     ("pipeline/train",),
     ("pipeline/fine_tune",),
-    ("pipeline/compact", "pipeline/diff", "pipeline/relabel"),
+    ("pipeline/compact", "pipeline/diff", "pipeline/relabel", "pipeline/runners/processes"),
     ("pipeline/commands", "pipeline/runners"),
     ("pipeline/run.py",),
     ("pipeline/__main__.py",),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-from pathlib import Path, PurePosixPath
+import platform
+from pathlib import Path
+
+from beamlabel.transforms.worker.cgroups import group_folders
 
 _CPUINFO = Path("/proc/cpuinfo")
+_share: float = math.inf
 # AVX512_BF16 and AMX-BF16 on x86-64, FEAT_BF16 on ARM, as Linux names them
 # (https://www.kernel.org/doc/html/latest/arch/x86/cpuinfo.html, .../arch/arm64/elf_hwcaps.html).
 _BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Processors that this process may use, at least 1: of its affinity, and of its control groups' quota.
+    """Processors that this process may use, at least 1: of its affinity, of its control groups' quota, of its share.
 
     A quota is CPU time in a period, such as a container's limit; a part of a core counts as one.
 
@@ -21,31 +26,29 @@ def available_cores(root: Path = Path("/")) -> int:
       root: where the system's ``proc`` and ``sys`` are.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, _cgroup_quota(root))))
+    return max(1, math.ceil(min(cores, _cgroup_quota(root), _share)))
+
+
+def use_share(cores: int) -> None:
+    """Has this process use so many cores at most: others of the same job use the rest.
+
+    To be called before anything computes; threads that there are already stay.
+
+    Raises:
+      ValueError: fewer than one.
+    """
+    global _share
+    if cores < 1:
+        raise ValueError(f"cores must be at least 1, not {cores}")
+    _share = cores
 
 
 def _cgroup_quota(root: Path) -> float:
     """Cores that this process's control group and those above it allow, at the least; infinity without a limit.
 
-    A container sees its own group as the root of what is mounted, whatever ``/proc/self/cgroup`` calls it.
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../scheduler/sched-bwc.html)
     """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return math.inf
-    quotas = [math.inf]
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for mount in (
-            ("sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct") if controllers else ("sys/fs/cgroup",)
-        ):
-            path = PurePosixPath(group)
-            for above in (path, *path.parents):
-                quotas.append(_quota(root / mount / str(above).lstrip("/")))
-    return min(quotas)
+    return min(map(_quota, group_folders(root, "cpu")), default=math.inf)
 
 
 def _quota(group: Path) -> float:
@@ -60,6 +63,13 @@ def _quota(group: Path) -> float:
         return int(quota) / int(period) if quota not in ("max", "-1") else math.inf
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf
+
+
+def model() -> str:
+    """What Linux calls the CPU, with the features that it offers to this process; the architecture elsewhere."""
+    flags = hashlib.sha256(" ".join(_cpuinfo("flags") + _cpuinfo("Features")).encode()).hexdigest()[:8]
+    name = " ".join(_cpuinfo("model name")) or platform.machine()
+    return f"{name} {flags}"
 
 
 def is_intel() -> bool:

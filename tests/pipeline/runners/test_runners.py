@@ -73,6 +73,16 @@ def test_local_workers(
     assert model_loads(job) == processes
 
 
+def test_worker_processes(expected: Run, given: MixedInput, tmp_path: Path) -> None:
+    """Processes of the job's own; units go to them as they ask, so a quick one may leave nothing for the other."""
+    job = run_command(tmp_path / "out", "--input", *given.inputs, *OPTIONS, "--worker_processes", 2)
+    assert job.code == 0, job.log
+    assert_conserved(job, given)
+    assert_same_result(job, expected)
+    assert model_loads(job) in (1, 2)
+    assert "Traceback" not in job.log, job.log
+
+
 def test_prism(expected: Run, given: MixedInput, prism: tuple[str, ...], tmp_path: Path) -> None:
     job = run_command(tmp_path / "out", "--input", *given.inputs, *OPTIONS, *prism)
     assert job.code == 0, job.log

@@ -1,0 +1,85 @@
+"""A worker process of a local run, started as a file by ``processes.process``: one of Beam's Python workers.
+
+It is told what it is in two lines of JSON on its standard input: first the launcher's ``path`` for imports, its
+process number and this one's share of the cores; then, when the launcher's pipeline runs, Beam's ``control`` address,
+``worker_id`` and ``options``. Between the two it imports what takes time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+
+def main() -> NoReturn:
+    """Works until the launcher hangs up, or is gone."""
+    # A terminal, or a service manager, sends these to all processes of a group: the launcher decides what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    told = _told()
+    sys.path[:] = told["path"]  # and not this file's folder
+
+    from beamlabel.pipeline.runners.worker_boot import die_with_parent
+
+    die_with_parent()
+    if os.getppid() != told["launcher"]:
+        os._exit(1)  # it was gone before this process could watch it
+    code = 1
+    try:
+        _work(told["cores"])
+        code = 0
+    except Exception as error:
+        sys.stderr.write(f"a worker process: {type(error).__name__}: {error}\n")
+    # Not by `sys.exit`, which waits for threads.
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _told() -> dict[str, Any]:
+    line = sys.stdin.readline()
+    if not line:
+        os._exit(1)  # the launcher is gone
+    value: dict[str, Any] = json.loads(line)
+    return value
+
+
+def _work(cores: int) -> None:
+    from beamlabel.pipeline.process.exit import set_up_logging
+    from beamlabel.pipeline.runners.import_beam import leave_out_connectors
+    from beamlabel.transforms.worker.cpu import use_share
+
+    use_share(cores)
+    set_up_logging()
+    leave_out_connectors([])
+    import apache_beam  # noqa: F401 (while the launcher does other things)
+
+    # What the job's functions are made of: imported now, not when the first unit is there.
+    import beamlabel.transforms.label_images
+    import beamlabel.transforms.writing.write_unit  # noqa: F401
+
+    worker = _told()
+    os.environ["WORKER_ID"] = worker["worker_id"]  # read by modules of Beam as they are imported
+    from apache_beam.portability.api import endpoints_pb2
+    from apache_beam.runners.worker import sdk_worker, sdk_worker_main
+    from google.protobuf import text_format
+
+    # It prints and logs the traceback of a bundle that fails, and sends it to the launcher, which shows it.
+    sdk_worker.print = lambda *_, **__: None  # type: ignore[attr-defined]
+    logging.getLogger(sdk_worker.__name__).setLevel(logging.CRITICAL)
+    control = endpoints_pb2.ApiServiceDescriptor(url=worker["control"])
+    environment = {
+        "PIPELINE_OPTIONS": json.dumps({"options": worker["options"]}),
+        "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(control),
+        "WORKER_ID": worker["worker_id"],
+        "RUNNER_CAPABILITIES": worker["capabilities"],
+    }
+    _, harness, _ = sdk_worker_main.create_harness(environment)
+    harness.run()
+
+
+if __name__ == "__main__":
+    main()

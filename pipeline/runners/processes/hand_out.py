@@ -1,0 +1,202 @@
+"""Units → worker processes, as they ask for them: one that is slow holds up no more than what it has begun.
+
+Beam's own local runner deals a stage's elements out to its workers once, in equal parts. Here each process works on
+one bundle whose data stream stays open. Beam's progress reports say how many elements it has begun; it is given
+the next ones shortly before it runs dry, so that it never waits at the seam of two units. When none are left, those
+that wait at a process that is late are taken back, by Beam's split of a bundle, for one that is idle.
+
+Large units are handed out first and small ones last, but for one small one for each process at the start: all of
+them end at nearly the same time then, and the first labels are early.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from apache_beam.metrics import monitoring_infos
+from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
+
+from beamlabel.pipeline.runners.processes.bundle import OpenBundle, Outcome, Unit
+from beamlabel.pipeline.runners.processes.pool import ProcessHandler
+from beamlabel.pipeline.runners.processes.process import WorkerDiedError
+from beamlabel.transforms.records import WorkUnit
+
+# Between two looks at how far the processes are.
+_LOOK_SECONDS = 0.25
+# The same while a process that could take units has not called yet.
+_CALL_SECONDS = 0.02
+# What a process has waiting: units for so long, or at first of so many rows; at least one.
+_AHEAD_SECONDS = 3 * _LOOK_SECONDS
+_AHEAD_ROWS = 256
+# A unit is taken back from a process that would begin it so much later than the one that wants it ends.
+_LATE_SECONDS = 0.5
+# A unit whose processes have died so often is not tried again.
+_MOST_DEATHS = 3
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+def in_hand_out_order(units: Sequence[Unit], processes: int) -> list[Unit]:
+    """The smallest units first, one for each process; then the largest, and so on down."""
+    by_size = sorted(units, key=lambda unit: unit.rows)
+    return by_size[:processes] + by_size[processes:][::-1]
+
+
+class HandOut(BundleManager):
+    """Runs a stage's elements in worker processes.
+
+    Args:
+      context: Beam's, of the stage.
+      processes: how many there are.
+      cache_tokens: Beam's.
+    """
+
+    def __init__(self, context: Any, processes: int, cache_tokens: Any) -> None:
+        super().__init__(context, None, cache_tokens)
+        self._context, self._processes = context, processes
+
+    def process_bundle(
+        self,
+        inputs: Mapping[str, Any],
+        expected_outputs: Mapping[str, bytes],
+        fired_timers: Mapping[Any, Any],
+        expected_output_timers: Mapping[Any, Any],
+        dry_run: bool = False,
+    ) -> tuple[Any, list[Any]]:
+        """The stage's outputs into Beam's buffers; returns the merged result, and no splits.
+
+        Raises:
+          RuntimeError: a function of the job failed, or the processes died.
+        """
+        if fired_timers or expected_output_timers:
+            raise RuntimeError("a stage of worker processes takes no timers")
+        ((self._read_id, buffer),) = inputs.items()
+        self._outputs = tuple(expected_outputs)
+        self._units = deque(in_hand_out_order(list(self._decoded(buffer)), self._processes))
+        results = list(self._run())
+        infos: list[Any] = []
+        for outcome in results:
+            infos.extend(outcome.result.process_bundle.monitoring_infos)
+            for transform_id, data in () if dry_run else outcome.outputs:
+                self._context.get_buffer(expected_outputs[transform_id], transform_id).append(data)
+        merged = beam_fn_api_pb2.ProcessBundleResponse(monitoring_infos=monitoring_infos.consolidate(infos))
+        return beam_fn_api_pb2.InstructionResponse(process_bundle=merged), []
+
+    def _decoded(self, buffer: Iterable[bytes]) -> Iterable[Unit]:
+        port = self._context.process_bundle_descriptor.transforms[self._read_id].spec.payload
+        coder_id = beam_fn_api_pb2.RemoteGrpcPort.FromString(port).coder_id
+        # Beam's runner decodes what it has to know alone; here that is the units.
+        coder = self._context.execution_context.pipeline_context.coders[coder_id].get_impl()
+        for data in buffer:
+            for number, element in enumerate(coder.decode_all(data)):
+                units = list(_units_in(element.value))
+                rows = sum(unit.stop - unit.start for unit in units) or _AHEAD_ROWS
+                name = ", ".join(unit.unit_id for unit in units) or f"element {number}"
+                yield Unit(coder.encode_all([element]), rows, name)
+
+    def _run(self) -> Iterable[Outcome]:
+        manager = self._context.execution_context.worker_handler_manager
+        wanted = max(1, min(self._processes, len(self._units)))
+        self._idle: list[ProcessHandler] = manager.get_worker_handlers(
+            self._context.stage.environment, wanted
+        )[:]
+        self._open: list[OpenBundle] = []
+        self._events: SimpleQueue[Outcome] = SimpleQueue()
+        self._gone = ""
+        is_first = True
+        while self._open or self._units or is_first:
+            for handler in [one for one in self._idle if one.died]:
+                self._idle.remove(handler)
+                self._lost(str(handler.control_conn.error), [])
+            if not self._idle and not self._open:
+                raise RuntimeError(f"no worker process is left: the last {self._gone}")
+            for handler in [one for one in self._idle if one.is_connected]:
+                if self._units or is_first:
+                    is_first = False
+                    self._idle.remove(handler)
+                    self._begin(handler)
+            if not self._units and any(one.is_connected for one in self._idle):
+                self._take_back(0.0)
+            outcome = self._next()
+            if outcome is not None and outcome.error is None:
+                yield outcome
+            for bundle in self._open:
+                self._feed(bundle)
+
+    def _begin(self, handler: ProcessHandler) -> None:
+        arguments = (self._read_id, self._outputs, next(self._cache_token_generator), self._events)
+        bundle = OpenBundle(handler, self._context.process_bundle_descriptor.id, *arguments)
+        self._open.append(bundle)
+        self._feed(bundle)
+
+    def _next(self) -> Outcome | None:
+        """What ended, if anything does within a moment; then looks at how far the others are."""
+        try:
+            is_awaited = any(not handler.is_connected for handler in self._idle)
+            outcome = self._events.get(timeout=_CALL_SECONDS if is_awaited else _LOOK_SECONDS)
+        except Empty:
+            for bundle in self._open:
+                self._units.extend(bundle.look())
+            return None
+        bundle = outcome.bundle
+        self._open.remove(bundle)
+        if outcome.error is None:
+            self._idle.append(bundle.handler)
+        elif isinstance(outcome.error, WorkerDiedError):
+            self._lost(str(outcome.error), bundle.sent)
+        else:
+            raise outcome.error
+        return outcome
+
+    def _lost(self, how: str, units: Sequence[Unit]) -> None:
+        """Goes on without a process; what is staged of its units is found there when they are tried again."""
+        self._gone = how.removeprefix("worker process ")
+        left = len(self._open) + len(self._idle)
+        _LOGGER.warning("%s; its %d units go to the %d that are left", how, len(units), left)
+        for unit in units:
+            unit.deaths += 1
+            if unit.deaths >= _MOST_DEATHS:
+                raise RuntimeError(
+                    f"{_MOST_DEATHS} worker processes died at work on unit {unit.name}: the last {self._gone}"
+                )
+        self._units.extendleft(reversed(units))
+
+    def _feed(self, bundle: OpenBundle) -> None:
+        """Gives a bundle the units that it needs soon; ends it if there are none, and none to be taken back."""
+        if bundle.is_closed:
+            return
+        ahead = max(bundle.rate * _AHEAD_SECONDS, 0) or _AHEAD_ROWS
+        while self._units and (not bundle.waiting or sum(unit.rows for unit in bundle.waiting) < ahead):
+            bundle.send(self._units.popleft())
+        bundle.flush()
+        if not self._units and not bundle.waiting and not self._take_back(bundle.seconds_to_next(), bundle):
+            bundle.close()
+
+    def _take_back(self, seconds: float, idle: OpenBundle | None = None) -> bool:
+        """Whether units are on their way back from a bundle that is late, for a process that is free in ``seconds``."""
+        others = [bundle for bundle in self._open if bundle is not idle and bundle.can_give_back]
+        if not others:
+            return False
+        latest = max(others, key=OpenBundle.seconds_to_next)
+        if latest.seconds_to_next() < seconds + _LATE_SECONDS:
+            return False
+        latest.ask_back()
+        return True
+
+
+def _units_in(value: Any) -> Iterable[WorkUnit]:
+    """The work units in an element, which Beam's reshuffle wraps in pairs and lists."""
+    if isinstance(value, WorkUnit):
+        yield value
+    elif hasattr(value, "value") and hasattr(value, "timestamp"):
+        yield from _units_in(value.value)
+    elif isinstance(value, (tuple, list)) or (
+        isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict))
+    ):
+        for part in value:
+            yield from _units_in(part)

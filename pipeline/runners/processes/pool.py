@@ -1,0 +1,217 @@
+"""The worker processes of a local run, and Beam's handles on them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
+    BeamFnControlServicer,
+    ControlConnection,
+    GrpcWorkerHandler,
+    WorkerHandler,
+)
+
+from beamlabel.pipeline.runners.processes.process import Spokesman, WorkerDiedError, WorkerProcess
+
+URN = "beamlabel:environment:worker_processes:v1"
+"""Of the environment, in Beam's words, of the stages that run in worker processes."""
+
+_LOGGER = logging.getLogger("beamlabel")
+# After its connection broke, a process that dies is gone in less.
+_DEATH_SECONDS = 5.0
+
+
+class Pool:
+    """The worker processes of one run.
+
+    Args:
+      script: the program of a worker process.
+      shares: the cores of each.
+      options: Beam's, that workers need.
+    """
+
+    def __init__(self, script: str, shares: Sequence[int], options: Mapping[str, Any]) -> None:
+        self._script, self._shares, self.options = script, shares, dict(options)
+        self._spokesman = Spokesman()
+        self._lock = threading.Lock()
+        self._processes: list[WorkerProcess] = []
+        self._idle: list[WorkerProcess] = []
+        self._handlers: dict[WorkerProcess, ProcessHandler] = {}
+        self._scratch = ""
+
+    def start(self) -> None:
+        """Starts all of them: they import while the launcher plans.
+
+        Raises:
+          OSError: not even one can be started.
+        """
+        self._scratch = tempfile.mkdtemp(prefix="beamlabel-workers-")
+        for number, cores in enumerate(self._shares, 1):
+            try:
+                process = self._start(number, cores)
+            except OSError as error:
+                if not self._processes:
+                    raise
+                words = "only %d of %d worker processes could be started: %s"
+                _LOGGER.warning(words, number - 1, len(self._shares), error)
+                break
+            self._processes.append(process)
+        self._idle = [*self._processes]
+        cores = sum(process.cores for process in self._processes)
+        _LOGGER.info("%d worker processes share %d cores", self.size, cores)
+
+    def take(self, handler: ProcessHandler) -> WorkerProcess:
+        """A process that belongs to nobody yet; the handler is told of its death."""
+        with self._lock:
+            process = self._idle.pop(0)
+            self._handlers[process] = handler
+        if not process.is_alive:
+            handler.abort()
+        return process
+
+    @property
+    def size(self) -> int:
+        """How many could be started."""
+        return len(self._processes)
+
+    def close(self) -> None:
+        """Kills all that are left, and deletes what they have left in the folder of temporary files."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait(_DEATH_SECONDS)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _start(self, number: int, cores: int) -> WorkerProcess:
+        # Temporary files of a process that is killed are deleted with the run's.
+        environment = {"TMPDIR": self._scratch}
+        return WorkerProcess(
+            self._script,
+            number,
+            cores,
+            environment,
+            lambda line: self._spokesman.say(number, line),
+            self._ended,
+        )
+
+    def _ended(self, process: WorkerProcess) -> None:
+        with self._lock:
+            handler = self._handlers.get(process)
+        if handler is not None:
+            handler.abort()
+
+
+class _Control(ControlConnection):
+    """Beam's control connection, of a worker that may die: whoever waits for an answer is told so."""
+
+    def __init__(self, hung_up: Callable[[], None]) -> None:
+        super().__init__()
+        self.error: WorkerDiedError | None = None
+        self._hung_up = hung_up
+
+    @property
+    def is_connected(self) -> bool:
+        return bool(self._state == BeamFnControlServicer.STARTED_STATE)
+
+    def push(self, request: Any) -> Any:
+        future = super().push(request)
+        if future is not None and self.error is not None:
+            future.abort(self.error)
+        return future
+
+    def abort(self, error: Exception) -> None:
+        self.error = error if isinstance(error, WorkerDiedError) else WorkerDiedError(str(error))
+        for future in list(self._futures_by_id.values()):
+            future.abort(self.error)
+
+    def _read(self) -> None:
+        with contextlib.suppress(Exception):  # the connection of a process that is gone breaks
+            super()._read()
+        self._hung_up()
+
+
+class ProcessHandler(GrpcWorkerHandler):
+    """Beam's handle on one worker process."""
+
+    def __init__(self, pool: Pool, state: Any, provision_info: Any, grpc_server: Any) -> None:
+        super().__init__(state, provision_info, grpc_server)
+        self._pool = pool
+        # No thread that flushes a stream from time to time, and would lose what is written to it meanwhile.
+        self.data_conn._data_buffer_time_limit_ms = 0
+        self.control_conn = _Control(self._hung_up)
+        with self.control_handler._lock:
+            self.control_handler._connections_by_worker_id[self.worker_id] = self.control_conn
+        self.process = pool.take(self)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the process has called, and takes work."""
+        return self.control_conn.is_connected
+
+    @property
+    def died(self) -> bool:
+        """Whether the process is known to have ended."""
+        return self.control_conn.error is not None
+
+    def start_worker(self) -> None:
+        """Tells the process that it is this worker."""
+        self.process.begin(
+            {
+                "control": self.control_address,
+                "worker_id": self.worker_id,
+                "options": self._pool.options,
+                "capabilities": " ".join(worker_handlers.FNAPI_RUNNER_CAPABILITIES),
+            }
+        )
+
+    def abort(self) -> None:
+        """Called when the process has ended: nobody waits for it any more."""
+        how = self.process.how_it_ended() if hasattr(self, "process") else "ended as it started"
+        # What Beam's data plane would log of the broken connection is no news then.
+        self.data_conn._closed = True
+        self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} {how}"))
+
+    def _hung_up(self) -> None:
+        """Called when the connection is over: as a rule the process is, too, and says how."""
+        if not self.process.wait(_DEATH_SECONDS):
+            self.data_conn._closed = True
+            self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} hung up"))
+            self.process.kill()
+
+    def close(self) -> None:
+        """Ends the process: all that it has done is staged, or told."""
+        self.data_conn._closed = True
+        self.process.kill()
+
+    def stop_worker(self) -> None:
+        """As ``close``."""
+        self.close()
+
+
+_pools: dict[bytes, Pool] = {}
+
+
+def register(pool: Pool) -> bytes:
+    """The payload of an environment of this pool's processes."""
+    key = str(id(pool)).encode()
+    _pools[key] = pool
+    return key
+
+
+def forget(payload: bytes) -> None:
+    """The pool is closed."""
+    _pools.pop(payload, None)
+
+
+def _handler(payload: bytes, *arguments: Any) -> ProcessHandler:
+    return ProcessHandler(_pools[payload], *arguments)
+
+
+WorkerHandler.register_environment(URN, bytes)(_handler)

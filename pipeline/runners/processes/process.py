@@ -1,0 +1,146 @@
+"""One worker process of a local run, as the launcher sees it: its start, its words, its death."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended before its work did."""
+
+
+class WorkerProcess:
+    """A process that begins to import what a worker needs, and waits to be told which worker it is.
+
+    Its standard input is the launcher's word, in one line of JSON; what it prints goes to ``say``. It ignores what a
+    terminal sends to all processes of a group, such as Ctrl-C: the launcher ends it.
+
+    Args:
+      script: file of the program, run as it lies.
+      number: counts the processes of a run, from 1.
+      cores: that this one may use.
+      environment: variables beside the launcher's.
+      say: called with each line that the process prints.
+      ended: called when it has ended, in a thread of its own.
+
+    Raises:
+      OSError: the system starts no more processes.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        number: int,
+        cores: int,
+        environment: Mapping[str, str],
+        say: Callable[[str], None],
+        ended: Callable[[WorkerProcess], None],
+    ) -> None:
+        self.number, self.cores = number, cores
+        self._say, self._ended = say, ended
+        self._process = subprocess.Popen(
+            [sys.executable, script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            encoding="utf-8",
+            errors="replace",
+        )
+        self._tell(path=sys.path, cores=cores, launcher=os.getpid())
+        threading.Thread(target=self._watch, name=f"worker-process-{number}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def begin(self, worker: Mapping[str, Any]) -> None:
+        """Tells the process which worker it is, see ``local_worker``."""
+        self._tell(**worker)
+
+    def kill(self) -> None:
+        """Ends it at once: what it has not staged is not wanted."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until it has ended, which it says; not for ever, since a process may hang in the kernel."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def how_it_ended(self) -> str:
+        """In words; for one that has."""
+        code = self._process.returncode
+        if code is None:
+            return "hung up"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+        hint = ", as Linux does if memory runs out" if -code == signal.SIGKILL else ""
+        return f"was killed by {name}{hint}"
+
+    def _tell(self, **words: Any) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        with contextlib.suppress(OSError):  # it has died: whoever watches it says so
+            stdin.write(json.dumps(words) + "\n")
+            stdin.flush()
+
+    def _watch(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError):  # closed by somebody's end
+            for line in self._process.stdout:
+                self._say(line)
+        self._process.wait()
+        self._ended(self)
+
+
+class Spokesman:
+    """Hands on what the worker processes say, to where the launcher logs; what all say, once.
+
+    Args:
+      most: distinct lines that are remembered.
+    """
+
+    def __init__(self, most: int = 1000) -> None:
+        self._most = most
+        self._said: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def say(self, number: int, line: str) -> None:
+        """Shows a line of a worker process, unless another one has said it before."""
+        with self._lock:
+            first = self._said.setdefault(line, number)
+            if first != number:
+                return
+            if len(self._said) > self._most:
+                del self._said[next(iter(self._said))]
+        # Of the handler: a bar on the terminal puts lines above itself.
+        streams = [h.stream for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
+        stream = streams[0] if streams else sys.stderr
+        stream.write(line)
+        stream.flush()
+
+
+def shares(cores: int, processes: int) -> Sequence[int]:
+    """The cores of each process, at least 1; as even as can be, and all in use."""
+    least, more = divmod(cores, processes)
+    return [max(1, least + (number < more)) for number in range(processes)]

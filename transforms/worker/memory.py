@@ -1,0 +1,51 @@
+"""The memory that this process, and others that it starts, may still take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from beamlabel.transforms.worker.cgroups import group_folders
+
+# By version of control groups: the limit, what is used of it, and the name in memory.stat of the file pages that the
+# kernel takes back when they are needed.
+_VERSIONS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that are free, or would be if they were needed: of the machine, and of the control groups at the least.
+
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../admin-guide/cgroup-v1/memory.html, proc_meminfo(5))
+
+    Args:
+      root: where the system's ``proc`` and ``sys`` are.
+
+    Returns:
+      None where neither the system nor a control group tells.
+    """
+    found = [_of_machine(root), *map(_of_group, group_folders(root, "memory"))]
+    known = [size for size in found if size is not None]
+    return max(0, min(known)) if known else None
+
+
+def _of_machine(root: Path) -> int | None:
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def _of_group(group: Path) -> int | None:
+    """What one control group has left; None where it has no limit."""
+    for limit, used, reclaimable in _VERSIONS:
+        try:
+            most = int((group / limit).read_text())
+            left = most - int((group / used).read_text())
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            return min(most, left + int(stat.get(reclaimable, 0)))
+        except (OSError, ValueError):  # not of this version, or "max"
+            continue
+    return None
