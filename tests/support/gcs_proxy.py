@@ -40,12 +40,14 @@ class GcsProxy(Running):
     Attributes:
         url: for ``STORAGE_EMULATOR_HOST``.
         requests: every request since ``reset``, in order of arrival.
+        body_bytes: of the bodies of these requests and of their answers.
         requester_pays: buckets whose requests have to name a project that pays; others are refused as the service
             refuses them.
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.requests: list[Received] = []
+        self.body_bytes = 0
         self.requester_pays: set[str] = set()
         self._address = address
         self._delay = 0.0
@@ -66,6 +68,7 @@ class GcsProxy(Running):
         """Forget all counts, faults and delays."""
         with self._lock:
             self.requests.clear()
+            self.body_bytes = 0
             self.requester_pays.clear()
             self._faults.clear()
             self._acts.clear()
@@ -104,6 +107,7 @@ class GcsProxy(Running):
         request = handler.received()
         with self._lock:
             self.requests.append(request)
+            self.body_bytes += len(body)
         time.sleep(self._delay)
         for contains, act in self._acts:
             if contains in request.path:
@@ -127,6 +131,8 @@ class GcsProxy(Running):
         if fault is not None and fault.cut:
             content = content[: len(content) // 2]
             handler.close_connection = True
+        with self._lock:
+            self.body_bytes += len(content)
         handler.wfile.write(content)
 
     def _injected(self, status: int) -> bytes:
