@@ -10,19 +10,20 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from beamlabel.transforms.storage import beam, gcs, local, patterns, s3
-from beamlabel.transforms.storage.patterns import StoredFile, has_glob
+from beamlabel.transforms.storage.patterns import Folder, StoredFile, has_glob
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
-    "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary",
-    "delete_tree", "escape", "exists", "is_local", "join", "make_folder", "match", "move", "move_folder",
-    "open_input", "put_file", "read_bytes", "stat", "sync_folder", "write_bytes", "write_file",
+    "Folder", "StoredFile", "absolute", "copy", "copy_all", "create_if_absent", "delete", "delete_all",
+    "delete_temporary", "delete_tree", "entries", "escape", "exists", "is_local", "join", "make_folder", "match",
+    "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "stat", "sync_folder", "write_bytes",
+    "write_file",
 ]  # fmt: skip
 
 
@@ -102,6 +103,19 @@ def _literal(backend: Any, path: str) -> Iterator[StoredFile]:
     yield from backend.below(path)
 
 
+def entries(folder: str) -> Iterator[StoredFile | Folder]:
+    """The files and folders right in a folder, whose name is no pattern; none if it is not there.
+
+    In a bucket that is one request for a thousand of them, however much lies below (Beam's file systems list all that).
+
+    Raises:
+      PermissionError: the folder cannot be listed.
+      FileNotFoundError: there is no such bucket.
+    """
+    backend, path = _backend(folder)
+    yield from backend.entries(path.rstrip("/") + "/")
+
+
 def stat(path: str) -> StoredFile:
     """Size and version of a file.
 
@@ -121,14 +135,19 @@ def exists(path: str) -> bool:
     return True
 
 
-def open_input(path: str) -> BinaryIO:
+def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """A seekable stream of a file's bytes, never decompressed.
+
+    Args:
+      path: of the file.
+      known: what a listing or ``stat`` told of it, which a bucket then is not asked for again; what is missing, or was
+        replaced since, is noticed at the first read.
 
     Raises:
       FileNotFoundError, PermissionError.
     """
     backend, path = _backend(path)
-    return backend.open_input(path)
+    return backend.open_input(path, known)
 
 
 def read_bytes(path: str) -> bytes:
@@ -218,6 +237,52 @@ def move(source: str, destination: str) -> None:
         backend.stat(source)
         return
     backend.move(source, destination)
+
+
+def move_all(moves: Mapping[str, str]) -> None:
+    """Moves many files within one backend, each as ``move`` does it; on buckets many at a time.
+
+    Args:
+      moves: where each goes.
+
+    Raises:
+      FileNotFoundError: of a file neither the old place nor the new one holds it.
+      ValueError: they are not within one backend.
+    """
+    for backend, pairs in _by_backend(moves).items():
+        backend.move_all(pairs)
+
+
+def copy_all(copies: Mapping[str, str]) -> None:
+    """Copies many files within one backend, on buckets many at a time; readers see all of a copy, or nothing.
+
+    Args:
+      copies: where each goes, which is another place.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+      ValueError: they are not within one backend.
+    """
+    for backend, pairs in _by_backend(copies).items():
+        backend.copy_all(pairs)
+
+
+def _by_backend(pairs: Mapping[str, str]) -> dict[Any, dict[str, str]]:
+    found: dict[Any, dict[str, str]] = {}
+    for source, target in pairs.items():
+        backend, source, target = _same_backend(source, target)
+        found.setdefault(backend, {})[source] = target
+    return found
+
+
+def delete_all(paths: Iterable[str]) -> None:
+    """Deletes many files, those that are there; on buckets many at a time."""
+    found: dict[Any, list[str]] = {}
+    for each in paths:
+        backend, path = _backend(each)
+        found.setdefault(backend, []).append(path)
+    for backend, names in found.items():
+        backend.delete_all(names)
 
 
 def make_folder(path: str) -> None:

@@ -12,14 +12,23 @@ import http.client
 import io
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from beamlabel.transforms.storage import beam_setup
-from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob, without_folders
+from beamlabel.transforms.storage.buckets.content_types import UNKNOWN, content_type
+from beamlabel.transforms.storage.patterns import (
+    Folder,
+    StoredFile,
+    escape,
+    matcher,
+    split_glob,
+    without_folders,
+)
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.retries import STATUSES, retried
 
@@ -27,6 +36,9 @@ from beamlabel.transforms.storage.retries import STATUSES, retried
 _MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError)
 _READ_SIZE = 4 << 20
 """Bytes of one read, as on ``gs://``."""
+
+_THREADS = 16
+"""Files that are moved, copied or deleted at a time."""
 
 _T = TypeVar("_T")
 
@@ -158,6 +170,18 @@ def below(folder: str) -> Iterator[StoredFile]:
     return _match(escape(folder) + "**", folder)
 
 
+def entries(folder: str) -> Iterator[StoredFile | Folder]:
+    """What lies right in ``folder``, which ends in ``/``; Beam lists no folders, so all below it is listed."""
+    folders = set()
+    for file in below(folder):
+        name, slash, _ = file.path[len(folder) :].partition("/")
+        if not slash:
+            yield file
+        elif name not in folders:
+            folders.add(name)
+            yield Folder(folder + name)
+
+
 def glob(pattern: str) -> Iterator[StoredFile]:
     """The files that match."""
     start, rest = split_glob(pattern)
@@ -211,7 +235,7 @@ class _File(RangedFile):
         super().close()
 
 
-def open_input(path: str) -> BinaryIO:
+def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """The file, open for reading.
 
     What is read after another file has taken its place may be an ``OSError``.
@@ -226,8 +250,14 @@ def read_bytes(path: str) -> bytes:
 
 
 def _create(path: str, source: BinaryIO) -> None:
-    with _errors(path), beam_setup.filesystems().create(path, **_raw()) as file:
+    # HDFS keeps no types, and refuses any.
+    kind = content_type(path) if _keeps_types(path) else UNKNOWN
+    with _errors(path), beam_setup.filesystems().create(path, kind, **_raw()) as file:
         shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _keeps_types(path: str) -> bool:
+    return path.lower().startswith("azfs://")
 
 
 def _replace(path: str, source: BinaryIO) -> None:
@@ -315,6 +345,24 @@ def move(source: str, target: str) -> None:
     else:
         _stream(source, target)
         delete(source)
+
+
+def move_all(moves: Mapping[str, str]) -> None:
+    """Rename many files."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(move, moves.keys(), moves.values()))
+
+
+def copy_all(copies: Mapping[str, str]) -> None:
+    """Copy many files."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(copy, copies.keys(), copies.values()))
+
+
+def delete_all(paths: Iterable[str]) -> None:
+    """Delete many files."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(delete, paths))
 
 
 def _make_room(target: str) -> None:

@@ -7,12 +7,12 @@ import os
 import shutil
 import stat as stat_module
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from beamlabel.transforms.storage.patterns import StoredFile, has_glob, matcher, split_glob
+from beamlabel.transforms.storage.patterns import Folder, StoredFile, has_glob, matcher, split_glob
 
 _TEMPORARY = ".tmp-"
 # What fsync says where a file system has no such thing.
@@ -131,9 +131,20 @@ def _identity(folder: str) -> _Identity:
     return status.st_dev, status.st_ino
 
 
-def open_input(path: str) -> BinaryIO:
+def entries(folder: str) -> Iterator[StoredFile | Folder]:
+    """What lies right in ``folder``, which ends in ``/``; links to folders are such."""
+    if not is_folder(folder):
+        return
+    for entry in _entries(folder):
+        found = Folder(entry.path) if _leads_to_folder(entry) else _stored(folder, entry)
+        if found is not None:
+            yield found
+
+
+def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """The file, open for reading."""
-    stat(path)
+    if known is None:
+        stat(path)
     return Path(path).open("rb")
 
 
@@ -327,6 +338,24 @@ def move(source: str, target: str) -> None:
             stat(target)
             return
         raise
+
+
+def move_all(moves: Mapping[str, str]) -> None:
+    """Rename many files."""
+    for source, target in moves.items():
+        move(source, target)
+
+
+def copy_all(copies: Mapping[str, str]) -> None:
+    """Copy many files."""
+    for source, target in copies.items():
+        copy(source, target)
+
+
+def delete_all(paths: Iterable[str]) -> None:
+    """Remove many files."""
+    for path in paths:
+        delete(path)
 
 
 def delete(path: str) -> None:
