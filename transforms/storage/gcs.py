@@ -18,8 +18,8 @@ from beamlabel.transforms.storage.patterns import (
     Folder,
     StoredFile,
     entries_of_page,
+    lost,
     match_objects,
-    missing,
     without_folders,
 )
 from beamlabel.transforms.storage.ranged_file import RangedFile
@@ -255,7 +255,7 @@ def move(source: str, target: str) -> None:
 def move_all(moves: Mapping[str, str]) -> None:
     """Copy many objects within the storage, then delete those."""
     absent = _copied(moves)
-    if gone := missing((moves[source] for source in absent), _list):
+    if gone := lost(moves, absent, _list):
         raise FileNotFoundError(errno.ENOENT, "no such object, nor one to be moved there", gone[0])
     delete_all(moves.keys() - absent)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os.path import commonprefix
 
@@ -67,15 +67,27 @@ def entries_of_page(files: Iterable[StoredFile], prefixes: Iterable[str]) -> Ite
     yield from (Folder(prefix[:-1]) for prefix in sorted(prefixes))
 
 
-def missing(paths: Iterable[str], listing: Callable[[str, str | None], Iterable[StoredFile]]) -> list[str]:
-    """Which of some objects are not there, by one listing a folder; ``listing`` is that of ``match_objects``."""
-    folders: dict[str, set[str]] = {}
-    for path in paths:
-        folders.setdefault(path.rpartition("/")[0], set()).add(path)
+def lost(
+    moves: Mapping[str, str],
+    absent: Iterable[str],
+    listing: Callable[[str, str | None], Iterable[StoredFile]],
+) -> list[str]:
+    """Which of some objects are neither at their old place nor at the new one, by one listing a folder.
+
+    Args:
+      moves: where each goes.
+      absent: that are not at their old place.
+      listing: that of ``match_objects``.
+    """
+    folders: dict[str, dict[str, str]] = {}
+    for source in absent:
+        target = moves[source]
+        folders.setdefault(target.rpartition("/")[0], {})[target] = source
     for wanted in folders.values():
         prefix = commonprefix(sorted(wanted))  # noqa: RUF071 (by characters)
-        wanted.difference_update(file.path for file in listing(prefix, "/"))
-    return sorted(path for wanted in folders.values() for path in wanted)
+        for file in listing(prefix, "/"):
+            wanted.pop(file.path, None)
+    return sorted(source for wanted in folders.values() for source in wanted.values())
 
 
 def match_objects(
