@@ -21,7 +21,7 @@ from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
     "Folder", "StoredFile", "absolute", "copy", "copy_all", "create_if_absent", "delete", "delete_all",
-    "delete_temporary", "delete_tree", "entries", "escape", "exists", "is_local", "join", "make_folder", "match",
+    "delete_temporary", "delete_tree", "entries", "escape", "exists", "get_file", "is_local", "join", "make_folder", "match",
     "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "stat", "sync_folder", "write_bytes",
     "write_file",
 ]  # fmt: skip
@@ -158,6 +158,16 @@ def read_bytes(path: str) -> bytes:
     """
     backend, path = _backend(path)
     return backend.read_bytes(path)
+
+
+def get_file(path: str, local_path: Path) -> None:
+    """Brings a copy of a file to this machine, a piece at a time; it may be of any size.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+    """
+    backend, path = _backend(path)
+    backend.get_file(path, local_path)
 
 
 def write_bytes(path: str, data: bytes) -> None:

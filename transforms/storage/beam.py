@@ -249,6 +249,12 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def get_file(path: str, local_path: Path) -> None:
+    """Copy to a local file."""
+    with open_input(path) as source, local_path.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+
+
 def _create(path: str, source: BinaryIO) -> None:
     # HDFS keeps no types, and refuses any.
     kind = content_type(path) if _keeps_types(path) else UNKNOWN

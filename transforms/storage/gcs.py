@@ -138,6 +138,13 @@ def read_bytes(path: str) -> bytes:
         return blob.download_as_bytes(raw_download=True, **_shared())
 
 
+def get_file(path: str, local_path: Path) -> None:
+    """Download to a local file in one request, its checksum verified; what breaks off goes on from there."""
+    blob = _blob(path)
+    with gcs_client.errors(path):
+        blob.download_to_filename(str(local_path), raw_download=True, checksum="crc32c", **_shared())
+
+
 def write_bytes(path: str, data: bytes) -> None:
     """Upload; readers see the old object or the new one."""
     _upload(_blob(path), path, data)

@@ -154,6 +154,12 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def get_file(path: str, local_path: Path) -> None:
+    """Copy to another local file."""
+    with open_input(path) as source, local_path.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it; they are on the disk then."""
     missing = []

@@ -42,6 +42,9 @@ _DELETE_AT_ONCE = 1000
 
 _COPY_THREADS = 32
 
+_BLOCK_BYTES = 1 << 20
+"""Of a download, that are in memory at a time."""
+
 _WRITER = "beamlabel-writer"
 """Of an object's metadata: a number of the call that wrote it on a condition."""
 
@@ -125,6 +128,18 @@ def read_bytes(path: str) -> bytes:
     """The whole object in one request."""
     names = _names(path)
     return request(path, lambda client: client.get_object(**names)["Body"].read())
+
+
+def get_file(path: str, local_path: Path) -> None:
+    """Download to a local file in one request."""
+    names = _names(path)
+
+    def once(client: Any) -> None:
+        with local_path.open("wb") as file:
+            for block in client.get_object(**names)["Body"].iter_chunks(_BLOCK_BYTES):
+                file.write(block)
+
+    request(path, once)
 
 
 def write_bytes(path: str, data: bytes) -> None:
