@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -21,11 +22,17 @@ from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
     "Folder", "StoredFile", "absolute", "copy", "copy_all", "create_if_absent", "delete", "delete_all",
-    "delete_temporary", "delete_tree", "entries", "escape", "exists", "get_file", "is_local", "join", "make_folder", "match",
-    "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "stat", "sync_folder", "write_bytes",
-    "write_file",
+    "delete_temporary", "delete_tree", "entries", "escape", "exists", "get_file", "is_local", "join", "make_folder",
+    "match", "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "read_range", "stat",
+    "sync_folder", "write_bytes", "write_file",
 ]  # fmt: skip
 
+
+_BUCKETS = (gcs, s3)
+"""Backends that do much at a time by themselves."""
+
+_THREADS = 16
+"""Files that are moved, copied or deleted at a time by others."""
 
 _FILE_URI = re.compile(r"file://(localhost)?(?=/)", re.IGNORECASE)
 
@@ -160,6 +167,24 @@ def read_bytes(path: str) -> bytes:
     return backend.read_bytes(path)
 
 
+def read_range(path: str, start: int, size: int, version: str | None = None) -> bytes:
+    """Bytes of a file, fewer if it ends there; in a bucket, by one request.
+
+    Args:
+      path: of the file.
+      start, size: of the range.
+      version: that ``stat`` or a listing has told, of which the file has to be still; None: whatever is there.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+      ReplacedError: it is of another version; a ``FileNotFoundError`` too.
+    """
+    if not size:
+        return b""
+    backend, path = _backend(path)
+    return backend.read_range(path, start, size, version)
+
+
 def get_file(path: str, local_path: Path) -> None:
     """Brings a copy of a file to this machine, a piece at a time; it may be of any size.
 
@@ -260,7 +285,10 @@ def move_all(moves: Mapping[str, str]) -> None:
       ValueError: they are not within one backend.
     """
     for backend, pairs in _by_backend(moves).items():
-        backend.move_all(pairs)
+        if backend in _BUCKETS:
+            backend.move_all(pairs)
+        else:
+            _each(backend, backend.move, pairs.keys(), pairs.values())
 
 
 def copy_all(copies: Mapping[str, str]) -> None:
@@ -274,7 +302,10 @@ def copy_all(copies: Mapping[str, str]) -> None:
       ValueError: they are not within one backend.
     """
     for backend, pairs in _by_backend(copies).items():
-        backend.copy_all(pairs)
+        if backend in _BUCKETS:
+            backend.copy_all(pairs)
+        else:
+            _each(backend, backend.copy, pairs.keys(), pairs.values())
 
 
 def _by_backend(pairs: Mapping[str, str]) -> dict[Any, dict[str, str]]:
@@ -292,7 +323,20 @@ def delete_all(paths: Iterable[str]) -> None:
         backend, path = _backend(each)
         found.setdefault(backend, []).append(path)
     for backend, names in found.items():
-        backend.delete_all(names)
+        if backend in _BUCKETS:
+            backend.delete_all(names)
+        else:
+            _each(backend, backend.delete, names)
+
+
+def _each(backend: Any, do: Callable[..., object], *arguments: Iterable[str]) -> None:
+    """On a local disk one after the other; from afar some at a time, since each waits for answers."""
+    if backend is local:
+        for each in zip(*arguments, strict=True):
+            do(*each)
+        return
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(do, *arguments))
 
 
 def make_folder(path: str) -> None:

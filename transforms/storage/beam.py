@@ -12,15 +12,16 @@ import http.client
 import io
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from beamlabel.transforms.storage import beam_setup
+from beamlabel.transforms.storage.buckets import azure_ranges
 from beamlabel.transforms.storage.buckets.content_types import UNKNOWN, content_type
+from beamlabel.transforms.storage.errors import ReplacedError
 from beamlabel.transforms.storage.patterns import (
     Folder,
     StoredFile,
@@ -36,9 +37,6 @@ from beamlabel.transforms.storage.retries import STATUSES, retried
 _MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError)
 _READ_SIZE = 4 << 20
 """Bytes of one read, as on ``gs://``."""
-
-_THREADS = 16
-"""Files that are moved, copied or deleted at a time."""
 
 _T = TypeVar("_T")
 
@@ -249,6 +247,21 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def read_range(path: str, start: int, size: int, version: str | None) -> bytes:
+    """A range of the file."""
+    if not path.startswith("azfs://"):
+        if version is not None and stat(path).version != version:
+            raise ReplacedError(errno.ENOENT, "it was replaced", path)
+        with _File(path) as file:
+            file.seek(start)
+            return file.read(size)
+    options = beam_setup.pipeline_options()
+    found = _call(path, lambda _: azure_ranges.read_range(path, start, size, options))
+    if version is not None and str(found.updated_at) != version:
+        raise ReplacedError(errno.ENOENT, "it was replaced", path)
+    return found.data
+
+
 def get_file(path: str, local_path: Path) -> None:
     """Copy to a local file."""
     with open_input(path) as source, local_path.open("wb") as file:
@@ -351,24 +364,6 @@ def move(source: str, target: str) -> None:
     else:
         _stream(source, target)
         delete(source)
-
-
-def move_all(moves: Mapping[str, str]) -> None:
-    """Rename many files."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(move, moves.keys(), moves.values()))
-
-
-def copy_all(copies: Mapping[str, str]) -> None:
-    """Copy many files."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(copy, copies.keys(), copies.values()))
-
-
-def delete_all(paths: Iterable[str]) -> None:
-    """Delete many files."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(delete, paths))
 
 
 def _make_room(target: str) -> None:

@@ -138,6 +138,20 @@ def read_bytes(path: str) -> bytes:
         return blob.download_as_bytes(raw_download=True, **_shared())
 
 
+def read_range(path: str, start: int, size: int, version: str | None) -> bytes:
+    """A range of the object; one of another generation is as good as gone."""
+    blob = _blob(path, None if version is None else int(version))
+    try:
+        with gcs_client.errors(path):
+            return blob.download_as_bytes(
+                start=start, end=start + size - 1, raw_download=True, checksum=None, **_shared()
+            )
+    except OSError as error:
+        if getattr(error.__cause__, "code", None) != 416:
+            raise
+        return b""  # it ends before
+
+
 def get_file(path: str, local_path: Path) -> None:
     """Download to a local file in one request, its checksum verified; what breaks off goes on from there."""
     blob = _blob(path)

@@ -7,11 +7,12 @@ import os
 import shutil
 import stat as stat_module
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from beamlabel.transforms.storage.errors import ReplacedError
 from beamlabel.transforms.storage.patterns import Folder, StoredFile, has_glob, matcher, split_glob
 
 _TEMPORARY = ".tmp-"
@@ -152,6 +153,18 @@ def read_bytes(path: str) -> bytes:
     """The whole file."""
     with open_input(path) as file:
         return file.read()
+
+
+def read_range(path: str, start: int, size: int, version: str | None) -> bytes:
+    """A range of the file."""
+    with Path(path).open("rb", buffering=0) as file:
+        if version is not None and str(os.fstat(file.fileno()).st_mtime_ns) != version:
+            raise ReplacedError(errno.ENOENT, "it was replaced", path)
+        file.seek(start)
+        data = b""
+        while len(data) < size and (more := file.read(size - len(data))):
+            data += more
+        return data
 
 
 def get_file(path: str, local_path: Path) -> None:
@@ -344,24 +357,6 @@ def move(source: str, target: str) -> None:
             stat(target)
             return
         raise
-
-
-def move_all(moves: Mapping[str, str]) -> None:
-    """Rename many files."""
-    for source, target in moves.items():
-        move(source, target)
-
-
-def copy_all(copies: Mapping[str, str]) -> None:
-    """Copy many files."""
-    for source, target in copies.items():
-        copy(source, target)
-
-
-def delete_all(paths: Iterable[str]) -> None:
-    """Remove many files."""
-    for path in paths:
-        delete(path)
 
 
 def delete(path: str) -> None:

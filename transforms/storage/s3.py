@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from beamlabel.transforms.storage import s3_client
 from beamlabel.transforms.storage.buckets.content_types import content_type
+from beamlabel.transforms.storage.errors import ReplacedError
 from beamlabel.transforms.storage.patterns import (
     Folder,
     StoredFile,
@@ -110,18 +111,37 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     One version of it is read: after another object has taken its place, to read on is a ``FileNotFoundError``.
     """
     file = known if known is not None and known.size is not None else stat(path)
-    names = _names(path) | ({"IfMatch": f'"{file.version}"'} if file.version else {})
+    names = _versioned(path, file.version)
 
-    def read_range(first: int, last: int) -> bytes:
-        asked = {**names, "Range": f"bytes={first}-{last}"}
-        try:
-            return request(path, lambda client: client.get_object(**asked)["Body"].read())
-        except OSError as error:
-            if status_of(error.__cause__ or error) != 412:
-                raise
-            raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read", path) from error
+    def read(first: int, last: int) -> bytes:
+        return _range(path, names, first, last)
 
-    return io.BufferedReader(RangedFile(path, file.size or 0, read_range), _READ_SIZE)
+    return io.BufferedReader(RangedFile(path, file.size or 0, read), _READ_SIZE)
+
+
+def _versioned(path: str, version: str | None) -> dict[str, str]:
+    """What names one version of an object."""
+    return _names(path) | ({"IfMatch": f'"{version}"'} if version else {})
+
+
+def _range(path: str, names: dict[str, str], first: int, last: int) -> bytes:
+    asked = {**names, "Range": f"bytes={first}-{last}"}
+    try:
+        return request(path, lambda client: client.get_object(**asked)["Body"].read())
+    except OSError as error:
+        if status_of(error.__cause__ or error) != 412:
+            raise
+        raise ReplacedError(errno.ENOENT, "it was replaced while it was read", path) from error
+
+
+def read_range(path: str, start: int, size: int, version: str | None) -> bytes:
+    """A range of the object."""
+    try:
+        return _range(path, _versioned(path, version), start, start + size - 1)
+    except OSError as error:
+        if status_of(error.__cause__ or error) != 416:
+            raise
+        return b""  # it ends before
 
 
 def read_bytes(path: str) -> bytes:
