@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -157,6 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.rows) - ROWS.keys():
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
     server = GcsServer()
     headings = ["what", *(["before"] if options.before else []), "after"]
     print(f"| {' | '.join(headings)} |\n| {' | '.join('---' for _ in headings)} |", flush=True)
