@@ -75,6 +75,7 @@ class Bench:
 
         Args:
           code: Python; ``sys.argv[1:]`` are the arguments, and between ``begin()`` and ``end()`` it is measured.
+            ``tell(value, "unit")`` adds a figure.
           arguments: of the program.
 
         Returns:
@@ -92,27 +93,36 @@ class Bench:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.scratch,
         )  # fmt: skip
         assert child.stdin is not None and child.stdout is not None
-        self._await(child, "begin")
+        told: Figures = {}
+        self._await(child, "begin", told)
         requests, size = self.bucket.server.count(), self.bucket.server.body_bytes
         self.bucket.server.delay(self.delay)
         begin = time.monotonic()
         print("go", file=child.stdin, flush=True)
-        self._await(child, "end")
+        self._await(child, "end", told)
         seconds = time.monotonic() - begin
         self.bucket.server.delay(0.0)
         requests, size = self.bucket.server.count() - requests, self.bucket.server.body_bytes - size
         print("go", file=child.stdin, flush=True)
+        self._await(child, None, told)
         if child.wait():
             raise RuntimeError(f"exit code {child.returncode}")
-        return {"requests": requests, "MB": size / 1e6, "seconds": seconds}
+        return {"requests": requests, "MB": size / 1e6, "seconds": seconds, **told}
 
     @staticmethod
-    def _await(child: subprocess.Popen[str], word: str) -> None:
+    def _await(child: subprocess.Popen[str], word: str | None, told: Figures) -> None:
+        """Reads until the child says the word, or to its end; what it tells on the way is kept."""
         assert child.stdout is not None
         for line in child.stdout:
-            if line.strip() == f"bench: {word}":
+            mark, _, rest = line.strip().partition("bench: ")
+            if mark or not rest:
+                continue
+            if rest == word:
                 return
-        raise RuntimeError(f"it ended before {word!r}, with exit code {child.wait()}")
+            _, value, unit = rest.split(" ", 2)
+            told[unit] = float(value)
+        if word is not None:
+            raise RuntimeError(f"it ended before {word!r}, with exit code {child.wait()}")
 
 
 # What stands before each program.
@@ -126,6 +136,9 @@ def begin():
 def end():
     print("bench: end", flush=True)
     sys.stdin.readline()
+
+def tell(value, unit):
+    print("bench: figure", value, unit, flush=True)
 """
 
 

@@ -41,7 +41,7 @@ def test_replacing_hundreds_of_shards_takes_a_few_requests(gcs):
 def test_a_launch_lists_no_more_than_lies_right_in_the_staging_folder(gcs):
     """A run that was killed has staged hundreds of files."""
     folder = commit_run(gcs, 350)
-    gcs.server._emulator._storage.delete_file(gcs.bucket, folder.removeprefix(f"{gcs.url}/") + "/commit.json")
+    gcs.remove(folder.removeprefix(f"{gcs.url}/") + "/commit.json")
     assert finish_pending(gcs.uri("out")) == []
     check_output(gcs.uri("out"), "error")
     assert submitted(gcs.uri("out")) is None
@@ -64,7 +64,7 @@ def test_a_publisher_that_dies_before_any_request_is_run_again(gcs, monkeypatch)
     real = session.request
     for kill_at in range(100):
         for name in gcs.list("out/"):
-            gcs.server._emulator._storage.delete_file(gcs.bucket, name)
+            gcs.remove(name)
         publish(gcs.uri("out"), commit_run(gcs, 1))
         before = names(gcs)
         folder = commit_run(gcs, 3, run="20260102T000000Z-abcdef")
