@@ -88,7 +88,7 @@ def _local(member: Member, start: int, size: int) -> bytes:
 
 def _stored(member: Member, start: int, size: int) -> bytes:
     try:
-        return storage.read_range(member.archive, start, size, member.archive_version)
+        return storage.read_part(member.archive, start, size, member.archive_version)
     except ReplacedError as error:
         raise ImageError(Stage.FETCH, Reason.FETCH_ERROR, _CHANGED) from error
 

@@ -23,7 +23,7 @@ from beamlabel.transforms.storage.uris import scheme
 __all__ = [
     "Folder", "StoredFile", "absolute", "copy", "copy_all", "create_if_absent", "delete", "delete_all",
     "delete_temporary", "delete_tree", "entries", "escape", "exists", "get_file", "is_local", "join", "make_folder",
-    "match", "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "read_range", "stat",
+    "match", "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "read_part", "stat",
     "sync_folder", "write_bytes", "write_file",
 ]  # fmt: skip
 
@@ -167,7 +167,7 @@ def read_bytes(path: str) -> bytes:
     return backend.read_bytes(path)
 
 
-def read_range(path: str, start: int, size: int, version: str | None = None) -> bytes:
+def read_part(path: str, start: int, size: int, version: str | None = None) -> bytes:
     """Bytes of a file, fewer if it ends there; in a bucket, by one request.
 
     Args:
@@ -182,7 +182,7 @@ def read_range(path: str, start: int, size: int, version: str | None = None) -> 
     if not size:
         return b""
     backend, path = _backend(path)
-    return backend.read_range(path, start, size, version)
+    return backend.read_part(path, start, size, version)
 
 
 def get_file(path: str, local_path: Path) -> None:

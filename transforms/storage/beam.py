@@ -247,7 +247,7 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def read_range(path: str, start: int, size: int, version: str | None) -> bytes:
+def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     """A range of the file."""
     if not path.startswith("azfs://"):
         if version is not None and stat(path).version != version:

@@ -138,7 +138,7 @@ def read_bytes(path: str) -> bytes:
         return blob.download_as_bytes(raw_download=True, **_shared())
 
 
-def read_range(path: str, start: int, size: int, version: str | None) -> bytes:
+def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     """A range of the object; one of another generation is as good as gone."""
     blob = _blob(path, None if version is None else int(version))
     try:

@@ -155,7 +155,7 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def read_range(path: str, start: int, size: int, version: str | None) -> bytes:
+def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     """A range of the file."""
     with Path(path).open("rb", buffering=0) as file:
         if version is not None and str(os.fstat(file.fileno()).st_mtime_ns) != version:

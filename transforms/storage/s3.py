@@ -134,7 +134,7 @@ def _range(path: str, names: dict[str, str], first: int, last: int) -> bytes:
         raise ReplacedError(errno.ENOENT, "it was replaced while it was read", path) from error
 
 
-def read_range(path: str, start: int, size: int, version: str | None) -> bytes:
+def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     """A range of the object."""
     try:
         return _range(path, _versioned(path, version), start, start + size - 1)

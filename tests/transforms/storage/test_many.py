@@ -81,12 +81,12 @@ def test_what_lies_right_in_a_folder(place: Place) -> None:
 def test_a_range_of_a_file(place: Place) -> None:
     path = place.put("a", b"0123456789")
     version = storage.stat(path).version
-    assert storage.read_range(path, 2, 3) == b"234"
-    assert storage.read_range(path, 0, 10, version) == b"0123456789"
-    assert storage.read_range(path, 8, 5, version) == b"89"
-    assert storage.read_range(path, 10, 5) == storage.read_range(path, 3, 0) == b""
+    assert storage.read_part(path, 2, 3) == b"234"
+    assert storage.read_part(path, 0, 10, version) == b"0123456789"
+    assert storage.read_part(path, 8, 5, version) == b"89"
+    assert storage.read_part(path, 10, 5) == storage.read_part(path, 3, 0) == b""
     with pytest.raises(FileNotFoundError):
-        storage.read_range(place.uri("missing"), 0, 1)
+        storage.read_part(place.uri("missing"), 0, 1)
 
 
 @pytest.mark.parametrize("place", ["local", "s3"], indirect=True)
@@ -95,7 +95,7 @@ def test_a_range_of_a_file_that_was_replaced(place: Place) -> None:
     version = storage.stat(path).version
     storage.write_bytes(path, b"9876543210")
     with pytest.raises(ReplacedError):
-        storage.read_range(path, 2, 3, version)
+        storage.read_part(path, 2, 3, version)
 
 
 def test_a_file_comes_to_this_machine(place: Place, tmp_path: Path) -> None:
