@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +18,12 @@ from beamlabel.pipeline.current.read import (
 )
 from beamlabel.pipeline.current.select import Selection, Source
 from beamlabel.pipeline.earlier.rows import version_1_identity
+from beamlabel.transforms import storage
 from beamlabel.transforms.rows import schema
+from beamlabel.transforms.worker.read_ahead import read_ahead
+
+# Of a bucket; with 1,280 features each holds 15 MB.
+_READERS = 4
 
 
 def current_batches(
@@ -27,7 +33,8 @@ def current_batches(
 
     Rows of schema version 1 get what tells their image; their ``content_hash`` is empty, since nobody knows it.
     """
-    for source in having(selection.data, start, stop):
+
+    def read(source: Source) -> Iterator[pa.RecordBatch]:
         for batch in parquet_batches(source, wanted(selection.is_kept, source, start, stop), columns.names):
             arrays = [
                 batch.column(column.name)
@@ -36,6 +43,10 @@ def current_batches(
                 for column in columns
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=columns)
+
+    sources = [functools.partial(read, source) for source in having(selection.data, start, stop)]
+    is_local = all(storage.is_local(source.path) for source in selection.data)
+    yield from read_ahead(sources, readers=1 if is_local else _READERS)
 
 
 def current_examples(selection: Selection, start: int, stop: int) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,11 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import schema, tf_examples
 from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.worker.read_ahead import read_ahead
 
 _BATCH_ROWS = 8192
+# Shards in a bucket that are read at a time.
+_READERS = 16
 # With their embeddings, which cannot be left out.
 _EXAMPLES = 512
 _TEXTS, _NUMBERS = pa.list_(pa.string()), pa.list_(pa.int32())
@@ -77,13 +81,16 @@ class Result:
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All rows, with these columns."""
-        for name in self.shards:
-            with self.readable(name) as path:
-                if name.endswith(".parquet"):
-                    with open_parquet(path) as file:
-                        yield from file.iter_batches(_BATCH_ROWS, columns=list(columns))
-                else:
-                    yield from _examples(path, self.schema(), columns)
+        sources = (functools.partial(self._shard_batches, name, columns) for name in self.shards)
+        yield from read_ahead(sources, readers=1 if storage.is_local(self.output) else _READERS)
+
+    def _shard_batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with self.readable(name) as path:
+            if name.endswith(".parquet"):
+                with open_parquet(path) as file:
+                    yield from file.iter_batches(_BATCH_ROWS, columns=list(columns))
+            else:
+                yield from _examples(path, self.schema(), columns)
 
     def failure_batches(self) -> Iterator[pa.RecordBatch]:
         """All failures, with what tells their images."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -201,9 +201,7 @@ def check_output(output: str, if_exists: str) -> None:
         raise UsageError(f"--output {output!r}: beamlabel keeps its own files in {layout.OWN}/")
     if storage.is_local(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(f"--output {output!r} is a file, not a folder")
-    own = staging.inside(output) + "/"
-    files = (file.path for file in storage.match(storage.escape(output) + "/"))
-    there = next((path for path in files if not path.startswith(own)), None)
+    there = next(_others(output), None)
     if there is None:
         return
     if if_exists == "error":
@@ -213,6 +211,16 @@ def check_output(output: str, if_exists: str) -> None:
         raise UsageError(
             f"--if_exists {if_exists}: {output!r} is not a result of beamlabel (it holds {there})"
         )
+
+
+def _others(output: str) -> Iterator[str]:
+    """Files of an output but those in our folder, which may be many."""
+    own = staging.inside(output)
+    for found in storage.entries(output):
+        if isinstance(found, storage.StoredFile):
+            yield found.path
+        elif found.path != own:
+            yield from (file.path for file in storage.match(storage.escape(found.path) + "/"))
 
 
 def _is_ours(output: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +21,8 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.units.unit_records import stage_record
 
-_THREADS = 16
+_THREADS = 64
+"""Records that are read or written at a time, each in a request."""
 
 
 def finished_manifest(output: str, plan_id: str) -> dict[str, Any] | None:
@@ -46,23 +48,30 @@ def reuse_finished_units(output: str, staging_dir: str, plan_id: str) -> int:
     if manifest is not None and manifest["plan_id"] == plan_id and storage.exists(path):
         published = {file["staged_as"]: file["name"] for file in manifest["files"]}
         records = [UnitRecord.from_json(record) for record in json.loads(storage.read_bytes(path))["records"]]
-
-        def stage_again(record: UnitRecord) -> bool:
-            # Summaries went into the report, which makes them anew of the shards; empty shards are left out of it.
-            files = [file for file in record.files if file.kind != "summary"]
-            files = [file for file in files if file.name in published or file.kind != "data" or file.rows]
-            if not all(file.name in published for file in files):
-                return False
-            for file in files:
-                name = published[file.name]
-                storage.copy(storage.join(output, name), storage.join(staging_dir, file.name))
-            stage_record(dataclasses.replace(record, files=tuple(files)), staging_dir)
-            return True
-
+        whole = [again for record in records if (again := _staged_again(record, published)) is not None]
+        storage.copy_all(
+            {
+                storage.join(output, published[file.name]): storage.join(staging_dir, file.name)
+                for record in whole
+                for file in record.files
+            }
+        )
         with ThreadPoolExecutor(_THREADS) as threads:
-            again = threads.map(stage_again, records)
-            staged |= {record.unit_id for record, is_staged in zip(records, again, strict=True) if is_staged}
+            list(threads.map(lambda record: stage_record(record, staging_dir), whole))
+        staged |= {record.unit_id for record in whole}
     return len(staged)
+
+
+def _staged_again(record: UnitRecord, published: Mapping[str, str]) -> UnitRecord | None:
+    """The record of a unit whose published files are staged again; None where some of it was not published.
+
+    Summaries went into the report, which makes them anew of the shards; empty shards are left out of it.
+    """
+    files = [file for file in record.files if file.kind != "summary"]
+    files = [file for file in files if file.name in published or file.kind != "data" or file.rows]
+    if not all(file.name in published for file in files):
+        return None
+    return dataclasses.replace(record, files=tuple(files))
 
 
 def _sound_units(staging_dir: str) -> set[str]:

@@ -54,9 +54,10 @@ def require_manifest(output: str) -> dict[str, Any]:
 
 def _hint(output: str) -> str:
     try:
-        if next(staging.holding(output, layout.COMMIT), None):
+        runs = list(staging.runs(output))
+        if any(layout.COMMIT in run.files for run in runs):
             return f"; a run was committed and not published: beamlabel publish {output}"
-        if next(staging.holding(output, layout.JOB), None):
+        if any(layout.JOB in run.files for run in runs):
             return "; a run was begun and not finished"
     except OSError:
         pass
@@ -65,8 +66,7 @@ def _hint(output: str) -> str:
 
 def read_manifest(output: str) -> dict[str, Any] | None:
     """``_MANIFEST.json``; None where there is none."""
-    path = storage.join(output, layout.MANIFEST)
-    return read_json(path) if storage.exists(path) else None
+    return read_json_if_there(storage.join(output, layout.MANIFEST))
 
 
 def is_result(manifest: object) -> bool:
@@ -142,7 +142,8 @@ def make_manifest(
     staging_dir: str,
     job: dict[str, Any],
     records: list[UnitRecord],
-    deleted: Sequence[FileRecord] = (),
+    deleted: Sequence[FileRecord],
+    commit: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of ``_MANIFEST.json``: the same whenever it is made of the same commit."""
     failed: Counter[str] = Counter()
@@ -158,7 +159,6 @@ def make_manifest(
     }
     out_of_time = sum(record.skipped for record in records if record.out_of_time)
     skipped = _skipped_by_reason(records)
-    commit = read_json(storage.join(staging_dir, layout.COMMIT))
     committed_at = commit["committed_at"]
     metrics = _metrics(staging_dir)
     return {
@@ -233,8 +233,7 @@ def _described(file: FileRecord, run_id: str, number: int) -> dict[str, Any]:
 
 
 def _metrics(staging_dir: str) -> dict[str, Any]:
-    path = storage.join(staging_dir, layout.METRICS)
-    return read_json(path) if storage.exists(path) else {}
+    return read_json_if_there(storage.join(staging_dir, layout.METRICS)) or {}
 
 
 def _seconds_to_first_label(metrics: dict[str, Any], started_at: float) -> float | None:
@@ -247,6 +246,14 @@ def read_json(path: str) -> dict[str, Any]:
     """A JSON object."""
     content: dict[str, Any] = json.loads(storage.read_bytes(path))
     return content
+
+
+def read_json_if_there(path: str) -> dict[str, Any] | None:
+    """A JSON object; None where no file is."""
+    try:
+        return read_json(path)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
 
 
 def _iso(seconds: float) -> str:

@@ -12,14 +12,16 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.staging import StagedRun
 from beamlabel.transforms import storage
 
 _UNIT = r"\d{5,}-\d{12,}(-[0-9a-f]{8})?"
@@ -41,16 +43,22 @@ class _Entry(NamedTuple):
     is_folder: bool = False
 
 
-def check_own_files(output: str) -> None:
+def check_own_files(output: str) -> list[StagedRun]:
     """Looks through our folders of an output, before anything of them is touched.
+
+    Of a bucket no more is listed than lies right in them and in the folders of runs; what a run has staged is looked
+    through only if nothing else tells whose it is.
+
+    Returns:
+      The runs that have staged something.
 
     Raises:
       UsageError: something there is not ours, or was left by a version whose files had other names.
       OSError: a folder cannot be listed.
     """
-    for folder in staging.own_folders(output):
-        _check_folder(folder)
+    runs = [run for folder in staging.own_folders(output) for run in _check_folder(folder)]
     _check_earlier(output)
+    return runs
 
 
 def check_place(path: str, *, is_folder: bool) -> None:
@@ -91,29 +99,66 @@ def _json_object(data: bytes) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _check_folder(folder: str) -> None:
+def _check_folder(folder: str) -> list[StagedRun]:
     check_place(folder, is_folder=True)
+    if not storage.is_local(folder):
+        return _check_listed(folder)
     plans: dict[str, list[_Entry]] = defaultdict(list)
-    for entry in _entries(folder):
+    for entry in _local_entries(folder, ""):
         parts = entry.name.split("/")
         if parts[0] == layout.STAGING and (entry.is_folder or len(parts) > 2):
             if len(parts) > 1:
                 plans[parts[1]].append(entry)
-        elif _TEMPORARY.fullmatch(parts[-1]) and not entry.is_folder and len(parts) < 3:
-            pass
-        elif parts == [layout.LOCK] and not entry.is_folder:
-            # In a bucket whoever took it has looked at it; on a local disk it may be at two places.
-            if storage.is_local(folder) and not _has_mark(entry.path, layout.LOCK_FORMAT):
-                refuse(entry.path)
-        elif parts != [layout.UNITS] or entry.is_folder or not _has_mark(entry.path, layout.UNITS_FORMAT):
+        elif entry.is_folder or len(parts) > 2 or not _is_own_file(folder, entry.path, parts):
             refuse(entry.path)
+    runs = []
     for plan, entries in plans.items():
-        _check_plan(storage.join(folder, layout.STAGING, plan), entries)
+        place = storage.join(folder, layout.STAGING, plan)
+        names = {entry.path[len(place) + 1 :] for entry in entries if not entry.is_folder}
+        runs.append(StagedRun(place, frozenset(name for name in names if "/" not in name)))
+        _check_plan(runs[-1], entries)
+    return runs
 
 
-def _check_plan(folder: str, entries: list[_Entry]) -> None:
-    job = storage.join(folder, layout.JOB)
-    if any(entry.path == job and not entry.is_folder for entry in entries):
+def _check_listed(folder: str) -> list[StagedRun]:
+    """The same where folders are listed one by one."""
+    runs = []
+    for found in storage.entries(folder):
+        name = found.path[len(folder) + 1 :]
+        if isinstance(found, storage.StoredFile):
+            if not _is_own_file(folder, found.path, [name]):
+                refuse(found.path)
+            continue
+        for below in storage.entries(found.path) if name == layout.STAGING else _some(found.path):
+            if isinstance(below, storage.Folder):
+                runs.append(staging.staged_run(below.path))
+            elif name != layout.STAGING or not _is_own_file(folder, below.path, [name, ""]):
+                refuse(below.path)
+    for run in runs:
+        there = storage.match(storage.escape(run.folder) + "/")
+        _check_plan(run, (_Entry(file.path, file.path[len(folder) + 1 :]) for file in there))
+    return runs
+
+
+def _some(folder: str) -> Iterator[storage.StoredFile]:
+    """A file of the folder, if there is one."""
+    return islice(storage.match(storage.escape(folder) + "/"), 1)
+
+
+def _is_own_file(folder: str, path: str, parts: Sequence[str]) -> bool:
+    """Whether a file right in our folder, or in that of runs, is ours."""
+    if _TEMPORARY.fullmatch(path.rpartition("/")[2]):
+        return True
+    if parts == [layout.LOCK]:
+        # In a bucket whoever took it has looked at it; on a local disk it may be at two places.
+        return not storage.is_local(folder) or _has_mark(path, layout.LOCK_FORMAT)
+    return parts == [layout.UNITS] and _has_mark(path, layout.UNITS_FORMAT)
+
+
+def _check_plan(run: StagedRun, entries: Iterable[_Entry]) -> None:
+    folder = run.folder
+    if layout.JOB in run.files:
+        job = storage.join(folder, layout.JOB)
         if not _has_mark(job, layout.JOB_FORMAT):
             refuse(job)
         return
@@ -124,14 +169,6 @@ def _check_plan(folder: str, entries: list[_Entry]) -> None:
         is_ours = _BY_WORKERS.fullmatch(name) or _TEMPORARY.fullmatch(name.rpartition("/")[2]) or is_commit
         if not entry.is_folder and not is_ours:
             refuse(folder)
-
-
-def _entries(folder: str) -> Iterator[_Entry]:
-    if not storage.is_local(folder):
-        for file in storage.match(storage.escape(folder) + "/"):
-            yield _Entry(file.path, file.path[len(folder) + 1 :])
-        return
-    yield from _local_entries(folder, "")
 
 
 def _local_entries(folder: str, prefix: str) -> Iterator[_Entry]:
@@ -158,15 +195,9 @@ def _has_mark(path: str, mark: str) -> bool:
 def _check_earlier(output: str) -> None:
     """Names what an earlier version has left unfinished, or is at: it is not ours to finish, and not to delete."""
     for root in staging.earlier_names(output, layout.EARLIER_STAGING):
-        for found in list(storage.match(storage.join(storage.escape(root), "*", layout.JOB))):
-            job = _json_object(storage.read_bytes(found.path)) or {}
-            manifest = job.get("manifest")
-            if isinstance(manifest, dict) and {"run_id", "plan_id", "versions"} <= manifest.keys():
-                version = manifest["versions"].get("beamlabel")
-                raise UsageError(
-                    f"{found.path.rpartition('/')[0]} was staged by an earlier beamlabel ({version}), which kept "
-                    "its files elsewhere: finish or publish that run with it, or delete the folder"
-                )
+        for found in storage.entries(root):
+            if isinstance(found, storage.Folder):
+                _check_earlier_run(found.path)
     for path in staging.earlier_names(output, layout.EARLIER_LOCK):
         try:
             holder = _json_object(storage.read_bytes(path)) or {}
@@ -177,6 +208,20 @@ def _check_earlier(output: str) -> None:
                 f"{path} is the lock of a run of an earlier version of beamlabel (host {holder['host']}, pid "
                 f"{holder['pid']}): when no such run is at work, delete it"
             )
+
+
+def _check_earlier_run(folder: str) -> None:
+    try:
+        job = _json_object(storage.read_bytes(storage.join(folder, layout.JOB))) or {}
+    except (FileNotFoundError, IsADirectoryError):
+        return
+    manifest = job.get("manifest")
+    if isinstance(manifest, dict) and {"run_id", "plan_id", "versions"} <= manifest.keys():
+        version = manifest["versions"].get("beamlabel")
+        raise UsageError(
+            f"{folder} was staged by an earlier beamlabel ({version}), which kept its files elsewhere: finish or "
+            "publish that run with it, or delete the folder"
+        )
 
 
 def delete_earlier_units(folder: str) -> None:

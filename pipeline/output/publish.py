@@ -39,26 +39,28 @@ def finish_pending(output: str) -> list[dict[str, Any]]:
     Raises:
       UsageError: something lies at a place of ours that is not ours; see ``check_own_files``.
     """
-    check_own_files(output)
-    manifests = []
-    for folder in staging.holding(output, layout.COMMIT):
+    manifests, others = [], []
+    for run in check_own_files(output):
         # A commit without its job is litter: the staging was deleted while a run was writing there.
-        if storage.exists(storage.join(folder, layout.JOB)):
-            try:
-                manifests.append(publish(output, folder))
-            except FileNotFoundError as error:
-                _LOGGER.error("what was committed in %s is not whole, and is dropped: %s", folder, error)
-                _abandon(output, folder)
-    # Moves without a commit: their publisher got to the end, but not to the deletion of its staging.
-    for folder in staging.holding(output, layout.MOVES):
-        staging.delete_run(folder)
-    # Not even its moves are left: only the job, which is deleted last.
-    published = published_run(output)
-    for folder in staging.holding(output, layout.JOB):
-        if read_json(storage.join(folder, layout.JOB))["run_id"] == published:
-            staging.delete_run(folder)
+        if not {layout.COMMIT, layout.JOB} <= run.files:
+            others.append(run)
+            continue
+        try:
+            manifests.append(publish(output, run.folder))
+        except FileNotFoundError as error:
+            _LOGGER.error("what was committed in %s is not whole, and is dropped: %s", run.folder, error)
+            _abandon(output, run.folder)
+    for run in others:
+        # Moves without a commit: their publisher got to the end, but not to the deletion of its staging. Or not even
+        # its moves are left: only the job, which is deleted last.
+        if layout.MOVES in run.files or (layout.JOB in run.files and _is_published(output, run.folder)):
+            staging.delete_run(run.folder)
     staging.remove_if_empty(output)
     return manifests
+
+
+def _is_published(output: str, staging_dir: str) -> bool:
+    return read_json(storage.join(staging_dir, layout.JOB))["run_id"] == published_run(output)
 
 
 def _abandon(output: str, staging_dir: str) -> None:
@@ -67,8 +69,8 @@ def _abandon(output: str, staging_dir: str) -> None:
     if not staging.is_beside(output, staging_dir) and storage.exists(moves):
         manifest = read_manifest(output)
         published = {file["name"] for file in manifest["files"]} if manifest else set()
-        for name in set(read_json(moves)["moves"].values()) - published:
-            storage.delete(storage.join(output, name))
+        names = set(read_json(moves)["moves"].values()) - published
+        storage.delete_all(storage.join(output, name) for name in sorted(names))
     staging.delete_run(staging_dir)
 
 
@@ -103,7 +105,7 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
     commit = read_json(storage.join(staging_dir, layout.COMMIT))
     records = [UnitRecord.from_json(record) for record in commit["records"]]
     deleted = [FileRecord(**file) for file in commit.get("deleted", ())]
-    manifest = make_manifest(output, staging_dir, job, records, deleted)
+    manifest = make_manifest(output, staging_dir, job, records, deleted, commit)
     if not staging.is_beside(output, staging_dir):
         _fill(output, staging_dir, job, records, manifest)
     elif published_run(output) != job["run_id"]:
@@ -126,8 +128,12 @@ def _fill(
     folder: str, staging_dir: str, job: dict[str, Any], records: list[UnitRecord], manifest: dict[str, Any]
 ) -> None:
     decided = _decide(folder, staging_dir, manifest)
-    for source, name in decided["moves"].items():
-        storage.move(storage.join(staging_dir, source), storage.join(folder, name))
+    storage.move_all(
+        {
+            storage.join(staging_dir, source): storage.join(folder, name)
+            for source, name in decided["moves"].items()
+        }
+    )
     for place in sorted(
         {storage.join(folder, name).rpartition("/")[0] for name in decided["moves"].values()}
     ):
@@ -146,8 +152,7 @@ def _fill(
         storage.join(staging.inside(folder), layout.UNITS), _units_to_go_on_after(manifest, records)
     )
     delete_earlier_units(folder)
-    for name in decided["deletes"]:
-        storage.delete(storage.join(folder, name))
+    storage.delete_all(storage.join(folder, name) for name in decided["deletes"])
 
 
 def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: list[UnitRecord]) -> None:
@@ -177,15 +182,17 @@ def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -
 def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
     """What is moved and deleted, written down at the first try, since later tries see half of it done."""
     path = storage.join(staging_dir, layout.MOVES)
-    if not storage.exists(path):
-        earlier = read_manifest(folder)
-        before = [] if earlier is None else published_names(earlier)
-        decided = {
-            "moves": {file["staged_as"]: file["name"] for file in manifest["files"]},
-            "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),
-        }
-        storage.create_if_absent(path, _json_bytes(decided))
-    return read_json(path)
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        pass
+    earlier = read_manifest(folder)
+    before = [] if earlier is None else published_names(earlier)
+    decided = {
+        "moves": {file["staged_as"]: file["name"] for file in manifest["files"]},
+        "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),
+    }
+    return decided if storage.create_if_absent(path, _json_bytes(decided)) else read_json(path)
 
 
 def _write_or_delete(path: str, text: str | None) -> None:

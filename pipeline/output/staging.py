@@ -9,14 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from beamlabel.pipeline import layout
 from beamlabel.transforms import storage
+from beamlabel.transforms.storage.uris import scheme
 
-_THREADS = 16
+
+class StagedRun(NamedTuple):
+    """The folder of a run, and the names of the files right in it: shards and records lie further below."""
+
+    folder: str
+    files: frozenset[str]
 
 
 def inside(output: str) -> str:
@@ -56,11 +62,23 @@ def is_beside(output: str, staging_dir: str) -> bool:
     return not staging_dir.startswith(inside(output) + "/")
 
 
+def runs(output: str) -> Iterator[StagedRun]:
+    """The folders of runs into an output; what the runs have staged is not looked through."""
+    for base in roots(output):
+        for found in list(storage.entries(base)):
+            if isinstance(found, storage.Folder):
+                yield staged_run(found.path)
+
+
+def staged_run(folder: str) -> StagedRun:
+    """What lies right in the folder of a run."""
+    files = [found for found in storage.entries(folder) if isinstance(found, storage.StoredFile)]
+    return StagedRun(folder, frozenset(file.path.rpartition("/")[2] for file in files))
+
+
 def holding(output: str, name: str) -> Iterator[str]:
     """The folders of runs that hold a file called ``name``."""
-    for folder in roots(output):
-        for found in list(storage.match(storage.join(storage.escape(folder), "*", name))):
-            yield found.path.rpartition("/")[0]
+    return (run.folder for run in runs(output) if name in run.files)
 
 
 def delete_run(folder: str) -> None:
@@ -71,27 +89,33 @@ def delete_run(folder: str) -> None:
     goes last: by these, and only by these, the next run knows what may go.
     """
     storage.delete(storage.join(folder, layout.COMMIT))
-    storage.delete_tree(storage.join(folder, layout.UNIT_RECORDS))
+    units = storage.join(folder, layout.UNIT_RECORDS)
     last = [storage.join(folder, name) for name in (layout.MOVES, layout.JOB)]
-    paths = [file.path for file in storage.match(storage.escape(folder) + "/") if file.path not in last]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(storage.delete, paths))
+    paths = [file.path for file in storage.match(storage.escape(folder) + "/")]
+    storage.delete_all(path for path in paths if path.startswith(units + "/"))
+    storage.delete_all(path for path in paths if path not in last and not path.startswith(units + "/"))
     for path in last:
         storage.delete(path)
-    storage.delete_tree(folder)
+    if not is_bucket(folder):
+        storage.delete_tree(folder)
 
 
 def delete_all(output: str) -> None:
     """Deletes what all runs into ``output`` have staged; ``check_own_files`` has looked at it before."""
-    for base in roots(output):
-        paths = [file.path for file in storage.match(storage.escape(base) + "/")]
-        for name in sorted({path[len(base) + 1 :].partition("/")[0] for path in paths}):
-            delete_run(storage.join(base, name))
+    for run in list(runs(output)):
+        delete_run(run.folder)
     remove_if_empty(output)
+
+
+def is_bucket(folder: str) -> bool:
+    """Whether a folder is no more than what names of objects have in common, so that an empty one is none."""
+    return scheme(folder) in ("gs", "s3")
 
 
 def remove_if_empty(output: str) -> None:
     """Removes our folders where nothing is in them any more."""
+    if is_bucket(output):
+        return
     for folder in own_folders(output):
         staged = storage.join(folder, layout.STAGING)
         if storage.is_local(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -21,7 +21,9 @@ from beamlabel.pipeline.output.verify_files import Checked, check_file
 from beamlabel.transforms import storage
 from beamlabel.transforms.rows import schema
 
+# Of local files, whose every reader computes; from afar most of the time is a wait for an answer.
 _THREADS = 4
+_THREADS_FROM_AFAR, _THREADS_FOR_FOOTERS = 8, 32
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,14 @@ def verify(output: str, *, quick: bool = False) -> Verified:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{layout.MANIFEST}: damaged, or no manifest: {type(error).__name__} {error}"
         return Verified((problem,))
-    sizes = {file.path[len(output) + 1 :]: file.size for file in storage.match(output + "/")}
-    problems += _presence(manifest, files, sizes)
-    there = [file for file in files if file["name"] in sizes]
+    listed = {file.path[len(output) + 1 :]: file for file in _listed(output)}
+    problems += _presence(manifest, files, listed.keys())
+    there = [file for file in files if file["name"] in listed]
 
     def check(file: Mapping[str, Any]) -> Checked:
-        return check_file(output, file, sizes[file["name"]], metadata, quick=quick)
+        return check_file(output, file, listed[file["name"]], metadata, quick=quick)
 
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(_threads(output, quick=quick)) as threads:
         checked = list(threads.map(check, there))
     problems += chain.from_iterable(one.problems for one in checked)
     problems += _across(manifest, files, there, checked)
@@ -82,6 +84,21 @@ def verify(output: str, *, quick: bool = False) -> Verified:
         manifest["rows"]["skipped"],
         sum(one.bytes_read for one in checked),
     )
+
+
+def _threads(output: str, *, quick: bool) -> int:
+    if storage.is_local(output):
+        return _THREADS
+    return _THREADS_FOR_FOOTERS if quick else _THREADS_FROM_AFAR
+
+
+def _listed(output: str) -> Iterator[storage.StoredFile]:
+    """The files of an output but those in our own folder, which may be many."""
+    for found in storage.entries(output):
+        if isinstance(found, storage.StoredFile):
+            yield found
+        elif found.path != storage.join(output, layout.OWN):
+            yield from storage.match(storage.escape(found.path) + "/")
 
 
 def _entry(file: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,27 +155,25 @@ def _names(files: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{layout.MANIFEST}: {file['name']} is of no known kind: {file['kind']!r}"
 
 
-def _presence(
-    manifest: Mapping[str, Any], files: list[dict[str, Any]], sizes: Mapping[str, int | None]
-) -> Iterator[str]:
+def _presence(manifest: Mapping[str, Any], files: list[dict[str, Any]], listed: Set[str]) -> Iterator[str]:
     """What is missing, and what readers of the folder would take for a part of the result."""
     named = {file["name"] for file in files}
-    for name in sorted(named - sizes.keys()):
+    for name in sorted(named - listed):
         yield f"{name}: missing"
-    for name in sorted(sizes.keys() - named):
+    for name in sorted(listed - named):
         folder, _, rest = name.partition("/")
         if not folder.startswith(("_", ".")) or (
             f"{folder}/" in layout.FOLDERS.values() and not rest.startswith(("_", "."))
         ):
             yield f"{name}: the manifest does not name it"
-    succeeded = layout.SUCCESS in sizes
+    succeeded = layout.SUCCESS in listed
     if succeeded != is_success(manifest):
         rate = f"the error rate is {'within' if manifest['within_error_rate'] else 'above'} --max_error_rate"
         time = "" if manifest["complete"] else ", and the time was over before the end"
         gone = "" if manifest.get("within_deleted_rate", True) else ", and too many images were gone"
         yield f"{layout.SUCCESS}: {'there' if succeeded else 'missing'}, but {rate}{time}{gone}"
     tfrecord = any(file["kind"] == "data" and ".tfrecord" in file["name"] for file in files)
-    if tfrecord != (layout.SCHEMA_PBTXT in sizes):
+    if tfrecord != (layout.SCHEMA_PBTXT in listed):
         format_ = "TFRecords" if tfrecord else "Parquet"
         yield f"{layout.SCHEMA_PBTXT}: {'missing' if tfrecord else 'there'}, but the shards are {format_}"
 

@@ -53,29 +53,34 @@ class Checked:
 
 
 def check_file(
-    output: str, file: Mapping[str, Any], size: int | None, metadata: Mapping[str, str], *, quick: bool
+    output: str,
+    file: Mapping[str, Any],
+    there: storage.StoredFile,
+    metadata: Mapping[str, str],
+    *,
+    quick: bool,
 ) -> Checked:
     """Reads a file and compares it.
 
     Args:
       output: the result's folder, absolute.
       file: the file's entry in the manifest.
-      size: its bytes, as a listing says; None where that does not.
+      there: what a listing says of it.
       metadata: the manifest's ``metadata``.
       quick: compare sizes, footers of Parquet and failures alone, and hash nothing.
     """
     checked = Checked()
-    name, path = file["name"], storage.join(output, *file["name"].split("/"))
+    name, size = file["name"], there.size
     try:
         if size not in (None, file["bytes"]):
             checked.problems.append(f"{name}: {size} bytes, the manifest says {file['bytes']}")
         if quick and file["kind"] in ("data", "deleted"):
             if not _is_parquet(name):
                 return checked
-            with storage.open_input(path) as stream:
+            with storage.open_input(there.path, there) as stream:
                 checked.problems += _check_columns(stream, file, metadata, checked, quick=True)
             return checked
-        with _hashed(path) as (stream, sha256, length):
+        with _hashed(there) as (stream, sha256, length):
             checked.bytes_read = length
             if not quick and sha256 != file["sha256"]:
                 checked.problems.append(
@@ -92,11 +97,11 @@ def _is_parquet(name: str) -> bool:
 
 
 @contextmanager
-def _hashed(path: str) -> Iterator[tuple[BinaryIO, str, int]]:
+def _hashed(file: storage.StoredFile) -> Iterator[tuple[BinaryIO, str, int]]:
     """A file's bytes, their SHA-256 and their number; what is remote is read once, by way of a temporary file."""
     digest, length = hashlib.sha256(), 0
-    with storage.open_input(path) as source, tempfile.TemporaryFile() as copy:
-        local = storage.is_local(path)
+    with storage.open_input(file.path, file) as source, tempfile.TemporaryFile() as copy:
+        local = storage.is_local(file.path)
         while block := source.read(_BLOCK_BYTES):
             digest.update(block)
             length += len(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -17,11 +18,14 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.rows.tf_examples import decode
 from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.worker.read_ahead import read_ahead
 from beamlabel.transforms.writing.unit_summary import ROW_COLUMNS, Summarizer, UnitSummary
 
 # With 1,280 features 10 MB.
 _BATCH_ROWS = 2048
-_READERS = 16
+_READERS = 8
+# Staged ones are small.
+_SUMMARIES = 32
 # The unit's number in the name of a published file: part-RUN-NUMBER.ENDING.
 _NUMBER = re.compile(r"-(\d+)\.")
 _TEXTS = ("uri", "ref_id", "image_id", "labels")
@@ -47,16 +51,24 @@ def staged_summaries(
 
     ordered = sorted(records, key=lambda record: record.unit_id)
     # From a bucket each takes a round trip or more: some at a time, and never all in memory.
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="summaries") as pool:
-        for start in range(0, len(ordered), _READERS):
-            yield from pool.map(summary, ordered[start : start + _READERS])
+    with ThreadPoolExecutor(_SUMMARIES, thread_name_prefix="summaries") as pool:
+        for start in range(0, len(ordered), _SUMMARIES):
+            yield from pool.map(summary, ordered[start : start + _SUMMARIES])
 
 
 def published_summaries(output: str, manifest: Mapping[str, Any]) -> Iterator[UnitSummary]:
     """The summaries of a published run, from its shards and failures, as the manifest names them."""
     numbered = [(int(_NUMBER.findall(file["name"])[-1]), file) for file in manifest["files"]]
-    for _, group in groupby(sorted(numbered, key=itemgetter(0)), key=itemgetter(0)):
-        yield summarize_shard(output, [file for _, file in group], manifest["metadata"])
+    units = [
+        [file for _, file in group]
+        for _, group in groupby(sorted(numbered, key=itemgetter(0)), key=itemgetter(0))
+    ]
+
+    def summaries(files: Sequence[Mapping[str, Any]]) -> Iterator[UnitSummary]:
+        yield summarize_shard(output, files, manifest["metadata"])
+
+    sources = (functools.partial(summaries, files) for files in units)
+    yield from read_ahead(sources, readers=1 if storage.is_local(output) else _READERS)
 
 
 def summarize_shard(

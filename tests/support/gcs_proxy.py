@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,18 @@ class _Fault:
     """The answer is the true one, and breaks off in the middle of the body."""
 
 
+def _upload_type(request: Received, body: bytes) -> list[str]:
+    """What an upload in one request says that it holds; the object's own word goes before that of its part."""
+    if request.query.get("uploadType") != ["multipart"]:
+        return []
+    found = re.search(
+        rb"\r\n\r\n({.*?})\r\n--[^\r]*\r\ncontent-type: ([^\r]*)\r\n", body, re.DOTALL | re.IGNORECASE
+    )
+    assert found is not None, body[:1000]
+    of_object = json.loads(found[1]).get("contentType", found[2].decode())
+    return [of_object]
+
+
 class GcsProxy(Running):
     """Hands every request on as it came, unless it is ordered to do something else.
 
@@ -40,12 +53,16 @@ class GcsProxy(Running):
     Attributes:
         url: for ``STORAGE_EMULATOR_HOST``.
         requests: every request since ``reset``, in order of arrival.
+        body_bytes: of the bodies of these requests and of their answers.
+        upload_types: what the requests that write objects say that these hold, in order of arrival.
         requester_pays: buckets whose requests have to name a project that pays; others are refused as the service
             refuses them.
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.requests: list[Received] = []
+        self.body_bytes = 0
+        self.upload_types: list[str] = []
         self.requester_pays: set[str] = set()
         self._address = address
         self._delay = 0.0
@@ -66,6 +83,8 @@ class GcsProxy(Running):
         """Forget all counts, faults and delays."""
         with self._lock:
             self.requests.clear()
+            self.body_bytes = 0
+            self.upload_types.clear()
             self.requester_pays.clear()
             self._faults.clear()
             self._acts.clear()
@@ -104,6 +123,8 @@ class GcsProxy(Running):
         request = handler.received()
         with self._lock:
             self.requests.append(request)
+            self.body_bytes += len(body)
+            self.upload_types += _upload_type(request, body)
         time.sleep(self._delay)
         for contains, act in self._acts:
             if contains in request.path:
@@ -127,6 +148,8 @@ class GcsProxy(Running):
         if fault is not None and fault.cut:
             content = content[: len(content) // 2]
             handler.close_connection = True
+        with self._lock:
+            self.body_bytes += len(content)
         handler.wfile.write(content)
 
     def _injected(self, status: int) -> bytes:

@@ -154,6 +154,10 @@ class Bucket:
         """The bytes that the emulator holds."""
         return self._storage.get_file(self.bucket, name)
 
+    def remove(self, name: str) -> None:
+        """Take an object out of the emulator, uncounted."""
+        self._storage.delete_file(self.bucket, name)
+
     def list(self, prefix: str = "") -> list[str]:
         """The names of all objects that begin with ``prefix``, sorted."""
         return sorted(n for n in self._storage.objects.get(self.bucket, {}) if n.startswith(prefix))

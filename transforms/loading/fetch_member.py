@@ -10,6 +10,7 @@ from beamlabel.transforms.inputs.archives import zip as zips
 from beamlabel.transforms.inputs.archives.entries import member_stat
 from beamlabel.transforms.loading.fetch import Fetched, FetchOptions
 from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.storage.errors import ReplacedError
 from beamlabel.transforms.storage.uris import scheme
 
 _CHANGED = "the archive has changed since the run was planned"
@@ -86,10 +87,10 @@ def _local(member: Member, start: int, size: int) -> bytes:
 
 
 def _stored(member: Member, start: int, size: int) -> bytes:
-    _check(member, storage.stat(member.archive).version)
-    with storage.open_input(member.archive) as file:
-        file.seek(start)
-        return file.read(size)
+    try:
+        return storage.read_part(member.archive, start, size, member.archive_version)
+    except ReplacedError as error:
+        raise ImageError(Stage.FETCH, Reason.FETCH_ERROR, _CHANGED) from error
 
 
 def _check(member: Member, version: str | None) -> None:

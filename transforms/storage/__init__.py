@@ -10,21 +10,29 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from beamlabel.transforms.storage import beam, gcs, local, patterns, s3
-from beamlabel.transforms.storage.patterns import StoredFile, has_glob
+from beamlabel.transforms.storage.patterns import Folder, StoredFile, has_glob
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
-    "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary",
-    "delete_tree", "escape", "exists", "is_local", "join", "make_folder", "match", "move", "move_folder",
-    "open_input", "put_file", "read_bytes", "stat", "sync_folder", "write_bytes", "write_file",
+    "Folder", "StoredFile", "absolute", "copy", "copy_all", "create_if_absent", "delete", "delete_all",
+    "delete_temporary", "delete_tree", "entries", "escape", "exists", "get_file", "is_local", "join", "make_folder",
+    "match", "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "read_part", "stat",
+    "sync_folder", "write_bytes", "write_file",
 ]  # fmt: skip
 
+
+_BUCKETS = (gcs, s3)
+"""Backends that do much at a time by themselves."""
+
+_THREADS = 16
+"""Files that are moved, copied or deleted at a time by others."""
 
 _FILE_URI = re.compile(r"file://(localhost)?(?=/)", re.IGNORECASE)
 
@@ -102,6 +110,19 @@ def _literal(backend: Any, path: str) -> Iterator[StoredFile]:
     yield from backend.below(path)
 
 
+def entries(folder: str) -> Iterator[StoredFile | Folder]:
+    """The files and folders right in a folder, whose name is no pattern; none if it is not there.
+
+    In a bucket that is one request for a thousand of them, however much lies below (Beam's file systems list all that).
+
+    Raises:
+      PermissionError: the folder cannot be listed.
+      FileNotFoundError: there is no such bucket.
+    """
+    backend, path = _backend(folder)
+    yield from backend.entries(path.rstrip("/") + "/")
+
+
 def stat(path: str) -> StoredFile:
     """Size and version of a file.
 
@@ -121,14 +142,19 @@ def exists(path: str) -> bool:
     return True
 
 
-def open_input(path: str) -> BinaryIO:
+def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """A seekable stream of a file's bytes, never decompressed.
+
+    Args:
+      path: of the file.
+      known: what a listing or ``stat`` told of it, which a bucket then is not asked for again; what is missing, or was
+        replaced since, is noticed at the first read.
 
     Raises:
       FileNotFoundError, PermissionError.
     """
     backend, path = _backend(path)
-    return backend.open_input(path)
+    return backend.open_input(path, known)
 
 
 def read_bytes(path: str) -> bytes:
@@ -139,6 +165,34 @@ def read_bytes(path: str) -> bytes:
     """
     backend, path = _backend(path)
     return backend.read_bytes(path)
+
+
+def read_part(path: str, start: int, size: int, version: str | None = None) -> bytes:
+    """Bytes of a file, fewer if it ends there; in a bucket, by one request.
+
+    Args:
+      path: of the file.
+      start, size: of the range.
+      version: that ``stat`` or a listing has told, of which the file has to be still; None: whatever is there.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+      ReplacedError: it is of another version; a ``FileNotFoundError`` too.
+    """
+    if not size:
+        return b""
+    backend, path = _backend(path)
+    return backend.read_part(path, start, size, version)
+
+
+def get_file(path: str, local_path: Path) -> None:
+    """Brings a copy of a file to this machine, a piece at a time; it may be of any size.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+    """
+    backend, path = _backend(path)
+    backend.get_file(path, local_path)
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -218,6 +272,71 @@ def move(source: str, destination: str) -> None:
         backend.stat(source)
         return
     backend.move(source, destination)
+
+
+def move_all(moves: Mapping[str, str]) -> None:
+    """Moves many files within one backend, each as ``move`` does it; on buckets many at a time.
+
+    Args:
+      moves: where each goes.
+
+    Raises:
+      FileNotFoundError: of a file neither the old place nor the new one holds it.
+      ValueError: they are not within one backend.
+    """
+    for backend, pairs in _by_backend(moves).items():
+        if backend in _BUCKETS:
+            backend.move_all(pairs)
+        else:
+            _each(backend, backend.move, pairs.keys(), pairs.values())
+
+
+def copy_all(copies: Mapping[str, str]) -> None:
+    """Copies many files within one backend, on buckets many at a time; readers see all of a copy, or nothing.
+
+    Args:
+      copies: where each goes, which is another place.
+
+    Raises:
+      FileNotFoundError, PermissionError.
+      ValueError: they are not within one backend.
+    """
+    for backend, pairs in _by_backend(copies).items():
+        if backend in _BUCKETS:
+            backend.copy_all(pairs)
+        else:
+            _each(backend, backend.copy, pairs.keys(), pairs.values())
+
+
+def _by_backend(pairs: Mapping[str, str]) -> dict[Any, dict[str, str]]:
+    found: dict[Any, dict[str, str]] = {}
+    for source, target in pairs.items():
+        backend, source, target = _same_backend(source, target)
+        found.setdefault(backend, {})[source] = target
+    return found
+
+
+def delete_all(paths: Iterable[str]) -> None:
+    """Deletes many files, those that are there; on buckets many at a time."""
+    found: dict[Any, list[str]] = {}
+    for each in paths:
+        backend, path = _backend(each)
+        found.setdefault(backend, []).append(path)
+    for backend, names in found.items():
+        if backend in _BUCKETS:
+            backend.delete_all(names)
+        else:
+            _each(backend, backend.delete, names)
+
+
+def _each(backend: Any, do: Callable[..., object], *arguments: Iterable[str]) -> None:
+    """On a local disk one after the other; from afar some at a time, since each waits for answers."""
+    if backend is local:
+        for each in zip(*arguments, strict=True):
+            do(*each)
+        return
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(do, *arguments))
 
 
 def make_folder(path: str) -> None:

@@ -19,7 +19,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from beamlabel.transforms.storage import beam_setup
-from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob, without_folders
+from beamlabel.transforms.storage.buckets import azure_ranges
+from beamlabel.transforms.storage.buckets.content_types import UNKNOWN, content_type
+from beamlabel.transforms.storage.errors import ReplacedError
+from beamlabel.transforms.storage.patterns import (
+    Folder,
+    StoredFile,
+    escape,
+    matcher,
+    split_glob,
+    without_folders,
+)
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.retries import STATUSES, retried
 
@@ -158,6 +168,18 @@ def below(folder: str) -> Iterator[StoredFile]:
     return _match(escape(folder) + "**", folder)
 
 
+def entries(folder: str) -> Iterator[StoredFile | Folder]:
+    """What lies right in ``folder``, which ends in ``/``; Beam lists no folders, so all below it is listed."""
+    folders = set()
+    for file in below(folder):
+        name, slash, _ = file.path[len(folder) :].partition("/")
+        if not slash:
+            yield file
+        elif name not in folders:
+            folders.add(name)
+            yield Folder(folder + name)
+
+
 def glob(pattern: str) -> Iterator[StoredFile]:
     """The files that match."""
     start, rest = split_glob(pattern)
@@ -211,7 +233,7 @@ class _File(RangedFile):
         super().close()
 
 
-def open_input(path: str) -> BinaryIO:
+def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """The file, open for reading.
 
     What is read after another file has taken its place may be an ``OSError``.
@@ -225,9 +247,36 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def _create(path: str, source: BinaryIO) -> None:
-    with _errors(path), beam_setup.filesystems().create(path, **_raw()) as file:
+def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
+    """A range of the file."""
+    if not path.startswith("azfs://"):
+        if version is not None and stat(path).version != version:
+            raise ReplacedError(errno.ENOENT, "it was replaced", path)
+        with _File(path) as file:
+            file.seek(start)
+            return file.read(size)
+    options = beam_setup.pipeline_options()
+    found = _call(path, lambda _: azure_ranges.read_range(path, start, size, options))
+    if version is not None and str(found.updated_at) != version:
+        raise ReplacedError(errno.ENOENT, "it was replaced", path)
+    return found.data
+
+
+def get_file(path: str, local_path: Path) -> None:
+    """Copy to a local file."""
+    with open_input(path) as source, local_path.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _create(path: str, source: BinaryIO) -> None:
+    # HDFS keeps no types, and refuses any.
+    kind = content_type(path) if _keeps_types(path) else UNKNOWN
+    with _errors(path), beam_setup.filesystems().create(path, kind, **_raw()) as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _keeps_types(path: str) -> bool:
+    return path.lower().startswith("azfs://")
 
 
 def _replace(path: str, source: BinaryIO) -> None:

@@ -20,3 +20,7 @@ def is_user_error(error: BaseException) -> bool:
 
 class ChecksumError(ValueError):
     """A file holds other bytes than were staged."""
+
+
+class ReplacedError(FileNotFoundError):
+    """The file is no longer of the version that was asked for."""

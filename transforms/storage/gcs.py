@@ -5,14 +5,23 @@ from __future__ import annotations
 import errno
 import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from beamlabel.transforms.storage import gcs_client
-from beamlabel.transforms.storage.patterns import StoredFile, match_objects, without_folders
+from beamlabel.transforms.storage.buckets import gcs_batch
+from beamlabel.transforms.storage.buckets.content_types import content_type
+from beamlabel.transforms.storage.patterns import (
+    Folder,
+    StoredFile,
+    entries_of_page,
+    lost,
+    match_objects,
+    without_folders,
+)
 from beamlabel.transforms.storage.ranged_file import RangedFile
 
 if TYPE_CHECKING:
@@ -24,10 +33,16 @@ _READ_SIZE = 4 << 20
 PAGE_SIZE = 1000
 """Objects in one page of a listing; the service gives no more."""
 
-_DELETE_THREADS = 16
+_BATCH_THREADS = 16
+"""Batch requests under way at a time."""
+
+_AT_ONCE = 10_000
+"""Names of files that are held in memory of those that are to be deleted."""
 
 _WRITER = "beamlabel-writer"
 """Of an object's metadata: a number of the call that wrote it on a condition."""
+
+_T = TypeVar("_T")
 
 
 def _shared(deadline: float | None = None) -> dict[str, Any]:
@@ -80,12 +95,29 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
             yield StoredFile(f"gs://{bucket}/{blob.name}", blob.size, str(blob.generation))
 
 
-def open_input(path: str) -> BinaryIO:
-    """The object, open for reading; asks once for its size, so what is missing is noticed here.
+def entries(folder: str) -> Iterator[StoredFile | Folder]:
+    """What lies right in ``folder``, which ends in ``/``, a page at a time."""
+    bucket, name = gcs_client.parse(folder)
+    with gcs_client.errors(folder):
+        listing = gcs_client.client().list_blobs(
+            gcs_client.bucket(bucket),
+            prefix=name or None,
+            delimiter="/",
+            fields="items(name,size,generation),prefixes,nextPageToken",
+            page_size=PAGE_SIZE,
+            **_shared(),
+        )
+        for page in listing.pages:
+            files = [StoredFile(f"gs://{bucket}/{one.name}", one.size, str(one.generation)) for one in page]
+            yield from entries_of_page(files, (f"gs://{bucket}/{prefix}" for prefix in page.prefixes))
+
+
+def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
+    """The object, open for reading; asks once for its size unless it is known, so what is missing is noticed here.
 
     One generation of it is read: what is written meanwhile does not get mixed in.
     """
-    file = stat(path)
+    file = known if known is not None and known.size is not None else stat(path)
     generation = int(file.version or 0)
 
     def read_range(first: int, last: int) -> bytes:
@@ -106,6 +138,27 @@ def read_bytes(path: str) -> bytes:
         return blob.download_as_bytes(raw_download=True, **_shared())
 
 
+def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
+    """A range of the object; one of another generation is as good as gone."""
+    blob = _blob(path, None if version is None else int(version))
+    try:
+        with gcs_client.errors(path):
+            return blob.download_as_bytes(
+                start=start, end=start + size - 1, raw_download=True, checksum=None, **_shared()
+            )
+    except OSError as error:
+        if getattr(error.__cause__, "code", None) != 416:
+            raise
+        return b""  # it ends before
+
+
+def get_file(path: str, local_path: Path) -> None:
+    """Download to a local file in one request, its checksum verified; what breaks off goes on from there."""
+    blob = _blob(path)
+    with gcs_client.errors(path):
+        blob.download_to_filename(str(local_path), raw_download=True, checksum="crc32c", **_shared())
+
+
 def write_bytes(path: str, data: bytes) -> None:
     """Upload; readers see the old object or the new one."""
     _upload(_blob(path), path, data)
@@ -115,7 +168,7 @@ def _upload(blob: Blob, path: str, data: bytes, deadline: float | None = None, *
     with gcs_client.errors(path):
         blob.upload_from_string(
             data,
-            content_type="application/octet-stream",
+            content_type=content_type(path),
             checksum="crc32c",
             **conditions,
             **_shared(deadline),
@@ -211,25 +264,82 @@ def put_file(local_path: str, path: str) -> None:
     """Upload, then remove the local file."""
     blob = _blob(path)
     with gcs_client.errors(path):
-        blob.upload_from_filename(
-            local_path, content_type="application/octet-stream", checksum="crc32c", **_shared()
-        )
+        blob.upload_from_filename(local_path, content_type=content_type(path), checksum="crc32c", **_shared())
     Path(local_path).unlink(missing_ok=True)
 
 
 def move(source: str, target: str) -> None:
     """Copy within the storage, then delete; killed in between, it can be run again."""
-    try:
-        copy(source, target)
-    except FileNotFoundError:
+    move_all({source: target})
+
+
+def move_all(moves: Mapping[str, str]) -> None:
+    """Copy many objects within the storage, then delete those."""
+    absent = _copied(moves)
+    if gone := lost(moves, absent, _list):
+        raise FileNotFoundError(errno.ENOENT, "no such object, nor one to be moved there", gone[0])
+    delete_all(moves.keys() - absent)
+
+
+def copy_all(copies: Mapping[str, str]) -> None:
+    """Copy many objects within the storage."""
+    if absent := _copied(copies):
+        raise FileNotFoundError(errno.ENOENT, "no such object", min(absent))
+
+
+def _copied(copies: Mapping[str, str]) -> set[str]:
+    """Copies many objects; returns those that are not there."""
+    absent: set[str] = set()
+
+    def copy_one(pair: tuple[str, str]) -> None:
         try:
-            stat(target)
+            copy(*pair)
         except FileNotFoundError:
-            pass
-        else:
-            return
-        raise
-    delete(source)
+            absent.add(pair[0])
+
+    def ask(pair: tuple[str, str]) -> None:
+        old, new = _blob(pair[0]), _blob(pair[1])
+        old.bucket.copy_blob(old, new.bucket, new.name, timeout=gcs_client.TIMEOUT)
+
+    absent.update(source for source, _ in _in_batches(copies.items(), ask, copy_one))
+    return absent
+
+
+def _in_batches(items: Iterable[_T], ask: Callable[[_T], object], do: Callable[[_T], object]) -> list[_T]:
+    """Does something to many objects by batch requests, and by itself what these could not do.
+
+    Args:
+      items: the objects.
+      ask: makes the one call for an item, within a batch.
+      do: does it by itself, with as many tries as any request.
+
+    Returns:
+      The items of which the storage says in a batch that there is no such object.
+    """
+    client = gcs_client.client()
+    waiting = list(items)
+    chunks = [waiting[start : start + gcs_batch.CALLS] for start in range(0, len(waiting), gcs_batch.CALLS)]
+    with ThreadPoolExecutor(_BATCH_THREADS) as threads:
+        answers = list(threads.map(lambda chunk: _statuses(client, chunk, ask), chunks))
+    told = [
+        pair for chunk, found in zip(chunks, answers, strict=True) for pair in zip(chunk, found, strict=True)
+    ]
+    with ThreadPoolExecutor(gcs_client.POOL_SIZE) as threads:
+        # A busy service refuses some of the calls; one that knows no batches, or not this call, refuses all.
+        list(threads.map(do, [item for item, status in told if status != 404 and not 200 <= status < 300]))
+    return [item for item, status in told if status == 404]
+
+
+def _statuses(client: Any, chunk: Sequence[_T], ask: Callable[[_T], object]) -> list[int]:
+    """Those of a batch; 0 where it came to nothing."""
+    from google.api_core.exceptions import GoogleAPICallError
+
+    if len(chunk) == 1:
+        return [0]
+    try:
+        return gcs_batch.statuses(client, chunk, ask)
+    except (GoogleAPICallError, ValueError):
+        return [0] * len(chunk)
 
 
 def delete(path: str) -> None:
@@ -242,11 +352,15 @@ def delete(path: str) -> None:
         pass
 
 
+def delete_all(paths: Iterable[str]) -> None:
+    """Delete many objects."""
+    names = iter(paths)
+    while chunk := list(islice(names, _AT_ONCE)):
+        _in_batches(chunk, lambda path: _blob(path).delete(timeout=gcs_client.TIMEOUT), delete)
+
+
 def delete_tree(path: str) -> None:
     """Delete all objects below ``path + "/"``, also the empty ones that stand for folders."""
     if not gcs_client.parse(path.rstrip("/"))[1]:
         raise ValueError(f"will not delete everything: {path!r}")
-    paths = (file.path for file in _list(path.rstrip("/") + "/"))
-    with ThreadPoolExecutor(_DELETE_THREADS) as threads:
-        while chunk := list(islice(paths, 1000)):
-            list(threads.map(delete, chunk))
+    delete_all(file.path for file in _list(path.rstrip("/") + "/"))

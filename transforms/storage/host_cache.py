@@ -1,9 +1,11 @@
-"""The staged artifact on a worker host: fetched once, verified, shared by the host's processes.
+"""Staged files on a worker host: fetched once, hashed once, mapped, and so shared by the host's processes.
 
-A remote artifact is kept under its SHA-256 in the per-user cache. Of the processes that want it at a time one
-fetches it, under a file lock, and the others wait; each verifies what it opens. The system frees the lock of a
-process that is killed. The folder is bounded: the least recently used goes first, and nothing that a live
-process has opened.
+A remote file is kept under its SHA-256 in the per-user cache. Of the processes that want it at a time one fetches it,
+a piece at a time, under a file lock, and the others wait. Who hashes a large file leaves a stamp, which tells the file
+by its inode, size and times, and the system's start: whoever finds the file still like that need not hash it again. A
+file that was changed, or cut short, is hashed anew, found to be damaged, and fetched again. The system frees the lock
+of a process that is killed. The folder is bounded: the least recently used goes first, and nothing that a live process
+has opened.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import mmap
 import os
 import threading
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import platformdirs
 from fasteners import InterProcessLock, InterProcessReaderWriterLock
@@ -22,10 +24,15 @@ from fasteners import InterProcessLock, InterProcessReaderWriterLock
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import ChecksumError
 
-# Of the compiled models that a host keeps; one is 2 to 200 MB.
+# Of the compiled models and indexes that a host keeps; a model is 2 to 200 MB, an index 16 bytes or more an image.
 MAX_BYTES = 4 << 30
 _FOLDER = "staged"
 _PARTIAL = ".partial"
+_STAMP = ".stamp"
+# Smaller files are hashed by every process, which takes a millisecond.
+_STAMPED_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 20
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 Content: TypeAlias = "bytes | mmap.mmap"
 
@@ -58,7 +65,7 @@ def cache_dir() -> Path:
 
 
 def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> LocalArtifact:
-    """The artifact, in a file of this machine if that can be.
+    """A staged file, such as the artifact, in a file of this machine if that can be.
 
     A local file is opened in place. A remote one is fetched into the cache, unless it is there; where the cache
     cannot be written, which is said once, into memory.
@@ -72,14 +79,14 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Loca
       ChecksumError: these are other bytes than the launcher staged.
       OSError: the staged file cannot be read.
     """
+    folder = cache_dir() / _FOLDER
     if storage.is_local(path):
         file = Path(storage.absolute(path))
-        return LocalArtifact(_verified(_mapped(file), sha256, path), file)
-    folder = cache_dir() / _FOLDER
+        return LocalArtifact(_in_place(file, folder, sha256, path), file)
     with _threads:
         lock = _lock_for(folder, sha256)
         if lock is None:
-            return LocalArtifact(_verified(storage.read_bytes(path), sha256, path), None)
+            return LocalArtifact(_in_memory(path, sha256), None)
         try:
             artifact = _from_cache(folder, path, sha256)
         finally:
@@ -88,51 +95,137 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Loca
     return artifact
 
 
+def _in_place(file: Path, folder: Path, sha256: str, path: str) -> Content:
+    """A local file, mapped; of those that want a large one at a time one hashes it."""
+    if file.stat().st_size < _STAMPED_BYTES:
+        return _verified(_mapped(file, sha256, None), sha256, path)
+    with _threads:
+        lock = _lock_for(folder, sha256)
+        try:
+            place = hashlib.sha256(os.fsencode(file)).hexdigest()[:16]
+            stamp = None if lock is None else folder / f"{sha256}-{place}{_STAMP}"
+            return _verified(_mapped(file, sha256, stamp), sha256, path)
+        finally:
+            if lock is not None:
+                lock.release()
+
+
 def _from_cache(folder: Path, path: str, sha256: str) -> LocalArtifact:
     """Under the artifact's lock: the cached file, fetched if it is missing or other than it should be."""
     file = folder / sha256
-    content = _cached(file)
-    if content is None:
-        fetched = _verified(storage.read_bytes(path), sha256, path)
-        try:
-            partial = file.with_name(sha256 + _PARTIAL)
-            partial.write_bytes(fetched)
-            # Who has the damaged one open keeps its own.
-            partial.replace(file)
-            content = _mapped(file)
-        except OSError as error:
-            _warn(folder, error)
-            return LocalArtifact(fetched, None)
+    try:
+        content = _cached(file)
+        if content is None:
+            _fetch(path, file, sha256)
+            content = _verified(_mapped(file, sha256, _stamp(file)), sha256, path)
+    except OSError as error:
+        if error.filename == path:
+            raise
+        _warn(folder, error)
+        return LocalArtifact(_in_memory(path, sha256), None)
     _use(file)
     return LocalArtifact(content, file)
 
 
+def _fetch(path: str, file: Path, sha256: str) -> None:
+    partial = file.with_name(sha256 + _PARTIAL)
+    try:
+        storage.get_file(path, partial)
+        with partial.open("rb") as fetched:
+            if (found := _sha256(fetched)) != sha256:
+                raise _other_bytes(path, found, sha256)
+            os.fsync(fetched.fileno())
+            # Who has a damaged one open keeps its own.
+            partial.replace(file)
+            _write_stamp(_stamp(file), os.fstat(fetched.fileno()))
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def _cached(file: Path) -> Content | None:
     try:
-        content = _mapped(file)
+        found = _mapped(file, file.name, _stamp(file))
     except FileNotFoundError:
         return None
-    if hashlib.sha256(content).hexdigest() == file.name:
-        return content
-    _LOGGER.warning("%s is damaged: it is fetched anew", file)
-    return None
+    if isinstance(found, str):
+        _LOGGER.warning("%s is damaged: it is fetched anew", file)
+        return None
+    return found
 
 
-def _mapped(file: Path) -> Content:
+def _mapped(file: Path, sha256: str, stamp: Path | None) -> Content | str:
+    """A file's content, if that is what it should be; else its SHA-256.
+
+    The file is read to be hashed, and not by way of the map: its pages would count as this process's memory.
+    """
     with file.open("rb") as opened:
-        if os.fstat(opened.fileno()).st_size == 0:
+        state = os.fstat(opened.fileno())
+        if stamp is None or not _is_stamped(stamp, state):
+            if (found := _sha256(opened)) != sha256:
+                return found
+            if stamp is not None:
+                _write_stamp(stamp, state)
+        if state.st_size == 0:
             return b""  # cannot be mapped
         return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _verified(content: Content, sha256: str, path: str) -> Content:
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ChecksumError(
-            f"compiled model {path}: its SHA-256 is {found}, the launcher staged {sha256}; "
-            "was it replaced or cut short?"
-        )
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _stamp(file: Path) -> Path:
+    return file.with_name(file.name + _STAMP)
+
+
+def _is_stamped(stamp: Path, state: os.stat_result) -> bool:
+    try:
+        return state.st_size >= _STAMPED_BYTES and stamp.read_text() == _told(state)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _write_stamp(stamp: Path, state: os.stat_result) -> None:
+    """Half a stamp, or one that cannot be written, is none."""
+    if state.st_size >= _STAMPED_BYTES:
+        try:
+            stamp.write_text(_told(state))
+        except OSError as error:
+            _LOGGER.debug("%s cannot be written: %s", stamp, error)
+
+
+def _told(state: os.stat_result) -> str:
+    """What is another once a file was written to, replaced or restored; or once a crash may have lost a part of it."""
+    try:
+        boot = _BOOT_ID.read_text().strip()
+    except OSError:
+        boot = ""
+    times = f"{state.st_mtime_ns} {state.st_ctime_ns}"
+    return f"{state.st_dev} {state.st_ino} {state.st_size} {times} {boot}."
+
+
+def _in_memory(path: str, sha256: str) -> bytes:
+    content = storage.read_bytes(path)
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise _other_bytes(path, found, sha256)
     return content
+
+
+def _verified(content: Content | str, sha256: str, path: str) -> Content:
+    if isinstance(content, str):
+        raise _other_bytes(path, content, sha256)
+    return content
+
+
+def _other_bytes(path: str, found: str, sha256: str) -> ChecksumError:
+    return ChecksumError(
+        f"staged file {path}: its SHA-256 is {found}, the launcher staged {sha256}; "
+        "was it replaced or cut short?"
+    )
 
 
 def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
@@ -152,11 +245,11 @@ def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
 def _use(file: Path) -> None:
     """Marks a file as used now, and as in use as long as this process lives."""
     try:
-        os.utime(file)
         if file not in _in_use:
             mark = InterProcessReaderWriterLock(f"{file}.use")
             mark.acquire_read_lock()
             _in_use[file] = mark
+        os.utime(f"{file}.use")  # and not of the file, whose times its stamp tells
     except (OSError, RuntimeError) as error:
         _warn(file.parent, error)
 
@@ -165,7 +258,7 @@ def _evict(folder: Path, max_bytes: int) -> None:
     """Deletes what was not used for the longest time until the rest fits, but nothing that is in use."""
     try:
         files = [file for file in folder.iterdir() if file.suffix in ("", _PARTIAL)]
-        states = sorted((state.st_mtime_ns, state.st_size, file) for file in files if (state := _stat(file)))
+        states = sorted((_used_at(file), state.st_size, file) for file in files if (state := _stat(file)))
         excess = sum(size for _, size, _ in states) - max_bytes
         for _, size, file in states:
             if excess <= 0:
@@ -174,6 +267,11 @@ def _evict(folder: Path, max_bytes: int) -> None:
                 excess -= size
     except (OSError, RuntimeError) as error:
         _warn(folder, error)
+
+
+def _used_at(file: Path) -> int:
+    found = _stat(file.with_name(f"{file.stem}.use")) or _stat(file)
+    return found.st_mtime_ns if found else 0
 
 
 def _stat(file: Path) -> os.stat_result | None:
@@ -195,6 +293,7 @@ def _delete_unused(file: Path) -> bool:
             return False
         file.unlink(missing_ok=True)
         file.with_name(file.name + _PARTIAL).unlink(missing_ok=True)
+        _stamp(file).unlink(missing_ok=True)
         mark.release_write_lock()
         return True
     finally:

@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from beamlabel.transforms.storage.patterns import StoredFile, has_glob, matcher, split_glob
+from beamlabel.transforms.storage.errors import ReplacedError
+from beamlabel.transforms.storage.patterns import Folder, StoredFile, has_glob, matcher, split_glob
 
 _TEMPORARY = ".tmp-"
 # What fsync says where a file system has no such thing.
@@ -131,9 +132,20 @@ def _identity(folder: str) -> _Identity:
     return status.st_dev, status.st_ino
 
 
-def open_input(path: str) -> BinaryIO:
+def entries(folder: str) -> Iterator[StoredFile | Folder]:
+    """What lies right in ``folder``, which ends in ``/``; links to folders are such."""
+    if not is_folder(folder):
+        return
+    for entry in _entries(folder):
+        found = Folder(entry.path) if _leads_to_folder(entry) else _stored(folder, entry)
+        if found is not None:
+            yield found
+
+
+def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """The file, open for reading."""
-    stat(path)
+    if known is None:
+        stat(path)
     return Path(path).open("rb")
 
 
@@ -141,6 +153,24 @@ def read_bytes(path: str) -> bytes:
     """The whole file."""
     with open_input(path) as file:
         return file.read()
+
+
+def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
+    """A range of the file."""
+    with Path(path).open("rb", buffering=0) as file:
+        if version is not None and str(os.fstat(file.fileno()).st_mtime_ns) != version:
+            raise ReplacedError(errno.ENOENT, "it was replaced", path)
+        file.seek(start)
+        data = b""
+        while len(data) < size and (more := file.read(size - len(data))):
+            data += more
+        return data
+
+
+def get_file(path: str, local_path: Path) -> None:
+    """Copy to another local file."""
+    with open_input(path) as source, local_path.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 def make_folder(folder: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from os.path import commonprefix
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,17 @@ class StoredFile:
     path: str
     size: int | None
     version: str | None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, as the listing of the one above it saw it; in a bucket what files' names have in common.
+
+    Attributes:
+      path: an absolute path or a URI, without a slash at its end.
+    """
+
+    path: str
 
 
 _GLOB = re.compile(r"[*?[]")
@@ -47,6 +59,35 @@ def split_glob(pattern: str) -> tuple[str, str]:
 def without_folders(files: Iterable[StoredFile]) -> Iterator[StoredFile]:
     """The files without the empty objects that consoles and browsers leave for folders."""
     return (file for file in files if not (file.path.endswith("/") and not file.size))
+
+
+def entries_of_page(files: Iterable[StoredFile], prefixes: Iterable[str]) -> Iterator[StoredFile | Folder]:
+    """One page of a listing with a delimiter: its files, then its folders, whose URIs end in ``/``."""
+    yield from without_folders(files)
+    yield from (Folder(prefix[:-1]) for prefix in sorted(prefixes))
+
+
+def lost(
+    moves: Mapping[str, str],
+    absent: Iterable[str],
+    listing: Callable[[str, str | None], Iterable[StoredFile]],
+) -> list[str]:
+    """Which of some objects are neither at their old place nor at the new one, by one listing a folder.
+
+    Args:
+      moves: where each goes.
+      absent: that are not at their old place.
+      listing: that of ``match_objects``.
+    """
+    folders: dict[str, dict[str, str]] = {}
+    for source in absent:
+        target = moves[source]
+        folders.setdefault(target.rpartition("/")[0], {})[target] = source
+    for wanted in folders.values():
+        prefix = commonprefix(sorted(wanted))  # noqa: RUF071 (by characters)
+        for file in listing(prefix, "/"):
+            wanted.pop(file.path, None)
+    return sorted(source for wanted in folders.values() for source in wanted.values())
 
 
 def match_objects(

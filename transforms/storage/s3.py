@@ -6,14 +6,25 @@ from __future__ import annotations
 import errno
 import io
 import uuid
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from beamlabel.transforms.storage import s3_client
-from beamlabel.transforms.storage.patterns import StoredFile, match_objects, without_folders
+from beamlabel.transforms.storage.buckets.content_types import content_type
+from beamlabel.transforms.storage.errors import ReplacedError
+from beamlabel.transforms.storage.patterns import (
+    Folder,
+    StoredFile,
+    entries_of_page,
+    lost,
+    match_objects,
+    without_folders,
+)
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.s3_client import code_of, request, status_of
 
@@ -30,7 +41,11 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html."""
 _DELETE_AT_ONCE = 1000
 """The most objects that one request deletes."""
 
-_TYPE = "application/octet-stream"
+_COPY_THREADS = 32
+
+_BLOCK_BYTES = 1 << 20
+"""Of a download, that are in memory at a time."""
+
 _WRITER = "beamlabel-writer"
 """Of an object's metadata: a number of the call that wrote it on a condition."""
 
@@ -62,36 +77,71 @@ def glob(pattern: str) -> Iterator[StoredFile]:
 
 def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
     """In the order of names, a page at a time."""
+    for files, _ in _pages(prefix, delimiter):
+        yield from files
+
+
+def entries(folder: str) -> Iterator[StoredFile | Folder]:
+    """What lies right in ``folder``, which ends in ``/``, a page at a time."""
+    for files, prefixes in _pages(folder, "/"):
+        yield from entries_of_page(files, prefixes)
+
+
+def _pages(prefix: str, delimiter: str | None) -> Iterator[tuple[list[StoredFile], list[str]]]:
+    """The pages of a listing: the objects, and the URIs of what others begin with up to a delimiter."""
     bucket, name = s3_client.parse(prefix)
     asked = {"Bucket": bucket, "Prefix": name} | ({"Delimiter": delimiter} if delimiter else {})
     while True:
         page = request(prefix, lambda client: client.list_objects_v2(**asked))
-        for item in page.get("Contents", ()):
-            version = s3_client.version(item.get("ETag"))
-            yield StoredFile(f"s3://{bucket}/{item['Key']}", item["Size"], version)
+        yield (
+            [
+                StoredFile(f"s3://{bucket}/{item['Key']}", item["Size"], s3_client.version(item.get("ETag")))
+                for item in page.get("Contents", ())
+            ],
+            [f"s3://{bucket}/{item['Prefix']}" for item in page.get("CommonPrefixes", ())],
+        )
         if not page.get("NextContinuationToken"):
             return
         asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def open_input(path: str) -> BinaryIO:
-    """The object, open for reading; asks once for its size, so what is missing is noticed here.
+def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
+    """The object, open for reading; asks once for its size unless it is known, so what is missing is noticed here.
 
     One version of it is read: after another object has taken its place, to read on is a ``FileNotFoundError``.
     """
-    file = stat(path)
-    names = _names(path) | ({"IfMatch": f'"{file.version}"'} if file.version else {})
+    file = known if known is not None and known.size is not None else stat(path)
+    names = _versioned(path, file.version)
 
-    def read_range(first: int, last: int) -> bytes:
-        asked = {**names, "Range": f"bytes={first}-{last}"}
-        try:
-            return request(path, lambda client: client.get_object(**asked)["Body"].read())
-        except OSError as error:
-            if status_of(error.__cause__ or error) != 412:
-                raise
-            raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read", path) from error
+    def read(first: int, last: int) -> bytes:
+        return _range(path, names, first, last)
 
-    return io.BufferedReader(RangedFile(path, file.size or 0, read_range), _READ_SIZE)
+    return io.BufferedReader(RangedFile(path, file.size or 0, read), _READ_SIZE)
+
+
+def _versioned(path: str, version: str | None) -> dict[str, str]:
+    """What names one version of an object."""
+    return _names(path) | ({"IfMatch": f'"{version}"'} if version else {})
+
+
+def _range(path: str, names: dict[str, str], first: int, last: int) -> bytes:
+    asked = {**names, "Range": f"bytes={first}-{last}"}
+    try:
+        return request(path, lambda client: client.get_object(**asked)["Body"].read())
+    except OSError as error:
+        if status_of(error.__cause__ or error) != 412:
+            raise
+        raise ReplacedError(errno.ENOENT, "it was replaced while it was read", path) from error
+
+
+def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
+    """A range of the object."""
+    try:
+        return _range(path, _versioned(path, version), start, start + size - 1)
+    except OSError as error:
+        if status_of(error.__cause__ or error) != 416:
+            raise
+        return b""  # it ends before
 
 
 def read_bytes(path: str) -> bytes:
@@ -100,10 +150,22 @@ def read_bytes(path: str) -> bytes:
     return request(path, lambda client: client.get_object(**names)["Body"].read())
 
 
+def get_file(path: str, local_path: Path) -> None:
+    """Download to a local file in one request."""
+    names = _names(path)
+
+    def once(client: Any) -> None:
+        with local_path.open("wb") as file:
+            for block in client.get_object(**names)["Body"].iter_chunks(_BLOCK_BYTES):
+                file.write(block)
+
+    request(path, once)
+
+
 def write_bytes(path: str, data: bytes) -> None:
     """Upload; readers see the old object or the new one."""
     names = _names(path)
-    request(path, lambda client: client.put_object(**names, Body=data, ContentType=_TYPE))
+    request(path, lambda client: client.put_object(**names, Body=data, ContentType=content_type(path)))
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
@@ -114,7 +176,7 @@ def create_if_absent(path: str, data: bytes) -> bool:
     """
     names = _names(path)
     writer = uuid.uuid4().hex
-    facts = {"Body": data, "ContentType": _TYPE, "Metadata": {_WRITER: writer}}
+    facts = {"Body": data, "ContentType": content_type(path), "Metadata": {_WRITER: writer}}
     try:
         stat(path)
     except FileNotFoundError:
@@ -147,15 +209,13 @@ def _writer_of(path: str) -> str | None:
 def copy(source: str, target: str) -> None:
     """Copy within the storage."""
     old, new = _names(source), _names(target)
-    size = stat(source).size or 0
-
-    def once(client: Any) -> None:
-        if size <= _COPY_BYTES:
-            client.copy_object(CopySource=old, **new)
-        else:
-            client.copy(old, new["Bucket"], new["Key"])
-
-    request(source, once)
+    try:
+        request(source, lambda client: client.copy_object(CopySource=old, **new))
+    except OSError:
+        # Larger objects are copied in parts. They are rare: nobody is asked for the size of all others.
+        if (stat(source).size or 0) <= _COPY_BYTES:
+            raise
+        request(source, lambda client: client.copy(old, new["Bucket"], new["Key"]))
 
 
 def put_file(local_path: str, path: str) -> None:
@@ -168,7 +228,11 @@ def put_file(local_path: str, path: str) -> None:
         parts = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES)
         with Path(local_path).open("rb") as source:
             client.upload_fileobj(
-                source, names["Bucket"], names["Key"], ExtraArgs={"ContentType": _TYPE}, Config=parts
+                source,
+                names["Bucket"],
+                names["Key"],
+                ExtraArgs={"ContentType": content_type(path)},
+                Config=parts,
             )
 
     request(path, once)
@@ -177,17 +241,36 @@ def put_file(local_path: str, path: str) -> None:
 
 def move(source: str, target: str) -> None:
     """Copy within the storage, then delete; killed in between, it can be run again."""
-    try:
-        copy(source, target)
-    except FileNotFoundError:
+    move_all({source: target})
+
+
+def move_all(moves: Mapping[str, str]) -> None:
+    """Copy many objects within the storage, then delete those."""
+    absent = _copied(moves)
+    if gone := lost(moves, absent, _list):
+        raise FileNotFoundError(errno.ENOENT, "no such object, nor one to be moved there", gone[0])
+    delete_all(moves.keys() - absent)
+
+
+def copy_all(copies: Mapping[str, str]) -> None:
+    """Copy many objects within the storage."""
+    if absent := _copied(copies):
+        raise FileNotFoundError(errno.ENOENT, "no such object", min(absent))
+
+
+def _copied(copies: Mapping[str, str]) -> set[str]:
+    """Copies many objects; returns those that are not there."""
+    absent: set[str] = set()
+
+    def copy_one(pair: tuple[str, str]) -> None:
         try:
-            stat(target)
+            copy(*pair)
         except FileNotFoundError:
-            pass
-        else:
-            return
-        raise
-    delete(source)
+            absent.add(pair[0])
+
+    with ThreadPoolExecutor(_COPY_THREADS) as threads:
+        list(threads.map(copy_one, copies.items()))
+    return absent
 
 
 def delete(path: str) -> None:
@@ -199,13 +282,21 @@ def delete(path: str) -> None:
 
 def delete_tree(path: str) -> None:
     """Delete all objects below ``path + "/"``, also the empty ones that stand for folders."""
-    bucket, name = s3_client.parse(path.rstrip("/"))
-    if not name:
+    if not s3_client.parse(path.rstrip("/"))[1]:
         raise ValueError(f"will not delete everything: {path!r}")
-    files = _list(path.rstrip("/") + "/")
-    while chunk := list(islice(files, _DELETE_AT_ONCE)):
-        objects = [{"Key": s3_client.parse(file.path)[1]} for file in chunk]
-        _delete_all(path, bucket, objects)
+    delete_all(file.path for file in _list(path.rstrip("/") + "/"))
+
+
+def delete_all(paths: Iterable[str]) -> None:
+    """Delete many objects, up to 1,000 a request."""
+    names = iter(paths)
+    while chunk := list(islice(names, _DELETE_AT_ONCE)):
+        buckets = defaultdict(list)
+        for path in chunk:
+            bucket, name = s3_client.parse(path)
+            buckets[bucket].append({"Key": name})
+        for bucket, objects in buckets.items():
+            _delete_all(chunk[0], bucket, objects)
 
 
 def _delete_all(path: str, bucket: str, objects: list[dict[str, str]]) -> None:

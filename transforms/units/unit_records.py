@@ -25,10 +25,11 @@ def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:
 
 def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
     """The record of a unit that is done, else None."""
-    path = _record_path(staging_dir, unit_id)
-    if not storage.exists(path):
+    try:
+        content = storage.read_bytes(_record_path(staging_dir, unit_id))
+    except FileNotFoundError:
         return None
-    return UnitRecord.from_json(json.loads(storage.read_bytes(path)))
+    return UnitRecord.from_json(json.loads(content))
 
 
 def _record_path(staging_dir: str, unit_id: str) -> str:

@@ -59,7 +59,7 @@ def need_of(planned: Plan) -> Need:
     decode = job.load.decode
     model_bytes = planned.staged[job.predict.artifact_path].stat().st_size
     pixels = decode.height * decode.width
-    return Need(model_bytes, pixels, _CHUNK, job.load.window * pixels * 3)
+    return Need(model_bytes, pixels, _CHUNK, job.load.most_decoded(4) * job.load.pixel_bytes)
 
 
 def worker_processes(

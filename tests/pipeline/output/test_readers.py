@@ -9,7 +9,7 @@ from beamlabel.pipeline import layout
 from beamlabel.transforms import storage
 from support.jobs import label, photos
 
-CHANGES = ("move", "move_folder", "write_bytes", "delete", "delete_tree")
+CHANGES = ("move_all", "move_folder", "write_bytes", "delete", "delete_all", "delete_tree")
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,13 @@ def test_a_new_local_folder_appears_at_once(tmp_path, images, published):
     assert len(whole.listed) == 3 and whole.manifest[1] == whole.listed and whole.succeeded
 
 
-def test_a_new_folder_in_a_bucket_fills_up_and_success_comes_last(gcs, images, published):
+def test_a_new_folder_in_a_bucket_is_filled_before_its_manifest_and_success_comes_last(
+    gcs, images, published
+):
     views = published(gcs.uri("out"), *images)
-    assert [len(view.listed) for view in views] == [0, 1, 2, 3, 3, 3]
-    assert [view.manifest is not None for view in views] == [False, False, False, False, True, True]
-    assert [view.succeeded for view in views] == [False] * 5 + [True]
+    assert [len(view.listed) for view in views] == [0, 3, 3, 3]
+    assert [view.manifest is not None for view in views] == [False, False, True, True]
+    assert [view.succeeded for view in views] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("where", ["local", "gs"])

@@ -116,6 +116,112 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(gcs, own_cache, damage, cap
     assert "is damaged" in caplog.text
 
 
+LARGE = 3 << 20
+
+
+@pytest.fixture
+def hashed(monkeypatch) -> list[int]:
+    """How many files were hashed in this process, as a number of ones."""
+    real, found = host_cache._sha256, []
+
+    def count(file):
+        found.append(1)
+        return real(file)
+
+    monkeypatch.setattr(host_cache, "_sha256", count)
+    return found
+
+
+def test_a_host_hashes_a_large_file_once(gcs, own_cache, hashed, monkeypatch):
+    path, sha256 = staged(gcs, size=LARGE)
+    for _ in range(3):
+        assert hashlib.sha256(open_artifact(path, sha256).content).hexdigest() == sha256
+        monkeypatch.setattr(host_cache, "_in_use", {})  # as another process
+    assert len(hashed) == 1
+    assert downloads(gcs) == 1
+
+
+def test_a_local_large_file_is_hashed_once_and_again_when_it_was_changed(own_cache, tmp_path, hashed):
+    content = hashlib.shake_128(b"local").digest(LARGE)
+    path, sha256 = tmp_path / "labeled.keys", hashlib.sha256(content).hexdigest()
+    path.write_bytes(content)
+    for _ in range(3):
+        assert open_artifact(str(path), sha256).path == path
+    assert len(hashed) == 1
+    with path.open("r+b") as file:
+        file.write(b"x")
+    for _ in range(2):
+        with pytest.raises(ChecksumError):
+            open_artifact(str(path), sha256)
+    path.write_bytes(content)
+    assert bytes(open_artifact(str(path), sha256).content) == content
+
+
+def overwrite(file: Path) -> None:
+    """Another byte in the middle, and the times as they were."""
+    before = file.stat()
+    with file.open("r+b") as opened:
+        opened.seek(LARGE // 2)
+        opened.write(bytes([opened.read(1)[0] ^ 1]))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+DAMAGES = {
+    "cut short": lambda file: os.truncate(file, LARGE // 2),
+    "cut short and filled up": lambda file: (os.truncate(file, LARGE // 2), os.truncate(file, LARGE)),
+    "overwritten": overwrite,
+    "replaced": lambda file: (file.unlink(), file.write_bytes(bytes(LARGE))),
+    "half a stamp": lambda file: os.truncate(f"{file}.stamp", 10),
+    "no stamp": lambda file: Path(f"{file}.stamp").unlink(),
+    "a stamp of nothing": lambda file: Path(f"{file}.stamp").write_bytes(b"\xff"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_large_file_in_the_cache_that_was_damaged_is_fetched_anew(gcs, own_cache, damage):
+    path, sha256 = staged(gcs, size=LARGE)
+    open_artifact(path, sha256)
+    damage(own_cache / "staged" / sha256)
+    assert hashlib.sha256(open_artifact(path, sha256).content).hexdigest() == sha256
+    assert hashlib.sha256((own_cache / "staged" / sha256).read_bytes()).hexdigest() == sha256
+
+
+def test_a_half_written_file_is_not_taken_for_the_whole(gcs, own_cache):
+    """As a crash of the system may leave it: at its final name, with the stamp of another."""
+    path, sha256 = staged(gcs, size=LARGE)
+    whole = bytes(open_artifact(path, sha256).content)
+    (own_cache / "staged" / sha256).write_bytes(whole[: LARGE // 3])
+    (own_cache / "staged" / f"{sha256}.partial").write_bytes(whole[: LARGE // 4])
+    assert bytes(open_artifact(path, sha256).content) == whole
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.key_index import KeyIndex
+from beamlabel.transforms.storage.host_cache import open_artifact
+path, sha256 = sys.argv[1:]
+storage.exists(path.rpartition("/")[0] + "/nothing")  # the client is there
+def kilobytes(name):
+    return int(re.search(rf"{name}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+before = kilobytes("VmHWM")
+index = KeyIndex(open_artifact(path, sha256).content)
+assert bytes(16) not in index
+print(kilobytes("VmHWM") - before)
+"""
+
+
+def test_an_index_is_never_in_memory_as_a_whole(gcs, tmp_path):
+    path, sha256 = staged(gcs, size=48 << 20)
+    for _ in range(2):
+        command = [sys.executable, "-c", MEMORY, path, sha256]
+        environment = {**os.environ, "BEAMLABEL_CACHE": str(tmp_path)}
+        grown = subprocess.run(command, capture_output=True, check=True, cwd=ROOT, env=environment).stdout
+        assert int(grown) < 16 << 10
+    assert downloads(gcs) == 1
+
+
 def test_another_staged_file_is_refused(gcs, own_cache):
     path, sha256 = staged(gcs)
     gcs.put("module.beamlabel", b"something else")

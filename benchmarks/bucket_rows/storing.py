@@ -1,0 +1,132 @@
+"""Rows: what is written, published, found again and deleted."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from bucket_rows.bench import Bench, Figures, row
+from support.committed import commit_run
+
+_PUBLISH = """
+from beamlabel.pipeline.output.publish import publish
+from beamlabel.transforms import storage
+storage.exists(sys.argv[1] + "/warm")
+begin()
+publish(*sys.argv[1:])
+end()
+"""
+
+_LAUNCH = """
+from beamlabel.pipeline.job.preflight import check_output
+from beamlabel.pipeline.output.publish import finish_pending, submitted
+from beamlabel.transforms import storage
+output = sys.argv[1]
+storage.exists(output + "/warm")
+begin()
+finish_pending(output)
+check_output(output, "resume")
+submitted(output)
+end()
+"""
+
+_INDEX = """
+import re, resource, subprocess, time
+from pathlib import Path
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.key_index import KeyIndex
+from beamlabel.transforms.storage.host_cache import open_artifact
+
+def memory():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3
+
+path, sha256, others = sys.argv[1:]
+storage.exists(path.rpartition("/")[0] + "/warm")
+before = memory()
+if others:
+    begin()
+used = time.process_time()
+index = KeyIndex(open_artifact(path, sha256).content)
+bytes(16) in index
+used, grown = time.process_time() - used, memory() - before
+if others:
+    tell(grown, "MB more memory")
+    program = sys.orig_argv[sys.orig_argv.index("-c") + 1]
+    command = [sys.executable, "-c", program, path, sha256, ""]
+    for line in subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines():
+        print(line, flush=True)
+    end()
+else:
+    tell(grown, "MB more memory of a second process")
+    tell(used * 1e3, "ms of CPU of a second process")
+"""
+
+_TYPES = """
+from beamlabel.transforms import storage
+begin()
+for name in "_report.html _MANIFEST.json part-0.parquet _failures/part-0.jsonl wrong.csv _schema.pbtxt".split():
+    storage.write_bytes(sys.argv[1] + "/" + name, b"data")
+end()
+"""
+
+
+def _shards(bench: Bench) -> list[str]:
+    return [name for name in bench.bucket.list("out/") if name.startswith("out/part-")]
+
+
+@row("publishing 10,000 shards")
+def publish(bench: Bench) -> Figures:
+    """From the commit to the deleted staging."""
+    shards = bench.sized(10_000)
+    folder = commit_run(bench.bucket, shards)
+    figures = bench.python(_PUBLISH, bench.bucket.uri("out"), folder)
+    assert len(_shards(bench)) == shards
+    return {"shards": shards, **figures}
+
+
+@row("publishing one shard in place of 10,000")
+def replace(bench: Bench) -> Figures:
+    """``--if_exists overwrite``: the shards of the run before are deleted."""
+    shards = bench.sized(10_000)
+    folder = commit_run(bench.bucket, shards)
+    bench.python(_PUBLISH, bench.bucket.uri("out"), folder)
+    folder = commit_run(bench.bucket, 1, run="20260102T000000Z-abcdef")
+    figures = bench.python(_PUBLISH, bench.bucket.uri("out"), folder)
+    assert len(_shards(bench)) == 1
+    return {"shards": shards, **figures}
+
+
+@row("a launch where a killed run has staged 10,000 shards, until it knows what is there")
+def launch(bench: Bench) -> Figures:
+    """Before any option is looked at; ``--if_exists resume``."""
+    shards = bench.sized(10_000)
+    folder = commit_run(bench.bucket, shards).removeprefix(f"{bench.bucket.url}/")
+    bench.bucket.remove(f"{folder}/commit.json")
+    return {"shards": shards, **bench.python(_LAUNCH, bench.bucket.uri("out"))}
+
+
+@row("an index of 20 million earlier rows, opened by two processes of a host")
+def index(bench: Bench) -> Figures:
+    """16 bytes a row."""
+    rows = bench.sized(20_000_000)
+    keys = np.random.default_rng(0).bytes(16 * rows)
+    path = bench.bucket.put("staging/labeled.keys", keys)
+    return {"rows": rows, **bench.python(_INDEX, path, hashlib.sha256(keys).hexdigest(), "others")}
+
+
+@row("content types of six files")
+def content_types(bench: Bench) -> Figures:
+    """As the server is told them."""
+    bench.bucket.server.upload_types.clear()
+    bench.python(_TYPES, bench.bucket.uri("out"))
+    told = bench.bucket.server.upload_types
+    right = [
+        "text/html; charset=utf-8",
+        "application/json",
+        "application/vnd.apache.parquet",
+        "application/x-ndjson",
+        "text/csv; charset=utf-8",
+        "text/plain; charset=utf-8",
+    ]
+    return {"right": sum(one == other for one, other in zip(told, right, strict=True))}

@@ -1,0 +1,59 @@
+"""A run that is committed and not published, of shards of a few bytes: for what is asked of a bucket."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+METADATA = {"beamlabel.module_fingerprint": "f", "beamlabel.schema_version": "2"}
+
+
+def commit_run(bucket: Any, shards: int, *, run: str = "20260101T000000Z-abcdef", output: str = "out") -> str:
+    """Stages a run below ``output`` in a bucket, around the code under test; returns the URI of its staging folder.
+
+    Args:
+        bucket: with ``put`` and ``uri``.
+        shards: of one row each, whose content is their number.
+        run: its id.
+        output: a folder in the bucket.
+    """
+    folder = f"{output}/_beamlabel/staging/0123456789abcdef"
+    records = []
+    for number in range(shards):
+        unit = f"00000-{number:012d}"
+        name = f"shards/{unit}-{number:016x}.parquet"
+        bucket.put(f"{folder}/{name}", b"%d" % number)
+        file = {"name": name, "kind": "data", "rows": 1, "bytes": len(str(number)), "sha256": "0" * 64}
+        place = {"input_path": "/in/list.txt", "start": number, "stop": number + 1, "file_rows": None}
+        records.append(
+            {
+                "unit_id": unit,
+                "ranges": [{**place, "last": number == shards - 1}],
+                "input": 1,
+                "predicted": 1,
+                "failed": {},
+                "skipped": 0,
+                "files": [file],
+            }
+        )
+        bucket.put(f"{folder}/units/{unit}.json", json.dumps(records[-1]).encode())
+    manifest = {
+        "run_id": run,
+        "plan_id": "0123456789abcdef",
+        "metadata": METADATA,
+        "options": {"max_error_rate": 0.0},
+        "input_files": [],
+        "module": {"fingerprint": "f"},
+    }
+    job = {
+        "format": "beamlabel job",
+        "run_id": run,
+        "started_at": 1.0,
+        "max_error_rate": 0.0,
+        "schema_pbtxt": None,
+        "manifest": manifest,
+    }
+    commit = {"format": "beamlabel commit", "committed_at": 2.0, "records": records}
+    bucket.put(f"{folder}/job.json", json.dumps(job).encode())
+    bucket.put(f"{folder}/commit.json", json.dumps(commit).encode())
+    return str(bucket.uri(folder))
