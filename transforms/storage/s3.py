@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from beamlabel.transforms.storage import s3_client
+from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
 from beamlabel.transforms.storage.patterns import StoredFile, match_objects, without_folders
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.s3_client import code_of, request, status_of
@@ -29,6 +30,10 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html."""
 
 _DELETE_AT_ONCE = 1000
 """The most objects that one request deletes."""
+
+_WITHOUT_ORDER = "--x-s3"
+"""The end of the names of directory buckets, which list in no order and begin nowhere else than at the beginning:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html."""
 
 _TYPE = "application/octet-stream"
 _WRITER = "beamlabel-writer"
@@ -61,17 +66,22 @@ def glob(pattern: str) -> Iterator[StoredFile]:
 
 
 def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
-    """In the order of names, a page at a time."""
+    """In the order of names; a page at a time, or several at once if there are many."""
     bucket, name = s3_client.parse(prefix)
-    asked = {"Bucket": bucket, "Prefix": name} | ({"Delimiter": delimiter} if delimiter else {})
-    while True:
-        page = request(prefix, lambda client: client.list_objects_v2(**asked))
-        for item in page.get("Contents", ()):
-            version = s3_client.version(item.get("ETag"))
-            yield StoredFile(f"s3://{bucket}/{item['Key']}", item["Size"], version)
-        if not page.get("NextContinuationToken"):
-            return
-        asked["ContinuationToken"] = page["NextContinuationToken"]
+    start = f"s3://{bucket}/"
+
+    def fetch(after: str | None, token: str | None) -> Page:
+        asked = {"Bucket": bucket, "Prefix": name, "Delimiter": delimiter, "ContinuationToken": token}
+        asked["StartAfter"] = None if after is None else after[len(start) :]
+        given = {key: value for key, value in asked.items() if value is not None}
+        page = request(prefix, lambda client: client.list_objects_v2(**given))
+        files = [
+            StoredFile(start + item["Key"], item["Size"], s3_client.version(item.get("ETag")))
+            for item in page.get("Contents", ())
+        ]
+        return Page(files, page.get("NextContinuationToken") or None)
+
+    return list_in_ranges(fetch, start + name, has_order=not bucket.endswith(_WITHOUT_ORDER))
 
 
 def open_input(path: str) -> BinaryIO:
