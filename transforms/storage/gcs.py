@@ -108,7 +108,7 @@ def open_input(path: str) -> BinaryIO:
                 start=first, end=last, raw_download=True, checksum=None, **_shared()
             )
 
-    return io.BufferedReader(RangedFile(path, file.size or 0, read_range), _READ_SIZE)
+    return io.BufferedReader(RangedFile(path, file.size or 0, read_range, file.version), _READ_SIZE)
 
 
 def read_bytes(path: str) -> bytes:

@@ -101,7 +101,7 @@ def open_input(path: str) -> BinaryIO:
                 raise
             raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read", path) from error
 
-    return io.BufferedReader(RangedFile(path, file.size or 0, read_range), _READ_SIZE)
+    return io.BufferedReader(RangedFile(path, file.size or 0, read_range, file.version), _READ_SIZE)
 
 
 def read_bytes(path: str) -> bytes:
