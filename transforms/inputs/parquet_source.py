@@ -16,7 +16,7 @@ from beamlabel.transforms.inputs.image_columns import find_columns, is_image_typ
 from beamlabel.transforms.inputs.kept_columns import KeptColumn, check_once, kept_column
 from beamlabel.transforms.inputs.parquet import footers
 from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
-from beamlabel.transforms.inputs.sparse_pages import SparseFile, chunk_range
+from beamlabel.transforms.inputs.sparse_pages import SparseFile, chunk_range, is_leaf_of
 from beamlabel.transforms.rows.types import is_list
 
 _READ_BUFFER_BYTES = 1 << 20
@@ -150,7 +150,7 @@ class _ParquetFile(pq.ParquetFile):
         leaves = [
             place
             for place, path in enumerate(paths)
-            if columns is None or any(path == name or path.startswith(f"{name}.") for name in columns)
+            if columns is None or is_leaf_of(path, columns)
         ]
         for group in groups:
             row_group = self.metadata.row_group(group)

@@ -211,6 +211,11 @@ def chunk_range(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
     return start, start + chunk.total_compressed_size
 
 
+def is_leaf_of(leaf: str, columns: Iterable[str]) -> bool:
+    """Whether a leaf, by its path, is one of some columns or fields, or lies in one."""
+    return any(leaf == name or leaf.startswith(f"{name}.") for name in columns)
+
+
 def _width(leaf: Any) -> int | None:
     """The bytes of a plain value of 0 or of no bytes; None if there is no such value of whole bytes."""
     widths = {"BYTE_ARRAY": 4, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
