@@ -109,6 +109,12 @@ class RowReader:
         ]
 
     @property
+    def leaves(self) -> list[int]:
+        """The leaf columns that are read."""
+        paths = [self._file.schema.column(place).path for place in range(len(self._file.schema))]
+        return [place for place, path in enumerate(paths) if is_leaf_of(path, self._names)]
+
+    @property
     def has_small_keys(self) -> bool:
         """Whether ``keys`` reads less than ``rows``: that is, no inline images."""
         return self._columns.image is not None and self._key_names is not None

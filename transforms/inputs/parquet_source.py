@@ -147,20 +147,14 @@ class _ParquetFile(pq.ParquetFile):
 
     def _chunks(self, groups: Iterable[int], columns: Sequence[str] | None) -> Iterator[tuple[int, int]]:
         paths = [self.schema.column(place).path for place in range(len(self.schema))]
-        leaves = [
-            place
-            for place, path in enumerate(paths)
-            if columns is None or is_leaf_of(path, columns)
-        ]
+        leaves = [place for place, path in enumerate(paths) if columns is None or is_leaf_of(path, columns)]
         for group in groups:
             row_group = self.metadata.row_group(group)
             for leaf in leaves:
                 yield chunk_range(row_group.column(leaf))
 
 
-def _opened(
-    raw: SparseFile, path: str, int96_unit: str, metadata: pq.FileMetaData | None
-) -> pq.ParquetFile:
+def _opened(raw: SparseFile, path: str, int96_unit: str, metadata: pq.FileMetaData | None) -> pq.ParquetFile:
     try:
         return _ParquetFile(
             raw,

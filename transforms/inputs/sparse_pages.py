@@ -105,10 +105,9 @@ class SparseFile(io.RawIOBase):
             data = self._raw.read(stop - self._at)
             self._check_pages(piece, piece.offset + within, data)
             return data
-        else:
-            if place + 1 < len(self._pieces):
-                stop = min(stop, self._pieces[place + 1].start)
-            self._raw.seek(self._at)
+        if place + 1 < len(self._pieces):
+            stop = min(stop, self._pieces[place + 1].start)
+        self._raw.seek(self._at)
         return self._raw.read(stop - self._at)
 
     def _check_pages(self, piece: _Piece, offset: int, data: bytes) -> None:
@@ -128,8 +127,8 @@ class SparseFile(io.RawIOBase):
             size, count = found or (0, 0)
             if (size, count) != (page.size, page.rows):
                 raise ValueError(
-                    f"damaged Parquet: its page index says that a page of {page.size} bytes and {page.rows} rows lies at "
-                    f"byte {page.offset}, and there is one of {size} bytes and {count} rows; write the file again"
+                    f"damaged Parquet: by its page index {page.rows} rows in {page.size} bytes lie at byte "
+                    f"{page.offset}, and there are {count} rows in {size} bytes; write the file again"
                 )
 
     def _header(self, page: _Page) -> bytes:
@@ -270,7 +269,11 @@ def _pieces(
             continue
         shown = _Page(page.offset, page.size, after[place] - page.first_row)
         previous = pieces[-1] if pieces else None
-        if previous is not None and previous.offset is not None and previous.offset + previous.size == page.offset:
+        if (
+            previous is not None
+            and previous.offset is not None
+            and previous.offset + previous.size == page.offset
+        ):
             # One reading for pages that follow each other.
             pieces[-1] = previous._replace(size=previous.size + page.size, pages=(*previous.pages, shown))
         else:
