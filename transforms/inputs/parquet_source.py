@@ -116,8 +116,8 @@ def open_sparse_parquet(
         if not few and not storage.is_local(path):
             raw = ChunkFile(raw)
         facts = footers.facts_of(buffered)
-        sparse = SparseFile(raw, facts and facts.indexes)
-        file = _opened(sparse, path, int96_unit, facts and facts.metadata)
+        sparse = SparseFile(raw, None if facts is None else facts.indexes)
+        file = _opened(sparse, path, int96_unit, None if facts is None else facts.metadata)
         yield file, sparse
         if facts is None:
             footers.keep(buffered, file.metadata, sparse.indexes)

@@ -17,12 +17,13 @@ from urllib.parse import unquote
 
 from beamlabel.transforms.storage import beam, gcs, local, patterns, s3
 from beamlabel.transforms.storage.patterns import StoredFile, has_glob
+from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
     "StoredFile", "absolute", "copy", "create_if_absent", "delete", "delete_temporary",
     "delete_tree", "escape", "exists", "is_local", "join", "make_folder", "match", "move", "move_folder",
-    "open_input", "put_file", "read_bytes", "stat", "sync_folder", "write_bytes", "write_file",
+    "open_input", "put_file", "read_bytes", "read_range", "stat", "sync_folder", "write_bytes", "write_file",
 ]  # fmt: skip
 
 
@@ -129,6 +130,22 @@ def open_input(path: str) -> BinaryIO:
     """
     backend, path = _backend(path)
     return backend.open_input(path)
+
+
+def read_range(file: BinaryIO, start: int, size: int) -> bytes:
+    """Some bytes of an open file; on a bucket no others are asked for. Fewer if the file ends before.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    raw = getattr(file, "raw", None)
+    source: Any = raw if isinstance(raw, RangedFile) else file
+    source.seek(start)
+    parts = []
+    while size > 0 and (part := source.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def read_bytes(path: str) -> bytes:
