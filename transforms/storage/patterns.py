@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class StoredFile:
-    """A file or object, as a listing or ``stat`` saw it.
+class StoredFile(NamedTuple):
+    """A file or object, as a listing or ``stat`` saw it; listings have millions.
 
     Attributes:
       path: an absolute path or a URI, which opens it.

@@ -190,7 +190,7 @@ class _Listing:
 
     def _learn(self, files: list[StoredFile]) -> None:
         self._page_names = max(self._page_names, len(files))
-        self._names.learn([file.path for file in files])
+        self._names.learn(files)
 
     def _take(self, page: list[StoredFile]) -> list[StoredFile]:
         self._taken += 1

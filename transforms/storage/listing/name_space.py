@@ -7,8 +7,10 @@ import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from beamlabel.transforms.storage.patterns import StoredFile
+
 # Of a page so many names are looked at.
-_LOOKED_AT = 24
+_LOOKED_AT = 16
 # Characters behind the first one in which the ends of a span differ: its number of steps is fine enough then.
 _FINE = 8
 _HEX = frozenset("abcdef")
@@ -38,12 +40,12 @@ class NameSpace:
         self._is_whole: list[bool] = []
         self._alphabets: list[list[str]] | None = None
 
-    def learn(self, names: Sequence[str]) -> None:
-        """Looks at some names that follow each other in order."""
-        step = max(len(names) // _LOOKED_AT, 1)
+    def learn(self, files: Sequence[StoredFile]) -> None:
+        """Looks at some of the files of a page, which are in order."""
+        step = max(len(files) // _LOOKED_AT, 1)
         before: str | None = None
-        for name in [*names[::step], *names[-1:]]:
-            rest = name[len(self._start) :]
+        for file in [*files[::step], *files[-1:]]:
+            rest = file.path[len(self._start) :]
             while len(self._seen) < len(rest):
                 self._seen.append(set())
                 self._is_whole.append(False)
