@@ -11,13 +11,18 @@ from support.paths import ROOT
 # in .py is a file at a package's root.
 LEVELS = (
     ("beamlabel/__init__.py",),
-    ("transforms/archive_member.py", "transforms/reasons.py", "transforms/row_batches.py"),
+    (
+        "transforms/archive_member.py",
+        "transforms/reasons.py",
+        "transforms/row_batches.py",
+        "transforms/storage/listing",
+    ),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
     ("transforms/decoding/picture", "transforms/inference", "transforms/loading/web", "transforms/rows"),
     ("transforms/own_module",),
     ("transforms/decoding/readers",),
     ("transforms/decoding",),
-    ("transforms/inputs/archives",),
+    ("transforms/inputs/archives", "transforms/inputs/parquet"),
     ("transforms/inputs",),
     ("transforms/inputs/tables",),
     ("transforms/inputs/sources",),

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from beamlabel.transforms.storage import beam, gcs, local, patterns, s3
-from beamlabel.transforms.storage.patterns import StoredFile, has_glob
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import has_glob
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.uris import scheme
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from beamlabel.transforms.storage import beam_setup
-from beamlabel.transforms.storage.patterns import StoredFile, escape, matcher, split_glob, without_folders
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import escape, matcher, split_glob, without_folders
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.retries import STATUSES, retried
 

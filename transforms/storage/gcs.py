@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from beamlabel.transforms.storage import gcs_client
 from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
-from beamlabel.transforms.storage.patterns import StoredFile, match_objects, without_folders
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import match_objects, without_folders
 from beamlabel.transforms.storage.ranged_file import RangedFile
 
 if TYPE_CHECKING:

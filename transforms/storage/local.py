@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from beamlabel.transforms.storage.patterns import StoredFile, has_glob, matcher, split_glob
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import has_glob, matcher, split_glob
 
 _TEMPORARY = ".tmp-"
 # What fsync says where a file system has no such thing.

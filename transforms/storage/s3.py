@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 
 from beamlabel.transforms.storage import s3_client
 from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
-from beamlabel.transforms.storage.patterns import StoredFile, match_objects, without_folders
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import match_objects, without_folders
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.s3_client import code_of, request, status_of
 

@@ -9,8 +9,6 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.page_index import OffsetIndexes
-
 _MOST_BYTES = 8 << 20
 _MOST_FILES = 64
 
@@ -20,10 +18,10 @@ _known: OrderedDict[tuple[str, str], Facts] = OrderedDict()
 
 @dataclass
 class Facts:
-    """What is known of one version of a file: its footer, and where its pages lie, if somebody has asked."""
+    """What is known of one version of a file: its footer, and the indexes of its pages, if somebody has asked."""
 
     metadata: pq.FileMetaData
-    indexes: OffsetIndexes | None = None
+    indexes: Any = None
 
 
 def facts_of(file: BinaryIO) -> Facts | None:
@@ -36,7 +34,7 @@ def facts_of(file: BinaryIO) -> Facts | None:
         return facts
 
 
-def keep(file: BinaryIO, metadata: pq.FileMetaData, indexes: OffsetIndexes | None) -> None:
+def keep(file: BinaryIO, metadata: pq.FileMetaData, indexes: Any) -> None:
     """Keeps what was read of an open file."""
     place = _place(file)
     if place is None or metadata.serialized_size > _MOST_BYTES:

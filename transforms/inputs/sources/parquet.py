@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.kept_columns import KeptReader
 from beamlabel.transforms.inputs.parquet.packed_rows import schema_of, unpack_rows
-from beamlabel.transforms.inputs.parquet.reading_cost import reads_once
-from beamlabel.transforms.inputs.parquet.staged_units import (
+from beamlabel.transforms.inputs.parquet_rows import Empty, ParquetRow, RowReader, row_ranges, rows_of
+from beamlabel.transforms.inputs.parquet_source import open_parquet, open_sparse_parquet
+from beamlabel.transforms.inputs.sources.parquet_cost import reads_once
+from beamlabel.transforms.inputs.sources.parquet_staged import (
     MOST_ROW_BYTES,
     StagedUnits,
     place_id,
     row_bytes,
 )
-from beamlabel.transforms.inputs.parquet_rows import Empty, ParquetRow, RowReader, row_ranges, rows_of
-from beamlabel.transforms.inputs.parquet_source import open_parquet, open_sparse_parquet
 from beamlabel.transforms.inputs.sources.source import MAX_UNIT_ROWS, Planned, Source, SourceOptions
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, WorkUnit, unit_id
 from beamlabel.transforms.storage.identity import image_id

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from beamlabel.transforms.storage.listing.name_space import NameSpace, Span
-from beamlabel.transforms.storage.patterns import StoredFile
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
 
 ALONE = 4
 """Pages that come one after the other first."""

@@ -7,7 +7,7 @@ import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from beamlabel.transforms.storage.patterns import StoredFile
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
 
 # Of a page so many names are looked at.
 _LOOKED_AT = 16

@@ -10,7 +10,7 @@ import pytest
 
 from beamlabel.transforms.storage.listing import in_ranges
 from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
-from beamlabel.transforms.storage.patterns import StoredFile
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
 
 START = "gs://bucket/photos/"
 PAGE = 10
