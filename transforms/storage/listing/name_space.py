@@ -13,6 +13,7 @@ from beamlabel.transforms.storage.listing.stored_file import StoredFile
 _LOOKED_AT = 16
 # Characters behind the first one in which the ends of a span differ: its number of steps is fine enough then.
 _FINE = 8
+_MOST_TENTHS = 10**10
 _HEX = frozenset("abcdef")
 
 
@@ -65,19 +66,22 @@ class NameSpace:
         """How many pages lie between two names, about, if names lie as close there as in the span."""
         depth = self._depth(span)
         top = self._top(depth) if upto is None else self._value(upto, depth)
-        return (top - self._value(name, depth)) / self._page_width(span, depth)
+        # Names of hundreds of characters are numbers beyond all floats.
+        tenths = 10 * (top - self._value(name, depth)) // self._page_width(span, depth)
+        return min(tenths, _MOST_TENTHS) / 10
 
     def after(self, span: Span, name: str, pages: float) -> str:
         """A name that lies so many pages behind another, about; not behind it if there is no such name."""
         depth = self._depth(span)
-        value = self._value(name, depth) + max(round(self._page_width(span, depth) * pages), 1)
+        value = self._value(name, depth) + max(self._page_width(span, depth) * round(10 * pages) // 10, 1)
         return self._start + self._name(min(value, self._top(depth) - 1), depth)
 
     def _depth(self, span: Span) -> int:
         return max(_first_difference(span.first, span.last) - len(self._start), 0) + _FINE
 
-    def _page_width(self, span: Span, depth: int) -> float:
-        return max((self._value(span.last, depth) - self._value(span.first, depth)) / span.pages, 1.0)
+    def _page_width(self, span: Span, depth: int) -> int:
+        width = self._value(span.last, depth) - self._value(span.first, depth)
+        return max(1000 * width // max(round(1000 * span.pages), 1), 1)
 
     def _alphabet(self, place: int) -> list[str]:
         if self._alphabets is None:

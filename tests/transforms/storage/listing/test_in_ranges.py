@@ -64,6 +64,7 @@ LAYOUTS = {
     "one dense folder": [f"a{n}/x.jpg" for n in range(90)] + [f"zz/deep/{n:09}.jpg" for n in range(9_000)],
     "classes": [f"n{1440764 + 7919 * (n % 100):08}/n{n}.JPEG" for n in range(9_000)],
     "many alphabets": [f"{'éß日😀~'[n % 5]}/{n % 7}\u00ad{n}\U0010ffff.jpg" for n in range(9_000)],
+    "long": [f"{'long folder ' * 60}{n:06}/{'b' * 300}{n}.jpg" for n in range(2_000)],
     "prefixes of each other": ["a" * n for n in range(1, 900)],
 }
 
