@@ -102,7 +102,10 @@ def test_nothing_is_asked_for_that_nobody_takes() -> None:
     listing.close()
 
 
-def test_many_pages_are_asked_for_at_a_time() -> None:
+def test_many_pages_are_asked_for_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        in_ranges, "AHEAD_PAGES", 10_000
+    )  # else the first range might be all that is left to ask for
     service = Service(LAYOUTS["hashes"])
     enough = threading.Event()
     under_way = set[int]()
