@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from beamlabel.pipeline import layout
 from beamlabel.transforms import storage
-from beamlabel.transforms.storage.patterns import StoredFile, has_glob
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import has_glob
 
 # Folders of ours that hold no published output; the second is that of schema version 1.
 _OWN_FOLDERS = re.compile(rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?|{layout.FAILURES}")

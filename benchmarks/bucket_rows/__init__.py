@@ -1,6 +1,6 @@
 """The rows of ``benchmarks/requests.py``, and what runs and prints them."""
 
-from bucket_rows import storing
+from bucket_rows import reading, storing
 from bucket_rows.bench import main
 
-__all__ = ["main", "storing"]
+__all__ = ["main", "reading", "storing"]

@@ -354,7 +354,7 @@ def _sniff(path: str, wanted: str) -> str:
         with storage.open_input(path) as file:
             if not file.seekable():
                 raise UsageError(f"--input {path!r} is a pipe; write it to a file first")
-            head = file.read(HEAD_BYTES)
+            head = storage.read_range(file, 0, HEAD_BYTES)
     except OSError as error:
         if not is_user_error(error):
             raise

@@ -19,7 +19,8 @@ from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.pipeline.report.drift import embedding_drift, label_drift
 from beamlabel.transforms import storage
 from beamlabel.transforms.rows import schema
-from beamlabel.transforms.storage.patterns import StoredFile, escape
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import escape
 
 _LOGGER = logging.getLogger("beamlabel")
 

@@ -100,7 +100,13 @@ class GcsServer(GcsProxy):
         listing = json.loads(content)
         after = request.query.get("pageToken", [""])[0]
         size = min(_PAGE_SIZE, int(request.query.get("maxResults", [_PAGE_SIZE])[0]))
-        left = [item for item in listing["items"] if item["name"] > after]
+        start = request.query.get("startOffset", [""])[0]
+        end = request.query.get("endOffset", [None])[0]
+        left = [
+            item
+            for item in listing["items"]
+            if item["name"] > after and item["name"] >= start and (end is None or item["name"] < end)
+        ]
         listing["items"] = left[:size]
         if len(left) > size:
             listing["nextPageToken"] = left[size - 1]["name"]

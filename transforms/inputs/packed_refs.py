@@ -12,15 +12,21 @@ import hashlib
 import json
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import WorkUnit
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 CARRIED_BYTES = 256 << 10
-"""Packed references that the units of a bundle carry themselves: of ten to fifty thousand images."""
+"""Packed references that all units together carry themselves: of ten to fifty thousand images."""
 
+# Of units whose references are being written: how many, and what these take.
+_WRITES = 32
+_HELD_BYTES = 32 << 20
 _UNPACKED_BYTES = 1 << 15
 _FOLDER = "references"
 _LENGTH = struct.Struct("<i")
@@ -94,11 +100,12 @@ class RefSpiller:
 
     Args:
       staging_dir: a local folder or a URI that all workers see.
+      groups: of files that are planned apart: each has its part of what units may carry.
     """
 
-    def __init__(self, staging_dir: str) -> None:
+    def __init__(self, staging_dir: str, groups: int = 1) -> None:
         self._folder = storage.join(staging_dir, _FOLDER)
-        self._carried = 0
+        self._carried, self._groups = 0, groups
 
     def spill(self, unit: WorkUnit) -> WorkUnit:
         """The unit as it may cross a reshuffle.
@@ -109,15 +116,50 @@ class RefSpiller:
         Raises:
           OSError: the staging folder cannot be written.
         """
+        data = self._to_stage(unit)
+        return unit if data is None else self._stage(unit, data)
+
+    def spill_all(self, units: Iterable[WorkUnit], threads: DaemonPool) -> Iterator[WorkUnit]:
+        """The same of many units, in order; those that are staged are written several at a time.
+
+        A unit comes when its references are there.
+
+        Raises:
+          OSError: see ``spill``.
+        """
+        waiting = deque[tuple[WorkUnit | Future[WorkUnit], int]]()
+        held = 0
+        for unit in units:
+            data = self._to_stage(unit)
+            size = 0 if data is None else len(data)
+            waiting.append((unit if data is None else threads.submit(self._stage, unit, data), size))
+            held += size
+            del data
+            while waiting and (len(waiting) > _WRITES or held > _HELD_BYTES or _is_there(waiting[0][0])):
+                one, size = waiting.popleft()
+                held -= size
+                yield one if isinstance(one, WorkUnit) else threads.result(one)
+        for one, _ in waiting:
+            yield one if isinstance(one, WorkUnit) else threads.result(one)
+
+    def _to_stage(self, unit: WorkUnit) -> bytes | None:
+        """What is staged of a unit; None if it carries that itself, or there is nothing."""
         carried = [part.packed_refs for part in unit.parts or (unit,) if part.packed_refs is not None]
         if not carried:
-            return unit
+            return None
         self._carried += sum(map(len, carried))
-        if self._carried <= CARRIED_BYTES:
-            return unit
+        if self._carried <= CARRIED_BYTES // self._groups:
+            return None
+        return _framed(unit) if unit.parts else carried[0]
+
+    def _stage(self, unit: WorkUnit, data: bytes) -> WorkUnit:
         path = storage.join(self._folder, unit.unit_id)
-        storage.create_if_absent(path, _framed(unit) if unit.parts else carried[0])
+        storage.create_if_absent(path, data)
         return dataclasses.replace(without_references(unit), refs_path=path)
+
+
+def _is_there(one: WorkUnit | Future[WorkUnit]) -> bool:
+    return isinstance(one, WorkUnit) or one.done()
 
 
 def without_references(unit: WorkUnit) -> WorkUnit:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 _MAGIC = b"PAR1"
 # A header takes some tens of bytes, but the least and the largest value may be in it.
-_HEADER_BYTES = (256, 1 << 16)
+HEADER_BYTES = (256, 1 << 16)
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 # Each header is a request: pages that are smaller than this on average are not worth it.
 _WORTH_BYTES = 1 << 16
@@ -42,7 +42,7 @@ class OffsetIndexes:
     """
 
     def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
+        self._pages: dict[tuple[int, int], list[PageLocation] | None] = {}
         size = raw.seek(0, 2)
         raw.seek(max(size - 8, 0))
         length, magic = struct.unpack("<i4s", _exactly(raw, 8))
@@ -55,18 +55,50 @@ class OffsetIndexes:
             [(chunk.get(4), chunk.get(5)) for chunk in group.get(1, ())] for group in footer.get(4, ())
         ]
 
-    def pages(self, group: int, column: int) -> list[PageLocation] | None:
+    def pages(self, raw: BinaryIO, group: int, column: int) -> list[PageLocation] | None:
         """The data pages of a column chunk, in order; None if the file does not say.
+
+        Args:
+          raw: the file, open; each index is read of it once.
+          group, column: which chunk.
 
         Raises:
           ValueError: the index is damaged.
         """
-        offset, length = self._places[group][column]
+        if (group, column) not in self._pages:
+            self._pages[group, column] = self._read(raw, *self._places[group][column])
+        return self._pages[group, column]
+
+    @staticmethod
+    def _read(raw: BinaryIO, offset: int | None, length: int | None) -> list[PageLocation] | None:
         if not offset or not length:
             return None
-        self._raw.seek(offset)
-        index = CompactReader(_exactly(self._raw, length)).struct()
+        raw.seek(offset)
+        index = CompactReader(_exactly(raw, length)).struct()
         return [PageLocation(page[1], page[2], page[3]) for page in index.get(1, ())]
+
+
+def page_rows(header: bytes) -> tuple[int, int] | None:
+    """What the header of a data page says: the bytes of header and page, and its rows; None if it is cut off.
+
+    Args:
+      header: its first bytes, in a column that is in no list.
+
+    Raises:
+      ValueError: it is damaged, or of another page.
+    """
+    reader = CompactReader(header)
+    try:
+        fields = reader.struct()
+    except ValueError as error:
+        if isinstance(error.__cause__, IndexError):
+            return None
+        raise
+    if fields.get(1) == _DATA_PAGE and 5 in fields and 3 in fields:
+        return reader.at + fields[3], fields[5][1]
+    if fields.get(1) == _DATA_PAGE_V2 and 8 in fields and 3 in fields:
+        return reader.at + fields[3], fields[8][3]
+    raise ValueError("no data page")
 
 
 def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLocation] | None:
@@ -102,13 +134,13 @@ def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLoca
 
 def _header(raw: BinaryIO, at: int, stop: int) -> tuple[dict[int, Any], int]:
     """The header of a page, and how many bytes it takes."""
-    for length in _HEADER_BYTES:
+    for length in HEADER_BYTES:
         raw.seek(at)
         reader = CompactReader(_exactly(raw, max(min(length, stop - at), 0)))
         try:
             header = reader.struct()
         except ValueError:
-            if length == _HEADER_BYTES[-1] or length >= stop - at:
+            if length == HEADER_BYTES[-1] or length >= stop - at:
                 raise
             continue
         if not {1, 3} <= header.keys() or (header[1] == _DATA_PAGE and 5 not in header):

@@ -5,7 +5,7 @@ What tells which rows are wanted can be read first: it is small beside the image
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from beamlabel.transforms.inputs.image_columns import is_image_struct, value_type
 from beamlabel.transforms.inputs.kept_columns import KeptReader
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns
-from beamlabel.transforms.inputs.sparse_pages import SparseFile
+from beamlabel.transforms.inputs.sparse_pages import SparseFile, is_leaf_of
 from beamlabel.transforms.rows.types import is_list
 
 # Rows decoded at a time; images are held encoded, so few of them.
@@ -101,6 +101,18 @@ class RowReader:
         # What is kept of the images is read of all rows.
         alone = image and columns.image not in kept and leaves.count(image[0]) == 1
         self._image_leaf = leaves.index(image[0]) if alone else None
+        others = [*uri, *image[1:], *kept]
+        self._other_leaves = [
+            place
+            for place, leaf in enumerate(leaves)
+            if is_leaf_of(leaf, others) and leaves.count(leaf) == 1 and place != self._image_leaf
+        ]
+
+    @property
+    def leaves(self) -> list[int]:
+        """The leaf columns that are read."""
+        paths = [self._file.schema.column(place).path for place in range(len(self._file.schema))]
+        return [place for place, path in enumerate(paths) if is_leaf_of(path, self._names)]
 
     @property
     def has_small_keys(self) -> bool:
@@ -119,7 +131,7 @@ class RowReader:
             yield from (ParquetRow(Place(row), None) for row in range(rows.start, rows.stop))
         else:
             for row, batch in self._batches(rows, self._key_names, _URI_BATCH_ROWS):
-                for _, one in self._references(batch, row):
+                for _, one in references(batch, range(row, row + batch.num_rows), self._columns):
                     yield one
 
     def rows(self, rows: RowRange, wanted: Collection[Place] | None = None) -> Iterator[ParquetRow | Empty]:
@@ -139,8 +151,7 @@ class RowReader:
             rows = rows._replace(start=min(numbers), stop=max(numbers) + 1)
         else:
             numbers = range(rows.start, rows.stop)
-        if wanted is not None or rows.start > rows.first:
-            self._leave_out_pages(rows, numbers)
+        self._leave_out_pages(rows, numbers, few=wanted is not None)
         try:
             for row, batch in self._batches(rows, self._names, self._batch_rows):
                 yield from self._rows(batch, row, wanted)
@@ -148,10 +159,19 @@ class RowReader:
             if self._sparse is not None:
                 self._sparse.show_all()
 
-    def _leave_out_pages(self, rows: RowRange, numbers: Collection[int]) -> None:
-        if self._sparse is not None and self._image_leaf is not None:
-            within = [row - rows.first for row in numbers]
-            self._sparse.show_rows(self._file, rows.group, self._image_leaf, within)
+    def _leave_out_pages(self, rows: RowRange, numbers: Collection[int], *, few: bool) -> None:
+        group = self._file.metadata.row_group(rows.group)
+        whole = rows.start == rows.first and rows.stop == rows.first + group.num_rows
+        if self._sparse is None or (whole and not few):
+            return
+        within = [row - rows.first for row in numbers]
+        image = self._image_leaf
+        # Without an index pages are found one by one, which only images are worth.
+        if image is not None and (group.column(image).has_offset_index or few or rows.start > rows.first):
+            self._sparse.show_rows(self._file, rows.group, image, within)
+        for leaf in self._other_leaves:
+            if group.column(leaf).has_offset_index:
+                self._sparse.show_rows(self._file, rows.group, leaf, within)
 
     @property
     def _batch_rows(self) -> int:
@@ -162,16 +182,11 @@ class RowReader:
     def _rows(
         self, batch: pa.RecordBatch, row: int, wanted: Collection[Place] | None
     ) -> Iterator[ParquetRow | Empty]:
-        kept: list[pa.Array] | None = None
-        for place, one in self._references(batch, row):
-            if isinstance(one, Empty):
-                if wanted is None:
-                    yield one
-            elif wanted is None or one.place in wanted:
-                if kept is None:
-                    kept = list(self._kept.read(batch, row))
-                values = tuple(column.slice(place, 1) for column in kept)
-                yield ParquetRow(one.place, one.uri, one.data, values, one.not_text)
+        return rows_of(batch, range(row, row + batch.num_rows), self._columns, self._kept, wanted)
+
+    def batches(self, rows: RowRange) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The columns that are read of all rows of a range, in batches, each with the number of its first row."""
+        return self._batches(rows, self._names, self._batch_rows)
 
     def _batches(
         self, rows: RowRange, names: list[str], batch_rows: int
@@ -189,23 +204,57 @@ class RowReader:
             f"{self._path}: row group {rows.group} ended at row {row}, and rows to {rows.stop} were planned"
         )
 
-    def _references(self, batch: pa.RecordBatch, row: int) -> Iterator[tuple[int, ParquetRow | Empty]]:
-        """The references of a batch, each with the place of its row in it."""
-        uri, image = (_column(batch, name) for name in (self._columns.uri, self._columns.image))
-        nothing = [None] * batch.num_rows
-        is_list_column = any(column is not None and is_list(column.type) for column in (uri, image))
-        uris = nothing if uri is None else uri.to_pylist()
-        images = nothing if image is None else image.to_pylist()
-        for place in range(batch.num_rows):
-            if not is_list_column:
-                yield place, _reference(Place(row + place), uris[place], images[place])
-                continue
-            values = uris[place] if image is None else images[place]
-            if not values:
-                yield place, Empty(row + place)
-            for element, value in enumerate(values or ()):
-                at = Place(row + place, element)
-                yield place, _reference(at, *((value, None) if image is None else (None, value)))
+
+def rows_of(
+    batch: pa.RecordBatch,
+    numbers: Sequence[int],
+    columns: ParquetColumns,
+    reader: KeptReader,
+    wanted: Collection[Place] | None = None,
+) -> Iterator[ParquetRow | Empty]:
+    """The references of a batch with what is kept of them.
+
+    Args:
+      batch: has the columns that are read.
+      numbers: of its rows in their file.
+      columns: which columns are read.
+      reader: casts the kept ones.
+      wanted: the only references; None for all, and for rows without one.
+
+    Raises:
+      ValueError: a kept value does not fit; see ``KeptReader``.
+    """
+    kept: list[pa.Array] | None = None
+    for place, one in references(batch, numbers, columns):
+        if isinstance(one, Empty):
+            if wanted is None:
+                yield one
+        elif wanted is None or one.place in wanted:
+            if kept is None:
+                kept = list(reader.read(batch, numbers[0]))
+            values = tuple(column.slice(place, 1) for column in kept)
+            yield ParquetRow(one.place, one.uri, one.data, values, one.not_text)
+
+
+def references(
+    batch: pa.RecordBatch, numbers: Sequence[int], columns: ParquetColumns
+) -> Iterator[tuple[int, ParquetRow | Empty]]:
+    """The references of a batch without what is kept, each with the place of its row in it; see ``rows_of``."""
+    uri, image = (_column(batch, name) for name in (columns.uri, columns.image))
+    nothing = [None] * batch.num_rows
+    is_list_column = any(column is not None and is_list(column.type) for column in (uri, image))
+    uris = nothing if uri is None else uri.to_pylist()
+    images = nothing if image is None else image.to_pylist()
+    for place, row in enumerate(numbers):
+        if not is_list_column:
+            yield place, _reference(Place(row), uris[place], images[place])
+            continue
+        values = uris[place] if image is None else images[place]
+        if not values:
+            yield place, Empty(row)
+        for element, value in enumerate(values or ()):
+            at = Place(row, element)
+            yield place, _reference(at, *((value, None) if image is None else (None, value)))
 
 
 def _column(batch: pa.RecordBatch, name: str | None) -> pa.Array | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.image_columns import find_columns, is_image_type, is_uri_type
 from beamlabel.transforms.inputs.kept_columns import KeptColumn, check_once, kept_column
-from beamlabel.transforms.inputs.sparse_pages import SparseFile
+from beamlabel.transforms.inputs.parquet import footers
+from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
+from beamlabel.transforms.inputs.sparse_pages import SparseFile, chunk_range, is_leaf_of
 from beamlabel.transforms.rows.types import is_list
 
 _READ_BUFFER_BYTES = 1 << 20
@@ -93,38 +95,70 @@ def open_parquet(path: str, *, int96_unit: str = "us", few: bool = False) -> Ite
     Raises:
       ValueError: the file is not Parquet.
     """
-    with (
-        _open_input(path, few=few) as raw,
-        _opened(SparseFile(raw) if few else raw, path, int96_unit) as file,
-    ):
+    with open_sparse_parquet(path, few=few, int96_unit=int96_unit) as (file, _):
         yield file
 
 
 @contextmanager
-def open_sparse_parquet(path: str, *, few: bool) -> Iterator[tuple[pq.ParquetFile, SparseFile]]:
+def open_sparse_parquet(
+    path: str, *, few: bool, int96_unit: str = "us"
+) -> Iterator[tuple[pq.ParquetFile, SparseFile]]:
     """As ``open_parquet``, with the file that decides which pages are shown.
 
     Raises:
       ValueError: the file is not Parquet.
     """
-    with _open_input(path, few=few) as raw:
-        sparse = SparseFile(raw)
-        with _opened(sparse, path, "us") as file:
-            yield file, sparse
+    with storage.open_input(path) as buffered:
+        raw: Any = buffered
+        if isinstance(buffered, io.BufferedReader) and (few or not storage.is_local(path)):
+            # On a bucket it would read megabytes ahead, of one column for all of them.
+            raw = buffered.raw
+        if not few and not storage.is_local(path):
+            raw = ChunkFile(raw)
+        facts = footers.facts_of(buffered)
+        sparse = SparseFile(raw, None if facts is None else facts.indexes)
+        file = _opened(sparse, path, int96_unit, None if facts is None else facts.metadata)
+        yield file, sparse
+        if facts is None:
+            footers.keep(buffered, file.metadata, sparse.indexes)
+        else:
+            facts.indexes = sparse.indexes
 
 
-def _open_input(path: str, *, few: bool) -> BinaryIO:
-    raw = storage.open_input(path)
-    if few and isinstance(raw, io.BufferedReader):
-        # On `gs://` it would read megabytes ahead. pyarrow asks for no more than it needs.
-        return cast(BinaryIO, raw.detach())
-    return raw
+class _ParquetFile(pq.ParquetFile):
+    """Tells the file below what is going to be read."""
+
+    def __init__(self, sparse: SparseFile, **options: Any) -> None:
+        super().__init__(sparse, **options)
+        self._sparse = sparse
+        groups = range(self.metadata.num_row_groups)
+        sparse.expect(self._chunks(groups, None), all_of_them=False)
+
+    def iter_batches(
+        self,
+        batch_size: int = 65536,
+        row_groups: Any = None,
+        columns: Any = None,
+        **options: Any,
+    ) -> Iterator[pa.RecordBatch]:
+        groups = range(self.metadata.num_row_groups) if row_groups is None else list(row_groups)
+        self._sparse.expect(self._chunks(groups, columns), all_of_them=True)
+        return super().iter_batches(batch_size, row_groups=row_groups, columns=columns, **options)
+
+    def _chunks(self, groups: Iterable[int], columns: Sequence[str] | None) -> Iterator[tuple[int, int]]:
+        paths = [self.schema.column(place).path for place in range(len(self.schema))]
+        leaves = [place for place, path in enumerate(paths) if columns is None or is_leaf_of(path, columns)]
+        for group in groups:
+            row_group = self.metadata.row_group(group)
+            for leaf in leaves:
+                yield chunk_range(row_group.column(leaf))
 
 
-def _opened(raw: Any, path: str, int96_unit: str) -> pq.ParquetFile:
+def _opened(raw: SparseFile, path: str, int96_unit: str, metadata: pq.FileMetaData | None) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(
+        return _ParquetFile(
             raw,
+            metadata=metadata,
             buffer_size=_READ_BUFFER_BYTES,
             pre_buffer=False,
             coerce_int96_timestamp_unit=int96_unit,

@@ -1,46 +1,70 @@
 """Reads only some pages of a Parquet column: pyarrow is shown a file that has pages of nulls for the others.
 
 A page of nulls takes some tens of bytes, and is of version 2 of data pages, whose content may be uncompressed in any
-column. What it stands for is not asked for, so its values do not matter; only the number of its rows does.
+column. What it stands for is not asked for, so its values do not matter; only the number of its rows does. So an index
+that lies would have rows taken for others: each page that is read is compared with it.
 """
 
 from __future__ import annotations
 
 import bisect
 import io
-from collections.abc import Collection
-from typing import BinaryIO, NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.page_index import OffsetIndexes, PageLocation, walk_pages
+from beamlabel.transforms.inputs.page_index import (
+    HEADER_BYTES,
+    OffsetIndexes,
+    PageLocation,
+    page_rows,
+    walk_pages,
+)
+from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
 
 _DATA_PAGE_V2 = 3
 
 
+class _Page(NamedTuple):
+    """A page that is shown: where its header begins, the bytes of both, and how many rows the index gives it."""
+
+    offset: int
+    size: int
+    rows: int
+
+
 class _Piece(NamedTuple):
-    """A stretch of the file that is shown: made up, or read from ``offset``; it begins at ``start``."""
+    """A stretch of the file that is shown: made up, or read from ``offset``; it begins at ``start``.
+
+    Attributes:
+      pages: that are read in it, and have to be as the index says.
+    """
 
     start: int
     size: int
     offset: int | None
     data: bytes = b""
+    pages: tuple[_Page, ...] = ()
 
 
 class SparseFile(io.RawIOBase):
     """A file in which the chunks of some columns are shown otherwise than they are.
 
     Args:
-      raw: the file, seekable.
+      raw: the file, seekable; a ``ChunkFile`` is told what is going to be read.
+      indexes: of its pages, if they are known.
     """
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: BinaryIO, indexes: OffsetIndexes | None = None) -> None:
         super().__init__()
         self._raw = raw
         self._size = raw.seek(0, io.SEEK_END)
         self._at = 0
         self._pieces: list[_Piece] = []
-        self._indexes: OffsetIndexes | None = None
+        # Of chunks that are shown otherwise, what is read of each.
+        self._shown: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self.indexes = indexes
 
     def readable(self) -> bool:
         return True
@@ -78,11 +102,44 @@ class SparseFile(io.RawIOBase):
                 data = piece.data[within : within + stop - self._at]
                 return data or bytes(stop - self._at)
             self._raw.seek(piece.offset + within)
-        else:
-            if place + 1 < len(self._pieces):
-                stop = min(stop, self._pieces[place + 1].start)
-            self._raw.seek(self._at)
+            data = self._raw.read(stop - self._at)
+            self._check_pages(piece, piece.offset + within, data)
+            return data
+        if place + 1 < len(self._pieces):
+            stop = min(stop, self._pieces[place + 1].start)
+        self._raw.seek(self._at)
         return self._raw.read(stop - self._at)
+
+    def _check_pages(self, piece: _Piece, offset: int, data: bytes) -> None:
+        """Looks whether the pages that begin in what was read are as the index says.
+
+        Raises:
+          ValueError: they are not: rows would be taken for others.
+        """
+        place = bisect.bisect_left(piece.pages, offset, key=lambda page: page.offset)
+        for page in piece.pages[place:]:
+            if page.offset >= offset + len(data):
+                return
+            begin = page.offset - offset
+            found = page_rows(data[begin : begin + HEADER_BYTES[0]])
+            if found is None:
+                found = page_rows(self._header(page))
+            size, count = found or (0, 0)
+            if (size, count) != (page.size, page.rows):
+                raise ValueError(
+                    f"damaged Parquet: by its page index {page.rows} rows in {page.size} bytes lie at byte "
+                    f"{page.offset}, and there are {count} rows in {size} bytes; write the file again"
+                )
+
+    def _header(self, page: _Page) -> bytes:
+        at = self._raw.tell()
+        self._raw.seek(page.offset)
+        header = b""
+        wanted = min(HEADER_BYTES[-1], page.size)
+        while len(header) < wanted and (part := self._raw.read(wanted - len(header))):
+            header += part
+        self._raw.seek(at)
+        return header
 
     def show_rows(self, file: pq.ParquetFile, group: int, column: int, rows: Collection[int]) -> bool:
         """Shows only those pages of a column chunk that hold some rows; until ``show_all``.
@@ -90,50 +147,83 @@ class SparseFile(io.RawIOBase):
         Args:
           file: this one, as it was opened.
           group: the row group.
-          column: the leaf column: of bytes, and in no list.
+          column: the leaf column; in no list.
           rows: the rows that are wanted, from 0 in the row group. The others may read as null.
 
         Returns:
-          Whether it does so; without an index of pages only if they are large.
+          Whether it does so; without an index of pages only for columns of bytes whose pages are large.
         """
         chunk = file.metadata.row_group(group).column(column)
         leaf = file.schema.column(column)
-        if leaf.max_repetition_level or chunk.physical_type != "BYTE_ARRAY":
+        width = _width(leaf)
+        if leaf.max_repetition_level or (width is None and not leaf.max_definition_level):
             return False
         count = file.metadata.row_group(group).num_rows
-        start = chunk.data_page_offset
-        if chunk.dictionary_page_offset:
-            start = min(start, chunk.dictionary_page_offset)
-        stop = start + chunk.total_compressed_size
+        start, stop = chunk_range(chunk)
         try:
-            pages = self._pages(group, column, chunk.has_offset_index, (start, stop, count))
-        except (ValueError, KeyError, TypeError):
+            if chunk.has_offset_index:
+                pages = self.indexed_pages(group, column)
+            elif chunk.physical_type != "BYTE_ARRAY":
+                return False
+            else:
+                pages = walk_pages(self._raw, start, stop, count)
+        except (ValueError, KeyError, TypeError, IndexError):
             return False  # damaged: pyarrow says what it is
-        if not pages or not _are_sane(pages, start, stop, count):
+        if not pages or not are_sane(pages, start, stop, count):
             return False
-        shown = _pieces(pages, start, count, leaf.max_definition_level, rows)
+        shown = _pieces(pages, (start, count), (leaf.max_definition_level, width or 0), rows)
         # pyarrow stops after the last page, and never looks at what fills up the chunk.
         end = shown[-1].start + shown[-1].size
         if end > stop:
             return False
         shown.append(_Piece(end, stop - end, None))
-        self._pieces = sorted([*self._pieces, *shown])
+        self._pieces = sorted([*self._pieces, *shown], key=lambda piece: piece.start)
+        read = [(piece.offset, piece.offset + piece.size) for piece in shown if piece.offset is not None]
+        self._shown[start, stop] = read
         return True
 
-    def _pages(
-        self, group: int, column: int, has_index: bool, chunk: tuple[int, int, int]
-    ) -> list[PageLocation] | None:
-        if not has_index:
-            return walk_pages(self._raw, *chunk)
-        self._indexes = self._indexes or OffsetIndexes(self._raw)
-        return self._indexes.pages(group, column)
+    def indexed_pages(self, group: int, column: int) -> list[PageLocation] | None:
+        """The data pages of a column chunk by its offset index; None if there is none.
+
+        Raises:
+          ValueError, KeyError, TypeError, IndexError: it is damaged.
+        """
+        self.indexes = self.indexes or OffsetIndexes(self._raw)
+        return self.indexes.pages(self._raw, group, column)
+
+    def expect(self, chunks: Iterable[tuple[int, int]], *, all_of_them: bool) -> None:
+        """Says which column chunks may be read next; if all of them will be, small ones are read together."""
+        if isinstance(self._raw, ChunkFile):
+            ranges = [one for chunk in chunks for one in self._shown.get(chunk, [chunk])]
+            self._raw.expect(ranges, all_of_them=all_of_them)
 
     def show_all(self) -> None:
         """Shows the file as it is."""
-        self._pieces = []
+        self._pieces, self._shown = [], {}
 
 
-def _are_sane(pages: list[PageLocation], start: int, stop: int, rows: int) -> bool:
+def chunk_range(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
+    """Where a column chunk lies in its file."""
+    start = chunk.data_page_offset
+    if chunk.dictionary_page_offset:
+        start = min(start, chunk.dictionary_page_offset)
+    return start, start + chunk.total_compressed_size
+
+
+def is_leaf_of(leaf: str, columns: Iterable[str]) -> bool:
+    """Whether a leaf, by its path, is one of some columns or fields, or lies in one."""
+    return any(leaf == name or leaf.startswith(f"{name}.") for name in columns)
+
+
+def _width(leaf: Any) -> int | None:
+    """The bytes of a plain value of 0 or of no bytes; None if there is no such value of whole bytes."""
+    widths = {"BYTE_ARRAY": 4, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
+    if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY":
+        return int(leaf.length)
+    return widths.get(leaf.physical_type)
+
+
+def are_sane(pages: list[PageLocation], start: int, stop: int, rows: int) -> bool:
     """Whether pages follow each other in the chunk and begin with row 0."""
     ends = [page.offset + page.size for page in pages]
     follow = all(end <= after.offset for end, after in zip(ends, pages[1:], strict=False))
@@ -148,50 +238,64 @@ def _are_sane(pages: list[PageLocation], start: int, stop: int, rows: int) -> bo
 
 
 def _pieces(
-    pages: list[PageLocation], start: int, count: int, max_definition_level: int, rows: Collection[int]
+    pages: list[PageLocation], chunk: tuple[int, int], column: tuple[int, int], rows: Collection[int]
 ) -> list[_Piece]:
-    """The chunk as it is shown: the dictionary, then each page or one of nulls, without gaps."""
+    """The chunk as it is shown: the dictionary, then pages that are wanted, or one of nulls for those between them.
+
+    Args:
+      pages: of the chunk.
+      chunk: its first byte, and its rows.
+      column: its largest definition level, and the bytes of a value.
+      rows: that are wanted.
+    """
+    start, count = chunk
     first_rows = [page.first_row for page in pages]
+    after = [*first_rows[1:], count]
     wanted = {bisect.bisect_right(first_rows, row) - 1 for row in rows}
     pieces = []
     at = start
     if pages[0].offset > start:
         pieces.append(_Piece(start, pages[0].offset - start, start))
         at = pages[0].offset
+    hidden = 0
     for place, page in enumerate(pages):
-        previous = pieces[-1] if pieces else None
-        if place in wanted:
-            if (
-                previous is not None
-                and previous.offset is not None
-                and previous.offset + previous.size == page.offset
-            ):
-                # One reading for pages that follow each other.
-                pieces[-1] = previous._replace(size=previous.size + page.size)
-            else:
-                pieces.append(_Piece(at, page.size, page.offset))
-            at += page.size
-        else:
-            after = first_rows[place + 1] if place + 1 < len(pages) else count
-            data = page_of_nulls(after - page.first_row, max_definition_level)
+        if place not in wanted:
+            hidden += after[place] - page.first_row
+            if place + 1 < len(pages) and place + 1 not in wanted:
+                continue
+            data = page_of_nulls(hidden, *column)
             pieces.append(_Piece(at, len(data), None, data))
-            at += len(data)
+            at, hidden = at + len(data), 0
+            continue
+        shown = _Page(page.offset, page.size, after[place] - page.first_row)
+        previous = pieces[-1] if pieces else None
+        if (
+            previous is not None
+            and previous.offset is not None
+            and previous.offset + previous.size == page.offset
+        ):
+            # One reading for pages that follow each other.
+            pieces[-1] = previous._replace(size=previous.size + page.size, pages=(*previous.pages, shown))
+        else:
+            pieces.append(_Piece(at, page.size, page.offset, pages=(shown,)))
+        at += page.size
     return pieces
 
 
-def page_of_nulls(rows: int, max_definition_level: int) -> bytes:
-    """A data page of nulls; of empty values if the column is required.
+def page_of_nulls(rows: int, max_definition_level: int, width: int = 4) -> bytes:
+    """A data page of nulls; of zeros or empty values if the column is required.
 
     Args:
-      rows: in the page, at least 1; of a column of bytes that is in no list.
+      rows: in the page, at least 1; of a column that is in no list.
       max_definition_level: of the column.
+      width: the bytes of a value of a required column; for those of bytes their length, 0, takes 4.
     """
     if max_definition_level:
         # One run of the level 0: its length doubled, and the level in the fewest bytes that hold any.
         levels = _varint(rows << 1) + bytes((max_definition_level.bit_length() + 7) // 8)
         values = b""
     else:
-        levels, values = b"", bytes(4 * rows)  # lengths of 0
+        levels, values = b"", bytes(width * rows)
     nulls = rows if max_definition_level else 0
     size = len(levels) + len(values)
     # DataPageHeaderV2: values, nulls, rows, PLAIN, bytes of the definition and repetition levels, uncompressed.

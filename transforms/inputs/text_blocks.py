@@ -18,6 +18,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BLOCK_BYTES = 1 << 20
+# Of one request for a part of a file.
+_RANGE_BYTES = 4 << 20
 # A line without an end in so many bytes is none.
 _MAX_LINE_BYTES = 64 << 20
 
@@ -109,10 +111,9 @@ def lines_of(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def file_range(path: str, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes of a part of a file."""
+    """The bytes of a part of a file, and no others."""
     with storage.open_input(path) as raw:
-        raw.seek(start)
-        while start < stop and (block := raw.read(min(BLOCK_BYTES, stop - start))):
+        while start < stop and (block := storage.read_range(raw, start, min(_RANGE_BYTES, stop - start))):
             start += len(block)
             yield block
 

@@ -17,14 +17,16 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from beamlabel.transforms.storage import beam, gcs, local, patterns, s3
-from beamlabel.transforms.storage.patterns import Folder, StoredFile, has_glob
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import Folder, has_glob
+from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.uris import scheme
 
 __all__ = [
     "Folder", "StoredFile", "absolute", "copy", "copy_all", "create_if_absent", "delete", "delete_all",
     "delete_temporary", "delete_tree", "entries", "escape", "exists", "get_file", "is_local", "join", "make_folder",
-    "match", "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "read_part", "stat",
-    "sync_folder", "write_bytes", "write_file",
+    "match", "move", "move_all", "move_folder", "open_input", "put_file", "read_bytes", "read_part", "read_range",
+    "stat", "sync_folder", "write_bytes", "write_file",
 ]  # fmt: skip
 
 
@@ -155,6 +157,22 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """
     backend, path = _backend(path)
     return backend.open_input(path, known)
+
+
+def read_range(file: BinaryIO, start: int, size: int) -> bytes:
+    """Some bytes of an open file; on a bucket no others are asked for. Fewer if the file ends before.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    raw = getattr(file, "raw", None)
+    source: Any = raw if isinstance(raw, RangedFile) else file
+    source.seek(start)
+    parts = []
+    while size > 0 and (part := source.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def read_bytes(path: str) -> bytes:

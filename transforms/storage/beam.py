@@ -22,9 +22,9 @@ from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.buckets import azure_ranges
 from beamlabel.transforms.storage.buckets.content_types import UNKNOWN, content_type
 from beamlabel.transforms.storage.errors import ReplacedError
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
     Folder,
-    StoredFile,
     escape,
     matcher,
     split_glob,

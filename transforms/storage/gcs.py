@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 from beamlabel.transforms.storage import gcs_client
 from beamlabel.transforms.storage.buckets import gcs_batch
 from beamlabel.transforms.storage.buckets.content_types import content_type
+from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
     Folder,
-    StoredFile,
     entries_of_page,
     lost,
     match_objects,
@@ -79,20 +80,31 @@ def glob(pattern: str) -> Iterator[StoredFile]:
 
 
 def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
-    """In the order of names, a page at a time."""
+    """In the order of names; a page at a time, or several at once if there are many."""
     bucket, name = gcs_client.parse(prefix)
-    fields = "items(name,size,generation),nextPageToken"
-    with gcs_client.errors(prefix):
-        listing = gcs_client.client().list_blobs(
-            gcs_client.bucket(bucket),
-            prefix=name or None,
-            delimiter=delimiter,
-            fields=fields,
-            page_size=PAGE_SIZE,
-            **_shared(),
-        )
-        for blob in listing:
-            yield StoredFile(f"gs://{bucket}/{blob.name}", blob.size, str(blob.generation))
+    start = f"gs://{bucket}/"
+
+    def fetch(after: str | None, token: str | None) -> Page:
+        with gcs_client.errors(prefix):
+            listing = gcs_client.client().list_blobs(
+                gcs_client.bucket(bucket),
+                prefix=name or None,
+                delimiter=delimiter,
+                start_offset=None if after is None else after[len(start) :],
+                page_token=token,
+                fields="items(name,size,generation),nextPageToken",
+                page_size=PAGE_SIZE,
+                **_shared(),
+            )
+            # The answer itself: to make a Blob of each item takes ten times as long as all the rest.
+            found = next(listing.pages).raw_page
+        files = [
+            StoredFile(start + item["name"], int(item["size"]), str(item["generation"]))
+            for item in found.get("items", ())
+        ]
+        return Page(files, found.get("nextPageToken"))
+
+    return list_in_ranges(fetch, start + name)
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
@@ -128,7 +140,7 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
                 start=first, end=last, raw_download=True, checksum=None, **_shared()
             )
 
-    return io.BufferedReader(RangedFile(path, file.size or 0, read_range), _READ_SIZE)
+    return io.BufferedReader(RangedFile(path, file.size or 0, read_range, file.version), _READ_SIZE)
 
 
 def read_bytes(path: str) -> bytes:

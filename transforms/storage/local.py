@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from beamlabel.transforms.storage.errors import ReplacedError
-from beamlabel.transforms.storage.patterns import Folder, StoredFile, has_glob, matcher, split_glob
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
+from beamlabel.transforms.storage.patterns import Folder, has_glob, matcher, split_glob
 
 _TEMPORARY = ".tmp-"
 # What fsync says where a file system has no such thing.

@@ -1,4 +1,4 @@
-"""What all storage backends share: the record of a file, and the language of patterns."""
+"""What all storage backends share: the language of patterns."""
 
 from __future__ import annotations
 
@@ -8,21 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os.path import commonprefix
 
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file or object, as a listing or ``stat`` saw it.
-
-    Attributes:
-      path: an absolute path or a URI, which opens it.
-      size: bytes, or None if the storage does not say (a dangling symbolic link, too).
-      version: another string for other content: the generation (``gs://``), the modification time in ns
-        (local), the time of the last update (others); None if the storage does not say.
-    """
-
-    path: str
-    size: int | None
-    version: str | None
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
 
 
 @dataclass(frozen=True)

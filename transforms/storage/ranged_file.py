@@ -16,10 +16,18 @@ class RangedFile(io.RawIOBase):
       name: its URI, for errors.
       size: in bytes; None if the store does not tell it: then the file ends at the first empty range.
       read_range: the bytes from a first to a last one, which counts, too.
+      version: another string for other content, if the store tells one that is no mere time; None if not.
     """
 
-    def __init__(self, name: str, size: int | None, read_range: Callable[[int, int], bytes]) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: int | None,
+        read_range: Callable[[int, int], bytes],
+        version: str | None = None,
+    ) -> None:
         self.name = name
+        self.version = version
         self._size = size
         self._read_range = read_range
         self._position = 0

@@ -17,9 +17,10 @@ from typing import Any, BinaryIO
 from beamlabel.transforms.storage import s3_client
 from beamlabel.transforms.storage.buckets.content_types import content_type
 from beamlabel.transforms.storage.errors import ReplacedError
+from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
+from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
     Folder,
-    StoredFile,
     entries_of_page,
     lost,
     match_objects,
@@ -45,6 +46,10 @@ _COPY_THREADS = 32
 
 _BLOCK_BYTES = 1 << 20
 """Of a download, that are in memory at a time."""
+
+_WITHOUT_ORDER = "--x-s3"
+"""The end of the names of directory buckets, which list in no order and begin nowhere else than at the beginning:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html."""
 
 _WRITER = "beamlabel-writer"
 """Of an object's metadata: a number of the call that wrote it on a condition."""
@@ -76,9 +81,22 @@ def glob(pattern: str) -> Iterator[StoredFile]:
 
 
 def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
-    """In the order of names, a page at a time."""
-    for files, _ in _pages(prefix, delimiter):
-        yield from files
+    """In the order of names; a page at a time, or several at once if there are many."""
+    bucket, name = s3_client.parse(prefix)
+    start = f"s3://{bucket}/"
+
+    def fetch(after: str | None, token: str | None) -> Page:
+        asked = {"Bucket": bucket, "Prefix": name, "Delimiter": delimiter, "ContinuationToken": token}
+        asked["StartAfter"] = None if after is None else after[len(start) :]
+        given = {key: value for key, value in asked.items() if value is not None}
+        page = request(prefix, lambda client: client.list_objects_v2(**given))
+        files = [
+            StoredFile(start + item["Key"], item["Size"], s3_client.version(item.get("ETag")))
+            for item in page.get("Contents", ())
+        ]
+        return Page(files, page.get("NextContinuationToken") or None)
+
+    return list_in_ranges(fetch, start + name, has_order=not bucket.endswith(_WITHOUT_ORDER))
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
@@ -87,10 +105,10 @@ def entries(folder: str) -> Iterator[StoredFile | Folder]:
         yield from entries_of_page(files, prefixes)
 
 
-def _pages(prefix: str, delimiter: str | None) -> Iterator[tuple[list[StoredFile], list[str]]]:
+def _pages(prefix: str, delimiter: str) -> Iterator[tuple[list[StoredFile], list[str]]]:
     """The pages of a listing: the objects, and the URIs of what others begin with up to a delimiter."""
     bucket, name = s3_client.parse(prefix)
-    asked = {"Bucket": bucket, "Prefix": name} | ({"Delimiter": delimiter} if delimiter else {})
+    asked = {"Bucket": bucket, "Prefix": name, "Delimiter": delimiter}
     while True:
         page = request(prefix, lambda client: client.list_objects_v2(**asked))
         yield (
@@ -116,7 +134,7 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     def read(first: int, last: int) -> bytes:
         return _range(path, names, first, last)
 
-    return io.BufferedReader(RangedFile(path, file.size or 0, read), _READ_SIZE)
+    return io.BufferedReader(RangedFile(path, file.size or 0, read, file.version), _READ_SIZE)
 
 
 def _versioned(path: str, version: str | None) -> dict[str, str]:

@@ -47,6 +47,38 @@ def plan_ahead(files: Sequence[tuple[int, InputFile]], options: SourceOptions) -
             yield from future.result()
 
 
+def plan_limited(files: Sequence[tuple[int, InputFile]], options: SourceOptions) -> Iterator[Planned]:
+    """The units of files, in order, up to the limit over all of them.
+
+    How many references are left for a file is known when those before it are planned. Small ones are planned ahead as
+    if these had none; a file that reaches the limit is planned again.
+    """
+    assert options.limit is not None
+    remaining = options.limit
+
+    def plan_one(number: int, file: InputFile, limit: int) -> list[Planned]:
+        return list(source_of(file.format).plan(number, file, options, limit))
+
+    tried: dict[int, Future[list[Planned]]] = {}
+    begun = 0
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for place, (number, file) in enumerate(files):
+            begun = max(begun, place)
+            while remaining and begun < min(place + _THREADS, len(files)) and len(files) > 1:
+                if is_small(files[begun][1]):
+                    tried[begun] = threads.submit(plan_one, *files[begun], remaining)
+                begun += 1
+            found = tried.pop(place, None) if remaining else None
+            planned = None if found is None else found.result()
+            if planned is not None and sum(unit.references for unit in planned) < remaining:
+                yield from planned
+                remaining -= sum(unit.references for unit in planned)
+                continue
+            for unit in source_of(file.format).plan(number, file, options, remaining):
+                yield unit
+                remaining -= unit.references
+
+
 def share(planned: Iterable[Planned], options: SourceOptions) -> Iterator[WorkUnit]:
     """Makes one unit of those that are whole files and follow each other, as long as it does not get too large."""
     parts: list[WorkUnit] = []

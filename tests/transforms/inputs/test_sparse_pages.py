@@ -102,7 +102,7 @@ def test_where_pages_cannot_be_left_out_nothing_changes(changes):
 def test_an_index_that_contradicts_the_file_is_not_used():
     data = bytearray(written("nullable", "small"))
     _, _, file = opened(bytes(data))
-    pages = OffsetIndexes(io.BytesIO(data)).pages(0, 0)
+    pages = OffsetIndexes(io.BytesIO(data)).pages(io.BytesIO(data), 0, 0)
     assert pages is not None
     assert [page.first_row for page in pages] == list(range(0, ROWS, 3))
     chunk = file.metadata.row_group(0).column(0)

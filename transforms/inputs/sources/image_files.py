@@ -69,6 +69,8 @@ def kind_by_content(path: str) -> FileKind:
     """Whether a file's first bytes are those of an image; a file that cannot be read is one, and fails as such."""
     try:
         with storage.open_input(path) as file:
-            return FileKind.IMAGE if is_image(file.read(IMAGE_HEAD_BYTES)) else FileKind.OTHER
+            return (
+                FileKind.IMAGE if is_image(storage.read_range(file, 0, IMAGE_HEAD_BYTES)) else FileKind.OTHER
+            )
     except OSError:
         return FileKind.IMAGE

@@ -11,9 +11,19 @@ from typing import TypeGuard
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.parquet_rows import Empty, ParquetRow, Place, RowReader, row_ranges
+from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.kept_columns import KeptReader
+from beamlabel.transforms.inputs.parquet.packed_rows import schema_of, unpack_rows
+from beamlabel.transforms.inputs.parquet_rows import Empty, ParquetRow, RowReader, row_ranges, rows_of
 from beamlabel.transforms.inputs.parquet_source import open_parquet, open_sparse_parquet
-from beamlabel.transforms.inputs.sources.source import MAX_UNIT_ROWS, Planned, Source, SourceOptions, ref_id
+from beamlabel.transforms.inputs.sources.parquet_cost import reads_once
+from beamlabel.transforms.inputs.sources.parquet_staged import (
+    MOST_ROW_BYTES,
+    StagedUnits,
+    place_id,
+    row_bytes,
+)
+from beamlabel.transforms.inputs.sources.source import MAX_UNIT_ROWS, Planned, Source, SourceOptions
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, WorkUnit, unit_id
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
@@ -54,21 +64,21 @@ class ParquetSource(Source):
             return round(parquet.metadata.num_rows * _references_per_row(parquet, options))
 
 
-def place_id(path: str, place: Place) -> str:
-    """``input file#row``, or for a value of a list ``input file#row#index``."""
-    return ref_id(path, place.row) + ("" if place.element is None else f"#{place.element}")
-
-
 def _plan_parquet(
     number: int, file: InputFile, options: SourceOptions, limit: int | None
 ) -> Iterator[Planned]:
     """Ranges of a Parquet file, each with its number of references as far as ``limit`` needs it."""
     reads_keys = limit is not None and (options.sample < 1 or options.columns.lists)
-    with open_parquet(file.path, few=reads_keys) as parquet:
+    has_images = options.columns.image is not None
+    with open_sparse_parquet(file.path, few=reads_keys and has_images) as (parquet, sparse):
         rows = parquet.metadata.num_rows
-        whole_groups = options.columns.image is not None and options.shard_rows is None
-        group_ends = _group_ends(parquet.metadata) if whole_groups else []
         per_row = _references_per_row(parquet, options) * options.sample
+        reader = RowReader(parquet, options.columns, file.path, sparse)
+        may_travel = not has_images and rows > 0 and row_bytes(parquet, reader.leaves) <= MOST_ROW_BYTES
+        staged = StagedUnits(number, file, parquet, reader, options, per_row)
+        if reads_keys and may_travel:
+            yield from staged.plan(rows, limit)
+            return
         stop, references = rows, rows
         taken: list[int] | None = None
         if limit is not None and not reads_keys:
@@ -78,22 +88,39 @@ def _plan_parquet(
             references = len(taken)
             if references == limit:
                 stop = taken[-1] + 1 if taken else 0
+        ends = list(_unit_ends(parquet.metadata, options, per_row, stop))
+        if may_travel and stop and not reads_once(parquet, sparse, reader.leaves, ends):
+            yield from staged.plan(stop, None)
+            return
     start = 0
-    while True:
-        # A range is as much longer, or shorter, as it takes to hold a unit's worth of references.
-        span = max(round(options.unit_rows(round(start * per_row)) / per_row), 1)
-        end = min(_group_end(group_ends, start, start + span), stop)
+    for end in ends:
         last = end == stop
-        footer_rows = rows if stop == rows else None
         most = None
         if last and taken is not None and options.columns.lists:
             # The limit may end within a list.
             most = references - bisect.bisect_left(taken, start)
+        footer_rows = rows if stop == rows else None
         unit = WorkUnit(
             unit_id(number, start), file, start, end, last, file_rows=footer_rows, most_references=most
         )
         yield Planned(unit, references if last else 0)
-        if last:
+        start = end
+
+
+def _unit_ends(metadata: pq.FileMetaData, options: SourceOptions, per_row: float, stop: int) -> Iterator[int]:
+    """Where the units end that read their ranges themselves: at the ends of row groups, where these fit."""
+    group_ends = [] if options.shard_rows is not None else _group_ends(metadata)
+    start = 0
+    while True:
+        # A range is as much longer, or shorter, as it takes to hold a unit's worth of references.
+        end = start + max(round(options.unit_rows(round(start * per_row)) / per_row), 1)
+        if options.columns.image is not None:
+            end = _group_end(group_ends, start, end)
+        else:
+            end = _group_end_before(group_ends, start, end)
+        end = min(end, stop)
+        yield end
+        if end == stop:
             return
         start = end
 
@@ -131,6 +158,14 @@ def _group_end(group_ends: Sequence[int], start: int, end: int) -> int:
     return end
 
 
+def _group_end_before(group_ends: Sequence[int], start: int, end: int) -> int:
+    """The last end of a row group before ``end``, unless the unit would be less than half of what it could be."""
+    place = bisect.bisect_right(group_ends, end) - 1
+    if place >= 0 and group_ends[place] - start >= (end - start) / 2:
+        return group_ends[place]
+    return end
+
+
 def _sampled_rows(parquet: pq.ParquetFile, path: str, options: SourceOptions) -> Iterator[int]:
     """The row of each reference that the sample keeps, without the images."""
     # The image column too: the path in it names a row that has no URI.
@@ -156,6 +191,9 @@ def _chosen(
     """
     path = unit.input_file.path
     counts = _Counts(unit, options, is_wanted, left_out)
+    if unit.packed_refs is not None or unit.refs_path is not None:
+        yield from filter(counts, _carried(unit, options))
+        return
     few = (
         keys_only
         or options.sample < 1
@@ -177,6 +215,15 @@ def _chosen(
                 yield from (row for row in reader.rows(part, wanted) if isinstance(row, ParquetRow))
             else:
                 yield from filter(counts, reader.rows(part))
+
+
+def _carried(unit: WorkUnit, options: SourceOptions) -> Iterator[ParquetRow | Empty]:
+    """The rows that a unit carries or has staged."""
+    packed = unit.packed_refs if unit.refs_path is None else storage.read_bytes(unit.refs_path)
+    assert packed is not None
+    kept = KeptReader(schema_of(packed), options.columns.kept, unit.input_file.path)
+    for numbers, batch in unpack_rows(packed):
+        yield from rows_of(batch, numbers, options.columns, kept)
 
 
 class _Counts:

@@ -1,0 +1,1 @@
+"""How a Parquet file is read: its bytes once, and rows that are planned by whoever reads them."""

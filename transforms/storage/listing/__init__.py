@@ -1,0 +1,1 @@
+"""Listings of buckets, by ranges of names that are listed at the same time."""
