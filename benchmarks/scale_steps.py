@@ -157,9 +157,8 @@ def commit_step(references: int, units: int, output: str) -> dict[str, int]:
         if references:
             planned = pipeline | "PlanUnits" >> PlanUnits([file], SourceOptions("/"), staging_dir)
         else:
-            planned = (
-                pipeline | beam.Create([units], reshuffle=False) | beam.FlatMap(_units_alone)
-            ).with_output_types(WorkUnit)
+            number = pipeline | beam.Create([units], reshuffle=False)
+            planned = number | beam.FlatMap(_units_alone).with_output_types(WorkUnit)
         records = planned | beam.Reshuffle() | beam.Map(written, staging_dir).with_output_types(UnitRecord)
         records | Commit(staging_dir=staging_dir, files=[file], limited=False)  # type: ignore[unused-coroutine]
     return {"bytes": storage.stat(storage.join(staging_dir, layout.COMMIT)).size or 0}
