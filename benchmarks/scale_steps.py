@@ -9,7 +9,10 @@ that is a request on a bucket is counted.
 
     python benchmarks/scale_steps.py [--references 1e5,1e6,1e7] [--units 1e5] [--steps plan,commit,publish,read] [--input text]
 
-Prints Markdown. ``--units`` are units without a plan: that many records are committed and published, of 10,000 images each.
+    python benchmarks/scale_steps.py --references "" --units 1e5 --steps records,manifest,reading
+
+Prints Markdown. ``--units`` are units without a plan, of 10,000 images each. ``records``, ``manifest`` and ``reading`` are
+of records alone: the making and the size of ``commit.json`` and ``_MANIFEST.json``, and what reading the latter takes.
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ from jobs import ROOT
 from measure import measure
 
 from beamlabel.pipeline import layout
-from beamlabel.pipeline.job.commit import Commit
-from beamlabel.pipeline.output.manifest import read_manifest
-from beamlabel.pipeline.output.publish import publish
+from beamlabel.pipeline.job.commit import Commit, commit
+from beamlabel.pipeline.output.manifest import make_manifest, read_json, read_manifest
+from beamlabel.pipeline.output.publish import _json_bytes, publish
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.sources import registry
 from beamlabel.transforms.inputs.sources.packed import Found, plan_packed
@@ -47,6 +50,8 @@ from beamlabel.transforms.units.unit_records import stage_record
 
 STUB = "stub"
 STEPS = ("plan", "commit", "publish", "read")
+# Without files and without Beam: what the commit and the manifest are at any number.
+BARE_STEPS = ("records", "manifest", "reading")
 UNIT_ROWS = 10_000
 # Of a unit of 10,000 rows with 1,280 features in float32, compressed: only a number here.
 _SHARD_BYTES = 50_000_000
@@ -105,23 +110,32 @@ def count_requests() -> Counter[str]:
 
 def written(unit: WorkUnit, staging_dir: str) -> UnitRecord:
     """What ``WriteUnit`` does for a unit, with files that hold a few bytes."""
+    files = _files(unit)
+    for file in files:
+        storage.write_bytes(storage.join(staging_dir, file.name), file.sha256.encode())
+    return stage_record(_record(unit, files), staging_dir)
+
+
+def _files(unit: WorkUnit) -> list[FileRecord]:
+    """A shard, and the failures of one row in a thousand."""
     rows = unit.stop - unit.start
     failed = rows // 1000
+    kinds = (("shards", "data", "parquet", rows - failed), ("failures", "failures", "jsonl", failed))
     files = []
-    for folder, kind, ending, count in (
-        ("shards", "data", "parquet", rows - failed),
-        ("failures", "failures", "jsonl", failed),
-    ):
+    for folder, kind, ending, count in kinds:
         digest = hashlib.sha256(f"{kind} {unit.unit_id}".encode()).hexdigest()
         name = f"{folder}/{unit.unit_id}-{digest[:16]}.{ending}"
+        computed_by, now = "litert float32" if kind == "data" else None, time.time()
         if count:
-            storage.write_bytes(storage.join(staging_dir, name), digest.encode())
-            computed_by = "litert float32" if kind == "data" else None
-            now = time.time()
             files.append(FileRecord(name, kind, count, _SHARD_BYTES, digest, computed_by, now, now))
+    return files
+
+
+def _record(unit: WorkUnit, files: Sequence[FileRecord]) -> UnitRecord:
+    rows = unit.stop - unit.start
+    failed = rows // 1000
     reasons = {"not_found": failed} if failed else {}
-    record = UnitRecord(unit.unit_id, unit.ranges, rows, rows - failed, reasons, 0, tuple(files))
-    return stage_record(record, staging_dir)
+    return UnitRecord(unit.unit_id, unit.ranges, rows, rows - failed, reasons, 0, tuple(files))
 
 
 def _file(references: int, kind: str) -> InputFile:
@@ -178,6 +192,26 @@ def read_step(output: str) -> dict[str, int]:
     return {"files": len(manifest["files"])}
 
 
+def records_step(units: int, output: str) -> dict[str, int]:
+    """``commit.json`` of records that were never staged."""
+    file = _file(units * UNIT_ROWS, "text")
+    _write_job(output, file)
+    records = [_record(unit, _files(unit)) for unit in _units_alone(units)]
+    path = commit(records, staging_dir=_staging(output), files=[file], limited=False)
+    return {"bytes": storage.stat(path).size or 0}
+
+
+def manifest_step(output: str) -> dict[str, int]:
+    """What ``publish`` does before it moves anything, and the manifest as it writes it."""
+    staging_dir = _staging(output)
+    job, committed = (read_json(storage.join(staging_dir, name)) for name in (layout.JOB, layout.COMMIT))
+    records = [UnitRecord.from_json(record) for record in committed["records"]]
+    manifest = make_manifest(output, staging_dir, job, records)
+    data = _json_bytes(manifest)
+    storage.write_bytes(storage.join(output, layout.MANIFEST), data)
+    return {"files": len(manifest["files"]), "bytes": len(data)}
+
+
 def _staging(output: str) -> str:
     return storage.join(output, layout.OWN, layout.STAGING, "plan")
 
@@ -212,6 +246,10 @@ def run_step(name: str, references: int, units: int, output: str) -> None:
         told = commit_step(references, units, output)
     elif name == "publish":
         told = publish_step(output)
+    elif name == "records":
+        told = records_step(units, output)
+    elif name == "manifest":
+        told = manifest_step(output)
     else:
         told = read_step(output)
     told |= {"requests": counts.total()}
@@ -254,7 +292,7 @@ def _show(steps: Sequence[str], references: int, units: int) -> None:
             images = references or units * UNIT_ROWS
             print(
                 f"| {images:.0e} | {name} | {found['seconds']:.1f} | {found['cpu']:.1f} | {found['mb']:.0f} | "
-                f"{found['requests']:,} | {told} |  {found['by']}",
+                f"{found['requests']:,} | {told} |",
                 flush=True,
             )
 
@@ -266,7 +304,7 @@ def main() -> None:
     parser.add_argument("--references", type=_numbers, default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--units", type=_numbers, default=[])
     parser.add_argument("--steps", type=lambda text: text.split(","), default=list(STEPS))
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=(*STEPS, *BARE_STEPS), help=argparse.SUPPRESS)
     parser.add_argument("--output", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
