@@ -258,10 +258,21 @@ def run_step(name: str, references: int, units: int, output: str) -> None:
 
 
 def _measured(name: str, references: int, units: int, scratch: Path) -> dict[str, Any]:
-    arguments = ["--step", name, "--references", str(references), "--units", str(units), "--output", str(scratch / "out")]
+    arguments = [
+        "--step",
+        name,
+        "--references",
+        str(references),
+        "--units",
+        str(units),
+        "--output",
+        str(scratch / "out"),
+    ]
     log = scratch / "log.txt"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    cost = measure([sys.executable, __file__, *arguments], environment=environment, folder=scratch, log=log, timeout=7200)
+    cost = measure(
+        [sys.executable, __file__, *arguments], environment=environment, folder=scratch, log=log, timeout=7200
+    )
     if cost.code:
         raise RuntimeError(f"{name} of {references or units}: exit code {cost.code}\n{cost.stderr[-3000:]}")
     return {**json.loads(cost.stderr.splitlines()[-1]), "mb": cost.pss_mb}
@@ -310,7 +321,9 @@ def main() -> None:
     if options.step:
         run_step(options.step, options.references[0], options.units[0], options.output)
         return
-    print("| images | step | seconds | CPU s | peak MiB | requests | |\n| ---: | --- | ---: | ---: | ---: | ---: | --- |")
+    print(
+        "| images | step | seconds | CPU s | peak MiB | requests | |\n| ---: | --- | ---: | ---: | ---: | ---: | --- |"
+    )
     for references in options.references:
         _show(options.steps, references, 0)
     for units in options.units:
