@@ -1,7 +1,8 @@
 """What many images cost: ``python benchmarks/scale.py [--prices FILE] [--write]``.
 
-Everything is computed of ``scale_data/measured.json``, whose numbers each name the page or the command that measured them,
-and of a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown; ``--write`` puts it into docs/scale.md.
+Everything is computed of ``scale_data/measured.json``, whose numbers each name the page or the command that measured
+them, and of a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown; ``--write`` puts it
+into docs/scale.md.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def core_hours(module: dict[str, Any], precision: str, images: int) -> float | N
 
 
 def requests(measured: Measured, images: int, *, listed: bool) -> dict[str, float]:
-    """Requests on the buckets by what is paid for them: reads (class B), writes and listings (class A), deletions (free)."""
+    """Requests on buckets by what they cost: reads (class B), writes and listings (class A), deletions (free)."""
     count = units(images)
     files = count * measured["files_a_unit"]
     writes = count * (measured["plan_requests_a_unit"] + measured["unit_writes"])

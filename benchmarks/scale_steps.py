@@ -4,15 +4,14 @@ Between planning and publishing, images are the work of many machines, and each 
 does for all units is measured here at growing numbers of references, each step in a process of its own: planning (a
 stub source makes up the names, the packing and staging are the job's), the graph from the plan to ``commit.json`` (stub
 units stage a shard of a few bytes, a failure shard and a record, as ``WriteUnit`` does; Beam's shuffle and ``Commit``
-are the job's), publishing, and reading the manifest. The output lies in memory (``/dev/shm``), and every call of the storage
-that is a request on a bucket is counted.
+are the job's), publishing, and reading the manifest. The output lies in memory (``/dev/shm``), and every call of the
+storage that is a request on a bucket is counted.
 
-    python benchmarks/scale_steps.py [--references 1e5,1e6,1e7] [--units 1e5] [--steps plan,commit,publish,read] [--input text]
-
+    python benchmarks/scale_steps.py [--references 1e5,1e6,1e7] [--units 1e5] [--steps plan,commit,publish,read]
     python benchmarks/scale_steps.py --references "" --units 1e5 --steps records,manifest,reading
 
-Prints Markdown. ``--units`` are units without a plan, of 10,000 images each. ``records``, ``manifest`` and ``reading`` are
-of records alone: the making and the size of ``commit.json`` and ``_MANIFEST.json``, and what reading the latter takes.
+Prints Markdown. ``--units`` are units without a plan, of 10,000 images each. ``records``, ``manifest`` and ``reading``
+are of records alone: the making and the size of ``commit.json`` and ``_MANIFEST.json``, and what reading the latter takes.
 """
 
 from __future__ import annotations
@@ -321,9 +320,8 @@ def main() -> None:
     if options.step:
         run_step(options.step, options.references[0], options.units[0], options.output)
         return
-    print(
-        "| images | step | seconds | CPU s | peak MiB | requests | |\n| ---: | --- | ---: | ---: | ---: | ---: | --- |"
-    )
+    print("| images | step | seconds | CPU s | peak MiB | requests | |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: | --- |")
     for references in options.references:
         _show(options.steps, references, 0)
     for units in options.units:

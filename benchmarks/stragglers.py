@@ -1,9 +1,10 @@
 """What one slow worker costs on Flink: ``python benchmarks/stragglers.py [--seconds 40] [--only NAME,...]``.
 
-A real Flink cluster of two TaskManagers with one slot each (``tools/setup_flink.sh``). The plan, the shuffle, the records
-and the commit are the job's; a unit's work is sleep, by the number of its images, so that other load on the machine does not
-count, and in the workers of one TaskManager ten times as long. Ideal is the time that both workers would need if all work
-were dealt out in the smallest pieces: work / 1.1. Time is from the first unit's start to ``commit.json``.
+A real Flink cluster of two TaskManagers with one slot each (``tools/setup_flink.sh``). The plan, the shuffle, the
+records and the commit are the job's; a unit's work is sleep, by the number of its images, so that other load on the
+machine does not count, and in the workers of one TaskManager ten times as long. Ideal is the time that both workers
+would need if all work were dealt out in the smallest pieces: work / 1.1. Time is from the first unit's start to
+``commit.json``.
 """
 
 from __future__ import annotations
@@ -69,32 +70,27 @@ class _Work(beam.DoFn):
         yield record
 
 
-def run(
-    scratch: Path, options: Sequence[str], seconds: float, slow: int, shard_rows: int | None
-) -> tuple[float, int, dict[str, int]]:
-    """Seconds from the first unit to the commit, how many units were begun, and by which process."""
+def run(scratch: Path, options: Sequence[str], seconds: float, slow: int) -> tuple[float, int]:
+    """Seconds from the first unit to the commit, and how many units were begun."""
     staging_dir = str(scratch / "staging")
     told = scratch / "slow"
     told.write_text(str(slow))
     names = scratch / "photos.txt"
     names.write_text("".join(f"{number}.jpg\n" for number in range(IMAGES)))
     file = InputFile(str(names), "text", names.stat().st_size)
-    source = SourceOptions("/", shard_rows=shard_rows)
+    source = SourceOptions("/")
     with beam.Pipeline(options=PipelineOptions([*options, "--pickle_library=cloudpickle"])) as pipeline:
         units = pipeline | PlanUnits([file], source, staging_dir) | beam.Reshuffle()
         work = beam.ParDo(_Work(staging_dir, seconds / IMAGES, str(told)))
         records = units | work.with_output_types(UnitRecord)
         _ = records | Commit(staging_dir=staging_dir, files=[file], limited=False)
-    begun = [path.name.rsplit("-", 2)[1:] for path in (scratch / "staging" / "begun").iterdir()]
+    begun = [float(path.name.rpartition("-")[2]) for path in (scratch / "staging" / "begun").iterdir()]
     committed = json.loads(storage.read_bytes(storage.join(staging_dir, layout.COMMIT)))["committed_at"]
-    by: dict[str, int] = {}
-    for pid, _ in begun:
-        by[pid] = by.get(pid, 0) + 1
-    return committed - min(float(at) for _, at in begun), len(begun), by
+    return committed - min(begun), len(begun)
 
 
 def hung(folder: Path) -> None:
-    """The whole job, one of whose two workers stops for good in the middle: every row once, by speculative execution."""
+    """The whole job, one of whose two workers stops for good in the middle: every row once."""
     from support.flink_cluster import FlinkCluster, wait_for
     from support.kill_jobs import KillJob
     from support.servers import FileServer
@@ -143,12 +139,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             hung(Path(folder))
         return
-    cases: dict[str, tuple[list[str], int | None]] = {
-        "pipelined": ([], None),
-        "blocking": (BLOCKING, None),
-        "blocking x 4": ([*BLOCKING, *KEPT_WORKERS, "--parallelism", "8"], None),
-        "blocking x 16": ([*BLOCKING, *KEPT_WORKERS, "--parallelism", "32"], None),
-        "speculative": ([*BLOCKING, *KEPT_WORKERS], None),
+    cases: dict[str, list[str]] = {
+        "pipelined": [],
+        "blocking x 4": [*BLOCKING, *KEPT_WORKERS, "--parallelism", "8"],
+        "speculative": [*BLOCKING, *KEPT_WORKERS],
     }
     print(
         "| | slow worker | seconds | times ideal | units begun |\n| --- | --- | ---: | ---: | ---: |",
@@ -166,14 +160,14 @@ def main() -> None:
             settings = SPECULATIVE if speculative else None
             cluster = FlinkCluster(Path(folder) / f"cluster{speculative}", settings=settings)
             try:
-                for number, (name, (arguments, shard_rows)) in enumerate(chosen.items()):
+                for number, (name, arguments) in enumerate(chosen.items()):
                     for is_slow in (False, True):
                         scratch = Path(folder) / f"{speculative}{number}{is_slow}"
                         scratch.mkdir()
                         pid = cluster._processes[cluster.names[0]].pid if is_slow else 0
                         over = [*cluster.runner_options("PortableRunner"), *arguments]
                         cluster.wait_for_slots(2)
-                        took, units, by = run(scratch, over, options.seconds, pid, shard_rows)
+                        took, units = run(scratch, over, options.seconds, pid)
                         ideal = options.seconds / (1 + 1 / SLOW if is_slow else 2)
                         slow = "yes" if is_slow else "no"
                         print(f"| {name} | {slow} | {took:.1f} | {took / ideal:.2f} | {units} |", flush=True)
