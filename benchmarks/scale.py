@@ -1,8 +1,8 @@
 """What many images cost: ``python benchmarks/scale.py [--prices FILE] [--write]``.
 
 Everything is computed of ``scale_data/measured.json``, whose numbers each name the page or the command that measured
-them, and of a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown; ``--write`` puts it
-into docs/scale.md.
+them, and of a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown; ``--write`` puts
+it into docs/scale.md.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ storage that is a request on a bucket is counted.
     python benchmarks/scale_steps.py --references "" --units 1e5 --steps records,manifest,reading
 
 Prints Markdown. ``--units`` are units without a plan, of 10,000 images each. ``records``, ``manifest`` and ``reading``
-are of records alone: the making and the size of ``commit.json`` and ``_MANIFEST.json``, and what reading the latter takes.
+are of records alone: the making and the size of ``commit.json`` and ``_MANIFEST.json``, and what reading the latter
+takes.
 """
 
 from __future__ import annotations
