@@ -10,10 +10,8 @@ would need if all work were dealt out in the smallest pieces: work / 1.1. Time i
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -89,56 +87,17 @@ def run(scratch: Path, options: Sequence[str], seconds: float, slow: int) -> tup
     return committed - min(begun), len(begun)
 
 
-def hung(folder: Path) -> None:
-    """The whole job, one of whose two workers stops for good in the middle: every row once."""
-    from support.flink_cluster import FlinkCluster, wait_for
-    from support.kill_jobs import KillJob
-    from support.servers import FileServer
-
-    os.environ.setdefault("BEAMLABEL_CACHE", str(folder / "cache"))
-    server = FileServer()
-    job = KillJob(folder, server, 1000)
-    cluster = FlinkCluster(folder / "cluster", settings=SPECULATIVE)
-    stopped: list[int] = []
-    try:
-        launcher = job.launch(cluster, folder / "out", *BLOCKING, *KEPT_WORKERS)
-        wait_for(lambda: len(job.fetched()) > 300, 180, "some images")
-        stopped = cluster.workers(cluster.names[0])
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
-        at = time.monotonic()
-        finished = launcher.wait(400).finished
-        job.check(finished)
-        again = sum(count > 1 for count in job.fetched().values())
-        print(
-            f"hung worker: ended {time.monotonic() - at:.0f} s after it, every row once, {again} images again"
-        )
-    finally:
-        for pid in stopped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        cluster.close()
-        server.close()
-
-
 def main() -> None:
     from support.flink_cluster import FlinkCluster, require_flink
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=40, help="of work, of one worker (default 40)")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
-    parser.add_argument(
-        "--hung", action="store_true", help="instead: a real job, one of whose workers stops for good"
-    )
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
     )
     require_flink()
-    if options.hung:
-        with tempfile.TemporaryDirectory() as folder:
-            hung(Path(folder))
-        return
     cases: dict[str, list[str]] = {
         "pipelined": [],
         "blocking x 4": [*BLOCKING, *KEPT_WORKERS, "--parallelism", "8"],
