@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from beamlabel.pipeline.earlier.wanted import NamedInput
 from beamlabel.pipeline.errors import UsageError
@@ -19,12 +20,14 @@ from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.derive import Derived, derive
 from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.options import AUTO, WishError
-from beamlabel.transforms.inputs.sources.source import SourceOptions
+from beamlabel.transforms.inputs.sources.source import MAX_UNIT_ROWS, MIN_UNIT_ROWS, SourceOptions
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_options import LoadOptions, window
 from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.output_spec import output_spec_of
+from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import OutputSpec
+from beamlabel.transforms.units.shared_units import is_small
 
 # Options that are told by themselves, or that make the input smaller and not another.
 _NOT_OF_THE_NAME = ("input", "base_dir", "limit", "sample")
@@ -42,10 +45,20 @@ def source_options(
         limit=options.limit,
         sample=options.sample,
         shard_rows=shard_rows,
+        min_unit_rows=least_unit_rows(inputs.files),
         files=inputs.wanted,
         billing_project=loading.billing_project,
         max_bytes=loading.max_bytes,
     )
+
+
+def least_unit_rows(files: Sequence[InputFile]) -> int:
+    """References in a unit at the least: each large file begins with small units, which many files need not do.
+
+    A thousand files of a million references would be 427 units each; so they are 100.
+    """
+    large = sum(not is_small(file) for file in files)
+    return min(MIN_UNIT_ROWS * max(large // 4, 1), MAX_UNIT_ROWS)
 
 
 def input_names() -> frozenset[str]:

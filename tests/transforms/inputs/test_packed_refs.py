@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import zlib
 
 import pytest
@@ -53,6 +54,19 @@ def test_the_digest_is_of_what_the_references_say(tmp_path):
     assert bare.sha256 == packed.sha256
     replaced = [refs[0]._replace(listing_stat=(0, "v2")), *refs[1:]]
     assert pack(replaced, with_listing_stat=False).sha256 != bare.sha256
+
+
+@pytest.mark.parametrize("rest", [None, {"offset": 1, "ö": None}, [1, "a"], "text"])
+@pytest.mark.parametrize("stat", [None, (7, "v"), (None, "v"), (7, None), (None, None)])
+def test_a_line_is_json_whatever_it_says(rest, stat):
+    uris = ["a.jpg", 'a"b\\c', "ü\u2028\n\0", "\udc80 is no UTF-8", "\U0001f600", ""]
+    refs = [PackedRef(row, uri, stat, rest) for row, uri in enumerate(uris)]
+    lines = zlib.decompress(pack(refs, with_listing_stat=True).data).decode("ascii").split("\n")
+    values = [list(ref[:4]) for ref in refs]
+    while values[0][-1] is None:
+        values = [value[:-1] for value in values]
+    assert lines == [json.dumps(value, separators=(",", ":")) for value in values]
+    assert list(unpack(pack(refs, with_listing_stat=True).data)) == refs
 
 
 @pytest.mark.parametrize("where", ["a folder", "gs://"])

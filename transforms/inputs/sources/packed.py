@@ -34,6 +34,7 @@ def plan_packed(
 ) -> Iterator[Planned]:
     """Units of references that travel with them. A row is a place, so the places tile the file."""
     start, planned, refs, row = 0, 0, list[PackedRef](), -1
+    full = options.unit_rows(0)
     left_out = Counter[str]()
 
     def unit(stop: int, *, last: bool) -> Planned:
@@ -52,9 +53,9 @@ def plan_packed(
             if not options.in_sample(place.uri):
                 continue
             # A full unit waits for the next reference, so that what trails belongs to the last unit.
-            if len(refs) == options.unit_rows(planned - len(refs)):
+            if len(refs) == full:
                 yield unit(row, last=False)
-                start, refs = row, []
+                start, refs, full = row, [], options.unit_rows(planned)
                 left_out.clear()
             refs.append(PackedRef(row, *place))
             planned += 1
