@@ -18,6 +18,7 @@ from beamlabel.pipeline.earlier.reuse_features import head_of, wanted_features
 from beamlabel.pipeline.earlier.tombstones import TombstoneOptions
 from beamlabel.pipeline.earlier.wanted import NamedInput, Wanted
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.job import prepare_int8
 from beamlabel.pipeline.job.facts import facts_of, versions
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
@@ -31,7 +32,13 @@ from beamlabel.pipeline.job.settings import (
     output_spec,
     source_options,
 )
-from beamlabel.pipeline.options.job_options import EarlierRunOptions, JobOptions, ModuleOptions
+from beamlabel.pipeline.options.job_options import (
+    INT8,
+    INT8_OR_FLOAT32,
+    EarlierRunOptions,
+    JobOptions,
+    ModuleOptions,
+)
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.resolve import ResolvedModule
@@ -128,8 +135,18 @@ def plan(
 
 def _module(options: JobOptions, inputs: Inputs, resolved: ResolvedModule) -> tuple[JobOptions, Artifact]:
     """The artifact that labels the inputs: of embeddings the module's head, by the options that these were made by."""
+    quantizes = options.inference.precision in (INT8, INT8_OR_FLOAT32)
     if inputs.features is None:
-        return options, prepare_artifact(options.module, options.inference, resolved=resolved)
+        if not quantizes:
+            return options, prepare_artifact(options.module, options.inference, resolved=resolved)
+        prepare_int8.check_installed()
+        artifact = prepare_artifact(options.module, options.inference, resolved=resolved)
+        return options, prepare_int8.prepare_int8(options, inputs, artifact)
+    if quantizes:
+        raise UsageError(
+            f"--precision {options.inference.precision}: embeddings are labeled by the module's head, in float32; they "
+            "keep the precision that they were computed in"
+        )
     module, artifact = prepare_head(options.module, options.inference, inputs.features)
     return dataclasses.replace(options, module=module), artifact
 

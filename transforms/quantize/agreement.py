@@ -50,7 +50,9 @@ class Agreement:
             )
         # Not `cosine < LEAST_COSINE`: that lets NaN pass.
         if self.cosine is not None and not self.cosine >= LEAST_COSINE:
-            found.append(f"the median cosine of the embeddings is {self.cosine:.4f}, less than {LEAST_COSINE}")
+            found.append(
+                f"the median cosine of the embeddings is {self.cosine:.4f}, less than {LEAST_COSINE}"
+            )
         return tuple(found)
 
     @property
@@ -63,7 +65,9 @@ class Agreement:
         parts = []
         if self.same_class is not None:
             sure = "none" if self.sure_same_class is None else f"{self.sure_same_class:.2%}"
-            parts.append(f"best class as float32 {self.same_class:.2%}, of {self.sure_images} sure images {sure}")
+            parts.append(
+                f"best class as float32 {self.same_class:.2%}, of {self.sure_images} sure images {sure}"
+            )
         if self.cosine is not None:
             parts.append(f"median cosine {self.cosine:.4f}")
         return ", ".join(parts)
@@ -87,7 +91,7 @@ def agreement(expected: Outputs, found: Outputs, scores: str) -> Agreement:
         sure_same = float(kept[is_sure].mean()) if sure else None
     if features is not None and found[1] is not None:
         cosine = float(np.median(_cosines(features, found[1])))
-    images = len(logits if logits is not None else features) if (logits, features) != (None, None) else 0
+    images = next(len(one) for one in expected if one is not None)
     return Agreement(images, same, sure, sure_same, cosine)
 
 

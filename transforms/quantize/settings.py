@@ -28,7 +28,9 @@ class Setting:
             return f"{self.preset}, float32 as NNCF's accuracy control chooses"
         if not self.first and not self.last:
             return f"{self.preset}, nothing in float32"
-        ends = [f"the {name} {count}" for name, count in (("first", self.first), ("last", self.last)) if count]
+        ends = [
+            f"the {name} {count}" for name, count in (("first", self.first), ("last", self.last)) if count
+        ]
         return f"{self.preset}, {' and '.join(ends)} in float32"
 
 

@@ -62,12 +62,9 @@ def channel_means(model: Any, images: Sequence[np.ndarray]) -> dict[str, np.ndar
     sums: list[Any] = [0.0] * len(found)
     for image in images:
         answers = compiled(image[None])
-        sums = [
-            before + answers[place].astype(np.float64).ravel() for place, before in enumerate(sums)
-        ]
+        sums = [before + answers[place].astype(np.float64).ravel() for place, before in enumerate(sums)]
     return {
-        one.operation.get_friendly_name(): total / len(images)
-        for one, total in zip(found, sums, strict=True)
+        one.operation.get_friendly_name(): total / len(images) for one, total in zip(found, sums, strict=True)
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import platform
 from pathlib import Path, PurePosixPath
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -60,6 +62,13 @@ def _quota(group: Path) -> float:
         return int(quota) / int(period) if quota not in ("max", "-1") else math.inf
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf
+
+
+def model() -> str:
+    """What Linux calls the CPU, with the features that it offers to this process; the architecture elsewhere."""
+    flags = hashlib.sha256(" ".join(_cpuinfo("flags") + _cpuinfo("Features")).encode()).hexdigest()[:8]
+    name = " ".join(_cpuinfo("model name")) or platform.machine()
+    return f"{name} {flags}"
 
 
 def is_intel() -> bool:
