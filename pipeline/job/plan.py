@@ -18,7 +18,6 @@ from beamlabel.pipeline.earlier.reuse_features import head_of, wanted_features
 from beamlabel.pipeline.earlier.tombstones import TombstoneOptions
 from beamlabel.pipeline.earlier.wanted import NamedInput, Wanted
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job import prepare_int8
 from beamlabel.pipeline.job.facts import facts_of, versions
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
@@ -27,6 +26,7 @@ from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
     derived_options,
+    input_images,
     load_options,
     named_input,
     output_spec,
@@ -40,6 +40,7 @@ from beamlabel.pipeline.options.job_options import (
     ModuleOptions,
 )
 from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.quantize.prepare import check_nncf, prepare_int8
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import Artifact
@@ -139,9 +140,11 @@ def _module(options: JobOptions, inputs: Inputs, resolved: ResolvedModule) -> tu
     if inputs.features is None:
         if not quantizes:
             return options, prepare_artifact(options.module, options.inference, resolved=resolved)
-        prepare_int8.check_installed()
+        check_nncf()
         artifact = prepare_artifact(options.module, options.inference, resolved=resolved)
-        return options, prepare_int8.prepare_int8(options, inputs, artifact)
+        derived = derived_options(options, artifact)
+        images = input_images(options, inputs, derived)
+        return options, prepare_int8(artifact, options.inference, images, derived.predict.scores)
     if quantizes:
         raise UsageError(
             f"--precision {options.inference.precision}: embeddings are labeled by the module's head, in float32; they "

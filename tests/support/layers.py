@@ -31,7 +31,7 @@ LEVELS = (
     ("pipeline/errors.py", "pipeline/layout.py"),
     ("pipeline/published.py",),
     ("pipeline/demo", "pipeline/options", "pipeline/process", "pipeline/report"),
-    ("pipeline/output",),
+    ("pipeline/output", "pipeline/quantize"),
     ("pipeline/earlier",),
     ("pipeline/truth",),
     ("pipeline/evaluate", "pipeline/job"),

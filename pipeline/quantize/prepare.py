@@ -9,11 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.preflight import Inputs
-from beamlabel.pipeline.job.sample_images import FIRST_REFERENCES, sample_images
-from beamlabel.pipeline.job.settings import derived_options, load_options, source_options
-from beamlabel.pipeline.options.job_options import INT8, INT8_OR_FLOAT32, JobOptions
-from beamlabel.transforms import storage
+from beamlabel.pipeline.options.job_options import INT8, INT8_OR_FLOAT32, InferenceOptions
+from beamlabel.pipeline.quantize.sample_images import FIRST_REFERENCES, InputImages, sample_images
 from beamlabel.transforms.inference.artifact import Artifact, ModuleError
 from beamlabel.transforms.quantize.search import Found, search
 from beamlabel.transforms.storage.host_cache import cache_dir
@@ -37,7 +34,7 @@ class Sample:
     test: list[np.ndarray]
 
 
-def check_installed() -> None:
+def check_nncf() -> None:
     """Refuses int8 on a launcher without NNCF.
 
     Raises:
@@ -47,18 +44,22 @@ def check_installed() -> None:
         raise UsageError("--precision int8 needs OpenVINO and NNCF: pip install 'beamlabel[int8]'")
 
 
-def prepare_int8(options: JobOptions, inputs: Inputs, artifact: Artifact) -> Artifact:
+def prepare_int8(
+    artifact: Artifact, inference: InferenceOptions, images: InputImages, scores: str
+) -> Artifact:
     """The module in int8; in float32 if int8 does not serve and ``--precision int8,float32`` allows that.
 
     Args:
-      options, inputs: the job's.
       artifact: the module in float32.
+      inference: the precision that is asked for, and how many images to calibrate with.
+      images: the job's.
+      scores: what makes scores of the module's logits, see ``top_k.scores_of``.
 
     Raises:
       UsageError: the input has too few images, or no setting passes.
     """
     try:
-        found = quantize(artifact, sample(options, inputs, artifact), scores_of(options, artifact))
+        found = quantize(artifact, take_sample(images, inference.calibration_images), scores)
         if found.artifact is not None and found.chosen is not None:
             _LOGGER.info("--precision int8: %s", found.trials[found.chosen].text())
             return found.artifact
@@ -67,15 +68,10 @@ def prepare_int8(options: JobOptions, inputs: Inputs, artifact: Artifact) -> Art
             f"--precision {INT8_OR_FLOAT32}, which does so by itself. What was tried:\n{found.table()}"
         )
     except UsageError as error:
-        if options.inference.precision != INT8_OR_FLOAT32:
+        if inference.precision != INT8_OR_FLOAT32:
             raise
         _LOGGER.warning("%s\nIt is computed in float32.", error)
         return artifact
-
-
-def scores_of(options: JobOptions, artifact: Artifact) -> str:
-    """What makes scores of the module's logits, as the job does; see ``top_k.scores_of``."""
-    return derived_options(options, artifact).predict.scores
 
 
 def quantize(artifact: Artifact, sample: Sample, scores: str) -> Found:
@@ -90,25 +86,21 @@ def quantize(artifact: Artifact, sample: Sample, scores: str) -> Found:
         raise UsageError(f"--precision {INT8}: {error}") from error
 
 
-def sample(options: JobOptions, inputs: Inputs, artifact: Artifact) -> Sample:
+def take_sample(images: InputImages, calibration: int) -> Sample:
     """Reads and decodes images of the input as the job does.
+
+    Args:
+      images: the input.
+      calibration: how many to quantize with.
 
     Raises:
       UsageError: they cannot be read, or are too few.
     """
-    derived = derived_options(options, artifact)
-    try:
-        source = source_options(options.inputs, inputs, None, options.loading)
-        load = load_options(options.loading, derived.decode)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    calibration = options.inference.calibration_images
-    images = sample_images(inputs, source, load, calibration + MOST_TEST_IMAGES)
-    if len(images) < calibration + LEAST_TEST_IMAGES:
-        names = ", ".join(storage.absolute(pattern) for pattern in options.inputs.input)
+    found = sample_images(images, calibration + MOST_TEST_IMAGES)
+    if len(found) < calibration + LEAST_TEST_IMAGES:
         raise UsageError(
-            f"--precision {INT8} takes {calibration} different images of the input to calibrate with, and at least "
-            f"{LEAST_TEST_IMAGES} others to compare on: {len(images)} of {names} can be loaded, of the first "
-            f"{FIRST_REFERENCES} references. Give more images, set --calibration_images to fewer, or label in float32"
+            f"--precision {INT8} takes {calibration} different images of --input to calibrate with, and at least "
+            f"{LEAST_TEST_IMAGES} others to compare on: {len(found)} can be loaded, of the first {FIRST_REFERENCES} "
+            "references. Give more images, set --calibration_images to fewer, or label in float32"
         )
-    return Sample(images[:calibration], images[calibration:])
+    return Sample(found[:calibration], found[calibration:])

@@ -6,15 +6,15 @@ import dataclasses
 import heapq
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.transforms.inputs.selection import Selection
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.load_images import LoadOptions, load_one
-from beamlabel.transforms.records import ImageRef, LoadedImage
+from beamlabel.transforms.records import ImageRef, InputFile, LoadedImage
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
 from beamlabel.transforms.units.open_unit import open_unit
@@ -27,14 +27,28 @@ _SPARE = 1.25
 _THREADS = 16
 
 
-def sample_images(inputs: Inputs, source: SourceOptions, load: LoadOptions, count: int) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class InputImages:
+    """The input of a job, and how it reads and decodes it.
+
+    Attributes:
+      files: the input files.
+      source: how they become references.
+      load: how these become images.
+    """
+
+    files: tuple[InputFile, ...]
+    source: SourceOptions
+    load: LoadOptions
+
+
+def sample_images(images: InputImages, count: int) -> list[np.ndarray]:
     """Different images of the input, the same ones each time.
 
     Of the first ``FIRST_REFERENCES`` those are taken whose ``image_id`` is smallest, which is a hash.
 
     Args:
-      inputs: the input files.
-      source, load: as the job's.
+      images: the input.
       count: of images that are wanted.
 
     Returns:
@@ -43,11 +57,12 @@ def sample_images(inputs: Inputs, source: SourceOptions, load: LoadOptions, coun
     Raises:
       UsageError: the input cannot be read.
     """
-    limit = min(FIRST_REFERENCES, FIRST_REFERENCES if source.limit is None else source.limit)
-    source = dataclasses.replace(source, limit=limit)
+    asked = images.source.limit
+    limit = FIRST_REFERENCES if asked is None else min(FIRST_REFERENCES, asked)
+    source = dataclasses.replace(images.source, limit=limit)
     try:
         chosen = heapq.nsmallest(
-            round(count * _SPARE), _references(inputs, source), key=lambda identified: identified[0]
+            round(count * _SPARE), _references(images.files, source), key=lambda identified: identified[0]
         )
     except (OSError, ValueError) as error:
         if not is_user_error(error):
@@ -55,18 +70,18 @@ def sample_images(inputs: Inputs, source: SourceOptions, load: LoadOptions, coun
         raise UsageError(f"--input: {error}") from error
     found: dict[str | None, np.ndarray] = {}
     with ThreadPoolExecutor(_THREADS) as threads:
-        for loaded in threads.map(lambda identified: load_one(identified[1], load), chosen):
+        for loaded in threads.map(lambda identified: load_one(identified[1], images.load), chosen):
             if isinstance(loaded, LoadedImage) and len(found) < count:
                 # Copies of an image would be in the calibration and in the test.
                 found.setdefault(loaded.info.content_hash, loaded.pixels)
     return list(found.values())
 
 
-def _references(inputs: Inputs, source: SourceOptions) -> Iterator[tuple[str, ImageRef]]:
+def _references(files: tuple[InputFile, ...], source: SourceOptions) -> Iterator[tuple[str, ImageRef]]:
     """Each reference with its ``image_id``, each image once."""
     selection = Selection(source.selection)
     seen: set[str] = set()
-    for unit in plan_files(enumerate(inputs.files), source):
+    for unit in plan_files(enumerate(files), source):
         for ref in open_unit(unit, source, selection):
             if not isinstance(ref, ImageRef):
                 continue
