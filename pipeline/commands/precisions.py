@@ -29,7 +29,7 @@ from beamlabel.pipeline.options.job_options import (
 from beamlabel.pipeline.quantize.prepare import check_nncf, quantize, take_sample
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, Artifact
 from beamlabel.transforms.inference.engines import Engine, Outputs, open_engine
-from beamlabel.transforms.quantize.agreement import agreement
+from beamlabel.transforms.quantize.agreement import Agreement, agreement
 
 _ROUNDS = 9
 _BATCH = 64
@@ -114,19 +114,22 @@ def compare(module: ModuleOptions, inference: InferenceOptions, inputs: InputOpt
             rows.append(Row(name, note=artifact))
             continue
         compared = agreement(answers[FLOAT32], answers[name], derived.predict.scores)
-        rows.append(
-            Row(
-                name,
-                engines[name].computed_by,
-                rates[name],
-                rates[name] / rates[FLOAT32],
-                compared.same_class,
-                compared.sure_same_class,
-                compared.cosine,
-                note if name == INT8 else "",
-            )
-        )
+        by = engines[name].computed_by
+        rows.append(_row(name, by, rates[name], rates[FLOAT32], compared, note if name == INT8 else ""))
     return rows
+
+
+def _row(name: str, by: str, rate: float, exact_rate: float, compared: Agreement, note: str) -> Row:
+    return Row(
+        name,
+        by,
+        rate,
+        rate / exact_rate,
+        compared.same_class,
+        compared.sure_same_class,
+        compared.cosine,
+        note,
+    )
 
 
 def _bfloat16(module: ModuleOptions, inference: InferenceOptions) -> Artifact | str:
