@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,9 +13,13 @@ import pyarrow as pa
 
 from beamlabel import __version__
 from beamlabel.transforms.derive import Derived
+from beamlabel.transforms.inference.artifact import Quantization
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.storage.uris import public_uri
+
+# In ``preprocessing_of``: how the module was quantized.
+QUANTIZATION = "quantization"
 
 
 def canonical_sha256(value: object) -> str:
@@ -43,6 +48,8 @@ def labeled_at(started_at: float) -> int:
 def preprocessing_of(derived: Derived) -> dict[str, Any]:
     """What, beside the module, decides the numbers in a row; ``preprocessing_id`` is its ``canonical_sha256``."""
     spec, decode, predict = derived.spec, derived.decode, derived.predict
+    # Of int8 alone: what other precisions have had as ``preprocessing_id`` stays theirs.
+    quantized = {} if spec.quantization is None else {QUANTIZATION: _as_json(spec.quantization)}
     return {
         "height": spec.height,
         "width": spec.width,
@@ -54,7 +61,18 @@ def preprocessing_of(derived: Derived) -> dict[str, Any]:
         "scores": predict.scores if predict.top_k else None,
         "normalize_embeddings": predict.normalize_embeddings,
         "decoder": derived.decoder,
+        **quantized,
     }
+
+
+def quantization_of(preprocessing: Mapping[str, Any]) -> Quantization | None:
+    """How the features of an output were quantized; None if they were not. For ``preprocessing`` see above."""
+    value = preprocessing.get(QUANTIZATION)
+    return None if value is None else Quantization.from_dict(value)
+
+
+def _as_json(quantization: Quantization) -> dict[str, Any]:
+    return {**dataclasses.asdict(quantization), "float32_layers": list(quantization.float32_layers)}
 
 
 def features_of(derived: Derived) -> dict[str, Any]:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beamlabel.pipeline.options.declare import flag, positional
-from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
+from beamlabel.pipeline.options.job_options import InferenceOptions, InputOptions, ModuleOptions
 from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of, with_minus_joined
 from beamlabel.transforms.storage.billing import set_billing_project
 
 if TYPE_CHECKING:
     from beamlabel.pipeline.commands.inspection import Inspection
+    from beamlabel.pipeline.commands.precisions import Row
 
 _MODULE_OPTIONS = ("labels", "image_size", "input_range", "logits_output", "features_output")
+_INPUT_OPTIONS = (
+    "input",
+    "input_format",
+    "uri_column",
+    "image_column",
+    "include",
+    "exclude",
+    "base_dir",
+    "limit",
+)
 _FORMATS = {
     "tf1_hub": "TF1 Hub module",
     "tf2_saved_model": "TF2 SavedModel",
@@ -31,6 +44,9 @@ class InspectOptions:
 
     module: str = positional(metavar="MODULE", help="as the job's --module")
     json: bool = flag(help="JSON for machines, not text")
+    precisions: bool = flag(
+        help="measure float32, bfloat16 and int8 side by side on images of --input, in place of all else"
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -51,17 +67,62 @@ def main(argv: list[str]) -> int:
     add_options(parser, InspectOptions)
     add_options(parser, ModuleOptions, only=_MODULE_OPTIONS)
     add_options(parser, InferenceOptions)
+    add_options(parser, InputOptions, only=_INPUT_OPTIONS)
     add_payer(parser)
     parsed = parser.parse_args(with_minus_joined(argv))
     set_billing_project(parsed.billing_project)
     options = values_of(InspectOptions, parsed)
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if options.precisions:
+        return _compare(options, parsed)
     from beamlabel.pipeline.commands.inspection import inspect
 
     found = inspect(values_of(ModuleOptions, parsed), values_of(InferenceOptions, parsed))
     sys.stdout.write(json.dumps(found.to_json(), indent=1) + "\n" if options.json else _text(found))
     return 0
+
+
+def _compare(options: InspectOptions, parsed: Any) -> int:
+    from beamlabel.pipeline.commands.precisions import compare
+
+    # MODULE is what the job calls --module.
+    module = dataclasses.replace(values_of(ModuleOptions, parsed), module=options.module)
+    rows = compare(module, values_of(InferenceOptions, parsed), values_of(InputOptions, parsed))
+    if options.json:
+        sys.stdout.write(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in table(rows)))
+    return 0
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The lines of the table of precisions."""
+
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{value:.2%}"
+
+    cells = [
+        ("precision", "computed by", "images/s", "x float32", "best class", "of sure images", "cosine", "")
+    ]
+    cells += [
+        (
+            row.precision,
+            row.computed_by,
+            "" if row.images_per_second is None else f"{row.images_per_second:.0f}",
+            "" if row.speedup is None else f"{row.speedup:.2f}",
+            share(row.same_class),
+            share(row.sure_same_class),
+            "" if row.cosine is None else f"{row.cosine:.4f}",
+            row.note,
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(cells[0]))]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
 
 
 def _text(found: Inspection) -> str:

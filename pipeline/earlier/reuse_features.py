@@ -44,7 +44,12 @@ def head_of(resolved: ResolvedModule, artifact: Artifact, derived: Derived) -> A
     normalized = derived.predict.normalize_embeddings
     try:
         return head_artifact(
-            resolved, artifact, cache_dir(), precision=derived.spec.precision, normalized=normalized
+            resolved,
+            artifact,
+            cache_dir(),
+            precision=derived.spec.precision,
+            normalized=normalized,
+            quantization=derived.spec.quantization,
         )
     except (ValueError, RuntimeError) as error:
         _LOGGER.warning("Features of earlier outputs are not used, and their images are fetched: %s", error)

@@ -18,7 +18,7 @@ from beamlabel.transforms.rows.schema import arrow_schema
 from beamlabel.transforms.rows.tf_examples import schema_pbtxt
 from beamlabel.transforms.storage.uris import public_uri
 
-_PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
+_PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "nncf", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
              "numpy", "opencv-python-headless", "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
 
 

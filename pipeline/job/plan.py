@@ -26,13 +26,21 @@ from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
     derived_options,
+    input_images,
     load_options,
     named_input,
     output_spec,
     source_options,
 )
-from beamlabel.pipeline.options.job_options import EarlierRunOptions, JobOptions, ModuleOptions
+from beamlabel.pipeline.options.job_options import (
+    INT8,
+    INT8_OR_FLOAT32,
+    EarlierRunOptions,
+    JobOptions,
+    ModuleOptions,
+)
 from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.quantize.prepare import check_nncf, prepare_int8
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import Artifact
@@ -128,8 +136,20 @@ def plan(
 
 def _module(options: JobOptions, inputs: Inputs, resolved: ResolvedModule) -> tuple[JobOptions, Artifact]:
     """The artifact that labels the inputs: of embeddings the module's head, by the options that these were made by."""
+    quantizes = options.inference.precision in (INT8, INT8_OR_FLOAT32)
     if inputs.features is None:
-        return options, prepare_artifact(options.module, options.inference, resolved=resolved)
+        if not quantizes:
+            return options, prepare_artifact(options.module, options.inference, resolved=resolved)
+        check_nncf()
+        artifact = prepare_artifact(options.module, options.inference, resolved=resolved)
+        derived = derived_options(options, artifact)
+        images = input_images(options, inputs, derived)
+        return options, prepare_int8(artifact, options.inference, images, derived.predict.scores)
+    if quantizes:
+        raise UsageError(
+            f"--precision {options.inference.precision}: embeddings are labeled by the module's head, in float32; they "
+            "keep the precision that they were computed in"
+        )
     module, artifact = prepare_head(options.module, options.inference, inputs.features)
     return dataclasses.replace(options, module=module), artifact
 

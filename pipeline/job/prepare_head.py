@@ -11,7 +11,7 @@ from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
 from beamlabel.transforms.module.head_artifact import head_artifact, require_description
-from beamlabel.transforms.output_spec import features_id_of
+from beamlabel.transforms.output_spec import features_id_of, quantization_of
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.host_cache import cache_dir
 
@@ -40,7 +40,12 @@ def prepare_head(
         require_description(resolved)
         artifact = prepare_artifact(module, inference)
         head = head_artifact(
-            resolved, artifact, cache_dir(), precision=str(preprocessing["precision"]), normalized=normalized
+            resolved,
+            artifact,
+            cache_dir(),
+            precision=str(preprocessing["precision"]),
+            normalized=normalized,
+            quantization=quantization_of(preprocessing),
         )
     except (ValueError, RuntimeError) as error:
         if isinstance(error, UsageError):

@@ -6,10 +6,15 @@ import dataclasses
 import importlib.util
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
+from beamlabel.pipeline.options.job_options import (
+    INT8,
+    INT8_OR_FLOAT32,
+    InferenceOptions,
+    ModuleOptions,
+)
 from beamlabel.transforms.hub.resolve import ResolvedModule, resolve_module
-from beamlabel.transforms.inference.artifact import BFLOAT16, OPENVINO, Artifact
-from beamlabel.transforms.module.compile import CompileOptions, compiled
+from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, OPENVINO, Artifact
+from beamlabel.transforms.module.compile import AUTO, CompileOptions, compiled
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 
@@ -33,14 +38,15 @@ def resolve(handle: str, *, option: str = "--module") -> ResolvedModule:
 
 
 def compile_options(module: ModuleOptions, inference: InferenceOptions) -> CompileOptions:
-    """The options that decide how the module is compiled."""
+    """The options that decide how the module is compiled; int8 is made of what is compiled for float32."""
+    quantizes = inference.precision in (INT8, INT8_OR_FLOAT32)
     return CompileOptions(
         logits_output=module.logits_output,
         features_output=module.features_output,
         image_size=module.image_size,
         input_range=module.input_range,
-        engine=inference.engine,
-        precision=inference.precision,
+        engine=AUTO if quantizes else inference.engine,
+        precision=FLOAT32 if quantizes else inference.precision,
     )
 
 

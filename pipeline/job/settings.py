@@ -15,6 +15,7 @@ from beamlabel.pipeline.options.job_options import (
     LoadingOptions,
     OutputOptions,
 )
+from beamlabel.pipeline.quantize.sample_images import InputImages
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.derive import Derived, derive
@@ -107,6 +108,19 @@ def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
         window=window(options.load_threads),
         worker_threads=options.worker_threads,
     )
+
+
+def input_images(options: JobOptions, inputs: Inputs, derived: Derived) -> InputImages:
+    """How the job reads and decodes its input, for a sample of it.
+
+    Raises:
+      UsageError: an option has a wrong value.
+    """
+    try:
+        source = source_options(options.inputs, inputs, options.output.shard_rows, options.loading)
+        return InputImages(inputs.files, source, load_options(options.loading, derived.decode))
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error
 
 
 def derived_options(options: JobOptions, artifact: Artifact) -> Derived:

@@ -6,7 +6,12 @@ import dataclasses
 from datetime import datetime, timezone
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.job_options import JobOptions
+from beamlabel.pipeline.options.job_options import (
+    DEFAULT_CALIBRATION_IMAGES,
+    INT8,
+    INT8_OR_FLOAT32,
+    JobOptions,
+)
 from beamlabel.transforms.loading.web.http_options import check_headers
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.uris import scheme
@@ -22,6 +27,7 @@ def checked(options: JobOptions) -> JobOptions:
     _check_libraries(options)
     _check_references(options)
     _check_formats(options)
+    _check_calibration(options)
     _check_web(options)
     date = options.run.run_date or datetime.now(timezone.utc).date().isoformat()
     output = options.output.output.replace("{date}", date)
@@ -83,10 +89,17 @@ def _check_formats(options: JobOptions) -> None:
         raise UsageError(
             f"--tfrecord_compression {output.tfrecord_compression} needs --output_format tfrecord"
         )
-    if inference.precision == "bfloat16" and inference.engine not in ("auto", "openvino"):
+    if inference.precision != "float32" and inference.engine not in ("auto", "openvino"):
         raise UsageError(
-            f"--precision bfloat16 is not for --engine {inference.engine}; leave --engine out, or say auto"
+            f"--precision {inference.precision} is not for --engine {inference.engine}; leave --engine out, or say auto"
         )
+
+
+def _check_calibration(options: JobOptions) -> None:
+    inference = options.inference
+    quantizes = inference.precision in (INT8, INT8_OR_FLOAT32)
+    if inference.calibration_images != DEFAULT_CALIBRATION_IMAGES and not quantizes:
+        raise UsageError(f"--calibration_images {inference.calibration_images} needs --precision {INT8}")
 
 
 def _check_web(options: JobOptions) -> None:

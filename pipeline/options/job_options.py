@@ -29,6 +29,9 @@ from beamlabel.pipeline.options.types import (
 from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpHeader
 
 DEFAULT_BATCH_SIZE = 128
+DEFAULT_CALIBRATION_IMAGES = 300
+# Values of --precision: in int8 or not at all, and in int8 or in float32.
+INT8, INT8_OR_FLOAT32 = "int8", "int8,float32"
 DEFAULT_TOP_K = 5
 DEFAULT_LOAD_THREADS = 64
 DEFAULT_MAX_ERROR_RATE = 0.05
@@ -192,9 +195,18 @@ class InferenceOptions:
         help="what runs the module; auto: LiteRT, or TensorFlow where LiteRT cannot express it; openvino: an extra",
     )
     precision: str = choice(
-        ("float32", "bfloat16"),
+        ("float32", "bfloat16", INT8, INT8_OR_FLOAT32),
         default="float32",
-        help="bfloat16: by OpenVINO, on CPUs where that is faster; numbers are near the module's, not equal",
+        help="bfloat16: by OpenVINO, on CPUs where that is faster; numbers are near the module's, not equal; int8: an "
+        "extra, quantized with images of the input and compared on others, an error if it is not near enough; "
+        "int8,float32: float32 then",
+    )
+    calibration_images: int = option(
+        whole(1),
+        default=DEFAULT_CALIBRATION_IMAGES,
+        metavar="N",
+        help="with --precision int8: images of the input that it is quantized with "
+        f"(default {DEFAULT_CALIBRATION_IMAGES})",
     )
     batch_size: int = option(
         whole(1),

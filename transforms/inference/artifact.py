@@ -3,8 +3,8 @@
 An artifact is one self-contained file, written by ``compile.py`` and opened by ``engines.py``::
 
     payload                what the engine named in the spec reads; for "litert" and "openvino" a
-                           LiteRT FlatBuffer, for "tensorflow" a GraphDef, for "linear", which takes
-                           features in place of images, the weights of a head
+                           LiteRT FlatBuffer, in int8 see ``int8_payload``, for "tensorflow" a GraphDef,
+                           for "linear", which takes features in place of images, the weights of a head
     spec                   a ``ModelSpec`` as JSON, UTF-8
     uint64                 length of the spec, little endian
     b"BEAMLABEL-MODEL2"    16 bytes, the magic, with the format's version
@@ -21,14 +21,17 @@ import hashlib
 import json
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _MAGIC = b"BEAMLABEL-MODEL2"
 _LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 LITERT, OPENVINO, TENSORFLOW, LINEAR = "litert", "openvino", "tensorflow", "linear"
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+# Those that need no images to be compiled for; for int8 see ``transforms/quantize``.
 PRECISIONS = (FLOAT32, BFLOAT16)
 
 # Names of the input and the outputs in every payload.
@@ -39,6 +42,28 @@ INPUT_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 class ModuleError(ValueError):
     """The module cannot be found, read or used; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What decides the numbers of a model in int8; part of ``preprocessing_id`` and ``features_id``.
+
+    Attributes:
+      calibration: SHA-256, in hex, over the pixels of the images that it was quantized with, in their order.
+      float32_layers: the layers that compute in float32 still: the place of each among the layers with weights, in
+        the order of the computation, and its kind, such as ``0 Convolution``.
+      model: SHA-256, in hex, of the quantized model. Two machines may quantize the same module with the same images
+        to models that differ in a last digit, or choose other settings: then their rows are not taken for the same.
+    """
+
+    calibration: str
+    float32_layers: tuple[str, ...]
+    model: str
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Quantization:
+        """The inverse of ``dataclasses.asdict``, also of what became JSON."""
+        return cls(value["calibration"], tuple(value["float32_layers"]), value["model"])
 
 
 @dataclass(frozen=True)
@@ -60,7 +85,7 @@ class ModelSpec:
       scores_reason: why, in words.
       input_tensor, logits_tensor, features_tensor: names in the payload's graph.
       fallback: why the engine that the launcher prefers was not to be had; None where it was.
-      precision: what it is meant to compute in, ``float32`` or ``bfloat16``; what a worker's engine really
+      precision: what it is meant to compute in, ``float32``, ``bfloat16`` or ``int8``; what a worker's engine really
         computes in is said by ``engines.Engine``.
       features_of: the output of a network that the features are: the fingerprint of the module that has it, a colon,
         and its name there. An own module's is that of its base, so that both have the same features. Empty if there
@@ -68,6 +93,7 @@ class ModelSpec:
       class_names: of an own module, in the order of the logits; None of any other.
       crop, color_profile: how the images were decoded that an own module's head was trained on, see ``DecodeOptions``;
         None of any other, and a ``crop`` of None also of images that were stretched.
+      quantization: in int8, what decides the numbers beside the module; None in other precisions.
     """
 
     engine: str
@@ -93,6 +119,7 @@ class ModelSpec:
     class_names: tuple[str, ...] | None = None
     crop: float | None = None
     color_profile: str | None = None
+    quantization: Quantization | None = None
 
     def chunk_size(self, preferred: int) -> int:
         """How many images an engine runs at a time, which prefers some number of them."""
@@ -124,7 +151,11 @@ class ModelSpec:
         low, high = value["input_range"]
         class_names = value["class_names"]
         names = None if class_names is None else tuple(class_names)
-        return cls(**{**value, "input_range": (low, high), "class_names": names})
+        quantization = value["quantization"]
+        if quantization is not None:
+            quantization = Quantization.from_dict(quantization)
+        others = {"input_range": (low, high), "class_names": names, "quantization": quantization}
+        return cls(**{**value, **others})
 
 
 @dataclass(frozen=True)

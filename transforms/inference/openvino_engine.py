@@ -1,4 +1,4 @@
-"""The engine "openvino": the LiteRT FlatBuffer run by OpenVINO, in float32 or in bfloat16.
+"""The engine "openvino": the LiteRT FlatBuffer run by OpenVINO, in float32 or in bfloat16, and what int8 is made of it.
 
 In float32 it takes 0.8 of LiteRT's CPU time on a Xeon (MobileNet V2 0.75, 160 pixels; 0.9 at 1.0, 224).
 
@@ -11,6 +11,10 @@ batch in bfloat16: logits 0.042, features 0.066 (MobileNet V2 1.0 with trained w
 
 Where the CPU has no units that make bfloat16 faster, or that check fails, float32 is computed: a word says so
 once a process, and ``engines.Engine`` names what really computes.
+
+In int8 the payload is another, see ``int8_payload``, and the launcher has tried it on the user's images. Here an engine
+answers the probe batch as a worker that may have another CPU, or another OpenVINO: it has to answer as the launcher's
+did, with the bars of bfloat16, and is refused if it does not. There is no float32 to fall back to: rows would say int8.
 """
 
 from __future__ import annotations
@@ -25,16 +29,17 @@ from typing import Any
 import numpy as np
 
 from beamlabel.transforms.inference import litert_engine
-from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, OPENVINO, ModelSpec, ModuleError
-from beamlabel.transforms.inference.engines import EngineSession, Images
+from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, INT8, OPENVINO, ModelSpec, ModuleError
+from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
+from beamlabel.transforms.inference.int8_payload import Int8Model, unpack_int8
 from beamlabel.transforms.inference.interpreter_pool import Chunks, fill
 from beamlabel.transforms.inference.probe import check_outputs, probe_batch
 from beamlabel.transforms.worker import cpu
 from beamlabel.transforms.worker.compute_pool import compute_pool
 
 # Largest difference, relative to the largest value, and how much worse the best class may be.
-TOLERANCE = {BFLOAT16: 0.1, FLOAT32: 1e-3}
-TIE = {BFLOAT16: 0.05, FLOAT32: 1e-4}
+TOLERANCE = {BFLOAT16: 0.1, FLOAT32: 1e-3, INT8: 0.1}
+TIE = {BFLOAT16: 0.05, FLOAT32: 1e-4, INT8: 0.05}
 # Images a second of CPU time in chunks of 4, 8, 16 and 32: 272, 273, 272 and 264 (MobileNet V2 0.75, 160 pixels,
 # Xeon without AMX); of 4, 8 and 16: 106, 105 and 103 (1.0, 224 pixels).
 CHUNK = 8
@@ -52,6 +57,8 @@ def open_payload(
     Raises:
       ModuleError: OpenVINO, or LiteRT, is not installed, or cannot run the model.
     """
+    if spec.precision == INT8:
+        return _open_int8(spec, payload, threads)
     if spec.precision == FLOAT32:
         return open_checked(spec, payload, FLOAT32, threads)
     if has_units():
@@ -105,14 +112,7 @@ def open_checked(
     """
     pixels = probe_batch(spec.height, spec.width)
     expected = litert_engine.open_payload(spec, payload, threads).run(pixels)
-    # The first threads to touch OpenVINO's arrays at once deadlock (2026.4: one holds the guard of a C++
-    # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone, with
-    # one chunk, however small chunks are.
-    with _lock:
-        streams = compute_pool(threads).threads
-        chunks = Chunks(spec, spec.chunk_size(CHUNK), _requests(spec, payload, precision, streams), threads)
-        chunks.run(pixels[:1])
-        found = chunks.run(pixels)
+    chunks, found = _opened(spec, lambda core: _read_litert(core, payload), precision, pixels, threads)
     try:
         check_outputs(
             expected,
@@ -126,6 +126,63 @@ def open_checked(
     return EngineSession(chunks.run, OPENVINO, precision)
 
 
+def open_int8_model(
+    spec: ModelSpec, model: Int8Model, threads: int | None = None
+) -> tuple[EngineSession, Outputs]:
+    """A quantized model, and what it answers to the probe batch here.
+
+    Raises:
+      ModuleError: OpenVINO is not installed, or cannot run the model.
+    """
+    pixels = probe_batch(spec.height, spec.width)
+    chunks, found = _opened(
+        spec, lambda core: core.read_model(model.xml, model.weights), INT8, pixels, threads
+    )
+    return EngineSession(chunks.run, OPENVINO, INT8), found
+
+
+def _open_int8(spec: ModelSpec, payload: memoryview, threads: int | None) -> EngineSession:
+    """The model in int8, compared with the launcher's answers."""
+    model, expected = unpack_int8(payload)
+    session, found = open_int8_model(spec, model, threads)
+    try:
+        check_outputs(
+            expected, found, tolerance=TOLERANCE[INT8], tie=TIE[INT8], cause="int8 on this worker's CPU"
+        )
+    except ModuleError as error:
+        raise ModuleError(
+            f"{error}, against the launcher's int8: run the launcher on a machine of the workers' kind, or label with "
+            "--precision float32"
+        ) from error
+    return session
+
+
+def _opened(
+    spec: ModelSpec,
+    read: Callable[[Any], Any],
+    precision: str,
+    pixels: np.ndarray,
+    threads: int | None,
+) -> tuple[Chunks, Outputs]:
+    """The compiled model that ``read`` reads, and its answers to the pixels."""
+    # The first threads to touch OpenVINO's arrays at once deadlock (2026.4: one holds the guard of a C++
+    # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone, with
+    # one chunk, however small chunks are.
+    with _lock:
+        streams = compute_pool(threads).threads
+        chunks = Chunks(spec, spec.chunk_size(CHUNK), _requests(spec, read, precision, streams), threads)
+        chunks.run(pixels[:1])
+        return chunks, chunks.run(pixels)
+
+
+def _read_litert(core: Any, payload: memoryview) -> Any:
+    # OpenVINO reads its own format from memory, and LiteRT's from a file alone.
+    with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(payload)
+        return core.read_model(path)
+
+
 def _openvino() -> Any:
     try:
         import openvino
@@ -136,12 +193,14 @@ def _openvino() -> Any:
     return openvino
 
 
-def _requests(spec: ModelSpec, payload: memoryview, precision: str, streams: int) -> Callable[[], _Request]:
+def _requests(
+    spec: ModelSpec, read: Callable[[Any], Any], precision: str, streams: int
+) -> Callable[[], _Request]:
     """Compiles the model for streams of one thread each; the function makes requests to them."""
     openvino = _openvino()
     core = openvino.Core()
     options = {
-        # Said in float32 too: with AMX, OpenVINO would take bfloat16 by itself.
+        # Said in float32 too: with AMX, OpenVINO would take bfloat16 by itself. In int8 it is said of what is left.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == BFLOAT16 else "f32",
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": streams,
@@ -149,13 +208,9 @@ def _requests(spec: ModelSpec, payload: memoryview, precision: str, streams: int
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        # OpenVINO reads its own format from memory, and LiteRT's from a file alone.
-        with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
-            path = Path(folder) / "model.tflite"
-            path.write_bytes(payload)
-            model = core.read_model(path)
-            model.reshape([spec.chunk_size(CHUNK), spec.height, spec.width, 3])
-            compiled = core.compile_model(model, "CPU", options)
+        model = read(core)
+        model.reshape([spec.chunk_size(CHUNK), spec.height, spec.width, 3])
+        compiled = core.compile_model(model, "CPU", options)
         if (
             compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             != options["INFERENCE_PRECISION_HINT"]

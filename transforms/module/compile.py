@@ -21,6 +21,7 @@ from beamlabel.transforms.inference.artifact import (
     BFLOAT16,
     FEATURES,
     FLOAT32,
+    INT8,
     LITERT,
     LOGITS,
     OPENVINO,
@@ -78,6 +79,10 @@ class CompileOptions:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
+        if self.precision == INT8:
+            raise ValueError(
+                f"precision {INT8!r} needs images to calibrate with: the command beamlabel takes them of --input"
+            )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if self.precision == BFLOAT16 and self.engine not in (AUTO, OPENVINO):

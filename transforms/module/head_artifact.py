@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from beamlabel.transforms.hub.resolve import ResolvedModule
-from beamlabel.transforms.inference.artifact import LINEAR, LOGITS, Artifact, ModelSpec, ModuleError, pack
+from beamlabel.transforms.inference.artifact import (
+    LINEAR,
+    LOGITS,
+    Artifact,
+    ModelSpec,
+    ModuleError,
+    Quantization,
+    pack,
+)
 from beamlabel.transforms.inference.engines import open_engine, open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.linear_engine import pack_head
@@ -35,6 +43,7 @@ def head_artifact(
     *,
     precision: str,
     normalized: bool,
+    quantization: Quantization | None = None,
 ) -> Artifact:
     """The head of a module that ``beamlabel train`` wrote, from the cache if it was made before.
 
@@ -44,6 +53,7 @@ def head_artifact(
       cache_dir: where artifacts lie.
       precision: that the features were computed in, which the head's spec tells; the head computes in float32.
       normalized: whether the features have L2 length 1.
+      quantization: of the module that the features were computed by; None if it was not quantized.
 
     Raises:
       ModuleError: the module is no own module, its head is not what its signatures compute, or it takes features as
@@ -61,6 +71,7 @@ def head_artifact(
         logits_tensor=LOGITS,
         fallback=None,
         precision=precision,
+        quantization=quantization,
         batch=None,
         features_of=description.features_of or artifact.spec.features_of,
     )

@@ -1,0 +1,106 @@
+"""``--precision int8``: a module in float32 and a sample of the input → the artifact in int8."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.job_options import INT8, INT8_OR_FLOAT32, InferenceOptions
+from beamlabel.pipeline.quantize.sample_images import FIRST_REFERENCES, InputImages, sample_images
+from beamlabel.transforms.inference.artifact import Artifact, ModuleError
+from beamlabel.transforms.quantize.search import Found, search
+from beamlabel.transforms.storage.host_cache import cache_dir
+
+# Images that the quantized module is compared on, beside those that it was calibrated with.
+LEAST_TEST_IMAGES, MOST_TEST_IMAGES = 100, 600
+
+_LOGGER = logging.getLogger("beamlabel")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images of the input, uint8[height, width, 3] each.
+
+    Attributes:
+      calibration: to quantize with.
+      test: others, to compare on.
+    """
+
+    calibration: list[np.ndarray]
+    test: list[np.ndarray]
+
+
+def check_nncf() -> None:
+    """Refuses int8 on a launcher without NNCF.
+
+    Raises:
+      UsageError: it is not installed, or OpenVINO is not.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("nncf", "openvino")):
+        raise UsageError("--precision int8 needs OpenVINO and NNCF: pip install 'beamlabel[int8]'")
+
+
+def prepare_int8(
+    artifact: Artifact, inference: InferenceOptions, images: InputImages, scores: str
+) -> Artifact:
+    """The module in int8; in float32 if int8 does not serve and ``--precision int8,float32`` allows that.
+
+    Args:
+      artifact: the module in float32.
+      inference: the precision that is asked for, and how many images to calibrate with.
+      images: the job's.
+      scores: what makes scores of the module's logits, see ``top_k.scores_of``.
+
+    Raises:
+      UsageError: the input has too few images, or no setting passes.
+    """
+    try:
+        found = quantize(artifact, take_sample(images, inference.calibration_images), scores)
+        if found.artifact is not None and found.chosen is not None:
+            _LOGGER.info("--precision int8: %s", found.trials[found.chosen].text())
+            return found.artifact
+        raise UsageError(
+            f"--precision {INT8}: no setting passes for this module and these images. Label in float32, or with "
+            f"--precision {INT8_OR_FLOAT32}, which does so by itself. What was tried:\n{found.table()}"
+        )
+    except UsageError as error:
+        if inference.precision != INT8_OR_FLOAT32:
+            raise
+        _LOGGER.warning("%s\nIt is computed in float32.", error)
+        return artifact
+
+
+def quantize(artifact: Artifact, sample: Sample, scores: str) -> Found:
+    """See ``search``.
+
+    Raises:
+      UsageError: the module cannot be quantized.
+    """
+    try:
+        return search(artifact, sample.calibration, sample.test, scores, cache_dir())
+    except (ModuleError, RuntimeError) as error:
+        raise UsageError(f"--precision {INT8}: {error}") from error
+
+
+def take_sample(images: InputImages, calibration: int) -> Sample:
+    """Reads and decodes images of the input as the job does.
+
+    Args:
+      images: the input.
+      calibration: how many to quantize with.
+
+    Raises:
+      UsageError: they cannot be read, or are too few.
+    """
+    found = sample_images(images, calibration + MOST_TEST_IMAGES)
+    if len(found) < calibration + LEAST_TEST_IMAGES:
+        raise UsageError(
+            f"--precision {INT8} takes {calibration} different images of --input to calibrate with, and at least "
+            f"{LEAST_TEST_IMAGES} others to compare on: {len(found)} can be loaded, of the first {FIRST_REFERENCES} "
+            "references. Give more images, set --calibration_images to fewer, or label in float32"
+        )
+    return Sample(found[:calibration], found[calibration:])

@@ -1,0 +1,181 @@
+"""NNCF's part: a LiteRT FlatBuffer and images → OpenVINO's model in int8."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError
+from beamlabel.transforms.inference.int8_payload import Int8Model
+from beamlabel.transforms.quantize.agreement import LEAST_COSINE
+from beamlabel.transforms.quantize.layers import layers
+from beamlabel.transforms.quantize.settings import MIXED, Setting
+from beamlabel.transforms.quantize.weights import channel_means, original_weights, widen
+
+# How many layers NNCF's accuracy control ranks by so many images, and gives back at the most.
+_RANKED_IMAGES, _MOST_GIVEN_BACK = 64, 20
+
+
+class Quantizer:
+    """Quantizes one module with one set of images, by any setting.
+
+    Args:
+      spec, payload: the module in float32, for LiteRT.
+      images: uint8[height, width, 3] each, to calibrate with.
+
+    Raises:
+      ModuleError: NNCF or OpenVINO is not installed, or OpenVINO cannot read the module.
+    """
+
+    def __init__(self, spec: ModelSpec, payload: bytes | memoryview, images: Sequence[np.ndarray]) -> None:
+        self._spec, self._images = spec, images
+        self._nncf, self._openvino = _imported()
+        with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
+            path = Path(folder) / "model.tflite"
+            path.write_bytes(payload)
+            self._model = self._openvino.Core().read_model(path)
+        self._model.reshape([1, spec.height, spec.width, 3])
+        self._originals = original_weights(self._model)
+        self._means = channel_means(self._model, images)
+
+    def quantized(self, setting: Setting) -> tuple[Int8Model, tuple[str, ...]]:
+        """The model, and the layers that are left in float32.
+
+        Raises:
+          ModuleError: NNCF cannot quantize the module so, or no layer of it.
+        """
+        try:
+            with _quiet():
+                model = self._controlled() if setting.accuracy_control else self._calibrated(setting)
+        except Exception as error:
+            # NNCF raises many kinds; the user's part is the same.
+            reason = (str(error).strip().splitlines() or [""])[-1]
+            raise ModuleError(f"NNCF cannot quantize it ({type(error).__name__}: {reason})") from error
+        widen(model, self._originals, self._means)
+        found = layers(model)
+        if not any(one.is_int8 for one in found):
+            raise ModuleError("NNCF quantizes no layer of it")
+        return _serialized(self._openvino, model), tuple(one.name for one in found if not one.is_int8)
+
+    def _calibrated(self, setting: Setting) -> Any:
+        nncf = self._nncf
+        names = list(self._originals)
+        kept = names[: setting.first] + names[len(names) - setting.last :]
+        return nncf.quantize(
+            self._model.clone(),
+            nncf.Dataset([image[None] for image in self._images]),
+            preset=_preset(nncf, setting.preset),
+            subset_size=len(self._images),
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+            advanced_parameters=self._advanced(),
+        )
+
+    def _controlled(self) -> Any:
+        """NNCF gives layers back to float32 until its model is as near on the images as it has to be on others."""
+        from nncf.quantization.advanced_parameters import AdvancedAccuracyRestorerParameters
+
+        nncf = self._nncf
+        inputs = [image[None] for image in self._images]
+        output = self._spec.features_tensor or self._spec.logits_tensor
+        original = self._openvino.Core().compile_model(
+            self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        expected = [np.array(original(one)[output]).ravel() for one in inputs]
+
+        def validated(compiled: Any, items: Any) -> tuple[float, list[float]]:
+            found = []
+            for place, item in items:
+                answer = np.asarray(compiled(item)[output]).ravel()
+                found.append(_cosine(expected[place], answer))
+            return float(np.median(found)), found
+
+        return nncf.quantize_with_accuracy_control(
+            self._model.clone(),
+            calibration_dataset=nncf.Dataset(inputs),
+            validation_dataset=nncf.Dataset(list(enumerate(inputs)), lambda item: item[1]),
+            validation_fn=validated,
+            max_drop=1 - LEAST_COSINE,
+            drop_type=nncf.DropType.ABSOLUTE,
+            preset=_preset(nncf, MIXED),
+            subset_size=len(inputs),
+            advanced_quantization_parameters=self._advanced(),
+            advanced_accuracy_restorer_parameters=AdvancedAccuracyRestorerParameters(
+                max_num_iterations=_MOST_GIVEN_BACK, ranking_subset_size=min(_RANKED_IMAGES, len(inputs))
+            ),
+        )
+
+    def _advanced(self) -> Any:
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+
+        # See ``weights``, which corrects the biases for the weights as they are in the end.
+        return AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE, disable_bias_correction=True)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what quantizes."""
+    nncf, openvino = _imported()
+    return {"nncf": nncf.__version__, "openvino": openvino.__version__}
+
+
+def _imported() -> tuple[Any, Any]:
+    # NNCF tells its maker of each use, unless it thinks that it runs in CI. It looks as it is imported.
+    before = os.environ.get("NNCF_CI")
+    os.environ["NNCF_CI"] = "1"
+    try:
+        import nncf
+        import openvino
+    except ImportError as error:
+        raise ModuleError(f"NNCF cannot be imported ({error}): pip install 'beamlabel[int8]'") from error
+    finally:
+        if before is None:
+            del os.environ["NNCF_CI"]
+        else:
+            os.environ["NNCF_CI"] = before
+    return nncf, openvino
+
+
+def _preset(nncf: Any, name: str) -> Any:
+    return nncf.QuantizationPreset.MIXED if name == MIXED else nncf.QuantizationPreset.PERFORMANCE
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths else float(np.array_equal(one, other))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF writes bars of progress to stdout, which is the command's, and its log says what is of no use here."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _serialized(openvino: Any, model: Any) -> Int8Model:
+    """The model's files, which are the same each time: OpenVINO numbers the nodes of all models of a process."""
+    for number, node in enumerate(model.get_ordered_ops()):
+        if node.get_type_name() not in ("Parameter", "Result"):
+            node.set_friendly_name(f"{node.get_type_name()}_{number}")
+    with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
+        xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+        openvino.serialize(model, xml, weights)
+        root = ElementTree.fromstring(xml.read_bytes())
+        root.set("name", "model")
+        # What NNCF was told, in names that are others each time.
+        for told in root.findall("rt_info"):
+            root.remove(told)
+        return Int8Model(ElementTree.tostring(root, encoding="utf-8"), weights.read_bytes())
