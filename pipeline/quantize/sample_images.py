@@ -13,7 +13,8 @@ import numpy as np
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms.inputs.selection import Selection
 from beamlabel.transforms.inputs.sources.source import SourceOptions
-from beamlabel.transforms.loading.load_images import LoadOptions, load_one
+from beamlabel.transforms.loading.load_images import load_one
+from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import ImageRef, InputFile, LoadedImage
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
