@@ -13,7 +13,7 @@ from beamlabel.transforms.units.plan_units import PlanUnits
 from beamlabel.transforms.writing.write_unit import WriteUnit
 
 LABELING_STEP = "OpenUnit"
-"""The first step of the one fused stage that labels."""
+"""The first step of the one fused stage that labels, as ``build`` names it."""
 
 
 def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
@@ -24,7 +24,7 @@ def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     """
     planned = pipeline | "PlanUnits" >> PlanUnits(job.files, job.source, job.staging_dir)
     units = planned | beam.Reshuffle()
-    opened = units | LABELING_STEP >> OpenUnit(job.source, job.staging_dir, job.time_limit)
+    opened = units | "OpenUnit" >> OpenUnit(job.source, job.staging_dir, job.time_limit)
     written = (
         opened.refs
         | "Label" >> Label(job.load, job.predict, in_blocks=True)
