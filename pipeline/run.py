@@ -157,7 +157,7 @@ def _inputs(options: JobOptions) -> Inputs:
     if options.inputs.input_format == EMBEDDINGS:
         from beamlabel.pipeline.relabel.inputs import relabel_inputs
 
-        return relabel_inputs(options.inputs, options.output)
+        return relabel_inputs(options.inputs.input, options.output.output, options.output.output_format)
     from beamlabel.pipeline.job.preflight import check_inputs
 
     return check_inputs(options.inputs, options.output)

@@ -13,7 +13,6 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.earlier_features import EarlierFeatures, EarlierOutput
 from beamlabel.pipeline.job.match_inputs import in_threads
 from beamlabel.pipeline.job.preflight import Inputs
-from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output.manifest import absolute_output
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.kept_columns import KeptColumn
@@ -32,20 +31,21 @@ _INSTEAD = "label the images anew, without the command relabel"
 _Column = tuple[str, pa.DataType]
 
 
-def relabel_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
+def relabel_inputs(patterns: Sequence[str], output: str, output_format: str) -> Inputs:
     """Finds the outputs and checks that their embeddings are of one kind.
 
     Args:
-      options: whose ``input`` names the outputs: each an output, a folder of outputs, or a glob.
-      output: in whose folder none of them may lie.
+      patterns: the outputs: each an output, a folder of outputs, or a glob.
+      output: the folder of the new output, in which none of them may lie.
+      output_format: of the new output, which has to hold the kept columns.
 
     Raises:
       UsageError: there is no output, one cannot be labeled anew, or they do not fit each other; the shards are not
         as their manifests say.
     """
-    target = absolute_output(output.output)
-    outputs = find_outputs(options.input, "OUTPUTS")
-    if is_among(target, options.input, outputs):
+    target = absolute_output(output)
+    outputs = find_outputs(patterns, "OUTPUTS")
+    if is_among(target, patterns, outputs):
         raise UsageError(
             f"--output {target!r} is among the OUTPUTS, and would be read by the next run; name a folder elsewhere"
         )
@@ -56,10 +56,10 @@ def relabel_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
         files = tuple(file for found in in_threads(_shards, outputs) for file in found)
         if any(not is_parquet(file.path) for file in files):
             check_installed()
-        kept = _kept(outputs, output.output_format)
+        kept = _kept(outputs, output_format)
         columns = ParquetColumns(kept=tuple(KeptColumn(name, name, kind) for name, kind in kept))
         checked = [file for file in files if kept and is_parquet(file.path)]
-        in_threads(lambda file: check_values(file.path, columns, output.output_format), checked)
+        in_threads(lambda file: check_values(file.path, columns, output_format), checked)
     except ImportError as error:
         raise UsageError(f"OUTPUTS hold TFRecords: {error}") from error
     except (OSError, ValueError) as error:
@@ -67,7 +67,7 @@ def relabel_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
             raise
         raise UsageError(f"OUTPUTS: {error}") from error
     if not files:
-        raise UsageError(f"OUTPUTS {' '.join(options.input)}: their runs have written no row")
+        raise UsageError(f"OUTPUTS {' '.join(patterns)}: their runs have written no row")
     return Inputs(files, columns, kept, features=features)
 
 

@@ -18,17 +18,18 @@ _SPARE_BYTES = 1 << 26
 _MOST_MAPPED = 1 << 27
 
 
-class ScratchArray(np.memmap[Any, np.dtype[np.float32]]):
+class ScratchArray(np.ndarray[Any, np.dtype[np.float32]]):
     """Rows in a mapped file, which gives its pages back to the kernel whenever slices have touched some hundred MB.
 
     Rows by their places are read and written without the mapping: the kernel may map up to 2 MB around each of them.
     """
 
-    _file: IO[bytes] | None = None
+    file: IO[bytes] | None = None  # None of views
+    mapping: mmap.mmap | None = None
     _touched = 0
 
     def __getitem__(self, key: Any) -> Any:
-        if self._file is not None and _are_places(key):
+        if self.file is not None and _are_places(key):
             rows = np.empty((len(key), *self.shape[1:]), self.dtype)
             self._transfer(os.preadv, rows, key)
             return rows
@@ -37,7 +38,7 @@ class ScratchArray(np.memmap[Any, np.dtype[np.float32]]):
         return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if self._file is not None and _are_places(key):
+        if self.file is not None and _are_places(key):
             rows = np.broadcast_to(np.asarray(value, self.dtype), (len(key), *self.shape[1:]))
             self._transfer(os.pwritev, np.ascontiguousarray(rows), key)
         else:
@@ -47,8 +48,8 @@ class ScratchArray(np.memmap[Any, np.dtype[np.float32]]):
     def _transfer(
         self, move: Callable[[int, list[memoryview], int], int], rows: np.ndarray, places: np.ndarray
     ) -> None:
-        assert self._file is not None
-        file, each = self._file.fileno(), self.strides[0]
+        assert self.file is not None
+        file, each = self.file.fileno(), self.strides[0]
         if not len(places):
             return
         if places.min() < 0 or places.max() >= len(self):
@@ -59,13 +60,12 @@ class ScratchArray(np.memmap[Any, np.dtype[np.float32]]):
                 raise OSError(f"the scratch file has lost row {place}")
 
     def _count(self, rows: Any) -> None:
-        mapped: mmap.mmap | None = getattr(self, "_mmap", None)
-        if mapped is None or not isinstance(rows, np.ndarray):
+        if self.mapping is None or not isinstance(rows, np.ndarray):
             return
         self._touched += rows.nbytes
         if self._touched > _MOST_MAPPED:
             self._touched = 0
-            mapped.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: no byte is lost
+            self.mapping.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: no byte is lost
 
 
 def _are_places(key: Any) -> bool:
@@ -90,6 +90,7 @@ def scratch(rows: int, dimension: int) -> np.ndarray:
     file = tempfile.TemporaryFile(prefix="beamlabel-")  # noqa: SIM115 (it lives as long as the array)
     # Room that is promised now is there later: a full disk would end the process by SIGBUS.
     os.posix_fallocate(file.fileno(), 0, size)
-    array = ScratchArray(file, np.float32, "r+", shape=(rows, dimension))  # type: ignore[no-untyped-call]
-    array._file = file
+    mapping = mmap.mmap(file.fileno(), size)
+    array = ScratchArray((rows, dimension), np.float32, buffer=mapping)
+    array.file, array.mapping = file, mapping
     return array

@@ -69,15 +69,23 @@ def test_threads_add_at_the_same_time(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+def _peak_of_writing(folder, count):
+    """Bytes that Python holds at the most while an index of so many keys is written."""
+    tracemalloc.start()
+    try:
+        with KeyIndexWriter(folder) as writer:
+            for start in range(0, count, 1000):
+                writer.add(key(str(n)) for n in range(start, start + 1000))
+            writer.finish(folder / str(count))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def test_memory_does_not_grow_with_the_number_of_keys(tmp_path, monkeypatch):
     monkeypatch.setattr(key_index, "_BUFFER_BYTES", 1 << 16)
     peaks = []
     for count in (20_000, 200_000):
-        tracemalloc.start()
-        with KeyIndexWriter(tmp_path) as writer:
-            for start in range(0, count, 1000):
-                writer.add(key(str(n)) for n in range(start, start + 1000))
-            writer.finish(tmp_path / str(count))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        # A thread that an earlier test has left may allocate meanwhile, but not each time.
+        peaks.append(min(_peak_of_writing(tmp_path, count) for _ in range(3)))
     assert peaks[1] < peaks[0] + 200_000 * KEY_BYTES / 20
