@@ -4,7 +4,7 @@
     python benchmarks/train_head.py --rows 4000 --sklearn
 
 Rows are synthetic: published outputs with embeddings of a hard mixture, several modes a class, rectified as a network's
-features are. What is measured is all of ``beamlabel train`` but the module: rows, features, head, findings, suspects.
+features are. It measures all of ``beamlabel train`` but the module: rows, features, head, findings, suspects.
 Memory is ``RssAnon``, which the kernel cannot take back, and ``VmRSS``, which counts pages of mapped files; both are
 looked at ten times a second.
 """

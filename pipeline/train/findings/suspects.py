@@ -73,9 +73,9 @@ def _of_sets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray
     if not len(places):
         return places, np.zeros(0)
     # An image of no class and one of all: without 0 and 1 among the targets cleanlab takes them for something else.
-    count = targets.shape[1]
-    labels = [np.flatnonzero(row).tolist() for row in targets[places]] + [[], list(range(count))]
-    scores = get_label_quality_scores(labels, np.vstack([given[places], np.full((2, count), 0.5)]))
+    classes = targets.shape[1]
+    labels = [np.flatnonzero(row).tolist() for row in targets[places]] + [[], list(range(classes))]
+    scores = get_label_quality_scores(labels, np.vstack([given[places], np.full((2, classes), 0.5)]))
     return places, scores[:-2]
 
 

@@ -11,7 +11,7 @@ from beamlabel.pipeline.train.findings.findings import CurvePoint
 _LAST_POINTS = 3
 # A twice as large truth costs a person days; what it brings below this is not worth them.
 _MIN_GAIN = 0.005
-# Where so many are right, what is wrong is mostly in the truth, or chance.
+# If so many are right, the others are mostly mistakes in the truth, or chance.
 _NEAR_ALL = 0.98
 
 
@@ -60,8 +60,8 @@ def curve_advice(curve: Sequence[CurvePoint]) -> str | None:
         )
     if gain > -_MIN_GAIN:
         return (
-            f"The curve is flat at its end: {doubled}. More truth of the same kind would hardly help. What may: the "
-            "likely mistakes in the truth, the confused classes, or training the base too, with --fine_tune."
+            f"The curve is flat at its end: {doubled}. More truth of the same kind would hardly help. Look at "
+            "the likely mistakes in the truth and the confused classes, or train the base too, with --fine_tune."
         )
     return (
         f"The curve {'falls' if is_sure else 'seems to fall'} at its end: {doubled}. Look at the likely mistakes in "

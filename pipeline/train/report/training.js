@@ -335,7 +335,7 @@ function showHow() {
   $("how").append("Open a picture, here or among the confused classes, and say what it shows; or, when it has the focus, press ", ...key("r", "if the prediction is right, "),
     ...key("t", "if the truth is right, "), ...key("w", "to name another class, "), ...key("x", "if it is neither and you do not know, "), ...key("u", "to undo. "),
     "Then save corrections.csv, and train with it after the truth: ", ...[...data.truth_from, "corrections.csv"].flatMap((from) => [element("span", { class: "mono option" }, `--truth ${from}`), " "]),
-    "(what is neither, of unknown class, is left out then).");
+    "(training leaves out images of unknown class).");
 }
 
 function showSuspects() {
