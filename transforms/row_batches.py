@@ -56,7 +56,7 @@ class LabeledRows:
 
 
 def places_in_batch(batch_size: int, pixel_bytes: int) -> int:
-    """How many of the places of a batch an image takes: more than one if ``batch_size`` of them exceed 64 MiB.
+    """How many of the places of a batch an image takes: more than one if ``batch_size`` of them exceed 32 MiB.
 
     Args:
       batch_size: places in a batch.

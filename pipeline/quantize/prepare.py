@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.job_options import INT8, INT8_OR_FLOAT32, InferenceOptions
 from beamlabel.pipeline.quantize.sample_images import FIRST_REFERENCES, InputImages, sample_images
 from beamlabel.transforms.inference.artifact import Artifact, ModuleError
 from beamlabel.transforms.quantize.search import Found, search
@@ -45,30 +44,31 @@ def check_nncf() -> None:
 
 
 def prepare_int8(
-    artifact: Artifact, inference: InferenceOptions, images: InputImages, scores: str
+    artifact: Artifact, images: InputImages, calibration_images: int, scores: str, or_float32: bool
 ) -> Artifact:
-    """The module in int8; in float32 if int8 does not serve and ``--precision int8,float32`` allows that.
+    """The module in int8; in float32 if int8 does not serve and ``or_float32`` allows that.
 
     Args:
       artifact: the module in float32.
-      inference: the precision that is asked for, and how many images to calibrate with.
       images: the job's.
+      calibration_images: how many of them to calibrate with.
       scores: what makes scores of the module's logits, see ``top_k.scores_of``.
+      or_float32: whether float32 will do.
 
     Raises:
       UsageError: the input has too few images, or no setting passes.
     """
     try:
-        found = quantize(artifact, take_sample(images, inference.calibration_images), scores)
+        found = quantize(artifact, take_sample(images, calibration_images), scores)
         if found.artifact is not None and found.chosen is not None:
             _LOGGER.info("--precision int8: %s", found.trials[found.chosen].text())
             return found.artifact
         raise UsageError(
-            f"--precision {INT8}: no setting passes for this module and these images. Label in float32, or with "
-            f"--precision {INT8_OR_FLOAT32}, which does so by itself. What was tried:\n{found.table()}"
+            f"--precision int8: no setting passes for this module and these images. Label in float32, or with "
+            f"--precision int8,float32, which does so by itself. What was tried:\n{found.table()}"
         )
     except UsageError as error:
-        if inference.precision != INT8_OR_FLOAT32:
+        if not or_float32:
             raise
         _LOGGER.warning("%s\nIt is computed in float32.", error)
         return artifact
@@ -83,7 +83,7 @@ def quantize(artifact: Artifact, sample: Sample, scores: str) -> Found:
     try:
         return search(artifact, sample.calibration, sample.test, scores, cache_dir())
     except (ModuleError, RuntimeError) as error:
-        raise UsageError(f"--precision {INT8}: {error}") from error
+        raise UsageError(f"--precision int8: {error}") from error
 
 
 def take_sample(images: InputImages, calibration: int) -> Sample:
@@ -99,7 +99,7 @@ def take_sample(images: InputImages, calibration: int) -> Sample:
     found = sample_images(images, calibration + MOST_TEST_IMAGES)
     if len(found) < calibration + LEAST_TEST_IMAGES:
         raise UsageError(
-            f"--precision {INT8} takes {calibration} different images of --input to calibrate with, and at least "
+            f"--precision int8 takes {calibration} different images of --input to calibrate with, and at least "
             f"{LEAST_TEST_IMAGES} others to compare on: {len(found)} can be loaded, of the first {FIRST_REFERENCES} "
             "references. Give more images, set --calibration_images to fewer, or label in float32"
         )

@@ -11,6 +11,14 @@ PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}
 # By file; why there is no public way stands there.
 WITHOUT_A_PUBLIC_WAY = {
     "pipeline/fine_tune/session.py": {"_pywrap_determinism"},
+    "pipeline/runners/processes/pool.py": {
+        "_closed",
+        "_connections_by_worker_id",
+        "_data_buffer_time_limit_ms",
+        "_lock",
+        "_read",
+    },
+    "pipeline/runners/processes/runner.py": {"_get_bundle_manager"},
     "transforms/module_artifact.py": {"_underlying_runner"},
     "transforms/module/freeze.py": {"_run_inline_graph_optimization"},
     "transforms/storage/beam_setup.py": {"_pipeline_options"},

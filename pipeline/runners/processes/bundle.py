@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -11,7 +12,6 @@ from typing import Any
 
 from apache_beam.metrics import monitoring_infos
 from apache_beam.portability.api import beam_fn_api_pb2
-from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
 
 from beamlabel.pipeline.runners.processes.pool import ProcessHandler
 
@@ -82,9 +82,7 @@ class OpenBundle:
     is_closed: bool = False
 
     def __post_init__(self) -> None:
-        with BundleManager._lock:
-            BundleManager._uid_counter += 1
-            self._id = f"bundle_{BundleManager._uid_counter}"
+        self._id = f"worker_processes_{uuid.uuid4().hex}"
         self._since = time.monotonic()
         self._current_since = self._since
         self._progress, self._split = _Asked(), _Asked()

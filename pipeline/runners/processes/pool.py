@@ -138,7 +138,10 @@ class _Control(ControlConnection):
 
 
 class ProcessHandler(GrpcWorkerHandler):
-    """Beam's handle on one worker process."""
+    """Beam's handle on one worker process.
+
+    Beam's own waits forever for a worker that is gone, and has no public way to be told: hence the private names.
+    """
 
     def __init__(self, pool: Pool, state: Any, provision_info: Any, grpc_server: Any) -> None:
         super().__init__(state, provision_info, grpc_server)

@@ -55,6 +55,7 @@ class ProcessesRunner(FnApiRunner):
             self._pool.close()
             pools.forget(self._payload)
 
+    # Beam has no public way to hand out a stage's input by another rule.
     def _get_bundle_manager(self, bundle_context_manager: Any) -> Any:
         if bundle_context_manager.stage.environment != _ENVIRONMENT:
             return super()._get_bundle_manager(bundle_context_manager)
