@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from beamlabel.transforms.allowed_ops.meta_graph import MetaGraph
-from beamlabel.transforms.allowed_ops.operations import Finding, called, node_of
+from beamlabel.transforms.allowed_ops.operations import Finding, called, node_of, placed_nodes
 from beamlabel.transforms.allowed_ops.saver_part import argument_of
 
 FROM_TEXT = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
@@ -73,11 +73,43 @@ def _is_asset(graph: MetaGraph, names: Any, fed: set[str]) -> bool:
     for name in names:
         while node_of(name) not in fed:
             node = graph.nodes.get(node_of(name))
-            if node is None or node.op != "Identity" or not node.input:
+            if node is None or not node.input:
+                return False
+            if node.op == "ReadVariableOp":
+                return _holds_asset(graph, node_of(node.input[0]), fed)
+            if node.op != "Identity":
                 return False
             name = node.input[0]
         return True
     return False
+
+
+def _holds_asset(graph: MetaGraph, variable: str, fed: set[str]) -> bool:
+    """Whether a variable never holds anything but an asset's name; TensorFlow 2 keeps the names so.
+
+    Only this graph may know the variable, and only assign such a name to it.
+    """
+    node = graph.nodes.get(variable)
+    if node is None or node.op != "VarHandleOp" or not node.attr["shared_name"].s:
+        return False
+    handles = [one for one, _ in placed_nodes(graph.proto.graph_def, "") if one.op == "VarHandleOp"]
+    name = node.attr["shared_name"].s
+    if sum(name in (one.attr["shared_name"].s, one.name.encode()) for one in handles) != 1:
+        return False
+    users = [
+        one
+        for one in graph.proto.graph_def.node
+        if any(node_of(given) == variable for given in one.input if not given.startswith("^"))
+    ]
+    return all(
+        user.op in ("VarIsInitializedOp", "ReadVariableOp")
+        or (
+            user.op == "AssignVariableOp"
+            and node_of(user.input[0]) == variable
+            and _is_asset(graph, user.input[1:2], fed - {variable})
+        )
+        for user in users
+    )
 
 
 class _Callers:

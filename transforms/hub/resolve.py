@@ -51,12 +51,15 @@ class ResolvedModule:
       fingerprint: see ``module_files.fingerprint``.
       origin: the handle that it was fetched from, where a record beside its folder says so (see
         ``provenance``), else ``handle``; what a hub's convention says of a module goes by it.
+      allows_unsafe_ops: whether the user said that it may hold operations that do more than to compute, see
+        ``allowed_ops``. Whoever has TensorFlow load the module asks this.
     """
 
     handle: str
     path: Path
     fingerprint: str
     origin: str = ""
+    allows_unsafe_ops: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "origin", self.origin or self.handle)

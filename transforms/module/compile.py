@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.transforms.hub.files import fingerprint, scan
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference import openvino_engine
 from beamlabel.transforms.inference.artifact import (
@@ -51,7 +52,7 @@ AUTO = "auto"
 ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)
 
 # Raise it whenever the same module and options would now compile to something else.
-_COMPILE_VERSION = 5
+_COMPILE_VERSION = 6
 _SUFFIX = ".beamlabel"
 
 
@@ -106,6 +107,8 @@ def compiled(
     artifact = read_artifact(path)
     if artifact is None:
         module = inspect_module(resolved, **_keywords(options))
+        if fingerprint(scan(resolved.path)) != resolved.fingerprint:
+            raise ModuleError(f"module {resolved.handle}: its files changed while they were read; run it again")
         artifact = compile_module(module, path, options.engine, options.precision)
     for note in artifact.spec.notes():
         _LOGGER.info("module %s %s", resolved.handle, note)
@@ -241,6 +244,7 @@ def artifact_path(
         "fingerprint": resolved.fingerprint,
         "handle": resolved.handle,
         "origin": resolved.origin,
+        "allows_unsafe_ops": resolved.allows_unsafe_ops,
         "options": asdict(options),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -272,6 +276,7 @@ def _spec(module: HubModule, kind: ScoreKind | None) -> ModelSpec:
         class_names=None if own is None or module.logits is None else own.class_names,
         crop=decoding.get("crop"),
         color_profile=decoding.get("color_profile"),
+        allows_unsafe_ops=module.resolved.allows_unsafe_ops,
     )
 
 

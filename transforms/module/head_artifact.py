@@ -24,13 +24,14 @@ from beamlabel.transforms.inference.engines import open_engine, open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.linear_engine import pack_head
 from beamlabel.transforms.inference.probe import check_equal, probe_batch
+from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.compile import read_artifact, write_artifact
 from beamlabel.transforms.own_module.check import ROUNDING, read_head
 from beamlabel.transforms.own_module.description import HEAD, LOGITS_KEY, Description, read_description
 from beamlabel.transforms.own_module.head import Head
 
 # Raise it whenever the same module would now become another artifact.
-_VERSION = 1
+_VERSION = 2
 _SEED, _PROBES = 20180614, 64
 # Largest difference between the head and the signature, relative to the largest logit, or to the largest sum of terms.
 _TOLERANCE = 1e-5
@@ -82,7 +83,7 @@ def head_artifact(
     try:
         head = read_head(resolved.path, description)
         payload = pack_head(head.kernel, head.bias, normalizes=head.normalizes)
-        _check_signature(resolved.path, spec, payload, head)
+        _check_signature(resolved, spec, payload, head)
         _check_whole(artifact, spec, payload, head)
     except ModuleError as error:
         raise ModuleError(f"module {resolved.handle}: {error}") from error
@@ -112,13 +113,13 @@ def _path(artifact: Artifact, spec: ModelSpec, cache_dir: str | os.PathLike[str]
     return Path(cache_dir).expanduser().absolute() / f"head-{digest[:32]}.beamlabel"
 
 
-def _check_signature(path: Path, spec: ModelSpec, payload: bytes, head: Head) -> None:
+def _check_signature(resolved: ResolvedModule, spec: ModelSpec, payload: bytes, head: Head) -> None:
     """Compares the head with the signature on features like those of networks: many small, some large, none below 0."""
     tf = tensorflow()
     random = np.random.default_rng(_SEED)
     features = np.abs(random.standard_normal((_PROBES, spec.embedding_dim or 0))).astype(np.float32)
     features *= random.random(features.shape) < 0.5
-    loaded = tf.saved_model.load(str(path))
+    loaded = CheckedSavedModel(resolved).load(None)
     signature = loaded.signatures.get(HEAD)
     if signature is None:
         raise ModuleError(
