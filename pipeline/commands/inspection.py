@@ -17,7 +17,7 @@ from PIL import Image
 
 from beamlabel.pipeline.commands.own_facts import named_by, own_facts
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve_chosen
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.hub.files import scan
@@ -108,10 +108,10 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
     """
     notes: list[str] = []
     with _warnings_into(notes):
-        artifact = prepare_artifact(options, inference, option="MODULE")
+        resolved = resolve_chosen(options, option="MODULE")
+        artifact = prepare_artifact(options, inference, option="MODULE", resolved=resolved)
         spec = artifact.spec
         names = _class_names(options.labels, spec)
-        resolved = resolve(options.module, option="MODULE")
         try:
             module = inspect_module(
                 resolved,

@@ -22,7 +22,7 @@ from beamlabel.pipeline.job.facts import facts_of, versions
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.prepare_head import prepare_head
-from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve_chosen
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
     derived_options,
@@ -93,7 +93,7 @@ def plan(
     """
     started_at = time.time() if started_at is None else started_at
     _check_installed(options.output.output_format)
-    resolved = resolve(options.module.module)
+    resolved = resolve_chosen(options.module)
     options, artifact = _module(options, inputs, resolved)
     output = storage.absolute(options.output.output).rstrip("/")
     try:

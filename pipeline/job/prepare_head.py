@@ -7,7 +7,7 @@ import dataclasses
 from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.earlier_features import EarlierFeatures, EarlierOutput
-from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve_chosen
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
 from beamlabel.transforms.module.head_artifact import head_artifact, require_description
@@ -33,12 +33,12 @@ def prepare_head(
     Raises:
       UsageError: the module is no own module, is on another base, or takes other embeddings.
     """
-    resolved = resolve(module.module)
+    resolved = resolve_chosen(module)
     preprocessing = features.preprocessing
     normalized = bool(preprocessing.get("normalize_embeddings"))
     try:
         require_description(resolved)
-        artifact = prepare_artifact(module, inference)
+        artifact = prepare_artifact(module, inference, resolved=resolved)
         head = head_artifact(
             resolved,
             artifact,

@@ -18,11 +18,22 @@ from beamlabel.transforms.module.compile import AUTO, CompileOptions, compiled
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 
-def resolve(handle: str, *, option: str = "--module") -> ResolvedModule:
+def resolve(
+    handle: str,
+    *,
+    option: str = "--module",
+    fingerprint: str | None = None,
+    allow_unsafe_ops: bool = False,
+) -> ResolvedModule:
     """Finds a module and has it on this machine; ``demo`` is the embedded one.
 
+    Args:
+      handle: the module's.
+      option: by which it was named.
+      fingerprint, allow_unsafe_ops: ``--module_fingerprint`` and ``--allow_unsafe_ops``, see ``resolve_module``.
+
     Raises:
-      UsageError: it cannot be had; names ``option``.
+      UsageError: it cannot be had, or has another fingerprint; names ``option``.
     """
     cache = cache_dir()
     try:
@@ -31,10 +42,26 @@ def resolve(handle: str, *, option: str = "--module") -> ResolvedModule:
             from beamlabel.pipeline.demo.module import demo_module
 
             path = str(demo_module(cache / "modules"))
-        resolved = resolve_module(path, cache)
+        resolved = resolve_module(
+            path, cache, expected_fingerprint=fingerprint, allow_unsafe_ops=allow_unsafe_ops
+        )
     except (ValueError, RuntimeError) as error:
         raise UsageError(f"{option}: {error}") from error
     return dataclasses.replace(resolved, handle=handle, origin=handle) if handle == "demo" else resolved
+
+
+def resolve_chosen(module: ModuleOptions, *, option: str = "--module") -> ResolvedModule:
+    """``resolve``, for a module as the options say.
+
+    Raises:
+      UsageError: it cannot be had, or has another fingerprint; names ``option``.
+    """
+    return resolve(
+        module.module,
+        option=option,
+        fingerprint=module.module_fingerprint,
+        allow_unsafe_ops=module.allow_unsafe_ops,
+    )
 
 
 def compile_options(module: ModuleOptions, inference: InferenceOptions) -> CompileOptions:
@@ -66,7 +93,7 @@ def prepare_artifact(
     if wants_openvino and importlib.util.find_spec("openvino") is None:
         asked = "--engine openvino" if inference.engine == OPENVINO else "--precision bfloat16"
         raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
-    resolved = resolved or resolve(module.module, option=option)
+    resolved = resolved or resolve_chosen(module, option=option)
     try:
         return compiled(resolved, compile_options(module, inference), cache_dir())
     except (ValueError, ModuleNotFoundError, RuntimeError) as error:

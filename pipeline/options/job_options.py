@@ -20,6 +20,7 @@ from beamlabel.pipeline.options.types import (
     INPUT_RANGE,
     NAMES,
     PROJECT,
+    SHA256,
     TEXT,
     USER_AGENT,
     auto_or_whole,
@@ -137,6 +138,14 @@ class ModuleOptions:
     module: str = required(
         metavar="HANDLE",
         help="Hub handle, folder, .tar.gz, gs:// path or Keras export; demo: the embedded EfficientNet-Lite0",
+    )
+    module_fingerprint: str | None = option(
+        SHA256,
+        metavar="SHA256",
+        help="refuse the module unless this is its fingerprint, as beamlabel inspect tells it",
+    )
+    allow_unsafe_ops: bool = flag(
+        help="run a module whose graph may read, write or send anything; it runs with your rights"
     )
     labels: str | None = option(
         TEXT,

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from beamlabel.transforms.allowed_ops.meta_graph import MetaGraph
-from beamlabel.transforms.allowed_ops.operations import Finding, called, node_of, placed_nodes
+from beamlabel.transforms.allowed_ops.operations import Finding, called, node_of, passed_on, placed_nodes
 from beamlabel.transforms.allowed_ops.saver_part import argument_of
 
 FROM_TEXT = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
@@ -51,7 +51,9 @@ def _tables(graph: MetaGraph) -> Iterator[Finding]:
             by = [one for one in by if not _is_initializer(one)]
             if by:
                 yield Finding(
-                    node.op, f"{graph.name}, node {node.name!r}", f"{by[0]} would run it before it is told the asset"
+                    node.op,
+                    f"{graph.name}, node {node.name!r}",
+                    f"{by[0]} would run it before it is told the asset",
                 )
     for function in graph.proto.graph_def.library.function:
         arguments = [one.name for one in function.signature.input_arg]
@@ -65,22 +67,19 @@ def _tables(graph: MetaGraph) -> Iterator[Finding]:
 
 
 def _is_initializer(by: str) -> bool:
-    return by in {f"the collection {name!r}" for name in _INITIALIZERS} | {f"the signature {_INIT_SIGNATURE!r}"}
+    return by in {f"the collection {name!r}" for name in _INITIALIZERS} | {
+        f"the signature {_INIT_SIGNATURE!r}"
+    }
 
 
 def _is_asset(graph: MetaGraph, names: Any, fed: set[str]) -> bool:
     """Whether the input is a tensor that a loader feeds with an asset's name, or passes one on."""
     for name in names:
-        while node_of(name) not in fed:
-            node = graph.nodes.get(node_of(name))
-            if node is None or not node.input:
-                return False
-            if node.op == "ReadVariableOp":
-                return _holds_asset(graph, node_of(node.input[0]), fed)
-            if node.op != "Identity":
-                return False
-            name = node.input[0]
-        return True
+        origin = node_of(passed_on(graph.nodes, name))
+        node = graph.nodes.get(origin)
+        if node is not None and node.op == "ReadVariableOp" and node.input:
+            return _holds_asset(graph, node_of(node.input[0]), fed)
+        return origin in fed
     return False
 
 
@@ -106,7 +105,7 @@ def _holds_asset(graph: MetaGraph, variable: str, fed: set[str]) -> bool:
         or (
             user.op == "AssignVariableOp"
             and node_of(user.input[0]) == variable
-            and _is_asset(graph, user.input[1:2], fed - {variable})
+            and node_of(passed_on(graph.nodes, user.input[1])) in fed
         )
         for user in users
     )

@@ -29,7 +29,15 @@ def unsafe_in_keras_file(path: Path) -> list[Finding]:
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read(_CONFIG))
-    except (OSError, ValueError, KeyError, RecursionError, NotImplementedError, RuntimeError, zipfile.BadZipFile):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RecursionError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+    ):
         return []
     return [finding for one in _objects(config) for finding in _findings(one)]
 

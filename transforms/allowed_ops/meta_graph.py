@@ -9,8 +9,6 @@ from typing import Any
 
 from beamlabel.transforms.allowed_ops.operations import called, node_of
 
-# What gives the same tensor again.
-_PASSING = frozenset({"Identity", "PlaceholderWithDefault", "EnsureShape"})
 # Collections of TensorFlow 1's descriptions of variables and savers. A loader makes objects of them, and runs neither
 # what would set a variable before its training nor what would save it; of `local_variables` it does.
 _DESCRIBING = frozenset(
@@ -55,23 +53,10 @@ class MetaGraph:
         """The nodes that are made of these, or wait for them, and these."""
         return _closure(names, lambda name: self._consumers.get(name, []))
 
-    def source(self, name: str) -> str:
-        """The node whose tensor an input is, looked at through nodes that pass it on."""
-        seen = set()
-        name = node_of(name)
-        while name in self.nodes and name not in seen and self.nodes[name].op in _PASSING:
-            seen.add(name)
-            if not self.nodes[name].input:
-                break
-            name = node_of(self.nodes[name].input[0])
-        return name
-
     def holding(self, operations: Iterable[str]) -> set[str]:
         """The functions that hold one of these operations, or call one that does."""
         wanted = set(operations)
-        found = {
-            name for name, nodes in self.functions.items() if any(node.op in wanted for node in nodes)
-        }
+        found = {name for name, nodes in self.functions.items() if any(node.op in wanted for node in nodes)}
         grown = True
         while grown:
             more = {

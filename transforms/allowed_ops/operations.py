@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -66,7 +66,7 @@ def placed_nodes(graph_def: Any, graph: str) -> Iterator[tuple[Any, str]]:
 
 def called(node: Any, names: Collection[str]) -> set[str]:
     """The functions among ``names`` that a node calls, or names in any of its attributes."""
-    found = {node.op} & set(names)
+    found = {node.op} if node.op in names else set()
     for value in node.attr.values():
         texts: Iterable[str] = (
             value.func.name,
@@ -76,6 +76,17 @@ def called(node: Any, names: Collection[str]) -> set[str]:
         )
         found.update(text for text in texts if text in names)
     return found
+
+
+def passed_on(nodes: Mapping[str, Any], name: str) -> str:
+    """The input that an input is, looked at through nodes that give the same tensor again."""
+    seen = set()
+    while name not in seen:
+        seen.add(name)
+        node = nodes.get(node_of(name))
+        if node is not None and node.op == "Identity" and node.input:
+            name = node.input[0]
+    return name
 
 
 def node_of(name: str) -> str:

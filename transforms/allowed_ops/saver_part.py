@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beamlabel.transforms.allowed_ops.meta_graph import MetaGraph
-from beamlabel.transforms.allowed_ops.operations import Finding, called, node_of
+from beamlabel.transforms.allowed_ops.operations import Finding, called, node_of, passed_on
 
 SAVING = frozenset({"SaveV2", "MergeV2Checkpoints"})
 RESTORING = frozenset({"RestoreV2"})
@@ -30,11 +30,7 @@ def saver_findings(graph: MetaGraph) -> Iterator[Finding]:
     functions = {kind: graph.holding(kind) for kind in (SAVING, RESTORING)}
     yield from _named_functions(graph, functions[SAVING] | functions[RESTORING])
     saving, restoring = (
-        {
-            node.name
-            for node in graph.proto.graph_def.node
-            if node.op in kind or called(node, functions[kind])
-        }
+        {node.name for node in graph.proto.graph_def.node if node.op in kind or called(node, functions[kind])}
         for kind in (SAVING, RESTORING)
     )
     if not (saving or restoring):
@@ -78,9 +74,7 @@ def _named_functions(graph: MetaGraph, functions: set[str]) -> Iterator[Finding]
         for node in nodes:
             by_graph |= called(node, functions)
     gradients = {
-        name
-        for one in proto.graph_def.library.gradient
-        for name in (one.function_name, one.gradient_func)
+        name for one in proto.graph_def.library.gradient for name in (one.function_name, one.gradient_func)
     }
     for function in proto.graph_def.library.function:
         name = function.signature.name
@@ -145,24 +139,13 @@ def _reads_checkpoint(graph: MetaGraph, name: str, filename: str) -> bool:
 
 def _is_fed(graph: MetaGraph, name: str, filename: str) -> bool:
     """Whether an input is the fed tensor itself, not what that is made of."""
-    while node_of(name) != filename:
-        node = graph.nodes.get(node_of(name))
-        if node is None or node.op != "Identity" or not node.input:
-            return False
-        name = node.input[0]
-    return True
+    return filename in (node_of(name), node_of(passed_on(graph.nodes, name)))
 
 
 def argument_of(nodes: dict[str, Any], arguments: list[str], name: str) -> int | None:
     """Which argument of a function an input within it is; None if it is made of something else."""
-    seen = set()
-    while name not in arguments:
-        node = nodes.get(node_of(name))
-        if node is None or node.op != "Identity" or name in seen:
-            return None
-        seen.add(name)
-        name = node.input[0]
-    return arguments.index(name)
+    name = passed_on(nodes, name)
+    return arguments.index(name) if name in arguments else None
 
 
 def _would_begin(graph: MetaGraph, name: str) -> bool:

@@ -31,7 +31,9 @@ def open_payload(
     graph_def = tf.compat.v1.GraphDef.FromString(bytes(payload))
     # Asked here too, since an artifact may come from somebody else.
     if not spec.allows_unsafe_ops and (found := unsafe_in_graph(graph_def)):
-        raise ModuleError(f"the compiled model holds operations that are not allowed: {'; '.join(map(str, found))}")
+        raise ModuleError(
+            f"the compiled model holds operations that are not allowed: {'; '.join(map(str, found))}"
+        )
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
     names = [f"{name}:0" for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
     function = wrapped.prune([f"{spec.input_tensor}:0"], names)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from beamlabel.transforms.hub.files import fingerprint, scan
+from beamlabel.transforms.hub.partial import write_file
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference import openvino_engine
 from beamlabel.transforms.inference.artifact import (
@@ -108,7 +108,9 @@ def compiled(
     if artifact is None:
         module = inspect_module(resolved, **_keywords(options))
         if fingerprint(scan(resolved.path)) != resolved.fingerprint:
-            raise ModuleError(f"module {resolved.handle}: its files changed while they were read; run it again")
+            raise ModuleError(
+                f"module {resolved.handle}: its files changed while they were read; run it again"
+            )
         artifact = compile_module(module, path, options.engine, options.precision)
     for note in artifact.spec.notes():
         _LOGGER.info("module %s %s", resolved.handle, note)
@@ -296,14 +298,4 @@ def read_artifact(path: Path) -> Artifact | None:
 
 def write_artifact(path: Path, data: bytes) -> None:
     """Writes an artifact to the cache, at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        partial = Path(file.name)
-        try:
-            file.write(data)
-            file.close()
-            partial.chmod(0o644)
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    write_file(path, data)

@@ -13,19 +13,26 @@ from beamlabel.transforms.own_module.head import Head
 from beamlabel.transforms.storage.uris import public_uri
 
 
-def load_base(base: BaseOutput, handle: str | None) -> HubModule:
+def load_base(
+    base: BaseOutput,
+    handle: str | None,
+    *,
+    fingerprint: str | None = None,
+    allow_unsafe_ops: bool = False,
+) -> HubModule:
     """The module whose features the outputs hold; imports TensorFlow.
 
     Args:
       base: what the outputs say of it.
       handle: ``--module``; None: the one that the outputs name.
+      fingerprint, allow_unsafe_ops: see ``resolve``.
 
     Raises:
       UsageError: it cannot be had, or is another one.
     """
     named = handle or str(base.options.get("module") or base.handle)
     try:
-        resolved = resolve(named)
+        resolved = resolve(named, fingerprint=fingerprint, allow_unsafe_ops=allow_unsafe_ops)
     except UsageError as error:
         hint = "" if handle else f" (the outputs name {named!r}; --module says where it is now)"
         raise UsageError(f"{error}{hint}") from error

@@ -23,8 +23,8 @@ HOSTILE = (
     "DataServiceDatasetV4", "RegisterDatasetV2", "MapDataset", "IteratorV2", "CreateSummaryFileWriter",
     "WriteSummary", "WriteRawProtoSummary", "CreateSummaryDbWriter", "DebugIdentity", "DebugIdentityV2",
     "DebugIdentityV3", "DebugNumericSummary", "DebugNanCount", "Copy", "CopyHost", "CustomAggregator",
-    "CalibrationStatisticsSaver", "RpcClient", "RpcCall", "RpcServer", "RemoteCall", "Send", "Recv", "_Send", "_HostRecv",
-    "CollectiveReduceV2", "NcclAllReduce", "XlaCallModule", "XlaCustomCallV2", "XlaLaunch", "XlaHostCompute",
+    "CalibrationStatisticsSaver", "RpcClient", "RpcCall", "RpcServer", "RemoteCall", "Send", "Recv", "_Send",
+    "_HostRecv", "CollectiveReduceV2", "NcclAllReduce", "XlaCallModule", "XlaCustomCallV2", "XlaLaunch", "XlaHostCompute",
     "MlirPassthroughOp", "TPUExecute", "ConfigureDistributedTPU", "Abort", "FileSystemSetConfiguration",
     "GetSessionTensor", "Stage", "QueueDequeueV2", "Batch", "BatchFunction", "InitializeTableFromDataset",
     "SdcaOptimizer", "WorkerHeartbeat", "NoSuchOperation",
@@ -69,9 +69,7 @@ def test_the_allowed_operations_are_tensorflows():
     memory = ("Variable", "Var", "Resource", "Assign", "HashTable", "Table", "TensorArray", "Stack", "Rng")
     control = {"Assert", "Case", "If", "While", "StatefulPartitionedCall", "CheckNumerics", "CheckNumericsV2"}
     random = ("Random", "Stateful", "Uniform", "Normal", "Multinomial", "Distorted", "NonDeterministic")
-    others = {
-        name for name in stateful - control if not any(word in name for word in (*memory, *random))
-    }
+    others = {name for name in stateful - control if not any(word in name for word in (*memory, *random))}
     assert others == {"DisableCopyOnRead", "GuaranteeConst"}
 
 
@@ -256,8 +254,12 @@ def test_a_call_of_the_function_that_saves_counts_however_it_is_written(of_versi
         call.attr["branches"].list.func.add(name=name)
     elif how == "text":
         call.attr["other"].s = name.encode()
-    assert any(what == "PartitionedCall" or what == name or what == "SaveV2" for what, _ in found(of_version_2))
-    assert any("node 'call'" in place or "SaveV2" in what or serving in place for what, place in found(of_version_2))
+    assert any(
+        what == "PartitionedCall" or what == name or what == "SaveV2" for what, _ in found(of_version_2)
+    )
+    assert any(
+        "node 'call'" in place or "SaveV2" in what or serving in place for what, place in found(of_version_2)
+    )
 
 
 def test_a_function_that_restores_a_file_of_its_own_choice(of_version_2):
@@ -316,9 +318,10 @@ def save_table(path, make_file):
     class Module(tf.Module):
         def __init__(self):
             super().__init__()
+            index = tf.lookup.TextFileIndex
             initializer = tf.lookup.TextFileInitializer(
-                make_file(self), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
-            )  # fmt: skip
+                make_file(self), tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER
+            )
             self.table = tf.lookup.StaticHashTable(initializer, -1)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
