@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tensorflow")
-
-import tensorflow as tf
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
 from beamlabel.transforms.allowed_ops.operations import allowed_operations, unsafe_in_graph
 from beamlabel.transforms.allowed_ops.saved_model import unsafe_in_saved_model
-from support.hostile_modules import add_node, genuine, save_with_saver
+
+tf = pytest.importorskip("tensorflow")
+
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: E402
+
+from support.hostile_modules import add_node, genuine, save_with_saver  # noqa: E402
 
 # Each does more than to compute; the registry calls a third of them stateless.
 HOSTILE = (

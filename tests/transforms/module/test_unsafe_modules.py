@@ -1,24 +1,23 @@
 """Modules that write files, by every road on which a module is loaded: refused before anything of them runs."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
-tf = pytest.importorskip("tensorflow")
-
 from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.artifact import TENSORFLOW, ModuleError, pack, unpack
 from beamlabel.transforms.inference.engines import open_payload
-from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.compile import CompileOptions, compiled
 from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module_artifact import artifact_of
-from support.hostile_modules import PLACES, save_hidden, save_with_saver
 from support.paths import ROOT
-from support.tf_modules import keras_classifier, save_two_outputs
+
+tf = pytest.importorskip("tensorflow")
+
+from support.hostile_modules import PLACES, save_hidden, save_with_saver  # noqa: E402
+from support.tf_modules import keras_classifier, save_two_outputs  # noqa: E402
 
 
 @pytest.fixture
@@ -190,4 +189,3 @@ def test_only_one_place_has_tensorflow_load_a_module():
         "transforms/module/keras_file.py",
         "pipeline/train/module/export.py",
     }
-    assert os.path.exists(CheckedSavedModel.__init__.__code__.co_filename)
