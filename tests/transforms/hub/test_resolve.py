@@ -298,7 +298,7 @@ def test_a_hubs_credentials_go_to_no_other_host(hub, http_server, tmp_path):
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/m", "gopher://127.0.0.1/m"])
 def test_a_hub_that_redirects_elsewhere_than_the_web(hub, tmp_path, target):
     hub.files["/moved/1"] = Reply(redirect=target)
-    with pytest.raises(ModuleError, match="(?i)redirect"):
+    with pytest.raises(ModuleError, match=r"(?i)redirect"):
         resolve_module(hub.url_of("/moved/1"), tmp_path)
 
 
