@@ -35,7 +35,10 @@ def artifact_of(
     engine: str = AUTO,
     precision: str = "float32",
 ) -> Artifact:
-    """Resolves and compiles a module, once: the artifact stays in the cache, and then TensorFlow is not imported.
+    """Resolves and compiles a module, once: the artifact stays in the cache.
+
+    That is done in a process of its own, which has ten minutes for it and the memory that is free; TensorFlow is not
+    imported here.
 
     Args:
       module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path; or an artifact, see
@@ -52,13 +55,15 @@ def artifact_of(
     if handle.endswith(ARTIFACT_SUFFIX):
         return _read_artifact(handle)
     # The launcher's side, which workers need not import.
-    from beamlabel.transforms.hub.resolve import resolve_module
-    from beamlabel.transforms.module.compile import CompileOptions, compiled
+    from beamlabel.transforms.module.compile import CompileOptions
+    from beamlabel.transforms.module_process.prepare import compiled_artifact, resolved_module
+    from beamlabel.transforms.module_process.process import ModuleProcess
 
     options = CompileOptions(logits_output, features_output, image_size, input_range, engine, precision)
     cache = cache_dir()
     try:
-        return compiled(resolve_module(handle, cache), options, cache)
+        with ModuleProcess() as process:
+            return compiled_artifact(resolved_module(handle, cache, process), options, cache, process)
     except (ValueError, RuntimeError, ModuleNotFoundError) as error:
         said = _for_python(str(error)).removeprefix(f"module {handle}: ")
         if not Path(handle).exists() and "://" not in handle:

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.declare import positional
+from beamlabel.pipeline.options.declare import option, positional
 from beamlabel.pipeline.options.parser import parse_command
+from beamlabel.pipeline.options.types import DURATION
+from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS, Limits
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -23,6 +25,12 @@ class FetchModuleOptions:
         metavar="MODULE", help="as the job's --module: a Hub handle, .tar.gz, gs:// path …"
     )
     dir: str = positional(metavar="DIR", help="folder to make: local or gs://")
+    module_deadline: float = option(
+        DURATION,
+        default=DEADLINE_SECONDS,
+        metavar="TIME",
+        help="to fetch and unpack the module, in a process of its own that is ended then (default 10m)",
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -41,12 +49,17 @@ def main(argv: list[str]) -> int:
         epilog="A fetch that is killed leaves nothing that passes for a module; run it again. Exit codes: 0 fetched, "
         "now or before, 2 wrong usage, no such module, or DIR holds something else, 3 it broke.",
     )
-    fetch_module(options.module, options.dir)
+    fetch_module(options.module, options.dir, Limits(options.module_deadline))
     return 0
 
 
-def fetch_module(handle: str, folder: str) -> None:
+def fetch_module(handle: str, folder: str, limits: Limits | None = None) -> None:
     """Copies a module and writes where it came from.
+
+    Args:
+      handle: the module's.
+      folder: to make.
+      limits: of the process that fetches it; None: the usual ones.
 
     Raises:
       UsageError: no such module, a folder that holds something else, or one that cannot be written.
@@ -56,12 +69,14 @@ def fetch_module(handle: str, folder: str) -> None:
     from beamlabel.transforms import storage
     from beamlabel.transforms.hub.mirror import mirror_module
     from beamlabel.transforms.hub.provenance import Provenance, read_provenance
+    from beamlabel.transforms.module_process.process import ModuleProcess
 
     if folder.startswith(("http://", "https://")) or (
         not storage.is_local(folder) and not urlsplit(folder).path.strip("/")
     ):
         raise UsageError(f"DIR {folder!r}: neither a local folder nor one in a bucket")
-    module = resolve(handle, option="MODULE")
+    with ModuleProcess(limits) as process:
+        module = resolve(handle, option="MODULE", process=process)
     try:
         is_new = mirror_module(module.path, folder)
         record = read_provenance(folder, module.fingerprint)

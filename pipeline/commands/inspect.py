@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from beamlabel.pipeline.commands.inspection import Inspection
     from beamlabel.pipeline.commands.precisions import Row
 
-_MODULE_OPTIONS = ("labels", "image_size", "input_range", "logits_output", "features_output")
+_MODULE_OPTIONS = (
+    "labels",
+    "image_size",
+    "input_range",
+    "logits_output",
+    "features_output",
+    "module_deadline",
+    "module_memory",
+)
 _INPUT_OPTIONS = (
     "input",
     "input_format",

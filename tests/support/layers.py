@@ -25,7 +25,7 @@ LEVELS = (
     ("transforms/inputs/sources",),
     ("transforms/hub", "transforms/loading", "transforms/units"),
     ("transforms/elements", "transforms/module", "transforms/writing"),
-    ("transforms/derive.py", "transforms/quantize"),
+    ("transforms/derive.py", "transforms/module_process", "transforms/quantize"),
     ("transforms/module_artifact.py", "transforms/output_spec.py"),
     ("transforms/load_images.py", "transforms/model_handler.py", "transforms/predict.py"),
     ("transforms/label_images.py",),

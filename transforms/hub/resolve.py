@@ -35,10 +35,14 @@ from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.storage.uris import public_uri
 
-__all__ = ["ModuleError", "ResolvedModule", "resolve_module"]
+__all__ = ["ModuleError", "NotAtHandError", "ResolvedModule", "resolve_module"]
 
 _TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 _CACHE_FORMAT = 1
+
+
+class NotAtHandError(Exception):
+    """The module has to be fetched, or unpacked, before it can be had."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class ResolvedModule:
         object.__setattr__(self, "origin", self.origin or self.handle)
 
 
-def resolve_module(handle: str, cache_dir: str | os.PathLike[str]) -> ResolvedModule:
+def resolve_module(handle: str, cache_dir: str | os.PathLike[str], *, fetches: bool = True) -> ResolvedModule:
     """Finds a module, fetches it where that is needed, and checks that it is whole.
 
     Args:
@@ -72,22 +76,24 @@ def resolve_module(handle: str, cache_dir: str | os.PathLike[str]) -> ResolvedMo
       cache_dir: where fetched and extracted modules are kept. Hub modules go to ``TFHUB_CACHE_DIR``
         where that is set to a local folder, else to ``cache_dir/hub``. What is found in either is
         checked against the receipt written when it was fetched, and fetched again if it is not whole.
+      fetches: whether what is not in the cache is fetched and unpacked.
 
     Raises:
+      NotAtHandError: it is not in the cache, and ``fetches`` is false.
       ModuleError: there is no such module, or it is not whole; with the handle and what was tried.
     """
     cache = Path(cache_dir).expanduser()
     try:
         place: str | None = handle
         if handle.startswith(("http://", "https://")):
-            path, place = _from_hub(handle, cache), None
+            path, place = _from_hub(handle, cache, fetches), None
         elif not storage.is_local(handle):
-            path = _from_storage(handle, cache / "modules")
+            path = _from_storage(handle, cache / "modules", fetches)
         elif "://" in handle:
-            path = _from_disk(Path(storage.absolute(handle)), cache / "modules")
+            path = _from_disk(Path(storage.absolute(handle)), cache / "modules", fetches)
         else:
             place = str(Path(handle).expanduser())
-            path = _from_disk(Path(place), cache / "modules")
+            path = _from_disk(Path(place), cache / "modules", fetches)
         found = fingerprint(_whole(path))
         fetched = None if place is None else read_provenance(place, found)
         return ResolvedModule(public_uri(handle), path, found, fetched.handle if fetched else "")
@@ -103,7 +109,7 @@ def _whole(path: Path) -> tuple[FileEntry, ...]:
     return scan(path)
 
 
-def _from_disk(path: Path, root: Path) -> Path:
+def _from_disk(path: Path, root: Path, fetches: bool) -> Path:
     if path.is_dir():
         return module_root(path.absolute())
     if not path.is_file():
@@ -119,10 +125,10 @@ def _from_disk(path: Path, root: Path) -> Path:
         with path.open("rb") as stream:
             extract_tar(stream, folder)
 
-    return module_root(_cached(root, ["tar", scan(path)[0].sha256], extract))
+    return module_root(_cached(root, ["tar", scan(path)[0].sha256], extract, fetches))
 
 
-def _from_storage(handle: str, root: Path) -> Path:
+def _from_storage(handle: str, root: Path, fetches: bool) -> Path:
     """Mirrors a remote folder or file; the listing (names, sizes, versions) is the cache's key."""
     name = handle.rpartition("/")[2]
     if name.endswith(HDF5_SUFFIXES):
@@ -149,7 +155,7 @@ def _from_storage(handle: str, root: Path) -> Path:
                     _save(stream, folder, below)
 
     key = [handle, sorted([below, file.size, file.version] for below, file in listing)]
-    return module_root(_cached(root, key, download))
+    return module_root(_cached(root, key, download, fetches))
 
 
 def _save(stream: IO[bytes], folder: Path, below: str) -> None:
@@ -161,19 +167,21 @@ def _save(stream: IO[bytes], folder: Path, below: str) -> None:
         shutil.copyfileobj(stream, file, 1 << 20)
 
 
-def _cached(root: Path, key: object, fill: Callable[[Path], None]) -> Path:
+def _cached(root: Path, key: object, fill: Callable[[Path], None], fetches: bool) -> Path:
     """The folder of the cache for a key, filled anew unless its receipt says that it is whole."""
     name = hashlib.sha256(json.dumps([_CACHE_FORMAT, key]).encode()).hexdigest()[:32]
     folder, receipt_path = root / name, root / f"{name}.json"
     receipt = Receipt.read(receipt_path)
     if receipt is None or not receipt.holds(root):
+        if not fetches:
+            raise NotAtHandError
         shutil.rmtree(folder, ignore_errors=True)
         fill_folder(folder, fill)
         Receipt(name, scan(folder)).write(receipt_path)
     return folder
 
 
-def _from_hub(handle: str, cache: Path) -> Path:
+def _from_hub(handle: str, cache: Path, fetches: bool) -> Path:
     root = Path(os.environ.get("TFHUB_CACHE_DIR") or cache / "hub").expanduser().absolute()
     if "://" in os.environ.get("TFHUB_CACHE_DIR", ""):
         root = (cache / "hub").absolute()
@@ -182,7 +190,10 @@ def _from_hub(handle: str, cache: Path) -> Path:
     if receipt is not None:
         if receipt.holds(root):
             return module_root(root / receipt.folder)
-        shutil.rmtree(root / receipt.folder, ignore_errors=True)
+        if fetches:
+            shutil.rmtree(root / receipt.folder, ignore_errors=True)
+    if not fetches:
+        raise NotAtHandError
     folder, fetched = _hub_resolve(handle, root)
     if not fetched and not _plausible(folder):
         # Fetched by someone else, then half deleted: there is no receipt to tell it by.
