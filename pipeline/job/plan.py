@@ -42,6 +42,8 @@ from beamlabel.pipeline.options.job_options import (
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.quantize.prepare import check_nncf, prepare_int8
 from beamlabel.transforms import storage
+from beamlabel.transforms.deadline import timeouts
+from beamlabel.transforms.deadline.watchdog import BatchDeadline
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.options import HeadArtifact, PredictOptions
@@ -131,7 +133,8 @@ def _plan(
     plan_id = _plan_id(inputs, source, load, spec, options.module)
     spec = dataclasses.replace(spec, metadata={**spec.metadata, schema.PLAN_ID: plan_id})
     staging_dir = storage.join(staging.root(output), plan_id)
-    predict, staged = _staged(predict, staging_dir, artifact, head)
+    deadline = BatchDeadline(timeouts.folder(staging_dir), options.inference.inference_deadline)
+    predict, staged = _staged(dataclasses.replace(predict, deadline=deadline), staging_dir, artifact, head)
     source = dataclasses.replace(source, selection=_selection(indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     limit = None if options.run.time_limit is None else TimeLimit(options.run.time_limit, run_id, started_at)

@@ -226,6 +226,12 @@ class InferenceOptions:
         metavar="N",
         help=f"images in a batch (default {DEFAULT_BATCH_SIZE})",
     )
+    inference_deadline: float | None = option(
+        DURATION,
+        metavar="TIME",
+        help="for a batch: a worker that hangs is ended then, and an image that hangs twice fails as inference_timeout "
+        "(default: 10 s for each image of the batch, at least 10m)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ LEVELS = (
     ("transforms/archive_member.py", "transforms/reasons.py", "transforms/row_batches.py"),
     ("transforms/storage/buckets", "transforms/storage/listing"),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
-    ("transforms/prediction_blocks.py",),
+    ("transforms/deadline", "transforms/prediction_blocks.py"),
     ("transforms/decoding/picture", "transforms/inference", "transforms/loading/web", "transforms/rows"),
     ("transforms/own_module",),
     ("transforms/decoding/readers",),
