@@ -108,8 +108,8 @@ class Watchdog:
 def end_process(seconds: float) -> NoReturn:
     """Ends this process, whose batch hangs."""
     _LOGGER.error(
-        "a batch was not done within %g s (--inference_deadline): this process ends, and what it was at is tried again, "
-        "by --if_exists resume if this is the launcher; images that hang alone fail as inference_timeout then",
+        "a batch was not done within %g s (--inference_deadline): this process ends, and what it was at is tried "
+        "again, by --if_exists resume if this is the launcher; an image that hangs twice fails as inference_timeout",
         seconds,
     )
     with suppress(Exception):

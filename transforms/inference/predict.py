@@ -79,8 +79,8 @@ def predict_blocks(
     """What becomes of images, which stay in their order: that of all, or of each.
 
     A batch that raises is tried again image by image, so that one image takes down only itself; an
-    image whose outputs are not finite numbers fails. One that hangs ends the process, see ``deadline``; images that were
-    in such a batch before are computed one by one.
+    image whose outputs are not finite numbers fails. A batch that hangs ends the process, see ``watchdog``; images
+    that were in such a batch before are computed one by one.
 
     Raises:
       WishError: the module does not allow what the options say.
