@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,9 @@ def check_loads(resolved: ResolvedModule, cache: Path, process: ModuleProcess, *
     loaded = cache / _LOADED / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not loaded.is_file():
         looked_at(resolved, process, **options)
-        loaded.parent.mkdir(parents=True, exist_ok=True)
-        loaded.touch()
+        with suppress(OSError):  # then it is looked at again
+            loaded.parent.mkdir(parents=True, exist_ok=True)
+            loaded.touch()
 
 
 def subject_of(handle: str) -> str:

@@ -134,8 +134,16 @@ class Child:
         if code >= 0:
             return f"ended with exit code {code}"
         name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-        hint = ", as Linux does if memory runs out" if -code == signal.SIGKILL else ""
-        return f"was ended by {name}{hint}"
+        if -code in (signal.SIGKILL, signal.SIGABRT):
+            return f"was ended by {name}, as happens if memory runs out; {self.allowance}"
+        return f"was ended by {name}: the module is damaged, or made to crash what reads it"
+
+    @property
+    def allowance(self) -> str:
+        """How much memory it may take, and what allows more."""
+        if self.memory is None:
+            return "--module_memory limits what it takes"
+        return f"it may take {self.memory / 1e9:.1f} GB, see --module_memory"
 
     def kill(self) -> None:
         """Ends it and all that it has started, at once."""
@@ -205,9 +213,7 @@ class ModuleProcess:
                 else:
                     return word["result"]
             self._child = None
-            raise ModuleError(
-                f"{subject}: the process that loads it {child.how_it_ended()}, {self._allowance(child)}"
-            )
+            raise ModuleError(f"{subject}: the process that loads it {child.how_it_ended()}")
 
     def in_thread(self, function: Callable[[], T], subject: str) -> T:
         """Runs a function in a thread of this process, in what is left of the time: what waits for a network.
@@ -248,17 +254,11 @@ class ModuleProcess:
             self._child = Child(self._limits.bytes())
         return self._child
 
-    def _allowance(self, child: Child) -> str:
-        if child.memory is None:
-            return "and may have taken all memory"
-        return f"and may take {child.memory / 1e9:.1f} GB of memory: --module_memory"
-
     def _error(self, subject: str, child: Child, kinds: list[str], message: str, traceback: str) -> Exception:
         """What the function raised."""
         if kinds[0] == "MemoryError" or any(text in message for text in _OUT_OF_MEMORY):
-            said = message or "no memory is left"
-            return ModuleError(f"{said if subject in said else f'{subject}: {said}'}; it may take "
-                               f"{(child.memory or 0) / 1e9:.1f} GB of memory: --module_memory")  # fmt: skip
+            said = message if subject in message else f"{subject}: {message or 'no memory is left'}"
+            return ModuleError(f"{said}; {child.allowance}")
         if "ModuleError" in kinds:
             return ModuleError(message)
         for name in ("OSError", "ModuleNotFoundError", "ValueError", "RuntimeError"):

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beamlabel.pipeline.job.prepare_module import prepare_artifact
-from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from support.jobs import FinishedJob, command, label, photos, uri_list
 
 # The colour that it hangs at, and how many images there are.
@@ -62,11 +60,6 @@ def check(job: FinishedJob, expected: dict, uris) -> None:
     assert {failure["stage"] for failure in job.failures} == {"inference"}
     rows = job.manifest["rows"]
     assert (rows["input"], rows["predicted"], rows["failed"]) == (COUNT, COUNT - 2, 2)
-
-
-def test_the_module_runs_on_litert(module):
-    artifact = prepare_artifact(ModuleOptions(module=str(module)), InferenceOptions())
-    assert artifact.spec.engine == "litert"
 
 
 def test_worker_processes_that_hang_are_replaced(module, uris, expected, tmp_path, capfd):

@@ -173,16 +173,16 @@ def test_a_module_that_hangs_is_given_up(empty_cache, request, module):
 @pytest.mark.parametrize("answer", [stall, drip])
 def test_a_hub_that_does_not_answer_is_given_up(empty_cache, answer):
     artifact_of(TINY)
-    with hub(answer) as handle, pytest.raises(UsageError, match="--module_deadline"):
-        with ModuleProcess(Limits(SECONDS)) as process:
-            resolve(handle, process=process)
+    late = pytest.raises(UsageError, match="--module_deadline")
+    with hub(answer) as handle, late, ModuleProcess(Limits(SECONDS)) as process:
+        resolve(handle, process=process)
 
 
 def test_a_storage_that_does_not_answer_is_given_up(empty_cache, monkeypatch):
-    with hub(stall) as handle, ModuleProcess(Limits(0.5)) as process:
+    late = pytest.raises(UsageError, match="--module_deadline")
+    with hub(stall) as handle, late, ModuleProcess(Limits(0.5)) as process:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", handle.rpartition("/google")[0])
-        with pytest.raises(UsageError, match="--module_deadline"):
-            resolve("gs://bucket/module", process=process)
+        resolve("gs://bucket/module", process=process)
 
 
 def test_a_module_that_wants_too_much_memory_is_refused(empty_cache, greedy):
