@@ -30,6 +30,7 @@ from beamlabel.transforms.hub.files import (
     module_root,
     scan,
 )
+from beamlabel.transforms.hub.locks import remove_dead_locks
 from beamlabel.transforms.hub.provenance import read_provenance
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
@@ -217,6 +218,7 @@ def _plausible(folder: Path) -> bool:
 def _hub_resolve(handle: str, root: Path) -> tuple[Path, bool]:
     """What ``hub.resolve`` says, and whether it was fetched just now."""
     root.mkdir(parents=True, exist_ok=True)
+    remove_dead_locks(root)
     before = {path.name for path in root.iterdir() if path.is_dir() and any(path.iterdir())}
     tensorflow()
     try:
