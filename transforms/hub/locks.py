@@ -1,6 +1,6 @@
 """The locks of tensorflow-hub in its cache: those of killed processes, for which it would wait 20 minutes.
 
-``NAME.lock`` holds the host, the number of the process that fetches the module ``NAME``, and a word of its own, with dots
+``NAME.lock`` holds the host, the number of the process that fetches the module ``NAME``, and a word of its own, dots
 between; ``NAME.WORD.tmp`` is what it has fetched. A process that is killed leaves both
 (``tensorflow_hub.resolver.atomic_download``).
 """
