@@ -37,7 +37,10 @@ def artifact_of(
     module_fingerprint: str | None = None,
     allow_unsafe_ops: bool = False,
 ) -> Artifact:
-    """Resolves and compiles a module, once: the artifact stays in the cache, and then TensorFlow is not imported.
+    """Resolves and compiles a module, once: the artifact stays in the cache.
+
+    That is done in a process of its own, which has ten minutes for it and the memory that is free; TensorFlow is not
+    imported here.
 
     Args:
       module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path; or an artifact, see
@@ -58,16 +61,22 @@ def artifact_of(
     if handle.endswith(ARTIFACT_SUFFIX):
         return _read_artifact(handle, module_fingerprint, allow_unsafe_ops)
     # The launcher's side, which workers need not import.
-    from beamlabel.transforms.hub.resolve import resolve_module
-    from beamlabel.transforms.module.compile import CompileOptions, compiled
+    from beamlabel.transforms.module.compile import CompileOptions
+    from beamlabel.transforms.module_process.prepare import compiled_artifact, resolved_module
+    from beamlabel.transforms.module_process.process import ModuleProcess
 
     options = CompileOptions(logits_output, features_output, image_size, input_range, engine, precision)
     cache = cache_dir()
     try:
-        resolved = resolve_module(
-            handle, cache, expected_fingerprint=module_fingerprint, allow_unsafe_ops=allow_unsafe_ops
-        )
-        return compiled(resolved, options, cache)
+        with ModuleProcess() as process:
+            resolved = resolved_module(
+                handle,
+                cache,
+                process,
+                expected_fingerprint=module_fingerprint,
+                allow_unsafe_ops=allow_unsafe_ops,
+            )
+            return compiled_artifact(resolved, options, cache, process)
     except (ValueError, RuntimeError, ModuleNotFoundError) as error:
         said = _for_python(str(error)).removeprefix(f"module {handle}: ")
         if not Path(handle).exists() and "://" not in handle:

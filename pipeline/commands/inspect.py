@@ -27,6 +27,8 @@ _MODULE_OPTIONS = (
     "input_range",
     "logits_output",
     "features_output",
+    "module_deadline",
+    "module_memory",
 )
 _INPUT_OPTIONS = (
     "input",

@@ -42,7 +42,7 @@ def demo_module(cache_dir: Path) -> Path:
       WeightsError: the checkpoint in the installed package is damaged.
       OSError: the cache cannot be written.
     """
-    module = cache_dir / _FOLDER
+    module = folder_of(cache_dir)
     if _is_whole(module):
         return module
     checkpoint = _checkpoint()
@@ -59,6 +59,21 @@ def demo_module(cache_dir: Path) -> Path:
                 module.rename(scratch / "damaged")
                 written.rename(module)
     return module
+
+
+def folder_of(cache_dir: Path) -> Path:
+    """The folder of the demo module in a cache."""
+    return cache_dir / _FOLDER
+
+
+def is_written(cache_dir: Path) -> bool:
+    """Whether the demo module is in a cache, whole."""
+    return _is_whole(folder_of(cache_dir))
+
+
+def write_demo(cache_dir: str) -> None:
+    """``demo_module`` for the process that loads modules."""
+    demo_module(Path(cache_dir))
 
 
 def _checkpoint() -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.fine_tune.network import Network
 from beamlabel.pipeline.fine_tune.task import Task
-from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.pipeline.job.prepare_module import load, resolve
 from beamlabel.pipeline.train.findings.evaluate_head import right
 from beamlabel.pipeline.train.head.fit_head import head_of_train_images, probabilities_of
 from beamlabel.pipeline.train.module.base_module import load_base
@@ -21,7 +21,6 @@ from beamlabel.pipeline.train.rows.scratch import scratch
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule
-from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.output_spec import features_id_of
 from beamlabel.transforms.own_module.head import Head
 
@@ -66,7 +65,7 @@ def load_module(base: BaseOutput, options: RowsOptions) -> Base:
         module = load_base(base, handle, fingerprint=fingerprint, allow_unsafe_ops=allows)
         return Base(module, not base.normalized)
     try:
-        module = inspect_module(resolved)
+        module = load(resolved)
     except ValueError as error:
         raise UsageError(f"--module {handle!r}: {error}") from error
     size = module.height, module.width

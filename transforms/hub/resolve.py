@@ -26,15 +26,20 @@ from beamlabel.transforms.hub.files import (
     module_root,
     scan,
 )
+from beamlabel.transforms.hub.locks import remove_dead_locks
 from beamlabel.transforms.hub.partial import fill_folder, remove_left_over
 from beamlabel.transforms.hub.provenance import read_provenance
 from beamlabel.transforms.hub.tarball import MAX_BYTES, MAX_DEPTH, MAX_MEMBERS, extract_tar
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.storage.uris import public_uri
 
-__all__ = ["ModuleError", "ResolvedModule", "resolve_module"]
+__all__ = ["ModuleError", "NotAtHandError", "ResolvedModule", "resolve_module"]
 
 _CACHE_FORMAT = 1
+
+
+class NotAtHandError(Exception):
+    """The module has to be fetched, or unpacked, before it can be had."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def resolve_module(
     handle: str,
     cache_dir: str | os.PathLike[str],
     *,
+    fetches: bool = True,
     expected_fingerprint: str | None = None,
     allow_unsafe_ops: bool = False,
 ) -> ResolvedModule:
@@ -76,27 +82,30 @@ def resolve_module(
       cache_dir: where fetched and extracted modules are kept. Hub modules go to ``TFHUB_CACHE_DIR``
         where that is set to a local folder, else to ``cache_dir/hub``. What is found in either is
         checked against the receipt written when it was fetched, and fetched again if it is not whole.
+      fetches: whether what is not in the cache is fetched and unpacked.
       expected_fingerprint: that the module has to have, in hex; None: any.
       allow_unsafe_ops: see ``ResolvedModule``.
 
     Raises:
+      NotAtHandError: it is not in the cache, and ``fetches`` is false.
       ModuleError: there is no such module, it is not whole, or it is another one than expected; with the handle and
         what was tried.
     """
     cache = Path(cache_dir).expanduser()
     for folder in (cache, cache / "modules", _hub_root(cache)):
         remove_left_over(folder)
+    remove_dead_locks(_hub_root(cache))
     try:
         place: str | None = handle
         if handle.startswith(("http://", "https://")):
-            path, place = _from_hub(handle, _hub_root(cache)), None
+            path, place = _from_hub(handle, _hub_root(cache), fetches), None
         elif not storage.is_local(handle):
-            path = _from_storage(handle, cache / "modules")
+            path = _from_storage(handle, cache / "modules", fetches)
         elif "://" in handle:
-            path = _from_disk(Path(storage.absolute(handle)), cache / "modules")
+            path = _from_disk(Path(storage.absolute(handle)), cache / "modules", fetches)
         else:
             place = str(Path(handle).expanduser())
-            path = _from_disk(Path(place), cache / "modules")
+            path = _from_disk(Path(place), cache / "modules", fetches)
         found = fingerprint(_whole(path))
         check_fingerprint(found, expected_fingerprint)
         fetched = None if place is None else read_provenance(place, found)
@@ -122,7 +131,7 @@ def _whole(path: Path) -> tuple[FileEntry, ...]:
     return scan(path)
 
 
-def _from_disk(path: Path, root: Path) -> Path:
+def _from_disk(path: Path, root: Path, fetches: bool) -> Path:
     if path.is_dir():
         return module_root(path.absolute())
     if not path.is_file():
@@ -138,10 +147,10 @@ def _from_disk(path: Path, root: Path) -> Path:
         with path.open("rb") as stream:
             extract_tar(stream, folder)
 
-    return module_root(_cached(root, ["tar", scan(path)[0].sha256], extract))
+    return module_root(_cached(root, ["tar", scan(path)[0].sha256], extract, fetches))
 
 
-def _from_storage(handle: str, root: Path) -> Path:
+def _from_storage(handle: str, root: Path, fetches: bool) -> Path:
     """Mirrors a remote folder or file; the listing (names, sizes, versions) is the cache's key."""
     name = handle.rpartition("/")[2]
     if name.endswith(HDF5_SUFFIXES):
@@ -172,7 +181,7 @@ def _from_storage(handle: str, root: Path) -> Path:
                     _save(stream, folder, below)
 
     key = [handle, sorted([below, file.size, file.version] for below, file in listing)]
-    return module_root(_cached(root, key, download))
+    return module_root(_cached(root, key, download, fetches))
 
 
 def _save(stream: IO[bytes], folder: Path, below: str) -> None:
@@ -185,24 +194,28 @@ def _save(stream: IO[bytes], folder: Path, below: str) -> None:
         shutil.copyfileobj(stream, file, 1 << 20)
 
 
-def _cached(root: Path, key: object, fill: Callable[[Path], None]) -> Path:
+def _cached(root: Path, key: object, fill: Callable[[Path], None], fetches: bool) -> Path:
     """The folder of the cache for a key, filled anew unless its receipt says that it is whole."""
     name = hashlib.sha256(json.dumps([_CACHE_FORMAT, key]).encode()).hexdigest()[:32]
     folder, receipt_path = root / name, root / f"{name}.json"
     receipt = Receipt.read(receipt_path)
     if receipt is None or not receipt.holds(root):
+        if not fetches:
+            raise NotAtHandError
         shutil.rmtree(folder, ignore_errors=True)
         fill_folder(folder, fill)
         Receipt(name, scan(folder)).write(receipt_path)
     return folder
 
 
-def _from_hub(handle: str, root: Path) -> Path:
+def _from_hub(handle: str, root: Path, fetches: bool) -> Path:
     name = hashlib.sha256(public_uri(handle).encode()).hexdigest()[:32]
     folder, receipt_path = hub_folder(handle, root), root / f"beamlabel-{name}.json"
     receipt = Receipt.read(receipt_path)
     if receipt is not None and receipt.holds(root):
         return module_root(root / receipt.folder)
+    if not fetches:
+        raise NotAtHandError
     # What someone else has fetched has no receipt to tell it by.
     if receipt is not None or not _plausible(folder):
         shutil.rmtree(folder, ignore_errors=True)

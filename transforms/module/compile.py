@@ -100,23 +100,35 @@ def compiled(
     Raises:
       ModuleError: the module cannot be used so, or does not survive compilation unchanged.
     """
+    artifact = read_artifact(artifact_path(resolved, options, cache_dir))
+    return tell(artifact or make_artifact(resolved, options, cache_dir), options)
+
+
+def tell(artifact: Artifact, options: CompileOptions) -> Artifact:
+    """Logs what whoever uses a compiled module should know; returns it."""
     if options.precision == BFLOAT16:
         # A launcher whose CPU lacks the units says so and goes on: the workers' may have them.
         openvino_engine.has_units()
-    path = artifact_path(resolved, options, cache_dir)
-    artifact = read_artifact(path)
-    if artifact is None:
-        module = inspect_module(resolved, **_keywords(options))
-        if fingerprint(scan(resolved.path)) != resolved.fingerprint:
-            raise ModuleError(
-                f"module {resolved.handle}: its files changed while they were read; run it again"
-            )
-        artifact = compile_module(module, path, options.engine, options.precision)
     for note in artifact.spec.notes():
-        _LOGGER.info("module %s %s", resolved.handle, note)
+        _LOGGER.info("module %s %s", artifact.spec.handle, note)
     if artifact.spec.fallback is not None:
-        _LOGGER.warning("module %s runs on TensorFlow: %s", resolved.handle, artifact.spec.fallback)
+        _LOGGER.warning("module %s runs on TensorFlow: %s", artifact.spec.handle, artifact.spec.fallback)
     return artifact
+
+
+def make_artifact(
+    resolved: ResolvedModule, options: CompileOptions, cache_dir: str | os.PathLike[str]
+) -> Artifact:
+    """Loads a module and compiles it into the cache; imports TensorFlow.
+
+    Raises:
+      ModuleError: see ``compiled``.
+    """
+    module = inspect_module(resolved, **_keywords(options))
+    if fingerprint(scan(resolved.path)) != resolved.fingerprint:
+        raise ModuleError(f"module {resolved.handle}: its files changed while they were read; run it again")
+    path = artifact_path(resolved, options, cache_dir)
+    return compile_module(module, path, options.engine, options.precision)
 
 
 def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision: str = FLOAT32) -> Artifact:

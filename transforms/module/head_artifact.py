@@ -46,7 +46,7 @@ def head_artifact(
     normalized: bool,
     quantization: Quantization | None = None,
 ) -> Artifact:
-    """The head of a module that ``beamlabel train`` wrote, from the cache if it was made before.
+    """The head of a module that ``beamlabel train`` wrote, from the cache if it was made before; else by TensorFlow.
 
     Args:
       resolved: the module's files.
@@ -60,26 +60,14 @@ def head_artifact(
       ModuleError: the module is no own module, its head is not what its signatures compute, or it takes features as
         the base gives them, and these are normalized.
     """
-    description = require_description(resolved)
-    if normalized and not description.normalizes:
-        raise ModuleError(
-            f"module {resolved.handle}: its head takes features as its base gives them, and the embeddings are scaled "
-            "to length 1 (--normalize_embeddings); train a head on these outputs, or label the images anew"
-        )
-    spec = dataclasses.replace(
-        artifact.spec,
-        engine=LINEAR,
-        logits_tensor=LOGITS,
-        fallback=None,
-        precision=precision,
-        quantization=quantization,
-        batch=None,
-        features_of=description.features_of or artifact.spec.features_of,
+    there = head_at_hand(
+        resolved, artifact, cache_dir, precision=precision, normalized=normalized, quantization=quantization
     )
-    path = _path(artifact, spec, cache_dir)
-    there = read_artifact(path)
     if there is not None:
         return there
+    description = require_description(resolved)
+    spec = _spec(description, artifact, precision, quantization)
+    path = _path(artifact, spec, cache_dir)
     try:
         head = read_head(resolved.path, description)
         payload = pack_head(head.kernel, head.bias, normalizes=head.normalizes)
@@ -90,6 +78,44 @@ def head_artifact(
     data = pack(spec, payload)
     write_artifact(path, data)
     return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
+
+
+def head_at_hand(
+    resolved: ResolvedModule,
+    artifact: Artifact,
+    cache_dir: str | os.PathLike[str],
+    *,
+    precision: str,
+    normalized: bool,
+    quantization: Quantization | None = None,
+) -> Artifact | None:
+    """See ``head_artifact``; None if it was not made before.
+
+    Raises:
+      ModuleError: the module is no own module, or takes features as the base gives them, and these are normalized.
+    """
+    description = require_description(resolved)
+    if normalized and not description.normalizes:
+        raise ModuleError(
+            f"module {resolved.handle}: its head takes features as its base gives them, and the embeddings are scaled "
+            "to length 1 (--normalize_embeddings); train a head on these outputs, or label the images anew"
+        )
+    return read_artifact(_path(artifact, _spec(description, artifact, precision, quantization), cache_dir))
+
+
+def _spec(
+    description: Description, artifact: Artifact, precision: str, quantization: Quantization | None
+) -> ModelSpec:
+    return dataclasses.replace(
+        artifact.spec,
+        engine=LINEAR,
+        logits_tensor=LOGITS,
+        fallback=None,
+        precision=precision,
+        quantization=quantization,
+        batch=None,
+        features_of=description.features_of or artifact.spec.features_of,
+    )
 
 
 def require_description(resolved: ResolvedModule) -> Description:

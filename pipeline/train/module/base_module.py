@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.pipeline.job.prepare_module import load, resolve
 from beamlabel.pipeline.train.rows.base import BaseOutput
 from beamlabel.transforms.module.hub_module import HubModule
-from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.output_spec import features_id_of
 from beamlabel.transforms.own_module.description import Description
 from beamlabel.transforms.own_module.head import Head
@@ -39,7 +38,7 @@ def load_base(
     preprocessing = base.preprocessing
     low, high = preprocessing["input_range"]
     try:
-        module = inspect_module(
+        module = load(
             resolved,
             logits_output=base.options.get("logits_output"),
             features_output=base.options.get("features_output"),
