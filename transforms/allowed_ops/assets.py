@@ -141,7 +141,7 @@ class _Callers:
         number = place - (count - len(bound))
         yield (
             number >= 0
-            and bound[number] < len(objects.nodes)
+            and 0 <= bound[number] < len(objects.nodes)
             and objects.nodes[bound[number]].WhichOneof("kind") == "asset"
         )
 

@@ -118,7 +118,7 @@ def _reads_checkpoint(graph: MetaGraph, name: str, filename: str) -> bool:
         return False
     node = graph.nodes[name]
     if node.op in RESTORING:
-        return _is_fed(graph, node.input[0], filename)
+        return bool(node.input) and _is_fed(graph, node.input[0], filename)
     places = set()
     for function in graph.proto.graph_def.library.function:
         if not called(node, {function.signature.name}):

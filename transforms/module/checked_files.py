@@ -37,7 +37,8 @@ class CheckedSavedModel:
         try:
             saved_model = SavedModel.FromString((self.path / SAVED_MODEL).read_bytes())
             found = [] if resolved.allows_unsafe_ops else unsafe_in_saved_model(saved_model)
-        except DecodeError as error:
+        except (DecodeError, LookupError, ValueError, TypeError, RecursionError) as error:
+            # Of graphs without the inputs that their nodes have to have, and the like.
             raise ModuleError(f"{self.path / SAVED_MODEL} is damaged, or no SavedModel: {error}") from error
         check_allowed(found)
         self.meta_graphs: Sequence[Any] = saved_model.meta_graphs
