@@ -49,7 +49,7 @@ SMALL = gzip.compress(
 
 def test_a_bit_that_flipped_is_refused_or_changes_nothing(tmp_path):
     expected = extracted(SMALL, tmp_path / "whole")
-    same = 0
+    accepted = []
     for bit in range(len(SMALL) * 8):
         data = bytearray(SMALL)
         data[bit // 8] ^= 1 << bit % 8
@@ -58,12 +58,14 @@ def test_a_bit_that_flipped_is_refused_or_changes_nothing(tmp_path):
         except ModuleError:
             continue
         assert found == expected, f"bit {bit}"
-        same += 1
-    # Of the header: the time, the system, the speed, and whether it is text.
-    assert 0 < same < 60
+        accepted.append(bit // 8)
+    # The header's time, speed and system; and text that repeats itself may be copied from elsewhere.
+    assert {4, 5, 6, 7, 8, 9} <= set(accepted)
+    # The checksum and the size.
+    assert not set(accepted) & set(range(len(SMALL) - 8, len(SMALL)))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_genuine_module_with_a_flipped_bit(tmp_path, seed):
     data = bytearray(TINY.read_bytes())
     place = random.Random(seed).randrange(len(data) * 8)
