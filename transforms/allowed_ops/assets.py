@@ -47,8 +47,8 @@ def _tables(graph: MetaGraph) -> Iterator[Finding]:
         if node.op in FROM_TEXT and not _is_asset(graph, node.input[1:2], fed):
             yield Finding(node.op, f"{graph.name}, node {node.name!r}", _WHY)
         elif node.op in FROM_TEXT:
-            by = graph.asked_for(graph.after([node.name])).values()
-            by = [one for one in by if not _is_initializer(one)]
+            asking = graph.asked_for(graph.after([node.name])).values()
+            by = [one for one in asking if not _is_initializer(one)]
             if by:
                 yield Finding(
                     node.op,

@@ -73,7 +73,8 @@ class MetaGraph:
 
         A saver's own nodes do not count as asked for by the saver, see ``saver_part``.
         """
-        proto, found = self.proto, {}
+        proto = self.proto
+        found: dict[str, str] = {}
         for key, signature in proto.signature_def.items():
             for name in _tensor_names(signature):
                 found.setdefault(name, f"the signature {key!r}")
