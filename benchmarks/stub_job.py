@@ -67,7 +67,7 @@ def stubbed() -> Iterator[None]:
         path = Path(folder) / "stub.model"
         path.write_bytes(data)
         artifact = Artifact(str(path), hashlib.sha256(data).hexdigest(), SPEC)
-        plan.resolve = lambda *_: None  # type: ignore[attr-defined]
+        plan.resolve = lambda *_, **__: None  # type: ignore[attr-defined]
         plan.prepare_artifact = lambda *_, **__: artifact  # type: ignore[attr-defined]
         yield
 

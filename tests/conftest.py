@@ -24,6 +24,7 @@ from support.gcs_proxy import GcsProxy
 from support.gcs_server import Bucket, GcsServer
 from support.http_site import Site, serving
 from support.jobs import FinishedJob, label
+from support.module_children import kept_children
 from support.paths import ROOT
 from support.servers import FileServer
 
@@ -163,6 +164,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("BEAMLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
         # Else no two runs would write equal bytes: rows hold the start of their run.
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def module_children() -> Iterator[None]:
+    """The process that loads modules goes on to the next test: it takes seconds to import TensorFlow."""
+    with kept_children():
         yield
 
 

@@ -106,6 +106,10 @@ class LabelImages(beam.PTransform):
       image_size: (height, width), for a module that takes images of any size.
       input_range: values that the module takes for black and white, such as (-1.0, 1.0); None: (0.0, 1.0).
       engine, precision: library that computes, and its number format: see ``docs/options.md``.
+      module_fingerprint: fingerprint that the module has to have, as ``beamlabel inspect`` tells it; of an artifact the
+        SHA-256 of the file; None: any.
+      allow_unsafe_ops: whether the module's graph may hold operations that read, write or send anything; it runs with
+        the rights of this process and of the workers.
       batch_size: images in every batch but the last of a bundle.
       load_threads: number of images that each worker thread of the runner loads at a time.
       worker_threads: number of threads that compute in each worker process; None: one for each core that it may use.
@@ -159,6 +163,8 @@ class LabelImages(beam.PTransform):
         input_range: tuple[float, float] | None = None,
         engine: str = AUTO,
         precision: str = "float32",
+        module_fingerprint: str | None = None,
+        allow_unsafe_ops: bool = False,
         batch_size: int = 128,
         load_threads: int = 64,
         worker_threads: int | None = None,
@@ -176,7 +182,8 @@ class LabelImages(beam.PTransform):
         self._artifact_dir = checked_directory(artifact_dir)
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
-            input_range=input_range, engine=engine, precision=precision,
+            input_range=input_range, engine=engine, precision=precision, module_fingerprint=module_fingerprint,
+            allow_unsafe_ops=allow_unsafe_ops,
         )  # fmt: skip
         self._derived = derive_module(
             self._artifact, top_k=top_k, scores=scores, class_names=class_names, embeddings=embeddings,

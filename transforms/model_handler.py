@@ -65,6 +65,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
     Args:
       module, top_k, class_names, embeddings, scores, normalize_embeddings, crop: see ``LabelImages``.
       logits_output, features_output, image_size, input_range, engine, precision: see ``LabelImages``.
+      module_fingerprint, allow_unsafe_ops: see ``LabelImages``.
       batch_size, worker_threads: see ``LabelImages``.
       max_batch_duration_secs: for streams: seconds that an image waits at most for others, to form a batch.
       artifact_dir: directory that all workers can read; the compiled module is copied there. It is needed if workers
@@ -95,6 +96,8 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         input_range: tuple[float, float] | None = None,
         engine: str = AUTO,
         precision: str = "float32",
+        module_fingerprint: str | None = None,
+        allow_unsafe_ops: bool = False,
         batch_size: int = 128,
         worker_threads: int | None = None,
         max_batch_duration_secs: float | None = None,
@@ -107,6 +110,8 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
             "input_range": input_range,
             "engine": engine,
             "precision": precision,
+            "module_fingerprint": module_fingerprint,
+            "allow_unsafe_ops": allow_unsafe_ops,
         }
         self._wishes: dict[str, Any] = {
             "top_k": top_k,

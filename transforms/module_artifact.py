@@ -34,13 +34,22 @@ def artifact_of(
     input_range: tuple[float, float] | None = None,
     engine: str = AUTO,
     precision: str = "float32",
+    module_fingerprint: str | None = None,
+    allow_unsafe_ops: bool = False,
 ) -> Artifact:
-    """Resolves and compiles a module, once: the artifact stays in the cache, and then TensorFlow is not imported.
+    """Resolves and compiles a module, once: the artifact stays in the cache.
+
+    That is done in a process of its own, which has ten minutes for it and the memory that is free; TensorFlow is not
+    imported here.
 
     Args:
       module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path; or an artifact, see
         ``ModelHandler.save_artifact``, which is opened as it is.
       logits_output, features_output, image_size, input_range, engine, precision: see ``CompileOptions``.
+      module_fingerprint: that the module has to have, in hex, as ``beamlabel inspect`` tells it; of an artifact the
+        SHA-256 of the file. None: any.
+      allow_unsafe_ops: whether the module's graph may hold operations that do more than to compute. It runs with the
+        rights of this process and of the workers.
 
     Raises:
       ModuleError: the module cannot be had or used so; the message begins with ``module``.
@@ -50,15 +59,24 @@ def artifact_of(
     if not isinstance(handle, str) or not handle:
         raise ModuleError(f"module must be the handle of a module, not {module!r}")
     if handle.endswith(ARTIFACT_SUFFIX):
-        return _read_artifact(handle)
+        return _read_artifact(handle, module_fingerprint, allow_unsafe_ops)
     # The launcher's side, which workers need not import.
-    from beamlabel.transforms.hub.resolve import resolve_module
-    from beamlabel.transforms.module.compile import CompileOptions, compiled
+    from beamlabel.transforms.module.compile import CompileOptions
+    from beamlabel.transforms.module_process.prepare import compiled_artifact, resolved_module
+    from beamlabel.transforms.module_process.process import ModuleProcess
 
     options = CompileOptions(logits_output, features_output, image_size, input_range, engine, precision)
     cache = cache_dir()
     try:
-        return compiled(resolve_module(handle, cache), options, cache)
+        with ModuleProcess() as process:
+            resolved = resolved_module(
+                handle,
+                cache,
+                process,
+                expected_fingerprint=module_fingerprint,
+                allow_unsafe_ops=allow_unsafe_ops,
+            )
+            return compiled_artifact(resolved, options, cache, process)
     except (ValueError, RuntimeError, ModuleNotFoundError) as error:
         said = _for_python(str(error)).removeprefix(f"module {handle}: ")
         if not Path(handle).exists() and "://" not in handle:
@@ -202,14 +220,22 @@ def _temp_location(pipeline: beam.Pipeline) -> str:
     return str(location)
 
 
-def _read_artifact(path: str) -> Artifact:
+def _read_artifact(path: str, sha256: str | None, allow_unsafe_ops: bool) -> Artifact:
     try:
         data = storage.read_bytes(path)
+        found = hashlib.sha256(data).hexdigest()
+        if sha256 is not None and found != sha256.lower():
+            raise ModuleError(f"its SHA-256 is {found}, and module_fingerprint says {sha256}")
         spec, _ = unpack(data)
+        if spec.allows_unsafe_ops and not allow_unsafe_ops:
+            raise ModuleError(
+                "it was compiled with allow_unsafe_ops, so its graph may read, write or send anything: give "
+                "allow_unsafe_ops=True only if you trust who made it"
+            )
     except (OSError, ModuleError) as error:
         raise ModuleError(f"module={path!r}: {error}") from error
     location = str(Path(path).absolute()) if storage.is_local(path) else path
-    return Artifact(location, hashlib.sha256(data).hexdigest(), spec)
+    return Artifact(location, found, spec)
 
 
 def _for_python(message: str) -> str:

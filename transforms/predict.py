@@ -34,6 +34,7 @@ class Predict(beam.PTransform):
     Args:
       module, top_k, class_names, embeddings, scores, normalize_embeddings: see ``LabelImages``.
       logits_output, features_output, image_size, input_range, engine, precision: see ``LabelImages``.
+      module_fingerprint, allow_unsafe_ops: see ``LabelImages``.
       batch_size, worker_threads, artifact_dir: see ``LabelImages``.
 
     Attributes:
@@ -60,6 +61,8 @@ class Predict(beam.PTransform):
         input_range: tuple[float, float] | None = None,
         engine: str = AUTO,
         precision: str = "float32",
+        module_fingerprint: str | None = None,
+        allow_unsafe_ops: bool = False,
         batch_size: int = 128,
         worker_threads: int | None = None,
         artifact_dir: str | os.PathLike[str] | None = None,
@@ -69,7 +72,8 @@ class Predict(beam.PTransform):
         self._in_blocks = False
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
-            input_range=input_range, engine=engine, precision=precision,
+            input_range=input_range, engine=engine, precision=precision, module_fingerprint=module_fingerprint,
+            allow_unsafe_ops=allow_unsafe_ops,
         )  # fmt: skip
         self._artifact_dir = checked_directory(artifact_dir)
         self._derived = derive_module(

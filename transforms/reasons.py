@@ -36,6 +36,7 @@ class Reason(str, Enum):
     UNSUPPORTED_FORMAT = "unsupported_format"
     TOO_MANY_PIXELS = "too_many_pixels"
     INFERENCE_ERROR = "inference_error"
+    INFERENCE_TIMEOUT = "inference_timeout"
     INTERNAL_ERROR = "internal_error"
 
 

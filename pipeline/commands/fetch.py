@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.declare import positional
+from beamlabel.pipeline.options.declare import option, positional
 from beamlabel.pipeline.options.parser import parse_command
+from beamlabel.pipeline.options.types import DURATION, SHA256
+from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS, Limits
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -23,6 +25,15 @@ class FetchModuleOptions:
         metavar="MODULE", help="as the job's --module: a Hub handle, .tar.gz, gs:// path …"
     )
     dir: str = positional(metavar="DIR", help="folder to make: local or gs://")
+    module_fingerprint: str | None = option(
+        SHA256, metavar="SHA256", help="copy nothing unless this is the module's fingerprint"
+    )
+    module_deadline: float = option(
+        DURATION,
+        default=DEADLINE_SECONDS,
+        metavar="TIME",
+        help="to fetch and unpack the module, in a process of its own that is ended then (default 10m)",
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -41,27 +52,38 @@ def main(argv: list[str]) -> int:
         epilog="A fetch that is killed leaves nothing that passes for a module; run it again. Exit codes: 0 fetched, "
         "now or before, 2 wrong usage, no such module, or DIR holds something else, 3 it broke.",
     )
-    fetch_module(options.module, options.dir)
+    fetch_module(options.module, options.dir, Limits(options.module_deadline), options.module_fingerprint)
     return 0
 
 
-def fetch_module(handle: str, folder: str) -> None:
-    """Copies a module and writes where it came from.
+def fetch_module(
+    handle: str, folder: str, limits: Limits | None = None, fingerprint: str | None = None
+) -> None:
+    """Copies a module and writes where it came from; nothing of it is run.
+
+    Args:
+      handle: the module's.
+      folder: to make.
+      limits: of the process that fetches it; None: the usual ones.
+      fingerprint: that the module has to have; None: any.
 
     Raises:
-      UsageError: no such module, a folder that holds something else, or one that cannot be written.
+      UsageError: no such module, one of another fingerprint than the one given, a folder that holds something else, or
+        one that cannot be written.
       OSError: the storage failed, or what was written is not what is read.
     """
     from beamlabel.pipeline.job.prepare_module import resolve
     from beamlabel.transforms import storage
     from beamlabel.transforms.hub.mirror import mirror_module
     from beamlabel.transforms.hub.provenance import Provenance, read_provenance
+    from beamlabel.transforms.module_process.process import ModuleProcess
 
     if folder.startswith(("http://", "https://")) or (
         not storage.is_local(folder) and not urlsplit(folder).path.strip("/")
     ):
         raise UsageError(f"DIR {folder!r}: neither a local folder nor one in a bucket")
-    module = resolve(handle, option="MODULE")
+    with ModuleProcess(limits) as process:
+        module = resolve(handle, option="MODULE", process=process, fingerprint=fingerprint)
     try:
         is_new = mirror_module(module.path, folder)
         record = read_provenance(folder, module.fingerprint)

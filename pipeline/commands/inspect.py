@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from beamlabel.pipeline.commands.inspection import Inspection
     from beamlabel.pipeline.commands.precisions import Row
 
-_MODULE_OPTIONS = ("labels", "image_size", "input_range", "logits_output", "features_output")
+_MODULE_OPTIONS = (
+    "module_fingerprint",
+    "allow_unsafe_ops",
+    "labels",
+    "image_size",
+    "input_range",
+    "logits_output",
+    "features_output",
+    "module_deadline",
+    "module_memory",
+)
 _INPUT_OPTIONS = (
     "input",
     "input_format",
@@ -134,6 +144,7 @@ def _text(found: Inspection) -> str:
         ("module", found.handle),
         ("format", f"{_FORMATS[found.format]} ({found.format})"),
         ("fingerprint", found.fingerprint),
+        ("to pin it", f"--module_fingerprint {found.fingerprint}"),
         ("size", f"{found.files} files, {_megabytes(found.bytes)}; compiled {_megabytes(found.artifact_bytes)}"),
         ("input", f"{found.height} x {found.width} pixels (height x width), RGB from {low:g} to {high:g}"),
         ("classes", _classes(found)),

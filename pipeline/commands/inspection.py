@@ -1,4 +1,4 @@
-"""A module, looked at and tried on this machine. Imports TensorFlow, for the module's signatures."""
+"""A module, looked at and tried on this machine. Another process loads it, for its signatures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from beamlabel.pipeline.commands.own_facts import named_by, own_facts
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.job.prepare_module import module_process, prepare_artifact, resolve_chosen
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.hub.files import scan
@@ -25,9 +25,8 @@ from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.class_names import load_class_names
-from beamlabel.transforms.module.load import inspect_module
-from beamlabel.transforms.module.outputs import Input, Output, Signature
 from beamlabel.transforms.module.score_kind import PROBABILITIES
+from beamlabel.transforms.module_process.prepare import looked_at
 from beamlabel.transforms.worker.compute_pool import compute_pool
 from beamlabel.transforms.worker.cpu import available_cores
 
@@ -107,14 +106,15 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
       UsageError: the module cannot be had, or the options do not fit it.
     """
     notes: list[str] = []
-    with _warnings_into(notes):
-        artifact = prepare_artifact(options, inference, option="MODULE")
+    with _warnings_into(notes), module_process(options) as process:
+        resolved = resolve_chosen(options, option="MODULE", process=process)
+        artifact = prepare_artifact(options, inference, option="MODULE", resolved=resolved, process=process)
         spec = artifact.spec
         names = _class_names(options.labels, spec)
-        resolved = resolve(options.module, option="MODULE")
         try:
-            module = inspect_module(
+            module = looked_at(
                 resolved,
+                process,
                 logits_output=options.logits_output,
                 features_output=options.features_output,
                 image_size=options.image_size,
@@ -136,14 +136,14 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         height=spec.height,
         width=spec.width,
         input_range=spec.input_range,
-        logits=None if module.logits is None else module.logits.name,
+        logits=module["logits"],
         gives_probabilities=spec.score_kind == PROBABILITIES,
         score_kind=spec.score_kind,
         scores=spec.scores,
         scores_reason=spec.scores_reason,
         num_classes=spec.num_classes,
         class_names=None if names is None else options.labels or named_by(own),
-        features=None if module.features is None else module.features.name,
+        features=module["features"],
         embedding_dim=spec.embedding_dim,
         engine=engine.name,
         precision=engine.precision,
@@ -153,7 +153,7 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         images_per_second=speed,
         images_per_second_decoded=decoded_speed,
         decoded=decoded,
-        signatures=tuple(_signature(one) for one in module.signatures.values()),
+        signatures=tuple(module["signatures"]),
         own=own,
     )
 
@@ -183,17 +183,6 @@ def _warnings_into(notes: list[str]) -> Iterator[None]:
     finally:
         logger.propagate = propagates
         logger.removeHandler(collector)
-
-
-def _signature(signature: Signature) -> dict[str, Any]:
-    def tensor(one: Input | Output) -> dict[str, Any]:
-        return {"key": one.key, "dtype": one.dtype, "shape": one.shape}
-
-    return {
-        "name": signature.name,
-        "inputs": [tensor(one) for one in signature.inputs],
-        "outputs": [tensor(one) for one in signature.outputs],
-    }
 
 
 def _measure(engine: Engine, batch_size: int) -> tuple[float, float, str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import check_inputs
-from beamlabel.pipeline.job.prepare_module import prepare_artifact
+from beamlabel.pipeline.job.prepare_module import module_process, prepare_artifact
 from beamlabel.pipeline.job.settings import derived_options, input_images
 from beamlabel.pipeline.options.job_options import (
     INT8,
@@ -29,6 +29,7 @@ from beamlabel.pipeline.options.job_options import (
 from beamlabel.pipeline.quantize.prepare import check_nncf, quantize, take_sample
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, Artifact
 from beamlabel.transforms.inference.engines import Engine, Outputs, open_engine
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.quantize.agreement import Agreement, agreement
 
 _ROUNDS = 9
@@ -85,11 +86,13 @@ def compare(module: ModuleOptions, inference: InferenceOptions, inputs: InputOpt
             run=RunOptions(),
         )
         found = check_inputs(inputs, output)
-        exact = prepare_artifact(module, float32, option="MODULE")
+        with module_process(module) as process:
+            exact = prepare_artifact(module, float32, option="MODULE", process=process)
+            bfloat16 = _bfloat16(module, inference, process)
         derived = derived_options(options, exact)
         sample = take_sample(input_images(options, found, derived), inference.calibration_images)
     artifacts: dict[str, Artifact | str] = {FLOAT32: exact}
-    artifacts[BFLOAT16] = _bfloat16(module, inference)
+    artifacts[BFLOAT16] = bfloat16
     note = ""
     try:
         check_nncf()
@@ -132,13 +135,13 @@ def _row(name: str, by: str, rate: float, exact_rate: float, compared: Agreement
     )
 
 
-def _bfloat16(module: ModuleOptions, inference: InferenceOptions) -> Artifact | str:
+def _bfloat16(module: ModuleOptions, inference: InferenceOptions, process: ModuleProcess) -> Artifact | str:
     """The artifact, or why there is none."""
     if importlib.util.find_spec("openvino") is None:
         return "it needs OpenVINO: pip install 'beamlabel[openvino]'"
     wanted = dataclasses.replace(inference, precision=BFLOAT16, engine="auto")
     try:
-        return prepare_artifact(module, wanted, option="MODULE")
+        return prepare_artifact(module, wanted, option="MODULE", process=process)
     except UsageError as error:
         return str(error)
 

@@ -27,7 +27,15 @@ from beamlabel.transforms.row_batches import EMBEDDINGS
 # The job's options that make sense for rows whose images are not looked at; the others are those of the outputs.
 _OPTIONS = {
     InputOptions: {"limit"},
-    ModuleOptions: {"module", "labels", "top_k", "scores", "no_embeddings"},
+    ModuleOptions: {
+        "module",
+        "module_fingerprint",
+        "allow_unsafe_ops",
+        "labels",
+        "top_k",
+        "scores",
+        "no_embeddings",
+    },
     LoadingOptions: {"billing_project", "worker_processes"},
     OutputOptions: {"output", "output_format", "tfrecord_compression", "shard_rows"},
     RunOptions: {"run_date", "max_error_rate", "min_failures", "report", "if_exists", "time_limit"},

@@ -7,7 +7,6 @@ so that the demo walks the road of the genuine modules and needs no hub.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from beamlabel.pipeline.demo.torch_weights import read_state_dict
 from beamlabel.transforms.hub.files import Receipt, scan
+from beamlabel.transforms.hub.partial import partial_folder
 
 # The folder in the cache. The number goes up when ``write_module`` changes what it writes.
 _FOLDER = "demo_efficientnet_lite0_1"
@@ -42,13 +42,12 @@ def demo_module(cache_dir: Path) -> Path:
       WeightsError: the checkpoint in the installed package is damaged.
       OSError: the cache cannot be written.
     """
-    module = cache_dir / _FOLDER
+    module = folder_of(cache_dir)
     if _is_whole(module):
         return module
     checkpoint = _checkpoint()
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".demo-") as scratch:
-        written = Path(scratch) / "written"
+    with partial_folder(module) as scratch:
+        written = scratch / "written"
         write_module(read_state_dict(checkpoint), written)
         # Before the folder: whoever finds the folder finds its receipt, and every writer writes the same.
         Receipt(module.name, scan(written)).write(_receipt_path(module))
@@ -57,9 +56,24 @@ def demo_module(cache_dir: Path) -> Path:
         except OSError:
             # Something is there: either another process was faster, or it is damaged.
             if not _is_whole(module):
-                module.rename(Path(scratch) / "damaged")
+                module.rename(scratch / "damaged")
                 written.rename(module)
     return module
+
+
+def folder_of(cache_dir: Path) -> Path:
+    """The folder of the demo module in a cache."""
+    return cache_dir / _FOLDER
+
+
+def is_written(cache_dir: Path) -> bool:
+    """Whether the demo module is in a cache, whole."""
+    return _is_whole(folder_of(cache_dir))
+
+
+def write_demo(cache_dir: str) -> None:
+    """``demo_module`` for the process that loads modules."""
+    demo_module(Path(cache_dir))
 
 
 def _checkpoint() -> Path:

@@ -8,6 +8,8 @@ from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.transforms.derive import Derived
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import Artifact
+from beamlabel.transforms.module_process.prepare import compiled_head
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.output_spec import features_id_of, preprocessing_of
 from beamlabel.transforms.own_module.description import read_description
 from beamlabel.transforms.storage.host_cache import cache_dir
@@ -36,17 +38,18 @@ def wanted_features(resolved: ResolvedModule, derived: Derived) -> WantedFeature
     return WantedFeatures(features_id_of(preprocessing_of(derived), of), of, spec.embedding_dim)
 
 
-def head_of(resolved: ResolvedModule, artifact: Artifact, derived: Derived) -> Artifact | None:
+def head_of(
+    resolved: ResolvedModule, artifact: Artifact, derived: Derived, process: ModuleProcess
+) -> Artifact | None:
     """The module's head, compiled; None, and a warning, if it is not what the module computes."""
-    # Not before there are rows for it: it may import TensorFlow.
-    from beamlabel.transforms.module.head_artifact import head_artifact
-
+    # Not before there are rows for it: the process may have to load the module.
     normalized = derived.predict.normalize_embeddings
     try:
-        return head_artifact(
+        return compiled_head(
             resolved,
             artifact,
             cache_dir(),
+            process,
             precision=derived.spec.precision,
             normalized=normalized,
             quantization=derived.spec.quantization,

@@ -58,7 +58,7 @@ def fine_tune(
     check_is_new(options.result.output)
     rows = gather_rows(options.rows, options.truth)
     _tell_rows(rows, progress)
-    base = load_module(rows.base, options.rows.module)
+    base = load_module(rows.base, options.rows)
     network = open_network(base.module)
     trained = trained_from(network, tuning.fine_tune_from)
     progress(

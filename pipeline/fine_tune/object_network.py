@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from beamlabel.pipeline.fine_tune.network import MODULE, Images, Network
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.probe import probe_batch
+from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.freeze import inference_part, to_float
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.module.keras_file import KerasFileSource
@@ -21,13 +21,13 @@ _RANDOM = ("Random", "Multinomial", "TruncatedNormal")
 _TOLERANCE = 1e-3
 
 
-def open_saved_model(path: Path, module: HubModule, tags: set[str]) -> Network:
+def open_saved_model(saved_model: CheckedSavedModel, module: HubModule, tags: set[str]) -> Network:
     """The network of a TF2 SavedModel, trained by its function for ``training=True`` if it has one.
 
     Raises:
       ModuleError: its features do not depend on variables.
     """
-    loaded = tensorflow().saved_model.load(str(path), tags=list(tags))
+    loaded = saved_model.load(tags)
     infer = _inference(loaded, module)
     part = inference_part(lambda images: [infer(images)], _shape(module), tensorflow().float32)
     variables = _unique(part.variables)
@@ -56,7 +56,7 @@ def open_keras_file(module: HubModule) -> Network:
     """
     tf = tensorflow()
     assert module.features is not None
-    model = KerasFileSource(module.resolved.path).model_of([module.features])
+    model = KerasFileSource(module.resolved).model_of([module.features])
 
     def function(training: bool) -> Images:
         @tf.function(autograph=False)

@@ -7,10 +7,10 @@ import dataclasses
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.fine_tune import graph_network, object_network
 from beamlabel.pipeline.fine_tune.network import Images, Network
-from beamlabel.transforms.hub.files import SAVED_MODEL
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module import keras_file
+from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.module.tf2_saved_model import SERVE
 
@@ -36,17 +36,14 @@ def _open(module: HubModule) -> Network:
         raise ModuleError(f"it takes {module.batch} images at a time only, and is made for inference alone")
     if module.kind == keras_file.KIND:
         return object_network.open_keras_file(module)
-    tensorflow()
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    path = module.resolved.path
-    meta_graphs = SavedModel.FromString((path / SAVED_MODEL).read_bytes()).meta_graphs
+    saved_model = CheckedSavedModel(module.resolved)
+    path, meta_graphs = saved_model.path, saved_model.meta_graphs
     by_tags = {frozenset(one.meta_info_def.tags): one for one in meta_graphs}
     if frozenset() in by_tags:
         return _last_channel(graph_network.open_graphs(path, meta_graphs, module.features, set()), module)
     tags = min((tags for tags in by_tags if SERVE in tags), key=len)
     if by_tags[tags].object_graph_def.nodes:
-        return object_network.open_saved_model(path, module, set(tags))
+        return object_network.open_saved_model(saved_model, module, set(tags))
     return _last_channel(graph_network.open_graphs(path, meta_graphs, module.features, set(tags)), module)
 
 

@@ -10,18 +10,17 @@ import numpy as np
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.fine_tune.network import Network
 from beamlabel.pipeline.fine_tune.task import Task
-from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.pipeline.job.prepare_module import load, resolve
 from beamlabel.pipeline.train.findings.evaluate_head import right
 from beamlabel.pipeline.train.head.fit_head import head_of_train_images, probabilities_of
 from beamlabel.pipeline.train.module.base_module import load_base
 from beamlabel.pipeline.train.rows.base import BaseOutput
 from beamlabel.pipeline.train.rows.features import features_of
-from beamlabel.pipeline.train.rows.options import HeadOptions
+from beamlabel.pipeline.train.rows.options import HeadOptions, RowsOptions
 from beamlabel.pipeline.train.rows.scratch import scratch
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule
-from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.output_spec import features_id_of
 from beamlabel.transforms.own_module.head import Head
 
@@ -52,20 +51,21 @@ class Start:
     right: np.ndarray
 
 
-def load_module(base: BaseOutput, handle: str | None) -> Base:
+def load_module(base: BaseOutput, options: RowsOptions) -> Base:
     """The module that made the embeddings, or another one that is named.
 
     Raises:
       UsageError: it cannot be had, or cannot be used.
     """
-    if handle is None:
-        return Base(load_base(base, None), not base.normalized)
-    resolved = resolve(handle)
-    is_same = resolved.fingerprint == base.fingerprint
-    if is_same:
-        return Base(load_base(base, handle), not base.normalized)
+    handle = options.module
+    fingerprint, allows = options.module_fingerprint, options.allow_unsafe_ops
+    if handle is not None:
+        resolved = resolve(handle, fingerprint=fingerprint, allow_unsafe_ops=allows)
+    if handle is None or resolved.fingerprint == base.fingerprint:
+        module = load_base(base, handle, fingerprint=fingerprint, allow_unsafe_ops=allows)
+        return Base(module, not base.normalized)
     try:
-        module = inspect_module(resolved)
+        module = load(resolved)
     except ValueError as error:
         raise UsageError(f"--module {handle!r}: {error}") from error
     size = module.height, module.width

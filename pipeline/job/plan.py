@@ -22,7 +22,7 @@ from beamlabel.pipeline.job.facts import facts_of, versions
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.job.prepare_head import prepare_head
-from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.job.prepare_module import module_process, prepare_artifact, resolve_chosen
 from beamlabel.pipeline.job.retry_failures import FailedReferences
 from beamlabel.pipeline.job.settings import (
     derived_options,
@@ -42,12 +42,15 @@ from beamlabel.pipeline.options.job_options import (
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.quantize.prepare import check_nncf, prepare_int8
 from beamlabel.transforms import storage
+from beamlabel.transforms.deadline import timeouts
+from beamlabel.transforms.deadline.watchdog import BatchDeadline
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.inference.options import HeadArtifact, PredictOptions
 from beamlabel.transforms.inputs.selection import SelectionOptions, StagedIndex
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.loading.load_options import LoadOptions
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.output_spec import canonical_sha256, labeled_at, preprocessing_of
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
@@ -93,8 +96,20 @@ def plan(
     """
     started_at = time.time() if started_at is None else started_at
     _check_installed(options.output.output_format)
-    resolved = resolve(options.module.module)
-    options, artifact = _module(options, inputs, resolved)
+    with module_process(options.module) as process:
+        return _plan(options, inputs, scratch, started_at, failed, process)
+
+
+def _plan(
+    options: JobOptions,
+    inputs: Inputs,
+    scratch: Path,
+    started_at: float,
+    failed: FailedReferences | None,
+    process: ModuleProcess,
+) -> Plan:
+    resolved = resolve_chosen(options.module, process=process)
+    options, artifact = _module(options, inputs, resolved, process)
     output = storage.absolute(options.output.output).rstrip("/")
     try:
         derived = derived_options(options, artifact)
@@ -108,15 +123,18 @@ def plan(
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     features = wanted_features(resolved, derived) if options.earlier.skip_labeled else None
+    if features is None:
+        process.close()  # nothing is left for it to do, and it holds memory
     named = _named(options, inputs, source.base_dir)
     spec, indexes = _earlier(options, spec, output, named, scratch, features)
-    head = head_of(resolved, artifact, derived) if layout.FEATURES in indexes else None
+    head = head_of(resolved, artifact, derived, process) if layout.FEATURES in indexes else None
     indexes = _that_count(indexes, failed, scratch, has_head=head is not None)
     source = dataclasses.replace(source, selection=_selection(indexes))
     plan_id = _plan_id(inputs, source, load, spec, options.module)
     spec = dataclasses.replace(spec, metadata={**spec.metadata, schema.PLAN_ID: plan_id})
     staging_dir = storage.join(staging.root(output), plan_id)
-    predict, staged = _staged(predict, staging_dir, artifact, head)
+    deadline = BatchDeadline(timeouts.folder(staging_dir), options.inference.inference_deadline)
+    predict, staged = _staged(dataclasses.replace(predict, deadline=deadline), staging_dir, artifact, head)
     source = dataclasses.replace(source, selection=_selection(indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     limit = None if options.run.time_limit is None else TimeLimit(options.run.time_limit, run_id, started_at)
@@ -134,14 +152,19 @@ def plan(
     return Plan(job, staged, facts)
 
 
-def _module(options: JobOptions, inputs: Inputs, resolved: ResolvedModule) -> tuple[JobOptions, Artifact]:
+def _module(
+    options: JobOptions, inputs: Inputs, resolved: ResolvedModule, process: ModuleProcess
+) -> tuple[JobOptions, Artifact]:
     """The artifact that labels the inputs: of embeddings the module's head, by the options that these were made by."""
     quantizes = options.inference.precision in (INT8, INT8_OR_FLOAT32)
     if inputs.features is None:
         if not quantizes:
-            return options, prepare_artifact(options.module, options.inference, resolved=resolved)
+            return options, prepare_artifact(
+                options.module, options.inference, resolved=resolved, process=process
+            )
         check_nncf()
-        artifact = prepare_artifact(options.module, options.inference, resolved=resolved)
+        artifact = prepare_artifact(options.module, options.inference, resolved=resolved, process=process)
+        process.close()
         derived = derived_options(options, artifact)
         images = input_images(options, inputs, derived)
         or_float32 = options.inference.precision == INT8_OR_FLOAT32
@@ -152,7 +175,7 @@ def _module(options: JobOptions, inputs: Inputs, resolved: ResolvedModule) -> tu
             f"--precision {options.inference.precision}: embeddings are labeled by the module's head, in float32; they "
             "keep the precision that they were computed in"
         )
-    module, artifact = prepare_head(options.module, options.inference, inputs.features)
+    module, artifact = prepare_head(options.module, options.inference, inputs.features, process)
     return dataclasses.replace(options, module=module), artifact
 
 

@@ -7,10 +7,12 @@ import dataclasses
 from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.earlier_features import EarlierFeatures, EarlierOutput
-from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve
+from beamlabel.pipeline.job.prepare_module import prepare_artifact, resolve_chosen
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
-from beamlabel.transforms.module.head_artifact import head_artifact, require_description
+from beamlabel.transforms.module.head_artifact import require_description
+from beamlabel.transforms.module_process.prepare import compiled_head
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.output_spec import features_id_of, quantization_of
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.host_cache import cache_dir
@@ -19,13 +21,14 @@ _INSTEAD = "train a head on these outputs, or label the images anew, without the
 
 
 def prepare_head(
-    module: ModuleOptions, inference: InferenceOptions, features: EarlierFeatures
+    module: ModuleOptions, inference: InferenceOptions, features: EarlierFeatures, process: ModuleProcess
 ) -> tuple[ModuleOptions, Artifact]:
     """Compiles a module and its head, and checks that the head is one for these features.
 
     Args:
       module, inference: the options.
       features: of the rows that are labeled anew.
+      process: in which the module is loaded, unless the cache holds all that it would give.
 
     Returns:
       The options as they would be to label the images anew, and the head's artifact, whose spec is the module's.
@@ -33,16 +36,17 @@ def prepare_head(
     Raises:
       UsageError: the module is no own module, is on another base, or takes other embeddings.
     """
-    resolved = resolve(module.module)
+    resolved = resolve_chosen(module, process=process)
     preprocessing = features.preprocessing
     normalized = bool(preprocessing.get("normalize_embeddings"))
     try:
         require_description(resolved)
-        artifact = prepare_artifact(module, inference)
-        head = head_artifact(
+        artifact = prepare_artifact(module, inference, resolved=resolved, process=process)
+        head = compiled_head(
             resolved,
             artifact,
             cache_dir(),
+            process,
             precision=str(preprocessing["precision"]),
             normalized=normalized,
             quantization=quantization_of(preprocessing),

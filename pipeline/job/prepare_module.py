@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import (
@@ -12,29 +16,106 @@ from beamlabel.pipeline.options.job_options import (
     InferenceOptions,
     ModuleOptions,
 )
-from beamlabel.transforms.hub.resolve import ResolvedModule, resolve_module
+from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, OPENVINO, Artifact
-from beamlabel.transforms.module.compile import AUTO, CompileOptions, compiled
+from beamlabel.transforms.module.compile import AUTO, CompileOptions
+from beamlabel.transforms.module.hub_module import HubModule
+from beamlabel.transforms.module.load import inspect_module
+from beamlabel.transforms.module_process.limits import Limits
+from beamlabel.transforms.module_process.prepare import (
+    check_loads,
+    compiled_artifact,
+    resolved_module,
+    subject_of,
+)
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 
-def resolve(handle: str, *, option: str = "--module") -> ResolvedModule:
+def module_process(module: ModuleOptions) -> ModuleProcess:
+    """The process in which the job's module is loaded, with the limits that the options say."""
+    return ModuleProcess(Limits(module.module_deadline, module.module_memory))
+
+
+def resolve(
+    handle: str,
+    *,
+    option: str = "--module",
+    process: ModuleProcess | None = None,
+    fingerprint: str | None = None,
+    allow_unsafe_ops: bool = False,
+) -> ResolvedModule:
     """Finds a module and has it on this machine; ``demo`` is the embedded one.
 
+    Args:
+      handle: the module's.
+      option: that names it.
+      process: in which it is fetched, if that has to be; None: in one of its own, with the usual limits.
+      fingerprint, allow_unsafe_ops: ``--module_fingerprint`` and ``--allow_unsafe_ops``, see ``resolve_module``.
+
     Raises:
-      UsageError: it cannot be had; names ``option``.
+      UsageError: it cannot be had, or has another fingerprint; names ``option``.
     """
     cache = cache_dir()
     try:
-        path = handle
-        if handle == "demo":
-            from beamlabel.pipeline.demo.module import demo_module
-
-            path = str(demo_module(cache / "modules"))
-        resolved = resolve_module(path, cache)
+        with _this_or_own(process) as here:
+            path = _demo(cache / "modules", here) if handle == "demo" else handle
+            resolved = resolved_module(
+                path, cache, here, expected_fingerprint=fingerprint, allow_unsafe_ops=allow_unsafe_ops
+            )
     except (ValueError, RuntimeError) as error:
         raise UsageError(f"{option}: {error}") from error
     return dataclasses.replace(resolved, handle=handle, origin=handle) if handle == "demo" else resolved
+
+
+def resolve_chosen(
+    module: ModuleOptions, *, option: str = "--module", process: ModuleProcess | None = None
+) -> ResolvedModule:
+    """``resolve``, for a module as the options say.
+
+    Raises:
+      UsageError: it cannot be had, or has another fingerprint; names ``option``.
+    """
+    return resolve(
+        module.module,
+        option=option,
+        process=process,
+        fingerprint=module.module_fingerprint,
+        allow_unsafe_ops=module.allow_unsafe_ops,
+    )
+
+
+def load(resolved: ResolvedModule, **options: Any) -> HubModule:
+    """Loads a module in this process, which is to train on it; imports TensorFlow.
+
+    Another process has loaded and tried it before, within the usual limits.
+
+    Raises:
+      ModuleError: see ``inspect_module``; or it could not be loaded in time.
+    """
+    with ModuleProcess() as process:
+        check_loads(resolved, cache_dir(), process, **options)
+    return inspect_module(resolved, **options)
+
+
+def _demo(folder: Path, process: ModuleProcess) -> str:
+    # It is made of a pickle that comes from a package index.
+    from beamlabel.pipeline.demo import module as demo
+
+    if not demo.is_written(folder):
+        process.call(f"{demo.__name__}:write_demo", subject_of("demo"), cache_dir=str(folder))
+    return str(demo.folder_of(folder))
+
+
+@contextmanager
+def _this_or_own(
+    process: ModuleProcess | None, module: ModuleOptions | None = None
+) -> Iterator[ModuleProcess]:
+    if process is not None:
+        yield process
+        return
+    with ModuleProcess() if module is None else module_process(module) as own:
+        yield own
 
 
 def compile_options(module: ModuleOptions, inference: InferenceOptions) -> CompileOptions:
@@ -56,8 +137,11 @@ def prepare_artifact(
     *,
     option: str = "--module",
     resolved: ResolvedModule | None = None,
+    process: ModuleProcess | None = None,
 ) -> Artifact:
     """Resolves, checks and compiles the module; it is not resolved again if ``resolved`` is given.
+
+    ``process`` does what the cache does not hold, see ``module_process``; None: one of its own.
 
     Raises:
       UsageError: the module cannot be had, or the options do not fit it; names ``option``.
@@ -66,8 +150,9 @@ def prepare_artifact(
     if wants_openvino and importlib.util.find_spec("openvino") is None:
         asked = "--engine openvino" if inference.engine == OPENVINO else "--precision bfloat16"
         raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
-    resolved = resolved or resolve(module.module, option=option)
-    try:
-        return compiled(resolved, compile_options(module, inference), cache_dir())
-    except (ValueError, ModuleNotFoundError, RuntimeError) as error:
-        raise UsageError(f"{option}: {error}") from error
+    with _this_or_own(process, module) as here:
+        resolved = resolved or resolve_chosen(module, option=option, process=here)
+        try:
+            return compiled_artifact(resolved, compile_options(module, inference), cache_dir(), here)
+        except (ValueError, ModuleNotFoundError, RuntimeError) as error:
+            raise UsageError(f"{option}: {error}") from error

@@ -20,6 +20,7 @@ from beamlabel.pipeline.options.types import (
     INPUT_RANGE,
     NAMES,
     PROJECT,
+    SHA256,
     TEXT,
     USER_AGENT,
     auto_or_whole,
@@ -27,6 +28,7 @@ from beamlabel.pipeline.options.types import (
     whole,
 )
 from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpHeader
+from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_CALIBRATION_IMAGES = 300
@@ -138,6 +140,14 @@ class ModuleOptions:
         metavar="HANDLE",
         help="Hub handle, folder, .tar.gz, gs:// path or Keras export; demo: the embedded EfficientNet-Lite0",
     )
+    module_fingerprint: str | None = option(
+        SHA256,
+        metavar="SHA256",
+        help="refuse the module unless this is its fingerprint, as beamlabel inspect tells it",
+    )
+    allow_unsafe_ops: bool = flag(
+        help="run a module whose graph may read, write or send anything; it runs with your rights"
+    )
     labels: str | None = option(
         TEXT,
         metavar="FILE",
@@ -183,6 +193,17 @@ class ModuleOptions:
     features_output: str | None = option(
         TEXT, metavar="NAME", help="output that holds the features, named likewise"
     )
+    module_deadline: float = option(
+        DURATION,
+        default=DEADLINE_SECONDS,
+        metavar="TIME",
+        help="to fetch, load, try and compile the module, in a process of its own that is ended then (default 10m)",
+    )
+    module_memory: int | None = option(
+        BYTE_SIZE,
+        metavar="SIZE",
+        help="that this process may take, such as 8G (default: what is free, at least 4G)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +234,12 @@ class InferenceOptions:
         default=DEFAULT_BATCH_SIZE,
         metavar="N",
         help=f"images in a batch (default {DEFAULT_BATCH_SIZE})",
+    )
+    inference_deadline: float | None = option(
+        DURATION,
+        metavar="TIME",
+        help="for a batch: a worker that hangs is ended then, and an image that hangs twice fails as inference_timeout "
+        "(default: 10 s for each image of the batch, at least 10m)",
     )
 
 

@@ -139,6 +139,12 @@ def _user_agent(text: str) -> str:
     return text
 
 
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a SHA-256: 64 hexadecimal digits")
+    return text.lower()
+
+
 def _project(text: str) -> str:
     try:
         check_billing_project(text)
@@ -167,5 +173,7 @@ NAMES: OptionType[tuple[str, ...]] = OptionType(_names, "^[a-z_]+(,[a-z_]+)*$")
 HTTP_HEADER: OptionType[HttpHeader] = OptionType(_http_header, "^[^=]+=.*$")
 # Who asks, as servers are told.
 USER_AGENT: OptionType[str] = OptionType(_user_agent, "^.*[^ ].*$")
+# A SHA-256 in hex, from either case of letters.
+SHA256: OptionType[str] = OptionType(_sha256, "^[0-9a-fA-F]{64}$")
 # A project of Google Cloud.
 PROJECT: OptionType[str] = OptionType(_project, "^[a-z0-9.:-]+$")

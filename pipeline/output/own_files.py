@@ -27,7 +27,7 @@ from beamlabel.transforms import storage
 _UNIT = r"\d{5,}-\d{12,}(-[0-9a-f]{8})?"
 _BY_WORKERS = re.compile(
     rf"(shards|failures|unchanged|summaries)/{_UNIT}-[0-9a-f]{{16}}\.[a-z0-9.]+|units/{_UNIT}\.json"
-    rf"|(references|seen)/{_UNIT}|deleted/\d{{5,}}-[0-9a-f]{{16}}\.parquet"
+    rf"|(references|seen)/{_UNIT}|timeouts/{_UNIT}\.\d+\.json|deleted/\d{{5,}}-[0-9a-f]{{16}}\.parquet"
     r"|progress/[^/]+-\d+-[0-9a-f]{8}\.json|tmp-[a-z0-9_]{8}/(file|rows)|begun-\d{8}T\d{6}Z-[0-9a-f]{6}"
 )
 # What storage.write_bytes leaves on a local disk when it is killed.

@@ -70,7 +70,12 @@ def train(options: TrainOptions, progress: Progress = lambda text: None) -> Find
     for problem in rows.problems:
         examples = f": {', '.join(problem.examples)}" if problem.examples else ""
         progress(f"{problem.count} {problem.what}{examples}")
-    module = load_base(rows.base, options.rows.module)
+    module = load_base(
+        rows.base,
+        options.rows.module,
+        fingerprint=options.rows.module_fingerprint,
+        allow_unsafe_ops=options.rows.allow_unsafe_ops,
+    )
     features = features_of(rows)
     fitted = fit_head(features, rows, options.head, progress)
     progress("evaluating")

@@ -15,7 +15,6 @@ from support.paths import ROOT
 TENSORFLOW = {"tensorflow", "tensorflow_hub", "keras", "tf_keras"}
 # The launcher's side, the engine of that name, and those that write a module: the demo, and the training.
 WITH_TENSORFLOW = {
-    "transforms/hub",
     "transforms/module",
     "transforms/inference/tensorflow_engine.py",
     "transforms/inference/lazy_tensorflow.py",

@@ -43,8 +43,18 @@ def test_the_kinds_of_scores():
 
 def test_the_options_are_options():
     named = set(re.findall(r"--\w+", TEXT))
-    assert named == {"--input_range", "--image_size", "--logits_output", "--features_output", "--scores"}
+    assert named == {
+        "--input_range",
+        "--image_size",
+        "--logits_output",
+        "--features_output",
+        "--scores",
+        "--module",
+        "--module_deadline",
+        "--module_memory",
+    }
     words = ["--module", "m", "--input", "i", "--output", "o", "--image_size", "8", "--scores", "sigmoid"]
+    words += ["--module_deadline", "20m", "--module_memory", "8G"]
     parse([*words, "--input_range", "0,255", "--logits_output", "none", "--features_output", "none"])
 
 

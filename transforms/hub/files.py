@@ -1,23 +1,19 @@
-"""The files of a module: what they are, whether they are whole, and how a tarball becomes a folder."""
+"""The files of a module: what they are, and whether they are whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tarfile
-import tempfile
-import uuid
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
+from beamlabel.transforms.hub.partial import write_file
 from beamlabel.transforms.inference.artifact import ModuleError
 
 SAVED_MODEL = "saved_model.pb"
 KERAS_SUFFIX = ".keras"
+TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 WAY_OUT = "in the program that has the model, call model.export(DIR) and name that folder"
 # Weights without the network, or a network that only the Keras that wrote it reads for certain.
@@ -150,9 +146,7 @@ class Receipt:
     def write(self, path: Path) -> None:
         """Writes the receipt, atomically."""
         value = {"folder": self.folder, "files": [asdict(entry) for entry in self.files]}
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
-        partial.replace(path)
+        write_file(path, json.dumps(value, indent=1).encode())
 
     def holds(self, root: Path) -> bool:
         """Whether every file is still there, with its size (looked at first) and its content."""
@@ -163,42 +157,6 @@ class Receipt:
         except OSError:
             return False
         return scan(folder) == self.files
-
-
-def fill_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Makes ``folder`` all at once: ``fill`` writes into a temporary one beside it, which is then renamed.
-
-    Where another process was faster, its folder stays.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        fill(partial)
-        partial.chmod(0o755)
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def extract_tar(stream: IO[bytes], folder: Path) -> None:
-    """Extracts a tarball, compressed or not, read in one pass.
-
-    The ``data`` filter (PEP 706) refuses links, paths and devices that lead out of the folder.
-
-    Raises:
-      ModuleError: not a tarball, a truncated one, or one that the filter refuses.
-    """
-    try:
-        with tarfile.open(fileobj=stream, mode="r|*") as tar:
-            tar.extractall(folder, filter="data")
-    except tarfile.FilterError as error:
-        raise ModuleError(f"the tarball is unsafe to extract: {error}") from error
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ModuleError(f"not a whole tarball: {error}") from error
 
 
 def _entry(path: Path, name: str) -> FileEntry:

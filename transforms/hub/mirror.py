@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.hub.files import SAVED_MODEL, FileEntry, fill_folder, is_beside, scan
+from beamlabel.transforms.hub.files import SAVED_MODEL, FileEntry, is_beside, scan
+from beamlabel.transforms.hub.partial import fill_folder
 from beamlabel.transforms.inference.artifact import ModuleError
 
 _BLOCK_BYTES = 1 << 20

@@ -94,6 +94,8 @@ class ModelSpec:
       crop, color_profile: how the images were decoded that an own module's head was trained on, see ``DecodeOptions``;
         None of any other, and a ``crop`` of None also of images that were stretched.
       quantization: in int8, what decides the numbers beside the module; None in other precisions.
+      allows_unsafe_ops: whether the user allowed the module to hold any operation, see ``allowed_ops``. Without it the
+        engine "tensorflow" opens no graph that holds another.
     """
 
     engine: str
@@ -120,6 +122,7 @@ class ModelSpec:
     crop: float | None = None
     color_profile: str | None = None
     quantization: Quantization | None = None
+    allows_unsafe_ops: bool = False
 
     def chunk_size(self, preferred: int) -> int:
         """How many images an engine runs at a time, which prefers some number of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from beamlabel.transforms.deadline.watchdog import BatchDeadline
 from beamlabel.transforms.inference.artifact import ModelSpec
 from beamlabel.transforms.inference.top_k import SCORE_FUNCTIONS
 
@@ -62,6 +63,7 @@ class PredictOptions:
       keep_pixels: whether predictions carry their pixels on, by reference, for the sink of the same stage.
       billing_project: that pays for reading the artifact from ``gs://``; None: as the process's other requests.
       head: for ``EmbeddedRows`` among the images; None if there are none.
+      deadline: after which a worker process is ended that hangs at a batch; None: never.
     """
 
     artifact_path: str
@@ -76,6 +78,7 @@ class PredictOptions:
     keep_pixels: bool = False
     billing_project: str | None = None
     head: HeadArtifact | None = None
+    deadline: BatchDeadline | None = None
 
     @property
     def is_open(self) -> bool:

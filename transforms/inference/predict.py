@@ -12,6 +12,8 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
+from beamlabel.transforms.deadline import timeouts
+from beamlabel.transforms.deadline.watchdog import watched
 from beamlabel.transforms.inference.artifact import LINEAR
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.options import PredictOptions, fitted
@@ -77,7 +79,8 @@ def predict_blocks(
     """What becomes of images, which stay in their order: that of all, or of each.
 
     A batch that raises is tried again image by image, so that one image takes down only itself; an
-    image whose outputs are not finite numbers fails.
+    image whose outputs are not finite numbers fails. A batch that hangs ends the process, see ``watchdog``; images
+    that were in such a batch before are computed one by one.
 
     Raises:
       WishError: the module does not allow what the options say.
@@ -86,6 +89,9 @@ def predict_blocks(
         return []
     if options.is_open:
         options = fitted(options, engine.spec)
+    runs = timeouts.runs(images)
+    if len(runs) > 1:
+        return [part for run in runs for part in predict_blocks(run, engine, options)]
     try:
         return [_predict_batch(images, engine, options)]
     except Exception as error:
@@ -97,7 +103,8 @@ def predict_blocks(
 
 
 def _predict_batch(images: Sequence[LoadedImage], engine: Engine, options: PredictOptions) -> PredictedImages:
-    logits, features = engine([image.pixels for image in images])
+    with watched(images, options.deadline):
+        logits, features = engine([image.pixels for image in images])
     finite = np.ones(len(images), bool)
     ids = scores = labels = embeddings = None
     if logits is not None and options.top_k:
@@ -186,7 +193,8 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
         options = self._options
         if options.billing_project is not None:  # no step before this one may have said it yet
             set_billing_project(options.billing_project)
-        engine = open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
+        with watched((), options.deadline):
+            engine = open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
         # What does not fit ends the run, and is no failure of each image.
         fitted(options, engine.spec)
         if options.head is not None:

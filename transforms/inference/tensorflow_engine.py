@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.transforms.inference.artifact import FLOAT32, TENSORFLOW, ModelSpec
+from beamlabel.transforms.allowed_ops.operations import unsafe_in_graph
+from beamlabel.transforms.inference.artifact import FLOAT32, TENSORFLOW, ModelSpec, ModuleError
 from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
 from beamlabel.transforms.inference.interpreter_pool import padded
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
@@ -22,12 +23,17 @@ def open_payload(
     """A serialized ``GraphDef`` as a function of its input tensor.
 
     Raises:
-      ModuleError: TensorFlow is not installed.
+      ModuleError: TensorFlow is not installed, or the graph holds operations that are not allowed.
     """
     tf = tensorflow()
     if threads is not None:
         _limit_threads(tf, threads)
     graph_def = tf.compat.v1.GraphDef.FromString(bytes(payload))
+    # Asked here too, since an artifact may come from somebody else.
+    if not spec.allows_unsafe_ops and (found := unsafe_in_graph(graph_def)):
+        raise ModuleError(
+            f"the compiled model holds operations that are not allowed: {'; '.join(map(str, found))}"
+        )
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
     names = [f"{name}:0" for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
     function = wrapped.prune([f"{spec.input_tensor}:0"], names)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.transforms.hub.files import fingerprint, scan
+from beamlabel.transforms.hub.partial import write_file
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference import openvino_engine
 from beamlabel.transforms.inference.artifact import (
@@ -51,7 +52,7 @@ AUTO = "auto"
 ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)
 
 # Raise it whenever the same module and options would now compile to something else.
-_COMPILE_VERSION = 5
+_COMPILE_VERSION = 6
 _SUFFIX = ".beamlabel"
 
 
@@ -99,19 +100,35 @@ def compiled(
     Raises:
       ModuleError: the module cannot be used so, or does not survive compilation unchanged.
     """
+    artifact = read_artifact(artifact_path(resolved, options, cache_dir))
+    return tell(artifact or make_artifact(resolved, options, cache_dir), options)
+
+
+def tell(artifact: Artifact, options: CompileOptions) -> Artifact:
+    """Logs what whoever uses a compiled module should know; returns it."""
     if options.precision == BFLOAT16:
         # A launcher whose CPU lacks the units says so and goes on: the workers' may have them.
         openvino_engine.has_units()
-    path = artifact_path(resolved, options, cache_dir)
-    artifact = read_artifact(path)
-    if artifact is None:
-        module = inspect_module(resolved, **_keywords(options))
-        artifact = compile_module(module, path, options.engine, options.precision)
     for note in artifact.spec.notes():
-        _LOGGER.info("module %s %s", resolved.handle, note)
+        _LOGGER.info("module %s %s", artifact.spec.handle, note)
     if artifact.spec.fallback is not None:
-        _LOGGER.warning("module %s runs on TensorFlow: %s", resolved.handle, artifact.spec.fallback)
+        _LOGGER.warning("module %s runs on TensorFlow: %s", artifact.spec.handle, artifact.spec.fallback)
     return artifact
+
+
+def make_artifact(
+    resolved: ResolvedModule, options: CompileOptions, cache_dir: str | os.PathLike[str]
+) -> Artifact:
+    """Loads a module and compiles it into the cache; imports TensorFlow.
+
+    Raises:
+      ModuleError: see ``compiled``.
+    """
+    module = inspect_module(resolved, **_keywords(options))
+    if fingerprint(scan(resolved.path)) != resolved.fingerprint:
+        raise ModuleError(f"module {resolved.handle}: its files changed while they were read; run it again")
+    path = artifact_path(resolved, options, cache_dir)
+    return compile_module(module, path, options.engine, options.precision)
 
 
 def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision: str = FLOAT32) -> Artifact:
@@ -241,6 +258,7 @@ def artifact_path(
         "fingerprint": resolved.fingerprint,
         "handle": resolved.handle,
         "origin": resolved.origin,
+        "allows_unsafe_ops": resolved.allows_unsafe_ops,
         "options": asdict(options),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -272,6 +290,7 @@ def _spec(module: HubModule, kind: ScoreKind | None) -> ModelSpec:
         class_names=None if own is None or module.logits is None else own.class_names,
         crop=decoding.get("crop"),
         color_profile=decoding.get("color_profile"),
+        allows_unsafe_ops=module.resolved.allows_unsafe_ops,
     )
 
 
@@ -291,14 +310,4 @@ def read_artifact(path: Path) -> Artifact | None:
 
 def write_artifact(path: Path, data: bytes) -> None:
     """Writes an artifact to the cache, at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        partial = Path(file.name)
-        try:
-            file.write(data)
-            file.close()
-            partial.chmod(0o644)
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    write_file(path, data)

@@ -24,13 +24,14 @@ from beamlabel.transforms.inference.engines import open_engine, open_payload
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.inference.linear_engine import pack_head
 from beamlabel.transforms.inference.probe import check_equal, probe_batch
+from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.compile import read_artifact, write_artifact
 from beamlabel.transforms.own_module.check import ROUNDING, read_head
 from beamlabel.transforms.own_module.description import HEAD, LOGITS_KEY, Description, read_description
 from beamlabel.transforms.own_module.head import Head
 
 # Raise it whenever the same module would now become another artifact.
-_VERSION = 1
+_VERSION = 2
 _SEED, _PROBES = 20180614, 64
 # Largest difference between the head and the signature, relative to the largest logit, or to the largest sum of terms.
 _TOLERANCE = 1e-5
@@ -45,7 +46,7 @@ def head_artifact(
     normalized: bool,
     quantization: Quantization | None = None,
 ) -> Artifact:
-    """The head of a module that ``beamlabel train`` wrote, from the cache if it was made before.
+    """The head of a module that ``beamlabel train`` wrote, from the cache if it was made before; else by TensorFlow.
 
     Args:
       resolved: the module's files.
@@ -59,13 +60,53 @@ def head_artifact(
       ModuleError: the module is no own module, its head is not what its signatures compute, or it takes features as
         the base gives them, and these are normalized.
     """
+    there = head_at_hand(
+        resolved, artifact, cache_dir, precision=precision, normalized=normalized, quantization=quantization
+    )
+    if there is not None:
+        return there
+    description = require_description(resolved)
+    spec = _spec(description, artifact, precision, quantization)
+    path = _path(artifact, spec, cache_dir)
+    try:
+        head = read_head(resolved.path, description)
+        payload = pack_head(head.kernel, head.bias, normalizes=head.normalizes)
+        _check_signature(resolved, spec, payload, head)
+        _check_whole(artifact, spec, payload, head)
+    except ModuleError as error:
+        raise ModuleError(f"module {resolved.handle}: {error}") from error
+    data = pack(spec, payload)
+    write_artifact(path, data)
+    return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
+
+
+def head_at_hand(
+    resolved: ResolvedModule,
+    artifact: Artifact,
+    cache_dir: str | os.PathLike[str],
+    *,
+    precision: str,
+    normalized: bool,
+    quantization: Quantization | None = None,
+) -> Artifact | None:
+    """See ``head_artifact``; None if it was not made before.
+
+    Raises:
+      ModuleError: the module is no own module, or takes features as the base gives them, and these are normalized.
+    """
     description = require_description(resolved)
     if normalized and not description.normalizes:
         raise ModuleError(
             f"module {resolved.handle}: its head takes features as its base gives them, and the embeddings are scaled "
             "to length 1 (--normalize_embeddings); train a head on these outputs, or label the images anew"
         )
-    spec = dataclasses.replace(
+    return read_artifact(_path(artifact, _spec(description, artifact, precision, quantization), cache_dir))
+
+
+def _spec(
+    description: Description, artifact: Artifact, precision: str, quantization: Quantization | None
+) -> ModelSpec:
+    return dataclasses.replace(
         artifact.spec,
         engine=LINEAR,
         logits_tensor=LOGITS,
@@ -75,20 +116,6 @@ def head_artifact(
         batch=None,
         features_of=description.features_of or artifact.spec.features_of,
     )
-    path = _path(artifact, spec, cache_dir)
-    there = read_artifact(path)
-    if there is not None:
-        return there
-    try:
-        head = read_head(resolved.path, description)
-        payload = pack_head(head.kernel, head.bias, normalizes=head.normalizes)
-        _check_signature(resolved.path, spec, payload, head)
-        _check_whole(artifact, spec, payload, head)
-    except ModuleError as error:
-        raise ModuleError(f"module {resolved.handle}: {error}") from error
-    data = pack(spec, payload)
-    write_artifact(path, data)
-    return Artifact(str(path), hashlib.sha256(data).hexdigest(), spec)
 
 
 def require_description(resolved: ResolvedModule) -> Description:
@@ -112,13 +139,13 @@ def _path(artifact: Artifact, spec: ModelSpec, cache_dir: str | os.PathLike[str]
     return Path(cache_dir).expanduser().absolute() / f"head-{digest[:32]}.beamlabel"
 
 
-def _check_signature(path: Path, spec: ModelSpec, payload: bytes, head: Head) -> None:
+def _check_signature(resolved: ResolvedModule, spec: ModelSpec, payload: bytes, head: Head) -> None:
     """Compares the head with the signature on features like those of networks: many small, some large, none below 0."""
     tf = tensorflow()
     random = np.random.default_rng(_SEED)
     features = np.abs(random.standard_normal((_PROBES, spec.embedding_dim or 0))).astype(np.float32)
     features *= random.random(features.shape) < 0.5
-    loaded = tf.saved_model.load(str(path))
+    loaded = CheckedSavedModel(resolved).load(None)
     signature = loaded.signatures.get(HEAD)
     if signature is None:
         raise ModuleError(

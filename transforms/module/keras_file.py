@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from beamlabel.transforms.hub.files import WAY_OUT
+from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.module.checked_files import checked_keras_file
 from beamlabel.transforms.module.outputs import Input, Output, Shape, Signature
 
 KIND = "keras_file"
@@ -27,12 +28,13 @@ class KerasFileSource:
     # Layers are looked at only where the user names one.
     groups: Sequence[Sequence[str]] = ((_MODEL,),)
 
-    def __init__(self, path: Path) -> None:
-        """Loads the file; code in it (lambdas, custom classes) is refused, as Keras does by default.
+    def __init__(self, resolved: ResolvedModule) -> None:
+        """Loads the file; code in it (lambdas, custom classes) is refused, here and by Keras.
 
         Raises:
-          ModuleError: Keras cannot load it, or it is no graph of layers with one input.
+          ModuleError: it holds what is not allowed, Keras cannot load it, or it is no graph of layers with one input.
         """
+        path = checked_keras_file(resolved)
         self._keras = tensorflow().keras
         if self._keras.backend.backend() != "tensorflow":
             raise ModuleError("a .keras file needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from beamlabel.transforms.hub.files import SAVED_MODEL
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import INPUT_RANGES, ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module import keras_file, tf1_hub, tf2_saved_model
+from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.choose import Choice, choose_outputs
 from beamlabel.transforms.module.hub_module import Function, HubModule
 from beamlabel.transforms.module.outputs import (
@@ -64,7 +63,7 @@ def _inspect(
     image_size: tuple[int, int] | int | None,
     input_range: tuple[float, float] | None,
 ) -> HubModule:
-    source = open_source(resolved.path)
+    source = open_source(resolved)
     if not source.signatures:
         raise ModuleError("it has no signatures, and cannot be called with a batch of images")
     own = read_description(resolved.path)
@@ -107,34 +106,27 @@ def _inspect(
     )
 
 
-def open_source(path: Path) -> ModuleSource:
+def open_source(resolved: ResolvedModule) -> ModuleSource:
     """Recognises a module by its content, and loads it.
 
     A ``.keras`` file is one by its name. A SavedModel with a meta graph of no tags is a TF1 Hub module, with
     ``tfhub_module.pb`` or without; one tagged ``serve`` is a TF2 SavedModel, or TensorFlow 1's.
 
     Raises:
-      ModuleError: it is none of these, or TensorFlow cannot load it.
+      ModuleError: it is none of these, it holds operations that are not allowed, or TensorFlow cannot load it.
     """
-    if path.is_file():
-        return keras_file.KerasFileSource(path)
-    tensorflow()
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    try:
-        meta_graphs = SavedModel.FromString((path / SAVED_MODEL).read_bytes()).meta_graphs
-    except DecodeError as error:
-        raise ModuleError(f"{path / SAVED_MODEL} is damaged, or no SavedModel: {error}") from error
-    by_tags = {frozenset(graph.meta_info_def.tags): graph for graph in meta_graphs}
+    if resolved.path.is_file():
+        return keras_file.KerasFileSource(resolved)
+    saved_model = CheckedSavedModel(resolved)
+    by_tags = {frozenset(graph.meta_info_def.tags): graph for graph in saved_model.meta_graphs}
     # {serve} before {serve, tpu} and {serve, gpu}.
     by_tags = dict(sorted(by_tags.items(), key=lambda item: len(item[0])))
     try:
         if frozenset() in by_tags:
-            return tf1_hub.Tf1HubSource(path, by_tags[frozenset()])
+            return tf1_hub.Tf1HubSource(saved_model, by_tags[frozenset()])
         for tags, graph in by_tags.items():
             if tf2_saved_model.SERVE in tags:
-                return tf2_saved_model.Tf2Source(path, graph)
+                return tf2_saved_model.Tf2Source(saved_model, graph)
     except Exception as error:
         # Loading raises errors of TensorFlow's own, and KeyError or ValueError for what it does not know.
         raise ModuleError(f"TensorFlow cannot load it ({type(error).__name__}: {error})") from error

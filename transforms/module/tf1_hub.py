@@ -6,10 +6,10 @@ All signatures lie in one graph, so that one pass fetches outputs of several.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.outputs import Input, Output, Shape, Signature
 
 KIND = "tf1_hub"
@@ -23,9 +23,9 @@ class Tf1HubSource:
     kind = KIND
     one_graph = True
 
-    def __init__(self, path: Path, meta_graph: Any) -> None:
-        """Loads the meta graph with the empty tag set, ``meta_graph``, of the SavedModel at ``path``."""
-        self._loaded = tensorflow().saved_model.load(str(path), tags=[])
+    def __init__(self, saved_model: CheckedSavedModel, meta_graph: Any) -> None:
+        """Loads the meta graph with the empty tag set, ``meta_graph``, of a SavedModel."""
+        self._loaded = saved_model.load([])
         self._signature_def = meta_graph.signature_def
         names = [name for name in self._signature_def if self._signature_def[name].outputs]
         names.sort(key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.outputs import ImageInput, Input, Output, Shape, Signature, fitting
 
 KIND = "tf2_saved_model"
@@ -34,11 +35,10 @@ class Tf2Source:
 
     one_graph = False
 
-    def __init__(self, path: Path, meta_graph: Any) -> None:
-        """Loads the meta graph tagged ``serve``, ``meta_graph``, of the SavedModel at ``path``."""
-        tf = tensorflow()
-        self.kind = KERAS_KIND if is_keras(path, meta_graph) else KIND
-        self._loaded = tf.saved_model.load(str(path), tags=list(meta_graph.meta_info_def.tags))
+    def __init__(self, saved_model: CheckedSavedModel, meta_graph: Any) -> None:
+        """Loads the meta graph tagged ``serve``, ``meta_graph``, of a SavedModel."""
+        self.kind = KERAS_KIND if is_keras(saved_model.path, meta_graph) else KIND
+        self._loaded = saved_model.load(meta_graph.meta_info_def.tags)
         signatures: dict[str, _Function] = {
             name: (function, _signature(name, function)) for name, function in self._loaded.signatures.items()
         }

@@ -111,5 +111,5 @@ def read_description(module: Path) -> Description | None:
         return Description(class_names=names, **{**value, "input_range": (float(low), float(high))})
     except ModuleError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModuleError(f"{path} is damaged: {type(error).__name__}: {error}") from error

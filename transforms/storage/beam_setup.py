@@ -105,6 +105,16 @@ def pipeline_options() -> Any:
     return _with_options()._pipeline_options
 
 
+def words() -> list[str]:
+    """The options in force, as ``configure`` takes them in another process; they may hold secrets."""
+    if _arguments is not None:
+        return split(_arguments)[0]
+    options = pipeline_options()
+    values = {} if options is None else options.get_all_options(drop_default=True)
+    told = [(name, values[name]) for name in OPTIONS if values.get(name) not in (None, False)]
+    return [f"--{name}" if name in FLAGS else f"--{name}={value}" for name, value in told]
+
+
 def is_lacking(scheme: str | None) -> bool:
     """Whether files of this scheme need a library that cannot be imported; it is not imported for that."""
     if scheme not in _LIBRARIES:

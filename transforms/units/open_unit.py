@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 
+from beamlabel.transforms.deadline import timeouts
 from beamlabel.transforms.inputs.kept_columns import folder_columns
 from beamlabel.transforms.inputs.packed_refs import without_references
 from beamlabel.transforms.inputs.seen_images import SeenImages
@@ -23,7 +24,9 @@ from beamlabel.transforms.records import (
     Failure,
     ImageRef,
     Opened,
+    Reason,
     SkipReason,
+    Stage,
     UnitEnd,
     UnitRecord,
     WorkUnit,
@@ -31,12 +34,14 @@ from beamlabel.transforms.records import (
 )
 from beamlabel.transforms.row_batches import BLOCK_ROWS
 from beamlabel.transforms.storage.billing import set_billing_project
+from beamlabel.transforms.storage.uris import public_uri
 from beamlabel.transforms.units.earlier_shards import EarlierShards
 from beamlabel.transforms.units.relabel_refs import FeatureReader, RelabeledRefs
 from beamlabel.transforms.units.shared_units import parts_of
 from beamlabel.transforms.units.time_limit import TimeLimit
 from beamlabel.transforms.units.unit_records import read_record
 from beamlabel.transforms.worker.block_coder import BLOCKS
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.tally import new_tally
 
 STAGED = "staged"
@@ -94,6 +99,29 @@ def open_unit(
         yield from relabeled.flush()
     done = dataclasses.replace(without_references(unit), left_out=tuple(sorted(left_out.items())))
     yield UnitEnd(done, sent, skipped.total(), dict(sorted(skipped.items())))
+
+
+def without_hanging(elements: Iterable[Opened], failed: frozenset[str]) -> Iterator[Opened]:
+    """The same elements, but for the images that hang: these are failures."""
+    for element in elements:
+        if isinstance(element, ImageRef) and element.ref_id in failed:
+            yield _hanging(element)
+        else:
+            yield element
+
+
+def _hanging(ref: ImageRef) -> Failure:
+    return Failure(
+        uri=public_uri(ref.uri),
+        ref_id=ref.ref_id,
+        stage=Stage.INFERENCE,
+        reason=Reason.INFERENCE_TIMEOUT,
+        detail="the module was not done with this image in time, twice; see --inference_deadline",
+        row=ref.row,
+        unit_id=ref.unit_id,
+        image_id=ref.image_id,
+        origin=ref.origin,
+    )
 
 
 def in_blocks(elements: Iterable[Opened]) -> Iterator[Block]:
@@ -210,18 +238,24 @@ class _OpenUnitDoFn(beam.DoFn):
         set_billing_project(self._options.billing_project)
         self._selection = Selection(self._options.selection)
         self._reader = _feature_reader(self._options)
+        self._asking = DaemonPool(1, "timeouts")
         self._tally = new_tally()
         self._stop_at = math.inf if self._time_limit is None else self._time_limit.stop_at(self._staging_dir)
 
     def process(self, unit: WorkUnit) -> Iterator[Block | beam.pvalue.TaggedOutput]:
         if not isinstance(unit, WorkUnit):
             raise TypeError(unknown_element("OpenUnit", unit, WorkUnit))
+        # A remote staging folder is asked both at a time.
+        asked = self._asking.submit(timeouts.read, timeouts.folder(self._staging_dir), unit.unit_id)
         record = read_record(self._staging_dir, unit.unit_id)
         if record is None and time.time() >= self._stop_at:
             record = skip_unit(unit, self._options, self._selection)
         seen = None if self._selection.live is None else SeenImages(self._selection.live)
         if record is None:
-            yield from in_blocks(open_unit(unit, self._options, self._selection, seen, self._reader))
+            opened = open_unit(unit, self._options, self._selection, seen, self._reader)
+            earlier = self._asking.result(asked)
+            timeouts.suspect(unit.unit_id, earlier)
+            yield from in_blocks(without_hanging(opened, earlier.failed) if earlier.failed else opened)
         else:
             self._tally.predicted += record.predicted
             self._tally.failed += sum(record.failed.values())
@@ -235,6 +269,7 @@ class _OpenUnitDoFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(STAGED, record)
 
     def teardown(self) -> None:
+        self._asking.close()
         if self._reader is not None:
             self._reader.close()
 

@@ -25,12 +25,14 @@ class Unit:
       rows: references in it, about.
       name: for messages.
       deaths: of processes that had it.
+      hangs: of processes that had it, and had to be ended.
     """
 
     data: bytes
     rows: int
     name: str
     deaths: int = 0
+    hangs: int = 0
 
 
 class _RemoteError(Exception):

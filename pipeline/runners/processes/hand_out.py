@@ -35,8 +35,10 @@ _AHEAD_SECONDS = 3 * _LOOK_SECONDS
 _AHEAD_ROWS = 256
 # A unit is taken back from a process that would begin it so much later than the one that wants it ends.
 _LATE_SECONDS = 0.5
-# A unit whose processes have died so often is not tried again.
+# A unit whose processes have died so often is not tried again; nor one at which they have hung so often, each time at
+# other images as a rule: two times for each image that hangs.
 _MOST_DEATHS = 3
+_MOST_HANGS = 12
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -102,6 +104,7 @@ class HandOut(BundleManager):
     def _run(self) -> Iterable[Outcome]:
         manager = self._context.execution_context.worker_handler_manager
         wanted = max(1, min(self._processes, len(self._units)))
+        self._handlers = wanted
         self._idle: list[ProcessHandler] = manager.get_worker_handlers(
             self._context.stage.environment, wanted
         )[:]
@@ -112,7 +115,7 @@ class HandOut(BundleManager):
         while self._open or self._units or is_first:
             for handler in [one for one in self._idle if one.died]:
                 self._idle.remove(handler)
-                self._lost(str(handler.control_conn.error), [])
+                self._lost(handler, str(handler.control_conn.error), [])
             if not self._idle and not self._open:
                 raise RuntimeError(f"no worker process is left: the last {self._gone}")
             for handler in [one for one in self._idle if one.is_connected]:
@@ -148,23 +151,37 @@ class HandOut(BundleManager):
         if outcome.error is None:
             self._idle.append(bundle.handler)
         elif isinstance(outcome.error, WorkerDiedError):
-            self._lost(str(outcome.error), bundle.sent)
+            self._lost(bundle.handler, str(outcome.error), bundle.sent)
         else:
             raise outcome.error
         return outcome
 
-    def _lost(self, how: str, units: Sequence[Unit]) -> None:
-        """Goes on without a process; what is staged of its units is found there when they are tried again."""
+    def _lost(self, handler: ProcessHandler, how: str, units: Sequence[Unit]) -> None:
+        """Goes on without a process; what is staged of its units is found there when they are tried again.
+
+        One that hung is replaced: else a few images that hang would leave none.
+        """
         self._gone = how.removeprefix("worker process ")
+        hung = handler.process.hung
+        if hung:
+            self._replace(handler)
         left = len(self._open) + len(self._idle)
         _LOGGER.warning("%s; its %d units go to the %d that are left", how, len(units), left)
         for unit in units:
-            unit.deaths += 1
-            if unit.deaths >= _MOST_DEATHS:
+            unit.hangs, unit.deaths = unit.hangs + hung, unit.deaths + (not hung)
+            if unit.deaths >= _MOST_DEATHS or unit.hangs >= _MOST_HANGS:
                 raise RuntimeError(
-                    f"{_MOST_DEATHS} worker processes died at work on unit {unit.name}: the last {self._gone}"
+                    f"{max(unit.deaths, unit.hangs)} worker processes died at work on unit {unit.name}: the last "
+                    f"{self._gone}"
                 )
         self._units.extendleft(reversed(units))
+
+    def _replace(self, handler: ProcessHandler) -> None:
+        if handler.replace():
+            self._handlers += 1
+            manager = self._context.execution_context.worker_handler_manager
+            environment = self._context.stage.environment
+            self._idle += manager.get_worker_handlers(environment, self._handlers)[-1:]
 
     def _feed(self, bundle: OpenBundle) -> None:
         """Gives a bundle the units that it needs soon; ends it if there are none, and none to be taken back."""

@@ -77,6 +77,18 @@ class Pool:
             handler.abort()
         return process
 
+    def start_another(self, ended: WorkerProcess) -> bool:
+        """Starts a process in the place of one that has ended; whether it could."""
+        try:
+            process = self._start(ended.number, ended.cores)
+        except OSError as error:
+            _LOGGER.warning("no worker process could be started in the place of %d: %s", ended.number, error)
+            return False
+        with self._lock:
+            self._processes.append(process)
+            self._idle.append(process)
+        return True
+
     @property
     def size(self) -> int:
         """How many could be started."""
@@ -175,6 +187,10 @@ class ProcessHandler(GrpcWorkerHandler):
                 "capabilities": " ".join(worker_handlers.FNAPI_RUNNER_CAPABILITIES),
             }
         )
+
+    def replace(self) -> bool:
+        """Starts another process, for the next handler; whether it could."""
+        return self._pool.start_another(self.process)
 
     def abort(self) -> None:
         """Called when the process has ended: nobody waits for it any more."""

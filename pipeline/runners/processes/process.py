@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from beamlabel.transforms.deadline.watchdog import EXIT_CODE
+
 
 class WorkerDiedError(RuntimeError):
     """A worker process ended before its work did."""
@@ -86,9 +88,16 @@ class WorkerProcess:
             return False
         return True
 
+    @property
+    def hung(self) -> bool:
+        """Whether it has ended since a batch was not done in time."""
+        return self._process.returncode in (EXIT_CODE, -signal.SIGALRM)
+
     def how_it_ended(self) -> str:
         """In words; for one that has."""
         code = self._process.returncode
+        if self.hung:
+            return "was not done with a batch in time"
         if code is None:
             return "hung up"
         if code >= 0:

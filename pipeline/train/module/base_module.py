@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.job.prepare_module import resolve
+from beamlabel.pipeline.job.prepare_module import load, resolve
 from beamlabel.pipeline.train.rows.base import BaseOutput
 from beamlabel.transforms.module.hub_module import HubModule
-from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.output_spec import features_id_of
 from beamlabel.transforms.own_module.description import Description
 from beamlabel.transforms.own_module.head import Head
 from beamlabel.transforms.storage.uris import public_uri
 
 
-def load_base(base: BaseOutput, handle: str | None) -> HubModule:
+def load_base(
+    base: BaseOutput,
+    handle: str | None,
+    *,
+    fingerprint: str | None = None,
+    allow_unsafe_ops: bool = False,
+) -> HubModule:
     """The module whose features the outputs hold; imports TensorFlow.
 
     Args:
       base: what the outputs say of it.
       handle: ``--module``; None: the one that the outputs name.
+      fingerprint, allow_unsafe_ops: see ``resolve``.
 
     Raises:
       UsageError: it cannot be had, or is another one.
     """
     named = handle or str(base.options.get("module") or base.handle)
     try:
-        resolved = resolve(named)
+        resolved = resolve(named, fingerprint=fingerprint, allow_unsafe_ops=allow_unsafe_ops)
     except UsageError as error:
         hint = "" if handle else f" (the outputs name {named!r}; --module says where it is now)"
         raise UsageError(f"{error}{hint}") from error
     preprocessing = base.preprocessing
     low, high = preprocessing["input_range"]
     try:
-        module = inspect_module(
+        module = load(
             resolved,
             logits_output=base.options.get("logits_output"),
             features_output=base.options.get("features_output"),

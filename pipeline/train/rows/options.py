@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from beamlabel.pipeline.options.declare import choice, flag, option, positionals, required
-from beamlabel.pipeline.options.types import TEXT, OptionType, whole
+from beamlabel.pipeline.options.types import SHA256, TEXT, OptionType, whole
 
 BALANCED = "balanced"
 
@@ -39,6 +39,12 @@ class RowsOptions:
         TEXT,
         metavar="HANDLE",
         help="the module that made the embeddings (default: the one that the outputs name)",
+    )
+    module_fingerprint: str | None = option(
+        SHA256, metavar="SHA256", help="refuse the module unless this is its fingerprint"
+    )
+    allow_unsafe_ops: bool = flag(
+        help="run a module whose graph may read, write or send anything; it runs with your rights"
     )
     split: tuple[float, float, float] = option(
         SHARES,

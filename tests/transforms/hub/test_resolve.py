@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from beamlabel.transforms.hub.files import FileEntry, fingerprint, scan
 from beamlabel.transforms.hub.resolve import ModuleError, resolve_module
 from support.paths import DATA
+from support.servers import Reply
 
 TINY = DATA / "tiny_classification_1.tar.gz"
 HUB_PATH = "/google/imagenet/tiny/classification/1"
@@ -244,11 +246,95 @@ def test_a_module_that_is_broken_on_the_hub_itself_is_an_error(hub, tmp_path, fo
 
 def test_what_the_hub_does_not_have_is_an_error_with_the_handle(hub, tmp_path):
     hub.files["/page/1"] = b"<html>Not a module</html>"
-    for path, message in (("/absent/1", "404"), ("/page/1", "not appear to be a valid module")):
+    for path, message in (("/absent/1", "404"), ("/page/1", "what came is no module")):
         with pytest.raises(ModuleError, match=message) as caught:
             resolve_module(hub.url_of(path), tmp_path)
         assert hub.url_of(path) in str(caught.value)
         assert "check the handle" in str(caught.value)
+
+
+SECRETS = ("hunter2", "s3cr3t", "0ddba11")
+HANDLES = {
+    "query": "http://HOST/m/1?token=s3cr3t",
+    "user": "http://somebody:hunter2@HOST/m/1",
+    "signed": "http://HOST/m.tar.gz?X-Amz-Credential=0ddba11&X-Amz-Signature=s3cr3t&versionId=7",
+    "shared": "http://HOST/m.tar.gz?sv=2020&sig=s3cr3t",
+    "fragment": "http://HOST/m/1#token=s3cr3t",
+}
+
+
+@pytest.mark.parametrize("kind", HANDLES)
+def test_what_is_secret_in_a_handle_is_in_no_file_of_the_cache(hub, tmp_path, kind):
+    handle = HANDLES[kind].replace("HOST", hub.url.removeprefix("http://"))
+    for path in ("/m/1", "/m.tar.gz"):
+        hub.files[path] = TINY.read_bytes()
+    module = resolve_module(handle, tmp_path)
+    assert not any(secret in repr(module) for secret in SECRETS)
+    files = list(tmp_path.rglob("*"))
+    assert len(files) > 4
+    for file in files:
+        content = file.read_bytes() if file.is_file() else b""
+        assert not any(secret in file.name or secret.encode() in content for secret in SECRETS), file
+    # Signed anew, it is the same module.
+    for secret in SECRETS:
+        handle = handle.replace(secret, "another")
+    assert resolve_module(handle, tmp_path) == module
+    (request,) = hub.requests
+    if kind == "user":
+        assert request.headers["Authorization"] == "Basic c29tZWJvZHk6aHVudGVyMg=="
+    # A signature is of the query as it is.
+    assert ("tf-hub-format" in request.query) == (kind not in ("signed", "shared"))
+
+
+def test_a_hubs_credentials_go_to_no_other_host(hub, http_server, tmp_path):
+    other = hub.url.replace("127.0.0.1", "localhost")
+    hub.files["/moved/1"] = Reply(redirect=f"{other}/m/1")
+    hub.files["/m/1"] = TINY.read_bytes()
+    handle = hub.url_of("/moved/1").replace("http://", "http://me:hunter2@")
+    assert resolve_module(handle, tmp_path).path.is_dir()
+    assert ["Authorization" in request.headers for request in hub.requests] == [True, False]
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/m", "gopher://127.0.0.1/m"])
+def test_a_hub_that_redirects_elsewhere_than_the_web(hub, tmp_path, target):
+    hub.files["/moved/1"] = Reply(redirect=target)
+    with pytest.raises(ModuleError, match=r"(?i)redirect"):
+        resolve_module(hub.url_of("/moved/1"), tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_hub_whose_tarball_has_a_flipped_bit(hub, tmp_path, folder, seed):
+    data = bytearray(TINY.read_bytes())
+    place = random.Random(seed).randrange(len(data) * 8)
+    data[place // 8] ^= 1 << place % 8
+    hub.files["/m/1"] = bytes(data)
+    try:
+        found = resolve_module(hub.url_of("/m/1"), tmp_path).fingerprint
+    except ModuleError:
+        assert list((tmp_path / "hub").iterdir()) == []
+    else:
+        assert found == resolve_module(str(folder), tmp_path).fingerprint
+
+
+def test_a_pinned_module_is_no_other(hub, tmp_path, folder):
+    right = resolve_module(str(folder), tmp_path).fingerprint
+    assert resolve_module(str(TINY), tmp_path, expected_fingerprint=right.upper()).fingerprint == right
+    for handle in (str(folder), str(TINY), hub.url_of(HUB_PATH)):
+        with pytest.raises(ModuleError, match=right):
+            resolve_module(handle, tmp_path, expected_fingerprint="0" * 64)
+
+
+def test_what_a_killed_process_left_in_the_cache_goes(tmp_path, folder):
+    resolve_module(str(TINY), tmp_path)
+    left = [
+        tmp_path / ".a.beamlabel-1",
+        tmp_path / "modules" / ".b.beamlabel-2",
+        tmp_path / "hub" / ".c.beamlabel-3",
+    ]
+    for path in left:
+        (path / "variables").mkdir(parents=True)
+    resolve_module(str(folder), tmp_path)
+    assert not any(path.exists() for path in left)
 
 
 # --- gs://

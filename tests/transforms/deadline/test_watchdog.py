@@ -1,0 +1,101 @@
+"""Batches that hang in native code, with Python's lock and without: the process is ended, and it is remembered."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from beamlabel.transforms.deadline import timeouts
+from beamlabel.transforms.deadline.watchdog import EXIT_CODE, BatchDeadline
+from beamlabel.transforms.records import ImageInfo, ImageRef, LoadedImage
+from support.paths import ROOT
+
+_HANGING = """
+import ctypes, sys, threading, time
+from pathlib import Path
+import numpy as np
+from beamlabel.transforms.deadline.watchdog import BatchDeadline, watched
+from beamlabel.transforms.records import ImageInfo, ImageRef, LoadedImage
+
+folder, how = sys.argv[1:]
+images = [
+    LoadedImage(ImageRef("u", f"list#{row}", "u", row, unit), np.zeros((1, 1, 3), np.uint8), ImageInfo(1, 1, "png", 9))
+    for row, unit in enumerate(("a", "a", "b"))
+]
+deadline = BatchDeadline(folder, 0.5)
+with watched(images[:1], BatchDeadline(folder)):
+    pass
+with watched(images, deadline):
+    {
+        # PyDLL calls with Python's lock, CDLL without.
+        "with the lock": lambda: ctypes.PyDLL(None).pause(),
+        "without": lambda: ctypes.CDLL(None).pause(),
+        "in a thread": lambda: threading.Thread(target=ctypes.CDLL(None).pause).start() or time.sleep(600),
+        "not": lambda: None,
+    }[how]()
+time.sleep(1.5)
+"""
+
+
+def image(number: int, unit: str | None = "a") -> LoadedImage:
+    ref = ImageRef("u", f"list#{number}", "u", number, unit)
+    return LoadedImage(ref, np.zeros((1, 1, 3), np.uint8), ImageInfo(1, 1, "png", 9))
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("with the lock", -signal.SIGALRM),
+        ("without", EXIT_CODE),
+        ("in a thread", EXIT_CODE),
+        ("not", 0),
+    ],
+)
+def test_a_process_that_hangs_is_ended_and_what_it_was_at_is_remembered(tmp_path, how, code):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-c", _HANGING, str(tmp_path / "timeouts"), how]
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == code, ended.stderr
+    found = {path.name: json.loads(path.read_text())["ref_ids"] for path in tmp_path.rglob("*.json")}
+    assert found == ({} if how == "not" else {"a.1.json": ["list#0", "list#1"], "b.1.json": ["list#2"]})
+
+
+def test_the_guard_is_gone_with_its_process(tmp_path):
+    script = _HANGING.replace("time.sleep(1.5)", "import os; os._exit(7)")
+    argv = [sys.executable, "-c", script, str(tmp_path), "not"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # It has the same standard error, whose end comes when the last process is gone.
+    ended = subprocess.run(argv, env=environment, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (7, b"")
+
+
+def test_an_image_that_hangs_twice_fails_and_others_of_its_batch_are_suspects(tmp_path):
+    folder = timeouts.folder(str(tmp_path))
+    assert timeouts.read(folder, "a") == timeouts.Timeouts()
+    timeouts.tell(folder, "a", ["list#0", "list#1", "list#2"], 600)
+    assert timeouts.read(folder, "a").suspects == {"list#0", "list#1", "list#2"}
+    timeouts.tell(folder, "a", ["list#1"], 600)
+    timeouts.tell(folder, "b", ["list#1"], 600)
+    assert timeouts.read(folder, "a") == timeouts.Timeouts({"list#1"}, {"list#0", "list#2"})
+
+
+def test_suspects_are_alone_and_images_stay_in_order():
+    images = [image(number) for number in range(6)] + [image(1, "b"), image(7, None)]
+    assert timeouts.runs(images) == [images]
+    timeouts.suspect("a", timeouts.Timeouts(suspects=frozenset({"list#1", "list#2"})))
+    try:
+        found = timeouts.runs(images)
+        assert [one for run in found for one in run] == images
+        assert [len(run) for run in found] == [1, 1, 1, 5]
+    finally:
+        timeouts.suspect("a", timeouts.Timeouts())
+    assert timeouts.runs(images) == [images]
+
+
+def test_the_usual_deadline_grows_with_the_batch():
+    assert [BatchDeadline("").of(images) for images in (0, 1, 128)] == [600, 600, 1280]
+    assert BatchDeadline("", 7).of(128) == 7

@@ -1,0 +1,99 @@
+"""What a killed process left half done goes with the next one, and what a live one makes stays."""
+
+import subprocess
+import sys
+
+import pytest
+
+from beamlabel.transforms.hub.partial import fill_folder, remove_left_over, write_file
+
+# Says that it has begun, and waits.
+FILLING = (
+    "import sys; from pathlib import Path; from beamlabel.transforms.hub.partial import fill_folder\n"
+    "def fill(folder):\n"
+    "    (folder / 'half').write_bytes(b'x')\n"
+    "    print('begun', flush=True); sys.stdin.readline()\n"
+    "fill_folder(Path(sys.argv[1]), fill)"
+)
+
+
+@pytest.fixture
+def filling(tmp_path):
+    """Begins a process that makes a folder of this name, and has made a half of it."""
+    processes = []
+
+    def begin(name):
+        arguments = [sys.executable, "-c", FILLING, str(tmp_path / name)]
+        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        processes.append(process)
+        assert process.stdout.readline() == b"begun\n"
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def full(folder):
+    (folder / "file").write_bytes(b"whole")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(filling, tmp_path):
+    process = filling("module")
+    process.kill()
+    process.wait()
+    assert len(names(tmp_path)) == 1
+    fill_folder(tmp_path / "module", full)
+    assert names(tmp_path) == ["module"]
+    process = filling("other")
+    process.kill()
+    process.wait()
+    remove_left_over(tmp_path)
+    assert names(tmp_path) == ["module"]
+
+
+def test_what_a_live_process_makes_is_not_touched(filling, tmp_path):
+    process = filling("slow")
+    before = names(tmp_path)
+    remove_left_over(tmp_path)
+    fill_folder(tmp_path / "module", full)
+    assert names(tmp_path) == sorted([*before, "module"])
+    process.communicate(b"\n")
+    assert process.returncode == 0
+    assert names(tmp_path) == ["module", "slow"]
+    assert names(tmp_path / "slow") == ["half"]
+
+
+def test_names_of_others_are_not_touched(tmp_path):
+    for name in (".git", ".module.old", "x.beamlabel-y", ".beamlabel"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".module.beamlabel-link").symlink_to(tmp_path / ".git")
+    before = names(tmp_path)
+    remove_left_over(tmp_path)
+    assert names(tmp_path) == before
+    remove_left_over(tmp_path / "absent")
+
+
+def test_a_half_written_file_goes_too(tmp_path):
+    (tmp_path / ".receipt.json.beamlabel-abc").write_bytes(b"{")
+    remove_left_over(tmp_path, "other")
+    assert names(tmp_path) == [".receipt.json.beamlabel-abc"]
+    remove_left_over(tmp_path)
+    write_file(tmp_path / "receipt.json", b"{}")
+    assert names(tmp_path) == ["receipt.json"]
+    assert (tmp_path / "receipt.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_who_fails_leaves_nothing(tmp_path):
+    def fail(folder):
+        full(folder)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fill_folder(tmp_path / "module", fail)
+    assert names(tmp_path) == []

@@ -1,0 +1,129 @@
+"""The process that ends a worker process which hangs, started as a file by ``watchdog``.
+
+It stands outside, since native code that hangs may hold Python's lock, and then no thread of the worker does anything.
+The worker tells in lines of JSON when a batch begins, until when it should end, and that it has ended. If one has not,
+this process remembers in the staging folder what was in it, and asks the worker to end itself; if that does not, it
+ends it. When the worker is gone, so is this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any, NoReturn
+
+# To remember what was in the batch, on a storage that may hang, too.
+_TELL_SECONDS = 30.0
+# For the worker to say something and end.
+_END_SECONDS = 3.0
+_READ_BYTES = 1 << 16
+
+
+class Guard:
+    """Watches the process that has started it.
+
+    Args:
+      told: who that is, and where it imports from.
+    """
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._told = told
+        self._unread = b""
+        # By folder: how its storage is reached.
+        self._folders: dict[str, dict[str, Any]] = {}
+        # Batches that have begun and not ended, by their numbers; and until when they may last.
+        self._batches: dict[int, dict[str, Any]] = {}
+        self._until: dict[int, float] = {}
+
+    def watch(self) -> None:
+        """Until the worker is gone."""
+        while True:
+            late = [number for number, until in self._until.items() if until <= time.monotonic()]
+            if late:
+                self._end(late)
+            self._listen(min(self._until.values(), default=None))
+
+    def _listen(self, until: float | None) -> None:
+        """Hears what the worker says, if it says anything before that time."""
+        left = None if until is None else max(0.0, until - time.monotonic())
+        if not select.select([0], [], [], left)[0]:
+            return
+        read = os.read(0, _READ_BYTES)
+        if not read:
+            os._exit(0)
+        *lines, self._unread = (self._unread + read).split(b"\n")
+        for line in lines:
+            word = json.loads(line)
+            if "storage" in word:
+                self._folders[word["folder"]] = word
+            elif "seconds" in word:
+                self._batches[word["batch"]] = word
+                self._until[word["batch"]] = time.monotonic() + word["seconds"]
+            else:
+                self._batches.pop(word["batch"], None)
+                self._until.pop(word["batch"], None)
+
+    def _end(self, late: list[int]) -> None:
+        self._remember([self._batches[number] for number in late])
+        if not any(number in self._until for number in late):
+            return  # they have ended meanwhile: what is remembered of them does no harm
+        with suppress(OSError):
+            os.write(1, json.dumps({"seconds": self._batches[late[0]]["seconds"]}).encode() + b"\n")
+        end = time.monotonic() + _END_SECONDS
+        while time.monotonic() < end:
+            self._listen(end)
+        # SIGALRM ends a process that does not handle it, and says more than SIGKILL, which Linux sends, too.
+        for number in (signal.SIGALRM, signal.SIGKILL):
+            if os.getppid() == self._told["worker"]:
+                with suppress(OSError):
+                    os.kill(self._told["worker"], number)
+            time.sleep(1)
+        os._exit(0)
+
+    def _remember(self, batches: list[dict[str, Any]]) -> None:
+        teller = threading.Thread(target=self._tell, args=(batches,), daemon=True)
+        teller.start()
+        end = time.monotonic() + _TELL_SECONDS
+        while teller.is_alive() and time.monotonic() < end:
+            self._listen(time.monotonic() + 0.05)
+
+    def _tell(self, batches: list[dict[str, Any]]) -> None:
+        sys.path[:] = self._told["path"]
+        try:
+            from beamlabel.transforms.deadline import timeouts
+            from beamlabel.transforms.storage import beam_setup
+            from beamlabel.transforms.storage.billing import set_billing_project
+
+            for batch in batches:
+                folder = self._folders[batch["folder"]]
+                beam_setup.configure(folder["storage"])
+                set_billing_project(folder["billing_project"])
+                for unit_id, ref_ids in batch["units"].items():
+                    timeouts.tell(batch["folder"], unit_id, ref_ids, batch["seconds"])
+        except Exception as error:
+            sys.stderr.write(f"beamlabel: it is not remembered which batch hung: {error}\n")
+            sys.stderr.flush()
+
+
+def main() -> NoReturn:
+    """Watches until the worker is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    told = b""
+    while not told.endswith(b"\n"):
+        read = os.read(0, 1)
+        if not read:
+            os._exit(0)
+        told += read
+    Guard(json.loads(told)).watch()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

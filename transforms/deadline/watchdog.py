@@ -1,0 +1,154 @@
+"""The worker's side: batches are watched from outside, by a process that ends this one if they hang.
+
+A thread of the worker could not: native code that hangs may hold Python's lock. See ``guard``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import beamlabel
+from beamlabel.transforms.records import LoadedImage
+from beamlabel.transforms.storage import beam_setup
+from beamlabel.transforms.storage.billing import billing_project
+
+EXIT_CODE = 3
+"""Of a process that ends for a batch that hung."""
+
+SECONDS_AN_IMAGE, LEAST_SECONDS = 10.0, 600.0
+"""The usual deadline of a batch: a module that takes 10 s for an image could label nobody's images."""
+
+_SCRIPT = Path(__file__).with_name("guard.py")
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchDeadline:
+    """How long a batch may take, and what is done about it.
+
+    Attributes:
+      folder: where it is remembered what was in a batch that hung, see ``timeouts``.
+      seconds: for a batch; None: ``SECONDS_AN_IMAGE`` for each image of it, at least ``LEAST_SECONDS``.
+    """
+
+    folder: str
+    seconds: float | None = None
+
+    def of(self, images: int) -> float:
+        """The seconds of a batch of so many images."""
+        return max(LEAST_SECONDS, SECONDS_AN_IMAGE * images) if self.seconds is None else self.seconds
+
+
+class Watchdog:
+    """This process's guard."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._folders: set[str] = set()
+        self._lock = threading.Lock()
+        self._guard: subprocess.Popen[bytes] | None = None
+        try:
+            self._guard = subprocess.Popen(
+                # Nothing of the environment, nor of the site: it is small, and starts in milliseconds.
+                [sys.executable, "-I", "-S", str(_SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            _LOGGER.warning("no process can be started that watches for batches that hang: %s", error)
+            return
+        # An editable installation may be found by a hook of the site, which the guard has none of.
+        here = str(Path(beamlabel.__file__).parents[1])
+        self._say(worker=os.getpid(), path=[*sys.path, here])
+        threading.Thread(target=self._obey, name="watchdog", daemon=True).start()
+
+    @contextmanager
+    def watched(self, images: Sequence[LoadedImage], folder: str, seconds: float) -> Iterator[None]:
+        """While a batch is computed; of no images, while the module is opened."""
+        if folder not in self._folders:
+            self._folders.add(folder)
+            self._say(folder=folder, storage=beam_setup.words(), billing_project=billing_project())
+        units: dict[str, list[str]] = {}
+        for image in images:
+            units.setdefault(image.ref.unit_id or "", []).append(image.ref.ref_id)
+        number = next(self._numbers)
+        self._say(batch=number, folder=folder, seconds=seconds, units=units)
+        try:
+            yield
+        finally:
+            self._say(batch=number)
+
+    def _say(self, **words: Any) -> None:
+        if self._guard is None or self._guard.stdin is None:
+            return
+        line = json.dumps(words).encode() + b"\n"
+        with self._lock, suppress(OSError):  # it was killed: nobody watches any more
+            self._guard.stdin.write(line)
+            self._guard.stdin.flush()
+
+    def _obey(self) -> None:
+        assert self._guard is not None and self._guard.stdout is not None
+        line = self._guard.stdout.readline()
+        if line:
+            end_process(json.loads(line)["seconds"])
+
+
+def end_process(seconds: float) -> NoReturn:
+    """Ends this process, whose batch hangs."""
+    _LOGGER.error(
+        "a batch was not done within %g s (--inference_deadline): this process ends, and what it was at is tried "
+        "again, by --if_exists resume if this is the launcher; an image that hangs twice fails as inference_timeout",
+        seconds,
+    )
+    with suppress(Exception):
+        logging.shutdown()
+    os._exit(EXIT_CODE)
+
+
+_watchdog: Watchdog | None = None
+_lock = threading.Lock()
+
+
+@contextmanager
+def watched(images: Sequence[LoadedImage], deadline: BatchDeadline | None) -> Iterator[None]:
+    """Ends this process if the block takes too long; does nothing without a deadline.
+
+    Args:
+      images: what is computed; none, while the module is opened.
+      deadline: see there.
+    """
+    if deadline is None:
+        yield
+        return
+    with _this_process().watched(images, deadline.folder, deadline.of(len(images))):
+        yield
+
+
+def _this_process() -> Watchdog:
+    global _watchdog
+    with _lock:
+        if _watchdog is None:
+            _watchdog = Watchdog()
+        return _watchdog
+
+
+def _forget() -> None:
+    # A forked child has another number, and its guard would watch its parent.
+    global _watchdog, _lock
+    _watchdog, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

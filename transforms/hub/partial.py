@@ -1,0 +1,134 @@
+"""Files and folders of a cache that appear at once or not at all; what a killed process left of one goes with the next.
+
+What is being made has a name that begins with a point and holds ``.beamlabel-``, and its maker holds a lock (``flock``)
+on it, which the system frees when the process ends, however it ends. Whoever gets the lock has found a left-over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # no POSIX: nothing is taken for left over
+    fcntl = None  # type: ignore[assignment]
+
+_MARK = ".beamlabel-"
+
+
+def fill_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Makes ``folder`` all at once: ``fill`` writes into a temporary one beside it, which is then renamed.
+
+    Where another process was faster, its folder stays.
+    """
+    with partial_folder(folder) as partial:
+        fill(partial)
+        partial.chmod(0o755)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+
+
+@contextlib.contextmanager
+def partial_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder``, whose own folder is made; it goes at the end, if it is there still."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_over(folder.parent, folder.name)
+    with _locked(lambda: Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))) as partial:
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file at once or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def make() -> Path:
+        descriptor, name = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
+        os.close(descriptor)
+        return Path(name)
+
+    with _locked(make) as partial:
+        try:
+            partial.write_bytes(data)
+            partial.chmod(0o644)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def remove_left_over(folder: Path, name: str = "") -> None:
+    """Removes from a folder what killed processes left half done, and nothing that a live one makes.
+
+    Args:
+      folder: that things are made in; it may be absent.
+      name: of the thing that was made; empty for all.
+    """
+    try:
+        found = [entry for entry in os.scandir(folder) if _is_partial(entry.name, name)]
+    except OSError:
+        return
+    for entry in found:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if not _lock(descriptor):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}{_MARK}"
+
+
+def _is_partial(entry: str, name: str) -> bool:
+    return (
+        entry.startswith(f".{name}") and _MARK in entry and (not name or entry.startswith(f".{name}{_MARK}"))
+    )
+
+
+@contextlib.contextmanager
+def _locked(make: Callable[[], Path]) -> Iterator[Path]:
+    """Something new, with its lock held."""
+    while True:
+        partial = make()
+        try:
+            descriptor = os.open(partial, os.O_RDONLY)
+        except FileNotFoundError:  # taken for a left-over before the lock was held: another one
+            continue
+        has_lock = _lock(descriptor)
+        if has_lock is None or (has_lock and partial.exists()):
+            break
+        os.close(descriptor)
+    try:
+        yield partial
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether this process has the lock now; None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True

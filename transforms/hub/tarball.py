@@ -1,0 +1,142 @@
+"""A tarball → a folder: read to its end, its checksum compared, and no larger than a module is."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from beamlabel.transforms.inference.artifact import ModuleError
+
+# The largest SavedModel holds a graph of 2 GB and its variables.
+MAX_BYTES = 8 << 30
+MAX_MEMBERS = 10_000
+MAX_DEPTH, MAX_NAME_BYTES = 32, 1024
+# Weights hardly become smaller; what unpacks to more than a free part and this many times its size is a bomb.
+MAX_RATIO = 100
+_FREE_BYTES = 64 << 20
+_GZIP, _BLOCK = b"\x1f\x8b", 1 << 20
+
+
+def extract_tar(stream: IO[bytes], folder: Path) -> None:
+    """Extracts a tarball, compressed by gzip or not.
+
+    Files and folders come out, and nothing else: no links, devices or sparse files, and no name that leads out of the
+    folder (the ``data`` filter, PEP 706). The whole stream is read first, so that nothing is written of one that is
+    damaged: gzip's checksum covers the content, and behind the end of the archive there are only zeros.
+
+    Args:
+      stream: read to its end, in one pass.
+      folder: exists.
+
+    Raises:
+      ModuleError: not a tarball, a damaged or truncated one, one that is larger than ``MAX_BYTES``, ``MAX_RATIO`` and
+        the other bounds allow, or one with members that are refused.
+    """
+    try:
+        # Without a name, so that a killed process leaves nothing.
+        with tempfile.TemporaryFile(dir=folder.parent) as plain:
+            _unpack(cast("IO[bytes]", _Counted(stream)), plain)
+            plain.seek(0)
+            with tarfile.open(fileobj=plain, mode="r:") as tar:
+                members = _checked(tar)
+                _check_end(plain, tar.offset)
+                tar.extractall(folder, members, filter="data")
+    except tarfile.FilterError as error:
+        raise ModuleError(f"the tarball is unsafe to extract: {error}") from error
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError) as error:
+        raise ModuleError(f"not a whole tarball: {error}") from error
+
+
+class _Counted:
+    """A stream that counts what was read of it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._begin = b""
+        self.count = 0
+
+    def peek_two(self) -> bytes:
+        """The first two bytes, which are read again."""
+        while len(self._begin) < 2 and (more := self._stream.read(2 - len(self._begin))):
+            self._begin += more
+        return self._begin
+
+    def read(self, size: int = -1) -> bytes:
+        if self._begin:
+            data, self._begin = self._begin, b""
+        else:
+            data = self._stream.read(size)
+        self.count += len(data)
+        return data
+
+
+def _unpack(stream: IO[bytes], plain: IO[bytes]) -> None:
+    counted = cast(_Counted, stream)
+    is_gzip = counted.peek_two() == _GZIP
+    # Python's reader of gzip compares the checksums, goes on with members that follow, and refuses what is none.
+    source = gzip.GzipFile(fileobj=stream, mode="rb") if is_gzip else stream
+    size = 0
+    while block := source.read(_BLOCK):
+        size += len(block)
+        if size > MAX_BYTES:
+            raise ModuleError(f"the tarball unpacks to more than {MAX_BYTES >> 30} GiB")
+        if is_gzip and size > _FREE_BYTES + MAX_RATIO * counted.count:
+            raise ModuleError(
+                f"the tarball unpacks to more than {MAX_RATIO} times its size: {counted.count} bytes gave {size}"
+            )
+        plain.write(block)
+
+
+def _checked(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    members: list[tarfile.TarInfo] = []
+    names: set[PurePosixPath] = set()
+    size = 0
+    for member in tar:
+        name = PurePosixPath(member.name)
+        if len(members) == MAX_MEMBERS:
+            raise ModuleError(f"the tarball has more than {MAX_MEMBERS} members")
+        if (
+            len(name.parts) > MAX_DEPTH
+            or len(member.name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES
+        ):
+            raise ModuleError(
+                f"the tarball is unsafe to extract: a name is deeper than {MAX_DEPTH} folders or longer than "
+                f"{MAX_NAME_BYTES} bytes: {member.name[:80]!r}…"
+            )
+        if not (member.isreg() or member.isdir()) or member.issparse():
+            raise ModuleError(
+                f"the tarball is unsafe to extract: {member.name!r} is {_kind(member)}, and a module is made of files "
+                "and folders; tar -h packs what links name"
+            )
+        if member.isreg() and name in names:
+            raise ModuleError(f"the tarball holds {member.name!r} twice")
+        size += member.size
+        if size > MAX_BYTES:
+            raise ModuleError(f"the tarball unpacks to more than {MAX_BYTES >> 30} GiB")
+        names.add(name)
+        members.append(member)
+    return members
+
+
+def _kind(member: tarfile.TarInfo) -> str:
+    if member.issym() or member.islnk():
+        return f"a link to {member.linkname!r}"
+    return "a sparse file" if member.issparse() else "a device or a pipe"
+
+
+def _check_end(plain: IO[bytes], offset: int) -> None:
+    """Raises ``ModuleError`` unless an archive ends at ``offset`` as archives do: by zeros, and nothing else."""
+    plain.seek(offset)
+    size = 0
+    while block := plain.read(_BLOCK):
+        if block.strip(b"\0"):
+            raise ModuleError(
+                f"not a whole tarball: at byte {offset} neither a member begins nor the archive ends"
+            )
+        size += len(block)
+    if size < tarfile.BLOCKSIZE:
+        raise ModuleError("not a whole tarball: its end is missing")

@@ -1,0 +1,70 @@
+"""The one way from a module's files into TensorFlow: its operations are read and allowed before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from beamlabel.transforms.allowed_ops.keras_file import unsafe_in_keras_file
+from beamlabel.transforms.allowed_ops.operations import Finding
+from beamlabel.transforms.allowed_ops.saved_model import unsafe_in_saved_model
+from beamlabel.transforms.hub.files import SAVED_MODEL
+from beamlabel.transforms.hub.resolve import ResolvedModule
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+
+_SHOWN = 5
+
+
+class CheckedSavedModel:
+    """A SavedModel whose operations are allowed, see ``allowed_ops``; or the user allows them all.
+
+    Attributes:
+      path: its folder.
+      meta_graphs: all that it has, as ``MetaGraphDef``.
+
+    Raises:
+      ModuleError: it is damaged, or holds operations that are not allowed; names them and their places.
+    """
+
+    def __init__(self, resolved: ResolvedModule) -> None:
+        tensorflow()
+        from google.protobuf.message import DecodeError
+        from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+        self.path = resolved.path
+        try:
+            saved_model = SavedModel.FromString((self.path / SAVED_MODEL).read_bytes())
+            found = [] if resolved.allows_unsafe_ops else unsafe_in_saved_model(saved_model)
+        except (DecodeError, LookupError, ValueError, TypeError, RecursionError) as error:
+            # Of graphs without the inputs that their nodes have to have, and the like.
+            raise ModuleError(f"{self.path / SAVED_MODEL} is damaged, or no SavedModel: {error}") from error
+        check_allowed(found)
+        self.meta_graphs: Sequence[Any] = saved_model.meta_graphs
+
+    def load(self, tags: Iterable[str] | None) -> Any:
+        """What ``tf.saved_model.load`` gives; ``tags`` of None: of the only meta graph."""
+        return tensorflow().saved_model.load(str(self.path), tags=None if tags is None else list(tags))
+
+
+def checked_keras_file(resolved: ResolvedModule) -> Path:
+    """The path of a ``.keras`` file that holds layers of Keras alone; or the user allows all.
+
+    Raises:
+      ModuleError: it holds others, or files that a layer would read; names them.
+    """
+    if not resolved.allows_unsafe_ops:
+        check_allowed(unsafe_in_keras_file(resolved.path))
+    return resolved.path
+
+
+def check_allowed(found: Sequence[Finding]) -> None:
+    """Raises ``ModuleError`` for what a module holds and may not hold."""
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise ModuleError(
+            "it holds operations that may read, write or send something else than its own weights: "
+            f"{'; '.join(map(str, found[:_SHOWN]))}{more}. A module runs with your rights: give --allow_unsafe_ops "
+            "only if you trust who made it"
+        )

@@ -1,0 +1,128 @@
+"""The process that loads a module, started as a file by ``process``.
+
+It is told in lines of JSON on its standard input: first who it is, then one task a line, a function by its name and its
+arguments. It answers in lines of JSON on a descriptor of its own: what is logged, then the result or the error. What a
+module prints goes to the standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+# Of prctl(2): the kernel sends the signal if the thread ends that started this process. It waits for the answer.
+_PR_SET_PDEATHSIG = 1
+# Linux ends this process, and not the launcher, if memory runs out (proc_pid_oom_score_adj(5)).
+_OOM_FIRST = "1000"
+
+
+def main() -> NoReturn:
+    """Runs tasks until the launcher hangs up, or ends it."""
+    # A service manager sends these to all processes of a group: the launcher decides what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    told = _told()
+    if told is None:
+        os._exit(1)
+    sys.path[:] = told["path"]  # and not this file's folder
+    _end_with(told["launcher"])
+    limit(told["memory"])
+    os.set_inheritable(told["answers"], False)
+    _print_to_stderr()
+    answers = _Answers(os.fdopen(told["answers"], "w", encoding="utf-8", errors="backslashreplace"))
+    root = logging.getLogger()
+    root.addHandler(answers)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("beamlabel").setLevel(logging.INFO)
+    _configure(told)
+    while (task := _told()) is not None:
+        answers.answer(task["function"], task["arguments"])
+    os._exit(0)
+
+
+def limit(memory: int | None) -> None:
+    """Limits what this process may take; see ``Limits``."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_FIRST)
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory is not None:
+        with suppress(OSError, ValueError):  # the limit in force is lower
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+
+
+class _Answers(logging.Handler):
+    """What the launcher is told."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__()
+        self._file, self._file_lock = file, threading.Lock()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(log=[record.name, record.levelno, record.getMessage()])
+
+    def answer(self, function: str, arguments: dict[str, Any]) -> None:
+        """Runs a task."""
+        try:
+            module, _, name = function.partition(":")
+            result = getattr(importlib.import_module(module), name)(**arguments)
+        except BaseException as error:  # the launcher's to judge
+            kinds = [kind.__name__ for kind in type(error).__mro__]
+            self._say(error={"kinds": kinds, "message": str(error), "traceback": traceback.format_exc()})
+        else:
+            self._say(result=result)
+
+    def _say(self, **words: Any) -> None:
+        with self._file_lock:
+            self._file.write(json.dumps(words) + "\n")
+            self._file.flush()
+
+
+def _told() -> dict[str, Any] | None:
+    """What the launcher says next; None if it is gone."""
+    line = sys.stdin.readline()
+    return json.loads(line) if line.endswith("\n") else None
+
+
+def _end_with(launcher: int) -> None:
+    """Has the kernel end this process with the launcher, also if that is killed."""
+    with suppress(OSError, AttributeError, ImportError):  # not Linux: it ends when it next looks for a task
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != launcher:
+        os._exit(1)  # it was gone before
+
+
+def _print_to_stderr() -> None:
+    try:
+        os.dup2(2, 1)
+    except OSError:  # the launcher has none
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+
+
+def _configure(told: dict[str, Any]) -> None:
+    from beamlabel.transforms.storage import beam_setup
+    from beamlabel.transforms.storage.billing import set_billing_project
+
+    beam_setup.configure(told["storage"])
+    set_billing_project(told["billing_project"])
+
+
+if __name__ == "__main__":
+    main()

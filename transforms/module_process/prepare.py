@@ -1,0 +1,173 @@
+"""A handle → a module on this machine → its artifact; what has to be fetched or loaded for it, in another process.
+
+TensorFlow is never imported here. What the cache holds starts no process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from beamlabel.transforms import storage
+from beamlabel.transforms.hub.resolve import NotAtHandError, ResolvedModule, resolve_module
+from beamlabel.transforms.inference.artifact import Artifact, ModuleError, Quantization
+from beamlabel.transforms.module.compile import CompileOptions, artifact_path, read_artifact, tell
+from beamlabel.transforms.module.head_artifact import head_at_hand
+from beamlabel.transforms.module_process import tasks
+from beamlabel.transforms.module_process.process import ModuleProcess
+from beamlabel.transforms.storage.uris import public_uri
+
+_TASKS = tasks.__name__
+# In the cache: a file for each module that could be loaded, with some options.
+_LOADED = "loaded"
+
+
+def resolved_module(
+    handle: str,
+    cache: Path,
+    process: ModuleProcess,
+    *,
+    expected_fingerprint: str | None = None,
+    allow_unsafe_ops: bool = False,
+) -> ResolvedModule:
+    """See ``resolve_module``.
+
+    Raises:
+      ModuleError: there is no such module, it is not whole, or it could not be fetched in time.
+    """
+    subject = subject_of(handle)
+    keywords = {"expected_fingerprint": expected_fingerprint, "allow_unsafe_ops": allow_unsafe_ops}
+
+    def at_hand() -> ResolvedModule:
+        return resolve_module(
+            handle,
+            cache,
+            fetches=False,
+            expected_fingerprint=expected_fingerprint,
+            allow_unsafe_ops=allow_unsafe_ops,
+        )
+
+    try:
+        if handle.startswith(("http://", "https://")) or storage.is_local(handle):
+            return at_hand()
+        # Its storage is asked each time, which may hang.
+        return process.in_thread(at_hand, subject)
+    except NotAtHandError:
+        found = process.call(f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords)
+        return tasks.unpacked(found)
+
+
+def compiled_artifact(
+    resolved: ResolvedModule, options: CompileOptions, cache: Path, process: ModuleProcess
+) -> Artifact:
+    """See ``compile.compiled``.
+
+    Raises:
+      ModuleError: the module cannot be used so, does not survive compilation unchanged, or was not compiled in time.
+    """
+    path = artifact_path(resolved, options, cache)
+    artifact = read_artifact(path)
+    if artifact is None:
+        process.call(
+            f"{_TASKS}:compile_artifact",
+            subject_of(resolved.handle),
+            resolved=tasks.packed(resolved),
+            options=asdict(options),
+            cache=str(cache),
+        )
+        artifact = _made(path, resolved)
+    return tell(artifact, options)
+
+
+def compiled_head(
+    resolved: ResolvedModule,
+    artifact: Artifact,
+    cache: Path,
+    process: ModuleProcess,
+    *,
+    precision: str,
+    normalized: bool,
+    quantization: Quantization | None = None,
+) -> Artifact:
+    """See ``head_artifact``.
+
+    Raises:
+      ModuleError: as there; or it was not done in time.
+    """
+    keywords: dict[str, Any] = {"precision": precision, "normalized": normalized}
+    found = head_at_hand(resolved, artifact, cache, quantization=quantization, **keywords)
+    if found is not None:
+        return found
+    keywords["quantization"] = None if quantization is None else asdict(quantization)
+    process.call(
+        f"{_TASKS}:compile_head",
+        subject_of(resolved.handle),
+        resolved=tasks.packed(resolved),
+        artifact=artifact.path,
+        cache=str(cache),
+        keywords=keywords,
+    )
+    keywords["quantization"] = quantization
+    found = head_at_hand(resolved, artifact, cache, **keywords)
+    if found is None:
+        raise _nothing_made(resolved)
+    return found
+
+
+def looked_at(resolved: ResolvedModule, process: ModuleProcess, **options: Any) -> dict[str, Any]:
+    """See ``tasks.look``.
+
+    Raises:
+      ModuleError: the module cannot be used so, or was not loaded in time.
+    """
+    found: dict[str, Any] = process.call(
+        f"{_TASKS}:look", subject_of(resolved.handle), resolved=tasks.packed(resolved), options=options
+    )
+    return found
+
+
+def check_loads(resolved: ResolvedModule, cache: Path, process: ModuleProcess, **options: Any) -> None:
+    """Makes sure that a module can be loaded and tried, before this process does so itself; once a module.
+
+    Args:
+      resolved: the module.
+      cache: where it is remembered.
+      process: in which it is loaded.
+      options: of ``inspect_module``.
+
+    Raises:
+      ModuleError: see ``looked_at``.
+    """
+    key = json.dumps(
+        [resolved.fingerprint, resolved.handle, resolved.allows_unsafe_ops, options], sort_keys=True
+    )
+    loaded = cache / _LOADED / hashlib.sha256(key.encode()).hexdigest()[:32]
+    if not loaded.is_file():
+        looked_at(resolved, process, **options)
+        with suppress(OSError):  # then it is looked at again
+            loaded.parent.mkdir(parents=True, exist_ok=True)
+            loaded.touch()
+
+
+def subject_of(handle: str) -> str:
+    """What messages call a module."""
+    return f"module {public_uri(handle)}"
+
+
+def _made(path: Path, resolved: ResolvedModule) -> Artifact:
+    """The artifact that the other process has left, which is not trusted."""
+    artifact = read_artifact(path)
+    if artifact is None or artifact.spec.fingerprint != resolved.fingerprint:
+        raise _nothing_made(resolved)
+    return artifact
+
+
+def _nothing_made(resolved: ResolvedModule) -> ModuleError:
+    return ModuleError(
+        f"{subject_of(resolved.handle)}: it was compiled, and the artifact is not in the cache; the disk may be full, "
+        "or somebody empties the cache"
+    )

@@ -1,0 +1,283 @@
+"""The launcher's side of the process that loads a module: a module that hangs, crashes or eats memory ends that alone.
+
+Nothing but JSON goes between the two. What the process makes, a module in the cache or an artifact, the launcher opens
+from its file, and checks.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.module_process.limits import Limits
+from beamlabel.transforms.storage import beam_setup
+from beamlabel.transforms.storage.billing import billing_project
+from beamlabel.transforms.worker.daemon_pool import DaemonPool
+
+T = TypeVar("T")
+
+_SCRIPT = Path(__file__).with_name("child.py")
+_READ_BYTES = 1 << 16
+# A module may have thousands of signatures; what is longer is no answer.
+_MOST_BYTES = 64 << 20
+_END_SECONDS = 5.0
+# How Python, TensorFlow and C++ say that there is no memory.
+_OUT_OF_MEMORY = ("MemoryError", "OOM when allocating", "bad_alloc", "Cannot allocate memory")
+
+
+class _LateError(Exception):
+    """The time is over."""
+
+
+class RemoteError(Exception):
+    """A fault of beamlabel in the process that loads a module; its cause is the traceback there, as text."""
+
+
+class Child:
+    """One process, and the two pipes between it and the launcher.
+
+    Args:
+      memory: bytes that it may take; None: no limit.
+
+    Raises:
+      OSError: the system starts no more processes.
+    """
+
+    def __init__(self, memory: int | None) -> None:
+        self.memory = memory
+        self._unread = b""
+        self._answers, theirs = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, str(_SCRIPT)],
+                stdin=subprocess.PIPE,
+                pass_fds=(theirs,),
+                # A group of its own, which is ended as a whole, and to which a terminal sends no Ctrl-C.
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._answers)
+            raise
+        finally:
+            os.close(theirs)
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN)
+        self.tell(
+            path=sys.path,
+            launcher=os.getpid(),
+            answers=theirs,
+            memory=memory,
+            storage=beam_setup.words(),
+            billing_project=billing_project(),
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def tell(self, **words: Any) -> None:
+        """Says something to the process."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        with suppress(OSError):  # it has died: whoever waits for its answer is told
+            stdin.write(json.dumps(words).encode() + b"\n")
+            stdin.flush()
+
+    def hear(self, until: float) -> dict[str, Any] | None:
+        """The next word of the process; None if it has ended.
+
+        Args:
+          until: by ``time.monotonic``.
+
+        Raises:
+          _LateError: it says none until then.
+        """
+        while b"\n" not in self._unread:
+            left = until - time.monotonic()
+            if left <= 0 or not self._poll.poll(left * 1e3):
+                raise _LateError
+            read = os.read(self._answers, _READ_BYTES)
+            self._unread += read
+            if not read or len(self._unread) > _MOST_BYTES:
+                return None
+        line, _, self._unread = self._unread.partition(b"\n")
+        try:
+            word = json.loads(line)
+        except (ValueError, RecursionError):
+            return None  # it is not itself any more
+        return word if isinstance(word, dict) else None
+
+    def how_it_ended(self) -> str:
+        """In words; ends it if it has not."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        code = self._process.poll()
+        self.kill()
+        if code is None:
+            return "hung up"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+        if -code in (signal.SIGKILL, signal.SIGABRT):
+            return f"was ended by {name}, as happens if memory runs out; {self.allowance}"
+        return f"was ended by {name}: the module is damaged, or made to crash what reads it"
+
+    @property
+    def allowance(self) -> str:
+        """How much memory it may take, and what allows more."""
+        if self.memory is None:
+            return "--module_memory limits what it takes"
+        return f"it may take {self.memory / 1e9:.1f} GB, see --module_memory"
+
+    def kill(self) -> None:
+        """Ends it and all that it has started, at once."""
+        with suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel
+            self._process.wait(_END_SECONDS)
+        with suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        if self._answers >= 0:
+            self._poll.unregister(self._answers)
+            os.close(self._answers)
+            self._answers = -1
+
+
+class ModuleProcess:
+    """Runs functions on a module in a process of its own; that starts with the first one, and ends with ``close``.
+
+    The time of all calls together is limited. Whatever ends the launcher's wait, such as a signal, ends the process.
+
+    Args:
+      limits: its time and memory.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._left = self._limits.seconds
+        self._child: Child | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> ModuleProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+    def call(self, function: str, subject: str, **arguments: Any) -> Any:
+        """Runs a function there, and returns its result.
+
+        Args:
+          function: ``MODULE:NAME``.
+          subject: what it works on, for messages, such as ``module HANDLE``.
+          arguments: its keywords, of what JSON has.
+
+        Raises:
+          ModuleError: as the function; or it was not done in time, or the process died of it.
+          OSError, RuntimeError, ValueError, ModuleNotFoundError: as the function.
+          RemoteError: the function raised anything else.
+        """
+        with self._lock, self._timed(subject) as until:
+            child = self._alive()
+            child.tell(function=function, arguments=arguments)
+            while (word := child.hear(until)) is not None:
+                if "log" in word:
+                    _log(*word["log"])
+                elif "error" in word:
+                    raise self._error(subject, child, **word["error"])
+                else:
+                    return word["result"]
+            self._child = None
+            raise ModuleError(f"{subject}: the process that loads it {child.how_it_ended()}")
+
+    def in_thread(self, function: Callable[[], T], subject: str) -> T:
+        """Runs a function in a thread of this process, in what is left of the time: what waits for a network.
+
+        Raises:
+          ModuleError: it was not done in time.
+        """
+        with self._lock, self._timed(subject) as until:
+            pool = DaemonPool(1, "module")
+            future = pool.submit(function)
+            if not wait([future], max(0.0, until - time.monotonic())).done:
+                raise _LateError
+            pool.close()
+            return pool.result(future)
+
+    @contextmanager
+    def _timed(self, subject: str) -> Iterator[float]:
+        """Until when it may last; ends the process if it lasts longer, or if anything else goes wrong."""
+        begin = time.monotonic()
+        try:
+            yield begin + self._left
+        except _LateError:
+            self.close()
+            raise ModuleError(
+                f"{subject}: it was not resolved, loaded and compiled within {self._limits.seconds:g} s, and is given "
+                "up; --module_deadline allows more"
+            ) from None
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.close()
+            raise
+        finally:
+            self._left = max(0.0, self._left - (time.monotonic() - begin))
+
+    def _alive(self) -> Child:
+        if self._child is None or not self._child.is_alive:
+            self.close()
+            self._child = Child(self._limits.bytes())
+        return self._child
+
+    def _error(self, subject: str, child: Child, kinds: list[str], message: str, traceback: str) -> Exception:
+        """What the function raised."""
+        if kinds[0] == "MemoryError" or any(text in message for text in _OUT_OF_MEMORY):
+            said = message if subject in message else f"{subject}: {message or 'no memory is left'}"
+            return ModuleError(f"{said}; {child.allowance}")
+        if "ModuleError" in kinds:
+            return ModuleError(message)
+        for name in ("OSError", "ModuleNotFoundError", "ValueError", "RuntimeError"):
+            if name in kinds:
+                kind = next(one for one in kinds if hasattr(builtins, one))
+                raised = getattr(builtins, kind)
+                # Of UnicodeError and its like one text is not enough.
+                return _raised(raised, getattr(builtins, name), message)
+        error = RemoteError(f"{subject}: {kinds[0]}: {message}")
+        error.__cause__ = RemoteError(traceback)
+        return error
+
+
+def _raised(kind: type[Exception], fallback: type[Exception], message: str) -> Exception:
+    try:
+        return kind(message)
+    except TypeError:
+        return fallback(message)
+
+
+def _log(name: str, level: int, message: str) -> None:
+    logging.getLogger(name).log(level, "%s", message)
