@@ -14,6 +14,7 @@ from beamlabel.transforms.decoding.picture.exif import exif_orientation
 from beamlabel.transforms.decoding.picture.limits import FAST_PIXELS, FAST_PROFILE_PIXELS, need_limits
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.picture.variants import check_variant
+from beamlabel.transforms.decoding.readers.avif_frames import frame_sizes
 from beamlabel.transforms.decoding.readers.binary import unpack
 from beamlabel.transforms.decoding.readers.boxes import is_whole
 from beamlabel.transforms.records import Reason
@@ -164,6 +165,8 @@ def read_avif(data: bytes, options: DecodeOptions) -> Picture:
         primaries, transfer = (int.from_bytes(points[group], "big") for group in (1, 2))
         profile = profile_of_code_points(primaries, transfer)
     whole = functools.partial(is_whole, data)
+    for size in frame_sizes(data):
+        check_pixels(*size, options.max_pixels)
     # Pillow tells how the picture is to be turned as if EXIF said so.
     return read_with_pillow("AVIF", data, options, None, profile=profile, orientation=None, is_whole=whole)
 
