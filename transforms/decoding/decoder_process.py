@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
+import time
 from types import TracebackType
 
 from PIL import Image
@@ -19,6 +22,7 @@ from beamlabel.transforms.worker.memory import available_memory
 _BYTES_A_PIXEL, _MORE_BYTES = 48, 512 << 20
 # The least that is allowed where memory is short: else a tiny image would fail, too.
 _LEAST_BYTES = 256 << 20
+_FREE_SECONDS = 5
 
 
 class _ParentsLock:
@@ -47,22 +51,23 @@ def main(parent: int) -> None:
     lock = _ParentsLock(requests)
     pillow_image.use_lock(lock)
 
-    def answer(first: bytes, rest: bytearray) -> tuple[bytes, memoryview | None]:
+    def answer(words: bytes, data: bytes) -> tuple[bytes, memoryview | None]:
         lock.is_held = False
-        words = json.loads(rest[: int.from_bytes(first[:8], "big")])
-        data = bytes(memoryview(rest)[int.from_bytes(first[:8], "big") :])
-        rest.clear()
-        return _answer(data, DecodeOptions(**words))
+        return _answer(data, DecodeOptions(**json.loads(words)))
 
-    requests.serve(answer, 16)
+    requests.serve(answer)
+
+
+@functools.lru_cache(maxsize=1)
+def _free_memory(_: int) -> int:
+    """As it was a few seconds ago: to read it costs as much as a small picture."""
+    free = available_memory()
+    return sys.maxsize if free is None else max(free, _LEAST_BYTES)
 
 
 def _answer(data: bytes, options: DecodeOptions) -> tuple[bytes, memoryview | None]:
-    most = _BYTES_A_PIXEL * options.max_pixels + _MORE_BYTES
-    free = available_memory()
-    if free is not None:
-        most = min(most, max(free, _LEAST_BYTES))
-    limit(options.deadline, most)
+    most = min(_BYTES_A_PIXEL * options.max_pixels + _MORE_BYTES, _free_memory(int(time.monotonic() / _FREE_SECONDS)))
+    limit(options.decode_deadline, most)
     content = None
     try:
         with in_place():

@@ -32,7 +32,7 @@ def decode_with_limits(data: bytes, options: DecodeOptions) -> Decoded:
     """As ``decode_in_place``, in a child.
 
     Raises:
-      ImageError: as there; ``decode_timeout`` after ``options.deadline`` seconds, ``decode_error`` if the decoder
+      ImageError: as there; ``decode_timeout`` after ``options.decode_deadline`` seconds, ``decode_error`` if the decoder
         crashes or needs more memory than it may take.
       RuntimeError: no child comes up; or an exception in a child that is a fault of ours.
     """
@@ -41,7 +41,7 @@ def decode_with_limits(data: bytes, options: DecodeOptions) -> Decoded:
         try:
             return _ask(data, options)
         except OverdueError:
-            detail = f"not decoded within --decode_deadline {options.deadline:g} s"
+            detail = f"not decoded within --decode_deadline {options.decode_deadline:g} s"
             raise refusal(Reason.DECODE_TIMEOUT, detail) from None
         except ProcessDiedError as error:
             crashes, last = crashes + error.begun, str(error)
@@ -58,13 +58,12 @@ def _ask(data: bytes, options: DecodeOptions) -> Decoded:
             "crop": options.crop,
             "max_pixels": options.max_pixels,
             "color_profile": options.color_profile,
-            "deadline": options.deadline,
+            "decode_deadline": options.decode_deadline,
         }
     ).encode()
-    request = (len(words).to_bytes(8, "big"), (len(words) + len(data)).to_bytes(8, "big"), words, data)
     with ExitStack() as held:
         child = _pool().take(held)
-        answer = json.loads(child.ask(request, options.deadline, large_lock(), held))
+        answer = json.loads(child.ask(words, data, options.decode_deadline, large_lock(), held))
         if "reason" in answer:
             raise ImageError(Stage.DECODE, Reason(answer["reason"]), str(answer["detail"]))
         if "fault" in answer:

@@ -11,7 +11,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from beamlabel.transforms.worker.limited_process import ANSWER, BEGUN, CONTENT, GO, HEAD, READY, WAITS
+from beamlabel.transforms.worker.limited_process import (
+    ANSWER,
+    BEGUN,
+    CONTENT,
+    GO,
+    HEAD,
+    READY,
+    REQUEST,
+    WAITS,
+)
 
 try:
     import resource
@@ -32,25 +41,24 @@ class Requests:
     def __init__(self, parent: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
         nowhere = os.open(os.devnull, os.O_RDWR)
-        self._from, self._to = os.dup(0), os.dup(1)
+        self._from, self._to = os.fdopen(os.dup(0), "rb"), os.dup(1)
         os.dup2(nowhere, 0)
         os.dup2(nowhere, 1)
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
 
-    def serve(self, answer: Callable[[bytes, bytearray], tuple[bytes, memoryview | None]], head: int) -> None:
+    def serve(self, answer: Callable[[bytes, bytes], tuple[bytes, memoryview | None]]) -> None:
         """Answers requests until there are none.
 
         Args:
-          answer: of a request's first bytes, and of the rest, the two parts of its answer, the second if there is one.
-          head: how many bytes come first; the last 8 of them are the number of those that follow.
+          answer: of a request's words and its data the two parts of the answer, the second if there is one.
         """
         self._send(HEAD.pack(READY, 0))
+        # Nothing is left in the buffer between requests: the parent waits for the answer.
         while select.select([self._from], [], [], _IDLE_SECONDS)[0]:
-            first = self._receive(head)
-            rest = self._receive(int.from_bytes(first[-8:], "big"))
+            words, data = (self._receive(size) for size in REQUEST.unpack(self._receive(REQUEST.size)))
             self._send(HEAD.pack(BEGUN, 0))
-            part, content = answer(bytes(first), rest)
-            del rest
+            part, content = answer(words, data)
+            del words, data
             self._send(HEAD.pack(ANSWER, len(part)), part)
             if content is not None:
                 self._send(HEAD.pack(CONTENT, len(content)), content)
@@ -67,14 +75,10 @@ class Requests:
             while len(rest):
                 rest = rest[os.write(self._to, rest) :]
 
-    def _receive(self, size: int) -> bytearray:
-        received = bytearray(size)
-        rest = memoryview(received)
-        while len(rest):
-            count = os.readv(self._from, [rest])
-            if not count:
-                os._exit(0)  # the parent has no more requests
-            rest = rest[count:]
+    def _receive(self, size: int) -> bytes:
+        received = self._from.read(size)
+        if len(received) < size:
+            os._exit(0)  # the parent has no more requests
         return received
 
 

@@ -4,12 +4,14 @@ For work that may take for ever, take all memory or crash. The child is a Python
 process (which has threads) and by no ``multiprocessing`` (whose daemons may have no children, and which imports the main
 program again). It ends with its parent: when its pipe closes, or the parent's process is gone.
 
-What goes through the pipes are frames: a kind of one byte, the length (8 bytes, big-endian), and the content. Nothing
-that the child says is unpickled: it may be in the hands of whoever wrote the image.
+A request is the lengths of its words and its data (8 bytes each, big-endian), and these. What the child says are frames:
+a kind of one byte, the length (8 bytes), and the content. Nothing of it is unpickled: the child may be in the hands of
+whoever wrote the image.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -18,10 +20,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, suppress
 
-HEAD = struct.Struct(">cQ")
+HEAD, REQUEST = struct.Struct(">cQ"), struct.Struct(">QQ")
 READY, BEGUN, WAITS, GO, ANSWER, CONTENT = b"R", b"B", b"W", b"G", b"A", b"C"
 """Kinds of frames: the child is there; it has the request; it waits for the lock; it has it; its answer, in two parts."""
 
@@ -29,7 +30,15 @@ READY, BEGUN, WAITS, GO, ANSWER, CONTENT = b"R", b"B", b"W", b"G", b"A", b"C"
 _START_SECONDS = 120.0
 # Of the answer's first part, which is some lines of JSON.
 _MOST_BYTES = 1 << 20
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_PIPE_BYTES = 1 << 20
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc: what a request frees serves the next one, up to so many bytes; new pages cost more than the copies.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 
 
 class OverdueError(Exception):
@@ -67,7 +76,7 @@ class LimitedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ENVIRONMENT},
             bufsize=0,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -75,6 +84,8 @@ class LimitedProcess:
         self._begun = False
         for descriptor in (self._to, self._from):
             os.set_blocking(descriptor, False)
+            with suppress(AttributeError, OSError):  # Linux; fewer turns between the processes
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._until = time.monotonic() + _START_SECONDS
         try:
             self._expect(READY)
@@ -92,12 +103,17 @@ class LimitedProcess:
         return self._process.poll() is None
 
     def ask(
-        self, request: Iterable[bytes | memoryview], seconds: float, lock: AbstractContextManager[object], held: ExitStack
+        self,
+        words: bytes,
+        data: bytes,
+        seconds: float,
+        lock: AbstractContextManager[object],
+        held: ExitStack,
     ) -> bytes:
         """Sends a request and waits for the first part of the answer.
 
         Args:
-          request: its parts.
+          words, data: the request.
           seconds: for it all; time that the child waits for ``lock`` does not count.
           lock: what the child may ask for.
           held: what ``lock`` is entered in.
@@ -107,7 +123,7 @@ class LimitedProcess:
         """
         self._begun = False
         self._until = time.monotonic() + seconds
-        for part in request:
+        for part in (REQUEST.pack(len(words), len(data)), words, data):
             self._write(memoryview(part))
         self._expect(BEGUN)
         self._begun = True
@@ -170,7 +186,6 @@ class LimitedProcess:
             target = target[count:]
 
     def _write(self, source: memoryview) -> None:
-        source = source.cast("B")
         while len(source):
             try:
                 source = source[os.write(self._to, source) :]
