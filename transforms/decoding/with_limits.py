@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from beamlabel.transforms.decoding.in_place import Decoded
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, refusal
 from beamlabel.transforms.decoding.picture.pillow_image import large_lock
-from beamlabel.transforms.records import ImageError, Reason, Stage
+from beamlabel.transforms.records import Reason
 from beamlabel.transforms.worker.allocators import empty_pixels
 from beamlabel.transforms.worker.cpu import available_cores
 from beamlabel.transforms.worker.limited_process import LimitedProcesses, OverdueError, ProcessDiedError
@@ -65,7 +65,7 @@ def _ask(data: bytes, options: DecodeOptions) -> Decoded:
         child = _pool().take(held)
         answer = json.loads(child.ask(words, data, options.decode_deadline, large_lock(), held))
         if "reason" in answer:
-            raise ImageError(Stage.DECODE, Reason(answer["reason"]), str(answer["detail"]))
+            raise refusal(Reason(answer["reason"]), str(answer["detail"]))
         if "fault" in answer:
             raise RuntimeError(str(answer["fault"]))
         pixels = empty_pixels(options.height, options.width)

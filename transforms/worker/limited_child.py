@@ -17,6 +17,7 @@ from beamlabel.transforms.worker.limited_process import (
     CONTENT,
     GO,
     HEAD,
+    PART,
     READY,
     REQUEST,
     WAITS,
@@ -59,7 +60,7 @@ class Requests:
             self._send(HEAD.pack(BEGUN, 0))
             part, content = answer(words, data)
             del words, data
-            self._send(HEAD.pack(ANSWER, len(part)), part)
+            self._send(HEAD.pack(ANSWER if content is None else PART, len(part)), part)
             if content is not None:
                 self._send(HEAD.pack(CONTENT, len(content)), content)
 

@@ -23,12 +23,13 @@ import time
 from contextlib import AbstractContextManager, ExitStack, suppress
 
 HEAD, REQUEST = struct.Struct(">cQ"), struct.Struct(">QQ")
-READY, BEGUN, WAITS, GO, ANSWER, CONTENT = b"R", b"B", b"W", b"G", b"A", b"C"
-"""Kinds of frames: the child is there; it has the request; it waits for the lock; it has it; its answer, in two parts."""
+READY, BEGUN, WAITS, GO, ANSWER, PART, CONTENT = b"R", b"B", b"W", b"G", b"A", b"P", b"C"
+"""Kinds of frames: the child is there; it has the request; it waits for the lock; it has it; its answer; or the first
+part of an answer, and the second one."""
 
 # Of an interpreter that imports NumPy and OpenCV, on a machine that has much else to do.
 _START_SECONDS = 120.0
-# Of the answer's first part, which is some lines of JSON.
+# Of an answer's first part, which is some lines of JSON.
 _MOST_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
 _ENVIRONMENT = {
@@ -81,7 +82,7 @@ class LimitedProcess:
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
-        self._begun = False
+        self._begun = self._is_busy = False
         for descriptor in (self._to, self._from):
             os.set_blocking(descriptor, False)
             with suppress(AttributeError, OSError):  # Linux; fewer turns between the processes
@@ -98,9 +99,9 @@ class LimitedProcess:
         return self._process.pid
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
+    def is_ready(self) -> bool:
+        """Whether it has not ended, and has answered all that it was asked."""
+        return not self._is_busy and self._process.poll() is None
 
     def ask(
         self,
@@ -121,7 +122,7 @@ class LimitedProcess:
         Raises:
           OverdueError, ProcessDiedError: there will be no answer.
         """
-        self._begun = False
+        self._begun, self._is_busy = False, True
         self._until = time.monotonic() + seconds
         for part in (REQUEST.pack(len(words), len(data)), words, data):
             self._write(memoryview(part))
@@ -134,10 +135,11 @@ class LimitedProcess:
             self._until = time.monotonic() + left
             self._write(memoryview(HEAD.pack(GO, 0)))
             kind, length = self._head()
-        if kind != ANSWER or length > _MOST_BYTES:
+        if kind not in (ANSWER, PART) or length > _MOST_BYTES:
             raise self._end("answered what it should not")
         answer = bytearray(length)
         self._read(memoryview(answer))
+        self._is_busy = kind == PART
         return bytes(answer)
 
     def read_content(self, target: memoryview) -> None:
@@ -146,6 +148,7 @@ class LimitedProcess:
         if kind != CONTENT or length != len(target):
             raise self._end("answered what it should not")
         self._read(target)
+        self._is_busy = False
 
     def close(self) -> None:
         """Ends it at once."""
@@ -233,7 +236,7 @@ class LimitedProcesses:
         self._idle: list[LimitedProcess] = []
 
     def take(self, held: ExitStack) -> LimitedProcess:
-        """A child that is there or a new one; when ``held`` ends, it goes back if it is alive.
+        """A child that is there or a new one; when ``held`` ends, it goes back if it is ready.
 
         Raises:
           OSError, ProcessDiedError: see ``LimitedProcess``.
@@ -245,7 +248,7 @@ class LimitedProcesses:
                 found = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if found.is_alive:
+            if found.is_ready:
                 child = found
             else:
                 found.close()
@@ -265,5 +268,7 @@ class LimitedProcesses:
             child.forget()
 
     def _give_back(self, child: LimitedProcess) -> None:
-        if child.is_alive:
+        if child.is_ready:
             self._idle.append(child)
+        else:
+            child.close()
