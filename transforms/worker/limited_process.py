@@ -32,6 +32,8 @@ _START_SECONDS = 120.0
 # Of an answer's first part, which is some lines of JSON.
 _MOST_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
+# The system's clock of a wait does not go on for ever.
+_LOOK_SECONDS = 3600.0
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -201,9 +203,10 @@ class LimitedProcess:
         poll = select.poll()
         poll.register(descriptor, event)
         left = self._until - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1e3):
+        if left <= 0:
             self.close()
             raise OverdueError
+        poll.poll(min(left, _LOOK_SECONDS) * 1e3)
 
     def _end(self, fault: str) -> Exception:
         """What became of a child that hung up, or is to be ended for a ``fault``."""

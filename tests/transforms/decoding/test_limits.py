@@ -94,7 +94,7 @@ def test_headers_tell_what_may_take_long():
         "large png": attacks.png(9000, 9000, 8, 2),
         "two decodes": attacks.png(4000, 4000, 16, 2, images.png_chunk(b"tRNS", bytes(6))),
         "chunks": attacks.png(9, 9, 8, 2, between=[images.png_chunk(b"IDAT", b"")] * 9000),
-        "large webp": images.encode(Image.new("RGB", (9000, 5000)), "WEBP", method=0, quality=0),
+        "large webp": b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<II", 10, 0) + b"\x27\x23\0\x87\x13\0",
         "chunks of a webp": (
             b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + bytes(10) + b"nope\0\0\0\0" * 5000
         ),
@@ -103,9 +103,6 @@ def test_headers_tell_what_may_take_long():
         assert not is_fast(data), name
     fast = {
         "usual": jpeg,
-        "progressive of 100 megapixels": images.claiming(
-            images.encode(PHOTO, "JPEG", progressive=True), 10_000, 10_000
-        ),
         "png": attacks.png(6000, 6000, 8, 2),
     }
     for name, data in fast.items():
