@@ -58,8 +58,9 @@ def derive(
         ``PredictOptions``.
       class_names: a name for each class; a file of one name a line; None or ``"none"`` for no names; ``"auto"``:
         those of an own module, else ImageNet's, for 1000 and 1001 classes.
-      crop, max_pixels, decode_deadline, color_profile: see ``DecodeOptions``. A ``crop`` of None and a ``color_profile``
-        of ``"auto"`` are those that an own module's head was trained with, else the whole image and ``"convert"``.
+      crop, max_pixels, decode_deadline, color_profile: see ``DecodeOptions``. A ``crop`` of None and a
+        ``color_profile`` of ``"auto"`` are those that an own module's head was trained with, else the whole image and
+        ``"convert"``.
 
     Raises:
       WishError: the module does not allow a value, as another crop than an own module's; names the argument.

@@ -32,8 +32,8 @@ def decode_with_limits(data: bytes, options: DecodeOptions) -> Decoded:
     """As ``decode_in_place``, in a child.
 
     Raises:
-      ImageError: as there; ``decode_timeout`` after ``options.decode_deadline`` seconds, ``decode_error`` if the decoder
-        crashes or needs more memory than it may take.
+      ImageError: as there; ``decode_timeout`` after ``options.decode_deadline`` seconds, ``decode_error`` if the
+        decoder crashes or needs more memory than it may take.
       RuntimeError: no child comes up; or an exception in a child that is a fault of ours.
     """
     crashes, last = 0, ""

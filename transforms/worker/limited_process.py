@@ -1,12 +1,12 @@
 """A child process that answers requests one by one, each with a deadline: at its end the child is killed.
 
-For work that may take for ever, take all memory or crash. The child is a Python of its own, started by no fork of this
-process (which has threads) and by no ``multiprocessing`` (whose daemons may have no children, and which imports the main
-program again). It ends with its parent: when its pipe closes, or the parent's process is gone.
+For work that may take for ever, take all memory or crash. The child is a Python of its own. It is not a fork of this
+process, which has threads; and no ``multiprocessing``, whose daemons may have no children, and which imports the main
+program again. It ends with its parent: when its pipe closes, or the parent's process is gone.
 
-A request is the lengths of its words and its data (8 bytes each, big-endian), and these. What the child says are frames:
-a kind of one byte, the length (8 bytes), and the content. Nothing of it is unpickled: the child may be in the hands of
-whoever wrote the image.
+A request is the lengths of its words and its data (8 bytes each, big-endian), and these. The child sends frames: a kind
+of one byte, the length (8 bytes), and the content. Nothing of it is unpickled: the child may be in the hands of whoever
+wrote the image.
 """
 
 from __future__ import annotations
