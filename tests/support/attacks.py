@@ -75,7 +75,9 @@ def arithmetic_jpeg(width: int, height: int) -> bytes:
     return frame(width, height, 0xC9, 3) + segment(0xDA, b"\3" + named + b"\0\x3f\0") + bytes(64) + END
 
 
-def png(width: int, height: int, depth: int, colour: int, *chunks: bytes, between: Iterable[bytes] = ()) -> bytes:
+def png(
+    width: int, height: int, depth: int, colour: int, *chunks: bytes, between: Iterable[bytes] = ()
+) -> bytes:
     """A PNG of zeros, without the end of its pixels if they are many."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     row = 1 + -(-width * channels * depth // 8)

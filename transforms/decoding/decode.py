@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from beamlabel.transforms.decoding.in_place import Decoded, decode_in_place
-from beamlabel.transforms.decoding.picture.limits import NeedsLimits
+from beamlabel.transforms.decoding.picture.limits import NeedsLimitsError
 from beamlabel.transforms.decoding.picture.options import DecodeOptions
 from beamlabel.transforms.decoding.with_limits import decode_with_limits
 
@@ -26,5 +26,5 @@ def decode(data: bytes, options: DecodeOptions) -> Decoded:
     """
     try:
         return decode_in_place(data, options)
-    except NeedsLimits:
+    except NeedsLimitsError:
         return decode_with_limits(data, options)

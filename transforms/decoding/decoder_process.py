@@ -66,7 +66,9 @@ def _free_memory(_: int) -> int:
 
 
 def _answer(data: bytes, options: DecodeOptions) -> tuple[bytes, memoryview | None]:
-    most = min(_BYTES_A_PIXEL * options.max_pixels + _MORE_BYTES, _free_memory(int(time.monotonic() / _FREE_SECONDS)))
+    most = min(
+        _BYTES_A_PIXEL * options.max_pixels + _MORE_BYTES, _free_memory(int(time.monotonic() / _FREE_SECONDS))
+    )
     limit(options.decode_deadline, most)
     content = None
     try:

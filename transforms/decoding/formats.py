@@ -118,7 +118,7 @@ def read_picture(data: bytes, options: DecodeOptions) -> Picture:
 
     Raises:
       ImageError: ``not_an_image``, ``truncated``, ``corrupt``, ``unsupported_format`` or ``too_many_pixels``.
-      NeedsLimits: it is neither a PNG nor a WebP, or one that may take long.
+      NeedsLimitsError: it is neither a PNG nor a WebP, or one that may take long.
     """
     reader = _reader(data)
     if reader is None:

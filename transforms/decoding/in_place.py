@@ -36,7 +36,7 @@ def decode_in_place(data: bytes, options: DecodeOptions) -> Decoded:
 
     Raises:
       ImageError: see ``decode``.
-      NeedsLimits: it may take long, or much memory; never within ``limits.in_place``.
+      NeedsLimitsError: it may take long, or much memory; never within ``limits.in_place``.
     """
     if not data:
         raise refusal(Reason.EMPTY_FILE, "the file has no bytes")

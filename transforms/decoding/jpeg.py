@@ -76,7 +76,7 @@ def decode_jpeg(data: bytes, options: DecodeOptions) -> Picture:
 
     Raises:
       ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` or ``unsupported_format``.
-      NeedsLimits: it may take long.
+      NeedsLimitsError: it may take long.
     """
     header = read_header(data)
     check_pixels(header.width, header.height, options.max_pixels)

@@ -71,7 +71,11 @@ def _ask(data: bytes, options: DecodeOptions) -> Decoded:
         pixels = empty_pixels(options.height, options.width)
         child.read_content(memoryview(pixels).cast("B"))
     return Decoded(
-        pixels, int(answer["width"]), int(answer["height"]), str(answer["format"]), answer["converted"] is True
+        pixels,
+        int(answer["width"]),
+        int(answer["height"]),
+        str(answer["format"]),
+        answer["converted"] is True,
     )
 
 

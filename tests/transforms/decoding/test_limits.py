@@ -15,7 +15,7 @@ from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.decoding.in_place import decode_in_place
 from beamlabel.transforms.decoding.picture.exif import exif_orientation
 from beamlabel.transforms.decoding.picture.jpeg_header import MAX_SCANS
-from beamlabel.transforms.decoding.picture.limits import NeedsLimits, in_place
+from beamlabel.transforms.decoding.picture.limits import NeedsLimitsError, in_place
 from beamlabel.transforms.records import ImageError, Reason
 from support import attacks, images
 from support.corpus import corpus
@@ -37,7 +37,7 @@ def is_fast(data, options=SMALL):
         decode_in_place(data, options)
     except ImageError:
         return True
-    except NeedsLimits:
+    except NeedsLimitsError:
         return False
     return True
 
@@ -123,7 +123,9 @@ def test_the_scans_of_a_jpeg_have_a_limit():
     # 18,000 of them, as many pixels as may be.
     assert reason(attacks.jpeg(10_000, 10_000, 18_000)) is Reason.CORRUPT
     # A marker without a length, whose next bytes are no length either: libjpeg goes on after it.
-    assert reason(attacks.jpeg(64, 48, MAX_SCANS + 1, between=b"\xff\x01" + b"\xff\xff\xff")) is Reason.CORRUPT
+    assert (
+        reason(attacks.jpeg(64, 48, MAX_SCANS + 1, between=b"\xff\x01" + b"\xff\xff\xff")) is Reason.CORRUPT
+    )
 
 
 def test_segments_without_end_are_refused():
@@ -145,7 +147,28 @@ def test_the_deadline_ends_a_decode():
 
 def test_more_memory_than_allowed_is_a_decode_error():
     # Tags that pixels depend on, and that all have the same eight million values.
-    tags = (256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325)
+    tags = (
+        256,
+        257,
+        258,
+        259,
+        262,
+        266,
+        273,
+        274,
+        277,
+        278,
+        279,
+        284,
+        292,
+        293,
+        317,
+        320,
+        322,
+        323,
+        324,
+        325,
+    )
     body = bytes(8_000_000)
     data = attacks.heaped_directory(len(tags), 1, len(body), body, tags)
     assert reason(data, DecodeOptions(16, 16, max_pixels=1000)) is Reason.DECODE_ERROR
@@ -247,9 +270,13 @@ def _exif(source):
     count = source.randrange(1, 5)
     for _ in range(count):
         tag, kind = source.choice((274, 274, 256, 0x8769)), source.choice((3, 3, 3, *range(14), 16, 99))
-        value = source.choice((struct.pack(order + "HH", source.randrange(10), 0), bytes([source.randrange(9)] * 4)))
+        value = source.choice(
+            (struct.pack(order + "HH", source.randrange(10), 0), bytes([source.randrange(9)] * 4))
+        )
         entries += struct.pack(order + "HHI", tag, kind, source.choice((1, 1, 1, 0, 2, 8, 1 << 31))) + value
     start = source.choice((b"", b"Exif\0\0", b"Exif\0\0Exif\0\0"))
     head = heads[0] if source.random() < 0.8 else source.choice(heads)
-    block = start + head + struct.pack(order + "IH", 8, count + source.choice((0, 0, 1))) + entries + bytes(40)
+    block = (
+        start + head + struct.pack(order + "IH", 8, count + source.choice((0, 0, 1))) + entries + bytes(40)
+    )
     return block if source.random() < 0.9 else block[: source.randrange(len(block))]

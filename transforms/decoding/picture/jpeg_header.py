@@ -201,7 +201,9 @@ def check_scans(data: bytes, header: JpegHeader) -> int:
                     for component in body[1:-3:2]:
                         missing.get(component, set()).difference_update(range(first, last + 1))
         if scans > MAX_SCANS or segments > _MAX_SEGMENTS:
-            raise refusal(Reason.CORRUPT, f"a JPEG of more than {MAX_SCANS} scans, or {_MAX_SEGMENTS} segments")
+            raise refusal(
+                Reason.CORRUPT, f"a JPEG of more than {MAX_SCANS} scans, or {_MAX_SEGMENTS} segments"
+            )
         found = _NEXT_MARKER.search(data, end)
         if found is None:
             break

@@ -19,14 +19,14 @@ FAST_PROFILE_PIXELS = 10_000_000
 _in_place: ContextVar[bool] = ContextVar("_in_place", default=False)
 
 
-class NeedsLimits(Exception):
+class NeedsLimitsError(Exception):
     """The image is not for the fast road; ``decode`` hands it to a child process. No caller of ``decode`` sees it."""
 
 
 def need_limits() -> None:
-    """Raises ``NeedsLimits``, but within ``in_place``."""
+    """Raises ``NeedsLimitsError``, but within ``in_place``."""
     if not _in_place.get():
-        raise NeedsLimits
+        raise NeedsLimitsError
 
 
 @contextmanager

@@ -49,9 +49,13 @@ class DecodeOptions:
         if self.color_profile not in COLOR_PROFILE:
             names = " or ".join(COLOR_PROFILE)
             raise ValueError(f"color_profile must be {names}, not {self.color_profile!r}")
-        seconds = isinstance(self.decode_deadline, (int, float)) and not isinstance(self.decode_deadline, bool)
+        seconds = isinstance(self.decode_deadline, (int, float)) and not isinstance(
+            self.decode_deadline, bool
+        )
         if not seconds or not (math.isfinite(self.decode_deadline) and self.decode_deadline > 0):
-            raise ValueError(f"decode_deadline must be a positive number of seconds, not {self.decode_deadline!r}")
+            raise ValueError(
+                f"decode_deadline must be a positive number of seconds, not {self.decode_deadline!r}"
+            )
         if self.crop is None:
             return
         number = isinstance(self.crop, (int, float)) and not isinstance(self.crop, bool)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.picture.limits import NeedsLimits
+from beamlabel.transforms.decoding.picture.limits import NeedsLimitsError
 from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import ImageError, Reason
 
@@ -70,7 +70,7 @@ def load(
     try:
         with _large if width * height > _LARGE_PIXELS else contextlib.nullcontext():
             return decode()
-    except (ImageError, MemoryError, NeedsLimits):
+    except (ImageError, MemoryError, NeedsLimitsError):
         raise
     except Exception as error:  # plugins raise whatever the bytes lead them to
         raise explain(error, format_, is_whole) from error

@@ -57,7 +57,7 @@ def read_png(data: bytes, options: DecodeOptions) -> Picture:
     Raises:
       ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` (also a wrong checksum of a chunk that pixels
         depend on) or ``unsupported_format``.
-      NeedsLimits: it may take long.
+      NeedsLimitsError: it may take long.
     """
     chunks = _chunks(data, options.max_pixels)
     width, height, depth, colour, *_, interlace = chunks.header
@@ -78,7 +78,9 @@ def read_png(data: bytes, options: DecodeOptions) -> Picture:
     def decode() -> tuple[np.ndarray, bool]:
         image = PngImageFile(io.BytesIO(chunks.pixels))
         if image.size != (width, height):
-            raise refusal(Reason.CORRUPT, f"a PNG of {image.width}×{image.height} pixels, not {width}×{height}")
+            raise refusal(
+                Reason.CORRUPT, f"a PNG of {image.width}×{image.height} pixels, not {width}×{height}"
+            )
         image.load()
         return finish(_with_transparency(image, chunks), profile)
 

@@ -76,7 +76,7 @@ def read_webp(data: bytes, options: DecodeOptions) -> Picture:
 
     Raises:
       ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` or ``unsupported_format``.
-      NeedsLimits: it may take long.
+      NeedsLimitsError: it may take long.
     """
     (kind,) = unpack("4s", data, 12, _WEBP)
     head = data[20:30]
@@ -99,7 +99,11 @@ def read_webp(data: bytes, options: DecodeOptions) -> Picture:
     exif, profile = chunks.get(b"EXIF"), chunks.get(b"ICCP")
     if width * height > FAST_PIXELS:
         need_limits()
-    if width * height > FAST_PROFILE_PIXELS and options.color_profile == "convert" and not is_needless(profile):
+    if (
+        width * height > FAST_PROFILE_PIXELS
+        and options.color_profile == "convert"
+        and not is_needless(profile)
+    ):
         need_limits()
     return read_with_pillow(
         "WEBP",
