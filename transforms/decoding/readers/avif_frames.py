@@ -34,7 +34,12 @@ def frame_sizes(data: bytes) -> Iterator[tuple[int, int]]:
 def _items(data: bytes, start: int, stop: int) -> Iterator[bytes]:
     """What the item locations (ISO/IEC 14496-12, 8.11.3) name, of the items that are AV1."""
     inside = list(boxes(data, start, stop))
-    coded = {number for kind, at, end in inside if kind == b"iinf" for number in _av1_items(data, at, min(end, stop))}
+    coded = {
+        number
+        for kind, at, end in inside
+        if kind == b"iinf"
+        for number in _av1_items(data, at, min(end, stop))
+    }
     embedded = next((at for kind, at, _ in inside if kind == b"idat"), 0)
     for kind, at, _ in inside:
         if kind != b"iloc":
