@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beamlabel.transforms.decoding.decode import DECODER_VERSION, DecodeOptions
+from beamlabel.transforms.decoding.picture.options import DEFAULT_DECODE_DEADLINE
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
 from beamlabel.transforms.inference.options import AUTO, PredictOptions, WishError, describe_scores, fitted
 from beamlabel.transforms.module.class_names import load_class_names
@@ -43,6 +44,7 @@ def derive(
     normalize_embeddings: bool = False,
     crop: float | None = None,
     max_pixels: int = _MAX_PIXELS,
+    decode_deadline: float = DEFAULT_DECODE_DEADLINE,
     color_profile: str = AUTO,
     batch_size: int = 128,
     worker_threads: int | None = None,
@@ -56,8 +58,9 @@ def derive(
         ``PredictOptions``.
       class_names: a name for each class; a file of one name a line; None or ``"none"`` for no names; ``"auto"``:
         those of an own module, else ImageNet's, for 1000 and 1001 classes.
-      crop, max_pixels, color_profile: see ``DecodeOptions``. A ``crop`` of None and a ``color_profile`` of ``"auto"``
-        are those that an own module's head was trained with, else the whole image and ``"convert"``.
+      crop, max_pixels, decode_deadline, color_profile: see ``DecodeOptions``. A ``crop`` of None and a
+        ``color_profile`` of ``"auto"`` are those that an own module's head was trained with, else the whole image and
+        ``"convert"``.
 
     Raises:
       WishError: the module does not allow a value, as another crop than an own module's; names the argument.
@@ -84,6 +87,7 @@ def derive(
         crop=_crop(crop, spec),
         max_pixels=max_pixels,
         color_profile=_color_profile(color_profile, spec),
+        decode_deadline=decode_deadline,
     )
     return Derived(spec, decode, fit(wishes, spec))
 

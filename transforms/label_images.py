@@ -90,6 +90,7 @@ class LabelImages(beam.PTransform):
       color_profile: ``convert`` brings pixels with a colour profile to sRGB; ``ignore`` takes them as they are;
         ``auto`` is ``convert``, or what the head of a module of ``beamlabel train`` was trained with.
       max_pixels: images whose header claims more are failures.
+      decode_deadline: seconds that a child process may take to decode what is no usual JPEG, PNG or WebP.
       max_bytes: encoded images that are larger are failures.
       fetch_deadline: seconds that fetching an image may take, all tries together.
       allow_http: whether ``http://`` and ``https://`` are fetched.
@@ -146,6 +147,7 @@ class LabelImages(beam.PTransform):
         normalize_embeddings: bool = False,
         color_profile: str = AUTO,
         max_pixels: int = 100_000_000,
+        decode_deadline: float = 20.0,
         max_bytes: int = 64 << 20,
         fetch_deadline: float = 60.0,
         allow_http: bool = False,
@@ -189,6 +191,7 @@ class LabelImages(beam.PTransform):
             self._artifact, top_k=top_k, scores=scores, class_names=class_names, embeddings=embeddings,
             normalize_embeddings=normalize_embeddings, batch_size=batch_size, worker_threads=worker_threads,
             crop=crop, color_profile=color_profile, max_pixels=max_pixels,
+            decode_deadline=decode_deadline,
         )  # fmt: skip
         self._load = load_options(fetch, self._derived.decode, load_threads, worker_threads)
         self.spec: OutputSpec = output_spec_of(self._derived)

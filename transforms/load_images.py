@@ -29,7 +29,7 @@ class LoadImages(beam.PTransform):
     Args:
       size: (height, width) of the pixels; ``ModelHandler.image_size`` is a module's.
       uri, image, base_dir: see ``LabelImages``.
-      crop, color_profile, max_pixels: see ``LabelImages``.
+      crop, color_profile, max_pixels, decode_deadline: see ``LabelImages``.
       max_bytes, fetch_deadline, allow_http, allow_private_hosts, load_threads, worker_threads: see ``LabelImages``.
       http_headers, user_agent, ignore_robots_tag, http_per_host, billing_project: see ``LabelImages``.
 
@@ -49,6 +49,7 @@ class LoadImages(beam.PTransform):
         crop: float | None = None,
         color_profile: str = "convert",
         max_pixels: int = 100_000_000,
+        decode_deadline: float = 20.0,
         max_bytes: int = 64 << 20,
         fetch_deadline: float = 60.0,
         allow_http: bool = False,
@@ -66,7 +67,7 @@ class LoadImages(beam.PTransform):
             height, width = size
         except (TypeError, ValueError):
             raise ValueError(f"size must be (height, width) in pixels, not {size!r}") from None
-        decode = DecodeOptions(height, width, crop, max_pixels, color_profile)
+        decode = DecodeOptions(height, width, crop, max_pixels, color_profile, decode_deadline)
         http = http_options(http_headers, user_agent, ignore_robots_tag, http_per_host)
         fetch = fetch_options(
             max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project

@@ -97,6 +97,7 @@ def derive_module(
     crop: float | None = None,
     color_profile: str = AUTO,
     max_pixels: int = 100_000_000,
+    decode_deadline: float = 20.0,
 ) -> Derived:
     """``derive`` with the public transforms' defaults: ``class_names=None`` is ``auto`` there, as for the command.
 
@@ -118,6 +119,7 @@ def derive_module(
             normalize_embeddings=normalize_embeddings,
             crop=crop,
             max_pixels=max_pixels,
+            decode_deadline=decode_deadline,
             color_profile=color_profile,
             batch_size=batch_size,
             worker_threads=worker_threads,

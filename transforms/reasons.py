@@ -35,6 +35,8 @@ class Reason(str, Enum):
     CORRUPT = "corrupt"
     UNSUPPORTED_FORMAT = "unsupported_format"
     TOO_MANY_PIXELS = "too_many_pixels"
+    DECODE_TIMEOUT = "decode_timeout"
+    DECODE_ERROR = "decode_error"
     INFERENCE_ERROR = "inference_error"
     INFERENCE_TIMEOUT = "inference_timeout"
     INTERNAL_ERROR = "internal_error"

@@ -280,6 +280,7 @@ def _plan_id(
         "source": dataclasses.asdict(dataclasses.replace(source, billing_project=None)),
         "fetch": load.fetch.identity(),
         "max_pixels": load.decode.max_pixels,
+        "decode_deadline": load.decode.decode_deadline,
         "schema": str(arrow_schema(spec).remove_metadata()),
         "metadata": spec.metadata,
         "top_k": spec.top_k,

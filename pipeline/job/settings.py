@@ -137,6 +137,7 @@ def derived_options(options: JobOptions, artifact: Artifact) -> Derived:
             crop=module.crop,
             color_profile=module.color_profile,
             max_pixels=options.loading.max_pixels,
+            decode_deadline=options.loading.decode_deadline,
             batch_size=options.inference.batch_size,
             worker_threads=options.loading.worker_threads,
             keep_pixels=options.run.report,

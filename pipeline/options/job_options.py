@@ -253,6 +253,12 @@ class LoadingOptions:
     max_pixels: int = option(
         whole(1), default=100_000_000, metavar="N", help="refuse larger images (default 100 million)"
     )
+    decode_deadline: float = option(
+        number(0, 86400, above_low=True),
+        default=20.0,
+        metavar="SECONDS",
+        help="for a decode in a child process: of what is no usual JPEG, PNG or WebP (default 20)",
+    )
     fetch_deadline: float = option(
         number(0, 86400, above_low=True),
         default=60.0,

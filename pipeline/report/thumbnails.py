@@ -10,6 +10,7 @@ from typing import Any
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DecodeOptions
+from beamlabel.transforms.decoding.picture.options import DEFAULT_DECODE_DEADLINE
 from beamlabel.transforms.decoding.thumbnail import thumbnail
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.loading.load_images import load_one
@@ -64,6 +65,7 @@ def load_options_of(ran: Mapping[str, Any], made: Mapping[str, Any]) -> LoadOpti
             made["width"],
             crop=made["crop"],
             max_pixels=ran["max_pixels"],
+            decode_deadline=ran.get("decode_deadline", DEFAULT_DECODE_DEADLINE),  # earlier runs had none
             color_profile=made.get("color_profile", "ignore"),  # schema version 1 knew no profiles
         ),
     )

@@ -1,1 +1,1 @@
-"""Bytes → pixels."""
+"""Bytes → pixels, in this process or in a child with limits."""

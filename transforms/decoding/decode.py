@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
-
-from beamlabel.transforms.decoding.formats import read_picture
-from beamlabel.transforms.decoding.jpeg import decode_jpeg, is_jpeg
-from beamlabel.transforms.decoding.picture.options import DecodeOptions, refusal
-from beamlabel.transforms.decoding.resize import Target, fit, fit_reduced, swaps_sides
-from beamlabel.transforms.records import Reason
+from beamlabel.transforms.decoding.in_place import Decoded, decode_in_place
+from beamlabel.transforms.decoding.picture.limits import NeedsLimitsError
+from beamlabel.transforms.decoding.picture.options import DecodeOptions
+from beamlabel.transforms.decoding.with_limits import decode_with_limits
 
 __all__ = ["DECODER_VERSION", "DecodeOptions", "Decoded", "decode"]
 
@@ -18,40 +13,18 @@ DECODER_VERSION = "4"
 """Changes whenever the same bytes may give other pixels; part of ``preprocessing_id``."""
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """A decoded image and what is known of its source.
-
-    Attributes:
-      pixels: uint8[height, width, 3] of the options' size, RGB, C-contiguous.
-      width, height: pixels of the source after EXIF rotation, before crop and resize.
-      format: lower case, as ``jpeg`` or ``png``.
-      color_converted: whether a colour profile other than sRGB was applied.
-    """
-
-    pixels: np.ndarray = field(repr=False)
-    width: int
-    height: int
-    format: str
-    color_converted: bool = False
-
-
 def decode(data: bytes, options: DecodeOptions) -> Decoded:
     """Decodes one image and brings it to the size of ``options``; safe in many threads at once.
 
+    JPEG, PNG and WebP are decoded in this thread, if their headers show that this takes a few seconds at the most;
+    all else is decoded by a child process with limits, to the same pixels.
+
     Raises:
       ImageError: stage ``decode`` and one of ``empty_file``, ``not_an_image``, ``truncated``, ``corrupt``,
-        ``unsupported_format`` and ``too_many_pixels``.
+        ``unsupported_format``, ``too_many_pixels``, ``decode_timeout`` and ``decode_error``.
+      RuntimeError: no child process comes up; or a fault of ours in one.
     """
-    if not data:
-        raise refusal(Reason.EMPTY_FILE, "the file has no bytes")
-    target = Target(options.height, options.width, options.crop)
-    picture = decode_jpeg(data, options) if is_jpeg(data) else read_picture(data, options)
-    width, height = picture.width, picture.height
-    if picture.reduction == 1:
-        pixels = fit(picture.pixels, picture.orientation, target)
-    else:
-        pixels = fit_reduced(picture.pixels, picture.reduction, (width, height), picture.orientation, target)
-    if swaps_sides(picture.orientation):
-        width, height = height, width
-    return Decoded(pixels, width, height, picture.format, picture.converted)
+    try:
+        return decode_in_place(data, options)
+    except NeedsLimitsError:
+        return decode_with_limits(data, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from beamlabel.transforms.decoding.picture.limits import need_limits
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, refusal
 from beamlabel.transforms.decoding.readers.bmp import is_dib, read_bmp
 from beamlabel.transforms.decoding.readers.icons import is_xbm, read_icns, read_icon, read_xbm
@@ -117,6 +118,7 @@ def read_picture(data: bytes, options: DecodeOptions) -> Picture:
 
     Raises:
       ImageError: ``not_an_image``, ``truncated``, ``corrupt``, ``unsupported_format`` or ``too_many_pixels``.
+      NeedsLimitsError: it is neither a PNG nor a WebP, or one that may take long.
     """
     reader = _reader(data)
     if reader is None:
@@ -124,6 +126,8 @@ def read_picture(data: bytes, options: DecodeOptions) -> Picture:
         if name is not None:
             raise refusal(Reason.UNSUPPORTED_FORMAT, f"{name} is not decoded")
         raise refusal(Reason.NOT_AN_IMAGE, f"no known image format; starts with {data[:8]!r}")
+    if reader not in (read_png, read_webp):
+        need_limits()
     return reader(data, options)
 
 

@@ -22,7 +22,9 @@ from beamlabel.transforms.decoding.picture.jpeg_header import (
     read_header,
     without_garbage,
 )
+from beamlabel.transforms.decoding.picture.limits import FAST_PROFILE_PIXELS, need_limits
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
+from beamlabel.transforms.decoding.picture.pillow_image import is_out_of_memory
 from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.resize import Target, reduction
 from beamlabel.transforms.records import ImageError, Reason
@@ -45,6 +47,15 @@ _FILLING = 8
 _TRIED = 4
 
 
+# Nanoseconds at the most: of a scan of Huffman or arithmetic codes, for each pixel of a component; of what follows the
+# scans, likewise; and for each byte. Measured with scans that refine all coefficients and hold none, and with noise.
+_HUFFMAN_NS, _ARITHMETIC_NS, _PIXEL_NS, _BYTE_NS = 1.0, 10.0, 4.0, 8.0
+_FAST_SECONDS = 4.0
+_FAST_BYTES = 16 << 20
+# Decodes of a file that is not as it should be: as it is, with each of the ends, without what is between segments.
+_MOST_TRIES = _TRIED + 4
+
+
 def is_jpeg(data: bytes) -> bool:
     """Whether the bytes start as a JPEG (also MPO) does, or are cut within those bytes."""
     return data[:3] == b"\xff\xd8\xff" or data == b"\xff\xd8"
@@ -65,27 +76,50 @@ def decode_jpeg(data: bytes, options: DecodeOptions) -> Picture:
 
     Raises:
       ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` or ``unsupported_format``.
+      NeedsLimitsError: it may take long.
     """
     header = read_header(data)
     check_pixels(header.width, header.height, options.max_pixels)
     check_variant(jpeg_variant(header))
-    if has_several_scans(data, header):
-        check_scans(data, header)
+    pictures = check_scans(data, header) if has_several_scans(data, header) else header.components
     target = Target(options.height, options.width, options.crop)
     factor = reduction(header.width, header.height, header.orientation, target)
     if header.coding == "lossless":
         factor = 1
+    seconds = _seconds(header, pictures, len(data))
+    if seconds > _FAST_SECONDS or _converts_many(header, factor, options):
+        need_limits()
     try:
         pixels = _pixels(data, header, factor)
     except ValueError as error:
+        if is_out_of_memory(error):
+            raise MemoryError from error
+        # It may take several tries, and bytes that libjpeg did not see yet.
+        if seconds * _MOST_TRIES > _FAST_SECONDS or len(data) > _FAST_BYTES:
+            need_limits()
         mended = _mended(data, header, factor, str(error))
         if mended is None:
+            need_limits()  # Pillow also reads what stands beside the pixels, and warnings do not stop it
             size = header.width, header.height
             turn, profile = header.orientation, header.profile
             return read_with_pillow("JPEG", data, options, size, profile=profile, orientation=turn)
         pixels = mended
     pixels, converted = _to_rgb(pixels, header, options)
     return Picture(pixels, header.width, header.height, "jpeg", header.orientation, factor, converted)
+
+
+def _seconds(header: JpegHeader, pictures: int, size: int) -> float:
+    """CPU time of the slowest JPEG of this header, of so many components in all scans, and of so many bytes."""
+    scan = _ARITHMETIC_NS if "arithmetic" in header.coding else _HUFFMAN_NS
+    pixels = header.width * header.height
+    return 1e-9 * (pixels * (scan * pictures + _PIXEL_NS * header.components) + _BYTE_NS * size)
+
+
+def _converts_many(header: JpegHeader, factor: int, options: DecodeOptions) -> bool:
+    """Whether a colour profile is to be applied to more pixels than the fast road takes."""
+    if header.width * header.height <= FAST_PROFILE_PIXELS * factor * factor:
+        return False
+    return options.color_profile == "convert" and not is_needless(header.profile)
 
 
 def _pixels(data: bytes, header: JpegHeader, factor: int) -> np.ndarray:

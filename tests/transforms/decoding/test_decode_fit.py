@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 import beamlabel.transforms.decoding.resize
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
-from beamlabel.transforms.decoding.picture.jpeg_header import exif_orientation
+from beamlabel.transforms.decoding.picture.exif import exif_orientation
 from beamlabel.transforms.decoding.resize import Target, crop_side, fit
 from support import images
 

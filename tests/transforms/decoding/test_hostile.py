@@ -5,6 +5,9 @@ from collections import Counter
 
 import pytest
 
+from beamlabel.transforms.decoding import decode
+from beamlabel.transforms.decoding.in_place import decode_in_place
+from beamlabel.transforms.decoding.picture.limits import in_place
 from beamlabel.transforms.records import Reason
 from support.images import hostile_images
 from support.jobs import label, uri_list
@@ -22,12 +25,18 @@ def as_nobody(tmp_path):
     os.seteuid(0)
 
 
+def decode_here(data, options):
+    with in_place():
+        return decode_in_place(data, options)
+
+
 def test_every_one_ends_as_a_row_or_as_a_failure_with_its_reason(tmp_path, as_nobody, monkeypatch):
     folder = tmp_path / "photos"
     folder.mkdir()
     expected = hostile_images(folder)
     # As nobody, Python may not be able to import what lies in root's home: import it all now.
     label(tmp_path / "first", "--input", uri_list(tmp_path / "first.txt", [folder / "plain.jpg"]))
+    monkeypatch.setattr(decode, "decode_with_limits", decode_here)  # a child would have to import it all anew
     monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
     names = list(expected)
     uris = uri_list(tmp_path / "list.txt", [folder / name for name in names])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from beamlabel.transforms.decoding.picture.jpeg_header import exif_orientation
+from beamlabel.transforms.decoding.picture.exif import exif_orientation
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.picture.pillow_image import load
 from beamlabel.transforms.decoding.picture.pillow_modes import finish
@@ -72,4 +72,5 @@ def read_with_pillow(
 
     pixels, converted = load(decode, name, *(size or (0, 0)), is_whole)
     height, width = pixels.shape[:2]
+    check_pixels(width, height, options.max_pixels)
     return Picture(pixels, width, height, name.lower(), turn, converted=converted)

@@ -17,6 +17,7 @@ from collections import OrderedDict
 import numpy as np
 from PIL import Image, ImageCms
 
+from beamlabel.transforms.decoding.picture.limits import need_limits
 from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
@@ -96,6 +97,8 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
 def _build(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
     if not 128 < len(profile) <= MAX_PROFILE_BYTES:
         return None
+    if b"mpet" in profile:  # a list of any number of steps, which LittleCMS takes for each of many colours
+        need_limits()
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _SPACES.get(source.profile.xcolor_space)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from PIL import Image
-
+from beamlabel.transforms.decoding.picture.exif import exif_orientation
 from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
@@ -29,6 +28,16 @@ _STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 # In entropy-coded data FF is followed by a stuffed zero, a restart marker or a fill byte.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PROFILE = b"ICC_PROFILE\0"
+_FILL = re.compile(rb"\xff+")
+
+MAX_SCANS = 500
+"""libjpeg-turbo's advice: cameras and programs make 1 to 14, and each may take as long as a picture.
+
+(https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf)
+"""
+
+# Segments before the first scan, or in all after it: 64 MiB in segments of the usual 64 KiB have a thousand.
+_MAX_SEGMENTS = 50_000
 
 
 class JpegHeader(NamedTuple):
@@ -68,20 +77,21 @@ def read_header(data: bytes) -> JpegHeader:
 
     Raises:
       ImageError: ``truncated`` if a segment or the first scan is missing, ``corrupt`` if there is
-        no usable frame, ``unsupported_format`` for a height that only follows after the data (DNL).
+        no usable frame or no end of segments, ``unsupported_format`` for a height that only follows after the data
+        (DNL).
     """
     frame: tuple[int, bytes] | None = None
     orientation: int | None = None
     adobe: int | None = None
     profile: list[bytes] = []
     position = 2
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         position = data.find(b"\xff", position)
         if position < 0 or position + 4 > len(data):
             raise refusal(Reason.TRUNCATED, "the file ends within the JPEG header")
         marker = data[position + 1]
         if marker == 0xFF:
-            position += 1
+            position = _last_fill_byte(data, position)
             continue
         if marker in _STANDALONE:
             position += 2
@@ -102,6 +112,14 @@ def read_header(data: bytes) -> JpegHeader:
         elif marker == _APP14 and end - start >= 12 and data.startswith(b"Adobe", start):
             adobe = data[start + 11]
         position = max(end, start)
+    raise refusal(Reason.CORRUPT, f"a JPEG of more than {_MAX_SEGMENTS} segments")
+
+
+def _last_fill_byte(data: bytes, position: int) -> int:
+    """Any number of FF may stand before a marker, whose own FF is the last of them."""
+    found = _FILL.match(data, position)
+    assert found is not None
+    return found.end() - 1
 
 
 def without_garbage(data: bytes) -> bytes:
@@ -111,7 +129,7 @@ def without_garbage(data: bytes) -> bytes:
         position = data.index(b"\xff", position)
         marker = data[position + 1]
         if marker == 0xFF or marker in _STANDALONE:
-            position += 1 if marker == 0xFF else 2
+            position = _last_fill_byte(data, position) if marker == 0xFF else position + 2
             continue
         if marker == _START_OF_SCAN:
             return b"".join((*parts, data[position:]))
@@ -153,39 +171,46 @@ def _joined(parts: list[bytes]) -> bytes | None:
     return b"".join(numbered[number] for number in sorted(numbered))
 
 
-def exif_orientation(block: bytes) -> int:
-    """EXIF orientation, 1..8, of a block with or without ``Exif\\0\\0``; 1 if it can't be read."""
-    exif = Image.Exif()
-    try:
-        exif.load(block)
-        orientation = exif.get(0x0112, 1)
-    except Exception:  # a broken EXIF block is not an error, however it is broken
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-
-
-def check_scans(data: bytes, header: JpegHeader) -> None:
-    """Raises ``truncated`` if a file of several scans closes before every coefficient has its last bit.
+def check_scans(data: bytes, header: JpegHeader) -> int:
+    """Walks all scans; raises ``truncated`` if a file closes before every coefficient has its last bit.
 
     libjpeg takes such a file, cut between two scans, for a whole one.
+
+    Returns:
+      The components of all scans, each counted once a scan: for so many pictures libjpeg may take time.
+
+    Raises:
+      ImageError: ``truncated``; ``corrupt`` if there are more than ``MAX_SCANS``.
     """
     missing = {component: set(range(64)) for component in header.component_ids}
-    position = header.first_scan
-    while position + 4 <= len(data) and data[position + 1] != _END_OF_IMAGE:
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if data[position + 1] == _START_OF_SCAN:
+    position, scans, segments, decoded = header.first_scan, 0, 0, 0
+    while position + 4 <= len(data) and (marker := data[position + 1]) != _END_OF_IMAGE:
+        segments += 1
+        if marker in _STANDALONE:
+            end = position + 2
+        else:
+            end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == _START_OF_SCAN:
+            scans += 1
             # Components (8 bit), 2 bytes each, spectral start and end, successive bit positions (4 + 4).
             body = data[position + 4 : end]
-            if len(body) >= 4 and len(body) == 4 + 2 * body[0] and body[-1] & 0x0F == 0:
-                first, last = (body[-3], body[-2]) if header.progressive else (0, 63)
-                for component in body[1:-3:2]:
-                    missing.get(component, set()).difference_update(range(first, last + 1))
+            if len(body) >= 4 and len(body) == 4 + 2 * body[0]:
+                decoded += body[0]
+                if body[-1] & 0x0F == 0:
+                    first, last = (body[-3], body[-2]) if header.progressive else (0, 63)
+                    for component in body[1:-3:2]:
+                        missing.get(component, set()).difference_update(range(first, last + 1))
+        if scans > MAX_SCANS or segments > _MAX_SEGMENTS:
+            raise refusal(
+                Reason.CORRUPT, f"a JPEG of more than {MAX_SCANS} scans, or {_MAX_SEGMENTS} segments"
+            )
         found = _NEXT_MARKER.search(data, end)
         if found is None:
             break
         position = found.start()
     if any(missing.values()):
         raise refusal(Reason.TRUNCATED, "the JPEG lacks its last scans")
+    return decoded
 
 
 def has_several_scans(data: bytes, header: JpegHeader) -> bool:

@@ -13,6 +13,9 @@ from beamlabel.transforms.records import ImageError, Reason, Stage
 COLOR_PROFILE = ("convert", "ignore")
 """What ``DecodeOptions.color_profile`` may be."""
 
+DEFAULT_DECODE_DEADLINE = 20.0
+"""Seconds."""
+
 
 @dataclass(frozen=True)
 class DecodeOptions:
@@ -25,6 +28,7 @@ class DecodeOptions:
       max_pixels: images whose header claims more are refused before any decode.
       color_profile: ``convert`` brings pixels with a colour profile to sRGB, as browsers do; ``ignore`` takes
         them as they are.
+      decode_deadline: seconds that a decode in a child process may take, see ``limits``; the fast road has its bounds.
 
     Raises:
       ValueError: a value is out of range; the message names the option and the value.
@@ -35,6 +39,7 @@ class DecodeOptions:
     crop: float | None = None
     max_pixels: int = 100_000_000
     color_profile: str = "convert"
+    decode_deadline: float = DEFAULT_DECODE_DEADLINE
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "max_pixels"):
@@ -44,6 +49,13 @@ class DecodeOptions:
         if self.color_profile not in COLOR_PROFILE:
             names = " or ".join(COLOR_PROFILE)
             raise ValueError(f"color_profile must be {names}, not {self.color_profile!r}")
+        seconds = isinstance(self.decode_deadline, (int, float)) and not isinstance(
+            self.decode_deadline, bool
+        )
+        if not seconds or not (math.isfinite(self.decode_deadline) and self.decode_deadline > 0):
+            raise ValueError(
+                f"decode_deadline must be a positive number of seconds, not {self.decode_deadline!r}"
+            )
         if self.crop is None:
             return
         number = isinstance(self.crop, (int, float)) and not isinstance(self.crop, bool)

@@ -8,22 +8,37 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 from PIL import Image
 
+from beamlabel.transforms.decoding.picture.limits import NeedsLimitsError
 from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import ImageError, Reason
 
 _END_OF_DATA = (EOFError, IndexError, struct.error)
 _TRUNCATED = ("truncated", "not enough", "eof while", "end of file", "unexpected end", "incomplete")
 _UNSUPPORTED = ("unsupported", "not supported", "cannot handle", "unknown", "unimplemented", "not available")
+# Of Pillow, libjpeg and OpenCV, as far as they do not raise MemoryError.
+_OUT_OF_MEMORY = ("out of memory", "insufficient memory", "failed to allocate", "bad_alloc")
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 # A decoded image takes up to 17 bytes a pixel on its way to RGB: large ones go one at a time in a process, so
 # that a few hostile megabytes do not take the memory of all the loading threads at once.
 _LARGE_PIXELS = 20_000_000
-_large = threading.RLock()
+_large: AbstractContextManager[object] = threading.RLock()
+
+
+def large_lock() -> AbstractContextManager[object]:
+    """What is held while a large image is decoded."""
+    return _large
+
+
+def use_lock(lock: AbstractContextManager[object]) -> None:
+    """Has ``lock`` held in place of this process's: a child that decodes has its parent's."""
+    global _large
+    _large = lock
 
 
 def _new_lock() -> None:
@@ -50,21 +65,29 @@ def load(
       is_whole: whether the file is all there; asked if Pillow can't read it. None: the file is taken for whole.
 
     Raises:
-      ImageError: ``truncated``, ``corrupt``, ``unsupported_format`` or ``too_many_pixels``.
+      ImageError: ``truncated``, ``corrupt``, ``unsupported_format``, ``too_many_pixels`` or ``decode_error``.
     """
     try:
         with _large if width * height > _LARGE_PIXELS else contextlib.nullcontext():
             return decode()
-    except (ImageError, MemoryError):
+    except (ImageError, MemoryError, NeedsLimitsError):
         raise
     except Exception as error:  # plugins raise whatever the bytes lead them to
         raise explain(error, format_, is_whole) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a library says so: of the file nothing is known then."""
+    message = str(error).lower()
+    return any(sign in message for sign in _OUT_OF_MEMORY)
 
 
 def explain(error: Exception, format_: str, is_whole: Callable[[], bool] | None = None) -> ImageError:
     """What a plugin's exception means."""
     detail = f"{format_}: {error}"
     message = str(error).lower()
+    if is_out_of_memory(error):
+        return refusal(Reason.DECODE_ERROR, detail)
     if isinstance(error, _BOMBS):
         return refusal(Reason.TOO_MANY_PIXELS, detail)
     ended = isinstance(error, _END_OF_DATA) or isinstance(error.__cause__, _END_OF_DATA)

@@ -13,9 +13,6 @@ from itertools import product
 from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
-MAX_SLOW_PIXELS = 500_000
-"""The limit of what is decoded in Python, which holds the interpreter's lock: QOI and run-length BMP."""
-
 
 def check_variant(name: str) -> None:
     """Raises ``ImageError`` (``unsupported_format``) if ``name`` is not in the list."""

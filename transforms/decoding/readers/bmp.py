@@ -14,7 +14,7 @@ from PIL import Image
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.picture.pillow_image import load
 from beamlabel.transforms.decoding.picture.pillow_modes import finish
-from beamlabel.transforms.decoding.picture.variants import MAX_SLOW_PIXELS, check_variant
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.binary import look_up, part, unpack, unpack_bits
 from beamlabel.transforms.decoding.readers.bmp_rle import decode_runs
 from beamlabel.transforms.records import Reason
@@ -75,9 +75,6 @@ def read_bmp(data: bytes, options: DecodeOptions) -> Picture:
     rows = "top down" if dib.top_down else "bottom up"
     alpha = " + alpha" if dib.masks[3] else ""
     check_variant(f"{'bmp' if is_file else 'dib'} {dib.name} {dib.bits} bit{alpha}, {dib.coding}, {rows}")
-    if dib.coding.startswith("rle") and dib.width * dib.height > MAX_SLOW_PIXELS:
-        size = f"{dib.width}×{dib.height} pixels"
-        raise refusal(Reason.TOO_MANY_PIXELS, f"{size}, the limit of run-length BMPs is {MAX_SLOW_PIXELS}")
     profile = dib.profile if options.color_profile == "convert" else None
 
     def decode() -> tuple[np.ndarray, bool]:

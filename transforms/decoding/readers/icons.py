@@ -84,15 +84,15 @@ def read_icns(data: bytes, options: DecodeOptions) -> Picture:
     return read_png(largest[1], options)._replace(format="icns")
 
 
+# No part of a comment may be another one: there would be more ways to read a row of them than can be tried.
+_COMMENTS = rb"\s*(?:/\*[^*]*\*+(?:[^/*][^*]*\*+)*/\s*)*"
 _XBM = re.compile(
-    rb"\s*(?:/\*.*?\*/\s*)*#define[ \t]+\S*width[ \t]+(\d{1,5})\s+#define[ \t]+\S*height[ \t]+(\d{1,5})\s+"
+    _COMMENTS + rb"#define[ \t]+\S*width[ \t]+(\d{1,5})\s+#define[ \t]+\S*height[ \t]+(\d{1,5})\s+"
     rb"(?:#define[ \t]+\S*x_hot[ \t]+\d+\s+#define[ \t]+\S*y_hot[ \t]+\d+\s+)?"
     rb"(?:static\s+)?(?:unsigned\s+|const\s+)*(char|short)\s+\S*bits\s*\[\s*\w*\s*\]\s*=\s*\{",
     re.DOTALL,
 )
-_XBM_START = re.compile(
-    rb"\s*(?:/\*.*?\*/\s*)*#define[ \t]+\S*width[ \t]+\d+\s+#define[ \t]+\S*height", re.DOTALL
-)
+_XBM_START = re.compile(_COMMENTS + rb"#define[ \t]+\S*width[ \t]+\d+\s+#define[ \t]+\S*height", re.DOTALL)
 _BYTE = re.compile(rb"0[xX]([0-9a-fA-F]{1,2})\b")
 
 

@@ -20,6 +20,8 @@ _SPACE = b" \t\n\v\f\r"
 # White space and comments, then a number.
 _FIELD = re.compile(rb"(?:[ \t\n\v\f\r]|#[^\r\n]*[\r\n])*([0-9]{1,10})(?=[ \t\n\v\f\r#]|\Z)")
 _HEADER = re.compile(rb"P[1-6](?:[ \t\n\v\f\r]|#)")
+# Bytes within which the first number must stand: of more, a search takes seconds and gigabytes.
+_FIRST_NUMBER = 1 << 16
 _CUT_HEADER = re.compile(rb"P[1-6](?:[ \t\n\v\f\r0-9]|#[^\r\n]*(?:[\r\n]|\Z))*\Z")
 
 
@@ -27,7 +29,7 @@ def is_pnm(data: bytes) -> bool:
     """Whether the data begin as a PBM, PGM or PPM, with its numbers."""
     if not _HEADER.match(data):
         return False
-    return _FIELD.match(data, 2) is not None or _CUT_HEADER.match(data[:1024]) is not None
+    return _FIELD.match(data, 2, _FIRST_NUMBER) is not None or _CUT_HEADER.match(data[:1024]) is not None
 
 
 def read_pnm(data: bytes, options: DecodeOptions) -> Picture:

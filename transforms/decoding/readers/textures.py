@@ -10,7 +10,7 @@ from beamlabel.transforms.decoding.picture.by_pillow import read_with_pillow
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.picture.pillow_image import load
 from beamlabel.transforms.decoding.picture.pillow_modes import finish
-from beamlabel.transforms.decoding.picture.variants import MAX_SLOW_PIXELS, check_variant
+from beamlabel.transforms.decoding.picture.variants import check_variant
 from beamlabel.transforms.decoding.readers.binary import part, unpack
 from beamlabel.transforms.records import Reason
 
@@ -54,10 +54,10 @@ def read_dds(data: bytes, options: DecodeOptions) -> Picture:
 
 
 def read_qoi(data: bytes, options: DecodeOptions) -> Picture:
-    """Decodes a QOI (The Quite OK Image Format, 1.0) of a few pixels: Pillow's decoder is Python."""
+    """Decodes a QOI (The Quite OK Image Format, 1.0). Pillow's decoder is Python: some 2 s for a megapixel."""
     width, height, channels, colours = unpack(">IIBB", data, 4, "the QOI's header")
     if width < 1 or height < 1:
         raise refusal(Reason.CORRUPT, f"a QOI of {width}×{height} pixels")
-    check_pixels(width, height, min(options.max_pixels, MAX_SLOW_PIXELS))
+    check_pixels(width, height, options.max_pixels)
     check_variant(f"qoi {channels} channels, colour space {colours}")
     return read_with_pillow("QOI", data, options, (width, height))

@@ -84,7 +84,7 @@ def read_tiff(data: bytes, options: DecodeOptions) -> Picture:
 
     def decode() -> tuple[np.ndarray, bool]:
         if meaning.compression in _BY_PILLOW:
-            image = with_blocks_as_they_are(data, tags)
+            image = with_blocks_as_they_are(data, tags, options.max_pixels)
             image.load()
             return finish(image, profile)
         samples = read_samples(data, tags, _layout(tags, meaning, width, height))

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
 
-from beamlabel.transforms.decoding.picture.options import refusal
+from beamlabel.transforms.decoding.picture.jpeg_header import read_header
+from beamlabel.transforms.decoding.picture.options import check_pixels, refusal
 from beamlabel.transforms.decoding.readers.binary import part, unpack_bits
 from beamlabel.transforms.decoding.readers.tiff_tags import TiffTags
 from beamlabel.transforms.records import Reason
@@ -182,14 +183,14 @@ def _with_libtiff(blocks: list[bytes], down: int, lines: int, row_bytes: int, co
 # What libtiff has to know of fax pages and JPEGs: size, depth, coding, colours, bit order, samples, rows, planes,
 # fax options, tiles, JPEG's subsampling and white; not the orientation, since Pillow would turn the picture.
 _COPIED = (256, 257, 258, 259, 262, 266, 277, _ROWS, 284, 292, 293, _TILE_WIDTH, _TILE_HEIGHT, 530)
-_JPEG_TABLES = 347
+_JPEG_TABLES, _JPEG = 347, 7
 
 
-def with_blocks_as_they_are(data: bytes, tags: TiffTags) -> TiffImageFile:
+def with_blocks_as_they_are(data: bytes, tags: TiffTags, max_pixels: int) -> TiffImageFile:
     """The picture as a small TIFF of its own, of little-endian order, to be decoded by libtiff.
 
     Raises:
-      ImageError: ``truncated`` or ``corrupt``.
+      ImageError: ``truncated`` or ``corrupt``; ``too_many_pixels`` if a JPEG in it claims more than ``max_pixels``.
     """
     tiled = _TILE_WIDTH in tags.numbers
     width, height = tags.one(256, 1), tags.one(257, 1)
@@ -200,6 +201,10 @@ def with_blocks_as_they_are(data: bytes, tags: TiffTags) -> TiffImageFile:
     else:
         needed = -(-height // max(min(tags.one(_ROWS, height), height), 1))
     blocks = _Blocks(data, tags, tiled, needed).encoded(0, needed)
+    if tags.one(259, 1) == _JPEG:
+        for block in blocks:
+            frame = read_header(block)
+            check_pixels(frame.width, frame.height, max_pixels)
     numbers = {tag: tags.numbers[tag] for tag in _COPIED if tag in tags.numbers}
     tables = {tag: tags.blocks[tag] for tag in (_JPEG_TABLES,) if tag in tags.blocks}
     return TiffImageFile(

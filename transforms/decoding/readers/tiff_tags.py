@@ -26,8 +26,12 @@ _NEEDED = frozenset(
 )
 
 
+# What else is read. Of other tags no value is: those of a hostile file lie upon one another, and come to terabytes.
+_ALSO = frozenset((_JPEG_TABLES, 34675, _DNG_VERSION))
+
+
 class TiffTags(NamedTuple):
-    """A directory.
+    """A directory, as far as it is of use here.
 
     Attributes:
       order: ``<`` or ``>``.
@@ -71,7 +75,8 @@ def read_tags(data: bytes) -> TiffTags:
     tags = TiffTags(order, big, {}, {})
     for entry in range(start, start + stride * entries, stride):
         tag, kind, count = struct.unpack_from(layout, data, entry)
-        _read(data, tags, tag, kind, count, entry + stride - room, room)
+        if tag in _NEEDED or tag in _ALSO:
+            _read(data, tags, tag, kind, count, entry + stride - room, room)
     if tags.one(_SUBFILE, 0) & 5 or _DNG_VERSION in tags.blocks:
         raise refusal(
             Reason.UNSUPPORTED_FORMAT, "a TIFF whose first picture is a preview or a mask (a camera's file)"
@@ -87,7 +92,7 @@ def _read(data: bytes, tags: TiffTags, tag: int, kind: int, count: int, place: i
         if tag in _NEEDED or tag == _JPEG_TABLES:
             raise refusal(Reason.TRUNCATED, f"the TIFF's tag {tag} lies beyond the end of the file")
         return
-    if kind in _WHOLE_NUMBERS and (tag in _NEEDED or kind not in _BYTES):
+    if kind in _WHOLE_NUMBERS and tag in _NEEDED:
         if tag not in tags.numbers:
             values = part(data, place, size, f"tag {tag}")
             tags.numbers[tag] = struct.unpack(f"{tags.order}{count}{_WHOLE_NUMBERS[kind]}", values)

@@ -9,15 +9,19 @@ import struct
 from PIL import Image
 
 from beamlabel.transforms.decoding.picture.by_pillow import read_with_pillow
-from beamlabel.transforms.decoding.picture.color import profile_of_code_points
-from beamlabel.transforms.decoding.picture.jpeg_header import exif_orientation
+from beamlabel.transforms.decoding.picture.color import is_needless, profile_of_code_points
+from beamlabel.transforms.decoding.picture.exif import exif_orientation
+from beamlabel.transforms.decoding.picture.limits import FAST_PIXELS, FAST_PROFILE_PIXELS, need_limits
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.picture.variants import check_variant
+from beamlabel.transforms.decoding.readers.avif_frames import frame_sizes
 from beamlabel.transforms.decoding.readers.binary import unpack
 from beamlabel.transforms.decoding.readers.boxes import is_whole
 from beamlabel.transforms.records import Reason
 
 _GIF, _WEBP = "the GIF's header", "the WebP's header"
+# Chunks of a WebP for the fast road: of an animation each frame is one.
+_FAST_CHUNKS = 4096
 
 
 def read_gif(data: bytes, options: DecodeOptions) -> Picture:
@@ -68,7 +72,12 @@ def _is_whole_gif(data: bytes) -> bool:
 
 
 def read_webp(data: bytes, options: DecodeOptions) -> Picture:
-    """Decodes the first frame of a WebP (RFC 9649)."""
+    """Decodes the first frame of a WebP (RFC 9649).
+
+    Raises:
+      ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` or ``unsupported_format``.
+      NeedsLimitsError: it may take long.
+    """
     (kind,) = unpack("4s", data, 12, _WEBP)
     head = data[20:30]
     unpack("10s", data, 20, _WEBP)
@@ -87,13 +96,21 @@ def read_webp(data: bytes, options: DecodeOptions) -> Picture:
     chunks = _webp_chunks(data) if extended else {kind: b""}
     coding = "animated" if animated else "lossless" if b"VP8L" in chunks else "lossy"
     check_variant(f"webp {coding}{' + alpha' if alpha else ''}")
-    exif = chunks.get(b"EXIF")
+    exif, profile = chunks.get(b"EXIF"), chunks.get(b"ICCP")
+    if width * height > FAST_PIXELS:
+        need_limits()
+    if (
+        width * height > FAST_PROFILE_PIXELS
+        and options.color_profile == "convert"
+        and not is_needless(profile)
+    ):
+        need_limits()
     return read_with_pillow(
         "WEBP",
         data,
         options,
         (width, height),
-        profile=chunks.get(b"ICCP"),
+        profile=profile,
         orientation=exif_orientation(exif) if exif else 1,
         is_whole=lambda: 8 + int.from_bytes(data[4:8], "little") <= len(data),
     )
@@ -102,10 +119,13 @@ def read_webp(data: bytes, options: DecodeOptions) -> Picture:
 def _webp_chunks(data: bytes) -> dict[bytes, bytes]:
     """The chunks of the file; the content of ICCP and EXIF, and of no others."""
     found: dict[bytes, bytes] = {}
-    position = 12
+    position, fast = 12, _FAST_CHUNKS
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
         start = position + 8
+        fast -= 1
+        if fast < 0:
+            need_limits()
         found.setdefault(kind, data[start : start + length] if kind in (b"ICCP", b"EXIF") else b"")
         position = start + length + length % 2
     return found
@@ -149,6 +169,8 @@ def read_avif(data: bytes, options: DecodeOptions) -> Picture:
         primaries, transfer = (int.from_bytes(points[group], "big") for group in (1, 2))
         profile = profile_of_code_points(primaries, transfer)
     whole = functools.partial(is_whole, data)
+    for size in frame_sizes(data):
+        check_pixels(*size, options.max_pixels)
     # Pillow tells how the picture is to be turned as if EXIF said so.
     return read_with_pillow("AVIF", data, options, None, profile=profile, orientation=None, is_whole=whole)
 

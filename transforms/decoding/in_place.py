@@ -1,0 +1,52 @@
+"""Encoded bytes → pixels in this very thread, or the word that the image is not for the fast road."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from beamlabel.transforms.decoding.formats import read_picture
+from beamlabel.transforms.decoding.jpeg import decode_jpeg, is_jpeg
+from beamlabel.transforms.decoding.picture.options import DecodeOptions, refusal
+from beamlabel.transforms.decoding.resize import Target, fit, fit_reduced, swaps_sides
+from beamlabel.transforms.records import Reason
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A decoded image and what is known of its source.
+
+    Attributes:
+      pixels: uint8[height, width, 3] of the options' size, RGB, C-contiguous.
+      width, height: pixels of the source after EXIF rotation, before crop and resize.
+      format: lower case, as ``jpeg`` or ``png``.
+      color_converted: whether a colour profile other than sRGB was applied.
+    """
+
+    pixels: np.ndarray = field(repr=False)
+    width: int
+    height: int
+    format: str
+    color_converted: bool = False
+
+
+def decode_in_place(data: bytes, options: DecodeOptions) -> Decoded:
+    """Decodes one image and brings it to the size of ``options``; safe in many threads at once.
+
+    Raises:
+      ImageError: see ``decode``.
+      NeedsLimitsError: it may take long, or much memory; never within ``limits.in_place``.
+    """
+    if not data:
+        raise refusal(Reason.EMPTY_FILE, "the file has no bytes")
+    target = Target(options.height, options.width, options.crop)
+    picture = decode_jpeg(data, options) if is_jpeg(data) else read_picture(data, options)
+    width, height = picture.width, picture.height
+    if picture.reduction == 1:
+        pixels = fit(picture.pixels, picture.orientation, target)
+    else:
+        pixels = fit_reduced(picture.pixels, picture.reduction, (width, height), picture.orientation, target)
+    if swaps_sides(picture.orientation):
+        width, height = height, width
+    return Decoded(pixels, width, height, picture.format, picture.converted)
