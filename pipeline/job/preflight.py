@@ -19,6 +19,7 @@ from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.parquet_rows import check_parquet
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
 from beamlabel.transforms.inputs.sources.archive_columns import parse_columns, see_archive, unified_members
@@ -181,6 +182,8 @@ def _columns(file: InputFile, options: InputOptions) -> ParquetColumns | None:
         raise ValueError(
             f"--uri_column {columns.uri!r}: lists in {file.path}; only Parquet may have lists of URIs"
         )
+    if file.format == "parquet":
+        check_parquet(file.path, columns)
     return columns
 
 

@@ -1,4 +1,4 @@
-"""How long a reference may be: a list of a few kilobytes can hold one of gigabytes, in gzip or in a dictionary of Parquet."""
+"""How long a reference may be: a list of some kilobytes can hold one of gigabytes, in gzip or in a dictionary."""
 
 from __future__ import annotations
 

@@ -260,6 +260,8 @@ def _reference(
     row: ParquetRow, path: str, order: int, unit: str, options: SourceOptions
 ) -> ImageRef | Failure:
     identity = place_id(path, row.place)
+    if row.problem is not None:
+        return Failure(row.uri, identity, Stage.OPEN, *row.problem, order, unit)
     if row.data is None and row.not_text is not None:
         detail = "the URI is not UTF-8"
         return Failure(row.not_text, identity, Stage.OPEN, Reason.INVALID_URI, detail, order, unit)
