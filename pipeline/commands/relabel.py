@@ -30,7 +30,15 @@ _OPTIONS = {
     ModuleOptions: {"module", "labels", "top_k", "scores", "no_embeddings"},
     LoadingOptions: {"billing_project", "worker_processes"},
     OutputOptions: {"output", "output_format", "tfrecord_compression", "shard_rows"},
-    RunOptions: {"run_date", "max_error_rate", "min_failures", "report", "if_exists", "time_limit"},
+    RunOptions: {
+        "run_date",
+        "max_error_rate",
+        "min_failures",
+        "min_input",
+        "report",
+        "if_exists",
+        "time_limit",
+    },
 }
 
 

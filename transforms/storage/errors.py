@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+
+class NotAFileError(OSError):
+    """A pipe, a socket, a device, or a file that the kernel makes up."""
+
+
 _USER_ERRORS = (
+    NotAFileError,
     ValueError,
     ImportError,
     FileNotFoundError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import uuid
@@ -15,6 +16,7 @@ from beamlabel.transforms.storage import gcs_client
 from beamlabel.transforms.storage.buckets import gcs_batch
 from beamlabel.transforms.storage.buckets.content_types import content_type
 from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
+from beamlabel.transforms.storage.listing.page_tokens import PageTokens
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
     Folder,
@@ -63,10 +65,37 @@ def _blob(path: str, generation: int | None = None) -> Blob:
 
 def stat(path: str) -> StoredFile:
     """The object at ``path``."""
+    return _stored(path, _told(path))
+
+
+def _told(path: str) -> Blob:
     blob = _blob(path)
     with gcs_client.errors(path):
         blob.reload(**_shared())
+    return blob
+
+
+def _stored(path: str, blob: Blob) -> StoredFile:
     return StoredFile(path, blob.size, str(blob.generation))
+
+
+class _Crc32c:
+    """The checksum of an object's bytes as they are stored, whatever they are served as.
+
+    Args:
+      told: by the storage, in base64.
+    """
+
+    def __init__(self, told: str) -> None:
+        import google_crc32c
+
+        self._told, self._found = told, google_crc32c.Checksum()
+
+    def update(self, data: bytes) -> None:
+        self._found.update(data)
+
+    def is_right(self) -> bool:
+        return base64.b64encode(self._found.digest()).decode() == self._told
 
 
 def below(folder: str) -> Iterator[StoredFile]:
@@ -119,7 +148,9 @@ def entries(folder: str) -> Iterator[StoredFile | Folder]:
             page_size=PAGE_SIZE,
             **_shared(),
         )
+        tokens = PageTokens(folder)
         for page in listing.pages:
+            tokens.add(listing.next_page_token)
             files = [StoredFile(f"gs://{bucket}/{one.name}", one.size, str(one.generation)) for one in page]
             yield from entries_of_page(files, (f"gs://{bucket}/{prefix}" for prefix in page.prefixes))
 
@@ -127,9 +158,15 @@ def entries(folder: str) -> Iterator[StoredFile | Folder]:
 def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """The object, open for reading; asks once for its size unless it is known, so what is missing is noticed here.
 
-    One generation of it is read: what is written meanwhile does not get mixed in.
+    One generation of it is read: what is written meanwhile does not get mixed in. Who reads all of it, and has not said
+    what is known, gets the bytes of the object's checksum, or an ``OSError`` at the end.
     """
-    file = known if known is not None and known.size is not None else stat(path)
+    checksum = None
+    if known is not None and known.size is not None:
+        file = known
+    else:
+        blob = _told(path)
+        file, checksum = _stored(path, blob), None if blob.crc32c is None else _Crc32c(blob.crc32c)
     generation = int(file.version or 0)
 
     def read_range(first: int, last: int) -> bytes:
@@ -140,7 +177,7 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
                 start=first, end=last, raw_download=True, checksum=None, **_shared()
             )
 
-    return io.BufferedReader(RangedFile(path, file.size or 0, read_range, file.version), _READ_SIZE)
+    return io.BufferedReader(RangedFile(path, file.size or 0, read_range, file.version, checksum), _READ_SIZE)
 
 
 def read_bytes(path: str) -> bytes:

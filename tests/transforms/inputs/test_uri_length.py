@@ -31,7 +31,9 @@ LONG = "https://images.example/" + "a" * (MAX_URI_BYTES - 23)
 def outcomes(path, format, *, columns=None, uri_column=None, **options):
     """The references of a file by their rows: the URI, or the reason."""
     file = InputFile(str(path), format, path.stat().st_size)
-    (file,) = described([file], uri_column, (), rows=None, in_threads=lambda function, all_: [*map(function, all_)])
+    (file,) = described(
+        [file], uri_column, (), rows=None, in_threads=lambda function, all_: [*map(function, all_)]
+    )
     made = SourceOptions("/", columns or ParquetColumns(uri=uri_column), **options)
     units = list(plan_files([(0, file)], made))
     refs = [ref for unit in units for ref in list(open_unit(unit, made, Selection(made.selection)))[:-1]]
@@ -64,7 +66,9 @@ def peak_of(function):
 def test_a_uri_of_the_longest_kind_is_one_and_a_byte_more_is_none(tmp_path):
     assert len(LONG) == MAX_URI_BYTES
     path = tmp_path / "list.txt"
-    path.write_bytes(b"\r\n".join(text.encode() for text in (LONG, LONG + "a", "\u00e9" * 40_000, "#" + LONG * 2, "a.jpg")))
+    path.write_bytes(
+        b"\r\n".join(text.encode() for text in (LONG, LONG + "a", "\u00e9" * 40_000, "#" + LONG * 2, "a.jpg"))
+    )
     assert outcomes(path, "text") == {
         0: LONG, 1: Reason.URI_TOO_LONG, 2: Reason.URI_TOO_LONG, 4: "a.jpg",
     }  # fmt: skip
@@ -77,7 +81,10 @@ def test_lines_are_the_same_however_they_come(blocks):
     assert [bytes(line) for line in lines] == [
         b"short\n", b"\n", b"x" * 100, b"y" * 100 + b"\n", b"last" + b"z" * 96,
     ]  # fmt: skip
-    assert {place: line.size for place, line in enumerate(lines) if isinstance(line, CutLine)} == {2: 301, 4: 204}
+    assert {place: line.size for place, line in enumerate(lines) if isinstance(line, CutLine)} == {
+        2: 301,
+        4: 204,
+    }
 
 
 @pytest.mark.parametrize("packing", ["gzip", "zstd", "utf-16"])
@@ -93,7 +100,9 @@ def test_an_endless_line_is_passed_over(tmp_path, packing):
             file.write(b"\nb.jpg\n")
     else:
         wide = ("a" * (1 << 19)).encode("utf-16-le")
-        gzipped(path, "\ufeffa.jpg\n".encode("utf-16-le"), (wide, MANY >> 20), "\nb.jpg\n".encode("utf-16-le"))
+        gzipped(
+            path, "\ufeffa.jpg\n".encode("utf-16-le"), (wide, MANY >> 20), "\nb.jpg\n".encode("utf-16-le")
+        )
     found, peak = peak_of(lambda: outcomes(path, "text"))
     assert path.stat().st_size < 2 << 20
     assert (found == {0: "a.jpg", 1: Reason.URI_TOO_LONG, 2: "b.jpg"}) or packing == "utf-16"
@@ -188,7 +197,9 @@ def test_long_names_of_members(tmp_path, kind, form):
             info = tarfile.TarInfo(one)
             info.size = 3
             tar.addfile(info, io.BytesIO(b"abc"))
-    pack = {"tar.gz": gzip.compress, "tar.xz": lzma.compress, "tar.bz2": __import__("bz2").compress}.get(kind, bytes)
+    pack = {"tar.gz": gzip.compress, "tar.xz": lzma.compress, "tar.bz2": __import__("bz2").compress}.get(
+        kind, bytes
+    )
     path = tmp_path / f"images.{kind}"
     path.write_bytes(pack(buffer.getvalue()))
     assert outcomes(path, "tar") == {0: Reason.URI_TOO_LONG, 1: f"{path}#b.jpg"}
@@ -209,7 +220,11 @@ def test_headers_of_a_tar_that_say_nothing_are_not_held(tmp_path):
     block = header.tobuf(tarfile.USTAR_FORMAT) + pax.ljust(-(-len(pax) // 512) * 512, b"\0")
     path = tmp_path / "images.tar.gz"
     squeeze = zlib.compressobj(1, wbits=31)
-    path.write_bytes(b"".join(squeeze.compress(block) for _ in range(300)) + squeeze.compress(bytes(1024)) + squeeze.flush())
+    path.write_bytes(
+        b"".join(squeeze.compress(block) for _ in range(300))
+        + squeeze.compress(bytes(1024))
+        + squeeze.flush()
+    )
     found, peak = peak_of(lambda: outcomes(path, "tar"))
     assert found == {}
     assert peak < LITTLE

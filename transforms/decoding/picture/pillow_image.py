@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import struct
 import threading
 import zlib
@@ -61,9 +62,20 @@ def load(
         raise explain(error, format_, is_whole) from error
 
 
+# What messages quote of the file, as `b'root:x'`. It may be a file that was never meant for whoever reads the failures.
+_QUOTED = re.compile(
+    r"""\bb?(?:'(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?)|(?<!\w)(?:'[^']*'?|"[^"]*"?)""", re.DOTALL
+)
+
+
+def without_quotes(message: str) -> str:
+    """The message of a decoder without what it quotes of the file's content."""
+    return _QUOTED.sub("…", message)
+
+
 def explain(error: Exception, format_: str, is_whole: Callable[[], bool] | None = None) -> ImageError:
     """What a plugin's exception means."""
-    detail = f"{format_}: {error}"
+    detail = f"{format_}: {without_quotes(str(error))}"
     message = str(error).lower()
     if isinstance(error, _BOMBS):
         return refusal(Reason.TOO_MANY_PIXELS, detail)
