@@ -96,8 +96,8 @@ def check_schemes_of(inputs: Inputs, schemes: Sequence[str] | None) -> None:
         kind = scheme(file.path) or LOCAL
         if file.format in (IMAGES, *ARCHIVES) and kind not in schemes:
             raise UsageError(
-                f"--allowed_schemes {','.join(schemes)}: the images of --input {public_uri(file.path)} are of the scheme "
-                f"{kind!r}; add it, or leave the input out"
+                f"--allowed_schemes {','.join(schemes)}: the images of --input {public_uri(file.path)} are of the "
+                f"scheme {kind!r}; add it, or leave the input out"
             )
 
 

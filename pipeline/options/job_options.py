@@ -253,7 +253,7 @@ class LoadingOptions:
     allowed_schemes: tuple[str, ...] | None = option(
         SCHEMES,
         metavar="NAMES",
-        help="fetch no image but of these, such as gs,https; file stands for local paths (default: all, see --allow_http)",
+        help="fetch no image but of these, such as gs,https; file: local paths (default: all, but see --allow_http)",
     )
     allow_http: bool = flag(help="fetch http:// and https:// URIs")
     allow_private_hosts: bool = flag(help="fetch from private and link-local addresses too")

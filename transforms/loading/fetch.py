@@ -41,7 +41,7 @@ class FetchOptions:
       allow_private_hosts: whether they may be at addresses that are not public.
       http: what their servers are told, and how much they are asked at a time.
       billing_project: that pays for requests to ``gs://``; None: the bucket's own.
-      allowed_schemes: the only ones whose images are fetched, in lower case; ``file`` stands for local paths. None: all.
+      allowed_schemes: the only ones whose images are fetched, in lower case; ``file``: local paths. None: all.
 
     Raises:
       ValueError: a value out of range, by name.
