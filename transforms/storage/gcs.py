@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import errno
 import io
 import uuid
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from beamlabel.transforms.storage import gcs_client
 from beamlabel.transforms.storage.buckets import gcs_batch
+from beamlabel.transforms.storage.buckets.checksum import Crc32c
 from beamlabel.transforms.storage.buckets.content_types import content_type
 from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
 from beamlabel.transforms.storage.listing.page_tokens import PageTokens
@@ -77,25 +77,6 @@ def _told(path: str) -> Blob:
 
 def _stored(path: str, blob: Blob) -> StoredFile:
     return StoredFile(path, blob.size, str(blob.generation))
-
-
-class _Crc32c:
-    """The checksum of an object's bytes as they are stored, whatever they are served as.
-
-    Args:
-      told: by the storage, in base64.
-    """
-
-    def __init__(self, told: str) -> None:
-        import google_crc32c
-
-        self._told, self._found = told, google_crc32c.Checksum()
-
-    def update(self, data: bytes) -> None:
-        self._found.update(data)
-
-    def is_right(self) -> bool:
-        return base64.b64encode(self._found.digest()).decode() == self._told
 
 
 def below(folder: str) -> Iterator[StoredFile]:
@@ -166,7 +147,7 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
         file = known
     else:
         blob = _told(path)
-        file, checksum = _stored(path, blob), None if blob.crc32c is None else _Crc32c(blob.crc32c)
+        file, checksum = _stored(path, blob), None if blob.crc32c is None else Crc32c(blob.crc32c)
     generation = int(file.version or 0)
 
     def read_range(first: int, last: int) -> bytes:

@@ -25,7 +25,9 @@ MOST_PAGE_BYTES = 256 << 20
 """Of a page that is much smaller in the file."""
 MOST_RATIO = 20
 
-_HEADER_BYTES = 1 << 16
+_MOST_LIST_BYTES = 1 << 30
+# Nearly all headers take less; and none is longer than the second (parquet-cpp's own limit).
+_HEADER_BYTES = (512, 16 << 20)
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DELTA_BYTE_ARRAY = 7
 _BYTES = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
@@ -60,6 +62,10 @@ class TooManyRowsError(Exception):
     def __init__(self, rows: int) -> None:
         super().__init__(f"more than {rows} rows do not fit into {BATCH_BYTES} bytes")
         self.rows = rows
+
+
+class DamagedPageError(ValueError):
+    """A page that nobody can follow."""
 
 
 class LargePageError(ValueError):
@@ -122,13 +128,13 @@ class PageGuard:
         """What was read, before it is handed out.
 
         Raises:
-          TooManyRowsError, LargePageError: it must not be unpacked.
+          TooManyRowsError, LargePageError, DamagedPageError: it must not be unpacked.
         """
         try:
             for trail in self._trails:
                 if trail.chunk.start <= offset < trail.chunk.stop:
                     self._follow(trail, offset, data)
-        except (TooManyRowsError, LargePageError) as error:
+        except (TooManyRowsError, LargePageError, DamagedPageError) as error:
             self.error = error
             raise
 
@@ -146,8 +152,8 @@ class PageGuard:
         trail.held = b""
         while trail.header_at < min(trail.at, trail.chunk.stop):
             place = trail.header_at - begin
-            header = _header(window[place : place + _HEADER_BYTES])
-            if header is None:
+            header = _header(window, place)
+            if header is None:  # what fills up a chunk
                 trail.is_lost = True
                 return
             end = place + header.length + header.packed_size
@@ -173,8 +179,12 @@ class PageGuard:
         if header.encoding == _DELTA_BYTE_ARRAY:
             # Each value may repeat nearly all of the page.
             self._check_value(header.size if header.values > 1 else 0, trail)
-        elif chunk.has_lists and header.values * trail.longest > MOST_PAGE_BYTES:
-            raise LargePageError(chunk.leaf, header.values * trail.longest, header.values)
+        elif chunk.has_lists and (most := header.values * trail.longest) > BATCH_BYTES:
+            # Which of them are the long ones, and how many a row has, nobody knows.
+            if most > _MOST_LIST_BYTES:
+                raise LargePageError(chunk.leaf, most, header.values)
+            if self.rows > 1:
+                raise TooManyRowsError(1)
         trail.total += header.size
         if chunk.has_lists:
             if trail.total > MOST_PAGE_BYTES and trail.total > MOST_RATIO * (chunk.stop - chunk.start):
@@ -199,23 +209,40 @@ def _check_page(chunk: Chunk, header: _Header) -> None:
         raise LargePageError(chunk.leaf, header.size, header.values)
 
 
-def _header(data: bytes) -> _Header | None:
-    """The header that the data begin with, of no length if it is cut off; None if it is damaged, or there is none."""
-    reader = CompactReader(data)
-    try:
-        fields = reader.struct()
-        # DataPageHeader, DictionaryPageHeader, DataPageHeaderV2: number of values, and for data the encoding.
-        inner: dict[int, Any] = fields.get(5) or fields.get(7) or fields.get(8) or {}
-        kind, size, packed_size = fields[1], fields[2], fields[3]
-        encoding = inner.get(4 if kind == _DATA_PAGE_V2 else 2, 0)
-        if size < 0 or packed_size < 0:
-            return None
-        return _Header(reader.at, kind, size, packed_size, max(inner.get(1, 0), 0), encoding)
-    except ValueError as error:
-        is_cut = isinstance(error.__cause__, IndexError) and len(data) < _HEADER_BYTES
-        return _Header(0, 0, 0, 0, 0, 0) if is_cut else None
-    except (KeyError, TypeError, RecursionError):
+def _header(data: bytes, place: int) -> _Header | None:
+    """The header at a place, of no length if it is cut off; None if there is none.
+
+    Raises:
+      DamagedPageError: it is none that can be followed, and pyarrow may see another one.
+    """
+    if data[place : place + 1] == b"\0":
         return None
+    for length in _HEADER_BYTES:
+        try:
+            return _parsed(data[place : place + length])
+        except ValueError as error:
+            is_cut = isinstance(error.__cause__, IndexError)
+            if not is_cut or len(data) - place >= _HEADER_BYTES[-1]:
+                raise DamagedPageError(f"damaged page header: {error}") from error
+            if len(data) - place <= length:
+                break
+        except (KeyError, TypeError, RecursionError) as error:
+            raise DamagedPageError("damaged page header") from error
+    return _Header(0, 0, 0, 0, 0, 0)
+
+
+def _parsed(data: bytes) -> _Header:
+    reader = CompactReader(data)
+    fields = reader.struct()
+    kind, size, packed_size = fields[1], fields[2], fields[3]
+    # DataPageHeader, DictionaryPageHeader, DataPageHeaderV2: number of values, and for data the encoding.
+    inner: dict[int, Any] = fields.get(
+        {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}.get(kind, 6), {}
+    )
+    values, encoding = inner.get(1, 0), inner.get(4 if kind == _DATA_PAGE_V2 else 2, 0)
+    if min(size, packed_size, values) < 0:
+        raise DamagedPageError("a page of a negative size")
+    return _Header(reader.at, kind, size, packed_size, values, encoding)
 
 
 def _longest(packed: bytes, header: _Header, chunk: Chunk) -> int:
@@ -254,6 +281,7 @@ def bounded_batches(
 
     Raises:
       LargePageError: a page would take too much.
+      DamagedPageError: it cannot be told how much it would take.
     """
     done = 0
     while True:
@@ -269,7 +297,7 @@ def bounded_batches(
             return
         except Exception:
             # pyarrow may have made another error of it.
-            if isinstance(guard.error, LargePageError):
+            if isinstance(guard.error, (LargePageError, DamagedPageError)):
                 raise guard.error from None
             if not isinstance(guard.error, TooManyRowsError):
                 raise

@@ -7,11 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from beamlabel.transforms.inputs.archives.samples import MAX_KEPT_BYTES
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.types import is_list, is_text
-
-MAX_KEPT_BYTES = 1 << 20
-"""Of the kept values of a row: they travel with its reference."""
 
 Problem = tuple[Reason, str]
 """Why a row has no reference that could be read: reason and detail."""
@@ -45,7 +43,7 @@ def _value(scalar: Any) -> Any:
 
 
 def kept_problems(names: Sequence[str], columns: Sequence[pa.Array]) -> dict[int, Problem]:
-    """The rows whose kept values are no text, or too large; by their places in the columns."""
+    """The rows whose kept values are no text, or take more than ``MAX_KEPT_BYTES``; by their places in the columns."""
     found: dict[int, Problem] = {}
     for name, column in zip(names, columns, strict=True):
         if not _is_valid(column):

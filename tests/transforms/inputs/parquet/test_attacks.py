@@ -91,7 +91,8 @@ def test_long_values_take_little_memory(tmp_path, bomb):
     path = written(tmp_path, columns, **options)
     assert (tmp_path / "list.parquet").stat().st_size < 3 << 20
     count, found, peak = in_child(path)
-    assert (count, found) == (1500, "['Reason.URI_TOO_LONG']")
+    # Of a list that is not read nobody knows how long it is.
+    assert (count, found) == (500 if bomb == "list" else 1500, "['Reason.URI_TOO_LONG']")
     assert peak < MOST
 
 
