@@ -29,7 +29,7 @@ from beamlabel.transforms.inputs.sources.registry import IMAGES, WITHOUT_COLUMNS
 from beamlabel.transforms.inputs.tables.decide_types import check_table_values
 from beamlabel.transforms.inputs.tables.described import TABLES, described, schema_of_input, with_used_columns
 from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
-from beamlabel.transforms.loading.allowed_schemes import LOCAL
+from beamlabel.transforms.loading.web.allowed_schemes import LOCAL
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
 from beamlabel.transforms.storage.errors import is_user_error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date as calendar_date
 from typing import Generic, TypeVar
 
-from beamlabel.transforms.loading.allowed_schemes import check_schemes
+from beamlabel.transforms.loading.web.allowed_schemes import check_schemes
 from beamlabel.transforms.loading.web.http_options import HttpHeader
 from beamlabel.transforms.storage.billing import check_billing_project
 

@@ -17,9 +17,9 @@ from beamlabel.transforms.inputs.image_columns import is_image_struct, value_typ
 from beamlabel.transforms.inputs.kept_columns import KeptReader
 from beamlabel.transforms.inputs.parquet.check_footer import check_chunks
 from beamlabel.transforms.inputs.parquet.page_guard import LargePageError
-from beamlabel.transforms.inputs.parquet.values import Problem, kept_problems, to_python
+from beamlabel.transforms.inputs.parquet.sparse_pages import SparseFile, is_leaf_of
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, open_sparse_parquet
-from beamlabel.transforms.inputs.sparse_pages import SparseFile, is_leaf_of
+from beamlabel.transforms.inputs.parquet_values import Problem, kept_problems, to_python
 from beamlabel.transforms.inputs.uri_length import MAX_URI_BYTES, too_long, too_many_bytes
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.types import is_list

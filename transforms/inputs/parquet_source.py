@@ -18,7 +18,7 @@ from beamlabel.transforms.inputs.parquet import footers
 from beamlabel.transforms.inputs.parquet.check_footer import check_footer
 from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
 from beamlabel.transforms.inputs.parquet.page_guard import Chunk, bounded_batches
-from beamlabel.transforms.inputs.sparse_pages import SparseFile, chunk_range, is_leaf_of
+from beamlabel.transforms.inputs.parquet.sparse_pages import SparseFile, chunk_range, is_leaf_of
 from beamlabel.transforms.rows.types import is_list
 
 _READ_BUFFER_BYTES = 1 << 20

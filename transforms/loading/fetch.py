@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from beamlabel.transforms.loading.allowed_schemes import LOCAL, check_schemes, not_allowed
 from beamlabel.transforms.loading.capped_buffer import Capped
+from beamlabel.transforms.loading.web.allowed_schemes import LOCAL, check_schemes, not_allowed
 from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageError, Reason, Stage
 from beamlabel.transforms.storage import beam, beam_setup
 from beamlabel.transforms.storage.billing import check_billing_project
-from beamlabel.transforms.storage.regular_file import kind_of_other, open_nonblocking
+from beamlabel.transforms.storage.disk.regular_file import kind_of_other, open_nonblocking
 from beamlabel.transforms.storage.retries import LAST_START, retried
 from beamlabel.transforms.storage.uris import public_uri, scheme
 

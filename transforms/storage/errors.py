@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-
-class NotAFileError(OSError):
-    """A pipe, a socket, a device, or a file that the kernel makes up."""
-
+from beamlabel.transforms.storage.disk.regular_file import NotAFileError as NotAFileError
 
 _USER_ERRORS = (
     NotAFileError,

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from beamlabel.transforms.storage.disk.regular_file import check_regular, is_of_kernel, open_regular
 from beamlabel.transforms.storage.errors import NotAFileError, ReplacedError
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import Folder, has_glob, matcher, split_glob
-from beamlabel.transforms.storage.regular_file import check_regular, is_of_kernel, open_regular
 
 _TEMPORARY = ".tmp-"
 # What fsync says where a file system has no such thing.

@@ -15,7 +15,7 @@ from beamlabel.transforms.inputs.sources.listing import listed
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.loading.fetch import FetchOptions, fetch
 from beamlabel.transforms.records import ImageError, Reason
-from beamlabel.transforms.storage import regular_file
+from beamlabel.transforms.storage.disk import regular_file
 from beamlabel.transforms.storage.errors import NotAFileError
 
 linux = pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="needs Linux's /proc")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.page_index import CompactReader
-from beamlabel.transforms.inputs.sparse_pages import chunk_range
+from beamlabel.transforms.inputs.parquet.page_index import CompactReader
+from beamlabel.transforms.inputs.parquet.sparse_pages import chunk_range
 
 # A footer of this size is read in some milliseconds.
 _SMALL_BYTES = 256 << 10

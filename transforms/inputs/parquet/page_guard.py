@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from beamlabel.transforms.inputs.page_index import CompactReader
+from beamlabel.transforms.inputs.parquet.page_index import CompactReader
 
 BATCH_BYTES = 64 << 20
 """What the values of a batch take, but for those of the page that they end in."""
@@ -226,7 +226,7 @@ def _header(data: bytes, place: int) -> _Header | None:
                 raise DamagedPageError(f"damaged page header: {error}") from error
             if len(data) - place <= length:
                 break
-        except (KeyError, TypeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedPageError("damaged page header") from error
     return _Header(0, 0, 0, 0, 0, 0)
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.transforms.inputs.packed_refs import RefSpiller
-from beamlabel.transforms.inputs.page_index import OffsetIndexes
 from beamlabel.transforms.inputs.parquet import footers
+from beamlabel.transforms.inputs.parquet.page_index import OffsetIndexes
 from beamlabel.transforms.inputs.parquet_source import choose_columns, open_parquet
 from beamlabel.transforms.inputs.selection import Selection
 from beamlabel.transforms.inputs.sources.source import SourceOptions

@@ -12,8 +12,6 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from beamlabel.transforms.storage.errors import NotAFileError
-
 # Types of file systems, as proc(5) has them in /proc/PID/mountinfo, that hold no data of anybody's.
 _KERNEL = frozenset(
     ("proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs",
@@ -23,6 +21,10 @@ _PLACES = ("/proc/", "/sys/", "/dev/")
 # A memory disk for everybody.
 _FREE = "/dev/shm/"
 _known: dict[int, bool] = {}
+
+
+class NotAFileError(OSError):
+    """A pipe, a socket, a device, or a file that the kernel makes up."""
 
 
 def kind_of_other(path: str, status: os.stat_result) -> str | None:

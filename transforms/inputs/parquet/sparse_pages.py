@@ -14,15 +14,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.page_index import (
+from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
+from beamlabel.transforms.inputs.parquet.page_guard import PageGuard
+from beamlabel.transforms.inputs.parquet.page_index import (
     HEADER_BYTES,
     OffsetIndexes,
     PageLocation,
     page_rows,
     walk_pages,
 )
-from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
-from beamlabel.transforms.inputs.parquet.page_guard import PageGuard
 
 _DATA_PAGE_V2 = 3
 
