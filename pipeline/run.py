@@ -161,7 +161,7 @@ def _inputs(options: JobOptions) -> Inputs:
     from beamlabel.pipeline.job.preflight import check_inputs, check_schemes_of
 
     inputs = check_inputs(options.inputs, options.output)
-    check_schemes_of(inputs, options.loading.web.allowed_schemes)
+    check_schemes_of(inputs, options.loading.allowed_schemes)
     return inputs
 
 

@@ -142,9 +142,7 @@ def fetch_options(
     Raises:
       ValueError: a value is out of range; names the argument.
     """
-    schemes = allowed_schemes
-    if schemes is not None and not isinstance(schemes, str):
-        schemes = tuple(schemes)
+    schemes = None if allowed_schemes is None else tuple(allowed_schemes)
     try:
         return FetchOptions(
             max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project, schemes

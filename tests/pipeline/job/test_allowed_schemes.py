@@ -52,7 +52,7 @@ def test_folders_of_images_that_are_not_allowed_are_refused(tmp_path, capfd):
     [("gs,https", ("gs", "https")), ("GS, file,gs", ("gs", "file")), ("s3://,gs://", ("s3", "gs"))],
 )
 def test_schemes_are_names(given, schemes):
-    assert parse([*ARGUMENTS, given])[0].loading.web.allowed_schemes == schemes
+    assert parse([*ARGUMENTS, given])[0].loading.allowed_schemes == schemes
 
 
 @pytest.mark.parametrize("given", ["", ",", "gs,,s3", "a b", "gs://bucket", "*"])

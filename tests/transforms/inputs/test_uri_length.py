@@ -145,7 +145,7 @@ def test_an_endless_cell_is_passed_over(tmp_path, format):
 
 def test_endless_blank_lines_are_not_held(tmp_path):
     path = gzipped(tmp_path / "list", b"uri,n\na.jpg,1\n", (b" " * 1023 + b"\n", 1_000), b"b.jpg,3\n")
-    blank = gzipped(tmp_path / "more", b'{"uri":"a"}\n', (b"\n" * (1 << 16), 40), b'{"uri":"b"}\n')
+    blank = gzipped(tmp_path / "more", b'{"uri":"a"}\n', (b"\n" * (1 << 14), 40), b'{"uri":"b"}\n')
     assert outcomes(path, "csv", uri_column="uri")[0] == "a.jpg"
     found, peak = peak_of(lambda: outcomes(blank, "jsonl", uri_column="uri"))
     assert found == {0: "a", 1: "b"}

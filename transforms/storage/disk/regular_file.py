@@ -7,10 +7,10 @@ images. Symbolic links are followed, and what counts is what they lead to: its t
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 # Types of file systems, as proc(5) has them in /proc/PID/mountinfo, that hold no data of anybody's.
 _KERNEL = frozenset(
@@ -65,7 +65,7 @@ def _kernel_devices() -> set[int]:
     return found
 
 
-def open_regular(path: str) -> BinaryIO:
+def open_regular(path: str) -> io.BufferedReader:
     """The file, open for reading. What is none is not opened; or not waited for, if it came to be one meanwhile.
 
     Raises:

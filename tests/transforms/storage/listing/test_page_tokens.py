@@ -37,6 +37,8 @@ def test_s3(s3, monkeypatch):
     real, asked = s3.server._serve, []
 
     def serve(handler, request, body):
+        at, mark, rest = handler.path.partition("continuation-token=again")
+        handler.path = at + rest.lstrip("&") if mark else handler.path
         status, headers, content = real(handler, request, body)
         if b"</ListBucketResult>" in content:
             asked.append(request)
