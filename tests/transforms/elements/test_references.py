@@ -76,6 +76,8 @@ def test_inline_images(data):
         ({"uri": float("nan")}, Reason.NULL_URI, None),
         ({"uri": 1.5}, Reason.INVALID_URI, None),
         ({"uri": b"\xff"}, Reason.INVALID_URI, None),
+        ("a" * 65_537, Reason.URI_TOO_LONG, None),
+        ({"uri": "é" * 40_000}, Reason.URI_TOO_LONG, None),
         ({"uri": "a.jpg", "width": 3}, Reason.FIELD_TAKEN, "a.jpg"),
         ({"uri": "https://u:p@host/a.jpg", "stage": 3}, Reason.FIELD_TAKEN, "https://host/a.jpg"),
     ],
