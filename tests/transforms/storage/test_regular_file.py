@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat as stat_module
 import threading
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path, monkeypatch):
 
     def stat(given, *args, **options):
         status = real(given, *args, **options)
-        if str(given) == str(path) and path.is_file():
+        if str(given) == str(path) and stat_module.S_ISREG(status.st_mode):
             path.unlink()
             os.mkfifo(path)
         return status
