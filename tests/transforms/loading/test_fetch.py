@@ -103,9 +103,9 @@ def test_a_redirect_to_a_scheme_that_is_not_allowed(http_server: FileServer) -> 
     http_server.files["/b.jpg"] = b"image"
     only = FetchOptions(allow_http=True, allow_private_hosts=True, allowed_schemes=("http", "gs"))
     for target in ("https://127.0.0.1/b.jpg", "ftp://127.0.0.1/b.jpg", "file:///etc/passwd", "s3://b/a"):
-        http_server.files["/a.jpg"] = Reply(302, {"Location": target})
+        http_server.files["/a.jpg"] = Reply(status=302, headers={"Location": target})
         assert refusal(http_server.url_of("/a.jpg"), only).reason is Reason.SCHEME_NOT_ALLOWED, target
-    http_server.files["/a.jpg"] = Reply(302, {"Location": http_server.url_of("/b.jpg")})
+    http_server.files["/a.jpg"] = Reply(status=302, headers={"Location": http_server.url_of("/b.jpg")})
     assert fetch(http_server.url_of("/a.jpg"), only).data == b"image"
 
 
