@@ -158,9 +158,11 @@ def _inputs(options: JobOptions) -> Inputs:
         from beamlabel.pipeline.relabel.inputs import relabel_inputs
 
         return relabel_inputs(options.inputs.input, options.output.output, options.output.output_format)
-    from beamlabel.pipeline.job.preflight import check_inputs
+    from beamlabel.pipeline.job.preflight import check_inputs, check_schemes_of
 
-    return check_inputs(options.inputs, options.output)
+    inputs = check_inputs(options.inputs, options.output)
+    check_schemes_of(inputs, options.loading.allowed_schemes)
+    return inputs
 
 
 def _prepare_output(output: str, options: JobOptions) -> None:

@@ -95,6 +95,8 @@ class LabelImages(beam.PTransform):
       fetch_deadline: seconds that fetching an image may take, all tries together.
       allow_http: whether ``http://`` and ``https://`` are fetched.
       allow_private_hosts: whether ``http`` may reach private addresses.
+      allowed_schemes: the only ones whose images are fetched, such as ``["gs", "https"]``; ``file`` stands for local
+        paths; None: all.
       http_headers: headers for the hosts of ``http`` URIs, and for none that they redirect to, such as
         ``{"Authorization": "Bearer TOKEN"}``; no text shows their values.
       user_agent: who asks, as ``http`` servers are told; None: beamlabel, with its address.
@@ -152,6 +154,7 @@ class LabelImages(beam.PTransform):
         fetch_deadline: float = 60.0,
         allow_http: bool = False,
         allow_private_hosts: bool = False,
+        allowed_schemes: Sequence[str] | None = None,
         http_headers: Mapping[str, str] | None = None,
         user_agent: str | None = None,
         ignore_robots_tag: bool = False,
@@ -178,7 +181,7 @@ class LabelImages(beam.PTransform):
         self.elements = element_options(uri, image, base_dir, prefix)
         http = http_options(http_headers, user_agent, ignore_robots_tag, http_per_host)
         fetch = fetch_options(
-            max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project
+            max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project, allowed_schemes
         )
         self._max_wait = checked_wait(max_batch_duration_secs)
         self._artifact_dir = checked_directory(artifact_dir)

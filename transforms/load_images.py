@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -30,7 +30,8 @@ class LoadImages(beam.PTransform):
       size: (height, width) of the pixels; ``ModelHandler.image_size`` is a module's.
       uri, image, base_dir: see ``LabelImages``.
       crop, color_profile, max_pixels, decode_deadline: see ``LabelImages``.
-      max_bytes, fetch_deadline, allow_http, allow_private_hosts, load_threads, worker_threads: see ``LabelImages``.
+      max_bytes, fetch_deadline, allow_http, allow_private_hosts, allowed_schemes: see ``LabelImages``.
+      load_threads, worker_threads: see ``LabelImages``.
       http_headers, user_agent, ignore_robots_tag, http_per_host, billing_project: see ``LabelImages``.
 
     Raises:
@@ -54,6 +55,7 @@ class LoadImages(beam.PTransform):
         fetch_deadline: float = 60.0,
         allow_http: bool = False,
         allow_private_hosts: bool = False,
+        allowed_schemes: Sequence[str] | None = None,
         http_headers: Mapping[str, str] | None = None,
         user_agent: str | None = None,
         ignore_robots_tag: bool = False,
@@ -70,7 +72,7 @@ class LoadImages(beam.PTransform):
         decode = DecodeOptions(height, width, crop, max_pixels, color_profile, decode_deadline)
         http = http_options(http_headers, user_agent, ignore_robots_tag, http_per_host)
         fetch = fetch_options(
-            max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project
+            max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project, allowed_schemes
         )
         self._elements: ElementOptions | None = element_options(uri, image, base_dir)
         self._options = load_options(fetch, decode, load_threads, worker_threads)
@@ -134,14 +136,18 @@ def fetch_options(
     allow_private_hosts: bool,
     http: HttpOptions,
     billing_project: str | None,
+    allowed_schemes: Sequence[str] | None = None,
 ) -> FetchOptions:
     """The public arguments as ``FetchOptions``.
 
     Raises:
       ValueError: a value is out of range; names the argument.
     """
+    schemes = None if allowed_schemes is None else tuple(allowed_schemes)
     try:
-        return FetchOptions(max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project)
+        return FetchOptions(
+            max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project, schemes
+        )
     except ValueError as error:
         raise ValueError(str(error).replace("deadline must", "fetch_deadline must")) from None
 

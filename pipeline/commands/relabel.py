@@ -38,7 +38,15 @@ _OPTIONS = {
     },
     LoadingOptions: {"billing_project", "worker_processes"},
     OutputOptions: {"output", "output_format", "tfrecord_compression", "shard_rows"},
-    RunOptions: {"run_date", "max_error_rate", "min_failures", "report", "if_exists", "time_limit"},
+    RunOptions: {
+        "run_date",
+        "max_error_rate",
+        "min_failures",
+        "min_input",
+        "report",
+        "if_exists",
+        "time_limit",
+    },
 }
 
 

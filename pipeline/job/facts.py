@@ -53,6 +53,7 @@ def facts_of(
         "run_id": job.run_id,
         "max_error_rate": options.run.max_error_rate,
         "min_failures": options.run.min_failures,
+        "min_input": options.run.min_input,
         "schema_pbtxt": schema_pbtxt(arrow_schema(job.spec)) if tfrecord else None,
         "manifest": manifest,
     }

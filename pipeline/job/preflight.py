@@ -19,18 +19,21 @@ from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
 from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.parquet_rows import check_parquet
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
 from beamlabel.transforms.inputs.sources.archive_columns import parse_columns, see_archive, unified_members
 from beamlabel.transforms.inputs.sources.folder_kept import folder_kept
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
-from beamlabel.transforms.inputs.sources.registry import WITHOUT_COLUMNS
+from beamlabel.transforms.inputs.sources.registry import IMAGES, WITHOUT_COLUMNS
 from beamlabel.transforms.inputs.tables.decide_types import check_table_values
 from beamlabel.transforms.inputs.tables.described import TABLES, described, schema_of_input, with_used_columns
 from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
+from beamlabel.transforms.loading.web.allowed_schemes import LOCAL
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _WITH_COLUMNS = ("parquet", *TABLES)
 _LOGGER = logging.getLogger("beamlabel")
@@ -77,6 +80,25 @@ def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
         columns, kept = _columns_of(files, options, output.output_format)
     read = tuple(with_used_columns(file, columns) for file in files)
     return Inputs(read, columns, kept, path_filter(options), matched.left_out)
+
+
+def check_schemes_of(inputs: Inputs, schemes: Sequence[str] | None) -> None:
+    """Refuses inputs whose files are the images, or archives of them, where none of these may be fetched.
+
+    Lists and tables may lie anywhere: whoever starts the run names them, and only what they hold is not trusted.
+
+    Raises:
+      UsageError: names the input.
+    """
+    if schemes is None:
+        return
+    for file in inputs.files:
+        kind = scheme(file.path) or LOCAL
+        if file.format in (IMAGES, *ARCHIVES) and kind not in schemes:
+            raise UsageError(
+                f"--allowed_schemes {','.join(schemes)}: the images of --input {public_uri(file.path)} are of the "
+                f"scheme {kind!r}; add it, or leave the input out"
+            )
 
 
 def _described(files: Sequence[InputFile], options: InputOptions) -> list[InputFile]:
@@ -181,6 +203,8 @@ def _columns(file: InputFile, options: InputOptions) -> ParquetColumns | None:
         raise ValueError(
             f"--uri_column {columns.uri!r}: lists in {file.path}; only Parquet may have lists of URIs"
         )
+    if file.format == "parquet":
+        check_parquet(file.path, columns)
     return columns
 
 

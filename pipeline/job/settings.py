@@ -102,6 +102,7 @@ def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
                 per_host=options.http_per_host,
             ),
             billing_project=options.billing_project,
+            allowed_schemes=options.allowed_schemes,
         ),
         decode,
         threads=options.load_threads,

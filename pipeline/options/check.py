@@ -75,6 +75,9 @@ def _check_references(options: JobOptions) -> None:
         }
         if named := next((name for name, value in partial.items() if value), None):
             raise UsageError(f"--tombstones needs the whole input, and --{named} takes a part of it")
+    least = options.run.min_input
+    if least is not None and inputs.limit is not None and least > inputs.limit:
+        raise UsageError(f"--min_input {least} is more than --limit {inputs.limit} leaves")
     if earlier.reasons and not earlier.retry_failures:
         raise UsageError(f"--reasons {','.join(earlier.reasons)} needs --retry_failures")
     if inputs.input_format == "images":

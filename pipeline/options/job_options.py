@@ -20,6 +20,7 @@ from beamlabel.pipeline.options.types import (
     INPUT_RANGE,
     NAMES,
     PROJECT,
+    SCHEMES,
     SHA256,
     TEXT,
     USER_AGENT,
@@ -282,6 +283,11 @@ class LoadingOptions:
         help="worker processes of a local run, which share the cores; auto: one up to 5 cores, then one for every 4, "
         "fewer if memory is short (default auto)",
     )
+    allowed_schemes: tuple[str, ...] | None = option(
+        SCHEMES,
+        metavar="NAMES",
+        help="fetch no image but of these, such as gs,https; file: local paths (default: all, but see --allow_http)",
+    )
     allow_http: bool = flag(help="fetch http:// and https:// URIs")
     allow_private_hosts: bool = flag(help="fetch from private and link-local addresses too")
     http_header: tuple[HttpHeader, ...] = several(
@@ -334,6 +340,9 @@ class RunOptions:
         default=DEFAULT_MAX_ERROR_RATE,
         metavar="F",
         help=f"failed / (predicted + failed) that is still a success (default {DEFAULT_MAX_ERROR_RATE})",
+    )
+    min_input: int | None = option(
+        whole(1), metavar="N", help="publish nothing, and exit with 2, if the input has fewer references"
     )
     min_failures: int = option(
         whole(1),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date as calendar_date
 from typing import Generic, TypeVar
 
+from beamlabel.transforms.loading.web.allowed_schemes import check_schemes
 from beamlabel.transforms.loading.web.http_options import HttpHeader
 from beamlabel.transforms.storage.billing import check_billing_project
 
@@ -120,6 +121,17 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def _schemes(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip().lower().removesuffix("://") for name in text.split(",")))
+    try:
+        check_schemes(names)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of schemes such as gs,https; file stands for local paths"
+        ) from None
+    return names
+
+
 def _http_header(text: str) -> HttpHeader:
     # The value is a secret, as a rule: no message holds it, nor a text that may be one alone.
     name, equals, value = text.partition("=")
@@ -176,4 +188,6 @@ USER_AGENT: OptionType[str] = OptionType(_user_agent, "^.*[^ ].*$")
 # A SHA-256 in hex, from either case of letters.
 SHA256: OptionType[str] = OptionType(_sha256, "^[0-9a-fA-F]{64}$")
 # A project of Google Cloud.
+SCHEMES: OptionType[tuple[str, ...]] = OptionType(_schemes, "^[A-Za-z0-9+.:/ -]+(,[A-Za-z0-9+.:/ -]+)*$")
+"""Names of schemes, with commas between them."""
 PROJECT: OptionType[str] = OptionType(_project, "^[a-z0-9.:-]+$")

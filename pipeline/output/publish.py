@@ -12,6 +12,7 @@ import logging
 from typing import Any
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import (
     is_success,
@@ -26,6 +27,10 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.records import FileRecord, UnitRecord
 
 _LOGGER = logging.getLogger("beamlabel")
+
+
+class SmallInputError(UsageError):
+    """The input has fewer references than it should have."""
 
 
 def finish_pending(output: str) -> list[dict[str, Any]]:
@@ -47,6 +52,8 @@ def finish_pending(output: str) -> list[dict[str, Any]]:
             continue
         try:
             manifests.append(publish(output, run.folder))
+        except SmallInputError as error:
+            _LOGGER.error("an earlier run in %s: %s", run.folder, error)
         except FileNotFoundError as error:
             _LOGGER.error("what was committed in %s is not whole, and is dropped: %s", run.folder, error)
             _abandon(output, run.folder)
@@ -99,6 +106,7 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: the run was not committed.
+      SmallInputError: the input has fewer references than ``--min_input``; what was staged is deleted.
       FileExistsError: the run is staged beside its output, and somebody else has made that meanwhile.
     """
     job = read_json(storage.join(staging_dir, layout.JOB))
@@ -106,6 +114,12 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
     records = [UnitRecord.from_json(record) for record in commit["records"]]
     deleted = [FileRecord(**file) for file in commit.get("deleted", ())]
     manifest = make_manifest(output, staging_dir, job, records, deleted, commit)
+    if (least := job.get("min_input") or 0) > manifest["rows"]["input"]:
+        staging.delete_run(staging_dir)
+        staging.remove_if_empty(output)
+        raise SmallInputError(
+            f"--min_input {least}: the input has {manifest['rows']['input']} references, and nothing was published"
+        )
     if not staging.is_beside(output, staging_dir):
         _fill(output, staging_dir, job, records, manifest)
     elif published_run(output) != job["run_id"]:

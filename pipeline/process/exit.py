@@ -8,6 +8,7 @@ import sys
 from typing import Any, NoReturn
 
 from beamlabel.pipeline import layout
+from beamlabel.transforms.storage.uris import public_uri
 
 _LOGGER = logging.getLogger("beamlabel")
 
@@ -61,6 +62,11 @@ def report(manifest: dict[str, Any]) -> int:
         "%d input = %d predicted + %d failed + %d skipped, in %.1f s: %s",
         rows["input"], rows["predicted"], rows["failed"], rows["skipped"], manifest["seconds"], manifest["output"],
     )  # fmt: skip
+    if not rows["input"] and "retried_failures" not in manifest:
+        _LOGGER.warning(
+            "THE INPUT IS EMPTY: NOTHING WAS LABELED. There is no reference in %s; --min_input 1 makes that an error",
+            ", ".join(map(public_uri, manifest["options"]["input"])),
+        )
     if manifest.get("rows_relabeled"):
         _LOGGER.info(
             "%d of the predicted were labeled by features of earlier rows, and not fetched",

@@ -59,6 +59,7 @@ def load_options_of(ran: Mapping[str, Any], made: Mapping[str, Any]) -> LoadOpti
                 per_host=ran.get("http_per_host", PER_HOST),
             ),
             billing_project=billing_project() or ran.get("billing_project"),
+            allowed_schemes=None if ran.get("allowed_schemes") is None else tuple(ran["allowed_schemes"]),
         ),
         DecodeOptions(
             made["height"],

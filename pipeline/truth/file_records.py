@@ -20,7 +20,7 @@ from beamlabel.transforms.inputs.tables.csv_records import csv_records
 from beamlabel.transforms.inputs.tables.describe import DELIMITERS, first_records
 from beamlabel.transforms.inputs.tables.json_records import json_records
 from beamlabel.transforms.inputs.tables.table_kinds import table_by_name
-from beamlabel.transforms.inputs.text_blocks import head, lines_of, open_text, skip
+from beamlabel.transforms.inputs.text_blocks import CutLine, head, lines_of, open_text, skip
 
 _BATCH_ROWS = 65536
 _LOOKED_AT_BYTES = 1 << 16
@@ -241,6 +241,8 @@ def _json_lines(
 def _lines(blocks: Iterator[bytes]) -> Iterator[TruthRecord]:
     for number, raw in enumerate(lines_of(blocks), start=1):
         place = f"line {number}"
+        if isinstance(raw, CutLine):
+            raise ValueError(f"{place} has {raw.size} bytes, which are too many for a line")
         if b"\0" in raw:
             raise ValueError(f"{place} holds a NUL")
         _check_utf8(raw, place)

@@ -12,7 +12,7 @@ from support.paths import ROOT
 LEVELS = (
     ("beamlabel/__init__.py",),
     ("transforms/archive_member.py", "transforms/reasons.py", "transforms/row_batches.py"),
-    ("transforms/storage/buckets", "transforms/storage/listing"),
+    ("transforms/storage/buckets", "transforms/storage/disk", "transforms/storage/listing"),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
     ("transforms/allowed_ops", "transforms/deadline", "transforms/prediction_blocks.py"),
     ("transforms/decoding/picture", "transforms/inference", "transforms/loading/web", "transforms/rows"),

@@ -13,6 +13,7 @@ from apache_beam.io.fileio import ReadableFile
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.elements.result_types import FAILURE_FIELDS, LABEL_FIELDS
+from beamlabel.transforms.inputs.uri_length import too_long, too_many_bytes
 from beamlabel.transforms.loading.not_found import shown_uri
 from beamlabel.transforms.records import Failure, ImageError, ImageRef, Opened, Origin, Reason, Stage
 from beamlabel.transforms.storage.uris import resolve
@@ -174,6 +175,8 @@ def _uri(value: Any, place: str) -> str:
         raise _refused(Reason.INVALID_URI, f"{place} is of the type {type(value).__name__}, not text")
     if not value:
         raise _refused(Reason.NULL_URI, f"{place} is empty")
+    if (size := too_many_bytes(value)) is not None:
+        raise _refused(Reason.URI_TOO_LONG, too_long(size))
     return value
 
 
@@ -207,7 +210,9 @@ def _shown(value: Any, options: ElementOptions) -> str | None:
     if not isinstance(value, str):
         fields = fields_of(value) or {}
         value = fields.get(options.uri)
-    return shown_uri(value) if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value or too_many_bytes(value) is not None:
+        return None
+    return shown_uri(value)
 
 
 class _ToReferences(beam.DoFn):

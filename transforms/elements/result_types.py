@@ -90,7 +90,7 @@ FAILURE_FIELDS = tuple(name for name in FailedImage._fields if name != "uri")
 
 # In a pipeline of one's own the command's options are arguments of the same names.
 _COMMAND_OPTION = re.compile(
-    r"--(?=(?:allow_http|allow_private_hosts|ignore_robots_tag|max_bytes|max_pixels|fetch_deadline|decode_deadline|billing_project)\b)"
+    r"--(?=(?:allow_http|allowed_schemes|allow_private_hosts|ignore_robots_tag|max_bytes|max_pixels|fetch_deadline|decode_deadline|billing_project)\b)"
 )
 
 

@@ -57,7 +57,7 @@ def content_format(head: bytes) -> str:
 
     A tar in gzip is a ``tar``; those compressed otherwise are ``binary``, see ``is_compressed_tar``.
     """
-    if head.startswith(b"PAR1"):
+    if head.startswith((b"PAR1", b"PARE")):  # the latter with an encrypted footer
         return "parquet"
     if is_tar(head):  # the checksum is right, so it is no image by chance
         return TAR

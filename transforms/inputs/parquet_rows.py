@@ -5,7 +5,8 @@ What tells which rows are wanted can be read first: it is small beside the image
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,8 +15,13 @@ import pyarrow.parquet as pq
 
 from beamlabel.transforms.inputs.image_columns import is_image_struct, value_type
 from beamlabel.transforms.inputs.kept_columns import KeptReader
-from beamlabel.transforms.inputs.parquet_source import ParquetColumns
-from beamlabel.transforms.inputs.sparse_pages import SparseFile, is_leaf_of
+from beamlabel.transforms.inputs.parquet.check_footer import check_chunks
+from beamlabel.transforms.inputs.parquet.page_guard import LargePageError
+from beamlabel.transforms.inputs.parquet.sparse_pages import SparseFile, is_leaf_of
+from beamlabel.transforms.inputs.parquet_source import ParquetColumns, open_sparse_parquet
+from beamlabel.transforms.inputs.parquet_values import Problem, kept_problems, to_python
+from beamlabel.transforms.inputs.uri_length import MAX_URI_BYTES, too_long, too_many_bytes
+from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.types import is_list
 
 # Rows decoded at a time; images are held encoded, so few of them.
@@ -41,6 +47,7 @@ class ParquetRow:
       data: the inline image; None if there is none, or only keys are read.
       kept: the kept columns' values, each an Arrow array of length one.
       not_text: of a URI that is no UTF-8, what can be shown of it.
+      problem: why there is nothing else of it.
     """
 
     place: Place
@@ -48,6 +55,14 @@ class ParquetRow:
     data: bytes | None = None
     kept: tuple[pa.Array, ...] = ()
     not_text: str | None = None
+    problem: Problem | None = None
+
+
+class Unreadable(NamedTuple):
+    """Rows of a row group that cannot be read: the row after them, and why."""
+
+    stop: int
+    problem: Problem
 
 
 class Empty(NamedTuple):
@@ -126,11 +141,14 @@ class RowReader:
         """
         if self._key_names is None:
             for one in self.rows(rows):
-                yield one if isinstance(one, Empty) else ParquetRow(one.place, one.uri, not_text=one.not_text)
+                yield one if isinstance(one, Empty) else dataclasses.replace(one, data=None, kept=())
         elif not self._key_names:
             yield from (ParquetRow(Place(row), None) for row in range(rows.start, rows.stop))
         else:
             for row, batch in self._batches(rows, self._key_names, _URI_BATCH_ROWS):
+                if isinstance(batch, Unreadable):
+                    yield from _unreadable(row, batch)
+                    continue
                 for _, one in references(batch, range(row, row + batch.num_rows), self._columns):
                     yield one
 
@@ -154,7 +172,10 @@ class RowReader:
         self._leave_out_pages(rows, numbers, few=wanted is not None)
         try:
             for row, batch in self._batches(rows, self._names, self._batch_rows):
-                yield from self._rows(batch, row, wanted)
+                if isinstance(batch, Unreadable):
+                    yield from _unreadable(row, batch, wanted)
+                else:
+                    yield from self._rows(batch, row, wanted)
         finally:
             if self._sparse is not None:
                 self._sparse.show_all()
@@ -184,25 +205,68 @@ class RowReader:
     ) -> Iterator[ParquetRow | Empty]:
         return rows_of(batch, range(row, row + batch.num_rows), self._columns, self._kept, wanted)
 
-    def batches(self, rows: RowRange) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The columns that are read of all rows of a range, in batches, each with the number of its first row."""
+    def batches(self, rows: RowRange) -> Iterator[tuple[int, pa.RecordBatch | Unreadable]]:
+        """The columns that are read of all rows of a range, in batches, each with the number of its first row; at the
+        end those that cannot be read."""
         return self._batches(rows, self._names, self._batch_rows)
 
     def _batches(
         self, rows: RowRange, names: list[str], batch_rows: int
-    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+    ) -> Iterator[tuple[int, pa.RecordBatch | Unreadable]]:
         """Batches of these columns, each with the number of its first row."""
         row = rows.first
-        for batch in self._file.iter_batches(batch_rows, row_groups=[rows.group], columns=names):
+        batches = self._file.iter_batches(batch_rows, row_groups=[rows.group], columns=names)
+        while row < rows.stop:
+            try:
+                batch = next(batches, None)
+                if batch is None:
+                    raise ValueError(f"the row group {rows.group} ends before the row {row}")
+            except (pa.ArrowException, OSError, ValueError) as error:
+                if self._sparse is None or self._sparse.error is not None:
+                    raise
+                yield max(row, rows.start), Unreadable(rows.stop, self._problem(error))
+                return
             first, stop = max(rows.start - row, 0), min(rows.stop - row, batch.num_rows)
             if first < stop:
                 yield row + first, batch.slice(first, stop - first)
             row += batch.num_rows
-            if row >= rows.stop:
-                return
-        raise ValueError(
-            f"{self._path}: row group {rows.group} ended at row {row}, and rows to {rows.stop} were planned"
-        )
+
+    def _problem(self, error: Exception) -> Problem:
+        if not isinstance(error, LargePageError):
+            return (
+                Reason.CORRUPT,
+                f"the Parquet file cannot be read from here on: {' '.join(str(error).split())[:200]}",
+            )
+        is_uri = self._columns.uri is not None and is_leaf_of(error.leaf, [self._columns.uri])
+        long = is_uri and error.size > error.values * MAX_URI_BYTES
+        return Reason.URI_TOO_LONG if long else Reason.TOO_MANY_BYTES, str(error)
+
+
+def _unreadable(row: int, found: Unreadable, wanted: Collection[Place] | None = None) -> Iterator[ParquetRow]:
+    """What there is of rows that cannot be read, from ``row`` on: of a list nobody knows how many values it has."""
+    places: Iterable[Place] = (Place(one) for one in range(row, found.stop))
+    if wanted is not None:
+        places = sorted(place for place in wanted if row <= place.row < found.stop)
+    for place in places:
+        yield ParquetRow(place, None, problem=found.problem)
+
+
+def check_parquet(path: str, columns: ParquetColumns) -> None:
+    """Refuses a file whose footer cannot be true.
+
+    Args:
+      path: of the file.
+      columns: which of its columns are read.
+
+    Raises:
+      ValueError: what is wrong.
+      OSError: it cannot be read.
+    """
+    with open_sparse_parquet(path, few=True) as (file, sparse):
+        try:
+            check_chunks(file, RowReader(file, columns, path).leaves, sparse.size)
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged Parquet: {error}") from error
 
 
 def rows_of(
@@ -225,6 +289,7 @@ def rows_of(
       ValueError: a kept value does not fit; see ``KeptReader``.
     """
     kept: list[pa.Array] | None = None
+    problems: dict[int, Problem] = {}
     for place, one in references(batch, numbers, columns):
         if isinstance(one, Empty):
             if wanted is None:
@@ -232,6 +297,10 @@ def rows_of(
         elif wanted is None or one.place in wanted:
             if kept is None:
                 kept = list(reader.read(batch, numbers[0]))
+                problems = kept_problems([column.name for column in columns.kept], kept) if kept else {}
+            if (problem := problems.get(place)) is not None:
+                yield dataclasses.replace(one, data=None, problem=problem)
+                continue
             values = tuple(column.slice(place, 1) for column in kept)
             yield ParquetRow(one.place, one.uri, one.data, values, one.not_text)
 
@@ -243,8 +312,8 @@ def references(
     uri, image = (_column(batch, name) for name in (columns.uri, columns.image))
     nothing = [None] * batch.num_rows
     is_list_column = any(column is not None and is_list(column.type) for column in (uri, image))
-    uris = nothing if uri is None else uri.to_pylist()
-    images = nothing if image is None else image.to_pylist()
+    uris = nothing if uri is None else to_python(uri)
+    images = nothing if image is None else to_python(image)
     for place, row in enumerate(numbers):
         if not is_list_column:
             yield place, _reference(Place(row), uris[place], images[place])
@@ -292,6 +361,11 @@ def _reference(place: Place, uri: Any, image: Any) -> ParquetRow:
     if isinstance(image, dict):
         data, uri = image.get("bytes"), uri or image.get("path")
     text, not_text = _text(uri)
+    size = None if text is None else too_many_bytes(text)
+    if not_text is not None and len(uri) > MAX_URI_BYTES:
+        size = len(uri)
+    if size is not None:
+        return ParquetRow(place, None, problem=(Reason.URI_TOO_LONG, too_long(size)))
     return ParquetRow(place, text or None, data or None, not_text=not_text)
 
 

@@ -15,8 +15,10 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.image_columns import find_columns, is_image_type, is_uri_type
 from beamlabel.transforms.inputs.kept_columns import KeptColumn, check_once, kept_column
 from beamlabel.transforms.inputs.parquet import footers
+from beamlabel.transforms.inputs.parquet.check_footer import check_footer
 from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
-from beamlabel.transforms.inputs.sparse_pages import SparseFile, chunk_range, is_leaf_of
+from beamlabel.transforms.inputs.parquet.page_guard import Chunk, bounded_batches
+from beamlabel.transforms.inputs.parquet.sparse_pages import SparseFile, chunk_range, is_leaf_of
 from beamlabel.transforms.rows.types import is_list
 
 _READ_BUFFER_BYTES = 1 << 20
@@ -131,8 +133,11 @@ class _ParquetFile(pq.ParquetFile):
     def __init__(self, sparse: SparseFile, **options: Any) -> None:
         super().__init__(sparse, **options)
         self._sparse = sparse
+
+    def expect_any(self) -> None:
+        """Any column chunk may be read next."""
         groups = range(self.metadata.num_row_groups)
-        sparse.expect(self._chunks(groups, None), all_of_them=False)
+        self._sparse.expect(self._ranges(groups, None), all_of_them=False)
 
     def iter_batches(
         self,
@@ -141,27 +146,56 @@ class _ParquetFile(pq.ParquetFile):
         columns: Any = None,
         **options: Any,
     ) -> Iterator[pa.RecordBatch]:
-        groups = range(self.metadata.num_row_groups) if row_groups is None else list(row_groups)
-        self._sparse.expect(self._chunks(groups, columns), all_of_them=True)
-        return super().iter_batches(batch_size, row_groups=row_groups, columns=columns, **options)
+        """See ``pq.ParquetFile``; the batches are smaller if their values would take too much memory.
 
-    def _chunks(self, groups: Iterable[int], columns: Sequence[str] | None) -> Iterator[tuple[int, int]]:
+        Raises:
+          LargePageError: a page takes too much.
+        """
+        groups = range(self.metadata.num_row_groups) if row_groups is None else list(row_groups)
+        self._sparse.expect(self._ranges(groups, columns), all_of_them=True)
+        for group in groups:
+
+            def read(rows: int, group: int = group) -> Iterator[pa.RecordBatch]:
+                found: Iterator[pa.RecordBatch] = super(_ParquetFile, self).iter_batches(
+                    rows, row_groups=[group], columns=columns, **options
+                )
+                return found
+
+            chunks = [self._chunk(group, leaf) for leaf in self._leaves(columns)]
+            yield from bounded_batches(read, self._sparse.guard, chunks, batch_size)
+
+    def _leaves(self, columns: Sequence[str] | None) -> list[int]:
         paths = [self.schema.column(place).path for place in range(len(self.schema))]
-        leaves = [place for place, path in enumerate(paths) if columns is None or is_leaf_of(path, columns)]
+        return [place for place, path in enumerate(paths) if columns is None or is_leaf_of(path, columns)]
+
+    def _ranges(self, groups: Iterable[int], columns: Sequence[str] | None) -> Iterator[tuple[int, int]]:
+        leaves = self._leaves(columns)
         for group in groups:
             row_group = self.metadata.row_group(group)
             for leaf in leaves:
                 yield chunk_range(row_group.column(leaf))
 
+    def _chunk(self, group: int, leaf: int) -> Chunk:
+        column, chunk = self.schema.column(leaf), self.metadata.row_group(group).column(leaf)
+        has_lists = column.max_repetition_level > 0
+        return Chunk(*chunk_range(chunk), column.path, chunk.physical_type, chunk.compression, has_lists)
+
 
 def _opened(raw: SparseFile, path: str, int96_unit: str, metadata: pq.FileMetaData | None) -> pq.ParquetFile:
     try:
-        return _ParquetFile(
+        file = _ParquetFile(
             raw,
             metadata=metadata,
             buffer_size=_READ_BUFFER_BYTES,
             pre_buffer=False,
             coerce_int96_timestamp_unit=int96_unit,
+            page_checksum_verification=True,
         )
-    except pa.ArrowInvalid as error:
+        check_footer(raw.footer(), file.metadata)
+        file.schema_arrow.names  # noqa: B018  (they may be no UTF-8)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if raw.error is not None:
+            raise raw.error from None
         raise ValueError(f"{path}: not a readable Parquet file: {error}") from error
+    file.expect_any()
+    return file

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.uri_length import MAX_URI_BYTES
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -20,8 +21,29 @@ UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BLOCK_BYTES = 1 << 20
 # Of one request for a part of a file.
 _RANGE_BYTES = 4 << 20
-# A line without an end in so many bytes is none.
-_MAX_LINE_BYTES = 64 << 20
+MAX_RECORD_BYTES = 4 << 20
+"""Of a line of CSV or JSON; of a longer one only the beginning is held."""
+
+
+class CutLine(bytes):
+    """The beginning of a line that is too long to be held.
+
+    Attributes:
+      size: bytes of the whole line, with its end.
+    """
+
+    size: int
+
+    def __new__(cls, beginning: bytes, size: int) -> CutLine:
+        line = super().__new__(cls, beginning)
+        line.size = size
+        return line
+
+
+class TooLong(NamedTuple):
+    """A reference that is too long: how many bytes it has."""
+
+    size: int
 
 
 class TextBlocks(NamedTuple):
@@ -92,22 +114,23 @@ def _from_utf16(blocks: Iterator[bytes], encoding: str, path: str) -> Iterator[b
         raise ValueError(f"{path}: it begins as UTF-16, and is none: {error}") from error
 
 
-def lines_of(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines with their ends, which are ``\\n``.
-
-    Raises:
-      ValueError: a line is too long to be one.
-    """
-    rest = b""
+def lines_of(blocks: Iterator[bytes], most: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
+    """Lines with their ends, which are ``\\n``; a ``CutLine`` for one of more than ``most`` bytes."""
+    held, size = b"", 0  # of a line that goes on in the next block
     for block in blocks:
-        lines = (rest + block).split(b"\n")
+        lines = block.split(b"\n")
         rest = lines.pop()
+        if lines and size:
+            size += len(lines[0]) + 1
+            held += lines.pop(0)[: most + 1 - len(held)]
+            yield held + b"\n" if size <= most + 1 else CutLine(held[:most], size)
+            held, size = b"", 0
         for line in lines:
-            yield line + b"\n"
-        if len(rest) > _MAX_LINE_BYTES:
-            raise ValueError(f"a line of more than {_MAX_LINE_BYTES} bytes")
-    if rest:
-        yield rest
+            yield line + b"\n" if len(line) <= most else CutLine(line[:most], len(line) + 1)
+        size += len(rest)
+        held += rest[: most + 1 - len(held)]
+    if size:
+        yield held if size <= most else CutLine(held[:most], size)
 
 
 def file_range(path: str, start: int, stop: int) -> Iterator[bytes]:
@@ -136,21 +159,25 @@ def head(blocks: Iterator[bytes], most: int) -> tuple[bytes, bool]:
     return found, True
 
 
-def parse_line(line: bytes) -> str | None:
+def parse_line(line: bytes) -> str | TooLong | None:
     """The URI in one line, verbatim but for the line's end; None for a blank line or a ``#`` comment.
 
     Bytes that are not UTF-8 become U+FFFD, so that such a line still ends as a failure row.
     """
+    if isinstance(line, CutLine):
+        return None if line.startswith(b"#") else TooLong(line.size)
     text = line.rstrip(b"\r\n").decode("utf-8", errors="replace")
     if not text.strip() or text.startswith("#"):
         return None
     return text
 
 
-def read_lines(path: str) -> Iterator[str | None]:
+def read_lines(path: str) -> Iterator[str | TooLong | None]:
     """Yields ``parse_line`` of every line, so that the position in the stream is the line's number.
 
     See ``open_text`` for compression and encodings.
     """
     with open_text(path) as text:
-        yield from map(parse_line, lines_of(text.blocks))
+        yield from map(
+            parse_line, lines_of(text.blocks, MAX_URI_BYTES + 1)
+        )  # a ``\r`` may be a part of its end

@@ -98,7 +98,7 @@ def _batches(
     while row < stop:
         try:
             batch = next(batches, None)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             kinds = ", ".join(f"{name!r} ({file.schema_arrow.field(name).type})" for name in names)
             raise ValueError(f"{path}: the columns {kinds} cannot be read: {error}") from error
         if batch is None:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import errno
 import math
 import os
-import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from beamlabel.transforms.loading.capped_buffer import Capped
+from beamlabel.transforms.loading.web.allowed_schemes import LOCAL, check_schemes, not_allowed
 from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.records import ImageError, Reason, Stage
 from beamlabel.transforms.storage import beam, beam_setup
 from beamlabel.transforms.storage.billing import check_billing_project
+from beamlabel.transforms.storage.disk.regular_file import kind_of_other, open_nonblocking
 from beamlabel.transforms.storage.retries import LAST_START, retried
 from beamlabel.transforms.storage.uris import public_uri, scheme
 
@@ -40,6 +41,7 @@ class FetchOptions:
       allow_private_hosts: whether they may be at addresses that are not public.
       http: what their servers are told, and how much they are asked at a time.
       billing_project: that pays for requests to ``gs://``; None: the bucket's own.
+      allowed_schemes: the only ones whose images are fetched, in lower case; ``file``: local paths. None: all.
 
     Raises:
       ValueError: a value out of range, by name.
@@ -51,6 +53,7 @@ class FetchOptions:
     allow_private_hosts: bool = False
     http: HttpOptions = field(default_factory=HttpOptions)
     billing_project: str | None = None
+    allowed_schemes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.max_bytes, bool) or not isinstance(self.max_bytes, int) or self.max_bytes < 1:
@@ -62,6 +65,7 @@ class FetchOptions:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         check_billing_project(self.billing_project)
+        check_schemes(self.allowed_schemes)
 
     def identity(self) -> dict[str, Any]:
         """What decides which images can be had, as a plan is named by it: of headers the names, and no value."""
@@ -73,7 +77,22 @@ class FetchOptions:
             "http_headers": sorted(name.lower() for name, _ in self.http.headers),
             "user_agent": self.http.user_agent,
             "ignore_robots_tag": self.http.ignore_robots_tag,
+            "allowed_schemes": None if self.allowed_schemes is None else sorted(set(self.allowed_schemes)),
         }
+
+    def allows(self, location: str) -> bool:
+        """Whether images at a location of this kind are fetched."""
+        return self.allowed_schemes is None or (scheme(location) or LOCAL) in self.allowed_schemes
+
+
+def check_allowed(location: str, options: FetchOptions) -> None:
+    """Refuses a location of a scheme that is not allowed.
+
+    Raises:
+      ImageError: ``scheme_not_allowed``.
+    """
+    if not options.allows(location):
+        raise _error(Reason.SCHEME_NOT_ALLOWED, not_allowed(scheme(location) or LOCAL))
 
 
 @dataclass(frozen=True)
@@ -98,6 +117,7 @@ def fetch(location: str, options: FetchOptions) -> Fetched:
     Raises:
       ImageError: of stage ``fetch``; the detail holds no signed query.
     """
+    check_allowed(location, options)
     kind = scheme(location)
     if kind is None:
         fetched = _local(location, options)
@@ -142,12 +162,12 @@ _LOCAL_REASONS = {
 def _local(path: str, options: FetchOptions) -> Fetched:
     try:
         # Asked before opening too: to open a device may already do something.
-        _check_regular(os.stat(path), options)  # noqa: PTH116
-        with open(path, "rb", opener=_open_nonblocking) as file:
+        _check_file(path, os.stat(path), options)  # noqa: PTH116
+        with open(path, "rb", opener=open_nonblocking) as file:
             status = os.fstat(file.fileno())
-            _check_regular(status, options)
+            _check_file(path, status, options)
             data = file.read(status.st_size + 1)
-            if len(data) > status.st_size:  # it grows, or is of /proc and has no size
+            if len(data) > status.st_size:  # it grows
                 data += file.read(max(options.max_bytes + 1 - len(data), 0))
     except OSError as error:
         reason = _LOCAL_REASONS.get(error.errno or 0, Reason.FETCH_ERROR)
@@ -159,14 +179,8 @@ def _local(path: str, options: FetchOptions) -> Fetched:
     return Fetched(data, str(status.st_mtime_ns))
 
 
-def _open_nonblocking(path: str, flags: int) -> int:
-    # What was a file a moment ago may now be a FIFO, and opening one waits for a writer.
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _check_regular(status: os.stat_result, options: FetchOptions) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+def _check_file(path: str, status: os.stat_result, options: FetchOptions) -> None:
+    if (kind := kind_of_other(path, status)) is not None:
         raise _error(Reason.NOT_A_FILE, kind)
     if status.st_size > options.max_bytes:
         raise _too_many(f"{status.st_size} bytes", options)
@@ -183,6 +197,7 @@ def _http(url: str, options: FetchOptions) -> Fetched:
         deadline=options.deadline,
         allow_private_hosts=options.allow_private_hosts,
         options=options.http,
+        allowed_schemes=options.allowed_schemes,
     )
     return Fetched(data, version)
 
@@ -192,7 +207,7 @@ def http_requests(location: str, options: FetchOptions) -> HttpFetch | None:
 
     None, if it is elsewhere, or if ``fetch`` would refuse it unasked.
     """
-    if not options.allow_http or scheme(location) not in ("http", "https"):
+    if not options.allow_http or scheme(location) not in ("http", "https") or not options.allows(location):
         return None
     from beamlabel.transforms.loading.http_fetch import HttpFetch
 
@@ -203,6 +218,7 @@ def http_requests(location: str, options: FetchOptions) -> HttpFetch | None:
             deadline=options.deadline,
             allow_private_hosts=options.allow_private_hosts,
             options=options.http,
+            allowed_schemes=options.allowed_schemes,
         )
     except ImageError:
         return None

@@ -75,7 +75,7 @@ def _read(member: Member, start: int, size: int, options: FetchOptions) -> bytes
 
 
 def _local(member: Member, start: int, size: int) -> bytes:
-    file = os.open(member.archive, os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(member.archive, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         _check(member, str(os.fstat(file).st_mtime_ns))
         data = os.pread(file, size, start)

@@ -73,6 +73,7 @@ class HttpFetch:
         not count. Only the system's resolver may take longer.
       allow_private_hosts: whether addresses that are not public may be connected to.
       options: what is said to servers.
+      allowed_schemes: the only ones that a redirect may lead to; None: ``http`` and ``https``.
 
     Attributes:
       due: when the next step may be taken, in ``time.monotonic()``.
@@ -89,6 +90,7 @@ class HttpFetch:
         deadline: float,
         allow_private_hosts: bool = False,
         options: HttpOptions | None = None,
+        allowed_schemes: tuple[str, ...] | None = None,
     ) -> None:
         try:
             self._first = self._next = parsed(url)
@@ -97,6 +99,7 @@ class HttpFetch:
         self.options = options or HttpOptions()
         self.due = 0.0
         self._max_bytes, self._deadline, self._public_only = max_bytes, deadline, not allow_private_hosts
+        self._allowed_schemes = allowed_schemes
         self._begun: float | None = None
         self._tries, self._redirects = 1, 0
         self._cookies: tuple[str, ...] = ()
@@ -268,6 +271,9 @@ class HttpFetch:
         except ValueError as error:
             raise _refused(Reason.FETCH_ERROR, "the redirect names no valid URL") from error
         scheme = target.partition(":")[0].lower()
+        if self._allowed_schemes is not None and scheme not in self._allowed_schemes:
+            detail = f"redirected to the scheme {scheme!r}, which is not among --allowed_schemes"
+            raise _refused(Reason.SCHEME_NOT_ALLOWED, detail)
         if scheme not in ("http", "https"):
             raise _refused(Reason.NOT_ALLOWED, f"redirected to the scheme {scheme!r}")
         try:

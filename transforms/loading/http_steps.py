@@ -95,6 +95,7 @@ def get(
     deadline: float,
     allow_private_hosts: bool = False,
     options: HttpOptions | None = None,
+    allowed_schemes: tuple[str, ...] | None = None,
 ) -> Result:
     """The body of a URL and its version: all the steps of an ``HttpFetch``, in this thread.
 
@@ -102,7 +103,12 @@ def get(
       ImageError: see ``HttpFetch``.
     """
     fetch = HttpFetch(
-        url, max_bytes=max_bytes, deadline=deadline, allow_private_hosts=allow_private_hosts, options=options
+        url,
+        max_bytes=max_bytes,
+        deadline=deadline,
+        allow_private_hosts=allow_private_hosts,
+        options=options,
+        allowed_schemes=allowed_schemes,
     )
     tasks = SimpleQueue[Callable[[], None]]()
     results: list[Result | BaseException] = []

@@ -17,7 +17,15 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beamlabel.transforms.decoding.decode import decode
-from beamlabel.transforms.loading.fetch import Fetched, FetchOptions, fetch, http_requests, not_empty
+from beamlabel.transforms.decoding.picture.pillow_image import without_quotes
+from beamlabel.transforms.loading.fetch import (
+    Fetched,
+    FetchOptions,
+    check_allowed,
+    fetch,
+    http_requests,
+    not_empty,
+)
 from beamlabel.transforms.loading.fetch_member import fetch_member
 from beamlabel.transforms.loading.in_flight import Backlog, Bounded, Disk, Finished
 from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
@@ -126,6 +134,7 @@ def _decode_timed(encoded: _Encoded, options: LoadOptions) -> _Timed:
 
 def _fetched(ref: ImageRef, options: FetchOptions, get: _Get | None) -> Fetched:
     if ref.member is not None:
+        check_allowed(ref.member.archive, options)
         return fetch_member(ref.member, options)
     if is_data_uri(ref.uri):
         raise data_uri_error()
@@ -156,7 +165,9 @@ def _without_data(ref: ImageRef) -> ImageRef:
 
 
 def _internal_error(ref: ImageRef, stage: Stage, error: Exception, fetched: Fetched | None = None) -> Failure:
-    return _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", fetched)
+    # A decoder's may quote the file.
+    message = without_quotes(str(error)) if stage is Stage.DECODE else str(error)
+    return _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {message}", fetched)
 
 
 def _failure(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from beamlabel.transforms.storage.disk.regular_file import NotAFileError as NotAFileError
+
 _USER_ERRORS = (
+    NotAFileError,
     ValueError,
     ImportError,
     FileNotFoundError,

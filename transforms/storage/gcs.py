@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from beamlabel.transforms.storage import gcs_client
 from beamlabel.transforms.storage.buckets import gcs_batch
+from beamlabel.transforms.storage.buckets.checksum import Crc32c
 from beamlabel.transforms.storage.buckets.content_types import content_type
 from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
+from beamlabel.transforms.storage.listing.page_tokens import PageTokens
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
     Folder,
@@ -63,9 +65,17 @@ def _blob(path: str, generation: int | None = None) -> Blob:
 
 def stat(path: str) -> StoredFile:
     """The object at ``path``."""
+    return _stored(path, _told(path))
+
+
+def _told(path: str) -> Blob:
     blob = _blob(path)
     with gcs_client.errors(path):
         blob.reload(**_shared())
+    return blob
+
+
+def _stored(path: str, blob: Blob) -> StoredFile:
     return StoredFile(path, blob.size, str(blob.generation))
 
 
@@ -119,7 +129,9 @@ def entries(folder: str) -> Iterator[StoredFile | Folder]:
             page_size=PAGE_SIZE,
             **_shared(),
         )
+        tokens = PageTokens(folder)
         for page in listing.pages:
+            tokens.add(listing.next_page_token)
             files = [StoredFile(f"gs://{bucket}/{one.name}", one.size, str(one.generation)) for one in page]
             yield from entries_of_page(files, (f"gs://{bucket}/{prefix}" for prefix in page.prefixes))
 
@@ -127,9 +139,15 @@ def entries(folder: str) -> Iterator[StoredFile | Folder]:
 def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """The object, open for reading; asks once for its size unless it is known, so what is missing is noticed here.
 
-    One generation of it is read: what is written meanwhile does not get mixed in.
+    One generation of it is read: what is written meanwhile does not get mixed in. Who reads all of it, and has not said
+    what is known, gets the bytes of the object's checksum, or an ``OSError`` at the end.
     """
-    file = known if known is not None and known.size is not None else stat(path)
+    checksum = None
+    if known is not None and known.size is not None:
+        file = known
+    else:
+        blob = _told(path)
+        file, checksum = _stored(path, blob), None if blob.crc32c is None else Crc32c(blob.crc32c)
     generation = int(file.version or 0)
 
     def read_range(first: int, last: int) -> bytes:
@@ -140,7 +158,7 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
                 start=first, end=last, raw_download=True, checksum=None, **_shared()
             )
 
-    return io.BufferedReader(RangedFile(path, file.size or 0, read_range, file.version), _READ_SIZE)
+    return io.BufferedReader(RangedFile(path, file.size or 0, read_range, file.version, checksum), _READ_SIZE)
 
 
 def read_bytes(path: str) -> bytes:

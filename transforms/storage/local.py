@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from beamlabel.transforms.storage.errors import ReplacedError
+from beamlabel.transforms.storage.disk.regular_file import check_regular, is_of_kernel, open_regular
+from beamlabel.transforms.storage.errors import NotAFileError, ReplacedError
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import Folder, has_glob, matcher, split_glob
 
@@ -34,8 +35,7 @@ def is_folder(path: str) -> bool:
 def stat(path: str) -> StoredFile:
     """The file at ``path``."""
     status = _status(path)
-    if stat_module.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    check_regular(path, status)
     return StoredFile(path, status.st_size, str(status.st_mtime_ns))
 
 
@@ -51,15 +51,28 @@ def _status(path: str) -> os.stat_result:
 
 def below(folder: str) -> Iterator[StoredFile]:
     """All files below ``folder``, which ends in ``/``."""
-    if is_folder(folder):
+    if _is_listed(folder):
         yield from _walk(folder, (_identity(folder),))
 
 
 def glob(pattern: str) -> Iterator[StoredFile]:
     """The files that match; folders that cannot match are not read."""
     start, rest = split_glob(pattern)
-    if is_folder(start or "."):
+    if _is_listed(start or "."):
         yield from _glob(start, rest)
+
+
+def _is_listed(folder: str) -> bool:
+    """Whether it is a folder.
+
+    Raises:
+      NotAFileError: the kernel makes it up.
+    """
+    if not is_folder(folder):
+        return False
+    if is_of_kernel(Path(folder).stat().st_dev):
+        raise NotAFileError(errno.EINVAL, "a folder that the kernel makes up, without files", folder)
+    return True
 
 
 def _glob(folder: str, pattern: str) -> Iterator[StoredFile]:
@@ -123,7 +136,7 @@ def _stored(folder: str, entry: os.DirEntry[str]) -> StoredFile | None:
             raise
         # A link to nowhere was asked for like the rest: that its reader fails is better than silence.
         return StoredFile(path, None, None)
-    if not stat_module.S_ISREG(status.st_mode):
+    if not stat_module.S_ISREG(status.st_mode) or is_of_kernel(status.st_dev):
         return None
     return StoredFile(path, status.st_size, str(status.st_mtime_ns))
 
@@ -147,7 +160,7 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     """The file, open for reading."""
     if known is None:
         stat(path)
-    return Path(path).open("rb")
+    return open_regular(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -158,7 +171,8 @@ def read_bytes(path: str) -> bytes:
 
 def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     """A range of the file."""
-    with Path(path).open("rb", buffering=0) as file:
+    with open_regular(path) as buffered:
+        file = buffered.raw
         if version is not None and str(os.fstat(file.fileno()).st_mtime_ns) != version:
             raise ReplacedError(errno.ENOENT, "it was replaced", path)
         file.seek(start)

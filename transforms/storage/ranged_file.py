@@ -6,7 +6,17 @@ import errno
 import io
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+
+
+class Checksum(Protocol):
+    """Of a whole file."""
+
+    def update(self, data: bytes) -> None:
+        """The next bytes."""
+
+    def is_right(self) -> bool:
+        """Whether they are what they should be."""
 
 
 class RangedFile(io.RawIOBase):
@@ -17,6 +27,7 @@ class RangedFile(io.RawIOBase):
       size: in bytes; None if the store does not tell it: then the file ends at the first empty range.
       read_range: the bytes from a first to a last one, which counts, too.
       version: another string for other content, if the store tells one that is no mere time; None if not.
+      checksum: of all of it; checked at the end if it is read from the beginning to the end, in any pieces.
     """
 
     def __init__(
@@ -25,12 +36,15 @@ class RangedFile(io.RawIOBase):
         size: int | None,
         read_range: Callable[[int, int], bytes],
         version: str | None = None,
+        checksum: Checksum | None = None,
     ) -> None:
         self.name = name
         self.version = version
         self._size = size
         self._read_range = read_range
         self._position = 0
+        self._checksum = checksum
+        self._checked = 0
 
     def readable(self) -> bool:
         """It is."""
@@ -78,5 +92,17 @@ class RangedFile(io.RawIOBase):
         if self._position >= end:
             return b""
         data = self._read_range(self._position, end - 1)
+        if self._checksum is not None:
+            self._check(self._checksum, data)
         self._position += len(data)
         return data
+
+    def _check(self, checksum: Checksum, data: bytes) -> None:
+        """Adds what has not been seen yet; what is passed over leaves the file unchecked."""
+        new = self._checked - self._position
+        if not 0 <= new < len(data):
+            return
+        checksum.update(data[new:])
+        self._checked += len(data) - new
+        if self._checked == self._size and not checksum.is_right():
+            raise OSError(errno.EIO, "what was read has another checksum than the object", self.name)

@@ -18,6 +18,7 @@ from beamlabel.transforms.storage import s3_client
 from beamlabel.transforms.storage.buckets.content_types import content_type
 from beamlabel.transforms.storage.errors import ReplacedError
 from beamlabel.transforms.storage.listing.in_ranges import Page, list_in_ranges
+from beamlabel.transforms.storage.listing.page_tokens import PageTokens
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import (
     Folder,
@@ -109,8 +110,10 @@ def _pages(prefix: str, delimiter: str) -> Iterator[tuple[list[StoredFile], list
     """The pages of a listing: the objects, and the URIs of what others begin with up to a delimiter."""
     bucket, name = s3_client.parse(prefix)
     asked = {"Bucket": bucket, "Prefix": name, "Delimiter": delimiter}
+    tokens = PageTokens(prefix)
     while True:
         page = request(prefix, lambda client: client.list_objects_v2(**asked))
+        tokens.add(page.get("NextContinuationToken"))
         yield (
             [
                 StoredFile(f"s3://{bucket}/{item['Key']}", item["Size"], s3_client.version(item.get("ETag")))

@@ -88,6 +88,16 @@ def test_elements_that_name_no_image(element, reason, uri):
         assert found.origin is not None and found.origin.element is wrapped
 
 
+@pytest.mark.parametrize("character", ["a", "é", "😀"])
+def test_a_uri_may_have_64_kilobytes(character):
+    longest = character * (65_536 // len(character.encode()))
+    for make in (str, lambda uri: {"uri": uri}, Photo, lambda uri: ("key", uri)):
+        assert isinstance(reference(make(longest), PLAIN), ImageRef)
+        found = reference(make(longest + character), PLAIN)
+        assert isinstance(found, Failure) and found.reason is Reason.URI_TOO_LONG and found.uri is None
+        assert len(found.detail) < 200
+
+
 @pytest.mark.parametrize(
     "element", [7, 1.5, True, ["a.jpg"], {"a.jpg"}, ("a", "b", "c"), (), object(), Photo]
 )

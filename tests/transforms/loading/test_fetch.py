@@ -60,11 +60,53 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="needs a regular file of unknown size: Linux")
-def test_the_cap_holds_where_the_size_is_unknown() -> None:
+def test_what_the_kernel_makes_up_is_no_file() -> None:
     path = Path("/proc/cpuinfo")
-    assert path.stat().st_size == 0
-    assert fetch(str(path), FetchOptions(max_bytes=1 << 30)).data.startswith(b"processor")
-    assert refusal(path, FetchOptions(max_bytes=10)).reason is Reason.TOO_MANY_BYTES
+    assert path.is_file()
+    assert refusal(path, FetchOptions(max_bytes=1 << 30)).reason is Reason.NOT_A_FILE
+
+
+SCHEMES_REFUSED = {
+    ("gs", "https"): [
+        "/a.jpg",
+        "s3://b/a.jpg",
+        "http://host/a.jpg",
+        "HTTP://host/a.jpg",
+        "hdfs://a/b",
+        "file://h/a",
+    ],
+    ("file",): ["gs://b/a.jpg", "GS://b/a.jpg", "https://host/a.jpg"],
+}
+
+
+@pytest.mark.parametrize("allowed", SCHEMES_REFUSED)
+def test_schemes_that_are_not_allowed(tmp_path: Path, allowed: tuple[str, ...]) -> None:
+    options = FetchOptions(allow_http=True, allowed_schemes=allowed)
+    for location in SCHEMES_REFUSED[allowed]:
+        error = refusal(location, options)
+        assert error.reason is Reason.SCHEME_NOT_ALLOWED, location
+        assert "--allowed_schemes" in error.detail
+    (tmp_path / "a").write_bytes(b"image")
+    if allowed == ("file",):
+        assert fetch(str(tmp_path / "a"), options).data == b"image"
+    else:
+        assert "image" not in refusal(tmp_path / "a", options).detail
+
+
+@pytest.mark.parametrize("schemes", [(), ("",), ("GS",), ("gs://",), ("a b",), "gs", ["gs"], (3,)])
+def test_what_are_no_schemes(schemes: Any) -> None:
+    with pytest.raises(ValueError, match="allowed_schemes"):
+        FetchOptions(allowed_schemes=schemes)
+
+
+def test_a_redirect_to_a_scheme_that_is_not_allowed(http_server: FileServer) -> None:
+    http_server.files["/b.jpg"] = b"image"
+    only = FetchOptions(allow_http=True, allow_private_hosts=True, allowed_schemes=("http", "gs"))
+    for target in ("https://127.0.0.1/b.jpg", "ftp://127.0.0.1/b.jpg", "file:///etc/passwd", "s3://b/a"):
+        http_server.files["/a.jpg"] = Reply(status=302, headers={"Location": target})
+        assert refusal(http_server.url_of("/a.jpg"), only).reason is Reason.SCHEME_NOT_ALLOWED, target
+    http_server.files["/a.jpg"] = Reply(status=302, headers={"Location": http_server.url_of("/b.jpg")})
+    assert fetch(http_server.url_of("/a.jpg"), only).data == b"image"
 
 
 def test_an_empty_file(tmp_path: Path) -> None:

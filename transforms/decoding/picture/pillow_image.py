@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import struct
 import threading
 import zlib
@@ -82,9 +83,20 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(sign in message for sign in _OUT_OF_MEMORY)
 
 
+# What messages quote of the file, as `b'root:x'`. It may be a file that was never meant for whoever reads the failures.
+_QUOTED = re.compile(
+    r"""\bb?(?:'(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?)|(?<!\w)(?:'[^']*'?|"[^"]*"?)""", re.DOTALL
+)
+
+
+def without_quotes(message: str) -> str:
+    """The message of a decoder without what it quotes of the file's content."""
+    return _QUOTED.sub("…", message)
+
+
 def explain(error: Exception, format_: str, is_whole: Callable[[], bool] | None = None) -> ImageError:
     """What a plugin's exception means."""
-    detail = f"{format_}: {error}"
+    detail = f"{format_}: {without_quotes(str(error))}"
     message = str(error).lower()
     if is_out_of_memory(error):
         return refusal(Reason.DECODE_ERROR, detail)

@@ -23,6 +23,9 @@ _MAX_PADDING = 4 << 20
 _GNU_MAGIC = b"ustar  \0"
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+# Keywords of PAX headers that say what a member is; of others of sparse ones it counts only that they are there.
+_KEYWORDS = (b"path", b"size", b"GNU.sparse.name")
+_SPARSE, _SPARSE_MARK = b"GNU.sparse.", "GNU.sparse.any"
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -172,7 +175,11 @@ def _records(content: bytes, offset: int) -> dict[str, str]:
         keyword, equals, value = record[len(digits) + 1 : -1].partition(b"=")
         if not blank or len(record) != length or not equals or not record.endswith(b"\n"):
             raise ArchiveError(Reason.CORRUPT, f"a malformed extended header at byte {offset + place}")
-        found[keyword.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        # The others mean nothing here, and a tar can hold any number of them.
+        if keyword in _KEYWORDS or keyword.startswith(_SPARSE):
+            found[_SPARSE_MARK if keyword not in _KEYWORDS else keyword.decode()] = value.decode(
+                "utf-8", "surrogateescape"
+            )
         place += length
     return found
 

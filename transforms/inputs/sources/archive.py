@@ -40,7 +40,7 @@ from beamlabel.transforms.inputs.archives.zip import zip_size
 from beamlabel.transforms.inputs.file_kinds import IMAGE_HEAD_BYTES, is_image
 from beamlabel.transforms.inputs.packed_refs import references
 from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_name
-from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed
+from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed, unnamed_failure
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.source import (
     Planned,
@@ -48,6 +48,7 @@ from beamlabel.transforms.inputs.sources.source import (
     SourceOptions,
     ref_id,
 )
+from beamlabel.transforms.inputs.uri_length import too_long_failure, too_many_bytes
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, WorkUnit, unit_id
 from beamlabel.transforms.storage.identity import image_id_of_member
 
@@ -249,7 +250,11 @@ def _uri(file: InputFile, entry: Entry) -> str:
 
 def _packed_refs(unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
     check_version(unit.input_file)
-    for row, uri, _, rest in references(unit):
+    for ref in references(unit):
+        if (failure := unnamed_failure(ref, unit)) is not None:
+            yield failure
+            continue
+        row, uri, _, rest = ref
         if "place" in rest:
             offset, size, zipped = rest["place"]
             file = unit.input_file
@@ -273,7 +278,11 @@ def _streamed_refs(
             uri, member = unit.input_file.path, None
             if isinstance(image.entry, Entry):
                 uri, member = _uri(unit.input_file, image.entry), archive.member(image.entry)
-            if options.in_sample(uri):
+            if not options.in_sample(uri):
+                continue
+            if (length := too_many_bytes(uri)) is not None:
+                yield too_long_failure(length, ref_id(unit.input_file.path, row), row, unit.unit_id)
+            else:
                 ref = _ref(unit, options, row, uri, member, image.problem, image.values)
                 yield (
                     dataclasses.replace(ref, data=image.data, member=None)

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.packed_refs import references
 from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_content, kind_by_name
-from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed
+from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed, unnamed_failure
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.source import Planned, Source, SourceOptions, ref_id
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
@@ -34,7 +34,11 @@ class ListingSource(Source):
         yield from plan_packed(number, file, listed(file.path, options.files), options, limit)
 
     def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-        for row, uri, listing_stat, _ in references(unit):
+        for ref in references(unit):
+            if (failure := unnamed_failure(ref, unit)) is not None:
+                yield failure
+                continue
+            row, uri, listing_stat, _ = ref
             # A listed image is its own input file; its place in the listing says nothing tomorrow.
             yield ImageRef(
                 uri, ref_id(uri, 0), uri, row, unit.unit_id, listing_stat=listing_stat, image_id=image_id(uri)

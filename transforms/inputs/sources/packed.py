@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Union
 
 from beamlabel.transforms.inputs.packed_refs import PackedRef, pack
-from beamlabel.transforms.inputs.sources.source import Planned, SourceOptions
-from beamlabel.transforms.records import InputFile, WorkUnit, unit_id
+from beamlabel.transforms.inputs.sources.source import Planned, SourceOptions, ref_id
+from beamlabel.transforms.inputs.text_blocks import TooLong
+from beamlabel.transforms.inputs.uri_length import too_long_failure, too_many_bytes
+from beamlabel.transforms.records import Failure, InputFile, WorkUnit, unit_id
 
 
 class Found(NamedTuple):
@@ -26,14 +28,19 @@ class LeftOut(NamedTuple):
     cause: str | None = None
 
 
-Place = Union[Found, LeftOut]
+Place = Union[Found, TooLong, LeftOut]
+
+# What ``PackedRef.rest`` says of a URI that is too long, which does not travel: how many bytes it has.
+_TOO_LONG = "too_long"
+# References of a unit take so many bytes, and those of one reference more.
+_UNIT_BYTES = 8 << 20
 
 
 def plan_packed(
     number: int, file: InputFile, places: Iterator[Place], options: SourceOptions, limit: int | None
 ) -> Iterator[Planned]:
     """Units of references that travel with them. A row is a place, so the places tile the file."""
-    start, planned, refs, row = 0, 0, list[PackedRef](), -1
+    start, planned, refs, row, held = 0, 0, list[PackedRef](), -1, 0
     full = options.unit_rows(0)
     left_out = Counter[str]()
 
@@ -50,15 +57,30 @@ def plan_packed(
                 if place.cause is not None:
                     left_out[place.cause] += 1
                 continue
-            if not options.in_sample(place.uri):
+            if isinstance(place, Found) and (size := too_many_bytes(place.uri)) is not None:
+                place = TooLong(size)
+            if isinstance(place, TooLong):
+                ref, sampled = PackedRef(row, "", None, {_TOO_LONG: place.size}), ref_id(file.path, row)
+            else:
+                ref, sampled = PackedRef(row, *place), place.uri
+            if not options.in_sample(sampled):
                 continue
             # A full unit waits for the next reference, so that what trails belongs to the last unit.
-            if len(refs) == full:
+            if len(refs) == full or held >= _UNIT_BYTES:
                 yield unit(row, last=False)
-                start, refs, full = row, [], options.unit_rows(planned)
+                start, refs, held, full = row, [], 0, options.unit_rows(planned)
                 left_out.clear()
-            refs.append(PackedRef(row, *place))
+            refs.append(ref)
+            held += len(ref.uri)
             planned += 1
             if planned == limit:
                 break
     yield unit(row + 1, last=True)
+
+
+def unnamed_failure(ref: PackedRef, unit: WorkUnit) -> Failure | None:
+    """The outcome of a reference whose URI is too long; None of any other."""
+    size = None if ref.rest is None else ref.rest.get(_TOO_LONG)
+    if size is None:
+        return None
+    return too_long_failure(size, ref_id(unit.input_file.path, ref.row), ref.row, unit.unit_id)

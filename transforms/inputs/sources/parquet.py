@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.kept_columns import KeptReader
 from beamlabel.transforms.inputs.parquet.packed_rows import schema_of, unpack_rows
+from beamlabel.transforms.inputs.parquet.sparse_pages import SparseFile
 from beamlabel.transforms.inputs.parquet_rows import Empty, ParquetRow, RowReader, row_ranges, rows_of
 from beamlabel.transforms.inputs.parquet_source import open_parquet, open_sparse_parquet
 from beamlabel.transforms.inputs.sources.parquet_cost import reads_once
@@ -84,7 +85,7 @@ def _plan_parquet(
         if limit is not None and not reads_keys:
             stop = references = min(rows, limit)
         elif limit is not None:
-            taken = list(itertools.islice(_sampled_rows(parquet, file.path, options), limit))
+            taken = list(itertools.islice(_sampled_rows(parquet, sparse, file.path, options), limit))
             references = len(taken)
             if references == limit:
                 stop = taken[-1] + 1 if taken else 0
@@ -166,11 +167,13 @@ def _group_end_before(group_ends: Sequence[int], start: int, end: int) -> int:
     return end
 
 
-def _sampled_rows(parquet: pq.ParquetFile, path: str, options: SourceOptions) -> Iterator[int]:
+def _sampled_rows(
+    parquet: pq.ParquetFile, sparse: SparseFile, path: str, options: SourceOptions
+) -> Iterator[int]:
     """The row of each reference that the sample keeps, without the images."""
     # The image column too: the path in it names a row that has no URI.
     columns = dataclasses.replace(options.columns, kept=())
-    reader = RowReader(parquet, columns, path)
+    reader = RowReader(parquet, columns, path, sparse)
     for rows in row_ranges(parquet.metadata, 0, parquet.metadata.num_rows):
         for key in reader.keys(rows):
             if not isinstance(key, Empty) and options.in_sample(key.uri or place_id(path, key.place)):
@@ -260,6 +263,8 @@ def _reference(
     row: ParquetRow, path: str, order: int, unit: str, options: SourceOptions
 ) -> ImageRef | Failure:
     identity = place_id(path, row.place)
+    if row.problem is not None:
+        return Failure(row.uri, identity, Stage.OPEN, *row.problem, order, unit)
     if row.data is None and row.not_text is not None:
         detail = "the URI is not UTF-8"
         return Failure(row.not_text, identity, Stage.OPEN, Reason.INVALID_URI, detail, order, unit)

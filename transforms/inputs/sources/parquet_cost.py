@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.page_index import PageLocation
-from beamlabel.transforms.inputs.sparse_pages import SparseFile, are_sane, chunk_range
+from beamlabel.transforms.inputs.parquet.page_index import PageLocation
+from beamlabel.transforms.inputs.parquet.sparse_pages import SparseFile, are_sane, chunk_range
 
 _ENOUGH = 1.1
 """Times the bytes that are there: what units may read more than once."""

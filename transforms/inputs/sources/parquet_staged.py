@@ -9,18 +9,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beamlabel.transforms.inputs.parquet.packed_rows import pack_rows
-from beamlabel.transforms.inputs.parquet_rows import Empty, Place, RowReader, references, row_ranges
+from beamlabel.transforms.inputs.parquet_rows import (
+    Empty,
+    Place,
+    RowReader,
+    Unreadable,
+    references,
+    row_ranges,
+)
 from beamlabel.transforms.inputs.sources.source import Planned, SourceOptions, ref_id
 from beamlabel.transforms.records import InputFile, WorkUnit, unit_id
 
 MOST_ROW_BYTES = 4096
 """Rows that are larger on average do not travel."""
 _UNIT_BYTES = 8 << 20
+# What a unit has once its rows are unpacked, and those of one batch more.
+_MOST_UNIT_BYTES = 32 << 20
 
 _Batch = tuple[Sequence[int], pa.RecordBatch]
 
@@ -35,6 +45,22 @@ def row_bytes(file: pq.ParquetFile, leaves: Sequence[int]) -> float:
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     size = sum(group.column(leaf).total_uncompressed_size for group in groups for leaf in leaves)
     return size / max(file.metadata.num_rows, 1)
+
+
+class _Taken(NamedTuple):
+    """What a unit gets.
+
+    Attributes:
+      batches: that hold its rows; None if these cannot be read.
+      found: how many references they hold, if these are counted.
+      last_row: of the last of them.
+      stop: the row after its last one.
+    """
+
+    batches: list[_Batch] | None
+    found: int
+    last_row: int
+    stop: int
 
 
 class StagedUnits:
@@ -68,7 +94,7 @@ class StagedUnits:
         # Which version of the file, since another one has other rows.
         facts = repr((file.path, file.size, file.version)).encode()
         self._sha256 = hashlib.sha256(facts).hexdigest()
-        self._rest: tuple[int, pa.RecordBatch] | None = None
+        self._rest: tuple[int, pa.RecordBatch | Unreadable] | None = None
         self._batches = (one for rows in self._ranges for one in reader.batches(rows))
 
     def plan(self, stop: int, limit: int | None) -> Iterator[Planned]:
@@ -81,15 +107,16 @@ class StagedUnits:
         while True:
             end = min(start + self._span(start), stop)
             remaining = None if limit is None else limit - sent
-            batches, found, last_row = self._unit_rows(start, end, remaining)
+            taken = self._unit_rows(start, end, remaining)
+            found, end = taken.found, taken.stop
             is_full = limit is not None and sent + found == limit
             if is_full:
-                end = last_row + 1
+                end = taken.last_row + 1
             last = is_full or end == stop
             most = found if is_full and self._options.columns.lists else None
             references = 0 if not last else stop if limit is None else sent + found
             ends_file = stop == self._rows and (limit is None or end == stop)
-            unit = self._unit(start, end, batches, last=last, most=most)
+            unit = self._unit(start, end, taken.batches, last=last, most=most)
             yield Planned(dataclasses.replace(unit, file_rows=self._rows if ends_file else None), references)
             if last:
                 return
@@ -103,52 +130,86 @@ class StagedUnits:
         share = self._options.sample
         return max(min(span, round(_UNIT_BYTES / (self._row_bytes * share))), 1)
 
-    def _unit(self, start: int, end: int, batches: list[_Batch], *, last: bool, most: int | None) -> WorkUnit:
+    def _unit(
+        self, start: int, end: int, batches: list[_Batch] | None, *, last: bool, most: int | None
+    ) -> WorkUnit:
         assert self._schema is not None or not batches
-        packed = pack_rows(batches, self._schema or pa.schema([]), self._metadata)
+        # Whoever reads rows that cannot be read says why.
+        packed = batches is not None and pack_rows(batches, self._schema or pa.schema([]), self._metadata)
         return WorkUnit(
             unit_id(self._number, start, self._sha256),
             self._file,
             start,
             end,
             last,
-            packed_refs=packed,
+            packed_refs=packed or None,
             most_references=most,
         )
 
-    def _unit_rows(self, start: int, end: int, remaining: int | None) -> tuple[list[_Batch], int, int]:
-        """The rows of a unit that may hold references, how many these are, and the row of the last of them.
+    def _unit_rows(self, start: int, end: int, remaining: int | None) -> _Taken:
+        """The rows of the next unit, which ends at ``end``, or before if they are large.
 
         References are counted only if ``remaining``, that there may be, is given.
         """
         batches: list[_Batch] = []
-        found, last_row = 0, start - 1
+        found, last_row, reached, held = 0, start - 1, start, 0
         for row, batch in self._take(start, end) if remaining != 0 else ():
+            if isinstance(batch, Unreadable):
+                if reached > start:  # they are a unit of their own
+                    self._rest = row, batch
+                    return _Taken(batches, found, last_row, reached)
+                return self._unreadable(row, min(batch.stop, end), remaining)
             self._schema = batch.schema
+            reached = row + batch.num_rows
+            held += batch.nbytes
             if remaining is None and self._options.sample >= 1:
                 batches.append((range(row, row + batch.num_rows), batch))
-                continue
-            chosen: list[int] = []
-            for place, one in references(batch, range(row, row + batch.num_rows), self._options.columns):
-                if isinstance(one, Empty):
+            else:
+                chosen = []
+                for place, sampled in self._sampled(row, batch):
                     chosen.append(place)
-                elif self._options.in_sample(one.uri or place_id(self._file.path, one.place)):
-                    chosen.append(place)
-                    found, last_row = found + 1, row + place
-                    if found == remaining:
-                        break
-            chosen = list(dict.fromkeys(chosen))
-            if chosen:
-                batches.append(([row + place for place in chosen], batch.take(pa.array(chosen, pa.int64()))))
+                    if sampled:
+                        found, last_row = found + 1, row + place
+                        if found == remaining:
+                            break
+                chosen = list(dict.fromkeys(chosen))
+                if chosen:
+                    taken = batch.take(pa.array(chosen, pa.int64()))
+                    batches.append(([row + place for place in chosen], taken))
+                if found == remaining:
+                    break
+            if held >= _MOST_UNIT_BYTES:
+                return _Taken(batches, found, last_row, reached)
+        return _Taken(batches, found, last_row, end)
+
+    def _sampled(self, row: int, batch: pa.RecordBatch) -> Iterator[tuple[int, bool]]:
+        """The places of a batch that may hold references, and whether it is one of the sample."""
+        for place, one in references(batch, range(row, row + batch.num_rows), self._options.columns):
+            if isinstance(one, Empty):
+                yield place, False
+            elif self._options.in_sample(one.uri or place_id(self._file.path, one.place)):
+                yield place, True
+
+    def _unreadable(self, start: int, stop: int, remaining: int | None) -> _Taken:
+        found, last_row = 0, start - 1
+        for row in range(start, stop):
             if found == remaining:
                 break
-        return batches, found, last_row
+            if self._options.in_sample(place_id(self._file.path, Place(row))):
+                found, last_row = found + 1, row
+        return _Taken(None, 0 if remaining is None else found, last_row, stop)
 
-    def _take(self, start: int, end: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def _take(self, start: int, end: int) -> Iterator[tuple[int, pa.RecordBatch | Unreadable]]:
         """The rows of a range that begins where the last one ended."""
         while start < end:
             row, batch = self._rest or next(self._batches)
             self._rest = None
+            if isinstance(batch, Unreadable):
+                if batch.stop > end:
+                    self._rest = end, batch
+                start = min(batch.stop, end)
+                yield row, batch
+                continue
             count = min(end - row, batch.num_rows)
             if count < batch.num_rows:
                 self._rest = row + count, batch.slice(count)

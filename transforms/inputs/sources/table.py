@@ -17,7 +17,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.kept_columns import KeptReader
 from beamlabel.transforms.inputs.sources.source import Planned, Source, SourceOptions, ref_id
 from beamlabel.transforms.inputs.tables.table_rows import TableReader, TableRow, batches
-from beamlabel.transforms.inputs.text_blocks import file_range, open_text, skip
+from beamlabel.transforms.inputs.text_blocks import CutLine, file_range, open_text, skip
 from beamlabel.transforms.records import (
     Failure,
     ImageRef,
@@ -33,7 +33,8 @@ from beamlabel.transforms.storage.uris import resolve
 
 # A unit that carries its records has so many bytes of them at most, and one record more.
 _CARRIED_BYTES = 8 << 20
-_FRAME = struct.Struct("<qq")
+# Its row, its bytes here, and of a record that is cut those that it had.
+_FRAME = struct.Struct("<qqq")
 _HEAD_BYTES = 1 << 18
 _INFLATED_BYTES = 1 << 16
 
@@ -111,10 +112,11 @@ class _Cut:
         self.next_row = row.row + 1
         self.references += is_reference
         if self._start is not None:
-            self._bytes += len(row.blank) + len(row.raw)
-            self._sha256.update(row.blank + row.raw)
+            self._bytes += row.blank + row.size
+            self._sha256.update(_hashed(row))
         elif is_reference:
-            frame = _FRAME.pack(row.row, len(row.raw)) + row.raw
+            cut_from = row.size if isinstance(row.raw, CutLine) else 0
+            frame = _FRAME.pack(row.row, len(row.raw), cut_from) + row.raw
             self._sha256.update(frame)
             self._packed += self._deflate.compress(frame)
             self.carried_bytes += len(frame)
@@ -159,19 +161,19 @@ def _units(
 def _in_range(unit: WorkUnit, reader: TableReader) -> Iterator[TableRow]:
     assert unit.byte_range is not None
     path, sha256, row = unit.input_file.path, hashlib.sha256(), unit.start
-
-    def blocks() -> Iterator[bytes]:
-        for block in file_range(path, *unit.byte_range):  # type: ignore[misc]
-            sha256.update(block)
-            yield block
-
-    for found in reader.rows(blocks(), unit.start):
+    for found in reader.rows(file_range(path, *unit.byte_range), unit.start):
         row = found.row + 1
+        sha256.update(_hashed(found))
         yield found
     if row != unit.stop or not unit.unit_id.endswith(sha256.hexdigest()[:8]):
         raise ValueError(
             f"{path}: rows {unit.start} to {unit.stop} are not as they were when the run was planned"
         )
+
+
+def _hashed(row: TableRow) -> bytes:
+    """What tells whether a record, and its place behind the one before it, are as they were."""
+    return b"%d %d " % (row.blank, row.size) + row.raw
 
 
 def _carried(unit: WorkUnit, reader: TableReader) -> Iterator[TableRow]:
@@ -181,7 +183,10 @@ def _carried(unit: WorkUnit, reader: TableReader) -> Iterator[TableRow]:
     if packed is None:
         raise ValueError(f"unit {unit.unit_id} of {unit.input_file.path} carries no records")
     for row, raw in _inflated(packed):
-        yield from reader.rows(iter([raw]), row)
+        if isinstance(raw, CutLine):
+            yield reader.cut_row(row, raw)
+        else:
+            yield from reader.rows(iter([raw]), row)
 
 
 def _inflated(packed: bytes) -> Iterator[tuple[int, bytes]]:
@@ -199,11 +204,12 @@ def _inflated(packed: bytes) -> Iterator[tuple[int, bytes]]:
         text += block
         at = 0
         while len(text) >= at + _FRAME.size:
-            row, length = _FRAME.unpack_from(text, at)
+            row, length, cut_from = _FRAME.unpack_from(text, at)
             start = at + _FRAME.size
             if len(text) < start + length:
                 break
-            yield row, text[start : start + length]
+            raw = text[start : start + length]
+            yield row, CutLine(raw, cut_from) if cut_from else raw
             at = start + length
         text = text[at:]
 
@@ -213,7 +219,8 @@ def _reference(
 ) -> ImageRef | Failure:
     identity = ref_id(unit.input_file.path, row.row)
     if row.problem is not None:
-        return Failure(None, identity, Stage.OPEN, Reason.INVALID_ROW, row.problem, row.row, unit.unit_id)
+        detail, reason = row.problem
+        return Failure(None, identity, Stage.OPEN, reason, detail, row.row, unit.unit_id)
     if row.uri is None:
         return Failure(None, identity, Stage.OPEN, Reason.NULL_URI, "the URI is empty", row.row, unit.unit_id)
     location = resolve(row.uri, options.base_dir)

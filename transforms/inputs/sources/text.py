@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from beamlabel.transforms.inputs.packed_refs import references
-from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed
+from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed, unnamed_failure
 from beamlabel.transforms.inputs.sources.source import Planned, Source, SourceOptions, ref_id
-from beamlabel.transforms.inputs.text_blocks import open_text, parse_line, read_lines
+from beamlabel.transforms.inputs.text_blocks import TooLong, open_text, parse_line, read_lines
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
@@ -25,7 +25,11 @@ class TextSource(Source):
         yield from plan_packed(number, file, _places(file.path), options, limit)
 
     def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-        for row, uri, listing_stat, _ in references(unit):
+        for ref in references(unit):
+            if (failure := unnamed_failure(ref, unit)) is not None:
+                yield failure
+                continue
+            row, uri, listing_stat, _ = ref
             location = resolve(uri, options.base_dir)
             identity = ref_id(unit.input_file.path, row)
             yield ImageRef(
@@ -49,4 +53,5 @@ class TextSource(Source):
 
 
 def _places(path: str) -> Iterator[Place]:
-    return (LeftOut() if uri is None else Found(uri) for uri in read_lines(path))
+    for uri in read_lines(path):
+        yield LeftOut() if uri is None else uri if isinstance(uri, TooLong) else Found(uri)

@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# A line without an end in so many bytes is none.
-_MAX_LINE_BYTES = 16 << 20
+from beamlabel.transforms.inputs.text_blocks import MAX_RECORD_BYTES, CutLine
+
 # A record of several lines that has no end in so many bytes is malformed, and its lines are read again.
 _MAX_RECORD_BYTES = 1 << 20
+_LINE_END = re.compile(rb"\r\n?|\n")
 # What is read again may take so long, counted in bytes: a line is as much work as some more of them.
 _MAX_AGAIN, _AGAIN_OF_READ, _BYTES_OF_LINE = 64 << 20, 100, 64
 
@@ -23,7 +25,7 @@ class CsvRecord(NamedTuple):
     """A record.
 
     Attributes:
-      raw: its bytes, with the end of its last line.
+      raw: its bytes, with the end of its last line; a ``CutLine`` if it has too many.
       fields: its cells; bytes that are no UTF-8 are surrogates (``surrogateescape``). Empty for a blank line.
       problem: why it is no record, else None.
     """
@@ -52,6 +54,8 @@ class _Lines:
         line = self._again.popleft() if self._again else next(self._lines)
         self._taken.append(line)
         self._taken_bytes += len(line)
+        if isinstance(line, CutLine):
+            raise csv.Error(f"a line of {line.size} bytes, more than {MAX_RECORD_BYTES}")
         return line.decode("utf-8", "surrogateescape")
 
     def give_back(self) -> None:
@@ -64,7 +68,7 @@ class _Lines:
         del self._taken[1:]
 
     def take(self) -> bytes:
-        taken = b"".join(self._taken)
+        taken = self._taken[0] if len(self._taken) == 1 else b"".join(self._taken)
         self._left += (len(taken) + len(self._taken) * _BYTES_OF_LINE) * _AGAIN_OF_READ
         self._taken.clear()
         self._taken_bytes = 0
@@ -72,16 +76,39 @@ class _Lines:
 
 
 def _split(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines with their ends: ``\\n``, ``\\r\\n`` or ``\\r``."""
-    rest = b""
+    """Lines with their ends: ``\\n``, ``\\r\\n`` or ``\\r``; ``CutLine``s for those that are too long."""
+    rest, dropped = b"", 0  # of a line that goes on: what is held, and how many bytes are not
+    carried = b""
     for block in blocks:
+        if dropped:
+            block = carried + block
+            end = _line_end(block)
+            carried = b"\r" if end is None and block.endswith(b"\r") else b""
+            if end is None:
+                dropped += len(block) - len(carried)
+                continue
+            yield CutLine(rest, len(rest) + dropped + end)
+            rest, dropped, block = b"", 0, block[end:]
         lines = (rest + block).splitlines(keepends=True)
         # The last one may go on; and a \n may follow on its \r.
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        yield from lines
-        if len(rest) > _MAX_LINE_BYTES:
-            raise ValueError(f"a line of more than {_MAX_LINE_BYTES} bytes")
-    yield from rest.splitlines(keepends=True)
+        yield from map(_cut, lines)
+        if len(rest) > MAX_RECORD_BYTES and not rest.endswith(b"\r"):
+            rest, dropped = rest[:MAX_RECORD_BYTES], len(rest) - MAX_RECORD_BYTES
+    if dropped:
+        yield CutLine(rest, len(rest) + dropped + len(carried))
+    else:
+        yield from map(_cut, rest.splitlines(keepends=True))
+
+
+def _line_end(block: bytes) -> int | None:
+    """Where the first line of a block ends; None if it goes on, or a ``\\n`` may follow."""
+    match = _LINE_END.search(block)
+    return None if match is None or (match[0] == b"\r" and match.end() == len(block)) else match.end()
+
+
+def _cut(line: bytes) -> bytes:
+    return line if len(line) <= MAX_RECORD_BYTES else CutLine(line[:MAX_RECORD_BYTES], len(line))
 
 
 def csv_records(blocks: Iterator[bytes], delimiter: str) -> Iterator[CsvRecord]:
@@ -96,7 +123,7 @@ def csv_records(blocks: Iterator[bytes], delimiter: str) -> Iterator[CsvRecord]:
       delimiter: one character.
 
     Raises:
-      ValueError: a line is too long to be one, or too much would have to be read again.
+      ValueError: too much would have to be read again.
     """
     lines = _Lines(blocks)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)

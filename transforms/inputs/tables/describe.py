@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ from beamlabel.transforms.inputs.tables.csv_records import CsvRecord, csv_record
 from beamlabel.transforms.inputs.tables.json_records import JsonRecord, json_records
 from beamlabel.transforms.inputs.tables.json_types import JsonTypes
 from beamlabel.transforms.inputs.tables.table_rows import encoded_schema
-from beamlabel.transforms.inputs.text_blocks import head, open_text
+from beamlabel.transforms.inputs.text_blocks import CutLine, head, open_text
 from beamlabel.transforms.records import TableFormat
 
 HEAD_BYTES = 1 << 18
@@ -39,9 +39,9 @@ def describe(path: str, format: str, uri_column: str | None) -> TableFormat:
       ValueError: it is not of the format, or it is not clear how to read it.
     """
     with open_text(path) as text:
+        if format == "jsonl":
+            return _json_lines(_looked_at(text.blocks), path)
         beginning, complete = head(text.blocks, HEAD_BYTES)
-    if format == "jsonl":
-        return _json_lines(beginning, complete, path)
     delimiters = "\t" if format == "tsv" else DELIMITERS
     return _csv(beginning, complete, delimiters, uri_column, path)
 
@@ -141,10 +141,20 @@ def _is_header(names: Sequence[str], uri_column: str | None, path: str) -> bool:
     )
 
 
-def _json_lines(beginning: bytes, complete: bool, path: str) -> TableFormat:
-    records = first_json_records(beginning, complete)
-    if not records and not complete:
-        raise ValueError(f"{path}: the first line has no end in {HEAD_BYTES} bytes")
+def _looked_at(blocks: Iterator[bytes]) -> list[JsonRecord]:
+    """The first lines, without blank ones and those that are too long."""
+    found: list[JsonRecord] = []
+    size = 0
+    for record in json_records(blocks):
+        size += len(record.raw)
+        if not isinstance(record.raw, CutLine) and (record.value is not None or record.problem):
+            found.append(record)
+        if len(found) == _LOOKED_AT or (found and size >= HEAD_BYTES):
+            break
+    return found
+
+
+def _json_lines(records: Sequence[JsonRecord], path: str) -> TableFormat:
     if records and records[0].value is None:
         raise ValueError(
             f"{path}: the first line is no object ({records[0].problem}); JSON lines have one object a line, as "

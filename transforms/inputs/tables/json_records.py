@@ -11,14 +11,14 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from beamlabel.transforms.inputs.text_blocks import lines_of
+from beamlabel.transforms.inputs.text_blocks import MAX_RECORD_BYTES, CutLine, lines_of
 
 
 class JsonRecord(NamedTuple):
     """A line.
 
     Attributes:
-      raw: its bytes.
+      raw: its bytes; a ``CutLine`` if it has too many.
       value: the object; None for a blank line, and if there is a problem.
       problem: why it is no object, else None.
     """
@@ -29,16 +29,14 @@ class JsonRecord(NamedTuple):
 
 
 def json_records(blocks: Iterator[bytes]) -> Iterator[JsonRecord]:
-    """The lines of a text, in order, blank ones too.
-
-    Raises:
-      ValueError: a line is too long to be one.
-    """
+    """The lines of a text, in order, blank ones too."""
     return map(json_record, lines_of(blocks))
 
 
 def json_record(raw: bytes) -> JsonRecord:
     """The record in a line."""
+    if isinstance(raw, CutLine):
+        return JsonRecord(raw, None, f"a line of {raw.size} bytes, more than {MAX_RECORD_BYTES}")
     if not raw.strip():
         return JsonRecord(raw, None, None)
     try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
+import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +16,18 @@ from beamlabel.transforms.inputs.parquet_source import ParquetColumns
 from beamlabel.transforms.inputs.tables.csv_cells import csv_cells
 from beamlabel.transforms.inputs.tables.csv_records import csv_records
 from beamlabel.transforms.inputs.tables.json_records import json_records
-from beamlabel.transforms.records import TableFormat
+from beamlabel.transforms.inputs.text_blocks import MAX_RECORD_BYTES, CutLine
+from beamlabel.transforms.inputs.uri_length import MAX_URI_BYTES, too_long, too_many_bytes
+from beamlabel.transforms.records import Reason, TableFormat
 
 BATCH_ROWS = 4096
 _BATCH_BYTES = 4 << 20
+# Of a record that cannot be read so much is looked at: as long as a cell may be for `csv`.
+_HEAD_BYTES = 128 << 10
+
+
+Problem = tuple[str, Reason]
+"""Why a record is no row: a line for a human, and the reason."""
 
 
 class TableRow(NamedTuple):
@@ -24,19 +35,24 @@ class TableRow(NamedTuple):
 
     Attributes:
       row: its number in the file, from 0; blank lines and the header are none.
-      blank: bytes of the blank lines before it.
-      raw: its own bytes.
+      blank: how many bytes the blank lines before it have.
+      raw: its own bytes; a ``CutLine`` if it has too many.
       uri: None if the cell is empty, or there is a problem.
-      problem: why it is no row.
+      problem: why it is no row, and the reason.
       value: of JSON lines, the object.
     """
 
     row: int
-    blank: bytes
+    blank: int
     raw: bytes
     uri: str | None
-    problem: str | None
+    problem: Problem | None
     value: Any = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return self.raw.size if isinstance(self.raw, CutLine) else len(self.raw)
 
 
 def encoded_schema(schema: pa.Schema) -> str:
@@ -91,35 +107,72 @@ class TableReader:
         Raises:
           ValueError: it is no such text, or damaged; or a line is too long.
         """
-        blank = bytearray()
+        blank = 0
         try:
-            for raw, uri, problem, value in self._csv(blocks) if self._delimiter else self._json(blocks):
-                if problem is _BLANK:
-                    blank += raw
+            for raw, value, problem in self._records(blocks):
+                if value is None and problem is None:
+                    blank += len(raw)
                     continue
-                yield TableRow(row, bytes(blank), raw, uri, problem, value)
-                row += 1
-                blank.clear()
+                yield self._row(row, blank, raw, value, problem)
+                row, blank = row + 1, 0
         except ValueError as error:
             if self._path in str(error):
                 raise
             raise ValueError(f"{self._path}: row {row}: {error}") from error
 
-    def _csv(self, blocks: Iterator[bytes]) -> Iterator[tuple[bytes, str | None, str | None, Any]]:
-        assert self._delimiter is not None
-        width = self._width
+    def cut_row(self, row: int, raw: CutLine) -> TableRow:
+        """The row of a record of which only the beginning is known."""
+        detail = f"a line of {raw.size} bytes, more than {MAX_RECORD_BYTES}"
+        return self._row(row, 0, raw, None, detail)
+
+    def _records(self, blocks: Iterator[bytes]) -> Iterator[tuple[bytes, Any, str | None]]:
+        """The bytes of each record; its cells or its object, None for a blank line; and why it has none."""
+        if not self._delimiter:
+            yield from json_records(blocks)
+            return
         for raw, fields, problem in csv_records(blocks, self._delimiter):
-            if not fields and problem is None:
-                yield raw, None, _BLANK, None
-                continue
-            if problem is None and len(fields) != width:
-                problem = f"{len(fields)} cells in a row; the file has {width} columns"
-            if problem is None and b"\0" in raw:
-                problem = "it holds a NUL"
-            if problem is None and not raw.isascii():
-                problem = self._not_utf8(fields)
-            uri = None if problem or self._uri is None else fields[self._uri] or None
-            yield raw, uri, problem, None
+            yield raw, fields or None, problem
+
+    def _row(self, row: int, blank: int, raw: bytes, value: Any, problem: str | None) -> TableRow:
+        is_csv = self._delimiter is not None
+        uri = None
+        if problem is None:
+            problem = self._csv_problem(raw, value) if is_csv else self._json_problem(value)
+        if problem is not None:
+            reason = Reason.INVALID_ROW
+            if len(raw) > MAX_URI_BYTES and self._begins_with_long_uri(raw):
+                problem, reason = f"its URI has more than {MAX_URI_BYTES} bytes", Reason.URI_TOO_LONG
+            return TableRow(row, blank, raw, None, (problem, reason))
+        if is_csv:
+            uri = None if self._uri is None else value[self._uri]
+        elif self._uri_name is not None:
+            uri = value.get(self._uri_name)
+        if uri and (size := too_many_bytes(uri)) is not None:
+            return TableRow(row, blank, raw, None, (too_long(size), Reason.URI_TOO_LONG))
+        return TableRow(row, blank, raw, uri or None, None, None if is_csv else value)
+
+    def _begins_with_long_uri(self, raw: bytes) -> bool:
+        """Whether a record that cannot be read has a URI that is too long, as far as its beginning tells."""
+        head = raw[:_HEAD_BYTES].decode("utf-8", "surrogateescape")
+        if self._delimiter is None:
+            if self._uri_name is None:
+                return False
+            match = re.search(re.escape(json.dumps(self._uri_name)) + r'\s*:\s*"((?:[^"\\]|\\.)*)', head)
+            return match is not None and too_many_bytes(match[1]) is not None
+        try:
+            cells = next(csv.reader([head], delimiter=self._delimiter), [])
+        except csv.Error:
+            return False
+        return (
+            self._uri is not None and self._uri < len(cells) and too_many_bytes(cells[self._uri]) is not None
+        )
+
+    def _csv_problem(self, raw: bytes, fields: Sequence[str]) -> str | None:
+        if len(fields) != self._width:
+            return f"{len(fields)} cells in a row; the file has {self._width} columns"
+        if b"\0" in raw:
+            return "it holds a NUL"
+        return None if raw.isascii() else self._not_utf8(fields)
 
     def _not_utf8(self, fields: Sequence[str]) -> str | None:
         for name, place in self._used.items():
@@ -129,16 +182,9 @@ class TableReader:
                 return f"not UTF-8 in the column {name!r}"
         return None
 
-    def _json(self, blocks: Iterator[bytes]) -> Iterator[tuple[bytes, str | None, str | None, Any]]:
-        for raw, value, problem in json_records(blocks):
-            if value is None:
-                yield raw, None, problem or _BLANK, None
-                continue
-            uri = value.get(self._uri_name) if self._uri_name is not None else None
-            if uri is not None and not isinstance(uri, str):
-                yield raw, None, f"{self._uri_name!r} is no string", None
-            else:
-                yield raw, uri or None, None, value
+    def _json_problem(self, value: Any) -> str | None:
+        uri = value.get(self._uri_name) if self._uri_name is not None else None
+        return None if uri is None or isinstance(uri, str) else f"{self._uri_name!r} is no string"
 
     def kept(self, rows: Sequence[TableRow]) -> pa.RecordBatch:
         """The source columns of what is kept, in the types of the file's schema.
@@ -168,10 +214,6 @@ class TableReader:
         assert self._delimiter is not None
         places = [self._kept[name] for name in names]
         return csv_cells([row.raw for row in rows], self._width, places, self._delimiter)
-
-
-# What a blank line's "problem" is.
-_BLANK = "blank"
 
 
 def batches(rows: Iterator[TableRow]) -> Iterator[list[TableRow]]:

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.transforms.inputs.packed_refs import RefSpiller
-from beamlabel.transforms.inputs.page_index import OffsetIndexes
 from beamlabel.transforms.inputs.parquet import footers
+from beamlabel.transforms.inputs.parquet.page_index import OffsetIndexes
 from beamlabel.transforms.inputs.parquet_source import choose_columns, open_parquet
 from beamlabel.transforms.inputs.selection import Selection
 from beamlabel.transforms.inputs.sources.source import SourceOptions
-from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.records import Failure, InputFile, Reason
 from beamlabel.transforms.units.open_unit import open_unit, skip_unit
 from beamlabel.transforms.units.plan_units import plan_files
 
@@ -202,8 +202,15 @@ def test_a_page_index_that_lies_is_an_error(gcs, where):
     assert at - place < 12 and len(old) == len(new)
     data[at : at + len(old)] = new
     path = gcs.put("in/list.parquet", bytes(data))
-    with pytest.raises(ValueError, match="page index"):
-        opened(gcs, path, kept=["n"], shard_rows=500)
+    _, refs, _ = opened(gcs, path, kept=["n"], shard_rows=500)
+    failed = [ref for ref in refs if isinstance(ref, Failure)]
+    assert failed and {ref.reason for ref in failed} == {Reason.CORRUPT}
+    assert all("page index" in ref.detail for ref in failed)
+    assert [ref.row for ref in refs] == list(range(3_000))
+    read = [ref for ref in refs if not isinstance(ref, Failure)]
+    assert [(ref.uri, ref.passthrough[0][0].as_py()) for ref in read] == [
+        (URIS[ref.row], NUMBERS[ref.row]) for ref in read
+    ]
 
 
 def varint(value):

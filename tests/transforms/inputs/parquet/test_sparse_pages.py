@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beamlabel.transforms.inputs.page_index import CompactReader, OffsetIndexes
-from beamlabel.transforms.inputs.sparse_pages import SparseFile
+from beamlabel.transforms.inputs.parquet.page_index import CompactReader, OffsetIndexes
+from beamlabel.transforms.inputs.parquet.sparse_pages import SparseFile
 
 ROWS = 200
 IMAGES = [np.random.default_rng(row).bytes(3_000) if row % 17 else None for row in range(ROWS)]
@@ -63,7 +63,7 @@ def opened(data):
 @pytest.mark.parametrize("pages", PAGES)
 @pytest.mark.parametrize("name", COLUMNS)
 def test_the_rows_that_are_wanted_are_read_as_they_are(name, pages, rows, has_index, monkeypatch):
-    monkeypatch.setattr("beamlabel.transforms.inputs.page_index._WORTH_BYTES", 0)
+    monkeypatch.setattr("beamlabel.transforms.inputs.parquet.page_index._WORTH_BYTES", 0)
     raw, sparse, file = opened(written(name, pages, write_page_index=has_index, write_statistics=False))
     values = COLUMNS[name][1]
     first, before = 0, raw.taken

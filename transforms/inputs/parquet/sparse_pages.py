@@ -14,14 +14,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.inputs.page_index import (
+from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
+from beamlabel.transforms.inputs.parquet.page_guard import PageGuard
+from beamlabel.transforms.inputs.parquet.page_index import (
     HEADER_BYTES,
     OffsetIndexes,
     PageLocation,
     page_rows,
     walk_pages,
 )
-from beamlabel.transforms.inputs.parquet.chunk_file import ChunkFile
 
 _DATA_PAGE_V2 = 3
 
@@ -54,6 +55,10 @@ class SparseFile(io.RawIOBase):
     Args:
       raw: the file, seekable; a ``ChunkFile`` is told what is going to be read.
       indexes: of its pages, if they are known.
+
+    Attributes:
+      guard: sees what is read.
+      error: why reading ``raw`` failed, which is no fault of what the file holds.
     """
 
     def __init__(self, raw: BinaryIO, indexes: OffsetIndexes | None = None) -> None:
@@ -65,6 +70,14 @@ class SparseFile(io.RawIOBase):
         # Of chunks that are shown otherwise, what is read of each.
         self._shown: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self.indexes = indexes
+        self.guard = PageGuard()
+        self.error: OSError | None = None
+        self.begun: list[tuple[int, bytes]] | None = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._size
 
     def readable(self) -> bool:
         return True
@@ -84,12 +97,32 @@ class SparseFile(io.RawIOBase):
         stop = self._size if size < 0 else min(self._at + size, self._size)
         parts = []
         while self._at < stop:
-            part = self._read_piece(stop)
+            try:
+                part = self._read_piece(stop)
+            except OSError as error:
+                self.error = error
+                raise
             if not part:
                 break
             parts.append(part)
             self._at += len(part)
-        return b"".join(parts)
+        data = b"".join(parts)
+        if self.begun is not None:
+            self.begun.append((self._at - len(data), data))
+        self.guard.see(self._at - len(data), data)
+        return data
+
+    def footer(self) -> bytes:
+        """The footer, of what pyarrow has read when it opened the file; empty if that is not all of it."""
+        read, self.begun = sorted(self.begun or ()), None
+        tail, end = b"", 0
+        for start, data in read:
+            tail = tail + data[end - start :] if start <= end else data
+            end = max(end, start + len(data))
+        if len(tail) < 8:
+            return b""
+        length = int.from_bytes(tail[-8:-4], "little")
+        return tail[-8 - length : -8] if length + 8 <= len(tail) else b""
 
     def _read_piece(self, stop: int) -> bytes:
         """Bytes from here on, at most to ``stop``; as many as one reading gives."""

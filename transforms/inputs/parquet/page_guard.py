@@ -1,0 +1,304 @@
+"""How much memory the pages of a Parquet file may take: they say so before they are unpacked.
+
+A file of some kilobytes may hold gigabytes: a page of zeros that is compressed, or a long value in a dictionary that
+every row names. So whoever hands the bytes out to pyarrow follows them from page to page, and stops the reading of a
+batch that would take too much; it is read again in smaller ones (``bounded_batches``).
+
+The format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift (``PageHeader``) and
+https://github.com/apache/parquet-format/blob/master/Encodings.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from beamlabel.transforms.inputs.parquet.page_index import CompactReader
+
+BATCH_BYTES = 64 << 20
+"""What the values of a batch take, but for those of the page that they end in."""
+MOST_PAGE_BYTES = 256 << 20
+"""Of a page that is much smaller in the file."""
+MOST_RATIO = 20
+
+_MOST_LIST_BYTES = 1 << 30
+# Nearly all headers take less; and none is longer than the second (parquet-cpp's own limit).
+_HEADER_BYTES = (512, 16 << 20)
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+_DELTA_BYTE_ARRAY = 7
+_BYTES = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+
+
+class Chunk(NamedTuple):
+    """A column chunk: where it lies, and what its values are.
+
+    Attributes:
+      start, stop: its bytes in the file.
+      leaf: the path of its column.
+      kind: its physical type.
+      codec: how its pages are compressed.
+      has_lists: whether a row may have many values.
+    """
+
+    start: int
+    stop: int
+    leaf: str
+    kind: str
+    codec: str
+    has_lists: bool
+
+
+class TooManyRowsError(Exception):
+    """A batch would take too much memory.
+
+    Attributes:
+      rows: that may fit.
+    """
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(f"more than {rows} rows do not fit into {BATCH_BYTES} bytes")
+        self.rows = rows
+
+
+class DamagedPageError(ValueError):
+    """A page that nobody can follow."""
+
+
+class LargePageError(ValueError):
+    """A page that nobody should unpack.
+
+    Attributes:
+      leaf: the path of its column.
+      size: bytes, unpacked.
+      values: how many it holds.
+    """
+
+    def __init__(self, leaf: str, size: int, values: int) -> None:
+        super().__init__(f"a page of the column {leaf!r} takes {size} bytes for {values} values")
+        self.leaf, self.size, self.values = leaf, size, values
+
+
+class _Header(NamedTuple):
+    length: int
+    kind: int
+    size: int
+    packed_size: int
+    values: int
+    encoding: int
+
+
+class _Trail:
+    """Where the pages of a chunk are, as far as it was read."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+        self.begin()
+
+    def begin(self) -> None:
+        self.at = self.header_at = self.chunk.start
+        self.held = b""  # from ``header_at`` on, if a header, or a dictionary, is not there as a whole
+        self.is_lost = False
+        self.longest = 0  # of the dictionary's values
+        self.row = self.total = 0
+        self.pages: deque[tuple[int, int]] = deque()  # number of the row behind each, and its size
+
+
+class PageGuard:
+    """Follows what is read of some column chunks.
+
+    Attributes:
+      rows: of a batch.
+      error: what it has raised.
+    """
+
+    def __init__(self) -> None:
+        self._trails: list[_Trail] = []
+        self.rows = 1
+        self.error: Exception | None = None
+
+    def watch(self, chunks: Sequence[Chunk], rows: int) -> None:
+        """These chunks are read next, from their beginnings, in batches of so many rows."""
+        self._trails, self.rows, self.error = [_Trail(chunk) for chunk in chunks], rows, None
+
+    def see(self, offset: int, data: bytes) -> None:
+        """What was read, before it is handed out.
+
+        Raises:
+          TooManyRowsError, LargePageError, DamagedPageError: it must not be unpacked.
+        """
+        try:
+            for trail in self._trails:
+                if trail.chunk.start <= offset < trail.chunk.stop:
+                    self._follow(trail, offset, data)
+        except (TooManyRowsError, LargePageError, DamagedPageError) as error:
+            self.error = error
+            raise
+
+    def _follow(self, trail: _Trail, offset: int, data: bytes) -> None:
+        if offset == trail.chunk.start:
+            trail.begin()
+        if offset > trail.at:  # it was read on elsewhere
+            trail.is_lost = True
+        if trail.is_lost or offset + len(data) <= trail.at:
+            return
+        data = data[trail.at - offset :]
+        start, trail.at = trail.at, trail.at + len(data)
+        # What is held ends where the data begin.
+        window, begin = trail.held + data, start - len(trail.held)
+        trail.held = b""
+        while trail.header_at < min(trail.at, trail.chunk.stop):
+            place = trail.header_at - begin
+            header = _header(window, place)
+            if header is None:  # what fills up a chunk
+                trail.is_lost = True
+                return
+            end = place + header.length + header.packed_size
+            is_dictionary = header.kind == _DICTIONARY_PAGE and header.packed_size <= BATCH_BYTES
+            if not header.length or (is_dictionary and end > len(window)):
+                trail.held = window[place:]
+                if header.length:
+                    _check_page(trail.chunk, header)
+                return
+            self._note(trail, header, window[place + header.length : end] if is_dictionary else b"")
+            trail.header_at += header.length + header.packed_size
+
+    def _note(self, trail: _Trail, header: _Header, dictionary: bytes) -> None:
+        chunk = trail.chunk
+        _check_page(chunk, header)
+        if header.kind == _DICTIONARY_PAGE:
+            if chunk.kind in _BYTES:
+                trail.longest = _longest(dictionary, header, chunk)
+            self._check_value(trail.longest, trail)
+            return
+        if header.kind not in (_DATA_PAGE, _DATA_PAGE_V2):
+            return
+        if header.encoding == _DELTA_BYTE_ARRAY:
+            # Each value may repeat nearly all of the page.
+            self._check_value(header.size if header.values > 1 else 0, trail)
+        elif chunk.has_lists and (most := header.values * trail.longest) > BATCH_BYTES:
+            # Which of them are the long ones, and how many a row has, nobody knows.
+            if most > _MOST_LIST_BYTES:
+                raise LargePageError(chunk.leaf, most, header.values)
+            if self.rows > 1:
+                raise TooManyRowsError(1)
+        trail.total += header.size
+        if chunk.has_lists:
+            if trail.total > MOST_PAGE_BYTES and trail.total > MOST_RATIO * (chunk.stop - chunk.start):
+                raise LargePageError(chunk.leaf, trail.total, header.values)
+            return
+        # The pages that a batch may lie in which ends in this one.
+        while trail.pages and trail.pages[0][0] <= trail.row - self.rows:
+            trail.pages.popleft()
+        before = sum(size for _, size in trail.pages)
+        if before > BATCH_BYTES and self.rows > 1:
+            raise TooManyRowsError(max(self.rows // 2 ** (before // BATCH_BYTES).bit_length(), 1))
+        trail.row += header.values
+        trail.pages.append((trail.row, header.size))
+
+    def _check_value(self, longest: int, trail: _Trail) -> None:
+        if not trail.chunk.has_lists and self.rows > 1 and self.rows * longest > BATCH_BYTES:
+            raise TooManyRowsError(max(BATCH_BYTES // longest, 1))
+
+
+def _check_page(chunk: Chunk, header: _Header) -> None:
+    if header.size > MOST_PAGE_BYTES and header.size > MOST_RATIO * header.packed_size:
+        raise LargePageError(chunk.leaf, header.size, header.values)
+
+
+def _header(data: bytes, place: int) -> _Header | None:
+    """The header at a place, of no length if it is cut off; None if there is none.
+
+    Raises:
+      DamagedPageError: it is none that can be followed, and pyarrow may see another one.
+    """
+    if data[place : place + 1] == b"\0":
+        return None
+    for length in _HEADER_BYTES:
+        try:
+            return _parsed(data[place : place + length])
+        except ValueError as error:
+            is_cut = isinstance(error.__cause__, IndexError)
+            if not is_cut or len(data) - place >= _HEADER_BYTES[-1]:
+                raise DamagedPageError(f"damaged page header: {error}") from error
+            if len(data) - place <= length:
+                break
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedPageError("damaged page header") from error
+    return _Header(0, 0, 0, 0, 0, 0)
+
+
+def _parsed(data: bytes) -> _Header:
+    reader = CompactReader(data)
+    fields = reader.struct()
+    kind, size, packed_size = fields[1], fields[2], fields[3]
+    # DataPageHeader, DictionaryPageHeader, DataPageHeaderV2: number of values, and for data the encoding.
+    inner: dict[int, Any] = fields.get(
+        {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}.get(kind, 6), {}
+    )
+    values, encoding = inner.get(1, 0), inner.get(4 if kind == _DATA_PAGE_V2 else 2, 0)
+    if min(size, packed_size, values) < 0:
+        raise DamagedPageError("a page of a negative size")
+    return _Header(reader.at, kind, size, packed_size, values, encoding)
+
+
+def _longest(packed: bytes, header: _Header, chunk: Chunk) -> int:
+    """The bytes of the longest value of a dictionary; of what cannot be read as one, all of them."""
+    if not packed:
+        return header.size
+    try:
+        data = packed if chunk.codec == "UNCOMPRESSED" else _unpacked(packed, header.size, chunk.codec)
+    except (pa.ArrowException, OSError, ValueError):
+        return header.size
+    if chunk.kind == "FIXED_LEN_BYTE_ARRAY":
+        return len(data) // max(header.values, 1)
+    at = longest = 0
+    while at + 4 <= len(data):
+        (length,) = struct.unpack_from("<I", data, at)
+        longest = max(longest, length)
+        at += 4 + length
+    return min(longest, header.size)
+
+
+def _unpacked(packed: bytes, size: int, codec: str) -> bytes:
+    name = {"LZ4": "lz4_raw"}.get(codec, codec.lower())
+    return bytes(pa.decompress(packed, size, codec=name))
+
+
+def bounded_batches(
+    read: Callable[[int], Iterator[pa.RecordBatch]], guard: PageGuard, chunks: Sequence[Chunk], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a row group, smaller where they would take too much memory.
+
+    Args:
+      read: reads the row group from its beginning, in batches of so many rows.
+      guard: sees what is read.
+      chunks: of the row group, that are read.
+      rows: of a batch, at the most.
+
+    Raises:
+      LargePageError: a page would take too much.
+      DamagedPageError: it cannot be told how much it would take.
+    """
+    done = 0
+    while True:
+        guard.watch(chunks, rows)
+        batches, row = read(rows), 0
+        try:
+            while (batch := next(batches, None)) is not None:
+                skipped = min(max(done - row, 0), batch.num_rows)
+                row += batch.num_rows
+                if skipped < batch.num_rows:
+                    done = row
+                    yield batch.slice(skipped)
+            return
+        except Exception:
+            # pyarrow may have made another error of it.
+            if isinstance(guard.error, (LargePageError, DamagedPageError)):
+                raise guard.error from None
+            if not isinstance(guard.error, TooManyRowsError):
+                raise
+            rows = min(guard.error.rows, max(rows // 2, 1))

@@ -1,0 +1,32 @@
+"""The names of the schemes whose images may be fetched."""
+
+from __future__ import annotations
+
+import re
+
+LOCAL = "file"
+"""The scheme that stands for local paths."""
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+
+
+def check_schemes(schemes: tuple[str, ...] | None) -> None:
+    """Refuses what are no names of schemes, at least one.
+
+    Raises:
+      ValueError: names ``allowed_schemes``.
+    """
+    if schemes is None:
+        return
+    is_list = isinstance(schemes, tuple) and schemes
+    if not is_list or not all(isinstance(one, str) and _SCHEME.fullmatch(one) for one in schemes):
+        raise ValueError(
+            f"allowed_schemes must be names of schemes in lower case, such as gs, https, and {LOCAL} for local paths, "
+            f"not {schemes!r}"
+        )
+
+
+def not_allowed(kind: str) -> str:
+    """What is wrong with a location of a scheme that is not allowed."""
+    where = "a local path" if kind == LOCAL else f"the scheme {kind!r}"
+    return f"{where} is not among --allowed_schemes"

@@ -1,0 +1,1 @@
+"""Files of the local disk: what is one."""
