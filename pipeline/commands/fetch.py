@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
@@ -11,8 +10,9 @@ from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import positional
 from beamlabel.pipeline.options.parser import parse_command
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ from beamlabel.pipeline.options.job_options import (
     ModuleOptions,
 )
 from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.place import output_place
 from beamlabel.pipeline.quantize.prepare import check_nncf, prepare_int8
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.resolve import ResolvedModule
@@ -95,7 +96,7 @@ def plan(
     _check_installed(options.output.output_format)
     resolved = resolve(options.module.module)
     options, artifact = _module(options, inputs, resolved)
-    output = storage.absolute(options.output.output).rstrip("/")
+    output = output_place(options.output.output)
     try:
         derived = derived_options(options, artifact)
         if inputs.features is not None:

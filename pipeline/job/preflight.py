@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_f
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import is_result
+from beamlabel.pipeline.output.place import output_place
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns
 from beamlabel.transforms.inputs.sources.archive import ARCHIVES
@@ -30,10 +30,11 @@ from beamlabel.transforms.inputs.tables.described import TABLES, described, sche
 from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import is_user_error
 
 _WITH_COLUMNS = ("parquet", *TABLES)
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
     Raises:
       UsageError: a pattern without a match, a file of another format, a column that is not there.
     """
-    matched = match_inputs(options, storage.absolute(output.output))
+    matched = match_inputs(options, output_place(output.output))
     for cause, count in matched.left_out.items():
         _LOGGER.info("--input: %d of the named files left out: %s", count, cause)
     files = _described(matched.files, options)

@@ -2,7 +2,7 @@
 
 Credentials are user information before a host, and parameters of the names in ``names``, in a path (``;token=…``), a
 query or a fragment, also percent-encoded, and also in a URL that is itself a parameter. They are looked for wherever
-``://`` stands in a text, and wherever ``@`` stands before a host. What holds none stays as it is, character by character.
+``://`` stands in a text, and wherever ``@`` stands before a host. What holds none stays as it is.
 """
 
 from __future__ import annotations
@@ -88,16 +88,19 @@ def public_uri(uri: str) -> str:
         # This is asked of every image: no regular expression if it is a plain path or URL.
         if "@" not in uri and "%" not in uri and ":\\/" not in uri and not uri.startswith(_WITHOUT_SCHEME):
             return uri
-    elif "@" not in uri and "?" not in uri and ";" not in uri and "#" not in uri:
-        if uri.find("://", at + 3) < 0 and ("%" not in uri or not _ENCODED_MARK.search(uri)):
-            return uri
+    elif (
+        ("@" not in uri and "?" not in uri and ";" not in uri and "#" not in uri)
+        and uri.find("://", at + 3) < 0
+        and ("%" not in uri or not _ENCODED_MARK.search(uri))
+    ):
+        return uri
     return _settled(uri, lambda one: _scanned(one, is_uri=True))
 
 
 def public_values(value: Any) -> Any:
-    """JSON without credentials: of all texts in it, the keys of objects included, ``public_text``."""
+    """JSON without credentials: of all texts in it, the keys of objects included, ``public_uri``."""
     if isinstance(value, str):
-        return public_text(value)
+        return public_uri(value)
     if isinstance(value, dict):
         return {public_values(key): public_values(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
