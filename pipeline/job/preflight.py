@@ -16,7 +16,7 @@ from beamlabel.pipeline.job.earlier_features import EarlierFeatures
 from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_filter
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
-from beamlabel.pipeline.output.manifest import is_result
+from beamlabel.pipeline.output.manifest import is_result, published_names
 from beamlabel.pipeline.output.place import output_place
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns
@@ -32,6 +32,7 @@ from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.inside import below
 
 _WITH_COLUMNS = ("parquet", *TABLES)
 _LOGGER = get_logger("beamlabel")
@@ -229,8 +230,14 @@ def _is_ours(output: str) -> bool:
 
     Raises:
       OSError: it cannot be reached.
+      OutsideError: a link in it leads elsewhere.
     """
     try:
-        return is_result(json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST))))
+        manifest = json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST)))
     except (FileNotFoundError, IsADirectoryError, ValueError):
         return False
+    if not is_result(manifest):
+        return False
+    for name in published_names(manifest):
+        below(output, name)
+    return True

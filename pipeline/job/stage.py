@@ -54,7 +54,7 @@ def stage(planned: Plan, if_exists: str) -> None:
             storage.write_file(path, file)
         if if_exists == RESUME or facts.get("detached"):
             _write_job(job, facts)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
         raise UsageError(f"--output {job.output!r} cannot be written: {error}") from error

@@ -186,6 +186,8 @@ def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str
         pass
     earlier = read_manifest(folder)
     before = [] if earlier is None else published_names(earlier)
+    for name in before:
+        below(folder, name)  # or nothing is begun
     decided = {
         "moves": moves,
         "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),

@@ -37,7 +37,7 @@ _LITERAL = frozenset(("file", "gs"))
 _AUTHORITY = re.compile(r"[^/?#\\]*")
 # A port that is none: the rest of a password that holds a slash, a blank or the like, and was cut there.
 _CUT_PASSWORD = re.compile(r"[^\[\]@]*:(?!\d*$)")
-_AT = re.compile(r"@|%40")
+_AT, _ENCODED_AT = re.compile("@"), re.compile("%40")
 _PASSWORD_CHARACTERS = 200
 _ROUNDS = 20
 _REMEMBERED_CHARACTERS = 50
@@ -53,7 +53,7 @@ _AFTER_HOST = r"(?=[:/?#\s\"'`<>(),;|\\]|$)"
 _BEGIN = r"(?:^|(?<=[\s\"'`(<\[{,;=|]))"
 # user:password@host and a long token@host without a scheme; //user@host.
 _BARE = re.compile(
-    rf"{_BEGIN}(?!mailto:)(?:"
+    rf"{_BEGIN}(?!mailto:|\d+:)(?:"
     rf"[^\s\"'`<>(),;=|/\\?#@:]{{1,200}}:[^\s\"'`<>/?#]{{0,200}}@(?:{_HOST}{_AFTER_HOST}|{_NAME}(?=:\d|/))"
     rf"|(?=[^\s@/]*\d)(?=[^\s@/]*[A-Za-z])[A-Za-z0-9_+.=-]{{20,}}@{_HOST}{_AFTER_HOST})"
 )
@@ -139,6 +139,10 @@ def _scanned(text: str, *, is_uri: bool) -> str:
             end = min(end, _end_of_url(text, start, rest))
         kind = text[start:at].lower()
         url = _cleaned(text[rest:end], kind, literal=kind in _LITERAL)
+        if is_uri and start == 0 and "@" in url:
+            # Of a URL with blanks nobody knows where it ends.
+            head, blank, tail = url.partition(" ")
+            url = head + _outside(blank + tail)
         parts += [_outside(text[done:start]), text[start:rest], url]
         done = end
     parts.append(_outside(text[done:]))
@@ -210,7 +214,7 @@ def _without_user(rest: str, kind: str) -> str:
     authority = _AUTHORITY.match(rest)
     host = authority[0] if authority else ""
     if "@" not in host:
-        if _CUT_PASSWORD.match(host) and (at := _AT.search(rest)):
+        if _CUT_PASSWORD.match(host) and (at := _AT.search(rest) or _ENCODED_AT.search(rest)):
             return rest[at.end() :]
         return rest
     user, _, name = host.rpartition("@")
