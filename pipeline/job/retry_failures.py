@@ -13,7 +13,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.options.declare import declared
 from beamlabel.pipeline.options.job_options import EarlierRunOptions, InputOptions
-from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.output.manifest import is_result, read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndexWriter, key
 from beamlabel.transforms.records import Reason
@@ -63,6 +63,10 @@ def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
         manifest = read_manifest(output)
         if manifest is None:
             raise UsageError(f"--retry_failures {run!r}: no run of beamlabel was there")
+        if not is_result(manifest):
+            raise UsageError(
+                f"--retry_failures {run!r}: its _MANIFEST.json is damaged, or none of beamlabel's"
+            )
         for file in manifest["files"]:
             if file["kind"] == "failures":
                 for line in storage.read_bytes(below(output, file["name"])).splitlines():

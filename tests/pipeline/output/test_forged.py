@@ -40,7 +40,11 @@ class Folder:
         return str(self.path / name)
 
     def content(self) -> dict[str, bytes]:
-        return {str(path.relative_to(self.path)): path.read_bytes() for path in self.path.rglob("*") if path.is_file()}
+        return {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in self.path.rglob("*")
+            if path.is_file()
+        }
 
 
 @pytest.fixture
@@ -167,14 +171,18 @@ def manifest_with(output: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize("run_id", [None, "x/../../victim", "../victim/precious", ".*"])
 @pytest.mark.parametrize("name", [VICTIM, "/victim/precious.txt", "part-x/../../victim/precious-00000.txt"])
-def test_a_manifest_that_names_other_files_deletes_nothing(place: Folder, uris: Path, run_id: Any, name: str) -> None:
+def test_a_manifest_that_names_other_files_deletes_nothing(
+    place: Folder, uris: Path, run_id: Any, name: str
+) -> None:
     output = place.path / "out"
     (output / "mine.txt").unlink()
     assert label(output, "--input", uris).code == 0
     (output / "part-x").mkdir()
     place.put("victim/precious-00000.txt", b"theirs")
     files = json.loads((output / "_MANIFEST.json").read_text())["files"]
-    manifest_with(output, files=[*files, {**files[0], "name": name}], **({"run_id": run_id} if run_id else {}))
+    manifest_with(
+        output, files=[*files, {**files[0], "name": name}], **({"run_id": run_id} if run_id else {})
+    )
     before = place.content()
     assert label(output, "--input", uris, "--if_exists", "overwrite", "--top_k", 2).code == 2
     assert place.content() == before
@@ -219,7 +227,9 @@ def test_a_forged_record_is_not_gone_on_with(tmp_path: Path, uris: Path, cut_off
     forged = json.loads(records[0].read_text())
     forged["files"][0] |= {"name": "../../../precious.txt", "bytes": 6}
     records[0].write_text(json.dumps(forged))
-    (records[0].parent / "00000-000000000099.json").write_text(json.dumps({**forged, "unit_id": "../../evil"}))
+    (records[0].parent / "00000-000000000099.json").write_text(
+        json.dumps({**forged, "unit_id": "../../evil"})
+    )
     job = label(tmp_path / "out", "--input", uris, "--shard_rows", 2, "--if_exists", "resume")
     assert job.code == 0
     assert len(job.rows) == 8

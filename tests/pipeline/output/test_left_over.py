@@ -36,8 +36,9 @@ def test_nothing_is_left_of_killed_runs_of_other_plans(
 
 
 def test_publishing_says_what_it_kept(tmp_path: Path, uris: Path, cut_off: Any, caplog: Any) -> None:
-    from beamlabel.pipeline.commands.publish import publish_committed
     from test_forged import Folder
+
+    from beamlabel.pipeline.commands.publish import publish_committed
 
     out = tmp_path / "out"
     out.mkdir()

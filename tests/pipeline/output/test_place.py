@@ -50,7 +50,13 @@ def test_one_place_for_all_names_of_a_folder(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "dangling").symlink_to(tmp_path / "new")
     monkeypatch.chdir(tmp_path)
     out = str(tmp_path / "real" / "out")
-    for name in ("link/out", "real/../link/out/", "/proc/self/cwd/link/out", f"file://{tmp_path}/link/out//", f"//{out}"):
+    for name in (
+        "link/out",
+        "real/../link/out/",
+        "/proc/self/cwd/link/out",
+        f"file://{tmp_path}/link/out//",
+        f"//{out}",
+    ):
         assert output_place(name) == out, name
     assert output_place("dangling") == str(tmp_path / "new")
 
@@ -105,7 +111,17 @@ def test_what_a_run_has_at_work_is_no_input(tmp_path: Path) -> None:
     inside = [out / "part-0.parquet", tmp_path / "link" / "x", tmp_path / "above" / "out" / "_beamlabel" / "lock",
               staged / "module.beamlabel", tmp_path / "side" / "module.beamlabel"]  # fmt: skip
     assert all(own.hold(str(path)) for path in inside)
-    for pattern in ("data/**", "data/", "above/**", "above/*/*.parquet", "link/*", "side/*", "above/", "**", "data/o*/*.parquet"):
+    for pattern in (
+        "data/**",
+        "data/",
+        "above/**",
+        "above/*/*.parquet",
+        "link/*",
+        "side/*",
+        "above/",
+        "**",
+        "data/o*/*.parquet",
+    ):
         assert own.could_match(f"{tmp_path}/{pattern}"), pattern
     for pattern in ("other/**", "data/outer/**", "data/*.parquet", "above/*.jpg", "data/out2/"):
         assert not own.could_match(f"{tmp_path}/{pattern}"), pattern

@@ -73,7 +73,10 @@ def test_the_rest_of_the_text_is_kept() -> None:
 
 
 def test_a_query_without_its_url_is_one_in_a_message() -> None:
-    assert public_text("Retrying after 503: /a.jpg?w=1&token=abc&h=2") == "Retrying after 503: /a.jpg?w=1&token=&h=2"
+    assert (
+        public_text("Retrying after 503: /a.jpg?w=1&token=abc&h=2")
+        == "Retrying after 503: /a.jpg?w=1&token=&h=2"
+    )
 
 
 def test_values_are_cleaned_with_their_keys() -> None:
@@ -87,7 +90,9 @@ def test_values_are_cleaned_with_their_keys() -> None:
 
 secrets = st.text("ABCXYZabcxyz0123456789", min_size=8, max_size=40).map(lambda text: f"Zq9{text}9qZ")
 schemes = st.sampled_from(["http", "https", "s3", "gs", "ftp", "abfs", "hdfs", "webdav", "s3a", "HTTPS"])
-hosts = st.sampled_from(["h.org", "localhost", "10.0.0.1:8080", "[::1]:80", "a-b.c.example.com", "bücher.example"])
+hosts = st.sampled_from(
+    ["h.org", "localhost", "10.0.0.1:8080", "[::1]:80", "a-b.c.example.com", "bücher.example"]
+)
 plain = st.text("abcABC019-._~", min_size=1, max_size=8)
 paths = st.lists(plain, max_size=3).map(lambda parts: "".join(f"/{part}" for part in parts))
 public_pairs = st.tuples(st.sampled_from(["w", "h", "id", "page", "v"]), plain).map("=".join)
@@ -97,7 +102,11 @@ surroundings = st.text(st.characters(blacklist_categories=["Cs"], blacklist_char
 @st.composite
 def names(draw: st.DrawFn) -> str:
     """A name of the table in any case of letters, with some of its letters percent-encoded, perhaps twice."""
-    name = draw(st.one_of(st.sampled_from(sorted(NAMES)), st.sampled_from(PREFIXES).map(lambda one: one + "Signature")))
+    name = draw(
+        st.one_of(
+            st.sampled_from(sorted(NAMES)), st.sampled_from(PREFIXES).map(lambda one: one + "Signature")
+        )
+    )
     written = []
     for letter in name:
         letter = letter.upper() if draw(st.booleans()) else letter
@@ -131,7 +140,13 @@ def secret_urls(draw: st.DrawFn) -> tuple[str, str]:
 @given(secret_urls(), surroundings, surroundings)
 def test_no_secret_is_left_in_any_text(made: tuple[str, str], before: str, after: str) -> None:
     url, secret = made
-    for text in (url, f"{before} {url} {after}", f'{before}"{url}"{after}', f"{before},{url},{after}", f"{before}{url}"):
+    for text in (
+        url,
+        f"{before} {url} {after}",
+        f'{before}"{url}"{after}',
+        f"{before},{url},{after}",
+        f"{before}{url}",
+    ):
         for clean in (public_text, public_uri):
             found = clean(text)
             assert secret not in found, text

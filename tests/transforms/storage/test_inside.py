@@ -11,7 +11,12 @@ import pytest
 
 from beamlabel.transforms.storage.inside import OutsideError, RealFolder, below, is_plain, real
 
-PLAIN = ["part-20260101T000000Z-abcdef-00000.parquet", "_failures/part-1-00000.jsonl", "shards/0-1.tfrecord.gz", "a=1/b"]
+PLAIN = [
+    "part-20260101T000000Z-abcdef-00000.parquet",
+    "_failures/part-1-00000.jsonl",
+    "shards/0-1.tfrecord.gz",
+    "a=1/b",
+]
 OTHERS = [
     "", ".", "..", "../victim/precious.txt", "a/../../b", "a/..", "a/./b", "./a", "a//b", "/etc/passwd", "a/", "/", "//a",
     "file:///etc/passwd", "gs://bucket/a", "C:a", "c:/a", "a\\b", "..\\a", "\\\\host\\a", "a\0b", "a\nb", "a\x7fb", "a\x85b",
@@ -41,7 +46,13 @@ def test_links_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     victim.mkdir()
     (victim / "a.txt").write_text("theirs")
     (out / "inner" / "a.txt").write_text("ours")
-    links = {"folder": victim, "file": victim / "a.txt", "gone": victim / "gone", "up": "..", "within": "inner"}
+    links = {
+        "folder": victim,
+        "file": victim / "a.txt",
+        "gone": victim / "gone",
+        "up": "..",
+        "within": "inner",
+    }
     for name, target in links.items():
         (out / name).symlink_to(target)
     (out / "chain").symlink_to("folder")
@@ -62,7 +73,9 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_is_known_by_every_name(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_known_by_every_name(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "link").symlink_to(folder)
     (tmp_path / "above").symlink_to(folder.parent)
     (tmp_path / "file").symlink_to(folder / "sub" / "a.txt")
@@ -79,7 +92,15 @@ def test_a_folder_is_known_by_every_name(tmp_path: Path, folder: Path, monkeypat
         assert real(name) == str(folder), name
     own = RealFolder(str(folder))
     assert own.holds(f"{tmp_path}/file")
-    for other in (folder.parent, f"{folder}er", f"{folder}er/x", "/", "relative", f"gs:/{folder}", "gs://bucket/out"):
+    for other in (
+        folder.parent,
+        f"{folder}er",
+        f"{folder}er/x",
+        "/",
+        "relative",
+        f"gs:/{folder}",
+        "gs://bucket/out",
+    ):
         assert not own.holds(str(other)), other
 
 
@@ -112,9 +133,21 @@ def test_a_bind_mount_is_the_folder(tmp_path: Path, folder: Path) -> None:
 
 def test_objects_of_doubled_slashes_are_inside(tmp_path: Path) -> None:
     own = RealFolder("gs://bucket/out/")
-    for path in ("gs://bucket/out", "gs://bucket/out/a", "GS://bucket/out//a", "gs://bucket//out/a", "gs://bucket/out//"):
+    for path in (
+        "gs://bucket/out",
+        "gs://bucket/out/a",
+        "GS://bucket/out//a",
+        "gs://bucket//out/a",
+        "gs://bucket/out//",
+    ):
         assert own.holds(path), path
-    for path in ("gs://bucket/outer", "gs://bucket", "gs://other/out/a", "s3://bucket/out/a", "/bucket/out/a"):
+    for path in (
+        "gs://bucket/outer",
+        "gs://bucket",
+        "gs://other/out/a",
+        "s3://bucket/out/a",
+        "/bucket/out/a",
+    ):
         assert not own.holds(path), path
     assert own.is_same("gs://bucket//out")
     assert not own.is_same("gs://bucket/out/a")
