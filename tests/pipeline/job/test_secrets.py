@@ -153,14 +153,8 @@ def test_no_usage_error_shows_a_secret(tmp_path: Path, option: tuple[str, str], 
     image = photos(tmp_path / "photos", 1)[0]
     given = {"--input": str(image), "--module": str(tmp_path / "module"), "--output": str(tmp_path / "out")}
     given[option[0]] = option[1]
-    arguments = [word for pair in given.items() for word in pair if pair[0] != "--output"]
-    arguments = [
-        word
-        for name, value in given.items()
-        if name not in ("--output", "--module")
-        for word in (name, value)
-    ]
-    job: FinishedJob = label(given["--output"], *arguments, module=given["--module"])
+    output, module = given.pop("--output"), given.pop("--module")
+    job: FinishedJob = label(output, *(word for pair in given.items() for word in pair), module=module)
     assert job.code == 2
     told = said()
     assert "error: " in told

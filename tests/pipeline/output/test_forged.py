@@ -115,7 +115,7 @@ def file(**changes: Any) -> Any:
         ("commit.json", file(kind="../victim")),
         ("commit.json", file(bytes=10**6)),
         ("job.json", lambda job: job["manifest"].update(plan_id="fedcba9876543210")),
-        ("job.json", lambda job: job.update(run_id="../../victim/x") or job["manifest"].update(run_id="../../victim/x")),
+        ("job.json", lambda job: job.update(run_id="../../x") or job["manifest"].update(run_id="../../x")),
         ("job.json", lambda job: job.update(run_id="20260101T000000Z-000000")),
         ("job.json", lambda job: job.update(manifest=[])),
     ],

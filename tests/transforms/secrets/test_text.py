@@ -66,9 +66,9 @@ def test_what_holds_no_secret_is_verbatim(text: str) -> None:
 
 
 def test_the_rest_of_the_text_is_kept() -> None:
-    text = "GET 'https://u:p@h.org/a b.jpg?w=1&token=x y' failed (see https://h.org/?sig=1): 403, of https://u:p q@h.org/x"
+    text = "GET 'https://u:p@h.org/a b.jpg?w=1&token=x y' (see https://h.org/?sig=1): 403, of https://u:p q@h.org/x"
     assert public_text(text) == (
-        "GET 'https://h.org/a b.jpg?w=1' failed (see https://h.org/): 403, of https://h.org/x"
+        "GET 'https://h.org/a b.jpg?w=1' (see https://h.org/): 403, of https://h.org/x"
     )
 
 
@@ -129,7 +129,8 @@ def secret_urls(draw: st.DrawFn) -> tuple[str, str]:
     pairs.insert(draw(st.integers(0, len(pairs))), f"{draw(names())}={secret}")
     separator = draw(st.sampled_from("&;"))
     web = draw(st.sampled_from(["http", "https", "s3", "webdav"]))
-    url = f"{web}://{base}{draw(st.sampled_from(['?', '#', '/a.jpg?', ';', '/b;', '/x#', '/x#/y?']))}{separator.join(pairs)}"
+    begin = draw(st.sampled_from(["?", "#", "/a.jpg?", ";", "/b;", "/x#", "/x#/y?"]))
+    url = f"{web}://{base}{begin}{separator.join(pairs)}"
     depth = draw(st.integers(0, 2))
     for _ in range(depth):
         url = quote(url, safe="")

@@ -18,10 +18,10 @@ PLAIN = [
     "a=1/b",
 ]
 OTHERS = [
-    "", ".", "..", "../victim/precious.txt", "a/../../b", "a/..", "a/./b", "./a", "a//b", "/etc/passwd", "a/", "/", "//a",
-    "file:///etc/passwd", "gs://bucket/a", "C:a", "c:/a", "a\\b", "..\\a", "\\\\host\\a", "a\0b", "a\nb", "a\x7fb", "a\x85b",
-    "a b", " a", "a ", "a\t", "%2e%2e/a", "..%2fa", "a%00", "~/a", "$HOME/a", "a*", "a?b", "[a]", "{a,b}", "a|b", "-rf",
-    ".hidden", "a/.b", "ä", "．．/a", "a\u202eb", "a;b", "a#b", "a:b", "'a'", "x" * 2000,
+    "", ".", "..", "../victim/precious.txt", "a/../../b", "a/..", "a/./b", "./a", "a//b", "/etc/passwd", "a/", "/",
+    "//a", "file:///etc/passwd", "gs://bucket/a", "C:a", "c:/a", "a\\b", "..\\a", "\\\\host\\a", "a\0b", "a\nb",
+    "a\x7fb", "a\x85b", "a b", " a", "a ", "a\t", "%2e%2e/a", "..%2fa", "a%00", "~/a", "$HOME/a", "a*", "a?b", "[a]",
+    "{a,b}", "a|b", "-rf", ".hidden", "a/.b", "ä", "．．/a", "a\u202eb", "a;b", "a#b", "a:b", "'a'", "x" * 2000,
 ]  # fmt: skip
 
 
