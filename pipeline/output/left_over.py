@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import read_json
 from beamlabel.pipeline.output.own_files import check_own_files
@@ -20,17 +21,18 @@ def delete_left_over(output: str) -> None:
     The lock is held, so none of them is at work, but for a job that was submitted and that no launcher waits for: of
     that it says how to end it.
 
-    Raises:
-      UsageError: something there is not ours.
-      OSError: it cannot be listed or deleted.
+    What is not ours, or cannot be deleted, is no reason to fail: the result is there.
     """
-    for run in check_own_files(output):
-        if _is_submitted(run):
-            _tell(output, run)
-            continue
-        staging.delete_run(run.folder)
-        _LOGGER.info("deleted %s, which a run of another plan, or a worker of it, had left", run.folder)
-    staging.remove_if_empty(output)
+    try:
+        for run in check_own_files(output):
+            if _is_submitted(run):
+                _tell(output, run)
+                continue
+            staging.delete_run(run.folder)
+            _LOGGER.info("deleted %s, which a run of another plan, or a worker of it, had left", run.folder)
+        staging.remove_if_empty(output)
+    except (UsageError, OSError, ValueError) as error:
+        _LOGGER.warning("kept what runs of other plans have left in %s: %s", staging.inside(output), error)
 
 
 def tell_left_over(output: str) -> None:

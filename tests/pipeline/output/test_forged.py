@@ -13,7 +13,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.publish import publish
 from beamlabel.pipeline.output.verify import verify
 from beamlabel.transforms.storage.inside import OutsideError
-from support.committed import commit_run
+from support.committed import Folder, commit_run
 from support.jobs import command, label, photos, uri_list
 
 RUN = "20260101T000000Z-abcdef"
@@ -24,27 +24,6 @@ NAMES = [
     "_MANIFEST.json", "job.json", "shards/00000-000000000000-0000000000000000.parquet/../../job.json",
     "shards/00000-000000000001-0000000000000000.parquet", "failures/00000-000000000000-0000000000000000.parquet",
 ]  # fmt: skip
-
-
-class Folder:
-    """A folder with the helpers of a bucket."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def put(self, name: str, data: bytes) -> None:
-        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.path / name).write_bytes(data)
-
-    def uri(self, name: str) -> str:
-        return str(self.path / name)
-
-    def content(self) -> dict[str, bytes]:
-        return {
-            str(path.relative_to(self.path)): path.read_bytes()
-            for path in self.path.rglob("*")
-            if path.is_file()
-        }
 
 
 @pytest.fixture

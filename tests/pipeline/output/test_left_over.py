@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.committed import commit_run
+from support.committed import Folder, commit_run
 from support.jobs import label, photos, uri_list
 
 
@@ -36,7 +36,6 @@ def test_nothing_is_left_of_killed_runs_of_other_plans(
 
 
 def test_publishing_says_what_it_kept(tmp_path: Path, uris: Path, cut_off: Any, caplog: Any) -> None:
-    from test_forged import Folder
 
     from beamlabel.pipeline.commands.publish import publish_committed
 
