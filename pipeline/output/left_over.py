@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
@@ -11,8 +9,9 @@ from beamlabel.pipeline.output.manifest import read_json
 from beamlabel.pipeline.output.own_files import check_own_files
 from beamlabel.pipeline.output.staging import StagedRun
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 def delete_left_over(output: str) -> None:

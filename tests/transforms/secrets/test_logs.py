@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from beamlabel.transforms.secrets.logs import get_logger
+from beamlabel.transforms.secrets.logs import PublicRecords, get_logger
 
 URL = "https://user:s3cr3t@host.example.org/a.jpg?token=s3cr3t"
 
@@ -53,7 +53,7 @@ def test_a_record_without_credentials_stays_as_it_is(logger: logging.Logger) -> 
         raise ValueError("plain")
     except ValueError:
         logger.warning("%s of %d", "https://host/a.jpg", 7, exc_info=True)
-    logger.error("%d", "no number")
+    assert PublicRecords().filter(logging.LogRecord("a", 40, "", 1, "%d", ("no number",), None))
     assert kept[0].args == ("https://host/a.jpg", 7)
     assert kept[0].exc_info is not None
 
