@@ -8,7 +8,7 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import RESUME, JobOptions
@@ -103,8 +103,6 @@ def _run_locked(
     lock: Lock,
 ) -> int:
     from beamlabel.pipeline.job.retry_failures import check_same_inputs, failures_to_retry, inputs_to_retry
-    from beamlabel.pipeline.output.left_over import delete_left_over
-    from beamlabel.pipeline.output.publish import publish
 
     _prepare_output(output, options)
     failed = failures_to_retry(options.earlier, output)
@@ -153,9 +151,17 @@ def _run_locked(
         _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
         return DONE
     lock.check()
-    manifest = publish(job.output, job.staging_dir)
-    delete_left_over(job.output)
-    return report(manifest)
+    return report(_publish(job.output, job.staging_dir))
+
+
+def _publish(output: str, staging_dir: str) -> dict[str, Any]:
+    """Publishes the run, and leaves nothing of others; returns the manifest."""
+    from beamlabel.pipeline.output.left_over import delete_left_over
+    from beamlabel.pipeline.output.publish import publish
+
+    manifest = publish(output, staging_dir)
+    delete_left_over(output)
+    return manifest
 
 
 def _inputs(options: JobOptions) -> Inputs:
