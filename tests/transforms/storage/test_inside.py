@@ -97,7 +97,6 @@ def test_a_folder_is_known_by_every_name(
         f"{folder}er",
         f"{folder}er/x",
         "/",
-        "relative",
         f"gs:/{folder}",
         "gs://bucket/out",
     ):
