@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # since they share a repository.
 { tools/setup_prism.sh && tools/setup_gcs_server.sh && tools/setup_azurite.sh; } &
 go_builds=$!
-tools/setup_venv.sh launcher,demo,dataflow,aws,azure,openvino,yaml,interactive,test
+tools/setup_venv.sh launcher,demo,dataflow,aws,azure,int8,yaml,interactive,test
 { tools/setup_flink.sh && tools/setup_java.sh; } &
 java_builds=$!
 .venv/bin/ruff check .

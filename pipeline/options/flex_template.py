@@ -20,6 +20,8 @@ from beamlabel.pipeline.options.types import TEXT, whole
 
 _FLAG = "^([tT]rue|[fF]alse)$"
 _WHOLE = whole(0).regex
+# Of the job's options: those of a run on this machine.
+LOCAL = frozenset({"worker_processes"})
 _AS_IN_A_SHELL = "; several: with spaces between, quoted as for a shell where they hold one"
 
 # Beam's own options that `gcloud dataflow flex-template run` has no flag for: help, regex, whether it is needed.
@@ -61,6 +63,8 @@ def metadata() -> dict[str, Any]:
     """The template's ``metadata.json``: a ``TemplateMetadata`` of Dataflow's API."""
     parameters = []
     for one in job_options():
+        if one.name in LOCAL:
+            continue
         text = one.help + _AS_IN_A_SHELL * one.is_list
         parameters.append(_parameter(one.name, text, _regex(one), needed=one.is_required))
     for name, (help_text, regex, needed) in _OF_BEAM.items():

@@ -1,8 +1,10 @@
 """``import apache_beam`` in about half the time, in the command's own process, for a run on this machine.
 
-Where they are installed, Beam imports pandas for its DataFrames, and the clients of BigQuery, Pub/Sub, Dataflow and
-MongoDB for its connectors: half of its import's CPU time (``benchmarks/profile.md``). A local run uses none of them.
-What Beam needs for ``gs://`` stays.
+Where they are installed, Beam imports pandas for its DataFrames, the clients of BigQuery, Pub/Sub, Dataflow and MongoDB
+for its connectors, and those of Google, AWS and Azure for its file systems: most of its import's CPU time
+(``benchmarks/profile.md``). A local run uses none of them, but for the file systems, which ``beam_setup.filesystems``
+imports if a path needs one. PyArrow looks for pandas at its first array, and Beam asks IPython whether this is a
+notebook: both are told that they are not there.
 
 Beam without its connectors is for a process that runs nothing but the labeling job. So only the command asks for it
 (``beamlabel.pipeline.run.main``); a pipeline that imports beamlabel gets Beam as it is.
@@ -20,9 +22,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from beamlabel.transforms.storage.beam_setup import FILE_SYSTEMS
+
 # What Beam imports only if it is there, and what is behind it. A connector that misses it says so when it is used.
 _CONNECTORS = frozenset(
     {
+        "apache_beam.io.gcp.bigquery",
         "apitools",
         "bson",
         "google.cloud.bigquery",
@@ -30,6 +35,7 @@ _CONNECTORS = frozenset(
         "google.cloud.dataflow",
         "google.cloud.pubsub",
         "pandas",
+        *FILE_SYSTEMS,
     }
 )
 
@@ -42,6 +48,8 @@ def leave_out_connectors(runner_args: Sequence[str]) -> None:
     """
     if "apache_beam" not in sys.modules and not names_runner(runner_args):
         sys.meta_path.insert(0, _BeamFinder())
+        # Python's way to say that there is no such module.
+        sys.modules.setdefault("IPython", None)  # type: ignore[arg-type]
 
 
 def names_runner(runner_args: Sequence[str]) -> bool:
@@ -78,6 +86,9 @@ class _LeanLoader(Loader):
             module.__spec__.loader = self._loader
         with _hidden(_CONNECTORS):
             self._loader.exec_module(module)
+            import pyarrow as pa
+
+            pa.array([0])  # the array for which it looks, once, whether there is pandas
 
 
 class _Hiding(MetaPathFinder):

@@ -20,7 +20,7 @@ from google.cloud.dataflow_v1beta3.types import TemplateMetadata
 
 from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.options.flex_template import command_line, metadata
+from beamlabel.pipeline.options.flex_template import LOCAL, command_line, metadata
 from beamlabel.pipeline.options.job_options import job_options
 from beamlabel.pipeline.options.parser import parse
 from beamlabel.pipeline.options.types import (
@@ -47,7 +47,7 @@ PARAMETERS = {
     parameter["name"]: parameter
     for parameter in json.loads((DEPLOY / "metadata.json").read_text())["parameters"]
 }
-OPTIONS = {one.name: one for one in job_options()}
+OPTIONS = {one.name: one for one in job_options() if one.name not in LOCAL}
 NEEDED = ["--input=gs://b/in.txt", "--module=demo", "--output=gs://b/out"]
 # For each kind of value: what is worth trying.
 VALUES = {
@@ -98,7 +98,7 @@ def test_the_page_names_options_that_there_are():
     page = (ROOT / "docs" / "dataflow.md").read_text()
     named = set(re.findall(r"--([a-z]+(?:_[a-z]+)+)\b", page)) - {"no_use_public_ips"}
     assert {"worker_threads", "number_of_worker_harness_threads", "flexrs_goal"} <= named
-    assert named <= {*OPTIONS, *PipelineOptions([]).get_all_options()}
+    assert named <= {*OPTIONS, *LOCAL, *PipelineOptions([]).get_all_options()}
     for program in re.findall(r"```bash\n(beamlabel .*?)```", page, re.DOTALL):
         _, for_beam = parse(shlex.split(program.replace("\\\n", " "))[1:])
         assert choose(for_beam).kind == DATAFLOW

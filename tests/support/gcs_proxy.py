@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from support.servers import Handler, Received, Running
 
@@ -44,6 +44,11 @@ def _upload_type(request: Received, body: bytes) -> list[str]:
     return [of_object]
 
 
+def calls_of(body: bytes) -> list[str]:
+    """The paths, with their queries, of the calls in a batch request."""
+    return [path.decode() for path in re.findall(rb"\n(?:DELETE|GET|PATCH|POST|PUT) (\S+)", body)]
+
+
 class GcsProxy(Running):
     """Hands every request on as it came, unless it is ordered to do something else.
 
@@ -53,6 +58,7 @@ class GcsProxy(Running):
     Attributes:
         url: for ``STORAGE_EMULATOR_HOST``.
         requests: every request since ``reset``, in order of arrival.
+        batched: the paths, with their queries, of the calls in batch requests, which are no requests of their own.
         body_bytes: of the bodies of these requests and of their answers.
         upload_types: what the requests that write objects say that these hold, in order of arrival.
         requester_pays: buckets whose requests have to name a project that pays; others are refused as the service
@@ -61,6 +67,7 @@ class GcsProxy(Running):
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.requests: list[Received] = []
+        self.batched: list[str] = []
         self.body_bytes = 0
         self.upload_types: list[str] = []
         self.requester_pays: set[str] = set()
@@ -85,6 +92,7 @@ class GcsProxy(Running):
             self.requests.clear()
             self.body_bytes = 0
             self.upload_types.clear()
+            self.batched.clear()
             self.requester_pays.clear()
             self._faults.clear()
             self._acts.clear()
@@ -125,12 +133,14 @@ class GcsProxy(Running):
             self.requests.append(request)
             self.body_bytes += len(body)
             self.upload_types += _upload_type(request, body)
+            batched = calls_of(body) if request.path.startswith("/batch/") else []
+            self.batched += batched
         time.sleep(self._delay)
         for contains, act in self._acts:
             if contains in request.path:
                 act()
         fault = self._take_fault(request.method, unquote(handler.path))
-        unpaid = self._unpaid(request)
+        unpaid = self._unpaid(request, batched)
         if unpaid is not None:
             status, headers, content = unpaid
         elif fault is None or fault.done:
@@ -169,17 +179,18 @@ class GcsProxy(Running):
         """What the server answers."""
         return self._forward(handler, body)
 
-    def _unpaid(self, request: Received) -> Answer | None:
+    def _unpaid(self, request: Received, batched: list[str]) -> Answer | None:
         """The refusal of a request that nobody pays for; media downloads get the text alone, all else JSON."""
         if "upload_id" in request.query:  # of an upload whose first request has named who pays
             return None
-        bucket = request.path.partition("/b/")[2].partition("/")[0]
-        headers = {name.lower() for name in request.headers}
-        if (
-            bucket not in self.requester_pays
-            or "userProject" in request.query
-            or "x-goog-user-project" in headers
-        ):
+        if "x-goog-user-project" in {name.lower() for name in request.headers}:
+            return None
+        calls = [urlsplit(call) for call in batched]
+        asked = [(call.path, parse_qs(call.query)) for call in calls] or [(request.path, request.query)]
+        buckets = {
+            path.partition("/b/")[2].partition("/")[0] for path, query in asked if "userProject" not in query
+        }
+        if not buckets & self.requester_pays:
             return None
         text = "Bucket is a requester pays bucket but no user project provided."
         if request.query.get("alt") == ["media"]:

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import urllib3
-
 from beamlabel.transforms.records import ImageError, Reason, Stage
 
 _CHUNK = 64 << 10
@@ -58,6 +56,8 @@ def decoded(data: bytes, headers: Mapping[str, str], body: Capped) -> bytes:
     """
     if not headers.get("content-encoding"):
         return data
+    import urllib3
+
     packed = urllib3.HTTPResponse(io.BytesIO(data), headers=headers, preload_content=False)
     while chunk := packed.read(_CHUNK, decode_content=True):
         body.write(chunk)

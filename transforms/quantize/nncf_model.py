@@ -178,4 +178,9 @@ def _serialized(openvino: Any, model: Any) -> Int8Model:
         # What NNCF was told, in names that are others each time.
         for told in root.findall("rt_info"):
             root.remove(told)
+        for told in root.iter("rt_info"):
+            for names in told.findall("attribute[@name='fused_names']"):
+                told.remove(names)
+        for number, result in enumerate(root.findall("layers/layer[@type='Result']")):
+            result.set("name", f"Result_{number}")
         return Int8Model(ElementTree.tostring(root, encoding="utf-8"), weights.read_bytes())

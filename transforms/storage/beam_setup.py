@@ -6,11 +6,13 @@ files before that, and a command that runs no pipeline never makes one.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 _lock = threading.Lock()
@@ -27,6 +29,14 @@ OPTIONS = (
 
 FLAGS = ("s3_disable_ssl", "hdfs_full_urls")
 """Those that take no value."""
+
+FILE_SYSTEMS = (
+    "apache_beam.io.aws.s3filesystem",
+    "apache_beam.io.azure.blobstoragefilesystem",
+    "apache_beam.io.gcp.gcsfilesystem",
+    "apache_beam.io.hadoopfilesystem",
+)
+"""Beam's modules of file systems other than the local one; each is known to ``FileSystems`` once it is imported."""
 
 # By scheme: the library, the extra of apache-beam that has it, and ours.
 _LIBRARIES = {
@@ -67,7 +77,14 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def filesystems() -> Any:
-    """Beam's ``FileSystems``, with options."""
+    """Beam's ``FileSystems``, with options, and with those that the command's import of Beam has left out."""
+    for name in FILE_SYSTEMS:
+        with suppress(ModuleNotFoundError):  # as Beam does: what it needs is not installed
+            importlib.import_module(name)
+    return _with_options()
+
+
+def _with_options() -> Any:
     global _arguments
     from apache_beam.io.filesystems import FileSystems
 
@@ -85,7 +102,7 @@ def pipeline_options() -> Any:
     """The ``PipelineOptions`` in force; None if nothing says any: then Beam is not imported for them."""
     if not _arguments and "apache_beam.io.filesystems" not in sys.modules:
         return None
-    return filesystems()._pipeline_options
+    return _with_options()._pipeline_options
 
 
 def is_lacking(scheme: str | None) -> bool:

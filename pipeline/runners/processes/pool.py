@@ -6,9 +6,10 @@ import contextlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import grpc
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     BeamFnControlServicer,
@@ -148,6 +149,7 @@ class ProcessHandler(GrpcWorkerHandler):
         self._pool = pool
         # No thread that flushes a stream from time to time, and would lose what is written to it meanwhile.
         self.data_conn._data_buffer_time_limit_ms = 0
+        self._end_quietly(self.data_conn)
         self.control_conn = _Control(self._hung_up)
         with self.control_handler._lock:
             self.control_handler._connections_by_worker_id[self.worker_id] = self.control_conn
@@ -180,6 +182,17 @@ class ProcessHandler(GrpcWorkerHandler):
         # What Beam's data plane would log of the broken connection is no news then.
         self.data_conn._closed = True
         self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} {how}"))
+
+    @staticmethod
+    def _end_quietly(connection: Any) -> None:
+        """Beam's data plane logs each connection that breaks, with a traceback: here that is how a process dies."""
+        read = connection.set_inputs
+
+        def until_broken(elements: Iterator[Any]) -> Iterator[Any]:
+            with contextlib.suppress(grpc.RpcError):
+                yield from elements
+
+        connection.set_inputs = lambda elements: read(until_broken(elements))
 
     def _hung_up(self) -> None:
         """Called when the connection is over: as a rule the process is, too, and says how."""

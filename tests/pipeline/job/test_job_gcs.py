@@ -102,7 +102,13 @@ def test_everything_in_a_bucket_whose_requesters_pay(gcs, bucket, monkeypatch, c
         assert "--billing_project" in capfd.readouterr().err
         gcs.server.requests.clear()
         assert label(output, *arguments, "--billing_project", "my-project-1", module=module).code == 0
-        begun = [request for request in gcs.server.requests if "upload_id" not in request.query]
+        assert gcs.server.batched
+        assert all("userProject=my-project-1" in call for call in gcs.server.batched)
+        begun = [
+            request
+            for request in gcs.server.requests
+            if "upload_id" not in request.query and not request.path.startswith("/batch/")
+        ]
         unpaid = [request for request in begun if request.query.get("userProject") != ["my-project-1"]]
         assert not [(request.method, request.path, request.query) for request in unpaid]
         manifest, rows, _ = read(output)

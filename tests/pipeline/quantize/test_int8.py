@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 pytest.importorskip("nncf")
 pytest.importorskip("openvino")
 
+from beamlabel.pipeline.commands.inspect import main
 from beamlabel.transforms.hub.resolve import resolve_module
 from beamlabel.transforms.inference.artifact import ModuleError, pack, unpack
 from beamlabel.transforms.inference.engines import open_engine, open_payload
@@ -120,6 +123,17 @@ def test_a_worker_whose_answers_are_others_refuses(tmp_path, counted):
     found = search.search(artifact, images[:10], images[10:], "none", tmp_path)
     assert found.artifact is not None
     assert open_engine(found.artifact.path, found.artifact.sha256).computed_by == "openvino int8"
+    # A worker has no NNCF.
+    code = (
+        "import sys; sys.modules['nncf'] = None\n"
+        "from beamlabel.transforms.inference.engines import open_engine\n"
+        "print(open_engine(*sys.argv[1:]).computed_by, 'tensorflow' in sys.modules)"
+    )
+    worker = [sys.executable, "-c", code, found.artifact.path, found.artifact.sha256]
+    assert (
+        subprocess.run(worker, stdout=subprocess.PIPE, check=True, text=True).stdout
+        == "openvino int8 False\n"
+    )
     with open(found.artifact.path, "rb") as file:  # noqa: PTH123
         spec, payload = unpack(file.read())
     model, (logits, features) = unpack_int8(payload)
@@ -139,3 +153,17 @@ def test_the_same_images_make_the_same_bytes(tmp_path):
     images = list(probe_batch(spec.height, spec.width))
     models = [nncf_model.Quantizer(spec, payload, images).quantized(search.ROUNDS[0][0]) for _ in range(2)]
     assert models[0] == models[1]
+
+
+def test_inspect_shows_them_side_by_side(uris, counted, capsys):
+    arguments = ["--precisions", "--input", str(uris), "--calibration_images", str(CALIBRATION)]
+    assert main([TINY_FEATURES, "--json", *arguments]) == 0
+    rows = {row["precision"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == ["float32", "bfloat16", "int8"]
+    exact, near = rows["float32"], rows["int8"]
+    assert (exact["speedup"], exact["cosine"]) == (1.0, pytest.approx(1.0))
+    assert near["computed_by"] == "openvino int8" and 0.99 <= near["cosine"] < 1
+    assert exact["images_per_second"] > 0 and near["images_per_second"] > 0
+    assert main([TINY_FEATURES, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [name for line in lines for name in rows if line.split()[:1] == [name]] == list(rows)

@@ -23,7 +23,8 @@ LEFT_OUT = (
 )
 WHOLE = """
 import pandas, google.cloud.bigquery, google.cloud.pubsub, google.cloud.storage
-from apache_beam.io.filesystems import FileSystems
+from beamlabel.transforms.storage.beam_setup import filesystems
+FileSystems = filesystems()
 assert type(FileSystems.get_filesystem("gs://bucket/name")).__name__ == "GCSFileSystem"
 """
 WITH_CONNECTORS = """
@@ -104,8 +105,9 @@ run.exit_process = exit_process
 __main__.console()
 """
     modules = imported(code, *words)
-    # PyArrow looks for pandas when it makes its first array of a list.
-    assert modules & CONNECTORS <= {"pandas"}
+    assert not modules & CONNECTORS
+    # Nor is imported what no path here needs.
+    assert not modules & {"azure.storage.blob", "boto3", "google.cloud.storage", "hdfs"}
     assert not {name for name in modules if name.partition(".")[0] == "tensorflow"}
 
 
