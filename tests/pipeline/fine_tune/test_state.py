@@ -12,7 +12,9 @@ from beamlabel.pipeline.fine_tune.options import RESUME
 from beamlabel.pipeline.fine_tune.state import folder_of, open_workplace
 
 
-@pytest.mark.parametrize("name", ["../precious.weights.h5", "/etc/passwd", "precious.txt", "a/../../x", "a\\b", 7])
+@pytest.mark.parametrize(
+    "name", ["../precious.weights.h5", "/etc/passwd", "precious.txt", "a/../../x", "a\\b", 7]
+)
 @pytest.mark.parametrize("field", ["weights", "best"])
 def test_a_forged_state_is_not_gone_on_with(tmp_path: Path, field: str, name: object) -> None:
     output = str(tmp_path / "out")
