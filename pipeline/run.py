@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import RESUME, JobOptions
@@ -19,11 +18,12 @@ from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
 from beamlabel.pipeline.process.exit import BROKEN, DONE, NOT_YET, USAGE, exit_process, report, set_up_logging
 from beamlabel.pipeline.runners.import_beam import leave_out_connectors
 from beamlabel.transforms.row_batches import EMBEDDINGS
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.errors import is_user_error
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 if TYPE_CHECKING:
     from beamlabel.pipeline.job.preflight import Inputs
@@ -79,15 +79,17 @@ def run(options: JobOptions, runner_args: list[str], started_at: float | None = 
 
 def _run(options: JobOptions, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
     from beamlabel.pipeline.output.lock import locked
-    from beamlabel.transforms import storage
+    from beamlabel.pipeline.output.place import output_place
 
     # Files are looked at before there is a pipeline, which would tell.
     beam_setup.configure(runner_args)
     set_billing_project(options.loading.billing_project)
     try:
-        output = storage.absolute(options.output.output).rstrip("/")
+        output = output_place(options.output.output)
     except ValueError as error:
         raise UsageError(f"--output {options.output.output!r}: {error}") from error
+    # From here on the folder has one name, whatever the user called it.
+    options = dataclasses.replace(options, output=dataclasses.replace(options.output, output=output))
     with locked(output) as lock:
         return _run_locked(options, runner_args, started_at, cancelled, output, lock)
 
@@ -101,7 +103,6 @@ def _run_locked(
     lock: Lock,
 ) -> int:
     from beamlabel.pipeline.job.retry_failures import check_same_inputs, failures_to_retry, inputs_to_retry
-    from beamlabel.pipeline.output.publish import publish
 
     _prepare_output(output, options)
     failed = failures_to_retry(options.earlier, output)
@@ -150,7 +151,17 @@ def _run_locked(
         _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
         return DONE
     lock.check()
-    return report(publish(job.output, job.staging_dir))
+    return report(_publish(job.output, job.staging_dir))
+
+
+def _publish(output: str, staging_dir: str) -> dict[str, Any]:
+    """Publishes the run, and leaves nothing of others; returns the manifest."""
+    from beamlabel.pipeline.output.left_over import delete_left_over
+    from beamlabel.pipeline.output.publish import publish
+
+    manifest = publish(output, staging_dir)
+    delete_left_over(output)
+    return manifest
 
 
 def _inputs(options: JobOptions) -> Inputs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,9 @@ from beamlabel.transforms.decoding.picture.options import DEFAULT_DECODE_DEADLIN
 from beamlabel.transforms.inference.artifact import Artifact, ModelSpec
 from beamlabel.transforms.inference.options import AUTO, PredictOptions, WishError, describe_scores, fitted
 from beamlabel.transforms.module.class_names import load_class_names
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 _MAX_PIXELS = 100_000_000
 _COLOR_PROFILE = "convert"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from beamlabel.pipeline.options.declare import choice, flag, option, positionals, required
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import whole
+from beamlabel.transforms.secrets.text import public_text
 
 _DESCRIPTION = """\
 Writes the current table of many outputs as one: of each image the newest row, without the images that were deleted
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> int:
             drop_others=options.drop_others,
         )
     except OutputLockedError as error:
-        sys.stderr.write(f"beamlabel compact: {error}\n")
+        sys.stderr.write(public_text(f"beamlabel compact: {error}\n"))
         return NOT_YET
     compacted = manifest["compacted"]
     for what in ("rows", "failures"):
@@ -71,9 +72,13 @@ def main(argv: list[str]) -> int:
             if count or fate == "kept"
         }
         parts = " + ".join(f"{count} {fate}" for fate, count in fates.items())
-        sys.stderr.write(f"beamlabel compact: {compacted[f'{what}_read']} {what} read = {parts}\n")
+        sys.stderr.write(
+            public_text(f"beamlabel compact: {compacted[f'{what}_read']} {what} read = {parts}\n")
+        )
     sys.stderr.write(
-        f"beamlabel compact: {len(compacted['outputs'])} outputs became {manifest['output']}: "
-        f"{manifest['rows']['predicted']} images with a row, {manifest['rows']['failed']} failed\n"
+        public_text(
+            f"beamlabel compact: {len(compacted['outputs'])} outputs became {manifest['output']}: "
+            f"{manifest['rows']['predicted']} images with a row, {manifest['rows']['failed']} failed\n"
+        )
     )
     return DONE

@@ -12,6 +12,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import flag, option, positional
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import TEXT, whole
+from beamlabel.transforms.secrets.text import public_text
 
 _DESCRIPTION = """\
 Compares two results image by image: those added and removed, those with another label, failures that came and went;
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
                 raise
             raise UsageError(f"{options.page or options.list} cannot be written: {error}") from error
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n" if options.json else as_text(found)
-    sys.stdout.write(text)
+    sys.stdout.write(public_text(text))
     return 1 if options.exit_code and _differs(found) else 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.command_table import COMMANDS
 from beamlabel.pipeline.options.job_options import JobOptions
 from beamlabel.pipeline.options.parser import usage
+from beamlabel.transforms.secrets.logs import get_logger
 
 
 def is_job(name: str) -> bool:
@@ -74,6 +74,6 @@ def run_command(name: str, argv: list[str]) -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 128 + signal.SIGPIPE
         except Exception as error:
-            logging.getLogger("beamlabel").error("%s broke: %s", name, error, exc_info=True)
+            get_logger("beamlabel").error("%s broke: %s", name, error, exc_info=True)
             code = BROKEN
     exit_process(cancelled.seen.exit_code if cancelled.seen else code)

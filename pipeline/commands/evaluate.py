@@ -13,6 +13,7 @@ from beamlabel.pipeline.options.declare import flag, option, positional
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import TEXT, whole
 from beamlabel.pipeline.truth.options import TruthOptions
+from beamlabel.transforms.secrets.text import public_text
 
 _SHOWN = 5
 _DESCRIPTION = """\
@@ -81,9 +82,11 @@ def main(argv: list[str]) -> int:
     except ImportError as error:  # what TFRecords need
         raise UsageError(str(error)) from error
     sys.stdout.write(
-        json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-        if options.json
-        else "\n".join(_blocks(found, options))
+        public_text(
+            json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+            if options.json
+            else "\n".join(_blocks(found, options))
+        )
     )
     if not found["evaluated"]:
         sys.stderr.write("beamlabel evaluate: no image has both a row and a truth\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
@@ -13,8 +12,9 @@ from beamlabel.pipeline.options.declare import option, positional
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import DURATION, SHA256
 from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS, Limits
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from beamlabel.pipeline.options.declare import flag, positional
 from beamlabel.pipeline.options.job_options import InferenceOptions, InputOptions, ModuleOptions
 from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of, with_minus_joined
+from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.storage.billing import set_billing_project
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ def main(argv: list[str]) -> int:
     from beamlabel.pipeline.commands.inspection import inspect
 
     found = inspect(values_of(ModuleOptions, parsed), values_of(InferenceOptions, parsed))
-    sys.stdout.write(json.dumps(found.to_json(), indent=1) + "\n" if options.json else _text(found))
+    sys.stdout.write(
+        public_text(json.dumps(found.to_json(), indent=1) + "\n" if options.json else _text(found))
+    )
     return 0
 
 
@@ -100,9 +103,9 @@ def _compare(options: InspectOptions, parsed: Any) -> int:
     module = dataclasses.replace(values_of(ModuleOptions, parsed), module=options.module)
     rows = compare(module, values_of(InferenceOptions, parsed), values_of(InputOptions, parsed))
     if options.json:
-        sys.stdout.write(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+        sys.stdout.write(public_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n"))
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in table(rows)))
+        sys.stdout.write(public_text("".join(f"{line}\n" for line in table(rows))))
     return 0
 
 

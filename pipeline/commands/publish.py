@@ -13,11 +13,14 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import positional
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.left_over import tell_left_over
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.output.place import output_place
 from beamlabel.pipeline.output.publish import finish_pending
 from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, report, set_up_logging
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.storage.errors import is_user_error
 
 
@@ -53,13 +56,15 @@ def publish_committed(output: str) -> int:
       UsageError: nothing of beamlabel's is there.
     """
     try:
-        output = storage.absolute(output).rstrip("/")
+        output = output_place(output)
         with locked(output):
             manifests = finish_pending(output)
+            if manifests:
+                tell_left_over(output)
         manifest = read_manifest(output)
         waiting = _waiting(output, manifest)
     except OutputLockedError as error:
-        sys.stderr.write(f"beamlabel publish: {error}\n")
+        sys.stderr.write(public_text(f"beamlabel publish: {error}\n"))
         return NOT_YET
     except (OSError, ValueError) as error:
         if not is_user_error(error):
@@ -69,11 +74,11 @@ def publish_committed(output: str) -> int:
     if codes:
         return max(codes)
     if waiting:
-        sys.stderr.write(f"beamlabel publish: nothing is committed yet in {waiting}\n")
+        sys.stderr.write(public_text(f"beamlabel publish: nothing is committed yet in {waiting}\n"))
         return NOT_YET
     if manifest is None:
         raise UsageError(f"OUTPUT {output!r}: no run of beamlabel was there")
-    sys.stderr.write(f"beamlabel publish: {output} is published\n")
+    sys.stderr.write(public_text(f"beamlabel publish: {output} is published\n"))
     return DONE
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 
 from beamlabel.pipeline import layout
@@ -12,8 +11,10 @@ from beamlabel.pipeline.options.declare import flag, option, positional
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import TEXT
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.logs import get_logger
+from beamlabel.transforms.storage.inside import below
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
       UsageError: there is no published run.
     """
     # Arrow takes a while to import: not for --help.
+    from beamlabel.pipeline.output.manifest import is_result
     from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import kept_thumbnails, report_data
     from beamlabel.pipeline.report.page import page
@@ -63,10 +65,14 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
     try:
         output = storage.absolute(output).rstrip("/")
         manifest = json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST)))
+        for file in manifest["files"] if is_result(manifest) else ():
+            below(output, file["name"])
     except FileNotFoundError as error:
         raise UsageError(f"OUTPUT {output!r}: no published run of beamlabel is there") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
+    if not is_result(manifest):
+        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is damaged, or none of beamlabel's")
     path = storage.join(output, layout.REPORT)
     data = report_data(manifest, published_summaries(output, manifest))
     data["before"] = night_before(output, manifest, data)

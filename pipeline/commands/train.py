@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of
+from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.storage.billing import set_billing_project
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
     began = time.monotonic()
 
     def tell(text: str) -> None:
-        sys.stderr.write(f"beamlabel train: {text}\n")
+        sys.stderr.write(public_text(f"beamlabel train: {text}\n"))
 
     try:
         if fine_tuning.fine_tune:

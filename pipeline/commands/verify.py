@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from beamlabel.pipeline.options.declare import flag, positional
 from beamlabel.pipeline.options.parser import parse_command
+from beamlabel.transforms.secrets.text import public_text
 
 if TYPE_CHECKING:
     from beamlabel.pipeline.output.verify import Verified
@@ -41,13 +42,15 @@ def main(argv: list[str]) -> int:
     from beamlabel.pipeline.process.exit import DONE
 
     found = verify(options.output, quick=options.quick)
-    sys.stdout.writelines(f"{problem}\n" for problem in found.problems)
+    sys.stdout.writelines(f"{public_text(problem)}\n" for problem in found.problems)
     if found.problems:
         sys.stderr.write(
-            f"beamlabel verify: {options.output} is not consistent: {len(found.problems)} problems\n"
+            public_text(
+                f"beamlabel verify: {options.output} is not consistent: {len(found.problems)} problems\n"
+            )
         )
         return 1
-    sys.stderr.write(f"beamlabel verify: {options.output} is {_verdict(found)}\n")
+    sys.stderr.write(public_text(f"beamlabel verify: {options.output} is {_verdict(found)}\n"))
     return DONE
 
 

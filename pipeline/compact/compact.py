@@ -7,7 +7,6 @@ depends on the outputs and the options alone.
 from __future__ import annotations
 
 import json
-import logging
 import platform
 import secrets
 import tempfile
@@ -36,10 +35,12 @@ from beamlabel.transforms.output_spec import canonical_sha256
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.tf_examples import check_installed
+from beamlabel.transforms.secrets.logs import get_logger
+from beamlabel.transforms.secrets.text import public_values
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.units.unit_records import read_record
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,9 @@ def _stage(plan: _Plan, if_exists: str, job: Mapping[str, Any]) -> str:
     staging_dir = storage.join(staging.root(plan.output), plan.plan_id)
     if if_exists != "resume":
         staging.delete_all(plan.output)
-    storage.write_bytes(storage.join(staging_dir, layout.JOB), json.dumps(job, indent=1).encode())
+    storage.write_bytes(
+        storage.join(staging_dir, layout.JOB), json.dumps(public_values(job), indent=1).encode()
+    )
     if if_exists == "resume":
         for folder in list(staging.holding(plan.output, layout.JOB)):
             if folder != staging_dir:
@@ -231,6 +234,7 @@ def _record(plan: _Plan, staging_dir: str, number: int, cut: Cut) -> UnitRecord:
 def _commit(staging_dir: str, records: Sequence[UnitRecord]) -> None:
     content = {
         "format": layout.COMMIT_FORMAT,
+        "plan_id": staging_dir.rpartition("/")[2],
         "committed_at": time.time(),
         "records": [record.to_json() for record in records],
     }

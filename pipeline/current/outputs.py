@@ -14,6 +14,7 @@ from beamlabel.pipeline.output.manifest import dated, is_ours, is_result
 from beamlabel.pipeline.published import manifests
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.inside import RealFolder, below
 from beamlabel.transforms.storage.patterns import has_glob, matcher
 
 
@@ -40,8 +41,8 @@ class Output:
         return sorted(found, key=lambda file: str(file["name"]))
 
     def path(self, name: str) -> str:
-        """Where a file lies that the manifest names."""
-        return storage.join(self.folder, *name.split("/"))
+        """Where a file lies that the manifest names; see ``below``."""
+        return below(self.folder, name)
 
 
 def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
@@ -78,17 +79,15 @@ def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
 
 def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) -> bool:
     """Whether a folder, absolute, is one that patterns look into, or one that holds any of the outputs."""
-    place = _place(folder)
-    if any(
-        _place(output.folder).startswith(place + "/") or _place(output.folder) == place for output in outputs
-    ):
+    place = RealFolder(folder)
+    if any(place.holds(output.folder) for output in outputs):
         return True
     name = f"{folder}/{layout.MANIFEST}"
     for pattern in map(storage.absolute, patterns):
-        below = pattern.rstrip("/") + "/"
-        if folder.startswith(below) or place.startswith(_place(below.rstrip("/")) + "/"):
+        named = pattern.rstrip("/")
+        if RealFolder(named).holds(folder) and not RealFolder(named).is_same(folder):
             return True
-        if has_glob(pattern) and (matcher(below + "**")(name) or matcher(pattern)(folder)):
+        if has_glob(pattern) and (matcher(named + "/**")(name) or matcher(pattern)(folder)):
             return True
     return False
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from beamlabel.transforms.inputs.key_index import KEY_BYTES, KeyIndexWriter
 from beamlabel.transforms.inputs.selection import STATE
 from beamlabel.transforms.rows.feature_places import FEATURE_PLACE, EarlierShard
 from beamlabel.transforms.rows.times import iso_time
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.units.earlier_shards import listed
 
@@ -41,7 +41,7 @@ _CLOCKS_DIFFER = 60_000_000
 PLACE_BYTES = 8
 """In the index of live images: number of the shard, number of the row, each uint32."""
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output.manifest import is_ours, is_result, read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.inside import RealFolder, below
 from beamlabel.transforms.storage.patterns import fixed_start
 
 _ENDINGS = (".parquet", ".tfrecord", ".tfrecord.gz")
@@ -50,7 +50,7 @@ class EarlierOutputs:
         for folder, manifest in self.manifests.items():
             for file in manifest["files"]:
                 if file["kind"] == kind:
-                    yield storage.join(folder, *file["name"].split("/")), manifest
+                    yield below(folder, file["name"]), manifest
 
 
 def earlier_outputs(patterns: Iterable[str], output: str) -> EarlierOutputs:
@@ -83,15 +83,20 @@ def _shards(pattern: str, output: str, manifests: dict[str, dict[str, Any] | Non
         if not is_user_error(error):
             raise
         raise UsageError(f"--skip_labeled {pattern!r}: {error}") from error
-    own, start = _place(output), fixed_start(pattern)
+    own, start = RealFolder(output), fixed_start(pattern)
     names: dict[str, set[str]] = {}
+    are_own: dict[str, bool] = {}
     for file in matched:
         path = file.path
         folder, _, name = path.rpartition("/")
-        below = folder[len(start) :].split("/")
-        if name.startswith(("_", ".")) or any(map(_OWN_FOLDERS.fullmatch, below)) or _place(folder) == own:
+        parts = folder[len(start) :].split("/")
+        if name.startswith(("_", ".")) or any(map(_OWN_FOLDERS.fullmatch, parts)):
             continue
         if not name.endswith(_ENDINGS):
+            continue
+        if folder not in are_own:
+            are_own[folder] = own.is_same(folder)
+        if are_own[folder]:
             continue
         if folder not in manifests:
             manifests[folder] = _manifest(folder)
@@ -100,11 +105,6 @@ def _shards(pattern: str, output: str, manifests: dict[str, dict[str, Any] | Non
             names[folder] = {one["name"] for one in manifest["files"]} if manifest else set()
         if manifest is None or name in names[folder]:
             yield Shard(path, manifest, file.size, file.version)
-
-
-def _place(folder: str) -> str:
-    """What a folder is called by nobody's links."""
-    return os.path.realpath(folder) if storage.is_local(folder) else folder
 
 
 def _manifest(folder: str) -> dict[str, Any] | None:

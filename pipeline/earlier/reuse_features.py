@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.transforms.derive import Derived
 from beamlabel.transforms.hub.resolve import ResolvedModule
@@ -12,9 +10,10 @@ from beamlabel.transforms.module_process.prepare import compiled_head
 from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.output_spec import features_id_of, preprocessing_of
 from beamlabel.transforms.own_module.description import read_description
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.host_cache import cache_dir
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 def wanted_features(resolved: ResolvedModule, derived: Derived) -> WantedFeatures | None:

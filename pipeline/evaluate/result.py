@@ -19,6 +19,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import schema, tf_examples
 from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.worker.read_ahead import read_ahead
 
 _BATCH_ROWS = 8192
@@ -60,7 +61,7 @@ class Result:
     def readable(self, name: str) -> Iterator[str]:
         """The path of a file of the output; what goes wrong with it is told by its name."""
         try:
-            yield storage.join(self.output, *name.split("/"))
+            yield below(self.output, name)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"OUTPUT {self.output!r}: {name} cannot be read: {error}; see beamlabel verify"

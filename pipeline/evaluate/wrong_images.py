@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.truth.truth import Classes
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.text import public_values
 from beamlabel.transforms.storage.errors import is_user_error
 
 _JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -110,7 +111,9 @@ class WrongImages:
         elif self._path.lower().endswith(_JSON_ENDINGS):
             with local.open("w", encoding="utf-8") as file:
                 for batch in table.to_batches():
-                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+                    file.writelines(
+                        json.dumps(public_values(row), ensure_ascii=False) + "\n" for row in batch.to_pylist()
+                    )
         else:
             if self._multi_label:
                 texts = [json.dumps(one, ensure_ascii=False) for one in table.column("truth").to_pylist()]

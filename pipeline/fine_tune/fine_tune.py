@@ -22,6 +22,7 @@ from beamlabel.pipeline.fine_tune.state import Workplace, open_workplace
 from beamlabel.pipeline.fine_tune.statistics import WORDS
 from beamlabel.pipeline.fine_tune.task import Task
 from beamlabel.pipeline.output.lock import locked
+from beamlabel.pipeline.output.place import output_place
 from beamlabel.pipeline.report.thumbnails import load_options_of
 from beamlabel.pipeline.train.findings.evaluate_head import findings_of, right
 from beamlabel.pipeline.train.findings.findings import SPLITS, Findings
@@ -33,7 +34,6 @@ from beamlabel.pipeline.train.module.export import ExportBase
 from beamlabel.pipeline.train.rows.rows import TrainingRows, check_splits, gather_rows
 from beamlabel.pipeline.train.rows.split import TEST, TRAIN, VALIDATION
 from beamlabel.pipeline.train.train import TrainOptions, check_is_new, facts_of, truth_sha256, write_module
-from beamlabel.transforms import storage
 
 Progress = Callable[[str], None]
 
@@ -64,7 +64,7 @@ def fine_tune(
     progress(
         f"{base.module.resolved.handle}: {network.source}, {sum(trained)} of {len(trained)} variables are trained"
     )
-    output = storage.absolute(options.result.output).rstrip("/")
+    output = output_place(options.result.output)
     with locked(output):
         place = open_workplace(output, _identity(rows, base, options, tuning), tuning.if_exists)
         try:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -17,9 +18,11 @@ from beamlabel.pipeline.fine_tune.options import RESUME
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.train.findings.findings import Epoch
 from beamlabel.transforms import storage
+from beamlabel.transforms.storage.inside import below
 
 STATE = "training.json"
 _FORMAT = "beamlabel training"
+_WEIGHTS = re.compile(r"[a-z]+-\d+\.weights\.h5")
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def open_workplace(output: str, identity: dict[str, Any], if_exists: str) -> Wor
         state = State(text)
         _write(folder, state)
         return Workplace(folder, state)
-    found = _read(folder)
+    found = None if folder.is_symlink() else _read(folder)
     if found is None:
         raise UsageError(
             f"{folder} is not beamlabel's, and lies where a training keeps its files: move it away"
@@ -136,7 +139,13 @@ def _read(folder: Path) -> State | None:
         if value.pop("format") != _FORMAT:
             return None
         history = tuple(Epoch(**one) for one in value.pop("history"))
-        return State(history=history, **value)
+        found = State(history=history, **value)
+        # They are loaded, and deleted.
+        for name in filter(None, (found.weights, found.best)):
+            below(str(folder), name)
+            if not _WEIGHTS.fullmatch(name):
+                return None
+        return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -79,6 +79,7 @@ def commit(
     check_records(ordered, files, limited=limited)
     content: dict[str, Any] = {
         "format": layout.COMMIT_FORMAT,
+        "plan_id": staging_dir.rpartition("/")[2],
         "committed_at": time.time(),
         "records": [record.to_json() for record in ordered],
     }

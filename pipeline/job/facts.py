@@ -16,7 +16,7 @@ from beamlabel.transforms.inference.artifact import Artifact
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import arrow_schema
 from beamlabel.transforms.rows.tf_examples import schema_pbtxt
-from beamlabel.transforms.storage.uris import public_uri
+from beamlabel.transforms.secrets.text import public_values
 
 _PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "nncf", "tensorflow", "tensorflow-hub", "tfx-bsl", "pyarrow",
              "numpy", "opencv-python-headless", "pillow", "simplejpeg", "google-cloud-storage")  # fmt: skip
@@ -31,13 +31,12 @@ def facts_of(
         "schema_version": schema.CURRENT_SCHEMA_VERSION,
         "run_id": job.run_id,
         "plan_id": job.plan_id,
-        "module": {**dataclasses.asdict(artifact.spec), "handle": public_uri(artifact.spec.handle)},
+        "module": dataclasses.asdict(artifact.spec),
         "preprocessing": preprocessing,
         "metadata": job.spec.metadata,
         "labeled_at": job.spec.labeled_at,
         "options": {
             **options.flat(),
-            "module": public_uri(options.module.module),
             "input": [storage.absolute(pattern) for pattern in options.inputs.input],
             "base_dir": job.source.base_dir,
             # Their values are secrets.
@@ -55,7 +54,7 @@ def facts_of(
         "min_failures": options.run.min_failures,
         "min_input": options.run.min_input,
         "schema_pbtxt": schema_pbtxt(arrow_schema(job.spec)) if tfrecord else None,
-        "manifest": manifest,
+        "manifest": public_values(manifest),
     }
 
 

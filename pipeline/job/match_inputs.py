@@ -12,6 +12,7 @@ import bracex
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import InputOptions
+from beamlabel.pipeline.output.place import OwnFolders
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.archives.compression import ARCHIVE_ENDINGS, TAR_ENDINGS, is_compressed_tar
 from beamlabel.transforms.inputs.archives.open_archive import TAR, ZIP
@@ -27,7 +28,7 @@ from beamlabel.transforms.inputs.tables.described import TABLES
 from beamlabel.transforms.inputs.tables.table_kinds import Unclear, table_by_name, table_kind
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.storage.errors import is_user_error
-from beamlabel.transforms.storage.patterns import fixed_start, has_glob, matcher
+from beamlabel.transforms.storage.patterns import fixed_start, has_glob
 from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _AUTO = "auto"
@@ -83,7 +84,7 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
         could mean two things.
     """
     wanted = path_filter(options)
-    below = output.rstrip("/") + "/"
+    own = OwnFolders(output.rstrip("/"))
     patterns = list(dict.fromkeys(map(_absolute, options.input)))
     patterns = list(dict.fromkeys(one for pattern in patterns for one in _expanded(pattern)))
     named = dict(zip(patterns, in_threads(_named_file, patterns), strict=True))
@@ -95,12 +96,12 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
         if pattern in sidecars:
             left_out[_cause(pattern)] += 1
         elif file is not None:
-            if pattern.startswith(below):
+            if own.hold(pattern):
                 raise UsageError(f"--output {output!r} holds --input {pattern!r}: name another folder")
             named_file = InputFile(pattern, formats[pattern], file.size, file.version)
             found.setdefault(pattern, _checked(named_file, options.input_format))
         else:
-            for one in _match_pattern(pattern, options, wanted, below, left_out):
+            for one in _match_pattern(pattern, options, wanted, own, left_out):
                 found.setdefault(one.path, one)
     return Matched(tuple(found.values()), dict(+left_out))
 
@@ -128,9 +129,15 @@ def _absolute(pattern: str) -> str:
             "of images to a file, one a line, for --allow_http"
         )
     try:
-        return storage.absolute(pattern)
+        path = storage.absolute(pattern)
     except ValueError as error:
         raise UsageError(f"--input {pattern!r}: {error}") from error
+    if public_uri(path) != path:
+        raise UsageError(
+            f"--input {public_uri(path)!r}: it holds credentials, which would be written into the result: leave them "
+            "out of the URI, and set them as its storage takes them"
+        )
+    return path
 
 
 def _named_file(pattern: str) -> storage.StoredFile | None:
@@ -157,7 +164,7 @@ def _matches(pattern: str) -> Iterator[storage.StoredFile]:
 
 
 def _match_pattern(
-    pattern: str, options: InputOptions, wanted: PathFilter, below: str, left_out: Counter[str]
+    pattern: str, options: InputOptions, wanted: PathFilter, own: OwnFolders, left_out: Counter[str]
 ) -> Iterable[InputFile]:
     if next(_matches(pattern), None) is None:
         if has_glob(pattern) or pattern.endswith("/") or next(_matches(pattern + "/"), None) is None:
@@ -165,10 +172,8 @@ def _match_pattern(
         pattern += "/"  # a folder of a bucket
     if options.input_format == IMAGES or (options.input_format == _AUTO and _has_images(pattern, wanted)):
         _check_images(pattern, wanted)
-        if _could_match(pattern, below + "part-0.parquet"):
-            raise UsageError(
-                f"--output {below[:-1]!r} is among the files that --input {pattern!r} names: name a folder elsewhere"
-            )
+        if own.could_match(pattern):
+            raise _is_among(pattern, own)
         return [InputFile(pattern, IMAGES)]
     start = len(fixed_start(pattern))
     matches = [
@@ -179,10 +184,8 @@ def _match_pattern(
     if not matches:
         asked = " that --include and --exclude leave" if wanted != PathFilter() else ""
         raise UsageError(f"--input {pattern!r} matches no file{asked}")
-    if any(match.path.startswith(below) for match in matches):
-        raise UsageError(
-            f"--output {below[:-1]!r} is among the files that --input {pattern!r} names: name a folder elsewhere"
-        )
+    if any(own.hold(match.path) for match in matches):
+        raise _is_among(pattern, own)
     formats = _formats([match.path for match in matches], options.input_format)
     if options.input_format == _AUTO:
         formats = _without_documents(formats, left_out)
@@ -261,10 +264,9 @@ def _check_images(pattern: str, wanted: PathFilter) -> None:
     raise UsageError(f"--input {pattern!r}: none of its files is an image ({causes})")
 
 
-def _could_match(pattern: str, path: str) -> bool:
-    """Whether a file at ``path`` would be among the pattern's matches."""
-    return path.startswith(pattern.rstrip("/") + "/") or bool(
-        matcher(pattern + "**" * pattern.endswith("/"))(path)
+def _is_among(pattern: str, own: OwnFolders) -> UsageError:
+    return UsageError(
+        f"--output {own.paths[0]!r} is among the files that --input {pattern!r} names: name a folder elsewhere"
     )
 
 

@@ -40,6 +40,7 @@ from beamlabel.pipeline.options.job_options import (
     ModuleOptions,
 )
 from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.place import output_place
 from beamlabel.pipeline.quantize.prepare import check_nncf, prepare_int8
 from beamlabel.transforms import storage
 from beamlabel.transforms.deadline import timeouts
@@ -110,7 +111,7 @@ def _plan(
 ) -> Plan:
     resolved = resolve_chosen(options.module, process=process)
     options, artifact = _module(options, inputs, resolved, process)
-    output = storage.absolute(options.output.output).rstrip("/")
+    output = output_place(options.output.output)
     try:
         derived = derived_options(options, artifact)
         if inputs.features is not None:

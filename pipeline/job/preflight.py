@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,8 @@ from beamlabel.pipeline.job.earlier_features import EarlierFeatures
 from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_filter
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
-from beamlabel.pipeline.output.manifest import is_result
+from beamlabel.pipeline.output.manifest import is_result, published_names
+from beamlabel.pipeline.output.place import output_place
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_rows import check_parquet
 from beamlabel.transforms.inputs.parquet_source import ParquetColumns, choose_columns
@@ -32,11 +32,13 @@ from beamlabel.transforms.inputs.unify_kept import check_values, unified_columns
 from beamlabel.transforms.loading.web.allowed_schemes import LOCAL
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import check_kept
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _WITH_COLUMNS = ("parquet", *TABLES)
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
     Raises:
       UsageError: a pattern without a match, a file of another format, a column that is not there.
     """
-    matched = match_inputs(options, storage.absolute(output.output))
+    matched = match_inputs(options, output_place(output.output))
     for cause, count in matched.left_out.items():
         _LOGGER.info("--input: %d of the named files left out: %s", count, cause)
     files = _described(matched.files, options)
@@ -252,8 +254,14 @@ def _is_ours(output: str) -> bool:
 
     Raises:
       OSError: it cannot be reached.
+      OutsideError: a link in it leads elsewhere.
     """
     try:
-        return is_result(json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST))))
+        manifest = json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST)))
     except (FileNotFoundError, IsADirectoryError, ValueError):
         return False
+    if not is_result(manifest):
+        return False
+    for name in published_names(manifest):
+        below(output, name)
+    return True

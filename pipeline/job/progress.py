@@ -21,6 +21,7 @@ from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.totals import Total
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker import tally
 from beamlabel.transforms.worker.tally import Tally
 from beamlabel.transforms.writing import heartbeat
@@ -33,7 +34,7 @@ _STAGED_SECONDS = 10.0
 _THREADS = 16
 _STOP_SECONDS = 1.0
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 class Source(ABC):

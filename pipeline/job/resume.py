@@ -19,6 +19,7 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.units.unit_records import stage_record
 
 _THREADS = 64
@@ -51,7 +52,7 @@ def reuse_finished_units(output: str, staging_dir: str, plan_id: str) -> int:
         whole = [again for record in records if (again := _staged_again(record, published)) is not None]
         storage.copy_all(
             {
-                storage.join(output, published[file.name]): storage.join(staging_dir, file.name)
+                below(output, published[file.name]): below(staging_dir, file.name)
                 for record in whole
                 for file in record.files
             }
@@ -82,7 +83,9 @@ def _sound_units(staging_dir: str) -> set[str]:
     def sound(path: str) -> str | None:
         try:
             record = UnitRecord.from_json(json.loads(storage.read_bytes(path)))
-            files = {storage.join(staging_dir, *file.name.split("/")): file.bytes for file in record.files}
+            files = {below(staging_dir, file.name): file.bytes for file in record.files}
+            if path != below(staging_dir, f"{layout.UNIT_RECORDS}/{record.unit_id}.json"):
+                raise ValueError(f"{path} is the record of {record.unit_id}")
         except (ValueError, KeyError, TypeError):
             record, files = None, {}
         if record is None or any(sizes.get(name) != size for name, size in files.items()):

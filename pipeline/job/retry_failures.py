@@ -13,12 +13,13 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
 from beamlabel.pipeline.options.declare import declared
 from beamlabel.pipeline.options.job_options import EarlierRunOptions, InputOptions
-from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.output.manifest import is_result, read_manifest
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndexWriter, key
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.row_batches import EMBEDDINGS
 from beamlabel.transforms.storage.errors import is_user_error
+from beamlabel.transforms.storage.inside import RealFolder, below
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,13 @@ def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
         manifest = read_manifest(output)
         if manifest is None:
             raise UsageError(f"--retry_failures {run!r}: no run of beamlabel was there")
+        if not is_result(manifest):
+            raise UsageError(
+                f"--retry_failures {run!r}: its _MANIFEST.json is damaged, or none of beamlabel's"
+            )
         for file in manifest["files"]:
             if file["kind"] == "failures":
-                for line in storage.read_bytes(storage.join(output, *file["name"].split("/"))).splitlines():
+                for line in storage.read_bytes(below(output, file["name"])).splitlines():
                     failure = json.loads(line)
                     if not reasons or failure["reason"] in reasons:
                         ids.add(failure["ref_id"])
@@ -84,7 +89,7 @@ def failures_to_retry(options: EarlierRunOptions, output: str) -> FailedReferenc
     if not options.retry_failures:
         return None
     failed = failed_references(options.retry_failures, options.reasons)
-    if failed.output == output:
+    if RealFolder(output).is_same(failed.output):
         raise UsageError(f"--retry_failures {options.retry_failures!r} is the output: name another one")
     return failed
 

@@ -28,6 +28,7 @@ from beamlabel.transforms.loading.web.http_options import HttpOptions
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.records import InputFile
 from beamlabel.transforms.rows.schema import OutputSpec
+from beamlabel.transforms.secrets.text import public_uri
 from beamlabel.transforms.units.shared_units import is_small
 
 # Options that are told by themselves, or that make the input smaller and not another.
@@ -68,7 +69,7 @@ def input_names() -> frozenset[str]:
 
 
 def named_input(options: InputOptions, base_dir: str | None) -> NamedInput:
-    """How the input is named.
+    """How the input is named, as a manifest tells it: without credentials.
 
     Args:
       options: that name it.
@@ -80,7 +81,8 @@ def named_input(options: InputOptions, base_dir: str | None) -> NamedInput:
         for one in declared(InputOptions)
         if one.name in names
     }
-    return NamedInput(frozenset(map(storage.absolute, options.input)), others, base_dir)
+    patterns = frozenset(public_uri(storage.absolute(pattern)) for pattern in options.input)
+    return NamedInput(patterns, others, None if base_dir is None else public_uri(base_dir))
 
 
 def _as_json(value: object) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +17,10 @@ from beamlabel.pipeline.job.resume import reuse_finished_units
 from beamlabel.pipeline.options.job_options import RESUME, JobOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import is_user_error
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 def prepare(options: JobOptions, inputs: Inputs, started_at: float | None = None) -> LabelJob:
@@ -54,7 +54,7 @@ def stage(planned: Plan, if_exists: str) -> None:
             storage.write_file(path, file)
         if if_exists == RESUME or facts.get("detached"):
             _write_job(job, facts)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
         raise UsageError(f"--output {job.output!r} cannot be written: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,8 +9,9 @@ from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.transforms.inputs.sources.registry import source_of
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 _THREADS = 16
 

@@ -18,6 +18,7 @@ from beamlabel.pipeline.options.check import checked
 from beamlabel.pipeline.options.command_table import command_listing
 from beamlabel.pipeline.options.declare import Option, declared
 from beamlabel.pipeline.options.job_options import GROUPS, JobOptions, LoadingOptions, job_options
+from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.storage.billing import set_billing_project
 
 DESCRIPTION = "Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out."
@@ -195,4 +196,4 @@ def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
 
 def usage(error: UsageError, command: str = "beamlabel") -> None:
     """Tells a usage error as argparse does, and whose ``--help`` to read."""
-    sys.stderr.write(f"beamlabel: error: {error}\nTry '{command} --help'.\n")
+    sys.stderr.write(public_text(f"beamlabel: error: {error}\nTry '{command} --help'.\n"))

@@ -24,8 +24,11 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 class FileLock(Lock):
     """Beside the output, which may not exist before it is published; in it, where that cannot be written.
 
+    A folder that exists is locked itself, too: a bind mount, or a name in capitals where they mean nothing, leads to
+    the same folder, and not to the same file beside it.
+
     Args:
-      output: absolute path.
+      output: absolute path, without links.
 
     Raises:
       OutputLockedError: another run holds it.
@@ -40,13 +43,23 @@ class FileLock(Lock):
         self._path = folder / layout.LOCK
         self._made = [place for place in self._path.parents if not os.path.lexists(place)]
         self._content = describe(ProcessId.own())
+        self._folder: int | None = None
         try:
             self._file = self._take(output)
         except BaseException:
             self._remove_folders()
             raise
+        try:
+            self._folder = _lock_folder(output)
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
+        if self._folder is not None:
+            # A child process may still hold a copy of the descriptor.
+            fcntl.flock(self._folder, fcntl.LOCK_UN)
+            os.close(self._folder)
         self._path.unlink(missing_ok=True)
         os.close(self._file)
         self._remove_folders()
@@ -131,3 +144,25 @@ class FileLock(Lock):
             raise
         os.close(file)
         return None
+
+
+def _lock_folder(output: str) -> int | None:
+    """A descriptor of the folder, locked; None if there is none, or if its file system has no such locks.
+
+    Raises:
+      OutputLockedError: another run holds it by another name.
+    """
+    try:
+        folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # not there yet, or nothing that may be read: whoever needs it says so
+        return None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(folder)
+        if error.errno not in _HELD:
+            return None  # NFS locks no folders
+        raise OutputLockedError(
+            f"another run is at work on {output}, which has another name there (a bind mount, or capitals)"
+        ) from None
+    return folder

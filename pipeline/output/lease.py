@@ -8,7 +8,6 @@ the answer that says so.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -26,6 +25,7 @@ from beamlabel.pipeline.output.holder import (
 )
 from beamlabel.pipeline.output.own_files import refuse
 from beamlabel.pipeline.process.process_id import ProcessId
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import gcs
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
@@ -40,7 +40,7 @@ _RENEWAL_SECONDS = 45.0
 _RELEASE_SECONDS = 2.0
 _DELETE_SECONDS = 5.0
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 class Lease(Lock):

@@ -12,22 +12,26 @@ from typing import Any
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.place import output_place
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import FileRecord, SkipReason, UnitRecord
+from beamlabel.transforms.storage.inside import is_plain
 from beamlabel.transforms.worker import metrics as names
 
 # Of every manifest, since the first version.
 _KEYS = {"run_id", "plan_id", "files", "rows", "metadata"}
+_FOLDERS = "|".join(map(re.escape, layout.FOLDERS.values()))
+_PUBLISHED = re.compile(rf"(?:{_FOLDERS})part-([A-Za-z0-9_-]+)-\d{{5,}}(?:\.[a-z0-9]+)+")
 
 
 def absolute_output(output: str) -> str:
-    """The output folder as ``storage`` takes it, without a last slash.
+    """The output folder, see ``output_place``.
 
     Raises:
       UsageError: not a path or URI.
     """
     try:
-        return storage.absolute(output).rstrip("/")
+        return output_place(output)
     except ValueError as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
 
@@ -88,10 +92,22 @@ def is_ours(manifest: object) -> bool:
 
 def published_names(manifest: dict[str, Any]) -> list[str]:
     """The files of a result, by their names; only such as a run gives its files, which carry its id."""
-    folders = "|".join(map(re.escape, layout.FOLDERS.values()))
-    pattern = re.compile(rf"({folders})part-{re.escape(str(manifest['run_id']))}-\d{{5,}}\.[a-z0-9.]+")
+    run = str(manifest["run_id"])
     names = (file["name"] for file in manifest["files"] if isinstance(file, dict) and "name" in file)
-    return [name for name in names if isinstance(name, str) and pattern.fullmatch(name)]
+    return [name for name in names if is_published_name(name, run)]
+
+
+def is_published_name(name: object, run_id: str | None = None) -> bool:
+    """Whether a name is one that a run gives to its files.
+
+    Args:
+      name: as it was read.
+      run_id: of the run; None: of any.
+    """
+    if not isinstance(name, str) or not is_plain(name):
+        return False
+    found = _PUBLISHED.fullmatch(name)
+    return found is not None and run_id in (None, found[1])
 
 
 def dated(manifest: Mapping[str, Any]) -> int:

@@ -8,13 +8,15 @@ directory listing is never the truth.
 from __future__ import annotations
 
 import json
-import logging
+from collections.abc import Mapping
 from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output.committed import read_committed
 from beamlabel.pipeline.output.manifest import (
+    is_published_name,
     is_success,
     make_manifest,
     published_names,
@@ -24,9 +26,11 @@ from beamlabel.pipeline.output.manifest import (
 )
 from beamlabel.pipeline.output.own_files import check_own_files, delete_earlier_units
 from beamlabel.transforms import storage
-from beamlabel.transforms.records import FileRecord, UnitRecord
+from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.secrets.logs import get_logger
+from beamlabel.transforms.storage.inside import OutsideError, below
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 class SmallInputError(UsageError):
@@ -76,8 +80,8 @@ def _abandon(output: str, staging_dir: str) -> None:
     if not staging.is_beside(output, staging_dir) and storage.exists(moves):
         manifest = read_manifest(output)
         published = {file["name"] for file in manifest["files"]} if manifest else set()
-        names = set(read_json(moves)["moves"].values()) - published
-        storage.delete_all(storage.join(output, name) for name in sorted(names))
+        names = set(_checked(moves, read_json(moves))["moves"].values()) - published
+        storage.delete_all([below(output, name) for name in sorted(names)])
     staging.delete_run(staging_dir)
 
 
@@ -107,12 +111,10 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
     Raises:
       FileNotFoundError: the run was not committed.
       SmallInputError: the input has fewer references than ``--min_input``; what was staged is deleted.
+      OutsideError: see ``read_committed``.
       FileExistsError: the run is staged beside its output, and somebody else has made that meanwhile.
     """
-    job = read_json(storage.join(staging_dir, layout.JOB))
-    commit = read_json(storage.join(staging_dir, layout.COMMIT))
-    records = [UnitRecord.from_json(record) for record in commit["records"]]
-    deleted = [FileRecord(**file) for file in commit.get("deleted", ())]
+    job, commit, records, deleted = read_committed(staging_dir)
     manifest = make_manifest(output, staging_dir, job, records, deleted, commit)
     if (least := job.get("min_input") or 0) > manifest["rows"]["input"]:
         staging.delete_run(staging_dir)
@@ -143,14 +145,9 @@ def _fill(
 ) -> None:
     decided = _decide(folder, staging_dir, manifest)
     storage.move_all(
-        {
-            storage.join(staging_dir, source): storage.join(folder, name)
-            for source, name in decided["moves"].items()
-        }
+        {below(staging_dir, source): below(folder, name) for source, name in decided["moves"].items()}
     )
-    for place in sorted(
-        {storage.join(folder, name).rpartition("/")[0] for name in decided["moves"].values()}
-    ):
+    for place in sorted({below(folder, name).rpartition("/")[0] for name in decided["moves"].values()}):
         storage.sync_folder(place)
     _write_or_delete(storage.join(folder, layout.SCHEMA_PBTXT), job["schema_pbtxt"])
     success = storage.join(folder, layout.SUCCESS)
@@ -166,7 +163,7 @@ def _fill(
         storage.join(staging.inside(folder), layout.UNITS), _units_to_go_on_after(manifest, records)
     )
     delete_earlier_units(folder)
-    storage.delete_all(storage.join(folder, name) for name in decided["deletes"])
+    storage.delete_all([below(folder, name) for name in decided["deletes"]])
 
 
 def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: list[UnitRecord]) -> None:
@@ -196,17 +193,45 @@ def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -
 def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
     """What is moved and deleted, written down at the first try, since later tries see half of it done."""
     path = storage.join(staging_dir, layout.MOVES)
+    moves = {file["staged_as"]: file["name"] for file in manifest["files"]}
     try:
-        return read_json(path)
+        return _checked(path, read_json(path), moves)
     except FileNotFoundError:
         pass
     earlier = read_manifest(folder)
     before = [] if earlier is None else published_names(earlier)
+    for name in before:
+        below(folder, name)  # or nothing is begun
     decided = {
-        "moves": {file["staged_as"]: file["name"] for file in manifest["files"]},
+        "moves": moves,
         "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),
     }
-    return decided if storage.create_if_absent(path, _json_bytes(decided)) else read_json(path)
+    if storage.create_if_absent(path, _json_bytes(decided)):
+        return decided
+    return _checked(path, read_json(path), moves)
+
+
+def _checked(path: str, decided: Any, moves: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What ``publish.json`` says, if it says to move and to delete nothing but files of runs.
+
+    Args:
+      path: of the file.
+      decided: its content.
+      moves: that follow from the commit; None if there is none any more.
+
+    Raises:
+      OutsideError: it says something else.
+    """
+    is_whole = isinstance(decided, dict) and isinstance(decided.get("moves"), dict)
+    if not is_whole or not isinstance(decided.get("deletes"), list):
+        raise OutsideError(f"{path} is damaged; nothing was touched")
+    for name in [*decided["moves"].values(), *decided["deletes"]]:
+        if not is_published_name(name):
+            raise OutsideError(f"{path}: {name!r} is no name of a file of a run; nothing was touched")
+    if moves is not None and decided["moves"] != moves:
+        raise OutsideError(f"{path} moves other files than the commit beside it names; nothing was touched")
+    found: dict[str, Any] = decided
+    return found
 
 
 def _write_or_delete(path: str, text: str | None) -> None:

@@ -20,6 +20,7 @@ from beamlabel.pipeline.output.manifest import (
 from beamlabel.pipeline.output.verify_files import Checked, check_file
 from beamlabel.transforms import storage
 from beamlabel.transforms.rows import schema
+from beamlabel.transforms.storage.inside import below, is_plain
 
 # Of local files, whose every reader computes; from afar most of the time is a wait for an answer.
 _THREADS = 4
@@ -67,7 +68,7 @@ def verify(output: str, *, quick: bool = False) -> Verified:
         return Verified((problem,))
     listed = {file.path[len(output) + 1 :]: file for file in _listed(output)}
     problems += _presence(manifest, files, listed.keys())
-    there = [file for file in files if file["name"] in listed]
+    there = [file for file in files if file["name"] in listed and _is_inside(output, file["name"], problems)]
 
     def check(file: Mapping[str, Any]) -> Checked:
         return check_file(output, file, listed[file["name"]], metadata, quick=quick)
@@ -148,11 +149,21 @@ def _names(files: list[dict[str, Any]]) -> Iterator[str]:
     for name, count in Counter(file["name"] for file in files).items():
         if count > 1:
             yield f"{layout.MANIFEST}: it names {name} {count} times"
-        if ".." in name.split("/") or name.startswith("/"):
+        if not is_plain(name):
             yield f"{layout.MANIFEST}: {name!r} is no file of this folder"
     for file in files:
         if file["kind"] not in layout.FOLDERS:
             yield f"{layout.MANIFEST}: {file['name']} is of no known kind: {file['kind']!r}"
+
+
+def _is_inside(output: str, name: str, problems: list[str]) -> bool:
+    """Whether a file may be read: no link leads elsewhere."""
+    try:
+        below(output, name)
+    except ValueError as error:
+        problems.append(f"{layout.MANIFEST}: {error}")
+        return False
+    return True
 
 
 def _presence(manifest: Mapping[str, Any], files: list[dict[str, Any]], listed: Set[str]) -> Iterator[str]:

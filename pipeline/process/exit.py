@@ -8,9 +8,10 @@ import sys
 from typing import Any, NoReturn
 
 from beamlabel.pipeline import layout
-from beamlabel.transforms.storage.uris import public_uri
+from beamlabel.transforms.secrets.logs import get_logger, make_public
+from beamlabel.transforms.secrets.text import public_uri
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 DONE, TOO_MANY_FAILURES, USAGE, BROKEN, OUT_OF_TIME = 0, 1, 2, 3, 4
 
@@ -24,6 +25,7 @@ def set_up_logging() -> None:
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger().handlers[0].addFilter(_is_worth_showing)
+    make_public()
     _LOGGER.setLevel(logging.INFO)
 
 

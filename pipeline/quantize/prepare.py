@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +11,13 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.quantize.sample_images import FIRST_REFERENCES, InputImages, sample_images
 from beamlabel.transforms.inference.artifact import Artifact, ModuleError
 from beamlabel.transforms.quantize.search import Found, search
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 # Images that the quantized module is compared on, beside those that it was calibrated with.
 LEAST_TEST_IMAGES, MOST_TEST_IMAGES = 100, 600
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,10 +18,12 @@ from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.pipeline.report.drift import embedding_drift, label_drift
 from beamlabel.transforms import storage
 from beamlabel.transforms.rows import schema
+from beamlabel.transforms.secrets.logs import get_logger
+from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import escape
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 # Manifests that are read: those written last are the nights before, whatever was done again since.
 _CANDIDATES = 8
@@ -134,7 +135,7 @@ def _failed(folder: str, manifest: Mapping[str, Any]) -> set[str]:
     found: set[str | None] = set()
     for file in manifest["files"]:
         if file["kind"] == "failures":
-            with storage.open_input(storage.join(folder, *file["name"].split("/"))) as lines:
+            with storage.open_input(below(folder, file["name"])) as lines:
                 found.update(json.loads(line).get("image_id") for line in lines)
     return {identity for identity in found if identity is not None}
 
@@ -147,7 +148,7 @@ def _labeled(folder: str, manifest: Mapping[str, Any], wanted: set[str]) -> int:
     for file in manifest["files"]:
         if file["kind"] != "data":
             continue
-        for ids in _ids(storage.join(folder, *file["name"].split("/"))):
+        for ids in _ids(below(folder, file["name"])):
             count += pc.sum(pc.is_in(ids, value_set=values)).as_py() or 0
     return count
 

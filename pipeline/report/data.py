@@ -14,6 +14,7 @@ from beamlabel.pipeline.report.run_sample import RunSample
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.rows import schema
+from beamlabel.transforms.secrets.text import public_values
 from beamlabel.transforms.writing.unit_summary import (
     EMBEDDING_STEPS,
     UnitSummary,
@@ -146,7 +147,7 @@ def _fitting(rows: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
 
 def embedded_json(value: object) -> str:
     """JSON that may stand in a script element: ``<``, ``>`` and ``&`` are escaped, and so are odd line ends."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
+    return json.dumps(public_values(value), ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
 
 
 def data_of_page(text: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from beamlabel.pipeline import layout
 from beamlabel.pipeline.report.before import night_before
 from beamlabel.pipeline.report.data import embedded_json, kept_thumbnails, report_data
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.writing.unit_summary import UnitSummary
 
 
@@ -47,7 +48,7 @@ def page(data: Mapping[str, Any]) -> str:
 def fill(template: str, style: str, script: str, title: str, data: Mapping[str, Any]) -> str:
     """A page that needs nothing else: its style, its script, which it names by their hashes, and its data."""
     return Template(template).substitute(
-        title=html.escape(title),
+        title=html.escape(public_text(title)),
         style=style,
         style_hash=_csp_hash(style),
         script=script,

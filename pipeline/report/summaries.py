@@ -18,6 +18,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.rows.tf_examples import decode
 from beamlabel.transforms.rows.tfrecord import read_records
+from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.worker.read_ahead import read_ahead
 from beamlabel.transforms.writing.unit_summary import ROW_COLUMNS, Summarizer, UnitSummary
 
@@ -44,7 +45,7 @@ def staged_summaries(
     def summary(record: UnitRecord) -> UnitSummary:
         for file in record.files:
             if file.kind == "summary":
-                path = storage.join(staging_dir, *file.name.split("/"))
+                path = below(staging_dir, file.name)
                 return UnitSummary.from_json(storage.read_bytes(path))
         files = [published[file.name] for file in record.files if file.name in published]
         return summarize_shard(output, files, manifest["metadata"])
@@ -88,7 +89,7 @@ def summarize_shard(
     summarizer = Summarizer(metadata)
     failures: list[dict[str, str | None]] = []
     for file in files:
-        path = storage.join(output, *str(file["name"]).split("/"))
+        path = below(output, file["name"])
         if file["kind"] not in ("data", "failures"):
             continue
         if file["kind"] == "failures":

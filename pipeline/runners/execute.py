@@ -16,11 +16,12 @@ from beamlabel.pipeline.process.cancellation import Cancellation
 from beamlabel.pipeline.runners import choose
 from beamlabel.pipeline.runners.job_servers import job_servers_stopped
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.logs import get_logger
 
 if TYPE_CHECKING:
     from beamlabel.pipeline.runners.flink_job import FlinkJob
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 # How long a remote job may take to be cancelled before the launcher leaves it, in seconds.
 _CANCEL_SECONDS = 30.0
 # How Flink tells that a worker was killed: while it started, and while it worked.

@@ -8,7 +8,6 @@ then run on Python workers, which the service's options name.
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 import threading
@@ -41,8 +40,9 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.process.exit import DONE, USAGE, exit_process, set_up_logging
 from beamlabel.pipeline.runners.choose import choose, prepare_options
 from beamlabel.transforms import cross_language
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 # Two servers never share a port: the second one says that it is taken.
 _SERVER_OPTIONS = (("grpc.so_reuseport", 0),)
 

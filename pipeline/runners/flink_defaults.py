@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import logging
 import shutil
 import socket
 import sys
@@ -17,8 +16,9 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, PortableOpt
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.runners.choose import FLINK, PORTABLE, Runner
 from beamlabel.pipeline.runners.flink_rest import ask, cluster_url
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 _WORKER = "beamlabel-worker"
 
 

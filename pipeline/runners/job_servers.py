@@ -6,12 +6,13 @@ of a cancelled job may be busy for minutes.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_LOGGER = logging.getLogger("beamlabel")
+from beamlabel.transforms.secrets.logs import get_logger
+
+_LOGGER = get_logger("beamlabel")
 
 
 @contextmanager

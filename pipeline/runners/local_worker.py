@@ -14,6 +14,9 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from beamlabel.transforms.secrets.logs import make_all_records_public
+from beamlabel.transforms.secrets.text import public_text
+
 
 def main() -> NoReturn:
     """Works until the launcher hangs up, or is gone."""
@@ -28,12 +31,13 @@ def main() -> NoReturn:
     die_with_parent()
     if os.getppid() != told["launcher"]:
         os._exit(1)  # it was gone before this process could watch it
+    make_all_records_public()
     code = 1
     try:
         _work(told["cores"])
         code = 0
     except Exception as error:
-        sys.stderr.write(f"a worker process: {type(error).__name__}: {error}\n")
+        sys.stderr.write(public_text(f"a worker process: {type(error).__name__}: {error}\n"))
     # Not by `sys.exit`, which waits for threads.
     sys.stderr.flush()
     os._exit(code)

@@ -18,7 +18,10 @@ from typing import Any, NoReturn
 
 import platformdirs
 
-_LOGGER = logging.getLogger("beamlabel.worker")
+from beamlabel.transforms.secrets.logs import get_logger, make_all_records_public
+from beamlabel.transforms.secrets.text import public_text
+
+_LOGGER = get_logger("beamlabel.worker")
 _CONNECT_SECONDS = 60.0
 _PARENT_GONE = 143
 # Staged with every job, for information only.
@@ -29,6 +32,7 @@ def console() -> NoReturn:
     """The command ``beamlabel-worker``."""
     arguments = _parse(sys.argv[1:])
     die_with_parent()
+    make_all_records_public()
     os.environ["WORKER_ID"] = arguments.id  # read by modules of Beam as they are imported
     code = 1
     try:
@@ -39,7 +43,7 @@ def console() -> NoReturn:
         code = 0
     except BaseException as error:
         # Not worth a traceback where the runner hung up, as it does at the end of a job.
-        sys.stderr.write(f"beamlabel-worker {arguments.id}: {type(error).__name__}: {error}\n")
+        sys.stderr.write(public_text(f"beamlabel-worker {arguments.id}: {type(error).__name__}: {error}\n"))
     # Threads of Beam's may still wait for a runner that is gone.
     logging.shutdown()
     sys.stderr.flush()

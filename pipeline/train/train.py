@@ -15,6 +15,7 @@ import numpy as np
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.facts import versions
+from beamlabel.pipeline.output.place import output_place
 from beamlabel.pipeline.report.thumbnails import load_options_of
 from beamlabel.pipeline.train.findings.evaluate_head import findings_of, proportion, right
 from beamlabel.pipeline.train.findings.findings import SPLITS, CurvePoint, Findings
@@ -115,6 +116,7 @@ def check_is_new(output: str) -> None:
         output of a run.
     """
     try:
+        output_place(output)
         path = storage.absolute(output).rstrip("/")
         is_there = (
             os.path.lexists(path)

@@ -5,7 +5,7 @@ import shutil
 
 import duckdb
 
-from beamlabel.transforms.storage import credentials
+from beamlabel.transforms.secrets import names as table
 from support.jobs import label, photos, uri_list
 from support.paths import ROOT
 
@@ -14,13 +14,14 @@ PAGE = (ROOT / "docs" / "output.md").read_text()
 
 def test_the_credentials_are_those_of_the_code():
     lists = PAGE.partition("## Credentials")[2].split("\n- ")[1:]
-    prefixes, names, _, azure, signed = (
+    prefixes, names, _, azure, signed, nginx = (
         set(re.findall(r"`([^`]+)`", text.partition(":")[2] or text)) for text in lists
     )
-    assert prefixes == set(credentials.PREFIXES)
-    assert names == credentials.NAMES
-    assert azure == credentials.BESIDE["sig"]
-    assert signed == credentials.BESIDE["signature"]
+    assert prefixes == set(table.PREFIXES)
+    assert names == table.NAMES
+    assert azure == table.BESIDE["sig"]
+    assert signed == table.BESIDE["signature"]
+    assert nginx == table.BESIDE["expires"]
 
 
 def test_the_query_finds_copies(tmp_path, monkeypatch):

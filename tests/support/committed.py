@@ -3,7 +3,30 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+
+class Folder:
+    """A local folder with the helpers of a bucket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def put(self, name: str, data: bytes) -> None:
+        """Writes a file."""
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / name).write_bytes(data)
+
+    def uri(self, name: str) -> str:
+        """The path of a file."""
+        return str(self.path / name)
+
+    def content(self) -> dict[str, bytes]:
+        """The files, by their names."""
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.path)): path.read_bytes() for path in files}
+
 
 METADATA = {"beamlabel.module_fingerprint": "f", "beamlabel.schema_version": "2"}
 
@@ -41,7 +64,7 @@ def commit_run(bucket: Any, shards: int, *, run: str = "20260101T000000Z-abcdef"
         "run_id": run,
         "plan_id": "0123456789abcdef",
         "metadata": METADATA,
-        "options": {"max_error_rate": 0.0},
+        "options": {"max_error_rate": 0.0, "report": False},
         "input_files": [],
         "module": {"fingerprint": "f"},
     }

@@ -11,7 +11,12 @@ from support.paths import ROOT
 # in .py is a file at a package's root.
 LEVELS = (
     ("beamlabel/__init__.py",),
-    ("transforms/archive_member.py", "transforms/reasons.py", "transforms/row_batches.py"),
+    (
+        "transforms/archive_member.py",
+        "transforms/reasons.py",
+        "transforms/row_batches.py",
+        "transforms/secrets",
+    ),
     ("transforms/storage/buckets", "transforms/storage/disk", "transforms/storage/listing"),
     ("transforms/arguments.py", "transforms/records.py", "transforms/storage", "transforms/worker"),
     ("transforms/allowed_ops", "transforms/deadline", "transforms/prediction_blocks.py"),

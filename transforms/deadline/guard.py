@@ -95,6 +95,8 @@ class Guard:
 
     def _tell(self, batches: list[dict[str, Any]]) -> None:
         sys.path[:] = self._told["path"]
+        from beamlabel.transforms.secrets.text import public_text
+
         try:
             from beamlabel.transforms.deadline import timeouts
             from beamlabel.transforms.storage import beam_setup
@@ -107,7 +109,7 @@ class Guard:
                 for unit_id, ref_ids in batch["units"].items():
                     timeouts.tell(batch["folder"], unit_id, ref_ids, batch["seconds"])
         except Exception as error:
-            sys.stderr.write(f"beamlabel: it is not remembered which batch hung: {error}\n")
+            sys.stderr.write(f"beamlabel: it is not remembered which batch hung: {public_text(str(error))}\n")
             sys.stderr.flush()
 
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import beamlabel
 from beamlabel.transforms.records import LoadedImage
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import billing_project
 
@@ -30,7 +31,7 @@ SECONDS_AN_IMAGE, LEAST_SECONDS = 10.0, 600.0
 """The usual deadline of a batch: a module that takes 10 s for an image could label nobody's images."""
 
 _SCRIPT = Path(__file__).with_name("guard.py")
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from apache_beam import coders
 
 from beamlabel.transforms.records import Failure
+from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.storage.uris import encodable
 
 
@@ -103,7 +104,7 @@ def failure_values(failure: Failure) -> dict[str, Any]:
     return {
         "stage": failure.stage.value,
         "reason": failure.reason.value,
-        "detail": encodable(_COMMAND_OPTION.sub("", failure.detail)),
+        "detail": encodable(public_text(_COMMAND_OPTION.sub("", failure.detail))),
         "image_id": failure.image_id,
         "source_bytes": failure.source_bytes,
         "source_version": _encodable(failure.source_version),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
-import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,11 +16,10 @@ from beamlabel.transforms.hub.files import TAR_SUFFIXES
 from beamlabel.transforms.hub.partial import fill_folder
 from beamlabel.transforms.hub.tarball import extract_tar
 from beamlabel.transforms.inference.artifact import ModuleError
-from beamlabel.transforms.storage.uris import public_uri
+from beamlabel.transforms.secrets.text import public_text, public_uri
 
 # https://www.tensorflow.org/hub/hosting: with this in its query a handle's URL gives a tarball.
 _FORMAT = "tf-hub-format=compressed"
-_URL = re.compile(r"\w+://[^\s'\"]+")
 # Between two pieces of an answer.
 _SILENCE_SECONDS = 60.0
 
@@ -47,7 +45,7 @@ def download_module(handle: str, folder: Path) -> None:
         raise ModuleError(f"what came is no module ({error}); check the handle") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         # The text may hold the URL, or another that this one redirected to.
-        shown = _URL.sub(lambda url: public_uri(url[0]), f"{type(error).__name__}: {error}")
+        shown = public_text(f"{type(error).__name__}: {error}")
         raise ModuleError(
             f"it could not be fetched ({shown}); check the handle and the network, or download the module and name its "
             "folder or .tar.gz"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from fasteners import InterProcessLock
 from beamlabel.transforms.inference.artifact import ModelSpec
 from beamlabel.transforms.inference.interpreter_pool import ChunkRunner
 from beamlabel.transforms.inference.probe import PROBE_IMAGES, probe_batch
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.host_cache import cache_dir
 from beamlabel.transforms.worker import cpu
 
@@ -35,7 +35,7 @@ _TIMED_IMAGES = 8
 _LOCK_SECONDS = 10.0
 _FOLDER = "chunks"
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 Open = Callable[[int], ChunkRunner]
 

@@ -19,7 +19,6 @@ did, with the bars of bfloat16, and is refused if it does not. There is no float
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import threading
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from beamlabel.transforms.inference.engines import EngineSession, Images, Output
 from beamlabel.transforms.inference.int8_payload import Int8Model, unpack_int8
 from beamlabel.transforms.inference.interpreter_pool import Chunks, fill
 from beamlabel.transforms.inference.probe import check_outputs, probe_batch
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker import cpu
 from beamlabel.transforms.worker.compute_pool import compute_pool
 
@@ -44,7 +44,7 @@ TIE = {BFLOAT16: 0.05, FLOAT32: 1e-4, INT8: 0.05}
 # Xeon without AMX); of 4, 8 and 16: 106, 105 and 103 (1.0, 224 pixels).
 CHUNK = 8
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 _lock = threading.Lock()
 _said: set[str] = set()
 

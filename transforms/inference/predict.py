@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,13 +35,14 @@ from beamlabel.transforms.records import (
     unknown_element,
 )
 from beamlabel.transforms.row_batches import places_in_batch
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.billing import set_billing_project
 from beamlabel.transforms.storage.uris import public_uri
 from beamlabel.transforms.worker import metrics
 
 _DETAIL_CHARACTERS = 1000
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 
 def predict(

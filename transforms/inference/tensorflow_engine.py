@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from beamlabel.transforms.inference.artifact import FLOAT32, TENSORFLOW, ModelSp
 from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
 from beamlabel.transforms.inference.interpreter_pool import padded
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 
 def open_payload(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -45,8 +44,9 @@ from beamlabel.transforms.module.score_kind import LOGITS as LOGITS_KIND
 from beamlabel.transforms.module.score_kind import ScoreKind, coarsest_float, score_kind
 from beamlabel.transforms.module.steadiness import check_steady
 from beamlabel.transforms.module.to_litert import to_litert
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 AUTO = "auto"
 ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)

@@ -117,9 +117,11 @@ def _print_to_stderr() -> None:
 
 
 def _configure(told: dict[str, Any]) -> None:
+    from beamlabel.transforms.secrets.logs import make_public
     from beamlabel.transforms.storage import beam_setup
     from beamlabel.transforms.storage.billing import set_billing_project
 
+    make_public()
     beam_setup.configure(told["storage"])
     set_billing_project(told["billing_project"])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import json
-import logging
 import os
 import select
 import signal
@@ -25,6 +24,7 @@ from typing import Any, TypeVar
 
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.module_process.limits import Limits
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import billing_project
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
@@ -280,4 +280,4 @@ def _raised(kind: type[Exception], fallback: type[Exception], message: str) -> E
 
 
 def _log(name: str, level: int, message: str) -> None:
-    logging.getLogger(name).log(level, "%s", message)
+    get_logger(name).log(level, "%s", message)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,9 +32,10 @@ from beamlabel.transforms.module.compile import read_artifact, write_artifact
 from beamlabel.transforms.quantize.agreement import Agreement, agreement
 from beamlabel.transforms.quantize.nncf_model import Quantizer, versions
 from beamlabel.transforms.quantize.settings import ROUNDS, Setting
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker import cpu
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 # Raise it whenever the same module and images would now become another model, or pass where they did not.
 _VERSION = 1

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from beamlabel.transforms.prediction_blocks import gathered
 from beamlabel.transforms.records import ImageInfo, ImageRef, Prediction, PredictionBlock
+from beamlabel.transforms.rows.public_columns import public_column
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 from beamlabel.transforms.storage.uris import encodable, public_uri
 
@@ -77,7 +78,7 @@ def reference_columns(
       pyarrow.ArrowException: a kept value is not of the type of its column.
     """
     kept = {
-        name: pa.concat_arrays([pa.array([], kind), *(ref.passthrough[place] for ref in refs)])
+        name: public_column(pa.concat_arrays([pa.array([], kind), *(ref.passthrough[place] for ref in refs)]))
         for place, (name, kind) in enumerate(kept_fields)
     }
     return {

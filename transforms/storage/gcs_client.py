@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import logging
 import os
 import re
 import threading
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any
 
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import billing, retries
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _ENDPOINT_VARIABLES = ("STORAGE_EMULATOR_HOST", "API_ENDPOINT_OVERRIDE")
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 _lock = threading.Lock()
 _current: tuple[tuple[str | None, ...], Client] | None = None
 # When the last answer came, by this machine's monotonic clock, and its Date.

@@ -11,7 +11,6 @@ has opened.
 from __future__ import annotations
 
 import hashlib
-import logging
 import mmap
 import os
 import threading
@@ -22,6 +21,7 @@ import platformdirs
 from fasteners import InterProcessLock, InterProcessReaderWriterLock
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import ChecksumError
 
 # Of the compiled models and indexes that a host keeps; a model is 2 to 200 MB, an index 16 bytes or more an image.
@@ -49,7 +49,7 @@ class LocalArtifact(NamedTuple):
     path: Path | None
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 # The locks of a file exclude other processes, but not threads of this one; and a process that closes one of
 # two handles of a file has lost its locks on both.
 _threads = threading.Lock()

@@ -7,7 +7,8 @@ import re
 
 import xxhash
 
-from beamlabel.transforms.storage.uris import scheme, without_secrets
+from beamlabel.transforms.secrets.text import public_url
+from beamlabel.transforms.storage.uris import scheme
 
 # What the hash is over, so that no location has the identity of some bytes.
 _LOCATION, _BYTES, _MEMBER = b"location\0", b"bytes\0", b"member\0"
@@ -76,7 +77,7 @@ def canonical_location(location: str) -> str:
     location = kind + location[len(kind) :]
     if kind in ("gs", "file"):
         return location
-    location = without_secrets(location)
+    location = public_url(location)
     if kind not in _DEFAULT_PORTS:
         return location
     match = _AUTHORITY.match(location)

@@ -12,7 +12,6 @@ Importing this module does not import boto3.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import threading
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.retries import SOCKET_TIMEOUT, STATUSES, retried
 
@@ -35,7 +35,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 _T = TypeVar("_T")
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger(__name__)
 _lock = threading.Lock()
 # Beam's options, the environment, and what was made of them.
 _current: tuple[Any, tuple[str | None, ...], Reached] | None = None

@@ -1,4 +1,4 @@
-"""What is done to the text of a URI: resolving, hiding credentials, and the hash for sampling."""
+"""What is done to the text of a URI: resolving, and the hash for sampling."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import os.path
 import re
 from urllib.parse import unquote
 
-from beamlabel.transforms.storage.credentials import without_credentials
+from beamlabel.transforms.secrets.text import public_uri as public_uri
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # RFC 8089: two slashes and perhaps this host before the path, or the path alone.
 _FILE_URI = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/?#]*@")
-_PASSWORD = re.compile(r"(?<=://)[^/?#@]*:[^/?#]*@")
 _HERE = re.compile(r"^(?:\./+)+")
 
 
@@ -21,29 +19,6 @@ def scheme(uri: str) -> str | None:
     """The scheme of a URI in lower case; None for a local path."""
     match = _SCHEME.match(uri)
     return match[1].lower() if match else None
-
-
-def public_uri(uri: str) -> str:
-    """The URI as it may be shown and written: without passwords and without parameters that are credentials.
-
-    What holds no credential stays verbatim, character by character; so do local paths and object names
-    on ``gs://``, in which ``?`` and ``@`` mean nothing. See ``credentials`` for the names of the parameters.
-    """
-    return uri if scheme(uri) in (None, "file", "gs") else without_secrets(uri)
-
-
-def without_secrets(uri: str) -> str:
-    """A URI of a kind that can hold credentials, without them."""
-    # abfs://container@account is an address and no credential: elsewhere than on the web it takes a password.
-    userinfo = _USERINFO if scheme(uri) in ("http", "https") else _PASSWORD
-    uri = userinfo.sub("", uri, count=1)
-    rest, hash_sign, fragment = uri.partition("#")
-    path, _, query = rest.partition("?")
-    if query and (kept := without_credentials(query)) != query:
-        rest = f"{path}?{kept}" if kept else path
-    if fragment and (kept := without_credentials(fragment)) != fragment:
-        fragment, hash_sign = kept, "#" if kept else ""
-    return rest + hash_sign + fragment
 
 
 def resolve(uri: str, base_dir: str) -> str:

@@ -6,7 +6,6 @@ content, and its features are numbers. Else the image is fetched as any other; a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from beamlabel.transforms.inputs.selection import identity_of
 from beamlabel.transforms.records import EmbeddedRows, ImageRef
 from beamlabel.transforms.rows.feature_places import FeaturePlace, image_columns
 from beamlabel.transforms.rows.record_batch import reference_columns
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.identity import content_bits
 from beamlabel.transforms.storage.uris import encodable
 from beamlabel.transforms.units.earlier_shards import EarlierShards, RowsRead
@@ -28,7 +28,7 @@ from beamlabel.transforms.units.earlier_shards import EarlierShards, RowsRead
 _HELD_REFS = 10_000
 _HELD_BYTES = 64 << 20
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 
 class _Held(NamedTuple):

@@ -6,6 +6,7 @@ import json
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.storage.inside import below
 
 
 def stage_record(record: UnitRecord, staging_dir: str) -> UnitRecord:
@@ -29,8 +30,13 @@ def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
         content = storage.read_bytes(_record_path(staging_dir, unit_id))
     except FileNotFoundError:
         return None
-    return UnitRecord.from_json(json.loads(content))
+    record = UnitRecord.from_json(json.loads(content))
+    if record.unit_id != unit_id:
+        raise ValueError(f"{staging_dir}: the record of unit {unit_id} says that it is of {record.unit_id}")
+    for file in record.files:
+        below(staging_dir, file.name)
+    return record
 
 
 def _record_path(staging_dir: str, unit_id: str) -> str:
-    return storage.join(staging_dir, "units", f"{unit_id}.json")
+    return below(staging_dir, f"units/{unit_id}.json")

@@ -10,7 +10,6 @@ one core, each throwing the other's data out of its cache.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import threading
 from collections import deque
@@ -19,13 +18,14 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker.cpu import available_cores
 from beamlabel.transforms.worker.daemon_pool import LOOK_SECONDS, ThreadDiedError, as_exception
 
 T = TypeVar("T")
 _Failed = Callable[[BaseException], None]
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 
 class ComputePool:

@@ -7,7 +7,6 @@ file; it is read for what it says of units without a record, so an old one does 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import time
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.tally import Tally
 
@@ -25,7 +25,7 @@ SECONDS = 10.0
 FOLDER = "progress"
 
 _CLOSE_SECONDS = 1.0
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 
 class Heartbeat:

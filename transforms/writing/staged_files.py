@@ -20,6 +20,7 @@ from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema, computed_metadata
 from beamlabel.transforms.rows.tfrecord import write_records
 from beamlabel.transforms.rows.times import iso_time
+from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.storage.uris import encodable, public_uri, scheme
 from beamlabel.transforms.worker.allocators import release_unused_arrow_memory
 from beamlabel.transforms.writing.unit_rows import UnitRows
@@ -75,7 +76,7 @@ def _failure_fields(failure: Failure) -> dict[str, str | int | None]:
         "image_id": failure.image_id,
         "stage": failure.stage.value,
         "reason": failure.reason.value,
-        "detail": failure.detail,
+        "detail": public_text(failure.detail),
         "source_bytes": failure.source_bytes,
         "source_version": failure.source_version,
         "content_hash": failure.content_hash,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from beamlabel.pipeline.job.plan import Plan
+from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 # Measured, see benchmarks/many_cores.md: one process keeps so many cores busy, and a process of its own is worth its
 # start and memory from so many cores on.

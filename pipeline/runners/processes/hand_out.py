@@ -11,7 +11,6 @@ them end at nearly the same time then, and the first labels are early.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from queue import Empty, SimpleQueue
@@ -25,6 +24,7 @@ from beamlabel.pipeline.runners.processes.bundle import OpenBundle, Outcome, Uni
 from beamlabel.pipeline.runners.processes.pool import ProcessHandler
 from beamlabel.pipeline.runners.processes.process import WorkerDiedError
 from beamlabel.transforms.records import WorkUnit
+from beamlabel.transforms.secrets.logs import get_logger
 
 # Between two looks at how far the processes are.
 _LOOK_SECONDS = 0.25
@@ -40,7 +40,7 @@ _LATE_SECONDS = 0.5
 _MOST_DEATHS = 3
 _MOST_HANGS = 12
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 def in_hand_out_order(units: Sequence[Unit], processes: int) -> list[Unit]:

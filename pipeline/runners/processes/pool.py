@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 import tempfile
 import threading
@@ -20,11 +19,12 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
 )
 
 from beamlabel.pipeline.runners.processes.process import Spokesman, WorkerDiedError, WorkerProcess
+from beamlabel.transforms.secrets.logs import get_logger
 
 URN = "beamlabel:environment:worker_processes:v1"
 """Of the environment, in Beam's words, of the stages that run in worker processes."""
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 # After its connection broke, a process that dies is gone in less.
 _DEATH_SECONDS = 5.0
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from beamlabel.pipeline.truth.problem import Problem as Problem
+from beamlabel.transforms.secrets.text import public_values
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
@@ -160,4 +161,5 @@ class Findings:
 
     def to_json(self) -> str:
         """The content of ``_TRAINING.json``."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
+        content = public_values({"format": FORMAT, **dataclasses.asdict(self)})
+        return json.dumps(content, indent=1, ensure_ascii=False)

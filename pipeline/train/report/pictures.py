@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import wait
@@ -13,6 +12,7 @@ from beamlabel.transforms.decoding.thumbnail import thumbnail
 from beamlabel.transforms.loading.load_images import load_one
 from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.records import ImageRef, LoadedImage
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 MAX_SUSPECTS = 120
@@ -24,7 +24,7 @@ SECONDS = 60.0
 """That fetching may take, all images together."""
 
 _THREADS = 16
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 def pictures_of(findings: Findings, load: LoadOptions, *, seconds: float = SECONDS) -> dict[str, bytes]:

@@ -6,16 +6,16 @@ seventh edition, and GNU tar (https://www.gnu.org/software/tar/manual/html_node/
 
 from __future__ import annotations
 
-import logging
 import tarfile
 from collections.abc import Iterator
 
 from beamlabel.transforms.inputs.archives.entries import ArchiveError, Broken, Entry, Problem, clean_name
 from beamlabel.transforms.inputs.archives.windows import Window
 from beamlabel.transforms.records import Reason
+from beamlabel.transforms.secrets.logs import get_logger
 
 BLOCK = 512
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 # Long names and extended headers: no file system knows such names, and no tar writes such headers.
 _MAX_EXTENSION = 1 << 20
 # Behind the end mark tars are filled with zeros to a multiple of their record.

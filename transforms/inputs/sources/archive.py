@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -50,12 +49,13 @@ from beamlabel.transforms.inputs.sources.source import (
 )
 from beamlabel.transforms.inputs.uri_length import too_long_failure, too_many_bytes
 from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, Stage, WorkUnit, unit_id
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.identity import image_id_of_member
 
 ARCHIVES = (TAR, ZIP)
 """The formats of inputs that are archives."""
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 # Of an archive, from its start: the size of a member there stands for the rest.
 _LOOKED_AT = 64
 

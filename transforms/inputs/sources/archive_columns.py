@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +22,11 @@ from beamlabel.transforms.inputs.kept_columns import KeptColumn
 from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_name
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.records import InputFile
+from beamlabel.transforms.secrets.logs import get_logger
 
 _SHOWN_EXTENSIONS = 20
 
-_LOGGER = logging.getLogger("beamlabel")
+_LOGGER = get_logger("beamlabel")
 
 
 @dataclass

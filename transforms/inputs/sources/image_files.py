@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import re
 from enum import Enum
 
@@ -44,6 +45,8 @@ _OTHERS = frozenset(
 _SYSTEM_FILES = frozenset(
     ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "iconcache.db", "icon\r")
 )
+# What runs are at work in: locks, staged files and artifacts, in an output and beside its place.
+_OWN_FOLDER = "_beamlabel"
 _SYSTEM_FOLDERS = frozenset(
     ("@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "__macosx", "system volume information")
 )
@@ -52,17 +55,23 @@ _SYSTEM_FOLDERS = frozenset(
 def kind_by_name(path: str) -> FileKind:
     """What a path below the listed folder tells.
 
-    A name that begins with a dot is hidden, and all in a folder of such a name, as shells and Beam have it.
+    A name that begins with a dot is hidden, and all in a folder of such a name, as shells and Beam have it; so is what
+    runs are at work in.
     """
     *folders, name = path.lower().split("/")
     if name.startswith(".") or name in _SYSTEM_FILES:
         return FileKind.HIDDEN
-    if any(folder.startswith(".") or folder in _SYSTEM_FOLDERS for folder in folders):
+    if any(folder.startswith((".", _OWN_FOLDER)) or folder in _SYSTEM_FOLDERS for folder in folders):
         return FileKind.HIDDEN
     ending = name.rpartition(".")[2] if "." in name else ""
     if ending in _IMAGES:
         return FileKind.IMAGE
     return FileKind.OTHER if ending in _OTHERS else FileKind.UNKNOWN
+
+
+def is_in_own_folder(folder: str) -> bool:
+    """Whether a local folder, by its real path, is one that runs are at work in."""
+    return any(part.startswith(_OWN_FOLDER) for part in os.path.realpath(folder).split("/"))
 
 
 def kind_by_content(path: str) -> FileKind:

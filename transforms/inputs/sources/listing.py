@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.packed_refs import references
-from beamlabel.transforms.inputs.sources.image_files import FileKind, kind_by_content, kind_by_name
+from beamlabel.transforms.inputs.sources.image_files import (
+    FileKind,
+    is_in_own_folder,
+    kind_by_content,
+    kind_by_name,
+)
 from beamlabel.transforms.inputs.sources.packed import Found, LeftOut, Place, plan_packed, unnamed_failure
 from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.source import Planned, Source, SourceOptions, ref_id
@@ -19,6 +25,8 @@ from beamlabel.transforms.storage.patterns import fixed_start
 # Files whose names do not tell what they are, and whose first bytes are being read.
 _LOOKS = 256
 _THREADS = 32
+# A listing goes through one after the other.
+_FOLDERS = 1024
 
 
 class ListingSource(Source):
@@ -62,6 +70,7 @@ def listed(pattern: str, wanted: PathFilter) -> Iterator[Place]:
       OSError, ValueError: see ``storage.match``.
     """
     start = fixed_start(pattern)
+    is_local, is_own = storage.is_local(pattern), lru_cache(_FOLDERS)(is_in_own_folder)
     waiting = deque[tuple[storage.StoredFile, "FileKind | Future[FileKind]"]]()
     with ThreadPoolExecutor(_THREADS) as threads:
         for file in storage.match(pattern):
@@ -69,6 +78,8 @@ def listed(pattern: str, wanted: PathFilter) -> Iterator[Place]:
             kind: FileKind | Future[FileKind] = FileKind.IMAGE
             if file.path != pattern:
                 kind = kind_by_name(below) if wanted.wants(below) else FileKind.EXCLUDED
+                if is_local and kind is not FileKind.EXCLUDED and is_own(file.path.rpartition("/")[0]):
+                    kind = FileKind.HIDDEN  # by a link
             if kind is FileKind.UNKNOWN:
                 kind = threads.submit(kind_by_content, file.path)
             waiting.append((file, kind))

@@ -3,44 +3,70 @@
 Sources of the names: Google Cloud Storage's signed URLs (V4 ``X-Goog-*``; V2 ``GoogleAccessId``, ``Expires``,
 ``Signature``), AWS Signature Version 4 (``X-Amz-*``) and 2 (``AWSAccessKeyId``, ``Expires``, ``Signature``), CloudFront
 (``Policy``, ``Expires``, ``Signature``, ``Key-Pair-Id``), Azure's shared access signatures (``sv`` … ``sig``),
-Alibaba OSS (``x-oss-*``, ``OSSAccessKeyId``), Tencent COS (``q-*``), and names that tokens and keys commonly have.
+Alibaba OSS (``x-oss-*``, ``OSSAccessKeyId``), Tencent COS (``q-*``) and CDN (``txSecret``), Akamai (``hdnea``), nginx's
+``secure_link`` (``md5`` with ``expires``), Dropbox (``rlkey``), OAuth, the session ids of Java and PHP, and names that
+tokens and keys commonly have.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from urllib.parse import unquote_plus
 
 # A parameter of one of these names is a credential wherever it stands. All names are in lower case.
 NAMES = frozenset(
     {
         "access_key",
+        "access_key_id",
         "access_token",
+        "access_token_secret",
         "accesskey",
         "api-key",
         "api_key",
+        "api_secret",
+        "api_token",
         "apikey",
+        "app_secret",
+        "application_key",
         "auth",
         "auth_key",
         "auth_token",
         "authkey",
         "authorization",
         "authtoken",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
         "awsaccesskeyid",
         "bearer",
+        "client_assertion",
         "client_secret",
         "credential",
+        "credentials",
+        "creds",
+        "csrf",
+        "csrf_token",
         "expires",
         "googleaccessid",
         "hdnea",
+        "hdntl",
         "hdnts",
         "hmac",
         "id_token",
+        "jsessionid",
         "jwt",
         "key-pair-id",
+        "oauth_signature",
+        "oauth_token",
         "ossaccesskeyid",
+        "pass",
+        "passphrase",
         "passwd",
         "password",
+        "passwort",
+        "phpsessid",
+        "private-key",
         "private_key",
         "private_token",
         "pwd",
@@ -52,18 +78,40 @@ NAMES = frozenset(
         "q-signature",
         "q-url-param-list",
         "refresh_token",
+        "rlkey",
         "sas",
+        "sas_token",
         "secret",
+        "secret_access_key",
+        "secret_key",
+        "secret_token",
         "security-token",
+        "session_id",
+        "session_key",
         "session_token",
+        "sessionid",
         "sessiontoken",
         "sig",
         "sign",
         "signature",
+        "ssh_key",
+        "storage_key",
         "subscription-key",
+        "subscription_key",
         "token",
+        "txsecret",
+        "txtime",
+        "user_token",
         "verify_token",
+        "wssecret",
+        "wstime",
+        "x-access-token",
         "x-api-key",
+        "x-auth-token",
+        "x-csrf-token",
+        "x-signature",
+        "x-token",
+        "xsrf_token",
     }
 )
 # All parameters whose names begin so belong to a signature.
@@ -99,37 +147,48 @@ BESIDE: dict[str, frozenset[str]] = {
             "skdutid",
         }
     ),
+    "expires": frozenset({"md5"}),
     "signature": frozenset({"policy", "algorithm", "keyname", "urlprefix", "key-pair-id"}),
 }
 
-_PAIRS = re.compile("([&;])")
+# Names of credentials that nobody gives to a file: an object or a file with one of these was saved from a signed URL.
+UNMISTAKABLE = ("awsaccesskeyid", "googleaccessid", "ossaccesskeyid")
+
+_DECODINGS = 3
+_FILLERS = str.maketrans("", "", "-_. ")
+_SQUEEZED = frozenset(name.translate(_FILLERS) for name in NAMES)
 # A Google API key, whatever its parameter is called: https://cloud.google.com/docs/authentication/api-keys
 _API_KEY = re.compile(r"AIza[0-9A-Za-z_-]{35}")
 
 
-def without_credentials(query: str) -> str:
-    """A query, or a fragment of the same form, without its parameters that are credentials.
+def decoded(text: str) -> str:
+    """The text without its percent-encoding, which may have been applied more than once."""
+    for _ in range(_DECODINGS):
+        if "%" not in text and "+" not in text:
+            return text
+        text = unquote_plus(text)
+    return text
 
-    The other parameters stay verbatim and in their order. Names are compared percent-decoded, in any case of letters;
-    ``&`` and ``;`` part the parameters.
+
+def parameter_name(pair: str) -> str:
+    """The name of ``name=value``, as the table has it."""
+    return decoded(pair.partition("=")[0]).strip().lower().removesuffix("[]")
+
+
+def beside(names: Collection[str]) -> frozenset[str]:
+    """Which names are credentials only since these parameters are there."""
+    return frozenset().union(*(others for signer, others in BESIDE.items() if signer in names))
+
+
+def is_credential(name: str) -> bool:
+    """Whether a parameter is a credential wherever it stands.
+
+    Args:
+      name: as ``parameter_name`` gives it. ``-``, ``_`` and ``.`` in it mean nothing.
     """
-    pieces = _PAIRS.split(query)
-    pairs, separators = pieces[::2], ["", *pieces[1::2]]
-    names = [unquote_plus(pair.partition("=")[0]).strip().lower() for pair in pairs]
-    there = set(names)
-    beside = frozenset().union(*(others for signer, others in BESIDE.items() if signer in there))
-    kept = [
-        (separator, pair)
-        for separator, pair, name in zip(separators, pairs, names, strict=True)
-        if not _is_credential(name, pair, beside)
-    ]
-    return "".join(pair if place == 0 else separator + pair for place, (separator, pair) in enumerate(kept))
+    return name in NAMES or name.startswith(PREFIXES) or name.translate(_FILLERS) in _SQUEEZED
 
 
-def _is_credential(name: str, pair: str, beside: frozenset[str]) -> bool:
-    return (
-        name in NAMES
-        or name.startswith(PREFIXES)
-        or name in beside
-        or _API_KEY.fullmatch(unquote_plus(pair.partition("=")[2])) is not None
-    )
+def is_api_key(pair: str) -> bool:
+    """Whether the value of ``name=value`` is a key by its form."""
+    return _API_KEY.search(decoded(pair.partition("=")[2])) is not None

@@ -1,0 +1,108 @@
+"""What a committed run says in ``job.json`` and ``commit.json``, checked before a file is touched.
+
+Whoever can write into an output's folder can write these; they decide which files are moved, so they are believed only
+if all that they name is what workers of that run have staged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from beamlabel.pipeline import layout
+from beamlabel.pipeline.output.manifest import read_json
+from beamlabel.transforms import storage
+from beamlabel.transforms.records import FileRecord, UnitRecord
+from beamlabel.transforms.storage.inside import OutsideError, below
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
+_ENDING = re.compile(r"-[0-9a-f]{16}(?:\.[a-z0-9]+)+")
+# Where files lie in a staging folder, by kind.
+_STAGED = {"data": "shards", "failures": "failures", "unchanged": "unchanged", "summary": "summaries"}
+
+
+class Committed(NamedTuple):
+    """A committed run.
+
+    Attributes:
+      job: the facts of the run.
+      commit: what the graph has written.
+      records: of all units.
+      deleted: the files of tombstones.
+    """
+
+    job: dict[str, Any]
+    commit: dict[str, Any]
+    records: list[UnitRecord]
+    deleted: list[FileRecord]
+
+
+def read_committed(staging_dir: str) -> Committed:
+    """Reads what was committed.
+
+    Raises:
+      FileNotFoundError: the run was not committed.
+      OutsideError: it names files that are none of the run's, or the two are of different runs, or damaged.
+    """
+    job = _marked(staging_dir, layout.JOB, layout.JOB_FORMAT)
+    commit = _marked(staging_dir, layout.COMMIT, layout.COMMIT_FORMAT)
+    plan_id = staging_dir.rpartition("/")[2]
+    try:
+        records = [UnitRecord.from_json(record) for record in commit["records"]]
+        deleted = [FileRecord(**file) for file in commit.get("deleted", ())]
+        same_plan = job["manifest"]["plan_id"] == plan_id == commit.get("plan_id", plan_id)
+        run_ids = {str(job["run_id"]), str(job["manifest"]["run_id"])}
+        float(commit["committed_at"]), float(job["started_at"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _refused(staging_dir, f"it is damaged ({type(error).__name__}: {error})") from error
+    if not same_plan:
+        raise _refused(staging_dir, "it is of another plan")
+    if len(run_ids) != 1 or not RUN_ID.fullmatch(min(run_ids)):
+        raise _refused(staging_dir, f"{min(run_ids)!r} is no id of its run")
+    _check_files(staging_dir, records, deleted)
+    return Committed(job, commit, records, deleted)
+
+
+def _marked(staging_dir: str, name: str, mark: str) -> dict[str, Any]:
+    try:
+        content: Any = read_json(storage.join(staging_dir, name))
+    except ValueError as error:
+        raise _refused(staging_dir, f"{name} is damaged ({error})") from error
+    if not isinstance(content, dict) or content.get("format") != mark:
+        raise _refused(staging_dir, f"{name} does not carry the mark of beamlabel")
+    return content
+
+
+def _check_files(staging_dir: str, records: Iterable[UnitRecord], deleted: Iterable[FileRecord]) -> None:
+    units: set[str] = set()
+    names: set[str] = set()
+    files: list[tuple[str, FileRecord]] = [("deleted/", file) for file in deleted]
+    for record in records:
+        if not isinstance(record.unit_id, str) or not _UNIT.fullmatch(record.unit_id):
+            raise _refused(staging_dir, f"{record.unit_id!r} is no unit")
+        if record.unit_id in units:
+            raise _refused(staging_dir, f"the unit {record.unit_id} is there twice")
+        units.add(record.unit_id)
+        files += [(f"{_STAGED.get(file.kind)}/{record.unit_id}", file) for file in record.files]
+    for stem, file in files:
+        path = below(staging_dir, file.name)
+        rest = file.name[len(stem) :]
+        is_tombstones = stem == "deleted/" and file.kind == "deleted"
+        ours = re.fullmatch(rf"\d{{5,}}{_ENDING.pattern}", rest) if is_tombstones else _ENDING.fullmatch(rest)
+        if not file.name.startswith(stem) or not ours or file.name in names:
+            raise _refused(
+                staging_dir, f"{file.name!r} is no file of the kind {file.kind!r} that a worker staged"
+            )
+        names.add(file.name)
+        if storage.is_local(path) and Path(path).is_file() and Path(path).stat().st_size != file.bytes:
+            raise _refused(staging_dir, f"{file.name} has another size than the commit tells")
+
+
+def _refused(staging_dir: str, why: str) -> OutsideError:
+    return OutsideError(
+        f"{storage.join(staging_dir, layout.COMMIT)} is no commit that can be published: {why}. Nothing was touched: "
+        f"look who wrote it, and delete {staging_dir}"
+    )

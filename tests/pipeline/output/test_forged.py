@@ -1,0 +1,226 @@
+"""Whoever can write into an output's folder gets nothing outside of it moved, read or deleted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beamlabel.pipeline.commands.publish import publish_committed
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.publish import publish
+from beamlabel.pipeline.output.verify import verify
+from beamlabel.transforms.storage.inside import OutsideError
+from support.committed import Folder, commit_run
+from support.jobs import command, label, photos, uri_list
+
+RUN = "20260101T000000Z-abcdef"
+VICTIM = "../victim/precious.txt"
+NAMES = [
+    VICTIM, "shards/../../../../victim/precious.txt", "/victim/precious.txt", "file:///victim/precious.txt",
+    "shards\\..\\victim", "shards/%2e%2e/victim", "shards/a\0b", "shards/a\nb", "", ".", "shards//a", 7, None,
+    "_MANIFEST.json", "job.json", "shards/00000-000000000000-0000000000000000.parquet/../../job.json",
+    "shards/00000-000000000001-0000000000000000.parquet", "failures/00000-000000000000-0000000000000000.parquet",
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Folder:
+    folder = Folder(tmp_path)
+    folder.put("victim/precious.txt", b"theirs")
+    folder.put("out/mine.txt", b"mine")
+    return folder
+
+
+@pytest.fixture
+def uris(tmp_path: Path) -> Path:
+    return uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 2))
+
+
+def forge(place: Folder, name: str, change: Any) -> Path:
+    """Commits a run, and changes one of its JSON files; returns its staging folder."""
+    staged = Path(commit_run(place, 2))
+    content = json.loads((staged / name).read_text())
+    (staged / name).write_text(json.dumps(change(content) or content))
+    return staged
+
+
+def assert_refused(place: Folder) -> None:
+    before = place.content()
+    with pytest.raises(UsageError, match="othing was"):
+        publish_committed(place.uri("out"))
+    assert place.content() == before
+
+
+def test_what_is_not_forged_is_published(place: Folder) -> None:
+    commit_run(place, 2)
+    assert publish_committed(place.uri("out")) == 0
+    assert (place.path / "out" / f"part-{RUN}-00001.parquet").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_commit_that_names_other_files_is_not_published(place: Folder, name: object) -> None:
+    forge(place, "commit.json", lambda commit: commit["records"][0]["files"][0].update(name=name))
+    assert_refused(place)
+
+
+def record(**changes: Any) -> Any:
+    return lambda commit: commit["records"][0].update(changes)
+
+
+def file(**changes: Any) -> Any:
+    return lambda commit: commit["records"][0]["files"][0].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("commit.json", lambda commit: commit.update(format="theirs")),
+        ("commit.json", lambda commit: commit.pop("format") and None),
+        ("commit.json", lambda commit: [commit]),
+        ("commit.json", lambda commit: commit.update(records=[{"unit_id": "1"}])),
+        ("commit.json", lambda commit: commit.update(records=7)),
+        ("commit.json", lambda commit: commit.update(plan_id="fedcba9876543210")),
+        ("commit.json", lambda commit: commit["records"].append(commit["records"][0])),
+        ("commit.json", lambda commit: commit.update(deleted=[{**commit["records"][0]["files"][0], "name": VICTIM}])),
+        ("commit.json", lambda commit: commit.update(deleted=[commit["records"][0]["files"][0]])),
+        ("commit.json", record(unit_id="../../x")),
+        ("commit.json", record(unit_id=None)),
+        ("commit.json", record(predicted=5)),
+        ("commit.json", file(kind="failures")),
+        ("commit.json", file(kind="summary")),
+        ("commit.json", file(kind="../victim")),
+        ("commit.json", file(bytes=10**6)),
+        ("job.json", lambda job: job["manifest"].update(plan_id="fedcba9876543210")),
+        ("job.json", lambda job: job.update(run_id="../../x") or job["manifest"].update(run_id="../../x")),
+        ("job.json", lambda job: job.update(run_id="20260101T000000Z-000000")),
+        ("job.json", lambda job: job.update(manifest=[])),
+    ],
+)  # fmt: skip
+def test_a_forged_commit_is_not_published(place: Folder, name: str, change: Any) -> None:
+    forge(place, name, change)
+    assert_refused(place)
+
+
+@pytest.mark.parametrize(
+    "decided",
+    [
+        {"moves": {VICTIM: "part-1-00000.parquet"}, "deletes": []},
+        {"moves": {"shards/a.parquet": VICTIM}, "deletes": []},
+        {"moves": {}, "deletes": [VICTIM]},
+        {"moves": {}, "deletes": ["mine.txt"]},
+        {"moves": {}, "deletes": ["_MANIFEST.json"]},
+        {"moves": {}, "deletes": [f"part-{RUN}-00000.parquet/../../victim/precious.txt"]},
+        {"moves": [], "deletes": []},
+        [],
+    ],
+)
+def test_a_forged_plan_of_moves_is_not_followed(place: Folder, decided: Any) -> None:
+    commit_run(place, 2)
+    place.put("out/_beamlabel/staging/0123456789abcdef/publish.json", json.dumps(decided).encode())
+    assert_refused(place)
+
+
+def test_a_lost_commit_with_forged_moves_deletes_nothing(place: Folder) -> None:
+    staged = Path(commit_run(place, 2))
+    next((staged / "shards").iterdir()).unlink()
+    place.put("out/_beamlabel/staging/0123456789abcdef/publish.json",
+              json.dumps({"moves": {"a": "mine.txt"}, "deletes": []}).encode())  # fmt: skip
+    assert_refused(place)
+
+
+def test_a_staged_file_that_is_a_link_is_not_published(place: Folder) -> None:
+    staged = Path(commit_run(place, 2))
+    shard = next((staged / "shards").iterdir())
+    shard.unlink()
+    shard.symlink_to(place.path / "victim" / "precious.txt")
+    with pytest.raises(UsageError):
+        publish_committed(place.uri("out"))
+    with pytest.raises(OutsideError):
+        publish(place.uri("out"), str(staged))
+    assert (place.path / "victim" / "precious.txt").read_bytes() == b"theirs"
+
+
+def manifest_with(output: Path, **changes: Any) -> None:
+    path = output / "_MANIFEST.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("run_id", [None, "x/../../victim", "../victim/precious", ".*"])
+@pytest.mark.parametrize("name", [VICTIM, "/victim/precious.txt", "part-x/../../victim/precious-00000.txt"])
+def test_a_manifest_that_names_other_files_deletes_nothing(
+    place: Folder, uris: Path, run_id: Any, name: str
+) -> None:
+    output = place.path / "out"
+    (output / "mine.txt").unlink()
+    assert label(output, "--input", uris).code == 0
+    (output / "part-x").mkdir()
+    place.put("victim/precious-00000.txt", b"theirs")
+    files = json.loads((output / "_MANIFEST.json").read_text())["files"]
+    manifest_with(
+        output, files=[*files, {**files[0], "name": name}], **({"run_id": run_id} if run_id else {})
+    )
+    before = place.content()
+    assert label(output, "--input", uris, "--if_exists", "overwrite", "--top_k", 2).code == 2
+    assert place.content() == before
+
+
+def test_no_command_reads_what_a_manifest_names_elsewhere(place: Folder, uris: Path) -> None:
+    output = place.path / "out"
+    (output / "mine.txt").unlink()
+    assert label(output, "--input", uris).code == 0
+    files = json.loads((output / "_MANIFEST.json").read_text())["files"]
+    for kind in ("data", "failures"):
+        manifest_with(output, files=[{**files[0], "kind": kind, "name": VICTIM}])
+        problems = verify(str(output)).problems
+        assert any("is no file of this folder" in problem for problem in problems)
+        assert label(place.path / "next", "--input", uris, "--skip_labeled", output).code == 2
+        assert label(place.path / "next", "--retry_failures", output).code == 2
+    assert command("report", output).returncode == 2
+
+
+def test_a_link_in_an_output_is_not_followed(place: Folder, uris: Path) -> None:
+    output = place.path / "out"
+    (output / "mine.txt").unlink()
+    uris.write_text(uris.read_text() + "/gone.jpg\n")
+    assert label(output, "--input", uris, "--max_error_rate", 1).code == 0
+    (failures,) = (output / "_failures").iterdir()
+    victim = place.path / "victim" / failures.name
+    victim.write_bytes(b"theirs")
+    failures.unlink()
+    (output / "_failures").rmdir()
+    (output / "_failures").symlink_to(victim.parent)
+    assert label(output, "--input", uris, "--if_exists", "overwrite", "--top_k", 2).code == 2
+    assert victim.read_bytes() == b"theirs"
+    assert any("is a link that leads out" in problem for problem in verify(str(output)).problems)
+
+
+def test_a_forged_record_is_not_gone_on_with(tmp_path: Path, uris: Path, cut_off: Any) -> None:
+    uri_list(uris, photos(tmp_path / "photos", 8))
+    assert cut_off(tmp_path / "out", "--input", uris, "--shard_rows", 2).code == 3
+    records = sorted(tmp_path.glob("_beamlabel-*/staging/*/units/*.json"))
+    assert records
+    (tmp_path / "precious.txt").write_text("theirs")
+    forged = json.loads(records[0].read_text())
+    forged["files"][0] |= {"name": "../../../precious.txt", "bytes": 6}
+    records[0].write_text(json.dumps(forged))
+    (records[0].parent / "00000-000000000099.json").write_text(
+        json.dumps({**forged, "unit_id": "../../evil"})
+    )
+    job = label(tmp_path / "out", "--input", uris, "--shard_rows", 2, "--if_exists", "resume")
+    assert job.code == 0
+    assert len(job.rows) == 8
+    assert (tmp_path / "precious.txt").read_text() == "theirs"
+
+
+def test_forged_units_of_a_published_run_are_not_gone_on_with(tmp_path: Path, uris: Path) -> None:
+    folder = tmp_path / "photos"
+    assert label(tmp_path / "out", "--input", folder).code == 0
+    units = tmp_path / "out" / "_beamlabel" / "units.json"
+    content = json.loads(units.read_text())
+    content["records"][0]["unit_id"] = "../../../../evil"
+    units.write_text(json.dumps(content))
+    assert label(tmp_path / "out", "--input", folder, "--if_exists", "resume").code == 2
+    assert not list(tmp_path.rglob("evil*"))

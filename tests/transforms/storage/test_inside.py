@@ -1,0 +1,152 @@
+"""Names that files tell are plain names below their folder; a folder is known whatever it is called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from beamlabel.transforms.storage.inside import OutsideError, RealFolder, below, is_plain, real
+
+PLAIN = [
+    "part-20260101T000000Z-abcdef-00000.parquet",
+    "_failures/part-1-00000.jsonl",
+    "shards/0-1.tfrecord.gz",
+    "a=1/b",
+]
+OTHERS = [
+    "", ".", "..", "../victim/precious.txt", "a/../../b", "a/..", "a/./b", "./a", "a//b", "/etc/passwd", "a/", "/",
+    "//a", "file:///etc/passwd", "gs://bucket/a", "C:a", "c:/a", "a\\b", "..\\a", "\\\\host\\a", "a\0b", "a\nb",
+    "a\x7fb", "a\x85b", "a b", " a", "a ", "a\t", "%2e%2e/a", "..%2fa", "a%00", "~/a", "$HOME/a", "a*", "a?b", "[a]",
+    "{a,b}", "a|b", "-rf", ".hidden", "a/.b", "ä", "．．/a", "a\u202eb", "a;b", "a#b", "a:b", "'a'", "x" * 2000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_names_are_below(name: str) -> None:
+    assert is_plain(name)
+    assert below("/out", name) == f"/out/{name}"
+    assert below("gs://bucket/out/", name) == f"gs://bucket/out/{name}"
+
+
+@pytest.mark.parametrize("name", [*OTHERS, None, 1, ["a"], b"a"])
+@pytest.mark.parametrize("folder", ["/out", "gs://bucket/out"])
+def test_other_names_are_refused(folder: str, name: object) -> None:
+    assert not is_plain(name)
+    with pytest.raises(OutsideError):
+        below(folder, name)
+
+
+def test_links_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    (out / "inner").mkdir(parents=True)
+    victim.mkdir()
+    (victim / "a.txt").write_text("theirs")
+    (out / "inner" / "a.txt").write_text("ours")
+    links = {
+        "folder": victim,
+        "file": victim / "a.txt",
+        "gone": victim / "gone",
+        "up": "..",
+        "within": "inner",
+    }
+    for name, target in links.items():
+        (out / name).symlink_to(target)
+    (out / "chain").symlink_to("folder")
+    for name in ("folder/a.txt", "file", "gone", "up/victim/a.txt", "chain/a.txt", "folder/not/there"):
+        with pytest.raises(OutsideError):
+            below(str(out), name)
+    assert below(str(out), "within/a.txt") == f"{out}/within/a.txt"
+    link = tmp_path / "link"
+    link.symlink_to(out)  # the folder itself may be one
+    assert below(str(link), "inner/a.txt") == f"{link}/inner/a.txt"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "real" / "out"
+    (path / "sub").mkdir(parents=True)
+    (tmp_path / "real" / "outer").mkdir()
+    return path
+
+
+def test_a_folder_is_known_by_every_name(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "above").symlink_to(folder.parent)
+    (tmp_path / "file").symlink_to(folder / "sub" / "a.txt")
+    monkeypatch.chdir(folder)
+    names = [
+        str(folder), f"{folder}/", f"{tmp_path}/link", f"{tmp_path}/link/", f"{tmp_path}/above/out", "/proc/self/cwd",
+        f"/proc/{os.getpid()}/cwd", f"//{folder}", f"{folder}/sub/..", f"/proc/self/root{folder}",
+    ]  # fmt: skip
+    for name in names:
+        assert RealFolder(name).is_same(str(folder)), name
+        assert RealFolder(str(folder)).is_same(name), name
+        assert RealFolder(name).holds(f"{folder}/sub/not/there.txt"), name
+        assert RealFolder(str(folder)).holds(f"{name}/sub/a.txt"), name
+        assert real(name) == str(folder), name
+    own = RealFolder(str(folder))
+    assert own.holds(f"{tmp_path}/file")
+    for other in (
+        folder.parent,
+        f"{folder}er",
+        f"{folder}er/x",
+        "/",
+        f"gs:/{folder}",
+        "gs://bucket/out",
+    ):
+        assert not own.holds(str(other)), other
+
+
+def test_a_folder_that_moves_is_known_by_device_and_inode(tmp_path: Path, folder: Path) -> None:
+    """As a bind mount leads to it, or capitals on a file system to which they mean nothing."""
+    own = RealFolder(str(folder))
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert own.is_same(str(moved))
+    assert own.holds(f"{moved}/sub/a/b.txt")
+    assert not own.holds(f"{tmp_path}/real/outer/x")
+
+
+def test_a_bind_mount_is_the_folder(tmp_path: Path, folder: Path) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    code = (
+        "import sys; from beamlabel.transforms.storage.inside import RealFolder as F\n"
+        "print(F(sys.argv[1]).is_same(sys.argv[2]), F(sys.argv[1]).holds(sys.argv[2] + '/sub/a'))"
+    )
+    script = f'mount --bind "$1" "$2" && exec {sys.executable} -c "$3" "$1" "$2"'
+    arguments = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh", folder, mount, code]
+    try:
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("needs unshare")
+    if done.returncode:
+        pytest.skip(f"needs to mount: {done.stderr}")
+    assert done.stdout.split() == ["True", "True"]
+
+
+def test_objects_of_doubled_slashes_are_inside(tmp_path: Path) -> None:
+    own = RealFolder("gs://bucket/out/")
+    for path in (
+        "gs://bucket/out",
+        "gs://bucket/out/a",
+        "GS://bucket/out//a",
+        "gs://bucket//out/a",
+        "gs://bucket/out//",
+    ):
+        assert own.holds(path), path
+    for path in (
+        "gs://bucket/outer",
+        "gs://bucket",
+        "gs://other/out/a",
+        "s3://bucket/out/a",
+        "/bucket/out/a",
+    ):
+        assert not own.holds(path), path
+    assert own.is_same("gs://bucket//out")
+    assert not own.is_same("gs://bucket/out/a")

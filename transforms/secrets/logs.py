@@ -1,0 +1,78 @@
+"""Log records without credentials."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+from types import TracebackType
+from typing import Any
+
+from beamlabel.transforms.secrets.text import public_text
+
+
+class PublicRecords(logging.Filter):
+    """Takes credentials out of the records that pass: out of the message, the arguments and the traceback.
+
+    A record that holds none stays as it was made, with its arguments and its exception.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true."""
+        try:
+            message = record.getMessage()
+        except Exception:  # wrong arguments: whoever formats the record says so
+            return True
+        public = public_text(message)
+        if public != message:
+            record.msg, record.args = public, None
+        if record.exc_info and record.exc_info[0] is not None:
+            told = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            public = public_text(told)
+            if public != told:
+                # Handlers format an exception themselves; a text they take as it is.
+                record.exc_info, record.exc_text = None, public
+        if record.stack_info:
+            record.stack_info = public_text(record.stack_info)
+        return True
+
+
+_PUBLIC = PublicRecords()
+
+
+def get_logger(name: str) -> logging.Logger:
+    """``logging.getLogger``, whose records hold no credentials, whatever handlers somebody has installed."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_PUBLIC)  # once only
+    return logger
+
+
+def make_public() -> None:
+    """Takes credentials out of all that the root's handlers log, whoever says it, and out of uncaught exceptions."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_PUBLIC)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def make_all_records_public() -> None:
+    """The same of all records of this process, also where others install the handlers."""
+    made = logging.getLogRecordFactory()
+
+    def factory(*args: Any, **named: Any) -> logging.LogRecord:
+        record = made(*args, **named)
+        _PUBLIC.filter(record)
+        return record
+
+    logging.setLogRecordFactory(factory)
+    make_public()
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(public_text("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _uncaught_in_thread(uncaught: threading.ExceptHookArgs) -> None:
+    if uncaught.exc_type is not SystemExit and uncaught.exc_value is not None:
+        _uncaught(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
