@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import flag, option, positional
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import TEXT, whole
+from beamlabel.pipeline.process.messages import answer, answer_json
 
 _DESCRIPTION = """\
 Compares two results image by image: those added and removed, those with another label, failures that came and went;
@@ -71,8 +70,10 @@ def main(argv: list[str]) -> int:
             if not is_user_error(error):
                 raise
             raise UsageError(f"{options.page or options.list} cannot be written: {error}") from error
-    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n" if options.json else as_text(found)
-    sys.stdout.write(text)
+    if options.json:
+        answer_json(found)
+    else:
+        answer(as_text(found))
     return 1 if options.exit_code and _differs(found) else 0
 
 

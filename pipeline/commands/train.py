@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of
+from beamlabel.pipeline.process import messages
 from beamlabel.transforms.storage.billing import set_billing_project
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     began = time.monotonic()
 
     def tell(text: str) -> None:
-        sys.stderr.write(f"beamlabel train: {text}\n")
+        messages.tell(text, "beamlabel train")
 
     try:
         if fine_tuning.fine_tune:
