@@ -79,15 +79,15 @@ def run(options: JobOptions, runner_args: list[str], started_at: float | None = 
 
 def _run(options: JobOptions, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
     from beamlabel.pipeline.output.lock import locked
-    from beamlabel.transforms import storage
+    from beamlabel.pipeline.places.cache import check_cache, check_scratch
+    from beamlabel.pipeline.places.outputs import check_folder
 
     # Files are looked at before there is a pipeline, which would tell.
     beam_setup.configure(runner_args)
     set_billing_project(options.loading.billing_project)
-    try:
-        output = storage.absolute(options.output.output).rstrip("/")
-    except ValueError as error:
-        raise UsageError(f"--output {options.output.output!r}: {error}") from error
+    output = check_folder("--output", options.output.output)
+    check_cache()
+    check_scratch()
     with locked(output) as lock:
         return _run_locked(options, runner_args, started_at, cancelled, output, lock)
 

@@ -30,7 +30,7 @@ BUILD = "build"
 
 _HEAD = """\
 # The versions of constraints.txt with the hashes of their files, and the extras that need each of them.
-# Made by tools/lock_requirements.py --write; read by tools/lock_requirements.py EXTRAS, which tools/setup_venv.sh calls.
+# Made by tools/lock_requirements.py --write; tools/setup_venv.sh installs the part that its extras need.
 """
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==")
 
@@ -108,7 +108,9 @@ def write() -> None:
     pins = [stanza[0].removesuffix("\\").strip() for stanza in stanzas]
     tested = {line.strip() for line in CONSTRAINTS.read_text().splitlines() if _PIN.match(line)}
     if others := set(pins) ^ tested:
-        raise LockError(f"constraints.txt differs, make it anew as its head says: {', '.join(sorted(others))}")
+        raise LockError(
+            f"constraints.txt differs, make it anew as its head says: {', '.join(sorted(others))}"
+        )
     with LOCK.open("w", encoding="utf-8") as lock:
         lock.write(_HEAD)
         for stanza, pin in zip(stanzas, pins, strict=True):

@@ -52,9 +52,15 @@ def main(argv: list[str]) -> int:
         raise UsageError("--fetch and --base_dir are for the thumbnails of --page FILE")
     from beamlabel.pipeline.diff.compare import compare
     from beamlabel.pipeline.diff.text import as_text
+    from beamlabel.pipeline.places.cache import check_scratch
+    from beamlabel.pipeline.places.outputs import check_file
     from beamlabel.transforms import storage
     from beamlabel.transforms.storage.errors import is_user_error
 
+    for name, file in (("--page", options.page), ("--list", options.list)):
+        if file is not None:
+            check_file(name, file)
+    check_scratch()
     with tempfile.TemporaryDirectory(prefix="diff-") as folder:
         listed = Path(folder) / "list.csv" if options.list else None
         found = compare(options.a, options.b, examples=options.examples, listed=listed)

@@ -67,7 +67,10 @@ def main(argv: list[str]) -> int:
     )
 
     from beamlabel.pipeline.evaluate.evaluate import evaluate
+    from beamlabel.pipeline.places.outputs import check_file
 
+    if options.errors is not None:
+        check_file("--errors", options.errors)
     try:
         found = evaluate(
             options.output,

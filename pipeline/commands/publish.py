@@ -15,6 +15,7 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.pipeline.output.publish import finish_pending
+from beamlabel.pipeline.places.outputs import check_folder
 from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, report, set_up_logging
 from beamlabel.pipeline.process.messages import tell
 from beamlabel.transforms import storage
@@ -54,8 +55,8 @@ def publish_committed(output: str) -> int:
     Raises:
       UsageError: nothing of beamlabel's is there.
     """
+    output = check_folder("OUTPUT", output)
     try:
-        output = storage.absolute(output).rstrip("/")
         with locked(output):
             manifests = finish_pending(output)
         manifest = read_manifest(output)

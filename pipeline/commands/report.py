@@ -54,14 +54,15 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
       UsageError: there is no published run.
     """
     # Arrow takes a while to import: not for --help.
+    from beamlabel.pipeline.places.outputs import check_folder
     from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import kept_thumbnails, report_data
     from beamlabel.pipeline.report.page import page
     from beamlabel.pipeline.report.summaries import published_summaries
     from beamlabel.pipeline.report.thumbnails import fetched_thumbnails
 
+    output = check_folder("OUTPUT", output)
     try:
-        output = storage.absolute(output).rstrip("/")
         manifest = json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST)))
     except FileNotFoundError as error:
         raise UsageError(f"OUTPUT {output!r}: no published run of beamlabel is there") from error

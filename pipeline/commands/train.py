@@ -52,6 +52,7 @@ def main(argv: list[str]) -> int:
     parsed = parser.parse_args(argv)
     set_billing_project(parsed.billing_project)
 
+    from beamlabel.pipeline.places.cache import check_cache, check_scratch
     from beamlabel.pipeline.process.cancellation import Cancelled
     from beamlabel.pipeline.train.train import TrainOptions, train
 
@@ -63,6 +64,8 @@ def main(argv: list[str]) -> int:
     )
     fine_tuning = values_of(FineTuneOptions, parsed)
     check(fine_tuning)
+    check_cache()
+    check_scratch()
     began = time.monotonic()
 
     def tell(text: str) -> None:

@@ -20,9 +20,17 @@ class Cancelled(BaseException):
     Not an ``Exception``, so that nothing between here and the signal swallows it by catching those.
     """
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, watchdog: Watchdog) -> None:
         super().__init__(signal.Signals(signal_number).name)
         self.exit_code = 128 + signal_number
+        self._watchdog = watchdog
+
+    def ends_work(self) -> bool:
+        """Whether what there is, is not to be finished; if it is, as by Ctrl-C, that may take its time."""
+        if self.exit_code != 128 + signal.SIGINT:
+            return True
+        self._watchdog.spare()
+        return False
 
 
 class Cancellation:
@@ -40,7 +48,7 @@ class Cancellation:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raises for the first signal; the next must not cut short what it started, but for a hand-over."""
         is_first = self.seen is None
-        self.seen = self.seen or Cancelled(number)
+        self.seen = self.seen or Cancelled(number, self._watchdog)
         if is_first != self._deferred:
             raise self.seen
 

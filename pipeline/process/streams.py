@@ -60,10 +60,10 @@ def prepare() -> None:
             # The lowest free number, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115 (of a descriptor, for good)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (of a descriptor, for good)
     if sys.stdout is None:
         _was_closed = True
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
     raw = _Stderr(2, "w", closefd=False)
     # Its writer takes a raw stream as well: what is written is out at once.

@@ -35,6 +35,7 @@ class Watchdog:
         self._signals, self._grace = frozenset(signals), grace
         self._closed = threading.Event()
         self._extended_by = 0.0
+        self._is_spared = False
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -45,6 +46,10 @@ class Watchdog:
         """Gives more time, for what must not be cut short."""
         self._extended_by = max(self._extended_by, seconds)
 
+    def spare(self) -> None:
+        """What the signal asked for takes its time; the next signal ends the process."""
+        self._is_spared = True
+
     def close(self) -> None:
         """Nothing more is ended."""
         self._closed.set()
@@ -53,20 +58,29 @@ class Watchdog:
 
     def _watch(self) -> None:
         try:
-            number = self._first_signal()
+            number = self._next_signal()
+            while number is not None and not self._is_over():
+                number = self._next_signal()
         finally:
             os.close(self._read)
         if number is None:
             return
-        began = time.monotonic()
-        while (left := began + self._grace + self._extended_by - time.monotonic()) > 0:
-            if self._closed.wait(min(left, 0.5)):
-                return
         _say(f"ended by {signal.Signals(number).name}: what it was doing did not stop by itself\n")
         kill_descendants()
         os._exit(128 + number)
 
-    def _first_signal(self) -> int | None:
+    def _is_over(self) -> bool:
+        """Waits until the time since a signal is over; False if that was not to be waited for."""
+        began = time.monotonic()
+        while (left := began + self._grace + self._extended_by - time.monotonic()) > 0:
+            if self._closed.wait(min(left, 0.5)):
+                return False
+            if self._is_spared:
+                self._is_spared = False
+                return False
+        return True
+
+    def _next_signal(self) -> int | None:
         while told := os.read(self._read, 1):
             if told[0] in self._signals:
                 return None if self._closed.is_set() else told[0]
