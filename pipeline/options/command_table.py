@@ -27,7 +27,9 @@ class Command:
 _FOLDER = "beamlabel.pipeline.commands"
 
 COMMANDS = {
-    "inspect": Command(f"{_FOLDER}.inspect", "what a module is, takes and gives, and how fast it runs here", answers=True),
+    "inspect": Command(
+        f"{_FOLDER}.inspect", "what a module is, takes and gives, and how fast it runs here", answers=True
+    ),
     "fetch": Command(f"{_FOLDER}.fetch", "copy a module from a hub to a folder or a bucket"),
     "verify": Command(f"{_FOLDER}.verify", "check a result: files, hashes, counts, conservation", answers=True),
     "evaluate": Command(f"{_FOLDER}.evaluate", "top-1, top-5, the worst classes and the wrong images", answers=True),

@@ -27,7 +27,7 @@ def absolute_output(output: str) -> str:
       UsageError: not a path or URI.
     """
     try:
-        return storage.absolute(output).rstrip("/")
+        return storage.absolute(output).rstrip("/") or "/"
     except ValueError as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
 

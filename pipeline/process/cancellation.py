@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from beamlabel.pipeline.process.watchdog import GRACE_SECONDS, Watchdog
+from beamlabel.pipeline.process.watchdog import Watchdog
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A job that was handed over to a cluster would go on there: the launcher has to learn its name, and to cancel it.
@@ -81,13 +81,13 @@ class Cancellation:
 
 
 @contextmanager
-def cancellation(grace: float = GRACE_SECONDS) -> Iterator[Cancellation]:
-    """Catches SIGINT and SIGTERM; whatever holds the process up then, it ends within ``grace`` seconds.
+def cancellation() -> Iterator[Cancellation]:
+    """Catches SIGINT and SIGTERM; whatever holds the process up then, it ends within ``watchdog.GRACE_SECONDS``.
 
     What it yields is the truth: an exception that is raised inside Beam surfaces as a ``RuntimeError``.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    watchdog = Watchdog(_SIGNALS, grace)
+    watchdog = Watchdog(_SIGNALS)
     try:
         caught = Cancellation(watchdog)
         caught.install()

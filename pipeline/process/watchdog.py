@@ -28,11 +28,10 @@ class Watchdog:
 
     Args:
       signals: that it listens to.
-      grace: seconds from the signal on.
     """
 
-    def __init__(self, signals: Collection[int], grace: float = GRACE_SECONDS) -> None:
-        self._signals, self._grace = frozenset(signals), grace
+    def __init__(self, signals: Collection[int]) -> None:
+        self._signals, self._grace = frozenset(signals), GRACE_SECONDS
         self._closed = threading.Event()
         self._extended_by = 0.0
         self._is_spared = False
