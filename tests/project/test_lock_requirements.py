@@ -13,7 +13,9 @@ PIN = re.compile(r"^([a-z0-9._-]+)==([^ ;]+)( ; [^\\]+)?", re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("lock_requirements", ROOT / "tools" / "lock_requirements.py")
+    spec = importlib.util.spec_from_file_location(
+        "lock_requirements", ROOT / "tools" / "lock_requirements.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -34,7 +36,9 @@ def test_each_version_has_hashes():
 
 
 def test_each_extra_has_its_part(tool):
-    table = re.search(r"^\[project\.optional-dependencies\]$(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
+    table = re.search(
+        r"^\[project\.optional-dependencies\]$(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S
+    )[1]
     extras = {}
     for line in table.splitlines():
         if found := re.fullmatch(r"([a-z0-9_-]+) = \[", line):

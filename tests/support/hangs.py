@@ -15,9 +15,9 @@ from support.paths import ROOT
 GRACE = 1.0
 """Seconds that hung launchers are given here, in place of those of ``watchdog``."""
 
-# A mutex of zeros is an unlocked one in Linux's C libraries; who locks it twice waits for ever, and no signal ends that.
+# A mutex of zeros is an unlocked one in C libraries of Linux; who locks it twice waits for ever, whatever signals come.
 _PROGRAM = """
-import ctypes, importlib, multiprocessing, subprocess, sys
+import ctypes, importlib, subprocess, sys
 from pathlib import Path
 module, name, marker, grace, *argv = sys.argv[1:]
 from beamlabel.pipeline.process import watchdog

@@ -1,5 +1,6 @@
 """Nothing that an option, a file or a server says can forge a line or move the cursor."""
 
+import ast
 import io
 import json
 import logging
@@ -7,8 +8,8 @@ import sys
 
 import pytest
 
-from beamlabel.pipeline.process import messages
 from beamlabel.pipeline.process.messages import OneLine, answer, answer_json, escaped, tell
+from support.layers import files, tree
 
 NASTY = "a\x1b[31m\r\nb\x00\x7f\x9b\u2028\u202e\udcff\U000e0041é"
 SHOWN = "a\\x1b[31m\\r\\nb\\x00\\x7f\\x9b\\u2028\\u202e\\udcff\\U000e0041é"
@@ -42,7 +43,9 @@ def test_records_of_logs(name, lines):
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(OneLine())
-    record = logging.LogRecord(name, logging.ERROR, "", 0, "%s", (f"x\x1b\nERROR beamlabel: forged{NASTY[0]}",), None)
+    record = logging.LogRecord(
+        name, logging.ERROR, "", 0, "%s", (f"x\x1b\nERROR beamlabel: forged{NASTY[0]}",), None
+    )
     handler.emit(record)
     said = stream.getvalue()
     assert "\x1b" not in said and said.count("\n") == lines
@@ -60,9 +63,6 @@ def test_a_traceback_forges_no_record():
 
 def test_every_message_goes_that_way():
     """Nothing writes to the streams by itself but what shows progress."""
-    from support.layers import files, tree  # which read the sources
-    import ast
-
     own = {"pipeline/process/", "pipeline/job/progress.py", "pipeline/runners/", "pipeline/fine_tune/training.py",
            "pipeline/options/flex_template.py", "pipeline/demo/", "transforms/beam_yaml/__main__.py",
            "pipeline/options/parser.py"}  # fmt: skip
@@ -75,4 +75,3 @@ def test_every_message_goes_that_way():
                 if where in ("sys.stderr", "sys.stdout") and not any(short.startswith(one) for one in own):
                     writers.add(short)
     assert not writers
-    assert messages.escaped

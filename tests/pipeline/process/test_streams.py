@@ -71,6 +71,9 @@ def test_a_job_is_done_though_nobody_hears_of_it(redirection, tmp_path):
     assert shell(words, redirection, tmp_path)[0] == 0
     assert (tmp_path / "out" / "_SUCCESS").exists()
     done = subprocess.run(
-        [sys.executable, "-m", "beamlabel", "verify", tmp_path / "out"], check=False, cwd=ROOT, capture_output=True
+        [sys.executable, "-m", "beamlabel", "verify", tmp_path / "out"],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
     )
     assert done.returncode == 0  # nothing that was said went into a file

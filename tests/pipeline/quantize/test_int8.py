@@ -130,7 +130,10 @@ def test_a_worker_whose_answers_are_others_refuses(tmp_path, counted):
         "print(open_engine(*sys.argv[1:]).computed_by, 'tensorflow' in sys.modules)"
     )
     worker = [sys.executable, "-c", code, found.artifact.path, found.artifact.sha256]
-    assert subprocess.run(worker, stdout=subprocess.PIPE, check=True, text=True).stdout == "openvino int8 False\n"
+    assert (
+        subprocess.run(worker, stdout=subprocess.PIPE, check=True, text=True).stdout
+        == "openvino int8 False\n"
+    )
     with open(found.artifact.path, "rb") as file:  # noqa: PTH123
         spec, payload = unpack(file.read())
     model, (logits, features) = unpack_int8(payload)
