@@ -79,15 +79,14 @@ def run(options: JobOptions, runner_args: list[str], started_at: float | None = 
 
 def _run(options: JobOptions, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
     from beamlabel.pipeline.output.lock import locked
-    from beamlabel.pipeline.places.cache import check_cache, check_scratch
+    from beamlabel.pipeline.places.cache import check_kept
     from beamlabel.pipeline.places.outputs import check_folder
 
     # Files are looked at before there is a pipeline, which would tell.
     beam_setup.configure(runner_args)
     set_billing_project(options.loading.billing_project)
     output = check_folder("--output", options.output.output)
-    check_cache()
-    check_scratch()
+    check_kept()
     with locked(output) as lock:
         return _run_locked(options, runner_args, started_at, cancelled, output, lock)
 

@@ -73,10 +73,9 @@ def main(argv: list[str]) -> int:
     options = values_of(InspectOptions, parsed)
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from beamlabel.pipeline.places.cache import check_cache, check_scratch
+    from beamlabel.pipeline.places.cache import check_kept
 
-    check_cache()
-    check_scratch()
+    check_kept()
     if options.precisions:
         return _compare(options, parsed)
     from beamlabel.pipeline.commands.inspection import inspect

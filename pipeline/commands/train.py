@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
     import argparse
 
     from beamlabel.pipeline.fine_tune.options import FineTuneOptions, check
+    from beamlabel.pipeline.places.cache import check_kept
     from beamlabel.pipeline.train.rows.options import HeadOptions, ResultOptions, RowsOptions
     from beamlabel.pipeline.truth.options import TruthOptions
 
@@ -52,7 +53,6 @@ def main(argv: list[str]) -> int:
     parsed = parser.parse_args(argv)
     set_billing_project(parsed.billing_project)
 
-    from beamlabel.pipeline.places.cache import check_cache, check_scratch
     from beamlabel.pipeline.process.cancellation import Cancelled
     from beamlabel.pipeline.train.train import TrainOptions, train
 
@@ -64,8 +64,7 @@ def main(argv: list[str]) -> int:
     )
     fine_tuning = values_of(FineTuneOptions, parsed)
     check(fine_tuning)
-    check_cache()
-    check_scratch()
+    check_kept()
     began = time.monotonic()
 
     def tell(text: str) -> None:

@@ -11,6 +11,12 @@ from beamlabel.transforms.storage.host_cache import NOWHERE, cache_dir
 _PROBE_BYTES = 1 << 16
 
 
+def check_kept() -> None:
+    """``check_cache`` and ``check_scratch``."""
+    check_cache()
+    check_scratch()
+
+
 def check_cache() -> None:
     """Tries whether modules and artifacts can be kept.
 
@@ -52,7 +58,9 @@ def _probe(folder: str) -> None:
     try:
         # Without a buffer, so that closing it has nothing left to fail on.
         with tempfile.TemporaryFile(prefix="probe-", dir=folder, buffering=0) as file:
-            file.write(bytes(_PROBE_BYTES))
+            left = _PROBE_BYTES
+            while left:
+                left -= file.write(bytes(left))
     except OSError as error:
         error.filename = folder
         raise

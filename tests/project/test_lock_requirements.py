@@ -8,7 +8,7 @@ import pytest
 from support.paths import ROOT
 
 LOCK = (ROOT / "requirements.lock").read_text()
-PIN = re.compile(r"^([a-z0-9._-]+)==([^ ;]+)( ; [^\\]+)?", re.MULTILINE)
+PIN = re.compile(r"^([a-z0-9._-]+)==([^ ;\n]+)( ; [^\\\n]+)?", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

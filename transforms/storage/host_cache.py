@@ -70,7 +70,10 @@ def cache_dir() -> Path:
     """
     if named := os.environ.get("BEAMLABEL_CACHE"):
         return Path(named)
-    found = platformdirs.user_cache_path("beamlabel")
+    try:
+        found = platformdirs.user_cache_path("beamlabel")
+    except RuntimeError:  # as newer versions have it; before, the tilde stayed
+        return NOWHERE
     return found if found.is_absolute() else NOWHERE
 
 
