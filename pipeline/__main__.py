@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.parser import parse, usage
+from beamlabel.pipeline.process import streams
+from beamlabel.pipeline.process.messages import tell
 
 
 def console() -> None:
     """Entry point of the installed command."""
-    argv = sys.argv[1:]
+    streams.prepare()
+    try:
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:  # before there was anything to cancel
+        os._exit(128 + signal.SIGINT)
+    except streams.StdoutError as error:  # of --help and --version, which are answers as well
+        if str(error):
+            tell(str(error))
+        sys.exit(error.exit_code)
+
+
+def _run(argv: list[str]) -> None:
     try:
         if argv and not argv[0].startswith("-"):
             from beamlabel.pipeline.commands.dispatch import is_job, parse_job, run_command

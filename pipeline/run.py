@@ -79,17 +79,16 @@ def run(options: JobOptions, runner_args: list[str], started_at: float | None = 
 
 def _run(options: JobOptions, runner_args: list[str], started_at: float, cancelled: Cancellation) -> int:
     from beamlabel.pipeline.output.lock import locked
-    from beamlabel.pipeline.output.place import output_place
+    from beamlabel.pipeline.places.cache import check_kept
+    from beamlabel.pipeline.places.outputs import check_folder
 
     # Files are looked at before there is a pipeline, which would tell.
     beam_setup.configure(runner_args)
     set_billing_project(options.loading.billing_project)
-    try:
-        output = output_place(options.output.output)
-    except ValueError as error:
-        raise UsageError(f"--output {options.output.output!r}: {error}") from error
+    output = check_folder("--output", options.output.output)
     # From here on the folder has one name, whatever the user called it.
     options = dataclasses.replace(options, output=dataclasses.replace(options.output, output=output))
+    check_kept()
     with locked(output) as lock:
         return _run_locked(options, runner_args, started_at, cancelled, output, lock)
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the pinned versions, and the project in it, editable. Does nothing when it is up to date.
+# Makes .venv with the versions and hashes of requirements.lock, and the project in it, editable. Does nothing when it is up
+# to date.
 #
 #   tools/setup_venv.sh EXTRAS        (comma-separated, such as launcher,demo,test)
 #
@@ -17,7 +18,7 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 13):
 P
 
 stamp=$venv/.installed
-wanted=$(cat pyproject.toml setup.py constraints.txt | cksum)
+wanted=$(cat pyproject.toml setup.py requirements.lock | cksum)
 for extra in ${extras//,/ }; do
   grep -qsxF "$extra $wanted" "$stamp" || missing=yes
 done
@@ -25,7 +26,17 @@ done
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "Installing beamlabel[$extras] into $venv (a few minutes the first time) ..." >&2
+# Nothing is installed whose hash is not in the lock: neither what beamlabel needs, nor what builds it.
+parts=$(mktemp -d)
+trap 'rm -rf "$parts"' EXIT
+"$venv/bin/python" tools/lock_requirements.py build >"$parts/build.txt"
+"$venv/bin/python" tools/lock_requirements.py "build,base,$extras" >"$parts/needed.txt"
 # TensorFlow starts in a third of the time where its bytecode was compiled at install.
-env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --compile \
-  --constraint constraints.txt --editable ".[$extras]"
+install() {
+  env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --compile \
+    --no-deps --no-build-isolation "$@"
+}
+install --require-hashes --requirement "$parts/build.txt"
+install --require-hashes --requirement "$parts/needed.txt"
+install --editable .
 for extra in ${extras//,/ }; do echo "$extra $wanted" >>"$stamp"; done

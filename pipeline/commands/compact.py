@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 from beamlabel.pipeline.options.declare import choice, flag, option, positionals, required
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import whole
-from beamlabel.transforms.secrets.text import public_text
+from beamlabel.pipeline.process.messages import tell
 
 _DESCRIPTION = """\
 Writes the current table of many outputs as one: of each image the newest row, without the images that were deleted
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> int:
             drop_others=options.drop_others,
         )
     except OutputLockedError as error:
-        sys.stderr.write(public_text(f"beamlabel compact: {error}\n"))
+        tell(str(error), "beamlabel compact")
         return NOT_YET
     compacted = manifest["compacted"]
     for what in ("rows", "failures"):
@@ -72,13 +71,10 @@ def main(argv: list[str]) -> int:
             if count or fate == "kept"
         }
         parts = " + ".join(f"{count} {fate}" for fate, count in fates.items())
-        sys.stderr.write(
-            public_text(f"beamlabel compact: {compacted[f'{what}_read']} {what} read = {parts}\n")
-        )
-    sys.stderr.write(
-        public_text(
-            f"beamlabel compact: {len(compacted['outputs'])} outputs became {manifest['output']}: "
-            f"{manifest['rows']['predicted']} images with a row, {manifest['rows']['failed']} failed\n"
-        )
+        tell(f"{compacted[f'{what}_read']} {what} read = {parts}", "beamlabel compact")
+    tell(
+        f"{len(compacted['outputs'])} outputs became {manifest['output']}: "
+        f"{manifest['rows']['predicted']} images with a row, {manifest['rows']['failed']} failed",
+        "beamlabel compact",
     )
     return DONE

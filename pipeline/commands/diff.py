@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import flag, option, positional
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import TEXT, whole
-from beamlabel.transforms.secrets.text import public_text
+from beamlabel.pipeline.process.messages import answer, answer_json
 
 _DESCRIPTION = """\
 Compares two results image by image: those added and removed, those with another label, failures that came and went;
@@ -54,9 +52,15 @@ def main(argv: list[str]) -> int:
         raise UsageError("--fetch and --base_dir are for the thumbnails of --page FILE")
     from beamlabel.pipeline.diff.compare import compare
     from beamlabel.pipeline.diff.text import as_text
+    from beamlabel.pipeline.places.cache import check_scratch
+    from beamlabel.pipeline.places.outputs import check_file
     from beamlabel.transforms import storage
     from beamlabel.transforms.storage.errors import is_user_error
 
+    for name, file in (("--page", options.page), ("--list", options.list)):
+        if file is not None:
+            check_file(name, file)
+    check_scratch()
     with tempfile.TemporaryDirectory(prefix="diff-") as folder:
         listed = Path(folder) / "list.csv" if options.list else None
         found = compare(options.a, options.b, examples=options.examples, listed=listed)
@@ -72,8 +76,10 @@ def main(argv: list[str]) -> int:
             if not is_user_error(error):
                 raise
             raise UsageError(f"{options.page or options.list} cannot be written: {error}") from error
-    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n" if options.json else as_text(found)
-    sys.stdout.write(public_text(text))
+    if options.json:
+        answer_json(found)
+    else:
+        answer(as_text(found))
     return 1 if options.exit_code and _differs(found) else 0
 
 

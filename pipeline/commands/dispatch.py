@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
-import signal
 import sys
 from typing import NoReturn
 
@@ -54,26 +52,34 @@ def run_command(name: str, argv: list[str]) -> NoReturn:
             f"{name!r} is no command; {hint} (without a command, images are labeled: --input names them)"
         )
     main = importlib.import_module(COMMANDS[name].module).main
+    from beamlabel.pipeline.process import streams
     from beamlabel.pipeline.process.cancellation import Cancelled, cancellation
     from beamlabel.pipeline.process.exit import BROKEN, USAGE, exit_process, set_up_logging
+    from beamlabel.pipeline.process.messages import tell
     from beamlabel.transforms.storage import beam_setup
 
-    storage_options, argv = beam_setup.split(argv)
-    beam_setup.configure(storage_options)
     set_up_logging()
     with cancellation() as cancelled:
         try:
+            if COMMANDS[name].answers:
+                streams.check_stdout()
+            storage_options, argv = beam_setup.split(argv)
+            beam_setup.configure(storage_options)
             code = main(argv)
-            sys.stdout.flush()
         except UsageError as error:
             usage(error, f"beamlabel {name}")
             code = USAGE
         except Cancelled as sent:
             code = sent.exit_code
-        except BrokenPipeError:  # whoever reads has seen enough, as in `beamlabel … | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 128 + signal.SIGPIPE
+        except streams.StdoutError as error:
+            if str(error):
+                tell(str(error), f"beamlabel {name}")
+            code = error.exit_code
         except Exception as error:
-            get_logger("beamlabel").error("%s broke: %s", name, error, exc_info=True)
+            # What the system refuses it tells in a line; the rest is a fault of the program.
+            get_logger("beamlabel").error(
+                "%s broke: %s", name, error, exc_info=not isinstance(error, OSError)
+            )
             code = BROKEN
-    exit_process(cancelled.seen.exit_code if cancelled.seen else code)
+        # Within: what hangs in its last words is ended, too.
+        exit_process(cancelled.seen.exit_code if cancelled.seen else code)

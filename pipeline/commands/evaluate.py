@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +10,8 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import flag, option, positional
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import TEXT, whole
+from beamlabel.pipeline.process.messages import answer, answer_json, tell
 from beamlabel.pipeline.truth.options import TruthOptions
-from beamlabel.transforms.secrets.text import public_text
 
 _SHOWN = 5
 _DESCRIPTION = """\
@@ -69,7 +67,10 @@ def main(argv: list[str]) -> int:
     )
 
     from beamlabel.pipeline.evaluate.evaluate import evaluate
+    from beamlabel.pipeline.places.outputs import check_file
 
+    if options.errors is not None:
+        check_file("--errors", options.errors)
     try:
         found = evaluate(
             options.output,
@@ -81,15 +82,12 @@ def main(argv: list[str]) -> int:
         ).to_json(options.worst)
     except ImportError as error:  # what TFRecords need
         raise UsageError(str(error)) from error
-    sys.stdout.write(
-        public_text(
-            json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-            if options.json
-            else "\n".join(_blocks(found, options))
-        )
-    )
+    if options.json:
+        answer_json(found)
+    else:
+        answer("\n".join(_blocks(found, options)))
     if not found["evaluated"]:
-        sys.stderr.write("beamlabel evaluate: no image has both a row and a truth\n")
+        tell("no image has both a row and a truth", "beamlabel evaluate")
         return 1
     return 0
 

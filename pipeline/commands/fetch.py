@@ -73,6 +73,8 @@ def fetch_module(
       OSError: the storage failed, or what was written is not what is read.
     """
     from beamlabel.pipeline.job.prepare_module import resolve
+    from beamlabel.pipeline.places.cache import check_cache
+    from beamlabel.pipeline.places.outputs import check_folder
     from beamlabel.transforms import storage
     from beamlabel.transforms.hub.mirror import mirror_module
     from beamlabel.transforms.hub.provenance import Provenance, read_provenance
@@ -82,6 +84,8 @@ def fetch_module(
         not storage.is_local(folder) and not urlsplit(folder).path.strip("/")
     ):
         raise UsageError(f"DIR {folder!r}: neither a local folder nor one in a bucket")
+    check_folder("DIR", folder)
+    check_cache()
     with ModuleProcess(limits) as process:
         module = resolve(handle, option="MODULE", process=process, fingerprint=fingerprint)
     try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from beamlabel.pipeline.options.declare import flag, positional
 from beamlabel.pipeline.options.job_options import InferenceOptions, InputOptions, ModuleOptions
 from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of, with_minus_joined
-from beamlabel.transforms.secrets.text import public_text
+from beamlabel.pipeline.process.messages import answer, answer_json
 from beamlabel.transforms.storage.billing import set_billing_project
 
 if TYPE_CHECKING:
@@ -85,14 +83,18 @@ def main(argv: list[str]) -> int:
     options = values_of(InspectOptions, parsed)
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from beamlabel.pipeline.places.cache import check_kept
+
+    check_kept()
     if options.precisions:
         return _compare(options, parsed)
     from beamlabel.pipeline.commands.inspection import inspect
 
     found = inspect(values_of(ModuleOptions, parsed), values_of(InferenceOptions, parsed))
-    sys.stdout.write(
-        public_text(json.dumps(found.to_json(), indent=1) + "\n" if options.json else _text(found))
-    )
+    if options.json:
+        answer_json(found.to_json())
+    else:
+        answer(_text(found))
     return 0
 
 
@@ -103,9 +105,9 @@ def _compare(options: InspectOptions, parsed: Any) -> int:
     module = dataclasses.replace(values_of(ModuleOptions, parsed), module=options.module)
     rows = compare(module, values_of(InferenceOptions, parsed), values_of(InputOptions, parsed))
     if options.json:
-        sys.stdout.write(public_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n"))
+        answer_json([dataclasses.asdict(row) for row in rows])
     else:
-        sys.stdout.write(public_text("".join(f"{line}\n" for line in table(rows))))
+        answer("".join(f"{line}\n" for line in table(rows)))
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
@@ -16,12 +15,14 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.left_over import tell_left_over
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from beamlabel.pipeline.output.manifest import read_manifest
-from beamlabel.pipeline.output.place import output_place
 from beamlabel.pipeline.output.publish import finish_pending
+from beamlabel.pipeline.places.outputs import check_folder
 from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, report, set_up_logging
+from beamlabel.pipeline.process.messages import tell
 from beamlabel.transforms import storage
-from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.storage.errors import is_user_error
+
+_COMMAND = "beamlabel publish"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,8 @@ def publish_committed(output: str) -> int:
     Raises:
       UsageError: nothing of beamlabel's is there.
     """
+    output = check_folder("OUTPUT", output)
     try:
-        output = output_place(output)
         with locked(output):
             manifests = finish_pending(output)
             if manifests:
@@ -64,7 +65,7 @@ def publish_committed(output: str) -> int:
         manifest = read_manifest(output)
         waiting = _waiting(output, manifest)
     except OutputLockedError as error:
-        sys.stderr.write(public_text(f"beamlabel publish: {error}\n"))
+        tell(str(error), _COMMAND)
         return NOT_YET
     except (OSError, ValueError) as error:
         if not is_user_error(error):
@@ -74,11 +75,11 @@ def publish_committed(output: str) -> int:
     if codes:
         return max(codes)
     if waiting:
-        sys.stderr.write(public_text(f"beamlabel publish: nothing is committed yet in {waiting}\n"))
+        tell(f"nothing is committed yet in {waiting}", _COMMAND)
         return NOT_YET
     if manifest is None:
         raise UsageError(f"OUTPUT {output!r}: no run of beamlabel was there")
-    sys.stderr.write(public_text(f"beamlabel publish: {output} is published\n"))
+    tell(f"{output} is published", _COMMAND)
     return DONE
 
 

@@ -56,14 +56,15 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
     """
     # Arrow takes a while to import: not for --help.
     from beamlabel.pipeline.output.manifest import is_result
+    from beamlabel.pipeline.places.outputs import check_folder
     from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import kept_thumbnails, report_data
     from beamlabel.pipeline.report.page import page
     from beamlabel.pipeline.report.summaries import published_summaries
     from beamlabel.pipeline.report.thumbnails import fetched_thumbnails
 
+    output = check_folder("OUTPUT", output)
     try:
-        output = storage.absolute(output).rstrip("/")
         manifest = json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST)))
         for file in manifest["files"] if is_result(manifest) else ():
             below(output, file["name"])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of
-from beamlabel.transforms.secrets.text import public_text
+from beamlabel.pipeline.process import messages
 from beamlabel.transforms.storage.billing import set_billing_project
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ def main(argv: list[str]) -> int:
     import argparse
 
     from beamlabel.pipeline.fine_tune.options import FineTuneOptions, check
+    from beamlabel.pipeline.places.cache import check_kept
     from beamlabel.pipeline.train.rows.options import HeadOptions, ResultOptions, RowsOptions
     from beamlabel.pipeline.truth.options import TruthOptions
 
@@ -64,10 +64,11 @@ def main(argv: list[str]) -> int:
     )
     fine_tuning = values_of(FineTuneOptions, parsed)
     check(fine_tuning)
+    check_kept()
     began = time.monotonic()
 
     def tell(text: str) -> None:
-        sys.stderr.write(public_text(f"beamlabel train: {text}\n"))
+        messages.tell(text, "beamlabel train")
 
     try:
         if fine_tuning.fine_tune:

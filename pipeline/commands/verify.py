@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamlabel.pipeline.options.declare import flag, positional
 from beamlabel.pipeline.options.parser import parse_command
-from beamlabel.transforms.secrets.text import public_text
+from beamlabel.pipeline.process.messages import answer, escaped, tell
 
 if TYPE_CHECKING:
     from beamlabel.pipeline.output.verify import Verified
@@ -42,15 +41,11 @@ def main(argv: list[str]) -> int:
     from beamlabel.pipeline.process.exit import DONE
 
     found = verify(options.output, quick=options.quick)
-    sys.stdout.writelines(f"{public_text(problem)}\n" for problem in found.problems)
+    answer("".join(f"{escaped(problem)}\n" for problem in found.problems))
     if found.problems:
-        sys.stderr.write(
-            public_text(
-                f"beamlabel verify: {options.output} is not consistent: {len(found.problems)} problems\n"
-            )
-        )
+        tell(f"{options.output} is not consistent: {len(found.problems)} problems", "beamlabel verify")
         return 1
-    sys.stderr.write(public_text(f"beamlabel verify: {options.output} is {_verdict(found)}\n"))
+    tell(f"{options.output} is {_verdict(found)}", "beamlabel verify")
     return DONE
 
 

@@ -28,8 +28,10 @@ from beamlabel.pipeline.job.preflight import check_output
 from beamlabel.pipeline.job.resume import reuse_finished_units
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.lock import locked
-from beamlabel.pipeline.output.manifest import absolute_output, read_manifest
+from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.pipeline.output.publish import finish_pending, publish
+from beamlabel.pipeline.places.cache import check_scratch
+from beamlabel.pipeline.places.outputs import check_folder
 from beamlabel.transforms import storage
 from beamlabel.transforms.output_spec import canonical_sha256
 from beamlabel.transforms.records import UnitRecord
@@ -83,7 +85,8 @@ def compact(
       OSError, ValueError: a file cannot be read.
     """
     started_at = time.time()
-    output = absolute_output(output)
+    output = check_folder("--output", output)
+    check_scratch()
     with locked(output) as lock, tempfile.TemporaryDirectory(prefix="compact-") as scratch:
         try:
             for manifest in finish_pending(output):

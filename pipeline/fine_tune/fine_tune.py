@@ -43,7 +43,8 @@ def fine_tune(
 ) -> Findings:
     """Trains a network and a head, and writes them as a module with ``_TRAINING.json`` and ``_report.html``.
 
-    A signal ends the training, and the best epoch is what is written; before the first epoch is done nothing is.
+    SIGINT ends the training, and the best epoch is what is written; before the first epoch is done, and by SIGTERM,
+    nothing is.
 
     Args:
       options: rows, truth, head and result, as for a head alone.

@@ -83,10 +83,10 @@ class Session:
         set_repeatable(network.is_repeatable, task.seed)
 
     def run(self) -> Trained:
-        """Trains until it is done, or a signal ends it; the model then is the best that there was.
+        """Trains until it is done, or SIGINT ends it; the model then is the best that there was.
 
         Raises:
-          Cancelled: by a signal before an epoch was done.
+          Cancelled: by SIGTERM, after which ``--if_exists resume`` goes on; or before an epoch was done.
         """
         if not self._place.state.mode:
             mode, decision = self._choose_mode()
@@ -98,8 +98,8 @@ class Session:
         is_interrupted = False
         try:
             train(self.model, self._task, self._place, self._epochs, self._options.patience)
-        except (Cancelled, KeyboardInterrupt):
-            if not self._place.state.best:
+        except (Cancelled, KeyboardInterrupt) as sent:
+            if not self._place.state.best or (isinstance(sent, Cancelled) and sent.ends_work()):
                 raise
             is_interrupted = True
         state = self._place.state

@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -225,8 +224,6 @@ def check_output(output: str, if_exists: str) -> None:
     """
     if layout.OWN in output.split("/"):
         raise UsageError(f"--output {output!r}: beamlabel keeps its own files in {layout.OWN}/")
-    if storage.is_local(output) and Path(output).exists() and not Path(output).is_dir():
-        raise UsageError(f"--output {output!r} is a file, not a folder")
     there = next(_others(output), None)
     if there is None:
         return

@@ -18,7 +18,7 @@ from beamlabel.pipeline.options.check import checked
 from beamlabel.pipeline.options.command_table import command_listing
 from beamlabel.pipeline.options.declare import Option, declared
 from beamlabel.pipeline.options.job_options import GROUPS, JobOptions, LoadingOptions, job_options
-from beamlabel.transforms.secrets.text import public_text
+from beamlabel.pipeline.process.messages import answer, tell
 from beamlabel.transforms.storage.billing import set_billing_project
 
 DESCRIPTION = "Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out."
@@ -32,10 +32,24 @@ _LABEL_OF_JOB = "--label"
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises where argparse would end the process."""
+    """Raises where argparse would end the process, or would not say that its help could not be written."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
+
+    def print_help(self, file: Any = None) -> None:
+        if file is None:
+            answer(self.format_help())
+        else:
+            super().print_help(file)
+
+
+class _Version(argparse.Action):
+    """As argparse's own, see ``Parser``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        answer(f"beamlabel {__version__}\n")
+        parser.exit()
 
 
 class _TakesArguments(Protocol):
@@ -127,7 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"beamlabel {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     for title, _, options in GROUPS:
         add_options(parser.add_argument_group(title), options)
     return parser
@@ -196,4 +210,5 @@ def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
 
 def usage(error: UsageError, command: str = "beamlabel") -> None:
     """Tells a usage error as argparse does, and whose ``--help`` to read."""
-    sys.stderr.write(public_text(f"beamlabel: error: {error}\nTry '{command} --help'.\n"))
+    tell(f"error: {error}")
+    sys.stderr.write(f"Try '{command} --help'.\n")

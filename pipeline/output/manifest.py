@@ -31,7 +31,7 @@ def absolute_output(output: str) -> str:
       UsageError: not a path or URI.
     """
     try:
-        return output_place(output)
+        return output_place(output) or "/"
     except ValueError as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.process.messages import OneLine
 from beamlabel.transforms.secrets.logs import get_logger, make_public
 from beamlabel.transforms.secrets.text import public_uri
 
@@ -21,9 +23,9 @@ NOT_YET = 75
 
 def set_up_logging() -> None:
     """Warnings of everybody, and what beamlabel tells, go to stderr."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger().handlers[0].addFilter(_is_worth_showing)
     make_public()
     _LOGGER.setLevel(logging.INFO)
@@ -31,9 +33,12 @@ def set_up_logging() -> None:
 
 def exit_process(code: int) -> NoReturn:
     """Ends the process; not by ``sys.exit``, which waits for whatever the runner's threads are still doing."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    # What is not said by now changes nothing of the end.
+    with suppress(Exception):
+        logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(code)
 
 

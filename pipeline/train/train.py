@@ -16,6 +16,7 @@ from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.facts import versions
 from beamlabel.pipeline.output.place import output_place
+from beamlabel.pipeline.places.outputs import check_folder
 from beamlabel.pipeline.report.thumbnails import load_options_of
 from beamlabel.pipeline.train.findings.evaluate_head import findings_of, proportion, right
 from beamlabel.pipeline.train.findings.findings import SPLITS, CurvePoint, Findings
@@ -127,11 +128,8 @@ def check_is_new(output: str) -> None:
         raise UsageError(f"--output {output!r}: {error}") from error
     if is_there:
         raise UsageError(f"--output {output!r} exists: name another folder, or delete it")
+    check_folder("--output", output)
     if storage.is_local(path):
-        above = next(folder for folder in Path(path).parents if os.path.lexists(folder))
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            why = "cannot be written" if above.is_dir() else "is no folder"
-            raise UsageError(f"--output {output!r}: {above} {why}; name another folder")
         around = [
             folder for folder in Path(os.path.realpath(path)).parents if (folder / layout.MANIFEST).exists()
         ]

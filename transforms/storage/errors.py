@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from beamlabel.transforms.storage.disk.regular_file import NotAFileError as NotAFileError
 
 _USER_ERRORS = (
@@ -14,10 +16,14 @@ _USER_ERRORS = (
     NotADirectoryError,
     FileExistsError,
 )
+# Those that have no class of their own.
+_USER_NUMBERS = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def is_user_error(error: BaseException) -> bool:
     """Whether trying again without a change would fail again."""
+    if isinstance(error, OSError) and error.errno in _USER_NUMBERS:
+        return True
     return isinstance(error, _USER_ERRORS)
 
 

@@ -59,9 +59,22 @@ _warned = False
 _LOCK_SECONDS = 300.0
 
 
+NOWHERE = Path(os.devnull) / "beamlabel"
+"""A folder that cannot be made by anybody."""
+
+
 def cache_dir() -> Path:
-    """The per-user cache of modules and artifacts; ``BEAMLABEL_CACHE`` overrides it."""
-    return Path(os.environ.get("BEAMLABEL_CACHE") or platformdirs.user_cache_dir("beamlabel"))
+    """The per-user cache of modules and artifacts; ``BEAMLABEL_CACHE`` overrides it.
+
+    ``NOWHERE`` for a user without a home folder: a ``~`` that stands for none would become a folder of that name.
+    """
+    if named := os.environ.get("BEAMLABEL_CACHE"):
+        return Path(named)
+    try:
+        found = platformdirs.user_cache_path("beamlabel")
+    except RuntimeError:  # as newer versions have it; before, the tilde stayed
+        return NOWHERE
+    return found if found.is_absolute() else NOWHERE
 
 
 def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> LocalArtifact:

@@ -1,0 +1,80 @@
+"""The folders and files that options name for what is written."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.output.place import output_place
+from beamlabel.pipeline.places.local import absolute_path, check_writable
+from beamlabel.transforms import storage
+
+
+def check_folder(option: str, folder: str) -> str:
+    """The folder that an option names for what is written, as ``output_place`` gives it.
+
+    Args:
+      option: such as ``--output``.
+      folder: a local path, or a URI.
+
+    Raises:
+      UsageError: it cannot be written, is none by ``output_place``, or is one that nobody means: the root, the home
+        folder, that of temporary files, or one that holds such a one or the current folder.
+    """
+    path = absolute_path(option, folder)
+    try:
+        there = output_place(folder)
+    except ValueError as error:
+        raise UsageError(f"{option} {folder!r}: {error}") from error
+    if not storage.is_local(path):
+        if not urlsplit(path).netloc:
+            raise UsageError(f"{option} {folder!r}: it names no bucket")
+        return there
+    real = os.path.realpath(path)
+    if real == "/":
+        raise UsageError(f"{option} {folder!r} is the root of the file system: name a folder of its own")
+    for place, what in _meant_otherwise():
+        if real == place and what != _HERE:
+            raise UsageError(f"{option} {folder!r} is {what}: name a folder of its own")
+        if place.startswith(real + "/"):
+            raise UsageError(f"{option} {folder!r} holds {what}, {place}: name a folder of its own")
+    check_writable(option, path.rstrip("/"), is_folder=True)
+    return there
+
+
+def check_file(option: str, file: str) -> str:
+    """The file that an option names for what is written, absolute.
+
+    Args:
+      option: such as ``--errors``.
+      file: a local path, or a URI.
+
+    Raises:
+      UsageError: it cannot be written, or is a folder, a pipe or a device.
+    """
+    path = absolute_path(option, file)
+    if path.endswith("/"):
+        raise UsageError(f"{option} {file!r} is a folder, not a file")
+    if storage.is_local(path):
+        check_writable(option, path, is_folder=False)
+    return path
+
+
+_HERE = "the current folder"
+
+
+def _meant_otherwise() -> list[tuple[str, str]]:
+    """Folders, as they really are, that are not for outputs, and whose they are."""
+    homes = {os.path.expanduser("~")}  # noqa: PTH111 (Path.home raises where there is none)
+    with suppress(KeyError):
+        homes.add(pwd.getpwuid(os.geteuid()).pw_dir)
+    found = [(os.path.realpath(home), "the home folder") for home in homes if home.startswith("/")]
+    with suppress(FileNotFoundError):
+        found.append((os.path.realpath(tempfile.gettempdir()), "the folder of temporary files"))
+    with suppress(FileNotFoundError):
+        found.append((os.path.realpath("."), _HERE))
+    return [(place, what) for place, what in found if place != "/"]

@@ -1,0 +1,86 @@
+"""What is said on the standard streams.
+
+No text in it can move the cursor, forge a line, or break the encoding, and none holds credentials.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+from beamlabel.pipeline.process.streams import write_stdout
+from beamlabel.transforms.secrets.text import public_text, public_uri
+
+
+def escaped(text: str, *, kept: str = "") -> str:
+    """The text with all that cannot be printed written as Python writes it, such as ``\\x1b``, ``\\n`` and ``\\u202e``.
+
+    Args:
+      text: any; surrogates, which stand for bytes of names that are no UTF-8, included.
+      kept: characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in kept else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def tell(text: str, command: str = "beamlabel") -> None:
+    """Says a line on stderr.
+
+    Args:
+      text: the line; it stays one, whatever is in it.
+      command: who speaks.
+    """
+    sys.stderr.write(f"{command}: {escaped(public_text(text))}\n")
+
+
+def answer(text: str) -> None:
+    """Writes lines that were asked for to stdout.
+
+    Raises:
+      StdoutError: they cannot be written.
+    """
+    write_stdout(escaped(public_text(text), kept="\n"))
+
+
+def answer_json(value: Any) -> None:
+    """Writes a value to stdout as JSON, which says the same and is printable.
+
+    Raises:
+      StdoutError: it cannot be written.
+    """
+    text = json.dumps(_public(value), indent=1, ensure_ascii=False)
+    if not text.replace("\n", "").isprintable():
+        text = "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    write_stdout(text + "\n")
+
+
+def _public(value: Any) -> Any:
+    """The value without credentials, text by text: of JSON as a whole a cut could take a quotation mark along."""
+    if isinstance(value, str):
+        return public_text(public_uri(value))
+    if isinstance(value, dict):
+        return {_public(key): _public(one) for key, one in value.items()}
+    return [_public(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+class OneLine(logging.Formatter):
+    """A record as a line.
+
+    What beamlabel says stays one line. What libraries say, and tracebacks, may have several: those that follow are
+    indented, so that none passes for a record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = public_text(super().format(record))
+        # A traceback that held credentials is a text by now.
+        if record.name == "beamlabel" and not (record.exc_info or record.exc_text or record.stack_info):
+            return escaped(text)
+        return escaped(text, kept="\n\t").replace("\n", "\n    ")

@@ -1,0 +1,120 @@
+"""The standard streams as a program finds them: closed, full, or with nobody at the other end."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+# 128 + SIGPIPE, which ends the programs that do not ignore it.
+NO_READER = 128 + signal.SIGPIPE
+
+
+class StdoutError(Exception):
+    """What is asked for cannot be told. Without a text: whoever read it has seen enough, as in ``| head``.
+
+    Attributes:
+      exit_code: of the process.
+    """
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class _Stderr(io.FileIO):
+    """Drops what cannot be written: no work fails because nobody can hear of it."""
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        with suppress(OSError):
+            while left:
+                written = super().write(left)
+                if written is None:  # a terminal that somebody made non-blocking
+                    if not select.select([], [self], [], 1.0)[1]:
+                        break
+                    continue
+                left = left[written:]
+        return size
+
+
+_was_closed = False
+
+
+def prepare() -> None:
+    """Has all three streams open, so that no file that is opened later takes the number of one and gets what is said.
+
+    A closed one reads and writes nothing; ``check_stdout`` tells of stdout. Of stderr is dropped what it does not
+    take. What the encoding of stdout lacks is escaped.
+    """
+    global _was_closed
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (of a descriptor, for good)
+    if sys.stdout is None:
+        _was_closed = True
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
+    raw = _Stderr(2, "w", closefd=False)
+    # Its writer takes a raw stream as well: what is written is out at once.
+    sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", write_through=True)  # type: ignore[arg-type]
+    with suppress(AttributeError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def check_stdout() -> None:
+    """Looks whether stdout would take an answer, before there is one.
+
+    Raises:
+      StdoutError: it is closed, full, or its reader is gone.
+    """
+    _check_open()
+    try:
+        number = sys.stdout.fileno()
+        os.write(number, b"")
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, OSError) and not isinstance(error, io.UnsupportedOperation):
+            raise _told(error) from error
+        return  # a stream of somebody's own
+    poll = select.poll()
+    poll.register(number, 0)
+    if any(events & select.POLLERR for _, events in poll.poll(0)):
+        raise StdoutError("nobody reads stdout", NO_READER)
+
+
+def write_stdout(text: str) -> None:
+    """Writes a text to stdout, at once.
+
+    Raises:
+      StdoutError: it cannot be written.
+    """
+    _check_open()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter flushes it once more at its end.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise _told(error) from error
+
+
+def _check_open() -> None:
+    if _was_closed:
+        raise StdoutError("stdout is closed, and the answer goes there", 2)
+
+
+def _told(error: OSError) -> StdoutError:
+    if isinstance(error, BrokenPipeError):
+        return StdoutError("", NO_READER)
+    return StdoutError(f"stdout: {error.strerror or error}", 3)

@@ -1,0 +1,164 @@
+"""Folders and files that nobody means, or that cannot be written, are told apart before any work."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.places.cache import check_cache, check_scratch
+from beamlabel.pipeline.places.outputs import check_file, check_folder
+from beamlabel.transforms.storage.host_cache import NOWHERE, cache_dir
+from support.paths import ROOT
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A home, a folder of temporary files, and a current folder; and what may lie at the place of an output."""
+    for name in ("home/me", "temporary", "work/here"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path / "work" / "here")
+    (tmp_path / "file").write_text("no folder")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to("not there")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "to_root").symlink_to("/")
+    (tmp_path / "to_home").symlink_to("home/me")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("/", "root"), ("//", "root"), ("/..", "root"), ("file:///", "root"), ("{}/to_root", "root"),
+        ("{}/home/me", "home"), ("{}/home/me/", "home"), ("{}/home", "home"), ("{}", "home"), ("{}/to_home", "home"),
+        ("file://{}/home/me", "home"), ("{}/temporary", "temporary"), ("..", "current folder"), ("../..", "holds"),
+        ("{}/file", "is a file"), ("{}/file/below/it", "is a file"), ("{}/pipe", "is a file"), ("{}/nowhere", "a link"),
+        ("{}/loop", ""), ("/proc/self", "system's"), ("/sys/x", "system's"), ("/dev/null", "system's"),
+        ("/dev", "system's"),
+        ("{}/" + "x" * 300, "too long"), ("{}/\udcff", "UTF-8"), ("{}/a\udcffb/c", "UTF-8"), ("", "empty"),
+        ("gs://", "bucket"), ("gs:///folder", "bucket"), ("s3://", "bucket"), ("file://elsewhere/x", "of this machine"),
+    ],
+)  # fmt: skip
+def test_no_folder_for_an_output(folder, why, places):
+    with pytest.raises(UsageError, match=why) as raised:
+        check_folder("--output", folder.format(places))
+    assert str(raised.value).startswith("--output")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["new", "{}/new/below", ".", "{}/home/me/labels", "{}/temporary/out", "/dev/shm/out", "{}/to_home/x"],
+)
+def test_a_folder_for_an_output(folder, places):
+    if folder.startswith("/dev/shm") and not Path("/dev/shm").is_dir():
+        pytest.skip("no /dev/shm")
+    given = folder.format(places)
+    assert check_folder("--output", given + "/") == str(Path.cwd() / given if given != "." else Path.cwd())
+    assert not Path("new").exists()
+
+
+def test_a_bucket_is_a_folder():
+    assert check_folder("--output", "gs://bucket/") == "gs://bucket"
+
+
+@pytest.mark.parametrize(
+    "file", ["{}", "{}/new/", "{}/pipe", "{}/file/x.csv", "/dev/null", "{}/\udcff.csv", ""]
+)
+def test_no_file_to_write(file, places):
+    with pytest.raises(UsageError, match="--errors"):
+        check_file("--errors", file.format(places))
+
+
+@pytest.mark.parametrize("file", ["new.csv", "{}/file", "{}/new/below.csv"])
+def test_a_file_to_write(file, places):
+    assert check_file("--errors", file.format(places)) == str(Path.cwd() / file.format(places))
+
+
+def test_the_current_folder_is_gone(places):
+    shutil.rmtree(places / "work")
+    with pytest.raises(UsageError, match="current folder is gone"):
+        check_folder("--output", "out")
+
+
+def test_caches(places, monkeypatch):
+    monkeypatch.setenv("BEAMLABEL_CACHE", str(places / "new" / "cache"))
+    check_cache()
+    assert [*(places / "new" / "cache").iterdir()] == []
+    for cache in (places / "file", places / "file" / "x", "/proc/x"):
+        monkeypatch.setenv("BEAMLABEL_CACHE", str(cache))
+        with pytest.raises(UsageError, match="BEAMLABEL_CACHE"):
+            check_cache()
+
+
+def test_without_a_home_folder_nothing_is_made_of_a_tilde(places, monkeypatch):
+    monkeypatch.setenv("BEAMLABEL_CACHE", "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(
+        os.path, "expanduser", lambda path: path
+    )  # as for a user whom the system does not know
+    assert cache_dir() == NOWHERE
+    with pytest.raises(UsageError, match="BEAMLABEL_CACHE"):
+        check_cache()
+    assert not Path("~").exists()
+
+
+def test_no_temporary_folder(monkeypatch):
+    def none():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(UsageError, match="TMPDIR"):
+        check_scratch()
+
+
+_PROGRAM = """
+import os, sys
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.places.cache import check_cache
+from beamlabel.pipeline.places.outputs import check_file, check_folder
+os.environ["BEAMLABEL_CACHE"] = sys.argv[1] + "/cache"
+for check in (check_cache, lambda: check_folder("--output", sys.argv[1] + "/out"),
+              lambda: check_file("--page", sys.argv[1] + "/page.html")):
+    try:
+        check()
+        print("fine")
+    except (UsageError, OSError) as error:
+        print(type(error).__name__, error)
+"""
+
+
+def mounted(tmp_path, options):
+    """What the checks say of a file system of its own that is mounted so."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o {options} tmpfs '{folder}'"
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*words, mount], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no mounts of one's own here")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [*words, mount + ' && exec "$@"', "sh", sys.executable, "-c", _PROGRAM, str(folder)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=env)
+    return done.stdout.splitlines()
+
+
+def test_a_read_only_file_system(tmp_path):
+    said = mounted(tmp_path, "ro")
+    assert len(said) == 3
+    for line in said:
+        assert line.startswith("UsageError") and "Read-only file system" in line
+
+
+def test_a_full_file_system(tmp_path):
+    cache, *others = mounted(tmp_path, "size=4k")
+    assert cache.startswith("OSError") and "No space left" in cache and str(tmp_path) in cache
+    assert others == ["fine", "fine"]  # the first file will tell
