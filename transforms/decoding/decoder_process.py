@@ -80,7 +80,7 @@ def _answer(data: bytes, options: DecodeOptions) -> tuple[bytes, memoryview | No
             "format": decoded.format,
             "converted": bool(decoded.color_converted),
         }
-        content = memoryview(decoded.pixels).cast("B")
+        content = decoded.pixels.data.cast("B")
     except ImageError as error:
         found = {"reason": error.reason.value, "detail": error.detail}
     except MemoryError:

@@ -69,7 +69,7 @@ def _ask(data: bytes, options: DecodeOptions) -> Decoded:
         if "fault" in answer:
             raise RuntimeError(str(answer["fault"]))
         pixels = empty_pixels(options.height, options.width)
-        child.read_content(memoryview(pixels).cast("B"))
+        child.read_content(pixels.data.cast("B"))
     return Decoded(
         pixels,
         int(answer["width"]),

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from beamlabel.transforms.storage.disk.regular_file import check_regular, is_of_kernel, open_regular
 from beamlabel.transforms.storage.errors import NotAFileError, ReplacedError
@@ -172,7 +172,7 @@ def read_bytes(path: str) -> bytes:
 def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     """A range of the file."""
     with open_regular(path) as buffered:
-        file = buffered.raw
+        file = cast("io.FileIO", buffered.raw)  # no more is read than was asked for
         if version is not None and str(os.fstat(file.fileno()).st_mtime_ns) != version:
             raise ReplacedError(errno.ENOENT, "it was replaced", path)
         file.seek(start)
