@@ -122,11 +122,10 @@ def test_an_output_that_cannot_be_written_is_a_usage_error(good, tmp_path):
 
 def test_a_pipe_as_input_is_refused(good, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    writer = subprocess.Popen(["sh", "-c", f"echo x > '{tmp_path}/pipe'"])
+    # Nobody writes to it: to open it would be to wait for ever.
     finished = command(*flat({**good, "--input": tmp_path / "pipe"}))
-    writer.wait()
     assert finished.returncode == 2
-    assert "is a pipe" in finished.stderr
+    assert "a pipe, not a file" in finished.stderr
 
 
 def test_an_image_as_input_is_labeled_and_is_no_list(good, tmp_path):
