@@ -201,9 +201,7 @@ class ModuleOptions:
         help="to fetch, load, try and compile the module, in a process of its own that is ended then (default 10m)",
     )
     module_memory: int | None = option(
-        BYTE_SIZE,
-        metavar="SIZE",
-        help="that this process may take, such as 8G (default: what is free, at least 4G)",
+        BYTE_SIZE, metavar="SIZE", help="for this process, such as 8G (default: what is free, at least 4G)"
     )
 
 

@@ -26,7 +26,7 @@ CHUNK = 4
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> EngineSession:
-    """A LiteRT model, as ``to_litert`` made it, as a function of images.
+    """A LiteRT model, as ``compile`` made it, as a function of images.
 
     LiteRT maps the file at ``path``, whose pages all processes of a host share, or takes a copy of the payload. What
     lies in memory alone is opened for a comparison, or where nothing can be remembered: its chunk is not measured.

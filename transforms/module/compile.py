@@ -43,7 +43,6 @@ from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module.score_kind import LOGITS as LOGITS_KIND
 from beamlabel.transforms.module.score_kind import ScoreKind, coarsest_float, score_kind
 from beamlabel.transforms.module.steadiness import check_steady
-from beamlabel.transforms.module.to_litert import to_litert
 from beamlabel.transforms.secrets.logs import get_logger
 
 _LOGGER = get_logger(__name__)
@@ -223,13 +222,36 @@ def _for_litert(
     names = [name for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
     litert = dataclasses.replace(spec, engine=LITERT)
     try:
-        payload = to_litert(graph, spec.input_tensor, names)
+        payload = _to_litert(graph, spec.input_tensor, names)
         _check(litert, payload, pixels, expected)
     except ModuleError as error:
         if required:
             raise
         return dataclasses.replace(spec, fallback=str(error)), graph
     return litert, payload
+
+
+def _to_litert(graph_def: bytes, input_name: str, output_names: Sequence[str]) -> bytes:
+    """A serialized ``GraphDef`` as a LiteRT FlatBuffer; its tensors keep their names, and the batch size stays open.
+
+    Only operations that LiteRT has itself are allowed: those that need TensorFlow beside it would bring
+    TensorFlow back to every worker.
+
+    Raises:
+      ModuleError: the graph has operations that LiteRT does not have.
+    """
+    tf = tensorflow()
+    graph = tf.compat.v1.GraphDef.FromString(graph_def)
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    function = wrapped.prune([f"{input_name}:0"], [f"{name}:0" for name in output_names])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], wrapped)
+    try:
+        model: bytes = converter.convert()
+    except Exception as error:
+        # The converter raises several kinds; the first line says what it met, the rest is MLIR.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModuleError(f"LiteRT cannot express it ({reason})") from error
+    return model
 
 
 def _for_openvino(spec: ModelSpec, payload: bytes, precision: str) -> ModelSpec:
