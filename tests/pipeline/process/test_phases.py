@@ -28,7 +28,7 @@ JOB = ["--input", "{list}", "--module", TINY, "--output", "{new}"]
 HANGS = {
     "locking": ("beamlabel.pipeline.output.lock:_take", JOB),
     "listing": ("beamlabel.pipeline.job.preflight:match_inputs", JOB),
-    "resolving": ("beamlabel.pipeline.job.plan:resolve", JOB),
+    "resolving": ("beamlabel.pipeline.job.plan:resolve_chosen", JOB),
     "compiling": ("beamlabel.pipeline.job.plan:prepare_artifact", JOB),
     "planning": ("beamlabel.pipeline.job.plan:_plan_id", JOB),
     "staging": ("beamlabel.pipeline.job.stage:stage", JOB),
