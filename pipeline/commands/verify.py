@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from beamlabel.pipeline.options.declare import flag, positional
 from beamlabel.pipeline.options.parser import parse_command
-from beamlabel.pipeline.process.messages import answer, escaped, tell
+from beamlabel.pipeline.process.messages import answer, tell
+from beamlabel.transforms.secrets.printable import escaped
 
 if TYPE_CHECKING:
     from beamlabel.pipeline.output.verify import Verified

@@ -62,7 +62,8 @@ def check_writable(option: str, path: str, *, is_folder: bool) -> None:
                 raise UsageError(f"{option} {path!r} is a folder, not a file")
             if not is_folder and not there.is_file():
                 raise UsageError(f"{option} {path!r} is a pipe or a device, not a file")
-        elif os.path.islink(path):  # noqa: PTH114 (a Path would drop a last slash)
+        elif os.path.islink(path) and not (is_folder and there == Path(real).parent):  # noqa: PTH114 (a last slash)
+            # A folder is made where the link leads, but not the folders above it: a disk may not be mounted.
             raise UsageError(f"{option} {path!r} is a link to {real}, which is not there")
         elif not there.is_dir():
             raise UsageError(f"{option} {path!r}: {there} is a file, not a folder")

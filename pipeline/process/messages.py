@@ -11,21 +11,8 @@ import sys
 from typing import Any
 
 from beamlabel.pipeline.process.streams import write_stdout
+from beamlabel.transforms.secrets.printable import escaped, indented
 from beamlabel.transforms.secrets.text import public_text, public_uri
-
-
-def escaped(text: str, *, kept: str = "") -> str:
-    """The text with all that cannot be printed written as Python writes it, such as ``\\x1b``, ``\\n`` and ``\\u202e``.
-
-    Args:
-      text: any; surrogates, which stand for bytes of names that are no UTF-8, included.
-      kept: characters that stay.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() or one in kept else one.encode("unicode_escape").decode() for one in text
-    )
 
 
 def tell(text: str, command: str = "beamlabel") -> None:
@@ -83,4 +70,4 @@ class OneLine(logging.Formatter):
         # A traceback that held credentials is a text by now.
         if record.name == "beamlabel" and not (record.exc_info or record.exc_text or record.stack_info):
             return escaped(text)
-        return escaped(text, kept="\n\t").replace("\n", "\n    ")
+        return indented(text)

@@ -95,6 +95,7 @@ class Guard:
 
     def _tell(self, batches: list[dict[str, Any]]) -> None:
         sys.path[:] = self._told["path"]
+        from beamlabel.transforms.secrets.printable import escaped
         from beamlabel.transforms.secrets.text import public_text
 
         try:
@@ -109,7 +110,8 @@ class Guard:
                 for unit_id, ref_ids in batch["units"].items():
                     timeouts.tell(batch["folder"], unit_id, ref_ids, batch["seconds"])
         except Exception as error:
-            sys.stderr.write(f"beamlabel: it is not remembered which batch hung: {public_text(str(error))}\n")
+            told = escaped(public_text(str(error)))
+            sys.stderr.write(f"beamlabel: it is not remembered which batch hung: {told}\n")
             sys.stderr.flush()
 
 

@@ -26,7 +26,8 @@ def places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work" / "here")
     (tmp_path / "file").write_text("no folder")
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "nowhere").symlink_to("not there")
+    (tmp_path / "nowhere").symlink_to("not mounted/out")
+    (tmp_path / "to_new").symlink_to("new")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "to_root").symlink_to("/")
     (tmp_path / "to_home").symlink_to("home/me")
@@ -54,13 +55,13 @@ def test_no_folder_for_an_output(folder, why, places):
 
 @pytest.mark.parametrize(
     "folder",
-    ["new", "{}/new/below", ".", "{}/home/me/labels", "{}/temporary/out", "/dev/shm/out", "{}/to_home/x"],
+    ["new", "{}/new/below", ".", "{}/home/me/labels", "{}/temporary/out", "/dev/shm/out", "{}/to_home/x", "{}/to_new"],
 )
 def test_a_folder_for_an_output(folder, places):
     if folder.startswith("/dev/shm") and not Path("/dev/shm").is_dir():
         pytest.skip("no /dev/shm")
     given = folder.format(places)
-    assert check_folder("--output", given + "/") == str(Path.cwd() / given if given != "." else Path.cwd())
+    assert check_folder("--output", given + "/") == os.path.realpath(given)
     assert not Path("new").exists()
 
 

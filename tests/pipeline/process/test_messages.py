@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from beamlabel.pipeline.process.messages import OneLine, answer, answer_json, escaped, tell
+from beamlabel.pipeline.process.messages import OneLine, answer, answer_json, tell
+from beamlabel.transforms.secrets.printable import escaped
 from support.layers import files, tree
 
 NASTY = "a\x1b[31m\r\nb\x00\x7f\x9b\u2028\u202e\udcff\U000e0041é"
@@ -61,11 +62,24 @@ def test_a_traceback_forges_no_record():
     assert "Traceback" in said and "\nERROR" not in said and "\x1b" not in said
 
 
+def test_messages_hold_no_credentials(capsys):
+    url = "https://user:s3cr3t@host.example.org/a.jpg?token=s3cr3t"
+    tell(f"cannot fetch {url}")
+    answer(f"{url}\n{url}\n")
+    answer_json({url: [f'in "{url}", as a text', {"query": 'GET /a.jpg?token=s3cr3t"'}]})
+    said = capsys.readouterr()
+    assert "s3cr3t" not in said.err + said.out
+    assert said.err == "beamlabel: cannot fetch https://host.example.org/a.jpg\n"
+    assert list(json.loads(said.out.split("\n", 2)[2])) == ["https://host.example.org/a.jpg"]
+    record = logging.LogRecord("beamlabel", logging.ERROR, "", 0, "%s", (url,), None)
+    assert OneLine().format(record) == "ERROR beamlabel: https://host.example.org/a.jpg"
+
+
 def test_every_message_goes_that_way():
     """Nothing writes to the streams by itself but what shows progress."""
     own = {"pipeline/process/", "pipeline/job/progress.py", "pipeline/runners/", "pipeline/fine_tune/training.py",
            "pipeline/options/flex_template.py", "pipeline/demo/", "transforms/beam_yaml/__main__.py",
-           "pipeline/options/parser.py"}  # fmt: skip
+           "pipeline/options/parser.py", "transforms/deadline/guard.py", "transforms/secrets/logs.py"}  # fmt: skip
     writers = set()
     for module, path in files().items():
         short = module.removeprefix("beamlabel.").replace(".", "/") + ".py"
