@@ -188,14 +188,11 @@ class LabelImages(beam.PTransform):
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
             input_range=input_range, engine=engine, precision=precision, module_fingerprint=module_fingerprint,
-            allow_unsafe_ops=allow_unsafe_ops,
-        )  # fmt: skip
+            allow_unsafe_ops=allow_unsafe_ops)  # fmt: skip
         self._derived = derive_module(
             self._artifact, top_k=top_k, scores=scores, class_names=class_names, embeddings=embeddings,
             normalize_embeddings=normalize_embeddings, batch_size=batch_size, worker_threads=worker_threads,
-            crop=crop, color_profile=color_profile, max_pixels=max_pixels,
-            decode_deadline=decode_deadline,
-        )  # fmt: skip
+            crop=crop, color_profile=color_profile, max_pixels=max_pixels, decode_deadline=decode_deadline)  # fmt: skip
         self._load = load_options(fetch, self._derived.decode, load_threads, worker_threads)
         self.spec: OutputSpec = output_spec_of(self._derived)
 

@@ -113,13 +113,9 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
         names = _class_names(options.labels, spec)
         try:
             module = looked_at(
-                resolved,
-                process,
-                logits_output=options.logits_output,
-                features_output=options.features_output,
-                image_size=options.image_size,
-                input_range=options.input_range,
-            )
+                resolved, process, logits_output=options.logits_output, features_output=options.features_output,
+                image_size=options.image_size, input_range=options.input_range,
+            )  # fmt: skip
             engine = open_engine(artifact.path, artifact.sha256)
         except ModuleError as error:
             raise UsageError(f"MODULE: {error}") from error

@@ -42,7 +42,6 @@ def main() -> NoReturn:
     root = logging.getLogger()
     root.addHandler(answers)
     root.setLevel(logging.WARNING)
-    logging.getLogger("beamlabel").setLevel(logging.INFO)
     _configure(told)
     while (task := _told()) is not None:
         answers.answer(task["function"], task["arguments"])
@@ -117,11 +116,12 @@ def _print_to_stderr() -> None:
 
 
 def _configure(told: dict[str, Any]) -> None:
-    from beamlabel.transforms.secrets.logs import make_public
+    from beamlabel.transforms.secrets.logs import get_logger, make_public
     from beamlabel.transforms.storage import beam_setup
     from beamlabel.transforms.storage.billing import set_billing_project
 
     make_public()
+    get_logger("beamlabel").setLevel(logging.INFO)
     beam_setup.configure(told["storage"])
     set_billing_project(told["billing_project"])
 

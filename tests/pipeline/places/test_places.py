@@ -55,7 +55,16 @@ def test_no_folder_for_an_output(folder, why, places):
 
 @pytest.mark.parametrize(
     "folder",
-    ["new", "{}/new/below", ".", "{}/home/me/labels", "{}/temporary/out", "/dev/shm/out", "{}/to_home/x", "{}/to_new"],
+    [
+        "new",
+        "{}/new/below",
+        ".",
+        "{}/home/me/labels",
+        "{}/temporary/out",
+        "/dev/shm/out",
+        "{}/to_home/x",
+        "{}/to_new",
+    ],
 )
 def test_a_folder_for_an_output(folder, places):
     if folder.startswith("/dev/shm") and not Path("/dev/shm").is_dir():
