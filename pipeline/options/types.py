@@ -187,7 +187,7 @@ HTTP_HEADER: OptionType[HttpHeader] = OptionType(_http_header, "^[^=]+=.*$")
 USER_AGENT: OptionType[str] = OptionType(_user_agent, "^.*[^ ].*$")
 # A SHA-256 in hex, from either case of letters.
 SHA256: OptionType[str] = OptionType(_sha256, "^[0-9a-fA-F]{64}$")
+# Names of schemes, with commas between them.
+SCHEMES: OptionType[tuple[str, ...]] = OptionType(_schemes, "^[A-Za-z0-9+.:/-]+(,[A-Za-z0-9+.:/-]+)*$")
 # A project of Google Cloud.
-SCHEMES: OptionType[tuple[str, ...]] = OptionType(_schemes, "^[A-Za-z0-9+.:/ -]+(,[A-Za-z0-9+.:/ -]+)*$")
-"""Names of schemes, with commas between them."""
 PROJECT: OptionType[str] = OptionType(_project, "^[a-z0-9.:-]+$")

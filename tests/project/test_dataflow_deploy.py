@@ -32,6 +32,8 @@ from beamlabel.pipeline.options.types import (
     INPUT_RANGE,
     NAMES,
     PROJECT,
+    SCHEMES,
+    SHA256,
     TEXT,
     USER_AGENT,
     number,
@@ -61,6 +63,8 @@ VALUES = {
     INPUT_RANGE.regex: ("0,1", "-1,1", "0, 255", "0,2", "1", "x"),
     HTTP_HEADER.regex: ("X-Client=museum", "X-Empty=", "Authorization=Bearer a=b", "museum", "=x"),
     USER_AGENT.regex: ("museum-labels/1.0 (+https://museum.example.org/bot)", "x", ""),
+    SHA256.regex: ("0123456789abcdefABCD" + "0" * 44, "0" * 63, "x" * 64),
+    SCHEMES.regex: ("gs,https", "file", "GS,s3", "", "a b"),
     PROJECT.regex: ("my-project-1", "example.com:my-project", "12345", "My Project"),
     TEXT.regex: ("gs://b/a word", "x=1;y", "-1"),
 }  # fmt: skip
