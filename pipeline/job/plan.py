@@ -168,9 +168,13 @@ def _module(
         process.close()
         derived = derived_options(options, artifact)
         images = input_images(options, inputs, derived)
-        or_float32 = options.inference.precision == INT8_OR_FLOAT32
-        count, scores = options.inference.calibration_images, derived.predict.scores
-        return options, prepare_int8(artifact, images, count, scores, or_float32)
+        return options, prepare_int8(
+            artifact,
+            images,
+            calibration_images=options.inference.calibration_images,
+            scores=derived.predict.scores,
+            or_float32=options.inference.precision == INT8_OR_FLOAT32,
+        )
     if quantizes:
         raise UsageError(
             f"--precision {options.inference.precision}: embeddings are labeled by the module's head, in float32; they "

@@ -44,7 +44,7 @@ def check_nncf() -> None:
 
 
 def prepare_int8(
-    artifact: Artifact, images: InputImages, calibration_images: int, scores: str, or_float32: bool
+    artifact: Artifact, images: InputImages, *, calibration_images: int, scores: str, or_float32: bool
 ) -> Artifact:
     """The module in int8; in float32 if int8 does not serve and ``or_float32`` allows that.
 
@@ -64,7 +64,7 @@ def prepare_int8(
             _LOGGER.info("--precision int8: %s", found.trials[found.chosen].text())
             return found.artifact
         raise UsageError(
-            f"--precision int8: no setting passes for this module and these images. Label in float32, or with "
+            "--precision int8: no setting passes for this module and these images. Label in float32, or with "
             f"--precision int8,float32, which does so by itself. What was tried:\n{found.table()}"
         )
     except UsageError as error:

@@ -1,12 +1,12 @@
 """``import apache_beam`` in about half the time, in the command's own process, for a run on this machine.
 
 Where they are installed, Beam imports pandas for its DataFrames, the clients of BigQuery, Pub/Sub, Dataflow and MongoDB
-for its connectors, and those of Google, AWS and Azure for its file systems: most of its import's CPU time
-(``benchmarks/profile.md``). A local run uses none of them, but for the file systems, which ``beam_setup.filesystems``
-imports if a path needs one. PyArrow looks for pandas at its first array, and Beam asks IPython whether this is a
-notebook: both are told that they are not there.
+for its connectors, and those of Google, AWS and Azure for its file systems: more than half of the modules that a run
+imports (``benchmarks/profile.md``). A local run needs none of the connectors, and ``beam_setup.filesystems`` imports
+the file systems if a path needs one. PyArrow imports pandas for its first array, and Beam imports IPython to ask
+whether this is a notebook: both are told that there is none.
 
-Beam without its connectors is for a process that runs nothing but the labeling job. So only the command asks for it
+This is for a process that runs nothing but the labeling job. So only the command asks for it
 (``beamlabel.pipeline.run.main``); a pipeline that imports beamlabel gets Beam as it is.
 """
 
@@ -41,15 +41,21 @@ _CONNECTORS = frozenset(
 
 
 def leave_out_connectors(runner_args: Sequence[str]) -> None:
-    """Has the first ``import apache_beam`` of this process leave out Beam's connectors.
+    """Has the first ``import apache_beam`` of this process leave out Beam's connectors, and PyArrow pandas.
 
-    Does nothing where Beam is imported already, or where the arguments name a runner. To be called only in a process
-    of one's own: nothing in it can use the connectors then. Whatever else is imported, before and after, is whole.
+    Does nothing if Beam is imported already, or if the arguments name a runner. Call it only in a process of your own:
+    nothing in it can use the connectors, IPython, or PyArrow's ``to_pandas``. All else can be imported, before and
+    after.
     """
-    if "apache_beam" not in sys.modules and not names_runner(runner_args):
-        sys.meta_path.insert(0, _BeamFinder())
-        # Python's way to say that there is no such module.
-        sys.modules.setdefault("IPython", None)  # type: ignore[arg-type]
+    if "apache_beam" in sys.modules or names_runner(runner_args):
+        return
+    sys.meta_path.insert(0, _BeamFinder())
+    # Python's way to say that there is no such module.
+    sys.modules.setdefault("IPython", None)  # type: ignore[arg-type]
+    with _hidden(frozenset({"pandas"})):
+        import pyarrow as pa
+
+        pa.array([0])  # PyArrow looks for pandas once
 
 
 def names_runner(runner_args: Sequence[str]) -> bool:
@@ -86,9 +92,6 @@ class _LeanLoader(Loader):
             module.__spec__.loader = self._loader
         with _hidden(_CONNECTORS):
             self._loader.exec_module(module)
-            import pyarrow as pa
-
-            pa.array([0])  # the array for which it looks, once, whether there is pandas
 
 
 class _Hiding(MetaPathFinder):

@@ -12,7 +12,6 @@ PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}
 WITHOUT_A_PUBLIC_WAY = {
     "pipeline/fine_tune/session.py": {"_pywrap_determinism"},
     "pipeline/runners/processes/pool.py": {
-        "_closed",
         "_connections_by_worker_id",
         "_data_buffer_time_limit_ms",
         "_lock",

@@ -6,6 +6,7 @@ files before that, and a command that runs no pipeline never makes one.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -78,10 +79,15 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def filesystems() -> Any:
     """Beam's ``FileSystems``, with options, and with those that the command's import of Beam has left out."""
-    for name in FILE_SYSTEMS:
-        with suppress(ModuleNotFoundError):  # as Beam does: what it needs is not installed
-            importlib.import_module(name)
+    _import_file_systems()
     return _with_options()
+
+
+@functools.cache  # one whose library is missing would be looked for at each image
+def _import_file_systems() -> None:
+    for name in FILE_SYSTEMS:
+        with suppress(ImportError):  # as Beam does: its library is not installed, or broken
+            importlib.import_module(name)
 
 
 def _with_options() -> Any:

@@ -195,13 +195,11 @@ class ProcessHandler(GrpcWorkerHandler):
     def abort(self) -> None:
         """Called when the process has ended: nobody waits for it any more."""
         how = self.process.how_it_ended() if hasattr(self, "process") else "ended as it started"
-        # What Beam's data plane would log of the broken connection is no news then.
-        self.data_conn._closed = True
         self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} {how}"))
 
     @staticmethod
     def _end_quietly(connection: Any) -> None:
-        """Beam's data plane logs each connection that breaks, with a traceback: here that is how a process dies."""
+        """Keeps Beam's data plane from logging a traceback when the process dies, which breaks its connection."""
         read = connection.set_inputs
 
         def until_broken(elements: Iterator[Any]) -> Iterator[Any]:
@@ -213,13 +211,11 @@ class ProcessHandler(GrpcWorkerHandler):
     def _hung_up(self) -> None:
         """Called when the connection is over: as a rule the process is, too, and says how."""
         if not self.process.wait(_DEATH_SECONDS):
-            self.data_conn._closed = True
             self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} hung up"))
             self.process.kill()
 
     def close(self) -> None:
         """Ends the process: all that it has done is staged, or told."""
-        self.data_conn._closed = True
         self.process.kill()
 
     def stop_worker(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.jobs import TINY, label, photos, uri_list
+from support.jobs import TINY, label, photos
 from support.paths import ROOT
 
 CONNECTORS = {
@@ -25,7 +25,8 @@ WHOLE = """
 import pandas, google.cloud.bigquery, google.cloud.pubsub, google.cloud.storage
 from beamlabel.transforms.storage.beam_setup import filesystems
 FileSystems = filesystems()
-assert type(FileSystems.get_filesystem("gs://bucket/name")).__name__ == "GCSFileSystem"
+for path in ("gs://bucket/name", "s3://bucket/name", "azfs://account/container/name"):
+    assert FileSystems.get_filesystem(path).scheme() == path.partition(":")[0]
 """
 WITH_CONNECTORS = """
 from apache_beam.io.gcp import bigquery_tools, pubsub
@@ -49,9 +50,21 @@ def imported(code: str, *arguments: object) -> set[str]:
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
     """A job's arguments; the module's artifact is in the cache, so that nobody needs TensorFlow."""
-    uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 2))
-    assert label(tmp_path / "before", "--input", uris).code == 0
-    return ["--input", str(uris), "--module", TINY, "--output", str(tmp_path / "out")]
+    rows = "".join(f"{path},{place}\n" for place, path in enumerate(photos(tmp_path / "photos", 2)))
+    table = tmp_path / "list.csv"
+    table.write_text(f"uri,number\n{rows}")
+    assert label(tmp_path / "before", "--input", table).code == 0
+    # Kept columns are arrays of Arrow's before Beam is imported.
+    return [
+        "--input",
+        str(table),
+        "--keep_columns",
+        "number",
+        "--module",
+        TINY,
+        "--output",
+        str(tmp_path / "out"),
+    ]
 
 
 def test_a_local_run_does_without_connectors():

@@ -41,11 +41,11 @@ def jsonl_of(pairs):
         ("t.csv", ("sep=|\r\n" + text_of(PAIRS, delimiter="|")).encode()),
         ("t.csv", text_of([(b, a) for a, b in PAIRS], ("Label", "URL"), quoting=csv.QUOTE_ALL).encode()),
         ("t.csv", text_of(PAIRS).encode("utf-16")),
-        ("t.csv.gz", gzip.compress(text_of(PAIRS).encode())),
+        ("t.csv.gz", gzip.compress(text_of(PAIRS).encode(), mtime=0)),
         ("t.tsv", text_of(PAIRS, delimiter="\t").encode()),
         ("t.jsonl", jsonl_of(PAIRS).encode()),
         ("t.txt", jsonl_of(PAIRS).encode("utf-8-sig")),
-        ("t.ndjson.gz", gzip.compress(b"\n" + jsonl_of(PAIRS).encode())),
+        ("t.ndjson.gz", gzip.compress(b"\n" + jsonl_of(PAIRS).encode(), mtime=0)),
     ],
 )
 def test_formats(tmp_path, name, data):
@@ -116,7 +116,7 @@ def test_without_a_header(tmp_path, text):
         ("t.jsonl", b'{"uri": "a", "class": 1.5}\n', "line 1: '1.5' is no class"),
         ("t.jsonl", b'{"uri": "a", "class": true}\n', "line 1: 'True' is no class"),
         ("t.jsonl", b'{"uri": [7], "class": "b"}\n', "line 1: .* names no image"),
-        ("t.csv.gz", gzip.compress(b"uri,class\n" + b"a,b\n" * 99)[:-9], "damaged gzip"),
+        ("t.csv.gz", gzip.compress(b"uri,class\n" + b"a,b\n" * 99, mtime=0)[:-9], "damaged gzip"),
         ("t.csv", b"PAR1 and no more", "Parquet"),
         ("t.dat", b"\0\1\2\3", "neither Parquet nor text"),
     ],

@@ -178,5 +178,5 @@ def test_more_processes_than_units(tmp_path):
     job = label(tmp_path / "out", "--input", uris, "--worker_processes", 3)
     assert job.code == 0
     assert len(job.rows) == 3
-    assert children(os.getpid()) == others
+    assert set(children(os.getpid())) <= set(others)
     assert not [path for path in {*Path(tempfile.gettempdir()).iterdir()} - before if "workers" in path.name]
