@@ -115,14 +115,17 @@ def open_sparse_parquet(
         if isinstance(buffered, io.BufferedReader) and (few or not storage.is_local(path)):
             # On a bucket it would read megabytes ahead, of one column for all of them.
             raw = buffered.raw
-        if not few and not storage.is_local(path):
-            raw = ChunkFile(raw)
         facts = footers.facts_of(buffered)
+        content = footers.small_content(raw) if facts is None else facts.content
+        if content is not None:
+            raw = io.BytesIO(content)
+        elif not few and not storage.is_local(path):
+            raw = ChunkFile(raw)
         sparse = SparseFile(raw, None if facts is None else facts.indexes)
         file = _opened(sparse, path, int96_unit, None if facts is None else facts.metadata)
         yield file, sparse
         if facts is None:
-            footers.keep(buffered, file.metadata, sparse.indexes)
+            footers.keep(buffered, footers.Facts(file.metadata, sparse.indexes, content))
         else:
             facts.indexes = sparse.indexes
 
