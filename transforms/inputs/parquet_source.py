@@ -181,7 +181,10 @@ class _ParquetFile(pq.ParquetFile):
     def _chunk(self, group: int, leaf: int) -> Chunk:
         column, chunk = self.schema.column(leaf), self.metadata.row_group(group).column(leaf)
         has_lists = column.max_repetition_level > 0
-        return Chunk(*chunk_range(chunk), column.path, chunk.physical_type, chunk.compression, has_lists)
+        has_nulls = column.max_definition_level > 0
+        return Chunk(
+            *chunk_range(chunk), column.path, chunk.physical_type, chunk.compression, has_lists, has_nulls
+        )
 
 
 def _opened(raw: SparseFile, path: str, int96_unit: str, metadata: pq.FileMetaData | None) -> pq.ParquetFile:

@@ -213,19 +213,19 @@ class CompactReader:
         number = 0
         while (head := self._byte()) != 0:
             kind, delta = head & 15, head >> 4
-            number = number + delta if delta else self._integer()
+            number = number + delta if delta else self.integer()
             fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
         return fields
 
     def _value(self, kind: int) -> Any:
         if kind in _INTEGERS:
-            return self._integer()
+            return self.integer()
         if kind == _BINARY:
-            return self._bytes(self._varint())
+            return self.bytes(self.varint())
         if kind in (_TRUE, _FALSE, _BYTE):  # bools in lists are bytes
             return self._byte()
         if kind == _DOUBLE:
-            return struct.unpack("<d", self._bytes(8))[0]
+            return struct.unpack("<d", self.bytes(8))[0]
         if self._deep == _MOST_DEEP:
             raise ValueError(f"Thrift data of more than {_MOST_DEEP} levels")
         self._deep += 1
@@ -238,10 +238,10 @@ class CompactReader:
             return self._struct()
         if kind in (_LIST, _SET):
             head = self._byte()
-            count = head >> 4 if head >> 4 != 15 else self._varint()
+            count = head >> 4 if head >> 4 != 15 else self.varint()
             return [self._value(head & 15) for _ in range(count)]
         if kind == _MAP:
-            count = self._varint()
+            count = self.varint()
             kinds = self._byte() if count else 0
             return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(count)]
         raise ValueError(f"unknown type {kind} in Thrift data")
@@ -250,13 +250,15 @@ class CompactReader:
         self.at += 1
         return self._data[self.at - 1]
 
-    def _bytes(self, length: int) -> bytes:
+    def bytes(self, length: int) -> bytes:
+        """So many bytes; ``IndexError`` if there are fewer, as in what follows."""
         self.at += length
         if self.at > len(self._data):
             raise IndexError
         return self._data[self.at - length : self.at]
 
-    def _varint(self) -> int:
+    def varint(self) -> int:
+        """A number of at most 64 bits, without a sign."""
         value = 0
         for shift in range(0, 7 * _VARINT_BYTES, 7):
             byte = self._byte()
@@ -265,6 +267,7 @@ class CompactReader:
                 return value
         raise ValueError(f"a number of more than {_VARINT_BYTES} bytes in Thrift data")
 
-    def _integer(self) -> int:
-        zigzag = self._varint()
+    def integer(self) -> int:
+        """A number of at most 64 bits, with a sign."""
+        zigzag = self.varint()
         return (zigzag >> 1) ^ -(zigzag & 1)
