@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -50,7 +51,11 @@ def fuzz(folder: Path, arguments: list[str]) -> None:
 def _name(error: Exception, data: bytes) -> str:
     """One name for each place that raises."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "beamlabel/transforms" in frame.filename or "/transforms/" in frame.filename]
+    ours = [
+        frame
+        for frame in frames
+        if "beamlabel/transforms" in frame.filename or "/transforms/" in frame.filename
+    ]
     place = (ours or frames)[-1]
     text = f"{data[0]}-{type(error).__name__}-{Path(place.filename).stem}-{place.lineno}"
     return re.sub(r"[^\w.-]", "_", text)
@@ -64,7 +69,7 @@ def drive(folder: Path, seconds: float, timeout: int) -> dict[str, Any]:
 
     for data in fuzz_targets.seeds(_MOST_BYTES):
         (folder / "seeds" / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
-    begin, runs, processes, coverage, peak = time.monotonic(), 0, 0, 0, 0
+    begin, runs, processes, coverage, peak, killed = time.monotonic(), 0, 0, 0, 0, 0
     while (left := seconds - (time.monotonic() - begin)) > 5:
         processes += 1
         log = folder / f"log-{processes}.txt"
@@ -75,14 +80,17 @@ def drive(folder: Path, seconds: float, timeout: int) -> dict[str, Any]:
             f"-seed={processes}", str(folder / "corpus"), str(folder / "seeds"),
         ]  # fmt: skip
         with log.open("wb") as out:
-            subprocess.run(command, stdout=out, stderr=out, check=False)
+            code = subprocess.run(command, stdout=out, stderr=out, check=False).returncode
+        killed += (
+            code == -signal.SIGKILL
+        )  # by the system, which lacks memory: what is a crash leaves an input
         text = log.read_text(errors="replace")
         numbers = [int(number) for number in re.findall(r"^#(\d+)\t", text, re.M)]
         done = re.findall(r"number_of_executed_units:\s+(\d+)", text)
         runs += int(done[-1]) if done else max(numbers, default=0)
         coverage = max([coverage, *map(int, re.findall(r"\bcov: (\d+)", text))])
         peak = max([peak, *map(int, re.findall(r"\brss: (\d+)Mb", text)), *_peaks(text)])
-        if not numbers:
+        if not numbers and code != -signal.SIGKILL:
             raise SystemExit(f"the fuzzer did not run: {log}")
     found = sorted(path.name for path in (folder / "found").iterdir() if path.suffix != ".txt")
     # libFuzzer also leaves inputs there that took long, and ended.
@@ -91,7 +99,7 @@ def drive(folder: Path, seconds: float, timeout: int) -> dict[str, Any]:
     )
     return {
         "seconds": round(time.monotonic() - begin), "runs": runs, "processes": processes, "coverage": coverage,
-        "peak_mb": peak, "targets": len(fuzz_targets.TARGETS), "found": found, "crashes": crashes,
+        "peak_mb": peak, "killed": killed, "targets": len(fuzz_targets.TARGETS), "found": found, "crashes": crashes,
         "corpus": len(list((folder / "corpus").iterdir())),
     }  # fmt: skip
 
@@ -104,7 +112,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument(
-        "--timeout", type=int, default=60, help="seconds by the clock that one input may take; more on a busy machine"
+        "--timeout",
+        type=int,
+        default=60,
+        help="seconds by the clock that one input may take; more on a busy machine",
     )
     parser.add_argument("--scratch", type=Path, default=Path("fuzz-scratch"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -121,11 +132,14 @@ def main() -> None:
         return
     found = drive(options.scratch, options.seconds, options.timeout)
     print(json.dumps(found, indent=1))
-    print("| attack | runs | seconds | edges covered | peak memory | wrong errors | crashes and hangs |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print(
+        "| attack | runs | seconds | edges covered | peak memory | wrong errors | crashes and hangs | killed |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     print(
         f"| {found['targets']} parsers, guided by coverage | {found['runs']:,} | {found['seconds']} | "
-        f"{found['coverage']} | {found['peak_mb']} MB | {len(found['found'])} | {len(found['crashes'])} |"
+        f"{found['coverage']} | {found['peak_mb']} MB | {len(found['found'])} | {len(found['crashes'])} | "
+        f"{found['killed']} |"
     )
     sys.exit(bool(found["found"] or found["crashes"]))
 

@@ -56,7 +56,8 @@ from beamlabel.transforms.units.plan_units import plan_files
 MAX_PIXELS = 1 << 14
 _OPTIONS = DecodeOptions(8, 8, max_pixels=MAX_PIXELS)
 _FOLDER = tempfile.TemporaryDirectory(
-    prefix="beamlabel-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112
+    prefix="beamlabel-fuzz-",
+    dir="/dev/shm" if os.path.isdir("/dev/shm") else None,  # noqa: PTH112
 )
 
 

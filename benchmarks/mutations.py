@@ -29,7 +29,21 @@ BLOCK, BUNDLE = 128, 2048
 SIDE, MAX_PIXELS = 32, 4_000_000
 # A child is given so much time to be killed and to be waited for, on a machine that has much else to do.
 GRACE_SECONDS = 10.0
-_EDGES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1)
+_EDGES = (
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    (1 << 63) - 1,
+    (1 << 64) - 1,
+)
 
 
 def flipped(data: bytearray, source: random.Random, _: bytes) -> bytearray:
@@ -127,9 +141,10 @@ def usage() -> dict[str, int]:
     facts = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     kids = sum(len(path.read_text().split()) for path in children.parents[1].glob("*/children"))
+    descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
     return {
         "memory_kb": int(facts["VmRSS"].split()[0]), "peak_kb": int(facts["VmHWM"].split()[0]),
-        "threads": int(facts["Threads"]), "descriptors": len(os.listdir("/proc/self/fd")), "children": kids,
+        "threads": int(facts["Threads"]), "descriptors": descriptors, "children": kids,
     }  # fmt: skip
 
 
@@ -235,7 +250,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--deadline", type=float, default=20.0, help="seconds of --decode_deadline")
     parser.add_argument("--log", type=Path, help="a line of JSON for all that happens")
-    parser.add_argument("--only", type=int, metavar="NUMBER", help="write this image to mutated-NUMBER and end")
+    parser.add_argument(
+        "--only", type=int, metavar="NUMBER", help="write this image to mutated-NUMBER and end"
+    )
     parser.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -55,8 +55,8 @@ def is_image(head: bytes) -> bool:
 def content_format(head: bytes) -> str:
     """``parquet``, ``image``, ``tar``, ``zip``, ``text`` or ``binary``, by the first ``HEAD_BYTES`` of a file.
 
-    A tar in gzip is a ``tar``; those compressed otherwise are ``binary``, see ``is_compressed_tar``. So is what is no text
-    in gzip.
+    A tar in gzip is a ``tar``; those compressed otherwise are ``binary``, see ``is_compressed_tar``. So is what is no
+    text in gzip.
     """
     if head.startswith((b"PAR1", b"PARE")):  # the latter with an encrypted footer
         return "parquet"

@@ -71,7 +71,9 @@ def test_lines_are_taken_as_they_are(tmp_path, text, found):
      "/".join(["x"] * 30_000), "\x1b[2J.jpg", "..", "~/a.jpg", "$HOME/a.jpg", "a.jpg "],
     ids=ascii,
 )  # fmt: skip
-@pytest.mark.parametrize("place", ["{folder}/", "gs://", "s3://bucket/", "https://", "nosuch://", "hdfs://", ""])
+@pytest.mark.parametrize(
+    "place", ["{folder}/", "gs://", "s3://bucket/", "https://", "nosuch://", "hdfs://", ""]
+)
 def test_a_reference_of_any_characters_is_a_failure_with_a_reason(tmp_path, name, place, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError) as caught:

@@ -28,9 +28,9 @@ def check_footer(footer: bytes, metadata: pq.FileMetaData) -> None:
       ValueError: what is wrong.
     """
     # pyarrow ends the process if it is asked for a chunk that is encrypted.
-    if footer and (len(footer) <= _SMALL_BYTES or _MAY_BE_ENCRYPTED.search(footer)):
-        if _has_encrypted_chunks(footer):
-            raise ValueError("it has encrypted columns; write them without encryption")
+    is_looked_at = footer and (len(footer) <= _SMALL_BYTES or _MAY_BE_ENCRYPTED.search(footer))
+    if is_looked_at and _has_encrypted_chunks(footer):
+        raise ValueError("it has encrypted columns; write them without encryption")
     counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
         raise ValueError(f"its row groups have {sum(counts)} rows, and its footer says {metadata.num_rows}")

@@ -31,7 +31,9 @@ def list_blobs(prefix: str, options: Any) -> list[StoredFile]:
     tokens, found = PageTokens(prefix), list[StoredFile]()
     for page in pages:
         found += (
-            StoredFile(f"azfs://{account}/{container}/{blob.name}", blob.size, str(blob.last_modified.timestamp()))
+            StoredFile(
+                f"azfs://{account}/{container}/{blob.name}", blob.size, str(blob.last_modified.timestamp())
+            )
             for blob in page
         )
         # Azure's last page has an empty marker.

@@ -1,6 +1,7 @@
 """Headers and indexes of Parquet that are made to take for ever, and lengths that are none."""
 
 import io
+import itertools
 import random
 import struct
 
@@ -138,7 +139,7 @@ def packed(numbers, block=128, minis=4):
     """DELTA_BINARY_PACKED, by the specification, without a thought of speed."""
     data = varint(block) + varint(minis) + varint(len(numbers))
     data += varint(numbers[0] << 1 ^ numbers[0] >> 63) if numbers else b"\0"
-    steps = [after - before for before, after in zip(numbers, numbers[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
     for begin in range(0, len(steps), block):
         part = steps[begin : begin + block]
         least, size = min(part), block // minis
