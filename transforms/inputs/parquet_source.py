@@ -182,8 +182,15 @@ class _ParquetFile(pq.ParquetFile):
         column, chunk = self.schema.column(leaf), self.metadata.row_group(group).column(leaf)
         has_lists = column.max_repetition_level > 0
         has_nulls = column.max_definition_level > 0
+        width = column.length if chunk.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
         return Chunk(
-            *chunk_range(chunk), column.path, chunk.physical_type, chunk.compression, has_lists, has_nulls
+            *chunk_range(chunk),
+            column.path,
+            chunk.physical_type,
+            chunk.compression,
+            has_lists,
+            has_nulls,
+            width,
         )
 
 

@@ -4,8 +4,8 @@ For work that may take for ever, take all memory or crash. A deadline is of CPU 
 or that has much else to do, a child is killed by the clock after ten times as long, and not before.
 
 The child is a Python of its own. It is not a fork of this process, which has threads; and no ``multiprocessing``, whose
-daemons may have no children, and which imports the main program again. It ends with its parent: when its pipe closes, or
-the parent's process is gone.
+daemons may have no children, and which imports the main program again. It ends with its parent: when its pipe closes,
+or the parent's process is gone.
 
 A request is the lengths of its words and its data (8 bytes each, big-endian), and these. The child sends frames: a kind
 of one byte, the length (8 bytes), and the content. Nothing of it is unpickled: the child may be in the hands of whoever

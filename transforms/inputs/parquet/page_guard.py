@@ -44,6 +44,7 @@ class Chunk(NamedTuple):
       codec: how its pages are compressed.
       has_lists: whether a row may have many values.
       has_nulls: whether a value may be missing.
+      width: bytes of a value of fixed length, which those that are missing take as well; else 0.
     """
 
     start: int
@@ -53,6 +54,7 @@ class Chunk(NamedTuple):
     codec: str
     has_lists: bool
     has_nulls: bool = True
+    width: int = 0
 
 
 class TooManyRowsError(Exception):
@@ -150,9 +152,8 @@ class PageGuard:
     def _follow(self, trail: _Trail, offset: int, data: bytes) -> None:
         if offset == trail.chunk.start:
             trail.begin()
-        if offset > trail.at:  # it was read on elsewhere
-            trail.is_lost = True
-        if trail.is_lost or offset + len(data) <= trail.at:
+        # What lies ahead is another chunk's, in a file whose chunks lie upon each other: this one is read on later.
+        if trail.is_lost or not offset <= trail.at < offset + len(data):
             return
         data = data[trail.at - offset :]
         start, trail.at = trail.at, trail.at + len(data)
@@ -186,7 +187,7 @@ class PageGuard:
             return
         if header.kind not in (_DATA_PAGE, _DATA_PAGE_V2):
             return
-        most = header.values * trail.longest
+        most = header.values * max(trail.longest, chunk.width)
         if header.repeats:
             most, longest = _repeated(content, header, chunk)
             self._check_value(longest, trail)
@@ -325,7 +326,9 @@ def bounded_batches(
       LargePageError: a page would take too much.
       DamagedPageError: it cannot be told how much it would take.
     """
-    done = 0
+    done, width = 0, max((chunk.width for chunk in chunks), default=0)
+    if width:
+        rows = max(min(rows, BATCH_BYTES // width), 1)
     while True:
         guard.watch(chunks, rows)
         batches, row = read(rows), 0

@@ -10,7 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.transforms.inputs.parquet.delta_lengths import delta_lengths
-from beamlabel.transforms.inputs.parquet.page_guard import Chunk, DamagedPageError, PageGuard
+from beamlabel.transforms.inputs.parquet.page_guard import (
+    Chunk,
+    DamagedPageError,
+    LargePageError,
+    PageGuard,
+    bounded_batches,
+)
 from beamlabel.transforms.inputs.parquet.page_index import (
     CompactReader,
     OffsetIndexes,
@@ -56,6 +62,39 @@ def test_what_has_no_end_is_damaged(data):
     guard.watch([Chunk(0, len(data), "uri", "BYTE_ARRAY", "SNAPPY", False)], 4096)
     with pytest.raises(DamagedPageError):
         guard.see(0, data)
+
+
+def test_a_chunk_that_lies_upon_another_does_not_hide_its_pages():
+    """Reading of two chunks in turns, of which one begins within the other."""
+    small, large = 100, (1 << 30)
+    first = header((1, 0), (2, small), (3, 60), (5, ((1, 1), (2, 0)))) + bytes(60)
+    bomb = header((1, 0), (2, large), (3, 1000), (5, ((1, 1), (2, 0))))
+    data = first + bomb + bytes(1000)
+    chunks = [
+        Chunk(start, len(data), name, "BYTE_ARRAY", "SNAPPY", False)
+        for start, name in ((0, "uri"), (500, "n"))
+    ]
+    guard = PageGuard()
+    guard.watch(chunks, 4096)
+    guard.see(0, data[:50])
+    guard.see(500, data[500:600])
+    with pytest.raises(LargePageError) as caught:
+        guard.see(50, data[50:500])
+    assert caught.value.leaf == "uri"
+
+
+def test_values_of_a_fixed_length_are_read_few_at_a_time():
+    """Those that are missing take as much memory as the others, and nothing in the file."""
+    seen = []
+
+    def read(rows):
+        seen.append(rows)
+        return iter([])
+
+    for width, rows in ((0, 4096), (16, 4096), (10_000_000, 6), (1 << 30, 1)):
+        chunk = Chunk(0, 10, "n", "FIXED_LEN_BYTE_ARRAY", "SNAPPY", False, True, width)
+        assert list(bounded_batches(read, PageGuard(), [chunk], 4096)) == []
+        assert seen.pop() == rows
 
 
 DICTIONARY = header((1, 2), (2, 0), (3, -7), (7, ((1, 0), (2, 0))))
