@@ -140,7 +140,8 @@ class LimitedProcess:
             begin = time.monotonic()
             held.enter_context(lock)
             waited = time.monotonic() - begin
-            self._until, self._last = self._until + waited, self._last + waited
+            self._until += waited
+            self._last += waited
             self._write(memoryview(HEAD.pack(GO, 0)))
             kind, length = self._head()
         if kind not in (ANSWER, PART) or length > _MOST_BYTES:
@@ -208,7 +209,8 @@ class LimitedProcess:
     def _begin(self, seconds: float) -> None:
         """The deadline is from now on."""
         now, used = time.monotonic(), _cpu_seconds(self.pid)
-        self._until, self._last = now + seconds, now + seconds * _PATIENCE
+        self._until: float = now + seconds
+        self._last: float = now + seconds * _PATIENCE
         self._cpu_until = None if used is None else used + seconds
 
     def _left(self) -> float:

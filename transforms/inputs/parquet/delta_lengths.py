@@ -30,7 +30,7 @@ class Lengths(NamedTuple):
 class _Numbers(NamedTuple):
     """Of some numbers how many there are, their sum, the largest, and where they end."""
 
-    count: int
+    values: int
     total: int
     largest: int
     end: int
@@ -48,7 +48,7 @@ def delta_lengths(data: bytes, most: int) -> Lengths:
     """
     repeated = _numbers(data, 0, most)
     own = _numbers(data, repeated.end, most)
-    if repeated.count != own.count:
+    if repeated.values != own.values:
         raise ValueError("a page of DELTA_BYTE_ARRAY with two numbers of values")
     return Lengths(repeated.total + own.total, repeated.largest + own.largest)
 
