@@ -116,18 +116,16 @@ def open_sparse_parquet(
             # On a bucket it would read megabytes ahead, of one column for all of them.
             raw = buffered.raw
         facts = footers.facts_of(buffered)
-        content = footers.small_content(raw) if facts is None else facts.content
-        if content is not None:
-            raw = io.BytesIO(content)
-        elif not few and not storage.is_local(path):
-            raw = ChunkFile(raw)
+        chunks = None
+        if not few and not storage.is_local(path):
+            raw = chunks = ChunkFile(raw, None if facts is None else facts.content)
         sparse = SparseFile(raw, None if facts is None else facts.indexes)
         file = _opened(sparse, path, int96_unit, None if facts is None else facts.metadata)
         yield file, sparse
-        if facts is None:
-            footers.keep(buffered, footers.Facts(file.metadata, sparse.indexes, content))
-        else:
-            facts.indexes = sparse.indexes
+        content = None if chunks is None else chunks.content
+        if content is None and facts is not None:
+            content = facts.content
+        footers.keep(buffered, footers.Facts(file.metadata, sparse.indexes, content))
 
 
 class _ParquetFile(pq.ParquetFile):

@@ -47,11 +47,6 @@ class RangedFile(io.RawIOBase):
         self._checked = 0
 
     @property
-    def size(self) -> int | None:
-        """In bytes, if the store tells it."""
-        return self._size
-
-    @property
     def has_checksum(self) -> bool:
         """Whether it is checked if it is read from the beginning to the end."""
         return self._checksum is not None

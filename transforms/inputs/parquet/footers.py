@@ -1,6 +1,6 @@
 """Footers and page indexes that this process has read of files on buckets: each unit of a file needs them anew.
 
-Of small files it is all of them: only what is read as a whole can be compared with the checksum of an object.
+Of small files of which rows are read it is all of them, see ``chunk_file``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
-from beamlabel.transforms.storage.ranged_file import RangedFile
-
 _MOST_BYTES = 8 << 20
 _MOST_FILES = 64
-_SMALL_BYTES = 512 << 10
 
 _lock = threading.Lock()
 _known: OrderedDict[tuple[str, str], Facts] = OrderedDict()
@@ -50,17 +47,6 @@ def facts_of(file: BinaryIO) -> Facts | None:
         if facts is not None and place is not None:
             _known.move_to_end(place)
         return facts
-
-
-def small_content(raw: Any) -> bytes | None:
-    """All of an open file, if it is small and somebody has told its checksum.
-
-    Raises:
-      OSError: the checksum is another one, or the file cannot be read.
-    """
-    if not isinstance(raw, RangedFile) or not raw.has_checksum or not 0 < (raw.size or 0) <= _SMALL_BYTES:
-        return None
-    return raw.readall()
 
 
 def keep(file: BinaryIO, facts: Facts) -> None:
