@@ -8,6 +8,9 @@ import struct
 import pytest
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.in_place import decode_in_place
+from beamlabel.transforms.decoding.picture import fresh_memory
+from beamlabel.transforms.decoding.picture.limits import in_place
 from beamlabel.transforms.records import ImageError, Reason
 from support import images
 from support.corpus import corpus
@@ -59,6 +62,28 @@ def reason(data: bytes, options: DecodeOptions = SMALL) -> Reason | None:
     except ImageError as error:
         return error.reason
     return None
+
+
+def test_no_pixel_is_what_the_memory_was_before():
+    """libtiff takes a fax page for read whose codes break: the rest is whatever the process had there."""
+    fill = fresh_memory._mallopt()
+    if fill is None:
+        pytest.skip("needs glibc, to fill memory with something")
+    page, refused = images.every_kind()["tiff_group4"], 0
+    for at in range(60, 3000, 70):
+        found = []
+        for bits in (0x33, 0xCC):
+            fill(fresh_memory._M_PERTURB, bits)
+            try:
+                with in_place():
+                    found.append(decode_in_place(images.flip(page, at), SMALL).pixels.tolist())
+            except ImageError as error:
+                found.append(error.reason)
+            finally:
+                fill(fresh_memory._M_PERTURB, 0)
+        assert found[0] == found[1], at
+        refused += found[0] is Reason.CORRUPT
+    assert refused > 5
 
 
 def test_offsets_beyond_the_end_are_truncated():
