@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
     import argparse
 
     from beamlabel.pipeline.fine_tune.options import FineTuneOptions, check
+    from beamlabel.pipeline.options.fetch_rights import FetchRights
     from beamlabel.pipeline.places.cache import check_kept
     from beamlabel.pipeline.train.rows.options import HeadOptions, ResultOptions, RowsOptions
     from beamlabel.pipeline.truth.options import TruthOptions
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for group in (RowsOptions, TruthOptions, ResultOptions, HeadOptions, FineTuneOptions):
+    for group in (RowsOptions, TruthOptions, ResultOptions, HeadOptions, FineTuneOptions, FetchRights):
         add_options(parser, group)
     add_payer(parser)
     parsed = parser.parse_args(argv)
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> int:
         truth=values_of(TruthOptions, parsed),
         head=values_of(HeadOptions, parsed),
         result=values_of(ResultOptions, parsed),
+        rights=values_of(FetchRights, parsed),
     )
     fine_tuning = values_of(FineTuneOptions, parsed)
     check(fine_tuning)

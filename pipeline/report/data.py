@@ -15,6 +15,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.secrets.text import public_values
+from beamlabel.transforms.shapes import ANYTHING, COUNT, NUMBER, TEXT, ShapeError, each, optional, parse
 from beamlabel.transforms.writing.unit_summary import (
     EMBEDDING_STEPS,
     UnitSummary,
@@ -42,6 +43,13 @@ _THUMBNAIL_BYTES = -(-MAX_BYTES // 3) * 4
 _DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 # In JSON these stand in strings only, where an escape means the same.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+# What is read back of it.
+_PAGE = {
+    "run": {"id": TEXT, "plan_id?": optional(TEXT)},
+    "sample": [{"ref_id": TEXT, "thumbnail": optional(TEXT)}],
+    "distribution?": optional(each(COUNT)),
+    "mean_embedding?": optional({"space": [ANYTHING], "values": [NUMBER]}),
+}
 _MAX_BINS = 60
 _MIN_BIN_SECONDS = 0.5
 # A worker's clock may be behind; what ended earlier than that was done by an earlier try of the run.
@@ -131,7 +139,7 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "max_error_rate": manifest["options"]["max_error_rate"],
         "within_error_rate": manifest["within_error_rate"],
         "within_deleted_rate": manifest.get("within_deleted_rate", True),
-        "complete": manifest["complete"],
+        "complete": manifest.get("complete", True),
     }
 
 
@@ -151,9 +159,12 @@ def embedded_json(value: object) -> str:
 
 
 def data_of_page(text: str) -> dict[str, Any] | None:
-    """The data that a page was made of; None if there are none."""
+    """The data that a page was made of; None if there are none, or others than a page has."""
     found = _DATA.search(text)
-    data: dict[str, Any] | None = json.loads(found[1]) if found else None
+    try:
+        data: dict[str, Any] | None = parse(found[1], _PAGE) if found else None
+    except ShapeError:  # somebody else has written in it
+        return None
     return data
 
 
@@ -182,7 +193,7 @@ def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     width = max(end - start, 1e-3) / bins
     counts, before, known = [0.0] * bins, 0, False
     for file in manifest["files"]:
-        if file.get("finished_at") is None:
+        if file.get("started_at") is None or file.get("finished_at") is None:
             continue
         known = True
         first, last = _seconds(file["started_at"]), _seconds(file["finished_at"])
