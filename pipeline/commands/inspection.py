@@ -27,6 +27,7 @@ from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.class_names import load_class_names
 from beamlabel.transforms.module.score_kind import PROBABILITIES
 from beamlabel.transforms.module_process.prepare import looked_at
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker.compute_pool import compute_pool
 from beamlabel.transforms.worker.cpu import available_cores
 
@@ -171,7 +172,7 @@ def _warnings_into(notes: list[str]) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             notes.append(record.getMessage())
 
-    logger, collector = logging.getLogger("beamlabel.transforms"), Collector(logging.WARNING)
+    logger, collector = get_logger("beamlabel.transforms"), Collector(logging.WARNING)
     logger.addHandler(collector)
     propagates, logger.propagate = logger.propagate, False
     try:

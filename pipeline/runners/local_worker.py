@@ -15,7 +15,7 @@ import sys
 from typing import Any, NoReturn
 
 from beamlabel.transforms.secrets.logs import make_all_records_public
-from beamlabel.transforms.secrets.text import public_text
+from beamlabel.transforms.secrets.say import say
 
 
 def main() -> NoReturn:
@@ -37,9 +37,8 @@ def main() -> NoReturn:
         _work(told["cores"])
         code = 0
     except Exception as error:
-        sys.stderr.write(public_text(f"a worker process: {type(error).__name__}: {error}\n"))
+        say(f"a worker process: {type(error).__name__}: {error}")
     # Not by `sys.exit`, which waits for threads.
-    sys.stderr.flush()
     os._exit(code)
 
 
