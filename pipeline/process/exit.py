@@ -44,8 +44,8 @@ def exit_process(code: int) -> NoReturn:
 
 # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the next two
 # where `leave_out_connectors` keeps their libraries from it, the next two when it starts and stops a job server, the
-# next in each worker process that is not in a container, and the last of an option of Flink's job server, which gets
-# it.
+# next in each worker process that is not in a container, the next of an option of Flink's job server, which gets it,
+# and the last of a step that a signal has interrupted, with a traceback.
 _NOT_WORTH_SHOWING = (
     "Resource module is not available",
     "apitools not found",
@@ -54,6 +54,7 @@ _NOT_WORTH_SHOWING = (
     "Really destroying service",
     "No semi_persistent_directory found",
     "Unparseable argument: --attached_mode",
+    "cancellation.Cancelled: SIG",
 )
 
 
