@@ -15,6 +15,7 @@ from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_f
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import parse_result, published_names
+from beamlabel.pipeline.output.own_files import check_place
 from beamlabel.pipeline.output.place import output_place
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_rows import check_parquet
@@ -233,6 +234,11 @@ def check_output(output: str, if_exists: str) -> None:
         raise UsageError(
             f"--if_exists {if_exists}: {output!r} is not a result of beamlabel (it holds {there})"
         )
+    # What cannot be replaced is seen before the work, not after it.
+    for name in (layout.MANIFEST, layout.SUCCESS, layout.SCHEMA_PBTXT, layout.REPORT):
+        check_place(storage.join(output, name), is_folder=False)
+    for name in (layout.FAILURES, layout.UNCHANGED, layout.DELETED):
+        check_place(storage.join(output, name), is_folder=True)
 
 
 def _others(output: str) -> Iterator[str]:

@@ -315,6 +315,38 @@ def test_a_link_in_an_output_is_not_followed(place: Folder, uris: Path) -> None:
     assert any("is a link that leads out" in problem for problem in verify(str(output)).problems)
 
 
+@pytest.mark.parametrize(
+    "name", ["_SUCCESS", "_report.html", "_schema.pbtxt", "_failures", "_unchanged", "_deleted"]
+)
+@pytest.mark.parametrize("kind", ["link", "other"])
+def test_what_cannot_be_replaced_is_refused_before_the_work(
+    place: Folder, old_output: Path, name: str, kind: str
+) -> None:
+    victim = place.path / "victim"
+    path, is_folder = old_output / name, name in ("_failures", "_unchanged", "_deleted")
+    if path.exists():
+        path.unlink()
+    if kind == "link":
+        path.symlink_to(victim if is_folder else victim / "precious.txt")
+    elif is_folder:
+        path.write_bytes(b"theirs")
+    else:
+        path.mkdir()
+    before = place.content()
+    with pytest.raises(UsageError):
+        check_output(str(old_output), "overwrite")
+    assert place.content() == before
+
+
+@pytest.fixture
+def old_output(place: Folder) -> Path:
+    """A result without a row."""
+    commit_run(place, 1)
+    assert publish_committed(place.uri("out")) == 0
+    (place.path / "out" / "mine.txt").unlink()
+    return place.path / "out"
+
+
 def test_a_forged_record_is_not_gone_on_with(tmp_path: Path, uris: Path, cut_off: Any) -> None:
     uri_list(uris, photos(tmp_path / "photos", 8))
     assert cut_off(tmp_path / "out", "--input", uris, "--shard_rows", 2).code == 3
