@@ -6,6 +6,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING
 
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of
 from beamlabel.pipeline.process import messages
 from beamlabel.transforms.storage.billing import set_billing_project
@@ -36,7 +37,6 @@ def main(argv: list[str]) -> int:
     import argparse
 
     from beamlabel.pipeline.fine_tune.options import FineTuneOptions, check
-    from beamlabel.pipeline.options.fetch_rights import FetchRights
     from beamlabel.pipeline.places.cache import check_kept
     from beamlabel.pipeline.train.rows.options import HeadOptions, ResultOptions, RowsOptions
     from beamlabel.pipeline.truth.options import TruthOptions
@@ -64,8 +64,7 @@ def main(argv: list[str]) -> int:
         result=values_of(ResultOptions, parsed),
         rights=values_of(FetchRights, parsed),
     )
-    fine_tuning = values_of(FineTuneOptions, parsed)
-    check(fine_tuning)
+    check(fine_tuning := values_of(FineTuneOptions, parsed))
     check_kept()
     began = time.monotonic()
 

@@ -15,7 +15,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.secrets.text import public_values
-from beamlabel.transforms.shapes import ANYTHING, COUNT, NUMBER, TEXT, ShapeError, each, optional, parse
+from beamlabel.transforms.shapes import TEXT, ShapeError, check, optional, parse
 from beamlabel.transforms.writing.unit_summary import (
     EMBEDDING_STEPS,
     UnitSummary,
@@ -44,11 +44,9 @@ _DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', 
 # In JSON these stand in strings only, where an escape means the same.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 # What is read back of it.
-_PAGE = {
+_REPORT = {
     "run": {"id": TEXT, "plan_id?": optional(TEXT)},
     "sample": [{"ref_id": TEXT, "thumbnail": optional(TEXT)}],
-    "distribution?": optional(each(COUNT)),
-    "mean_embedding?": optional({"space": [ANYTHING], "values": [NUMBER]}),
 }
 _MAX_BINS = 60
 _MIN_BIN_SECONDS = 0.5
@@ -159,11 +157,11 @@ def embedded_json(value: object) -> str:
 
 
 def data_of_page(text: str) -> dict[str, Any] | None:
-    """The data that a page was made of; None if there are none, or others than a page has."""
+    """The data that a page was made of, of whatever kind; None if there are none, or somebody has damaged them."""
     found = _DATA.search(text)
     try:
-        data: dict[str, Any] | None = parse(found[1], _PAGE) if found else None
-    except ShapeError:  # somebody else has written in it
+        data: dict[str, Any] | None = parse(found[1]) if found else None
+    except ShapeError:
         return None
     return data
 
@@ -172,9 +170,12 @@ def kept_thumbnails(path: str, *, run_id: str | None = None, plan_id: str | None
     """Reference → JPEG in base64, out of the page that is there, if it is of this run, or of a run of this plan."""
     if not storage.exists(path):
         return {}
-    data = data_of_page(storage.read_bytes(path).decode())
-    if data is None:
+    data = data_of_page(storage.read_bytes(path).decode(errors="replace"))
+    try:
+        check(data, _REPORT)
+    except ShapeError:  # none, or not that of a report
         return {}
+    assert data is not None
     run = data["run"]
     is_same = run["id"] == run_id or (plan_id is not None and run.get("plan_id") == plan_id)
     if not is_same:
