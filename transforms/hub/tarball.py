@@ -37,8 +37,8 @@ def extract_tar(stream: IO[bytes], folder: Path) -> None:
         the other bounds allow, or one with members that are refused.
     """
     try:
-        # Without a name, so that a killed process leaves nothing.
-        with tempfile.TemporaryFile(dir=folder.parent) as plain:
+        # In the folder, whose size tells whoever waits for it that something comes; and goes with it, if need be.
+        with tempfile.NamedTemporaryFile(prefix=".beamlabel-", dir=folder) as plain:
             _unpack(cast("IO[bytes]", _Counted(stream)), plain)
             plain.seek(0)
             with tarfile.open(fileobj=plain, mode="r:") as tar:
