@@ -16,6 +16,7 @@ from beamlabel.transforms.hub.files import Receipt, scan
 from beamlabel.transforms.hub.resolve import ModuleError, NotAtHandError, resolve_module
 from beamlabel.transforms.hub.shared_cache import fetch_to_shared
 from support.paths import DATA, ROOT
+from support.read_only import contents, with_read_only
 from support.servers import FileServer
 
 TINY = DATA / "tiny_classification_1.tar.gz"
@@ -168,10 +169,6 @@ def test_without_tensorflow_the_extra_is_named(hub, tmp_path):
 # --- caches that may only be read, and forged ones
 
 
-def tree(folder):
-    return {path: path.lstat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
-
-
 _READ_ONLY = f"""
 import sys
 {PIN}
@@ -192,15 +189,8 @@ def test_a_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path, has_re
     if not has_receipt:
         for path in (*shared.glob("beamlabel-*.json"), *shared.glob("*.descriptor.txt")):
             path.unlink()
-    before = tree(shared)
-    words = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    mount = f"mount --bind '{shared}' '{shared}' && mount -o remount,bind,ro '{shared}'"
-    if (
-        not shutil.which("unshare")
-        or subprocess.run([*words, mount], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("no mounts of one's own here")
-    argv = [*words, mount + ' && exec "$@"', "sh", sys.executable, "-c", _READ_ONLY, handle]
+    before = contents(shared)
+    argv = [*with_read_only(shared), sys.executable, "-c", _READ_ONLY, handle]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*argv, str(tmp_path / "cache")], capture_output=True, text=True, check=True, env=environment
@@ -208,7 +198,7 @@ def test_a_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path, has_re
     *found, refused = done.stdout.splitlines()
     assert found == [expected, expected]
     assert str(shared) in refused
-    assert tree(shared) == before
+    assert contents(shared) == before
     assert hub.count(HUB_PATH) == 1
 
 
