@@ -184,13 +184,10 @@ class LabelImages(beam.PTransform):
         super().__init__()
         # Some checks need no module: they come first, since compiling one may take a minute.
         self.elements = element_options(uri, image, base_dir, prefix)
-        http = http_options(http_headers, user_agent, ignore_robots_tag, http_per_host)
-        fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project,
-                              allowed_schemes)  # fmt: skip
-        self._max_wait, self._artifact_dir = (
-            checked_wait(max_batch_duration_secs),
-            checked_directory(artifact_dir),
-        )
+        fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts, http_options(
+            http_headers, user_agent, ignore_robots_tag, http_per_host), billing_project, allowed_schemes)  # fmt: skip
+        self._max_wait = checked_wait(max_batch_duration_secs)
+        self._artifact_dir = checked_directory(artifact_dir)
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, module_memory=module_memory,
             image_size=image_size, input_range=input_range, engine=engine, module_deadline=module_deadline,
