@@ -259,4 +259,6 @@ def _plausible(folder: Path) -> bool:
         module = module_root(folder)
     except (ModuleError, OSError):
         return False
-    return (module / "variables" / "variables.index").is_file() and not missing_shards(module)
+    has_variables = (module / "variables" / "variables.index").is_file()
+    # What cannot be fetched again may be a module that has none.
+    return not missing_shards(module) and (has_variables or not os.access(folder.parent, os.W_OK))

@@ -62,12 +62,20 @@ def take_away(folder: Path, number: int | None) -> None:
     Args:
       folder: of a cache.
       number: its ``inode`` before it was looked at.
+
+    Raises:
+      ModuleError: it has to stay, since the cache may only be read.
     """
     if number is None:
         return
     aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
-    with suppress(OSError):
+    try:
         folder.rename(aside)
+    except FileNotFoundError:  # another one has taken it away
+        return
+    except OSError as error:
+        raise ModuleError(f"{folder} is damaged, and cannot be replaced: {error.strerror}") from error
+    with suppress(OSError):
         if aside.lstat().st_ino != number:
             aside.rename(folder)
         elif aside.is_symlink() or not aside.is_dir():

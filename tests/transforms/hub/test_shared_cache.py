@@ -202,6 +202,22 @@ def test_a_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path, has_re
     assert hub.count(HUB_PATH) == 1
 
 
+def test_a_damaged_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path):
+    handle = hub.url_of(HUB_PATH)
+    first = resolve_module(handle, tmp_path / "cache")
+    with (first.path / "saved_model.pb").open("ab") as file:
+        file.write(b"x")
+    code = f"import sys\n{PIN}resolve_module(*sys.argv[1:])"
+    argv = [*with_read_only(shared), sys.executable, "-c", code, handle]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*argv, str(tmp_path / "cache")], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 1
+    assert "is damaged, and cannot be replaced: Read-only file system" in done.stderr
+    assert hub.count(HUB_PATH) == 1
+
+
 @pytest.mark.parametrize("folder", ["../victim", "victim", "/victim", "", 1, None, ["x"]])
 def test_a_forged_receipt_leads_nowhere(hub, shared, tmp_path, folder):
     handle = hub.url_of(HUB_PATH)
