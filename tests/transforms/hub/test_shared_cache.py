@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from beamlabel.transforms.hub.download import hub_folder
-from beamlabel.transforms.hub.files import Receipt, scan
+from beamlabel.transforms.hub.files import Receipt, fingerprint, scan
 from beamlabel.transforms.hub.resolve import ModuleError, NotAtHandError, resolve_module
 from beamlabel.transforms.hub.shared_cache import fetch_to_shared
 from support.paths import DATA, ROOT
@@ -181,11 +181,14 @@ except ValueError as error:
 """
 
 
-@pytest.mark.parametrize("has_receipt", [True, False])
-def test_a_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path, has_receipt):
+@pytest.mark.parametrize(("has_receipt", "has_variables"), [(True, True), (False, True), (False, False)])
+def test_a_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path, has_receipt, has_variables):
     """A file system that is mounted so, which holds for root, too."""
     handle = hub.url_of(HUB_PATH)
-    expected = resolve_module(handle, tmp_path / "cache").fingerprint
+    folder = resolve_module(handle, tmp_path / "cache").path
+    if not has_variables:
+        shutil.rmtree(folder / "variables")
+    expected = fingerprint(scan(folder))
     if not has_receipt:
         for path in (*shared.glob("beamlabel-*.json"), *shared.glob("*.descriptor.txt")):
             path.unlink()
