@@ -58,10 +58,7 @@ def artifact_of(
       ModuleError: the module cannot be had or used so; the message begins with ``module``.
       ValueError: an engine or a precision that there is not.
     """
-    if not module_deadline > 0:
-        raise WishError("module_deadline", f" must be above 0 seconds, not {module_deadline}")
-    if module_memory is not None and module_memory <= 0:
-        raise WishError("module_memory", f" must be above 0 bytes, not {module_memory}")
+    limits = _limits(module_deadline, module_memory)
     handle = os.fspath(module)
     if not isinstance(handle, str) or not handle:
         raise ModuleError(f"module must be the handle of a module, not {module!r}")
@@ -75,7 +72,7 @@ def artifact_of(
     options = CompileOptions(logits_output, features_output, image_size, input_range, engine, precision)
     cache = cache_dir()
     try:
-        with ModuleProcess(Limits(module_deadline, module_memory)) as process:
+        with ModuleProcess(limits) as process:
             resolved = resolved_module(
                 handle,
                 cache,
@@ -89,6 +86,14 @@ def artifact_of(
         if not Path(handle).exists() and "://" not in handle:
             said += "; a module of the hub is a URL, such as https://tfhub.dev/google/imagenet/.../classification/1"
         raise ModuleError(f"module={handle!r}: {said}") from error
+
+
+def _limits(module_deadline: float, module_memory: int | None) -> Limits:
+    if not module_deadline > 0:
+        raise WishError("module_deadline", f" must be above 0 seconds, not {module_deadline}")
+    if module_memory is not None and module_memory <= 0:
+        raise WishError("module_memory", f" must be above 0 bytes, not {module_memory}")
+    return Limits(module_deadline, module_memory)
 
 
 def derive_module(

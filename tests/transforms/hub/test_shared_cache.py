@@ -67,6 +67,12 @@ def fetching(handle, cache):
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+def end(process):
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -83,8 +89,7 @@ def test_of_two_processes_one_fetches_and_both_have_the_module(held_hub, shared,
         rest = [process.communicate()[0].splitlines() for process in processes]
     finally:
         for process in processes:
-            process.kill()
-            process.communicate()
+            end(process)
     assert [process.returncode for process in processes] == [0, 0]
     expected = resolve_module(str(TINY), tmp_path / "other").fingerprint
     assert [lines[-1] for lines in rest] == [f"found {expected}"] * 2
@@ -97,8 +102,7 @@ def test_who_was_killed_while_it_fetched_holds_up_nobody(held_hub, shared, tmp_p
     handle = held_hub.url_of(HUB_PATH)
     process = fetching(handle, tmp_path / "cache")
     assert "Downloading" in process.stdout.readline()
-    process.kill()
-    process.communicate()
+    end(process)
     held_hub.event.set()
     assert any(name.endswith(".lock") for name in names(shared))
     assert resolve_module(handle, tmp_path / "cache").path.is_dir()
