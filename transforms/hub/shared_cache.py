@@ -17,7 +17,8 @@ from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow, tensorflow_hub
 from beamlabel.transforms.secrets.logs import get_logger
 
-_LOGGER = get_logger(__name__)
+# Not below `beamlabel.transforms`, whose words `inspect` keeps to itself until the end.
+_LOGGER = get_logger("beamlabel.hub")
 # tensorflow-hub looks every 5 s, and takes a lock away when it has found for the second time that for so long nothing
 # came: within a minute.
 _SILENCE_SECONDS = 25.0
