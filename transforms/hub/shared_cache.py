@@ -21,7 +21,7 @@ from beamlabel.transforms.secrets.logs import get_logger
 _LOGGER = get_logger("beamlabel.hub")
 # tensorflow-hub looks every 5 s, and takes a lock away when it has found for the second time that for so long nothing
 # came: within a minute.
-_SILENCE_SECONDS = 25.0
+_SILENCE_SECONDS = 24.0
 
 
 def fetch_to_shared(handle: str, folder: Path, download: Callable[[Path], None]) -> None:
