@@ -98,14 +98,15 @@ def test_a_module_that_was_trusted_once_trains_nothing_without_the_word(tmp_path
 
     pictures = uri_list(tmp_path / "more.txt", photos(tmp_path / "more", 12))
     outputs = tmp_path / "out"
-    assert label(outputs, "--input", pictures, "--allow_unsafe_ops", module=hostile).code == 0
+    assert label(outputs, "--input", pictures).code == 0
+    assert label(tmp_path / "trusted", "--input", pictures, "--allow_unsafe_ops", module=hostile).code == 0
     (tmp_path / "victim").unlink()
     truth = tmp_path / "truth.csv"
     truth.write_text("file,class\n" + "".join(f"photo {n:03d}.png,{'ab'[n % 2]}\n" for n in range(12)))
     common = [str(outputs), "--truth", str(truth), "--output", str(tmp_path / "mine"), "--min_images", "1"]
     for more in ([], ["--fine_tune"]):
         with pytest.raises(UsageError, match="WriteFile"):
-            train([*common, *more])
+            train([*common, "--module", hostile, *more])
     assert not (tmp_path / "victim").exists()
 
 
