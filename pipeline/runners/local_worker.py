@@ -14,9 +14,6 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from beamlabel.transforms.secrets.logs import make_all_records_public
-from beamlabel.transforms.secrets.say import say
-
 
 def main() -> NoReturn:
     """Works until the launcher hangs up, or is gone."""
@@ -27,6 +24,8 @@ def main() -> NoReturn:
     sys.path[:] = told["path"]  # and not this file's folder
 
     from beamlabel.pipeline.runners.worker_boot import die_with_parent
+    from beamlabel.transforms.secrets.logs import make_all_records_public
+    from beamlabel.transforms.secrets.say import say
 
     die_with_parent()
     if os.getppid() != told["launcher"]:

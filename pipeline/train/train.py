@@ -34,6 +34,7 @@ from beamlabel.pipeline.train.rows.split import TEST, VALIDATION
 from beamlabel.pipeline.truth.options import TruthOptions
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.files import SAVED_MODEL
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.own_module.description import Description
 from beamlabel.transforms.own_module.head import Head
 
@@ -74,12 +75,14 @@ def train(options: TrainOptions, progress: Progress = lambda text: None) -> Find
     for problem in rows.problems:
         examples = f": {', '.join(problem.examples)}" if problem.examples else ""
         progress(f"{problem.count} {problem.what}{examples}")
-    module = load_base(
-        rows.base,
-        options.rows.module,
-        fingerprint=options.rows.module_fingerprint,
-        allow_unsafe_ops=options.rows.allow_unsafe_ops,
-    )
+    with ModuleProcess(options.rows.limits) as process:
+        module = load_base(
+            rows.base,
+            options.rows.module,
+            process,
+            fingerprint=options.rows.module_fingerprint,
+            allow_unsafe_ops=options.rows.allow_unsafe_ops,
+        )
     features = features_of(rows)
     fitted = fit_head(features, rows, options.head, progress)
     progress("evaluating")
