@@ -45,7 +45,7 @@ def same_in_any_memory(decode: Callable[[], np.ndarray], what: str) -> np.ndarra
                 found.append(decode())
         finally:
             mallopt(_M_PERTURB, 0)
-    if not np.array_equal(*found):
+    if not np.array_equal(found[0], found[1]):
         raise refusal(Reason.CORRUPT, f"{what}: not all of its pixels are there")
     return found[0]
 
