@@ -298,7 +298,7 @@ def rows_of(
             if kept is None:
                 kept = list(reader.read(batch, numbers[0]))
                 problems = kept_problems([column.name for column in columns.kept], kept) if kept else {}
-            if (problem := problems.get(place)) is not None:
+            if (problem := one.problem or problems.get(place)) is not None:
                 yield dataclasses.replace(one, data=None, problem=problem)
                 continue
             values = tuple(column.slice(place, 1) for column in kept)

@@ -48,7 +48,8 @@ def kept_problems(names: Sequence[str], columns: Sequence[pa.Array]) -> dict[int
     for name, column in zip(names, columns, strict=True):
         if not _is_valid(column):
             detail = f"the column {name!r} is not UTF-8"
-            bad = (place for place in range(len(column)) if not _is_valid(column.slice(place, 1)))
+            # Not a slice: a list's is checked with the values of all rows.
+            bad = (place for place in range(len(column)) if not _is_valid(column.take(pa.array([place]))))
             found.update(dict.fromkeys(bad, (Reason.INVALID_ROW, detail)))
     if sum(column.nbytes for column in columns) <= MAX_KEPT_BYTES:
         return found
