@@ -1,0 +1,204 @@
+"""Runs over faulty references that are killed again and again, and resumed until they are done."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from support.faulty_references import MAX_BYTES, Reference
+from support.paths import ROOT
+
+GROUP, LAUNCHER, TERMINATE, WORKER = "SIGKILL, group", "SIGKILL, launcher", "SIGTERM", "SIGKILL, worker"
+"""What is killed: the whole process group, the launcher alone, the launcher by SIGTERM, one worker process."""
+
+KILLS = (GROUP, LAUNCHER, TERMINATE, WORKER)
+_WEIGHTS = (5, 2, 3, 3)
+_DONE, _BROKEN = 0, 3
+# A launcher that was told to end, and what a killed one leaves running, is gone after so many seconds even where others
+# have most of the cores. A worker says how long it was computing; the test of SIGTERM is another.
+_END_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
+
+
+class Launches:
+    """The launches of one job.
+
+    Args:
+      output: of the job.
+      references: its list, which is written beside the output.
+      options: further ones of the job.
+      scratch: a folder for temporary files, which no other processes than these have, and for what the launches say.
+    """
+
+    def __init__(
+        self, output: Path, references: Sequence[Reference], options: Sequence[object], scratch: Path
+    ) -> None:
+        self.output, self._scratch = output, scratch
+        self._temporary = scratch / "tmp"
+        self._temporary.mkdir(parents=True, exist_ok=True)
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self._temporary)}
+        self._number = 0
+        uris = output.with_suffix(".txt")
+        uris.write_bytes(b"".join(reference.line + b"\n" for reference in references))
+        self._arguments = [
+            "--input", uris, "--output", output, "--if_exists", "resume", "--max_error_rate", 1, "--max_bytes",
+            MAX_BYTES, "--allow_http", "--allow_private_hosts", *options,
+        ]  # fmt: skip
+
+    def start(self, *more: object) -> subprocess.Popen[bytes]:
+        """The next launch, in a session of its own."""
+        self._number += 1
+        with self._log().open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "beamlabel", *map(str, [*self._arguments, *more])],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        """The end of what the last launch said."""
+        return self._log().read_text(errors="replace")[-2000:]
+
+    def running(self) -> set[int]:
+        """All processes that come from a launch, whoever their parent is now."""
+        mark = f"TMPDIR={self._temporary}".encode()
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError):  # it has ended, or is not ours; one that was not waited for yet has none
+                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                        found.add(int(entry.name))
+        return found
+
+    def temporary_files(self) -> list[str]:
+        """What lies in the folder of temporary files."""
+        return sorted(str(path.relative_to(self._temporary)) for path in self._temporary.rglob("*"))
+
+    def _log(self) -> Path:
+        return self._scratch / f"{self.output.name}-{self._number:03d}.log"
+
+
+class Soak:
+    """Runs jobs to their end and kills them meanwhile.
+
+    Args:
+      rng: draws what is killed.
+
+    Attributes:
+      kills: how often what was killed.
+      ends: how often a launch ended in which way.
+      problems: a line for each launch that did not end as it should.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.kills: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
+        self.problems: list[str] = []
+
+    def run(self, launches: Launches, is_due: Callable[[], bool]) -> bool:
+        """Runs a job until it is done.
+
+        Args:
+          launches: of the job.
+          is_due: whether something is killed now; asked often while the job runs.
+
+        Returns:
+          Whether it is done; else ``problems`` says more.
+        """
+        while True:
+            processes = self._rng.choice((1, 2))
+            process = launches.start("--worker_processes", processes)
+            lost_workers = 0
+            while process.poll() is None:
+                if not is_due():
+                    time.sleep(_LOOK_SECONDS)
+                    continue
+                what = self._rng.choices(KILLS, _WEIGHTS)[0]
+                workers = worker_processes(process.pid) if what == WORKER else []
+                if what == WORKER and workers:
+                    with suppress(ProcessLookupError):
+                        os.kill(self._rng.choice(workers), signal.SIGKILL)
+                        lost_workers += 1
+                        self.kills[WORKER] += 1
+                    continue
+                what = GROUP if what == WORKER else what
+                self._kill(process, what)
+                self.kills[what] += 1
+                self._wait_for_all(launches)
+                break
+            code = process.wait()
+            self.ends[_in_words(code)] += 1
+            if code == _DONE:
+                return True
+            if not self._is_expected(code, lost_workers):
+                self.problems.append(f"{launches.output.name} ended with {code}: {launches.said()}")
+                return False
+
+    def _is_expected(self, code: int, lost_workers: int) -> bool:
+        if code in (-signal.SIGKILL, 128 + signal.SIGTERM):
+            return True
+        # Without any worker process the launcher can do no more; the next one can.
+        return code == _BROKEN and lost_workers > 0
+
+    def _kill(self, process: subprocess.Popen[bytes], what: str) -> None:
+        with suppress(ProcessLookupError):
+            if what == GROUP:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.send_signal(signal.SIGTERM if what == TERMINATE else signal.SIGKILL)
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.problems.append(f"the launcher was still there {_END_SECONDS:g} s after {what}")
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _wait_for_all(self, launches: Launches) -> None:
+        """What the launcher has started ends without it, and soon."""
+        end = time.monotonic() + _END_SECONDS
+        while rest := launches.running():
+            if time.monotonic() > end:
+                self.problems.append(f"{launches.output.name}: its launcher is gone, but {_named(rest)} runs on")
+                for pid in rest:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(_LOOK_SECONDS)
+
+
+def worker_processes(launcher: int) -> list[int]:
+    """The worker processes of a local run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher and b"local_worker.py" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def _in_words(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _named(processes: set[int]) -> str:
+    names = []
+    for pid in processes:
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            names.append(f"{pid} ({words[-200:]})")
+    return ", ".join(names)
