@@ -16,10 +16,12 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from growth import Sample, Watch, trend, warmed_up
@@ -29,10 +31,14 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.faulty_references import Reference, References
-from support.soak import Launches, Soak
+from support.kills import staged_images
+from support.soak import KILLS, Launches, Soak
 from support.soaked_rows import Outcome, Truth, check_rows
 
 _DONE, _OUT_OF_TIME = 0, 4
+# How often each of KILLS comes.
+_WEIGHTS = (5, 2, 3, 3)
+_MOST_PAUSES = 5
 _OPTIONS = ("--shard_rows", 200, "--fetch_deadline", 12, "--decode_deadline", 10)
 # Formats beside plain JPEG, each for one photograph of 30: ending, what Pillow calls it, how it is written.
 _FORMATS = (
@@ -67,22 +73,32 @@ def many_formats(images: Sequence[Path], folder: Path) -> list[Path]:
 
 
 class Clock:
-    """Says when something is killed: at random moments, ``every`` seconds apart on average, until the time is over."""
+    """Says what is killed, and when: at random moments, ``every`` seconds apart on average, until the time is over.
+
+    On a machine that has much else to do a launch may need longer until it has done something: then the kill waits for
+    that, for some times as long at most.
+    """
 
     def __init__(self, seconds: float, every: float, rng: random.Random) -> None:
         self._every, self._rng = every, rng
         self.end = time.monotonic() + seconds
-        self._next = time.monotonic() + self._pause()
+        self._kill()
 
-    def is_due(self) -> bool:
+    def due(self, output: str) -> str | None:
+        """What is killed now, of a run into ``output``."""
         now = time.monotonic()
         if now < self._next or now >= self.end:
-            return False
-        self._next = now + self._pause()
-        return True
+            return None
+        if now < self._latest and staged_images(output) == self._staged:
+            return None
+        self._kill()
+        self._staged = staged_images(output)
+        return self._rng.choices(KILLS, _WEIGHTS)[0]
 
-    def _pause(self) -> float:
-        return self._every * self._rng.uniform(0.3, 1.7)
+    def _kill(self) -> None:
+        self._next = time.monotonic() + self._every * self._rng.uniform(0.3, 1.7)
+        self._latest = time.monotonic() + self._every * _MOST_PAUSES
+        self._staged = 0
 
 
 class Runs:
@@ -93,7 +109,7 @@ class Runs:
         self._arguments = ["--module", options.module, *_OPTIONS, *arguments]
         self.rng = random.Random(options.seed)
         self.total, self.runs = Outcome(), 0
-        self.soak = Soak(self.rng)
+        self.soak = Soak()
         images = many_formats(photographs(scratch, options.distinct), scratch / "formats")
         self.references = References(scratch / "images", images, slow=True)
         self.truth = self._truth()
@@ -113,9 +129,8 @@ class Runs:
             references = self._drawn(self._options.references)
             output = self._scratch / f"run-{self.runs:03d}"
             launches = Launches(output, references, self._arguments, self._scratch)
-            if not self.soak.run(launches, clock.is_due):
-                self.total.problems += self.soak.problems
-                return
+            if not self.soak.run(launches, partial(clock.due, str(output)), lambda: self.rng.choice((1, 2))):
+                break
             self._check(launches, references)
         self.total.problems += self.soak.problems
 
@@ -196,26 +211,39 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30, help="with kills (default 30)")
     parser.add_argument("--kill_every", type=float, default=60, help="seconds, on average (default 60)")
     parser.add_argument("--fault_share", type=float, default=0.2, help="of the references (default 0.2)")
-    parser.add_argument("--steady_minutes", type=float, default=10, help="without kills, watched (default 10)")
+    parser.add_argument(
+        "--steady_minutes", type=float, default=10, help="without kills, watched (default 10)"
+    )
     parser.add_argument("--references", type=int, default=6000, help="of a run with kills (default 6000)")
     parser.add_argument("--steady_references", type=int, default=100_000, help="more than it can do")
     parser.add_argument("--distinct", type=int, default=600, help="photographs (default 600)")
     parser.add_argument("--seed", type=int, default=0)
     options, arguments = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["BEAMLABEL_CACHE"] = str(Path(folder) / "cache")
-        runs = Runs(options, arguments, Path(folder))
-        cached = sorted(Path(folder, "cache").rglob("*"))
-        runs.run_with_kills()
-        samples = runs.run_steadily()
-        problems = show_growth(samples) + runs.total.problems
-        if (now := sorted(Path(folder, "cache").rglob("*"))) != cached:
-            problems.append(f"the cache has {len(now)} files, had {len(cached)}: {set(now) ^ set(cached)}")
-        runs.references.close()
-        show(runs, options)
+        cache = Path(os.environ.setdefault("BEAMLABEL_CACHE", f"{folder}/cache"))
+        try:
+            problems = soak(options, arguments, Path(folder), cache)
+        finally:
+            Launches(Path(folder, "none"), [], [], Path(folder)).end()
     for problem in problems:
         print(f"- {problem}")
     sys.exit(bool(problems))
+
+
+def soak(options: argparse.Namespace, arguments: Sequence[str], scratch: Path, cache: Path) -> list[str]:
+    """All of it; returns what does not hold."""
+    runs = Runs(options, arguments, scratch)
+    cached = set(cache.rglob("*"))
+    runs.run_with_kills()
+    problems = []
+    if options.steady_minutes:
+        problems += show_growth(runs.run_steadily())
+    if now := set(cache.rglob("*")) - cached:
+        problems.append(f"left in the cache: {sorted(map(str, now))}")
+    runs.references.close()
+    show(runs, options)
+    return problems + runs.total.problems
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ that a few hundred photographs make any number of references without two alike.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -138,16 +139,20 @@ class FaultyServer(Running):
 
     Args:
       contents: the files, by their names.
+
+    Attributes:
+      requests: how many have come.
     """
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
         self.requests = 0
+        self._allowed: float = math.inf
         self._asked: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         server = self
 
         class _Answer(Handler):
-            def do_GET(self) -> None:
+            def do_GET(self) -> None:  # noqa: N802
                 _, _, answer, name = self.path.split("/")
                 server._answer(self, answer, contents.get(name, b""))
 
@@ -157,11 +162,19 @@ class FaultyServer(Running):
         """A URL; two of different places are different images for the job."""
         return f"{self.url}/{place}/{answer}/{quote(name)}"
 
+    def allow(self, requests: float) -> None:
+        """Answers so many requests, and keeps those that come behind them waiting until more are allowed."""
+        with self._lock:
+            self._allowed = requests
+            self._lock.notify_all()
+
     def _is_first(self, path: str) -> bool:
         with self._lock:
             self.requests += 1
+            number = self.requests
             is_first = path not in self._asked
             self._asked.add(path)
+            self._lock.wait_for(lambda: number <= self._allowed)
         return is_first
 
     def _answer(self, handler: Handler, answer: str, body: bytes) -> None:
@@ -226,6 +239,7 @@ class References:
 
     Attributes:
       photos: their copies, in the same order.
+      server: of all URLs but those of slow faults.
     """
 
     def __init__(self, folder: Path, photos: Sequence[Path], *, slow: bool) -> None:
@@ -242,16 +256,16 @@ class References:
         self._names = list(contents)
         self.photos = [self._files / name for name in self._names]
         self._faults = [fault for fault in FAULTS if slow or not fault.is_slow]
-        self._quick, self._slow = FaultyServer(contents | faulty), FaultyServer(contents)
+        self.server, self._slow = FaultyServer(contents | faulty), FaultyServer(contents)
         self._places: Counter[str] = Counter()
 
     @property
     def requests(self) -> int:
         """That the servers have got."""
-        return self._quick.requests + self._slow.requests
+        return self.server.requests + self._slow.requests
 
     def close(self) -> None:
-        self._quick.close()
+        self.server.close()
         self._slow.close()
 
     def draw(self, count: int, fault_share: float, rng: random.Random) -> list[Reference]:
@@ -295,7 +309,7 @@ class References:
 
     def _url(self, answer: str, name: str, *, is_slow: bool = False) -> bytes:
         """What takes long comes from a host of its own: a host is asked but some things at a time."""
-        server = self._slow if is_slow else self._quick
+        server = self._slow if is_slow else self.server
         return server.url_of(self._place(f"{answer}/{name}"), answer, name).encode()
 
     def _odd_line(self, fault: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -20,10 +19,9 @@ GROUP, LAUNCHER, TERMINATE, WORKER = "SIGKILL, group", "SIGKILL, launcher", "SIG
 """What is killed: the whole process group, the launcher alone, the launcher by SIGTERM, one worker process."""
 
 KILLS = (GROUP, LAUNCHER, TERMINATE, WORKER)
-_WEIGHTS = (5, 2, 3, 3)
 _DONE, _BROKEN = 0, 3
 # A launcher that was told to end, and what a killed one leaves running, is gone after so many seconds even where others
-# have most of the cores. A worker says how long it was computing; the test of SIGTERM is another.
+# have most of the cores; how soon exactly is another test.
 _END_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
 
@@ -76,10 +74,18 @@ class Launches:
         found = set()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                with suppress(OSError):  # it has ended, or is not ours; one that was not waited for yet has none
+                with suppress(
+                    OSError
+                ):  # it has ended, or is not ours; one that was not waited for yet has none
                     if mark in (entry / "environ").read_bytes().split(b"\0"):
                         found.add(int(entry.name))
         return found
+
+    def end(self) -> None:
+        """Kills all of them."""
+        for pid in self.running():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def temporary_files(self) -> list[str]:
         """What lies in the folder of temporary files."""
@@ -92,67 +98,66 @@ class Launches:
 class Soak:
     """Runs jobs to their end and kills them meanwhile.
 
-    Args:
-      rng: draws what is killed.
-
     Attributes:
       kills: how often what was killed.
       ends: how often a launch ended in which way.
       problems: a line for each launch that did not end as it should.
     """
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+    def __init__(self) -> None:
         self.kills: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.problems: list[str] = []
 
-    def run(self, launches: Launches, is_due: Callable[[], bool]) -> bool:
+    def run(self, launches: Launches, due: Callable[[], str | None], processes: Callable[[], int]) -> bool:
         """Runs a job until it is done.
 
         Args:
           launches: of the job.
-          is_due: whether something is killed now; asked often while the job runs.
+          due: what is killed now, of ``KILLS``, or None; asked often while the job runs.
+          processes: the number of worker processes of the next launch.
 
         Returns:
           Whether it is done; else ``problems`` says more.
         """
         while True:
-            processes = self._rng.choice((1, 2))
-            process = launches.start("--worker_processes", processes)
-            lost_workers = 0
-            while process.poll() is None:
-                if not is_due():
-                    time.sleep(_LOOK_SECONDS)
-                    continue
-                what = self._rng.choices(KILLS, _WEIGHTS)[0]
-                workers = worker_processes(process.pid) if what == WORKER else []
-                if what == WORKER and workers:
-                    with suppress(ProcessLookupError):
-                        os.kill(self._rng.choice(workers), signal.SIGKILL)
-                        lost_workers += 1
-                        self.kills[WORKER] += 1
-                    continue
-                what = GROUP if what == WORKER else what
-                self._kill(process, what)
-                self.kills[what] += 1
-                self._wait_for_all(launches)
-                break
+            process = launches.start("--worker_processes", processes())
+            workers_killed = self._run_once(launches, process, due)
             code = process.wait()
-            self.ends[_in_words(code)] += 1
+            self.ends[signal.Signals(-code).name if code < 0 else f"exit code {code}"] += 1
+            self._wait_for_all(launches)
             if code == _DONE:
                 return True
-            if not self._is_expected(code, lost_workers):
+            # Without any worker process the launcher can do no more; the next one can.
+            if code not in (-signal.SIGKILL, 128 + signal.SIGTERM) and not (
+                code == _BROKEN and workers_killed
+            ):
                 self.problems.append(f"{launches.output.name} ended with {code}: {launches.said()}")
                 return False
 
-    def _is_expected(self, code: int, lost_workers: int) -> bool:
-        if code in (-signal.SIGKILL, 128 + signal.SIGTERM):
-            return True
-        # Without any worker process the launcher can do no more; the next one can.
-        return code == _BROKEN and lost_workers > 0
+    def _run_once(
+        self, launches: Launches, process: subprocess.Popen[bytes], due: Callable[[], str | None]
+    ) -> int:
+        """Until the launcher has ended, by itself or killed; returns how many workers were killed."""
+        workers_killed = 0
+        while process.poll() is None:
+            what = due()
+            if what is None:
+                time.sleep(_LOOK_SECONDS)
+                continue
+            workers = worker_processes(process.pid) if what == WORKER else []
+            if workers:
+                with suppress(ProcessLookupError):
+                    os.kill(workers[0], signal.SIGKILL)
+                self.kills[WORKER] += 1
+                workers_killed += 1
+                continue
+            what = GROUP if what == WORKER else what
+            self.kills[what] += 1
+            self._kill(launches, process, what)
+        return workers_killed
 
-    def _kill(self, process: subprocess.Popen[bytes], what: str) -> None:
+    def _kill(self, launches: Launches, process: subprocess.Popen[bytes], what: str) -> None:
         with suppress(ProcessLookupError):
             if what == GROUP:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -161,19 +166,20 @@ class Soak:
         try:
             process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            self.problems.append(f"the launcher was still there {_END_SECONDS:g} s after {what}")
+            self.problems.append(
+                f"{launches.output.name}: the launcher was there {_END_SECONDS:g} s after {what}: {launches.said()}"
+            )
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
     def _wait_for_all(self, launches: Launches) -> None:
-        """What the launcher has started ends without it, and soon."""
+        """What a launcher has started ends without it, and soon."""
         end = time.monotonic() + _END_SECONDS
         while rest := launches.running():
             if time.monotonic() > end:
-                self.problems.append(f"{launches.output.name}: its launcher is gone, but {_named(rest)} runs on")
-                for pid in rest:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                self.problems.append(
+                    f"{launches.output.name}: its launcher is gone, but {_named(rest)} runs on"
+                )
+                launches.end()
                 return
             time.sleep(_LOOK_SECONDS)
 
@@ -189,10 +195,6 @@ def worker_processes(launcher: int) -> list[int]:
             if parent == launcher and b"local_worker.py" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return sorted(found)
-
-
-def _in_words(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _named(processes: set[int]) -> str:

@@ -89,7 +89,9 @@ class Truth:
 def read_rows(output: Path) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The rows of the data files and of the failure files that the manifest names."""
     manifest = json.loads((output / layout.MANIFEST).read_text())
-    names = {kind: [one["name"] for one in manifest["files"] if one["kind"] == kind] for kind in layout.FOLDERS}
+    names = {
+        kind: [one["name"] for one in manifest["files"] if one["kind"] == kind] for kind in layout.FOLDERS
+    }
     tables = [pq.read_table(output / name) for name in names["data"]]
     lines = [line for name in names["failures"] for line in (output / name).read_text().splitlines()]
     return pa.concat_tables(tables), [json.loads(line) for line in lines]
@@ -112,7 +114,9 @@ def check_rows(output: Path, references: Sequence[Reference], truth: Truth) -> O
     if counts["input"] != len(references) or sum(found.values()) != counts["input"]:
         problems.append(f"{len(references)} references, but the manifest counts {counts}")
     if (table.num_rows, len(failures)) != (counts["predicted"], counts["failed"]):
-        problems.append(f"{table.num_rows} rows and {len(failures)} failures, but the manifest counts {counts}")
+        problems.append(
+            f"{table.num_rows} rows and {len(failures)} failures, but the manifest counts {counts}"
+        )
     predicted = _numbers(table["ref_id"].to_pylist())
     failed = _numbers([one["ref_id"] for one in failures])
     times = np.bincount(np.concatenate([predicted, failed]), minlength=len(references))
@@ -129,7 +133,10 @@ def check_rows(output: Path, references: Sequence[Reference], truth: Truth) -> O
 
 
 def _check_failures(
-    outcome: Outcome, references: Sequence[Reference], failures: Sequence[Mapping[str, Any]], numbers: np.ndarray
+    outcome: Outcome,
+    references: Sequence[Reference],
+    failures: Sequence[Mapping[str, Any]],
+    numbers: np.ndarray,
 ) -> None:
     shown = 0
     for number, failure in zip(numbers.tolist(), failures, strict=True):
