@@ -4,5 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 .venv/bin/python benchmarks/kills.py --kills 25
+.venv/bin/python benchmarks/soak.py
 .venv/bin/python benchmarks/flink_kills.py --kills 20
 for seed in 1 2 3; do PYTHONPATH=. .venv/bin/python benchmarks/nightly.py --seed "$seed"; done
