@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs what takes too long for run_tests.sh, half an hour or so: kills at many moments, on this machine and on Flink.
+# Runs what takes too long for run_tests.sh, an hour or so: kills at many moments, on this machine and on Flink.
 # Each command says what it found, and ends with 1 if a row was lost or doubled. Needs run_tests.sh's set-up.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
