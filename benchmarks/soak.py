@@ -39,7 +39,7 @@ _DONE, _OUT_OF_TIME = 0, 4
 # How often each of KILLS comes.
 _WEIGHTS = (5, 2, 3, 3)
 _MOST_PAUSES = 5
-_OPTIONS = ("--shard_rows", 200, "--fetch_deadline", 12, "--decode_deadline", 10)
+_OPTIONS = ("--shard_rows", 200, "--fetch_deadline", 12, "--decode_deadline", 5)
 # Formats beside plain JPEG, each for one photograph of 30: ending, what Pillow calls it, how it is written.
 _FORMATS = (
     (".jpg", "JPEG", {"progressive": True}),

@@ -130,8 +130,7 @@ def faulty_contents(*, slow: bool) -> dict[str, bytes]:
         "huge.png": png(30000, 30000, 8, 2, b""),
         "large.jpg": jpeg + bytes(MAX_BYTES + 1 - len(jpeg)),
     }
-    # No bytes of entropy-coded data do more: each of its scans looks at a hundred million pixels.
-    return found | ({"slow.jpg": attacks.refined_jpeg(10_000, 10_000)} if slow else {})
+    return found | ({"slow.jpg": attacks.endlessly_refined_jpeg(10_000, 10_000)} if slow else {})
 
 
 class FaultyServer(Running):
