@@ -77,7 +77,9 @@ class Launches:
                 with suppress(
                     OSError
                 ):  # it has ended, or is not ours; one that was not waited for yet has none
-                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    if (
+                        mark in (entry / "environ").read_bytes()
+                    ):  # workers have a folder of their own below it
                         found.add(int(entry.name))
         return found
 

@@ -106,7 +106,8 @@ def check_rows(output: Path, references: Sequence[Reference], truth: Truth) -> O
       truth: of the same module.
     """
     table, failures = read_rows(output)
-    counts = json.loads((output / layout.MANIFEST).read_text())["rows"]
+    manifest = json.loads((output / layout.MANIFEST).read_text())
+    counts = manifest["rows"]
     outcome = Outcome(len(references), counts["predicted"], counts["failed"], counts["skipped"])
     problems = outcome.problems
     problems += verify(str(output)).problems
@@ -128,7 +129,7 @@ def check_rows(output: Path, references: Sequence[Reference], truth: Truth) -> O
         problems.append(f"{outcome.lost} references are lost")
     _check_failures(outcome, references, failures, failed)
     _check_predictions(outcome, references, table, predicted, truth)
-    problems += [f"left over: {path}" for path in _left_over(output)]
+    problems += [f"left over: {path}" for path in _left_over(output, complete=manifest["complete"])]
     return outcome
 
 
@@ -169,10 +170,13 @@ def _check_predictions(
         outcome.problems.append(f"{references[number].line[:200]!r} has another row than its photograph")
 
 
-def _left_over(output: Path) -> list[str]:
-    """Whatever lies in our folders in the output and beside it."""
+def _left_over(output: Path, *, complete: bool) -> list[str]:
+    """Whatever lies in our folders in the output and beside it, but what the next run may go on from."""
     folders = [Path(folder) for folder in staging.own_folders(str(output))]
-    return [str(path) for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))]
+    left = {path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))}
+    if not complete:
+        left -= {output / layout.OWN, output / layout.OWN / layout.UNITS}
+    return sorted(map(str, left))
 
 
 def _numbers(ref_ids: Sequence[str]) -> np.ndarray:
