@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from beamlabel.pipeline import layout
-from beamlabel.pipeline.process.cancellation import Cancelled
 from beamlabel.pipeline.process.messages import OneLine
 from beamlabel.transforms.secrets.logs import get_logger, make_public
 from beamlabel.transforms.secrets.text import public_uri
@@ -45,8 +44,8 @@ def exit_process(code: int) -> NoReturn:
 
 # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the next two
 # where `leave_out_connectors` keeps their libraries from it, the next two when it starts and stops a job server, the
-# next in each worker process that is not in a container, and the next of an option of Flink's job server, which gets
-# it. The last is a signal that came while a step of the pipeline ran here, with its traceback: we say that ourselves.
+# next in each worker process that is not in a container, the next of an option of Flink's job server, which gets it,
+# and the last of a step that a signal has interrupted, with a traceback.
 _NOT_WORTH_SHOWING = (
     "Resource module is not available",
     "apitools not found",
@@ -55,7 +54,7 @@ _NOT_WORTH_SHOWING = (
     "Really destroying service",
     "No semi_persistent_directory found",
     "Unparseable argument: --attached_mode",
-    f"{Cancelled.__module__}.{Cancelled.__qualname__}: ",
+    "cancellation.Cancelled: SIG",
 )
 
 
