@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs what takes too long for run_tests.sh, half an hour or so: kills at many moments, on this machine and on Flink.
+# Runs what takes too long for run_tests.sh, an hour or so: kills at many moments, on this machine and on Flink.
 # Each command says what it found, and ends with 1 if a row was lost or doubled. Needs run_tests.sh's set-up.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BEAMLABEL_TESTS_LONG=1 .venv/bin/python -m pytest tests/pipeline/job/test_secrets.py
 .venv/bin/python benchmarks/kills.py --kills 25
+.venv/bin/python benchmarks/soak.py
 .venv/bin/python benchmarks/flink_kills.py --kills 20
 for seed in 1 2 3; do PYTHONPATH=. .venv/bin/python benchmarks/nightly.py --seed "$seed"; done

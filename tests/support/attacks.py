@@ -69,6 +69,20 @@ def refined_jpeg(width: int, height: int) -> bytes:
     return b"".join((frame(width, height, components=3), *scans, END))
 
 
+def endlessly_refined_jpeg(width: int, height: int) -> bytes:
+    """A valid progressive JPEG of 3 components in 463 scans, each of which looks at some coefficients of all blocks.
+
+    Bands of six coefficients, each of which comes as its highest bit and then bit by bit: all are zero.
+    """
+    blocks, empty = -(-width // 8) * -(-height // 8), empty_blocks(width, height)
+    scans = [scan((1, 2, 3), 0, 0, 0, 0, packed("0" * 3 * blocks))]
+    for first in range(1, 64, 6):
+        for high in (0, *range(13, 0, -1)):
+            last, low = min(first + 5, 63), (high or 14) - 1
+            scans += [scan((one,), first, last, high, low, empty) for one in (1, 2, 3)]
+    return b"".join((frame(width, height, components=3), *scans, END))
+
+
 def arithmetic_jpeg(width: int, height: int) -> bytes:
     """A JPEG of 3 components whose arithmetic codes go on for ever from a few zeros."""
     named = b"".join(bytes((component, 0)) for component in (1, 2, 3))

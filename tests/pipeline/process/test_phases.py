@@ -86,6 +86,18 @@ STALLS = {
     "the hub": ["--input", "{list}", "--module", "{http}/module/1", "--output", "{new}"],
     "the lock": ["--input", "{list}", "--module", TINY, "--output", "{gcs}/out"],
     "the listing of a bucket": ["--input", "{gcs}/photos/*.png", "--module", TINY, "--output", "{new}"],
+    "an image": [
+        "--input",
+        "{web}",
+        "--module",
+        TINY,
+        "--output",
+        "{new}",
+        "--allow_http",
+        "--allow_private_hosts",
+        "--worker_processes",
+        "1",
+    ],
     "the module's bucket": ["--input", "{list}", "--module", "{gcs}/module", "--output", "{new}"],
 }
 
@@ -94,8 +106,9 @@ STALLS = {
 def test_a_server_that_stalls_holds_nothing_up(server, old, gcs, http_server, tmp_path):
     http_server.files["/module/1"] = Reply(delay=600)
     gcs.server.delay(600)
+    web = uri_list(tmp_path / "web.txt", [http_server.url_of("/module/1")])
     argv = [
-        word.format(list=old / "list.txt", new=tmp_path / "new", http=http_server.url, gcs=gcs.url)
+        word.format(list=old / "list.txt", web=web, new=tmp_path / "new", http=http_server.url, gcs=gcs.url)
         for word in STALLS[server]
     ]
     launcher = Launcher(argv, tmp_path / "marker")
