@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class FlinkCluster:
       task_managers: their number.
       settings: of Flink, beside those above.
       cores: the core that each TaskManager and its workers may use; all, where none are named.
+      environments: variables of a process and those that it starts, by its name, such as ``taskmanager-0``.
     """
 
     def __init__(
@@ -94,8 +95,10 @@ class FlinkCluster:
         task_managers: int = 2,
         settings: dict[str, str] | None = None,
         cores: Sequence[int] = (),
+        environments: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.folder = folder
+        self._environments = environments or {}
         self.rest_port = free_port()
         self.address = f"127.0.0.1:{self.rest_port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -163,6 +166,7 @@ class FlinkCluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder / "tmp",
+                env={**os.environ, **self._environments.get(name, {})},
                 start_new_session=True,
             )
 
@@ -178,6 +182,10 @@ class FlinkCluster:
         process = self._processes[name]
         process.kill()
         process.wait()
+
+    def pid(self, name: str) -> int:
+        """The process id of a TaskManager, or of another of the cluster's processes."""
+        return self._processes[name].pid
 
     def workers(self, name: str) -> list[int]:
         """Process ids of the SDK workers that a TaskManager has started."""
