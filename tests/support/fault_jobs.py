@@ -24,6 +24,7 @@ MARK = "BEAMLABEL_TEST_MARK"
 _DELAY = 0.1
 _THREADS = 8
 _GONE_SECONDS = 30.0
+_LAUNCHER_SECONDS = 420.0
 # Two at most end by themselves, so a fault that a resume does not overcome is one.
 _RESUMES = 3
 
@@ -271,13 +272,13 @@ def run_with_fault(
         attempt = Attempt(job, cluster, launcher, cluster.wait_for_job(before), output)
         fault(attempt)
         begin = time.monotonic()
-        ended = [launcher.wait(300)]
+        ended = [launcher.wait(_LAUNCHER_SECONDS)]
         restarts = cluster.restarts(attempt.flink_job)
         attempt.repair()
         while ended[-1].finished.code and len(ended) <= _RESUMES:
             cluster.wait_for_slots(len(cluster.names))
             launcher = job.launch(cluster, output, *more, "--if_exists", "resume")
-            ended.append(launcher.wait(300))
+            ended.append(launcher.wait(_LAUNCHER_SECONDS))
     except BaseException:
         with suppress(ProcessLookupError):
             launcher.interrupt(signal.SIGKILL)
