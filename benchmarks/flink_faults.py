@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 from photos import photographs  # noqa: E402
+
 from support.fault_jobs import MARK, Attempt, FaultJob, Outcome, run_with_fault, signal_workers  # noqa: E402
 from support.flink_cluster import FlinkCluster, require_flink  # noqa: E402
 from support.gcs_server import Bucket, GcsServer  # noqa: E402
@@ -242,13 +243,17 @@ def row(fault: Callable[[Place], Outcome], outcome: Outcome, images: int) -> str
     left = len(found.left) + len(outcome.processes)
     cells = (
         fault.__doc__, outcome.happened, outcome.restarts, ", ".join(map(str, outcome.codes)), images, found.lost,
-        found.doubled, found.wrong, found.unequal, left, f"{outcome.seconds:.0f}", "yes" if outcome.is_good else "**no**",
+        found.doubled, found.wrong, found.unequal, left, f"{outcome.seconds:.0f}",
+        "yes" if outcome.is_good else "**no**",
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 
 
-_HEAD = """| fault | times | restarts | exit codes | images | lost | doubled | wrong reason | not bit-equal | left | seconds to the end | good |
-| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"""
+_COLUMNS = (
+    "fault", "times", "restarts", "exit codes", "images", "lost", "doubled", "wrong reason", "not bit-equal", "left",
+    "seconds to the end", "good",
+)  # fmt: skip
+_HEAD = f"| {' | '.join(_COLUMNS)} |\n|{' --- |' * len(_COLUMNS)}"
 
 
 def main() -> None:
@@ -258,6 +263,8 @@ def main() -> None:
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="names of faults")
     arguments = parser.parse_args()
     require_flink()
+    # So that the cluster ends with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = [fault for fault in FAULTS if not arguments.only or fault.__name__ in arguments.only]
     good = True
     with tempfile.TemporaryDirectory(prefix="flink-faults") as name:
