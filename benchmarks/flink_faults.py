@@ -28,7 +28,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 from photos import photographs  # noqa: E402
 
-from support.fault_jobs import MARK, Attempt, FaultJob, Outcome, run_with_fault, signal_workers  # noqa: E402
+from support.fault_jobs import Attempt, FaultJob, Outcome, run_with_fault, signal_workers  # noqa: E402
 from support.flink_cluster import FlinkCluster, require_flink  # noqa: E402
 from support.gcs_server import Bucket, GcsServer  # noqa: E402
 from support.hanging_module import HANGING_PHOTO, save_hanging_module  # noqa: E402
@@ -46,7 +46,7 @@ class Place:
     """What the faults have to do with.
 
     Attributes:
-      cluster: whose TaskManagers have ``mark`` in their environment.
+      cluster: with two TaskManagers.
       job: of usual references.
       hanging: the same with images at which its module does not end.
       disk: the temporary folder, and the cache, of ``taskmanager-0``'s workers.
@@ -55,7 +55,6 @@ class Place:
 
     folder: Path
     cluster: FlinkCluster
-    mark: str
     job: FaultJob
     hanging: Callable[[], FaultJob]
     disk: SmallDisk
@@ -63,7 +62,7 @@ class Place:
 
     def run(self, name: str, fault: Callable[[Attempt], None], *more: object) -> Outcome:
         """Runs the usual job into a folder of its own."""
-        return run_with_fault(self.job, self.cluster, self.mark, self.folder / name / "out", fault, *more)
+        return run_with_fault(self.job, self.cluster, self.folder / name / "out", fault, *more)
 
 
 def task_manager_killed(place: Place) -> Outcome:
@@ -137,7 +136,7 @@ def worker_disk_full(place: Place) -> Outcome:
 
     output = place.bucket.uri("out")
     try:
-        return run_with_fault(place.job, place.cluster, place.mark, output, fill, fetch=fetch)
+        return run_with_fault(place.job, place.cluster, output, fill, fetch=fetch)
     finally:
         place.disk.empty()
 
@@ -170,7 +169,7 @@ def inference_hangs(place: Place) -> Outcome:
 
     output = place.folder / "inference_hangs" / "out"
     deadline = ("--inference_deadline", "10s")
-    return run_with_fault(place.hanging(), place.cluster, place.mark, output, nothing, *deadline)
+    return run_with_fault(place.hanging(), place.cluster, output, nothing, *deadline)
 
 
 def launcher_ended(place: Place) -> Outcome:
@@ -213,7 +212,6 @@ FAULTS: tuple[Callable[[Place], Outcome], ...] = (
 @contextmanager
 def prepared(folder: Path, module: str, images: int, cache: Path) -> Iterator[Place]:
     """A cluster, and what the faults need beside it."""
-    mark = uuid.uuid4().hex
     server, gcs = FileServer(), GcsServer()
     os.environ["STORAGE_EMULATOR_HOST"] = gcs.url
     pictures = photographs(cache, _PHOTOS)
@@ -224,13 +222,13 @@ def prepared(folder: Path, module: str, images: int, cache: Path) -> Iterator[Pl
         return FaultJob(of_it, server, pictures, images, handle, hanging=HANGING_PHOTO)
 
     with SmallDisk(folder / "worker_disk", "64m") as disk:
-        small = {MARK: mark, "TMPDIR": str(disk.folder), "BEAMLABEL_CACHE": str(disk.folder / "cache")}
-        cluster = FlinkCluster(
-            folder / "cluster", environments={"taskmanager-0": small, "taskmanager-1": {MARK: mark}}
-        )
+        small = {"TMPDIR": str(disk.folder), "BEAMLABEL_CACHE": str(disk.folder / "cache")}
+        cluster = FlinkCluster(folder / "cluster", environments={"taskmanager-0": small})
         try:
             job = FaultJob(folder / "job", server, pictures, images, module)
-            yield Place(folder, cluster, mark, job, hanging, disk, Bucket(gcs, f"faults-{mark[:8]}"))
+            yield Place(
+                folder, cluster, mark, job, hanging, disk, Bucket(gcs, f"faults-{uuid.uuid4().hex[:8]}")
+            )
         finally:
             cluster.close()
             server.close()

@@ -18,9 +18,6 @@ from support.jobs import TINY, FinishedJob, label, uri_list
 from support.servers import FileServer
 
 UNIT_ROWS = 50
-MARK = "BEAMLABEL_TEST_MARK"
-"""A variable of the TaskManagers of a cluster, by which all is found that they have started."""
-
 _DELAY = 0.1
 _THREADS = 8
 _GONE_SECONDS = 30.0
@@ -154,22 +151,11 @@ def _holds_expected(path: Path, beside: Path, expected: set[str]) -> bool:
 # --- processes ----------------------------------------------------------------------------------------
 
 
-def marked_processes(mark: str, but: Sequence[int]) -> list[int]:
-    """Processes whose environment has ``MARK`` with this value."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return [process for process in sorted(found) if process not in but]
-
-
-def left_processes(cluster: FlinkCluster, mark: str) -> list[int]:
-    """Processes that the TaskManagers have started and that do not end after a job, but for themselves."""
-    own = [cluster.pid(name) for name in cluster.names]
+def left_processes(cluster: FlinkCluster) -> list[int]:
+    """Processes that the cluster has started for a job, and that do not end after it."""
     with suppress(TimeoutError):
-        wait_for(lambda: not marked_processes(mark, own), _GONE_SECONDS, "no process left")
-    return marked_processes(mark, own)
+        wait_for(lambda: not cluster.left_processes(), _GONE_SECONDS, "no process left")
+    return cluster.left_processes()
 
 
 def signal_workers(cluster: FlinkCluster, name: str, number: signal.Signals) -> int:
@@ -246,7 +232,6 @@ class Outcome:
 def run_with_fault(
     job: FaultJob,
     cluster: FlinkCluster,
-    mark: str,
     output: str | Path,
     fault: Callable[[Attempt], None],
     *more: object,
@@ -257,7 +242,6 @@ def run_with_fault(
     Args:
       job: which.
       cluster: where; all slots are free.
-      mark: of the TaskManagers' environment.
       output: a folder of which nothing else is in the folder above, or a URI.
       fault: called when Flink has the job.
       more: arguments of the job.
@@ -286,7 +270,7 @@ def run_with_fault(
     codes = tuple(one.finished.code for one in ended)
     errors = tuple(last_error(one.stderr) for one in ended if one.finished.code)
     assert codes[-1] == 0, ended[-1].stderr[-3000:]
-    processes = left_processes(cluster, mark)
+    processes = left_processes(cluster)
     result = FinishedJob(0, fetch() if fetch else Path(output))
     return Outcome(attempt.happened, codes, restarts, job.found(result), tuple(processes), seconds, errors)
 

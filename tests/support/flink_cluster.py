@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-60c{1} %m%n
 """
 
 _UP_SECONDS = 90.0
+# A variable by which all is found that a cluster's processes have started.
+_MARK = "BEAMLABEL_TEST_CLUSTER"
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
 
 
@@ -99,6 +102,7 @@ class FlinkCluster:
     ) -> None:
         self.folder = folder
         self._environments = environments or {}
+        self._mark = f"{_MARK}={uuid.uuid4().hex}"
         self.rest_port = free_port()
         self.address = f"127.0.0.1:{self.rest_port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -166,7 +170,7 @@ class FlinkCluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder / "tmp",
-                env={**os.environ, **self._environments.get(name, {})},
+                env={**os.environ, **self._environments.get(name, {}), **dict([self._mark.split("=")])},
                 start_new_session=True,
             )
 
@@ -190,6 +194,16 @@ class FlinkCluster:
     def workers(self, name: str) -> list[int]:
         """Process ids of the SDK workers that a TaskManager has started."""
         return _children(self._processes[name].pid)
+
+    def left_processes(self) -> list[int]:
+        """All processes that the cluster's have started, and those that these have started, as far as they live."""
+        own = {process.pid for process in self._processes.values()}
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self._mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+        return sorted({*found} - own)
 
     def log(self, name: str) -> str:
         """All that a process and those before it of that name wrote."""
