@@ -1,4 +1,4 @@
-"""Faults on Flink that no process dies of at once, with 20 % faulty references; all others: benchmarks/flink_faults.py."""
+"""Faults on Flink beside kills, with 20 % faulty references; many more: ``benchmarks/flink_faults.py``."""
 
 from pathlib import Path
 
