@@ -5,4 +5,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 .venv/bin/python benchmarks/kills.py --kills 25
 .venv/bin/python benchmarks/flink_kills.py --kills 20
+.venv/bin/python benchmarks/flink_faults.py --module tests/data/tiny_classification_1.tar.gz
 for seed in 1 2 3; do PYTHONPATH=. .venv/bin/python benchmarks/nightly.py --seed "$seed"; done
