@@ -263,7 +263,8 @@ def main() -> None:
     require_flink()
     # So that the cluster ends with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    chosen = [fault for fault in FAULTS if not arguments.only or fault.__name__ in arguments.only]
+    named = {fault.__name__: fault for fault in FAULTS}
+    chosen = [named[name] for name in arguments.only or named]
     good = True
     with tempfile.TemporaryDirectory(prefix="flink-faults") as name:
         folder = Path(name)

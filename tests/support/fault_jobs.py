@@ -17,7 +17,7 @@ from support.flink_cluster import FlinkCluster, Launcher, wait_for
 from support.jobs import TINY, FinishedJob, label, uri_list
 from support.servers import FileServer
 
-UNIT_ROWS = 50
+UNIT_ROWS = 20
 _DELAY = 0.1
 _THREADS = 8
 _GONE_SECONDS = 30.0

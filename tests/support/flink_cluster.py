@@ -41,6 +41,8 @@ _SETTINGS = {
     "heartbeat.interval": "2000",
     "heartbeat.timeout": "30000",
     "slot.request.timeout": "60000",
+    # On a machine that has much else to do a TaskManager needs longer than 10 s to start its actors.
+    "pekko.startup-timeout": "120 s",
     # A pipeline with several sinks has several shuffles at a time, for each of which 512 buffers would be set aside.
     "taskmanager.network.sort-shuffle.min-buffers": "64",
     "restart-strategy.type": "fixed-delay",
