@@ -226,9 +226,7 @@ def prepared(folder: Path, module: str, images: int, cache: Path) -> Iterator[Pl
         cluster = FlinkCluster(folder / "cluster", environments={"taskmanager-0": small})
         try:
             job = FaultJob(folder / "job", server, pictures, images, module)
-            yield Place(
-                folder, cluster, mark, job, hanging, disk, Bucket(gcs, f"faults-{uuid.uuid4().hex[:8]}")
-            )
+            yield Place(folder, cluster, job, hanging, disk, Bucket(gcs, f"faults-{uuid.uuid4().hex[:8]}"))
         finally:
             cluster.close()
             server.close()
@@ -260,10 +258,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=600, help="of each run (default 600)")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="names of faults")
     arguments = parser.parse_args()
+    named = {fault.__name__: fault for fault in FAULTS}
+    if unknown := set(arguments.only) - set(named):
+        parser.error(f"--only: no such fault: {', '.join(sorted(unknown))}; there are {', '.join(named)}")
     require_flink()
     # So that the cluster ends with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    named = {fault.__name__: fault for fault in FAULTS}
     chosen = [named[name] for name in arguments.only or named]
     good = True
     with tempfile.TemporaryDirectory(prefix="flink-faults") as name:
