@@ -41,8 +41,6 @@ _SETTINGS = {
     "heartbeat.interval": "2000",
     "heartbeat.timeout": "30000",
     "slot.request.timeout": "60000",
-    # On a machine that has much else to do a TaskManager needs longer than 10 s to start its actors.
-    "pekko.startup-timeout": "120 s",
     # A pipeline with several sinks has several shuffles at a time, for each of which 512 buffers would be set aside.
     "taskmanager.network.sort-shuffle.min-buffers": "64",
     "restart-strategy.type": "fixed-delay",
@@ -59,7 +57,7 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-60c{1} %m%n
 """
 
-_UP_SECONDS = 90.0
+_UP_SECONDS = 240.0
 # A variable by which all is found that a cluster's processes have started.
 _MARK = "BEAMLABEL_TEST_CLUSTER"
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
@@ -158,6 +156,8 @@ class FlinkCluster:
         command = [
             "java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *OPEN,
             f"-Dlog4j.configurationFile={self.folder / 'log4j.properties'}",
+            # Not an option of Flink's: its remoting gives up after 10 s, and with it the process.
+            "-Dpekko.remote.classic.startup-timeout=120s",
             "-cp", f"{INSTALLED / 'lib'}/*", main, "--configDir", str(self.folder), *arguments,
         ]  # fmt: skip
         core = self._cores.get(name)
