@@ -84,8 +84,11 @@ def workers_killed(place: Place) -> Outcome:
     def kill(attempt: Attempt) -> None:
         for number in range(5):
             attempt.wait_share(0.15 * (number + 1))
-            names = attempt.cluster.names
-            attempt.happened += signal_workers(attempt.cluster, names[number % len(names)], signal.SIGKILL)
+            name = attempt.cluster.names[number % len(attempt.cluster.names)]
+            attempt.wait(
+                lambda name=name: attempt.cluster.workers(name), 240, "a worker that was started again"
+            )
+            attempt.happened += signal_workers(attempt.cluster, name, signal.SIGKILL)
             attempt.wait_restarts(number + 1)
 
     return place.run("workers_killed", kill)
