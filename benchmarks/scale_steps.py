@@ -109,10 +109,12 @@ def count_requests() -> Counter[str]:
 
 
 def written(unit: WorkUnit, staging_dir: str) -> UnitRecord:
-    """What ``WriteUnit`` does for a unit, with files that hold a few bytes."""
+    """What ``WriteUnit`` does for a unit, with files that hold a few bytes and a hole, to be as large as they say."""
     files = _files(unit)
     for file in files:
-        storage.write_bytes(storage.join(staging_dir, file.name), file.sha256.encode())
+        path = storage.join(staging_dir, file.name)
+        storage.write_bytes(path, file.sha256.encode())
+        os.truncate(path, file.bytes)
     return stage_record(_record(unit, files), staging_dir)
 
 

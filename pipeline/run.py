@@ -106,7 +106,8 @@ def _run_locked(
     _prepare_output(output, options)
     failed = failures_to_retry(options.earlier, output)
     if failed is not None:
-        options = dataclasses.replace(options, inputs=inputs_to_retry(options.inputs, failed))
+        inputs_of_run = inputs_to_retry(options.inputs, failed, options.loading.allowed_schemes)
+        options = dataclasses.replace(options, inputs=inputs_of_run)
     inputs = _inputs(options)
     if failed is not None:
         check_same_inputs(failed, inputs)

@@ -3,6 +3,8 @@
 
     tools/lock_requirements.py base,launcher,demo     what these need, for pip install --require-hashes --no-deps
     tools/lock_requirements.py build                  what builds the project
+    tools/lock_requirements.py "build,base[aws,azure]"  the same with extras as pip has them
+    tools/lock_requirements.py base,=tfx-bsl          and a package, whatever needs it
     tools/lock_requirements.py --write                makes requirements.lock anew; needs uv (pip install uv)
 
 The lock has each version of ``constraints.txt`` once, with the SHA-256 of each of its files, for every Python and
@@ -44,7 +46,7 @@ def part(lock: str, wanted: set[str]) -> str:
 
     Args:
       lock: the text of the lock.
-      wanted: their names.
+      wanted: their names, or with ``=`` before it a package's.
 
     Raises:
       LockError: a name that is in no line.
@@ -53,6 +55,7 @@ def part(lock: str, wanted: set[str]) -> str:
     for line in lock.splitlines(keepends=True):
         if line.startswith("# of: "):
             of = set(line.removeprefix("# of: ").split())
+            of |= {f"={match[1]}" for one in lines if (match := _PIN.match(one))}
             known |= of
             if of & wanted:
                 found += lines
@@ -61,7 +64,8 @@ def part(lock: str, wanted: set[str]) -> str:
             lines.append(line)
     if unknown := wanted - known:
         raise LockError(
-            f"requirements.lock has no {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}"
+            f"requirements.lock has no {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(sorted(one for one in known if not one.startswith('=')))}"
         )
     return "".join(found)
 
@@ -128,7 +132,9 @@ def main(words: list[str]) -> int:
         if words[0] == "--write":
             write()
         else:
-            sys.stdout.write(part(LOCK.read_text(encoding="utf-8"), set(words[0].split(","))))
+            sys.stdout.write(
+                part(LOCK.read_text(encoding="utf-8"), set(filter(None, re.split(r"[,\[\]\s]+", words[0]))))
+            )
     except (LockError, FileNotFoundError) as error:
         sys.stderr.write(f"lock_requirements.py: {error}\n")
         return 2

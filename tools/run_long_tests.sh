@@ -3,6 +3,7 @@
 # Each command says what it found, and ends with 1 if a row was lost or doubled. Needs run_tests.sh's set-up.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+BEAMLABEL_TESTS_LONG=1 .venv/bin/python -m pytest tests/pipeline/job/test_secrets.py
 .venv/bin/python benchmarks/kills.py --kills 25
 .venv/bin/python benchmarks/flink_kills.py --kills 20
 .venv/bin/python benchmarks/flink_faults.py --module tests/data/tiny_classification_1.tar.gz

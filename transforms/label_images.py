@@ -29,6 +29,7 @@ from beamlabel.transforms.module_artifact import (
     staged,
     with_artifact,
 )
+from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.predict import Predict
 from beamlabel.transforms.records import Labeled, Opened
@@ -113,6 +114,8 @@ class LabelImages(beam.PTransform):
         SHA-256 of the file; None: any.
       allow_unsafe_ops: whether the module's graph may hold operations that read, write or send anything; it runs with
         the rights of this process and of the workers.
+      module_deadline: seconds to fetch, load, try and compile the module, in a process of its own that is ended then.
+      module_memory: bytes that this process may take; None: what is free, at least 4 GB.
       batch_size: images in every batch but the last of a bundle.
       load_threads: number of images that each worker thread of the runner loads at a time.
       worker_threads: number of threads that compute in each worker process; None: one for each core that it may use.
@@ -170,6 +173,8 @@ class LabelImages(beam.PTransform):
         precision: str = "float32",
         module_fingerprint: str | None = None,
         allow_unsafe_ops: bool = False,
+        module_deadline: float = DEADLINE_SECONDS,
+        module_memory: int | None = None,
         batch_size: int = 128,
         load_threads: int = 64,
         worker_threads: int | None = None,
@@ -179,16 +184,14 @@ class LabelImages(beam.PTransform):
         super().__init__()
         # Some checks need no module: they come first, since compiling one may take a minute.
         self.elements = element_options(uri, image, base_dir, prefix)
-        http = http_options(http_headers, user_agent, ignore_robots_tag, http_per_host)
-        fetch = fetch_options(
-            max_bytes, fetch_deadline, allow_http, allow_private_hosts, http, billing_project, allowed_schemes
-        )
+        fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts, http_options(
+            http_headers, user_agent, ignore_robots_tag, http_per_host), billing_project, allowed_schemes)  # fmt: skip
         self._max_wait = checked_wait(max_batch_duration_secs)
         self._artifact_dir = checked_directory(artifact_dir)
         self._artifact = artifact_of(
-            module, logits_output=logits_output, features_output=features_output, image_size=image_size,
-            input_range=input_range, engine=engine, precision=precision, module_fingerprint=module_fingerprint,
-            allow_unsafe_ops=allow_unsafe_ops)  # fmt: skip
+            module, logits_output=logits_output, features_output=features_output, module_memory=module_memory,
+            image_size=image_size, input_range=input_range, engine=engine, module_deadline=module_deadline,
+            precision=precision, module_fingerprint=module_fingerprint, allow_unsafe_ops=allow_unsafe_ops)  # fmt: skip
         self._derived = derive_module(
             self._artifact, top_k=top_k, scores=scores, class_names=class_names, embeddings=embeddings,
             normalize_embeddings=normalize_embeddings, batch_size=batch_size, worker_threads=worker_threads,

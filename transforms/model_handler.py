@@ -26,6 +26,7 @@ from beamlabel.transforms.module_artifact import (
     derive_module,
     stage,
 )
+from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS
 from beamlabel.transforms.records import (
     Failure,
     ImageInfo,
@@ -65,7 +66,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
     Args:
       module, top_k, class_names, embeddings, scores, normalize_embeddings, crop: see ``LabelImages``.
       logits_output, features_output, image_size, input_range, engine, precision: see ``LabelImages``.
-      module_fingerprint, allow_unsafe_ops: see ``LabelImages``.
+      module_fingerprint, allow_unsafe_ops, module_deadline, module_memory: see ``LabelImages``.
       batch_size, worker_threads: see ``LabelImages``.
       max_batch_duration_secs: for streams: seconds that an image waits at most for others, to form a batch.
       artifact_dir: directory that all workers can read; the compiled module is copied there. It is needed if workers
@@ -98,6 +99,8 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         precision: str = "float32",
         module_fingerprint: str | None = None,
         allow_unsafe_ops: bool = False,
+        module_deadline: float = DEADLINE_SECONDS,
+        module_memory: int | None = None,
         batch_size: int = 128,
         worker_threads: int | None = None,
         max_batch_duration_secs: float | None = None,
@@ -112,6 +115,8 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
             "precision": precision,
             "module_fingerprint": module_fingerprint,
             "allow_unsafe_ops": allow_unsafe_ops,
+            "module_deadline": module_deadline,
+            "module_memory": module_memory,
         }
         self._wishes: dict[str, Any] = {
             "top_k": top_k,

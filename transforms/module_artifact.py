@@ -14,6 +14,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.derive import Derived, derive
 from beamlabel.transforms.inference.artifact import Artifact, ModuleError, unpack
 from beamlabel.transforms.inference.options import AUTO, WishError
+from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS, Limits
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ def artifact_of(
     precision: str = "float32",
     module_fingerprint: str | None = None,
     allow_unsafe_ops: bool = False,
+    module_deadline: float = DEADLINE_SECONDS,
+    module_memory: int | None = None,
 ) -> Artifact:
     """Resolves and compiles a module, once: the artifact stays in the cache.
 
-    That is done in a process of its own, which has ten minutes for it and the memory that is free; TensorFlow is not
-    imported here.
+    That is done in a process of its own; TensorFlow is not imported here.
 
     Args:
       module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path; or an artifact, see
@@ -50,11 +52,13 @@ def artifact_of(
         SHA-256 of the file. None: any.
       allow_unsafe_ops: whether the module's graph may hold operations that do more than to compute. It runs with the
         rights of this process and of the workers.
+      module_deadline, module_memory: see ``Limits``.
 
     Raises:
       ModuleError: the module cannot be had or used so; the message begins with ``module``.
       ValueError: an engine or a precision that there is not.
     """
+    limits = _limits(module_deadline, module_memory)
     handle = os.fspath(module)
     if not isinstance(handle, str) or not handle:
         raise ModuleError(f"module must be the handle of a module, not {module!r}")
@@ -68,7 +72,7 @@ def artifact_of(
     options = CompileOptions(logits_output, features_output, image_size, input_range, engine, precision)
     cache = cache_dir()
     try:
-        with ModuleProcess() as process:
+        with ModuleProcess(limits) as process:
             resolved = resolved_module(
                 handle,
                 cache,
@@ -82,6 +86,14 @@ def artifact_of(
         if not Path(handle).exists() and "://" not in handle:
             said += "; a module of the hub is a URL, such as https://tfhub.dev/google/imagenet/.../classification/1"
         raise ModuleError(f"module={handle!r}: {said}") from error
+
+
+def _limits(module_deadline: float, module_memory: int | None) -> Limits:
+    if not module_deadline > 0:
+        raise WishError("module_deadline", f" must be above 0 seconds, not {module_deadline}")
+    if module_memory is not None and module_memory <= 0:
+        raise WishError("module_memory", f" must be above 0 bytes, not {module_memory}")
+    return Limits(module_deadline, module_memory)
 
 
 def derive_module(

@@ -19,6 +19,7 @@ from beamlabel.transforms.module_artifact import (
     staged,
     with_artifact,
 )
+from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS
 from beamlabel.transforms.output_spec import output_spec_of
 from beamlabel.transforms.records import Labeled, Loaded, LoadedImage
 from beamlabel.transforms.rows.schema import OutputSpec
@@ -34,7 +35,7 @@ class Predict(beam.PTransform):
     Args:
       module, top_k, class_names, embeddings, scores, normalize_embeddings: see ``LabelImages``.
       logits_output, features_output, image_size, input_range, engine, precision: see ``LabelImages``.
-      module_fingerprint, allow_unsafe_ops: see ``LabelImages``.
+      module_fingerprint, allow_unsafe_ops, module_deadline, module_memory: see ``LabelImages``.
       batch_size, worker_threads, artifact_dir: see ``LabelImages``.
 
     Attributes:
@@ -63,6 +64,8 @@ class Predict(beam.PTransform):
         precision: str = "float32",
         module_fingerprint: str | None = None,
         allow_unsafe_ops: bool = False,
+        module_deadline: float = DEADLINE_SECONDS,
+        module_memory: int | None = None,
         batch_size: int = 128,
         worker_threads: int | None = None,
         artifact_dir: str | os.PathLike[str] | None = None,
@@ -73,7 +76,7 @@ class Predict(beam.PTransform):
         self._artifact = artifact_of(
             module, logits_output=logits_output, features_output=features_output, image_size=image_size,
             input_range=input_range, engine=engine, precision=precision, module_fingerprint=module_fingerprint,
-            allow_unsafe_ops=allow_unsafe_ops,
+            allow_unsafe_ops=allow_unsafe_ops, module_deadline=module_deadline, module_memory=module_memory,
         )  # fmt: skip
         self._artifact_dir = checked_directory(artifact_dir)
         self._derived = derive_module(

@@ -22,6 +22,7 @@ from beamlabel.transforms.row_batches import Block as Block
 from beamlabel.transforms.row_batches import EmbeddedRows as EmbeddedRows
 from beamlabel.transforms.row_batches import LabeledRows as LabeledRows
 from beamlabel.transforms.row_batches import PredictionBlock as PredictionBlock
+from beamlabel.transforms.shapes import UNIT_RECORD, ShapeError, check
 
 
 @dataclass(frozen=True)
@@ -363,10 +364,14 @@ class UnitRecord:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> UnitRecord:
-        """The inverse of ``to_json``."""
-        files = tuple(FileRecord(**file) for file in value["files"])
-        ranges = tuple(FileRange(**one) for one in value["ranges"])
-        return cls(**{**value, "files": files, "ranges": ranges})
+        """The inverse of ``to_json``; raises ``ShapeError`` for what is none."""
+        check(value, UNIT_RECORD)
+        try:
+            files = tuple(FileRecord(**file) for file in value["files"])
+            ranges = tuple(FileRange(**one) for one in value["ranges"])
+            return cls(**{**value, "files": files, "ranges": ranges})
+        except TypeError as error:  # a key that a record has not
+            raise ShapeError(str(error)) from error
 
 
 # What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit

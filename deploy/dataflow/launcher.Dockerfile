@@ -6,18 +6,28 @@
 #   --build-arg "EXTRAS=[launcher,dataflow,demo]"         --module demo
 #   --build-arg "EXTRAS=[launcher,dataflow,aws,azure]"    images on s3:// and azfs://
 #   --build-arg "EXTRAS=[launcher,dataflow,openvino]"     --engine openvino, --precision bfloat16
-FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:20260122_RC00 AS launcher
+# Tags may be given other images; who builds one to keep names digests: --build-arg LAUNCHER_IMAGE=...@sha256:...
+ARG LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base:20260122_RC00
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${LAUNCHER_IMAGE} AS launcher
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
 ARG EXTRAS="[launcher,dataflow]"
-COPY pyproject.toml setup.py README.md LICENSE NOTICE constraints.txt /src/
+COPY pyproject.toml setup.py README.md LICENSE NOTICE requirements.lock /src/
+COPY tools/lock_requirements.py /src/tools/
 # beamlabel/ holds links to the other two.
 COPY beamlabel /src/beamlabel
 COPY pipeline /src/pipeline
 COPY transforms /src/transforms
 # TensorFlow starts in a third of the time where its bytecode was compiled at install.
-RUN pip install --no-cache-dir --compile --constraint /src/constraints.txt "/src${EXTRAS}" && rm -r /src
+# Nothing is installed whose hash is not in the lock: neither what beamlabel needs, nor what builds it.
+RUN python /src/tools/lock_requirements.py build >/src/build.txt \
+ && python /src/tools/lock_requirements.py "build,base${EXTRAS}" >/src/needed.txt \
+ && pip install --no-cache-dir --no-deps --require-hashes --requirement /src/build.txt \
+ && pip install --no-cache-dir --compile --no-deps --no-build-isolation --require-hashes --requirement /src/needed.txt \
+ && pip install --no-cache-dir --compile --no-deps --no-build-isolation /src \
+ && rm -r /src
 WORKDIR /template
 COPY deploy/dataflow/launch.py ./
 # Neither a setup file nor requirements: the workers' image holds all that they need.

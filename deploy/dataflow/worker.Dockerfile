@@ -11,24 +11,32 @@
 #   --build-arg TFRECORDS=yes                         --output_format tfrecord
 #
 # Python, Beam and beamlabel are the launcher's, to the minor version.
-FROM apache/beam_python3.11_sdk:2.77.0 AS beam
+# Tags may be given other images; who builds one to keep names digests: --build-arg BEAM_IMAGE=...@sha256:...
+ARG BEAM_IMAGE=apache/beam_python3.11_sdk:2.77.0
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${BEAM_IMAGE} AS beam
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 ARG EXTRAS=""
 ARG PACKAGES=""
 ARG TFRECORDS=""
-COPY pyproject.toml setup.py README.md LICENSE NOTICE constraints.txt /src/
+COPY pyproject.toml setup.py README.md LICENSE NOTICE constraints.txt requirements.lock /src/
+COPY tools/lock_requirements.py /src/tools/
 # beamlabel/ holds links to the other two.
 COPY beamlabel /src/beamlabel
 COPY pipeline /src/pipeline
 COPY transforms /src/transforms
-# PACKAGES unquoted: there may be none, or several. tfx-bsl without its dependencies: they are TensorFlow.
+# Nothing is installed whose hash is not in the lock: neither what beamlabel needs, nor what builds it.
+# But for PACKAGES, unquoted: there may be none, or several. Of tfx-bsl without TensorFlow.
 # hadolint ignore=SC2086
-RUN pip install --no-cache-dir --compile --constraint /src/constraints.txt "/src${EXTRAS}" ${PACKAGES} \
- && if [ -n "${TFRECORDS}" ]; then \
-      pip install --no-cache-dir --constraint /src/constraints.txt tensorflow-metadata \
-      && pip install --no-cache-dir --constraint /src/constraints.txt --no-deps tfx-bsl; \
+RUN python /src/tools/lock_requirements.py build >/src/build.txt \
+ && python /src/tools/lock_requirements.py "build,base${EXTRAS}${TFRECORDS:+,=tfx-bsl,=tensorflow-metadata,=absl-py}" >/src/needed.txt \
+ && pip install --no-cache-dir --no-deps --require-hashes --requirement /src/build.txt \
+ && pip install --no-cache-dir --compile --no-deps --no-build-isolation --require-hashes --requirement /src/needed.txt \
+ && pip install --no-cache-dir --compile --no-deps --no-build-isolation /src \
+ && if [ -n "${PACKAGES}" ]; then \
+      pip install --no-cache-dir --compile --constraint /src/constraints.txt ${PACKAGES}; \
     fi \
  && rm -r /src
 # All that a job needs is in the image: no virtual environment a worker.

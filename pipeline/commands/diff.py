@@ -8,6 +8,7 @@ from pathlib import Path
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import flag, option, positional
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import TEXT, whole
 from beamlabel.pipeline.process.messages import answer, answer_json
@@ -21,16 +22,14 @@ Exit codes: 0 compared, 1 with --exit_code: there is a difference, 2 wrong usage
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffOptions:
+class DiffOptions(FetchRights):
     """What is compared, and in which forms the differences are told."""
 
     a: str = positional(metavar="A", help="the earlier side")
     b: str = positional(metavar="B", help="the later side")
     json: bool = flag(help="JSON for machines, not text")
     page: str | None = option(TEXT, metavar="FILE", help="write a page of HTML too, with thumbnails")
-    fetch: bool = flag(
-        help="with --page: fetch the images that no report has a thumbnail of, as the runs were allowed to"
-    )
+    fetch: bool = flag(help="with --page: fetch the images that no report has a thumbnail of")
     base_dir: str | None = option(
         TEXT, metavar="DIR", help="with --fetch: what relative references are relative to"
     )
@@ -70,7 +69,7 @@ def main(argv: list[str]) -> int:
             if options.page:
                 from beamlabel.pipeline.diff.page import diff_page
 
-                text = diff_page(found, fetch=options.fetch, base_dir=options.base_dir)
+                text = diff_page(found, fetch=options.fetch, base_dir=options.base_dir, rights=options)
                 storage.write_bytes(storage.absolute(options.page), text.encode())
         except OSError as error:
             if not is_user_error(error):

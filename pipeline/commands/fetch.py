@@ -10,7 +10,7 @@ from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import option, positional
 from beamlabel.pipeline.options.parser import parse_command
-from beamlabel.pipeline.options.types import DURATION, SHA256
+from beamlabel.pipeline.options.types import BYTE_SIZE, DURATION, SHA256
 from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS, Limits
 from beamlabel.transforms.secrets.logs import get_logger
 
@@ -34,6 +34,9 @@ class FetchModuleOptions:
         metavar="TIME",
         help="to fetch and unpack the module, in a process of its own that is ended then (default 10m)",
     )
+    module_memory: int | None = option(
+        BYTE_SIZE, metavar="SIZE", help="for this process, such as 8G (default: what is free, at least 4G)"
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +55,8 @@ def main(argv: list[str]) -> int:
         epilog="A fetch that is killed leaves nothing that passes for a module; run it again. Exit codes: 0 fetched, "
         "now or before, 2 wrong usage, no such module, or DIR holds something else, 3 it broke.",
     )
-    fetch_module(options.module, options.dir, Limits(options.module_deadline), options.module_fingerprint)
+    limits = Limits(options.module_deadline, options.module_memory)
+    fetch_module(options.module, options.dir, limits, options.module_fingerprint)
     return 0
 
 

@@ -21,12 +21,13 @@ from beamlabel.pipeline.job.prepare_module import module_process, prepare_artifa
 from beamlabel.pipeline.options.job_options import InferenceOptions, ModuleOptions
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.hub.files import scan
-from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError
+from beamlabel.transforms.inference.artifact import Artifact, ModelSpec, ModuleError
 from beamlabel.transforms.inference.engines import Engine, open_engine
 from beamlabel.transforms.inference.probe import probe_batch
 from beamlabel.transforms.module.class_names import load_class_names
 from beamlabel.transforms.module.score_kind import PROBABILITIES
-from beamlabel.transforms.module_process.prepare import looked_at
+from beamlabel.transforms.module_process.prepare import looked_at, subject_of
+from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker.compute_pool import compute_pool
 from beamlabel.transforms.worker.cpu import available_cores
 
@@ -116,10 +117,13 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
                 resolved, process, logits_output=options.logits_output, features_output=options.features_output,
                 image_size=options.image_size, input_range=options.input_range,
             )  # fmt: skip
-            engine = open_engine(artifact.path, artifact.sha256)
+            process.close()  # it holds memory
+            # TensorFlow may be what computes it, in this process: the deadline holds for that, too.
+            engine, (speed, decoded_speed, decoded) = process.in_thread(
+                lambda: _measured(artifact, inference.batch_size), subject_of(resolved.handle)
+            )
         except ModuleError as error:
             raise UsageError(f"MODULE: {error}") from error
-    speed, decoded_speed, decoded = _measure(engine, inference.batch_size)
     files = scan(resolved.path)
     own = own_facts(resolved)
     return Inspection(
@@ -171,7 +175,7 @@ def _warnings_into(notes: list[str]) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             notes.append(record.getMessage())
 
-    logger, collector = logging.getLogger("beamlabel.transforms"), Collector(logging.WARNING)
+    logger, collector = get_logger("beamlabel.transforms"), Collector(logging.WARNING)
     logger.addHandler(collector)
     propagates, logger.propagate = logger.propagate, False
     try:
@@ -179,6 +183,11 @@ def _warnings_into(notes: list[str]) -> Iterator[None]:
     finally:
         logger.propagate = propagates
         logger.removeHandler(collector)
+
+
+def _measured(artifact: Artifact, batch_size: int) -> tuple[Engine, tuple[float, float, str]]:
+    engine = open_engine(artifact.path, artifact.sha256)
+    return engine, _measure(engine, batch_size)
 
 
 def _measure(engine: Engine, batch_size: int) -> tuple[float, float, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.left_over import tell_left_over
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.output.own_json import JOB, read_json
 from beamlabel.pipeline.output.publish import finish_pending
 from beamlabel.pipeline.places.outputs import check_folder
 from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, report, set_up_logging
@@ -87,6 +87,6 @@ def _waiting(output: str, manifest: dict[str, Any] | None) -> str | None:
     """The folder of a run that was begun after the one that is published."""
     since = datetime.fromisoformat(manifest["committed_at"]).timestamp() if manifest else 0.0
     for folder in staging.holding(output, layout.JOB):
-        if json.loads(storage.read_bytes(storage.join(folder, layout.JOB)))["started_at"] > since:
+        if read_json(storage.join(folder, layout.JOB), JOB)["started_at"] > since:
             return folder
     return None

@@ -35,6 +35,8 @@ _OPTIONS = {
         "top_k",
         "scores",
         "no_embeddings",
+        "module_deadline",
+        "module_memory",
     },
     LoadingOptions: {"billing_project", "worker_processes"},
     OutputOptions: {"output", "output_format", "tfrecord_compression", "shard_rows"},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import flag, option, positional
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.options.parser import parse_command
 from beamlabel.pipeline.options.types import TEXT
 from beamlabel.transforms import storage
@@ -18,13 +18,11 @@ _LOGGER = get_logger("beamlabel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions:
+class ReportOptions(FetchRights):
     """The published output, and whether images are fetched for its page."""
 
     output: str = positional(metavar="OUTPUT", help="the run's --output")
-    fetch: bool = flag(
-        help="fetch the images of sampled rows that have no thumbnail, as the run was allowed to"
-    )
+    fetch: bool = flag(help="fetch the images of sampled rows that have no thumbnail")
     base_dir: str | None = option(
         TEXT, metavar="DIR", help="with --fetch: what relative references are relative to"
     )
@@ -45,17 +43,24 @@ def main(argv: list[str]) -> int:
         "one by --report, or are fetched anew by --fetch.",
         epilog="Exit codes: 0 written, 2 wrong usage, 3 it broke.",
     )
-    return make_report(options.output, fetch=options.fetch, base_dir=options.base_dir)
+    return make_report(options.output, fetch=options.fetch, base_dir=options.base_dir, rights=options)
 
 
-def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None) -> int:
+def make_report(
+    output: str, *, fetch: bool = False, base_dir: str | None = None, rights: FetchRights | None = None
+) -> int:
     """Writes the page; returns the exit code.
+
+    Args:
+      output: of the run.
+      fetch, base_dir: see ``ReportOptions``.
+      rights: from where may be fetched; None: local files and buckets.
 
     Raises:
       UsageError: there is no published run.
     """
     # Arrow takes a while to import: not for --help.
-    from beamlabel.pipeline.output.manifest import is_result
+    from beamlabel.pipeline.output.manifest import parse_result
     from beamlabel.pipeline.places.outputs import check_folder
     from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import kept_thumbnails, report_data
@@ -65,22 +70,23 @@ def make_report(output: str, *, fetch: bool = False, base_dir: str | None = None
 
     output = check_folder("OUTPUT", output)
     try:
-        manifest = json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST)))
-        for file in manifest["files"] if is_result(manifest) else ():
+        path = storage.join(output, layout.MANIFEST)
+        manifest = parse_result(path, storage.read_bytes(path))
+        for file in manifest["files"] if manifest is not None else ():
             below(output, file["name"])
     except FileNotFoundError as error:
         raise UsageError(f"OUTPUT {output!r}: no published run of beamlabel is there") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
-    if not is_result(manifest):
-        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is damaged, or none of beamlabel's")
+    if manifest is None:
+        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is none of beamlabel's")
     path = storage.join(output, layout.REPORT)
     data = report_data(manifest, published_summaries(output, manifest))
     data["before"] = night_before(output, manifest, data)
     thumbnails = kept_thumbnails(path, run_id=manifest["run_id"])
     lacking = [row for row in data["sample"] if row["ref_id"] not in thumbnails]
     if fetch and lacking:
-        thumbnails |= fetched_thumbnails(lacking, manifest, base_dir)
+        thumbnails |= fetched_thumbnails(lacking, manifest, base_dir, rights or FetchRights())
     for row in data["sample"]:
         row["thumbnail"] = thumbnails.get(row["ref_id"])
     storage.write_bytes(path, page(data).encode())

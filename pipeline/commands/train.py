@@ -6,6 +6,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING
 
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.options.parser import Parser, add_options, add_payer, values_of
 from beamlabel.pipeline.process import messages
 from beamlabel.transforms.storage.billing import set_billing_project
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for group in (RowsOptions, TruthOptions, ResultOptions, HeadOptions, FineTuneOptions):
+    for group in (RowsOptions, TruthOptions, ResultOptions, HeadOptions, FineTuneOptions, FetchRights):
         add_options(parser, group)
     add_payer(parser)
     parsed = parser.parse_args(argv)
@@ -61,9 +62,9 @@ def main(argv: list[str]) -> int:
         truth=values_of(TruthOptions, parsed),
         head=values_of(HeadOptions, parsed),
         result=values_of(ResultOptions, parsed),
+        rights=values_of(FetchRights, parsed),
     )
-    fine_tuning = values_of(FineTuneOptions, parsed)
-    check(fine_tuning)
+    check(fine_tuning := values_of(FineTuneOptions, parsed))
     check_kept()
     began = time.monotonic()
 

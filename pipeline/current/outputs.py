@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.output.manifest import dated, is_ours, is_result
+from beamlabel.pipeline.output.manifest import dated, parse_result
+from beamlabel.pipeline.output.own_json import DamagedError
 from beamlabel.pipeline.published import manifests
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
@@ -99,16 +99,11 @@ def _order(output: Output) -> tuple[Any, ...]:
 
 def _read(path: str) -> dict[str, Any] | None:
     try:
-        manifest = json.loads(storage.read_bytes(path))
+        return parse_result(path, storage.read_bytes(path))
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged ({error}): repair it, or take its folder away") from error
-    if is_result(manifest):
-        return manifest
-    if is_ours(manifest):
-        raise UsageError(f"{path} is damaged: repair it, or take its folder away")
-    return None
+    except DamagedError as error:
+        raise UsageError(f"{error}: repair it, or take its folder away") from error
 
 
 def _place(folder: str) -> str:

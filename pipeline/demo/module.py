@@ -91,7 +91,7 @@ def _receipt_path(module: Path) -> Path:
 def _is_whole(module: Path) -> bool:
     """Whether every file is there with the content that was written."""
     receipt = Receipt.read(_receipt_path(module))
-    return receipt is not None and receipt.holds(module.parent)
+    return receipt is not None and receipt.holds(module)
 
 
 def _signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:

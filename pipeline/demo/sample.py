@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from beamlabel.pipeline.demo.module import DemoUnavailableError
+from beamlabel.transforms.secrets.say import say
 
 # Where each photograph lies: the distribution to install, the package to import, the file in it.
 _SOURCES = (
@@ -91,9 +92,9 @@ def print_labels(output: Path, stream: TextIO) -> None:
     labels = read_labels(output)
     photo_width = max([len("photo"), *(len(row.photo) for row in labels)])
     label_width = max([len("label"), *(len(row.label) for row in labels)])
-    stream.write(f"{'photo':<{photo_width}}  {'label':<{label_width}}  score\n")
+    say(f"{'photo':<{photo_width}}  {'label':<{label_width}}  score", stream)
     for photo, label, score in labels:
-        stream.write(f"{photo:<{photo_width}}  {label:<{label_width}}  {score:.2f}\n")
+        say(f"{photo:<{photo_width}}  {label:<{label_width}}  {score:.2f}", stream)
 
 
 def odd_labels(labels: Sequence[Labeled]) -> list[str]:
@@ -122,10 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.show:
             print_labels(options.show, sys.stdout)
         elif odd := odd_labels(read_labels(options.check)):
-            sys.stderr.write("".join(f"{line}\n" for line in odd))
+            for line in odd:
+                say(line)
             return 1
     except (DemoUnavailableError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        say(str(error))
         return 1
     return 0
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from beamlabel import __version__
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.output.manifest import read_manifest
 from beamlabel.pipeline.report.data import kept_thumbnails
 from beamlabel.pipeline.report.page import fill, own_file
@@ -19,7 +20,7 @@ from beamlabel.transforms.writing.unit_summary import MAX_LABEL, cut
 _TEXTS = ("uri", "ref_id", "detail")
 
 
-def diff_page(found: Mapping[str, Any], *, fetch: bool, base_dir: str | None) -> str:
+def diff_page(found: Mapping[str, Any], *, fetch: bool, base_dir: str | None, rights: FetchRights) -> str:
     """The page; the same findings and thumbnails give the same page.
 
     Thumbnails are those that the reports of the outputs have; with ``fetch`` the others are fetched.
@@ -28,9 +29,10 @@ def diff_page(found: Mapping[str, Any], *, fetch: bool, base_dir: str | None) ->
       found: what ``compare`` has found.
       fetch: whether images may be fetched.
       base_dir: what relative references are relative to; None: as of their run.
+      rights: from where may be fetched.
     """
     rows = [row for of_kind in found["examples"].values() for row in of_kind]
-    thumbnails = _thumbnails(rows, fetch=fetch, base_dir=base_dir)
+    thumbnails = _thumbnails(rows, base_dir, rights if fetch else None)
     examples = {
         kind: [_shown(row, thumbnails) for row in of_kind] for kind, of_kind in found["examples"].items()
     }
@@ -42,9 +44,9 @@ def diff_page(found: Mapping[str, Any], *, fetch: bool, base_dir: str | None) ->
 
 
 def _thumbnails(
-    rows: list[dict[str, Any]], *, fetch: bool, base_dir: str | None
+    rows: list[dict[str, Any]], base_dir: str | None, rights: FetchRights | None
 ) -> dict[tuple[str, str], str]:
-    """(output, reference) → JPEG in base64."""
+    """(output, reference) → JPEG in base64; without rights nothing is fetched."""
     by_output: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_output[_output(row)].append(row)
@@ -56,8 +58,8 @@ def _thumbnails(
         kept = kept_thumbnails(storage.join(output, layout.REPORT), run_id=manifest["run_id"])
         found = {row["ref_id"]: kept[cut(row["ref_id"])] for row in of_output if cut(row["ref_id"]) in kept}
         lacking = [row for row in of_output if row["uri"] and row["ref_id"] not in found]
-        if fetch and lacking:
-            found |= fetched_thumbnails(lacking, manifest, base_dir)
+        if rights is not None and lacking:
+            found |= fetched_thumbnails(lacking, manifest, base_dir, rights)
         thumbnails |= {(output, ref_id): picture for ref_id, picture in found.items()}
     return thumbnails
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.output.manifest import is_ours, is_result, read_manifest
+from beamlabel.pipeline.output.manifest import parse_result
+from beamlabel.pipeline.output.own_json import DamagedError
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.inside import RealFolder, below
@@ -109,15 +110,13 @@ def _shards(pattern: str, output: str, manifests: dict[str, dict[str, Any] | Non
 
 def _manifest(folder: str) -> dict[str, Any] | None:
     try:
-        manifest = read_manifest(folder)
+        path = storage.join(folder, layout.MANIFEST)
+        return parse_result(path, storage.read_bytes(path))
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+    except DamagedError as error:
+        raise UsageError(f"--skip_labeled: {error}: repair it, or take its folder away") from error
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
         raise UsageError(f"--skip_labeled: {folder}/{layout.MANIFEST}: {error}") from error
-    if is_result(manifest):
-        return manifest
-    if is_ours(manifest):
-        raise UsageError(
-            f"--skip_labeled: {folder}/{layout.MANIFEST} is damaged: repair it, or take its folder away"
-        )
-    return None

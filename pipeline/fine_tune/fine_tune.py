@@ -85,7 +85,7 @@ def _in(
     tuning: FineTuneOptions,
     progress: Progress,
 ) -> Findings:
-    load = load_options_of(rows.base.options, rows.base.preprocessing)
+    load = load_options_of(rows.base.options, rows.base.preprocessing, options.rights)
     decode = dataclasses.replace(load.decode, height=base.module.height, width=base.module.width)
     progress(f"fetching and decoding {len(rows)} images into {place.folder}, unless they are there")
     with _bar() as bar:
@@ -114,7 +114,7 @@ def _in(
         input_range=base.module.input_range,
         embedding_dim=head.kernel.shape[0],
     )
-    write_module(export, head, described, findings, rows, options.result.output, progress)
+    write_module(export, head, described, findings, rows, options, progress)
     place.remove()
     return findings
 

@@ -21,6 +21,7 @@ from beamlabel.pipeline.train.rows.scratch import scratch
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.output_spec import features_id_of
 from beamlabel.transforms.own_module.head import Head
 
@@ -59,15 +60,16 @@ def load_module(base: BaseOutput, options: RowsOptions) -> Base:
     """
     handle = options.module
     fingerprint, allows = options.module_fingerprint, options.allow_unsafe_ops
-    if handle is not None:
-        resolved = resolve(handle, fingerprint=fingerprint, allow_unsafe_ops=allows)
-    if handle is None or resolved.fingerprint == base.fingerprint:
-        module = load_base(base, handle, fingerprint=fingerprint, allow_unsafe_ops=allows)
-        return Base(module, not base.normalized)
-    try:
-        module = load(resolved)
-    except ValueError as error:
-        raise UsageError(f"--module {handle!r}: {error}") from error
+    with ModuleProcess(options.limits) as process:
+        if handle is not None:
+            resolved = resolve(handle, process=process, fingerprint=fingerprint, allow_unsafe_ops=allows)
+        if handle is None or resolved.fingerprint == base.fingerprint:
+            module = load_base(base, handle, process, fingerprint=fingerprint, allow_unsafe_ops=allows)
+            return Base(module, not base.normalized)
+        try:
+            module = load(resolved, process)
+        except ValueError as error:
+            raise UsageError(f"--module {handle!r}: {error}") from error
     size = module.height, module.width
     taken = base.preprocessing["height"], base.preprocessing["width"]
     has_features = bool(base.features_id) and size == taken

@@ -18,10 +18,31 @@ from beamlabel.pipeline.fine_tune.options import RESUME
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.train.findings.findings import Epoch
 from beamlabel.transforms import storage
+from beamlabel.transforms.shapes import COUNT, FLAG, OBJECT, TEXT, Kind, optional, parse
 from beamlabel.transforms.storage.inside import below
 
 STATE = "training.json"
 _FORMAT = "beamlabel training"
+# One that did not converge is not finite.
+_LOSS = Kind("a number", lambda value: type(value) in (int, float))
+_STATE = {
+    "format": TEXT,
+    "identity": TEXT,
+    "mode": TEXT,
+    "decision": OBJECT,
+    "history": [
+        {
+            "number": COUNT,
+            "loss": _LOSS,
+            "validation_loss": optional(_LOSS),
+            "validation_accuracy": optional(_LOSS),
+        }
+    ],
+    "weights": TEXT,
+    "best": TEXT,
+    "best_epoch": COUNT,
+    "is_over": FLAG,
+}
 _WEIGHTS = re.compile(r"[a-z]+-\d+\.weights\.h5")
 
 
@@ -135,11 +156,12 @@ def _tidy(folder: Path, state: State) -> None:
 
 def _read(folder: Path) -> State | None:
     try:
-        value = json.loads((folder / STATE).read_text())
+        value = parse((folder / STATE).read_bytes(), _STATE)
         if value.pop("format") != _FORMAT:
             return None
         history = tuple(Epoch(**one) for one in value.pop("history"))
         found = State(history=history, **value)
+        parse(found.identity, OBJECT)
         # They are loaded, and deleted.
         for name in filter(None, (found.weights, found.best)):
             below(str(folder), name)

@@ -10,6 +10,7 @@ from beamlabel.pipeline.fine_tune.model import TrainedModel
 from beamlabel.pipeline.fine_tune.state import Workplace
 from beamlabel.pipeline.fine_tune.task import Task, batches
 from beamlabel.pipeline.train.findings.findings import Epoch
+from beamlabel.transforms.secrets.say import say
 
 
 def train(model: TrainedModel, task: Task, place: Workplace, epochs: int, patience: int) -> None:
@@ -124,9 +125,9 @@ def _progress(epochs: int) -> Any:
         def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
             self._bar.close()
             found = logs or {}
-            sys.stderr.write(
+            say(
                 f"epoch {epoch + 1}/{epochs}: loss {found.get('loss', 0):.3f}, validation loss "
-                f"{found.get('val_loss', 0):.3f}, validation accuracy {found.get('val_accuracy', 0):.3f}\n"
+                f"{found.get('val_loss', 0):.3f}, validation accuracy {found.get('val_accuracy', 0):.3f}"
             )
 
         def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:

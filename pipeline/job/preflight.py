@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,8 @@ from beamlabel.pipeline.job.earlier_features import EarlierFeatures
 from beamlabel.pipeline.job.match_inputs import in_threads, match_inputs, path_filter
 from beamlabel.pipeline.options.job_options import InputOptions, OutputOptions
 from beamlabel.pipeline.output import staging
-from beamlabel.pipeline.output.manifest import is_result, published_names
+from beamlabel.pipeline.output.manifest import parse_result, published_names
+from beamlabel.pipeline.output.own_files import check_place
 from beamlabel.pipeline.output.place import output_place
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.parquet_rows import check_parquet
@@ -234,6 +234,11 @@ def check_output(output: str, if_exists: str) -> None:
         raise UsageError(
             f"--if_exists {if_exists}: {output!r} is not a result of beamlabel (it holds {there})"
         )
+    # What cannot be replaced is seen before the work, not after it.
+    for name in (layout.MANIFEST, layout.SUCCESS, layout.SCHEMA_PBTXT, layout.REPORT):
+        check_place(storage.join(output, name), is_folder=False)
+    for name in (layout.FAILURES, layout.UNCHANGED, layout.DELETED):
+        check_place(storage.join(output, name), is_folder=True)
 
 
 def _others(output: str) -> Iterator[str]:
@@ -250,14 +255,16 @@ def _is_ours(output: str) -> bool:
     """Whether a result of beamlabel lies there.
 
     Raises:
+      DamagedError: its manifest is damaged, and so does not tell what may be deleted.
       OSError: it cannot be reached.
       OutsideError: a link in it leads elsewhere.
     """
     try:
-        manifest = json.loads(storage.read_bytes(storage.join(output, layout.MANIFEST)))
-    except (FileNotFoundError, IsADirectoryError, ValueError):
+        path = storage.join(output, layout.MANIFEST)
+        manifest = parse_result(path, storage.read_bytes(path))
+    except (FileNotFoundError, IsADirectoryError):
         return False
-    if not is_result(manifest):
+    if manifest is None:
         return False
     for name in published_names(manifest):
         below(output, name)

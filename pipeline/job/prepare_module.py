@@ -85,16 +85,19 @@ def resolve_chosen(
     )
 
 
-def load(resolved: ResolvedModule, **options: Any) -> HubModule:
+def load(resolved: ResolvedModule, process: ModuleProcess, **options: Any) -> HubModule:
     """Loads a module in this process, which is to train on it; imports TensorFlow.
 
-    Another process has loaded and tried it before, within the usual limits.
+    Args:
+      resolved: the module.
+      process: in which it is loaded and tried before, within its limits, and which is ended then.
+      options: of ``inspect_module``.
 
     Raises:
       ModuleError: see ``inspect_module``; or it could not be loaded in time.
     """
-    with ModuleProcess() as process:
-        check_loads(resolved, cache_dir(), process, **options)
+    check_loads(resolved, cache_dir(), process, **options)
+    process.close()  # it holds memory
     return inspect_module(resolved, **options)
 
 

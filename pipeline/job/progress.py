@@ -7,7 +7,6 @@ not while a bundle runs, and the portable runner repeats its first answer.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
@@ -22,6 +21,7 @@ from beamlabel.pipeline.job.totals import Total
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.secrets.logs import get_logger
+from beamlabel.transforms.shapes import parse
 from beamlabel.transforms.worker import tally
 from beamlabel.transforms.worker.tally import Tally
 from beamlabel.transforms.writing import heartbeat
@@ -96,7 +96,7 @@ def _stem(path: str) -> str:
 
 def _read_record(path: str) -> UnitRecord | None:
     try:
-        return UnitRecord.from_json(json.loads(storage.read_bytes(path)))
+        return UnitRecord.from_json(parse(storage.read_bytes(path)))
     except (OSError, ValueError):  # a heartbeat later
         return None
 

@@ -9,7 +9,6 @@ there.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,8 +16,11 @@ from typing import Any
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.output.own_json import UNITS, read_json
+from beamlabel.pipeline.output.staged_content import is_changed
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.shapes import parse
 from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.units.unit_records import stage_record
 
@@ -29,7 +31,7 @@ _THREADS = 64
 def finished_manifest(output: str, plan_id: str) -> dict[str, Any] | None:
     """The manifest of the output, where a run has published all of this plan, and a next has nothing to do."""
     manifest = read_manifest(output)
-    if manifest is None or manifest["plan_id"] != plan_id or not manifest["complete"]:
+    if manifest is None or manifest["plan_id"] != plan_id or not manifest.get("complete"):
         return None
     return None if storage.exists(storage.join(staging.inside(output), layout.UNITS)) else manifest
 
@@ -48,7 +50,7 @@ def reuse_finished_units(output: str, staging_dir: str, plan_id: str) -> int:
     manifest = read_manifest(output)
     if manifest is not None and manifest["plan_id"] == plan_id and storage.exists(path):
         published = {file["staged_as"]: file["name"] for file in manifest["files"]}
-        records = [UnitRecord.from_json(record) for record in json.loads(storage.read_bytes(path))["records"]]
+        records = [UnitRecord.from_json(record) for record in read_json(path, UNITS)["records"]]
         whole = [again for record in records if (again := _staged_again(record, published)) is not None]
         storage.copy_all(
             {
@@ -79,16 +81,22 @@ def _sound_units(staging_dir: str) -> set[str]:
     """The units whose records and files are there; records of others are deleted, so that they are done again."""
     sizes = {file.path: file.size for file in storage.match(storage.escape(staging_dir) + "/")}
     folder = storage.join(staging_dir, layout.UNIT_RECORDS) + "/"
+    is_local = storage.is_local(staging_dir)
 
     def sound(path: str) -> str | None:
         try:
-            record = UnitRecord.from_json(json.loads(storage.read_bytes(path)))
+            record = UnitRecord.from_json(parse(storage.read_bytes(path)))
             files = {below(staging_dir, file.name): file.bytes for file in record.files}
             if path != below(staging_dir, f"{layout.UNIT_RECORDS}/{record.unit_id}.json"):
                 raise ValueError(f"{path} is the record of {record.unit_id}")
         except (ValueError, KeyError, TypeError):
             record, files = None, {}
-        if record is None or any(sizes.get(name) != size for name, size in files.items()):
+        is_there = record is not None and all(sizes.get(name) == size for name, size in files.items())
+        if (
+            record is None
+            or not is_there
+            or (is_local and any(is_changed(staging_dir, f) for f in record.files))
+        ):
             storage.delete(path)
             return None
         return record.unit_id

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import argparse
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from beamlabel.pipeline import layout
 from beamlabel.pipeline.earlier.indexes import LocalIndex, write_index
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.preflight import Inputs
-from beamlabel.pipeline.options.declare import declared
+from beamlabel.pipeline.options.declare import Option, declared
 from beamlabel.pipeline.options.job_options import EarlierRunOptions, InputOptions
-from beamlabel.pipeline.output.manifest import is_result, read_manifest
+from beamlabel.pipeline.output.manifest import parse_result
+from beamlabel.pipeline.output.own_json import FAILURE, DamagedError, parsed
 from beamlabel.transforms import storage
 from beamlabel.transforms.inputs.key_index import KeyIndexWriter, key
+from beamlabel.transforms.loading.web.allowed_schemes import LOCAL
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.row_batches import EMBEDDINGS
+from beamlabel.transforms.secrets.text import public_uri
+from beamlabel.transforms.shapes import Kind, check
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.storage.inside import RealFolder, below
+from beamlabel.transforms.storage.uris import scheme
 
 
 @dataclass(frozen=True)
@@ -60,19 +66,19 @@ def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
     ids: set[str] = set()
     try:
         output = storage.absolute(run).rstrip("/")
-        manifest = read_manifest(output)
+        path = storage.join(output, layout.MANIFEST)
+        manifest = parse_result(path, storage.read_bytes(path))
         if manifest is None:
-            raise UsageError(f"--retry_failures {run!r}: no run of beamlabel was there")
-        if not is_result(manifest):
-            raise UsageError(
-                f"--retry_failures {run!r}: its _MANIFEST.json is damaged, or none of beamlabel's"
-            )
+            raise FileNotFoundError
         for file in manifest["files"]:
             if file["kind"] == "failures":
-                for line in storage.read_bytes(below(output, file["name"])).splitlines():
-                    failure = json.loads(line)
+                path = below(output, file["name"])
+                for line in storage.read_bytes(path).splitlines():
+                    failure = parsed(path, line, FAILURE)
                     if not reasons or failure["reason"] in reasons:
                         ids.add(failure["ref_id"])
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"--retry_failures {run!r}: no run of beamlabel was there") from error
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
@@ -94,10 +100,20 @@ def failures_to_retry(options: EarlierRunOptions, output: str) -> FailedReferenc
     return failed
 
 
-def inputs_to_retry(options: InputOptions, failed: FailedReferences) -> InputOptions:
+def inputs_to_retry(
+    options: InputOptions, failed: FailedReferences, schemes: Collection[str] | None = None
+) -> InputOptions:
     """The options that name the references: without ``--input`` those of the earlier run.
 
     An option that the user has given stays.
+
+    Args:
+      options: as the user gave them.
+      failed: what the earlier run has failed.
+      schemes: the only ones from where anything may be read that the user has not named; None: all.
+
+    Raises:
+      UsageError: the earlier run has read no images, its options are damaged, or its input is of another scheme.
     """
     if options.input:
         return options
@@ -109,9 +125,31 @@ def inputs_to_retry(options: InputOptions, failed: FailedReferences) -> InputOpt
         )
     values = vars(options).copy()
     for one in declared(InputOptions):
-        if values[one.name] == one.default:
-            values[one.name] = tuple(earlier[one.name]) if one.is_list else earlier[one.name]
+        if values[one.name] == one.default and one.name in earlier:
+            path = storage.join(failed.output, layout.MANIFEST)
+            values[one.name] = _as_given(one, earlier[one.name], path)
+    for place in (*values["input"], values["base_dir"]):
+        if schemes is not None and place is not None and (scheme(place) or LOCAL) not in schemes:
+            raise UsageError(
+                f"--allowed_schemes {','.join(schemes)}: {public_uri(place)}, which the run {failed.output!r} has "
+                "read, is of another; name it by --input or --base_dir if you want it"
+            )
     return InputOptions(**values)
+
+
+def _as_given(option: Option, value: Any, path: str) -> Any:
+    """What a manifest tells of an option of its run, as if it stood on the command line."""
+    if value is None and option.default is None:
+        return None
+    given = value if option.is_list and isinstance(value, list) else [value]
+    try:
+        if option.type is None or (option.choices and value not in option.choices):
+            raise ValueError(f"{value!r}")
+        check(given, [Kind("a text or a number", lambda one: type(one) in (str, int, float))])
+        parsed = tuple(option.type.parse(str(one)) for one in given)
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        raise DamagedError(f"{path} is damaged: options.{option.name}: {error}") from error
+    return parsed if option.is_list else parsed[0]
 
 
 def check_same_inputs(failed: FailedReferences, inputs: Inputs) -> None:

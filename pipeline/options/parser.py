@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-import sys
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -19,6 +18,7 @@ from beamlabel.pipeline.options.command_table import command_listing
 from beamlabel.pipeline.options.declare import Option, declared
 from beamlabel.pipeline.options.job_options import GROUPS, JobOptions, LoadingOptions, job_options
 from beamlabel.pipeline.process.messages import answer, tell
+from beamlabel.transforms.secrets.say import say
 from beamlabel.transforms.storage.billing import set_billing_project
 
 DESCRIPTION = "Labels and embeds images in bulk: image URIs in, labels, scores and embeddings out."
@@ -211,4 +211,4 @@ def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
 def usage(error: UsageError, command: str = "beamlabel") -> None:
     """Tells a usage error as argparse does, and whose ``--help`` to read."""
     tell(f"error: {error}")
-    sys.stderr.write(f"Try '{command} --help'.\n")
+    say(f"Try '{command} --help'.")

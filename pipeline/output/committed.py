@@ -1,18 +1,19 @@
 """What a committed run says in ``job.json`` and ``commit.json``, checked before a file is touched.
 
 Whoever can write into an output's folder can write these; they decide which files are moved, so they are believed only
-if all that they name is what workers of that run have staged.
+if all that they name is what workers of that run have staged: by its names, its counts and its content. Whoever forges
+records and files alike is believed: that is who can write in the folder.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from beamlabel.pipeline import layout
-from beamlabel.pipeline.output.manifest import read_json
+from beamlabel.pipeline.output.own_json import COMMIT, JOB, DamagedError, read_json
+from beamlabel.pipeline.output.staged_content import changed
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import FileRecord, UnitRecord
 from beamlabel.transforms.storage.inside import OutsideError, below
@@ -47,18 +48,16 @@ def read_committed(staging_dir: str) -> Committed:
       FileNotFoundError: the run was not committed.
       OutsideError: it names files that are none of the run's, or the two are of different runs, or damaged.
     """
-    job = _marked(staging_dir, layout.JOB, layout.JOB_FORMAT)
-    commit = _marked(staging_dir, layout.COMMIT, layout.COMMIT_FORMAT)
+    job = _marked(staging_dir, layout.JOB, JOB, layout.JOB_FORMAT)
+    commit = _marked(staging_dir, layout.COMMIT, COMMIT, layout.COMMIT_FORMAT)
     plan_id = staging_dir.rpartition("/")[2]
     try:
         records = [UnitRecord.from_json(record) for record in commit["records"]]
         deleted = [FileRecord(**file) for file in commit.get("deleted", ())]
-        same_plan = job["manifest"]["plan_id"] == plan_id == commit.get("plan_id", plan_id)
-        run_ids = {str(job["run_id"]), str(job["manifest"]["run_id"])}
-        float(commit["committed_at"]), float(job["started_at"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise _refused(staging_dir, f"it is damaged ({type(error).__name__}: {error})") from error
-    if not same_plan:
+    run_ids = {job["run_id"], job["manifest"]["run_id"]}
+    if not job["manifest"]["plan_id"] == plan_id == commit.get("plan_id", plan_id):
         raise _refused(staging_dir, "it is of another plan")
     if len(run_ids) != 1 or not RUN_ID.fullmatch(min(run_ids)):
         raise _refused(staging_dir, f"{min(run_ids)!r} is no id of its run")
@@ -66,12 +65,12 @@ def read_committed(staging_dir: str) -> Committed:
     return Committed(job, commit, records, deleted)
 
 
-def _marked(staging_dir: str, name: str, mark: str) -> dict[str, Any]:
+def _marked(staging_dir: str, name: str, shape: Any, mark: str) -> dict[str, Any]:
     try:
-        content: Any = read_json(storage.join(staging_dir, name))
-    except ValueError as error:
-        raise _refused(staging_dir, f"{name} is damaged ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != mark:
+        content: dict[str, Any] = read_json(storage.join(staging_dir, name), shape)
+    except DamagedError as error:
+        raise _refused(staging_dir, str(error)) from error
+    if content["format"] != mark:
         raise _refused(staging_dir, f"{name} does not carry the mark of beamlabel")
     return content
 
@@ -86,19 +85,33 @@ def _check_files(staging_dir: str, records: Iterable[UnitRecord], deleted: Itera
         if record.unit_id in units:
             raise _refused(staging_dir, f"the unit {record.unit_id} is there twice")
         units.add(record.unit_id)
+        _check_counts(staging_dir, record)
         files += [(f"{_STAGED.get(file.kind)}/{record.unit_id}", file) for file in record.files]
     for stem, file in files:
-        path = below(staging_dir, file.name)
+        below(staging_dir, file.name)
         rest = file.name[len(stem) :]
         is_tombstones = stem == "deleted/" and file.kind == "deleted"
         ours = re.fullmatch(rf"\d{{5,}}{_ENDING.pattern}", rest) if is_tombstones else _ENDING.fullmatch(rest)
-        if not file.name.startswith(stem) or not ours or file.name in names:
+        is_named = file.name.startswith(stem) and f"-{file.sha256[:16]}." in file.name
+        if not is_named or not ours or file.name in names:
             raise _refused(
                 staging_dir, f"{file.name!r} is no file of the kind {file.kind!r} that a worker staged"
             )
         names.add(file.name)
-        if storage.is_local(path) and Path(path).is_file() and Path(path).stat().st_size != file.bytes:
-            raise _refused(staging_dir, f"{file.name} has another size than the commit tells")
+    # A summary is for the report, without which a run is published, too.
+    results = [file for _, file in files if file.kind != "summary"]
+    if wrong := changed(staging_dir, results):
+        raise _refused(
+            staging_dir, f"{wrong[0]} ({len(wrong)} of {len(results)}) is not what the commit tells"
+        )
+
+
+def _check_counts(staging_dir: str, record: UnitRecord) -> None:
+    """The rows of a unit's files are those that it tells of."""
+    told = {"data": record.predicted, "failures": sum(record.failed.values())}
+    for kind, rows in told.items():
+        if sum(file.rows for file in record.files if file.kind == kind) != rows:
+            raise _refused(staging_dir, f"the files of the unit {record.unit_id} do not have its {rows} rows")
 
 
 def _refused(staging_dir: str, why: str) -> OutsideError:

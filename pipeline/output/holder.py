@@ -10,7 +10,9 @@ from datetime import datetime, timezone
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.output.own_files import is_marked
+from beamlabel.pipeline.output.own_json import LOCK
 from beamlabel.pipeline.process.process_id import ProcessId
+from beamlabel.transforms.shapes import ShapeError, parse
 
 # A lock is as long as it ever gets from its first byte on: who writes a local one anew is never seen, or killed, in
 # the middle.
@@ -52,13 +54,12 @@ def is_lock(data: bytes) -> bool:
 
 
 def holder_of(data: bytes) -> ProcessId | None:
-    """The process that a lock names; None if another version wrote it in another way."""
-    content = json.loads(data)
-    names = [field.name for field in dataclasses.fields(ProcessId)]
+    """The process that a lock names; None if it is damaged, or another version wrote it."""
     try:
-        return ProcessId(**{name: content[name] for name in names})
-    except KeyError:
+        content = parse(data, LOCK)
+    except ShapeError:
         return None
+    return ProcessId(**{field.name: content[field.name] for field in dataclasses.fields(ProcessId)})
 
 
 def at_work(output: str, holder: ProcessId | None) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
-from beamlabel.pipeline.output.manifest import read_json
 from beamlabel.pipeline.output.own_files import check_own_files
+from beamlabel.pipeline.output.own_json import JOB, read_json
 from beamlabel.pipeline.output.staging import StagedRun
 from beamlabel.transforms import storage
 from beamlabel.transforms.secrets.logs import get_logger
@@ -41,7 +41,9 @@ def tell_left_over(output: str) -> None:
 
 
 def _is_submitted(run: StagedRun) -> bool:
-    return layout.JOB in run.files and bool(read_json(storage.join(run.folder, layout.JOB)).get("detached"))
+    return layout.JOB in run.files and bool(
+        read_json(storage.join(run.folder, layout.JOB), JOB).get("detached")
+    )
 
 
 def _tell(output: str, run: StagedRun) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +10,12 @@ from typing import Any
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
-from beamlabel.pipeline.output import staging
+from beamlabel.pipeline.output import own_json, staging
+from beamlabel.pipeline.output.own_json import DamagedError
 from beamlabel.pipeline.output.place import output_place
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import FileRecord, SkipReason, UnitRecord
+from beamlabel.transforms.shapes import ANYTHING
 from beamlabel.transforms.storage.inside import is_plain
 from beamlabel.transforms.worker import metrics as names
 
@@ -41,18 +42,16 @@ def require_manifest(output: str) -> dict[str, Any]:
 
     Raises:
       UsageError: there is no result of beamlabel, or it cannot be reached.
-      ValueError: the manifest is damaged.
+      DamagedError: the manifest is damaged, or none of beamlabel's.
     """
-    path = storage.join(output, layout.MANIFEST)
     try:
-        data = storage.read_bytes(path)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is not there{_hint(output)}") from error
+        manifest = read_manifest(output)
+    except DamagedError:
+        raise
     except (OSError, ValueError) as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
-    manifest = json.loads(data)
-    if not isinstance(manifest, dict):
-        raise ValueError("it is no JSON object")
+    if manifest is None:
+        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is not there{_hint(output)}")
     return manifest
 
 
@@ -69,32 +68,58 @@ def _hint(output: str) -> str:
 
 
 def read_manifest(output: str) -> dict[str, Any] | None:
-    """``_MANIFEST.json``; None where there is none."""
-    return read_json_if_there(storage.join(output, layout.MANIFEST))
+    """``_MANIFEST.json``; None where there is none.
+
+    Raises:
+      DamagedError: it is damaged, or none of beamlabel's.
+      OSError: it cannot be read.
+    """
+    path = storage.join(output, layout.MANIFEST)
+    try:
+        data = storage.read_bytes(path)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+    manifest = parse_manifest(path, data)
+    if manifest is None:
+        raise DamagedError(f"{path} is none of beamlabel's")
+    return manifest
 
 
-def is_result(manifest: object) -> bool:
-    """Whether the content of a ``_MANIFEST.json`` is that of a result of beamlabel, of whatever version."""
-    if (
-        not isinstance(manifest, dict)
-        or not manifest.keys() >= _KEYS
-        or not isinstance(manifest["files"], list)
-    ):
-        return False
-    names = [file.get("name") if isinstance(file, dict) else None for file in manifest["files"]]
-    return len(published_names(manifest)) == len(names)
+def parse_manifest(path: str, data: bytes) -> dict[str, Any] | None:
+    """The content of a ``_MANIFEST.json``, of whatever version; None if it is not beamlabel's.
+
+    Names of files in it are texts, and no more: see ``is_result``, and ``below``, which is asked at every use.
+
+    Raises:
+      DamagedError: it is no JSON, or something in it is of another type.
+    """
+    content = own_json.parsed(path, data, ANYTHING)
+    if not isinstance(content, dict) or len(_KEYS & content.keys()) < 2:
+        return None
+    return dict(own_json.checked(path, content, own_json.MANIFEST))
 
 
-def is_ours(manifest: object) -> bool:
-    """Whether the content of a ``_MANIFEST.json`` is that of beamlabel, if perhaps not whole."""
-    return isinstance(manifest, dict) and len(_KEYS & manifest.keys()) >= 2
+def parse_result(path: str, data: bytes) -> dict[str, Any] | None:
+    """The same of a result all of whose files can be read.
+
+    Raises:
+      DamagedError: see ``parse_manifest``; or it names files that are none of a run's.
+    """
+    manifest = parse_manifest(path, data)
+    if manifest is not None and not is_result(manifest):
+        raise DamagedError(f"{path} is damaged: it names files that are none of its run")
+    return manifest
+
+
+def is_result(manifest: dict[str, Any]) -> bool:
+    """Whether all files that a manifest names are such as its run gave names to."""
+    return len(published_names(manifest)) == len(manifest["files"])
 
 
 def published_names(manifest: dict[str, Any]) -> list[str]:
     """The files of a result, by their names; only such as a run gives its files, which carry its id."""
-    run = str(manifest["run_id"])
-    names = (file["name"] for file in manifest["files"] if isinstance(file, dict) and "name" in file)
-    return [name for name in names if is_published_name(name, run)]
+    names = (file["name"] for file in manifest["files"])
+    return [name for name in names if is_published_name(name, manifest["run_id"])]
 
 
 def is_published_name(name: object, run_id: str | None = None) -> bool:
@@ -144,7 +169,7 @@ def within_error_rate(rows: Mapping[str, int], max_error_rate: float, min_failur
 def is_success(manifest: Mapping[str, Any]) -> bool:
     """Whether a run has ``_SUCCESS``."""
     within = manifest["within_error_rate"] and manifest.get("within_deleted_rate", True)
-    return bool(within and manifest["complete"])
+    return bool(within and manifest.get("complete", True))
 
 
 def error_rate(rows: Mapping[str, int]) -> float:
@@ -249,27 +274,17 @@ def _described(file: FileRecord, run_id: str, number: int) -> dict[str, Any]:
 
 
 def _metrics(staging_dir: str) -> dict[str, Any]:
-    return read_json_if_there(storage.join(staging_dir, layout.METRICS)) or {}
+    """What the runner told, which is advice."""
+    try:
+        return dict(own_json.read_json(storage.join(staging_dir, layout.METRICS), own_json.METRICS))
+    except (FileNotFoundError, IsADirectoryError, DamagedError):
+        return {}
 
 
 def _seconds_to_first_label(metrics: dict[str, Any], started_at: float) -> float | None:
     """None where the runner told no metrics, or nothing was predicted."""
     predicted_at = metrics.get(names.NAMESPACE, {}).get(names.PREDICTED_AT_MSEC)
     return None if predicted_at is None else round(predicted_at["min"] / 1e3 - started_at, 3)
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """A JSON object."""
-    content: dict[str, Any] = json.loads(storage.read_bytes(path))
-    return content
-
-
-def read_json_if_there(path: str) -> dict[str, Any] | None:
-    """A JSON object; None where no file is."""
-    try:
-        return read_json(path)
-    except (FileNotFoundError, IsADirectoryError):
-        return None
 
 
 def _iso(seconds: float) -> str:

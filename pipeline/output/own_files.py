@@ -7,7 +7,6 @@ names are made of units and hashes of the content.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -23,6 +22,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.staging import StagedRun
 from beamlabel.transforms import storage
+from beamlabel.transforms.shapes import OBJECT, ShapeError, parse
 
 _UNIT = r"\d{5,}-\d{12,}(-[0-9a-f]{8})?"
 _BY_WORKERS = re.compile(
@@ -93,10 +93,9 @@ def is_marked(data: bytes, mark: str) -> bool:
 
 def _json_object(data: bytes) -> dict[str, Any] | None:
     try:
-        content = json.loads(data)
-    except ValueError:
+        return dict(parse(data, OBJECT))
+    except ShapeError:
         return None
-    return content if isinstance(content, dict) else None
 
 
 def _check_folder(folder: str) -> list[StagedRun]:
@@ -217,7 +216,8 @@ def _check_earlier_run(folder: str) -> None:
         return
     manifest = job.get("manifest")
     if isinstance(manifest, dict) and {"run_id", "plan_id", "versions"} <= manifest.keys():
-        version = manifest["versions"].get("beamlabel")
+        versions = manifest["versions"]
+        version = versions.get("beamlabel") if isinstance(versions, dict) else None
         raise UsageError(
             f"{folder} was staged by an earlier beamlabel ({version}), which kept its files elsewhere: finish or "
             "publish that run with it, or delete the folder"

@@ -21,10 +21,10 @@ from beamlabel.pipeline.output.manifest import (
     make_manifest,
     published_names,
     published_run,
-    read_json,
     read_manifest,
 )
 from beamlabel.pipeline.output.own_files import check_own_files, delete_earlier_units
+from beamlabel.pipeline.output.own_json import JOB, MOVES, DamagedError, read_json
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.secrets.logs import get_logger
@@ -71,7 +71,7 @@ def finish_pending(output: str) -> list[dict[str, Any]]:
 
 
 def _is_published(output: str, staging_dir: str) -> bool:
-    return read_json(storage.join(staging_dir, layout.JOB))["run_id"] == published_run(output)
+    return bool(read_json(storage.join(staging_dir, layout.JOB), JOB)["run_id"] == published_run(output))
 
 
 def _abandon(output: str, staging_dir: str) -> None:
@@ -80,7 +80,7 @@ def _abandon(output: str, staging_dir: str) -> None:
     if not staging.is_beside(output, staging_dir) and storage.exists(moves):
         manifest = read_manifest(output)
         published = {file["name"] for file in manifest["files"]} if manifest else set()
-        names = set(_checked(moves, read_json(moves))["moves"].values()) - published
+        names = set(_decided(moves)["moves"].values()) - published
         storage.delete_all([below(output, name) for name in sorted(names)])
     staging.delete_run(staging_dir)
 
@@ -88,7 +88,7 @@ def _abandon(output: str, staging_dir: str) -> None:
 def submitted(output: str) -> str | None:
     """The folder of a job that was submitted by a launcher that did not wait, and has committed nothing yet."""
     for folder in staging.holding(output, layout.JOB):
-        if read_json(storage.join(folder, layout.JOB)).get("detached"):
+        if read_json(storage.join(folder, layout.JOB), JOB).get("detached"):
             return folder
     return None
 
@@ -195,7 +195,7 @@ def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str
     path = storage.join(staging_dir, layout.MOVES)
     moves = {file["staged_as"]: file["name"] for file in manifest["files"]}
     try:
-        return _checked(path, read_json(path), moves)
+        return _decided(path, moves)
     except FileNotFoundError:
         pass
     earlier = read_manifest(folder)
@@ -208,30 +208,30 @@ def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str
     }
     if storage.create_if_absent(path, _json_bytes(decided)):
         return decided
-    return _checked(path, read_json(path), moves)
+    return _decided(path, moves)
 
 
-def _checked(path: str, decided: Any, moves: Mapping[str, str] | None = None) -> dict[str, Any]:
+def _decided(path: str, moves: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What ``publish.json`` says, if it says to move and to delete nothing but files of runs.
 
     Args:
       path: of the file.
-      decided: its content.
       moves: that follow from the commit; None if there is none any more.
 
     Raises:
-      OutsideError: it says something else.
+      FileNotFoundError: it is not there.
+      OutsideError: it is damaged, or says something else.
     """
-    is_whole = isinstance(decided, dict) and isinstance(decided.get("moves"), dict)
-    if not is_whole or not isinstance(decided.get("deletes"), list):
-        raise OutsideError(f"{path} is damaged; nothing was touched")
+    try:
+        decided: dict[str, Any] = read_json(path, MOVES)
+    except DamagedError as error:
+        raise OutsideError(f"{error}; nothing was touched") from error
     for name in [*decided["moves"].values(), *decided["deletes"]]:
         if not is_published_name(name):
             raise OutsideError(f"{path}: {name!r} is no name of a file of a run; nothing was touched")
     if moves is not None and decided["moves"] != moves:
         raise OutsideError(f"{path} moves other files than the commit beside it names; nothing was touched")
-    found: dict[str, Any] = decided
-    return found
+    return decided
 
 
 def _write_or_delete(path: str, text: str | None) -> None:

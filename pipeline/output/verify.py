@@ -180,7 +180,7 @@ def _presence(manifest: Mapping[str, Any], files: list[dict[str, Any]], listed: 
     succeeded = layout.SUCCESS in listed
     if succeeded != is_success(manifest):
         rate = f"the error rate is {'within' if manifest['within_error_rate'] else 'above'} --max_error_rate"
-        time = "" if manifest["complete"] else ", and the time was over before the end"
+        time = "" if manifest.get("complete", True) else ", and the time was over before the end"
         gone = "" if manifest.get("within_deleted_rate", True) else ", and too many images were gone"
         yield f"{layout.SUCCESS}: {'there' if succeeded else 'missing'}, but {rate}{time}{gone}"
     tfrecord = any(file["kind"] == "data" and ".tfrecord" in file["name"] for file in files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.places.local import check_writable
@@ -20,8 +21,11 @@ def check_kept() -> None:
 def check_cache() -> None:
     """Tries whether modules and artifacts can be kept.
 
+    A cache that cannot be written and holds something, as one that came with a container's image, is used as it is;
+    what it does not hold is an error before the work that it would have to keep.
+
     Raises:
-      UsageError: the cache cannot be written.
+      UsageError: the cache cannot be written, and nothing is in it.
       OSError: its disk is full.
     """
     folder = cache_dir().absolute()
@@ -32,9 +36,18 @@ def check_cache() -> None:
     try:
         check_writable("the cache", str(folder), is_folder=True)
     except UsageError as error:
+        if _holds_something(folder):
+            return
         raise UsageError(f"{error}; BEAMLABEL_CACHE names another folder") from error
     folder.mkdir(parents=True, exist_ok=True)
     _probe(str(folder))
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def check_scratch() -> None:

@@ -44,8 +44,8 @@ def exit_process(code: int) -> NoReturn:
 
 # Beam says the first wherever its optional model manager cannot be imported (there is such a module), the next two
 # where `leave_out_connectors` keeps their libraries from it, the next two when it starts and stops a job server, the
-# next in each worker process that is not in a container, and the last of an option of Flink's job server, which gets
-# it.
+# next in each worker process that is not in a container, the next of an option of Flink's job server, which gets it,
+# and the last of a step that a signal has interrupted, with a traceback.
 _NOT_WORTH_SHOWING = (
     "Resource module is not available",
     "apitools not found",
@@ -54,6 +54,7 @@ _NOT_WORTH_SHOWING = (
     "Really destroying service",
     "No semi_persistent_directory found",
     "Unparseable argument: --attached_mode",
+    "cancellation.Cancelled: SIG",
 )
 
 
@@ -72,16 +73,16 @@ def report(manifest: dict[str, Any]) -> int:
     if not rows["input"] and "retried_failures" not in manifest:
         _LOGGER.warning(
             "THE INPUT IS EMPTY: NOTHING WAS LABELED. There is no reference in %s; --min_input 1 makes that an error",
-            ", ".join(map(public_uri, manifest["options"]["input"])),
+            ", ".join(map(public_uri, manifest["options"].get("input", ()))),
         )
     if manifest.get("rows_relabeled"):
         _LOGGER.info(
             "%d of the predicted were labeled by features of earlier rows, and not fetched",
             manifest["rows_relabeled"],
         )
-    if manifest["seconds_to_first_label"] is not None:
+    if manifest.get("seconds_to_first_label") is not None:
         _LOGGER.info("the first label was there after %.1f s", manifest["seconds_to_first_label"])
-    if manifest["options"]["report"]:
+    if manifest["options"].get("report"):
         _LOGGER.info("the report: %s/%s", manifest["output"], layout.REPORT)
     for what in ("failed", "skipped"):
         for reason, count in manifest[f"{what}_by_reason"].items():
@@ -93,7 +94,7 @@ def report(manifest: dict[str, Any]) -> int:
     gone = manifest.get("retried_failures", 0) - rows["input"]
     if gone > 0:
         _LOGGER.warning("%d of the failed references are not in the input any more", gone)
-    if not manifest["complete"]:
+    if not manifest.get("complete", True):
         _LOGGER.error("the time was over: no _SUCCESS; --if_exists resume goes on from here")
         return OUT_OF_TIME
     allowed = manifest["options"]["max_error_rate"]
@@ -102,13 +103,13 @@ def report(manifest: dict[str, Any]) -> int:
         _LOGGER.error(
             "%d of %d images of earlier outputs are not in the input any more, more than --max_deleted_rate %g: no "
             "tombstones, no _SUCCESS. Is the input whole? If they are gone: --max_deleted_rate 1 --if_exists resume",
-            told["gone"], told["live"], manifest["options"]["max_deleted_rate"],
+            told["gone"], told["live"], manifest["options"].get("max_deleted_rate", 0.0),
         )  # fmt: skip
         return TOO_MANY_FAILURES
     if manifest["within_error_rate"]:
         if manifest["error_rate"] > allowed:
             _LOGGER.info("these are fewer failures than --min_failures %d: the error rate does not count",
-                         manifest["options"]["min_failures"])  # fmt: skip
+                         manifest["options"].get("min_failures", 0))  # fmt: skip
         return DONE
     _LOGGER.error(
         "the error rate %.4f is above --max_error_rate %g: no _SUCCESS",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from typing import Any
 
 from beamlabel.pipeline.process.streams import write_stdout
 from beamlabel.transforms.secrets.printable import escaped, indented
+from beamlabel.transforms.secrets.say import say
 from beamlabel.transforms.secrets.text import public_text, public_uri
 
 
@@ -22,7 +22,7 @@ def tell(text: str, command: str = "beamlabel") -> None:
       text: the line; it stays one, whatever is in it.
       command: who speaks.
     """
-    sys.stderr.write(f"{command}: {escaped(public_text(text))}\n")
+    say(f"{command}: {text}")
 
 
 def answer(text: str) -> None:

@@ -15,6 +15,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.secrets.text import public_values
+from beamlabel.transforms.shapes import TEXT, ShapeError, check, optional, parse
 from beamlabel.transforms.writing.unit_summary import (
     EMBEDDING_STEPS,
     UnitSummary,
@@ -42,6 +43,11 @@ _THUMBNAIL_BYTES = -(-MAX_BYTES // 3) * 4
 _DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 # In JSON these stand in strings only, where an escape means the same.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+# What is read back of it.
+_REPORT = {
+    "run": {"id": TEXT, "plan_id?": optional(TEXT)},
+    "sample": [{"ref_id": TEXT, "thumbnail": optional(TEXT)}],
+}
 _MAX_BINS = 60
 _MIN_BIN_SECONDS = 0.5
 # A worker's clock may be behind; what ended earlier than that was done by an earlier try of the run.
@@ -131,7 +137,7 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "max_error_rate": manifest["options"]["max_error_rate"],
         "within_error_rate": manifest["within_error_rate"],
         "within_deleted_rate": manifest.get("within_deleted_rate", True),
-        "complete": manifest["complete"],
+        "complete": manifest.get("complete", True),
     }
 
 
@@ -151,9 +157,12 @@ def embedded_json(value: object) -> str:
 
 
 def data_of_page(text: str) -> dict[str, Any] | None:
-    """The data that a page was made of; None if there are none."""
+    """The data that a page was made of, of whatever kind; None if there are none, or somebody has damaged them."""
     found = _DATA.search(text)
-    data: dict[str, Any] | None = json.loads(found[1]) if found else None
+    try:
+        data: dict[str, Any] | None = parse(found[1]) if found else None
+    except ShapeError:
+        return None
     return data
 
 
@@ -161,9 +170,12 @@ def kept_thumbnails(path: str, *, run_id: str | None = None, plan_id: str | None
     """Reference → JPEG in base64, out of the page that is there, if it is of this run, or of a run of this plan."""
     if not storage.exists(path):
         return {}
-    data = data_of_page(storage.read_bytes(path).decode())
-    if data is None:
+    data = data_of_page(storage.read_bytes(path).decode(errors="replace"))
+    try:
+        check(data, _REPORT)
+    except ShapeError:  # none, or not that of a report
         return {}
+    assert data is not None
     run = data["run"]
     is_same = run["id"] == run_id or (plan_id is not None and run.get("plan_id") == plan_id)
     if not is_same:
@@ -182,7 +194,7 @@ def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     width = max(end - start, 1e-3) / bins
     counts, before, known = [0.0] * bins, 0, False
     for file in manifest["files"]:
-        if file.get("finished_at") is None:
+        if file.get("started_at") is None or file.get("finished_at") is None:
             continue
         known = True
         first, last = _seconds(file["started_at"]), _seconds(file["finished_at"])

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.decoding.picture.options import DEFAULT_DECODE_DEADLINE
@@ -17,18 +19,42 @@ from beamlabel.transforms.loading.load_images import load_one
 from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpOptions
 from beamlabel.transforms.records import ImageRef, LoadedImage
+from beamlabel.transforms.shapes import COUNT, FLAG, NUMBER, TEXT, check, optional
 from beamlabel.transforms.storage.billing import billing_project
 from beamlabel.transforms.storage.uris import resolve
 
 _FETCH_THREADS = 16
+# Earlier runs do not have all of these.
+_RAN = {
+    "max_bytes": COUNT,
+    "max_pixels": COUNT,
+    "fetch_deadline": NUMBER,
+    "decode_deadline?": NUMBER,
+    "base_dir?": optional(TEXT),
+    "user_agent?": optional(TEXT),
+    "ignore_robots_tag?": FLAG,
+    "http_per_host?": COUNT,
+    "allowed_schemes?": optional([TEXT]),
+}
+_MADE = {"height": COUNT, "width": COUNT, "crop": optional(NUMBER), "color_profile?": TEXT}
 
 
 def fetched_thumbnails(
-    rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], base_dir: str | None
+    rows: Iterable[Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+    base_dir: str | None,
+    rights: FetchRights,
 ) -> dict[str, str]:
-    """Reference → JPEG in base64, of the images that can be had; inline ones cannot."""
-    ran, load = manifest["options"], load_options_of(manifest["options"], manifest["preprocessing"])
-    base = storage.absolute(base_dir or ran["base_dir"] or os.getcwd())  # noqa: PTH109 (a string is wanted)
+    """Reference → JPEG in base64, of the images that can be had; inline ones cannot.
+
+    Raises:
+      UsageError: see ``load_options_of``.
+    """
+    ran, load = (
+        manifest["options"],
+        load_options_of(manifest["options"], manifest.get("preprocessing"), rights),
+    )
+    base = storage.absolute(base_dir or ran.get("base_dir") or os.getcwd())  # noqa: PTH109 (a string is wanted)
 
     def fetched(row: Mapping[str, Any]) -> tuple[str, str | None]:
         image = load_one(ImageRef(row["uri"], row["ref_id"], resolve(row["uri"], base)), load)
@@ -40,26 +66,41 @@ def fetched_thumbnails(
         return {ref_id: picture for ref_id, picture in pool.map(fetched, rows) if picture is not None}
 
 
-def load_options_of(ran: Mapping[str, Any], made: Mapping[str, Any]) -> LoadOptions:
-    """How a run loaded its images.
+def load_options_of(ran: Any, made: Any, rights: FetchRights) -> LoadOptions:
+    """How a run loaded its images, as far as the command line allows.
 
     Args:
-      ran, made: ``options`` and ``preprocessing`` of its manifest.
+      ran, made: ``options`` and ``preprocessing`` of its manifest. What they say makes the limits, and may forbid
+        schemes; it allows nothing, since who wrote them is not known.
+      rights: from where may be fetched.
+
+    Raises:
+      UsageError: the manifest does not tell how images were loaded.
     """
+    try:
+        check(ran, _RAN, "options")
+        check(made, _MADE, "preprocessing")
+        return _load_options(ran, made, rights)
+    except ValueError as error:
+        raise UsageError(f"the manifest is damaged: {error}") from error
+
+
+def _load_options(ran: Mapping[str, Any], made: Mapping[str, Any], rights: FetchRights) -> LoadOptions:
+    schemes = rights.allowed_schemes or ran.get("allowed_schemes")
     return LoadOptions(
         FetchOptions(
             max_bytes=ran["max_bytes"],
             deadline=ran["fetch_deadline"],
-            allow_http=ran["allow_http"],
-            allow_private_hosts=ran["allow_private_hosts"],
+            allow_http=rights.allow_http,
+            allow_private_hosts=rights.allow_private_hosts,
             # Earlier runs do not have these; no run has the values of its headers.
             http=HttpOptions(
                 user_agent=ran.get("user_agent"),
                 ignore_robots_tag=ran.get("ignore_robots_tag", False),
                 per_host=ran.get("http_per_host", PER_HOST),
             ),
-            billing_project=billing_project() or ran.get("billing_project"),
-            allowed_schemes=None if ran.get("allowed_schemes") is None else tuple(ran["allowed_schemes"]),
+            billing_project=billing_project(),
+            allowed_schemes=None if schemes is None else tuple(schemes),
         ),
         DecodeOptions(
             made["height"],

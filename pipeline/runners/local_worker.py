@@ -14,9 +14,6 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from beamlabel.transforms.secrets.logs import make_all_records_public
-from beamlabel.transforms.secrets.text import public_text
-
 
 def main() -> NoReturn:
     """Works until the launcher hangs up, or is gone."""
@@ -27,6 +24,8 @@ def main() -> NoReturn:
     sys.path[:] = told["path"]  # and not this file's folder
 
     from beamlabel.pipeline.runners.worker_boot import die_with_parent
+    from beamlabel.transforms.secrets.logs import make_all_records_public
+    from beamlabel.transforms.secrets.say import say
 
     die_with_parent()
     if os.getppid() != told["launcher"]:
@@ -37,9 +36,8 @@ def main() -> NoReturn:
         _work(told["cores"])
         code = 0
     except Exception as error:
-        sys.stderr.write(public_text(f"a worker process: {type(error).__name__}: {error}\n"))
+        say(f"a worker process: {type(error).__name__}: {error}")
     # Not by `sys.exit`, which waits for threads.
-    sys.stderr.flush()
     os._exit(code)
 
 

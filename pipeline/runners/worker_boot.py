@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import platformdirs
 
 from beamlabel.transforms.secrets.logs import get_logger, make_all_records_public
-from beamlabel.transforms.secrets.text import public_text
+from beamlabel.transforms.secrets.say import say
 
 _LOGGER = get_logger("beamlabel.worker")
 _CONNECT_SECONDS = 60.0
@@ -46,10 +46,9 @@ def console() -> NoReturn:
         code = 0
     except BaseException as error:
         # Not worth a traceback where the runner hung up, as it does at the end of a job.
-        sys.stderr.write(public_text(f"beamlabel-worker {arguments.id}: {type(error).__name__}: {error}\n"))
+        say(f"beamlabel-worker {arguments.id}: {type(error).__name__}: {error}")
     # Threads of Beam's may still wait for a runner that is gone.
     logging.shutdown()
-    sys.stderr.flush()
     os._exit(code)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.facts import versions
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.output.place import output_place
 from beamlabel.pipeline.places.outputs import check_folder
 from beamlabel.pipeline.report.thumbnails import load_options_of
@@ -33,6 +34,7 @@ from beamlabel.pipeline.train.rows.split import TEST, VALIDATION
 from beamlabel.pipeline.truth.options import TruthOptions
 from beamlabel.transforms import storage
 from beamlabel.transforms.hub.files import SAVED_MODEL
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.own_module.description import Description
 from beamlabel.transforms.own_module.head import Head
 
@@ -49,6 +51,7 @@ class TrainOptions:
     truth: TruthOptions
     head: HeadOptions
     result: ResultOptions
+    rights: FetchRights = field(default_factory=FetchRights)
 
 
 def train(options: TrainOptions, progress: Progress = lambda text: None) -> Findings:
@@ -72,19 +75,21 @@ def train(options: TrainOptions, progress: Progress = lambda text: None) -> Find
     for problem in rows.problems:
         examples = f": {', '.join(problem.examples)}" if problem.examples else ""
         progress(f"{problem.count} {problem.what}{examples}")
-    module = load_base(
-        rows.base,
-        options.rows.module,
-        fingerprint=options.rows.module_fingerprint,
-        allow_unsafe_ops=options.rows.allow_unsafe_ops,
-    )
+    with ModuleProcess(options.rows.limits) as process:
+        module = load_base(
+            rows.base,
+            options.rows.module,
+            process,
+            fingerprint=options.rows.module_fingerprint,
+            allow_unsafe_ops=options.rows.allow_unsafe_ops,
+        )
     features = features_of(rows)
     fitted = fit_head(features, rows, options.head, progress)
     progress("evaluating")
     findings = _findings(features, rows, fitted, options)
     description = description_of(module, rows.base, fitted.head, rows.classes)
     base = ExportBase.of_module(module)
-    write_module(base, fitted.head, description, findings, rows, options.result.output, progress)
+    write_module(base, fitted.head, description, findings, rows, options, progress)
     return findings
 
 
@@ -94,12 +99,13 @@ def write_module(
     description: Description,
     findings: Findings,
     rows: TrainingRows,
-    output: str,
+    options: TrainOptions,
     progress: Progress,
 ) -> None:
     """Writes the module, and beside it the record and the report, all at once."""
+    output, rights = options.result.output, options.rights
     progress("fetching pictures for the report")
-    load = load_options_of(rows.base.options, rows.base.preprocessing)
+    load = load_options_of(rows.base.options, rows.base.preprocessing, rights)
     page = training_page(findings, pictures_of(findings, load))
     beside = {layout.TRAINING: findings.to_json().encode(), layout.REPORT: page.encode()}
     progress("writing the module")

@@ -40,6 +40,7 @@ from beamlabel.pipeline.options.types import (
     whole,
 )
 from beamlabel.pipeline.runners.choose import DATAFLOW, choose
+from support.locked import check_install
 from support.needs import lacking
 from support.paths import ROOT
 
@@ -208,8 +209,10 @@ def test_an_image_is_made_of_what_is_there(name: str):
     for step in dockerfile(name).structure:
         if step["instruction"] == "COPY" and not step["value"].startswith("--from"):
             copied += step["value"].split()[:-1]
-    files = {"pyproject.toml", "constraints.txt", "LICENSE", "NOTICE"}
+    files = {"pyproject.toml", "requirements.lock", "tools/lock_requirements.py", "LICENSE", "NOTICE"}
     assert files | {"beamlabel", "pipeline", "transforms"} <= set(copied)
+    (install,) = [step["value"] for step in dockerfile(name).structure if "pip install" in step["value"]]
+    check_install(install, may_add="${PACKAGES}" if name == "worker" else None)
     for path in copied:
         assert (ROOT / path).exists(), path
         assert is_sent(name, path), path

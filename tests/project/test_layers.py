@@ -16,6 +16,7 @@ TENSORFLOW = {"tensorflow", "tensorflow_hub", "keras", "tf_keras"}
 # The launcher's side, the engine of that name, and those that write a module: the demo, and the training.
 WITH_TENSORFLOW = {
     "transforms/module",
+    "transforms/hub/shared_cache.py",
     "transforms/inference/tensorflow_engine.py",
     "transforms/inference/lazy_tensorflow.py",
     "pipeline/demo",

@@ -59,6 +59,19 @@ def test_a_part_is_the_lines_that_pip_reads(tool):
     assert "tensorflow==" in part and "pytest==" not in part
 
 
+def test_a_part_can_be_named_as_pip_has_it(tool, capsys):
+    assert tool.main(["build,base[aws,azure]"]) == 0
+    assert capsys.readouterr().out == tool.part(LOCK, {"build", "base", "aws", "azure"})
+    assert tool.main(["build,base"]) == 0
+    assert capsys.readouterr().out == tool.part(LOCK, {"build", "base"})
+
+
+def test_a_package_has_its_lines(tool):
+    assert {name for name, *_ in pins(tool.part(LOCK, {"=tfx-bsl"}))} == {"tfx-bsl"}
+    with pytest.raises(tool.LockError, match="no =frobnicate"):
+        tool.part(LOCK, {"=frobnicate"})
+
+
 def test_an_extra_that_there_is_not(tool):
     with pytest.raises(tool.LockError, match="no frobnicate; there are"):
         tool.part(LOCK, {"base", "frobnicate"})

@@ -52,9 +52,12 @@ def test_the_options_are_options():
         "--module",
         "--module_deadline",
         "--module_memory",
+        "--module_fingerprint",
+        "--allow_unsafe_ops",
     }
     words = ["--module", "m", "--input", "i", "--output", "o", "--image_size", "8", "--scores", "sigmoid"]
-    words += ["--module_deadline", "20m", "--module_memory", "8G"]
+    words += ["--module_deadline", "20m", "--module_memory", "8G", "--module_fingerprint", "0" * 64]
+    words += ["--allow_unsafe_ops"]
     parse([*words, "--input_range", "0,255", "--logits_output", "none", "--features_output", "none"])
 
 

@@ -62,10 +62,14 @@ def compose(**environment: str) -> dict[str, Any]:
 
 
 def dockerfile(name: str) -> list[tuple[str, str]]:
-    """Instructions and arguments, continued lines joined, comments left out."""
+    """Instructions and arguments, continued lines joined, comments left out; images by their defaults."""
     text = re.sub(r"^#.*\n", "", (FOLDER / name).read_text(), flags=re.MULTILINE).replace("\\\n", "")
     pairs = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
-    return [(instruction, argument) for instruction, argument in pairs]
+    images = dict(argument.split("=", 1) for instruction, argument in pairs if instruction == "ARG")
+    return [
+        (one, re.sub(r"\$\{(\w+)\}", lambda found: images[found[1]], argument) if one == "FROM" else argument)
+        for one, argument in pairs
+    ]
 
 
 def operator_jar() -> Path:

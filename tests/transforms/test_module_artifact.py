@@ -20,6 +20,7 @@ from beamlabel.transforms.module_artifact import artifact_of, has_local_workers,
 from support.gcs_server import Bucket
 from support.jobs import TINY, photos
 from support.paths import ROOT
+from support.read_only import contents, with_read_only
 
 POOL = "--environment_options=external_service_address=pool:1"
 
@@ -68,6 +69,31 @@ def test_which_workers_see_the_files_of_this_machine(options, local, tmp_path):
     ):
         assert storage.read_bytes(path) == Path(artifact.path).read_bytes()
         assert artifact.sha256 in path or local
+
+
+def test_a_cache_that_may_only_be_read_is_used_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
+    artifact = artifact_of(TINY)
+    code = (
+        "import sys; from beamlabel.transforms.module_artifact import artifact_of\n"
+        "print(artifact_of(sys.argv[1]).sha256)\n"
+        "try: artifact_of(sys.argv[1], features_output='none')\n"
+        "except ValueError as error: print(error)"
+    )
+    before = contents(tmp_path / "cache")
+    argv = [*with_read_only(tmp_path / "cache"), sys.executable, "-c", code, TINY]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()
+    assert said[0] == artifact.sha256
+    assert "BEAMLABEL_CACHE" in said[1]
+    assert contents(tmp_path / "cache") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("module_deadline", 0), ("module_deadline", -1.0), ("module_memory", 0)]
+)
+def test_limits_of_the_process_that_make_no_sense(name, value):
+    with pytest.raises(ValueError, match=name):
+        artifact_of(TINY, **{name: value})
 
 
 def test_dataflow_reads_buckets_only(gcs: Bucket, tmp_path):

@@ -18,6 +18,8 @@ _MODULES = re.compile(
     r"keras(\.src)?(\.(layers|models|initializers|regularizers|constraints|activations|dtype_policies|quantizers|losses|"
     r"metrics|optimizers|ops|random|applications|backend)(\.\w+)*)?|builtins"
 )
+# Their classes are parts of a model; their functions fetch and load models.
+_LOADERS = re.compile(r"keras(\.src)?\.(models|applications|layers)(\.\w+)*|keras(\.src)?")
 # They run code that the file brings, or load a SavedModel or a pickle from another file.
 _CLASSES = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
 # Where a text in place of a list names a file.
@@ -63,8 +65,8 @@ def _findings(one: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(f"{module}.{name}", place, "it is no part of Keras that a model is made of")
     elif name in _CLASSES:
         yield Finding(name, place, "it runs code, or loads another file")
-    elif name == "function" and not re.fullmatch(r"\w+", str(config)):
-        yield Finding(str(config), place, "it is no function of Keras")
+    elif name == "function" and (not re.fullmatch(r"\w+", str(config)) or _LOADERS.fullmatch(str(module))):
+        yield Finding(str(config), place, "it is no function of Keras that a layer computes with")
     for key in _FILES:
         if isinstance(inner.get(key), str):
             yield Finding(name, place, f"its {key} is read from another file")

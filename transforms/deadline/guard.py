@@ -119,8 +119,7 @@ class Guard:
 
     def _tell(self, batches: list[dict[str, Any]]) -> None:
         sys.path[:] = self._told["path"]
-        from beamlabel.transforms.secrets.printable import escaped
-        from beamlabel.transforms.secrets.text import public_text
+        from beamlabel.transforms.secrets.say import say
 
         try:
             from beamlabel.transforms.deadline import timeouts
@@ -134,9 +133,7 @@ class Guard:
                 for unit_id, ref_ids in batch["units"].items():
                     timeouts.tell(batch["folder"], unit_id, ref_ids, batch["seconds"])
         except Exception as error:
-            told = escaped(public_text(str(error)))
-            sys.stderr.write(f"beamlabel: it is not remembered which batch hung: {told}\n")
-            sys.stderr.flush()
+            say(f"beamlabel: it is not remembered which batch hung: {error}")
 
 
 def _parent(process: int) -> int:

@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from beamlabel import __version__
 from beamlabel.transforms.hub.files import TAR_SUFFIXES
-from beamlabel.transforms.hub.partial import fill_folder
 from beamlabel.transforms.hub.tarball import extract_tar
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.secrets.text import public_text, public_uri
@@ -33,14 +32,14 @@ def hub_folder(handle: str, root: Path) -> Path:
 
 
 def download_module(handle: str, folder: Path) -> None:
-    """Fetches a module and extracts it into a folder that is not there yet, whole or not at all.
+    """Fetches a module and extracts it into an empty folder.
 
     Raises:
       ModuleError: it cannot be fetched, or what came is no module; without credentials of the handle.
     """
     try:
         with cast("IO[bytes]", _opener().open(_request(handle), timeout=_SILENCE_SECONDS)) as answer:
-            fill_folder(folder, lambda partial: extract_tar(answer, partial))
+            extract_tar(answer, folder)
     except ModuleError as error:
         raise ModuleError(f"what came is no module ({error}); check the handle") from error
     except (OSError, ValueError, http.client.HTTPException) as error:

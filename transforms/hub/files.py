@@ -138,9 +138,8 @@ class Receipt:
         """The receipt, or None where there is none that can be read."""
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            folder = Path(value["folder"]).name  # a name, never a way out of the cache
-            return cls(folder, tuple(FileEntry(**entry) for entry in value["files"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return cls(value["folder"], tuple(FileEntry(**entry) for entry in value["files"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def write(self, path: Path) -> None:
@@ -148,15 +147,19 @@ class Receipt:
         value = {"folder": self.folder, "files": [asdict(entry) for entry in self.files]}
         write_file(path, json.dumps(value, indent=1).encode())
 
-    def holds(self, root: Path) -> bool:
-        """Whether every file is still there, with its size (looked at first) and its content."""
-        folder = root / self.folder
+    def holds(self, folder: Path) -> bool:
+        """Whether it is a folder's, and every file is still there, with its size (looked at first) and its content.
+
+        Who can write the cache can write a receipt: it names no place, it only has to be that of ``folder``.
+        """
+        if self.folder != folder.name:
+            return False
         try:
             if any((folder / entry.path).stat().st_size != entry.size for entry in self.files):
                 return False
-        except OSError:
+            return scan(folder) == self.files
+        except (OSError, TypeError, ValueError):
             return False
-        return scan(folder) == self.files
 
 
 def _entry(path: Path, name: str) -> FileEntry:

@@ -8,12 +8,20 @@ between; ``NAME.WORD.tmp`` is what it has fetched. A process that is killed leav
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
 _MOST_BYTES = 4096
+# A lock of this process's number that is older than this process is of another one, which had the number before.
+_STARTED = time.time()
+# What tensorflow-hub writes before it has its name, and what it downloads into. Whoever finds that nothing has happened
+# there for a day finds what nobody is at any more; their locks are gone.
+_HALF = re.compile(r"[0-9a-f]{40}\.((lock|descriptor\.txt)\.tmp[0-9a-f]{32}|[0-9a-f]{32}\.tmp)")
+_DAY_SECONDS = 86400.0
 
 
 def remove_dead_locks(root: Path) -> None:
@@ -22,15 +30,20 @@ def remove_dead_locks(root: Path) -> None:
         with suppress(OSError, ValueError):
             with lock.open("rb") as file:
                 host, number, word = file.read(_MOST_BYTES).decode().strip().rsplit(".", 2)
-            if host != socket.gethostname() or _is_alive(int(number)) or not word.isalnum():
+            made = lock.stat().st_mtime
+            if host != socket.gethostname() or _is_alive(int(number), made) or not word.isalnum():
                 continue
             shutil.rmtree(root / f"{lock.stem}.{word}.tmp", ignore_errors=True)
             lock.unlink()
+    with suppress(OSError):
+        for entry in os.scandir(root):
+            if _HALF.fullmatch(entry.name) and _is_old(Path(entry.path)):
+                _remove(Path(entry.path))
 
 
-def _is_alive(process: int) -> bool:
+def _is_alive(process: int, made: float) -> bool:
     if process == os.getpid():
-        return False  # this one fetches nothing yet: another one had its number
+        return made >= _STARTED
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -38,3 +51,17 @@ def _is_alive(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nothing was written for a day."""
+    before = time.time() - _DAY_SECONDS
+    return all(one.lstat().st_mtime < before for one in (path, *path.rglob("*")))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

@@ -48,6 +48,6 @@ def read_provenance(folder: str, fingerprint: str) -> Provenance | None:
         if not storage.exists(path):
             return None
         record = Provenance(**json.loads(storage.read_bytes(path)))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return record if record.fingerprint == fingerprint else None

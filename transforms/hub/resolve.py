@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from beamlabel.transforms.hub.files import (
 from beamlabel.transforms.hub.locks import remove_dead_locks
 from beamlabel.transforms.hub.partial import fill_folder, remove_left_over
 from beamlabel.transforms.hub.provenance import read_provenance
+from beamlabel.transforms.hub.shared_cache import fetch_to_shared, inode, take_away
 from beamlabel.transforms.hub.tarball import MAX_BYTES, MAX_DEPTH, MAX_MEMBERS, extract_tar
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.storage.uris import public_uri
@@ -36,6 +38,7 @@ from beamlabel.transforms.storage.uris import public_uri
 __all__ = ["ModuleError", "NotAtHandError", "ResolvedModule", "resolve_module"]
 
 _CACHE_FORMAT = 1
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class NotAtHandError(Exception):
@@ -198,31 +201,49 @@ def _cached(root: Path, key: object, fill: Callable[[Path], None], fetches: bool
     """The folder of the cache for a key, filled anew unless its receipt says that it is whole."""
     name = hashlib.sha256(json.dumps([_CACHE_FORMAT, key]).encode()).hexdigest()[:32]
     folder, receipt_path = root / name, root / f"{name}.json"
+
+    def fill_and_sign(partial: Path) -> None:
+        fill(partial)
+        # Before the folder has its name: whoever finds the folder finds its receipt.
+        Receipt(name, scan(partial)).write(receipt_path)
+
+    found = inode(folder)
     receipt = Receipt.read(receipt_path)
-    if receipt is None or not receipt.holds(root):
+    if receipt is None or not receipt.holds(folder):
         if not fetches:
             raise NotAtHandError
-        shutil.rmtree(folder, ignore_errors=True)
-        fill_folder(folder, fill)
-        Receipt(name, scan(folder)).write(receipt_path)
+        take_away(folder, found)
+        fill_folder(folder, fill_and_sign)
     return folder
 
 
 def _from_hub(handle: str, root: Path, fetches: bool) -> Path:
     name = hashlib.sha256(public_uri(handle).encode()).hexdigest()[:32]
     folder, receipt_path = hub_folder(handle, root), root / f"beamlabel-{name}.json"
+
+    def download(partial: Path) -> None:
+        download_module(handle, partial)
+        _whole(module_root(partial))
+        Receipt(folder.name, scan(partial)).write(receipt_path)
+
+    found = inode(folder)
     receipt = Receipt.read(receipt_path)
-    if receipt is not None and receipt.holds(root):
-        return module_root(root / receipt.folder)
-    if not fetches:
-        raise NotAtHandError
+    if receipt is not None and receipt.holds(folder):
+        return module_root(folder)
     # What someone else has fetched has no receipt to tell it by.
     if receipt is not None or not _plausible(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        download_module(handle, folder)
+        if not fetches:
+            raise NotAtHandError
+        take_away(folder, found)
+        fetch_to_shared(public_uri(handle), folder, download)
     module = module_root(folder)
     _whole(module)
-    Receipt(folder.name, scan(folder)).write(receipt_path)
+    try:
+        Receipt(folder.name, scan(folder)).write(receipt_path)
+    except OSError as error:
+        # A cache that may only be read, as one that came with a container's image, is used as it is.
+        if error.errno not in _READ_ONLY:
+            raise
     return module
 
 
@@ -238,4 +259,6 @@ def _plausible(folder: Path) -> bool:
         module = module_root(folder)
     except (ModuleError, OSError):
         return False
-    return (module / "variables" / "variables.index").is_file() and not missing_shards(module)
+    has_variables = (module / "variables" / "variables.index").is_file()
+    # What cannot be fetched again may be a module that has none.
+    return not missing_shards(module) and (has_variables or not os.access(folder.parent, os.W_OK))

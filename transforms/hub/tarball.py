@@ -19,6 +19,9 @@ MAX_DEPTH, MAX_NAME_BYTES = 32, 1024
 MAX_RATIO = 100
 _FREE_BYTES = 64 << 20
 _GZIP, _BLOCK = b"\x1f\x8b", 1 << 20
+_DAMAGED = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
+# What Python's reader raises of headers of headers of headers, times beyond all clocks, names with a NUL, and the like.
+_NONSENSE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def extract_tar(stream: IO[bytes], folder: Path) -> None:
@@ -37,8 +40,8 @@ def extract_tar(stream: IO[bytes], folder: Path) -> None:
         the other bounds allow, or one with members that are refused.
     """
     try:
-        # Without a name, so that a killed process leaves nothing.
-        with tempfile.TemporaryFile(dir=folder.parent) as plain:
+        # In the folder, whose size tells whoever waits for it that something comes; and goes with it, if need be.
+        with tempfile.NamedTemporaryFile(prefix=".beamlabel-", dir=folder) as plain:
             _unpack(cast("IO[bytes]", _Counted(stream)), plain)
             plain.seek(0)
             with tarfile.open(fileobj=plain, mode="r:") as tar:
@@ -47,7 +50,9 @@ def extract_tar(stream: IO[bytes], folder: Path) -> None:
                 tar.extractall(folder, members, filter="data")
     except tarfile.FilterError as error:
         raise ModuleError(f"the tarball is unsafe to extract: {error}") from error
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeError) as error:
+    except ModuleError:
+        raise
+    except (*_DAMAGED, *_NONSENSE) as error:
         raise ModuleError(f"not a whole tarball: {error}") from error
 
 
@@ -97,6 +102,10 @@ def _checked(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
     size = 0
     for member in tar:
         name = PurePosixPath(member.name)
+        if member.size < 0 or ".." in name.parts:
+            raise ModuleError(
+                f"the tarball is unsafe to extract: {member.name[:80]!r}, of {member.size} bytes, is no name or no size"
+            )
         if len(members) == MAX_MEMBERS:
             raise ModuleError(f"the tarball has more than {MAX_MEMBERS} members")
         if (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from beamlabel.transforms.inference.artifact import ModuleError
@@ -23,3 +24,22 @@ def tensorflow() -> Any:
             f"TensorFlow cannot be imported ({error}): pip install 'beamlabel[launcher]'"
         ) from error
     return tf
+
+
+def tensorflow_hub() -> Any:
+    """The ``tensorflow_hub`` package, which imports TensorFlow.
+
+    Raises:
+      ModuleError: one of the two is not installed.
+    """
+    tensorflow()
+    try:
+        with warnings.catch_warnings():
+            # It imports pkg_resources, which warns of itself.
+            warnings.simplefilter("ignore")
+            import tensorflow_hub as hub
+    except ImportError as error:
+        raise ModuleError(
+            f"tensorflow-hub cannot be imported ({error}): pip install 'beamlabel[launcher]'"
+        ) from error
+    return hub

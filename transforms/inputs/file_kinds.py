@@ -55,7 +55,8 @@ def is_image(head: bytes) -> bool:
 def content_format(head: bytes) -> str:
     """``parquet``, ``image``, ``tar``, ``zip``, ``text`` or ``binary``, by the first ``HEAD_BYTES`` of a file.
 
-    A tar in gzip is a ``tar``; those compressed otherwise are ``binary``, see ``is_compressed_tar``.
+    A tar in gzip is a ``tar``; those compressed otherwise are ``binary``, see ``is_compressed_tar``. So is what is no
+    text in gzip.
     """
     if head.startswith((b"PAR1", b"PARE")):  # the latter with an encrypted footer
         return "parquet"
@@ -66,7 +67,10 @@ def content_format(head: bytes) -> str:
     if head.startswith((LOCAL_MAGIC, EMPTY_MAGIC)):
         return ZIP
     if head.startswith(GZIP_MAGIC):
-        return TAR if is_tar(_gunzipped(head)) else "text"
+        inner = _gunzipped(head)
+        # A list that was compressed twice would be one of nonsense, and so would an image in gzip.
+        is_text = not inner.startswith((GZIP_MAGIC, ZSTD_MAGIC)) and content_format(inner) == "text"
+        return TAR if is_tar(inner) else "text" if is_text else "binary"
     if head.startswith((ZSTD_MAGIC, *UTF16_MARKS)):
         return "text"
     if head.startswith(_OTHERS) and not _is_utf8(head):

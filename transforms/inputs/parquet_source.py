@@ -115,16 +115,17 @@ def open_sparse_parquet(
         if isinstance(buffered, io.BufferedReader) and (few or not storage.is_local(path)):
             # On a bucket it would read megabytes ahead, of one column for all of them.
             raw = buffered.raw
-        if not few and not storage.is_local(path):
-            raw = ChunkFile(raw)
         facts = footers.facts_of(buffered)
+        chunks = None
+        if not few and not storage.is_local(path):
+            raw = chunks = ChunkFile(raw, None if facts is None else facts.content)
         sparse = SparseFile(raw, None if facts is None else facts.indexes)
         file = _opened(sparse, path, int96_unit, None if facts is None else facts.metadata)
         yield file, sparse
-        if facts is None:
-            footers.keep(buffered, file.metadata, sparse.indexes)
-        else:
-            facts.indexes = sparse.indexes
+        content = None if chunks is None else chunks.content
+        if content is None and facts is not None:
+            content = facts.content
+        footers.keep(buffered, footers.Facts(file.metadata, sparse.indexes, content))
 
 
 class _ParquetFile(pq.ParquetFile):
@@ -178,7 +179,17 @@ class _ParquetFile(pq.ParquetFile):
     def _chunk(self, group: int, leaf: int) -> Chunk:
         column, chunk = self.schema.column(leaf), self.metadata.row_group(group).column(leaf)
         has_lists = column.max_repetition_level > 0
-        return Chunk(*chunk_range(chunk), column.path, chunk.physical_type, chunk.compression, has_lists)
+        has_nulls = column.max_definition_level > 0
+        width = column.length if chunk.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
+        return Chunk(
+            *chunk_range(chunk),
+            column.path,
+            chunk.physical_type,
+            chunk.compression,
+            has_lists,
+            has_nulls,
+            width,
+        )
 
 
 def _opened(raw: SparseFile, path: str, int96_unit: str, metadata: pq.FileMetaData | None) -> pq.ParquetFile:

@@ -12,7 +12,7 @@ from beamlabel.transforms.allowed_ops.saved_model import unsafe_in_saved_model
 from beamlabel.transforms.hub.files import SAVED_MODEL
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import ModuleError
-from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
+from beamlabel.transforms.inference.lazy_tensorflow import tensorflow, tensorflow_hub
 
 _SHOWN = 5
 
@@ -44,8 +44,8 @@ class CheckedSavedModel:
         self.meta_graphs: Sequence[Any] = saved_model.meta_graphs
 
     def load(self, tags: Iterable[str] | None) -> Any:
-        """What ``tf.saved_model.load`` gives; ``tags`` of None: of the only meta graph."""
-        return tensorflow().saved_model.load(str(self.path), tags=None if tags is None else list(tags))
+        """What ``tensorflow_hub.load`` gives, of TF1 Hub modules, too; ``tags`` of None: of the only meta graph."""
+        return tensorflow_hub().load(str(self.path), tags=None if tags is None else list(tags))
 
 
 def checked_keras_file(resolved: ResolvedModule) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +73,7 @@ def compiled_artifact(
     path = artifact_path(resolved, options, cache)
     artifact = read_artifact(path)
     if artifact is None:
+        _check_writable(cache, resolved)
         process.call(
             f"{_TASKS}:compile_artifact",
             subject_of(resolved.handle),
@@ -102,6 +104,7 @@ def compiled_head(
     found = head_at_hand(resolved, artifact, cache, quantization=quantization, **keywords)
     if found is not None:
         return found
+    _check_writable(cache, resolved)
     keywords["quantization"] = None if quantization is None else asdict(quantization)
     process.call(
         f"{_TASKS}:compile_head",
@@ -156,6 +159,15 @@ def check_loads(resolved: ResolvedModule, cache: Path, process: ModuleProcess, *
 def subject_of(handle: str) -> str:
     """What messages call a module."""
     return f"module {public_uri(handle)}"
+
+
+def _check_writable(cache: Path, resolved: ResolvedModule) -> None:
+    """Refuses to compile what could not be kept."""
+    if cache.is_dir() and not os.access(cache, os.W_OK | os.X_OK):
+        raise ModuleError(
+            f"{subject_of(resolved.handle)}: the cache {cache} does not hold it compiled for these options, and cannot "
+            "be written: BEAMLABEL_CACHE names another folder"
+        )
 
 
 def _made(path: Path, resolved: ResolvedModule) -> Artifact:

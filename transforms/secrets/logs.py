@@ -9,7 +9,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from beamlabel.transforms.secrets.printable import indented
+from beamlabel.transforms.secrets.say import say
 from beamlabel.transforms.secrets.text import public_text
 
 
@@ -71,8 +71,8 @@ def make_all_records_public() -> None:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    told = public_text("".join(traceback.format_exception(kind, error, trace)))
-    sys.stderr.write(f"{indented(told.rstrip())}\n")
+    told = "".join(traceback.format_exception(kind, error, trace))
+    say(told.rstrip().replace("\n", "\n    "), kept="\n\t")
 
 
 def _uncaught_in_thread(uncaught: threading.ExceptHookArgs) -> None:

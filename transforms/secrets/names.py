@@ -11,6 +11,7 @@ tokens and keys commonly have.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection
 from urllib.parse import unquote_plus
 
@@ -172,7 +173,13 @@ def decoded(text: str) -> str:
 
 def parameter_name(pair: str) -> str:
     """The name of ``name=value``, as the table has it."""
-    return decoded(pair.partition("=")[0]).strip().lower().removesuffix("[]")
+    name = decoded(pair.partition("=")[0])
+    if not (name.isascii() and name.isprintable()):
+        # Wide letters are letters for some servers, and what cannot be seen is left out by others.
+        name = "".join(one for one in unicodedata.normalize("NFKC", name) if one.isprintable())
+    name = name.strip().lower().removesuffix("[]")
+    # As PHP and Rails nest them: user[token].
+    return name[:-1].rpartition("[")[2] if name.endswith("]") else name
 
 
 def beside(names: Collection[str]) -> frozenset[str]:

@@ -37,7 +37,19 @@ _LITERAL = frozenset(("file", "gs"))
 _AUTHORITY = re.compile(r"[^/?#\\]*")
 # A port that is none: the rest of a password that holds a slash, a blank or the like, and was cut there.
 _CUT_PASSWORD = re.compile(r"[^\[\]@]*:(?!\d*$)")
-_AT, _ENCODED_AT = re.compile("@"), re.compile("%40")
+_AT, _ENCODED_AT = re.compile("@"), re.compile("(?i)%(?:25)*40")
+# Wide forms of the marks that part a user, a password and a host, which browsers take for these.
+_WIDE = str.maketrans("\uff20\ufe6b\uff1a\ufe55", "@@::")
+# After a backslash, which browsers take for a slash and others do not.
+_BEHIND_BACKSLASH = re.compile(r"\\[^/?#@\s]*@")
+# With one slash, or none.
+_FEW_SLASHES = re.compile(
+    r"(?i)\b((?:https?|ftps?|sftp|wss?|davs?|s3[an]?|gs):/?)[^\s/?#@\"'`<>:]{1,200}:[^\s/?#\"'`<>]{1,200}@(?=[\w\[])"
+)
+_HEADER = re.compile(
+    r"(?i)\b((?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token|digest|negotiate|apikey)\s+)?"
+    r"|(?:bearer|basic)\s+(?=[\w.~+/=-]*\d))[\w.~+/=-]{8,}"
+)
 _PASSWORD_CHARACTERS = 200
 _ROUNDS = 20
 _REMEMBERED_CHARACTERS = 50
@@ -60,6 +72,7 @@ _BARE = re.compile(
 _SCHEMELESS = re.compile(
     rf"(?:^|(?<=[\s\"'`(<\[{{,;=|]))(?:\\?/){{2}}([^\s/?#\"'`<>\\]*@)?(?={_HOST}|{_NAME}[:/])"
 )
+_HEADS = re.compile("(?i)authorization|bearer|basic")
 _WITHOUT_SCHEME = ("www.", "WWW.", "Www.", "//")
 _HOST_WITHOUT_SCHEME = re.compile(rf"(?i)www\.|//{_HOST}(?:[:/?#]|$)")
 # A query without its URL, as libraries tell it: "Retrying … /a.jpg?token=…".
@@ -71,7 +84,9 @@ def public_text(text: str) -> str:
 
     Idempotent. A URL ends at a blank or a quotation mark, or if it stands in quotation marks at the closing one.
     """
-    if "://" not in text and "@" not in text and "=" not in text and "%" not in text:
+    if _HEADS.search(text):
+        text = _HEADER.sub(r"\1", text)
+    if "://" not in text and "=" not in text and "%" not in text and "@" not in text.translate(_WIDE):
         return text
     return _settled(text, lambda one: _without_queries(_scanned(one, is_uri=False)))
 
@@ -92,6 +107,7 @@ def public_uri(uri: str) -> str:
         ("@" not in uri and "?" not in uri and ";" not in uri and "#" not in uri)
         and uri.find("://", at + 3) < 0
         and ("%" not in uri or not _ENCODED_MARK.search(uri))
+        and (uri.isascii() or "@" not in uri.translate(_WIDE))
     ):
         return uri
     return _settled(uri, lambda one: _scanned(one, is_uri=True))
@@ -176,6 +192,7 @@ def _end_of_url(text: str, start: int, rest: int) -> int:
 def _outside(text: str) -> str:
     """What is no URL: users and passwords before a host, and URLs that are percent-encoded as a whole."""
     if "@" in text:
+        text = _FEW_SLASHES.sub(r"\1", text)
         text = _BARE.sub(lambda found: found[0].rpartition("@")[2], text)
         text = _SCHEMELESS.sub(lambda found: found[0].removesuffix(found[1] or ""), text)
     return _NESTED.sub(_nested, text) if "%" in text else text
@@ -201,6 +218,8 @@ def _cleaned(rest: str, kind: str, *, literal: bool) -> str:
         )
     if "%" in path:
         path = _NESTED.sub(_nested, path)
+    if "@" in path:
+        path = _FEW_SLASHES.sub(r"\1", path)
     if query:
         kept = _parameters(query)
         query, question = (query, question) if kept == query else (kept, "?" if kept else "")
@@ -213,9 +232,15 @@ def _cleaned(rest: str, kind: str, *, literal: bool) -> str:
 def _without_user(rest: str, kind: str) -> str:
     authority = _AUTHORITY.match(rest)
     host = authority[0] if authority else ""
+    if not host.isascii():
+        host = host.translate(_WIDE)
     if "@" not in host:
         if _CUT_PASSWORD.match(host) and (at := _AT.search(rest) or _ENCODED_AT.search(rest)):
             return rest[at.end() :]
+        if encoded := list(_ENCODED_AT.finditer(host)):
+            return rest[encoded[-1].end() :]
+        if kind not in _LITERAL and (behind := _BEHIND_BACKSLASH.match(rest, len(host))):
+            return rest[behind.end() :]
         return rest
     user, _, name = host.rpartition("@")
     takes_password = kind not in _WEB and ":" not in user

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from beamlabel.transforms.storage import beam_setup
-from beamlabel.transforms.storage.buckets import azure_ranges
+from beamlabel.transforms.storage.buckets import azure_listing, azure_ranges
 from beamlabel.transforms.storage.buckets.content_types import UNKNOWN, content_type
 from beamlabel.transforms.storage.errors import ReplacedError
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
@@ -142,6 +142,10 @@ def _code(cause: Any) -> int:
     return getattr(cause, "errno", None) or errno.EIO
 
 
+def _is_azure(path: str) -> bool:
+    return path.lower().startswith("azfs://")
+
+
 def _exists(path: str) -> bool:
     try:
         return bool(_call(path, lambda filesystems: filesystems.exists(path)))
@@ -165,7 +169,7 @@ def _stored(metadata: Any) -> StoredFile:
 def below(folder: str) -> Iterator[StoredFile]:
     """All files below ``folder``."""
     # The characters of its name mean themselves.
-    return _match(escape(folder) + "**", folder)
+    return _match(escape(folder) + "**", folder, folder)
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
@@ -186,11 +190,15 @@ def glob(pattern: str) -> Iterator[StoredFile]:
     matches = matcher(rest)
     # For Beam "**/" is at least one folder; the wider pattern finds those that need none, too.
     wider = start + rest.replace("**/", "**")
-    return (file for file in _match(wider, pattern) if matches(file.path[len(start) :]))
+    return (file for file in _match(wider, pattern, start) if matches(file.path[len(start) :]))
 
 
-def _match(pattern: str, path: str) -> Iterator[StoredFile]:
+def _match(pattern: str, path: str, prefix: str) -> Iterator[StoredFile]:
+    """What Beam finds, or what begins with ``prefix``; ``path`` is for errors."""
+
     def listed(filesystems: Any) -> list[StoredFile]:
+        if _is_azure(path):
+            return azure_listing.list_blobs(prefix, beam_setup.pipeline_options())
         return [_stored(metadata) for metadata in filesystems.match([pattern])[0].metadata_list]
 
     return iter(sorted(without_folders(_call(path, listed)), key=lambda file: file.path))
@@ -270,13 +278,9 @@ def get_file(path: str, local_path: Path) -> None:
 
 def _create(path: str, source: BinaryIO) -> None:
     # HDFS keeps no types, and refuses any.
-    kind = content_type(path) if _keeps_types(path) else UNKNOWN
+    kind = content_type(path) if _is_azure(path) else UNKNOWN
     with _errors(path), beam_setup.filesystems().create(path, kind, **_raw()) as file:
         shutil.copyfileobj(source, file, 1 << 20)
-
-
-def _keeps_types(path: str) -> bool:
-    return path.lower().startswith("azfs://")
 
 
 def _replace(path: str, source: BinaryIO) -> None:

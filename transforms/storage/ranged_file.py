@@ -46,6 +46,11 @@ class RangedFile(io.RawIOBase):
         self._checksum = checksum
         self._checked = 0
 
+    @property
+    def has_checksum(self) -> bool:
+        """Whether it is checked if it is read from the beginning to the end."""
+        return self._checksum is not None
+
     def readable(self) -> bool:
         """It is."""
         return True

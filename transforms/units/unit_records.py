@@ -6,6 +6,7 @@ import json
 
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
+from beamlabel.transforms.shapes import parse
 from beamlabel.transforms.storage.inside import below
 
 
@@ -30,7 +31,7 @@ def read_record(staging_dir: str, unit_id: str) -> UnitRecord | None:
         content = storage.read_bytes(_record_path(staging_dir, unit_id))
     except FileNotFoundError:
         return None
-    record = UnitRecord.from_json(json.loads(content))
+    record = UnitRecord.from_json(parse(content))
     if record.unit_id != unit_id:
         raise ValueError(f"{staging_dir}: the record of unit {unit_id} says that it is of {record.unit_id}")
     for file in record.files:

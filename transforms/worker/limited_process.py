@@ -1,8 +1,11 @@
 """A child process that answers requests one by one, each with a deadline: at its end the child is killed.
 
-For work that may take for ever, take all memory or crash. The child is a Python of its own. It is not a fork of this
-process, which has threads; and no ``multiprocessing``, whose daemons may have no children, and which imports the main
-program again. It ends with its parent: when its pipe closes, or the parent's process is gone.
+For work that may take for ever, take all memory or crash. A deadline is of CPU time: on a machine that was suspended,
+or that has much else to do, a child is killed by the clock after ten times as long, and not before.
+
+The child is a Python of its own. It is not a fork of this process, which has threads; and no ``multiprocessing``, whose
+daemons may have no children, and which imports the main program again. It ends with its parent: when its pipe closes,
+or the parent's process is gone.
 
 A request is the lengths of its words and its data (8 bytes each, big-endian), and these. The child sends frames: a kind
 of one byte, the length (8 bytes), and the content. Nothing of it is unpickled: the child may be in the hands of whoever
@@ -32,6 +35,8 @@ _START_SECONDS = 120.0
 # Of an answer's first part, which is some lines of JSON.
 _MOST_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
+# By what a deadline is longer by the clock on the wall than in CPU time.
+_PATIENCE = 10.0
 # The system's clock of a wait does not go on for ever.
 _LOOK_SECONDS = 3600.0
 _ENVIRONMENT = {
@@ -45,7 +50,7 @@ _ENVIRONMENT = {
 
 
 class OverdueError(Exception):
-    """The child did not answer in time, or has used up its CPU time; it was killed."""
+    """The child has used up its CPU time, or did not answer in ten times as long; it was killed."""
 
 
 class ProcessDiedError(Exception):
@@ -89,7 +94,7 @@ class LimitedProcess:
             os.set_blocking(descriptor, False)
             with suppress(AttributeError, OSError):  # Linux; fewer turns between the processes
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._until = time.monotonic() + _START_SECONDS
+        self._begin(_START_SECONDS)
         try:
             self._expect(READY)
         except OverdueError:
@@ -117,7 +122,7 @@ class LimitedProcess:
 
         Args:
           words, data: the request.
-          seconds: for it all; time that the child waits for ``lock`` does not count.
+          seconds: of CPU time for it all, or ten times as long; time that the child waits for ``lock`` does not count.
           lock: what the child may ask for.
           held: what ``lock`` is entered in.
 
@@ -125,16 +130,18 @@ class LimitedProcess:
           OverdueError, ProcessDiedError: there will be no answer.
         """
         self._begun, self._is_busy = False, True
-        self._until = time.monotonic() + seconds
+        self._begin(seconds)
         for part in (REQUEST.pack(len(words), len(data)), words, data):
             self._write(memoryview(part))
         self._expect(BEGUN)
         self._begun = True
         kind, length = self._head()
         if kind == WAITS:
-            left = self._until - time.monotonic()
+            begin = time.monotonic()
             held.enter_context(lock)
-            self._until = time.monotonic() + left
+            waited = time.monotonic() - begin
+            self._until += waited
+            self._last += waited
             self._write(memoryview(HEAD.pack(GO, 0)))
             kind, length = self._head()
         if kind not in (ANSWER, PART) or length > _MOST_BYTES:
@@ -199,10 +206,25 @@ class LimitedProcess:
             except BrokenPipeError:
                 raise self._end("") from None
 
+    def _begin(self, seconds: float) -> None:
+        """The deadline is from now on."""
+        now, used = time.monotonic(), _cpu_seconds(self.pid)
+        self._until: float = now + seconds
+        self._last: float = now + seconds * _PATIENCE
+        self._cpu_until = None if used is None else used + seconds
+
+    def _left(self) -> float:
+        """Seconds within which the child will not be overdue."""
+        now = time.monotonic()
+        if now < self._until or self._cpu_until is None:
+            return self._until - now
+        used = _cpu_seconds(self.pid)
+        return 0.0 if used is None else min(self._cpu_until - used, self._last - now)
+
     def _wait(self, descriptor: int, event: int) -> None:
         poll = select.poll()
         poll.register(descriptor, event)
-        left = self._until - time.monotonic()
+        left = self._left()
         if left <= 0:
             self.close()
             raise OverdueError
@@ -221,6 +243,19 @@ class LimitedProcess:
             name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
             fault = f"was killed by {name}"
         return ProcessDiedError(fault or f"ended with exit code {code}", self._begun)
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """CPU time of a process; None where the system does not tell.
+
+    The number of its clock is that of clock_getcpuclockid(3) of Linux.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return None
 
 
 class LimitedProcesses:

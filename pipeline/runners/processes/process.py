@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from beamlabel.transforms.deadline.watchdog import EXIT_CODE
+from beamlabel.transforms.secrets.say import say
 
 
 class WorkerDiedError(RuntimeError):
@@ -144,9 +145,7 @@ class Spokesman:
                 del self._said[next(iter(self._said))]
         # Of the handler: a bar on the terminal puts lines above itself.
         streams = [h.stream for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
-        stream = streams[0] if streams else sys.stderr
-        stream.write(line)
-        stream.flush()
+        say(line.rstrip("\n"), streams[0] if streams else None, kept="\t")
 
 
 def shares(cores: int, processes: int) -> Sequence[int]:

@@ -6,6 +6,7 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.job.prepare_module import load, resolve
 from beamlabel.pipeline.train.rows.base import BaseOutput
 from beamlabel.transforms.module.hub_module import HubModule
+from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.output_spec import features_id_of
 from beamlabel.transforms.own_module.description import Description
 from beamlabel.transforms.own_module.head import Head
@@ -15,6 +16,7 @@ from beamlabel.transforms.storage.uris import public_uri
 def load_base(
     base: BaseOutput,
     handle: str | None,
+    process: ModuleProcess,
     *,
     fingerprint: str | None = None,
     allow_unsafe_ops: bool = False,
@@ -24,6 +26,7 @@ def load_base(
     Args:
       base: what the outputs say of it.
       handle: ``--module``; None: the one that the outputs name.
+      process: in which it is fetched and tried.
       fingerprint, allow_unsafe_ops: see ``resolve``.
 
     Raises:
@@ -31,7 +34,7 @@ def load_base(
     """
     named = handle or str(base.options.get("module") or base.handle)
     try:
-        resolved = resolve(named, fingerprint=fingerprint, allow_unsafe_ops=allow_unsafe_ops)
+        resolved = resolve(named, process=process, fingerprint=fingerprint, allow_unsafe_ops=allow_unsafe_ops)
     except UsageError as error:
         hint = "" if handle else f" (the outputs name {named!r}; --module says where it is now)"
         raise UsageError(f"{error}{hint}") from error
@@ -40,6 +43,7 @@ def load_base(
     try:
         module = load(
             resolved,
+            process,
             logits_output=base.options.get("logits_output"),
             features_output=base.options.get("features_output"),
             image_size=(preprocessing["height"], preprocessing["width"]),

@@ -6,7 +6,8 @@ import argparse
 from dataclasses import dataclass
 
 from beamlabel.pipeline.options.declare import choice, flag, option, positionals, required
-from beamlabel.pipeline.options.types import SHA256, TEXT, OptionType, whole
+from beamlabel.pipeline.options.types import BYTE_SIZE, DURATION, SHA256, TEXT, OptionType, whole
+from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS, Limits
 
 BALANCED = "balanced"
 
@@ -46,6 +47,15 @@ class RowsOptions:
     allow_unsafe_ops: bool = flag(
         help="run a module whose graph may read, write or send anything; it runs with your rights"
     )
+    module_deadline: float = option(
+        DURATION,
+        default=DEADLINE_SECONDS,
+        metavar="TIME",
+        help="to fetch the module, and to load and try it, in a process of its own that is ended then (default 10m)",
+    )
+    module_memory: int | None = option(
+        BYTE_SIZE, metavar="SIZE", help="for this process, such as 8G (default: what is free, at least 4G)"
+    )
     split: tuple[float, float, float] = option(
         SHARES,
         default=(0.8, 0.1, 0.1),
@@ -67,6 +77,11 @@ class RowsOptions:
     normalized: bool = flag(
         help="train on embeddings of L2 length 1 (--normalize_embeddings), which are refused otherwise"
     )
+
+    @property
+    def limits(self) -> Limits:
+        """Of the process that fetches and tries the module."""
+        return Limits(self.module_deadline, self.module_memory)
 
 
 @dataclass(frozen=True, kw_only=True)

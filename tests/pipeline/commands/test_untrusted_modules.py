@@ -1,6 +1,7 @@
 """``--module_fingerprint`` and ``--allow_unsafe_ops``, on all the roads of the command line."""
 
 import shutil
+import socket
 import tarfile
 from pathlib import Path
 
@@ -92,16 +93,43 @@ def test_who_trusts_a_module_may_run_it(tmp_path, pictures, hostile):
     assert Path(tmp_path / "victim").read_text() == "written"
 
 
-def test_a_module_that_was_trusted_once_trains_nothing_without_the_word(tmp_path, pictures, hostile):
+def test_a_module_that_was_trusted_once_trains_nothing_without_the_word(tmp_path, hostile):
     from beamlabel.pipeline.commands.train import main as train
 
+    pictures = uri_list(tmp_path / "more.txt", photos(tmp_path / "more", 12))
     outputs = tmp_path / "out"
-    assert label(outputs, "--input", pictures, "--allow_unsafe_ops", module=hostile).code == 0
+    assert label(outputs, "--input", pictures).code == 0
+    assert label(tmp_path / "trusted", "--input", pictures, "--allow_unsafe_ops", module=hostile).code == 0
     (tmp_path / "victim").unlink()
     truth = tmp_path / "truth.csv"
-    truth.write_text("file,class\n" + "".join(f"photo {n:03d}.png,{'ab'[n % 2]}\n" for n in range(3)))
+    truth.write_text("file,class\n" + "".join(f"photo {n:03d}.png,{'ab'[n % 2]}\n" for n in range(12)))
     common = [str(outputs), "--truth", str(truth), "--output", str(tmp_path / "mine"), "--min_images", "1"]
     for more in ([], ["--fine_tune"]):
-        with pytest.raises(UsageError):
-            train([*common, *more])
+        with pytest.raises(UsageError, match="WriteFile"):
+            train([*common, "--module", hostile, *more])
     assert not (tmp_path / "victim").exists()
+
+
+def test_every_command_that_loads_a_module_has_its_deadline(tmp_path):
+    from beamlabel.pipeline.commands.train import main as train
+
+    pictures = uri_list(tmp_path / "more.txt", photos(tmp_path / "more", 12))
+    outputs = tmp_path / "out"
+    assert label(outputs, "--input", pictures).code == 0
+    truth = tmp_path / "truth.csv"
+    truth.write_text("file,class\n" + "".join(f"photo {n:03d}.png,{'ab'[n % 2]}\n" for n in range(12)))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        module = f"http://127.0.0.1:{silent.getsockname()[1]}/m/1"
+        limit = ["--module_deadline", "1s"]
+        given = [str(outputs), "--truth", str(truth), "--output", str(tmp_path / "mine"), "--min_images", "1"]
+        for run in (
+            lambda: inspect([module, *limit]),
+            lambda: fetch([module, str(tmp_path / "mirror"), *limit]),
+            lambda: train([*given, "--module", module, *limit]),
+            lambda: train([*given, "--module", module, *limit, "--fine_tune"]),
+        ):
+            with pytest.raises(UsageError, match="--module_deadline"):
+                run()
+        assert label(tmp_path / "new", "--input", pictures, *limit, module=module).code == 2
+        assert relabel(tmp_path / "new", outputs, *limit, module=module).code == 2
+    assert not any((tmp_path / name).exists() for name in ("mirror", "mine", "new"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.parser import parse
 from support.jobs import label, photos
 
@@ -57,7 +58,7 @@ def test_schemes_are_names(given, schemes):
 
 @pytest.mark.parametrize("given", ["", ",", "gs,,s3", "a b", "gs://bucket", "*"])
 def test_what_are_no_schemes(given):
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError):
         parse([*ARGUMENTS, given])
 
 

@@ -299,7 +299,7 @@ def test_the_same_module_as_folder_and_tarball_has_one_fingerprint(tmp_path, lis
     assert {row["module_fingerprint"] for row in a.rows} == {row["module_fingerprint"] for row in b.rows}
 
 
-def test_a_parquet_file_that_cannot_be_read_to_its_end_breaks_the_job(tmp_path, listed):
+def test_each_row_of_a_parquet_file_that_cannot_be_read_fails(tmp_path, listed):
     path = tmp_path / "in.parquet"
     pq.write_table(
         pa.table({"uri": [str(p) for p in listed[0]] * 50}), path, compression="none", use_dictionary=False
@@ -308,5 +308,5 @@ def test_a_parquet_file_that_cannot_be_read_to_its_end_breaks_the_job(tmp_path, 
     content[4:40] = b"\xff" * 36
     path.write_bytes(content)
     job = label(tmp_path / "out", "--input", path)
-    assert job.code == 3
-    assert not (job.output / "_MANIFEST.json").exists()
+    assert job.code == 1
+    assert job.manifest["failed_by_reason"] == {"corrupt": 50 * len(listed[0])}

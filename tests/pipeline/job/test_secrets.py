@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,11 @@ _ASKED = ("s3://", "gs://", "ftp://", "sftp://", "abfs://", "hdfs://")
 
 
 def lines() -> list[str]:
-    found = [context.format(url) for url in urls(SECRET) for context in CONTEXTS[:8]]
+    """Each URL in one place after the other; in all of them for ``BEAMLABEL_TESTS_LONG``."""
+    contexts, found = CONTEXTS[:8], []
+    for number, url in enumerate(urls(SECRET)):
+        chosen = contexts if os.environ.get("BEAMLABEL_TESTS_LONG") else [contexts[number % len(contexts)]]
+        found += [context.format(url) for context in chosen]
     # A path without a scheme holds no user, and what is quoted whole is one line each.
     return [line for line in found if "\n" not in line and not line.strip().startswith(_ASKED)]
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from beamlabel.pipeline.commands.publish import publish_committed
+from beamlabel.pipeline.commands.report import make_report
+from beamlabel.pipeline.current.outputs import find_outputs
+from beamlabel.pipeline.earlier.outputs import earlier_outputs
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.evaluate.result import read_result
+from beamlabel.pipeline.job.preflight import check_output
+from beamlabel.pipeline.job.retry_failures import failed_references, inputs_to_retry
+from beamlabel.pipeline.options.job_options import InputOptions
+from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.publish import publish
 from beamlabel.pipeline.output.verify import verify
 from beamlabel.transforms.storage.inside import OutsideError
 from support.committed import Folder, commit_run
+from support.damage import damaged
 from support.jobs import command, label, photos, uri_list
 
 RUN = "20260101T000000Z-abcdef"
@@ -66,6 +77,47 @@ def test_a_commit_that_names_other_files_is_not_published(place: Folder, name: o
     assert_refused(place)
 
 
+@pytest.mark.parametrize("name", ["commit.json", "job.json"])
+def test_a_value_of_another_type_is_refused_or_means_nothing(place: Folder, name: str) -> None:
+    staged = Path(commit_run(place, 1))
+    content = json.loads((staged / name).read_text())
+    staging.delete_run(str(staged))
+    refused = 0
+    for change, value in damaged(content, (None, -1, "x", [7], {"x": 7}, float("inf"))):
+        (Path(commit_run(place, 1)) / name).write_text(json.dumps(value))
+        try:
+            publish_committed(place.uri("out"))
+        except UsageError as error:
+            assert str(staged) in str(error), change
+            refused += 1
+        assert (place.path / "victim" / "precious.txt").read_bytes() == b"theirs", change
+        shutil.rmtree(place.path / "out")
+    assert refused > 100
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff", b"", b"7", b'"x"', b"{}", b"NaN", b"1" * 5000])
+@pytest.mark.parametrize("name", ["commit.json", "job.json", "publish.json"])
+def test_what_is_no_json_of_ours_is_refused(place: Folder, name: str, content: bytes) -> None:
+    (Path(commit_run(place, 1)) / name).write_bytes(content)
+    assert_refused(place)
+
+
+@pytest.mark.parametrize("content", [b"2", b"", b"11"])
+def test_other_bytes_than_were_staged_are_not_published(place: Folder, content: bytes) -> None:
+    staged = Path(commit_run(place, 2))
+    sorted((staged / "shards").iterdir())[1].write_bytes(content)
+    assert_refused(place)
+
+
+def test_files_of_another_size_are_not_published_in_a_bucket(gcs: Any) -> None:
+    staged = commit_run(gcs, 3).removeprefix(f"{gcs.url}/")
+    gcs.put(gcs.list(f"{staged}/shards/")[1], b"11")
+    before = gcs.list("out/")
+    with pytest.raises(UsageError, match="is not what the commit tells"):
+        publish_committed(gcs.uri("out"))
+    assert gcs.list("out/") == before
+
+
 def record(**changes: Any) -> Any:
     return lambda commit: commit["records"][0].update(changes)
 
@@ -89,6 +141,15 @@ def file(**changes: Any) -> Any:
         ("commit.json", record(unit_id="../../x")),
         ("commit.json", record(unit_id=None)),
         ("commit.json", record(predicted=5)),
+        ("commit.json", record(predicted=2, input=2)),
+        ("commit.json", record(predicted=0, failed={"not_found": 1})),
+        ("commit.json", record(predicted=-1, skipped=2)),
+        ("commit.json", file(rows=7)),
+        ("commit.json", file(sha256="0" * 64)),
+        ("job.json", lambda job: job.update(min_input="7")),
+        ("job.json", lambda job: job.update(max_error_rate=None)),
+        ("job.json", lambda job: job.update(started_at=1e300)),
+        ("job.json", lambda job: job["manifest"].update(options=7)),
         ("commit.json", file(kind="failures")),
         ("commit.json", file(kind="summary")),
         ("commit.json", file(kind="../victim")),
@@ -167,6 +228,65 @@ def test_a_manifest_that_names_other_files_deletes_nothing(
     assert place.content() == before
 
 
+def _readers(output: str) -> dict[str, Callable[[], Any]]:
+    """What reads a manifest, by the command."""
+
+    def retry() -> None:
+        inputs_to_retry(InputOptions(), failed_references(output, ()))
+
+    return {
+        "verify": lambda: verify(output),
+        "retry": retry,
+        "skip_labeled": lambda: list(earlier_outputs([output], "/nowhere").files("failures")),
+        "compact": lambda: [one.time for one in find_outputs([output], "INPUT")],
+        "evaluate": lambda: read_result(output),
+        "publish": lambda: publish_committed(output),
+        "overwrite": lambda: check_output(output, "overwrite"),
+    }
+
+
+def test_a_value_of_another_type_in_a_manifest_breaks_no_command(place: Folder, uris: Path) -> None:
+    output = place.path / "out"
+    (output / "mine.txt").unlink()
+    uris.write_text(uris.read_text() + "/gone.jpg\n")
+    assert label(output, "--input", uris, "--max_error_rate", 1, "--report").code == 0
+    path = output / "_MANIFEST.json"
+    content = json.loads(path.read_text())
+    for name in ("metrics", "versions", "preprocessing", "module"):
+        content[name] = {"fingerprint": content["module"]["fingerprint"]}
+    read = "input input_format report max_error_rate keep_columns min_failures base_dir uri_column sample max_bytes"
+    content["options"] = {name: content["options"][name] for name in read.split()}
+    refused = set()
+    for number, (change, value) in enumerate(damaged(content, (None, 7, [7]))):
+        path.write_text(json.dumps(value))
+        readers = _readers(str(output))
+        if number % 20 == 0:
+            readers["report"] = lambda: make_report(str(output), fetch=True)
+        for name, read in readers.items():
+            try:
+                read()
+            except UsageError as error:
+                assert str(output) in str(error), change
+                refused.add(name)
+    assert refused == {*readers, "report"} - {"verify"}  # which tells the damage as its answer
+
+
+def test_a_retry_reads_nothing_of_other_schemes_than_the_command_line_allows(
+    place: Folder, uris: Path
+) -> None:
+    output = place.path / "out"
+    (output / "mine.txt").unlink()
+    uris.write_text(uris.read_text() + "/gone.jpg\n")
+    assert label(output, "--input", uris, "--max_error_rate", 1).code == 0
+    options = {**json.loads((output / "_MANIFEST.json").read_text())["options"], "allowed_schemes": None}
+    manifest_with(output, options={**options, "allow_http": True, "allow_private_hosts": True})
+    retry = ("--retry_failures", output, "--max_error_rate", 1)
+    assert label(place.path / "next", *retry, "--allowed_schemes", "gs,https").code == 2
+    assert label(place.path / "next", *retry, "--allowed_schemes", "file").code == 0
+    ran = json.loads((place.path / "next" / "_MANIFEST.json").read_text())["options"]
+    assert not ran["allow_http"] and not ran["allow_private_hosts"]
+
+
 def test_no_command_reads_what_a_manifest_names_elsewhere(place: Folder, uris: Path) -> None:
     output = place.path / "out"
     (output / "mine.txt").unlink()
@@ -195,6 +315,38 @@ def test_a_link_in_an_output_is_not_followed(place: Folder, uris: Path) -> None:
     assert label(output, "--input", uris, "--if_exists", "overwrite", "--top_k", 2).code == 2
     assert victim.read_bytes() == b"theirs"
     assert any("is a link that leads out" in problem for problem in verify(str(output)).problems)
+
+
+@pytest.mark.parametrize(
+    "name", ["_SUCCESS", "_report.html", "_schema.pbtxt", "_failures", "_unchanged", "_deleted"]
+)
+@pytest.mark.parametrize("kind", ["link", "other"])
+def test_what_cannot_be_replaced_is_refused_before_the_work(
+    place: Folder, old_output: Path, name: str, kind: str
+) -> None:
+    victim = place.path / "victim"
+    path, is_folder = old_output / name, name in ("_failures", "_unchanged", "_deleted")
+    if path.exists():
+        path.unlink()
+    if kind == "link":
+        path.symlink_to(victim if is_folder else victim / "precious.txt")
+    elif is_folder:
+        path.write_bytes(b"theirs")
+    else:
+        path.mkdir()
+    before = place.content()
+    with pytest.raises(UsageError):
+        check_output(str(old_output), "overwrite")
+    assert place.content() == before
+
+
+@pytest.fixture
+def old_output(place: Folder) -> Path:
+    """A result without a row."""
+    commit_run(place, 1)
+    assert publish_committed(place.uri("out")) == 0
+    (place.path / "out" / "mine.txt").unlink()
+    return place.path / "out"
 
 
 def test_a_forged_record_is_not_gone_on_with(tmp_path: Path, uris: Path, cut_off: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from beamlabel.pipeline.errors import UsageError
+from beamlabel.pipeline.places import local
 from beamlabel.pipeline.places.cache import check_cache, check_scratch
 from beamlabel.pipeline.places.outputs import check_file, check_folder
 from beamlabel.transforms.storage.host_cache import NOWHERE, cache_dir
@@ -105,6 +106,17 @@ def test_caches(places, monkeypatch):
         monkeypatch.setenv("BEAMLABEL_CACHE", str(cache))
         with pytest.raises(UsageError, match="BEAMLABEL_CACHE"):
             check_cache()
+
+
+def test_a_cache_that_came_with_an_image_may_be_read_only(places, monkeypatch):
+    cache = places / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("BEAMLABEL_CACHE", str(cache))
+    monkeypatch.setattr(local, "_why_not", lambda folder: "Read-only file system")
+    with pytest.raises(UsageError, match="BEAMLABEL_CACHE"):
+        check_cache()
+    (cache / "modules").mkdir()
+    check_cache()
 
 
 def test_without_a_home_folder_nothing_is_made_of_a_tilde(places, monkeypatch):

@@ -105,7 +105,7 @@ def test_a_server_that_stalls_holds_nothing_up(server, old, gcs, http_server, tm
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("request_of", ["commit.json", "part-00000"])
+@pytest.mark.parametrize("request_of", ["commit.json", "/rewriteTo/"])
 def test_a_bucket_that_stalls_while_a_run_is_committed_or_published(request_of, old, gcs, tmp_path):
     reached, done = threading.Event(), threading.Event()
 

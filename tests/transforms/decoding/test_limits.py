@@ -188,6 +188,13 @@ def test_what_lies_upon_itself_is_not_read_twice():
     assert decode(again, SMALL).width == 9
 
 
+def test_boxes_that_lie_in_each_other_without_end():
+    avif = images.encode(PHOTO, "AVIF")
+    boxes = b"".join(struct.pack(">I4s", 8 * (9_000 - n), b"trak" if n else b"moov") for n in range(9_000))
+    assert reason(avif + boxes) is Reason.CORRUPT
+    assert decode(avif + boxes[-8:], SMALL).format == "avif"
+
+
 def test_texts_that_can_be_read_in_many_ways():
     assert reason(b"/**/" * 400 + b"x") is Reason.NOT_AN_IMAGE
     assert reason(b"/* a *//**/ " * 100 + b"#define a_width 8\n#define a_height 1\nx") is Reason.TRUNCATED

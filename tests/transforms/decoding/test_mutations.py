@@ -8,6 +8,9 @@ import struct
 import pytest
 
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
+from beamlabel.transforms.decoding.in_place import decode_in_place
+from beamlabel.transforms.decoding.picture import fresh_memory
+from beamlabel.transforms.decoding.picture.limits import in_place
 from beamlabel.transforms.records import ImageError, Reason
 from support import images
 from support.corpus import corpus
@@ -59,6 +62,27 @@ def reason(data: bytes, options: DecodeOptions = SMALL) -> Reason | None:
     except ImageError as error:
         return error.reason
     return None
+
+
+def test_no_pixel_is_what_the_memory_was_before():
+    """libtiff takes a fax page for read whose codes break: the rest is whatever the process had there."""
+    fill = fresh_memory._mallopt()
+    if fill is None:
+        pytest.skip("needs glibc, to fill memory with something")
+    page, whole = images.every_kind()["tiff_group4"], DecodeOptions(90, 120)
+    for at in (30, 500, 1500):
+        broken = page[:at] + bytes(3686 - at) + page[3686:]
+        found = []
+        for bits in (0x33, 0xCC):
+            fill(fresh_memory._M_PERTURB, bits)
+            try:
+                with in_place():
+                    found.append(decode_in_place(broken, whole).pixels.tolist())
+            except ImageError as error:
+                found.append(error.reason)
+            finally:
+                fill(fresh_memory._M_PERTURB, 0)
+        assert found == [Reason.CORRUPT] * 2, at
 
 
 def test_offsets_beyond_the_end_are_truncated():

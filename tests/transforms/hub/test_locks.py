@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -17,8 +18,10 @@ def dead() -> int:
     return process.pid
 
 
-def locked(root, content):
+def locked(root, content, age=0.0):
     (root / "abc.lock").write_text(content)
+    made = (root / "abc.lock").stat().st_mtime - age
+    os.utime(root / "abc.lock", (made, made))
     (root / "abc.f00.tmp").mkdir()
     (root / "abc").mkdir()
     remove_dead_locks(root)
@@ -29,8 +32,30 @@ def test_what_a_killed_process_left_is_removed(tmp_path, dead):
     assert locked(tmp_path, f"{socket.gethostname()}.{dead}.f00") == ["abc"]
 
 
-def test_what_had_the_number_of_this_process_is_removed(tmp_path):
-    assert locked(tmp_path, f"{socket.gethostname()}.{os.getpid()}.f00") == ["abc"]
+def test_what_had_the_number_of_this_process_before_it_is_removed(tmp_path):
+    assert locked(tmp_path, f"{socket.gethostname()}.{os.getpid()}.f00", age=1e6) == ["abc"]
+
+
+def test_what_another_thread_of_this_process_fetches_stays(tmp_path):
+    assert len(locked(tmp_path, f"{socket.gethostname()}.{os.getpid()}.f00")) == 3
+
+
+def test_what_nobody_is_at_any_more_is_removed(tmp_path):
+    name, word = "a" * 40, "b" * 32
+    half = [f"{name}.lock.tmp{word}", f"{name}.descriptor.txt.tmp{word}", f"{name}.{word}.tmp"]
+    others = [name, f"{name}.descriptor.txt", f"{name}.tmp", "beamlabel-x.json", f"x.{word}.tmp"]
+    day = 86400
+    for age, left in ((0.5 * day, sorted([*half, *others])), (2 * day, sorted(others))):
+        for path in (tmp_path / one for one in (*half, *others)):
+            if path.name == half[2]:
+                (path / "variables").mkdir(parents=True, exist_ok=True)
+                (path / "variables" / "x").write_text("x")
+            else:
+                path.write_text("x")
+            for one in (*path.rglob("*"), path):
+                os.utime(one, (time.time() - age,) * 2)
+        remove_dead_locks(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 @pytest.mark.parametrize(

@@ -169,13 +169,6 @@ def test_bad_local_handles_say_what_was_found(tmp_path, folder):
 # --- hub handles
 
 
-@pytest.fixture
-def hub(http_server, monkeypatch):
-    monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
-    http_server.files[f"{HUB_PATH}?tf-hub-format=compressed"] = TINY.read_bytes()
-    return http_server
-
-
 def test_a_hub_handle_is_downloaded_once(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
     handle = hub.url_of(HUB_PATH)

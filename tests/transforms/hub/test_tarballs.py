@@ -209,3 +209,75 @@ def test_a_sparse_file_that_claims_a_terabyte(tmp_path):
         "GNU.sparse.name": "huge",
     }  # fmt: skip
     refused(tar_of((info, b"1\n0\n0\n" + bytes(506))), tmp_path, "sparse|unpacks")
+
+
+# --- headers
+
+
+def pax(key, value, name="a", data=b"x"):
+    """A member with an extended header of one record."""
+    record = f" {key}={value}\n".encode()
+    size = len(record)
+    while len(str(size)) + len(record) != size:
+        size = len(str(size)) + len(record)
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    header = tarfile.TarInfo("header")
+    header.type, header.size = tarfile.XHDTYPE, size
+    return header.tobuf() + padded(str(size).encode() + record) + info.tobuf() + padded(data)
+
+
+def padded(data):
+    return data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def negative():
+    """A member whose size, in the form for large files, is -1."""
+    header = bytearray(tarfile.TarInfo("a").tobuf())
+    header[124:136] = b"\xff" * 12
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+NESTED = {
+    "extended": member("h", tarfile.XHDTYPE),
+    "global": member("h", tarfile.XGLTYPE),
+    "long name": member("h", tarfile.GNUTYPE_LONGNAME),
+}
+HEADERS = {
+    **{f"mtime {time}": pax("mtime", time) for time in ("1e400", "1e30", "-1e30", "nan")},
+    **{f"{name} in {name}": one.tobuf() * 3000 for name, one in NESTED.items()},
+    "a NUL": pax("path", "a\0b"),
+    "a path above": pax("path", "../x"),
+    "a way up and down": tar_of(("q/x", b""), end=False)[:1024] + pax("path", "q/../a"),
+    "a huge size": pax("size", "9" * 20),
+    "a sparse file": pax("GNU.sparse.map", "0,1"),
+    "a sparse file without a map": pax("GNU.sparse.size", "1e9"),
+    "a negative size": negative(),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_headers_that_make_no_sense_are_refused(tmp_path, kind):
+    refused_all(HEADERS[kind] + bytes(1024), tmp_path)
+
+
+def refused_all(data, folder):
+    """As by whoever resolves a module: one line, and no file left."""
+    (folder / "m.tar").write_bytes(data)
+    with pytest.raises(ModuleError):
+        resolve_module(str(folder / "m.tar"), folder / "cache")
+    assert list((folder / "cache" / "modules").iterdir()) == []
+    (folder / "m").mkdir()
+    with pytest.raises(ModuleError):
+        extract_tar(io.BytesIO(data), folder / "m")
+
+
+@pytest.mark.parametrize("names", [("n", "n/x"), (".",), ("x" * 300 + "/y",), ("\\..\\x", "\\..\\x")])
+def test_names_that_cannot_be_files(tmp_path, names):
+    data = tar_of(*((name, b"x") for name in names))
+    (tmp_path / "m.tar").write_bytes(data)
+    with pytest.raises(ModuleError):
+        resolve_module(str(tmp_path / "m.tar"), tmp_path / "cache")
+    assert list((tmp_path / "cache" / "modules").iterdir()) == []

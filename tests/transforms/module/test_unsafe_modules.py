@@ -152,6 +152,7 @@ CHANGES = {
     "a SavedModel": {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/x"}},
     "a file": {"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}},
     "a function": {"module": "builtins", "class_name": "function", "config": "os.system"},
+    "a loader": {"module": "keras.models", "class_name": "function", "config": "load_model"},
 }  # fmt: skip
 
 
@@ -182,7 +183,12 @@ def test_only_one_place_has_tensorflow_load_a_module():
         for path in (ROOT / folder).rglob("*.py")
         if any(
             text in path.read_text()
-            for text in (".saved_model.load(str", "models.load_model(", "load_partial(")
+            for text in (
+                ".saved_model.load(str",
+                "tensorflow_hub().load(",
+                "models.load_model(",
+                "load_partial(",
+            )
         )
     }
     assert loading == {

@@ -201,6 +201,32 @@ def test_a_long_text_takes_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -
         assert steps(part * 400) < 12 * steps(part * 100) + 1000
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer {}", "authorization=Bearer {}", "{{'Authorization': 'Bearer {}'}}", "Bearer {}",
+        '{{"authorization": "Basic {}"}}', "--http_header=Authorization=Bearer {}", "Proxy-Authorization: {}",
+        "GET / HTTP/1.1\nauthorization: token {}\nhost: a",
+    ],
+)  # fmt: skip
+def test_headers_of_requests_hold_none(text: str) -> None:
+    assert SECRET not in public_text(text.format(SECRET))
+    assert SECRET not in public_text(public_text(text.format(SECRET)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a bearer of good news", "Basic English", "basic authorization is needed", "authorization: none",
+        "/data/a:b@2x.png", "file:///C:\\photos\\cat:1@2x.png", "gs://bucket/a\\b@c.png", "/a/https/cat@2x.png",
+        "https://h.org/a%40b.jpg", "https://h.org/\uff20home.jpg",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_one_is_verbatim(text: str) -> None:
+    assert public_text(text) == text
+    assert public_uri(text) == text
+
+
 def test_ordinary_locations_cost_no_regular_expression(monkeypatch: pytest.MonkeyPatch) -> None:
     import beamlabel.transforms.secrets.text as module
 

@@ -1,10 +1,15 @@
 """Lists on ``gs://`` are the bytes of their checksum, or an error."""
 
 import gzip
+import io
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.inputs.parquet import footers
+from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.inputs.text_blocks import read_lines
 
 LINES = [f"{n:07}.jpg" for n in range(800_000)]
@@ -50,6 +55,27 @@ def test_a_list_is_checked_however_it_is_read(gcs, flipped):
             file.seek(0)
             while file.read(size):
                 pass
+
+
+def test_a_small_parquet_is_checked_as_a_whole(gcs, flipped):
+    buffer = io.BytesIO()
+    uris = [f"{n:07}.jpg" for n in range(20_000)]
+    pq.write_table(pa.table({"uri": uris}), buffer, use_dictionary=False)
+    data = buffer.getvalue()
+    assert 100_000 < len(data) < 500_000
+    footers.forget()
+    path = gcs.put("list.parquet", data)
+    gcs.server.forget()
+    for _ in range(2):
+        with open_parquet(path) as file:
+            assert [uri for batch in file.iter_batches(4096) for uri in batch["uri"].to_pylist()] == uris
+    assert gcs.server.count("GET") == 2 + 2, "its size each time, its footer, and all of it"
+    path = gcs.put("other.parquet", data)
+    flipped.append(30_000)
+    with open_parquet(path) as file:  # the footer alone is not
+        assert file.metadata.num_rows == len(uris)
+    with pytest.raises(OSError, match="checksum"), open_parquet(path) as file:
+        list(file.iter_batches(4096))
 
 
 def test_parts_are_read_without_a_checksum(gcs):

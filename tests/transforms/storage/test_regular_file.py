@@ -71,6 +71,23 @@ def test_they_are_no_inputs_and_are_not_opened(others, monkeypatch, tmp_path):
 
 
 @linux
+def test_files_that_this_process_has_open_are_not_had_by_their_number(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_bytes(b"own")
+    with path.open("rb") as file:
+        number = file.fileno()
+        names = (f"/proc/self/fd/{number}", f"/dev/fd/{number}", f"/proc/{os.getpid()}/fd/{number}")
+        for name in names:
+            for place in (name, f"{tmp_path}/../../../../../../../..{name}", f"//{name}", f"/.{name}"):
+                assert Path(place).read_bytes() == b"own"
+                with pytest.raises(ImageError) as caught:
+                    fetch(place, FetchOptions())
+                assert caught.value.reason is Reason.NOT_A_FILE, place
+                with pytest.raises(NotAFileError):
+                    storage.open_input(place)
+
+
+@linux
 @pytest.mark.parametrize("folder", ["/proc/", "/proc/sys/", "/sys/kernel/*", "/proc/self/**"])
 def test_folders_of_the_kernel_are_refused(folder):
     with pytest.raises(NotAFileError):

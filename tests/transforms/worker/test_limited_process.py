@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack, nullcontext
+from types import SimpleNamespace
 
 import pytest
 
+from beamlabel.transforms.worker import limited_process
 from beamlabel.transforms.worker.limited_process import (
     LimitedProcess,
     LimitedProcesses,
@@ -64,6 +67,33 @@ def test_a_child_that_does_not_answer_is_killed(children, words):
         ask(children, words, seconds=0.2 if words == b"hang" else 60)
     assert ended(pid)
     assert ask(children, b"next")[0] == b"next"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process's CPU time")
+def test_a_child_that_is_kept_from_its_cpu_is_not_overdue(children, monkeypatch):
+    """As on a laptop that was suspended, or on a machine that has much else to do."""
+    pid, now, waits = ask(children, b"")[2], [0.0], []
+
+    class Poll:
+        def register(self, descriptor, event):
+            self._real = select.poll()
+            self._real.register(descriptor, event)
+
+        def poll(self, milliseconds):
+            if len(waits) < 3:
+                waits.append(milliseconds)
+                now[0] += 0.9
+                return []
+            os.kill(pid, signal.SIGCONT)
+            return self._real.poll(60_000)
+
+    fake_time = SimpleNamespace(monotonic=lambda: now[0], clock_gettime=time.clock_gettime)
+    fake_select = SimpleNamespace(poll=Poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(limited_process, "time", fake_time)
+    monkeypatch.setattr(limited_process, "select", fake_select)
+    os.kill(pid, signal.SIGSTOP)
+    assert ask(children, b"late", seconds=1.0)[::2] == (b"late", pid)
+    assert now[0] > 2, "of a deadline of one second"
 
 
 @pytest.mark.parametrize(("words", "how"), [(b"crash", "SIGSEGV"), (b"exit", "exit code 3")])

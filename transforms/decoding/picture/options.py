@@ -28,7 +28,8 @@ class DecodeOptions:
       max_pixels: images whose header claims more are refused before any decode.
       color_profile: ``convert`` brings pixels with a colour profile to sRGB, as browsers do; ``ignore`` takes
         them as they are.
-      decode_deadline: seconds that a decode in a child process may take, see ``limits``; the fast road has its bounds.
+      decode_deadline: seconds of CPU time that a decode in a child process may take, see ``limits``; the fast road has
+        its bounds.
 
     Raises:
       ValueError: a value is out of range; the message names the option and the value.

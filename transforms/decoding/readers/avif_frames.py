@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.decoding.readers.binary import part, unpack
 from beamlabel.transforms.decoding.readers.boxes import boxes
+from beamlabel.transforms.records import Reason
 
 _SEQUENCE_HEADER = 1
 # Of a sequence header: 32 operating points of at most 85 bits, and what is before and after them.
 _HEADER_BYTES = 512
 _WHAT = "the AVIF's pictures"
+# A table of samples lies in four boxes: trak, mdia, minf, stbl.
+_MOST_DEEP = 4
 
 
 def frame_sizes(data: bytes) -> Iterator[tuple[int, int]]:
@@ -79,12 +83,14 @@ def _av1_items(data: bytes, start: int, stop: int) -> Iterator[int]:
                 yield number
 
 
-def _first_samples(data: bytes, start: int, stop: int) -> Iterator[bytes]:
+def _first_samples(data: bytes, start: int, stop: int, deep: int = 0) -> Iterator[bytes]:
     """The first frame of each track: where its first chunk is (8.7.5), as long as its first sample (8.7.3)."""
     place = size = None
     for kind, at, end in boxes(data, start, stop):
         if kind in (b"trak", b"mdia", b"minf", b"stbl"):
-            yield from _first_samples(data, at, min(end, stop))
+            if deep == _MOST_DEEP:
+                raise refusal(Reason.CORRUPT, "an AVIF whose boxes lie in each other without end")
+            yield from _first_samples(data, at, min(end, stop), deep + 1)
         elif kind in (b"stco", b"co64") and unpack(">I", data, at + 4, _WHAT)[0]:
             (place,) = unpack(">I" if kind == b"stco" else ">Q", data, at + 8, _WHAT)
         elif kind == b"stsz":

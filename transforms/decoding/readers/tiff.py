@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from beamlabel.transforms.decoding.picture.fresh_memory import same_in_any_memory
 from beamlabel.transforms.decoding.picture.options import DecodeOptions, Picture, check_pixels, refusal
 from beamlabel.transforms.decoding.picture.pillow_image import load
 from beamlabel.transforms.decoding.picture.pillow_modes import finish
@@ -82,11 +83,18 @@ def read_tiff(data: bytes, options: DecodeOptions) -> Picture:
     check_variant(meaning.name)
     profile = tags.blocks.get(_PROFILE) if options.color_profile == "convert" else None
 
+    def by_libtiff() -> Image.Image:
+        image = with_blocks_as_they_are(data, tags, options.max_pixels)
+        image.load()
+        return image
+
     def decode() -> tuple[np.ndarray, bool]:
+        if meaning.compression.startswith("fax"):
+            return finish(
+                Image.fromarray(same_in_any_memory(lambda: np.asarray(by_libtiff()), "TIFF")), profile
+            )
         if meaning.compression in _BY_PILLOW:
-            image = with_blocks_as_they_are(data, tags, options.max_pixels)
-            image.load()
-            return finish(image, profile)
+            return finish(by_libtiff(), profile)
         samples = read_samples(data, tags, _layout(tags, meaning, width, height))
         return finish(_image(samples, tags, meaning), profile)
 

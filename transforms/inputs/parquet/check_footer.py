@@ -28,13 +28,20 @@ def check_footer(footer: bytes, metadata: pq.FileMetaData) -> None:
       ValueError: what is wrong.
     """
     # pyarrow ends the process if it is asked for a chunk that is encrypted.
-    if footer and (len(footer) <= _SMALL_BYTES or _MAY_BE_ENCRYPTED.search(footer)):
-        groups = CompactReader(footer).struct().get(4, ())
-        if any(_CRYPTO_METADATA in chunk for group in groups for chunk in group.get(1, ())):
-            raise ValueError("it has encrypted columns; write them without encryption")
+    is_looked_at = footer and (len(footer) <= _SMALL_BYTES or _MAY_BE_ENCRYPTED.search(footer))
+    if is_looked_at and _has_encrypted_chunks(footer):
+        raise ValueError("it has encrypted columns; write them without encryption")
     counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
         raise ValueError(f"its row groups have {sum(counts)} rows, and its footer says {metadata.num_rows}")
+
+
+def _has_encrypted_chunks(footer: bytes) -> bool:
+    groups = CompactReader(footer).struct().get(4, ())
+    try:
+        return any(_CRYPTO_METADATA in chunk for group in groups for chunk in group.get(1, ()))
+    except (AttributeError, TypeError):
+        raise ValueError("its footer is damaged") from None
 
 
 def check_chunks(file: pq.ParquetFile, leaves: Sequence[int], size: int) -> None:

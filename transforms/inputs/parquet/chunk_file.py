@@ -1,6 +1,7 @@
 """A file on a bucket, of which stretches are read side by side, such as columns: each byte comes once.
 
 pyarrow reads a megabyte of one column, then one of the next. One buffer for all of them would be filled anew each time.
+A small file is read whole: only so it can be compared with the checksum of its object.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, BinaryIO, NamedTuple
 
+from beamlabel.transforms.storage.ranged_file import RangedFile
+
 WINDOW_BYTES = 4 << 20
 """What one request reads at the most, and what is held of a stretch."""
 _HELD_BYTES = 32 << 20
+_SMALL_BYTES = 512 << 10
 # Stretches that are small and close are read together, also if a sixteenth of that lies between them.
 _MOST_BETWEEN = 16
 
@@ -38,22 +42,38 @@ class ChunkFile(io.RawIOBase):
 
     Args:
       raw: the file, seekable, each of whose reads is a request.
+      content: all of it, if that is known.
+
+    Attributes:
+      content: all of it, once somebody wants its rows, if it is small and has a checksum.
     """
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: BinaryIO, content: bytes | None = None) -> None:
         super().__init__()
         self._raw = raw
+        self.content = content
         self._size = raw.seek(0, io.SEEK_END)
         self._at = 0
         self._stretches: list[Stretch] = []
         self._windows: OrderedDict[Stretch, _Window] = OrderedDict()
 
     def expect(self, ranges: Iterable[tuple[int, int]], *, all_of_them: bool) -> None:
-        """What may be read; replaces what was said before. If all of it will be, small stretches are read together."""
+        """What may be read; replaces what was said before. If all of it will be, small stretches are read together.
+
+        Raises:
+          OSError: the file is small, and has another checksum than its object.
+        """
+        if all_of_them and self.content is None and self._is_small:
+            self._raw.seek(0)
+            self.content = self._raw.read()
         self._stretches = _merged(sorted(ranges), together=all_of_them)
         known = set(self._stretches)
         for stretch in [stretch for stretch in self._windows if stretch not in known]:
             del self._windows[stretch]
+
+    @property
+    def _is_small(self) -> bool:
+        return isinstance(self._raw, RangedFile) and self._raw.has_checksum and 0 < self._size <= _SMALL_BYTES
 
     def readable(self) -> bool:
         return True
@@ -112,6 +132,8 @@ class ChunkFile(io.RawIOBase):
         return data
 
     def _request(self, start: int, stop: int) -> bytes:
+        if self.content is not None:
+            return self.content[start:stop]
         self._raw.seek(start)
         parts = []
         while start < stop and (part := self._raw.read(stop - start)):

@@ -1,4 +1,7 @@
-"""Footers and page indexes that this process has read of files on buckets: each unit of a file needs them anew."""
+"""Footers and page indexes that this process has read of files on buckets: each unit of a file needs them anew.
+
+Of small files of which rows are read it is all of them, see ``chunk_file``.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,22 @@ _known: OrderedDict[tuple[str, str], Facts] = OrderedDict()
 
 @dataclass
 class Facts:
-    """What is known of one version of a file: its footer, and the indexes of its pages, if somebody has asked."""
+    """What is known of one version of a file.
+
+    Attributes:
+      metadata: its footer.
+      indexes: those of its pages, if somebody has asked.
+      content: all of it, if it is small and its checksum was right.
+    """
 
     metadata: pq.FileMetaData
     indexes: Any = None
+    content: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about."""
+        return int(self.metadata.serialized_size) + len(self.content or b"")
 
 
 def facts_of(file: BinaryIO) -> Facts | None:
@@ -34,17 +49,14 @@ def facts_of(file: BinaryIO) -> Facts | None:
         return facts
 
 
-def keep(file: BinaryIO, metadata: pq.FileMetaData, indexes: Any) -> None:
+def keep(file: BinaryIO, facts: Facts) -> None:
     """Keeps what was read of an open file."""
     place = _place(file)
-    if place is None or metadata.serialized_size > _MOST_BYTES:
+    if place is None or facts.size > _MOST_BYTES:
         return
     with _lock:
-        _known[place] = Facts(metadata, indexes)
-        while (
-            len(_known) > _MOST_FILES
-            or sum(facts.metadata.serialized_size for facts in _known.values()) > _MOST_BYTES
-        ):
+        _known[place] = facts
+        while len(_known) > _MOST_FILES or sum(one.size for one in _known.values()) > _MOST_BYTES:
             _known.popitem(last=False)
 
 

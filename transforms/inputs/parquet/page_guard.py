@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from beamlabel.transforms.inputs.parquet.delta_lengths import delta_lengths
 from beamlabel.transforms.inputs.parquet.page_index import CompactReader
 
 BATCH_BYTES = 64 << 20
@@ -42,6 +43,8 @@ class Chunk(NamedTuple):
       kind: its physical type.
       codec: how its pages are compressed.
       has_lists: whether a row may have many values.
+      has_nulls: whether a value may be missing.
+      width: bytes of a value of fixed length, which those that are missing take as well; else 0.
     """
 
     start: int
@@ -50,6 +53,8 @@ class Chunk(NamedTuple):
     kind: str
     codec: str
     has_lists: bool
+    has_nulls: bool = True
+    width: int = 0
 
 
 class TooManyRowsError(Exception):
@@ -89,6 +94,12 @@ class _Header(NamedTuple):
     packed_size: int
     values: int
     encoding: int
+    inner: dict[int, Any]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its values may be longer than it is."""
+        return self.kind in (_DATA_PAGE, _DATA_PAGE_V2) and self.encoding == _DELTA_BYTE_ARRAY
 
 
 class _Trail:
@@ -141,9 +152,8 @@ class PageGuard:
     def _follow(self, trail: _Trail, offset: int, data: bytes) -> None:
         if offset == trail.chunk.start:
             trail.begin()
-        if offset > trail.at:  # it was read on elsewhere
-            trail.is_lost = True
-        if trail.is_lost or offset + len(data) <= trail.at:
+        # What lies ahead is another chunk's, in a file whose chunks lie upon each other: this one is read on later.
+        if trail.is_lost or not offset <= trail.at < offset + len(data):
             return
         data = data[trail.at - offset :]
         start, trail.at = trail.at, trail.at + len(data)
@@ -157,29 +167,31 @@ class PageGuard:
                 trail.is_lost = True
                 return
             end = place + header.length + header.packed_size
-            is_dictionary = header.kind == _DICTIONARY_PAGE and header.packed_size <= BATCH_BYTES
-            if not header.length or (is_dictionary and end > len(window)):
+            is_read = header.kind == _DICTIONARY_PAGE or header.repeats
+            is_read = is_read and header.packed_size <= BATCH_BYTES
+            if not header.length or (is_read and end > len(window)):
                 trail.held = window[place:]
                 if header.length:
                     _check_page(trail.chunk, header)
                 return
-            self._note(trail, header, window[place + header.length : end] if is_dictionary else b"")
+            self._note(trail, header, window[place + header.length : end] if is_read else b"")
             trail.header_at += header.length + header.packed_size
 
-    def _note(self, trail: _Trail, header: _Header, dictionary: bytes) -> None:
+    def _note(self, trail: _Trail, header: _Header, content: bytes) -> None:
         chunk = trail.chunk
         _check_page(chunk, header)
         if header.kind == _DICTIONARY_PAGE:
             if chunk.kind in _BYTES:
-                trail.longest = _longest(dictionary, header, chunk)
+                trail.longest = _longest(content, header, chunk)
             self._check_value(trail.longest, trail)
             return
         if header.kind not in (_DATA_PAGE, _DATA_PAGE_V2):
             return
-        if header.encoding == _DELTA_BYTE_ARRAY:
-            # Each value may repeat nearly all of the page.
-            self._check_value(header.size if header.values > 1 else 0, trail)
-        elif chunk.has_lists and (most := header.values * trail.longest) > BATCH_BYTES:
+        most = header.values * max(trail.longest, chunk.width)
+        if header.repeats:
+            most, longest = _repeated(content, header, chunk)
+            self._check_value(longest, trail)
+        if chunk.has_lists and most > BATCH_BYTES:
             # Which of them are the long ones, and how many a row has, nobody knows.
             if most > _MOST_LIST_BYTES:
                 raise LargePageError(chunk.leaf, most, header.values)
@@ -228,7 +240,7 @@ def _header(data: bytes, place: int) -> _Header | None:
                 break
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedPageError("damaged page header") from error
-    return _Header(0, 0, 0, 0, 0, 0)
+    return _Header(0, 0, 0, 0, 0, 0, {})
 
 
 def _parsed(data: bytes) -> _Header:
@@ -242,7 +254,7 @@ def _parsed(data: bytes) -> _Header:
     values, encoding = inner.get(1, 0), inner.get(4 if kind == _DATA_PAGE_V2 else 2, 0)
     if min(size, packed_size, values) < 0:
         raise DamagedPageError("a page of a negative size")
-    return _Header(reader.at, kind, size, packed_size, values, encoding)
+    return _Header(reader.at, kind, size, packed_size, values, encoding, inner)
 
 
 def _longest(packed: bytes, header: _Header, chunk: Chunk) -> int:
@@ -261,6 +273,37 @@ def _longest(packed: bytes, header: _Header, chunk: Chunk) -> int:
         longest = max(longest, length)
         at += 4 + length
     return min(longest, header.size)
+
+
+def _repeated(content: bytes, header: _Header, chunk: Chunk) -> tuple[int, int]:
+    """What the values of a page of ``DELTA_BYTE_ARRAY`` take, and the longest one.
+
+    Raises:
+      DamagedPageError: they cannot be read.
+    """
+    if not content:  # nobody has read it: each value may repeat nearly all of the page
+        return header.size * header.values, header.size
+    try:
+        found = delta_lengths(_values(content, header, chunk), header.values)
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise DamagedPageError(f"damaged page of DELTA_BYTE_ARRAY: {error}") from error
+    return found.total, found.longest
+
+
+def _values(content: bytes, header: _Header, chunk: Chunk) -> bytes:
+    """What is in a data page behind its levels, unpacked."""
+    if header.kind == _DATA_PAGE_V2:
+        # DataPageHeaderV2: bytes of the definition and of the repetition levels, which are never packed.
+        levels = header.inner.get(5, 0) + header.inner.get(6, 0)
+        packed = content[levels:]
+        is_packed = header.inner.get(7, True) and chunk.codec != "UNCOMPRESSED" and packed
+        return _unpacked(packed, header.size - levels, chunk.codec) if is_packed else packed
+    data = content if chunk.codec == "UNCOMPRESSED" else _unpacked(content, header.size, chunk.codec)
+    at = 0
+    for has_levels in (chunk.has_lists, chunk.has_nulls):
+        if has_levels:  # the length of the levels, and they
+            at += 4 + int.from_bytes(data[at : at + 4], "little")
+    return data[at:]
 
 
 def _unpacked(packed: bytes, size: int, codec: str) -> bytes:
@@ -283,7 +326,9 @@ def bounded_batches(
       LargePageError: a page would take too much.
       DamagedPageError: it cannot be told how much it would take.
     """
-    done = 0
+    done, width = 0, max((chunk.width for chunk in chunks), default=0)
+    if width:
+        rows = max(min(rows, BATCH_BYTES // width), 1)
     while True:
         guard.watch(chunks, rows)
         batches, row = read(rows), 0

@@ -18,9 +18,13 @@ _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 # Each header is a request: pages that are smaller than this on average are not worth it.
 _WORTH_BYTES = 1 << 16
 _FIRST_PAGES = 8
+# Of an index: that of a hundred thousand pages takes less.
+_MOST_INDEX_BYTES = 4 << 20
 # The wire types of the compact protocol.
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 _INTEGERS = (4, 5, 6)
+# A number of 64 bits takes ten bytes; the structs of Parquet lie six deep. What has more is made to take for ever.
+_VARINT_BYTES, _MOST_DEEP = 10, 40
 
 
 class PageLocation(NamedTuple):
@@ -50,10 +54,14 @@ class OffsetIndexes:
             raise ValueError("no Parquet footer")
         raw.seek(size - 8 - length)
         footer = CompactReader(_exactly(raw, length)).struct()
+        self._size = size
         # FileMetaData.row_groups, RowGroup.columns, ColumnChunk.offset_index_offset and _length.
-        self._places = [
-            [(chunk.get(4), chunk.get(5)) for chunk in group.get(1, ())] for group in footer.get(4, ())
-        ]
+        try:
+            self._places = [
+                [(chunk.get(4), chunk.get(5)) for chunk in group.get(1, ())] for group in footer.get(4, ())
+            ]
+        except (AttributeError, TypeError) as error:
+            raise ValueError("damaged Parquet footer") from error
 
     def pages(self, raw: BinaryIO, group: int, column: int) -> list[PageLocation] | None:
         """The data pages of a column chunk, in order; None if the file does not say.
@@ -66,16 +74,23 @@ class OffsetIndexes:
           ValueError: the index is damaged.
         """
         if (group, column) not in self._pages:
-            self._pages[group, column] = self._read(raw, *self._places[group][column])
+            try:
+                self._pages[group, column] = self._read(raw, *self._places[group][column])
+            except (AttributeError, IndexError, KeyError, TypeError) as error:
+                raise ValueError("damaged page index") from error
         return self._pages[group, column]
 
-    @staticmethod
-    def _read(raw: BinaryIO, offset: int | None, length: int | None) -> list[PageLocation] | None:
-        if not offset or not length:
+    def _read(self, raw: BinaryIO, offset: int | None, length: int | None) -> list[PageLocation] | None:
+        if not offset or not length or length > _MOST_INDEX_BYTES:
             return None
+        if offset < 0 or not 0 < length <= self._size - offset:
+            raise ValueError("the page index lies beyond the file")
         raw.seek(offset)
         index = CompactReader(_exactly(raw, length)).struct()
-        return [PageLocation(page[1], page[2], page[3]) for page in index.get(1, ())]
+        pages = [PageLocation(page[1], page[2], page[3]) for page in index.get(1, ())]
+        if not all(type(number) is int and number >= 0 for page in pages for number in page):
+            raise ValueError("damaged page index")
+        return pages
 
 
 def page_rows(header: bytes) -> tuple[int, int] | None:
@@ -94,11 +109,28 @@ def page_rows(header: bytes) -> tuple[int, int] | None:
         if isinstance(error.__cause__, IndexError):
             return None
         raise
-    if fields.get(1) == _DATA_PAGE and 5 in fields and 3 in fields:
-        return reader.at + fields[3], fields[5][1]
-    if fields.get(1) == _DATA_PAGE_V2 and 8 in fields and 3 in fields:
-        return reader.at + fields[3], fields[8][3]
-    raise ValueError("no data page")
+    size, rows = _size_and_rows(fields)
+    if rows is None:
+        raise ValueError("no data page")
+    return reader.at + size, rows
+
+
+def _size_and_rows(header: dict[int, Any]) -> tuple[int, int | None]:
+    """Of a page: its bytes in the file, and its rows; None for a dictionary.
+
+    Raises:
+      ValueError: it is damaged, or of an unknown kind.
+    """
+    # DataPageHeader.num_values; DataPageHeaderV2.num_rows.
+    for kind, inner, field in ((_DATA_PAGE, 5, 1), (_DATA_PAGE_V2, 8, 3), (_DICTIONARY_PAGE, None, None)):
+        if header.get(1) == kind:
+            size = header.get(3)
+            about = header.get(inner) if inner else {}
+            rows = about.get(field) if field and isinstance(about, dict) else None
+            if type(size) is not int or size < 0 or (inner and (type(rows) is not int or rows < 0)):
+                raise ValueError("damaged page header")
+            return size, rows
+    raise ValueError(f"a page of the unknown kind {header.get(1)!r:.40}")
 
 
 def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLocation] | None:
@@ -119,14 +151,11 @@ def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLoca
     at, row = start, 0
     while row < rows:
         header, length = _header(raw, at, stop)
-        size = length + header[3]
-        if header[1] in (_DATA_PAGE, _DATA_PAGE_V2):
-            pages.append(PageLocation(at, size, row))
-            # DataPageHeader.num_values; DataPageHeaderV2.num_rows.
-            row += header[5][1] if header[1] == _DATA_PAGE else header[8][3]
-        elif header[1] != _DICTIONARY_PAGE:
-            raise ValueError(f"a page of the unknown kind {header[1]}")
-        at += size
+        size, count = _size_and_rows(header)
+        if count is not None:
+            pages.append(PageLocation(at, length + size, row))
+            row += count
+        at += length + size
         if len(pages) >= _FIRST_PAGES and at - start < len(pages) * _WORTH_BYTES:
             return None
     return pages
@@ -143,8 +172,6 @@ def _header(raw: BinaryIO, at: int, stop: int) -> tuple[dict[int, Any], int]:
             if length == HEADER_BYTES[-1] or length >= stop - at:
                 raise
             continue
-        if not {1, 3} <= header.keys() or (header[1] == _DATA_PAGE and 5 not in header):
-            raise ValueError("damaged page header")
         return header, reader.at
     raise AssertionError
 
@@ -168,7 +195,7 @@ class CompactReader:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._data, self.at = data, 0
+        self._data, self.at, self._deep = data, 0, 0
 
     def struct(self) -> dict[int, Any]:
         """A struct.
@@ -186,50 +213,61 @@ class CompactReader:
         number = 0
         while (head := self._byte()) != 0:
             kind, delta = head & 15, head >> 4
-            number = number + delta if delta else self._integer()
+            number = number + delta if delta else self.integer()
             fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
         return fields
 
     def _value(self, kind: int) -> Any:
         if kind in _INTEGERS:
-            return self._integer()
+            return self.integer()
         if kind == _BINARY:
-            return self._bytes(self._varint())
+            return self.bytes(self.varint())
+        if kind in (_TRUE, _FALSE, _BYTE):  # bools in lists are bytes
+            return self._byte()
+        if kind == _DOUBLE:
+            return struct.unpack("<d", self.bytes(8))[0]
+        if self._deep == _MOST_DEEP:
+            raise ValueError(f"Thrift data of more than {_MOST_DEEP} levels")
+        self._deep += 1
+        value = self._values(kind)
+        self._deep -= 1
+        return value
+
+    def _values(self, kind: int) -> Any:
         if kind == _STRUCT:
             return self._struct()
         if kind in (_LIST, _SET):
             head = self._byte()
-            count = head >> 4 if head >> 4 != 15 else self._varint()
+            count = head >> 4 if head >> 4 != 15 else self.varint()
             return [self._value(head & 15) for _ in range(count)]
         if kind == _MAP:
-            count = self._varint()
+            count = self.varint()
             kinds = self._byte() if count else 0
             return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(count)]
-        if kind in (_TRUE, _FALSE, _BYTE):  # bools in lists are bytes
-            return self._byte()
-        if kind == _DOUBLE:
-            return struct.unpack("<d", self._bytes(8))[0]
         raise ValueError(f"unknown type {kind} in Thrift data")
 
     def _byte(self) -> int:
         self.at += 1
         return self._data[self.at - 1]
 
-    def _bytes(self, length: int) -> bytes:
+    def bytes(self, length: int) -> bytes:
+        """So many bytes; ``IndexError`` if there are fewer, as in what follows."""
         self.at += length
         if self.at > len(self._data):
             raise IndexError
         return self._data[self.at - length : self.at]
 
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
+    def varint(self) -> int:
+        """A number of at most 64 bits, without a sign."""
+        value = 0
+        for shift in range(0, 7 * _VARINT_BYTES, 7):
             byte = self._byte()
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-            shift += 7
+        raise ValueError(f"a number of more than {_VARINT_BYTES} bytes in Thrift data")
 
-    def _integer(self) -> int:
-        zigzag = self._varint()
+    def integer(self) -> int:
+        """A number of at most 64 bits, with a sign."""
+        zigzag = self.varint()
         return (zigzag >> 1) ^ -(zigzag & 1)

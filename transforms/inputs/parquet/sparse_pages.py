@@ -225,10 +225,18 @@ class SparseFile(io.RawIOBase):
         return self.indexes.pages(self._raw, group, column)
 
     def expect(self, chunks: Iterable[tuple[int, int]], *, all_of_them: bool) -> None:
-        """Says which column chunks may be read next; if all of them will be, small ones are read together."""
+        """Says which column chunks may be read next; if all of them will be, small ones are read together.
+
+        Raises:
+          OSError: see ``ChunkFile.expect``; it is ``error`` as well.
+        """
         if isinstance(self._raw, ChunkFile):
             ranges = [one for chunk in chunks for one in self._shown.get(chunk, [chunk])]
-            self._raw.expect(ranges, all_of_them=all_of_them)
+            try:
+                self._raw.expect(ranges, all_of_them=all_of_them)
+            except OSError as error:
+                self.error = error
+                raise
 
     def show_all(self) -> None:
         """Shows the file as it is."""

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 from beamlabel.transforms.inputs.text_blocks import MAX_RECORD_BYTES, CutLine, lines_of
 
+# Types of Arrow's files lie in each other up to 64 levels.
+_MOST_DEEP = 50
+
 
 class JsonRecord(NamedTuple):
     """A line.
@@ -51,15 +54,28 @@ def json_record(raw: bytes) -> JsonRecord:
         return JsonRecord(raw, None, f"not JSON: {error}"[:200])
     if not isinstance(value, dict):
         return JsonRecord(raw, None, "not a JSON object")
+    if raw.count(b"[") + raw.count(b"{") > _MOST_DEEP and _is_deep(value):
+        return JsonRecord(raw, None, "nested too deep")
     return JsonRecord(raw, value, None)
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether more than ``_MOST_DEEP`` lists and objects lie in each other."""
+    level = [value]
+    for _ in range(_MOST_DEEP):
+        inner = (child for one in level for child in (one.values() if isinstance(one, dict) else one))
+        level = [child for child in inner if isinstance(child, (dict, list))]
+    return bool(level)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the name {twice!r} twice")
+        seen = set[str]()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"an object has the name {name!r} twice")
+            seen.add(name)
     return found
 
 

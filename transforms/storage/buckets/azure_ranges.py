@@ -21,7 +21,8 @@ class Range(NamedTuple):
     updated_at: float
 
 
-def _client(options: Any) -> Any:
+def client(options: Any) -> Any:
+    """Azure's client, as Beam makes it of its options."""
     global _current
     from apache_beam.io.azure.blobstorageio import BlobStorageIO
 
@@ -46,6 +47,6 @@ def read_range(path: str, start: int, size: int, options: Any) -> Range:
     from apache_beam.io.azure.blobstorageio import parse_azfs_path
 
     container, name = parse_azfs_path(path)
-    blob = _client(options).get_blob_client(container, name)
+    blob = client(options).get_blob_client(container, name)
     download = blob.download_blob(offset=start, length=size, max_concurrency=1)
     return Range(download.readall(), download.properties.last_modified.timestamp())

@@ -38,9 +38,16 @@ def kind_of_other(path: str, status: os.stat_result) -> str | None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         return kinds.get(stat.S_IFMT(mode), "a device")
-    if is_of_kernel(status.st_dev) or (path.startswith(_PLACES) and not path.startswith(_FREE)):
+    if is_of_kernel(status.st_dev) or _is_named_in_kernel(path):
         return "a file that the kernel makes up"
     return None
+
+
+def _is_named_in_kernel(path: str) -> bool:
+    """Whether a name is of the kernel's: ``/proc/self/fd/3`` may lead to a file, which is this process's own."""
+    if "/." in path or "//" in path:
+        path = "/" + os.path.normpath(path).lstrip("/")
+    return path.startswith(_PLACES) and not path.startswith(_FREE)
 
 
 def is_of_kernel(device: int) -> bool:

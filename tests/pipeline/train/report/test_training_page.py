@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.pipeline.report.thumbnails import load_options_of
 from beamlabel.pipeline.train.findings.findings import ClassScore, Problem
@@ -198,8 +199,8 @@ def test_pictures_are_the_networks_view_of_what_can_be_had(tmp_path):
     assert set(pictures) == {suspect.image_id for suspect in suspects[:3]}
     assert {Image.open(io.BytesIO(picture)).size for picture in pictures.values()} == {(32, 32)}
     assert pictures_of(of, LOAD, seconds=0.0) == {}
-    ran = {"max_bytes": 1 << 20, "max_pixels": 1 << 20, "fetch_deadline": 9.0, "allow_http": False}
-    load = load_options_of({**ran, "allow_private_hosts": False}, {"height": 32, "width": 32, "crop": None})
+    ran = {"max_bytes": 1 << 20, "max_pixels": 1 << 20, "fetch_deadline": 9.0}
+    load = load_options_of(ran, {"height": 32, "width": 32, "crop": None}, FetchRights())
     path = write_report(of, tmp_path, load)
     data = data_of(Path(path).read_text())
     assert set(data["pictures"]) == set(pictures)

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from beamlabel.transforms import storage
+from beamlabel.transforms.storage.buckets import azure_ranges
+from support.servers import FileServer, Reply
 
 
 @pytest.mark.parametrize("tokens", [["again"], ["a", "b", "a", "b"]])
@@ -57,3 +59,30 @@ def test_s3(s3, monkeypatch):
         with pytest.raises(OSError, match="repeats a page token"):
             list(listing)
         assert len(asked) <= 4
+
+
+PAGE = b"""<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="photos"><Blobs><Blob>
+<Name>x/a.jpg</Name><Properties><Last-Modified>Tue, 01 Jan 2030 00:00:00 GMT</Last-Modified><Etag>0x1</Etag>
+<Content-Length>1</Content-Length><BlobType>BlockBlob</BlobType></Properties></Blob></Blobs>
+<NextMarker>again</NextMarker></EnumerationResults>"""
+
+
+def test_azure(monkeypatch):
+    pytest.importorskip("azure.storage.blob")
+    server = FileServer()
+    account = f"DefaultEndpointsProtocol=http;AccountName=someone;AccountKey=a2V5;BlobEndpoint={server.url}/someone;"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", account)
+    monkeypatch.setattr(azure_ranges, "_current", None)
+    server.files["/someone/photos"] = Reply(body=PAGE, headers={"Content-Type": "application/xml"})
+    try:
+        for listing in (
+            storage.entries("azfs://someone/photos/x"),
+            storage.match("azfs://someone/photos/x/*.jpg"),
+            storage.match("azfs://someone/photos/x/"),
+        ):
+            server.requests.clear()
+            with pytest.raises(OSError, match="repeats a page token"):
+                list(listing)
+            assert 2 <= len(server.requests) <= 4
+    finally:
+        server.close()

@@ -1,0 +1,156 @@
+"""The JSON files of an output: each is read here, and what is in it is of the types that its readers rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beamlabel.pipeline.errors import UsageError
+from beamlabel.transforms import storage
+from beamlabel.transforms.shapes import (
+    COUNT,
+    DATE,
+    FILE_RECORD,
+    FLAG,
+    NUMBER,
+    OBJECT,
+    SECONDS,
+    TEXT,
+    UNIT_RECORD,
+    ShapeError,
+    check,
+    each,
+    optional,
+    parse,
+)
+from beamlabel.transforms.worker import metrics as names
+
+
+class DamagedError(UsageError, ValueError):
+    """A file of ours holds other values than we write; the message names it."""
+
+
+_OPTIONS = {
+    "input?": [TEXT],
+    "report?": FLAG,
+    "max_error_rate": NUMBER,
+    "min_failures?": COUNT,
+    "max_deleted_rate?": NUMBER,
+    "keep_columns?": [TEXT],
+    "skip_labeled?": optional([TEXT]),
+    "run_date?": optional(TEXT),
+}
+_OF_JOB: dict[str, Any] = {
+    "run_id": TEXT,
+    "plan_id": TEXT,
+    "module": {"fingerprint": TEXT},
+    "preprocessing?": OBJECT,
+    "metadata": each(TEXT),
+    "labeled_at?": optional(COUNT),
+    "options": _OPTIONS,
+    "kept_columns?": each(TEXT),
+    "input_files": [{"path": TEXT, "format": TEXT, "size?": optional(COUNT), "version?": optional(TEXT)}],
+    "versions?": each(TEXT),
+    "retried_failures?": COUNT,
+    "resumed_units?": COUNT,
+    "compacted?": OBJECT,
+}
+
+MANIFEST = {
+    **_OF_JOB,
+    "output": TEXT,
+    "rows": {"input": COUNT, "predicted": COUNT, "failed": COUNT, "skipped": COUNT},
+    "conserved": FLAG,
+    "complete?": FLAG,
+    "skipped_by_reason?": each(COUNT),
+    "left_out?": each(COUNT),
+    "rows_relabeled?": COUNT,
+    "failed_by_reason": each(COUNT),
+    "error_rate": NUMBER,
+    "within_error_rate": FLAG,
+    "within_deleted_rate?": FLAG,
+    "deleted?": COUNT,
+    "tombstones?": {"live": COUNT, "gone": COUNT},
+    "started_at": DATE,
+    "committed_at": DATE,
+    "seconds": NUMBER,
+    "seconds_to_first_label?": optional(NUMBER),
+    "files": [
+        {
+            "name": TEXT,
+            "kind": TEXT,
+            "rows": COUNT,
+            "bytes": COUNT,
+            "sha256": TEXT,
+            "staged_as": TEXT,
+            "computed_by?": optional(TEXT),
+            "started_at?": DATE,
+            "finished_at?": DATE,
+        }
+    ],
+}
+
+# Right after it is written, it tells no more than whose it is.
+JOB = {
+    "format": TEXT,
+    "detached?": optional(TEXT),
+    "run_id": TEXT,
+    "started_at": SECONDS,
+    "max_error_rate": NUMBER,
+    "min_failures?": COUNT,
+    "min_input?": optional(COUNT),
+    "schema_pbtxt": optional(TEXT),
+    "left_out?": each(COUNT),
+    "skipped_by_reason?": optional(each(COUNT)),
+    "manifest": _OF_JOB,
+}
+
+COMMIT = {
+    "format": TEXT,
+    "plan_id?": TEXT,
+    "committed_at": SECONDS,
+    "records": [UNIT_RECORD],
+    "deleted?": [FILE_RECORD],
+    "tombstones?": {"live": COUNT, "gone": COUNT},
+}
+
+MOVES = {"moves": each(TEXT), "deletes": [TEXT]}
+
+UNITS = {"format": TEXT, "records": [UNIT_RECORD]}
+
+METRICS = {f"{names.NAMESPACE}?": {f"{names.PREDICTED_AT_MSEC}?": optional({"min": NUMBER})}}
+
+LOCK = {"host": TEXT, "pid": COUNT, "started_at": SECONDS, "system": TEXT, "ticks": COUNT}
+
+# A line of a failure file.
+FAILURE = {"uri?": optional(TEXT), "ref_id": TEXT, "reason": TEXT, "image_id?": optional(TEXT)}
+
+
+def read_json(path: str, shape: Any) -> Any:
+    """A JSON object of ours.
+
+    Args:
+      path: of the file.
+      shape: one of the above.
+
+    Raises:
+      DamagedError: it is of another shape.
+      OSError: it cannot be read.
+    """
+    return parsed(path, storage.read_bytes(path), shape)
+
+
+def parsed(path: str, data: bytes, shape: Any) -> Any:
+    """The same of the content of a file."""
+    try:
+        return parse(data, shape)
+    except ShapeError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+
+
+def checked(path: str, value: Any, shape: Any) -> Any:
+    """The same of what was read already."""
+    try:
+        check(value, shape)
+    except ShapeError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+    return value

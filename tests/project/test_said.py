@@ -1,0 +1,113 @@
+"""Whatever leaves the process as text goes through the one rule for secrets: who writes on streams, and who logs.
+
+Read from the sources: a module that finds a way of its own to a stream or to a logger stands here, with the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from support.layers import files, tree
+from support.paths import ROOT
+
+# All others call ``say``. What these write is no text of anybody's, or was made public before.
+WRITERS = {
+    "pipeline/process/streams.py": "writes what messages.answer has made public",
+    "pipeline/process/watchdog.py": "the name of a signal, when nothing else works any more",
+    "pipeline/options/flex_template.py": "the template's parameters, for a file of the repository",
+    "transforms/beam_yaml/__main__.py": "the path of an installed file",
+    "transforms/deadline/guard.py": "a number, to the worker that it watches",
+    "pipeline/job/progress.py": "hands a formatted record on to the terminal",
+}
+_STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
+_MODULES = {
+    "traceback": ("print_",),
+    "warnings": ("warn", "showwarning"),
+    "faulthandler": ("dump",),
+    "pprint": ("pp",),
+}
+
+
+def calls(path: Path) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree(path)) if isinstance(node, ast.Call))
+
+
+def writes(call: ast.Call) -> bool:
+    """Whether a call writes on a standard stream."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        return function.id in ("print", "pprint", "pp")
+    if not isinstance(function, ast.Attribute):
+        return False
+    owner, name = ast.unparse(function.value), function.attr
+    if owner == "os" and name in ("write", "writev", "pwrite", "fdopen"):
+        return isinstance(call.args[0], ast.Constant) and call.args[0].value in (1, 2)
+    if owner == "tqdm" and name == "write":
+        return True
+    if any(name.startswith(start) for start in _MODULES.get(owner, ())):
+        return True
+    return name in ("write", "writelines", "dump") and any(
+        isinstance(node, ast.Attribute) and node.attr in _STREAMS
+        for one in (function, *call.args)
+        for node in ast.walk(one)
+    )
+
+
+def test_one_function_writes_on_streams() -> None:
+    found = {str(path.relative_to(ROOT)) for path in files().values() if any(map(writes, calls(path)))}
+    assert found == WRITERS.keys()
+
+
+def test_the_writers_are_found() -> None:
+    for text in (
+        "print('a')", "sys.stderr.write(a)", "sys.stdout.writelines(a)", "json.dump(a, sys.stdout)", "os.write(2, a)",
+        "tqdm.write(a)", "traceback.print_exc()", "warnings.warn(a)", "sys.__stderr__.write(a)", "pprint(a)",
+    ):  # fmt: skip
+        assert any(writes(call) for call in ast.walk(ast.parse(text)) if isinstance(call, ast.Call)), text
+    for text in (
+        "file.write(a)",
+        "os.write(handle, a)",
+        "json.dump(a, file)",
+        "say(a)",
+        "sys.stderr.flush()",
+    ):
+        assert not any(writes(call) for call in ast.walk(ast.parse(text)) if isinstance(call, ast.Call)), text
+
+
+def is_own_logger(call: ast.Call) -> bool:
+    """Whether a call takes a logger of ours, and not by ``get_logger``: of any name but one of another package."""
+    if ast.unparse(call.func).rpartition(".")[2] not in ("getLogger", "getChild", "Logger") or not call.args:
+        return False  # without a name it is the root, whose handlers are public
+    name = call.args[0]
+    if isinstance(name, ast.Constant):
+        return str(name.value).partition(".")[0] == "beamlabel"
+    # `module.__name__` is that of an imported one.
+    return not isinstance(name, ast.Attribute)
+
+
+def test_loggers_are_taken_from_the_one_place() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{call.lineno}: take get_logger of transforms.secrets.logs"
+        for path in files().values()
+        for call in calls(path)
+        if is_own_logger(call)
+    ]
+    allowed = "transforms/secrets/logs.py"
+    assert [line for line in wrong if not line.startswith(allowed)] == []
+    assert wrong, "get_logger itself is one"
+
+
+def test_the_root_logger_is_not_written_to() -> None:
+    """``logging.warning`` and its like go to whatever handlers there are, and add one."""
+    names = {"debug", "info", "warning", "error", "critical", "exception", "log"}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in files().values()
+        for call in calls(path)
+        if isinstance(call.func, ast.Attribute)
+        and ast.unparse(call.func.value) == "logging"
+        and call.func.attr in names
+    ]
+    assert not wrong

@@ -1,0 +1,28 @@
+"""What an image's Dockerfile installs: nothing without a hash."""
+
+from __future__ import annotations
+
+import re
+
+
+def check_install(install: str, *, may_add: str | None = None) -> None:
+    """Checks the ``RUN`` that installs the project.
+
+    Args:
+      install: its argument, continued lines joined.
+      may_add: an ARG whose packages are installed as whoever builds the image names them.
+    """
+    assert "lock_requirements.py build >/src/build.txt" in install
+    assert 'lock_requirements.py "build,base${EXTRAS}' in install
+    commands = [command for command in re.split(r"&&|;", install) if "pip install" in command]
+    if may_add is not None:
+        (added,) = [command for command in commands if may_add in command]
+        assert "--constraint /src/constraints.txt" in added
+        commands.remove(added)
+    assert len(commands) == 3
+    for command in commands:
+        assert "--no-deps" in command
+        of_lock = "--require-hashes --requirement /src/" in command
+        assert of_lock or command.split()[-1] == "/src", command
+        # Else pip fetches what builds a package, and checks no hash.
+        assert "--no-build-isolation" in command or "build.txt" in command, command

@@ -1,0 +1,30 @@
+"""Lines of JSON that are made to take long, or to break whoever looks at all of them."""
+
+import json
+
+import pytest
+
+from beamlabel.transforms.inputs.tables.json_records import json_record
+
+
+def test_many_names_of_which_one_comes_twice():
+    """To look for it must not take the square of their number: here a minute and a half."""
+    names = [f'"{n}":0' for n in range(130_000)]
+    found = json_record(("{" + ",".join([*names, '"129999":1']) + "}").encode())
+    assert found.value is None and "129999" in found.problem
+
+
+@pytest.mark.parametrize("levels", [51, 400, 960, 100_000])
+def test_what_is_nested_too_deep_for_a_column_is_no_record(levels):
+    for opened, closed in (("[", "]"), ('{"a":', "}")):
+        found = json_record(('{"uri":"a.jpg","x":' + opened * levels + "1" + closed * levels + "}").encode())
+        assert found.value is None and found.problem == "nested too deep"
+
+
+def test_many_lists_beside_each_other_are_not_deep():
+    value = {"uri": "a[[[[.jpg", "x": [[{"y": [n]}] for n in range(500)], "z": "[" * 90}
+    assert json_record(json.dumps(value).encode()).value == value
+
+
+def test_a_number_of_a_million_digits_is_none():
+    assert json_record(b'{"n":' + b"1" * 1_000_000 + b"}").problem
