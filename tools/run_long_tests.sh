@@ -7,4 +7,5 @@ BEAMLABEL_TESTS_LONG=1 .venv/bin/python -m pytest tests/pipeline/job/test_secret
 .venv/bin/python benchmarks/kills.py --kills 25
 .venv/bin/python benchmarks/soak.py
 .venv/bin/python benchmarks/flink_kills.py --kills 20
+.venv/bin/python benchmarks/flink_faults.py --module tests/data/tiny_classification_1.tar.gz
 for seed in 1 2 3; do PYTHONPATH=. .venv/bin/python benchmarks/nightly.py --seed "$seed"; done

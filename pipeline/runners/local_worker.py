@@ -69,6 +69,9 @@ def _work(cores: int) -> None:
     from apache_beam.runners.worker import sdk_worker, sdk_worker_main
     from google.protobuf import text_format
 
+    from beamlabel.transforms.deadline.watchdog import watch_worker
+
+    watch_worker()
     # It prints and logs the traceback of a bundle that fails, and sends it to the launcher, which shows it.
     sdk_worker.print = lambda *_, **__: None  # type: ignore[attr-defined]
     logging.getLogger(sdk_worker.__name__).setLevel(logging.CRITICAL)

@@ -36,6 +36,9 @@ def console() -> NoReturn:
     os.environ["WORKER_ID"] = arguments.id  # read by modules of Beam as they are imported
     code = 1
     try:
+        from beamlabel.transforms.deadline.watchdog import watch_worker
+
+        watch_worker()
         os.environ.update(environment(arguments, provision_info(arguments.provision_endpoint, arguments.id)))
         from apache_beam.runners.worker import sdk_worker_main
 

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-60c{1} %m%n
 """
 
-_UP_SECONDS = 90.0
+_UP_SECONDS = 240.0
+# A variable by which all is found that a cluster's processes have started.
+_MARK = "BEAMLABEL_TEST_CLUSTER"
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
 
 
@@ -86,6 +89,7 @@ class FlinkCluster:
       task_managers: their number.
       settings: of Flink, beside those above.
       cores: the core that each TaskManager and its workers may use; all, where none are named.
+      environments: variables of a process and those that it starts, by its name, such as ``taskmanager-0``.
     """
 
     def __init__(
@@ -94,8 +98,11 @@ class FlinkCluster:
         task_managers: int = 2,
         settings: dict[str, str] | None = None,
         cores: Sequence[int] = (),
+        environments: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.folder = folder
+        self._environments = environments or {}
+        self._mark = f"{_MARK}={uuid.uuid4().hex}"
         self.rest_port = free_port()
         self.address = f"127.0.0.1:{self.rest_port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -149,6 +156,8 @@ class FlinkCluster:
         command = [
             "java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *OPEN,
             f"-Dlog4j.configurationFile={self.folder / 'log4j.properties'}",
+            # Not an option of Flink's: its remoting gives up after 10 s, and with it the process.
+            "-Dpekko.remote.classic.startup-timeout=120s",
             "-cp", f"{INSTALLED / 'lib'}/*", main, "--configDir", str(self.folder), *arguments,
         ]  # fmt: skip
         core = self._cores.get(name)
@@ -163,6 +172,7 @@ class FlinkCluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder / "tmp",
+                env={**os.environ, **self._environments.get(name, {}), **dict([self._mark.split("=")])},
                 start_new_session=True,
             )
 
@@ -179,9 +189,23 @@ class FlinkCluster:
         process.kill()
         process.wait()
 
+    def pid(self, name: str) -> int:
+        """The process id of a TaskManager, or of another of the cluster's processes."""
+        return self._processes[name].pid
+
     def workers(self, name: str) -> list[int]:
         """Process ids of the SDK workers that a TaskManager has started."""
         return _children(self._processes[name].pid)
+
+    def left_processes(self) -> list[int]:
+        """All processes that the cluster's have started, and those that these have started, as far as they live."""
+        own = {process.pid for process in self._processes.values()}
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self._mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+        return sorted({*found} - own)
 
     def log(self, name: str) -> str:
         """All that a process and those before it of that name wrote."""

@@ -3,7 +3,9 @@
 It stands outside, since native code that hangs may hold Python's lock, and then no thread of the worker does anything.
 The worker tells in lines of JSON when a batch begins, until when it should end, and that it has ended. If one has not,
 this process remembers in the staging folder what was in it, and asks the worker to end itself; if that does not, it
-ends it. When the worker is gone, so is this process.
+ends it. A worker that is nobody's launcher also says from time to time that it is there: one that is silent for long
+between two batches is stopped, or hangs with Python's lock, and is ended, too. When the worker is gone, so is this
+process.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ class Guard:
         # Batches that have begun and not ended, by their numbers; and until when they may last.
         self._batches: dict[int, dict[str, Any]] = {}
         self._until: dict[int, float] = {}
+        # How long the worker may be silent, and until when it may be now; nothing, if it does not tell.
+        self._silence = float("inf")
+        self._silent_until = float("inf")
 
     def watch(self) -> None:
         """Until the worker is gone."""
@@ -47,7 +52,10 @@ class Guard:
             late = [number for number, until in self._until.items() if until <= time.monotonic()]
             if late:
                 self._end(late)
-            self._listen(min(self._until.values(), default=None))
+            elif not self._until and self._silent_until <= time.monotonic():
+                self._end_silent()
+            until = min(self._until.values(), default=self._silent_until)
+            self._listen(None if until == float("inf") else until)
 
     def _listen(self, until: float | None) -> None:
         """Hears what the worker says, if it says anything before that time."""
@@ -57,10 +65,14 @@ class Guard:
         read = os.read(0, _READ_BYTES)
         if not read:
             os._exit(0)
+        self._silent_until = time.monotonic() + self._silence
         *lines, self._unread = (self._unread + read).split(b"\n")
         for line in lines:
             word = json.loads(line)
-            if "storage" in word:
+            if "silence" in word:
+                self._silence = word["silence"]
+                self._silent_until = time.monotonic() + self._silence
+            elif "storage" in word:
                 self._folders[word["folder"]] = word
             elif "seconds" in word:
                 self._batches[word["batch"]] = word
@@ -78,6 +90,18 @@ class Guard:
         end = time.monotonic() + _END_SECONDS
         while time.monotonic() < end:
             self._listen(end)
+        self._kill()
+
+    def _end_silent(self) -> None:
+        if _is_stopped(_parent(self._told["worker"])):
+            # Ctrl-Z: the launcher and its workers will go on together.
+            self._silent_until = time.monotonic() + self._silence
+            return
+        sys.stderr.write(f"beamlabel: a worker process was silent for {self._silence:g} s, and is ended\n")
+        sys.stderr.flush()
+        self._kill()
+
+    def _kill(self) -> None:
         # SIGALRM ends a process that does not handle it, and says more than SIGKILL, which Linux sends, too.
         for number in (signal.SIGALRM, signal.SIGKILL):
             if os.getppid() == self._told["worker"]:
@@ -110,6 +134,25 @@ class Guard:
                     timeouts.tell(batch["folder"], unit_id, ref_ids, batch["seconds"])
         except Exception as error:
             say(f"beamlabel: it is not remembered which batch hung: {error}")
+
+
+def _parent(process: int) -> int:
+    """Its number; 0, if the system does not tell."""
+    fields = _status(process)
+    return int(fields[1]) if fields else 0
+
+
+def _is_stopped(process: int) -> bool:
+    return _status(process)[:1] == ["T"]
+
+
+def _status(process: int) -> list[str]:
+    """The fields of ``/proc/PID/stat`` from the state on."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (small)
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def main() -> NoReturn:

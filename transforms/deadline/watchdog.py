@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,12 @@ EXIT_CODE = 3
 
 SECONDS_AN_IMAGE, LEAST_SECONDS = 10.0, 600.0
 """The usual deadline of a batch: a module that takes 10 s for an image could label nobody's images."""
+
+LEAST_SILENCE_SECONDS = 60.0
+"""A worker process that says nothing for less does not hang, but waits for a core or for its memory."""
+
+BEAT_SECONDS = 5.0
+"""Between two words of a worker process that it is there."""
 
 _SCRIPT = Path(__file__).with_name("guard.py")
 _LOGGER = get_logger(__name__)
@@ -50,6 +57,11 @@ class BatchDeadline:
         """The seconds of a batch of so many images."""
         return max(LEAST_SECONDS, SECONDS_AN_IMAGE * images) if self.seconds is None else self.seconds
 
+    @property
+    def silence(self) -> float:
+        """The seconds that a worker process may say nothing between two batches."""
+        return max(LEAST_SILENCE_SECONDS, self.of(0))
+
 
 class Watchdog:
     """This process's guard."""
@@ -59,6 +71,8 @@ class Watchdog:
         self._folders: set[str] = set()
         self._lock = threading.Lock()
         self._guard: subprocess.Popen[bytes] | None = None
+        # Until a batch tells the deadline.
+        self.silence = max(LEAST_SILENCE_SECONDS, LEAST_SECONDS)
         try:
             self._guard = subprocess.Popen(
                 # Nothing of the environment, nor of the site: it is small, and starts in milliseconds.
@@ -74,6 +88,9 @@ class Watchdog:
         here = str(Path(beamlabel.__file__).parents[1])
         self._say(worker=os.getpid(), path=[*sys.path, here])
         threading.Thread(target=self._obey, name="watchdog", daemon=True).start()
+        if os.environ.get("WORKER_ID"):
+            # Set for all of Beam's worker processes. A launcher that computes itself may be stopped by its user.
+            threading.Thread(target=self._beat, name="watchdog-beat", daemon=True).start()
 
     @contextmanager
     def watched(self, images: Sequence[LoadedImage], folder: str, seconds: float) -> Iterator[None]:
@@ -98,6 +115,11 @@ class Watchdog:
         with self._lock, suppress(OSError):  # it was killed: nobody watches any more
             self._guard.stdin.write(line)
             self._guard.stdin.flush()
+
+    def _beat(self) -> None:
+        while True:
+            self._say(silence=self.silence)
+            time.sleep(BEAT_SECONDS)
 
     def _obey(self) -> None:
         assert self._guard is not None and self._guard.stdout is not None
@@ -133,8 +155,18 @@ def watched(images: Sequence[LoadedImage], deadline: BatchDeadline | None) -> It
     if deadline is None:
         yield
         return
-    with _this_process().watched(images, deadline.folder, deadline.of(len(images))):
+    watchdog = _this_process()
+    watchdog.silence = deadline.silence
+    with watchdog.watched(images, deadline.folder, deadline.of(len(images))):
         yield
+
+
+def watch_worker() -> None:
+    """Has this worker process ended if it stops, or hangs with Python's lock, whatever it is at.
+
+    ``WORKER_ID`` is set.
+    """
+    _this_process()
 
 
 def _this_process() -> Watchdog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from threading import Condition, Lock
@@ -65,8 +66,50 @@ class Finished(Generic[T]):
             raise as_exception(self._error)
         return [self._items.popleft() for _ in range(count)]
 
+    def ready(self) -> int:
+        """How many are there."""
+        return len(self._items)
+
     def _is_over(self, count: int) -> bool:
         return self._error is not None or len(self._items) >= count
+
+
+class Patience:
+    """Ends a wait for what will never come: a thread that hangs in a file or a decoder does not die.
+
+    Args:
+      seconds: in which at least one more image is ready, if no thread hangs.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """A wait begins."""
+        self._ready, self._until = 0, 0.0
+
+    def check(self, ready: int) -> None:
+        """Looks whether there is any progress.
+
+        Args:
+          ready: how many images are ready.
+
+        Raises:
+          HangError: for too long there has been none.
+        """
+        now = time.monotonic()
+        if not self._until or ready != self._ready:
+            self._ready, self._until = ready, now + self._seconds
+        elif now > self._until:
+            raise HangError(
+                f"no image was loaded for {self._seconds:g} s: a file system, a request or a decoder hangs; the images "
+                "in flight are tried again, by --if_exists resume if the run has ended"
+            )
+
+
+class HangError(RuntimeError):
+    """Threads that load images do nothing any more."""
 
 
 class Backlog:

@@ -27,7 +27,7 @@ from beamlabel.transforms.loading.fetch import (
     not_empty,
 )
 from beamlabel.transforms.loading.fetch_member import fetch_member
-from beamlabel.transforms.loading.in_flight import Backlog, Bounded, Disk, Finished
+from beamlabel.transforms.loading.in_flight import Backlog, Bounded, Disk, Finished, Patience
 from beamlabel.transforms.loading.known_images import skipped_as_known, with_listed_version, with_stat
 from beamlabel.transforms.loading.load_options import LoadOptions
 from beamlabel.transforms.loading.loaded_blocks import Batch, OneByOne, Place
@@ -60,6 +60,10 @@ if TYPE_CHECKING:
 
 # Images handed to the runner's thread at a time, at the least.
 _BURST = 32
+
+# Beyond what the deadlines of fetching and decoding come to: threads may be at a batch of another bundle, which has
+# twenty minutes.
+HANG_SECONDS = 1800.0
 
 
 class _Encoded(NamedTuple):
@@ -308,6 +312,7 @@ class _Bundle:
         most = options.most_decoded(compute.threads)
         self._decoding = Bounded(most, self._compute_next)
         self._burst = min(_BURST, most)
+        self._patience = Patience(options.longest_load + HANG_SECONDS)
 
     def load(self, ref: ImageRef, place: Place, *, waits: bool) -> None:
         """Begins to load an image; ``waits``: mostly by waiting, so not in a thread that is there to compute."""
@@ -322,6 +327,7 @@ class _Bundle:
         Args:
           most: how many there are to come, at least 1.
         """
+        self._patience.renew()
         taken = self._finished.take(min(self._burst, most), self._check)
         self._decoding.done(len(taken))
         return taken
@@ -333,6 +339,7 @@ class _Bundle:
     def _check(self) -> None:
         self._compute.check()
         self._fetchers.check()
+        self._patience.check(self._finished.ready())
 
     def _compute_next(self, task: Callable[..., None], *arguments: Any) -> None:
         self._compute.submit(task, *arguments, failed=self._finished.fail)

@@ -46,6 +46,11 @@ class LoadOptions:
         """Of a decoded image."""
         return self.decode.height * self.decode.width * 3
 
+    @property
+    def longest_load(self) -> float:
+        """Seconds that an image may take by its deadlines."""
+        return self.fetch.deadline + self.decode.decode_deadline
+
     def most_decoded(self, compute_threads: int) -> int:
         """How many images may be decoded, or be on their way there, and not yet be taken: their pixels are what the
         step holds.

@@ -1,34 +1,17 @@
 """Images at which a real module hangs in native code: they fail, all others get their rows, nothing is lost."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from support.hanging_module import HANGING_PHOTO, save_hanging_module
 from support.jobs import FinishedJob, command, label, photos, uri_list
 
-# The colour that it hangs at, and how many images there are.
-COLOUR, COUNT = (51, 230, 26), 12
-KERNEL = np.random.default_rng(1).standard_normal((3, 5)).astype(np.float32)
+COUNT = 12
 
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
     """A TF2 module that does not end for images of one colour."""
-    import tensorflow as tf
-
-    class Hanging(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, "images")])
-        def serve(self, images):
-            mean = tf.reduce_mean(images, [1, 2])
-            far = tf.reduce_max(tf.abs(mean - tf.constant(COLOUR, tf.float32) / 255), 1)
-            hangs = tf.cast(tf.reduce_min(far) < 0.01, tf.float32)
-            _, mean = tf.while_loop(lambda x, _: x > 0.5, lambda x, y: (x * 1.0, y + 0.0), (hangs, mean))
-            return {"logits": (mean - 0.5) @ tf.constant(KERNEL)}
-
-    model = Hanging()
-    folder = tmp_path_factory.mktemp("hanging")
-    tf.saved_model.save(model, str(folder), signatures=model.serve)
-    return folder
+    return save_hanging_module(tmp_path_factory.mktemp("hanging"))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +19,7 @@ def uris(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     paths = photos(folder, COUNT)
     for number in (3, 8):
-        Image.fromarray(np.full((8, 8, 3), COLOUR, np.uint8)).save(paths[number])
+        paths[number].write_bytes(HANGING_PHOTO)
     return uri_list(folder / "list.txt", paths)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -99,3 +100,58 @@ def test_suspects_are_alone_and_images_stay_in_order():
 def test_the_usual_deadline_grows_with_the_batch():
     assert [BatchDeadline("").of(images) for images in (0, 1, 128)] == [600, 600, 1280]
     assert BatchDeadline("", 7).of(128) == 7
+
+
+_SILENT = """
+import ctypes, os, signal, sys, time
+from beamlabel.transforms.deadline import watchdog
+watchdog.LEAST_SILENCE_SECONDS, watchdog.BEAT_SECONDS = 1.0, 0.1
+folder, how = sys.argv[1:]
+watchdog.watch_worker()
+with watchdog.watched((), watchdog.BatchDeadline(folder, 0.1)):
+    pass
+time.sleep(1)
+{
+    "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "with the lock": lambda: ctypes.PyDLL(None).pause(),
+    "not": lambda: time.sleep(2),
+}[how]()
+os._exit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "worker_id", "code"),
+    [
+        ("stopped", "1", -signal.SIGKILL),
+        ("with the lock", "1", -signal.SIGALRM),
+        ("not", "1", 7),
+    ],
+)
+def test_a_worker_that_is_silent_between_two_batches_is_ended(tmp_path, how, worker_id, code):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKER_ID": worker_id}
+    argv = [sys.executable, "-c", _SILENT, str(tmp_path / "timeouts"), how]
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == code, ended.stderr
+    assert ("silent" in ended.stderr) == (code != 7)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_worker_that_is_stopped_together_with_its_launcher_goes_on_with_it(tmp_path):
+    """As by Ctrl-Z and ``fg``."""
+    launcher = (
+        "import os, subprocess, sys, signal, threading, time\n"
+        f"worker = subprocess.Popen([sys.executable, '-c', {_SILENT!r}, {str(tmp_path)!r}, 'stopped'])\n"
+        "while open(f'/proc/{worker.pid}/stat').read().rpartition(')')[2].split()[0] != 'T': time.sleep(0.01)\n"
+        "print(worker.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "os.kill(worker.pid, signal.SIGCONT)\n"
+        "sys.exit(worker.wait())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKER_ID": "1"}
+    process = subprocess.Popen([sys.executable, "-c", launcher], env=environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(2.5)  # longer than it may be silent
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(60) == 7

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import apache_beam as beam
 import pytest
@@ -37,14 +40,14 @@ def refs(uris):
     return [ImageRef(uri, f"list#{row}", str(uri), row) for row, uri in enumerate(uris)]
 
 
-def load(elements):
+def load(elements, options=OPTIONS):
     """Runs one bundle through a real runner."""
     pipeline = beam.Pipeline(runner=FnApiRunner())
     _ = (
         pipeline
         | beam.Create([None])
         | beam.FlatMap(lambda _: elements).with_output_types(ImageRef)
-        | LoadImages.with_options(OPTIONS)
+        | LoadImages.with_options(options)
     )
     pipeline.run().wait_until_finish()
 
@@ -106,6 +109,48 @@ def test_a_compute_thread_that_dies(road, tmp_path, monkeypatch):
         with pytest.raises(Exception, match="died at work"):
             load(refs(map(str, paths)))
     load(refs(map(str, paths)))
+
+
+@pytest.mark.parametrize("place", ["_fetch_timed", "_decode_timed"])
+def test_a_thread_that_hangs(road, tmp_path, monkeypatch, place):
+    paths = photos(tmp_path, 20)
+    real, hanging = getattr(load_images, place), threading.Event()
+
+    def hang_at_one(ref, options, *more):
+        name = (ref if place == "_fetch_timed" else ref.ref).uri
+        if name == str(paths[4]):
+            hanging.wait()
+        return real(ref, options, *more)
+
+    hasty = dataclasses.replace(
+        OPTIONS,
+        fetch=dataclasses.replace(OPTIONS.fetch, deadline=0.2),
+        decode=dataclasses.replace(OPTIONS.decode, decode_deadline=0.2),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(load_images, place, hang_at_one)
+        patch.setattr(load_images, "HANG_SECONDS", 0.0)
+        patch.setattr(in_flight, "LOOK_SECONDS", 0.05)
+        with pytest.raises(Exception, match="hangs"):
+            load(refs(map(str, paths)), hasty)
+        hanging.set()
+    load(refs(map(str, paths)))
+
+
+def test_progress_is_patience(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(in_flight, "time", SimpleNamespace(monotonic=lambda: now))
+    patience = in_flight.Patience(10)
+    for ready in (0, 0, 1, 1, 5):  # one more each 12 s
+        patience.check(ready)
+        now += 6
+    now += 3
+    patience.check(5)
+    now += 2
+    with pytest.raises(in_flight.HangError):
+        patience.check(5)
+    patience.renew()
+    patience.check(5)
 
 
 @pytest.mark.parametrize("name", ["compute-", "load-images-"])
