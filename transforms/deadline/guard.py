@@ -24,6 +24,8 @@ from typing import Any, NoReturn
 _TELL_SECONDS = 30.0
 # For the worker to say something and end.
 _END_SECONDS = 3.0
+# A process that wakes so much later was stopped, as in a container that is paused, and so was the worker.
+_OVERSLEPT_SECONDS = 5.0
 _READ_BYTES = 1 << 16
 
 
@@ -59,8 +61,12 @@ class Guard:
 
     def _listen(self, until: float | None) -> None:
         """Hears what the worker says, if it says anything before that time."""
-        left = None if until is None else max(0.0, until - time.monotonic())
+        begin = time.monotonic()
+        left = None if until is None else max(0.0, until - begin)
         if not select.select([0], [], [], left)[0]:
+            overslept = time.monotonic() - begin - (left or 0.0)
+            if overslept > _OVERSLEPT_SECONDS:
+                self._postpone(overslept)
             return
         read = os.read(0, _READ_BYTES)
         if not read:
@@ -80,6 +86,10 @@ class Guard:
             else:
                 self._batches.pop(word["batch"], None)
                 self._until.pop(word["batch"], None)
+
+    def _postpone(self, seconds: float) -> None:
+        self._silent_until += seconds
+        self._until = {number: until + seconds for number, until in self._until.items()}
 
     def _end(self, late: list[int]) -> None:
         self._remember([self._batches[number] for number in late])

@@ -9,7 +9,7 @@ from typing import Any
 from beamlabel.transforms.allowed_ops.keras_file import unsafe_in_keras_file
 from beamlabel.transforms.allowed_ops.operations import Finding
 from beamlabel.transforms.allowed_ops.saved_model import unsafe_in_saved_model
-from beamlabel.transforms.hub.files import SAVED_MODEL
+from beamlabel.transforms.hub.files import SAVED_MODEL, WAY_OUT
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow, tensorflow_hub
@@ -55,16 +55,21 @@ def checked_keras_file(resolved: ResolvedModule) -> Path:
       ModuleError: it holds others, or files that a layer would read; names them.
     """
     if not resolved.allows_unsafe_ops:
-        check_allowed(unsafe_in_keras_file(resolved.path))
+        check_allowed(unsafe_in_keras_file(resolved.path), instead=WAY_OUT)
     return resolved.path
 
 
-def check_allowed(found: Sequence[Finding]) -> None:
-    """Raises ``ModuleError`` for what a module holds and may not hold."""
+def check_allowed(found: Sequence[Finding], *, instead: str = "") -> None:
+    """Raises ``ModuleError`` for operations that a module must not hold.
+
+    Args:
+      found: these operations.
+      instead: another way than to allow them, for the message.
+    """
     if found:
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise ModuleError(
             "it holds operations that may read, write or send something else than its own weights: "
             f"{'; '.join(map(str, found[:_SHOWN]))}{more}. A module runs with your rights: give --allow_unsafe_ops "
-            "only if you trust who made it"
+            f"only if you trust who made it{instead and f'; or {instead}'}"
         )

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from beamlabel.transforms.deadline import timeouts
+from beamlabel.transforms.deadline import guard, timeouts
 from beamlabel.transforms.deadline.watchdog import EXIT_CODE, BatchDeadline
 from beamlabel.transforms.records import ImageInfo, ImageRef, LoadedImage
 from support.paths import ROOT
@@ -155,3 +156,14 @@ def test_a_worker_that_is_stopped_together_with_its_launcher_goes_on_with_it(tmp
     time.sleep(2.5)  # longer than it may be silent
     process.send_signal(signal.SIGCONT)
     assert process.wait(60) == 7
+
+
+def test_a_guard_that_was_stopped_itself_gives_the_worker_the_time_back(monkeypatch):
+    """As in a container that is paused: both go on at the same moment, and the clock went on meanwhile."""
+    clock = iter([0.0, 100.0])
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(guard, "select", SimpleNamespace(select=lambda *_: ([], [], [])))
+    waiting = guard.Guard({})
+    waiting._until = {1: 2.0}
+    waiting._listen(2.0)
+    assert waiting._until == {1: 100.0}

@@ -21,8 +21,9 @@ from beamlabel.transforms.records import Failure, InputFile, Reason
 from beamlabel.transforms.units.open_unit import open_unit
 from beamlabel.transforms.units.plan_units import plan_files
 
-MOST = 7 * BATCH_BYTES
-"""Bytes that a process may need more than without the attack: a batch, its page, and what Python makes of them."""
+MOST = 10 * BATCH_BYTES
+"""Bytes that a process may need more than without the attack: a batch, its page, what Python makes of them, and what
+Arrow's pool keeps. Without limits they would be gigabytes."""
 
 
 def outcomes(path, *, uri="uri", image=None, kept=(), **options):
@@ -130,11 +131,11 @@ def test_values_that_repeat_each_other_are_read_however_many_they_are(tmp_path, 
 
 
 def test_a_kept_column_of_long_values_takes_little_memory(tmp_path):
-    texts = pa.chunked_array([pa.array([MEGABYTE + "b"] * 30)] * 50)
-    columns = {"uri": [f"{n}.jpg" for n in range(1500)], "text": texts}
-    ((count, found, peak),) = in_child((written(tmp_path, columns), {"kept": ["text"]}))
+    texts = pa.chunked_array([pa.array([MEGABYTE] * 30)] * 50)
+    columns = {"uri": [f"{n}.jpg" for n in range(1500)], "text": texts, "more": texts}
+    ((count, found, peak),) = in_child((written(tmp_path, columns), {"kept": ["text", "more"]}))
     assert (count, found) == (1500, "['Reason.TOO_MANY_BYTES']")
-    assert peak < MOST
+    assert peak < 2 * MOST, "each column may take as much"
 
 
 def test_long_values_fail_alone_and_rows_stay_in_place(tmp_path):
