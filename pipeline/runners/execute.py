@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ _HINT = (
     "a worker was killed or crashed; most often it needs more memory than it may have, and needs less with smaller "
     "--batch_size and --load_threads"
 )
+# The last line of a Python traceback in what a runner tells.
+_PYTHON_ERROR = re.compile(r"^(?!java\.|org\.)[A-Za-z_][\w.]*(?:Error|Exception): [^\n]*", re.MULTILINE)
 _ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
 
@@ -85,6 +88,11 @@ def _wait(result: Any, cancelled: Cancellation) -> None:
     except RuntimeError as error:
         if any(words in str(error) for words in _WORKER_LOST):
             raise RuntimeError(f"{_HINT}: {error}") from error
+        if raised := _PYTHON_ERROR.findall(str(error)):
+            raise RuntimeError(
+                f"a worker raised {raised[-1]}; when its cause is gone, --if_exists resume goes on from what is staged: "
+                f"{error}"
+            ) from error
         raise
     if state != "DONE":
         raise RuntimeError(f"the runner says that the job is {state}")

@@ -61,7 +61,7 @@ def test_a_scheme_of_no_image(tmp_path: Path, uri: str) -> None:
     "head", ["data:image/png;base64,", "DATA:image/svg+xml;charset=utf-8,", "data:;base64,"]
 )
 def test_data_uris_are_not_read_and_not_written(tmp_path: Path, before: str, head: str) -> None:
-    text = before + head + base64.b64encode(bytes(3_000_000)).decode()
+    text = before + head + base64.b64encode(bytes(40_000)).decode()
     found = failed(text, tmp_path)
     assert found.reason is Reason.UNSUPPORTED_SCHEME
     assert "--image_column" in found.detail

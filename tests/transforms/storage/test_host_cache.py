@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from beamlabel.pipeline.output.publish import publish
-from beamlabel.pipeline.process.cancellation import Cancellation
+from beamlabel.pipeline.process.cancellation import cancellation
 from beamlabel.pipeline.runners.choose import choose
 from beamlabel.pipeline.runners.execute import execute
 from beamlabel.transforms import storage
@@ -315,7 +315,8 @@ def test_the_job_runs_without_the_hub(gcs, tmp_path, own_cache, monkeypatch):
     hub.close()
     monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "host"))
     processes = choose(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
-    execute(job, processes, Cancellation())
+    with cancellation() as cancelled:
+        execute(job, processes, cancelled)
     manifest = publish(job.output, job.staging_dir)
     assert manifest["rows"]["predicted"] == 20
     assert manifest["metrics"]["beamlabel.RunInference"]["load_model_latency_milli_secs"]["count"] == 2
