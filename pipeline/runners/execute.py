@@ -90,8 +90,8 @@ def _wait(result: Any, cancelled: Cancellation) -> None:
             raise RuntimeError(f"{_HINT}: {error}") from error
         if raised := _PYTHON_ERROR.findall(str(error)):
             raise RuntimeError(
-                f"a worker raised {raised[-1]}; when its cause is gone, --if_exists resume goes on from what is staged: "
-                f"{error}"
+                f"a worker raised {raised[-1]}; when its cause is gone, --if_exists resume goes on from what is "
+                f"staged: {error}"
             ) from error
         raise
     if state != "DONE":
