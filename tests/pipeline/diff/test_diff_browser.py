@@ -8,6 +8,7 @@ import pytest
 
 from beamlabel.pipeline.diff.compare import KINDS
 from beamlabel.pipeline.diff.page import diff_page
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from support.browser import NARROW, WIDE, Browser, browser
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>"
@@ -102,7 +103,9 @@ def pages(tmp_path_factory) -> dict[bool, Path]:
     made = {}
     for empty in (False, True):
         made[empty] = tmp_path_factory.mktemp("pages") / "page.html"
-        made[empty].write_text(diff_page(found(empty=empty), fetch=False, base_dir=None))
+        made[empty].write_text(
+            diff_page(found(empty=empty), fetch=False, base_dir=None, rights=FetchRights())
+        )
     return made
 
 
