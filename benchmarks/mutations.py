@@ -148,6 +148,27 @@ def usage() -> dict[str, int]:
     }  # fmt: skip
 
 
+def _told(element: Any, counts: Counter[str]) -> tuple[int, str, bytes]:
+    """The number of an image, what became of it, and what is compared; counts and prints what is wrong with it."""
+    from beamlabel.transforms.records import Failure, LoadedImage, Reason
+
+    if isinstance(element, LoadedImage):
+        shape = element.pixels.shape, str(element.pixels.dtype), element.pixels.flags.c_contiguous
+        sides = element.info.width, element.info.height
+        if shape != ((SIDE, SIDE, 3), "uint8", True) or not 0 < sides[0] * sides[1] <= MAX_PIXELS:
+            counts["wrong shape"] += 1
+            print(json.dumps({"wrong": element.ref.row, "what": f"{shape} of {sides}"}), flush=True)
+        return element.ref.row, "decoded", element.pixels.tobytes()
+    assert isinstance(element, Failure)
+    outcome = element.reason.value
+    if element.reason is Reason.INTERNAL_ERROR or not element.detail:
+        counts["no reason"] += 1
+        print(json.dumps({"wrong": element.row, "what": element.detail}), flush=True)
+    elif element.reason in (Reason.DECODE_ERROR, Reason.DECODE_TIMEOUT):
+        print(json.dumps({"noted": element.row, "what": f"{outcome}: {element.detail}"}), flush=True)
+    return element.row, outcome, outcome.encode()
+
+
 def work(start: int, stop: int, seed: int, deadline: float) -> None:
     """A worker: decodes the images from ``start`` to ``stop`` and tells after each bundle what became of them."""
     import apache_beam as beam
@@ -158,7 +179,7 @@ def work(start: int, stop: int, seed: int, deadline: float) -> None:
     from beamlabel.transforms.loading import load_images
     from beamlabel.transforms.loading.fetch import FetchOptions
     from beamlabel.transforms.loading.load_options import LoadOptions
-    from beamlabel.transforms.records import Block, Failure, ImageRef, LoadedImage, Reason
+    from beamlabel.transforms.records import Block, ImageRef
 
     assert beam.__version__
     decode, slowest = load_images.decode, [0.0]
@@ -193,23 +214,7 @@ def work(start: int, stop: int, seed: int, deadline: float) -> None:
             out.extend(step.process(block, timestamp=0, window=window))
         out.extend(step.finish_bundle())
         for element in (element for value in out for element in value.value):
-            if isinstance(element, LoadedImage):
-                row, outcome = element.ref.row, "decoded"
-                shape = element.pixels.shape, str(element.pixels.dtype), element.pixels.flags.c_contiguous
-                sides = element.info.width, element.info.height
-                if shape != ((SIDE, SIDE, 3), "uint8", True) or not 0 < sides[0] * sides[1] <= MAX_PIXELS:
-                    counts["wrong shape"] += 1
-                    print(json.dumps({"wrong": row, "what": f"{shape} of {sides}"}), flush=True)
-                content = element.pixels.tobytes()
-            else:
-                assert isinstance(element, Failure)
-                row, outcome = element.row, element.reason.value
-                content = outcome.encode()
-                if element.reason is Reason.INTERNAL_ERROR or not element.detail:
-                    counts["no reason"] += 1
-                    print(json.dumps({"wrong": row, "what": element.detail}), flush=True)
-                elif element.reason in (Reason.DECODE_ERROR, Reason.DECODE_TIMEOUT):
-                    print(json.dumps({"noted": row, "what": f"{outcome}: {element.detail}"}), flush=True)
+            row, outcome, content = _told(element, counts)
             counts[outcome] += 1
             came[row] += 1
             digest ^= xxhash.xxh3_64_intdigest(b"%d:" % row + content)

@@ -99,7 +99,13 @@ def test_the_command_with_a_warm_cache(tmp_path, uris, output_format):
     assert shards(found.manifest) == shards(normal.manifest)
 
 
-def test_a_cold_cache_names_the_extra(tmp_path, uris):
+def test_a_cold_cache_names_the_extra(tmp_path, uris, monkeypatch):
+    # Another process loads the module; it finds these before the packages.
+    missing = tmp_path / "missing"
+    missing.mkdir()
+    for name in HEAVY + CODER:
+        (missing / f"{name}.py").write_text(f"raise ImportError('{name} is not on this machine')\n")
+    monkeypatch.setenv("PYTHONPATH", str(missing))
     done = lean(COMMAND, *arguments(uris, tmp_path / "out"), blocked=HEAVY + CODER, cache=tmp_path / "cold")
     assert done.returncode == 2
     assert "TensorFlow cannot be imported" in done.stderr

@@ -58,8 +58,7 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-60c{1} %m%n
 """
 
 _UP_SECONDS = 240.0
-# A variable by which all is found that a cluster's processes have started.
-_MARK = "BEAMLABEL_TEST_CLUSTER"
+_MARK = "BEAMLABEL_TEST_CLUSTER"  # in the environment of all that a cluster's processes have started
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
 
 
@@ -217,11 +216,10 @@ class FlinkCluster:
             if process.poll() is None:
                 process.terminate()
         for process in self._processes.values():
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
 
     # --- Flink's REST interface -----------------------------------------------------------------------
 

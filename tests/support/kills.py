@@ -89,9 +89,10 @@ class Reader(threading.Thread):
             return storage.read_bytes(storage.join(self._output, layout.MANIFEST))
         except FileNotFoundError:
             # A new local output is there as a whole, or not at all.
-            if storage.is_local(self._output) and Path(self._output).exists():
-                raise
-            return None
+            if not (storage.is_local(self._output) and Path(self._output).exists()):
+                return None
+        # It may have come since the first look, and then all of it has.
+        return storage.read_bytes(storage.join(self._output, layout.MANIFEST))
 
     def _read(self, manifest: bytes) -> None:
         for file in json.loads(manifest)["files"]:
