@@ -18,8 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from beamlabel.transforms.storage import azure_blobs, beam_setup
-from beamlabel.transforms.storage.buckets import azure_ranges
+from beamlabel.transforms.storage import beam_setup
+from beamlabel.transforms.storage.buckets import azure_listing, azure_ranges
 from beamlabel.transforms.storage.buckets.content_types import UNKNOWN, content_type
 from beamlabel.transforms.storage.errors import ReplacedError
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
@@ -198,7 +198,7 @@ def _match(pattern: str, path: str, prefix: str) -> Iterator[StoredFile]:
 
     def listed(filesystems: Any) -> list[StoredFile]:
         if _is_azure(path):
-            return azure_blobs.list_blobs(prefix, beam_setup.pipeline_options())
+            return azure_listing.list_blobs(prefix, beam_setup.pipeline_options())
         return [_stored(metadata) for metadata in filesystems.match([pattern])[0].metadata_list]
 
     return iter(sorted(without_folders(_call(path, listed)), key=lambda file: file.path))
