@@ -10,6 +10,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from beamlabel import LabelImages
+from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.loading import load_images
 from beamlabel.transforms.records import Reason
 from support.collect import Collect
@@ -58,6 +59,9 @@ def cases(tmp_path, monkeypatch):
         Reason.TOO_MANY_BYTES: bytes(MAX_BYTES + 1),
         Reason.INFERENCE_ERROR: (black := tmp_path / "black.bmp"),
         Reason.INTERNAL_ERROR: FAULT,
+        # Real ones take seconds, see decoding/test_limits.py.
+        Reason.DECODE_TIMEOUT: b"an image that takes long",
+        Reason.DECODE_ERROR: b"an image that crashes its decoder",
     }
     from PIL import Image
 
@@ -76,6 +80,9 @@ def cases(tmp_path, monkeypatch):
     def faulty(encoded, options):
         if encoded == FAULT:
             raise KeyError("a fault")
+        for reason in (Reason.DECODE_TIMEOUT, Reason.DECODE_ERROR):
+            if encoded == contents[reason]:
+                raise refusal(reason, "a child of the decoder ended")
         return decode(encoded, options)
 
     monkeypatch.setattr(load_images, "decode", faulty)
@@ -106,7 +113,8 @@ def test_metadata_survives_every_reason(module, cases, form):
     del cases[Reason.NOT_ALLOWED]
     # Only a row of a table can be `invalid_row`; of a URI that is too long no failure holds the URI.
     elsewhere = {Reason.NOT_ALLOWED, Reason.FIELD_TAKEN, Reason.INVALID_ROW, Reason.URI_TOO_LONG}
-    elsewhere |= {Reason.SCHEME_NOT_ALLOWED}
+    # The job alone can end a worker whose batch hangs.
+    elsewhere |= {Reason.SCHEME_NOT_ALLOWED, Reason.INFERENCE_TIMEOUT}
     assert {*cases, *elsewhere, None} == {*Reason, None}
     make, kept = FORMS[form]
     predictions, failures = Collect(), Collect()
