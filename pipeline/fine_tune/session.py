@@ -19,6 +19,7 @@ from beamlabel.pipeline.fine_tune.training import train
 from beamlabel.pipeline.process.cancellation import Cancelled
 from beamlabel.pipeline.train.findings.findings import Epoch
 from beamlabel.pipeline.train.findings.temperature import loss_of
+from beamlabel.pipeline.train.head.repeatable import repeatable
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule
@@ -80,7 +81,6 @@ class Session:
         self._head, self._place, self._options, self._progress = head, place, options, progress
         self._epochs = epochs or task.default_epochs
         self._is_scaled = use_16_bits(options.mixed_precision)
-        set_repeatable(network.is_repeatable, task.seed)
 
     def run(self) -> Trained:
         """Trains until it is done, or SIGINT ends it; the model then is the best that there was.
@@ -88,6 +88,10 @@ class Session:
         Raises:
           Cancelled: by SIGTERM, after which ``--if_exists resume`` goes on; or before an epoch was done.
         """
+        with repeatable(self._task.seed, is_repeatable=self._network.is_repeatable):
+            return self._run()
+
+    def _run(self) -> Trained:
         if not self._place.state.mode:
             mode, decision = self._choose_mode()
             self._place.save(mode=mode, decision=decision)
@@ -121,12 +125,9 @@ class Session:
 
     def logits(self) -> np.ndarray:
         """float32[N, C]: what the model says of all rows, for inference."""
-        return np.asarray(
-            self.model.keras.predict(
-                batches(self._task, np.arange(len(self._task.rows)), shuffled=False), verbose=0
-            ),
-            np.float32,
-        )
+        data = batches(self._task, np.arange(len(self._task.rows)), shuffled=False)
+        with repeatable(self._task.seed, is_repeatable=self._network.is_repeatable):
+            return np.asarray(self.model.keras.predict(data, verbose=0), np.float32)
 
     @property
     def _steps(self) -> int:
@@ -202,12 +203,3 @@ class Session:
             return found["accuracy"], found["loss"]
         finally:
             self._network.assign(before)
-
-
-def set_repeatable(is_repeatable: bool, seed: int) -> None:
-    """The same seed gives the same numbers, unless ops of the module draw by chance, which TensorFlow refuses then."""
-    tensorflow().keras.utils.set_random_seed(seed)
-    # The public function can turn it on only, and training the head did.
-    from tensorflow.python.util import _pywrap_determinism
-
-    _pywrap_determinism.enable(is_repeatable)

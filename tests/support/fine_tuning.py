@@ -85,10 +85,15 @@ def fine_tune(labels, output, *arguments) -> int:
     return main([str(labels), "--output", str(output), *OPTIONS, *map(str, arguments)])
 
 
-def killed_after(epochs: int) -> None:
-    """Runs the command with the arguments of this process, which kills itself after so many epochs."""
+def killed_after(epochs: int, *, threads: int) -> None:
+    """Runs the command with the arguments of this process, which kills itself after so many epochs.
+
+    ``threads``: of TensorFlow's operations; 0: as many as there are cores.
+    """
     import os
     import signal
+
+    import tensorflow as tf
 
     from beamlabel.pipeline.fine_tune.state import Workplace
 
@@ -99,5 +104,6 @@ def killed_after(epochs: int) -> None:
         if len(self.state.history) == epochs:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
     Workplace.save = save
     main(sys.argv[1:])

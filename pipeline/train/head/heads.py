@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.pipeline.train.head.repeatable import repeatable
 from beamlabel.pipeline.train.head.standardize import Standardizer
-from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
 _VALUES_PER_BATCH = 1 << 24
 _MAX_BATCH = 8192
@@ -91,11 +91,19 @@ def train_heads(
     Returns:
       The heads at the end.
     """
-    tf = tensorflow()
+    with repeatable(task.seed):
+        return _train(task, standardizer, epochs, after_epoch, of)
+
+
+def _train(
+    task: Task,
+    standardizer: Standardizer,
+    epochs: int,
+    after_epoch: Callable[[int, Callable[[], Heads]], bool] | None,
+    of: int,
+) -> Heads:
     import keras
 
-    keras.utils.set_random_seed(task.seed)
-    tf.config.experimental.enable_op_determinism()
     layer = _layer(task, standardizer)
     inputs = keras.Input((task.features.shape[1],))
     scaled = keras.layers.Normalization(mean=standardizer.mean, variance=standardizer.deviation**2)(inputs)

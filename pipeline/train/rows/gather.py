@@ -24,7 +24,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """Rows with a truth, of each image the newest, in the order of their ``image_id``s.
+    """Rows with a truth, of each image the newest, sorted by ``content_hash``, then by ``image_id``.
 
     Attributes:
       table: ``uri``, ``image_id``, ``content_hash``, ``location``, and ``split`` if a column says it.
@@ -87,7 +87,9 @@ def gathered(outputs: Sequence[Output], truth: Truth, split_column: str | None) 
         ),
         Problem("rows have no truth", found.without_truth),
     ]
-    table = table.take(pa.array(kept))
+    # The order decides the batches: a training depends on the images alone, not on their directories.
+    by_content = pa.compute.sort_indices(table.column("content_hash").take(pa.array(kept)))
+    table = table.take(pa.array(kept).take(by_content))
     locations = _locations(table, outputs)
     columns = {
         **{name: table.column(name) for name in ("uri", "image_id", "content_hash")},

@@ -34,7 +34,7 @@ from beamlabel.transforms.rows.types import is_text
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """Rows with a truth, each image once, in the order of their ``image_id``s.
+    """Rows with a truth, each image once, sorted by ``content_hash``, then by ``image_id``.
 
     Attributes:
       table: ``uri``, ``image_id``, ``content_hash``, and ``location``, from which the image can be fetched again: null

@@ -42,7 +42,7 @@ def places(tmp_path, monkeypatch):
         ("{}/home/me", "home"), ("{}/home/me/", "home"), ("{}/home", "home"), ("{}", "home"), ("{}/to_home", "home"),
         ("file://{}/home/me", "home"), ("{}/temporary", "temporary"), ("..", "current folder"), ("../..", "holds"),
         ("{}/file", "is a file"), ("{}/file/below/it", "is a file"), ("{}/pipe", "is a file"), ("{}/nowhere", "a link"),
-        ("{}/loop", ""), ("/proc/self", "system's"), ("/sys/x", "system's"), ("/dev/null", "system's"),
+        ("{}/loop", "loop"), ("/proc/self", "system's"), ("/sys/x", "system's"), ("/dev/null", "system's"),
         ("/dev", "system's"),
         ("{}/" + "x" * 300, "too long"), ("{}/\udcff", "UTF-8"), ("{}/a\udcffb/c", "UTF-8"), ("", "empty"),
         ("gs://", "bucket"), ("gs:///folder", "bucket"), ("s3://", "bucket"), ("file://elsewhere/x", "of this machine"),

@@ -66,6 +66,23 @@ def test_the_same_each_time_to_the_last_bit(task, fitted):
     assert again.out_of_sample.tobytes() == fitted.out_of_sample.tobytes()
 
 
+def test_the_process_draws_as_if_nothing_had_been_trained(task):
+    import random
+
+    import tensorflow as tf
+
+    random.seed(1)
+    np.random.seed(1)
+    expected = random.random(), np.random.random()
+    random.seed(1)
+    np.random.seed(1)
+    fit_head(task[0], task[1], HeadOptions(epochs=1))
+    assert (random.random(), np.random.random()) == expected
+    # TensorFlow refuses to draw without a seed while its operations are deterministic.
+    with tf.Graph().as_default():
+        tf.random.uniform([])
+
+
 def test_the_temperature_makes_scores_as_sure_as_they_are_right(task, fitted):
     features, rows = task
     test = rows.split == TEST
