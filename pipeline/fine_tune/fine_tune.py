@@ -240,7 +240,7 @@ def _tell_rows(rows: TrainingRows, progress: Progress) -> None:
 def _tell_gain(tuned: float | None, alone: float | None, progress: Progress) -> None:
     if tuned is None or alone is None:
         return
-    progress(f"validation accuracy {tuned:.1%}; {alone:.1%} with a head alone, on the untrained network")
+    progress(f"validation accuracy {tuned:.1%}; {alone:.1%} with a head alone, on the original network")
     if tuned < alone:
         progress("the head alone is better: train without --fine_tune or with another --learning_rate")
 

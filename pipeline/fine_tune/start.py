@@ -1,4 +1,4 @@
-"""The start of a fine-tuning: the module, and a head on its untrained features."""
+"""The start of a fine-tuning: the module, and a head on its original features."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Base:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A head on the untrained network, trained on the training images alone.
+    """A head on the original network, trained on the training images alone.
 
     Attributes:
       head: the head, without a temperature.
@@ -80,7 +80,7 @@ def load_module(base: BaseOutput, options: RowsOptions) -> Base:
 def start_of(
     base: Base, network: Network, task: Task, options: HeadOptions, progress: Callable[[str], None]
 ) -> Start:
-    """Trains a head on the features of the untrained network, taken from the outputs or computed again."""
+    """Trains a head on the features of the original network, taken from the outputs or computed again."""
     if base.has_embeddings:
         features = features_of(task.rows)
     else:
