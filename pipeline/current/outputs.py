@@ -71,9 +71,9 @@ def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
                 raise
             raise UsageError(f"{option} {pattern!r}: {error}") from error
         if len(found) == before and not has_glob(pattern):
-            raise UsageError(f"{option} {pattern!r}: no published beamlabel output found there")
+            raise UsageError(f"{option} {pattern!r}: no published output of beamlabel found there")
     if not found:
-        raise UsageError(f"{option} {' '.join(patterns)}: no published beamlabel output found there")
+        raise UsageError(f"{option} {' '.join(patterns)}: no published output of beamlabel found there")
     return sorted(found.values(), key=_order)
 
 

@@ -1,5 +1,7 @@
-"""Selects the current rows and failures of many outputs, with a 256th of the entries in memory and a byte per row on
-disk."""
+"""Selects the current rows and failures of many outputs.
+
+A 256th of the entries is in memory at a time; the disk holds a byte per row.
+"""
 
 from __future__ import annotations
 

@@ -47,8 +47,11 @@ class Counts:
 
 
 class Examples:
-    """The few changed images of each kind to show: relabeled ones with the highest scores on both sides; of other
-    kinds those with the smallest image_ids, which are hashes."""
+    """The few changed images of each kind to show.
+
+    These are the relabeled ones with the highest scores on both sides, and of other kinds those with the smallest
+    image_ids, which are hashes.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
