@@ -45,7 +45,7 @@ def find_columns(names: Sequence[str], key: str | None, value: str | None, path:
     listing = ", ".join(names) or "none"
     for option, name in (("--truth_key", key), ("--truth_column", value)):
         if name is not None and name not in names:
-            raise UsageError(f"{option} {name}: no such column; {path} has {listing}")
+            raise UsageError(f"{option} {name}: no such column; {path} has the columns {listing}")
     twice = [name for name in names if names.count(name) > 1]
     found_key = key or _first_named(KEY_COLUMNS, [name for name in names if name != value])
     if found_key is None:

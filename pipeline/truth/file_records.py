@@ -123,7 +123,7 @@ def _of_text(beginning: bytes, complete: bool, path: str, key: str | None, value
         )
     for option, name in (("--truth_key", key), ("--truth_column", value)):
         if name is not None:
-            raise UsageError(f"{option} {name}: {path} is plain text without columns")
+            raise UsageError(f"{option} {name}: {path} is text without columns")
     return TruthFile(FileColumns("", "", "uri"), False, _lines(_blocks(path)))
 
 

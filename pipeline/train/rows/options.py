@@ -42,21 +42,21 @@ class RowsOptions:
         help="module that made the embeddings (default: the one named in the outputs)",
     )
     module_fingerprint: str | None = option(
-        SHA256, metavar="SHA256", help="refuse the module unless it has this fingerprint"
+        SHA256, metavar="SHA256", help="refuse a module with another fingerprint"
     )
     allow_unsafe_ops: bool = flag(
-        help="run a module whose graph may read, write or send anything; it runs with your permissions"
+        help="run a module whose graph may read, write or send anything, with your permissions"
     )
     module_deadline: float = option(
         DURATION,
         default=DEADLINE_SECONDS,
         metavar="TIME",
-        help="time limit of the separate process that fetches, loads and tries the module (default 10m)",
+        help="time limit of the process that fetches, loads and tries the module (default 10m)",
     )
     module_memory: int | None = option(
         BYTE_SIZE,
         metavar="SIZE",
-        help="memory limit of this process, such as 8G (default: free memory, at least 4G)",
+        help="its memory limit, such as 8G (default: free memory, at least 4G)",
     )
     split: tuple[float, float, float] = option(
         SHARES,
