@@ -1,6 +1,6 @@
 
 const titles = {
-  relabeled: ["Relabeled", "with the highest scores on both sides"],
+  relabeled: ["Relabeled", "highest scores on both sides first"],
   added: ["Added", "only in B"],
   removed: ["Removed", "only in A"],
   failed: ["Failed", "labeled in A, failed in B"],
