@@ -67,7 +67,7 @@ def skipping(
     if rows["predicted"] != new:
         raise RuntimeError(f"{new} new images, but the manifest says {rows}")
     log = (scratch / "log.txt").read_text()
-    return cost, next(line for line in log.splitlines() if "Earlier runs have labeled" in line)
+    return cost, next(line for line in log.splitlines() if "images that earlier runs labeled" in line)
 
 
 def main() -> None:

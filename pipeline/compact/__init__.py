@@ -1,1 +1,1 @@
-"""Many outputs → one with the current rows."""
+"""Compacts many outputs into one with the current rows."""

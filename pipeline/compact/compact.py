@@ -1,7 +1,7 @@
-"""The current rows of many outputs → one output: staged, committed and published as a run's.
+"""Writes the current rows of many outputs as one output: staged, committed and published like that of a run.
 
-Each shard is a unit with a record, so that a compaction that was killed goes on where it was, and what the shards hold
-depends on the outputs and the options alone.
+Each shard is a work unit with a record, so that a killed compaction can resume. The content of the shards depends only
+on the outputs and the options.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LOGGER = get_logger("beamlabel")
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be written, before anything is."""
+    """The plan of a compaction, made before anything is written."""
 
     output: str
     plan_id: str
@@ -65,23 +65,23 @@ def compact(
     if_exists: str = "error",
     drop_others: bool = False,
 ) -> dict[str, Any]:
-    """Writes the current rows and failures of all outputs that patterns name into one output.
+    """Writes the current rows and failures of all outputs that match the patterns into one output.
 
     Args:
-      patterns: outputs, folders of them, or globs.
-      output: where to.
-      shard_rows: rows of a shard.
-      if_exists: ``error``, ``overwrite`` or ``resume``, as of a run.
-      drop_others: leave out rows that are not of the newest output's module, preprocessing and columns, or do not tell
-        which image they are of.
+      patterns: outputs, directories of outputs, or globs.
+      output: directory of the new output.
+      shard_rows: number of rows per shard.
+      if_exists: ``error``, ``overwrite`` or ``resume``, as for a run.
+      drop_others: leave out rows that differ from the newest output in module, preprocessing or columns, or do not
+        identify their image.
 
     Returns:
       The manifest.
 
     Raises:
-      UsageError: there is nothing to compact, the output cannot be written, or is among the inputs, or there are rows
-        that ``drop_others`` is for.
-      OutputLockedError: another run is at work on the output.
+      UsageError: there is nothing to compact, the output cannot be written or is among the inputs, or there are rows
+        that need ``drop_others``.
+      OutputLockedError: another run has locked the output.
       OSError, ValueError: a file cannot be read.
     """
     started_at = time.time()
@@ -90,7 +90,7 @@ def compact(
     with locked(output) as lock, tempfile.TemporaryDirectory(prefix="compact-") as scratch:
         try:
             for manifest in finish_pending(output):
-                _LOGGER.info("Published the commit of an earlier run, %s", manifest["run_id"])
+                _LOGGER.info("Published the commit of earlier run %s", manifest["run_id"])
             check_output(output, if_exists)
         except (OSError, ValueError) as error:
             if not is_user_error(error):
@@ -99,12 +99,12 @@ def compact(
         outputs = find_outputs(patterns, "INPUT")
         if is_among(output, patterns, outputs):
             raise UsageError(
-                f"--output {output!r} is among the inputs, and would be read by the next compaction"
+                f"--output {output!r} is among the inputs, so the next compaction would read it; use another directory"
             )
         plan = _plan(outputs, output, Path(scratch), shard_rows=shard_rows, drop_others=drop_others)
         there = read_manifest(output)
         if if_exists == "resume" and there is not None and there["plan_id"] == plan.plan_id:
-            _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
+            _LOGGER.info("Nothing to resume: run %s has completed this plan", there["run_id"])
             return there
         staging_dir = _stage(plan, if_exists, _job(plan, patterns, started_at))
         records = []
@@ -129,13 +129,13 @@ def _plan(
     others, nameless = selection.rows["other_module"], selection.rows["unidentified"]
     if others and not drop_others:
         raise UsageError(
-            f"{others} images have no row of the module, preprocessing and columns of the newest output "
-            f"({target.output.folder}), and no failure of it; label them again, or leave their rows out: --drop_others"
+            f"{others} images have neither a row of the module, preprocessing and columns of the newest output "
+            f"({target.output.folder}) nor a failure of it; label them again, or use --drop_others to leave them out"
         )
     if nameless and not drop_others:
         raise UsageError(
-            f"{nameless} rows of schema version 1 do not tell which images they are of (inline images, or relative "
-            "names); label them again, or leave the rows out: --drop_others"
+            f"{nameless} rows of schema version 1 do not identify their images (inline images, or relative names); "
+            "label them again, or use --drop_others to leave them out"
         )
     known = {
         "outputs": [[one.manifest["run_id"], _hashes(one)] for one in outputs],
@@ -154,7 +154,7 @@ def _hashes(output: Output) -> list[str]:
 
 
 def _job(plan: _Plan, patterns: Sequence[str], started_at: float) -> dict[str, Any]:
-    """What ``publish`` has to know."""
+    """The job file for ``publish``."""
     newest = plan.target.output.manifest
     counts = {"rows": plan.selection.rows, "failures": plan.selection.failures}
     read = [sum(by_fate.values()) for by_fate in counts.values()]
@@ -213,10 +213,10 @@ def _stage(plan: _Plan, if_exists: str, job: Mapping[str, Any]) -> str:
     if if_exists == "resume":
         for folder in list(staging.holding(plan.output, layout.JOB)):
             if folder != staging_dir:
-                staging.delete_run(folder)  # of other outputs, or other options
+                staging.delete_run(folder)  # has other outputs or options
         done = reuse_finished_units(plan.output, staging_dir, plan.plan_id)
         if done:
-            _LOGGER.info("going on after %d shards that are done", done)
+            _LOGGER.info("Resuming after %d completed shards", done)
     return staging_dir
 
 
@@ -228,7 +228,7 @@ def _record(plan: _Plan, staging_dir: str, number: int, cut: Cut) -> UnitRecord:
     metadata = {**plan.target.metadata, schema.PLAN_ID: plan.plan_id, schema.VERSION: __version__}
     record = stage_shard(plan.selection, plan.target, metadata, cut, staging_dir)
     _LOGGER.info(
-        "shard %d of %d: %d rows, %d failures, in %.1f s",
+        "Shard %d of %d: %d rows, %d failures, in %.1f s",
         number + 1, len(plan.cuts), record.predicted, sum(record.failed.values()), time.monotonic() - begin,
     )  # fmt: skip
     return record

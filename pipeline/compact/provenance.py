@@ -1,7 +1,7 @@
-"""What a compacted output tells of the runs that it is made of: their input, and how its failures were tried.
+"""Describes, in a compacted output, the input and the failures of the original runs.
 
-``--skip_labeled`` and ``--tombstones`` take it for the runs by that. Where they do not agree it tells nothing, which
-costs a try more, and never a wrong tombstone.
+``--skip_labeled`` and ``--tombstones`` use this in place of the runs' own manifests. If the runs disagree, the entry is
+left out: that costs another try, but never causes a wrong tombstone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _LIMITS = ("max_bytes", "max_pixels")
 
 
 def joint_input(outputs: Sequence[Output]) -> dict[str, Any]:
-    """``input`` and ``base_dir`` of all runs together, as ``options`` of a manifest has them.
+    """``input`` and ``base_dir`` of all runs together, in the form of a manifest's ``options``.
 
-    There is no ``input`` if the runs name theirs by different options: then no patterns name all of it.
+    ``input`` is empty if the runs read theirs with different options, since no patterns then name all of it.
     """
     options = [output.manifest["options"] for output in outputs]
     first = options[0]
@@ -36,9 +36,9 @@ def joint_input(outputs: Sequence[Output]) -> dict[str, Any]:
 
 
 def tried(selection: Selection) -> dict[str, Any]:
-    """How the failures that are kept were tried, in the form of a manifest; see ``tried_with``.
+    """How the original runs tried the failures that are kept, in the form of a manifest; see ``tried_with``.
 
-    Versions and preprocessing are told if all runs agree on them, and of limits the lowest.
+    Versions and preprocessing are given if all runs agree on them; a limit is the lowest of all runs.
     """
     kept = [source.output for source in selection.failed if wanted(selection.is_failed, source).any()]
     runs: list[Mapping[str, Any]] = [tried_with(output.manifest) for output in kept]

@@ -1,4 +1,4 @@
-"""The current rows, copied: Arrow batches of Parquet, or examples as they are."""
+"""Copies the current rows: Arrow batches from Parquet, or unchanged examples from TFRecords."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.worker.read_ahead import read_ahead
 
-# Of a bucket; with 1,280 features each holds 15 MB.
+# For a bucket; each reader holds 15 MB with 1,280 features.
 _READERS = 4
 
 
 def current_batches(
     selection: Selection, columns: pa.Schema, start: int, stop: int
 ) -> Iterator[pa.RecordBatch]:
-    """The current rows whose places are from ``start`` to ``stop``, with exactly these columns.
+    """Yields the current rows at positions from ``start`` to ``stop``, with exactly these columns.
 
-    Rows of schema version 1 get what tells their image; their ``content_hash`` is empty, since nobody knows it.
+    Rows of schema version 1 get the columns that identify their image; their ``content_hash`` is empty, as unknown.
     """
 
     def read(source: Source) -> Iterator[pa.RecordBatch]:
@@ -50,25 +50,25 @@ def current_batches(
 
 
 def current_examples(selection: Selection, start: int, stop: int) -> Iterator[bytes]:
-    """The same of TFRecords, serialized as they lie there."""
+    """Yields the same for TFRecords: serialized examples, unchanged."""
     for source in having(selection.data, start, stop):
         yield from examples(source, wanted(selection.is_kept, source, start, stop))
 
 
 def current_failures(selection: Selection, start: int, stop: int) -> Iterator[dict[str, Any]]:
-    """The failures whose places are from ``start`` to ``stop`` and that are the outcome of their image."""
+    """Yields the failures at positions from ``start`` to ``stop`` that are their image's outcome."""
     for source in having(selection.failed, start, stop):
         yield from wanted_failures(source, wanted(selection.is_failed, source, start, stop))
 
 
 def current_versions(selection: Selection, start: int, stop: int) -> Iterator[dict[str, Any]]:
-    """The versions whose places are from ``start`` to ``stop`` and that are those of current outcomes."""
+    """Yields the versions at positions from ``start`` to ``stop`` that belong to current outcomes."""
     for source in having(selection.touched, start, stop):
         yield from wanted_versions(source, wanted(selection.is_touched, source, start, stop))
 
 
 def computed_by(selection: Selection, start: int, stop: int) -> list[str]:
-    """Which engines made the current rows whose places are from ``start`` to ``stop``."""
+    """The engines that computed the current rows at positions from ``start`` to ``stop``."""
     found: set[str] = set()
     for source in having(selection.data, start, stop):
         by = source.file.get("computed_by")

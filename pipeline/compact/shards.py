@@ -1,4 +1,4 @@
-"""The shards of a compacted output: where they begin and end, and how each is written."""
+"""The shards of a compacted output: their limits, and how they are written."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from beamlabel.transforms.units.unit_records import stage_record
 from beamlabel.transforms.worker.allocators import release_unused_arrow_memory
 from beamlabel.transforms.writing.staged_files import json_line, stage_file, temporary_file, write_data
 
-# Of the map of what is current, looked at at a time.
+# Part of the map of current rows to examine at once.
 _BLOCK = 1 << 20
 
 KINDS = ("data", "failures", "unchanged")
-"""Of shards, as a manifest names them."""
+"""Kinds of shards, named as in a manifest."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Cut:
     """A shard before it is written.
 
     Attributes:
-      number: among the shards.
-      kind: which of ``KINDS`` it holds.
-      start, stop: the places of its rows, failures or versions, and of what is left out between them.
-      count: how many of them are current.
+      number: number of the shard.
+      kind: one of ``KINDS``.
+      start, stop: range of positions of its rows, failures or versions, including those that are left out.
+      count: number of current ones among them.
     """
 
     number: int
@@ -52,13 +52,15 @@ class Cut:
 
     @property
     def unit_id(self) -> str:
-        """Names its files in the staging folder."""
+        """Name of its files in the staging directory."""
         return unit_id(KINDS.index(self.kind), self.start)
 
 
 def cut_into_shards(selection: Selection, shard_rows: int) -> Iterator[Cut]:
-    """Shards of ``shard_rows`` current rows, one at least, then of as many failures, which tile all places; and such
-    of versions, if there are any."""
+    """Yields shards of ``shard_rows`` current rows, at least one, then of failures, then of versions if there are any.
+
+    Shards of rows and of failures cover all positions, including those of what is left out.
+    """
     numbers = itertools.count()
     for kind in KINDS:
         start = 0
@@ -69,13 +71,13 @@ def cut_into_shards(selection: Selection, shard_rows: int) -> Iterator[Cut]:
 
 
 def _current(selection: Selection, kind: str) -> np.ndarray:
-    """bool[places]: what of a kind is current."""
+    """bool[positions]: whether each row, failure or version of a kind is current."""
     of = {"data": selection.is_kept, "failures": selection.is_failed, "unchanged": selection.is_touched}
     return of[kind]
 
 
 def _ends(is_current: np.ndarray, shard_rows: int) -> Iterator[tuple[int, int]]:
-    """Where each shard ends, and how many it has; a last one without any takes what is left out after the others."""
+    """Yields the end and the size of each shard; the last one also covers trailing rows that are left out."""
     count = 0
     for first in range(0, len(is_current), _BLOCK):
         places = np.flatnonzero(is_current[first : first + _BLOCK]) + first
@@ -103,9 +105,9 @@ def stage_shard(
         files = (_stage_lines(selection, cut, staging_dir, failed),)
     written = sum(file.rows for file in files)
     if written != cut.count:
-        raise ValueError(f"{written} rows in place of {cut.count}: an output was changed meanwhile")
+        raise ValueError(f"{written} rows instead of {cut.count}: an output was changed meanwhile")
     places = len(_current(selection, cut.kind))
-    # Versions are no outcomes.
+    # Versions do not count as outcomes.
     read = 0 if cut.kind == "unchanged" else cut.stop - cut.start
     record = UnitRecord(
         unit_id=cut.unit_id,
@@ -137,7 +139,7 @@ def _stage_rows(
 
 
 def _stage_lines(selection: Selection, cut: Cut, staging_dir: str, failed: Counter[str]) -> FileRecord:
-    """Failures, which are counted by reason, or versions."""
+    """Writes failures, and counts them by reason, or versions."""
     lines, count = current_failures if cut.kind == "failures" else current_versions, 0
     with temporary_file(staging_dir) as path:
         with path.open("wb") as file:

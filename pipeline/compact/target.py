@@ -1,4 +1,4 @@
-"""The columns and the module of the newest output, and whether the files of others have the same."""
+"""The columns and the module of the newest output, and a check whether other files match them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 
-# What has to agree beside columns and their types, for rows to be those of one output.
+# Metadata that must agree, besides columns and types, for rows to fit into one output.
 _SAME = (
     schema.MODULE_FINGERPRINT, schema.PREPROCESSING_ID, schema.SCORES, schema.LABELS_SHA256, schema.NUM_CLASSES,
     schema.TOP_K, schema.EMBEDDING_DIM, schema.EMBEDDING_NORMALIZED,
@@ -27,13 +27,13 @@ _SAME = (
 
 @dataclass(frozen=True)
 class Target:
-    """What a current row is.
+    """The properties of a current row.
 
     Attributes:
-      output: the newest one that has a data file.
-      is_tfrecord: whether its shards are TFRecords; their rows are copied byte by byte.
-      metadata: of its shards, brought to the current schema version.
-      columns: of its shards, brought to the current schema version; None for TFRecords.
+      output: the newest output that has a data file.
+      is_tfrecord: whether its shards are TFRecords, whose rows are copied byte by byte.
+      metadata: metadata of its shards, in the current schema version.
+      columns: columns of its shards, in the current schema version; None for TFRecords.
     """
 
     output: Output
@@ -42,7 +42,7 @@ class Target:
     columns: pa.Schema | None
 
     def spec(self, metadata: Mapping[str, str]) -> OutputSpec:
-        """The spec of shards of these columns, of Parquet or of TFRecords compressed as the newest output's."""
+        """The spec of shards with these columns: Parquet, or TFRecords with the newest output's compression."""
         if self.columns is not None:
             return replace(spec_of(self.columns, metadata), metadata=dict(metadata))
         zipped = any(str(file["name"]).endswith(".gz") for file in self.output.files("data"))
@@ -51,7 +51,7 @@ class Target:
         )
 
     def fits(self, output: Output, file: Mapping[str, Any] | None) -> bool:
-        """Whether a data file has these columns by the same module and preprocessing; of failures, by the manifest."""
+        """Whether a data file has the same columns, module and preprocessing; for failures only the manifest counts."""
         metadata = output.manifest["metadata"]
         if any(metadata.get(name) != self.metadata.get(name) for name in _SAME):
             return False
@@ -76,11 +76,11 @@ class Target:
 
 
 def target_of(outputs: Sequence[Output]) -> Target:
-    """What the rows of the newest output are; ``outputs`` are as ``find_outputs`` orders them.
+    """The target given by the newest output; ``outputs`` are in the order of ``find_outputs``.
 
     Raises:
-      UsageError: none has a data file, or the newest has TFRecords of schema version 1.
-      OSError, ValueError: it cannot be read.
+      UsageError: no output has a data file, or the newest has TFRecords of schema version 1.
+      OSError, ValueError: the output cannot be read.
     """
     newest = next((output for output in reversed(outputs) if output.files("data")), None)
     if newest is None:
@@ -92,7 +92,8 @@ def target_of(outputs: Sequence[Output]) -> Target:
     if ".tfrecord" in str(file["name"]):
         if is_version_1:
             raise UsageError(
-                f"{newest.folder} has TFRecords of schema version 1, which do not tell their images: label them again"
+                f"{newest.folder} has TFRecords of schema version 1, which do not identify their images: label them "
+                "again"
             )
         return Target(newest, True, metadata, None)
     there, _ = _shard_schema(newest.path(str(file["name"])))

@@ -1,4 +1,4 @@
-"""What outputs say of images, as records of fixed size: rows, failures, tombstones, and new versions."""
+"""Reads outputs as entries of fixed size per image: rows, failures, tombstones and new versions."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from beamlabel.transforms.rows.times import iso_time, microseconds
 _BATCH_ROWS = 16_384
 
 FAILURE, ROW, TOMBSTONE, TOUCHED = 0, 1, 2, 3
-"""Kinds of entries; the last is another version of the same content. Of one run and one time, a row is newer than a
-failure."""
+"""Kinds of entries; ``TOUCHED`` is another version of the same content. In the same run and at the same time, a row
+counts as newer than a failure."""
 
 
 _FACTS = ("content_hash", "source_version", "source_bytes")
 
 
 class Why(enum.IntEnum):
-    """What kind of reason a failure has."""
+    """The kind of a failure's reason."""
 
     PASSING = 0
     LASTING = 1
@@ -46,28 +46,28 @@ ENTRY = np.dtype(
         ("content", "<u8"), ("version", "<u8"), ("bytes", "<i8"), ("why", "u1"), ("fits", "?"),
     ]
 )  # fmt: skip
-"""An entry: ``image_id`` in two halves; when, in microseconds since 1970; the place of the run among the runs; the
-kind; the place of the row or failure among all of its kind. Of the encoded image the first half of ``content_hash``,
-a hash of ``source_version`` and the size: 0, 0 and -1 if nobody knows. ``why`` of a failure; ``fits``: whether it was
-made by the current module, see ``select``."""
+"""An entry: ``image_id`` in two halves; the time in microseconds since 1970; the rank of the run among the runs; the
+kind; the position of the row or failure among all of its kind. For the encoded image: the first half of
+``content_hash``, a hash of ``source_version``, and the size, or 0, 0 and -1 if unknown. ``why`` of a failure; ``fits``:
+whether the current module made it, see ``select``."""
 
 
 def row_entries(
     output: Output, file: Mapping[str, Any], *, rank: int, place: int, fits: bool
 ) -> Iterator[np.ndarray]:
-    """Entries of the rows of a data file, a batch at a time, in their order.
+    """Yields entries of the rows of a data file, a batch at a time, in order.
 
-    A row that does not tell its image, as some of schema version 1, has the image_id 0.
+    A row that does not identify its image, as some of schema version 1, gets the image_id 0.
 
     Args:
-      output: whose file it is.
+      output: output of the file.
       file: its entry in the manifest.
-      rank: of the run among the runs.
-      place: of the file's first row among all rows.
-      fits: whether the rows are of the current module.
+      rank: rank of the run among the runs.
+      place: position of the file's first row among all rows.
+      fits: whether the current module made the rows.
 
     Raises:
-      OSError, ValueError: it cannot be read.
+      OSError, ValueError: the file cannot be read.
     """
     path = output.path(str(file["name"]))
     for columns in _parquet_columns(path) if path.endswith(".parquet") else _example_columns(path):
@@ -86,7 +86,7 @@ def row_entries(
 def failure_entries(
     output: Output, file: Mapping[str, Any], *, rank: int, place: int, fits: bool
 ) -> Iterator[np.ndarray]:
-    """Entries of the failures of a file; those that do not tell their image have the image_id 0."""
+    """Yields entries of the failures in a file; failures that do not identify their image get the image_id 0."""
     for chunk in chunks(failures(output, file), _BATCH_ROWS):
         made = np.zeros(len(chunk), ENTRY)
         _set_ids(made, [failure["image_id"] for failure in chunk])
@@ -102,7 +102,7 @@ def failure_entries(
 def touched_entries(
     output: Output, file: Mapping[str, Any], *, rank: int, place: int
 ) -> Iterator[np.ndarray]:
-    """Entries of the images that have another version, and not another content."""
+    """Yields entries of images with a new version but the same content."""
     for chunk in chunks(touched(output, file), _BATCH_ROWS):
         made = np.zeros(len(chunk), ENTRY)
         _set_ids(made, [one["image_id"] for one in chunk])
@@ -115,7 +115,7 @@ def touched_entries(
 
 
 def tombstone_entries(output: Output, file: Mapping[str, Any], *, rank: int) -> Iterator[np.ndarray]:
-    """Entries of the images that an output says are deleted."""
+    """Yields entries of the images that an output lists as deleted."""
     with open_parquet(output.path(str(file["name"]))) as parquet:
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=["image_id", "deleted_at"]):
             made = np.zeros(batch.num_rows, ENTRY)
@@ -126,8 +126,8 @@ def tombstone_entries(output: Output, file: Mapping[str, Any], *, rank: int) -> 
 
 
 def failures(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The failures of a file, in their order, with all keys of the current schema version."""
-    # Earlier versions did not tell when it was.
+    """Yields the failures of a file in order, with all keys of the current schema version."""
+    # Earlier versions did not record the time.
     began = {"failed_at": iso_time(output.time)}
     unknown = dict.fromkeys(("source_bytes", "source_version", "content_hash"))
     with storage.open_input(output.path(str(file["name"]))) as lines:
@@ -142,7 +142,7 @@ def failures(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]
 
 
 def touched(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The lines of a file of images that were touched and not changed, in their order."""
+    """Yields the lines of a file of images with a new version but the same content, in order."""
     began = {"seen_at": iso_time(output.time)}
     with storage.open_input(output.path(str(file["name"]))) as lines:
         for line in lines:
@@ -150,12 +150,12 @@ def touched(output: Output, file: Mapping[str, Any]) -> Iterator[dict[str, Any]]
 
 
 def has_identity(there: pa.Schema) -> bool:
-    """Whether a shard has the columns that schema version 2 brought, by its metadata."""
+    """Whether a shard has the columns added by schema version 2, according to its metadata."""
     return (there.metadata or {}).get(schema.SCHEMA_VERSION.encode()) != b"1"
 
 
 def chunks(values: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of ``size`` values, the last one shorter."""
+    """Yields lists of ``size`` values; the last one may be shorter."""
     while chunk := list(itertools.islice(values, size)):
         yield chunk
 
@@ -165,7 +165,7 @@ _COLUMNS = ("uri", "image_id", "labeled_at", "content_hash", "source_version", "
 
 def _parquet_columns(path: str) -> Iterator[dict[str, list[Any]]]:
     with open_parquet(path) as parquet:
-        # In version 1 these names were free for kept columns.
+        # In version 1, kept columns could have these names.
         taken = frozenset() if has_identity(parquet.schema_arrow) else schema.SINCE_VERSION_2
         names = [name for name in _COLUMNS if name in parquet.schema_arrow.names and name not in taken]
         if "image_id" in names:
@@ -193,7 +193,7 @@ def _microseconds(times: pa.Array) -> np.ndarray:
 def _set_ids(made: np.ndarray, ids: Sequence[str | None]) -> None:
     data = bytes.fromhex("".join(identity or "0" * 32 for identity in ids))
     if len(data) != 16 * len(made):
-        raise ValueError("an image_id has not 32 hex digits")
+        raise ValueError("an image_id does not have 32 hex digits")
     halves = np.frombuffer(data, ">u8").reshape(-1, 2)
     made["high"], made["low"] = halves[:, 0], halves[:, 1]
 

@@ -1,4 +1,4 @@
-"""Published outputs below folders and globs, found by their manifests."""
+"""Finds published outputs below directories and globs by their manifests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Output:
     """A published output.
 
     Attributes:
-      folder: absolute path or URI, without a last slash.
+      folder: absolute path or URI of the directory, without a trailing slash.
       manifest: its ``_MANIFEST.json``.
     """
 
@@ -36,26 +36,26 @@ class Output:
         return dated(self.manifest)
 
     def files(self, kind: str) -> list[dict[str, Any]]:
-        """The entries of its files of a kind, in the order of their names."""
+        """The manifest's entries of its files of a kind, in order of their names."""
         found = [file for file in self.manifest["files"] if file["kind"] == kind]
         return sorted(found, key=lambda file: str(file["name"]))
 
     def path(self, name: str) -> str:
-        """Where a file lies that the manifest names; see ``below``."""
+        """The path of a file that the manifest names; see ``below``."""
         return below(self.folder, name)
 
 
 def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
-    """The outputs that patterns name, each once, by the start of their runs, then by the runs' ids.
+    """Finds the outputs that match patterns, each once, sorted by the start of their runs, then by the runs' ids.
 
-    What has no manifest of ours is left out: unpublished runs, and other people's files.
+    Directories without a manifest of beamlabel are left out, such as unpublished runs and other files.
 
     Args:
-      patterns: outputs, folders of outputs, or globs of either.
-      option: names the patterns in messages.
+      patterns: outputs, directories of outputs, or globs of either.
+      option: name of the patterns in messages.
 
     Raises:
-      UsageError: a pattern cannot be listed, or nothing is there.
+      UsageError: a pattern cannot be listed, or matches nothing.
     """
     found: dict[str, Output] = {}
     for pattern in patterns:
@@ -71,14 +71,14 @@ def find_outputs(patterns: Sequence[str], option: str) -> list[Output]:
                 raise
             raise UsageError(f"{option} {pattern!r}: {error}") from error
         if len(found) == before and not has_glob(pattern):
-            raise UsageError(f"{option} {pattern!r}: no published output of beamlabel is there")
+            raise UsageError(f"{option} {pattern!r}: no published output of beamlabel found there")
     if not found:
-        raise UsageError(f"{option} {' '.join(patterns)}: no published output of beamlabel is there")
+        raise UsageError(f"{option} {' '.join(patterns)}: no published output of beamlabel found there")
     return sorted(found.values(), key=_order)
 
 
 def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) -> bool:
-    """Whether a folder, absolute, is one that patterns look into, or one that holds any of the outputs."""
+    """Whether an absolute directory is covered by the patterns, or contains any of the outputs."""
     place = RealFolder(folder)
     if any(place.holds(output.folder) for output in outputs):
         return True
@@ -93,7 +93,7 @@ def is_among(folder: str, patterns: Sequence[str], outputs: Sequence[Output]) ->
 
 
 def _order(output: Output) -> tuple[Any, ...]:
-    """Runs of one time, as by SOURCE_DATE_EPOCH, have the order of their starts."""
+    """The sort key: runs with the same time, as set by SOURCE_DATE_EPOCH, are ordered by their starts."""
     return output.time, output.manifest["started_at"], output.manifest["run_id"]
 
 
@@ -103,9 +103,9 @@ def _read(path: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except DamagedError as error:
-        raise UsageError(f"{error}: repair it, or take its folder away") from error
+        raise UsageError(f"{error}: repair it or remove its directory") from error
 
 
 def _place(folder: str) -> str:
-    """What a folder is called by nobody's links."""
+    """The path of a directory with all links resolved."""
     return os.path.realpath(folder) if storage.is_local(folder) else folder

@@ -1,4 +1,4 @@
-"""The rows of a file that are current, a batch at a time."""
+"""Reads the current rows of a file, a batch at a time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from beamlabel.transforms.inputs.parquet_source import open_parquet
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.tfrecord import read_records
 
-# With 1,280 features 5 MB.
+# 5 MB with 1,280 features.
 _BATCH_ROWS = 1024
 
 
 def having(sources: Sequence[Source], start: int, stop: int) -> Iterator[Source]:
-    """The files that have a place from ``start`` to ``stop``."""
+    """The files that contain a position from ``start`` to ``stop``."""
     return (source for source in sources if source.start < stop and source.stop > start)
 
 
 def wanted(is_current: np.ndarray, source: Source, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """bool[rows of the file]: which are current, and at a place from ``start`` to ``stop``."""
+    """bool[rows of the file]: whether each is current and at a position from ``start`` to ``stop``."""
     found = np.array(is_current[source.start : source.stop])
     found[: max(start - source.start, 0)] = False
     if stop is not None:
@@ -37,9 +37,9 @@ def wanted(is_current: np.ndarray, source: Source, start: int = 0, stop: int | N
 def parquet_batches(
     source: Source, is_wanted: np.ndarray, names: Sequence[str], batch_rows: int = _BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:
-    """The wanted rows of a Parquet file, with those of the columns that it has; row groups without any are not read.
+    """Yields the wanted rows of a Parquet file with those of the columns that it has; skips other row groups.
 
-    Columns of schema version 2 that a file of version 1 kept by these names are not ours, and are left out.
+    A file of schema version 1 may have kept columns with the names of version 2; these are left out.
     """
     with open_parquet(source.path) as parquet:
         lacking = frozenset() if has_identity(parquet.schema_arrow) else schema.SINCE_VERSION_2
@@ -58,7 +58,7 @@ def parquet_batches(
 
 
 def examples(source: Source, is_wanted: np.ndarray) -> Iterator[bytes]:
-    """The wanted rows of a TFRecord file, serialized as they lie there."""
+    """Yields the wanted rows of a TFRecord file, serialized and unchanged."""
     with storage.open_input(source.path) as file:
         for is_one, record in zip(is_wanted, read_records(file), strict=True):
             if is_one:
@@ -71,5 +71,5 @@ def wanted_failures(source: Source, is_wanted: np.ndarray) -> Iterator[dict[str,
 
 
 def wanted_versions(source: Source, is_wanted: np.ndarray) -> Iterator[dict[str, Any]]:
-    """The wanted lines of a file of images that were touched and not changed."""
+    """The wanted lines of a file of images with a new version but the same content."""
     return itertools.compress(touched(source.output, source.file), is_wanted)

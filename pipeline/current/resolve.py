@@ -1,4 +1,4 @@
-"""Entries of some images → which of them are current: a pure function over arrays."""
+"""Finds the current entries of some images: a pure function over arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from beamlabel.pipeline.current.entries import FAILURE, ROW, TOMBSTONE, TOUCHED,
 
 
 class Fate(enum.IntEnum):
-    """What becomes of a row or a failure; the names are those of the counts in a manifest."""
+    """The fate of a row or a failure; the names are those of the counts in a manifest."""
 
     KEPT = 0
     SUPERSEDED = 1
@@ -20,25 +20,25 @@ class Fate(enum.IntEnum):
 
 
 def resolve(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the current outcome of each image, one at most.
+    """Finds the current outcome of each image, at most one.
 
-    The newest row counts; of the same ``time`` that of the later run, then the one whose place is higher. It does not
-    count
+    The newest row counts; with equal ``time`` the row of the later run, then the one with the higher position. It does
+    not count
 
     - if a tombstone is newer: deleted;
-    - if a failure is newer that tells that the image is gone (``not_found``) or another by now (another content hash;
-      where no hash is known, another version or size), or that has a lasting reason and does not tell that the image
-      is the same: failed since. A passing failure, such as a timeout, of an image that may be the same leaves the row;
-    - if it is of another module: failed since, where the current one has tried and failed, else of another module.
+    - if a newer failure shows that the image is gone (``not_found``) or has changed (another content hash or, without
+      one, another version or size), or has a lasting reason and does not show that the image is the same: failed
+      since. A passing failure, such as a timeout, of an image that may be the same does not void the row;
+    - if another module made it: failed since, if the current module has tried and failed; else of another module.
 
-    An image without a row that counts has its newest failure as its outcome, unless a row or a tombstone is newer. Of
-    the versions that an image was seen under since, the newest is kept, if it is of the outcome's content.
+    If no row counts, the newest failure is the image's outcome, unless a row or a tombstone is newer. Of the versions
+    seen since, the newest is kept if it has the outcome's content.
 
     Args:
-      entries: of ``ENTRY``, with all that there is of each of the images.
+      entries: array of ``ENTRY`` with all entries of each image.
 
     Returns:
-      The entries in another order, and the ``Fate`` of each (of a tombstone, ``SUPERSEDED``).
+      The entries in another order, and the ``Fate`` of each; for a tombstone ``SUPERSEDED``.
     """
     order = np.lexsort([entries[name] for name in ("place", "kind", "rank", "time", "low", "high")])
     ordered = entries[order]
@@ -75,15 +75,15 @@ def resolve(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _newest(ordered: np.ndarray, image: np.ndarray, kind: int) -> np.ndarray:
-    """Of each image where its newest entry of a kind is; -1 without one."""
+    """The position of each image's newest entry of a kind; -1 if there is none."""
     places = np.flatnonzero(ordered["kind"] == kind)
     newest = np.full(image[-1] + 1, -1)
-    newest[image[places]] = places  # of places that come several times numpy keeps the last
+    newest[image[places]] = places  # of repeated indices numpy keeps the last value
     return newest
 
 
 def _keep_newest_version(ordered: np.ndarray, image: np.ndarray, fates: np.ndarray) -> None:
-    """Keeps the newest other version of each image that tells that its outcome is of the content that is there now."""
+    """Keeps the newest version of each image that shows its outcome's content under another version or size."""
     version, outcome = _newest(ordered, image, TOUCHED), np.full(image[-1] + 1, -1)
     kept = np.flatnonzero(fates == Fate.KEPT)
     outcome[image[kept]] = kept
@@ -95,7 +95,7 @@ def _keep_newest_version(ordered: np.ndarray, image: np.ndarray, fates: np.ndarr
 
 
 def _replaced(ordered: np.ndarray, image: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Of each image whether a failure after its newest row tells that the row is of an image that is no more."""
+    """For each image, whether a failure after its newest row shows that the row's image no longer exists."""
     places = np.flatnonzero(ordered["kind"] == FAILURE)
     places = places[(row[image[places]] >= 0) & (places > row[image[places]])]
     failed, labeled = ordered[places], ordered[row[image[places]]]

@@ -1,4 +1,7 @@
-"""Which rows and failures of many outputs are current; in memory is a 256th of the entries, on disk a byte a row."""
+"""Selects the current rows and failures of many outputs.
+
+A 256th of the entries is in memory at a time; the disk holds a byte per row.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +30,19 @@ from beamlabel.pipeline.current.resolve import Fate, resolve
 
 _THREADS = 4
 _BUCKETS = 256
-# Of all buckets together, until it is written.
+# For all buckets together, before they are written.
 _BUFFER_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of an output, and its place among all of its kind.
+    """A file of an output, and its position among all of its kind.
 
     Attributes:
-      output: whose it is.
+      output: output of the file.
       file: its entry in the manifest.
-      start: the place of its first row or failure.
-      fits: whether its rows are of the current module.
+      start: position of its first row or failure.
+      fits: whether the current module made its rows.
     """
 
     output: Output
@@ -49,26 +52,26 @@ class Source:
 
     @property
     def path(self) -> str:
-        """Where it lies."""
+        """Path of the file."""
         return self.output.path(str(self.file["name"]))
 
     @property
     def stop(self) -> int:
-        """The place after its last row or failure."""
+        """Position after its last row or failure."""
         return self.start + int(self.file["rows"])
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is current.
+    """The current rows, failures and versions.
 
     Attributes:
-      data, failed, touched: the files of each kind, in the order of their places.
-      is_kept: bool[rows], by the place of a row; mapped, not in memory.
+      data, failed, touched: files of each kind, in the order of their positions.
+      is_kept: bool[rows], by position of the row; mapped, not in memory.
       is_failed: bool[failures], likewise.
-      is_touched: bool[versions], likewise: which tell the version of a current outcome.
-      rows: how many rows have each ``Fate``, by its name in lower case, and ``unidentified``.
-      failures: the same of failures.
+      is_touched: bool[versions], likewise: whether it is the version of a current outcome.
+      rows: numbers of rows by ``Fate``, with its name in lower case, and ``unidentified``.
+      failures: the same for failures.
     """
 
     data: tuple[Source, ...]
@@ -84,12 +87,12 @@ class Selection:
 def select(
     outputs: Sequence[Output], fits: Callable[[Output, Mapping[str, Any] | None], bool], folder: Path
 ) -> Selection:
-    """Reads what identifies rows, failures and tombstones, and finds the current ones; see ``resolve``.
+    """Reads the identities of rows, failures and tombstones, and finds the current ones; see ``resolve``.
 
     Args:
-      outputs: as ``find_outputs`` orders them.
-      fits: whether a data file, or with None the failures, of an output are of the current module.
-      folder: where temporary files may lie, some 60 bytes for each row; it is empty, and lives as long as the result.
+      outputs: outputs in the order of ``find_outputs``.
+      fits: whether the current module made a data file of an output, or with None its failures.
+      folder: empty directory for temporary files, about 60 bytes per row; it must live as long as the result.
 
     Raises:
       OSError, ValueError, ImportError: a file cannot be read.
@@ -134,7 +137,7 @@ def _sources(
 
 def _check_count(source: Source, count: int) -> None:
     if count != source.file["rows"]:
-        raise ValueError(f"{source.path}: {count} rows, its manifest says {source.file['rows']}")
+        raise ValueError(f"{source.path}: {count} rows, but its manifest lists {source.file['rows']}")
 
 
 def _mapped(path: Path, size: int) -> np.ndarray:
@@ -142,7 +145,7 @@ def _mapped(path: Path, size: int) -> np.ndarray:
 
 
 class _Reader:
-    """Files → entries in buckets; for several threads."""
+    """Reads files into buckets of entries; for use by several threads."""
 
     def __init__(self, outputs: Sequence[Output], buckets: _Buckets) -> None:
         self.buckets = buckets
@@ -151,7 +154,7 @@ class _Reader:
         self._lock = Lock()
 
     def rows(self, source: Source) -> None:
-        """Takes a data file."""
+        """Reads a data file."""
         of = id(source.output)
         entries = row_entries(
             source.output, source.file, rank=self._rank[of], place=source.start, fits=source.fits
@@ -159,7 +162,7 @@ class _Reader:
         _check_count(source, self._add(entries))
 
     def failures(self, source: Source) -> None:
-        """Takes a file of failures."""
+        """Reads a file of failures."""
         of = id(source.output)
         entries = failure_entries(
             source.output,
@@ -171,14 +174,14 @@ class _Reader:
         _check_count(source, self._add(entries))
 
     def touched(self, source: Source) -> None:
-        """Takes a file of images that were touched and not changed."""
+        """Reads a file of images with a new version but the same content."""
         rank = self._rank[id(source.output)]
         _check_count(
             source, self._add(touched_entries(source.output, source.file, rank=rank, place=source.start))
         )
 
     def tombstones(self, output: Output) -> None:
-        """Takes what an output says is deleted."""
+        """Reads the tombstones of an output."""
         for file in output.files("deleted"):
             self._add(tombstone_entries(output, file, rank=self._rank[id(output)]))
 
@@ -197,7 +200,7 @@ class _Reader:
 
 
 class _Buckets:
-    """Entries on disk, parted by the first byte of their image_id; for several threads."""
+    """Entries on disk, partitioned by the first byte of their image_id; for use by several threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -206,7 +209,7 @@ class _Buckets:
         self._lock = Lock()
 
     def add(self, entries: np.ndarray) -> None:
-        """Takes entries of any images."""
+        """Adds entries of any images."""
         with self._lock:
             self._pending.append(entries)
             self._pending_bytes += entries.nbytes
@@ -214,7 +217,7 @@ class _Buckets:
                 self._write()
 
     def read(self) -> Iterator[np.ndarray]:
-        """The entries, all of an image at once; they are deleted when they were read."""
+        """Yields the entries, all of one image together; deletes them afterwards."""
         self._write()
         for number in range(_BUCKETS):
             path = self._path(number)

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 as a TensorFlow 1 graph, around the weights of a PyTorch checkpoint.
 
-The network is EfficientNet-B0 (Tan and Le, "EfficientNet", 2019, table 1) in its Lite form: no
-squeeze-and-excitation, ReLU6 for swish, a stem and a head of fixed width. Paddings are TensorFlow's
-``SAME``, as the weights were trained there; batch norm is folded into the convolutions.
+The network is EfficientNet-B0 (Tan and Le, "EfficientNet", 2019, table 1) in its Lite form: without
+squeeze-and-excitation, with ReLU6 instead of swish, and with a stem and a head of fixed width. Paddings are
+TensorFlow's ``SAME``, with which the weights were trained; batch norm is folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCOPE = "EfficientnetLite0"
 
 
 class BlockGroup(NamedTuple):
-    """A row of the paper's table. The first of the ``repeats`` blocks has the stride, the others 1."""
+    """A row of the paper's table. The first of the ``repeats`` blocks has the stride; the others have stride 1."""
 
     repeats: int
     kernel: int
@@ -39,7 +39,7 @@ BLOCK_GROUPS = (
 
 
 class Block(NamedTuple):
-    """One inverted residual block; ``inputs`` and ``filters`` are its channels in and out."""
+    """An inverted residual block; ``inputs`` and ``filters`` are its numbers of input and output channels."""
 
     number: int
     kernel: int
@@ -50,7 +50,7 @@ class Block(NamedTuple):
 
 
 def blocks() -> list[Block]:
-    """The groups, block by block; the first one's input is the stem's 32 channels."""
+    """The blocks of all groups; the first one's input is the stem's 32 channels."""
     found: list[Block] = []
     inputs = 32
     for group in BLOCK_GROUPS:
@@ -66,9 +66,9 @@ class Network(NamedTuple):
 
     Attributes:
       logits: float32[batch, 1000].
-      features: float32[batch, 1280], what the last layer sees.
-      endpoints: intermediate tensors by name, as the genuine modules carry them.
-      values: each variable with the array that it is to hold.
+      features: float32[batch, 1280], the input of the last layer.
+      endpoints: intermediate tensors by name, as in the genuine modules.
+      values: each variable with its value.
     """
 
     logits: tf.Tensor
@@ -85,7 +85,7 @@ def build(images: tf.Tensor, state: dict[str, np.ndarray]) -> Network:
       state: the checkpoint's tensors by name.
 
     Raises:
-      ValueError: the checkpoint lacks a tensor, has one too many, or one of another shape.
+      ValueError: the checkpoint lacks a tensor, has an extra one, or one of another shape.
     """
     layers = _Layers(state)
     ends: dict[str, tf.Tensor] = {}
@@ -124,10 +124,10 @@ def _add_block(layers: _Layers, x: tf.Tensor, block: Block) -> tf.Tensor:
 
 
 class _Layers:
-    """Makes layers out of the checkpoint's tensors, each of which is taken exactly once."""
+    """Builds layers from the checkpoint's tensors, each of which is used exactly once."""
 
     def __init__(self, state: dict[str, np.ndarray]) -> None:
-        # The training's step counters are no part of the network.
+        # The training's step counters are not part of the network.
         self._state = {k: v for k, v in state.items() if not k.endswith(".num_batches_tracked")}
         self.values: list[tuple[tf.Variable, np.ndarray]] = []
 
@@ -166,9 +166,9 @@ class _Layers:
         return self._add_bias(x, name, self._take(f"{source}.bias"))
 
     def check_all_taken(self) -> None:
-        """A tensor that is left over means that this is not the network it was trained in."""
+        """Raises ``ValueError`` if a tensor is left over: the checkpoint then is of another network."""
         if self._state:
-            raise ValueError(f"EfficientNet-Lite0 has no place for {', '.join(sorted(self._state))}")
+            raise ValueError(f"EfficientNet-Lite0 does not use {', '.join(sorted(self._state))}")
 
     def _add_bias(self, x: tf.Tensor, name: str, bias: np.ndarray) -> tf.Tensor:
         biases = self._variable(f"{name}/biases", bias, (x.shape[-1],))
@@ -190,8 +190,8 @@ class _Layers:
 
     def _variable(self, name: str, value: np.ndarray, shape: tuple[int, ...]) -> tf.Variable:
         if value.shape != shape:
-            raise ValueError(f"{name}: shape {shape} expected, the checkpoint has {value.shape}")
-        # Starts as zeros: the value as an initial constant would be in the graph a second time.
+            raise ValueError(f"{name}: expected shape {shape}, but the checkpoint has {value.shape}")
+        # Initialized with zeros, since a constant would store the value in the graph a second time.
         variable = tf.compat.v1.get_variable(
             f"{SCOPE}/{name}", shape, tf.float32, tf.compat.v1.zeros_initializer(), use_resource=True
         )
@@ -202,13 +202,13 @@ class _Layers:
 def fold_batch_norm(
     kernel: np.ndarray, *, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel and bias of the one convolution that equals a convolution followed by batch norm.
+    """Folds batch norm into the convolution before it; returns the kernel and bias of the combined convolution.
 
     ``gamma · (W∗x − mean) / √(variance + ε) + beta = (s·W)∗x + (beta − s·mean)`` with
     ``s = gamma / √(variance + ε)``, computed in float64.
 
     Args:
-      kernel: float32[out, ...], the output channels first.
+      kernel: float32[out, ...], output channels first.
       gamma, beta, mean, variance: float32[out].
 
     Returns:

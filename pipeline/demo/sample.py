@@ -1,13 +1,13 @@
-"""The sample: eight real photographs that scikit-image, matplotlib and scikit-learn carry in their wheels.
+"""The sample: eight real photographs from the wheels of scikit-image, matplotlib and scikit-learn.
 
 ::
 
-    python -m beamlabel.pipeline.demo.sample LIST            write their paths into LIST, one a line
-    python -m beamlabel.pipeline.demo.sample --show OUTPUT   print what a run labeled them
-    python -m beamlabel.pipeline.demo.sample --check OUTPUT  exit 1 if the demo module called one of them something odd
+    python -m beamlabel.pipeline.demo.sample LIST            write their paths into LIST, one per line
+    python -m beamlabel.pipeline.demo.sample --show OUTPUT   print their labels from a run
+    python -m beamlabel.pipeline.demo.sample --check OUTPUT  exit with 1 if a label is not an expected one
 
-The packages are located, never imported: scikit-learn alone takes seconds, and scikit-image would
-download what it lacks.
+The packages are located but never imported: importing scikit-learn alone takes seconds, and scikit-image would
+download missing files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple, TextIO
 from beamlabel.pipeline.demo.module import DemoUnavailableError
 from beamlabel.transforms.secrets.say import say
 
-# Where each photograph lies: the distribution to install, the package to import, the file in it.
+# Source of each photograph: the distribution to install, the package to import, the file in it.
 _SOURCES = (
     ("scikit-image", "skimage", "data/camera.png"),
     ("scikit-image", "skimage", "data/chelsea.png"),
@@ -34,14 +34,14 @@ _SOURCES = (
     ("scikit-image", "skimage", "data/rocket.jpg"),
 )
 
-# What the demo module may say, by file stem.
+# Expected labels of the demo module, by file stem.
 EXPECTED_LABELS = {
     "camera": {"tripod"},
     "chelsea": {"Egyptian cat", "tabby", "tiger cat"},
     "coffee": {"espresso"},
     "grace_hopper": {"military uniform"},
     "motorcycle_left": {"moped", "motor scooter"},
-    # Chinese temple, dahlia, rocket in its launch tower: ImageNet has no class for them, only near ones.
+    # Chinese temple, dahlia, rocket in its launch tower: ImageNet has only similar classes for them.
     "china": {"bell cote", "stupa", "monastery", "palace"},
     "flower": {"daisy", "bee"},
     "rocket": {"drilling platform", "missile", "projectile", "space shuttle"},
@@ -49,7 +49,7 @@ EXPECTED_LABELS = {
 
 
 class Labeled(NamedTuple):
-    """A photograph's file stem with its best class and that one's score."""
+    """A photograph's file stem, its best class and the score of that class."""
 
     photo: str
     label: str
@@ -60,7 +60,7 @@ def sample_photos() -> list[Path]:
     """The absolute paths of the photographs, sorted by file stem.
 
     Raises:
-      DemoUnavailableError: a package of the extra ``demo`` is missing, or came without its photographs.
+      DemoUnavailableError: a package of the extra ``demo`` is missing, or lacks its photographs.
     """
     return [_locate(*source) for source in _SOURCES]
 
@@ -75,7 +75,7 @@ def _locate(distribution: str, package: str, file: str) -> Path:
 
 
 def write_sample_list(path: Path) -> None:
-    """Writes the photographs' paths into ``path``, one a line."""
+    """Writes the photographs' paths into ``path``, one per line."""
     path.write_text("".join(f"{photo}\n" for photo in sample_photos()), encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def print_labels(output: Path, stream: TextIO) -> None:
 
 
 def odd_labels(labels: Sequence[Labeled]) -> list[str]:
-    """One line for each photograph of the sample whose label is missing or not an expected one."""
+    """One line for each photograph of the sample whose label is missing or unexpected."""
     found = {row.photo: row.label for row in labels}
     return [
         f"{photo}: {found.get(photo, 'no label')}, expected {' or '.join(sorted(expected))}"
@@ -108,14 +108,16 @@ def odd_labels(labels: Sequence[Labeled]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m beamlabel.pipeline.demo.sample", description="The sample photographs."
     )
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("list", nargs="?", type=Path, metavar="LIST", help="file to write their paths into")
+    task.add_argument("list", nargs="?", type=Path, metavar="LIST", help="file for their paths")
     task.add_argument("--show", type=Path, metavar="OUTPUT", help="print the labels of a run")
-    task.add_argument("--check", type=Path, metavar="OUTPUT", help="compare the labels with expected ones")
+    task.add_argument(
+        "--check", type=Path, metavar="OUTPUT", help="compare the labels of a run with expected ones"
+    )
     options = parser.parse_args(argv)
     try:
         if options.list:

@@ -1,1 +1,1 @@
-"""What differs between two sets of outputs."""
+"""Compares two sets of outputs."""

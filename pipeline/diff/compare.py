@@ -1,4 +1,4 @@
-"""Two sides → what differs, as plain values for JSON: bucket by bucket, in bounded memory."""
+"""Compares two sides, bucket by bucket in bounded memory; the result consists of plain JSON values."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _TRANSITIONS = 50
 _BATCH_ROWS = 4096
 
 KINDS = ("relabeled", "added", "removed", "failed", "recovered", "other_reason", "replaced")
-"""What may be different of an image. ``failed``: there before, and failed only now; ``recovered``: the reverse;
-``replaced``: another content with the same label."""
+"""Kinds of changes of an image. ``failed``: labeled before and failed now; ``recovered``: the reverse; ``replaced``:
+other content with the same label."""
 
 LISTED = ("change", "image_id", "uri", "a_label", "b_label", "a_score", "b_score", "a_reason", "b_reason")
 """The columns of a list of changed images."""
@@ -34,7 +34,7 @@ LISTED = ("change", "image_id", "uri", "a_label", "b_label", "a_score", "b_score
 
 @dataclass
 class Counts:
-    """What the buckets add up to."""
+    """Sums over the buckets."""
 
     of: Counter[str] = field(default_factory=Counter)
     transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -47,8 +47,11 @@ class Counts:
 
 
 class Examples:
-    """The few changed images of each kind that are shown: of the relabeled those that both sides were sure of, of
-    others those with the smallest image_ids, which are hashes."""
+    """The few changed images of each kind to show.
+
+    These are the relabeled ones with the highest scores on both sides, and of other kinds those with the smallest
+    image_ids, which are hashes.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -58,7 +61,7 @@ class Examples:
         self._offered = itertools.count()
 
     def offer(self, row: dict[str, Any]) -> None:
-        """Takes a changed image, as ``_changed`` gives it."""
+        """Adds a changed image in the form of ``_changed``."""
         kind = row["change"]
         rank = min(row["a_score"] or 0.0, row["b_score"] or 0.0) if kind == "relabeled" else 0.0
         entry = (rank, _Reversed(row["image_id"]), next(self._offered), row)
@@ -74,7 +77,7 @@ class Examples:
 
 
 class _Reversed(str):
-    """Text that sorts backwards."""
+    """Text that sorts in reverse order."""
 
     __slots__ = ()
 
@@ -86,15 +89,15 @@ def compare(a: str, b: str, *, examples: int, listed: Path | None = None) -> dic
     """Compares the current outcomes of two outputs, or of two sets of them.
 
     Args:
-      a, b: an output, a folder of outputs, or a glob of either.
-      examples: how many images of each kind of change are told.
-      listed: where a CSV of all changed images goes, with the columns ``LISTED``.
+      a, b: an output, a directory of outputs, or a glob of either.
+      examples: number of images of each kind of change to return.
+      listed: file for a CSV of all changed images, with the columns ``LISTED``.
 
     Returns:
       See docs/commands.md for the keys.
 
     Raises:
-      UsageError: no output is there.
+      UsageError: there is no such output.
       OSError, ValueError, ImportError: a file cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="diff-") as folder:
@@ -114,7 +117,7 @@ def compare(a: str, b: str, *, examples: int, listed: Path | None = None) -> dic
 
 
 def _joined(a: pa.Table, b: pa.Table) -> pa.Table:
-    """Every image of two buckets, by image_id, with the columns of both sides, which begin with ``a_`` and ``b_``."""
+    """All images of two buckets, by image_id, with the columns of both sides prefixed by ``a_`` and ``b_``."""
     named = [
         side.rename_columns(
             [c if c == "image_id" else f"{prefix}_{c}" for c in side.column_names]
@@ -130,7 +133,7 @@ def _joined(a: pa.Table, b: pa.Table) -> pa.Table:
 
 
 def _changed(joined: pa.Table, counts: Counts) -> Iterator[list[dict[str, Any]]]:
-    """Counts a bucket's images; yields those that changed, some thousands at a time."""
+    """Counts a bucket's images; yields the changed ones, some thousands at a time."""
 
     def column(name: str) -> Any:
         return joined.column(name)
@@ -197,7 +200,7 @@ def _add_scores(joined: pa.Table, same: np.ndarray, counts: Counts) -> None:
 
 
 def _change(row: dict[str, Any]) -> dict[str, Any]:
-    """A changed image, as it is told."""
+    """A changed image in the form of the result."""
     side = "b" if row["b_there"] else "a"
     hashes = row["a_content_hash"], row["b_content_hash"]
     scores = [None if row[name] is None else float(f"{row[name]:.6g}") for name in ("a_score", "b_score")]
@@ -216,7 +219,7 @@ def _change(row: dict[str, Any]) -> dict[str, Any]:
 
 
 class _list:  # noqa: N801 (used as a function)
-    """Writes changed images to a CSV, if there is to be one; a context manager."""
+    """Writes changed images to a CSV if there is a path; a context manager."""
 
     def __init__(self, path: Path | None) -> None:
         self._file: io.TextIOBase | None = (

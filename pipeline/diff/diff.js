@@ -1,12 +1,12 @@
 
 const titles = {
-  relabeled: ["Relabeled", "those that both sides were surest of"],
-  added: ["Added", "in B and not in A"],
-  removed: ["Removed", "in A and not in B"],
+  relabeled: ["Relabeled", "highest scores on both sides first"],
+  added: ["Added", "only in B"],
+  removed: ["Removed", "only in A"],
   failed: ["Failed", "labeled in A, failed in B"],
   recovered: ["Recovered", "failed in A, labeled in B"],
-  other_reason: ["Failed for another reason", "in A and in B"],
-  replaced: ["Replaced", "another content with the same label"],
+  other_reason: ["Failed for another reason", "in both A and B"],
+  replaced: ["Replaced", "other content with the same label"],
 };
 const counts = {
   relabeled: data.labels.relabeled, added: data.images.added, removed: data.images.removed,
@@ -18,8 +18,8 @@ const score = (number) => (number === null ? "" : Math.abs(number) <= 1 ? number
 function showSides() {
   for (const name of ["a", "b"]) {
     const { outputs, modules, labeled, failed, unidentified } = data[name];
-    const where = outputs.length === 1 ? outputs[0] : `${count(outputs.length, "output")}, the last ${outputs[outputs.length - 1]}`;
-    const lost = unidentified ? ` ${count(unidentified, "row")} do not tell their image, and are not compared.` : "";
+    const where = outputs.length === 1 ? outputs[0] : `${count(outputs.length, "output")}, the last one ${outputs[outputs.length - 1]}`;
+    const lost = unidentified ? ` ${count(unidentified, "row")} without an image ID ${unidentified === 1 ? "is" : "are"} not compared.` : "";
     $("sides").append(element("div", {},
       element("p", { class: "mono" }, element("h2", {}, name.toUpperCase()), where),
       element("p", {}, `${whole(labeled)} labeled, ${whole(failed)} failed.${lost}`),
@@ -35,13 +35,13 @@ function showCounts() {
     fact("added", [whole(images.added)]),
     fact("removed", [whole(images.removed)]),
     fact("relabeled", [whole(labels.relabeled), ...(labels.compared ? small(percent(labels.relabeled, labels.compared)) : [])]),
-    fact("failures that came", [whole(failures.came)], failures.came ? { class: "bad" } : {}),
-    fact("failures that went", [whole(failures.went)]),
+    fact("new failures", [whole(failures.came)], failures.came ? { class: "bad" } : {}),
+    fact("failures gone", [whole(failures.went)]),
   );
 }
 
 function showDrift() {
-  const scores = data.scores && `Of ${count(data.scores.compared, "image")} with the same label the score changed by ${signed(data.scores.mean_change, 4)} on average, ${data.scores.mean_absolute_change.toFixed(4)} on average without its sign, ${data.scores.largest_absolute_change.toFixed(4)} at most.`;
+  const scores = data.scores && `Score change of ${count(data.scores.compared, "image")} with the same label: mean ${signed(data.scores.mean_change, 4)}, mean absolute ${data.scores.mean_absolute_change.toFixed(4)}, largest ${data.scores.largest_absolute_change.toFixed(4)}.`;
   const texts = [embeddingDrift(data.embedding_drift), scores].filter(Boolean);
   $("drift").append(...labelDrift(data.label_drift, "A", "B"), ...texts.map((text) => element("p", { class: "note after" }, text)));
 }
@@ -69,7 +69,7 @@ function was(row, side) {
   return `${named(row, side)} ${scored(row, side)}`.trim();
 }
 
-// The score has a line of its own: a long name is cut off at its end.
+// The score gets its own line, since a long name is cut off at its end.
 function captionLines(row, kind) {
   const sides = kind === "added" ? ["b"] : kind === "removed" ? ["a"] : ["a", "b"];
   return sides.flatMap((side, place) => {
@@ -84,10 +84,10 @@ function captionLines(row, kind) {
 function showDetail(row) {
   const name = fileName(row.uri ?? row.ref_id);
   const facts = [["A", was(row, "a")], ["B", was(row, "b")], ["URI", row.uri], ["Row", row.ref_id], ["Detail", row.detail],
-    ["Content", row.replaced === null ? null : row.replaced ? "another in B" : "the same in both"]];
+    ["Content", row.replaced === null ? null : row.replaced ? "different in B" : "the same in both"]];
   $("detail-body").replaceChildren(
     element("h2", { id: "detail-title" }, name),
-    picture(row, `The module’s view of ${name}`),
+    picture(row, `Module input for ${name}`),
     element("dl", {}, ...facts.filter(([, text]) => text !== null).flatMap(([term, text]) =>
       [element("dt", {}, term), element("dd", { class: ["URI", "Row"].includes(term) ? "mono" : "" }, text)])),
   );

@@ -1,4 +1,4 @@
-"""The page of a comparison: self-contained, with the thumbnails that can be had."""
+"""The page of a comparison: self-contained, with the available thumbnails."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _TEXTS = ("uri", "ref_id", "detail")
 
 
 def diff_page(found: Mapping[str, Any], *, fetch: bool, base_dir: str | None, rights: FetchRights) -> str:
-    """The page; the same findings and thumbnails give the same page.
+    """The page, a function of findings and thumbnails.
 
-    Thumbnails are those that the reports of the outputs have; with ``fetch`` the others are fetched.
+    Thumbnails come from the reports of the outputs; with ``fetch``, missing ones are fetched.
 
     Args:
-      found: what ``compare`` has found.
+      found: result of ``compare``.
       fetch: whether images may be fetched.
-      base_dir: what relative references are relative to; None: as of their run.
-      rights: from where may be fetched.
+      base_dir: directory of relative references; None: as in their run.
+      rights: permissions for fetching.
     """
     rows = [row for of_kind in found["examples"].values() for row in of_kind]
     thumbnails = _thumbnails(rows, base_dir, rights if fetch else None)
@@ -46,7 +46,7 @@ def diff_page(found: Mapping[str, Any], *, fetch: bool, base_dir: str | None, ri
 def _thumbnails(
     rows: list[dict[str, Any]], base_dir: str | None, rights: FetchRights | None
 ) -> dict[tuple[str, str], str]:
-    """(output, reference) → JPEG in base64; without rights nothing is fetched."""
+    """(output, reference) → JPEG in base64; without ``rights`` nothing is fetched."""
     by_output: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_output[_output(row)].append(row)
@@ -65,7 +65,7 @@ def _thumbnails(
 
 
 def _output(row: Mapping[str, Any]) -> str:
-    """The output that is the last to know an image: as B has it, unless it failed there."""
+    """The output to show an image from: the one in B, unless the image failed there and A has it."""
     a, b = row["outputs"]
     is_better = b is not None and (row["b_reason"] is None or a is None)
     return str(b if is_better else a)

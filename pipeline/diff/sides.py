@@ -1,4 +1,4 @@
-"""One side of a comparison: its current outcomes on disk, parted by image, and what they sum up to."""
+"""One side of a comparison: its current outcomes on disk, partitioned by image, and their sums."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ OUTCOME = pa.schema(
         "content_hash": pa.string(), "reason": pa.string(), "detail": pa.string(), "output": pa.int32(),
     }
 )  # fmt: skip
-"""An outcome of an image: of a row, or of a failure, which has a ``reason``. ``output`` is the place of its output."""
+"""Outcome of an image: a row, or a failure with a ``reason``. ``output`` is the position of its output."""
 
 _ROW_COLUMNS = ("image_id", "uri", "ref_id", "label", "score", "content_hash")
 _EXAMPLES = 512
 _FAILURES = 4096
-# What has to agree for embeddings to be of one space.
+# Embeddings are comparable only if these agree.
 _SPACE = (
     schema.MODULE_FINGERPRINT,
     schema.PREPROCESSING_ID,
@@ -43,15 +43,15 @@ _SPACE = (
 
 @dataclass
 class Side:
-    """What a side holds.
+    """The content of a side.
 
     Attributes:
-      outputs: in the order of their runs.
-      labels: current rows by their best label.
-      labeled, failed: current rows and failures.
-      unidentified: rows and failures that do not tell their image, and are not compared.
-      spaces: the modules and preprocessings of the embeddings, as tuples of metadata.
-      embedding_sum: float64[D] over the current rows; None without embeddings, or if they are of several spaces.
+      outputs: outputs in the order of their runs.
+      labels: numbers of current rows by best label.
+      labeled, failed: numbers of current rows and failures.
+      unidentified: number of rows and failures that do not identify their image and are not compared.
+      spaces: modules and preprocessings of the embeddings, as tuples of metadata.
+      embedding_sum: float64[D], sum over the current rows; None without embeddings, or with several spaces.
     """
 
     outputs: list[Output]
@@ -64,7 +64,7 @@ class Side:
     embedding_sum: np.ndarray | None = None
 
     def bucket(self, number: int) -> pa.Table:
-        """The outcomes of some images: those of a 64th of all that there might be."""
+        """The outcomes of about a 64th of the images."""
         path = self.folder / f"outcomes-{number:02x}"
         if not path.exists():
             return OUTCOME.empty_table()
@@ -73,15 +73,15 @@ class Side:
 
 
 def read_side(pattern: str, name: str, folder: Path) -> Side:
-    """Reads the current outcomes of the outputs that a pattern names; memory does not depend on their number.
+    """Reads the current outcomes of the outputs that match a pattern; memory does not depend on their number.
 
     Args:
-      pattern: an output, a folder of outputs, or a glob of either.
-      name: of the argument, for messages.
-      folder: empty; where they are kept.
+      pattern: an output, a directory of outputs, or a glob of either.
+      name: name of the argument, for messages.
+      folder: empty directory for the outcomes.
 
     Raises:
-      UsageError: no output is there.
+      UsageError: there is no such output.
       OSError, ValueError, ImportError: a file cannot be read.
     """
     outputs = find_outputs([pattern], name)
@@ -112,7 +112,7 @@ def read_side(pattern: str, name: str, folder: Path) -> Side:
 
 
 def _outcomes(source: Source, selection: Selection, side: Side) -> Iterator[pa.RecordBatch]:
-    """The current rows of a file; their embeddings are added up on the way."""
+    """Yields the current rows of a file, and adds up their embeddings."""
     is_wanted = wanted(selection.is_kept, source)
     if not is_wanted.any():
         return
@@ -193,7 +193,7 @@ def _as_outcomes(batch: pa.RecordBatch, output: int) -> pa.RecordBatch:
 
 
 class _Writer:
-    """Outcomes → a file for each bucket, by the first byte of the image_id."""
+    """Writes outcomes to one file per bucket, chosen by the first byte of the image_id."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

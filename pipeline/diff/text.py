@@ -1,4 +1,4 @@
-"""What differs, as text of 80 columns."""
+"""Formats a comparison as text of 80 columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SHOWN = 10
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """What ``compare`` has found, for people."""
+    """Formats the result of ``compare`` for the terminal."""
     return "".join(f"{line}\n" for line in _lines(found))
 
 
@@ -22,22 +22,22 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["scores"]:
         scores = found["scores"]
         yield ""
-        yield f"Same label: {scores['compared']:,} images, score {scores['mean_change']:+.4f} on average,"
+        yield f"Same label: {scores['compared']:,} images, mean score change {scores['mean_change']:+.4f},"
         mean, largest = scores["mean_absolute_change"], scores["largest_absolute_change"]
-        yield f"{mean:.4f} on average without its sign, {largest:.4f} at most"
+        yield f"mean absolute change {mean:.4f}, largest {largest:.4f}"
     if labels["transitions"]:
         yield from _titled(
             "Relabeled", [(f"{t['from']} → {t['to']}", t["images"], "") for t in labels["transitions"]]
         )
     if examples := found["examples"]["relabeled"][:_SHOWN]:
         yield ""
-        yield "Relabeled images that both sides were surest of"
+        yield "Relabeled images with the highest scores on both sides"
         for row in examples:
             yield f"  {_end(row['uri'], _WIDTH - 2)}"
             yield f"    {_end(_change(row), _WIDTH - 4)}"
     if failures["by_reason"]:
         yield from _titled(
-            "Failures by reason, A and B",
+            "Failures by reason in A and B",
             [(r["reason"], r["a"], f"{r['b']:,}") for r in failures["by_reason"]],
         )
     yield from _drift(found)
@@ -49,7 +49,7 @@ def _counts(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
         (
             "images in both",
             images["in_both"],
-            f"{images['replaced']:,} labeled in both have another content",
+            f"{images['replaced']:,} labeled in both have other content",
         ),
         ("added", images["added"], ""),
         ("removed", images["removed"], ""),
@@ -59,14 +59,14 @@ def _counts(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
             f"{_percent(labels['relabeled'], labels['compared'])} of those labeled in both",
         ),
         (
-            "failures came",
+            "new failures",
             failures["came"],
-            f"{failures['came_of_known_images']:,} of images that were labeled",
+            f"{failures['came_of_known_images']:,} of images labeled before",
         ),
         (
-            "failures went",
+            "failures gone",
             failures["went"],
-            f"{failures['went_and_labeled']:,} of images that are labeled now",
+            f"{failures['went_and_labeled']:,} of images labeled now",
         ),
         ("other reason", failures["other_reason"], ""),
     ]
@@ -76,11 +76,11 @@ def _sides(found: Mapping[str, Any]) -> Iterator[str]:
     for name in ("a", "b"):
         side = found[name]
         count = len(side["outputs"])
-        what = side["outputs"][0] if count == 1 else f"{count} outputs, the last {side['outputs'][-1]}"
+        what = side["outputs"][0] if count == 1 else f"{count} outputs, the last one {side['outputs'][-1]}"
         yield f"{name.upper()}  {_end(what, _WIDTH - 3)}"
         yield f"   {side['labeled']:,} labeled, {side['failed']:,} failed"
         if side["unidentified"]:
-            yield f"   {side['unidentified']:,} rows do not tell their image, and are not compared"
+            yield f"   {side['unidentified']:,} rows do not identify their image and are not compared"
     if found["a"]["modules"] != found["b"]["modules"]:
         yield "   the modules differ"
 
@@ -88,7 +88,7 @@ def _sides(found: Mapping[str, Any]) -> Iterator[str]:
 def _change(row: Mapping[str, Any]) -> str:
     a, b = (f"{row[f'{side}_label']} {row[f'{side}_score'] or 0:.2f}" for side in "ab")
     change = (row["b_score"] or 0) - (row["a_score"] or 0)
-    return f"{a} → {b} ({change:+.2f}{', the image is another' if row['replaced'] else ''})"
+    return f"{a} → {b} ({change:+.2f}{', the image has changed' if row['replaced'] else ''})"
 
 
 def _drift(found: Mapping[str, Any]) -> Iterator[str]:
@@ -133,5 +133,5 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _end(text: str, width: int) -> str:
-    """At most so many characters; the end of a URI tells more than its start."""
+    """At most ``width`` characters from the end, which tells more than the start of a URI."""
     return text if len(text) <= width else "…" + text[-(width - 1) :]

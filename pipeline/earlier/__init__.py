@@ -1,1 +1,1 @@
-"""What the outputs of earlier runs say of the images of this one."""
+"""Results of earlier runs, and their use in a new run."""

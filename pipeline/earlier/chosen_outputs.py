@@ -1,4 +1,4 @@
-"""Which outputs of its module a run took: rows of one module by different outputs are not the same."""
+"""The module outputs that a run used: rows of one module made from different outputs are not the same."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from beamlabel.transforms.rows.schema import FEATURES_ID
 
 @dataclass(frozen=True)
 class ChosenOutputs:
-    """The outputs of a module that a run took.
+    """The module outputs that a run used.
 
     Attributes:
-      logits, features: as the options name them; None: the module's own choice.
-      features_id: which features these are; None if that is not told, as by earlier versions.
+      logits, features: names as in the options; None: the module's default.
+      features_id: identifies the features; None if unknown, as in results of earlier versions.
     """
 
     logits: str | None = None
@@ -24,16 +24,16 @@ class ChosenOutputs:
 
     @classmethod
     def of_run(cls, manifest: Mapping[str, Any]) -> ChosenOutputs:
-        """Those of the run of a manifest."""
+        """The outputs that the run of a manifest used."""
         options, metadata = manifest.get("options", {}), manifest["metadata"]
         return cls(options.get("logits_output"), options.get("features_output"), metadata.get(FEATURES_ID))
 
     def agree(self, other: ChosenOutputs, *, classes: bool, embeddings: bool) -> bool:
-        """Whether two runs of one module took the same.
+        """Whether two runs of one module used the same outputs.
 
         Args:
-          other: the other run's.
-          classes, embeddings: whether these count.
+          other: outputs of the other run.
+          classes, embeddings: whether to compare these.
         """
         if classes and self.logits != other.logits:
             return False

@@ -1,6 +1,6 @@
-"""What happened to images, in any number: events, sorted by image on disk, and the newest of each kind.
+"""Events of any number of images, sorted by image on disk, and the newest event of each kind.
 
-Memory does not depend on their number, but for the sorting: a 256th of them.
+Sorting holds one 256th of the events in memory; nothing else depends on their number.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# An image's id in two halves, the time in microseconds since 1970, the row or failure that it is told by (number of the
-# file, number of the row), what happened, size and version as a hash and the content's first bits, 0 for unknown,
-# whether a row or failure is of a run over this run's input, and whether a row has the features that this run would
-# compute.
+# An image's id in two halves; the time in microseconds since 1970; the row or failure that holds the event (number of
+# the file, number of the row); the kind; size and version as a hash and the first bits of the content, 0 for unknown;
+# whether the row or failure comes from a run over this run's input; and whether the row has the features that this run
+# would compute.
 EVENT = np.dtype(
     [
         ("high", "<u8"), ("low", "<u8"), ("at", "<i8"), ("shard", "<u4"), ("row", "<u4"), ("kind", "u1"),
@@ -25,9 +25,8 @@ EVENT = np.dtype(
     ]
 )  # fmt: skip
 
-# Kinds: a row that this run would write again; any other row; a failure for a lasting reason that this run would meet
-# again, and one that it might not; a failure that may pass; one that tells that the image is not there; another
-# version of the same content; a tombstone.
+# Kinds: a row that this run would write again; any other row; a failure for a lasting reason, which this run would or
+# might not meet again; a failure that may pass; a missing image; another version of the same content; a tombstone.
 SAME_ROW, OTHER_ROW = 0, 1
 KNOWN_FAILURE, LASTING_FAILURE, PASSING_FAILURE, NOT_FOUND = 2, 3, 4, 5
 UNCHANGED, DELETED = 6, 7
@@ -39,26 +38,26 @@ _BUFFER_BYTES = 16 << 20
 
 
 def ids_of(identities: list[str]) -> np.ndarray:
-    """``image_id``s as they stand in events: uint64[N, 2]."""
+    """``image_id``s in the form of events: uint64[N, 2]."""
     return np.frombuffer(bytes.fromhex("".join(identities)), ">u8").reshape(-1, 2).astype("<u8")
 
 
 def contents_of(hashes: list[str | None]) -> np.ndarray:
-    """``content_hash``es as they stand in events, see ``identity.content_bits``: uint64[N], 0 for none."""
+    """``content_hash``es in the form of events, see ``identity.content_bits``: uint64[N], 0 for none."""
     joined = "".join(digest or _NO_HASH for digest in hashes)
     return np.frombuffer(bytes.fromhex(joined), ">u8")[::2].astype("<u8")
 
 
 class Newest(NamedTuple):
-    """The newest events of a range of images, one an image; ascending by image.
+    """The newest events of a range of images, one per image, in ascending order of images.
 
     Attributes:
-      labeled: rows that this run would write again, and whose image was neither deleted nor replaced since; with its
+      labeled: rows that this run would write again, if the image was neither deleted nor replaced since; with its
         size and version as last seen.
-      failed: failures that this run would meet again, and after which nothing better is known.
-      live: the newest rows or failures of images of this run's input, if these were not deleted since.
-      features: the newest rows with the features that this run would compute, of images that are not ``labeled`` by a
-        later row; if the image was neither deleted nor replaced since, with its size and version as last seen.
+      failed: failures that this run would meet again and that nothing newer supersedes.
+      live: the newest rows or failures of images of this run's input that were not deleted since.
+      features: the newest rows with the features that this run would compute, if no later row is in ``labeled`` and
+        the image was neither deleted nor replaced since; with its size and version as last seen.
     """
 
     labeled: np.ndarray
@@ -68,10 +67,10 @@ class Newest(NamedTuple):
 
 
 class EventWriter:
-    """Takes events in any order, for several threads; a context manager that deletes its temporary files.
+    """Collects events in any order and from several threads; a context manager that deletes its temporary files.
 
     Args:
-      folder: where these may lie.
+      folder: directory for the temporary files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -89,7 +88,7 @@ class EventWriter:
         self._temporary.cleanup()
 
     def add(self, events: np.ndarray) -> None:
-        """Takes ``EVENT``[N]."""
+        """Adds ``EVENT``[N]."""
         with self._lock:
             self._pending.append(events)
             self._pending_bytes += events.nbytes
@@ -97,7 +96,7 @@ class EventWriter:
                 self._write_pending()
 
     def newest(self) -> Iterator[Newest]:
-        """The newest events, range by range of the ids."""
+        """The newest events, one range of image ids at a time."""
         with self._lock:
             self._write_pending()
         for bucket in range(_BUCKETS):
@@ -127,10 +126,10 @@ class EventWriter:
 def newest(events: np.ndarray) -> Newest:
     """The newest events of each image.
 
-    Of the same moment a row outranks a failure, and neither is deleted. A tombstone counts for what is older than it,
-    and so does a success for failures; of failures only the newest counts. A newer failure that tells that the image is
-    another by now ends a row, by the rule of the current table (``pipeline/current/resolve.py``): else nobody would
-    label the image again when it is mended, since it is labeled already, and the table would lack it.
+    At the same moment a row outranks a failure, and neither counts as deleted. A tombstone voids older events, a row
+    voids older failures, and only the newest failure counts. A newer failure that shows that the image was replaced
+    voids a row, as in the current table (``pipeline/current/resolve.py``). Otherwise the image would count as labeled
+    after its repair, no run would label it again, and the table would lack it.
     """
     names = ("features", "of_input", "content", "stat", "row", "shard", "kind", "at", "low", "high")
     events = events[np.lexsort([events[name] for name in names])]
@@ -161,13 +160,13 @@ def newest(events: np.ndarray) -> Newest:
 
 
 def _is_of_newest_content(one: _Last, row: _Last) -> np.ndarray:
-    """Whether the content of rows is known, and the newest row of the image does not tell of another one."""
+    """Whether the content of each row is known and the newest row of its image has no other content."""
     content, newest_content = one.event["content"], row.event["content"]
     return (content != 0) & ((newest_content == 0) | (newest_content == content))
 
 
 def _replaced(events: np.ndarray, image: np.ndarray, row: _Last) -> np.ndarray:
-    """Of each image whether a failure after its row tells that the row is of an image that is no more."""
+    """For each image, whether a failure after its row shows that the row's image no longer exists."""
     places = np.flatnonzero(np.isin(events["kind"], _FAILURES))
     places = places[row.there[image[places]] & (events["at"][places] > row.at[image[places]])]
     failed, labeled = events[places], row.event[image[places]]
@@ -184,12 +183,12 @@ def _replaced(events: np.ndarray, image: np.ndarray, row: _Last) -> np.ndarray:
 
 
 class _Last:
-    """The last event of some kinds of each image; ``there`` is false if there is none, and ``at`` before all time."""
+    """The last event of some kinds per image. If there is none, ``there`` is false and ``at`` the smallest int64."""
 
     def __init__(self, events: np.ndarray, image: np.ndarray, images: int, wanted: np.ndarray) -> None:
         places = np.full(images, -1)
         found = np.flatnonzero(wanted)
-        # Of equal indices the last value counts.
+        # Of equal indices numpy keeps the last value.
         places[image[found]] = found
         self.there = places >= 0
         self.event = events[places]
@@ -197,7 +196,7 @@ class _Last:
 
 
 def _as_touched(last: _Last, touched: _Last) -> np.ndarray:
-    """The events with the size and version under which their content was seen since."""
+    """The events with the newest size and version under which their content was seen."""
     events = last.event.copy()
     is_same = touched.there & (touched.at >= last.at) & (touched.event["content"] == events["content"])
     is_same &= events["content"] != 0

@@ -1,4 +1,4 @@
-"""Whether the features of earlier rows are those that this run would compute: then its head alone labels them anew."""
+"""Tells whether earlier rows have the features that this run would compute, so that its head alone can label them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from beamlabel.transforms.output_spec import features_id_of
 from beamlabel.transforms.rows import schema
 
-# The output that modules of TF1 have for features, which is taken unless another one is named.
+# The feature output of TF1 modules, used unless an option names another.
 _TF1, _TF1_FEATURES = "tf1_hub", "image_feature_vector:default"
 
 
@@ -21,7 +21,7 @@ class WantedFeatures:
     Attributes:
       features_id: see ``schema.FEATURES_ID``.
       features_of: see ``ModelSpec``.
-      dimension: of each.
+      dimension: length of each.
     """
 
     features_id: str
@@ -29,13 +29,13 @@ class WantedFeatures:
     dimension: int
 
     def are_of(self, metadata: Mapping[str, str], manifest: Mapping[str, Any] | None) -> bool:
-        """Whether the embeddings of a data file are these.
+        """Whether the embeddings of a data file are these features.
 
         Args:
-          metadata: of the file.
-          manifest: of its run; None if there is none.
+          metadata: metadata of the file.
+          manifest: manifest of its run; None if there is none.
         """
-        # Version 1 does not tell which image a row is of.
+        # Rows of schema version 1 do not identify their image.
         if metadata.get(schema.SCHEMA_VERSION) == "1":
             return False
         if metadata.get(schema.EMBEDDING_DIM) != str(self.dimension):
@@ -44,7 +44,7 @@ class WantedFeatures:
         return (self._computed_id(metadata, manifest) if told is None else told) == self.features_id
 
     def _computed_id(self, metadata: Mapping[str, str], manifest: Mapping[str, Any] | None) -> str | None:
-        """``FEATURES_ID`` of a file that does not tell it, by an earlier version; None if it is not sure."""
+        """``FEATURES_ID`` of a file of an earlier version, which does not store it; None if uncertain."""
         fingerprint, _, name = self.features_of.partition(":")
         if metadata.get(schema.MODULE_FINGERPRINT) != fingerprint or manifest is None:
             return None
@@ -58,9 +58,9 @@ class WantedFeatures:
 
 
 def _names(manifest: Mapping[str, Any], name: str) -> bool:
-    """Whether the features of a run are for sure the output of this name, ``SIGNATURE:KEY``."""
+    """Whether the features of a run are certainly the output with this name, ``SIGNATURE:KEY``."""
     told = manifest.get("options", {}).get("features_output")
     if told is None:
         return name == _TF1_FEATURES and manifest.get("module", {}).get("kind") == _TF1
-    # A signature alone means its key `default`; of a key alone it is not known which signature has it.
+    # A signature alone means its key `default`; a key alone does not determine the signature.
     return bool(told == name or f"{told}:default" == name)

@@ -1,6 +1,6 @@
-"""What earlier outputs say, gathered into the indexes that ``OpenUnit`` asks.
+"""Gathers earlier outputs into the indexes that ``OpenUnit`` queries.
 
-Memory does not depend on the number of rows: they are read batch by batch and sorted on disk.
+Memory does not depend on the number of rows: batches of rows are sorted on disk.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import is_user_error
 from beamlabel.transforms.units.earlier_shards import listed
 
-# Each holds a batch: this bounds the memory.
+# Each thread holds one batch, so this bounds the memory.
 _THREADS = 8
 _HASH_BLOCK_BYTES = 1 << 20
-# In microseconds; less is nothing to tell of.
+# In microseconds; a smaller difference is not reported.
 _CLOCKS_DIFFER = 60_000_000
 
 PLACE_BYTES = 8
@@ -49,10 +49,10 @@ class LocalIndex:
     """An index of keys that is not staged yet.
 
     Attributes:
-      path: on this machine.
-      sha256: of the file, in hex.
-      keys: how many it holds.
-      value_bytes: that follow each key.
+      path: file on this machine.
+      sha256: hash of the file, in hex.
+      keys: number of keys.
+      value_bytes: size of the value after each key.
     """
 
     path: Path
@@ -63,13 +63,13 @@ class LocalIndex:
 
 @dataclass(frozen=True)
 class EarlierIndexes:
-    """What earlier outputs say.
+    """Indexes of earlier outputs.
 
     Attributes:
-      labeled, failed, live, features: see ``SelectionOptions``; None for what is not asked for.
-      live_shards: a JSON list of the files that ``live`` counts: shards, then failures.
-      feature_shards: the files that ``features`` counts, see ``EarlierShard``.
-      newest_at: the time of the newest of these outputs, in microseconds since 1970; 0 without any.
+      labeled, failed, live, features: see ``SelectionOptions``; None if not needed.
+      live_shards: a JSON list of the files that ``live`` numbers: shards, then failures.
+      feature_shards: the files that ``features`` numbers, see ``EarlierShard``.
+      newest_at: time of the newest of these outputs, in microseconds since 1970; 0 without any.
     """
 
     labeled: LocalIndex
@@ -81,7 +81,7 @@ class EarlierIndexes:
     newest_at: int = 0
 
     def by_name(self) -> dict[str, LocalIndex]:
-        """What there is, by its name in the staging folder; features only if there are any."""
+        """The indexes by their names in the staging directory; features only if there are any."""
         features = self.features if self.features is not None and self.features.keys else None
         named = {
             layout.LABELED: self.labeled,
@@ -95,15 +95,15 @@ class EarlierIndexes:
 
 
 def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> EarlierIndexes:
-    """Gathers what earlier outputs say of images: which this run need not label again, and which were there.
+    """Indexes the images of earlier outputs: those that this run need not label again, and those that existed.
 
-    Labeled are the images of rows of the same module and preprocessing, in shards with all the columns that are asked
-    for now, unless they were deleted since.
+    An image counts as labeled if it has a row of the same module and preprocessing in a shard with all the columns of
+    this run, and was not deleted since.
 
     Args:
-      patterns: earlier outputs: folders, or globs of folders or shards. What matches nothing counts as nothing yet.
-      wanted: what this run would write.
-      folder: where the indexes are made.
+      patterns: earlier outputs: directories, or globs of directories or shards. A pattern may match nothing.
+      wanted: the rows that this run would write.
+      folder: directory for the indexes.
 
     Raises:
       UsageError: a pattern or a file cannot be read.
@@ -120,23 +120,23 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
         indexes = _write_indexes(writer, wanted, earlier, folder)
     rows, unresolved = sum(one.same for one in counts), sum(one.unresolved for one in counts)
     _LOGGER.info(
-        "Earlier runs have labeled %d images as this one would (%d rows; %d shards were read, in %.1f s)",
+        "Skipping up to %d images that earlier runs labeled (%d rows in %d shards; read in %.1f s)",
         indexes.labeled.keys, rows, len(earlier.shards), time.monotonic() - begin,
     )  # fmt: skip
     if indexes.failed is not None and indexes.failed.keys:
         _LOGGER.info(
-            "Images that failed for good: %d; they are skipped if they have not changed: --retry_known_failures "
-            "tries them", indexes.failed.keys,
+            "Skipping up to %d images that failed for a lasting reason, unless they changed; "
+            "use --retry_known_failures to try them again", indexes.failed.keys,
         )  # fmt: skip
     if indexes.features is not None and indexes.features.keys:
         _LOGGER.info(
-            "Images with features by the same base: %d; their labels are made anew of these, and they are not fetched",
+            "Labeling %d images from earlier features of the same base, without fetching them",
             indexes.features.keys,
         )  # fmt: skip
     if unresolved:
         _LOGGER.warning(
-            "%d rows of schema version 1 do not tell which images they are of (inline images, or relative names "
-            "without a manifest); these images are not skipped",
+            "%d rows of schema version 1 do not identify their images (inline images, or relative names without a "
+            "manifest); these images are not skipped",
             unresolved,
         )
     _tell_others(earlier, wanted)
@@ -144,25 +144,25 @@ def earlier_indexes(patterns: Sequence[str], wanted: Wanted, folder: Path) -> Ea
 
 
 def later_than(newest_at: int, labeled_at: int) -> int:
-    """When the rows of a run are labeled that has read earlier outputs: after these, whatever its clock says.
+    """The time of this run's rows: after all earlier outputs, even if the clock differs.
 
-    The newest row of an image counts, and a tombstone counts for older rows. A clock that went back, another machine's
-    that is slow, or two runs at a time may not turn that round.
+    The newest row of an image counts, and a tombstone voids older rows. A clock that was set back, the slow clock of
+    another machine, or two runs at a time must not reverse that order.
 
     Args:
-      newest_at: of the earlier outputs, in microseconds since 1970.
-      labeled_at: by the clock, likewise.
+      newest_at: time of the newest earlier output, in microseconds since 1970.
+      labeled_at: time by the clock, likewise.
     """
     if newest_at > labeled_at + _CLOCKS_DIFFER:
         _LOGGER.warning(
-            "an earlier output is of %s, and it is %s by the clock of this machine: this run is dated after it",
+            "An earlier output is dated %s, but the clock of this machine says %s; dating this run after that output",
             iso_time(newest_at), iso_time(labeled_at),
         )  # fmt: skip
     return max(labeled_at, newest_at + 1)
 
 
 def _gather(earlier: EarlierOutputs, wanted: Wanted, writer: EventWriter) -> list[RowCounts]:
-    # A failure ends a row of another content; and of that of its features a row is sure by its content.
+    # A failure voids a row of other content, and the content proves the features of a row.
     contents = wanted.changed or wanted.features is not None or any(earlier.files("failures"))
 
     def gather(shard: tuple[int, Shard]) -> RowCounts:
@@ -184,7 +184,7 @@ def _tell_others(earlier: EarlierOutputs, wanted: Wanted) -> None:
     others = [folder for folder, manifest in earlier.manifests.items() if not wanted.is_of_input(manifest)]
     if others:
         _LOGGER.warning(
-            "--tombstones: %d earlier outputs are of other inputs, such as %s: their images are not looked for",
+            "--tombstones: ignoring the images of %d earlier outputs that have other inputs, such as %s",
             len(others), others[0],
         )  # fmt: skip
 
@@ -192,7 +192,7 @@ def _tell_others(earlier: EarlierOutputs, wanted: Wanted) -> None:
 def _write_indexes(
     writer: EventWriter, wanted: Wanted, earlier: EarlierOutputs, folder: Path
 ) -> EarlierIndexes:
-    """Writes the indexes, a range of the images at a time."""
+    """Writes the indexes, one range of images at a time."""
     widths = {layout.LABELED: STATE.size if wanted.changed else 0}
     if wanted.known_failures:
         widths[layout.FAILED] = STATE.size
@@ -229,7 +229,7 @@ def _write_indexes(
 
 
 def _entries(newest: Newest, name: str, value_bytes: int) -> bytes:
-    """The entries of an index, as it is on disk: each key with its value behind it."""
+    """The entries of an index as stored on disk: each key is followed by its value."""
     by_name = {
         layout.LABELED: newest.labeled,
         layout.FAILED: newest.failed,
@@ -254,7 +254,7 @@ def _local_index(path: Path, value_bytes: int) -> LocalIndex:
 
 
 def write_index(writer: KeyIndexWriter, path: Path) -> LocalIndex:
-    """Writes the index of a writer."""
+    """Writes the index of ``writer`` to ``path``."""
     keys = writer.finish(path)
     return LocalIndex(path, _sha256(path), keys)
 

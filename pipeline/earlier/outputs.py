@@ -1,4 +1,4 @@
-"""The outputs of earlier runs: their shards, and what their manifests name."""
+"""The outputs of earlier runs: their shards and the files that their manifests name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beamlabel.transforms.storage.inside import RealFolder, below
 from beamlabel.transforms.storage.patterns import fixed_start
 
 _ENDINGS = (".parquet", ".tfrecord", ".tfrecord.gz")
-# Folders of ours that hold no data shards; the second is that of schema version 1.
+# beamlabel's directories without data shards; the second is that of schema version 1.
 _OWN_FOLDERS = re.compile(
     rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?"
     rf"|{layout.FAILURES}|{layout.UNCHANGED}|{layout.DELETED}"
@@ -26,7 +26,7 @@ _OWN_FOLDERS = re.compile(
 
 @dataclass(frozen=True)
 class Shard:
-    """A data file of an earlier run, and that run's manifest, if there is one; size and version as they were listed."""
+    """A data file of an earlier run with that run's manifest, if any; size and version come from the listing."""
 
     path: str
     manifest: dict[str, Any] | None
@@ -36,11 +36,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class EarlierOutputs:
-    """What patterns of outputs name.
+    """The outputs that match the patterns.
 
     Attributes:
-      shards: data files, by path; of an output with a manifest, those that it names.
-      manifests: of the outputs that these are of, by folder.
+      shards: data files in order of their paths; of an output with a manifest, only those that it names.
+      manifests: manifests of these outputs, by directory.
     """
 
     shards: tuple[Shard, ...] = ()
@@ -55,14 +55,14 @@ class EarlierOutputs:
 
 
 def earlier_outputs(patterns: Iterable[str], output: str) -> EarlierOutputs:
-    """Looks for earlier outputs; what matches nothing counts as nothing yet.
+    """Finds earlier outputs; a pattern may match nothing.
 
     Args:
-      patterns: folders, or globs of folders or shards.
-      output: this run's own, which does not count, since it is replaced.
+      patterns: directories, or globs of directories or shards.
+      output: this run's own output, which does not count, since it is replaced.
 
     Raises:
-      UsageError: a pattern, or a manifest, cannot be read.
+      UsageError: a pattern or a manifest cannot be read.
     """
     shards: dict[str, Shard] = {}
     manifests: dict[str, dict[str, Any] | None] = {}
@@ -78,7 +78,7 @@ def _shards(pattern: str, output: str, manifests: dict[str, dict[str, Any] | Non
         pattern = storage.absolute(pattern)
         matched = list(storage.match(pattern))
         if not pattern.endswith("/") and not pattern.endswith(_ENDINGS):
-            # A glob of folders, such as `labels/dt=*`, matches no file itself.
+            # A glob of directories, such as `labels/dt=*`, matches no file itself.
             matched += storage.match(pattern + "/**")
     except (OSError, ValueError) as error:
         if not is_user_error(error):
@@ -115,7 +115,7 @@ def _manifest(folder: str) -> dict[str, Any] | None:
     except (FileNotFoundError, IsADirectoryError):
         return None
     except DamagedError as error:
-        raise UsageError(f"--skip_labeled: {error}: repair it, or take its folder away") from error
+        raise UsageError(f"--skip_labeled: {error}: repair it or remove its directory") from error
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise

@@ -1,4 +1,4 @@
-"""Rows of earlier outputs that an own module's head labels anew: their images need not be fetched."""
+"""Labels rows of earlier outputs with the head of an own module, so that their images need not be fetched."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LOGGER = get_logger("beamlabel")
 
 
 def wanted_features(resolved: ResolvedModule, derived: Derived) -> WantedFeatures | None:
-    """The features that a run would compute, and that the module's head can take from earlier rows.
+    """The features that a run would compute and that the module's head can take from earlier rows.
 
     Args:
       resolved: the module's files.
-      derived: the module, and how it is used.
+      derived: the module and its settings.
 
     Returns:
-      None for a module that ``beamlabel train`` did not write; and if embeddings of length 1 are asked for, of which
-      the head knows nothing.
+      None for a module that ``beamlabel train`` did not write, or if the run scales embeddings to length 1 and the
+      head was not trained on such embeddings.
     """
     spec = derived.spec
     if spec.embedding_dim is None or spec.num_classes is None:
@@ -40,8 +40,8 @@ def wanted_features(resolved: ResolvedModule, derived: Derived) -> WantedFeature
 def head_of(
     resolved: ResolvedModule, artifact: Artifact, derived: Derived, process: ModuleProcess
 ) -> Artifact | None:
-    """The module's head, compiled; None, and a warning, if it is not what the module computes."""
-    # Not before there are rows for it: the process may have to load the module.
+    """The module's compiled head; None, after a warning, if its results differ from the module's."""
+    # Called only if there are rows for it, since the process may have to load the module.
     normalized = derived.predict.normalize_embeddings
     try:
         return compiled_head(
@@ -54,5 +54,5 @@ def head_of(
             quantization=derived.spec.quantization,
         )
     except (ValueError, RuntimeError) as error:
-        _LOGGER.warning("Features of earlier outputs are not used, and their images are fetched: %s", error)
+        _LOGGER.warning("Fetching images instead of using the features of earlier outputs: %s", error)
         return None

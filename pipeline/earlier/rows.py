@@ -1,4 +1,4 @@
-"""The rows of earlier shards as events; only the columns that tell are read, batch by batch."""
+"""Reads the rows of earlier shards as events, batch by batch and only the columns needed."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve, scheme
 
 _BATCH_ROWS = 16_384
-# With their embeddings, which cannot be left out.
+# Records come with their embeddings, which cannot be left out, so batches are smaller.
 _EXAMPLES = 512
 _STAT = ("source_bytes", "source_version")
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Some rows of a shard, one after the other.
+    """Consecutive rows of a shard.
 
     Attributes:
-      identities: ``image_id``s; None for one that nobody knows.
-      at: when they were labeled, int64[N] in microseconds since 1970.
+      identities: ``image_id``s; None if unknown.
+      at: times of labeling, int64[N] in microseconds since 1970.
       same: whether this run would write them again, bool[N].
       features: whether they have the features that this run would compute, bool[N].
-      stats: size and version of each; None if they are not asked for.
-      contents: ``content_hash`` of each, if it is asked for and there.
+      stats: size and version of each; None if not requested.
+      contents: ``content_hash`` of each; None if not requested or missing.
     """
 
     identities: list[str | None]
@@ -62,7 +62,7 @@ class _Rows:
 
 @dataclass
 class RowCounts:
-    """Rows that count as labeled, and those of which nobody knows whose they are."""
+    """Numbers of rows that count as labeled, and of rows whose image is unknown."""
 
     same: int = 0
     unresolved: int = 0
@@ -71,14 +71,14 @@ class RowCounts:
 def row_events(
     shard: Shard, number: int, wanted: Wanted, counts: RowCounts, *, contents: bool = False
 ) -> Iterator[np.ndarray]:
-    """The rows of a shard as ``EVENT``s, a batch at a time.
+    """Yields the rows of a shard as ``EVENT``s, a batch at a time.
 
     Args:
-      shard: which one.
-      number: that it is known by.
-      wanted: what this run would write.
-      counts: gets the rows.
-      contents: whether size, version and content of each image are asked for.
+      shard: the shard.
+      number: number of the shard in the events.
+      wanted: the rows that this run would write.
+      counts: is increased by the rows.
+      contents: whether size, version and content of each image are needed.
 
     Raises:
       ValueError: the shard is damaged, or TFRecords lack a manifest.
@@ -116,7 +116,7 @@ def _parquet_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Row
         has_columns = has_columns and wanted.takes_outputs_of(metadata, shard.manifest)
         features = _has_features(metadata, shard, wanted) and _has_embeddings(file.schema_arrow, wanted)
         if not {identity, "module_fingerprint", "preprocessing_id"} <= there:
-            return  # no output of ours
+            return  # not an output of beamlabel
         if not has_columns and not features and not wanted.tombstones:
             return
         compared = (*_STAT, "content_hash") if contents else ()
@@ -124,7 +124,7 @@ def _parquet_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Row
         columns = [name for name in columns if name in there]
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
             same = _is_by(batch, wanted.spec.module_fingerprint, wanted.spec.preprocessing_id)
-            # What the metadata tell is of rows of the module that they name.
+            # The metadata describes only rows of the module that it names.
             of_metadata = features and _is_by(
                 batch, metadata.get(MODULE_FINGERPRINT), metadata.get(PREPROCESSING_ID)
             )
@@ -142,7 +142,7 @@ def _parquet_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Row
 
 
 def _is_by(batch: pa.RecordBatch, fingerprint: str | None, preprocessing_id: str | None) -> np.ndarray:
-    """Whether rows are by this module and preprocessing: bool[N]."""
+    """Whether each row was made by this module and preprocessing: bool[N]."""
     found = pc.and_(
         pc.equal(batch.column("module_fingerprint"), pa.scalar(fingerprint, pa.string())),
         pc.equal(batch.column("preprocessing_id"), pa.scalar(preprocessing_id, pa.string())),
@@ -155,7 +155,7 @@ def _has_features(metadata: Mapping[str, str], shard: Shard, wanted: Wanted) -> 
 
 
 def _has_embeddings(there: pa.Schema, wanted: Wanted) -> bool:
-    """Whether a shard has all columns that a row needs, which is labeled anew."""
+    """Whether a shard has all columns needed to label a row again from its features."""
     assert wanted.features is not None
     columns = feature_columns(wanted.features.dimension)
     return all(
@@ -174,15 +174,15 @@ def _stats(batch: pa.RecordBatch) -> list[tuple[int | None, str | None]]:
 
 
 def version_1_identity(uri: str, manifest: Mapping[str, Any] | None) -> str | None:
-    """The ``image_id`` of a row of schema version 1, which has only ``uri``; None if that does not tell it.
+    """The ``image_id`` of a row of schema version 1, which has only ``uri``; None if that does not determine it.
 
     Args:
-      uri: of the row.
-      manifest: of the row's run; None if there is none.
+      uri: URI of the row.
+      manifest: manifest of its run; None if there is none.
     """
     options = manifest["options"] if manifest else {}
     if options.get("image_column"):
-        return None  # of an inline image, whose bytes nobody has any more
+        return None  # the bytes of an inline image are not kept
     if scheme(uri) is None and not uri.startswith("/") and not options.get("base_dir"):
         return None
     location = resolve(uri, options.get("base_dir") or "/")
@@ -190,7 +190,7 @@ def version_1_identity(uri: str, manifest: Mapping[str, Any] | None) -> str | No
 
 
 def _has_columns(there: pa.Schema, spec: OutputSpec) -> bool:
-    """Whether a shard has all that is asked for: the columns, as many classes a row, and the same names of them."""
+    """Whether a shard has everything that this run needs: the columns, the same ``top_k`` and the same class names."""
     wanted, metadata = arrow_schema(spec), _metadata(there)
     names = set(wanted.names) - (
         schema.SINCE_VERSION_2 if metadata.get(schema.SCHEMA_VERSION) == "1" else set()
@@ -205,11 +205,11 @@ def _metadata(there: pa.Schema) -> dict[str, str]:
 
 
 def _tfrecord_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Rows]:
-    """Module, preprocessing and columns are those of the whole file, by its manifest."""
+    """Reads TFRecords; module, preprocessing and columns are those of the whole file, as its manifest says."""
     if shard.manifest is None:
-        raise ValueError(f"{shard.path}: TFRecords count only beside the _MANIFEST.json that describes them")
+        raise ValueError(f"{shard.path}: TFRecords without their _MANIFEST.json beside them cannot be used")
     metadata, spec = shard.manifest["metadata"], wanted.spec
-    # By a manifest that does not tell their types, they had the names of the input.
+    # If a manifest lacks their types, kept columns have the names of the input.
     there = shard.manifest.get("kept_columns") or dict.fromkeys(shard.manifest["options"]["keep_columns"])
     is_same = (
         _same(metadata, spec, MODULE_FINGERPRINT, PREPROCESSING_ID, LABELS_SHA256, TOP_K)
@@ -238,7 +238,7 @@ def _tfrecord_rows(shard: Shard, wanted: Wanted, contents: bool) -> Iterator[_Ro
 
 
 def read_examples(path: str, names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a TFRecord shard, some at a time, with these features; None for one that is not there."""
+    """Yields the rows of a TFRecord shard in chunks, with these features; None for a missing one."""
     with storage.open_input(path) as file:
         records = read_records(file)
         while chunk := list(itertools.islice(records, _EXAMPLES)):
@@ -247,7 +247,7 @@ def read_examples(path: str, names: Sequence[str]) -> Iterator[list[dict[str, An
 
 
 def _first(values: list[Any] | None) -> Any:
-    """The value of a feature that holds one or none."""
+    """The only value of a feature; None if it has none."""
     value = values[0] if values else None
     return value.decode() if isinstance(value, bytes) else value
 

@@ -1,4 +1,4 @@
-"""What earlier runs tell beside their rows, as events: failures, images that were only touched, and tombstones."""
+"""Reads events of earlier runs other than rows: failures, images with a new version only, and tombstones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LINES = 4096
 
 
 def told_events(earlier: EarlierOutputs, wanted: Wanted) -> Iterator[np.ndarray]:
-    """All that is told, some at a time.
+    """Yields all these events in chunks.
 
     Raises:
       ValueError: a file is damaged.
@@ -63,8 +63,9 @@ def _kind(reason: str, again: frozenset[str]) -> int:
 
 
 def _lines(path: str) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
-    """Lines of JSON by their numbers, some at a time, counted from the number of the first; only those that tell their
-    image, which schema version 1 did not."""
+    """Yields JSON lines in chunks, by line number relative to the chunk's first line, with the number of that line.
+
+    Lines that do not identify their image, as in schema version 1, are left out."""
     first = 0
     with storage.open_input(path) as file:
         while chunk := list(itertools.islice(file, _LINES)):
@@ -74,7 +75,7 @@ def _lines(path: str) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
 
 
 def _times(lines: list[dict[str, Any]], name: str, manifest: Mapping[str, Any]) -> np.ndarray:
-    """int64[N]: when what lines tell was; earlier versions did not tell, and it was when their run began."""
+    """int64[N]: times of the lines; for earlier versions, whose lines have none, the start of their run."""
     began = dated(manifest)
     return np.array([microseconds(line[name]) if name in line else began for line in lines], np.int64)
 
@@ -82,7 +83,7 @@ def _times(lines: list[dict[str, Any]], name: str, manifest: Mapping[str, Any]) 
 def _events(lines: list[dict[str, Any]], kinds: np.ndarray, at: np.ndarray) -> np.ndarray:
     made = _identified([line["image_id"] for line in lines])
     made["kind"], made["at"] = kinds, at
-    # Without a size nothing was known of the image.
+    # Without a size the image was never seen.
     stats = [(line["source_bytes"], line["source_version"]) for line in lines]
     made["stat"] = [0 if size is None else stat_hash(size, version) for size, version in stats]
     made["content"] = events.contents_of([line["content_hash"] for line in lines])

@@ -1,8 +1,8 @@
-"""The images of earlier outputs that the input does not name any more, written to the files of ``_deleted/``.
+"""Writes the images of earlier outputs that the input no longer names to the files of ``_deleted/``.
 
-The launcher stages an index of the images that were there, with the shard and the row that tells of each
-(``indexes.py``); each unit leaves the places of those that it refers to (``transforms/inputs/seen_images.py``); the
-commit finds the others, and reads their names in the earlier shards. No reference is shuffled for it.
+The launcher stages an index of the images that existed, each with the shard and row that names it (``indexes.py``).
+Each unit records the positions of the images that it refers to (``transforms/inputs/seen_images.py``). The commit
+finds the others and reads their names in the earlier shards. No reference is shuffled for it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from beamlabel.transforms.writing.staged_files import stage_file, temporary_file
 _PLACE = struct.Struct("<II")
 _FILE_ROWS = 100_000
 _BATCH_ROWS = 16_384
-# Of the names, which are read from one shard after the other.
+# Columns that name an image.
 _NAMES = ("uri", "ref_id", "image_id")
 
 
 @dataclass(frozen=True)
 class TombstoneOptions:
-    """How images that are gone are told.
+    """Options of the tombstones of deleted images.
 
     Attributes:
-      live: the images that were there, each with the file and the row that tells of it.
+      live: the images that existed, each with its file and row.
       shards: a JSON list of these files: data shards and failures.
-      deleted_at: the start of the run, in microseconds since 1970.
-      run_id: of the run.
-      max_rate: gone / live; if it is higher, the input is not believed to be whole.
+      deleted_at: start of the run, in microseconds since 1970.
+      run_id: ID of the run.
+      max_rate: highest rate of deleted to existing images; above it the input is taken to be incomplete.
     """
 
     live: StagedIndex
@@ -58,12 +58,12 @@ class TombstoneOptions:
 
 @dataclass(frozen=True)
 class StagedTombstones:
-    """What was found to be gone.
+    """The deleted images of a run.
 
     Attributes:
-      live: how many images were there.
-      gone: how many of these the input does not name any more.
-      files: that tell them; none if they are too many.
+      live: number of images that existed.
+      gone: number of these that the input no longer names.
+      files: files that list them; none if there are too many.
     """
 
     live: int
@@ -73,7 +73,7 @@ class StagedTombstones:
 
 @dataclass(frozen=True)
 class _Gone:
-    """An image that is gone, and the row that tells its name."""
+    """A deleted image and the row that names it."""
 
     shard: int
     row: int
@@ -83,18 +83,18 @@ class _Gone:
 def stage_tombstones(
     unit_ids: Sequence[str], staging_dir: str, options: TombstoneOptions
 ) -> StagedTombstones:
-    """Writes the files of ``_deleted/``; none if no image is gone, or more than ``max_rate`` allows.
+    """Writes the files of ``_deleted/``; none if no image is gone, or more images are than ``max_rate`` allows.
 
-    A bucket that is empty for a night, as by a mount or a permission that is gone, must not empty the table.
+    A bucket that is empty for a night, such as after a lost mount or permission, must not empty the table.
 
     Args:
-      unit_ids: all units of the run, each of which has told which images it refers to.
-      staging_dir: of the run.
-      options: how images that are gone are told.
+      unit_ids: all units of the run; each has recorded the images that it refers to.
+      staging_dir: staging directory of the run.
+      options: options of the tombstones.
 
     Raises:
-      OSError: an earlier shard cannot be read, or the staging folder cannot be written.
-      ValueError: an earlier shard was replaced meanwhile.
+      OSError: an earlier shard cannot be read, or the staging directory cannot be written.
+      ValueError: an earlier shard was replaced during the run.
     """
     live = KeyIndex(open_artifact(options.live.path, options.live.sha256).content, options.live.value_bytes)
     shards: list[str] = json.loads(
@@ -105,7 +105,7 @@ def stage_tombstones(
         return StagedTombstones(len(live), unseen.count, ())
     gone = (_gone(live, place) for place in unseen.places())
     files: list[FileRecord] = []
-    # A file's worth at a time, in the order of the ids: each reads the shards that its rows are in.
+    # One file's rows at a time, in order of the ids, so that each file reads only the shards of its rows.
     for number in itertools.count():
         chunk = sorted(itertools.islice(gone, _FILE_ROWS), key=lambda one: (one.shard, one.row))
         if not chunk:
@@ -127,10 +127,10 @@ def _gone(live: KeyIndex, place: int) -> _Gone:
 def _tombstones(shard: str, gone: list[_Gone], options: TombstoneOptions) -> pa.Table:
     read = {".parquet": _parquet_names, ".jsonl": _failure_names}.get(PurePath(shard).suffix, _tfrecord_names)
     names = list(read(shard, [one.row for one in gone]))
-    # Rows of schema version 1 do not tell which image they are of.
+    # Rows of schema version 1 do not identify their image.
     told = [row["image_id"] or one.image_id for one, row in zip(gone, names, strict=False)]
     if told != [one.image_id for one in gone] or any(row["uri"] is None for row in names):
-        raise ValueError(f"{shard}: it was replaced while this run was at work")
+        raise ValueError(f"{shard}: it was replaced during this run")
     return pa.table(
         {
             "image_id": [one.image_id for one in gone],
@@ -144,7 +144,7 @@ def _tombstones(shard: str, gone: list[_Gone], options: TombstoneOptions) -> pa.
 
 
 def _parquet_names(shard: str, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """``_NAMES`` of rows, whose numbers ascend; None for one that is not there."""
+    """Yields ``_NAMES`` of rows whose numbers ascend; None for a missing name."""
     with open_parquet(shard) as file:
         there = [name for name in _NAMES if name in file.schema_arrow.names]
         first = 0
@@ -156,19 +156,19 @@ def _parquet_names(shard: str, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
 
 
 def _failure_names(path: str, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """As ``_parquet_names``, of lines of failures."""
+    """Yields the same as ``_parquet_names`` for the lines of failures."""
     wanted = set(rows)
     with storage.open_input(path) as file:
         for number, line in enumerate(file):
             if number in wanted:
                 failure = json.loads(line)
                 names = {name: failure.get(name) for name in _NAMES}
-                # One whose input names no location is called by its place there.
+                # A failure without a location is named by its place in the input.
                 yield {**names, "uri": names["uri"] or names["ref_id"]}
 
 
 def _tfrecord_names(shard: str, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """As ``_parquet_names``."""
+    """Yields the same as ``_parquet_names`` for TFRecords."""
     wanted = set(rows)
     found = itertools.chain.from_iterable(read_examples(shard, _NAMES))
     return (row for number, row in enumerate(found) if number in wanted)

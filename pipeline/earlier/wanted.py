@@ -1,4 +1,4 @@
-"""What this run would do with an image: the measure for what earlier runs did with it."""
+"""The results that this run would produce, as the measure for the results of earlier runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beamlabel.pipeline.earlier.features import WantedFeatures
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.schema import FEATURES_ID, PREPROCESSING_ID, OutputSpec
 
-# What the same bytes fail for again, if they are decoded alike.
+# Reasons for which the same bytes fail again if decoded the same way.
 LASTING = frozenset(
     reason.value
     for reason in (
@@ -24,14 +24,14 @@ LASTING = frozenset(
         Reason.EMPTY_FILE,
     )
 )
-# What decides whether bytes can be decoded, beside the preprocessing.
+# Packages that decide whether bytes can be decoded; the preprocessing matters as well.
 _DECODERS = ("beamlabel", "opencv-python-headless", "pillow", "simplejpeg")
 
 
 def tried_with(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``versions``, ``metadata`` and ``options`` by which the failures of an output were tried.
+    """``versions``, ``metadata`` and ``options`` of the runs that produced the failures of an output.
 
-    Those of a compacted output are of the runs that it is made of, and not of the compaction.
+    For a compacted output these are of the original runs, not of the compaction.
     """
     compacted: Mapping[str, Any] = manifest.get("compacted", {})
     found: Mapping[str, Any] = compacted.get("tried_with", manifest)
@@ -40,13 +40,13 @@ def tried_with(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class NamedInput:
-    """How a run names its input.
+    """The options by which a run names its input.
 
     Attributes:
-      patterns: absolute.
-      options: the other options that decide what these name, each with its value and its default, as they stand in a
+      patterns: absolute patterns.
+      options: other options that decide which images these name, each with its value and its default, as in a
         manifest.
-      base_dir: of relative references, absolute; None if all inputs are listings, which have none.
+      base_dir: absolute directory of relative references; None if all inputs are listings, which have none.
     """
 
     patterns: frozenset[str]
@@ -56,20 +56,20 @@ class NamedInput:
 
 @dataclass(frozen=True)
 class Wanted:
-    """This run.
+    """The results that this run would produce.
 
     Attributes:
-      spec: of the rows that are asked for.
-      output: where they go; rows that are there do not count, since they are replaced.
-      changed: whether an image of another content is labeled again.
-      known_failures: whether what fails again is skipped.
-      tombstones: whether images that are gone are told.
-      named: how it names its input.
-      max_bytes, max_pixels: that an image may have.
-      versions: of the packages that are installed.
-      outputs: of the module that are taken.
-      features: that this run would compute, if earlier rows with them can be labeled anew by the module's head; None
-        if they cannot.
+      spec: specification of the rows.
+      output: directory of the rows; rows already there do not count, since they are replaced.
+      named: the options that name the input.
+      max_bytes, max_pixels: limits of an image.
+      versions: versions of the installed packages.
+      changed: whether an image with other content is labeled again.
+      known_failures: whether images that would fail again are skipped.
+      tombstones: whether deleted images are recorded.
+      outputs: the module outputs in use.
+      features: the features that this run would compute, if the module's head can label earlier rows from them; None
+        if not.
     """
 
     spec: OutputSpec
@@ -85,11 +85,11 @@ class Wanted:
     features: WantedFeatures | None = None
 
     def takes_outputs_of(self, metadata: Mapping[str, str], manifest: Mapping[str, Any] | None) -> bool:
-        """Whether the rows of a data file are by the outputs of the module that this run would take.
+        """Whether the rows of a data file come from the module outputs that this run uses.
 
         Args:
-          metadata: of the file.
-          manifest: of its run; None if there is none: then only the features tell.
+          metadata: metadata of the file.
+          manifest: manifest of its run; None if there is none: then only the features decide.
         """
         features_id = metadata.get(FEATURES_ID)
         if manifest is None:
@@ -102,10 +102,10 @@ class Wanted:
         )
 
     def fails_again(self, manifest: Mapping[str, Any]) -> frozenset[str]:
-        """The reasons for which this run would fail again what the run of a manifest failed, if it has not changed.
+        """The reasons for which an image that failed in the run of a manifest would fail again, if unchanged.
 
-        There are none if another version or other preprocessing might do better. Those of a limit are among them only
-        if it is not higher now.
+        There are none if another version or other preprocessing might succeed. The reason of a limit is left out if
+        the limit is higher now.
         """
         tried = tried_with(manifest)
         versions, options = tried.get("versions", {}), tried.get("options", {})
@@ -119,10 +119,11 @@ class Wanted:
         return frozenset(reason for reason in LASTING if not higher.get(reason))
 
     def is_of_input(self, manifest: Mapping[str, Any] | None) -> bool:
-        """Whether all images of the run of a manifest were named by what is this run's input, too.
+        """Whether this run's input covers the whole input of a manifest's run.
 
-        Its patterns are this run's or some of them, and all other options of the input are the same. For an image of
-        such a run that the input does not name there is only one explanation: it was taken out of it.
+        It does if that run's patterns are among this run's, and all other options of the input are the same. Then an
+        image of that run that this run's input does not name must have been removed.
+
         """
         if manifest is None:
             return False

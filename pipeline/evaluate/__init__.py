@@ -1,1 +1,1 @@
-"""Labels against the truth."""
+"""Compares labels with the truth."""

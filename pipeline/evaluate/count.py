@@ -1,4 +1,4 @@
-"""Rows and their truth → counts, and what is said of them."""
+"""Counts rows by label and truth."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _CONFUSIONS = 5
 
 @dataclass
 class TruthCounts:
-    """What was counted so far.
+    """Counts of rows by label and truth.
 
     Attributes:
-      rows, evaluated: rows of the result, and those of them with a truth.
-      correct, correct_top: of the evaluated, those whose best class is right, and with a right class among
-        the best ``TOP``.
-      kept: classes in a row, at most.
-      failed: images that failed and have a truth; with a column, all that failed, whose truth no row tells.
-      failed_without_truth: the other ones that failed.
-      support: images of each class, by the truth; an image of several classes counts for each.
-      predicted: images by their best class.
-      right: images whose best class is right, by it.
-      confused: how often an image of a class (first), none of whose classes it is, was taken for a class (second).
-      seen: all classes that are among any evaluated row's.
-      names: of the classes, where these are numbers and have names.
+      rows, evaluated: rows of the result, and those with a truth.
+      correct, correct_top: evaluated rows whose best class is right, and those with a right class among the best
+        ``TOP``.
+      kept: largest number of classes in a row.
+      failed: failed images with a truth; for a truth in a column, all failed images, since no row holds theirs.
+      failed_without_truth: other failed images.
+      support: images of each true class; an image of several classes counts for each.
+      predicted: images by best class.
+      right: images by best class, if it is right.
+      confused: numbers of images of a true class (first) that were predicted as a wrong class (second).
+      seen: all classes in any evaluated row.
+      names: names of the classes, if classes are numbers with names.
     """
 
     rows: int = 0
@@ -50,12 +50,12 @@ class TruthCounts:
     names: dict[str, str] = field(default_factory=dict)
 
     def add(self, truth: Sequence[Classes], predicted: pa.Array, names: pa.Array | None) -> list[bool]:
-        """Counts rows that have a truth; returns of each whether its best class is right.
+        """Counts rows that have a truth; returns whether the best class of each is right.
 
         Args:
           truth: the classes of each row.
-          predicted: list[N], the kept classes, best first.
-          names: list[N], their names, if they are numbers and have names.
+          predicted: list[N], the classes in each row, best first.
+          names: list[N], their names, if they are numbers with names.
         """
         classes = pc.cast(predicted.flatten(), pa.string())
         best = pc.list_slice(predicted, 0, TOP).to_pylist()
@@ -85,7 +85,7 @@ class TruthCounts:
         return is_right
 
     def classes(self) -> Iterator[dict[str, Any]]:
-        """What is said of each class of the truth or that was predicted, the commonest first."""
+        """Yields the entry of each true or predicted class, the most frequent first."""
         most: dict[str, tuple[int, str | None]] = {}
         for (truth, taken_for), count in sorted(self.confused.items()):
             if count > most.get(truth, (0, None))[0]:
@@ -106,7 +106,7 @@ class TruthCounts:
             }
 
     def worst(self, count: int) -> list[dict[str, Any]]:
-        """The classes of the lowest recall, of these the commonest, with what they are taken for."""
+        """The classes with the lowest recall, then the most frequent, each with its most frequent confusions."""
         by_class: dict[str, list[tuple[int, str]]] = {}
         for (truth, taken_for), times in self.confused.items():
             by_class.setdefault(truth, []).append((-times, taken_for))
@@ -125,7 +125,7 @@ class TruthCounts:
 
 
 def ratio(part: int, whole: int) -> float | None:
-    """A share; None of nothing."""
+    """A share; None if ``whole`` is 0."""
     return part / whole if whole else None
 
 

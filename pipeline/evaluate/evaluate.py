@@ -1,4 +1,4 @@
-"""A result against the truth: how often the best class, or one of the best five, is the right one."""
+"""Evaluates a result against the truth: how often the best class, or one of the best five, is right."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _CLASS_NAME = class_name(0).removesuffix("0")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was counted, and where the truth came from.
+    """The counts of an evaluation, and the source of the truth.
 
     Attributes:
-      by: how images were told: ``uri``, ``ref_id``, ``image_id``, ``column``, ``parent``, or ``several``.
-      unmatched: images with a truth, and neither row nor failure; None with a column.
+      by: how images were identified: ``uri``, ``ref_id``, ``image_id``, ``column``, ``parent``, or ``several``.
+      unmatched: number of images with a truth but without row or failure; None for a column.
       multi_label: whether an image may have several classes.
-      problems: of the truth.
-      errors: the file of wrong images, and how many it has.
+      problems: problems of the truth.
+      errors: the file of wrong images, and their number.
       trained_module: the handle of the module, if ``beamlabel train`` wrote it.
     """
 
@@ -49,10 +49,10 @@ class Evaluation:
     trained_module: str | None = None
 
     def to_json(self, worst: int = 0) -> dict[str, Any]:
-        """A plain dict for ``json.dumps``; what has no value, such as the precision of nothing, is None.
+        """A plain dict for ``json.dumps``; an undefined value, such as the precision of an unused class, is None.
 
         Args:
-          worst: so many of the classes of the lowest recall come with what they are taken for.
+          worst: number of classes with the lowest recall to list with their confusions.
         """
         counts = self.counts
         tried = counts.evaluated + counts.failed
@@ -98,16 +98,16 @@ def evaluate(
     separator: str | None = None,
     errors: str | None = None,
 ) -> Evaluation:
-    """Counts over a result's rows, a few thousand at a time.
+    """Evaluates the rows of a result, a few thousand at a time.
 
     Args:
       output: a published result.
-      truth: kept columns, ``parent``, or paths of files; later ones win.
+      truth: kept columns, ``parent``, or paths of files; later ones take precedence.
       column, key, separator: see ``TruthOptions``.
-      errors: a file that gets the wrong images; None for none.
+      errors: a file for the wrong images; None: do not write them.
 
     Raises:
-      UsageError: no such result, column or file, or one that this cannot be told of.
+      UsageError: a result, column or file is missing or unsuitable.
     """
     result = read_result(output)
     names = (truth,) if isinstance(truth, str) else tuple(truth)
@@ -135,30 +135,30 @@ def _refuse_conflicts(truth: LayeredTruth) -> None:
         if isinstance(one, FileTruth) and one.entries.conflicts.count:
             conflicts = one.entries.conflicts
             raise UsageError(
-                f"--truth {one.entries.path!r}: two classes of {conflicts.texts[0]} ({conflicts.count} images in all)"
+                f"--truth {one.entries.path!r}: two classes for {conflicts.texts[0]} ({conflicts.count} images in all)"
             )
 
 
 class _Counting:
-    """Goes over rows and failures.
+    """Counts over rows and failures.
 
     Args:
       result: the rows.
-      truth: theirs.
-      wrong: takes the wrong ones; may be None.
-      name: of the truth, for messages.
+      truth: their truth.
+      wrong: collects the wrong images; may be None.
+      name: name of the truth, for messages.
     """
 
     def __init__(self, result: Result, truth: LayeredTruth, wrong: WrongImages | None, name: str) -> None:
         self.counts = TruthCounts()
         self._result, self._truth, self._wrong, self._name = result, truth, wrong, name
         self._by_id: bool | None = None
-        # So reports call a class without a name, and so do corrections that come from there.
+        # Reports name unnamed classes this way, and so do corrections exported from them.
         corrections = [
             one for one in truth.truths if isinstance(one, FileTruth) and one.entries.are_corrections
         ]
         self._from_report = bool(corrections) and not result.has_names
-        # Those of classes with names are never numbers, whatever these names look like.
+        # Corrections of classes with names are always names, even if they look like numbers.
         self._are_named = bool(corrections) and result.has_names
         self._are_alone = len(corrections) == len(truth.truths)
         columns = [*truth.columns, "class_ids", *(["labels"] if result.has_names else [])]
@@ -172,19 +172,20 @@ class _Counting:
             self._decide(itertools.chain(*(one for one in known if one is not None)))
 
     def _decide(self, classes: Iterable[str]) -> None:
-        """Whether classes are numbers that index the logits: if all are whole numbers."""
+        """Decides whether classes are numbers that index the logits: only if all are whole numbers."""
         names = sorted(classes)
         by_id = self._truth.are_ids or all(map(self._is_id, names))
         if by_id and self._are_named:
             if not self._are_alone:
                 raise UsageError(
-                    f"--truth {self._name}: class ids, and in the corrections of a report names: give names in both"
+                    f"--truth {self._name}: it has class ids, but the corrections from a report have names: use names "
+                    "in both"
                 )
             by_id = False
         if not (by_id or self._result.has_names):
             odd = next(name for name in names if not self._is_id(name))
             raise UsageError(
-                f"--truth {self._name!r}: {odd!r} is no class id, and the result's classes have no names"
+                f"--truth {self._name!r}: {odd!r} is not a class id, and the classes of the result have no names"
             )
         self._by_id = by_id
 
@@ -198,7 +199,7 @@ class _Counting:
         """Counts all rows.
 
         Raises:
-          UsageError: classes are numbers here and names there.
+          UsageError: the truth mixes numbers and names, or does not fit the result's classes.
         """
         for batch in self._result.batches(self._columns):
             self.counts.rows += batch.num_rows
@@ -232,10 +233,10 @@ class _Counting:
         try:
             return tuple(sorted({str(int(self._number(one))) for one in classes}))
         except ValueError as error:
-            raise UsageError(f"--truth {self._name}: it mixes class ids and names: {error}") from error
+            raise UsageError(f"--truth {self._name}: it mixes class ids with names: {error}") from error
 
     def count_failures(self) -> None:
-        """Counts all failures; no row tells the truth of one if it is a column's."""
+        """Counts all failures; for a truth in a column, no row holds the truth of a failed image."""
         if self._truth.by in ("column", "several") and "column" in {one.by for one in self._truth.truths}:
             self.counts.failed = self._result.failed
             return

@@ -1,4 +1,4 @@
-"""How sure a share is that was counted on some images."""
+"""The confidence interval of a share of images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ LEVEL = 0.95
 
 
 def wilson(part: int, whole: int, level: float = LEVEL) -> tuple[float, float] | None:
-    """The score interval of a binomial proportion; None of nothing.
+    """The score interval of a binomial proportion; None if ``whole`` is 0.
 
     It is that of E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
-    American Statistical Association 22 (1927), 209-212: also near 0 and 1 it stays within them.
+    American Statistical Association 22 (1927), 209-212. It stays within 0 and 1 even near these limits.
 
     Args:
-      part, whole: how many of how many.
-      level: of confidence.
+      part, whole: numbers of images in the share, and in all.
+      level: confidence level.
     """
     if not whole:
         return None

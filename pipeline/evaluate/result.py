@@ -1,4 +1,4 @@
-"""A published output as evaluation reads it: rows and failures with some columns, of Parquet and of TFRecords alike."""
+"""Reads some columns of the rows and failures of a published output, from Parquet and TFRecords alike."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.worker.read_ahead import read_ahead
 
 _BATCH_ROWS = 8192
-# Shards in a bucket that are read at a time.
+# Number of shards in a bucket to read at once.
 _READERS = 16
-# With their embeddings, which cannot be left out.
+# Records come with their embeddings, which cannot be left out, so batches are small.
 _EXAMPLES = 512
 _TEXTS, _NUMBERS = pa.list_(pa.string()), pa.list_(pa.int32())
 _TYPES: Mapping[str, pa.DataType] = {"labels": _TEXTS, "class_ids": _NUMBERS, "score": pa.float32()}
@@ -34,13 +34,13 @@ _FAILURE_COLUMNS = ("uri", "ref_id", "image_id")
 
 @dataclass(frozen=True)
 class Result:
-    """What the manifest says of an output with classes.
+    """The manifest's entries for an output with classes.
 
     Attributes:
       output: absolute path or URI.
       manifest: its ``_MANIFEST.json``.
-      shards, failures: names of files.
-      failed: images that failed.
+      shards, failures: file names.
+      failed: number of failed images.
       has_names: whether classes have names.
     """
 
@@ -53,22 +53,22 @@ class Result:
 
     @property
     def trained_module(self) -> str | None:
-        """The handle of the module, if ``beamlabel train`` wrote it; it is too good on what it was trained on."""
+        """The module's handle, if ``beamlabel train`` wrote it: its accuracy is too high on its training images."""
         module: Mapping[str, Any] = self.manifest.get("module", {})
         return module.get("handle") if module.get("class_names") is not None else None
 
     @contextmanager
     def readable(self, name: str) -> Iterator[str]:
-        """The path of a file of the output; what goes wrong with it is told by its name."""
+        """Yields the path of a file of the output; errors in the block are reported with its name."""
         try:
             yield below(self.output, name)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"OUTPUT {self.output!r}: {name} cannot be read: {error}; see beamlabel verify"
+                f"OUTPUT {self.output!r}: {name} cannot be read: {error}; run beamlabel verify"
             ) from error
 
     def schema(self) -> pa.Schema:
-        """The columns; of TFRecords as the manifest tells them, so that their types are those that values come in."""
+        """The columns; for TFRecords from the manifest, with the types in which values are read."""
         if self.shards[0].endswith(".parquet"):
             with self.readable(self.shards[0]) as path, open_parquet(path) as file:
                 return file.schema_arrow
@@ -81,7 +81,7 @@ class Result:
         return pa.schema([*fields.items(), *_kept_fields(self.manifest)], metadata=metadata)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """All rows, with these columns."""
+        """Yields all rows with these columns."""
         sources = (functools.partial(self._shard_batches, name, columns) for name in self.shards)
         yield from read_ahead(sources, readers=1 if storage.is_local(self.output) else _READERS)
 
@@ -94,7 +94,7 @@ class Result:
                 yield from _examples(path, self.schema(), columns)
 
     def failure_batches(self) -> Iterator[pa.RecordBatch]:
-        """All failures, with what tells their images."""
+        """Yields all failures with the columns that identify their images."""
         for name in self.failures:
             with self.readable(name) as path, storage.open_input(path) as stream:
                 while lines := list(itertools.islice(stream, _BATCH_ROWS)):
@@ -109,7 +109,7 @@ def read_result(output: str) -> Result:
     """Reads the manifest of an output.
 
     Raises:
-      UsageError: there is none, it is damaged, or its rows have no classes.
+      UsageError: there is none, it is damaged, or the rows have no classes.
     """
     output = absolute_output(output)
     try:
@@ -121,17 +121,17 @@ def read_result(output: str) -> Result:
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is damaged: {error}") from error
     if not shards:
-        raise UsageError(f"OUTPUT {output!r}: it has no rows")
+        raise UsageError(f"OUTPUT {output!r}: the output has no rows")
     if schema.NUM_CLASSES not in metadata:
-        raise UsageError(f"OUTPUT {output!r}: its rows have embeddings and no classes")
+        raise UsageError(f"OUTPUT {output!r}: its rows have embeddings but no classes")
     return Result(output, manifest, shards, failures, failed, schema.LABELS_SHA256 in metadata)
 
 
 def _kept_fields(manifest: Mapping[str, Any]) -> Iterator[tuple[str, pa.DataType]]:
-    """The kept columns of TFRecords; those whose values can be classes have their type, others another one."""
+    """Yields the kept columns of TFRecords; only columns whose values may be classes get their exact type."""
     told = manifest.get("kept_columns")
     if told is None:
-        # Manifests of that version do not tell types.
+        # Manifests of older versions have no types.
         told = {text.rpartition("=")[2]: "string" for text in manifest["options"].get("keep_columns", ())}
     for name, kind in told.items():
         value = pa.binary()
@@ -155,7 +155,7 @@ def _examples(path: str, kinds: pa.Schema, columns: Sequence[str]) -> Iterator[p
 
 
 def _column(values: Sequence[list[Any] | None], kind: pa.DataType) -> pa.Array:
-    """A feature of each row as a column; one that is absent is null, but for an empty list."""
+    """A feature of all rows as a column; a missing one is null; an empty list stays empty."""
     if pa.types.is_list(kind):
         return pa.array([None if one is None else [_plain(v) for v in one] for one in values], kind)
     return pa.array([_plain(one[0]) if one else None for one in values], kind)

@@ -1,4 +1,4 @@
-"""The images that were labeled wrong, the surest first, as a file."""
+"""A file of the images with a wrong label, in falling order of their scores."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _IDENTITY = ("uri", "image_id")
 
 
 class WrongImages:
-    """Collects wrong images, in memory some 200 bytes each, and writes them.
+    """Collects wrong images, about 200 bytes of memory each, and writes them.
 
     Args:
-      path: of the file: ``.csv``, ``.parquet``, or ``.jsonl``; local or in a bucket.
-      multi_label: whether the truth is a list: one in JSON, in CSV.
+      path: a ``.csv``, ``.parquet`` or ``.jsonl`` file, local or in a bucket.
+      multi_label: whether the truth is a list, which CSV holds as JSON.
 
     Raises:
-      UsageError: the file is there, or its ending is none of these.
+      UsageError: the file exists, or has another ending.
     """
 
     def __init__(self, path: str, *, multi_label: bool) -> None:
@@ -41,9 +41,9 @@ class WrongImages:
         except (OSError, ValueError) as error:
             raise UsageError(f"--errors {path!r}: {error}") from error
         if not path.lower().endswith(_ENDINGS):
-            raise UsageError(f"--errors {path!r}: its name has to end in one of {' '.join(_ENDINGS)}")
+            raise UsageError(f"--errors {path!r}: the name must end in one of {' '.join(_ENDINGS)}")
         if is_there:
-            raise UsageError(f"--errors {path!r} is there already; give another name, or take it away")
+            raise UsageError(f"--errors {path!r} exists; use another name or delete the file")
         self._multi_label = multi_label
         self._batches: list[pa.RecordBatch] = []
         truth = pa.list_(pa.string()) if multi_label else pa.string()
@@ -65,7 +65,7 @@ class WrongImages:
         Args:
           batch: their rows, with ``uri``, ``score``, and ``image_id`` if there is one.
           truth: the classes of each.
-          predicted, names: the best class of each, and its name if it is a number and has one.
+          predicted, names: the best class of each, and its name if it is a number with a name.
         """
         if not batch.num_rows:
             return
@@ -84,10 +84,10 @@ class WrongImages:
         self._batches.append(pa.RecordBatch.from_arrays(columns, schema=kinds))
 
     def write(self) -> int:
-        """Writes the file; returns how many images are in it.
+        """Writes the file; returns the number of its images.
 
         Raises:
-          UsageError: it cannot be written.
+          UsageError: the file cannot be written.
         """
         table = pa.Table.from_batches(self._batches, self._schema)
         self._batches.clear()
@@ -124,6 +124,7 @@ class WrongImages:
 
 
 def best_of(predicted: pa.Array) -> list[str | None]:
-    """The best class of each row, as text."""
+    """The best class of each row as text."""
+
     firsts = pc.list_slice(predicted, 0, 1).to_pylist()
     return [str(one[0]) if one else None for one in firsts]

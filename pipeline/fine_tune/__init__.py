@@ -1,1 +1,1 @@
-"""``beamlabel train --fine_tune``: all of a network is trained, not a head alone."""
+"""``beamlabel train --fine_tune``: trains a whole network, not only a head."""

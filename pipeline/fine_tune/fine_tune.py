@@ -43,17 +43,17 @@ def fine_tune(
 ) -> Findings:
     """Trains a network and a head, and writes them as a module with ``_TRAINING.json`` and ``_report.html``.
 
-    SIGINT ends the training, and the best epoch is what is written; before the first epoch is done, and by SIGTERM,
-    nothing is.
+    SIGINT ends the training and writes the best epoch. Nothing is written before the first epoch is done, or after
+    SIGTERM.
 
     Args:
       options: rows, truth, head and result, as for a head alone.
-      tuning: how the network is trained.
-      progress: gets a line now and then.
+      tuning: options of the training.
+      progress: receives lines of progress.
 
     Raises:
-      UsageError: outputs, truth, module or ``--output`` are not as they should be, or the module cannot be trained.
-      Cancelled: by a signal before there was anything to write.
+      UsageError: outputs, truth, module or ``--output`` are unsuitable, or the module cannot be trained.
+      Cancelled: a signal came before there was anything to write.
       OSError, ValueError: a file cannot be read or written.
     """
     check_is_new(options.result.output)
@@ -63,7 +63,7 @@ def fine_tune(
     network = open_network(base.module)
     trained = trained_from(network, tuning.fine_tune_from)
     progress(
-        f"{base.module.resolved.handle}: {network.source}, {sum(trained)} of {len(trained)} variables are trained"
+        f"{base.module.resolved.handle}: {network.source}, training {sum(trained)} of {len(trained)} variables"
     )
     output = output_place(options.result.output)
     with locked(output):
@@ -71,7 +71,7 @@ def fine_tune(
         try:
             return _in(place, base, network, trained, rows, options, tuning, progress)
         except BaseException:
-            progress(f"not finished: --if_exists resume goes on with what is in {place.folder}")
+            progress(f"not finished; rerun with --if_exists resume to continue from {place.folder}")
             raise
 
 
@@ -87,7 +87,7 @@ def _in(
 ) -> Findings:
     load = load_options_of(rows.base.options, rows.base.preprocessing, options.rights)
     decode = dataclasses.replace(load.decode, height=base.module.height, width=base.module.width)
-    progress(f"fetching and decoding {len(rows)} images into {place.folder}, unless they are there")
+    progress(f"fetching and decoding {len(rows)} images into {place.folder} (skipping any already there)")
     with _bar() as bar:
         pixels = decoded_pixels(rows, dataclasses.replace(load, decode=decode), place.folder, bar)
     usable, rows = usable_rows(rows, pixels)
@@ -131,7 +131,7 @@ def _findings(
     tuning: FineTuneOptions,
     progress: Progress,
 ) -> tuple[Findings, float]:
-    """What the trained network says of all rows, and the temperature that its logits are divided by."""
+    """The findings of the trained network for all rows, and the temperature that divides its logits."""
     logits = session.logits()
     validation, test = (np.flatnonzero(rows.split == split) for split in (VALIDATION, TEST))
     temperature, _ = temperature_of(logits[validation], rows.targets[validation])
@@ -161,10 +161,10 @@ def _findings(
 
 
 def usable_rows(rows: TrainingRows, pixels: Pixels) -> tuple[np.ndarray, TrainingRows]:
-    """The rows whose images could be had, and their places among all.
+    """The rows whose images are available, and their positions among all rows.
 
     Raises:
-      UsageError: too few are left.
+      UsageError: too few rows are left.
     """
     places = np.flatnonzero(pixels.usable)
     left, problems = rows.chosen(places), [*rows.problems, *pixels.problems]
@@ -172,7 +172,7 @@ def usable_rows(rows: TrainingRows, pixels: Pixels) -> tuple[np.ndarray, Trainin
     if not (sizes[TRAIN] and sizes[VALIDATION]):
         why = "; ".join(f"{one.count} {one.what}" for one in pixels.problems)
         raise UsageError(
-            f"--fine_tune: {len(places)} of {len(rows)} images could be had: {sizes[TRAIN]} to train, "
+            f"--fine_tune: only {len(places)} of {len(rows)} images are available: {sizes[TRAIN]} for training, "
             f"{sizes[VALIDATION]} for validation; {why}"
         )
     check_splits(left.split, left.targets, left.classes, problems)
@@ -187,7 +187,7 @@ def _weights(rows: TrainingRows, options: TrainOptions) -> np.ndarray:
 def _identity(
     rows: TrainingRows, base: Base, options: TrainOptions, tuning: FineTuneOptions
 ) -> dict[str, Any]:
-    """What decides the result of a training; by the names of the options."""
+    """Everything that decides the result of a training, by option name."""
     given = dataclasses.asdict(tuning)
     del given["if_exists"]
     module = base.module
@@ -206,7 +206,7 @@ def _identity(
 def _facts(
     base: Base, network: Network, trained: list[bool], found: Trained, tuning: FineTuneOptions
 ) -> dict[str, Any]:
-    """What the record says of the training."""
+    """The training's entries in the record."""
     return {
         "module": {"handle": base.module.resolved.handle, "fingerprint": base.module.resolved.fingerprint},
         "graph": network.source,
@@ -240,13 +240,13 @@ def _tell_rows(rows: TrainingRows, progress: Progress) -> None:
 def _tell_gain(tuned: float | None, alone: float | None, progress: Progress) -> None:
     if tuned is None or alone is None:
         return
-    progress(f"validation accuracy {tuned:.1%}; a head alone, on the network as it was: {alone:.1%}")
+    progress(f"validation accuracy {tuned:.1%}; {alone:.1%} with a head alone, on the original network")
     if tuned < alone:
-        progress("the head alone is better: train without --fine_tune, or with another --learning_rate")
+        progress("the head alone is better: train without --fine_tune or with another --learning_rate")
 
 
 def _bar() -> Any:
-    """A bar of decoded images on standard error, called with how many are done, of how many."""
+    """A progress bar of decoded images on standard error; call it with the numbers of done and all images."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]

@@ -1,4 +1,4 @@
-"""TensorFlow 1's modules: the graph tagged ``train``, and the one for inference, over one set of variables."""
+"""TensorFlow 1 modules: the graph tagged ``train`` and the inference graph, over one set of variables."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _CHECKPOINT = "variables/variables"
 
 @dataclass(frozen=True, eq=False)
 class _Graph:
-    """What of a meta graph gives the features.
+    """The part of a meta graph that computes the features.
 
     Attributes:
-      graph_def: the part that gives them, and what is fetched beside.
-      image: the tensor that takes the images.
-      features: the tensor of the features.
+      graph_def: the nodes of the features and of everything else that is fetched.
+      image: name of the tensor that takes the images.
+      features: name of the tensor of the features.
     """
 
     graph_def: Any
@@ -49,16 +49,16 @@ class _Graph:
 def open_graphs(
     path: Path, meta_graphs: Sequence[Any], features: Output, inference_tags: set[str]
 ) -> Network:
-    """The network of a SavedModel that TensorFlow 1 wrote.
+    """The network of a SavedModel written by TensorFlow 1.
 
     Args:
-      path: its folder.
-      meta_graphs: all that it has.
-      features: which output they are.
-      inference_tags: of the meta graph for inference.
+      path: directory of the SavedModel.
+      meta_graphs: all its meta graphs.
+      features: the output with the features.
+      inference_tags: tags of the meta graph for inference.
 
     Raises:
-      ModuleError: its features do not depend on variables, or its graph is not understood.
+      ModuleError: its features do not depend on variables, or its graph is not supported.
     """
     by_tags = {frozenset(one.meta_info_def.tags): one for one in meta_graphs}
     inference = by_tags[frozenset(inference_tags)]
@@ -73,7 +73,7 @@ def open_graphs(
     variables.add(infer.variables)
     if not any(variables.is_trainable(name) for name in variables.names):
         raise ModuleError(
-            "its features depend on no variable that could be trained: the weights are constants, as of a frozen graph"
+            "its features depend on no trainable variable: the weights are constants, as in a frozen graph"
         )
     statistics = [name for name in infer.variables if not variables.is_trainable(name)]
     train: dict[str, Images] = {}
@@ -96,7 +96,7 @@ def open_graphs(
 
 @dataclass(frozen=True, eq=False)
 class _Trained:
-    """The graph in training mode: its update ops, and its batch normalizations, see ``batch_norms``."""
+    """The graph in training mode, with its update ops and batch normalizations; see ``batch_norms``."""
 
     graph: _Graph
     updates: Sequence[str]
@@ -121,11 +121,11 @@ def _graph_of(meta_graph: Any, features: Output, beside: Sequence[str]) -> _Grap
     images = [feeds[node.name] for node in part.node if node.name in feeds]
     if len(images) != 1:
         raise ModuleError(
-            f"its features are made of {len(images)} inputs of the signature {features.signature}"
+            f"its features depend on {len(images)} inputs of the signature {features.signature}, not on one"
         )
     others = [node.name for node in part.node if node.op == "Placeholder" and node.name != node_of(images[0])]
     if others:
-        raise ModuleError(f"its graph wants more than images: {', '.join(others)}")
+        raise ModuleError(f"its graph needs inputs other than images: {', '.join(others)}")
     return _Graph(part, images[0], fetched)
 
 
@@ -134,7 +134,7 @@ def _collection(meta_graph: Any, name: str) -> list[str]:
 
 
 class _Variables:
-    """The variables of all graphs, with the values of the checkpoint, by the names of their nodes."""
+    """The variables of all graphs, by node name, with the values of the checkpoint."""
 
     def __init__(self, path: Path, meta_graph: Any) -> None:
         tf = tensorflow()
@@ -169,13 +169,13 @@ class _Variables:
         return name in self._trainable and self._by_name[name].dtype.is_floating
 
     def add(self, names: Sequence[str]) -> None:
-        """Reads variables from the checkpoint that are not there yet."""
+        """Reads variables from the checkpoint that are not loaded yet."""
         tf = tensorflow()
         new = [name for name in names if name not in self._by_name]
         if not new:
             return
         if not self._path.with_name("variables.index").is_file():
-            raise ModuleError("it has variables in its graph, and none in its files")
+            raise ModuleError("its graph has variables, but its files have none")
         reader = tf.train.load_checkpoint(str(self._path))
         for name in new:
             value = _value(reader, self._definitions.get(name), name)
@@ -188,7 +188,7 @@ class _Variables:
         after: Sequence[str] = (),
         norms: Sequence[tuple[str, str, str]] = (),
     ) -> Images:
-        """A graph as a function of images; ``after``: ops that run, too; ``norms``: whose averages move."""
+        """A graph as a function of images; also runs the ops ``after`` and moves the averages of ``norms``."""
         tf = tensorflow()
         graph_def = type(graph.graph_def)()
         graph_def.CopyFrom(graph.graph_def)
@@ -198,10 +198,10 @@ class _Variables:
         if not (after or norms):
             kept = list(_made_of(kept, graph.features, fed))
         for node in kept:
-            # Nobody needs to wait for what is fed, and it is no node any more.
+            # A fed tensor is no longer a node, so nothing can depend on it.
             inputs = [one for one in node.input if not (one.startswith("^") and node_of(one) in fed)]
             node.input[:] = inputs
-        # Copied first: deleted nodes are gone.
+        # Copy first, because deleting the nodes frees them.
         kept = [type(node).FromString(node.SerializeToString()) for node in kept]
         del graph_def.node[:]
         graph_def.node.extend(kept)
@@ -220,7 +220,7 @@ class _Variables:
             features, statistics, ops = found[0], found[1 : 1 + len(outputs)], found[1 + len(outputs) :]
             moved = [self._move(*one) for one in zip(self._averages(norms), statistics, strict=True)]
             with tf.control_dependencies([*ops, *moved]):
-                # A number of features that a graph knows, LiteRT can express.
+                # LiteRT needs a static number of features where the graph has one.
                 inner = features.shape[1:]
                 size = inner.num_elements() if inner.is_fully_defined() else -1
                 vectors = tf.reshape(features, [tf.shape(features)[0], size])
@@ -245,7 +245,7 @@ class _Variables:
 
 
 def _made_of(nodes: Sequence[Any], tensor: str, fed: set[str]) -> list[Any]:
-    """The nodes among these that a tensor is made of; what is fed is none of them."""
+    """The nodes that a tensor depends on, without the fed ones."""
     by_name: Mapping[str, Any] = {node.name: node for node in nodes}
     waiting, found = [node_of(tensor)], set()
     while waiting:
@@ -258,7 +258,7 @@ def _made_of(nodes: Sequence[Any], tensor: str, fed: set[str]) -> list[Any]:
 
 
 def _value(reader: Any, definition: Any, name: str) -> Any:
-    """A variable's value in a checkpoint; of a part of a partitioned variable, that part."""
+    """A variable's value in a checkpoint; for a part of a partitioned variable, the value of that part."""
     shapes = reader.get_variable_to_shape_map()
     if name in shapes:
         return reader.get_tensor(name)

@@ -1,4 +1,4 @@
-"""TensorFlow 1's graphs, changed so that they can be called from TensorFlow 2 with variables of one's own."""
+"""Rewrites TensorFlow 1 graphs so that TensorFlow 2 can call them with other variables."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _OUTPUT = re.compile(r":\d+$")
 
 
 def node_of(name: str) -> str:
-    """The node in the name of a tensor or of an input: ``^a/b`` and ``a/b:1`` are of ``a/b``."""
+    """The node of a tensor or input name: ``^a/b`` and ``a/b:1`` belong to ``a/b``."""
     return _OUTPUT.sub("", name.removeprefix("^"))
 
 
 def part_of(graph_def: Any, tensors: Iterable[str]) -> Any:
-    """The nodes of a graph that tensors or nodes are made of, in their order, with the graph's functions.
+    """The nodes of a graph that some tensors or nodes depend on, in order, with the graph's functions.
 
     Raises:
       ModuleError: the graph has no such node.
@@ -44,7 +44,7 @@ def part_of(graph_def: Any, tensors: Iterable[str]) -> Any:
         if name in found:
             continue
         if name not in by_name:
-            raise ModuleError(f"its graph names a node that it has not: {name}")
+            raise ModuleError(f"its graph refers to a missing node: {name}")
         found.add(name)
         waiting += [node_of(one) for one in by_name[name].input]
     part = type(graph_def)()
@@ -55,10 +55,10 @@ def part_of(graph_def: Any, tensors: Iterable[str]) -> Any:
 
 
 def with_resources(graph_def: Any) -> Any:
-    """A copy whose reference variables, of TensorFlow before 1.11, are resources; without hints of placement.
+    """A copy with resources instead of the reference variables of TensorFlow before 1.11; drops placement hints.
 
     Raises:
-      ModuleError: an op takes a reference that has no counterpart.
+      ModuleError: an op takes a reference and has no counterpart for resources.
     """
     from tensorflow.python.framework import op_def_registry
 
@@ -66,7 +66,7 @@ def with_resources(graph_def: Any) -> Any:
     copy = type(graph_def)()
     copy.CopyFrom(graph_def)
     del copy.node[:]
-    # What gives a reference: variables and, in TensorFlow 1, assignments to them.
+    # Nodes that return a reference: variables and, in TensorFlow 1, assignments to them.
     given = dict.fromkeys(references, "")
     for node in graph_def.node:
         if node.op in _ASSIGN and node_of(node.input[0]) in references:
@@ -87,7 +87,7 @@ def with_resources(graph_def: Any) -> Any:
                 continue
             if definition is not None and any(one.is_ref for one in definition.input_arg):
                 raise ModuleError(
-                    f"{node.op} changes a reference variable of TensorFlow 1 in a way that is not known here"
+                    f"{node.op} changes a reference variable of TensorFlow 1 in an unsupported way"
                 )
             new.input[place] = _read_name(node_of(name))
     return copy
@@ -123,10 +123,10 @@ def _read_name(of: str) -> str:
 
 
 def make_repeatable(graph_def: Any) -> list[str]:
-    """Random numbers of a graph become a function of seeds that are fed; changes it.
+    """Rewrites a graph in place so that its random numbers are a function of seeds that are fed.
 
     Returns:
-      The tensors to feed with int64[2] each.
+      The tensors to feed, each with int64[2].
     """
     tf = tensorflow()
     fed = []
@@ -140,13 +140,13 @@ def make_repeatable(graph_def: Any) -> list[str]:
         node.attr["T"].type = shape_type
         node.attr["Tseed"].type = tf.int64.as_datatype_enum
         fed.append(f"{SEED}/{node.name}:0")
-        # Control inputs come last.
+        # Control inputs must stay last.
         node.input.insert(1, fed[-1])
     return fed
 
 
 def salt(name: str) -> int:
-    """A number that tells one random op from another."""
+    """A number that distinguishes one random op from another."""
     return zlib.crc32(name.encode())
 
 
@@ -158,7 +158,7 @@ def batch_norms(train: Any, infer: Any) -> list[tuple[str, str, str]]:
       infer: the same network's graph for inference, which reads the moving averages.
 
     Returns:
-      Of each, the name of its node in ``train``, and those of the variables of its moving mean and variance.
+      For each: the name of its node in ``train`` and the variables of its moving mean and moving variance.
     """
     nodes = {node.name: node for node in infer.node}
     fused = [node for node in infer.node if node.op.startswith("FusedBatchNorm")]
@@ -168,7 +168,7 @@ def batch_norms(train: Any, infer: Any) -> list[tuple[str, str, str]]:
     train_nodes = {node.name: node for node in train.node}
     found = []
     for node in train.node:
-        # An attribute at its default, which is true here, may be left out.
+        # An attribute may be left out if it has its default, which is true here.
         is_training = "is_training" not in node.attr or node.attr["is_training"].b
         if not node.op.startswith("FusedBatchNorm") or not is_training:
             continue
@@ -185,7 +185,7 @@ def batch_norms(train: Any, infer: Any) -> list[tuple[str, str, str]]:
 
 
 def _variable(nodes: dict[str, Any], name: str) -> str | None:
-    """The variable that a tensor is read from; None if it is not read from one."""
+    """The variable that a tensor is read from; None if there is none."""
     node = nodes.get(node_of(name))
     while node is not None and node.op in ("Identity", "ReadVariableOp") and node.input:
         node = nodes.get(node_of(node.input[0]))

@@ -1,4 +1,4 @@
-"""Which variables are trained: all, or those from a layer on."""
+"""Selects the variables to train: all, or those from a layer on."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _SHOWN = 40
 
 
 def trained_from(network: Network, layer: str | None) -> list[bool]:
-    """Of each variable of a network, whether it is trained.
+    """Whether to train each variable of a network.
 
     Args:
-      network: whose variables are in the order of its layers.
-      layer: the first that is trained: a scope of variables, such as ``expanded_conv_14`` or
-        ``MobilenetV2/expanded_conv_14/project``; None: all are.
+      network: the network; its variables are in the order of its layers.
+      layer: the first layer to train: a scope of variables, such as ``expanded_conv_14`` or
+        ``MobilenetV2/expanded_conv_14/project``; None: train all.
 
     Raises:
-      UsageError: there is no such layer; with those that there are.
+      UsageError: there is no such layer; the message lists the existing ones.
     """
     if layer is None:
         return list(network.trainable)
@@ -39,13 +39,13 @@ def trained_from(network: Network, layer: str | None) -> list[bool]:
     hint = f"did you mean {close[0]}? " if close else ""
     more = f" and {len(blocks) - _SHOWN} more" if len(blocks) > _SHOWN else ""
     raise UsageError(
-        f"--fine_tune_from {layer!r}: the network has no such layer; {hint}from first to last it has "
+        f"--fine_tune_from {layer!r}: the network has no such layer; {hint}its layers from first to last are "
         f"{', '.join(blocks[:_SHOWN])}{more}"
     )
 
 
 def blocks_of(network: Network) -> list[str]:
-    """The outermost scopes with variables that can be trained, from the first layer to the last."""
+    """The outermost scopes with trainable variables, from the first layer to the last."""
     names = [name for name, is_trained in zip(network.names, network.trainable, strict=True) if is_trained]
     prefix = _prefix(names)
     return list(dict.fromkeys(name.removeprefix(prefix).partition("/")[0] for name in names))

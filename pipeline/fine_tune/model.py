@@ -1,4 +1,4 @@
-"""Network and head as one Keras model of pixels."""
+"""Builds network and head as one Keras model of pixels."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.own_module.head import Head
 
-# Sides of a crop at the least, and how far brightness, contrast and saturation go.
+# Smallest side of a crop, and largest change of brightness, contrast and saturation.
 _CROP, _COLOUR = 0.7, 0.2
 _WARM_UP, _WEIGHT_DECAY, _CLIP = 0.1, 1e-4, 1.0
-# Random numbers that a layer may draw in an epoch.
+# Upper bound of the random numbers that a layer draws in an epoch.
 _DRAWS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """What Keras trains.
+    """The model that Keras trains.
 
     Attributes:
       keras: uint8[N, height, width, 3] → logits float32[N, C].
-      seeds: of the layers that act by chance.
-      trained: which variables of the network.
+      seeds: seed generators of the layers with randomness.
+      trained: whether each variable of the network is trained.
     """
 
     keras: Any
@@ -36,12 +36,12 @@ class TrainedModel:
     trained: Sequence[bool]
 
     def begin_epoch(self, seed: int, epoch: int) -> None:
-        """Chance is a function of seed and epoch, so that a training that is resumed is the same."""
+        """Makes random numbers a function of seed and epoch, so that a resumed training gives the same result."""
         for number, generator in enumerate(self.seeds):
             generator.state.assign(np.array([seed + number, epoch * _DRAWS], np.uint32))
 
     def head(self, scores: str, temperature: float = 1.0) -> Head:
-        """The head as it is, its logits divided by a temperature."""
+        """The current head, with its logits divided by a temperature."""
         kernel, bias = (np.asarray(one.numpy(), np.float32) for one in self.keras.get_layer("head").weights)
         return Head(kernel / np.float32(temperature), bias / np.float32(temperature), scores)
 
@@ -55,7 +55,7 @@ def build_model(
     head: Head,
     options: FineTuneOptions,
 ) -> TrainedModel:
-    """A model whose network has batch statistics in a mode, see ``network``, and whose head begins as ``head``."""
+    """Builds a model with the batch statistics in ``mode``, see ``network``, and ``head`` as the initial head."""
     import keras
 
     images = keras.Input((*size, 3), dtype="uint8")
@@ -77,7 +77,7 @@ def build_model(
 def compile_model(
     model: TrainedModel, options: FineTuneOptions, steps: int, multi_label: bool, *, is_16_bits: bool
 ) -> None:
-    """Loss, optimizer and learning rate: a warm-up, then a cosine down to zero over so many steps."""
+    """Sets loss, optimizer and learning rate: a warm-up, then a cosine down to zero, over ``steps`` steps in all."""
     import keras
 
     warm_up = max(1, int(steps * _WARM_UP))
@@ -98,7 +98,7 @@ def compile_model(
 
 
 def use_16_bits(mode: str) -> bool:
-    """Whether to compute in 16 bits, which TensorFlow's graph optimizer then does: it knows which ops are safe."""
+    """Whether to compute in 16 bits. If so, turns it on in TensorFlow's graph optimizer, which picks the safe ops."""
     tf = tensorflow()
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
     for gpu in tf.config.list_physical_devices("GPU"):
@@ -107,12 +107,12 @@ def use_16_bits(mode: str) -> bool:
         return False
     name = "auto_mixed_precision" if has_gpu else "auto_mixed_precision_onednn_bfloat16"
     tf.config.optimizer.set_experimental_options({name: True})
-    # Bfloat16 has the range of float32, and needs no scaled loss.
+    # Bfloat16 has the range of float32, so the loss needs no scaling.
     return has_gpu
 
 
 def _augmentation() -> list[Any]:
-    """Keras's layers, for values from 0 to 255; zoom and shift together are a random resized crop."""
+    """Keras layers for values from 0 to 255; zoom and shift together act as a random resized crop."""
     import keras
 
     layers = keras.layers
@@ -128,7 +128,7 @@ def _augmentation() -> list[Any]:
 
 
 def augmentation_facts() -> list[dict[str, Any]]:
-    """The layers of the augmentation, as the record tells of them."""
+    """The layers of the augmentation in the form of the record."""
     return [
         {
             "layer": type(layer).__name__,
@@ -145,7 +145,7 @@ def _is_told(key: str) -> bool:
 def _layer(
     network: Network, trained: Sequence[bool], mode: str, input_range: tuple[float, float], dimension: int
 ) -> Any:
-    """The network as a layer of values from 0 to 255."""
+    """The network as a layer that takes values from 0 to 255."""
     import keras
 
     class Base(keras.layers.Layer):  # type: ignore[misc]

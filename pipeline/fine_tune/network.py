@@ -1,4 +1,4 @@
-"""A network that can be trained: what every format of module is brought to."""
+"""A trainable network, the common form of all module formats."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# How the batch normalization of a network is treated while it is trained.
+# Treatment of the batch normalization during training.
 MODULE, OURS, FROZEN = "module", "ours", "frozen"
 
-# Share of the past that averages moved by us keep in a step, until ``follow`` is told how many steps there are.
+# Share of the past that averages moved by beamlabel keep in a step, until ``follow`` sets it by the number of steps.
 START_MOMENTUM = 0.99
 
 Images = Callable[[Any], Any]
@@ -20,17 +20,18 @@ class Network:
     """A network's features, as functions over one set of variables.
 
     Attributes:
-      source: in words, what of the module it is, such as ``train graph``.
-      variables: ``tf.Variable``s that are trained or moved, those of the first layers first.
-      names: of the variables, such as ``MobilenetV2/Conv/weights``.
-      trainable: of each variable, whether it is trained.
-      statistics: the variables that hold batch statistics, moving means and variances.
+      source: description of the part of the module, such as ``train graph``.
+      variables: ``tf.Variable``s that are trained or moved, in the order of the layers.
+      names: names of the variables, such as ``MobilenetV2/Conv/weights``.
+      trainable: whether each variable can be trained.
+      statistics: the variables that hold batch statistics: moving means and variances.
       infer: float32[N, height, width, 3] in the module's range → float32[N, D], for inference.
-      train: the same in training mode, by how the batch statistics move: ``module``, by the module's own update
-        ops; ``ours``, by assignments of ours. A mode that there is not is missing; ``frozen`` needs none.
-      momentum: a ``tf.Variable``, the share of the past that averages moved by us keep in a step; None without such.
+      train: the same in training mode, by the way in which the batch statistics move: ``module``, by the module's
+        own update ops; ``ours``, by beamlabel's assignments. An unavailable mode is missing; ``frozen`` needs none.
+      momentum: a ``tf.Variable``, the share of the past that averages moved by beamlabel keep in a step; None without
+        such averages.
       is_repeatable: whether the same seed gives the same numbers.
-      keeper: whatever has to live as long as the variables.
+      keeper: an object that has to live as long as the variables.
     """
 
     source: str
@@ -45,15 +46,15 @@ class Network:
     keeper: Any = None
 
     def values(self) -> list[Any]:
-        """What the variables hold, as NumPy arrays."""
+        """The values of the variables, as NumPy arrays."""
         return [variable.numpy() for variable in self.variables]
 
     def follow(self, steps: int) -> None:
-        """Has averages moved by us follow a training of so many steps: they span a tenth of it."""
+        """Sets the averages moved by beamlabel to span a tenth of a training of ``steps`` steps."""
         if self.momentum is not None:
             self.momentum.assign(min(max(1 - 10 / steps, 0.5), START_MOMENTUM))
 
     def assign(self, values: Sequence[Any]) -> None:
-        """The inverse of ``values``."""
+        """Sets the variables to the result of an earlier ``values``."""
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)

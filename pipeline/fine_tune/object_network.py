@@ -1,4 +1,4 @@
-"""TF2 SavedModels and Keras models: their functions, over the variables that they bring."""
+"""TF2 SavedModels and Keras models: their functions, over their own variables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TOLERANCE = 1e-3
 
 
 def open_saved_model(saved_model: CheckedSavedModel, module: HubModule, tags: set[str]) -> Network:
-    """The network of a TF2 SavedModel, trained by its function for ``training=True`` if it has one.
+    """The network of a TF2 SavedModel; trains its function for ``training=True`` if it has one.
 
     Raises:
       ModuleError: its features do not depend on variables.
@@ -82,7 +82,7 @@ def open_keras_file(module: HubModule) -> Network:
 
 
 def _inference(loaded: Any, module: HubModule) -> Images:
-    """The features of a loaded SavedModel, called as ``inspect_module`` found them."""
+    """The features of a loaded SavedModel, called in the way that ``inspect_module`` found."""
     tf = tensorflow()
     output = module.features
     assert output is not None
@@ -104,8 +104,8 @@ def _inference(loaded: Any, module: HubModule) -> Images:
 def _training(loaded: Any, module: HubModule, infer: Images) -> Images | None:
     """The object's function for training that gives the same features; None if there is none.
 
-    Beside batch statistics and dropout both are one network: with the same weights they differ, so what tells them
-    apart is the function for inference of the same object.
+    Batch statistics and dropout make its results differ from those of inference even with the same weights.
+    Therefore the object's own function for inference is compared with ``infer``.
     """
     tf = tensorflow()
     call = getattr(loaded, CALL, None)
@@ -140,7 +140,7 @@ def _run_training(call: Any, name: str, module: HubModule) -> Images:
 
 
 def _called(function: Any, images: Any, *, training: bool) -> Any:
-    """Calls a saved function by a trace of its for training, or for inference, that takes these images."""
+    """Calls a saved function by a trace for training, or for inference, that takes these images."""
     error: Exception | None = None
     for trace in function.concrete_functions:
         if _is_for_training(trace) != training:
@@ -194,7 +194,7 @@ def _names(variables: Sequence[Any]) -> list[str]:
 def _check(variables: Sequence[Any]) -> None:
     if not any(one.trainable and one.dtype.is_floating for one in variables):
         raise ModuleError(
-            "its features depend on no variable that could be trained: the weights are constants, as of a frozen graph"
+            "its features depend on no trainable variable: the weights are constants, as in a frozen graph"
         )
 
 

@@ -1,4 +1,4 @@
-"""A module → the network that is trained."""
+"""Opens a module as a trainable network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from beamlabel.transforms.module.tf2_saved_model import SERVE
 
 
 def open_network(module: HubModule) -> Network:
-    """The network whose features a module gives, with variables of its own that can be trained.
+    """The network that computes a module's features, with its own trainable variables.
 
     Raises:
-      UsageError: it cannot be trained, with the reason.
+      UsageError: the module cannot be trained; the message gives the reason.
     """
     try:
         return _open(module)
@@ -29,11 +29,11 @@ def open_network(module: HubModule) -> Network:
 
 def _open(module: HubModule) -> Network:
     if module.features is None:
-        raise ModuleError(
-            "it gives no features that a head could be trained on; --features_output names an output"
-        )
+        raise ModuleError("it has no features to train a head on; name an output with --features_output")
     if module.batch is not None:
-        raise ModuleError(f"it takes {module.batch} images at a time only, and is made for inference alone")
+        raise ModuleError(
+            f"it takes only batches of {module.batch} images, so it was made for inference alone"
+        )
     if module.kind == keras_file.KIND:
         return object_network.open_keras_file(module)
     saved_model = CheckedSavedModel(module.resolved)
@@ -48,7 +48,7 @@ def _open(module: HubModule) -> Network:
 
 
 def _last_channel(network: Network, module: HubModule) -> Network:
-    """The network as one of [N, height, width, 3]."""
+    """The network as a function of [N, height, width, 3]."""
     if not module.channels_first:
         return network
 

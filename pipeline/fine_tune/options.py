@@ -16,55 +16,55 @@ ERROR, RESUME = "error", "resume"
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneOptions:
-    """How a whole network is trained."""
+    """Options for training a whole network."""
 
     fine_tune: bool = flag(
-        help="train the whole network on the pixels, not a head on the embeddings: hours, not minutes"
+        help="train the whole network on pixels instead of a head on embeddings: takes hours, not minutes"
     )
     fine_tune_from: str | None = option(
         TEXT,
         metavar="LAYER",
-        help="train this layer or block and those behind it, and leave the ones before as they are (default: all)",
+        help="train this layer or block and all after it; keep the earlier ones unchanged (default: train all)",
     )
     learning_rate: float = option(
         number(0, 1, above_low=True),
         default=3e-4,
         metavar="X",
-        help="of AdamW, after the warm-up and before the cosine (default 0.0003)",
+        help="learning rate of AdamW between warm-up and cosine decay (default 0.0003)",
     )
-    batch_size: int = option(whole(2), default=32, metavar="N", help="images a step (default 32)")
+    batch_size: int = option(whole(2), default=32, metavar="N", help="images per step (default 32)")
     patience: int = option(
         whole(1),
         default=5,
         metavar="N",
-        help="stop after so many epochs without a better validation, in the second half (default 5)",
+        help="in the second half, stop after N epochs without a better validation result (default 5)",
     )
     augment: str = choice(
         (DEFAULT, NONE),
         default=DEFAULT,
-        help="default: train images are flipped, cropped and changed in colour by chance (default default)",
+        help="default: flip, crop and recolor training images at random (default default)",
     )
     dropout: float = option(
         number(0, 0.9, above_low=False),
         default=0.2,
         metavar="X",
-        help="share of the features that the head does not see in a step (default 0.2)",
+        help="share of the features hidden from the head in each step (default 0.2)",
     )
     label_smoothing: float = option(
         number(0, 0.5, above_low=False),
         default=0.0,
         metavar="X",
-        help="share of a truth that is given to all classes alike, for truth that is often wrong (default 0)",
+        help="share of each truth spread evenly over all classes, for truth with many errors (default 0)",
     )
     mixed_precision: str = choice(
         (AUTO, ON, OFF),
         default=AUTO,
-        help="compute in 16 bits where that is safe; auto: on a GPU (default auto)",
+        help="compute in 16 bits where safe; auto: only on a GPU (default auto)",
     )
     if_exists: str = choice(
         (ERROR, RESUME),
         default=ERROR,
-        help="resume: go on with a training into --output that was cut short (default error)",
+        help="resume: continue an interrupted training into --output (default error)",
     )
 
 
@@ -74,4 +74,4 @@ def check(options: FineTuneOptions) -> None:
         return
     for field in dataclasses.fields(options):
         if getattr(options, field.name) != field.default:
-            raise UsageError(f"--{field.name} is for --fine_tune, which is not given")
+            raise UsageError(f"--{field.name} needs --fine_tune")

@@ -1,4 +1,4 @@
-"""Images, decoded once as the labeling job decodes them, in a cache on disk."""
+"""A cache on disk of images decoded as in the labeling job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SPARE_BYTES = 1 << 26
 _EXAMPLES = 5
 _SAVED_EVERY = 512
 _NOT_THERE, _CANNOT = 0, 1
-"""What stands in place of a check: not decoded yet, and cannot be had."""
+"""Values in place of a checksum: not decoded yet, and not available."""
 
 Told = Callable[[int, int], None]
 
@@ -38,8 +38,8 @@ class Pixels:
 
     Attributes:
       array: uint8[N, height, width, 3], mapped.
-      usable: bool[N]: rows whose image could be had.
-      problems: of those that could not.
+      usable: bool[N]: rows whose image is available.
+      problems: problems of the other rows.
     """
 
     array: np.ndarray
@@ -48,20 +48,20 @@ class Pixels:
 
 
 def decoded_pixels(rows: TrainingRows, options: LoadOptions, folder: Path, told: Told) -> Pixels:
-    """Fetches and decodes the images of all rows that a cache in ``folder`` does not hold yet.
+    """Fetches and decodes the images of all rows that the cache in ``folder`` does not hold yet.
 
-    A cache of other rows, or of another decoding, is made anew. Images are found again by a check of their pixels,
-    so one that was half written when a process was killed is decoded again. An image whose content is not that of its
-    row is left out: the truth is of the one that was labeled.
+    A cache of other rows or another decoding is made again. A checksum of the pixels tells whether an image is done,
+    so an image that was half written when a process was killed is decoded again. An image is left out if its content
+    differs from its row, since the truth belongs to the image that was labeled.
 
     Args:
-      rows: whose images.
-      options: as the job's.
-      folder: of the cache, which exists.
-      told: gets how many rows are done, of how many.
+      rows: rows of the images.
+      options: the options of the labeling job.
+      folder: existing directory of the cache.
+      told: receives the numbers of done and all rows.
 
     Raises:
-      UsageError: the disk has not the room.
+      UsageError: the disk has too little space.
     """
     about = json.dumps(_about(rows, options), sort_keys=True)
     size = options.decode.height, options.decode.width, 3
@@ -102,15 +102,15 @@ def _about(rows: TrainingRows, options: LoadOptions) -> dict[str, object]:
 
 
 def _create(folder: Path, about: str, rows: int, size: tuple[int, int, int]) -> None:
-    """An empty cache; ``pixels.json`` comes last, so that a cache is whole if it is there."""
+    """Creates an empty cache. ``pixels.json`` is written last, so its presence proves that the cache is complete."""
     for name in (ABOUT, PIXELS, CHECKS, FAILED):
         (folder / name).unlink(missing_ok=True)
     needed = rows * (int(np.prod(size)) + 8)
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:
         raise UsageError(
-            f"--fine_tune: {rows} decoded images take {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are "
-            "free: make room, or name an --output on another disk"
+            f"--fine_tune: {rows} decoded images need {needed / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB "
+            "are free: free some space, or set --output to another disk"
         )
     for name, length in ((PIXELS, rows * int(np.prod(size))), (CHECKS, rows * 8)):
         with (folder / name).open("wb") as file:
@@ -124,20 +124,20 @@ def _is_done(array: np.ndarray, checks: np.ndarray, row: int) -> bool:
 
 
 def _check(pixels: np.ndarray) -> int:
-    # The two values with a meaning of their own are no check.
+    # 0 and 1 have meanings of their own, so no checksum takes these values.
     return max(xxhash.xxh3_64_intdigest(np.ascontiguousarray(pixels).data), 2)
 
 
 def _loaded(
     rows: TrainingRows, places: list[int], options: LoadOptions
 ) -> Iterator[tuple[int, np.ndarray | str]]:
-    """The pixels of rows, or why there are none, in the order of the rows; a window of them is in flight."""
+    """Yields the pixels of rows, or the reason why there are none, in order; loads a window of rows at a time."""
     columns = [rows.table.column(name) for name in ("uri", "image_id", "content_hash", "location")]
 
     def load(row: int) -> np.ndarray | str:
         uri, image_id, content, location = (column[row].as_py() for column in columns)
         if location is None:
-            return "images are not in files of their own and cannot be fetched again"
+            return "images that are not separate files cannot be fetched again"
         result = load_one(ImageRef(uri, "", location, image_id=image_id), options)
         return _pixels(result, content)
 
@@ -161,11 +161,11 @@ def _first(waiting: deque[tuple[int, Future[np.ndarray | str]]]) -> tuple[int, n
 
 def _pixels(result: LoadedImage | Failure | Skipped, content: str | None) -> np.ndarray | str:
     if isinstance(result, Failure):
-        return f"images cannot be had: {result.reason.value}"
+        return f"images are not available: {result.reason.value}"
     if isinstance(result, Skipped):
         return "images were skipped"
     if content is not None and result.info.content_hash != content:
-        return "images have changed since they were labeled"
+        return "images changed after they were labeled"
     return result.pixels
 
 

@@ -1,4 +1,4 @@
-"""One training, from the choice of how batch statistics move to the best epoch."""
+"""Runs one training, from the treatment of batch statistics to the best epoch."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from beamlabel.transforms.module.freeze import to_float
 from beamlabel.transforms.module.hub_module import HubModule
 from beamlabel.transforms.own_module.head import Head
 
-# Steps that are enough to see how batch statistics are treated best: averages that move need some to arrive.
+# Enough steps to compare treatments of batch statistics: moving averages need some to settle.
 _TRIAL_STEPS = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
-      model: as after its best epoch.
-      mode: how batch statistics moved; ``decision`` tells why.
+      model: the model after its best epoch.
+      mode: treatment of batch statistics; ``decision`` has the reason.
       history: the epochs.
-      best_epoch: the number of the one that was kept; ``epochs``: how many were planned.
-      is_interrupted: whether a signal ended it.
+      best_epoch: number of the epoch that was kept; ``epochs``: number of epochs planned.
+      is_interrupted: whether a signal ended the training.
     """
 
     model: TrainedModel
@@ -54,15 +54,15 @@ class Session:
     """A training of a network and a head.
 
     Args:
-      module: whose network it is.
-      network: which is trained in place.
-      trained: which of its variables are trained.
+      module: the module of the network.
+      network: the network, which is trained in place.
+      trained: whether each of its variables is trained.
       task: images and truth.
-      head: to begin with.
-      place: where the training is kept.
-      options: of the training.
-      epochs: how many; None: by the number of images.
-      progress: gets a line now and then.
+      head: the initial head.
+      place: directory with the state of the training.
+      options: options of the training.
+      epochs: number of epochs; None: set by the number of images.
+      progress: receives lines of progress.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class Session:
         self._is_scaled = use_16_bits(options.mixed_precision)
 
     def run(self) -> Trained:
-        """Trains until it is done, or SIGINT ends it; the model then is the best that there was.
+        """Trains to the end or until SIGINT; the model is then that of the best epoch.
 
         Raises:
-          Cancelled: by SIGTERM, after which ``--if_exists resume`` goes on; or before an epoch was done.
+          Cancelled: SIGTERM came, and ``--if_exists resume`` continues; or a signal came before an epoch was done.
         """
         with repeatable(self._task.seed, is_repeatable=self._network.is_repeatable):
             return self._run()
@@ -110,7 +110,7 @@ class Session:
         if is_interrupted:
             self._progress(
                 f"cancelled after {len(state.history)} of {self._epochs} epochs: "
-                f"the best, epoch {state.best_epoch}, is kept"
+                f"keeping the best, epoch {state.best_epoch}"
             )
         self.model.keras.load_weights(self._place.folder / state.best)
         return Trained(
@@ -124,7 +124,7 @@ class Session:
         )
 
     def logits(self) -> np.ndarray:
-        """float32[N, C]: what the model says of all rows, for inference."""
+        """float32[N, C]: the logits of all rows at inference."""
         data = batches(self._task, np.arange(len(self._task.rows)), shuffled=False)
         with repeatable(self._task.seed, is_repeatable=self._network.is_repeatable):
             return np.asarray(self.model.keras.predict(data, verbose=0), np.float32)
@@ -144,10 +144,10 @@ class Session:
         return model
 
     def _start(self, mode: str) -> Head:
-        """The head to begin with: the trained one, or zeros if that is better in training mode.
+        """The initial head: the trained one, or zeros if these have less loss in training mode.
 
-        Batch statistics of the images at hand may give features that are far from those it was trained on, as of a
-        network that never saw such images; its large weights would then have to be unlearned first.
+        With batch statistics of the current images the features may differ much from those that the head was trained
+        on, such as in a network that never saw such images. Its large weights would have to be unlearned first.
         """
         if mode == FROZEN or not self._network.statistics:
             return self._head
@@ -165,24 +165,24 @@ class Session:
         )
 
     def _values(self, places: np.ndarray) -> Any:
-        """The images of rows, as the network takes them."""
+        """The images of rows, as input of the network."""
         return to_float(tensorflow().constant(self._task.images(places)), self._module.input_range)
 
     def _choose_mode(self) -> tuple[str, dict[str, Any]]:
-        """How batch statistics are treated, and why."""
+        """The treatment of batch statistics, and the reason."""
         if self._options.fine_tune_from is not None:
             return FROZEN, {
-                "why": "--fine_tune_from leaves the first layers as they are, and so the batch statistics"
+                "why": "--fine_tune_from keeps the first layers and therefore the batch statistics unchanged"
             }
         movement = movement_of(self._network, self._values(self._task.train[: self._task.batch_size]))
         modes, why = modes_to_try(self._network, movement, self._steps * self._epochs)
         if len(modes) > 1:
-            self._progress(f"{why}: trying {len(modes)} ways around it for {_TRIAL_STEPS} steps each")
+            self._progress(f"{why}: trying {len(modes)} workarounds for {_TRIAL_STEPS} steps each")
         mode, scores = choose_mode(modes, self._trial)
         return mode, {"why": why, **({"trials": scores} if scores else {})}
 
     def _trial(self, mode: str) -> tuple[float, float]:
-        """Validation accuracy and loss after some steps from the start, which is then restored."""
+        """Validation accuracy and loss after a few steps; then restores the variables."""
         before = self._network.values()
         try:
             places = self._task.train

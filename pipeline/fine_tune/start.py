@@ -1,4 +1,4 @@
-"""Where a fine-tuning begins: the module, and a head on its features as they are."""
+"""The start of a fine-tuning: the module, and a head on its original features."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from beamlabel.transforms.own_module.head import Head
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """The module that is trained.
+    """The module to train.
 
     Attributes:
-      module: loaded.
-      has_embeddings: whether the outputs hold its features, as they are.
+      module: the loaded module.
+      has_embeddings: whether the outputs hold its features unchanged.
     """
 
     module: HubModule
@@ -41,11 +41,11 @@ class Base:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A head on the network as it was, trained on the train images alone.
+    """A head on the original network, trained on the training images alone.
 
     Attributes:
-      head: without a temperature.
-      right: bool[N], whether it is right about each row.
+      head: the head, without a temperature.
+      right: bool[N], whether it predicts each row correctly.
     """
 
     head: Head
@@ -53,10 +53,10 @@ class Start:
 
 
 def load_module(base: BaseOutput, options: RowsOptions) -> Base:
-    """The module that made the embeddings, or another one that is named.
+    """Loads the module that made the embeddings, or another module if one is named.
 
     Raises:
-      UsageError: it cannot be had, or cannot be used.
+      UsageError: it cannot be loaded or used.
     """
     handle = options.module
     fingerprint, allows = options.module_fingerprint, options.allow_unsafe_ops
@@ -80,13 +80,13 @@ def load_module(base: BaseOutput, options: RowsOptions) -> Base:
 def start_of(
     base: Base, network: Network, task: Task, options: HeadOptions, progress: Callable[[str], None]
 ) -> Start:
-    """Trains a head on the features of the network as it is: those of the outputs, or computed anew."""
+    """Trains a head on the features of the original network, taken from the outputs or computed again."""
     if base.has_embeddings:
         features = features_of(task.rows)
     else:
         progress("computing features")
         features = _computed(base.module, network, task)
-    progress("training a head to begin with")
+    progress("training an initial head")
     head = head_of_train_images(features, task.rows, HeadOptions(class_weights=options.class_weights))
     head = Head(head.kernel, head.bias, head.scores)
     return Start(head, right(probabilities_of(features, head), task.rows.targets))

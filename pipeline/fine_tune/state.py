@@ -1,4 +1,4 @@
-"""Where a training has come to, on disk: what is there is always whole, so that a training goes on after any kill."""
+"""The state of a training on disk. It is complete at any time, so that a training can resume after any kill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from beamlabel.transforms.storage.inside import below
 
 STATE = "training.json"
 _FORMAT = "beamlabel training"
-# One that did not converge is not finite.
+# The loss of a training that diverged is not finite.
 _LOSS = Kind("a number", lambda value: type(value) in (int, float))
 _STATE = {
     "format": TEXT,
@@ -48,16 +48,16 @@ _WEIGHTS = re.compile(r"[a-z]+-\d+\.weights\.h5")
 
 @dataclass(frozen=True)
 class State:
-    """What is kept between processes.
+    """The state that is kept between processes.
 
     Attributes:
-      identity: of all that decides the result; a training goes on only with the same.
-      mode: how batch statistics are treated, see ``network``; empty before that is decided.
-      decision: why, in words.
+      identity: everything that decides the result; a training resumes only with the same identity.
+      mode: treatment of batch statistics, see ``network``; empty before it is chosen.
+      decision: the reason for it.
       history: the epochs that are done.
-      weights, best: files of the folder: the model after the last epoch, and after the best.
-      best_epoch: its number; 0 before there is one.
-      is_over: whether nothing is left to train.
+      weights, best: files in the directory: the model after the last epoch and after the best one.
+      best_epoch: number of the best epoch; 0 before there is one.
+      is_over: whether the training is complete.
     """
 
     identity: str
@@ -71,18 +71,18 @@ class State:
 
 
 class Workplace:
-    """A folder of ours beside the output, for pixels and weights, until the training is done.
+    """A directory beside the output that holds pixels and weights until the training is done.
 
     Args:
-      folder: which exists.
-      state: as it was read.
+      folder: the existing directory.
+      state: the state read from it.
     """
 
     def __init__(self, folder: Path, state: State) -> None:
         self.folder, self.state = folder, state
 
     def save(self, **changes: Any) -> None:
-        """Changes the state on disk, at once; then deletes the weights that it does not name any more."""
+        """Changes the state on disk atomically, then deletes the weights that it no longer names."""
         before = {self.state.weights, self.state.best}
         self.state = dataclasses.replace(self.state, **changes)
         _write(self.folder, self.state)
@@ -90,7 +90,7 @@ class Workplace:
             (self.folder / name).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Nothing is left of it; the mark goes last."""
+        """Removes the directory; the state file, which marks it as beamlabel's, goes last."""
         for path in self.folder.iterdir():
             if path.name != STATE:
                 path.unlink()
@@ -98,7 +98,7 @@ class Workplace:
 
 
 def folder_of(output: str) -> Path:
-    """Where a training into an output, an absolute path, has its files: beside it, or in a temporary place."""
+    """Directory for the files of a training into ``output``, an absolute path: beside it, or a temporary one."""
     if storage.is_local(output):
         return Path(f"{staging.beside(output)}-training")
     digest = hashlib.sha256(output.encode()).hexdigest()[:12]
@@ -106,15 +106,15 @@ def folder_of(output: str) -> Path:
 
 
 def open_workplace(output: str, identity: dict[str, Any], if_exists: str) -> Workplace:
-    """The folder of a new training, or of one that was cut short.
+    """Opens the directory of a new or an interrupted training.
 
     Args:
       output: absolute path or URI; its lock is held.
-      identity: all that decides the result, as JSON has it.
+      identity: everything that decides the result, as JSON values.
       if_exists: see ``FineTuneOptions``.
 
     Raises:
-      UsageError: a training was cut short and is not to go on, it was another, or the folder is not ours.
+      UsageError: the training was interrupted and may not resume, it differs, or the directory is not beamlabel's.
     """
     folder = folder_of(output)
     text = json.dumps(identity, sort_keys=True)
@@ -126,18 +126,18 @@ def open_workplace(output: str, identity: dict[str, Any], if_exists: str) -> Wor
     found = None if folder.is_symlink() else _read(folder)
     if found is None:
         raise UsageError(
-            f"{folder} is not beamlabel's, and lies where a training keeps its files: move it away"
+            f"Directory {folder} was not made by beamlabel but has the name of a training's directory: move it away"
         )
     if if_exists != RESUME:
         raise UsageError(
-            f"a training into {output} was cut short after {len(found.history)} epochs: --if_exists resume goes on "
-            f"with it; to begin anew, delete {folder}"
+            f"The training into {output} was interrupted after {len(found.history)} epochs: use --if_exists resume to "
+            f"continue, or delete {folder} to start again"
         )
     if found.identity != text:
         different = _different(json.loads(found.identity), identity)
         raise UsageError(
-            f"the training into {output} that was cut short is another, by {', '.join(different)}: give the same "
-            f"options, or delete {folder} to begin anew"
+            f"The interrupted training into {output} differs in {', '.join(different)}: give the same options, or "
+            f"delete {folder} to start again"
         )
     _tidy(folder, found)
     return Workplace(folder, found)
@@ -148,7 +148,7 @@ def _different(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def _tidy(folder: Path, state: State) -> None:
-    """Weights that a killed process has written, and not named yet, go."""
+    """Deletes weights that a killed process wrote but did not name in the state yet."""
     for path in folder.glob("*.weights.h5"):
         if path.name not in (state.weights, state.best):
             path.unlink()
@@ -162,7 +162,7 @@ def _read(folder: Path) -> State | None:
         history = tuple(Epoch(**one) for one in value.pop("history"))
         found = State(history=history, **value)
         parse(found.identity, OBJECT)
-        # They are loaded, and deleted.
+        # These files are loaded and deleted, so their names must be safe.
         for name in filter(None, (found.weights, found.best)):
             below(str(folder), name)
             if not _WEIGHTS.fullmatch(name):

@@ -1,7 +1,7 @@
-"""Whether a module's batch statistics move when it is trained, and what is done if they do not.
+"""Tells whether a module's batch statistics move in training, and picks a treatment if they do not.
 
-The update ops of ``google/imagenet/mobilenet_v2_*/1`` and ``pnasnet_large/*/1`` do not run when they are fine-tuned:
-moving means and variances stay, and the network that is served is another than the one that was trained. See
+The update ops of ``google/imagenet/mobilenet_v2_*/1`` and ``pnasnet_large/*/1`` do not run in fine-tuning. Moving
+means and variances stay the same, and the served network differs from the trained one. See
 https://github.com/tensorflow/hub/issues/85 and https://github.com/tensorflow/hub/issues/86.
 """
 
@@ -15,18 +15,18 @@ import numpy as np
 
 from beamlabel.pipeline.fine_tune.network import FROZEN, MODULE, OURS, START_MOMENTUM, Network
 
-# Averages that keep more than this share of their past in a training do not follow it.
+# Averages that keep more than this share of their past over a training do not follow it.
 _KEPT = 0.5
 
 
 @dataclass(frozen=True)
 class Movement:
-    """What update ops did when they ran once.
+    """The effect of one run of the update ops.
 
     Attributes:
-      statistics: how many variables hold batch statistics.
-      moved: how many of them changed.
-      kept: the share of an average's past that a step keeps, by the module's own ops; None if unknown.
+      statistics: number of variables with batch statistics.
+      moved: number of these that changed.
+      kept: share of an average's past that the module's own ops keep in a step; None if unknown.
     """
 
     statistics: int
@@ -34,14 +34,14 @@ class Movement:
     kept: float | None = None
 
     def follows(self, steps: int) -> bool:
-        """Whether the averages follow a training of so many steps."""
+        """Whether the averages follow a training of ``steps`` steps."""
         if self.moved < self.statistics:
             return False
         return self.kept is None or self.kept**steps < _KEPT
 
 
 def movement_of(network: Network, images: Any) -> Movement:
-    """Runs the module's own update ops once on float32 images, and puts everything back as it was."""
+    """Runs the module's own update ops once on float32 images, then restores the variables."""
     if MODULE not in network.train:
         return Movement(len(network.statistics), 0)
     before = network.values()
@@ -63,7 +63,7 @@ def movement_of(network: Network, images: Any) -> Movement:
 
 
 def _kept(before: Sequence[Any], module: Sequence[Any], ours: Sequence[Any]) -> float | None:
-    """How much of the past the module's averages keep: ours, whose share is known, tell where they were going."""
+    """The share of the past that the module's averages keep, by comparison with beamlabel's, whose share is known."""
     ratios = []
     for start, end, known in zip(before, module, ours, strict=True):
         way = np.abs(known - start)
@@ -73,7 +73,7 @@ def _kept(before: Sequence[Any], module: Sequence[Any], ours: Sequence[Any]) -> 
 
 
 def modes_to_try(network: Network, movement: Movement, steps: int) -> tuple[list[str], str]:
-    """The ways to treat batch statistics that come into question, the usual one first, and why, in words."""
+    """The possible treatments of batch statistics, the usual one first, and the reason in words."""
     if not network.train:
         return [FROZEN], f"the module has no graph for training ({network.source})"
     if not movement.statistics:
@@ -81,9 +81,9 @@ def modes_to_try(network: Network, movement: Movement, steps: int) -> tuple[list
     if movement.follows(steps):
         return [MODULE], f"the module's update ops move all {movement.statistics} batch statistics"
     if movement.moved == movement.statistics and movement.kept is not None:
-        # They work, but for trainings of another length.
+        # The ops work, but for trainings of another length.
         return [OURS], (
-            f"the module's update ops keep {movement.kept:.4g} of the batch statistics a step, too much to follow "
+            f"the module's update ops keep {movement.kept:.4g} of the batch statistics per step, too much for "
             f"{steps} steps"
         )
     why = (
@@ -103,7 +103,7 @@ WORDS = {
 def choose_mode(
     modes: Sequence[str], trial: Callable[[str], tuple[float, float]]
 ) -> tuple[str, dict[str, Any]]:
-    """The way with the best validation accuracy, of equals with the least loss; ``trial`` gives both."""
+    """The mode with the best validation accuracy and, among equals, the least loss; ``trial`` returns both."""
     if len(modes) == 1:
         return modes[0], {}
     found = {mode: trial(mode) for mode in modes}

@@ -1,4 +1,4 @@
-"""What a fine-tuning is given: the images and their truth, in batches."""
+"""The images of a fine-tuning and their truth, in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from beamlabel.pipeline.train.rows.rows import TrainingRows
 from beamlabel.pipeline.train.rows.split import TRAIN, VALIDATION
 
-# Steps that suffice for thousands of images, and the epochs that they may come to.
+# Number of steps that suffices for thousands of images, and limits of the epochs that result.
 _STEPS, _FEWEST, _MOST = 1200, 6, 30
 
 
@@ -20,11 +20,11 @@ class Task:
 
     Attributes:
       pixels: uint8[M, height, width, 3].
-      index: int64[N], where in ``pixels`` the image of a row is.
-      rows: N of them.
-      weights: float32[N], how much each image counts.
-      batch_size: images a step.
-      seed: of order and augmentation.
+      index: int64[N], position in ``pixels`` of each row's image.
+      rows: the N rows.
+      weights: float32[N], weight of each image.
+      batch_size: images per step.
+      seed: seed of order and augmentation.
     """
 
     pixels: np.ndarray
@@ -36,29 +36,29 @@ class Task:
 
     @property
     def train(self) -> np.ndarray:
-        """The rows that are trained on."""
+        """The rows to train on."""
         return np.flatnonzero(self.rows.split == TRAIN)
 
     @property
     def validation(self) -> np.ndarray:
-        """The rows that decide when training stops."""
+        """The rows that decide when the training stops."""
         return np.flatnonzero(self.rows.split == VALIDATION)
 
     def steps(self, images: int) -> int:
-        """Steps of an epoch over so many images; a rest that makes no batch is left to another epoch."""
+        """Steps of an epoch over this many images; a remainder smaller than a batch is left to another epoch."""
         return max(1, images // self.batch_size)
 
     @property
     def default_epochs(self) -> int:
-        """How many epochs there are if nobody says."""
+        """Number of epochs if no option sets it."""
         return int(np.clip(round(_STEPS / self.steps(len(self.train))), _FEWEST, _MOST))
 
     def images(self, places: np.ndarray) -> np.ndarray:
-        """uint8[n, height, width, 3] of rows."""
+        """uint8[n, height, width, 3]: the images of rows."""
         return np.asarray(self.pixels[self.index[places]])
 
     def targets(self, places: np.ndarray) -> np.ndarray:
-        """float32[n, C]: what the outputs for rows should be."""
+        """float32[n, C]: the expected outputs for rows."""
         chosen = self.rows.targets[places]
         if chosen.ndim == 2:
             return chosen.astype(np.float32)
@@ -66,7 +66,7 @@ class Task:
 
 
 def batches(task: Task, places: np.ndarray, *, shuffled: bool) -> Any:
-    """A ``keras.utils.PyDataset`` of rows; ``begin_epoch(number)`` puts shuffled ones in that epoch's order."""
+    """A ``keras.utils.PyDataset`` of rows; ``begin_epoch(number)`` shuffles its order for that epoch."""
     import keras
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Epochs of Keras's ``fit``, each of which is kept, and can be gone on from."""
+"""Runs epochs of Keras's ``fit`` and saves each, so that a training can resume after it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from beamlabel.transforms.secrets.say import say
 
 
 def train(model: TrainedModel, task: Task, place: Workplace, epochs: int, patience: int) -> None:
-    """Trains a compiled model until the epochs are done, or validation has not become better for a while.
+    """Trains a compiled model until the epochs are done or validation has not improved for a while.
 
     Args:
-      model: which then has the weights of its last epoch.
-      task: what it is trained on.
-      place: from which it goes on, and where each epoch is kept.
-      epochs: at most.
-      patience: epochs without a better validation, after the first half: while the learning rate is high, validation
-        falls before it rises above that of the head that was there.
+      model: the model; at the end it has the weights of its last epoch.
+      task: images and truth to train on.
+      place: directory to resume from and to save each epoch in.
+      epochs: largest number of epochs.
+      patience: epochs without a better validation result, after the first half: while the learning rate is high,
+        validation falls before it exceeds that of the initial head.
 
     Raises:
-      Cancelled: by a signal; the epochs before are kept.
+      Cancelled: a signal came; the epochs before are saved.
     """
     state = place.state
-    # What the optimizer remembers is in the files, too.
+    # Build the optimizer first, because the files hold its state too.
     model.keras.optimizer.build(model.keras.trainable_variables)
     if state.is_over:
         return
@@ -48,16 +48,16 @@ def train(model: TrainedModel, task: Task, place: Workplace, epochs: int, patien
 
 
 def is_better(one: Epoch, other: Epoch | None, *, by_loss: bool) -> bool:
-    """Whether an epoch beats another: by accuracy on the validation images, of equals by loss.
+    """Whether an epoch beats another: by validation accuracy and, among equals, by loss.
 
-    The loss alone would stop a training while accuracy still grows: a network gets too sure, which the temperature
-    mends afterwards. ``by_loss``: for several classes an image, whose accuracy says little.
+    The loss alone would stop a training while accuracy still grows: the network becomes overconfident, which the
+    temperature corrects afterwards. ``by_loss``: for several classes per image, whose accuracy says little.
     """
     return other is None or _score(one, by_loss) > _score(other, by_loss)
 
 
 def is_enough(done: int, best: int, epochs: int, patience: int) -> bool:
-    """Whether a training of so many epochs ends after one, if the best so far is this; see ``train``."""
+    """Whether a training of ``epochs`` ends after epoch ``done``, with ``best`` the best so far; see ``train``."""
     return done >= epochs or done - max(best, epochs // 2) >= patience
 
 
@@ -68,10 +68,10 @@ def _score(epoch: Epoch, by_loss: bool) -> tuple[float, float]:
 
 
 def _keeper(model: TrainedModel, task: Task, data: Any, place: Workplace, epochs: int, patience: int) -> Any:
-    """Seeds an epoch, and keeps it.
+    """A callback that seeds and saves each epoch.
 
-    Keras's ``BackupAndRestore`` writes weights and the number of the epoch one after the other, in place: killed in
-    between, an epoch would be trained twice. Here a file of the state names the weights that belong to it.
+    Keras's ``BackupAndRestore`` writes the weights and the epoch number in place, one after the other. If it were
+    killed in between, an epoch would be trained twice. Here the state file names the weights that belong to it.
     """
     import keras
 
@@ -100,7 +100,8 @@ def _keeper(model: TrainedModel, task: Task, data: Any, place: Workplace, epochs
 
 
 def _progress(epochs: int) -> Any:
-    """A bar of the epoch on standard error, and a line of each that is done."""
+    """A progress bar of the current epoch on standard error, and a line for each epoch that is done."""
+
     import keras
     from tqdm import tqdm
 

@@ -1,1 +1,1 @@
-"""--precision int8: images of the input → the module in int8."""
+"""--precision int8: quantizes the module with images of the input."""

@@ -1,4 +1,4 @@
-"""``--precision int8``: a module in float32 and a sample of the input → the artifact in int8."""
+"""``--precision int8``: turns a float32 module and a sample of the input into an int8 artifact."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beamlabel.transforms.quantize.search import Found, search
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.host_cache import cache_dir
 
-# Images that the quantized module is compared on, beside those that it was calibrated with.
+# Images for comparing the quantized module; none of them is used for calibration.
 LEAST_TEST_IMAGES, MOST_TEST_IMAGES = 100, 600
 
 _LOGGER = get_logger("beamlabel")
@@ -25,8 +25,8 @@ class Sample:
     """Images of the input, uint8[height, width, 3] each.
 
     Attributes:
-      calibration: to quantize with.
-      test: others, to compare on.
+      calibration: images for quantization.
+      test: other images, for comparison.
     """
 
     calibration: list[np.ndarray]
@@ -37,7 +37,7 @@ def check_nncf() -> None:
     """Refuses int8 on a launcher without NNCF.
 
     Raises:
-      UsageError: it is not installed, or OpenVINO is not.
+      UsageError: NNCF or OpenVINO is not installed.
     """
     if any(importlib.util.find_spec(name) is None for name in ("nncf", "openvino")):
         raise UsageError("--precision int8 needs OpenVINO and NNCF: pip install 'beamlabel[int8]'")
@@ -46,14 +46,14 @@ def check_nncf() -> None:
 def prepare_int8(
     artifact: Artifact, images: InputImages, *, calibration_images: int, scores: str, or_float32: bool
 ) -> Artifact:
-    """The module in int8; in float32 if int8 does not serve and ``or_float32`` allows that.
+    """The module in int8, or in float32 if int8 is unsuitable and ``or_float32`` is set.
 
     Args:
       artifact: the module in float32.
-      images: the job's.
-      calibration_images: how many of them to calibrate with.
-      scores: what makes scores of the module's logits, see ``top_k.scores_of``.
-      or_float32: whether float32 will do.
+      images: images of the job's input.
+      calibration_images: number of images for calibration.
+      scores: function from logits to scores, see ``top_k.scores_of``.
+      or_float32: whether float32 is acceptable.
 
     Raises:
       UsageError: the input has too few images, or no setting passes.
@@ -64,18 +64,18 @@ def prepare_int8(
             _LOGGER.info("--precision int8: %s", found.trials[found.chosen].text())
             return found.artifact
         raise UsageError(
-            "--precision int8: no setting passes for this module and these images. Label in float32, or with "
-            f"--precision int8,float32, which does so by itself. What was tried:\n{found.table()}"
+            "--precision int8: no setting passes for this module and these images. Use float32, or "
+            f"--precision int8,float32 to fall back to it automatically. Settings tried:\n{found.table()}"
         )
     except UsageError as error:
         if not or_float32:
             raise
-        _LOGGER.warning("%s\nIt is computed in float32.", error)
+        _LOGGER.warning("%s\nComputing in float32.", error)
         return artifact
 
 
 def quantize(artifact: Artifact, sample: Sample, scores: str) -> Found:
-    """See ``search``.
+    """Quantizes the artifact; see ``search``.
 
     Raises:
       UsageError: the module cannot be quantized.
@@ -87,20 +87,20 @@ def quantize(artifact: Artifact, sample: Sample, scores: str) -> Found:
 
 
 def take_sample(images: InputImages, calibration: int) -> Sample:
-    """Reads and decodes images of the input as the job does.
+    """Reads and decodes images of the input as in the job.
 
     Args:
       images: the input.
-      calibration: how many to quantize with.
+      calibration: number of images for quantization.
 
     Raises:
-      UsageError: they cannot be read, or are too few.
+      UsageError: the images cannot be read, or are too few.
     """
     found = sample_images(images, calibration + MOST_TEST_IMAGES)
     if len(found) < calibration + LEAST_TEST_IMAGES:
         raise UsageError(
-            f"--precision int8 takes {calibration} different images of --input to calibrate with, and at least "
-            f"{LEAST_TEST_IMAGES} others to compare on: {len(found)} can be loaded, of the first {FIRST_REFERENCES} "
-            "references. Give more images, set --calibration_images to fewer, or label in float32"
+            f"--precision int8 needs {calibration} different images of --input for calibration, and at least "
+            f"{LEAST_TEST_IMAGES} others for comparison: {len(found)} of the first {FIRST_REFERENCES} references can "
+            "be loaded. Give more images, lower --calibration_images, or label in float32"
         )
     return Sample(found[:calibration], found[calibration:])

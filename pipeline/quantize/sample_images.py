@@ -1,4 +1,4 @@
-"""A sample of the input's images, read and decoded as the job does it. Does not submit a pipeline."""
+"""Reads and decodes a sample of the input's images as in the job, without submitting a pipeline."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
 from beamlabel.transforms.units.open_unit import open_unit
 from beamlabel.transforms.units.plan_units import plan_files
 
-# A sample is of the first references: an input may name billions.
+# The sample comes from the first references, since an input may name billions.
 FIRST_REFERENCES = 20_000
-# Chosen beyond those that are needed, in case that images cannot be loaded or are copies.
+# Extra share of references, since some images may not load or may be copies.
 _SPARE = 1.25
 _THREADS = 16
 
 
 @dataclass(frozen=True)
 class InputImages:
-    """The input of a job, and how it reads and decodes it.
+    """The input of a job, and the options for reading and decoding it.
 
     Attributes:
       files: the input files.
-      source: how they become references.
-      load: how these become images.
+      source: options for reading references from files.
+      load: options for loading images.
     """
 
     files: tuple[InputFile, ...]
@@ -44,13 +44,13 @@ class InputImages:
 
 
 def sample_images(images: InputImages, count: int) -> list[np.ndarray]:
-    """Different images of the input, the same ones each time.
+    """Different images of the input; repeated calls give the same ones.
 
-    Of the first ``FIRST_REFERENCES`` those are taken whose ``image_id`` is smallest, which is a hash.
+    Takes those of the first ``FIRST_REFERENCES`` with the smallest ``image_id``, which is a hash.
 
     Args:
       images: the input.
-      count: of images that are wanted.
+      count: number of images wanted.
 
     Returns:
       uint8[height, width, 3] each, at most ``count``; fewer if the input has fewer that can be loaded.
@@ -73,13 +73,14 @@ def sample_images(images: InputImages, count: int) -> list[np.ndarray]:
     with ThreadPoolExecutor(_THREADS) as threads:
         for loaded in threads.map(lambda identified: load_one(identified[1], images.load), chosen):
             if isinstance(loaded, LoadedImage) and len(found) < count:
-                # Copies of an image would be in the calibration and in the test.
+                # A copy could be in the calibration and in the test.
                 found.setdefault(loaded.info.content_hash, loaded.pixels)
     return list(found.values())
 
 
 def _references(files: tuple[InputFile, ...], source: SourceOptions) -> Iterator[tuple[str, ImageRef]]:
-    """Each reference with its ``image_id``, each image once."""
+    """Yields references with their ``image_id``, each image once."""
+
     selection = Selection(source.selection)
     seen: set[str] = set()
     for unit in plan_files(enumerate(files), source):

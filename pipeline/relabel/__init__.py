@@ -1,1 +1,1 @@
-"""Earlier outputs as the input of a run: their rows get the classes of another head."""
+"""Earlier outputs as the input of a run that labels their rows with another head."""

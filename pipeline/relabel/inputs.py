@@ -1,4 +1,4 @@
-"""The outputs that ``beamlabel relabel`` names → the input of the job: their data shards, and their kept columns."""
+"""Turns the outputs named to ``beamlabel relabel`` into the input of the job: data shards and kept columns."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from beamlabel.transforms.rows.tf_examples import check_installed
 from beamlabel.transforms.rows.types import normalized_type, parsed_type, stored_type, unified_type
 from beamlabel.transforms.storage.errors import is_user_error
 
-_INSTEAD = "label the images anew, without the command relabel"
+_INSTEAD = "label the images again, without the command relabel"
 _Column = tuple[str, pa.DataType]
 
 
 def relabel_inputs(patterns: Sequence[str], output: str, output_format: str) -> Inputs:
-    """Finds the outputs and checks that their embeddings are of one kind.
+    """Finds the outputs and checks that their embeddings are of the same kind.
 
     Args:
-      patterns: the outputs: each an output, a folder of outputs, or a glob.
-      output: the folder of the new output, in which none of them may lie.
-      output_format: of the new output, which has to hold the kept columns.
+      patterns: outputs, directories of outputs, or globs.
+      output: directory of the new output, which must not contain any of them.
+      output_format: format of the new output, which must support the kept columns.
 
     Raises:
-      UsageError: there is no output, one cannot be labeled anew, or they do not fit each other; the shards are not
-        as their manifests say.
+      UsageError: there is no output, one cannot be relabeled, they do not fit together, or the shards differ from
+        their manifests.
     """
     target = absolute_output(output)
     outputs = find_outputs(patterns, "OUTPUTS")
     if is_among(target, patterns, outputs):
         raise UsageError(
-            f"--output {target!r} is among the OUTPUTS, and would be read by the next run; name a folder elsewhere"
+            f"--output {target!r} is among the OUTPUTS, so the next run would read it; use another directory"
         )
     for one in outputs:
         _check(one)
@@ -67,28 +67,28 @@ def relabel_inputs(patterns: Sequence[str], output: str, output_format: str) -> 
             raise
         raise UsageError(f"OUTPUTS: {error}") from error
     if not files:
-        raise UsageError(f"OUTPUTS {' '.join(patterns)}: their runs have written no row")
+        raise UsageError(f"OUTPUTS {' '.join(patterns)}: their runs wrote no rows")
     return Inputs(files, columns, kept, features=features)
 
 
 def _check(output: Output) -> None:
-    """Refuses an output whose rows cannot be labeled anew."""
+    """Refuses an output whose rows cannot be relabeled."""
     metadata = output.manifest["metadata"]
     version = metadata.get(schema.SCHEMA_VERSION)
     if version != schema.CURRENT_SCHEMA_VERSION:
         raise UsageError(
-            f"OUTPUTS: {output.folder} is of schema version {version}, whose rows lack image_id and content_hash; "
-            f"write it anew by `beamlabel compact`, or {_INSTEAD}"
+            f"OUTPUTS: {output.folder} has schema version {version}, whose rows lack image_id and content_hash; "
+            f"rewrite it with `beamlabel compact`, or {_INSTEAD}"
         )
     if metadata.get(schema.EMBEDDING_DIM) is None:
         raise UsageError(
-            f"OUTPUTS: {output.folder} has no embeddings: its module gives no features, or it was run with "
-            f"--no_embeddings; {_INSTEAD}"
+            f"OUTPUTS: {output.folder} has no embeddings: its module has no features, or --no_embeddings was used; "
+            f"{_INSTEAD}"
         )
 
 
 def _features(outputs: Sequence[Output]) -> EarlierFeatures:
-    """What all of the outputs have in common.
+    """The common properties of all outputs.
 
     Raises:
       UsageError: two of them differ.
@@ -100,8 +100,8 @@ def _features(outputs: Sequence[Output]) -> EarlierFeatures:
         if differing:
             name = differing[0]
             raise UsageError(
-                f"OUTPUTS: the embeddings in {first.folder} and {other.folder} are of two kinds: {name} is "
-                f"{facts[name]} and {_facts(other)[name]}; label them anew in two runs"
+                f"OUTPUTS: the embeddings in {first.folder} and {other.folder} differ: {name} is "
+                f"{facts[name]} and {_facts(other)[name]}; relabel them in two runs"
             )
         facts |= _facts(other)
     preprocessing = _preprocessing(first)
@@ -110,7 +110,7 @@ def _features(outputs: Sequence[Output]) -> EarlierFeatures:
 
 
 def _facts(output: Output) -> dict[str, Any]:
-    """What has to be the same in all outputs; what an earlier version does not tell is left out."""
+    """Properties that must agree in all outputs; those that an earlier version did not record are left out."""
     metadata = output.manifest["metadata"]
     facts = {**_preprocessing(output), "embedding_dim": metadata[schema.EMBEDDING_DIM]}
     told = metadata.get(schema.FEATURES_ID)
@@ -122,16 +122,16 @@ def _preprocessing(output: Output) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(output.manifest["metadata"][schema.PREPROCESSING])
     except (KeyError, ValueError) as error:
         raise UsageError(
-            f"OUTPUTS: the manifest in {output.folder} tells no preprocessing: {error}"
+            f"OUTPUTS: the manifest in {output.folder} has no valid preprocessing: {error}"
         ) from error
     return {name: one for name, one in value.items() if name != "scores"}
 
 
 def _shards(output: Output) -> list[InputFile]:
-    """The data files with rows, as they lie there.
+    """The data files that have rows, as listed in storage.
 
     Raises:
-      ValueError: one is missing, or has another size than the manifest says.
+      ValueError: a file is missing, or its size differs from the manifest.
     """
     there = {file.path: file for file in storage.match(storage.escape(output.folder) + "/")}
     found = []
@@ -140,7 +140,7 @@ def _shards(output: Output) -> list[InputFile]:
         file = there.get(path)
         if file is None or file.size not in (None, entry["bytes"]):
             state = "is missing" if file is None else f"has {file.size} bytes, not {entry['bytes']}"
-            raise ValueError(f"{path} {state}; see `beamlabel verify {output.folder}`")
+            raise ValueError(f"{path} {state}; run `beamlabel verify {output.folder}`")
         if entry["rows"]:
             found.append(
                 InputFile(path, EMBEDDINGS, file.size, str(entry["sha256"]), rows=int(entry["rows"]))
@@ -149,10 +149,10 @@ def _shards(output: Output) -> list[InputFile]:
 
 
 def _kept(outputs: Sequence[Output], output_format: str) -> tuple[_Column, ...]:
-    """The kept columns of all outputs, each of the type that holds its values in all of them.
+    """The kept columns of all outputs, each with a type that holds its values in all of them.
 
     Raises:
-      ValueError: no type can hold a column's values, or the output cannot hold a column.
+      ValueError: no type can hold a column's values, or the output format does not support a column.
     """
     kept: dict[str, pa.DataType] = {}
     for output, columns in zip(outputs, in_threads(_kept_of, list(outputs)), strict=True):
@@ -161,8 +161,8 @@ def _kept(outputs: Sequence[Output], output_format: str) -> tuple[_Column, ...]:
                 kept[name] = unified_type(kept[name], kind) if name in kept else kind
             except ValueError as error:
                 raise ValueError(
-                    f"the kept column {name!r} is {kind} in {output.folder}, and {kept[name]} in earlier ones: "
-                    f"{error}; label them anew in two runs"
+                    f"the kept column {name!r} is {kind} in {output.folder}, but {kept[name]} in earlier ones: "
+                    f"{error}; relabel them in two runs"
                 ) from error
     fields = tuple((name, stored_type(kind)) for name, kind in kept.items())
     check_kept(fields, output_format)
@@ -182,8 +182,8 @@ def _kept_of(output: Output) -> list[_Column]:
     if told is None:
         if output.manifest["options"].get("keep_columns"):
             raise ValueError(
-                f"{output.folder} is of an earlier version of beamlabel, and does not tell the types of its kept "
-                "columns"
+                f"{output.folder} was written by an earlier version of beamlabel, which did not store the types of "
+                "kept columns"
             )
         return []
     return [(name, parsed_type(kind)) for name, kind in told.items()]

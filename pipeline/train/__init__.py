@@ -1,1 +1,1 @@
-"""``beamlabel train``: classes of one's own on top of a module."""
+"""``beamlabel train``: own classes on top of a module."""

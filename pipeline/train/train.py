@@ -45,7 +45,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """All options of a training of a head."""
+    """All options for training a head."""
 
     rows: RowsOptions
     truth: TruthOptions
@@ -55,14 +55,14 @@ class TrainOptions:
 
 
 def train(options: TrainOptions, progress: Progress = lambda text: None) -> Findings:
-    """Trains a head, and writes a module of base and head with ``_TRAINING.json`` and ``_report.html``.
+    """Trains a head and writes base and head as a module, with ``_TRAINING.json`` and ``_report.html``.
 
     Args:
-      options: what of, how, and where to.
-      progress: gets a line now and then.
+      options: options of rows, truth, head and result.
+      progress: receives lines of progress.
 
     Raises:
-      UsageError: outputs, truth, module or ``--output`` are not as they should be.
+      UsageError: outputs, truth, module or ``--output`` are unsuitable.
       OSError, ValueError: a file cannot be read or written; nothing is left at ``--output``.
     """
     check_is_new(options.result.output)
@@ -102,7 +102,7 @@ def write_module(
     options: TrainOptions,
     progress: Progress,
 ) -> None:
-    """Writes the module, and beside it the record and the report, all at once."""
+    """Writes the module with its record and its report, atomically."""
     output, rights = options.result.output, options.rights
     progress("fetching pictures for the report")
     load = load_options_of(rows.base.options, rows.base.preprocessing, rights)
@@ -116,10 +116,10 @@ def write_module(
 
 
 def check_is_new(output: str) -> None:
-    """Refuses a place where something is, or where nothing can be written: better now than after the training.
+    """Refuses an output that exists or cannot be written, before the training instead of after it.
 
     Raises:
-      UsageError: something is there, it cannot be looked at, or a local folder cannot be made there or lies in the
+      UsageError: the output exists or cannot be checked, or a local directory cannot be made there or is inside the
         output of a run.
     """
     try:
@@ -133,7 +133,7 @@ def check_is_new(output: str) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"--output {output!r}: {error}") from error
     if is_there:
-        raise UsageError(f"--output {output!r} exists: name another folder, or delete it")
+        raise UsageError(f"--output {output!r} exists: name another directory or delete it")
     check_folder("--output", output)
     if storage.is_local(path):
         around = [
@@ -141,7 +141,7 @@ def check_is_new(output: str) -> None:
         ]
         if around:
             raise UsageError(
-                f"--output {output!r} is inside {around[0]}, an output of a run; name a folder elsewhere"
+                f"--output {output!r} is inside {around[0]}, the output of a run; name another directory"
             )
 
 
@@ -150,7 +150,7 @@ def _findings(
 ) -> Findings:
     test = np.flatnonzero(rows.split == TEST)
     probabilities = probabilities_of(features, fitted.head)
-    # The validation images have trained that head: they are asked of the one before.
+    # That head was trained on the validation images, so these are evaluated with the earlier head.
     asked = np.flatnonzero(rows.split == VALIDATION)
     probabilities[asked] = probabilities_of(features, fitted.validated, places=asked)
     uncalibrated = probabilities_of(features, fitted.head, fitted.temperature, places=test)
@@ -168,7 +168,7 @@ def _findings(
 
 
 def facts_of(rows: TrainingRows, options: RowsOptions, truth: TruthOptions) -> dict[str, Any]:
-    """What ``_TRAINING.json`` says beside the numbers: base, truth, split, options, versions."""
+    """The entries of ``_TRAINING.json`` besides the numbers: base, truth, split, options, versions."""
     base = rows.base
     sizes = np.bincount(rows.split, minlength=3)
     return {
@@ -198,7 +198,8 @@ def facts_of(rows: TrainingRows, options: RowsOptions, truth: TruthOptions) -> d
 
 
 def truth_sha256(rows: TrainingRows) -> str:
-    """Over ``image_id``, classes and split of each image: equal if the same images had the same truth."""
+    """A hash of each image's ``image_id``, classes and split: equal if the same images had the same truth."""
+
     digest = hashlib.sha256("\0".join(rows.classes).encode())
     digest.update("".join(rows.table.column("image_id").to_pylist()).encode())
     digest.update(np.ascontiguousarray(rows.targets).tobytes())

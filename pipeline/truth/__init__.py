@@ -1,1 +1,1 @@
-"""The classes that people gave to images: read from files, columns and folders, and matched with rows."""
+"""True classes of images, read from files, columns and directories, and matched with rows."""

@@ -1,4 +1,4 @@
-"""A value of a file or a column → the classes that it names."""
+"""Parses a value of a file or a column into classes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pyarrow as pa
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms.rows.types import is_list, is_text
 
-# Classes of one image, written in one cell, could be any number; more than that are none.
+# A cell with more classes than this for one image is taken for an error.
 MAX_CLASSES = 1000
 
 
 def check_class_type(kind: pa.DataType, column: str) -> bool:
-    """Refuses a column that holds no classes; returns whether it holds lists of them.
+    """Refuses a column without classes; returns whether it holds lists of classes.
 
     Raises:
-      UsageError: neither text nor whole numbers, nor lists of them.
+      UsageError: the column holds neither text nor whole numbers, nor lists of these.
     """
     several = is_list(kind)
     value = kind.value_type if several else kind
@@ -29,11 +29,11 @@ def check_class_type(kind: pa.DataType, column: str) -> bool:
 
 
 def classes_of(value: Any, separator: str | None) -> tuple[tuple[str, ...], bool]:
-    """The classes that a value names, none of an empty one, and whether it is a list of them.
+    """The classes in a value, empty for an empty value, and whether it is a list of classes.
 
     Args:
-      value: text, a whole number, or a list of such; None. Text may be a list in JSON: ``["cat", "dog"]``.
-      separator: what stands between several classes in a text.
+      value: text, a whole number, or a list of these; None. Text may be a JSON list: ``["cat", "dog"]``.
+      separator: text between several classes.
 
     Raises:
       ValueError: it is something else.
@@ -53,7 +53,7 @@ def _several(values: Any) -> tuple[str, ...]:
     texts = {_text(value) for value in values if value is not None}
     found = tuple(sorted(text for text in texts if text.strip()))
     if len(found) > MAX_CLASSES:
-        raise ValueError(f"{len(found)} classes of one image")
+        raise ValueError(f"{len(found)} classes for one image are too many")
     return found
 
 
@@ -62,11 +62,11 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise ValueError(f"{str(value)[:80]!r} is no class: neither text nor a whole number")
+    raise ValueError(f"{str(value)[:80]!r} is not a class: it is neither text nor a whole number")
 
 
 def _json_list(text: str) -> list[Any] | None:
-    """The list, if the text is one of texts or whole numbers in JSON."""
+    """The list, if the text is a JSON list of strings or whole numbers."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The truth that a column of the output holds, such as the job kept of its input."""
+"""The truth in a column of the output, such as a column kept from the input."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from beamlabel.pipeline.truth.truth import Classes, Truth, values_of
 
 
 class ColumnTruth(Truth):
-    """The classes in a column; a null or an empty text is none.
+    """The classes in a column; a null or an empty text means no class.
 
     Args:
-      name: of the column.
-      kind: its type: text, whole numbers, or lists of them.
-      separator: what stands between several classes in a text.
-      multi_label: whether a text may be a JSON list of several.
+      name: name of the column.
+      kind: its type: text, whole numbers, or lists of these.
+      separator: text between several classes.
+      multi_label: whether a text may be a JSON list of several classes.
 
     Raises:
-      UsageError: the type holds no classes.
+      UsageError: the type cannot hold classes.
     """
 
     by = "column"
@@ -48,8 +48,8 @@ class ColumnTruth(Truth):
             raise UsageError(f"--truth {self.columns[0]}: {error}") from error
         if len(found) > 1 and not self.multi_label:
             raise UsageError(
-                f"--truth {self.columns[0]}: a row has several classes: {value!r:.80}; say --multi_label ';', or the "
-                "separator that there is"
+                f"--truth {self.columns[0]}: a row has several classes: {value!r:.80}; use --multi_label with their "
+                "separator, such as ';'"
             )
         if not found:
             self._empty.add("null" if value is None else repr(value))
@@ -57,4 +57,4 @@ class ColumnTruth(Truth):
 
     def problems(self) -> tuple[Problem, ...]:
         """See ``Truth``."""
-        return self._empty.problem(f"rows whose column {self.columns[0]!r} is empty")
+        return self._empty.problem(f"rows with an empty column {self.columns[0]!r}")

@@ -1,4 +1,4 @@
-"""Which column of a file names the image, and which its class."""
+"""Finds the columns of a file that hold images and classes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from beamlabel.pipeline.errors import UsageError
 
-# Columns of these names say which image a row is of, in this order, and which class, in any case of letters.
+# Names of columns with images, by priority, and of columns with classes; upper and lower case are equal.
 KEY_COLUMNS = ("ref_id", "image_id", "uri", "url", "path", "file", "filename", "file_name")
 CLASS_COLUMNS = ("truth", "class_id", "class", "label")
 _NAMES_OF_FILES = frozenset(("file", "filename", "file_name"))
-# What the report of a run exports: the truth is what the person says, of a right prediction the prediction.
+# Columns that the report of a run exports: the reviewer's class, or the prediction if it is right.
 CORRECTION_COLUMNS = ("verdict", "label")
 
 
@@ -21,8 +21,8 @@ class FileColumns:
 
     Attributes:
       key, value: names of columns.
-      kind: how the image is named: ``ref_id``, ``image_id``, ``uri``, or ``file``: a name alone has no folder.
-      verdict: of corrections, the column that tells whether the prediction was right.
+      kind: how the image is named: ``ref_id``, ``image_id``, ``uri``, or ``file``, which is a name without directory.
+      verdict: for corrections, the column that tells whether the prediction was right.
     """
 
     key: str
@@ -32,26 +32,26 @@ class FileColumns:
 
 
 def find_columns(names: Sequence[str], key: str | None, value: str | None, path: str) -> FileColumns:
-    """The columns of a file, by the options or by their names.
+    """The columns of a file, from the options or by their names.
 
     Args:
-      names: of all columns.
-      key, value: what ``--truth_key`` and ``--truth_column`` say.
-      path: for messages.
+      names: names of all columns.
+      key, value: values of ``--truth_key`` and ``--truth_column``.
+      path: file name for messages.
 
     Raises:
-      UsageError: they cannot be told.
+      UsageError: the columns cannot be determined.
     """
     listing = ", ".join(names) or "none"
     for option, name in (("--truth_key", key), ("--truth_column", value)):
         if name is not None and name not in names:
-            raise UsageError(f"{option} {name}: {path} has the columns {listing}")
+            raise UsageError(f"{option} {name}: no such column; {path} has the columns {listing}")
     twice = [name for name in names if names.count(name) > 1]
     found_key = key or _first_named(KEY_COLUMNS, [name for name in names if name != value])
     if found_key is None:
         wanted = ", ".join(KEY_COLUMNS[:-1]) + f" or {KEY_COLUMNS[-1]}"
         raise UsageError(
-            f"--truth {path!r}: no column of it names the image: {wanted}; it has {listing}; give its name by "
+            f"--truth {path!r}: no column is named {wanted}; it has {listing}; name the column of images with "
             "--truth_key"
         )
     others = [name for name in names if name != found_key]
@@ -60,9 +60,11 @@ def find_columns(names: Sequence[str], key: str | None, value: str | None, path:
         return FileColumns(found_key, label, _kind(found_key), verdict)
     found = value or _first_named(CLASS_COLUMNS, others)
     if not others:
-        raise UsageError(f"--truth {path!r}: it has no column of classes, only {listing}")
+        raise UsageError(f"--truth {path!r}: no column holds classes; the only column is {listing}")
     if found is None and len(others) != 1:
-        raise UsageError(f"--truth {path!r}: name the column of classes by --truth_column; it has {listing}")
+        raise UsageError(
+            f"--truth {path!r}: name the column of classes with --truth_column; it has {listing}"
+        )
     found = found or others[0]
     if found in twice or found_key in twice:
         raise UsageError(f"--truth {path!r}: two columns have the name {twice[0]!r}")
@@ -70,7 +72,7 @@ def find_columns(names: Sequence[str], key: str | None, value: str | None, path:
 
 
 def is_header(names: Sequence[str], key: str | None, value: str | None) -> bool:
-    """Whether the first line of a file has names of columns that are known, or given."""
+    """Whether the first line of a file contains known or given column names."""
     return _first_named(KEY_COLUMNS, names) is not None or key in names or value in names
 
 

@@ -1,4 +1,4 @@
-"""What a file of truth says, held in memory: its images once each, and their classes."""
+"""The content of a truth file in memory: each image once, with its classes."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ RIGHT, WRONG = "right", "wrong"
 
 @dataclass
 class FileEntries:
-    """The images that a file names.
+    """The images in a truth file.
 
     Attributes:
-      path: of the file.
+      path: path of the file.
       kind: how images are named, see ``FileColumns``.
       names: string[N], in the order of the file.
-      keys: uint64[N] of the names.
-      codes: int32[N], places in ``class_sets``; ``NO_CODE`` if the file says two things.
-      class_sets: all sets of classes that there are.
+      keys: uint64[N], keys of the names.
+      codes: int32[N], positions in ``class_sets``; ``NO_CODE`` if the file contradicts itself.
+      class_sets: all distinct sets of classes.
       multi_label: whether an image may have several classes.
       are_ids: whether classes are whole numbers by the type of their column.
-      are_corrections: whether the file is one that the report of a run exported.
+      are_corrections: whether the report of a run exported the file.
       conflicts: images with two truths.
-      twice, empty, unnamed, undecided: lines that say nothing new, or nothing.
+      twice, empty, unnamed, undecided: lines without new information.
     """
 
     path: str
@@ -57,7 +57,7 @@ class FileEntries:
     undecided: Examples = field(default_factory=Examples)
 
     def each_name(self, wanted: np.ndarray) -> Iterator[tuple[int, str]]:
-        """The wanted names with their places, in their order; some of them at a time are texts of Python."""
+        """Yields the wanted names with their positions, in order; only a chunk of them is in memory as strings."""
         for start in range(0, len(wanted), _CHUNK):
             among = wanted[start : start + _CHUNK]
             if among.any():
@@ -65,20 +65,20 @@ class FileEntries:
                 yield from zip((np.flatnonzero(among) + start).tolist(), names, strict=True)
 
     def problems(self) -> Iterator[Problem]:
-        """What is wrong with the file by itself."""
+        """Problems of the file itself."""
         yield from self.conflicts.problem(
-            f"images of which {self.path} says two different things; they have no truth"
+            f"images with two different truths in {self.path}; they have no truth"
         )
-        yield from self.twice.problem(f"lines of {self.path} that say again what an earlier one does")
+        yield from self.twice.problem(f"lines of {self.path} that repeat an earlier line")
         yield from self.empty.problem(f"lines of {self.path} without a class")
         yield from self.undecided.problem(
-            f"corrections in {self.path} that say wrong, and not which class it is; these images have no truth"
+            f"corrections in {self.path} that say wrong without a class; these images have no truth"
         )
-        yield from self.unnamed.problem(f"lines of {self.path} that name no image")
+        yield from self.unnamed.problem(f"lines of {self.path} without an image")
 
 
 class _Reader:
-    """Records → arrays."""
+    """Collects records in arrays."""
 
     def __init__(self, path: str, separator: str | None) -> None:
         self.chunks: list[pa.Array] = []
@@ -99,7 +99,7 @@ class _Reader:
             elif not found:
                 (self.undecided if record.verdict else self.empty).add(f"{record.place}: {name}")
                 if record.verdict:
-                    # Whoever says so has seen the image: what an earlier truth says of it does not count any more.
+                    # The reviewer has seen the image, so an earlier truth no longer counts.
                     self._add(name, (), kind)
             else:
                 self._add(name, found, kind)
@@ -110,7 +110,7 @@ class _Reader:
             return ""
         if not isinstance(record.name, str):
             if kind not in ("uri", "file") or isinstance(record.name, (bool, float, list, dict)):
-                raise ValueError(f"{record.place}: {str(record.name)[:80]!r} names no image")
+                raise ValueError(f"{record.place}: {str(record.name)[:80]!r} does not name an image")
             return str(record.name)
         return record.name.strip().lower() if kind == "image_id" else record.name
 
@@ -128,10 +128,10 @@ class _Reader:
 
 
 def classes_at(record: TruthRecord, separator: str | None) -> tuple[Classes, bool]:
-    """The classes of a record; of corrections only what a person said.
+    """The classes of a record; for corrections only the reviewer's.
 
     Raises:
-      ValueError: the record has none that could be classes; it says which record it is.
+      ValueError: the record's value is not a class or the verdict is invalid; the message names the record.
     """
     try:
         if record.verdict is not None and str(record.verdict).strip():
@@ -139,27 +139,27 @@ def classes_at(record: TruthRecord, separator: str | None) -> tuple[Classes, boo
             if verdict not in (RIGHT, WRONG):
                 raise ValueError(f"the verdict {verdict[:40]!r} is neither {RIGHT} nor {WRONG}")
             if verdict == RIGHT and not classes_of(record.value, separator)[0]:
-                raise ValueError("the verdict is right, and there is no label")
+                raise ValueError("the verdict is right, but there is no label")
         return classes_of(record.value, separator)
     except ValueError as error:
         raise ValueError(f"{record.place}: {error}") from error
 
 
 def read_entries(path: str, key: str | None, value: str | None, separator: str | None) -> FileEntries:
-    """Reads a file; its names are held in memory, of a million with 60 characters 64 MB.
+    """Reads a file; holds its names in memory: 64 MB for a million names of 60 characters.
 
     Args:
       path, key, value: see ``open_truth_file``.
-      separator: what stands between several classes of an image; then lines of one image add up.
+      separator: text between several classes of an image; if given, lines of one image add up.
 
     Raises:
-      UsageError: the file cannot be read or understood, or names no image and its class.
+      UsageError: the file cannot be read or parsed, or has no image with a class.
     """
     with open_truth_file(path, key, value) as file:
         reader = _Reader(path, separator)
         reader.read(file.records, file.columns.kind)
     if not reader.keys:
-        raise UsageError(f"--truth {path!r}: it names no image and its class")
+        raise UsageError(f"--truth {path!r}: it has no image with a class")
     return _merged(path, file, reader, adds_up=separator is not None)
 
 
@@ -182,7 +182,7 @@ def _merged(path: str, file: TruthFile, reader: _Reader, *, adds_up: bool) -> Fi
 def _merge(
     entries: FileEntries, order: np.ndarray, is_first: np.ndarray, sets: dict[Classes, int], adds_up: bool
 ) -> None:
-    """Leaves each image once."""
+    """Keeps each image once."""
     starts = np.flatnonzero(is_first)
     stops = np.append(starts[1:], len(order))
     for start, stop in zip(
@@ -210,5 +210,5 @@ def _merge(
 
 
 def shown(names: Any, places: np.ndarray) -> list[str]:
-    """The names at some places."""
+    """The names at some positions."""
     return [str(names[int(place)]) for place in places]

@@ -1,4 +1,4 @@
-"""A file of truth → its records: the image, the class, and where that is written."""
+"""Reads the records of a truth file: image, class and position in the file."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from beamlabel.transforms.inputs.text_blocks import CutLine, head, lines_of, ope
 _BATCH_ROWS = 65536
 _LOOKED_AT_BYTES = 1 << 16
 _IS_DATA = re.compile(r"(?i).*://.*|/.*|.*\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic)$")
-# Excel's own way to name the delimiter.
+# Excel's line that sets the delimiter.
 _SEP = re.compile(rb'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
 
 class TruthRecord(NamedTuple):
-    """An image and its class, as they are written.
+    """An image and its class, as written in the file.
 
     Attributes:
-      name: of the image; None or empty if there is none.
-      value: text, a whole number, a list of such, or None.
-      place: where it is written: ``line 3``, or ``row 3`` of Parquet, from 1.
-      verdict: of corrections.
+      name: name of the image; None or empty if there is none.
+      value: text, a whole number, a list of these, or None.
+      place: position in the file: ``line 3``, or ``row 3`` of Parquet, counted from 1.
+      verdict: verdict of a correction.
     """
 
     name: Any
@@ -47,12 +47,12 @@ class TruthRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class TruthFile:
-    """A file whose columns are known.
+    """A truth file whose columns are known.
 
     Attributes:
-      columns: what they mean.
+      columns: the columns with images and classes.
       are_ids: whether classes are whole numbers by the type of their column.
-      records: to be read once.
+      records: the records, to be read once.
     """
 
     columns: FileColumns
@@ -62,15 +62,15 @@ class TruthFile:
 
 @contextmanager
 def open_truth_file(path: str, key: str | None, value: str | None) -> Iterator[TruthFile]:
-    """Opens a truth.
+    """Opens a truth file.
 
     Args:
-      path: Parquet, or CSV, TSV, JSON lines by the ending, or other text: a line an image, then a tab, or if there is
-        none the last space, then the class. Text may be compressed.
-      key, value: the columns of images and classes; None to look for them.
+      path: Parquet; CSV, TSV or JSON lines by its ending; or other text with one image per line, then a tab, or the
+        last space if there is no tab, then the class. Text may be compressed.
+      key, value: the columns of images and classes; None to find them.
 
     Raises:
-      UsageError: the file cannot be read or understood; it names the line.
+      UsageError: the file cannot be read or parsed; the message names the line.
     """
     try:
         with storage.open_input(path) as stream:
@@ -89,7 +89,7 @@ def open_truth_file(path: str, key: str | None, value: str | None) -> Iterator[T
 
 
 def _is_named_as_text(path: str) -> bool:
-    """Then it is to say which line is none."""
+    """Whether the path has the ending of text; then the error should name the faulty line."""
     return table_by_name(path) is not None or path.lower().endswith(".txt")
 
 
@@ -123,7 +123,7 @@ def _of_text(beginning: bytes, complete: bool, path: str, key: str | None, value
         )
     for option, name in (("--truth_key", key), ("--truth_column", value)):
         if name is not None:
-            raise UsageError(f"{option} {name}: {path} is text, and has no columns")
+            raise UsageError(f"{option} {name}: {path} is text without columns")
     return TruthFile(FileColumns("", "", "uri"), False, _lines(_blocks(path)))
 
 
@@ -159,7 +159,7 @@ def _csv(
             if not fields:
                 continue
             if len(fields) != len(names):
-                raise ValueError(f"{place} has {len(fields)} fields, the first {len(names)}")
+                raise ValueError(f"{place} has {len(fields)} fields, but the first line has {len(names)}")
             if not raw.isascii():
                 _check_utf8(raw, place)
             if not is_first:
@@ -174,7 +174,7 @@ def _csv(
 def _header(
     text: bytes, complete: bool, delimiters: str, key: str | None, value: str | None
 ) -> tuple[str, list[str]]:
-    """The delimiter that makes columns of the text, and the first record's cells."""
+    """The delimiter that splits the text into columns, and the first record's cells."""
     found: list[tuple[bool, bool, int, str, list[str]]] = []
     for place, delimiter in enumerate(delimiters):
         records = first_records(text, complete, delimiter)
@@ -192,7 +192,7 @@ def _header(
 def _csv_columns(
     names: Sequence[str], key: str | None, value: str | None, path: str
 ) -> tuple[FileColumns, bool]:
-    """The columns, and whether the first line has their names; without them the image is what looks like one."""
+    """The columns, and whether the first line names them; otherwise the cell that looks like an image is the image."""
     data = [place for place, name in enumerate(names) if _IS_DATA.fullmatch(name.strip())]
     if (
         key is None
@@ -211,7 +211,7 @@ def _check_utf8(raw: bytes, place: str) -> None:
         raw.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{place} is no UTF-8 (byte {raw[error.start]:#04x}): write the file as UTF-8; it may be Latin-1"
+            f"{place} is not UTF-8 (byte {raw[error.start]:#04x}): save the file as UTF-8; it may be Latin-1"
         ) from None
 
 
@@ -222,7 +222,7 @@ def _json_lines(
     text = beginning if complete else beginning[: beginning.rfind(b"\n") + 1]
     for number, record in enumerate(json_records(iter([text])), start=1):
         if record.problem:
-            hint = "; JSON lines have one object a line, as jq -c '.[]' writes them" if number == 1 else ""
+            hint = "; JSON lines have one object per line, as written by jq -c '.[]'" if number == 1 else ""
             raise ValueError(f"line {number} is {record.problem}{hint}")
         names.update(dict.fromkeys(record.value or {}))
     columns = find_columns(list(names), key, value, path)
@@ -242,7 +242,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[TruthRecord]:
     for number, raw in enumerate(lines_of(blocks), start=1):
         place = f"line {number}"
         if isinstance(raw, CutLine):
-            raise ValueError(f"{place} has {raw.size} bytes, which are too many for a line")
+            raise ValueError(f"{place} is too long ({raw.size} bytes)")
         if b"\0" in raw:
             raise ValueError(f"{place} holds a NUL")
         _check_utf8(raw, place)
@@ -252,7 +252,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[TruthRecord]:
         image, _, name = line.partition("\t") if "\t" in line else line.rpartition(" ")
         if not image.strip() or not name.strip():
             raise ValueError(
-                f"{place} is not an image, a tab or a space, and a class: {line[:80]!r}; the names of CSV, TSV and "
-                "JSON lines end in .csv, .tsv and .jsonl"
+                f"{place} is not an image, a tab or space, and a class: {line[:80]!r}; name CSV, TSV and JSON lines "
+                "files .csv, .tsv or .jsonl"
             )
         yield TruthRecord(image.strip(), name.strip(), place)

@@ -1,4 +1,4 @@
-"""The truth of a file: its images are matched with the rows of an output."""
+"""Matches the images of a truth file with the rows of an output."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ _NO_TRUTH = -2
 class FileTruth(Truth):
     """Classes by the names of images.
 
-    A name is looked for as it stands among the rows' ``uri``, and as a location by ``image_id``, relative names below
-    ``bases``; then below ``folder``; then, if it is relative, at the end of a ``uri``; then by its file name alone.
-    What comes first counts. A name that fits several images, and an end that several truths have, match nothing.
-    Ends and file names are matched only if all rows were seen before, since they have to be unique there, too.
+    A name is first compared with the rows' ``uri`` and, as a location, with their ``image_id``; relative names are
+    taken below ``bases``. Next it is tried below ``folder``; then, if relative, as the end of a ``uri``; then by its
+    file name alone. The first match counts. A name that fits several images matches nothing, and neither does an end
+    that several truths share. Ends and file names have to be unique among the rows as well, so they are matched only
+    if all rows were read before.
 
     Args:
-      entries: what the file says.
-      bases: folders that relative names in the input were relative to.
-      folder: where the file lies.
+      entries: content of the file.
+      bases: base directories of relative names in the input.
+      folder: directory of the file.
       image_ids: whether rows have an ``image_id``.
       batches: reads all rows and failures; None if they cannot be read twice.
     """
@@ -80,7 +81,7 @@ class FileTruth(Truth):
                     level.index.note(one, images)
 
     def _settle(self) -> None:
-        """Decides which keys count, all rows being known."""
+        """Decides which keys count, after all rows were noted."""
         count = len(self.entries.keys)
         hits = [level.index.truths_hit() for level in self._levels]
         below = sum(
@@ -145,18 +146,16 @@ class FileTruth(Truth):
             moved &= ~np.logical_or.reduce([level.index.truths_hit() for level in self._levels[:-1]])
         return (
             *self.entries.problems(),
-            *self._problem(f"images in {path} that are no row", ~matched & ~self._doubtful),
+            *self._problem(f"images in {path} without a row", ~matched & ~self._doubtful),
             *self._problem(
-                f"names in {path} that fit several images, or of which several fit one; they match nothing",
+                f"names in {path} that fit several images, or share one image; they match nothing",
                 self._doubtful & ~matched,
             ),
             *self._problem(
-                f"images in {path} that were matched by their file names alone, being in another folder",
+                f"images in {path} that were matched by file name alone, since their directory differs",
                 moved & self._have_folders(moved),
             ),
-            *self._row_conflicts.problem(
-                f"rows of which {path} says two different things; they have no truth"
-            ),
+            *self._row_conflicts.problem(f"rows with two different truths in {path}; they have no truth"),
         )
 
     def _have_folders(self, among: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the text of an image's location says: its parts, its file name, the folder that it lies in."""
+"""Parses the location of an image into directories and file name."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ _WEB = ("http", "https")
 
 
 def parts_of(uri: str) -> list[str]:
-    """The names of folders and file in a location, from the top, without host or bucket.
+    """The names of directories and file in a location, from the top, without host or bucket.
 
-    Names on the web and in ``file://`` are percent-decoded, and a query or fragment is no part of them; elsewhere
-    each character stands for itself. An archive is a folder of its members.
+    On the web and in ``file://``, names are percent-decoded and a query or fragment is dropped; elsewhere every
+    character stands for itself. An archive counts as a directory of its members.
     """
     return [unquote(part) for part in _raw(uri)] if _is_encoded(uri) else _raw(uri)
 
 
 def raw_parts_of(uri: str) -> list[str]:
-    """The same, but percent-encoded as the text is."""
+    """The same as ``parts_of``, but without percent-decoding."""
     return _raw(uri)
 
 
 def composed(text: str) -> str:
-    """The text with letters and their accents as one: file systems and editors differ in that (Unicode's NFC)."""
+    """The text in Unicode's NFC, which joins letters and accents: file systems and editors differ in that."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def plain_name(name: str) -> str:
-    """A name as most people mean it: ``composed``, without spaces around it, and with slashes for Windows' ones."""
+    """A normalized name: ``composed``, without surrounding spaces, and with slashes for backslashes."""
     text = composed(name.strip())
     return text if "/" in text else text.replace("\\", "/")
 
 
 def parts_below(name: str) -> list[str]:
-    """The parts of a relative name that are surely in the location: what follows the last ``..``."""
+    """The parts of a relative name that certainly occur in the location: those after the last ``..``."""
     parts = parts_of(name)
     if ".." not in parts:
         return parts
@@ -47,11 +47,11 @@ def parts_below(name: str) -> list[str]:
 
 
 def parent_of(uri: str, ref_id: str | None = None) -> str | None:
-    """The name of the folder that an image lies in; None at the top of a host, a bucket, a disk or an archive.
+    """The name of an image's directory; None at the top of a host, a bucket, a disk or an archive.
 
     Args:
-      uri: of the row.
-      ref_id: of the row; it tells members of archives for sure.
+      uri: URI of the row.
+      ref_id: ``ref_id`` of the row, which identifies members of archives with certainty.
     """
     archive = ref_id.rpartition("#")[0] + "#" if ref_id and "#" in ref_id else None
     if archive and uri.startswith(archive):
@@ -64,7 +64,7 @@ def parent_of(uri: str, ref_id: str | None = None) -> str | None:
 
 
 def folder_of(uri: str) -> str:
-    """All of a location before its last slash."""
+    """The part of a location before its last slash."""
     return uri.rpartition("/")[0]
 
 

@@ -1,4 +1,4 @@
-"""One way in which truths and rows are matched: by whole names, by identities, by file names."""
+"""One way to match truths and rows: by whole names, by identities, or by file names."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import numpy as np
 from beamlabel.pipeline.truth.name_keys import NONE
 
 NO_CODE = -1
-"""The code of a truth that the file itself contradicts."""
+"""The code of a truth that its file contradicts."""
 DOUBT = -3
-"""The code of a key whose truths do not agree."""
+"""The code of a key whose truths disagree."""
 
 
 class KeyLevel:
-    """The keys of all truths, sorted, with what they stand for: 15 bytes a key and 4 a truth.
+    """The sorted keys of all truths and their classes: 15 bytes per key and 4 per truth.
 
     Args:
-      keys: uint64, one a truth; 0 for a truth that has none of this kind.
-      codes: int32, the classes of each truth; ``NO_CODE`` if they are in doubt.
+      keys: uint64, one per truth; 0 for a truth without a key of this kind.
+      codes: int32, the classes of each truth; ``NO_CODE`` if in doubt.
 
     Attributes:
-      code: int32 by key; ``DOUBT`` if its truths do not agree.
-      several: bool by key: more than one truth has it.
-      key_of: int32 by truth: the place of its key; -1 for none.
-      hit, many: bool by key: a row has it; rows of several images have it.
+      code: int32 by key; ``DOUBT`` if its truths disagree.
+      several: bool by key: whether several truths have it.
+      key_of: int32 by truth: position of its key; -1 for none.
+      hit, many: bool by key: whether a row has it; whether rows of several images have it.
     """
 
     def __init__(self, keys: np.ndarray, codes: np.ndarray) -> None:
@@ -46,14 +46,14 @@ class KeyLevel:
         self._image = np.zeros(0, np.uint64)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """The place of each key, int64[N]; -1 for one that no truth has."""
+        """The position of each key, int64[N]; -1 if no truth has it."""
         if not len(self.keys):
             return np.full(len(keys), -1)
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where((self.keys[places] == keys) & (keys != NONE), places, -1)
 
     def note(self, keys: np.ndarray, images: np.ndarray) -> None:
-        """Takes note that the images, by their own keys, have these keys: uint64[N] both."""
+        """Records that these images, given by their own keys, have these keys: uint64[N] both."""
         if len(self._image) < len(self.keys):
             self._image = np.zeros(len(self.keys), np.uint64)
         places = self.find(keys)
@@ -64,7 +64,7 @@ class KeyLevel:
         self.many[places[self._image[places] != images]] = True
 
     def forget(self) -> None:
-        """All rows were noted; those that are asked for from now on are the hits."""
+        """Resets the hits after all rows were noted; from now on, ``find`` is for the final matches."""
         self.hit[:] = False
         self._image = np.zeros(0, np.uint64)
 

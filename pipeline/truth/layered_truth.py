@@ -1,4 +1,4 @@
-"""Several truths, of which later ones win."""
+"""Several truths in layers; later ones take precedence."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from beamlabel.pipeline.truth.truth import Classes, Truth
 
 
 class LayeredTruth(Truth):
-    """Truths one over the other.
+    """Truths layered over each other.
 
     Args:
-      truths: at least one; of two that know a row, the later one counts.
-      multi_label: whether an image may have several classes, whatever they say.
+      truths: at least one; if two have classes for a row, the later one counts.
+      multi_label: whether an image may have several classes, whatever the truths say.
     """
 
     def __init__(self, truths: Sequence[Truth], *, multi_label: bool = False) -> None:
@@ -41,7 +41,7 @@ class LayeredTruth(Truth):
         return [classes or None for classes in found]
 
     def problems(self) -> tuple[Problem, ...]:
-        """See ``Truth``; also classes that are spelled alike."""
+        """See ``Truth``; also reports classes that are spelled alike."""
         return (*(problem for truth in self.truths for problem in truth.problems()), *_alike(self._seen))
 
     def known_classes(self) -> frozenset[str] | None:
@@ -52,13 +52,13 @@ class LayeredTruth(Truth):
         return frozenset().union(*(one for one in known if one is not None))
 
     def unmatched(self) -> int | None:
-        """See ``Truth``: of all that can tell, together."""
+        """See ``Truth``: the sum over all truths that know it."""
         counts = [count for truth in self.truths if (count := truth.unmatched()) is not None]
         return sum(counts) if counts else None
 
 
 def _alike(seen: Counter[str]) -> tuple[Problem, ...]:
-    """Classes that differ in their letters' case, or in spaces, and are most likely one."""
+    """Classes that differ only in case or spaces, and are most likely the same."""
     groups: dict[str, list[str]] = {}
     for name in seen:
         groups.setdefault(" ".join(composed(name).casefold().replace("_", " ").split()), []).append(name)
@@ -67,5 +67,5 @@ def _alike(seen: Counter[str]) -> tuple[Problem, ...]:
         for names in groups.values()
         if len(names) > 1
     ]
-    what = "classes that differ only in case or spaces, and count as several"
+    what = "classes that differ only in case or spaces and count as several"
     return (Problem(what, len(found), tuple(found[:SHOWN])),) if found else ()

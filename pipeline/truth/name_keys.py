@@ -1,4 +1,4 @@
-"""The hashes by which the images of a truth and the rows of an output find each other."""
+"""Hashes that match the images of a truth with the rows of an output."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import public_uri, resolve, scheme
 
 NONE = 0
-"""The hash of what has none."""
+"""The hash of a missing value."""
 
 
 def text_key(text: str) -> int:
-    """64 bits of a text: of a million truths and a million rows any two have the same with a probability of 5e-8."""
+    """64-bit hash of a text; the chance of any collision among a million truths and a million rows is 5e-8."""
     return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) or 1
 
 
 def id_key(identity: str) -> int:
-    """64 bits of an ``image_id``, which is a hash."""
+    """First 64 bits of an ``image_id``, which is a hash itself."""
     try:
         return int(identity[:16], 16) or 1
     except ValueError:
@@ -29,7 +29,7 @@ def id_key(identity: str) -> int:
 
 
 def location_key(name: str, base: str) -> int:
-    """The ``id_key`` of the image at a name that is relative to a folder, or absolute."""
+    """The ``id_key`` of the image at ``name``, which is absolute or relative to ``base``."""
     return id_key(image_id(resolve(name, base)))
 
 
@@ -39,13 +39,13 @@ def is_relative(name: str) -> bool:
 
 
 def exact_key(name: str) -> int:
-    """The key of a URI as rows have it, without credentials."""
-    # Most are local paths, which hold no credentials.
+    """The key of a URI as it stands in rows, without credentials."""
+    # Most are local paths, which contain no credentials.
     return text_key(name if name.startswith("/") else public_uri(name))
 
 
 def tail_key(parts: Sequence[str]) -> int:
-    """The key of the last parts of a location, ``composed``."""
+    """The key of the last parts of a location, after ``composed``."""
     return text_key(composed("/".join(parts)))
 
 

@@ -1,4 +1,4 @@
-"""The ways in which a truth's names of images are looked for among rows, from the surest on."""
+"""The ways to match a truth's image names with rows, the surest first."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from beamlabel.pipeline.truth.name_keys import (
 from beamlabel.pipeline.truth.truth import values_of
 
 NAME, LOCATION, PLAIN, END = "name", "location", "plain", "end"
-# Relative names of more folders than that are matched by their file names alone.
+# Relative names with more parts than this are matched by file name alone.
 _MAX_PARTS = 12
 
 
 @dataclass
 class NameLevel:
-    """A way to match.
+    """One way to match names.
 
     Attributes:
       index: the keys of all truths.
-      kind: ``NAME`` (by a column as it stands), ``LOCATION`` (by ``image_id``), ``PLAIN`` (by the ``uri``,
-        whatever way its letters are written), or ``END`` of the ``uri``.
-      tail: of ``END``, how many of the last parts are compared.
-      is_sure: whether it holds also for a name that another way has found.
-      is_base: whether relative names are those that an input may have had.
-      usable: bool by key: whether a row of this key has the truth.
+      kind: ``NAME`` (an unchanged column), ``LOCATION`` (``image_id``), ``PLAIN`` (``uri``, in any Unicode form),
+        or ``END`` of the ``uri``.
+      tail: for ``END``, the number of last parts to compare.
+      is_sure: whether it also applies to a name that another way has matched.
+      is_base: whether it takes relative names below a base directory of an input.
+      usable: bool by key: whether rows with this key get the truth.
     """
 
     index: KeyLevel
@@ -54,22 +54,22 @@ class NameLevel:
 
 
 def first_level(entries: FileEntries) -> NameLevel:
-    """By names as they stand."""
+    """Matches unchanged names."""
     return NameLevel(KeyLevel(entries.keys, entries.codes), is_sure=True)
 
 
 def location_levels(
     entries: FileEntries, wanted: np.ndarray, bases: Sequence[str], folder: str | None
 ) -> Iterator[NameLevel]:
-    """By locations, of wanted names: absolute ones, and relative ones below ``bases``; then those below ``folder``."""
+    """Matches wanted names by location: absolute ones, relative ones below ``bases``, then those below ``folder``."""
     is_plain = entries.kind == "file"
     asked = list(dict.fromkeys([*bases, *([folder] if folder else [])]))
     if not bases:
-        asked.insert(0, "")  # of absolute names alone
+        asked.insert(0, "")  # for absolute names alone
     for number, base in enumerate(asked):
         keys = np.zeros(len(entries.keys), np.uint64)
         for place, name in entries.each_name(wanted):
-            # A file name without a folder is of any folder.
+            # A file name without a directory may be in any directory.
             is_below = bool(base) and not (is_plain and "/" not in name)
             is_asked = is_below if is_relative(name) else number == 0
             keys[place] = location_key(name, base or "/") if is_asked else NONE
@@ -79,9 +79,9 @@ def location_levels(
 
 
 def end_levels(entries: FileEntries, wanted: np.ndarray) -> Iterator[NameLevel]:
-    """By plain names; by the ends of locations: all of a relative name, the longest first; then the file name of any.
+    """Matches plain names, then ends of locations: whole relative names, the longest first, then any file name.
 
-    Names that are not wanted count for the question whether a file name is that of one image.
+    Names that are not wanted matter too: they decide whether a file name is unique.
     """
     count = len(entries.keys)
     lengths, tails, files = np.zeros(count, np.uint8), np.zeros(count, np.uint64), np.zeros(count, np.uint64)
@@ -105,12 +105,12 @@ def end_levels(entries: FileEntries, wanted: np.ndarray) -> Iterator[NameLevel]:
 
 
 def row_keys(batch: pa.RecordBatch, by: str, levels: Sequence[NameLevel]) -> list[list[np.ndarray]]:
-    """For each level the keys of the rows: uint64[N] each, of ends also as they are percent-encoded.
+    """The keys of the rows for each level: uint64[N] each; for ends also in percent-encoded form.
 
     Args:
-      batch: with the column ``by``, and ``image_id`` if a level is of locations.
+      batch: rows with the column ``by``, and ``image_id`` if a level needs locations.
       by: ``uri``, ``ref_id`` or ``image_id``.
-      levels: which keys are wanted.
+      levels: levels whose keys are wanted.
     """
     names = values_of(batch, by)
     key = exact_key if by == "uri" else text_key
@@ -135,7 +135,7 @@ def row_keys(batch: pa.RecordBatch, by: str, levels: Sequence[NameLevel]) -> lis
 
 
 def image_keys(batch: pa.RecordBatch) -> np.ndarray:
-    """Which image each row is of, uint64[N]; of rows that do not tell it, their ``uri``."""
+    """The key of each row's image, uint64[N]; from ``uri`` for rows without ``image_id``."""
     pairs = zip(values_of(batch, "image_id"), values_of(batch, "uri"), strict=True)
     return keys_of(id_key(identity) if identity else text_key(uri or "") for identity, uri in pairs)
 

@@ -1,4 +1,4 @@
-"""The options of a truth → the truth."""
+"""Opens the truth that the options name."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def open_truth(
     manifests: Iterable[Mapping[str, Any]] = (),
     batches: Batches | None = None,
 ) -> Truth:
-    """The truth that the options name; files are read, rows are not yet but for ``batches``.
+    """Opens the truth that the options name; reads its files, but rows only through ``batches``.
 
     Args:
-      options: they name at least one truth; later ones win.
-      schema: of the outputs' rows, with their metadata.
-      multi_label: whether an image may have several classes, though the options do not say so.
-      manifests: of the outputs: they tell what relative names are relative to, and which folders were labeled.
-      batches: reads all rows, and failures if they matter, with some columns. Without it no image is matched by its
-        file name, which has to be unique.
+      options: at least one truth; later ones take precedence.
+      schema: schema of the outputs' rows, with their metadata.
+      multi_label: whether an image may have several classes even if the options do not say so.
+      manifests: manifests of the outputs, with the base directories of relative names and the labeled directories.
+      batches: reads some columns of all rows, and of failures if they matter. Without it no image is matched by file
+        name, since that has to be unique.
 
     Raises:
-      UsageError: a truth cannot be read or understood.
+      UsageError: a truth cannot be read or parsed.
     """
     runs = [manifest for manifest in manifests if manifest]
     truths = [_one(name, options, schema, multi_label, runs, batches) for name in options.truth]
@@ -50,7 +50,7 @@ def open_truth(
     has_files = any(isinstance(truth, FileTruth) for truth in truths)
     for option, name in (("--truth_column", options.truth_column), ("--truth_key", options.truth_key)):
         if name is not None and not has_files:
-            raise UsageError(f"{option} {name}: --truth {options.truth[-1]} is no file")
+            raise UsageError(f"{option} {name}: --truth {options.truth[-1]} is not a file")
     return LayeredTruth(truths, multi_label=multi_label or options.multi_label is not None)
 
 
@@ -65,13 +65,15 @@ def _one(
     if name == PARENT:
         if PARENT in schema.names:
             raise UsageError(
-                f"--truth {PARENT}: it means the folder of each image, and the output has a column of this name; "
-                f"keep the column by another one: --keep_columns {PARENT}=NAME"
+                f"--truth {PARENT}: it stands for the directory of each image, but the output has a column of this "
+                f"name; keep the column under another name: --keep_columns {PARENT}=NAME"
             )
         return ParentTruth(_tops(runs))
     if name in schema.names:
         if name in _own(schema, runs):
-            raise UsageError(f"--truth {name}: that is what beamlabel wrote; name a kept column, or ./{name}")
+            raise UsageError(
+                f"--truth {name}: beamlabel wrote that column; name a kept column, or the file ./{name}"
+            )
         kind = schema.field(name).type
         return ColumnTruth(name, kind, options.multi_label, multi_label=multi_label)
     _check_is_file(name, [one for one in schema.names if one not in _own(schema, runs)])
@@ -86,7 +88,7 @@ def _one(
 
 
 def _own(schema: pa.Schema, runs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """The columns that are no kept ones: by the metadata of the schema, or of the runs; without both, all of ours."""
+    """beamlabel's own columns by the metadata of schema or runs; without metadata, all names that it ever uses."""
     told = [{key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}]
     told += [run.get("metadata", {}) for run in runs]
     known = [metadata for metadata in told if SCHEMA_VERSION in metadata]
@@ -101,13 +103,13 @@ def _check_is_file(name: str, kept_columns: Sequence[str]) -> None:
         raise UsageError(f"--truth {name!r}: {error}") from error
     if not is_there:
         raise UsageError(
-            f"--truth {name!r}: neither a kept column of the result ({kept}) nor a file, nor "
-            f"{PARENT!r}, the folder of each image"
+            f"--truth {name!r}: it is neither a kept column of the result ({kept}) nor a file, nor "
+            f"{PARENT!r}, the directory of each image"
         )
 
 
 def _tops(runs: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The folders that were listed, of runs that listed one: all that lies there directly is of no class."""
+    """The labeled directories of runs with a single one: an image directly inside it has no class directory."""
     found: set[str] = set()
     for run in runs:
         files = run.get("input_files") or []

@@ -1,4 +1,4 @@
-"""The options that name a truth, shared by the commands that take one."""
+"""Options for the truth, shared by several commands."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from beamlabel.pipeline.options.types import TEXT
 
 @dataclass(frozen=True, kw_only=True)
 class TruthOptions:
-    """Which classes the images really have."""
+    """The true classes of the images."""
 
     truth: tuple[str, ...] = repeated(
         metavar="TRUTH",
-        help="FILE, COLUMN of the output, or parent (the image's folder is its class); ./NAME is always a file; may be "
-        "repeated, later ones win",
+        help="FILE, COLUMN of the output, or parent (an image's directory is its class); ./NAME is always a file; "
+        "repeatable, later ones take precedence",
         is_required=True,
     )
-    truth_column: str | None = option(TEXT, metavar="NAME", help="column of FILE that holds the classes")
+    truth_column: str | None = option(TEXT, metavar="NAME", help="column of FILE with the classes")
     truth_key: str | None = option(
         TEXT,
         metavar="NAME",
-        help="column of FILE that names the image, if it is none of ref_id, image_id, uri, url, path, file, filename",
+        help="column of FILE with the images, if it is not ref_id, image_id, uri, url, path, file or filename",
     )
     multi_label: str | None = option(
         TEXT,
         metavar="SEPARATOR",
-        help="several classes an image, with this text between them, such as ';'; lists need no separator",
+        help="allow several classes per image, separated by this text, such as ';'; lists need no separator",
     )

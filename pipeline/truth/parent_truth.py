@@ -1,4 +1,4 @@
-"""The truth that folders tell: the class of an image is the name of its folder."""
+"""Truth from directories: the class of an image is the name of its directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ParentTruth(Truth):
     """The parent directory of each image.
 
     Args:
-      tops: folders that were labeled as a whole: what lies in them directly is in no folder of its own class.
+      tops: directories that were labeled as a whole; an image directly inside one has no class directory.
     """
 
     columns = ("uri", "ref_id")
@@ -39,4 +39,4 @@ class ParentTruth(Truth):
 
     def problems(self) -> tuple[Problem, ...]:
         """See ``Truth``."""
-        return self._without.problem("images that lie in no folder of a class")
+        return self._without.problem("images without a class directory")

@@ -1,4 +1,4 @@
-"""A fault of the truth or of the rows: counted, with the first few examples."""
+"""A problem of the truth or the rows: its count and the first few examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MAX_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that the truth or the rows lack: how many, and a few examples."""
+    """A problem of the truth or the rows: its count and a few examples."""
 
     what: str
     count: int
@@ -19,17 +19,17 @@ class Problem:
 
 @dataclass
 class Examples:
-    """A number, and the first texts that were counted."""
+    """A count, and the first texts that were counted."""
 
     count: int = 0
     texts: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """Counts one."""
+        """Counts one text."""
         self.count += 1
         if len(self.texts) < SHOWN:
             self.texts.append(text[:_MAX_CHARACTERS])
 
     def problem(self, what: str) -> tuple[Problem, ...]:
-        """The problem, if there is one."""
+        """The problem, unless the count is zero."""
         return (Problem(what, self.count, tuple(self.texts)),) if self.count else ()

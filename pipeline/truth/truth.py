@@ -1,4 +1,4 @@
-"""What a truth is to whoever asks: classes for rows, and what was wrong with it."""
+"""The interface of a truth: classes for rows, and its problems."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pyarrow as pa
 from beamlabel.pipeline.truth.problem import Problem
 
 Classes = tuple[str, ...]
-"""The classes of an image, at least one, each once, sorted."""
+"""The classes of an image: at least one, sorted and distinct."""
 Batches = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
-"""All rows, and the failures if there are such, with the named columns or those of them that they have."""
+"""Reads all rows, and failures if any, with those of the named columns that they have."""
 
 
 def values_of(batch: pa.RecordBatch, name: str) -> list[Any]:
-    """A column as Python has it; nulls if the batch lacks it, as one of an older output may."""
+    """A column as a Python list; None values if the batch lacks it, as an older output may."""
     if name not in batch.schema.names:
         return [None] * batch.num_rows
     found: list[Any] = batch.column(name).to_pylist()
@@ -25,12 +25,12 @@ def values_of(batch: pa.RecordBatch, name: str) -> list[Any]:
 
 
 class Truth(abc.ABC):
-    """The classes that images really have.
+    """The true classes of images.
 
     Attributes:
-      columns: of the output, which ``of_batch`` needs.
+      columns: columns of the output that ``of_batch`` needs.
       multi_label: whether an image may have several classes.
-      by: how images are told: ``uri``, ``ref_id``, ``image_id``, ``column``, ``parent``, or ``several`` of these.
+      by: how images are identified: ``uri``, ``ref_id``, ``image_id``, ``column``, ``parent``, or ``several`` of these.
       are_ids: whether classes are whole numbers by the type of their column.
     """
 
@@ -41,29 +41,31 @@ class Truth(abc.ABC):
 
     @abc.abstractmethod
     def of_batch(self, batch: pa.RecordBatch) -> list[Classes | None]:
-        """The classes of each row, None without a truth.
+        """The classes of each row; None without a truth.
 
         Args:
           batch: rows of an output, or failures, with ``columns``.
 
         Raises:
-          UsageError: a value is no class.
+          UsageError: a value is not a class.
         """
 
     @abc.abstractmethod
     def problems(self) -> tuple[Problem, ...]:
-        """What was found to be wrong; asked after all batches."""
+        """All problems found; call it after all batches."""
 
     def decided(self, batch: pa.RecordBatch) -> list[Classes | None]:
-        """As ``of_batch``, but ``()`` for a row of which no other truth counts: this one says two different things of
-        it, or that its class is not known.
+        """Like ``of_batch``, but ``()`` for a row for which no other truth may count.
+
+        This truth contradicts itself about such a row, or says that its class is unknown.
         """
         return self.of_batch(batch)
 
     def known_classes(self) -> frozenset[str] | None:
-        """All classes that it may give; None if only the rows tell."""
+        """All classes that the truth may give; None if only the rows tell."""
         return None
 
     def unmatched(self) -> int | None:
-        """How many images it has a class of, and no row was of; None if rows themselves tell their classes."""
+        """Number of its images without a row; None if the rows themselves hold their classes."""
+
         return None

@@ -1,1 +1,1 @@
-"""What a training found out, from the probabilities that it gives."""
+"""The findings of a training, computed from its probabilities."""

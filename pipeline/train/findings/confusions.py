@@ -1,4 +1,4 @@
-"""Which classes are taken for which others, with the images that show it best."""
+"""The pairs of classes that are confused most often, with the clearest examples."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _PAIRS, _EXAMPLES = 20, 6
 
 
 def confusions_of(probabilities: np.ndarray, rows: TrainingRows) -> tuple[Confusion, ...]:
-    """The most frequent confusions of the test images, at most 20, of each the surest images.
+    """The most frequent confusions of the test images, at most 20, each with its highest-scoring images.
 
     Args:
       probabilities: float32[N, C], of all rows.
-      rows: N of them, of one class each.
+      rows: the N rows, of one class each.
     """
     places = np.flatnonzero(rows.split == TEST)
     tested = probabilities[places]
@@ -43,7 +43,7 @@ def confusions_of(probabilities: np.ndarray, rows: TrainingRows) -> tuple[Confus
 def note_of(
     rows: TrainingRows, place: int, *, predicted: str, score: float, quality: float | None = None
 ) -> ImageNote:
-    """A row as the report shows it."""
+    """A row in the form of the report."""
     target = rows.targets[place]
     names = [rows.classes[target]] if rows.targets.ndim == 1 else _names(rows, np.flatnonzero(target))
     table = rows.table

@@ -1,4 +1,4 @@
-"""Probabilities and truth → what a training found out."""
+"""Computes the findings of a training from probabilities and truth."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def findings_of(
     history: Sequence[Epoch] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> Findings:
-    """Compares what a module says of all rows with their truth.
+    """Compares the probabilities of all rows with their truth.
 
     Args:
-      probabilities: float32[N, C], of all rows; softmax, or of several classes an image sigmoid.
-      rows: N of them.
-      temperature: that the logits were divided by; None if they were not.
-      uncalibrated: as ``probabilities``, of the test images alone, without that.
+      probabilities: float32[N, C], of all rows: softmax, or sigmoid for several classes per image.
+      rows: the N rows.
+      temperature: divisor of the logits; None if there was none.
+      uncalibrated: like ``probabilities``, of the test images alone, without the temperature.
       suspects, curve, history, facts: see ``Findings``.
     """
     is_right = right(probabilities, rows.targets)
@@ -76,7 +76,7 @@ def findings_of(
 
 
 def right(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """bool[N]: whether the best class is the truth; of several classes an image, whether the whole set is."""
+    """bool[N]: whether the best class is the truth; for several classes per image, whether the whole set is."""
     found = np.empty(len(targets), bool)
     for start in range(0, len(targets), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -88,7 +88,7 @@ def right(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def proportion(is_right: np.ndarray) -> Proportion:
-    """The share that is right, with Wilson's interval at 95 %."""
+    """The share that is right, with the 95 % Wilson interval."""
     count = int(is_right.sum())
     interval = wilson(count, len(is_right))
     if interval is None:
@@ -126,7 +126,7 @@ def class_scores(probabilities: np.ndarray, rows: TrainingRows) -> tuple[ClassSc
 
 
 def bins_of(probabilities: np.ndarray, is_right: np.ndarray) -> tuple[Bin, ...]:
-    """The images by their best score, in ranges of equal width."""
+    """Counts the images by their best score, in ranges of equal width."""
     best = probabilities.max(axis=1, initial=0).astype(np.float64)
     place = np.minimum((best * _BINS).astype(int), _BINS - 1)
     found = []
@@ -152,7 +152,7 @@ def calibration_error(bins: Sequence[Bin]) -> float | None:
 
 
 def _counts(rows: TrainingRows, where: int) -> np.ndarray:
-    """int64[C]: the images of each class in a split."""
+    """int64[C]: number of images of each class in a split."""
     targets = rows.targets[rows.split == where]
     if rows.multi_label:
         return targets.sum(axis=0, dtype=np.int64)

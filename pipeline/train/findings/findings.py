@@ -1,4 +1,4 @@
-"""What a training found out: the content of ``_TRAINING.json``, and all that its report shows."""
+"""The findings of a training: the content of ``_TRAINING.json`` and everything in its report."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share of images, with Wilson's interval at 95 %.
+    """A share of images, with the 95 % Wilson interval.
 
     Attributes:
-      images: of how many.
-      value, low, high: the share and its interval, 0 to 1; None of no images.
+      images: number of all images.
+      value, low, high: the share and its interval, 0 to 1; None without images.
     """
 
     images: int
@@ -31,12 +31,12 @@ class Proportion:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well a class is told, on the test images.
+    """Scores of a class on the test images.
 
     Attributes:
       name: the class.
-      train, test: how many images have it.
-      precision, recall, f1: 0 to 1; None if they are of nothing.
+      train, test: number of its images in these splits.
+      precision, recall, f1: 0 to 1; None if undefined.
     """
 
     name: str
@@ -52,13 +52,13 @@ class ImageNote:
     """An image that the report shows.
 
     Attributes:
-      uri: as the row has it, without credentials.
-      image_id: the row's.
-      location: from which its picture is fetched; None if it cannot be, as of an image that a Parquet file holds.
-      truth, predicted: classes; of several, joined by ``, ``.
-      score: of the predicted class.
-      quality: cleanlab's label quality, 0 (surely wrong) to 1; None if it was not asked.
-      split: in which it is.
+      uri: URI in the row, without credentials.
+      image_id: ID in the row.
+      location: address to fetch the picture from; None if there is none, as for an image inside a Parquet file.
+      truth, predicted: classes; several are joined by ``, ``.
+      score: score of the predicted class.
+      quality: cleanlab's label quality, 0 (surely wrong) to 1; None if not computed.
+      split: split of the image.
     """
 
     uri: str
@@ -73,7 +73,7 @@ class ImageNote:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Test images of one class that were taken for another; the surest come first, at most a few."""
+    """Test images of one class that were predicted as another; a few examples, the highest-scoring first."""
 
     truth: str
     predicted: str
@@ -83,7 +83,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Bin:
-    """Test images whose best score lies in a range: how many, their mean score, and the share that is right."""
+    """Test images with their best score in a range: their number, mean score and share of right ones."""
 
     low: float
     high: float
@@ -94,12 +94,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far scores are to be believed.
+    """The calibration of the scores.
 
     Attributes:
-      temperature: that the logits are divided by, found on the validation images.
-      error_before, error: expected calibration error without and with it, on the test images.
-      bins_before, bins: of equal width.
+      temperature: divisor of the logits, found on the validation images.
+      error_before, error: expected calibration error on the test images, without and with the temperature.
+      bins_before, bins: ranges of equal width, without and with it.
     """
 
     temperature: float
@@ -111,7 +111,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Accuracy on the test images after training on so many."""
+    """Accuracy on the test images after training on ``images`` images."""
 
     images: int
     accuracy: Proportion
@@ -119,7 +119,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch of training: the loss, and what the validation images gave; None if it was not asked."""
+    """An epoch of training: the loss, and the results on the validation images; None if not computed."""
 
     number: int
     loss: float
@@ -129,21 +129,21 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a training found out.
+    """The findings of a training.
 
     Attributes:
-      classes: in the order of the logits.
-      multi_label: whether an image may have several classes; accuracies are then of whole sets.
-      accuracy: by split.
-      class_scores: in the order of the classes.
-      macro_f1: mean of their ``f1``; None if none has one.
+      classes: class names in the order of the logits.
+      multi_label: whether an image may have several classes; accuracies then count whole sets.
+      accuracy: accuracy by split.
+      class_scores: scores in the order of the classes.
+      macro_f1: mean of their ``f1``; None if no class has one.
       confusions: the most frequent first.
-      calibration: None if it was not asked, as of several classes an image.
+      calibration: None if not computed, as for several classes per image.
       suspects: images whose truth is likely wrong, the likeliest first.
-      curve: accuracy over the amount of truth.
-      history: of the training that was kept.
-      problems: of truth and rows.
-      facts: what the record says beside: base, truth, split, options, versions, as JSON has them.
+      curve: accuracy by number of training images.
+      history: epochs of the training that was kept.
+      problems: problems of truth and rows.
+      facts: other entries of the record, as JSON values: base, truth, split, options, versions.
     """
 
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Images whose truth is likely wrong: confident learning, by cleanlab.
+"""Images whose truth is likely wrong, found by confident learning with cleanlab.
 
 Northcutt et al., Confident Learning: Estimating Uncertainty in Dataset Labels, 2021: https://arxiv.org/abs/1911.00068
 """
@@ -16,7 +16,7 @@ from beamlabel.pipeline.train.findings.findings import ImageNote
 from beamlabel.pipeline.train.findings.temperature import THRESHOLD
 from beamlabel.pipeline.train.rows.rows import TrainingRows
 
-# Above so many probabilities cleanlab reads them in batches, which finds nearly the same.
+# With more probabilities than this, cleanlab reads them in batches, with nearly the same result.
 _MANY = 20_000_000
 
 
@@ -25,15 +25,15 @@ def suspects_of(probabilities: np.ndarray, rows: TrainingRows, most: int) -> tup
 
     Args:
       probabilities: float32[N, C], of each row by a head that has not seen it.
-      rows: N of them.
-      most: how many at most.
+      rows: the N rows.
+      most: largest number of images.
     """
     if not most:
         return ()
-    # It sets up a handler of its own else.
+    # Otherwise cleanlab sets up its own handler.
     logging.getLogger("cleanlab").addHandler(logging.NullHandler())
     with warnings.catch_warnings():
-        # Of each class of few images it says that it may find less there.
+        # It warns of every class with few images, where it may find fewer.
         warnings.filterwarnings("ignore", module=r"cleanlab\b")
         places, quality = (_of_sets if rows.multi_label else _of_classes)(probabilities, rows.targets)
     order = np.lexsort((places, quality))[:most]
@@ -41,7 +41,7 @@ def suspects_of(probabilities: np.ndarray, rows: TrainingRows, most: int) -> tup
 
 
 def _of_classes(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places and label qualities of images of one class each."""
+    """Positions and label qualities of suspects among images of one class each."""
     from cleanlab.experimental.label_issues_batched import find_label_issues_batched
     from cleanlab.filter import find_label_issues
 
@@ -58,12 +58,12 @@ def _of_classes(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndar
 
 
 def _of_sets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places and label qualities of images of several classes each."""
+    """Positions and label qualities of suspects among images of several classes each."""
     from cleanlab.multilabel_classification.filter import find_label_issues
     from cleanlab.multilabel_classification.rank import get_label_quality_scores
 
     given = np.asarray(probabilities, np.float64)
-    # A class that all images have, or none, has no confident examples of the other side: cleanlab refuses it.
+    # cleanlab refuses a class that all images have, or none, since it lacks examples of one side.
     count = targets.sum(axis=0, dtype=np.int64)
     told = np.flatnonzero((count > 0) & (count < len(targets)))
     if not len(told):
@@ -72,7 +72,7 @@ def _of_sets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray
     places = np.flatnonzero(find_label_issues(labels, given[:, told], n_jobs=1))
     if not len(places):
         return places, np.zeros(0)
-    # An image of no class and one of all: without 0 and 1 among the targets cleanlab takes them for something else.
+    # Adds an image of no class and one of all classes: cleanlab misreads targets that contain only 0 or only 1.
     classes = targets.shape[1]
     labels = [np.flatnonzero(row).tolist() for row in targets[places]] + [[], list(range(classes))]
     scores = get_label_quality_scores(labels, np.vstack([given[places], np.full((2, classes), 0.5)]))

@@ -1,8 +1,8 @@
-"""Temperature scaling: by which number logits are divided, so that scores are as sure as they are right.
+"""Temperature scaling: the divisor of the logits that makes scores match accuracy.
 
-Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2: https://arxiv.org/abs/1706.04599. If all images
-are right, as of a few that are easy, the sharpest scores would fit best. So the targets are those of Platt,
-Probabilistic Outputs for Support Vector Machines, 1999, section 2.2: after n images nobody is surer than
+Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2: https://arxiv.org/abs/1706.04599. If all
+images are right, as with a few easy ones, the sharpest scores would fit best. Therefore the targets are those of
+Platt, Probabilistic Outputs for Support Vector Machines, 1999, section 2.2: after n images no target exceeds
 (n + 1) / (n + 2).
 """
 
@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 THRESHOLD = 0.5
-"""Of the probability of each class, if an image may have several."""
+"""Least probability of a class that counts as predicted, if an image may have several classes."""
 
 _LOW, _HIGH = 0.05, 20.0
 
@@ -23,7 +23,7 @@ def temperature_of(logits: np.ndarray, targets: np.ndarray) -> tuple[float, floa
 
     Args:
       logits: float32[N, C].
-      targets: int32[N], or uint8[N, C] of several classes an image.
+      targets: int32[N], or uint8[N, C] for several classes per image.
     """
     from scipy.optimize import minimize_scalar
 
@@ -38,12 +38,12 @@ def temperature_of(logits: np.ndarray, targets: np.ndarray) -> tuple[float, floa
 
 
 def loss_of(logits: np.ndarray, targets: np.ndarray, doubt: float = 0.0) -> float:
-    """Mean cross entropy; of several classes an image the sum over the classes of the binary one.
+    """Mean cross entropy; for several classes per image, the binary one summed over the classes.
 
     Args:
       logits: float32[N, C].
-      targets: int32[N], or uint8[N, C] of several classes an image.
-      doubt: the share of a target that is given to the other classes, all alike.
+      targets: int32[N], or uint8[N, C] for several classes per image.
+      doubt: share of a target that is spread evenly over the other classes.
     """
     if targets.ndim == 2:
         losses = np.logaddexp(0, logits) - logits * (targets * (1 - 2 * doubt) + doubt)
@@ -56,7 +56,7 @@ def loss_of(logits: np.ndarray, targets: np.ndarray, doubt: float = 0.0) -> floa
 
 
 def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
-    """float32[N, C]: softmax, or sigmoid of several classes an image."""
+    """float32[N, C]: softmax, or sigmoid for several classes per image."""
     if multi_label:
         with np.errstate(over="ignore"):
             return (1 / (1 + np.exp(-logits))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The strength of L2, the number of epochs and the temperature, by the validation images."""
+"""Chooses the strength of L2, the number of epochs and the temperature on the validation images."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from beamlabel.pipeline.train.head.standardize import Standardizer
 from beamlabel.pipeline.train.rows.rows import TrainingRows
 from beamlabel.pipeline.train.rows.split import TRAIN, VALIDATION
 
-# Times dimension / images: from so strong that the classes' means alone are told to all but none.
+# Multiplied by dimension / images: from a strength that leaves only the class means to almost none.
 _STRENGTHS = 10.0 ** np.arange(1, -3.5, -0.5)
-# Images that a look at the training reads, of train and of validation, at most; and logits of all heads.
+# Most images, of training and of validation, that one check of the training reads; most logits of all heads.
 _LOOK, _LOGITS = 16_384, 1 << 24
-# Looks without a better head that end the training, and what better means.
+# Checks without a better head that end the training, and the least relative improvement.
 _PATIENCE, _BETTER = 4, 1e-3
 _STEPS_BETWEEN = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """What the validation images chose.
+    """The choice made on the validation images.
 
     Attributes:
-      l2: of mean loss + l2/2 · the sum of squares.
-      epochs: after which the head was best, of ``most_epochs``.
-      temperature: of its logits.
-      heads: the head alone.
-      history: of its training.
+      l2: weight in mean loss + l2/2 · the sum of squares.
+      epochs: epoch after which the head was best, of ``most_epochs``.
+      temperature: divisor of its logits.
+      heads: this head alone.
+      history: epochs of its training.
     """
 
     l2: float
@@ -62,18 +62,18 @@ def choose_l2(
     epochs: int | None,
     progress: Callable[[str], None],
 ) -> Chosen:
-    """Trains heads of all strengths at once on the train images, and takes the best state of the best.
+    """Trains heads of all strengths at once on the training images and returns the best state of the best head.
 
-    The better of two has the smaller loss on the validation images with the temperature that suits it: that it is
-    too sure does not count, since the temperature mends it.
+    A head is better if it has a smaller validation loss at its own best temperature. Overconfidence does not count,
+    since the temperature corrects it.
 
     Args:
       features: float32[N, D].
-      rows: N of them.
-      standardizer: of the train images.
-      weights: float32[N], of the images.
-      epochs: at most; None: by the number of images.
-      progress: gets a line now and then.
+      rows: the N rows.
+      standardizer: statistics of the training images.
+      weights: float32[N], weights of the images.
+      epochs: largest number of epochs; None: set by the number of images.
+      progress: receives lines of progress.
     """
     train, validation = (np.flatnonzero(rows.split == where) for where in (TRAIN, VALIDATION))
     l2 = (_STRENGTHS * features.shape[1] / len(train)).astype(np.float32)
@@ -88,7 +88,7 @@ def choose_l2(
 
     def after_epoch(number: int, heads: Callable[[], Heads]) -> bool:
         is_idle = (number % every == 0 or number == most) and look.at(number, heads())
-        # Of many batches the steps have to become small first.
+        # With several batches per epoch, the steps have to become small first.
         return is_idle and task.steps == 1
 
     train_heads(task, standardizer, most, after_epoch, of=most)
@@ -107,7 +107,7 @@ def choose_l2(
 
 
 class _Look:
-    """Looks at heads in training: the best state of each, and how they came there."""
+    """Checks heads in training, and keeps the best state and the history of each."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class _Look:
         return (self._features[places] - self._standardizer.mean) / self._standardizer.deviation
 
     def at(self, number: int, heads: Heads) -> bool:
-        """Looks; returns whether no head gets better any more."""
+        """Checks the heads; returns whether none of them improves any more."""
         targets = self._rows.targets
         trained = heads.logits(self.scaled(self._train))
         validated = heads.logits(self.scaled(self._validation))

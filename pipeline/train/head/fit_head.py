@@ -1,4 +1,4 @@
-"""The head of an own module, trained on embeddings: multinomial logistic regression."""
+"""Trains the head of an own module on embeddings: multinomial logistic regression."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class FittedHead:
-    """A trained head, and what was found out on the way.
+    """A trained head and the findings of its training.
 
     Attributes:
-      head: standardization and temperature folded; trained on train and validation images.
-      temperature: that its logits were divided by, found on the validation images.
-      l2: the strength that validation chose: of mean loss + l2/2 · the sum of squares of the weights on
+      head: includes standardization and temperature; trained on training and validation images.
+      temperature: divisor of its logits, found on the validation images.
+      l2: strength chosen on the validation images: weight in mean loss + l2/2 · the sum of squares of the weights on
         standardized features.
-      epochs: after which the head was best on the validation images.
-      history: of the training on the train images with that strength; loss and accuracy without the temperature.
-      validated: the head that was trained on the train images alone, for what the validation images say.
-      out_of_sample: float32[N, C], the probabilities of each row by a head that has not seen it.
-      curve: heads that were trained on fewer train images: how many, and the head.
+      epochs: epoch after which the head was best on the validation images.
+      history: epochs of the training on the training images with that strength; loss and accuracy without temperature.
+      validated: head trained on the training images alone, for the results of the validation images.
+      out_of_sample: float32[N, C], probabilities of each row by a head that has not seen it.
+      curve: heads trained on fewer training images: number of images, and head.
     """
 
     head: Head
@@ -57,13 +57,13 @@ def fit_head(
     options: HeadOptions,
     progress: Progress = lambda text: None,
 ) -> FittedHead:
-    """Trains on the train images, chooses L2, epochs and temperature on the validation images, then trains on both.
+    """Trains on the training images, chooses L2, epochs and temperature by validation, then trains on both splits.
 
     Args:
       features: float32[N, D], see ``features_of``.
-      rows: N of them.
-      options: of the training.
-      progress: gets a line now and then.
+      rows: the N rows.
+      options: options of the training.
+      progress: receives lines of progress.
     """
     weights = class_weights(rows, options)
     train = np.flatnonzero(rows.split == TRAIN)
@@ -71,9 +71,9 @@ def fit_head(
     chosen = choose_l2(features, rows, standardizer, weights, options.epochs, progress)
 
     def fit(places: np.ndarray) -> Head:
-        # By its own rows: along axes that none of them has a step would have no right size.
+        # Statistics of its own rows: along an axis that none of them has, a step would have no right size.
         by = standardizer_of(features, places, _mean_one(weights[places]))
-        # As many images more, as much weaker the L2 on their mean: the sum of the losses has one strength.
+        # The more images, the weaker the L2 on their mean, so that it stays the same relative to the sum of losses.
         l2 = np.array([chosen.l2 * len(train) / len(places)], np.float32)
         task = Task(
             features,
@@ -87,14 +87,14 @@ def fit_head(
         heads = train_heads(task, by, chosen.epochs, of=chosen.most_epochs)
         return _folded(heads, 0, by, rows, chosen.temperature)
 
-    progress("training on train and validation images")
+    progress("training the final head on training and validation images")
     head = fit(np.flatnonzero(rows.split != TEST))
     out_of_sample = _out_of_sample(features, rows, weights, chosen, progress)
     curve = []
     for part in _PARTS:
         places = _part(rows, train, part)
         if len(places) < len(train):
-            progress(f"training on {len(places)} images, for the learning curve")
+            progress(f"training on {len(places)} images for the learning curve")
             curve.append((len(places), fit(places)))
     validated = _folded(chosen.heads, 0, standardizer, rows, chosen.temperature)
     curve.append((len(train), validated))
@@ -113,7 +113,7 @@ def fit_head(
 def head_of_train_images(
     features: np.ndarray, rows: TrainingRows, options: HeadOptions, progress: Progress = lambda text: None
 ) -> Head:
-    """A head that has seen the train images alone, with no temperature; validation images have chosen its L2.
+    """A head trained on the training images alone, without temperature; its L2 is chosen by validation.
 
     Args: see ``fit_head``.
     """
@@ -127,13 +127,13 @@ def head_of_train_images(
 def probabilities_of(
     features: np.ndarray, head: Head, temperature: float = 1.0, *, places: np.ndarray | None = None
 ) -> np.ndarray:
-    """float32[n, C]: what a head says of features, its logits times ``temperature``; in a scratch file.
+    """float32[n, C]: probabilities by a head, its logits times ``temperature``; in a scratch file.
 
     Args:
       features: float32[N, D].
-      head: with everything folded.
-      temperature: undoes the one that is folded.
-      places: int64[n], of which rows; None: of all.
+      head: the head, with standardization and temperature included.
+      temperature: undoes the temperature in the head.
+      places: int64[n], positions of the rows; None: all rows.
     """
     count = len(features) if places is None else len(places)
     found = scratch(count, head.kernel.shape[1])
@@ -146,7 +146,7 @@ def probabilities_of(
 
 
 def class_weights(rows: TrainingRows, options: HeadOptions) -> np.ndarray:
-    """float32[N]: how much each image counts; of several classes the mean of theirs."""
+    """float32[N]: weight of each image; for several classes the mean of theirs."""
     if options.class_weights != BALANCED:
         return np.ones(len(rows), np.float32)
     train = rows.targets[rows.split == TRAIN]
@@ -164,7 +164,7 @@ def _mean_one(weights: np.ndarray) -> np.ndarray:
 def _folded(
     heads: Heads, number: int, standardizer: Standardizer, rows: TrainingRows, temperature: float
 ) -> Head:
-    """A head on the features as they are."""
+    """A head for features that are not standardized."""
     kernel = heads.kernels[number].astype(np.float64) / standardizer.deviation[:, None]
     bias = heads.biases[number] - standardizer.mean.astype(np.float64) @ kernel
     return Head(
@@ -182,7 +182,7 @@ def _out_of_sample(
     chosen: Chosen,
     progress: Progress,
 ) -> np.ndarray:
-    """What heads that have not seen an image say of it: five at once, each without a fifth of the contents."""
+    """Predictions of each image by a head that has not seen it: trains five at once, each without a fifth."""
     progress(f"training {_FOLDS} heads, each without a part of the images, to find wrong truth")
     order = content_order(rows.table.column("content_hash").to_pylist(), rows.seed + 1)
     fold = (order % np.uint64(_FOLDS)).astype(int)
@@ -212,7 +212,7 @@ def _out_of_sample(
 
 
 def _part(rows: TrainingRows, train: np.ndarray, part: float) -> np.ndarray:
-    """A part of the train images, of each class as much, at least one; copies together, larger parts hold smaller."""
+    """A part of each class's training images, at least one; copies stay together, larger parts include smaller ones."""
     order = content_order(rows.table.column("content_hash").take(train).to_pylist(), rows.seed)
     targets = rows.targets[train]
     taken = np.zeros(len(train), bool)

@@ -1,4 +1,4 @@
-"""Many linear heads, trained by Keras in one pass over the features: each has weights of rows and a strength of L2."""
+"""Trains many linear heads in one pass over the features, each with its own row weights and L2 strength."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VALUES_PER_BATCH = 1 << 24
 _MAX_BATCH = 8192
 _MOMENTUM = 0.9
 _LEARNING_RATE = 0.5
-# Passes over the rows, and steps, that suffice where nothing stops the training before.
+# Passes over the rows, and steps, that suffice if nothing stops the training earlier.
 _EPOCHS, _STEPS = 8, 150
 
 
@@ -38,16 +38,16 @@ class Heads:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is trained.
+    """The input of a training.
 
     Attributes:
       features: float32[N, D], mapped.
-      targets: int32[N], or uint8[N, C] of several classes an image.
-      places: int64[n], the rows that any head looks at, ascending.
-      weights: float32[n, G], of each row for each head; their mean is 1 for each head.
-      l2: float32[G], of mean loss + l2/2 · the sum of squares of the kernel.
-      classes: how many.
-      seed: of the order of the batches.
+      targets: int32[N], or uint8[N, C] for several classes per image.
+      places: int64[n], positions of the rows that any head uses, ascending.
+      weights: float32[n, G], weight of each row for each head, 1 on average for each head.
+      l2: float32[G], weight in mean loss + l2/2 · the sum of squares of the kernel.
+      classes: number of classes.
+      seed: seed for the order of the batches.
     """
 
     features: np.ndarray
@@ -60,13 +60,13 @@ class Task:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """Batches per epoch."""
         size = max(256, min(_MAX_BATCH, _VALUES_PER_BATCH // (self.classes * len(self.l2))))
         return -(-len(self.places) // size)
 
     @property
     def most_epochs(self) -> int:
-        """Epochs that suffice where nothing stops the training before."""
+        """Epochs that suffice if nothing stops the training earlier."""
         return max(_EPOCHS, -(-_STEPS // self.steps))
 
 
@@ -81,15 +81,15 @@ def train_heads(
     """Trains all heads at once.
 
     Args:
-      task: what is trained.
-      standardizer: of the features.
+      task: input of the training.
+      standardizer: statistics of the features.
       epochs: passes over the rows.
-      after_epoch: gets the number from 1, and a function that gives the heads as they are; ends the training by True.
-      of: as many as the training would be if it was not to end before: by then steps are small, if they are of batches
-        that differ.
+      after_epoch: receives the epoch's number, from 1, and a function that returns the current heads; True ends the
+        training.
+      of: number of epochs if nothing ends the training early; with several batches, the steps become small by then.
 
     Returns:
-      The heads at the end.
+      The heads after the last epoch.
     """
     with repeatable(task.seed):
         return _train(task, standardizer, epochs, after_epoch, of)
@@ -124,7 +124,7 @@ def _train(
 
 
 def _loss(multi_label: bool) -> Callable[[Any, Any], Any]:
-    """The loss of each row for each head, so that the weights are those of the heads; [batch, G]."""
+    """The loss of each row for each head, [batch, G], so that each head's weights apply."""
     from keras import ops
 
     def loss(targets: Any, logits: Any) -> Any:
@@ -135,7 +135,7 @@ def _loss(multi_label: bool) -> Callable[[Any, Any], Any]:
         else:
             wanted = ops.repeat(ops.reshape(targets, (-1, 1)), heads, axis=1)
             losses = ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True)
-        # Keras takes the mean over rows and heads.
+        # Keras averages over rows and heads.
         return losses * heads
 
     return loss
@@ -146,10 +146,10 @@ def _layer(task: Task, standardizer: Standardizer) -> Any:
     from keras import ops
 
     heads, dimension = len(task.l2), task.features.shape[1]
-    # Of the loss along each axis, an upper bound of the second derivative: Böhning, Multinomial logistic regression
-    # algorithm, 1992. In these units all are at most 1, so that one learning rate fits all weights.
+    # Upper bound of the loss's second derivative along each axis: Böhning, Multinomial logistic regression algorithm,
+    # 1992. In these units all are at most 1, so that one learning rate fits all weights.
     bound = 0.25 if task.targets.ndim == 2 else 0.5
-    # A batch may have more along an axis than all rows: Marchenko and Pastur's upper edge.
+    # A batch may vary more along an axis than all rows: Marchenko and Pastur's upper edge.
     excess = 1.0 if task.steps == 1 else (1 + np.sqrt(dimension * task.steps / len(task.places))) ** 2
     curvature = excess * bound * standardizer.spectrum[:, None] + task.l2[None, :].astype(np.float64)
     units = (1 / np.sqrt(curvature)).astype(np.float32)
@@ -171,7 +171,7 @@ def _layer(task: Task, standardizer: Standardizer) -> Any:
 
         def call(self, features: Any) -> Any:
             kernels = self.weights_ * self.units_
-            # The axes are orthonormal: the squares of the kernel have the same sum.
+            # The axes are orthonormal, so the kernel has the same sum of squares.
             squares = ops.sum(ops.square(kernels), axis=(0, 2))
             self.add_loss(0.5 * ops.sum(self.l2_ * squares))
             logits = ops.matmul(features, self.kernels())
@@ -189,11 +189,11 @@ def _batches(task: Task) -> Any:
     import keras
 
     count = task.steps
-    # All of one size, but for one row.
+    # Sizes differ by one row at most.
     bounds = np.linspace(0, len(task.places), count + 1).round().astype(int)
 
     class _Batches(keras.utils.PyDataset):
-        """Blocks of rows in another order each time; which rows are in a block is by a hash of their images."""
+        """Blocks of rows in a new order each epoch; a hash of the images decides which rows share a block."""
 
         def __init__(self) -> None:
             super().__init__(workers=1, use_multiprocessing=False)

@@ -1,4 +1,4 @@
-"""Mean, deviation and principal axes of features: what standardizes them, and what makes their training fast."""
+"""Mean, deviation and principal axes of features, which standardize them and speed up training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _BLOCK = 4096
-# Enough for the axes, which decide how fast the training is and not what comes out.
+# Enough for the axes, which affect only the speed of the training.
 _ROWS_FOR_AXES = 32_768
 
 
@@ -16,9 +16,9 @@ class Standardizer:
     """Statistics of features.
 
     Attributes:
-      mean, deviation: float32[D]; a column that is constant has the deviation 1.
+      mean, deviation: float32[D]; a constant column has deviation 1.
       axes: float32[D, D], orthonormal columns: principal axes of the standardized, weighted features.
-      spectrum: float64[D], the mean square along each.
+      spectrum: float64[D], mean square along each axis.
     """
 
     mean: np.ndarray
@@ -28,16 +28,16 @@ class Standardizer:
 
 
 def standardizer_of(features: np.ndarray, places: np.ndarray, weights: np.ndarray) -> Standardizer:
-    """The statistics of some rows, read in blocks.
+    """Computes the statistics of some rows, in blocks.
 
     Args:
       features: float32[N, D].
-      places: int64[n], which.
-      weights: float32[n], of each for the axes, 1 on average.
+      places: int64[n], positions of the rows.
+      weights: float32[n], weights of the rows for the axes, 1 on average.
     """
     dimension = features.shape[1]
     total, squares = np.zeros(dimension), np.zeros(dimension)
-    # About the first row, so that no digits are lost.
+    # Relative to the first row, so that no digits are lost.
     about = np.asarray(features[places[0]], np.float64)
     for start in range(0, len(places), _BLOCK):
         block = features[places[start : start + _BLOCK]] - about
@@ -46,7 +46,7 @@ def standardizer_of(features: np.ndarray, places: np.ndarray, weights: np.ndarra
     mean = total / len(places)
     variance = np.maximum(squares / len(places) - mean**2, 0)
     deviation = np.sqrt(variance)
-    # Of rounding alone, columns that are constant are not quite.
+    # Rounding makes constant columns deviate slightly.
     deviation[deviation <= 1e-6 * np.maximum(np.abs(about + mean), 1e-30)] = 1
     center = (about + mean).astype(np.float32)
     scale = deviation.astype(np.float32)

@@ -1,1 +1,1 @@
-"""A base and a head → the files of a SavedModel."""
+"""Writes a base and a head as a SavedModel."""

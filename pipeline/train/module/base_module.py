@@ -1,4 +1,4 @@
-"""The module that made the embeddings, on this machine: found, checked, and loaded."""
+"""Finds, checks and loads the module that made the embeddings."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def load_base(
     fingerprint: str | None = None,
     allow_unsafe_ops: bool = False,
 ) -> HubModule:
-    """The module whose features the outputs hold; imports TensorFlow.
+    """Loads the module whose features the outputs hold; imports TensorFlow.
 
     Args:
-      base: what the outputs say of it.
-      handle: ``--module``; None: the one that the outputs name.
-      process: in which it is fetched and tried.
+      base: description of the module in the outputs.
+      handle: ``--module``; None: the module that the outputs name.
+      process: process that fetches and tries the module.
       fingerprint, allow_unsafe_ops: see ``resolve``.
 
     Raises:
-      UsageError: it cannot be had, or is another one.
+      UsageError: the module is not available, or is a different one.
     """
     named = handle or str(base.options.get("module") or base.handle)
     try:
         resolved = resolve(named, process=process, fingerprint=fingerprint, allow_unsafe_ops=allow_unsafe_ops)
     except UsageError as error:
-        hint = "" if handle else f" (the outputs name {named!r}; --module says where it is now)"
+        hint = "" if handle else f" (the outputs name {named!r}; use --module to give its current location)"
         raise UsageError(f"{error}{hint}") from error
     preprocessing = base.preprocessing
     low, high = preprocessing["input_range"]
@@ -63,7 +63,7 @@ def load_base(
 
 
 def description_of(module: HubModule, base: BaseOutput, head: Head, classes: tuple[str, ...]) -> Description:
-    """What the own module says of itself."""
+    """The description of an own module."""
     return Description(
         class_names=classes,
         scores=head.scores,

@@ -1,4 +1,4 @@
-"""What TensorFlow writes otherwise each time, taken out of a SavedModel, so that its fingerprint tells its content."""
+"""Removes random parts from a SavedModel, so that its fingerprint depends on its content alone."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from beamlabel.transforms.hub.files import SAVED_MODEL
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
-# Holds a random number and a checksum of the graph; loaders do without it.
+# Holds a random number and a checksum of the graph; loaders do not need it.
 _FINGERPRINT = "fingerprint.pb"
-# An attribute of what a function takes, of which TensorFlow makes a number if there is no name.
+# An attribute of a function's arguments; TensorFlow fills in a number if there is no name.
 _GIVEN_NAME = "_user_specified_name"
-# TensorFlow numbers the functions of a process as they are made.
+# TensorFlow numbers the functions of a process in order of creation.
 _NUMBERED = re.compile(r"(.*?)_?(\d+)$", re.DOTALL)
 
 
 def make_canonical(folder: Path) -> None:
-    """Rewrites the SavedModel in a folder.
+    """Rewrites the SavedModel in a directory.
 
-    Functions are named by their order and not by the process's counter, ``fingerprint.pb`` goes, and maps are
-    written in the order of their keys.
+    Names functions by their order instead of the process's counter, removes ``fingerprint.pb`` and writes maps in
+    the order of their keys.
     """
     tensorflow()
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -38,7 +38,7 @@ def make_canonical(folder: Path) -> None:
                 arguments.attr.pop(_GIVEN_NAME, None)
             for node in function.node_def:
                 node.attr.pop(_GIVEN_NAME, None)
-                # Where inlined nodes came from, by names of functions that are no more.
+                # The origin of inlined nodes, which names functions that no longer exist.
                 node.ClearField("experimental_debug_info")
         ordered = sorted(library.function, key=lambda function: function.signature.name)
         copies = [type(function).FromString(function.SerializeToString()) for function in ordered]
@@ -49,7 +49,7 @@ def make_canonical(folder: Path) -> None:
 
 
 def _names(functions: list[str]) -> dict[str, str]:
-    """A name for each, by the order in which the process made them."""
+    """A new name for each function, in order of creation."""
 
     def made(name: str) -> tuple[int, str]:
         match = _NUMBERED.match(name)
@@ -63,11 +63,11 @@ def _names(functions: list[str]) -> dict[str, str]:
 
 
 class _Renamer:
-    """Replaces names of functions, also within the names of arguments, which loops make of them."""
+    """Replaces names of functions, also inside argument names, which loops derive from them."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
-        # The longest first, and no number cut short.
+        # Match the longest name first, and never a part of a number.
         texts = sorted(map(re.escape, names), key=len, reverse=True)
         self._any = re.compile(f"(?:{'|'.join(texts)})(?![0-9])") if names else None
 
@@ -76,7 +76,7 @@ class _Renamer:
 
 
 def _rename(message: Any, renamed: _Renamer) -> None:
-    """Replaces names of functions wherever they stand in a message."""
+    """Replaces names of functions everywhere in a message."""
     for field, value in list(message.ListFields()):
         if field.type == field.TYPE_MESSAGE:
             if field.message_type.GetOptions().map_entry:

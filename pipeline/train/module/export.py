@@ -1,4 +1,4 @@
-"""A base and a head → a module: a SavedModel that the job, and TensorFlow Hub, take like any other."""
+"""Exports a base and a head as a module: a SavedModel that the job and TensorFlow Hub use like any other."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from beamlabel.transforms.storage import local as local_storage
 
 __all__ = ["ExportBase", "export_module"]
 
-# Largest difference between the module that was written and what it was made of, relative to the largest feature, or
-# to the largest sum of what a logit is made of.
+# Largest difference between the written module and its source, relative to the largest feature, or to the largest sum
+# of magnitudes that adds up to a logit.
 _TOLERANCE = 1e-5
 
 
@@ -50,28 +50,28 @@ def export_module(
     *,
     beside: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Writes an own module, at once: a local folder appears by a rename, in a bucket ``saved_model.pb`` comes last.
+    """Writes an own module atomically: a local directory appears by a rename; in a bucket ``saved_model.pb`` is last.
 
-    The same base, head and description give the same files, and so the same fingerprint. What was written is
-    loaded again and compared with the base and the head on a fixed batch of images.
+    The same base, head and description give the same files, and so the same fingerprint. The written module is
+    loaded and compared with base and head on a fixed batch of images.
 
     Args:
-      base: gives the features.
-      head: gives logits of them.
-      description: what the module says of itself; ``trainable`` is filled in.
-      directory: which must not exist; local, or on a storage that ``beamlabel.transforms.storage`` writes.
-      beside: content of files by name, such as ``_TRAINING.json``, that lie in the directory and are no part of the
-        module; the names begin with ``_``.
+      base: network of the features.
+      head: head for these features.
+      description: description of the module; ``trainable`` is filled in.
+      directory: new directory; local, or on a storage that ``beamlabel.transforms.storage`` writes.
+      beside: content by name of files in the directory that are not part of the module, such as ``_TRAINING.json``;
+        the names begin with ``_``.
 
     Raises:
-      ModuleError: base, head and description do not fit, the base cannot be exported, or what was written answers
-        otherwise.
+      ModuleError: base, head and description do not fit together, the base cannot be exported, or the written module
+        gives different results.
       FileExistsError: the directory exists.
-      OSError: it cannot be written; nothing is left of it.
+      OSError: the module cannot be written; nothing is left of it.
     """
     _check(base, head, description)
     if wrong := [name for name in beside or {} if not name.startswith("_") or "/" in name]:
-        raise ValueError(f"files beside the module begin with _, not {wrong[0]!r}")
+        raise ValueError(f"names of files beside the module must begin with _, unlike {wrong[0]!r}")
     target = storage.absolute(os.fspath(directory)).rstrip("/")
     with _new_folder(target) as folder:
         trainable = write_saved_model(base, head, folder)
@@ -82,12 +82,12 @@ def export_module(
 
 
 def _check(base: ExportBase, head: Head, description: Description) -> None:
-    """Raises ``ModuleError`` unless the three speak of one module."""
+    """Raises ``ModuleError`` unless base, head and description fit together."""
     check_class_names(description.class_names, description.scores)
     shape = base.embedding_dim, len(description.class_names)
     if head.kernel.shape != shape:
         raise ModuleError(
-            f"the head is {head.kernel.shape}; {shape[0]} features and {shape[1]} classes are there"
+            f"the head has shape {head.kernel.shape}, but there are {shape[0]} features and {shape[1]} classes"
         )
     for name, one, other in (
         ("size", (description.height, description.width), (base.height, base.width)),
@@ -96,15 +96,15 @@ def _check(base: ExportBase, head: Head, description: Description) -> None:
         ("normalizes", description.normalizes, head.normalizes),
     ):
         if one != other:
-            raise ModuleError(f"the description says {name} {one}, and it is {other}")
+            raise ModuleError(f"the description has {name} {one}, but the module has {other}")
 
 
 @contextmanager
 def _new_folder(target: str) -> Iterator[Path]:
-    """A scratch folder that becomes ``target`` at the end, unless an error is raised."""
+    """A scratch directory that becomes ``target`` at the end, unless an error is raised."""
     local = storage.is_local(target)
     if os.path.lexists(target) if local else storage.exists(storage.join(target, SAVED_MODEL)):
-        raise FileExistsError(f"{target} exists: name another directory, or delete it")
+        raise FileExistsError(f"{target} exists: name another directory or delete it")
     parent = Path(target).parent if local else None
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)
@@ -123,17 +123,17 @@ def _new_folder(target: str) -> Iterator[Path]:
 def _rename(folder: Path, target: str) -> None:
     local_storage.sync_tree(folder)
     try:
-        # Onto a folder that has come meanwhile it fails, unless that is empty.
+        # Fails if a directory was created meanwhile, unless it is empty.
         folder.rename(target)
     except OSError as error:
         if os.path.lexists(target):
-            raise FileExistsError(f"{target} exists: name another directory, or delete it") from error
+            raise FileExistsError(f"{target} exists: name another directory or delete it") from error
         raise
     storage.sync_folder(str(Path(target).parent))
 
 
 def _upload(folder: Path, target: str) -> None:
-    """Copies a module into a bucket, ``saved_model.pb`` last; what was copied goes if it fails."""
+    """Copies a module into a bucket, ``saved_model.pb`` last; deletes the copies if it fails."""
     before = {file.path for file in storage.match(target + "/")}
     try:
         for path in sorted(folder.glob("_*")):
@@ -153,7 +153,7 @@ def _write_assets(description: Description, assets: Path) -> None:
 
 
 def _compare(base: ExportBase, head: Head, folder: Path) -> None:
-    """Raises ``ModuleError`` if a module that was written is not base and head."""
+    """Raises ``ModuleError`` if the written module gives other results than base and head."""
     tf = tensorflow()
     images = to_float(probe_batch(base.height, base.width), base.input_range)
     expected = base.features(_repeated(images, base.batch)).numpy()[: len(images)]
@@ -165,14 +165,14 @@ def _compare(base: ExportBase, head: Head, folder: Path) -> None:
         (LOGITS_KEY, head.logits(features), found[LOGITS_KEY], head.magnitude(features)),
     ):
         if before.shape != after.shape:
-            raise ModuleError(f"the module that was written gives {name} {after.shape}, not {before.shape}")
+            raise ModuleError(f"the written module gives {name} of shape {after.shape}, not {before.shape}")
         difference = float(np.abs(before - after).max())
         if not difference <= _TOLERANCE * max(1.0, float(largest)):
-            raise ModuleError(f"the module that was written gives {name} that differ by {difference:.2g}")
+            raise ModuleError(f"the written module gives {name} that differ by {difference:.2g}")
 
 
 def _repeated(images: Any, batch: int | None) -> Any:
-    """At least as many images, in a number that the base takes."""
+    """Repeats images up to a multiple of the base's batch size."""
     tf = tensorflow()
     if batch is None:
         return images

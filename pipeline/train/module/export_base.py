@@ -1,4 +1,4 @@
-"""A network whose features get a head."""
+"""A network that gets a head."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from beamlabel.transforms.module.hub_module import HubModule
 
 @dataclass(frozen=True, eq=False)
 class ExportBase:
-    """A network whose features get a head.
+    """A network that gets a head.
 
     Attributes:
       features: float32[N, height, width, 3] in ``input_range`` → float32[N, embedding_dim], TensorFlow tensors, for
-        inference. Variables that it reads stay variables.
-      height, width: of the images, in pixels.
-      input_range: the values that it takes for black and white.
-      embedding_dim: how many features there are.
-      batch: the one N that it takes; None: any.
+        inference. Variables that it reads remain variables.
+      height, width: size of the images, in pixels.
+      input_range: its values for black and white.
+      embedding_dim: number of features.
+      batch: the only N that it accepts; None: any.
     """
 
     features: Callable[[Any], Any]
@@ -35,11 +35,11 @@ class ExportBase:
         """The features of a module.
 
         Raises:
-          ModuleError: it gives none.
+          ModuleError: the module has none.
         """
         if module.embedding_dim is None:
             raise ModuleError(
-                f"module {module.resolved.handle}: it gives no features for a head; --features_output names them"
+                f"module {module.resolved.handle}: it has no features for a head; name an output with --features_output"
             )
         return cls(
             features=lambda images: module.function(images)[1],

@@ -1,4 +1,4 @@
-"""Base and head → the files of a SavedModel, the same each time."""
+"""Writes base and head as a SavedModel with reproducible files."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from beamlabel.transforms.own_module.head import Head
 
 
 def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:
-    """Writes the SavedModel into a folder.
+    """Writes the SavedModel into a directory.
 
-    Its root has the signatures of an own module (see ``description``), ``head_kernel`` and ``head_bias``, and what
-    TensorFlow Hub's reusable SavedModels have: ``__call__`` (images → logits), ``variables`` and
+    Its root has the signatures of an own module (see ``description``), ``head_kernel`` and ``head_bias``, and the
+    members of TensorFlow Hub's reusable SavedModels: ``__call__`` (images → logits), ``variables`` and
     ``trainable_variables``; see https://www.tensorflow.org/hub/reusable_saved_models.
 
     Returns:
-      Whether the base has variables that can be trained.
+      Whether the base has trainable variables.
 
     Raises:
-      ModuleError: the base has more than variables and constants, or it has too many of them.
+      ModuleError: the base depends on something that cannot be saved.
     """
     tf = tensorflow()
     part = _part(base)
@@ -58,7 +58,7 @@ def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:
     def network(images: Any) -> Any:
         return _vectors(part, images, copies, base)
 
-    # One for all signatures, so that the network is in the file once.
+    # All signatures share this function, so that the file holds the network once.
     features = _traced(_any_number(network, base), images).get_concrete_function()
 
     def both(images: Any) -> dict[str, Any]:
@@ -88,9 +88,9 @@ def write_saved_model(base: ExportBase, head: Head, folder: Path) -> bool:
 
 
 def _part(base: ExportBase) -> InferencePart:
-    """The base's network, with names that do not depend on what the process did before.
+    """The base's network, with names that do not depend on the history of the process.
 
-    Placeholders of what is fed go: their names may be numbers. Keras numbers its layers and models.
+    Keras numbers its layers and models. Placeholders of fed tensors are removed, since their names may be numbers.
     """
     shape = [base.batch, base.height, base.width, 3]
     part = inference_part(lambda images: [base.features(images)], shape, tensorflow().float32)
@@ -118,7 +118,7 @@ def _traced(function: Callable[[Any], Any], spec: Any) -> Any:
 
 
 def _copies(part: InferencePart) -> dict[str, Any]:
-    """Variables of the module's own, with the values, names and dtypes of the base's; other tensors as constants."""
+    """The module's own variables, with the base's values, names and dtypes; other tensors become constants."""
     tf = tensorflow()
     copies: dict[str, Any] = {}
     for name, one in part.captures.items():
@@ -128,19 +128,19 @@ def _copies(part: InferencePart) -> dict[str, Any]:
         elif tf.is_tensor(one) and hasattr(one, "numpy"):
             copies[name] = tf.constant(one.numpy())
         else:
-            raise ModuleError(f"its features are made of {one}, which cannot be saved")
+            raise ModuleError(f"its features depend on {one}, which cannot be saved")
     return copies
 
 
 def _vectors(part: InferencePart, images: Any, captures: dict[str, Any], base: ExportBase) -> Any:
-    """The features of images, of as many as the base takes: float32[N, D]."""
+    """The features of a batch of images of the base's batch size: float32[N, D]."""
     tf = tensorflow()
     graph = tf.compat.v1.get_default_graph()
     feeds = {part.image: images}
     for place, (name, one) in enumerate(captures.items()):
         if isinstance(one, tf.Variable):
             graph.watch_variable(one)
-        # Unless named, they are numbered by a counter of the process.
+        # Without a name, TensorFlow would number them by a counter of the process.
         feeds[name] = graph.capture(getattr(one, "handle", one), name=f"weights_{place}")
     (found,) = tf.graph_util.import_graph_def(
         part.graph_def, input_map=feeds, return_elements=list(part.outputs), name=""
@@ -149,7 +149,7 @@ def _vectors(part: InferencePart, images: Any, captures: dict[str, Any], base: E
 
 
 def _any_number(function: Callable[[Any], Any], base: ExportBase) -> Callable[[Any], Any]:
-    """A function of any number of images, made of one that takes so many at a time; they are cut and padded."""
+    """A function of any number of images, from one of a fixed batch size: splits and pads the images."""
     tf = tensorflow()
     size = base.batch
     if size is None:

@@ -1,1 +1,1 @@
-"""``_report.html`` of a training: the findings as one page that needs nothing else."""
+"""``_report.html`` of a training: the findings as one self-contained page."""

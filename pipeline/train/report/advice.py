@@ -1,4 +1,4 @@
-"""What a learning curve says: whether more truth would help."""
+"""Advice from the learning curve: whether more truth would help."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 from beamlabel.pipeline.train.findings.findings import CurvePoint
 
-# Fewer points at the end follow one lucky draw, more of them the steep beginning.
+# Fewer points would follow one lucky draw, more would include the steep beginning.
 _LAST_POINTS = 3
-# A twice as large truth costs a person days; what it brings below this is not worth them.
+# Doubling the truth takes days of work, which a smaller gain does not justify.
 _MIN_GAIN = 0.005
-# If so many are right, the others are mostly mistakes in the truth, or chance.
+# Above this accuracy, the remaining errors are mostly mistakes in the truth, or chance.
 _NEAR_ALL = 0.98
 
 
 def gain_by_doubling(curve: Sequence[CurvePoint]) -> float | None:
-    """The rise of the accuracy by twice the truth, at the end of the curve: the slope over log2(images).
+    """The gain in accuracy from doubling the truth, at the end of the curve: the slope over log2(images).
 
-    A line of least squares through the last three points; None of fewer than two different amounts.
+    Fits a least-squares line through the last three points; None for fewer than two different amounts.
     """
     known = _known(curve)[-_LAST_POINTS:]
     if len(known) < 2:
@@ -35,7 +35,7 @@ def gain_by_doubling(curve: Sequence[CurvePoint]) -> float | None:
 
 
 def curve_advice(curve: Sequence[CurvePoint]) -> str | None:
-    """What the curve shows at its end, and what may help; None if the curve cannot tell."""
+    """A description of the curve's end with advice; None if the curve is too short."""
     gain = gain_by_doubling(curve)
     if gain is None:
         return None
@@ -45,14 +45,14 @@ def curve_advice(curve: Sequence[CurvePoint]) -> str | None:
     if value >= _NEAR_ALL:
         return (
             f"Nearly all of {images:,} test images are right with all of the truth ({100 * value:.1f} %). More truth "
-            "can only show whether it stays so."
+            "can only confirm that."
         )
     uncertainty = ((last.accuracy.high or 0.0) - (last.accuracy.low or 0.0)) / 2
     is_sure = abs(value - known[0][1]) > uncertainty
     change = f"{100 * gain:+.1f}".replace("-", "−")
-    doubled = f"twice the truth changed the accuracy by {change} points"
+    doubled = f"doubling the truth changed the accuracy by {change} points"
     if not is_sure:
-        doubled += f", but {images:,} test images tell that to ± {100 * uncertainty:.1f} points only"
+        doubled += f", but {images:,} test images measure that only to ± {100 * uncertainty:.1f} points"
     if gain >= _MIN_GAIN:
         return (
             f"The curve {'still rises' if is_sure else 'seems to rise'} at its end: {doubled}. More truth "
@@ -65,12 +65,12 @@ def curve_advice(curve: Sequence[CurvePoint]) -> str | None:
         )
     return (
         f"The curve {'falls' if is_sure else 'seems to fall'} at its end: {doubled}. Look at the likely mistakes in "
-        "the truth before you add to it."
+        "the truth before you add more."
     )
 
 
 def _known(curve: Sequence[CurvePoint]) -> list[tuple[int, float]]:
-    """(images, accuracy) by rising amounts, each amount once."""
+    """(images, accuracy) by rising amounts, one for each amount."""
     points = {
         point.images: point.accuracy.value
         for point in curve

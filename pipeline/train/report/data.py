@@ -1,4 +1,4 @@
-"""Findings and pictures → what the page shows, as plain values for JSON, bounded in size."""
+"""Turns findings and pictures into the content of the page: plain JSON values of bounded size."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from beamlabel.transforms.storage.uris import encodable
 from beamlabel.transforms.writing.unit_summary import MAX_TEXT, cut
 
 PAGE_BYTES = 3_000_000
-"""The page stays below, whatever the texts are."""
+"""Upper bound of the size of the page for any texts."""
 
-# A class whose name is cut is not exact, and cannot be chosen for a correction.
+# A class name that was cut is not exact, and cannot be chosen for a correction.
 CLASS_FIELDS = ("name", "is_exact", "train", "test", "precision", "recall", "f1")
 
-# For the style, the script and the numbers; what texts may take; the pictures have the rest.
+# Bounds for style, script and numbers, then for texts; the pictures get the rest.
 _FRAME_BYTES = 120_000
 _CLASS_BYTES = 900_000
 _NOTE_BYTES = 500_000
@@ -48,10 +48,10 @@ _EXAMPLES_OF_PROBLEM = 5
 
 
 def page_data(findings: Findings, pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    """What the page shows; the same findings and pictures give the same.
+    """The content of the page, a function of findings and pictures.
 
-    A note has the classes that it names twice: as text, cut if it is long, and as a list of exact names, which is
-    null if they are not known exactly, so that no correction ever says a class that is none.
+    A note names its classes twice: as text, cut if it is long, and as a list of exact names. The list is null if the
+    names are not known exactly, so that no correction ever names a class that does not exist.
     """
     classes = _fitting(_worst_first(findings.class_scores), _CLASS_BYTES)
     suspects = _fitting((_note(note, findings) for note in shown_suspects(findings)), _NOTE_BYTES)
@@ -116,14 +116,14 @@ def _base(findings: Findings) -> str | None:
 
 
 def _truth_from(findings: Findings) -> list[str]:
-    """The values of ``--truth``, for a command line; a stand-in if they are not known."""
+    """The values of ``--truth``, for a command line; a placeholder if unknown."""
     truth = findings.facts.get("truth")
     given = truth.get("from") if isinstance(truth, Mapping) else None
     return [_text(shlex.quote(str(one))) for one in given[:_MAX_TRUTHS]] if given else ["truth.csv"]
 
 
 def _looked_up(findings: Findings, *keys: str) -> Any:
-    """A number among the nested facts; None if it is not there."""
+    """A number in the nested facts; None if it is missing."""
     found: Any = findings.facts
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -131,9 +131,9 @@ def _looked_up(findings: Findings, *keys: str) -> Any:
 
 
 def _worst_first(scores: Sequence[ClassScore]) -> Iterator[list[Any]]:
-    """Rows of ``CLASS_FIELDS``, without their names: ten thousand have room.
+    """Rows of ``CLASS_FIELDS`` as plain lists, without field names, so that ten thousand fit.
 
-    By F1, then those with more test images, which are surer; classes without any come last.
+    Sorted by F1, then by falling number of test images, which makes F1 surer; classes without any come last.
     """
 
     def order(score: ClassScore) -> tuple[bool, float, int, str]:
@@ -146,7 +146,7 @@ def _worst_first(scores: Sequence[ClassScore]) -> Iterator[list[Any]]:
 
 
 def _most_frequent(findings: Findings) -> dict[str, Any] | None:
-    """The class of the most test images, and its share: what who always says it is right in."""
+    """The class with the most test images and their number: the accuracy of always predicting it."""
     scores = findings.class_scores
     total = sum(score.test for score in scores)
     if findings.multi_label or not total:
@@ -171,14 +171,14 @@ def _note(note: ImageNote, findings: Findings) -> dict[str, Any]:
 
 
 def exact_labels(joined: str, findings: Findings) -> list[str] | None:
-    """The classes that a note means, of several joined by ``, ``; None if that can be read in two ways or more."""
+    """The classes in a note, where several are joined by ``, ``; None if the text is ambiguous."""
     if not findings.multi_label:
         return [joined] if _is_exact(joined) else None
     known = set(findings.classes)
     parts = joined.split(", ") if joined else []
     if len(parts) > MAX_TEXT or not all(map(_is_exact, parts)):
         return None
-    # ways[n]: in which ways the first n parts are classes; two are as many as matter.
+    # ways[n]: ways to read the first n parts as classes; two are enough to show ambiguity.
     ways: list[list[list[str]]] = [[[]]]
     for end in range(1, len(parts) + 1):
         found = [
@@ -227,7 +227,7 @@ def _calibration(found: Calibration | None) -> dict[str, Any] | None:
 
 
 def _thinned(history: Sequence[Epoch]) -> list[Epoch]:
-    """At most so many epochs, evenly, the first and the last among them."""
+    """At most ``_MAX_POINTS`` epochs, evenly spaced, including the first and the last."""
     if len(history) <= _MAX_POINTS:
         return list(history)
     step = (len(history) - 1) / (_MAX_POINTS - 1)
@@ -253,7 +253,7 @@ def _proportion(found: Proportion) -> dict[str, Any]:
 
 
 def _flat(value: object, name: str = "") -> Iterator[list[str]]:
-    """[name, value] of nested facts; a list of plain values is one."""
+    """Yields [name, value] of nested facts; a list of plain values counts as one value."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name} {key}".strip())
@@ -266,7 +266,7 @@ def _flat(value: object, name: str = "") -> Iterator[list[str]]:
 
 
 def _fitting(values: Any, room: int) -> list[Any]:
-    """The first of the values, as many as have room."""
+    """The first values, as many as fit."""
     fitting = []
     for value in values:
         room -= len(embedded_json(value).encode()) + 1
@@ -277,7 +277,7 @@ def _fitting(values: Any, room: int) -> list[Any]:
 
 
 def _pictures(findings: Findings, pictures: Mapping[str, bytes], room: int) -> dict[str, str]:
-    """``image_id`` → JPEG in base64, those of the first notes, as many as have room."""
+    """``image_id`` → JPEG in base64 for the first notes, as many as fit."""
     fitting: dict[str, str] = {}
     for note in shown_notes(findings):
         if note.image_id in fitting or note.image_id not in pictures:
@@ -291,7 +291,7 @@ def _pictures(findings: Findings, pictures: Mapping[str, bytes], room: int) -> d
 
 
 def _number(value: float | None, digits: int = 5) -> float | None:
-    """With so many digits; None for what JSON cannot say."""
+    """The value with ``digits`` digits; None for a value that JSON cannot express."""
     return float(f"{value:.{digits}g}") if value is not None and math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""``_report.html`` of a training, made of its findings: self-contained, as the report of a labeling job is."""
+"""``_report.html`` of a training, made from its findings: self-contained, like the report of a labeling job."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ def write_report(
     """Writes the page into the module's directory; returns its path.
 
     Args:
-      findings: of the training.
-      directory: local, or in a bucket.
-      load: by which the images are fetched that the page shows, see ``load_options_of``; None: the page has no
-        pictures.
-      seconds: that fetching them may take.
+      findings: findings of the training.
+      directory: local directory, or one in a bucket.
+      load: options for fetching the images on the page, see ``load_options_of``; None: the page has no pictures.
+      seconds: time limit for fetching them.
 
     Raises:
       OSError: the page cannot be written.
@@ -44,8 +43,8 @@ def training_page(findings: Findings, pictures: Mapping[str, bytes]) -> str:
     """The whole page; the same findings and pictures give the same page.
 
     Args:
-      findings: of the training.
-      pictures: ``image_id`` → JPEG, see ``pictures_of``; an image without one is shown without.
+      findings: findings of the training.
+      pictures: ``image_id`` → JPEG, see ``pictures_of``; other images are shown without a picture.
     """
     style = own_file("report.css") + own_file("verdicts.css") + _own_file("training.css")
     shared = own_file("common.js") + own_file("corrections.js")

@@ -1,4 +1,4 @@
-"""The pictures of a training's report: the few images that it shows, fetched anew."""
+"""The pictures in a training's report: fetches the few images again that it shows."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 MAX_SUSPECTS = 120
 MAX_PAIRS = 20
-"""Pairs of confused classes with pictures; further ones are lines of a table."""
+"""Pairs of confused classes with pictures; other pairs are rows of a table."""
 MAX_EXAMPLES = 4
-"""Pictures of a pair."""
+"""Pictures per pair."""
 SECONDS = 60.0
-"""That fetching may take, all images together."""
+"""Time limit for fetching all images."""
 
 _THREADS = 16
 _LOGGER = get_logger("beamlabel")
 
 
 def pictures_of(findings: Findings, load: LoadOptions, *, seconds: float = SECONDS) -> dict[str, bytes]:
-    """``image_id`` → JPEG, of those images of the report that can be had in time.
+    """``image_id`` → JPEG of the report's images that can be fetched in time.
 
-    They are fetched and decoded as a labeling job does it, and shrunk as its report's are.
+    Images are fetched and decoded as in a labeling job, and shrunk as in its report.
 
     Args:
-      findings: whose ``location`` names the images; those without one have no picture.
-      load: what may be fetched, and the size that the network takes.
-      seconds: for all of them; what is not done by then is left out.
+      findings: name the images by ``location``; images without one get no picture.
+      load: permissions for fetching, and the input size of the network.
+      seconds: time limit for all images; late ones are left out.
     """
     refs = {
         note.image_id: ImageRef(note.uri, note.image_id, note.location)
@@ -57,7 +57,7 @@ def pictures_of(findings: Findings, load: LoadOptions, *, seconds: float = SECON
     pictures = {image_id: picture for image_id, picture in found.items() if picture is not None}
     if len(pictures) < len(refs):
         _LOGGER.info(
-            "the report has %d of %d pictures: %d took too long, the others could not be fetched or decoded",
+            "The report has %d of %d pictures: %d took too long, and the others could not be fetched or decoded",
             len(pictures), len(refs), len(late),
         )  # fmt: skip
     return pictures
@@ -69,12 +69,12 @@ def shown_suspects(findings: Findings) -> tuple[ImageNote, ...]:
 
 
 def shown_pairs(findings: Findings) -> tuple[Confusion, ...]:
-    """The pairs of confused classes of which the page shows pictures."""
+    """The pairs of confused classes that the page shows with pictures."""
     return findings.confusions[:MAX_PAIRS]
 
 
 def shown_notes(findings: Findings) -> Iterator[ImageNote]:
-    """Every image that the page shows, those that a person is to look at first."""
+    """Yields every image on the page, the most important for review first."""
     yield from shown_suspects(findings)
     for pair in shown_pairs(findings):
         yield from islice(pair.examples, MAX_EXAMPLES)

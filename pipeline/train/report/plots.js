@@ -1,5 +1,5 @@
 
-// Curves with two axes, drawn as wide as their place is, so that their texts keep their size.
+// Curves with two axes, drawn at the width of their container, so that text keeps its size.
 const PLOT_HEIGHT = 250;
 const MARGIN = { top: 10, right: 12, bottom: 40, left: 48 };
 
@@ -10,7 +10,7 @@ function shape(name, attributes, text) {
   return made;
 }
 
-// About so many round numbers from low to high.
+// Roughly `about` round numbers from low to high.
 function roundTicks(low, high, about) {
   const rough = Math.max(high - low, 1e-9) / about;
   const power = 10 ** Math.floor(Math.log10(rough));

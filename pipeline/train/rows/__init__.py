@@ -1,1 +1,1 @@
-"""The rows that a training learns of: published rows with a truth, and their features."""
+"""The rows of a training: published rows with a truth, and their features."""

@@ -1,4 +1,4 @@
-"""The network whose features a head is trained on, by what the outputs say of it."""
+"""The network that a head is trained on, as described by the outputs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from beamlabel.transforms.rows import schema
 
 @dataclass(frozen=True)
 class BaseOutput:
-    """What outputs say of the module whose features they hold.
+    """Description, in the outputs, of the module whose features they hold.
 
     Attributes:
-      fingerprint, handle: of the module that wrote the newest of them; of an own module its own.
-      features_of: which network's output the features are, see ``ModelSpec.features_of``; empty if the outputs were
-        written before that was told.
-      features_id: see ``output_spec.features_of``; empty likewise.
-      embedding_dim: values of an embedding.
+      fingerprint, handle: the module that wrote the newest output; for an own module, that module itself.
+      features_of: the network output of the features, see ``ModelSpec.features_of``; empty for outputs of versions that
+        did not store it.
+      features_id: see ``output_spec.features_of``; may be empty likewise.
+      embedding_dim: number of values in an embedding.
       normalized: whether embeddings have L2 length 1.
-      preprocessing: all that decides the numbers beside the module, as in the metadata.
-      options: of the newest run, as its manifest has them.
+      preprocessing: everything besides the module that decides the values, as in the metadata.
+      options: options of the newest run, as in its manifest.
     """
 
     fingerprint: str
@@ -38,26 +38,27 @@ class BaseOutput:
 
 
 def base_of(outputs: Sequence[Output]) -> BaseOutput:
-    """The one base of all outputs.
+    """The common base of all outputs.
 
     Args:
       outputs: the newest last.
 
     Raises:
-      UsageError: one has no embeddings, or two have embeddings of different bases.
+      UsageError: an output has no embeddings, or two have embeddings of different bases.
     """
     for output in outputs:
         if schema.EMBEDDING_DIM not in output.manifest["metadata"]:
             raise UsageError(
-                f"{output.folder} has no embeddings: label again without --no_embeddings, by a module with features"
+                f"{output.folder} has no embeddings: label again without --no_embeddings, with a module that has "
+                "features"
             )
     newest = outputs[-1]
     for output in outputs:
         difference = _difference(output.manifest, newest.manifest)
         if difference:
             raise UsageError(
-                f"{output.folder} and {newest.folder} hold embeddings of different bases ({difference}): name only "
-                "outputs of one base"
+                f"{output.folder} and {newest.folder} have embeddings of different bases ({difference}): name outputs "
+                "of one base only"
             )
     metadata = newest.manifest["metadata"]
     return BaseOutput(
@@ -73,7 +74,7 @@ def base_of(outputs: Sequence[Output]) -> BaseOutput:
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """In what the embeddings of two manifests differ; empty if they are comparable."""
+    """The first difference between the embeddings of two manifests; empty if they are comparable."""
     mine, theirs = one["metadata"], other["metadata"]
     if schema.FEATURES_ID in mine and schema.FEATURES_ID in theirs:
         if mine[schema.FEATURES_ID] == theirs[schema.FEATURES_ID]:

@@ -1,4 +1,4 @@
-"""The embeddings of the rows, in a scratch file: memory is bounded, and they are read often."""
+"""The embeddings of the rows, in a scratch file that is read often and bounds the memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from beamlabel.pipeline.train.rows.shards import embeddings
 
 
 def features_of(rows: TrainingRows) -> np.ndarray:
-    """Streams the embeddings of all rows into a file that has no name, and vanishes with the array.
+    """Streams the embeddings of all rows into a file without a name, which vanishes with the array.
 
     Returns:
-      float32[N, D], mapped; it lies where ``tempfile`` makes its files, which TMPDIR decides.
+      float32[N, D], mapped; in the directory of ``tempfile``, which TMPDIR sets.
 
     Raises:
-      UsageError: the disk has not the room, or an embedding is NaN or infinite.
+      UsageError: the disk has too little space, or an embedding is NaN or infinite.
       OSError, ValueError: a file cannot be read, or was changed meanwhile.
     """
     dimension = rows.base.embedding_dim
@@ -40,5 +40,5 @@ def features_of(rows: TrainingRows) -> np.ndarray:
             if done == len(wanted):
                 break
         if done != len(wanted):
-            raise ValueError(f"{path} has {first} rows, and had more: it was changed meanwhile")
+            raise ValueError(f"{path} has {first} rows now but had more: it was changed meanwhile")
     return features

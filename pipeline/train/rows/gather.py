@@ -1,4 +1,4 @@
-"""The rows of outputs that have a truth, of each image the newest."""
+"""Gathers the rows of outputs that have a truth, the newest of each image."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from beamlabel.transforms.storage.uris import resolve
 
 _OWN = ("uri", "image_id", "content_hash", "labeled_at")
 EXAMPLES = 5
-"""Of each problem."""
+"""Number of examples per problem."""
 
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """Rows with a truth, of each image the newest, sorted by ``content_hash``, then by ``image_id``.
+    """Rows with a truth, the newest of each image, sorted by ``content_hash``, then by ``image_id``.
 
     Attributes:
-      table: ``uri``, ``image_id``, ``content_hash``, ``location``, and ``split`` if a column says it.
-      truths: int64[N], the place of each row's classes in ``combinations``.
-      combinations: the classes of a row, sorted; each once.
-      shards: the data files; ``shard`` and ``row``, int32[N] and int64[N], tell of each row in which it is, and where.
-      read: how many rows the outputs have.
-      problems: of the rows.
+      table: ``uri``, ``image_id``, ``content_hash``, ``location``, and ``split`` if a column has it.
+      truths: int64[N], position of each row's classes in ``combinations``.
+      combinations: distinct sets of classes, sorted.
+      shards: the data files; ``shard`` and ``row``, int32[N] and int64[N], give the position of each row in them.
+      read: number of rows in the outputs.
+      problems: problems of the rows.
     """
 
     table: pa.Table
@@ -46,7 +46,7 @@ class Gathered:
 
 
 class _Found:
-    """What is kept of the rows that have a truth."""
+    """Collected rows that have a truth."""
 
     def __init__(self) -> None:
         self.tables: list[pa.Table] = []
@@ -62,8 +62,8 @@ def gathered(outputs: Sequence[Output], truth: Truth, split_column: str | None) 
 
     Args:
       outputs: the newest last.
-      truth: asked for each batch, in the order of outputs and files.
-      split_column: a column to keep as ``split``.
+      truth: receives each batch, in the order of outputs and files.
+      split_column: column to keep as ``split``.
 
     Raises:
       OSError, ValueError: a file cannot be read.
@@ -77,11 +77,9 @@ def gathered(outputs: Sequence[Output], truth: Truth, split_column: str | None) 
     table = pa.concat_tables(found.tables).combine_chunks() if found.tables else _empty()
     kept, disagreeing = _newest(table)
     problems = [
+        Problem("rows do not identify their image", len(found.unknown), tuple(found.unknown[:EXAMPLES])),
         Problem(
-            "rows do not tell which image they are of", len(found.unknown), tuple(found.unknown[:EXAMPLES])
-        ),
-        Problem(
-            "images are in one run twice, with different truths",
+            "images occur twice in one run with different truths",
             len(disagreeing),
             tuple(disagreeing[:EXAMPLES]),
         ),
@@ -130,7 +128,7 @@ def _read_file(
             found.unknown += uris.filter(pa.array(is_one & ~is_known)).to_pylist()
             is_one &= is_known
         contents = batch.column("content_hash").cast(pa.string()) if "content_hash" in there else ids
-        # A row that does not tell its content is a copy of none.
+        # A row without a content hash is not a copy of another.
         contents = pa.compute.if_else(pa.compute.equal(contents, ""), ids, pa.compute.coalesce(contents, ids))
         at = (
             batch.column("labeled_at").cast(pa.int64()) if "labeled_at" in there else pa.array([began] * size)
@@ -161,10 +159,10 @@ def _empty() -> pa.Table:
 
 
 def _newest(table: pa.Table) -> tuple[np.ndarray, list[str]]:
-    """The newest row of each image, by ``image_id``; and the URIs of images whose newest rows disagree."""
+    """The newest row of each image, by ``image_id``, and the URIs of images whose newest rows disagree."""
     ids = _halves(table.column("image_id"))
     at, rank = table.column("at").to_numpy(), table.column("rank").to_numpy()
-    # What is left equal has the order of the URIs, so that the order of shards does not matter.
+    # Order ties by URI, so that the order of shards does not matter.
     uris = pa.compute.rank(table.column("uri"), tiebreaker="dense").to_numpy() if len(table) else at
     order = np.lexsort((uris, -rank.astype(np.int64), -at, ids[:, 1], ids[:, 0]))
     if not len(order):
@@ -180,7 +178,7 @@ def _newest(table: pa.Table) -> tuple[np.ndarray, list[str]]:
 
 
 def _halves(ids: pa.ChunkedArray) -> np.ndarray:
-    """uint64[N, 2] of texts of 32 hex digits."""
+    """uint64[N, 2] from strings of 32 hex digits."""
     found = []
     for chunk in ids.chunks:
         data = bytes.fromhex("".join(chunk.to_pylist()))
@@ -189,7 +187,7 @@ def _halves(ids: pa.ChunkedArray) -> np.ndarray:
 
 
 def _locations(table: pa.Table, outputs: Sequence[Output]) -> Iterator[str | None]:
-    """Where each image can be fetched again; None if its row does not tell that, as of an inline image."""
+    """Yields the location of each image; None if its row does not determine it, as for an inline image."""
     bases = [str(output.manifest["options"].get("base_dir") or "/") for output in outputs]
     for batch in table.select(["uri", "image_id", "rank"]).to_batches():
         for uri, identity, rank in zip(*(column.to_pylist() for column in batch.columns), strict=True):

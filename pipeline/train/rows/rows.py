@@ -1,4 +1,4 @@
-"""The rows that a module is trained on: published rows with a truth, each image once, split by content."""
+"""The rows of a training: published rows with a truth, each image once, split by content."""
 
 from __future__ import annotations
 
@@ -37,17 +37,16 @@ class TrainingRows:
     """Rows with a truth, each image once, sorted by ``content_hash``, then by ``image_id``.
 
     Attributes:
-      table: ``uri``, ``image_id``, ``content_hash``, and ``location``, from which the image can be fetched again: null
-        if the row does not tell it.
-      classes: sorted.
-      targets: int32[N], the class of each row; of several classes an image uint8[N, C].
-      split: uint8[N], the place in ``findings.SPLITS``.
+      table: ``uri``, ``image_id``, ``content_hash``, and ``location`` to fetch the image from, null if unknown.
+      classes: class names, sorted.
+      targets: int32[N], the class of each row; uint8[N, C] for several classes per image.
+      split: uint8[N], index into ``findings.SPLITS``.
       multi_label: whether an image may have several classes.
-      problems: of truth and rows.
-      base: what the outputs say of the network whose features they hold.
-      shards: the data files; ``shard`` and ``row``, int32[N] and int64[N], tell of each row in which it is, and where.
-      read: how many rows the outputs have.
-      seed: of the split.
+      problems: problems of truth and rows.
+      base: description, in the outputs, of the network whose features they hold.
+      shards: the data files; ``shard`` and ``row``, int32[N] and int64[N], give the position of each row in them.
+      read: number of rows in the outputs.
+      seed: seed of the split.
     """
 
     table: pa.Table
@@ -67,7 +66,7 @@ class TrainingRows:
         return len(self.split)
 
     def chosen(self, places: np.ndarray) -> TrainingRows:
-        """Some of the rows; ``places``: int64[n], which."""
+        """The rows at the positions ``places``, int64[n]."""
         return dataclasses.replace(
             self,
             table=self.table.take(pa.array(places)),
@@ -79,23 +78,23 @@ class TrainingRows:
 
 
 def gather_rows(options: RowsOptions, truth: TruthOptions) -> TrainingRows:
-    """Reads small columns of the outputs' shards, and no embedding.
+    """Reads small columns of the outputs' shards, without embeddings.
 
     Raises:
-      UsageError: no such output, embeddings of several bases, or a truth that cannot be used; with the numbers.
+      UsageError: there is no such output, embeddings have several bases, or the truth cannot be used; with counts.
       OSError, ValueError: a file cannot be read.
     """
     outputs = find_outputs(options.outputs, "OUTPUT")
     base = base_of(outputs)
     if base.normalized and not options.normalized:
         raise UsageError(
-            "the embeddings have L2 length 1 (--normalize_embeddings): --normalized trains on them; the module then "
-            "normalizes its features, too"
+            "the embeddings have L2 length 1 (--normalize_embeddings): use --normalized to train on them; the module "
+            "then normalizes its features too"
         )
     columns = columns_of(outputs)
     if options.split_column and options.split_column not in columns.names:
         raise UsageError(
-            f"--split_column {options.split_column!r}: the outputs have {', '.join(columns.names)}"
+            f"--split_column {options.split_column!r}: no such column; the outputs have {', '.join(columns.names)}"
         )
     if options.split_column:
         _check_is_text(options.split_column, columns.field(options.split_column).type)
@@ -119,22 +118,22 @@ def _check_is_text(column: str, kind: pa.DataType) -> None:
 def _chosen(
     found: Gathered, options: RowsOptions, multi_label: bool, problems: list[Problem], base: BaseOutput
 ) -> TrainingRows:
-    """Leaves out what nothing can be learned of, and splits the rest."""
+    """Leaves out rows that cannot be used, and splits the rest."""
     contents = found.table.column("content_hash")
     groups = contents.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     kept = np.ones(len(groups), bool)
 
     different = _disagreeing(groups, found.truths)
     kept &= ~different
-    _tell(problems, "images have a copy with another truth, and are left out", found, different)
+    _tell(problems, "images have a copy with another truth and are left out", found, different)
     if not multi_label:
         several = np.array([len(one) > 1 for one in found.combinations], bool)[found.truths]
         if several.any():
-            raise UsageError(f"--truth: {int(several.sum())} images have several classes: give --multi_label")
+            raise UsageError(f"--truth: {int(several.sum())} images have several classes: use --multi_label")
     classes = _classes(found, groups, kept, options.min_images, problems)
     if len(classes) < 2:
         raise UsageError(
-            f"--truth: {int(kept.sum())} of {found.read} rows have a truth that can be used, of {len(classes)} classes "
+            f"--truth: {int(kept.sum())} of {found.read} rows have a usable truth, of {len(classes)} classes "
             f"({', '.join(classes) or 'none'}) with at least {options.min_images} images: 2 classes are needed"
             + _told(problems)
         )
@@ -171,7 +170,7 @@ def _chosen(
 
 
 def _disagreeing(groups: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """bool[N]: rows of one content whose truths differ."""
+    """bool[N]: rows with the same content but different truths."""
     count = int(groups.max()) + 1 if len(groups) else 0
     low, high = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
     np.minimum.at(low, groups, truths)
@@ -182,7 +181,7 @@ def _disagreeing(groups: np.ndarray, truths: np.ndarray) -> np.ndarray:
 def _classes(
     found: Gathered, groups: np.ndarray, kept: np.ndarray, min_images: int, problems: list[Problem]
 ) -> tuple[str, ...]:
-    """The classes that enough images have, copies counted once."""
+    """The classes with enough images, counting copies once."""
     first = np.unique(groups[kept], return_index=True)[1]
     counts = np.bincount(found.truths[kept][first], minlength=len(found.combinations))
     images: dict[str, int] = {}
@@ -191,13 +190,13 @@ def _classes(
             images[name] = images.get(name, 0) + count
     few = sorted(name for name, count in images.items() if 0 < count < min_images)
     if few:
-        what = f"classes have fewer than {min_images} images, and are left out"
+        what = f"classes have fewer than {min_images} images and are left out"
         problems.append(Problem(what, len(few), tuple(few[:EXAMPLES])))
     return tuple(sorted(name for name, count in images.items() if count >= min_images))
 
 
 def _targets(found: Gathered, classes: Sequence[str], multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The classes of all rows as numbers, and which rows have one."""
+    """The classes of all rows as numbers, and whether each row has one."""
     place = {name: number for number, name in enumerate(classes)}
     if multi_label:
         table = np.zeros((len(found.combinations), len(classes)), np.uint8)
@@ -211,7 +210,7 @@ def _targets(found: Gathered, classes: Sequence[str], multi_label: bool) -> tupl
 
 
 def _strata(targets: np.ndarray) -> np.ndarray:
-    """The class that decides about each row's split: of several the rarest."""
+    """The class that decides the split of each row: the rarest of several."""
     if targets.ndim == 1:
         return targets.astype(np.int64)
     counts = targets.sum(axis=0, dtype=np.int64)
@@ -221,37 +220,37 @@ def _strata(targets: np.ndarray) -> np.ndarray:
 def _by_column(
     found: Gathered, groups: np.ndarray, kept: np.ndarray, column: str, problems: list[Problem]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The split that a column says, and which rows have one; of copies only those in the split furthest from train."""
+    """The splits in a column, and the rows to use: among copies, only those in the split furthest from train."""
     try:
         split = named_splits(found.table.column("split"))
     except ValueError as error:
         raise UsageError(f"--split_column {column!r}: {error}") from error
     nowhere = kept & (split < 0)
-    _tell(problems, f"rows have no {column}, and are left out", found, nowhere)
+    _tell(problems, f"rows have no {column} and are left out", found, nowhere)
     furthest = np.full(int(groups.max()) + 1 if len(groups) else 0, -1)
     np.maximum.at(furthest, groups[kept], split[kept])
     crossing = kept & (split >= 0) & (split < furthest[groups])
-    _tell(problems, f"images have a copy in another {column}, and are left out", found, crossing)
+    _tell(problems, f"images have a copy in another {column} and are left out", found, crossing)
     return split.astype(np.uint8), (split >= 0) & ~crossing
 
 
 def check_splits(
     split: np.ndarray, targets: np.ndarray, classes: Sequence[str], problems: list[Problem]
 ) -> None:
-    """Whether there is something to train on, and to choose by; classes that are not tested become a problem.
+    """Checks that every class can be trained; classes without test images become a problem.
 
     Args:
       split, targets, classes: see ``TrainingRows``.
-      problems: known so far; what is found is added.
+      problems: known problems; new ones are appended.
 
     Raises:
-      UsageError: no image to train or for validation, or a class without an image to train.
+      UsageError: there is no image for training or for validation, or a class has no image for training.
     """
     sizes = np.bincount(split, minlength=3)
     if not (sizes[TRAIN] and sizes[VALIDATION]):
         raise UsageError(
             f"--truth: {len(split)} images of {len(classes)} classes give {sizes[TRAIN]} to train and "
-            f"{sizes[VALIDATION]} to validation: more images are needed, 4 of one class at least"
+            f"{sizes[VALIDATION]} to validation: more images are needed, at least 4 of one class"
             + _told(problems)
         )
     for where in (TRAIN, TEST):
@@ -262,10 +261,10 @@ def check_splits(
             continue
         if where == TRAIN:
             raise UsageError(
-                f"--truth: no image to train of {', '.join(missing[:EXAMPLES])} ({len(missing)} classes)"
+                f"--truth: no training image of {', '.join(missing[:EXAMPLES])} ({len(missing)} classes)"
                 + _told(problems)
             )
-        problems.append(Problem("classes have no image to test", len(missing), tuple(missing[:EXAMPLES])))
+        problems.append(Problem("classes have no test image", len(missing), tuple(missing[:EXAMPLES])))
 
 
 def _tell(problems: list[Problem], what: str, found: Gathered, which: np.ndarray) -> None:
@@ -276,5 +275,5 @@ def _tell(problems: list[Problem], what: str, found: Gathered, which: np.ndarray
 
 
 def _told(problems: Sequence[Problem]) -> str:
-    """The problems, to be added to a message."""
+    """The problems, as the end of a message."""
     return "".join(f"; {problem.count} {problem.what}" for problem in problems if problem.count)

@@ -1,4 +1,4 @@
-"""An array in a scratch file: the process holds a bounded part of it in memory."""
+"""An array in a scratch file, of which only a bounded part is in memory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import numpy as np
 from beamlabel.pipeline.errors import UsageError
 
 _SPARE_BYTES = 1 << 26
-# Mapped pages count as the process's memory, which a control group or a person may limit.
+# Mapped pages count as memory of the process, which a control group or a user may limit.
 _MOST_MAPPED = 1 << 27
 
 
 class ScratchArray(np.ndarray[Any, np.dtype[np.float32]]):
-    """Rows in a mapped file, which gives its pages back to the kernel whenever slices have touched some hundred MB.
+    """Rows in a mapped file, which returns its pages to the kernel after slices have touched some hundred MB.
 
-    Rows by their places are read and written without the mapping: the kernel may map up to 2 MB around each of them.
+    Rows at given positions are read and written without the mapping: the kernel may map up to 2 MB around each.
     """
 
-    file: IO[bytes] | None = None  # None of views
+    file: IO[bytes] | None = None  # None for views
     mapping: mmap.mmap | None = None
     _touched = 0
 
@@ -53,11 +53,11 @@ class ScratchArray(np.ndarray[Any, np.dtype[np.float32]]):
         if not len(places):
             return
         if places.min() < 0 or places.max() >= len(self):
-            raise IndexError(f"a place is not in the {len(self)} rows")
+            raise IndexError(f"a position is outside the {len(self)} rows")
         buffer = rows.data.cast("B")
         for number, place in enumerate(places.tolist()):
             if move(file, [buffer[number * each : (number + 1) * each]], place * each) != each:
-                raise OSError(f"the scratch file has lost row {place}")
+                raise OSError(f"row {place} of the scratch file cannot be read or written in full")
 
     def _count(self, rows: Any) -> None:
         if self.mapping is None or not isinstance(rows, np.ndarray):
@@ -65,7 +65,7 @@ class ScratchArray(np.ndarray[Any, np.dtype[np.float32]]):
         self._touched += rows.nbytes
         if self._touched > _MOST_MAPPED:
             self._touched = 0
-            self.mapping.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: no byte is lost
+            self.mapping.madvise(mmap.MADV_DONTNEED)  # loses no data, since the mapping is shared
 
 
 def _are_places(key: Any) -> bool:
@@ -73,22 +73,22 @@ def _are_places(key: Any) -> bool:
 
 
 def scratch(rows: int, dimension: int) -> np.ndarray:
-    """float32[rows, dimension] in a file without a name; it lies where TMPDIR says.
+    """float32[rows, dimension] in a file without a name, in the directory that TMPDIR sets.
 
     Raises:
-      UsageError: the disk has not the room.
+      UsageError: the disk has too little space.
     """
     folder, size = tempfile.gettempdir(), rows * dimension * 4
     free = shutil.disk_usage(folder).free
     if free < size + _SPARE_BYTES:
         raise UsageError(
-            f"the embeddings of {rows} images take {size / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB: "
-            "set TMPDIR to a folder on a larger disk"
+            f"the embeddings of {rows} images need {size / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are "
+            "free: set TMPDIR to a directory on a larger disk"
         )
     if not size:
         return np.zeros((rows, dimension), np.float32)
     file = tempfile.TemporaryFile(prefix="beamlabel-")  # noqa: SIM115 (it lives as long as the array)
-    # Room that is promised now is there later: a full disk would end the process by SIGBUS.
+    # Reserve the space now: a disk that fills up later would end the process by SIGBUS.
     os.posix_fallocate(file.fileno(), 0, size)
     mapping = mmap.mmap(file.fileno(), size)
     array = ScratchArray((rows, dimension), np.float32, buffer=mapping)

@@ -1,4 +1,4 @@
-"""The data files of published outputs, Parquet or TFRecord, as Arrow batches of some of their columns."""
+"""Reads data files of published outputs, Parquet or TFRecord, as Arrow batches of some columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.tfrecord import read_records
 
 _BATCH_ROWS = 16_384
-# With their embeddings, 1280 features: 5 MB.
+# Embeddings of 1280 features take 5 MB.
 _EMBEDDED_ROWS = 1024
 _TEXTS = ("uri", "ref_id", "image_id", "label", "format", "source_version", "content_hash", "module_handle",
           "module_fingerprint", "preprocessing_id")  # fmt: skip
@@ -23,7 +23,7 @@ _NUMBERS = ("width", "height", "source_bytes", "labeled_at")
 
 
 def columns_of(outputs: Sequence[Output]) -> pa.Schema:
-    """All columns of the outputs, of each the type that it has in the newest; with the metadata of the newest.
+    """All columns of the outputs with their newest types, and the metadata of the newest output.
 
     Args:
       outputs: the newest last.
@@ -36,17 +36,17 @@ def columns_of(outputs: Sequence[Output]) -> pa.Schema:
 
 
 def all_batches(outputs: Sequence[Output], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of all data files, see ``batches``."""
+    """Yields the rows of all data files, see ``batches``."""
     for output in outputs:
         for file in output.files("data"):
             yield from batches(output, output.path(str(file["name"])), names)
 
 
 def batches(output: Output, path: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of a data file in their order, with those of these columns that it has.
+    """Yields the rows of a data file in order, with those of the named columns that it has.
 
     Raises:
-      OSError, ValueError: it cannot be read.
+      OSError, ValueError: the file cannot be read.
       ImportError: see ``tf_examples.check_installed``.
     """
     if path.endswith(".parquet"):
@@ -66,10 +66,10 @@ def batches(output: Output, path: str, names: Sequence[str]) -> Iterator[pa.Reco
 
 
 def embeddings(path: str, dimension: int) -> Iterator[np.ndarray]:
-    """The embeddings of a data file in the order of its rows: float32[some, dimension] at a time.
+    """Yields the embeddings of a data file in the order of its rows: float32[some, dimension] at a time.
 
     Raises:
-      OSError, ValueError: it cannot be read, or an embedding has another dimension.
+      OSError, ValueError: the file cannot be read, or an embedding has another dimension.
       ImportError: see ``tf_examples.check_installed``.
     """
     if path.endswith(".parquet"):
@@ -84,7 +84,7 @@ def embeddings(path: str, dimension: int) -> Iterator[np.ndarray]:
 def _matrix(column: pa.Array, dimension: int, path: str) -> np.ndarray:
     values = column.flatten()
     if values.null_count or len(values) != len(column) * dimension:
-        raise ValueError(f"{path}: an embedding is not of {dimension} values")
+        raise ValueError(f"{path}: an embedding does not have {dimension} values")
     return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(len(column), dimension)
 
 
@@ -113,7 +113,7 @@ def _columns(output: Output) -> dict[str, pa.DataType]:
 
 
 def _example_type(kind: str) -> pa.DataType:
-    """The type of a kept column, which a manifest names as Arrow writes it, as it comes back from ``tf.Example``."""
+    """The type that a kept column has when read from ``tf.Example``; ``kind`` is its Arrow type in the manifest."""
     inner = kind.partition(": ")[2] if "list" in kind else kind
     if "string" in inner:
         value = pa.string()

@@ -1,4 +1,4 @@
-"""Train, validation and test: by a hash of the content, each class by itself, copies always together."""
+"""Splits rows into train, validation and test by a hash of the content, class by class, keeping copies together."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pyarrow as pa
 import xxhash
 
 TRAIN, VALIDATION, TEST = range(3)
-# So few images of a class go to train alone, or to train and test alone.
+# Fewest images of a class for it to reach test, and validation.
 _FOR_TEST, _FOR_VALIDATION = 2, 4
 
 
 def content_order(contents: Sequence[str], seed: int) -> np.ndarray:
-    """uint64[N]: XXH3 of each ``content_hash`` with the seed, by which rows are put into splits."""
+    """uint64[N]: XXH3 of each ``content_hash`` with the seed; assigns rows to splits."""
     hashes = (xxhash.xxh3_64_intdigest(content.encode(), seed=seed) for content in contents)
     return np.fromiter(hashes, np.uint64, len(contents))
 
@@ -22,7 +22,7 @@ def content_order(contents: Sequence[str], seed: int) -> np.ndarray:
 def split_by_content(
     order: np.ndarray, groups: np.ndarray, strata: np.ndarray, shares: tuple[float, float, float]
 ) -> np.ndarray:
-    """Which split each row is in: of each stratum the first share of groups goes to test, the next to validation.
+    """The split of each row: in each stratum the first share of groups goes to test, the next to validation.
 
     A stratum reaches train with one group, test with two and validation with four.
 
@@ -30,7 +30,7 @@ def split_by_content(
       order: uint64[N], see ``content_order``; equal in a group.
       groups: int64[N], equal for rows of equal content.
       strata: int64[N], the class that decides; equal in a group.
-      shares: of train, validation and test; they add up to 1.
+      shares: shares of train, validation and test, with sum 1.
 
     Returns:
       uint8[N].
@@ -50,10 +50,10 @@ def split_by_content(
 
 
 def _counts(groups: int, shares: tuple[float, float, float]) -> tuple[int, int]:
-    """Groups of a stratum for test and validation."""
+    """Numbers of a stratum's groups for test and validation."""
     test = _count(groups, shares[TEST], _FOR_TEST)
     validation = _count(groups, shares[VALIDATION], _FOR_VALIDATION)
-    # Rounding must leave one to train.
+    # Rounding must leave one group for training.
     return test, max(min(validation, groups - test - 1), 0)
 
 
@@ -70,10 +70,10 @@ _NAMES = {
 
 
 def named_splits(names: pa.ChunkedArray) -> np.ndarray:
-    """int64[N]: the split that each name means; -1 of none.
+    """int64[N]: the split that each name means; -1 for null.
 
     Raises:
-      ValueError: a name that means none.
+      ValueError: a name means no split.
     """
     coded = names.combine_chunks().dictionary_encode()
     known = coded.dictionary.to_pylist()

@@ -249,17 +249,17 @@ def test_no_image_in_common_is_1(jobs, tmp_path):
 @pytest.mark.parametrize(
     ("result", "truth", "message"),
     [
-        ("named", "label", "that is what beamlabel wrote"),
+        ("named", "label", "beamlabel wrote that column"),
         ("named", "price", "neither names nor whole numbers"),
         ("named", "nothing", "neither a kept column of the result (id, id_text, species, wrong, price) nor a file"),
-        ("unnamed", "species", "the result's classes have no names"),
-        ("named", "two.txt", "two classes of 'a.png': '1' and '2'"),
+        ("unnamed", "species", "the classes of the result have no names"),
+        ("named", "two.txt", "two classes for 'a.png': '1' and '2'"),
         ("named", "bad.txt", "line 2 is not an image"),
-        ("named", "empty.txt", "names no image and its class"),
-        ("unnamed", "names.txt", "'tench' is no class id"),
-        ("named", "nokey.csv", "no column of it names the image"),
-        ("named", "many.csv", "name the column of classes by --truth_column; it has uri, one, two"),
-        ("named", "short.csv", "line 3 has 1 fields, the first 2"),
+        ("named", "empty.txt", "no image with a class"),
+        ("unnamed", "names.txt", "'tench' is not a class id"),
+        ("named", "nokey.csv", "no column is named ref_id, "),
+        ("named", "many.csv", "name the column of classes with --truth_column; it has uri, one, two"),
+        ("named", "short.csv", "line 3 has 1 fields, but the first line has 2"),
         ("named", "broken.parquet", "not a readable Parquet file"),
         ("named", "image.png", "neither Parquet nor text"),
         ("named", "float.parquet", "neither names nor whole numbers"),
@@ -299,7 +299,7 @@ def test_results_that_cannot_be_evaluated(tmp_path):
     truth = str(uri_list(tmp_path / "truth.txt", ["a 1"]))
     label(tmp_path / "features", "--input", uris, module=TINY_FEATURES)
     for name, message in (
-        ("features", "embeddings and no classes"),
+        ("features", "embeddings but no classes"),
         ("nothing", "no result of beamlabel"),
     ):
         with pytest.raises(UsageError, match=message):

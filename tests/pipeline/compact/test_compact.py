@@ -277,7 +277,7 @@ def test_columns_that_came_later(tmp_path):
     label(
         tmp_path / "labels" / "2", "--input", tmp_path / "in.parquet", "--keep_columns", "taken", "--limit", 3
     )
-    with pytest.raises(UsageError, match=r"1 images have no row .*columns"):
+    with pytest.raises(UsageError, match=r"1 images have neither a row .*columns"):
         compact([str(tmp_path / "labels")], str(tmp_path / "out"), shard_rows=50)
     label(tmp_path / "labels" / "3", "--input", tmp_path / "in.parquet", "--keep_columns", "taken")
     compact([str(tmp_path / "labels")], str(tmp_path / "out"), shard_rows=50)

@@ -114,7 +114,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, torch: Any, p
     state = {"w": tensor(torch, FLOATS, 0, (24,), (1,))}
     attack = Call(os.rmdir, str(victim))
     path = write(tmp_path / "w.pth", torch, state, FLOATS, **{part: attack})
-    with pytest.raises(WeightsError, match=r"asks for (posix|nt)\.rmdir, which is not admitted"):
+    with pytest.raises(WeightsError, match=r"uses (posix|nt)\.rmdir, which is not allowed"):
         read_state_dict(path)
     assert victim.is_dir()
 
@@ -125,7 +125,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, torch: Any, p
 @pytest.mark.parametrize("function", [eval, getattr, np.load, np.dtype, OrderedDict.fromkeys])
 def test_other_callables_are_refused(tmp_path: Path, torch: Any, function: Any) -> None:
     path = write(tmp_path / "w.pth", torch, {"w": Call(function, "1")})
-    with pytest.raises(WeightsError, match="not admitted"):
+    with pytest.raises(WeightsError, match="not allowed"):
         read_state_dict(path)
 
 
@@ -157,7 +157,7 @@ def test_a_tensor_outside_its_storage_is_refused(
 def test_other_storages_are_refused(tmp_path: Path, torch: Any) -> None:
     halves = Storage("HalfStorage", "1", np.zeros(2, "<f2"))
     path = write(tmp_path / "w.pth", torch, {"w": tensor(torch, halves, 0, (2,), (1,))}, halves)
-    with pytest.raises(WeightsError, match=r"asks for torch\.HalfStorage"):
+    with pytest.raises(WeightsError, match=r"uses torch\.HalfStorage"):
         read_state_dict(path)
 
 
@@ -176,9 +176,9 @@ def test_one_storage_under_two_types_is_refused(tmp_path: Path, torch: Any) -> N
         ({"system": {**SYSTEM, "little_endian": False}}, "little-endian"),
         ({"state": [1, 2]}, "but a list"),
         ({"state": {"epoch": 3}}, "'epoch' of the checkpoint is not a named tensor"),
-        ({"keys": []}, "not those that its tensors name"),
-        ({"keys": ["1", "1"]}, "not those that its tensors name"),
-        ({"keys": [[]]}, "not those that its tensors name"),
+        ({"keys": []}, "differ from those that its tensors name"),
+        ({"keys": ["1", "1"]}, "differ from those that its tensors name"),
+        ({"keys": [[]]}, "differ from those that its tensors name"),
     ],
 )
 def test_other_formats_are_refused(tmp_path: Path, torch: Any, parts: dict[str, Any], message: str) -> None:
@@ -190,7 +190,7 @@ def test_other_formats_are_refused(tmp_path: Path, torch: Any, parts: dict[str, 
 def test_a_storage_of_another_size_than_announced_is_refused(tmp_path: Path, torch: Any) -> None:
     liar = FLOATS._replace(announced=23)
     path = write(tmp_path / "w.pth", torch, {"w": tensor(torch, liar, 0, (1,), (1,))}, FLOATS)
-    with pytest.raises(WeightsError, match="has 24 elements, 23 were announced"):
+    with pytest.raises(WeightsError, match="has 24 elements instead of 23"):
         read_state_dict(path)
 
 

@@ -105,7 +105,7 @@ def test_the_file_of_wrong_images(jobs, tmp_path, ending):
     # It is a truth itself: of images that are all wrong.
     again = evaluate(str(jobs["parquet"].output), str(path)).to_json()
     assert (again["evaluated"], again["top_1"], again["truth_by"]) == (len(rows), 0, "image_id")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists"):
         evaluate(str(jobs["parquet"].output), "parent", errors=str(path))
 
 

@@ -61,7 +61,7 @@ def tuned(labels, tmp_path_factory):
 def test_a_class_whose_train_images_are_gone_is_told_and_not_trained():
     rows = training_rows(np.arange(60, dtype=np.int32) % 3)
     usable = (rows.targets != 1) | (rows.split != TRAIN)
-    gone = Problem("images cannot be had: not_found; they are left out", int((~usable).sum()))
+    gone = Problem("images are not available: not_found; they are left out", int((~usable).sum()))
     with pytest.raises(UsageError, match=r"class 1.*not_found"):
         usable_rows(rows, pixels.Pixels(np.zeros(0), usable, (gone,)))
     untested = (rows.targets != 1) | (rows.split != TEST)

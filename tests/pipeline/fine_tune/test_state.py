@@ -23,7 +23,7 @@ def test_a_forged_state_is_not_gone_on_with(tmp_path: Path, field: str, name: ob
     assert open_workplace(output, {"a": 1}, RESUME).state == place.state
     state = place.folder / "training.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), field: name}))
-    with pytest.raises(UsageError, match="not beamlabel's"):
+    with pytest.raises(UsageError, match="not made by beamlabel"):
         open_workplace(output, {"a": 1}, RESUME)
 
 
@@ -31,5 +31,5 @@ def test_a_link_in_the_place_of_a_training_is_refused(tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     folder = open_workplace(output, {}, "error").folder.rename(tmp_path / "theirs")
     folder_of(output).symlink_to(folder)
-    with pytest.raises(UsageError, match="not beamlabel's"):
+    with pytest.raises(UsageError, match="not made by beamlabel"):
         open_workplace(output, {}, RESUME)

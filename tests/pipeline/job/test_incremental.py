@@ -131,7 +131,7 @@ def test_earlier_tfrecords(tmp_path, images, paths, compression, capfd):
     assert rows_of(label(tmp_path / "more", *images, "--skip_labeled", earlier.output))["predicted"] == 8
     (earlier.output / "_MANIFEST.json").unlink()
     assert label(tmp_path / "out", *images, *again).code == 2
-    assert "TFRecords count only beside the _MANIFEST.json" in capfd.readouterr().err
+    assert "TFRecords without their _MANIFEST.json" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["images", "text", "parquet"])

@@ -307,7 +307,7 @@ def test_rows_by_another_output_of_the_module_are_not_the_same(tmp_path, first):
     # Nor does a table take the first night's for the second's, whose rows of some images are missing.
     few = uri_list(tmp_path / "list.txt", paths[:3])
     partly = night(tmp_path / "partly", "--input", few, *option, skip=[], module=TINY)
-    with pytest.raises(UsageError, match="5 images have no row of the module"):
+    with pytest.raises(UsageError, match="5 images have neither a row of the module"):
         run("compact", base.output, partly.output, "--output", tmp_path / "compacted")
 
 

@@ -133,7 +133,7 @@ def test_what_was_matched_by_file_name_alone_is_told(tmp_path):
     (tmp_path / "t.csv").write_text("uri,class\n/old/3.jpg,one\n2.jpg,two\n/data/cat/1.jpg,three\n")
     found, truth = truth_of(ROWS, tmp_path / "t.csv")
     assert [found[place] for place in (0, 2, 3)] == [("three",), ("two",), ("one",)]
-    assert told(truth, "file names alone") == 1
+    assert told(truth, "file name alone") == 1
 
 
 def test_without_all_rows_no_file_name_is_matched(tmp_path):
@@ -146,7 +146,7 @@ def test_two_spellings_of_an_image_with_two_classes_are_no_truth(tmp_path):
     (tmp_path / "t.csv").write_text("uri,class\n/data/cat/1.jpg,one\n/data//cat/1.jpg,two\n")
     found, truth = truth_of(ROWS, tmp_path / "t.csv")
     assert not any(found)
-    assert told(truth, "rows of which") == 1
+    assert told(truth, "rows with two different truths") == 1
 
 
 def test_lines_that_are_wrong_are_counted(tmp_path):
@@ -157,12 +157,12 @@ def test_lines_that_are_wrong_are_counted(tmp_path):
     found, truth = truth_of(ROWS, tmp_path / "t.csv")
     assert found[:3] == [("a",), None, None]
     problems = {problem.what.partition(str(tmp_path))[0].strip(): problem for problem in truth.problems()}
-    assert problems["images of which"].count == 1
+    assert problems["images with two different truths in"].count == 1
     assert problems["images in"].count == 2
     assert problems["images in"].examples == ("nowhere.jpg", "/also/not.jpg")
-    assert told(truth, "say again") == 1
+    assert told(truth, "repeat") == 1
     assert told(truth, "without a class") == 1
-    assert told(truth, "name no image") == 1
+    assert told(truth, "without an image") == 1
     assert truth.unmatched() == 2
 
 

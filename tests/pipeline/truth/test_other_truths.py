@@ -51,7 +51,7 @@ def test_images_at_the_top_of_what_was_listed_have_no_class():
     batch = rows("/data/cat/1.jpg", "/data/2.jpg", "/data/dog/3.jpg")
     found, truth = truth_of(batch, "parent", listed="/data")
     assert found == [("cat",), None, ("dog",)]
-    assert told(truth, "folder") == 1
+    assert told(truth, "class directory") == 1
     assert truth.unmatched() is None
     assert truth_of(batch, "parent", listed="/data/**/*.jpg")[0] == found
     assert truth_of(batch, "parent")[0] == [("cat",), ("data",), ("dog",)]
@@ -107,7 +107,7 @@ def test_corrections_of_a_report(tmp_path):
         "what is wrong has no earlier truth either"
     )
     assert told(truth, "say wrong") == 1
-    assert told(truth, "are no row") == 1
+    assert told(truth, "without a row") == 1
     assert not truth.multi_label
 
 
