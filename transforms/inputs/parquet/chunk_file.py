@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, BinaryIO, NamedTuple
 
+from beamlabel.transforms.inputs.parquet.positioned_file import PositionedFile
 from beamlabel.transforms.storage.ranged_file import RangedFile
 
 WINDOW_BYTES = 4 << 20
@@ -37,7 +38,7 @@ class _Window:
         self.start, self.data, self.served = 0, b"", 0
 
 
-class ChunkFile(io.RawIOBase):
+class ChunkFile(PositionedFile):
     """A file that reads ahead within stretches, and nothing elsewhere.
 
     Args:
@@ -49,11 +50,9 @@ class ChunkFile(io.RawIOBase):
     """
 
     def __init__(self, raw: BinaryIO, content: bytes | None = None) -> None:
-        super().__init__()
         self._raw = raw
+        super().__init__(raw.seek(0, io.SEEK_END))
         self.content = content
-        self._size = raw.seek(0, io.SEEK_END)
-        self._at = 0
         self._stretches: list[Stretch] = []
         self._windows: OrderedDict[Stretch, _Window] = OrderedDict()
 
@@ -74,19 +73,6 @@ class ChunkFile(io.RawIOBase):
     @property
     def _is_small(self) -> bool:
         return isinstance(self._raw, RangedFile) and self._raw.has_checksum and 0 < self._size <= _SMALL_BYTES
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         stop = self._size if size < 0 else min(self._at + size, self._size)

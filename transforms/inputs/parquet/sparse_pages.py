@@ -23,6 +23,7 @@ from beamlabel.transforms.inputs.parquet.page_index import (
     page_rows,
     walk_pages,
 )
+from beamlabel.transforms.inputs.parquet.positioned_file import PositionedFile
 
 _DATA_PAGE_V2 = 3
 
@@ -49,7 +50,7 @@ class _Piece(NamedTuple):
     pages: tuple[_Page, ...] = ()
 
 
-class SparseFile(io.RawIOBase):
+class SparseFile(PositionedFile):
     """A file in which the chunks of some columns are shown otherwise than they are.
 
     Args:
@@ -62,10 +63,8 @@ class SparseFile(io.RawIOBase):
     """
 
     def __init__(self, raw: BinaryIO, indexes: OffsetIndexes | None = None) -> None:
-        super().__init__()
         self._raw = raw
-        self._size = raw.seek(0, io.SEEK_END)
-        self._at = 0
+        super().__init__(raw.seek(0, io.SEEK_END))
         self._pieces: list[_Piece] = []
         # Of chunks that are shown otherwise, what is read of each.
         self._shown: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -78,20 +77,6 @@ class SparseFile(io.RawIOBase):
     def size(self) -> int:
         """Bytes of the file."""
         return self._size
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = start + offset
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         stop = self._size if size < 0 else min(self._at + size, self._size)
