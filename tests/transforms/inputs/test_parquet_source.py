@@ -165,10 +165,10 @@ def test_two_columns_of_a_name_that_nobody_reads_do_no_harm(tmp_path):
 )
 def test_two_fields_of_one_name_are_refused(kind):
     schema = pa.schema([("uri", STRING), ("odd", kind)])
-    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields of the name 'a'"):
+    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields named 'a'"):
         choose(schema, kept=["odd"])
     image = pa.struct([("bytes", BINARY), ("bytes", BINARY)])
-    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields of the name 'bytes'"):
+    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields named 'bytes'"):
         choose(pa.schema([("odd", image)]), image="odd")
 
 
