@@ -49,9 +49,9 @@ def test_the_uri_column_is_found(fields, found):
     ("fields", "arguments", "message"),
     [
         ([("a", STRING), ("b", STRING)], {}, r"--uri_column: name the column.*a \(string\), b \(string\)"),
-        ([("a", STRING)], {"uri": "b"}, "--uri_column 'b': no such column in x.parquet; it has a"),
-        ([("a", pa.int64())], {"uri": "a"}, "--uri_column 'a': int64 in x.parquet, not a string"),
-        ([("a", STRING)], {"image": "a"}, "--image_column 'a': string in x.parquet"),
+        ([("a", STRING)], {"uri": "b"}, "--uri_column 'b': no such column in x.parquet; columns: a"),
+        ([("a", pa.int64())], {"uri": "a"}, "--uri_column 'a': the column has the type int64 in x.parquet, not string"),
+        ([("a", STRING)], {"image": "a"}, "--image_column 'a': the column has the type string in x.parquet"),
         ([("a", STRING)], {"kept": ["k"]}, "--keep_columns 'k': no such column"),
         ([("a", pa.struct([("path", STRING)]))], {"image": "a"}, "--image_column 'a'"),
     ],
@@ -141,7 +141,7 @@ def test_kept_columns_arrive_with_nanoseconds_as_microseconds_and_dictionaries_d
 @pytest.mark.parametrize("arguments", [{}, {"uri": "uri"}, {"image": "uri"}, {"kept": ["uri"]}], ids=str)
 def test_two_columns_of_the_name_that_is_read_are_refused(arguments):
     schema = pa.schema([("uri", STRING), ("uri", STRING)])
-    with pytest.raises(ValueError, match=r"x\.parquet has 2 columns of the name 'uri'"):
+    with pytest.raises(ValueError, match=r"x\.parquet has 2 columns named 'uri'"):
         choose(schema, **arguments)
 
 
