@@ -50,7 +50,11 @@ def test_the_uri_column_is_found(fields, found):
     [
         ([("a", STRING), ("b", STRING)], {}, r"--uri_column: name the column.*a \(string\), b \(string\)"),
         ([("a", STRING)], {"uri": "b"}, "--uri_column 'b': no such column in x.parquet; columns: a"),
-        ([("a", pa.int64())], {"uri": "a"}, "--uri_column 'a': the column has the type int64 in x.parquet, not string"),
+        (
+            [("a", pa.int64())],
+            {"uri": "a"},
+            "--uri_column 'a': the column has the type int64 in x.parquet, not string",
+        ),
         ([("a", STRING)], {"image": "a"}, "--image_column 'a': the column has the type string in x.parquet"),
         ([("a", STRING)], {"kept": ["k"]}, "--keep_columns 'k': no such column"),
         ([("a", pa.struct([("path", STRING)]))], {"image": "a"}, "--image_column 'a'"),
