@@ -1,1 +1,1 @@
-"""A batch that hangs in native code: its worker process is ended, and what it was at is remembered."""
+"""Ends a worker process whose batch hangs in native code, and records the batch's images."""

@@ -1,11 +1,13 @@
-"""The process that ends a worker process which hangs, started as a file by ``watchdog``.
+"""The process that ends a hanging worker process; ``watchdog`` starts this file.
 
-It stands outside, since native code that hangs may hold Python's lock, and then no thread of the worker does anything.
-The worker tells in lines of JSON when a batch begins, until when it should end, and that it has ended. If one has not,
-this process remembers in the staging folder what was in it, and asks the worker to end itself; if that does not, it
-ends it. A worker that is nobody's launcher also says from time to time that it is there: one that is silent for long
-between two batches is stopped, or hangs with Python's lock, and is ended, too. When the worker is gone, so is this
-process.
+It runs outside the worker because native code that hangs may hold Python's lock, which blocks all of the worker's
+threads.
+
+The worker sends lines of JSON: a batch begins, its deadline, the batch ended. If a batch is late, this process
+records its images in the staging directory and asks the worker to exit. If the worker does not exit, this process
+kills it. A worker process other than the launcher also sends a sign of life at intervals. If it is silent for long
+between two batches, it was stopped or hangs with Python's lock, so it is killed, too. This process exits when the
+worker does.
 """
 
 from __future__ import annotations
@@ -20,36 +22,37 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-# To remember what was in the batch, on a storage that may hang, too.
+# The time to record the batch's images; the storage may hang, too.
 _TELL_SECONDS = 30.0
-# For the worker to say something and end.
+# The time for the worker to log and exit.
 _END_SECONDS = 3.0
-# A process that wakes so much later was stopped, as in a container that is paused, and so was the worker.
+# If this process wakes so much later, it was stopped, as in a paused container, and so was the worker.
 _OVERSLEPT_SECONDS = 5.0
 _READ_BYTES = 1 << 16
 
 
 class Guard:
-    """Watches the process that has started it.
+    """Watches the process that started it.
 
     Args:
-      told: who that is, and where it imports from.
+      told: the process id of the worker, and its import path.
     """
 
     def __init__(self, told: dict[str, Any]) -> None:
         self._told = told
         self._unread = b""
-        # By folder: how its storage is reached.
+        # By directory: how to reach its storage.
         self._folders: dict[str, dict[str, Any]] = {}
-        # Batches that have begun and not ended, by their numbers; and until when they may last.
+        # Unfinished batches and their deadlines, by batch number.
         self._batches: dict[int, dict[str, Any]] = {}
         self._until: dict[int, float] = {}
-        # How long the worker may be silent, and until when it may be now; nothing, if it does not tell.
+        # The longest permitted silence of the worker and its next deadline; infinite if the worker sends no signs of
+        # life.
         self._silence = float("inf")
         self._silent_until = float("inf")
 
     def watch(self) -> None:
-        """Until the worker is gone."""
+        """Runs until the worker has exited."""
         while True:
             late = [number for number, until in self._until.items() if until <= time.monotonic()]
             if late:
@@ -60,7 +63,7 @@ class Guard:
             self._listen(None if until == float("inf") else until)
 
     def _listen(self, until: float | None) -> None:
-        """Hears what the worker says, if it says anything before that time."""
+        """Reads the worker's messages; returns at the given time at the latest."""
         begin = time.monotonic()
         left = None if until is None else max(0.0, until - begin)
         if not select.select([0], [], [], left)[0]:
@@ -94,7 +97,7 @@ class Guard:
     def _end(self, late: list[int]) -> None:
         self._remember([self._batches[number] for number in late])
         if not any(number in self._until for number in late):
-            return  # they have ended meanwhile: what is remembered of them does no harm
+            return  # the batches ended meanwhile; the record does no harm
         with suppress(OSError):
             os.write(1, json.dumps({"seconds": self._batches[late[0]]["seconds"]}).encode() + b"\n")
         end = time.monotonic() + _END_SECONDS
@@ -104,15 +107,16 @@ class Guard:
 
     def _end_silent(self) -> None:
         if _is_stopped(_parent(self._told["worker"])):
-            # Ctrl-Z: the launcher and its workers will go on together.
+            # Ctrl-Z: the launcher and its workers will continue together.
             self._silent_until = time.monotonic() + self._silence
             return
-        sys.stderr.write(f"beamlabel: a worker process was silent for {self._silence:g} s, and is ended\n")
+        sys.stderr.write(f"beamlabel: ending a worker process that was silent for {self._silence:g} s\n")
         sys.stderr.flush()
         self._kill()
 
     def _kill(self) -> None:
-        # SIGALRM ends a process that does not handle it, and says more than SIGKILL, which Linux sends, too.
+        # SIGALRM ends a process that does not handle it. Unlike SIGKILL, it cannot be mistaken for Linux's OOM
+        # killer.
         for number in (signal.SIGALRM, signal.SIGKILL):
             if os.getppid() == self._told["worker"]:
                 with suppress(OSError):
@@ -143,11 +147,11 @@ class Guard:
                 for unit_id, ref_ids in batch["units"].items():
                     timeouts.tell(batch["folder"], unit_id, ref_ids, batch["seconds"])
         except Exception as error:
-            say(f"beamlabel: it is not remembered which batch hung: {error}")
+            say(f"beamlabel: could not record which batch hung: {error}")
 
 
 def _parent(process: int) -> int:
-    """Its number; 0, if the system does not tell."""
+    """The process id of its parent; 0 if the system does not report it."""
     fields = _status(process)
     return int(fields[1]) if fields else 0
 
@@ -157,7 +161,7 @@ def _is_stopped(process: int) -> bool:
 
 
 def _status(process: int) -> list[str]:
-    """The fields of ``/proc/PID/stat`` from the state on."""
+    """The fields of ``/proc/PID/stat``, starting with the state."""
     try:
         with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (small)
             return file.read().rpartition(")")[2].split()
@@ -166,7 +170,7 @@ def _status(process: int) -> list[str]:
 
 
 def main() -> NoReturn:
-    """Watches until the worker is gone."""
+    """Watches until the worker has exited."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     told = b""

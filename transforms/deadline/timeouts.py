@@ -1,8 +1,8 @@
-"""Which images a worker process was at when it was ended for a batch that hung: small files in the staging folder.
+"""Records of the images in batches that hung: small files in the staging directory.
 
-The first, second … time that this happens to a unit is told by ``UNIT.1.json``, ``UNIT.2.json`` …: whoever tries the
-unit again finds in one read that there is none. An image that was in such a batch once is a suspect, and computed alone
-the next time; if it hangs then, it is the one, and fails.
+The first, second … hang of a unit is recorded in ``UNIT.1.json``, ``UNIT.2.json`` …, so that one read shows a unit
+without any. An image that was in one such batch is a suspect and is computed alone the next time. If it hangs again,
+it fails.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.records import LoadedImage
 from beamlabel.transforms.shapes import TEXT, ShapeError, parse
 
-# So often an image is tried.
+# The number of tries per image.
 _TRIES = 2
-# More are never written of one unit; see the runner of worker processes.
+# A unit never has more records; see the runner of worker processes.
 _MOST = 1000
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """What happened to the earlier tries of a unit.
+    """The results of a unit's earlier tries.
 
     Attributes:
       failed: ``ref_id`` of the images that are not tried again.
-      suspects: of those that are computed alone.
+      suspects: ``ref_id`` of the images that are computed alone.
     """
 
     failed: frozenset[str] = frozenset()
@@ -37,23 +37,23 @@ class Timeouts:
 
 
 _NONE = Timeouts()
-# Of the units that this process has opened; empty as a rule.
+# By unit that this process opened; usually empty.
 _suspects: dict[str, frozenset[str]] = {}
 
 
 def folder(staging_dir: str) -> str:
-    """Where a run's files lie."""
+    """The directory of a run's records."""
     return storage.join(staging_dir, "timeouts")
 
 
 def tell(folder: str, unit_id: str, ref_ids: Sequence[str], seconds: float) -> None:
-    """Remembers that a batch hung.
+    """Records a batch that hung.
 
     Args:
-      folder: see above.
+      folder: the directory of the records.
       unit_id: the unit.
       ref_ids: the images of the unit that were in the batch.
-      seconds: for which it hung.
+      seconds: how long it hung.
 
     Raises:
       OSError: the storage cannot be written.
@@ -65,7 +65,7 @@ def tell(folder: str, unit_id: str, ref_ids: Sequence[str], seconds: float) -> N
 
 
 def read(folder: str, unit_id: str) -> Timeouts:
-    """What happened to the earlier tries of a unit.
+    """Reads the results of a unit's earlier tries.
 
     Raises:
       OSError: the storage cannot be read.
@@ -76,7 +76,7 @@ def read(folder: str, unit_id: str) -> Timeouts:
             content = storage.read_bytes(_path(folder, unit_id, number))
         except FileNotFoundError:
             break
-        with suppress(ShapeError):  # somebody else has written in it
+        with suppress(ShapeError):  # another program wrote into it
             times.update(set(parse(content, {"ref_ids": [TEXT]})["ref_ids"]))
     if not times:
         return _NONE
@@ -85,7 +85,7 @@ def read(folder: str, unit_id: str) -> Timeouts:
 
 
 def suspect(unit_id: str, timeouts: Timeouts) -> None:
-    """Has this process compute the suspects of a unit alone."""
+    """Makes this process compute the suspects of a unit alone."""
     if timeouts.suspects:
         _suspects[unit_id] = timeouts.suspects
     else:
@@ -93,7 +93,7 @@ def suspect(unit_id: str, timeouts: Timeouts) -> None:
 
 
 def runs(images: Sequence[LoadedImage]) -> list[Sequence[LoadedImage]]:
-    """The images in batches, in their order: each suspect is alone in one."""
+    """Splits images into batches, in order; each suspect is a batch of its own."""
     if not _suspects:
         return [images]
     found: list[list[LoadedImage]] = [[]]

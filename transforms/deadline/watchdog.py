@@ -1,6 +1,6 @@
-"""The worker's side: batches are watched from outside, by a process that ends this one if they hang.
+"""The worker's side of the deadline: a second process watches its batches and ends this one if they hang.
 
-A thread of the worker could not: native code that hangs may hold Python's lock. See ``guard``.
+A thread of the worker cannot do this: native code that hangs may hold Python's lock. See ``guard``.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import billing_project
 
 EXIT_CODE = 3
-"""Of a process that ends for a batch that hung."""
+"""The exit code of a process that ends because its batch hung."""
 
 SECONDS_AN_IMAGE, LEAST_SECONDS = 10.0, 600.0
-"""The usual deadline of a batch: a module that takes 10 s for an image could label nobody's images."""
+"""The default deadline of a batch; a module that takes 10 s for an image is of no use for a batch job."""
 
 LEAST_SILENCE_SECONDS = 60.0
-"""A worker process that says nothing for less does not hang, but waits for a core or for its memory."""
+"""A worker process that is silent for less does not hang: it waits for a core or for memory."""
 
 BEAT_SECONDS = 5.0
-"""Between two words of a worker process that it is there."""
+"""The interval of a worker process's signs of life."""
 
 _SCRIPT = Path(__file__).with_name("guard.py")
 _LOGGER = get_logger(__name__)
@@ -43,10 +43,10 @@ _LOGGER = get_logger(__name__)
 
 @dataclass(frozen=True)
 class BatchDeadline:
-    """How long a batch may take, and what is done about it.
+    """The time limit of a batch, and the directory of the records of batches that hung.
 
     Attributes:
-      folder: where it is remembered what was in a batch that hung, see ``timeouts``.
+      folder: the directory of these records, see ``timeouts``.
       seconds: for a batch; None: ``SECONDS_AN_IMAGE`` for each image of it, at least ``LEAST_SECONDS``.
     """
 
@@ -54,47 +54,50 @@ class BatchDeadline:
     seconds: float | None = None
 
     def of(self, images: int) -> float:
-        """The seconds of a batch of so many images."""
+        """The seconds for a batch of so many images."""
         return max(LEAST_SECONDS, SECONDS_AN_IMAGE * images) if self.seconds is None else self.seconds
 
     @property
     def silence(self) -> float:
-        """The seconds that a worker process may say nothing between two batches."""
+        """The longest silence of a worker process between two batches, in seconds."""
         return max(LEAST_SILENCE_SECONDS, self.of(0))
 
 
 class Watchdog:
-    """This process's guard."""
+    """The connection to this process's guard."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._folders: set[str] = set()
         self._lock = threading.Lock()
         self._guard: subprocess.Popen[bytes] | None = None
-        # Until a batch tells the deadline.
+        # Replaced when a batch sets the deadline.
         self.silence = max(LEAST_SILENCE_SECONDS, LEAST_SECONDS)
         try:
             self._guard = subprocess.Popen(
-                # Nothing of the environment, nor of the site: it is small, and starts in milliseconds.
+                # Without the environment and site packages it is small and starts in milliseconds.
                 [sys.executable, "-I", "-S", str(_SCRIPT)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
             )
         except OSError as error:
-            _LOGGER.warning("no process can be started that watches for batches that hang: %s", error)
+            _LOGGER.warning(
+                "cannot start the process that watches for batches that hang; --inference_deadline has no effect: %s",
+                error,
+            )
             return
-        # An editable installation may be found by a hook of the site, which the guard has none of.
+        # A hook of site packages, which the guard does not load, may provide an editable installation.
         here = str(Path(beamlabel.__file__).parents[1])
         self._say(worker=os.getpid(), path=[*sys.path, here])
         threading.Thread(target=self._obey, name="watchdog", daemon=True).start()
         if os.environ.get("WORKER_ID"):
-            # Set for all of Beam's worker processes. A launcher that computes itself may be stopped by its user.
+            # Beam sets it for all of its worker processes. A user may stop a launcher that computes itself.
             threading.Thread(target=self._beat, name="watchdog-beat", daemon=True).start()
 
     @contextmanager
     def watched(self, images: Sequence[LoadedImage], folder: str, seconds: float) -> Iterator[None]:
-        """While a batch is computed; of no images, while the module is opened."""
+        """Watches the block, which computes a batch; without images, it opens the module."""
         if folder not in self._folders:
             self._folders.add(folder)
             self._say(folder=folder, storage=beam_setup.words(), billing_project=billing_project())
@@ -112,7 +115,7 @@ class Watchdog:
         if self._guard is None or self._guard.stdin is None:
             return
         line = json.dumps(words).encode() + b"\n"
-        with self._lock, suppress(OSError):  # it was killed: nobody watches any more
+        with self._lock, suppress(OSError):  # the guard was killed: nothing watches any more
             self._guard.stdin.write(line)
             self._guard.stdin.flush()
 
@@ -131,8 +134,8 @@ class Watchdog:
 def end_process(seconds: float) -> NoReturn:
     """Ends this process, whose batch hangs."""
     _LOGGER.error(
-        "a batch was not done within %g s (--inference_deadline): this process ends, and what it was at is tried "
-        "again, by --if_exists resume if this is the launcher; an image that hangs twice fails as inference_timeout",
+        "batch not done within %g s (--inference_deadline); ending this process and trying its images again (if this "
+        "is the launcher, rerun with --if_exists resume); an image that hangs twice fails as inference_timeout",
         seconds,
     )
     with suppress(Exception):
@@ -149,8 +152,8 @@ def watched(images: Sequence[LoadedImage], deadline: BatchDeadline | None) -> It
     """Ends this process if the block takes too long; does nothing without a deadline.
 
     Args:
-      images: what is computed; none, while the module is opened.
-      deadline: see there.
+      images: the batch; empty while the module is opened.
+      deadline: the time limit, and the directory of the records.
     """
     if deadline is None:
         yield
@@ -162,9 +165,9 @@ def watched(images: Sequence[LoadedImage], deadline: BatchDeadline | None) -> It
 
 
 def watch_worker() -> None:
-    """Has this worker process ended if it stops, or hangs with Python's lock, whatever it is at.
+    """Ends this worker process if it stops or hangs with Python's lock, at any step.
 
-    ``WORKER_ID`` is set.
+    Requires ``WORKER_ID`` in the environment.
     """
     _this_process()
 
@@ -178,7 +181,7 @@ def _this_process() -> Watchdog:
 
 
 def _forget() -> None:
-    # A forked child has another number, and its guard would watch its parent.
+    # A forked child has its own process id, and its parent's guard would watch the parent.
     global _watchdog, _lock
     _watchdog, _lock = None, threading.Lock()
 

@@ -1,1 +1,1 @@
-"""Elements of other people's pipelines → references, and outcomes → the same elements with fields added."""
+"""Elements of other pipelines → references, and outcomes → the same elements with added fields."""

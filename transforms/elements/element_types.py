@@ -1,4 +1,4 @@
-"""The type of the elements that come in → the types of those that go out, for Beam's type checks and schemas."""
+"""The type of the input elements → the types of the results, for Beam's type checks and schemas."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ _MAPPINGS = (typehints.DictConstraint, typehints.MappingHint.MappingTypeConstrai
 
 
 class ResultTypes(NamedTuple):
-    """The types of predictions and of failures, as ``with_output_types`` takes them."""
+    """The types of predictions and of failures, for ``with_output_types``."""
 
     prediction: Any
     failure: Any
 
 
 def result_types(element_type: Any, options: ElementOptions, spec: OutputSpec) -> ResultTypes:
-    """The types of the results of elements of a type.
+    """The types of the results for a type of elements.
 
     Args:
       element_type: a PCollection's ``element_type``.
       options: the fields of the image, and the prefix of the added fields.
-      spec: which fields a prediction has.
+      spec: the fields of a prediction.
 
     Raises:
-      TypeError: nothing of this type holds an image, or the fields of the URI or the image are not among its.
-      ValueError: it has a field that would be added; names ``prefix``.
+      TypeError: elements of this type hold no image, or lack the fields of the URI or the image.
+      ValueError: the type has a field of the same name as an added one; names ``prefix``.
     """
     if get_origin(element_type) is Annotated:
         element_type = get_args(element_type)[0]
@@ -97,7 +97,7 @@ def _union_types(kind: Any, options: ElementOptions, spec: OutputSpec) -> Result
     if len(found) != 1:
         return ResultTypes(typehints.Any, typehints.Any)
     (of_others,) = found
-    # None fails as a bare element does: as a FailedImage beside the dicts or rows.
+    # None fails like a bare element: as a FailedImage beside the dicts or rows.
     if type(None) in parts and of_others.failure is not FailedImage:
         return ResultTypes(of_others.prediction, typehints.Any)
     return of_others
@@ -106,8 +106,8 @@ def _union_types(kind: Any, options: ElementOptions, spec: OutputSpec) -> Result
 def _fields_of_type(kind: Any) -> list[tuple[str, Any]] | None:
     """Names and types of a row's fields; None for any other kind.
 
-    Beam itself has no schema for some: frozen dataclasses that nobody registered, ``collections.namedtuple``, and
-    classes derived from a NamedTuple. Their results have one.
+    Beam itself has no schema for some rows: frozen dataclasses that are not registered, ``collections.namedtuple``,
+    and classes derived from a NamedTuple. Their results have one.
     """
     if isinstance(kind, RowTypeConstraint):
         fields = list(kind._fields)
@@ -121,10 +121,10 @@ def _fields_of_type(kind: Any) -> list[tuple[str, Any]] | None:
 
 
 def _resolved(user_type: Any, names: Iterable[str]) -> list[tuple[str, Any]]:
-    """Fields and types of a class whose annotations may be text, by ``from __future__ import annotations``."""
+    """Fields and types of a class whose annotations may be strings, by ``from __future__ import annotations``."""
     try:
         hints = get_type_hints(user_type)
-    except (NameError, TypeError):  # a name of a function, or one that only type checkers import
+    except (NameError, TypeError):  # a name local to a function, or one that only type checkers import
         hints = {}
     return [(name, hints.get(name, Any)) for name in names]
 
@@ -136,15 +136,15 @@ def _row_types(row: list[tuple[str, Any]], options: ElementOptions, spec: Output
         wanted = getattr(options, argument)
         if wanted not in names:
             raise TypeError(
-                f"{argument}={wanted!r}: the elements have no such field; they have {', '.join(names)}"
+                f"{argument}={wanted!r}: the elements have no such field; their fields are {', '.join(names)}"
             )
     if taken := taken_names(names, options.prefix):
         raise ValueError(
-            f"prefix={options.prefix!r}: the elements have a field {taken[0]!r} already, which a result adds; "
-            "give a prefix for the added fields"
+            f"prefix={options.prefix!r}: the elements already have a field {taken[0]!r}, which a result adds; "
+            "set prefix to rename the added fields"
         )
     labeled, failed = get_type_hints(LabeledImage), get_type_hints(FailedImage)
-    # In a row a field is there, or the module never fills it.
+    # A row has a field only if the module fills it, so the field is never null.
     required = {
         name: _without_none(labeled[name]) for name in ("label", "score", "labels", "class_ids", "scores")
     }
@@ -161,9 +161,9 @@ def _row_types(row: list[tuple[str, Any]], options: ElementOptions, spec: Output
 
 
 def _schema_type(kind: Any) -> Any:
-    """The same type as Beam's schemas know it: of ``str | None`` they make pickled Python, not a nullable string."""
+    """The type in a form for Beam's schemas, which turn ``str | None`` into pickled Python, not a nullable string."""
     beam_type = native_type_compatibility.convert_to_beam_type(kind)
-    # Of a union of several types they take one, and fail on values of the others.
+    # Of a union of several types, schemas pick one and fail on values of the others.
     union = isinstance(beam_type, typehints.UnionConstraint)
     if union and len(set(beam_type.inner_types()) - {type(None)}) > 1:
         return Any

@@ -27,14 +27,14 @@ _OTHER_BYTES = 400
 
 
 class LabeledRows:
-    """Converts elements that ``LabelImages`` has made.
+    """Converts results of ``LabelImages``.
 
     Args:
       spec: the columns; its kept fields are the elements' own.
-      options: the fields' names.
+      options: the names of the fields.
 
     Attributes:
-      row_bytes: of a row in Arrow, about.
+      row_bytes: approximate size of a row in Arrow.
     """
 
     def __init__(self, spec: OutputSpec, options: ElementOptions) -> None:
@@ -44,26 +44,26 @@ class LabeledRows:
         self.row_bytes = 4 * (spec.embedding_dim or 0) + 20 * spec.top_k + _OTHER_BYTES
 
     def table(self, elements: Sequence[Any]) -> pa.Table:
-        """One row an element, in the order given.
+        """One row per element, in the given order.
 
         Raises:
           TypeError: an element has no fields.
-          ValueError: a field is missing, is not kept and not ours, is of another type than its column, or a row is
-            of another module.
+          ValueError: a field is missing, is neither kept nor ours, is of another type than its column, or a row is of
+            another module.
         """
         return pa.Table.from_batches(
             [to_record_batch([self._prediction(one) for one in elements], self._spec)]
         )
 
     def _prediction(self, element: Any) -> Prediction:
-        """The element as the record that the job's rows are made of."""
+        """The element as the record from which the job makes its rows."""
         values, others = self._split(element)
         ours = self._spec
         for name in ("module_fingerprint", "preprocessing_id"):
             if values[name] != getattr(ours, name):
                 raise ValueError(
-                    f"WriteLabels: an element has {name} {values[name]!r}, the labels that are written have "
-                    f"{getattr(ours, name)!r}: one output holds the rows of one LabelImages"
+                    f"WriteLabels: an element has {name} {values[name]!r}, but this output has "
+                    f"{getattr(ours, name)!r}; write the rows of one LabelImages to one output"
                 )
         identity = values["image_id"]
         uri = _text(others.get("uri" if isinstance(element, LabeledImage) else self._options.uri))
@@ -97,15 +97,15 @@ class LabeledRows:
         missing = [name for name in self._needed if prefix + name not in fields]
         if missing:
             raise ValueError(
-                f"WriteLabels: an element has no field {prefix + missing[0]!r}, which LabelImages adds"
+                f"WriteLabels: an element lacks the field {prefix + missing[0]!r}, which LabelImages adds"
             )
         values = {name: fields.pop(prefix + name, None) for name in LABEL_FIELDS}
         allowed = self._kept | {self._options.uri, self._options.image}
         unknown = [name for name in fields if name not in allowed] if self._spec.kept_fields == () else []
         if unknown and isinstance(element, Mapping):
             raise ValueError(
-                f"WriteLabels: an element has a field {unknown[0]!r}: name it in columns, with its Arrow type, to "
-                "keep it"
+                f"WriteLabels: an element has a field {unknown[0]!r}; to keep it, name it in columns with "
+                "its Arrow type"
             )
         return values, fields
 
@@ -117,8 +117,8 @@ def kept_fields_of(
 
     Args:
       element_type: of the PCollection.
-      columns: those that are asked for; None: all that the type names.
-      options: the fields' names.
+      columns: the requested ones; None: all that the type names.
+      options: the names of the fields.
 
     Raises:
       TypeError: elements of this type have no fields.
@@ -150,31 +150,31 @@ def check_predictions(element_type: Any) -> None:
     """Raises ``TypeError`` if elements of this type are failures."""
     row = element_type if isinstance(element_type, RowTypeConstraint) else None
     names = {name for name, _ in row._fields} if row is not None else set()
-    # Of rows with a prefix the names tell nothing; their fields are looked for when they are written.
+    # With a prefix, the names tell nothing; ``table`` checks the fields when it writes.
     if element_type is FailedImage or {"stage", "reason", "detail"} <= names:
         raise TypeError(
-            "WriteLabels writes labels: give it the result of LabelImages, or its predictions alone"
+            "WriteLabels writes labels; give it the result of LabelImages or its predictions alone"
         )
 
 
 def _arrow_type(name: str, field_type: Any) -> pa.DataType:
-    if field_type in (Timestamp, Timestamp | None):  # a logical type, which Beam's Arrow types do not know
+    if field_type in (Timestamp, Timestamp | None):  # a logical type, which Beam's Arrow types lack
         return pa.timestamp("us", "UTC")
     schema = schemas.named_fields_to_schema([(name, field_type)])
     try:
         return normalized_type(arrow_schema_from_beam_schema(schema).field(0).type)
     except (KeyError, ValueError, TypeError, NotImplementedError) as error:
         raise ValueError(
-            f"WriteLabels: the field {name!r} is of the type {field_type}, which Arrow has no counterpart of: name "
+            f"WriteLabels: the field {name!r} has the type {field_type}, which has no counterpart in Arrow; name "
             f"the fields to keep in columns, with their Arrow types ({error})"
         ) from error
 
 
 def failure_fields(element: Any) -> dict[str, Any]:
-    """The fields of a failed element as JSON has them, without the bytes of images.
+    """The fields of a failed element as JSON, without the bytes of images.
 
-    The key of a pair is the field ``key``, or ``pair_key`` if the element has a ``key``; of pairs in pairs, the list of
-    their keys.
+    The key of a pair becomes the field ``key``, or ``pair_key`` if the element has a ``key``; for pairs in pairs, the
+    field holds the list of their keys.
     """
     keys = []
     while is_pair(element):
@@ -215,12 +215,12 @@ def _one(value: Any, kind: pa.DataType, name: str) -> pa.Array:
         return pa.array([_arrow_value(value)], kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"WriteLabels: the field {name!r} does not fit its column, {kind}: {error}"
+            f"WriteLabels: the field {name!r} does not fit its column of type {kind}: {error}"
         ) from error
 
 
 def _arrow_value(value: Any) -> Any:
-    """Arrow takes dicts for structs, and no rows."""
+    """A value with dicts in place of rows: Arrow takes only dicts for structs."""
     if type(value) in (list, tuple):
         return type(value)(map(_arrow_value, value))
     if isinstance(value, Mapping):
@@ -231,7 +231,7 @@ def _arrow_value(value: Any) -> Any:
 
 def _text(uri: Any) -> str:
     """An element's URI as text; empty if it has none."""
-    if uri is None or uri != uri:  # pandas writes NaN for text that is missing
+    if uri is None or uri != uri:  # pandas writes NaN for missing text
         return ""
     return encodable(os.fsdecode(uri) if isinstance(uri, (bytes, os.PathLike)) else str(uri))
 
@@ -241,4 +241,4 @@ def _array(values: Any, dtype: type[np.generic]) -> np.ndarray | None:
 
 
 def _no_fields(what: str) -> str:
-    return f"WriteLabels takes elements with fields, not {what}: of pairs take the values first, by beam.Values()"
+    return f"WriteLabels takes elements with fields, not {what}; for pairs, take the values first with beam.Values()"

@@ -1,4 +1,4 @@
-"""Arrow tables → Parquet files, as a sink of Beam's that several windows may write at a time."""
+"""Arrow tables → Parquet files, by a Beam sink that several windows can use at the same time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from apache_beam.io import filebasedsink
 from apache_beam.io.filesystem import CompressionTypes
 
-# FileBasedSink's own default for bounded PCollections, and the one that names the window.
+# FileBasedSink's own default for bounded PCollections, and the template that names the window.
 _SHARDS = "-SSSSS-of-NNNNN"
 _SHARDS_OF_WINDOWS = "-W-SSSSS-of-NNNNN"
 
@@ -21,7 +21,10 @@ class _OpenFile(NamedTuple):
 
 
 class _ParquetSink(filebasedsink.FileBasedSink):
-    """Beam's own keeps the open file in itself, so that one of two windows of a bundle was never closed."""
+    """A sink that passes the open file along.
+
+    Beam's own Parquet sink keeps the file as an attribute, so it never closes one of a bundle's two windows.
+    """
 
     def __init__(self, prefix: str, schema: pa.Schema, **options: Any) -> None:
         super().__init__(
@@ -47,12 +50,12 @@ class _ParquetSink(filebasedsink.FileBasedSink):
 
 
 class WriteTables(beam.PTransform):
-    """``pyarrow.Table`` → Parquet files, zstd, a row group a table; the result holds the names of the files.
+    """``pyarrow.Table`` → Parquet files (zstd, one row group per table); the result holds the files' names.
 
     Args:
       prefix: of the files' names.
-      schema: of each table; with the file metadata.
-      num_shards: files; 0: as the runner likes.
+      schema: of each table, with the file metadata.
+      num_shards: number of files; 0: the runner decides.
       triggering_frequency: see ``WriteLabels``.
     """
 

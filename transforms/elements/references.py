@@ -30,7 +30,8 @@ class ElementOptions:
 
     Attributes:
       uri: field of the URI, in dicts and rows.
-      image: field of the encoded image's bytes, in dicts and rows; None: there is none. If it is null, the URI counts.
+      image: field of the encoded image's bytes, in dicts and rows; None: no such field. If its value is null, the URI
+        is used.
       base_dir: directory of relative paths: a local one, or a URI such as ``gs://bucket/folder``.
       prefix: before the name of each field that is added to dicts and rows.
 
@@ -54,34 +55,34 @@ class ElementOptions:
             raise ValueError(f"prefix must be text, not {self.prefix!r}")
         if self.prefix and not self.prefix.isidentifier():
             raise ValueError(
-                f"prefix must begin a name, of letters, digits and underscores, not {self.prefix!r}"
+                f"prefix must be letters, digits and underscores, without a digit first, not {self.prefix!r}"
             )
         if self.uri == self.image:
-            raise ValueError(f"uri and image must be two fields, not both {self.uri!r}")
+            raise ValueError(f"uri and image must be different fields, not both {self.uri!r}")
         if not isinstance(self.base_dir, str):
             raise ValueError(f"base_dir must be a directory or a URI, not {self.base_dir!r}")
 
 
 def no_image(kind: Any) -> str:
-    """The message for elements of a type that holds no image, with advice for some types."""
+    """The error message for a type that holds no image, with advice for some types."""
     name = getattr(kind, "__name__", str(kind))
     advice = {
         "FileMetadata": "; put fileio.ReadMatches() before LabelImages",
         "ndarray": "; for arrays of pixels use RunInference(ModelHandler(module))",
     }
-    return f"elements of the type {name} hold no image: expected {KINDS}{advice.get(name, '')}"
+    return f"elements of type {name} hold no image; expected {KINDS}{advice.get(name, '')}"
 
 
 def reference(element: Any, options: ElementOptions, timestamp: Any = None) -> ImageRef | Failure:
-    """The reference to an element's image; a ``Failure`` if it names none.
+    """The reference to an element's image; a ``Failure`` if the element names none.
 
     Args:
-      element: of the kinds that ``KINDS`` names; None is a failure. An ``ImageRef`` is used as it is.
+      element: of the kinds in ``KINDS``; None gives a failure. An ``ImageRef`` is used as it is.
       options: the fields of the image.
       timestamp: the element's.
 
     Raises:
-      TypeError: it is of another kind.
+      TypeError: the element is of another kind.
     """
     origin = Origin(element, timestamp)
     value = bare(element)
@@ -102,14 +103,14 @@ def reference(element: Any, options: ElementOptions, timestamp: Any = None) -> I
 
 
 def bare(element: Any) -> Any:
-    """The element without its keys: of a pair the second half, of a pair in it that one's."""
+    """The element without its keys: the value of a pair, also of nested pairs."""
     while is_pair(element):
         element = element[1]
     return element
 
 
 def is_pair(element: Any) -> bool:
-    """Whether it is a key with a value, and no row."""
+    """Whether it is a pair of a key and a value, and no row."""
     return isinstance(element, tuple) and len(element) == 2 and not hasattr(element, "_fields")
 
 
@@ -127,11 +128,11 @@ def fields_of(value: Any) -> dict[str, Any] | None:
 
 
 def _source(value: Any, options: ElementOptions) -> tuple[str | None, bytes | None]:
-    """The URI and the bytes of an element's image: one of the two at the least.
+    """The URI and the bytes of an element's image; at least one of the two is set.
 
     Raises:
       ImageError: it has neither.
-      TypeError: it is of no kind that holds an image.
+      TypeError: its kind holds no image.
     """
     if value is None:
         raise _refused(Reason.NULL_URI, "the element is None")
@@ -157,7 +158,9 @@ def _source_of_fields(fields: Mapping[str, Any], options: ElementOptions) -> tup
             raise _refused(Reason.NOT_AN_IMAGE, detail)
         return None if _is_null(uri) else str(uri), bytes(data)
     if options.uri not in fields:
-        raise _refused(Reason.NULL_URI, f"the element has no field {options.uri!r}; name its field by uri")
+        raise _refused(
+            Reason.NULL_URI, f"the element has no field {options.uri!r}; set uri to the name of its field"
+        )
     return _uri(uri, f"the field {options.uri!r}"), None
 
 
@@ -172,7 +175,7 @@ def _uri(value: Any, place: str) -> str:
         except UnicodeDecodeError as error:
             raise _refused(Reason.INVALID_URI, f"{place} is not UTF-8: {error.reason}") from error
     if not isinstance(value, str):
-        raise _refused(Reason.INVALID_URI, f"{place} is of the type {type(value).__name__}, not text")
+        raise _refused(Reason.INVALID_URI, f"{place} has the type {type(value).__name__}, not text")
     if not value:
         raise _refused(Reason.NULL_URI, f"{place} is empty")
     if (size := too_many_bytes(value)) is not None:
@@ -181,7 +184,7 @@ def _uri(value: Any, place: str) -> str:
 
 
 def _is_null(value: Any) -> bool:
-    # pandas writes NaN for text that is missing.
+    # pandas writes NaN for missing text.
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -189,14 +192,14 @@ def _check_free(fields: Mapping[str, Any], options: ElementOptions) -> None:
     taken = taken_names(fields, options.prefix)
     if taken:
         detail = (
-            f"the element has a field {taken[0]!r} already, which a result adds; give the added fields another "
-            "name by prefix"
+            f"the element already has a field {taken[0]!r}, which a result adds; set prefix to rename the added "
+            "fields"
         )
         raise _refused(Reason.FIELD_TAKEN, detail)
 
 
 def taken_names(fields: Iterable[str], prefix: str) -> list[str]:
-    """Those of the names that a result would add."""
+    """The names that a result would add, too."""
     added = {prefix + name for name in (*LABEL_FIELDS, *FAILURE_FIELDS)}
     return [name for name in fields if name in added]
 
@@ -226,7 +229,7 @@ class _ToReferences(beam.DoFn):
 
 
 class ToReferences(beam.PTransform):
-    """Elements of any kind → ``ImageRef`` or ``Failure``, which remember the element as their ``origin``.
+    """Elements of any kind → ``ImageRef`` or ``Failure``, each with the element as its ``origin``.
 
     Args:
       options: the fields of the image.

@@ -1,7 +1,7 @@
 """The fields that a result adds to an element, as NamedTuples with a schema."""
 
-# Beam reads the annotations, so they must not be postponed: no `from __future__ import annotations` here. And of
-# `str | None` it makes pickled Python in a schema, which no other language can read: hence `Optional`.
+# Beam reads the annotations, so they must not be postponed: no `from __future__ import annotations` here. In a
+# schema, Beam turns `str | None` into pickled Python, which no other language can read: hence `Optional`.
 
 import re
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from beamlabel.transforms.storage.uris import encodable
 class LabeledImage(NamedTuple):
     """A labeled image, for elements that are a bare URI or bare bytes; has a Beam schema.
 
-    In a schema numbers are the types that are named here; in Python they are ``float``, ``int`` and lists of them.
+    In a schema, numbers have the types named here; in Python they are ``float``, ``int`` and lists of them.
 
     Attributes:
-      uri: as it came in; None for bytes. Bytes of a file name that are no UTF-8 are escapes, as ``\\udcff``.
+      uri: as given; None for bytes. Bytes of a file name that are not UTF-8 are escaped, as ``\\udcff``.
       image_id: identity of the image, see ``docs/output.md``.
       label: name of the best class; None if the classes have no names.
       score: float32, of the best class; None if the module gives no logits.
@@ -62,10 +62,10 @@ class FailedImage(NamedTuple):
     """An image that got no label, for elements that are a bare URI or bare bytes; has a Beam schema.
 
     Attributes:
-      uri: as it came in; None for bytes. Bytes of a file name that are no UTF-8 are escapes, as ``\\udcff``.
+      uri: as given; None for bytes. Bytes of a file name that are not UTF-8 are escaped, as ``\\udcff``.
       stage: step that failed: ``open``, ``fetch``, ``decode`` or ``inference``.
-      reason: why, of a closed list, see the README.
-      detail: one line for a human.
+      reason: one of a closed list, see the README.
+      detail: one line for people.
       image_id: identity of the image; None if the element names none.
       source_bytes: int64, size of the encoded image; None if it was not fetched.
       source_version: generation, ETag or modification time, if known.
@@ -83,13 +83,13 @@ class FailedImage(NamedTuple):
 
 
 LABEL_FIELDS = tuple(name for name in LabeledImage._fields if name != "uri")
-"""The fields that a prediction adds to a dict or a row; those that the module cannot fill are absent."""
+"""The fields that a prediction adds to a dict or a row; fields that the module cannot fill are absent."""
 
 FAILURE_FIELDS = tuple(name for name in FailedImage._fields if name != "uri")
 """The fields that a failure adds to a dict or a row."""
 
 
-# In a pipeline of one's own the command's options are arguments of the same names.
+# In a Python pipeline, the command's options are arguments of the same names.
 _COMMAND_OPTION = re.compile(
     r"--(?=(?:allow_http|allowed_schemes|allow_private_hosts|ignore_robots_tag|max_bytes|max_pixels|fetch_deadline|decode_deadline|billing_project)\b)"
 )
@@ -100,7 +100,7 @@ def _encodable(text: str | None) -> str | None:
 
 
 def failure_values(failure: Failure) -> dict[str, Any]:
-    """The fields of a failed image but for its URI; text that is no UTF-8, as of file names, as escapes."""
+    """The fields of a failed image except for its URI; text that is not UTF-8, as in file names, is escaped."""
     return {
         "stage": failure.stage.value,
         "reason": failure.reason.value,

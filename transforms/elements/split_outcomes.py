@@ -1,4 +1,4 @@
-"""Outcomes → the elements that came in, with the fields of a prediction or of a failure added."""
+"""Outcomes → the input elements with the fields of a prediction or of a failure added."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FAILURES = "failures"
 
 
 class LabeledImages(NamedTuple):
-    """Two PCollections; every element that came in is in one of the two.
+    """Two PCollections; each input element is in one of them.
 
     Attributes:
       predictions: the elements with the fields of ``LabeledImage`` added.
@@ -43,7 +43,7 @@ class LabeledImages(NamedTuple):
 
 
 def labeled_element(prediction: Prediction, spec: OutputSpec, options: ElementOptions) -> Any:
-    """The element that a prediction is of, with its fields added.
+    """The element of a prediction, with its fields added.
 
     Bare elements become a ``LabeledImage``, pairs keep their key, dicts stay dicts, and rows become a ``beam.Row`` of
     the same fields and ours.
@@ -57,9 +57,9 @@ def labeled_element(prediction: Prediction, spec: OutputSpec, options: ElementOp
 
 
 def failed_element(failure: Failure, options: ElementOptions) -> Any:
-    """The element that a failure is of, with its fields added; see ``labeled_element``.
+    """The element of a failure, with its fields added; see ``labeled_element``.
 
-    A dict that has one of the names already (reason ``field_taken``) becomes the value of the field ``element``.
+    A dict that already has one of the names (reason ``field_taken``) becomes the value of the field ``element``.
     """
     values = failure_values(failure)
     element = failure.uri if failure.origin is None else failure.origin.element
@@ -92,7 +92,7 @@ def _label_values(prediction: Prediction, spec: OutputSpec) -> dict[str, Any]:
 
 
 def _numbers(array: np.ndarray | None) -> list[Any] | None:
-    """As Python's numbers, which JSON, BigQuery and every coder of Beam's take."""
+    """The array as Python numbers, which JSON, BigQuery and every Beam coder accept."""
     return None if array is None else array.tolist()
 
 
@@ -150,12 +150,12 @@ class _SplitDoFn(beam.DoFn):
 
 
 class SplitOutcomes(beam.PTransform):
-    """``Prediction`` and ``Failure`` → ``LabeledImages``, in the form of the elements that came in.
+    """``Prediction`` and ``Failure`` → ``LabeledImages``, in the form of the input elements.
 
     Args:
-      spec: which fields a prediction has; ``Predict.spec``.
+      spec: the fields of a prediction; ``Predict.spec``.
       options: the names of the added fields.
-      types: of the elements that go out; None: any.
+      types: of the results; None: any.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
-"""Names of classes that Hugging Face's ``datasets`` leaves in the metadata of its Parquet files.
+"""Names of classes, from the metadata that Hugging Face's ``datasets`` writes into Parquet files.
 
-The key ``huggingface`` of the schema holds JSON. In it ``info.features`` has a description for each column: a class is
-``{"names": [...], "_type": "ClassLabel"}`` and is stored as its index, -1 for none; a list is ``[F]``, or
-``{"feature": F, "_type": "Sequence"}`` (or ``List``, ``LargeList``), a struct is an object of its fields
-(https://huggingface.co/docs/datasets/about_dataset_features). A ``Sequence`` of a struct is stored as a struct
-of lists.
+The key ``huggingface`` of the schema holds JSON. In it, ``info.features`` describes each column: a class is ``{"names":
+[...], "_type": "ClassLabel"}`` and is stored as its index, -1 for none; a list is ``[F]``, or ``{"feature": F, "_type":
+"Sequence"}`` (or ``List``, ``LargeList``), a struct is an object of its fields
+(https://huggingface.co/docs/datasets/about_dataset_features). A ``Sequence`` of a struct is stored as a struct of
+lists.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def class_features(schema: pa.Schema) -> Mapping[str, Any]:
 
 
 def named_type(kind: pa.DataType, feature: Any) -> pa.DataType:
-    """The type of a column with names in the place of classes; the same type if there are none in it."""
+    """The type of a column with names in place of classes; the same type if it holds no classes."""
     if isinstance(kind, pa.BaseExtensionType):
         return kind
     if _names(feature) and pa.types.is_integer(kind):
@@ -51,7 +51,7 @@ def named_type(kind: pa.DataType, feature: Any) -> pa.DataType:
 
 
 def named(column: pa.Array, feature: Any) -> pa.Array:
-    """A column with names in the place of classes, of the type ``named_type``; -1 is null.
+    """A column with names in place of classes, of the type ``named_type``; -1 becomes null.
 
     Raises:
       ValueError: a class has no name.
@@ -69,9 +69,7 @@ def _named_classes(classes: pa.Array, names: list[str]) -> pa.Array:
     bounds = pc.min_max(known).as_py()
     for bound in bounds.values():
         if bound is not None and not 0 <= bound < len(names):
-            raise ValueError(
-                f"the class {bound} has no name: the metadata of the file has {len(names)} names"
-            )
+            raise ValueError(f"class {bound} has no name; the file's metadata has {len(names)} names")
     return pa.array(names, pa.string()).take(known)
 
 

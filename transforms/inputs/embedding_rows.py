@@ -1,4 +1,4 @@
-"""Rows of earlier outputs with their embeddings, batch by batch, for a head to label them anew."""
+"""Rows of earlier outputs with their embeddings, batch by batch, for a head to label them again."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from beamlabel.transforms.rows.tfrecord import read_records
 
 EMBEDDING = "embedding"
 BATCH_ROWS = 512
-"""Rows of a batch at most: with 1280 features 2.6 MB."""
+"""The largest number of rows in a batch: 2.6 MB with 1,280 features."""
 
-# What is carried over of an earlier row beside its kept columns and its embedding.
+# The columns taken over from an earlier row, beside its kept columns and its embedding.
 CARRIED: dict[str, pa.DataType] = {
     "uri": pa.string(),
     "ref_id": pa.string(),
@@ -41,11 +41,11 @@ def parquet_batches(
     Args:
       path: of the shard.
       start, stop: of the range.
-      kept: the kept columns of the output; null if the shard has not the column.
-      file_rows: of the shard, as it was planned; None for any.
+      kept: the kept columns of the output; null if the shard lacks the column.
+      file_rows: of the shard at planning; None: not checked.
 
     Raises:
-      ValueError: the file is not as it was when it was planned, or a value does not fit.
+      ValueError: the file has changed since planning, or a value does not fit.
       OSError: it cannot be read.
     """
     with open_parquet(path) as file:
@@ -75,7 +75,7 @@ def parquet_batches(
 def tfrecord_batches(
     path: str, start: int, stop: int, kept: Sequence[KeptColumn], file_rows: int | None
 ) -> Iterator[pa.RecordBatch]:
-    """The same of a TFRecord shard, which is read from its beginning; features get the types of their columns."""
+    """Like ``parquet_batches``, for a TFRecord shard; reads all before ``start`` and casts to column types."""
     names = [*CARRIED, EMBEDDING, *(column.source for column in kept)]
     rows = 0
     with storage.open_input(path) as file:
@@ -99,7 +99,7 @@ def _of_examples(batch: pa.RecordBatch, rows: int, kept: Sequence[KeptColumn], p
         try:
             return tf_examples.from_lists(batch.column(name), kind)
         except ValueError as error:
-            raise ValueError(f"{path}: the feature {name!r}: {error}") from error
+            raise ValueError(f"{path}: feature {name!r}: {error}") from error
 
     carried = {name: column(name, kind) for name, kind in CARRIED.items()}
     columns = {one.name: column(one.source, one.type) for one in kept}
@@ -118,11 +118,11 @@ def _cast(values: pa.Array, kind: pa.DataType, name: str, path: str) -> pa.Array
     try:
         return values if values.type == kind else values.cast(kind)
     except (ValueError, pa.ArrowException) as error:
-        raise ValueError(f"{path}: the column {name!r} is {values.type}: {error}") from error
+        raise ValueError(f"{path}: column {name!r} has the type {values.type}: {error}") from error
 
 
 def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
-    """The row groups that hold a range, and the row that the first of them begins with."""
+    """The row groups that hold a range, and the first row of the first group."""
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     ends = np.cumsum(sizes, dtype=np.int64)
     first, last = np.searchsorted(ends, [start, max(stop - 1, start)], side="right")
@@ -132,4 +132,4 @@ def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[
 
 def _check_rows(path: str, rows: int, stop: int, file_rows: int | None) -> None:
     if rows < stop or file_rows not in (None, rows):
-        raise ValueError(f"{path}: {rows} rows, but {file_rows or stop} when the run was planned")
+        raise ValueError(f"{path}: has {rows} rows, but had {file_rows or stop} when the run was planned")

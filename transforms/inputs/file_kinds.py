@@ -1,4 +1,4 @@
-"""The kind of an input file, by its first bytes."""
+"""The kind of an input file, from its first bytes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from beamlabel.transforms.inputs.archives.zip import EMPTY_MAGIC, LOCAL_MAGIC
 from beamlabel.transforms.inputs.text_blocks import GZIP_MAGIC, UTF16_MARKS, ZSTD_MAGIC
 
 HEAD_BYTES = 4096
-"""So many of a file's first bytes tell: a tar by its first header, also if it is compressed."""
+"""The number of first bytes needed; a tar, also a compressed one, shows in its first header."""
 IMAGE_HEAD_BYTES = 64
-"""So many tell an image."""
+"""The number of first bytes needed for an image."""
 
-# Those that no list of URIs begins with by chance.
+# Signatures that a list of URIs never begins with by chance.
 _NO_LIST = (
     rb"\xff\xd8\xff",
     rb"\x89PNG\r\n\x1a\n",
@@ -29,7 +29,7 @@ _NO_LIST = (
     rb"\xff\x4f\xff\x51",
     rb"\x00\x00\x00\x0cJXL ",
 )
-# The other formats that are decoded and begin with a signature, and those that are known as images nevertheless.
+# The other decoded formats with a signature, and formats that are recognized as images although not decoded.
 _SHORT = (
     rb"\x00\x00\x01\x00[^\x00]\x00",
     rb"icns",
@@ -41,26 +41,26 @@ _SHORT = (
     rb"\xff\x0a",
     rb"\s*(?:<\?xml[^>]*>\s*)?<svg[\s>]",
 )
-# Documents and compressed files that need not have a NUL where they begin.
+# Documents and compressed files whose beginning may hold no NUL.
 _OTHERS = (b"%PDF-", b"BZh")
 _LISTED_IMAGE = re.compile(b"|".join(_NO_LIST), re.DOTALL)
 _IMAGE = re.compile(b"|".join((*_NO_LIST, *_SHORT)), re.DOTALL)
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file begins as an image does, by its first ``IMAGE_HEAD_BYTES``."""
+    """Whether a file begins like an image, from its first ``IMAGE_HEAD_BYTES``."""
     return _IMAGE.match(head[:IMAGE_HEAD_BYTES]) is not None
 
 
 def content_format(head: bytes) -> str:
-    """``parquet``, ``image``, ``tar``, ``zip``, ``text`` or ``binary``, by the first ``HEAD_BYTES`` of a file.
+    """``parquet``, ``image``, ``tar``, ``zip``, ``text`` or ``binary``, from the first ``HEAD_BYTES`` of a file.
 
-    A tar in gzip is a ``tar``; those compressed otherwise are ``binary``, see ``is_compressed_tar``. So is what is no
-    text in gzip.
+    A tar in gzip is a ``tar``; with other compressions it is ``binary``, see ``is_compressed_tar``. Anything else in
+    gzip that is not text is ``binary``, too.
     """
     if head.startswith((b"PAR1", b"PARE")):  # the latter with an encrypted footer
         return "parquet"
-    if is_tar(head):  # the checksum is right, so it is no image by chance
+    if is_tar(head):  # the checksum matches, so it is not an image
         return TAR
     if _LISTED_IMAGE.match(head[:IMAGE_HEAD_BYTES]):
         return "image"
@@ -68,7 +68,7 @@ def content_format(head: bytes) -> str:
         return ZIP
     if head.startswith(GZIP_MAGIC):
         inner = _gunzipped(head)
-        # A list that was compressed twice would be one of nonsense, and so would an image in gzip.
+        # A list that was compressed twice would read as nonsense, and so would an image in gzip.
         is_text = not inner.startswith((GZIP_MAGIC, ZSTD_MAGIC)) and content_format(inner) == "text"
         return TAR if is_tar(inner) else "text" if is_text else "binary"
     if head.startswith((ZSTD_MAGIC, *UTF16_MARKS)):
@@ -79,7 +79,7 @@ def content_format(head: bytes) -> str:
 
 
 def _is_utf8(head: bytes) -> bool:
-    # A character may be cut at the end.
+    # The end may cut a character.
     return "\ufffd" not in head.decode("utf-8", "replace")[:-3]
 
 

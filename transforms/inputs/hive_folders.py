@@ -1,9 +1,9 @@
-"""Hive folders: ``dt=2026-01-31`` in a path is a column of all that lies below it.
+"""Hive directories: ``dt=2026-01-31`` in a path is a column of all files below it.
 
-The names are written as Hive and Spark write them: characters that paths do not take are percent-encoded, and
+Names follow Hive and Spark: characters that paths do not allow are percent-encoded, and
 ``__HIVE_DEFAULT_PARTITION__`` stands for null
 (https://github.com/apache/hive/blob/master/common/src/java/org/apache/hadoop/hive/common/FileUtils.java,
-``escapePathName``). Values are strings: a folder does not say more, and ``00123`` or ``1e5`` may be a name.
+``escapePathName``). Values are strings: a directory does not name a type, and ``00123`` or ``1e5`` may be a name.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 
 
 def folder_values(path: str) -> dict[str, str | None]:
-    """The columns that the folders of a path name, from the outermost on.
+    """The columns in the names of a path's directories, starting with the outermost.
 
-    A name to which two folders give different values is none.
+    A name with different values in two directories is left out.
 
     Args:
-      path: of a file, absolute, or a URI. The file's own name is no folder.
+      path: of a file, absolute, or a URI. The file's own name is ignored.
     """
     path = path if scheme(path) in (None, "file", "gs") else path.partition("?")[0]
     found: dict[str, str | None] = {}
@@ -37,7 +37,7 @@ def folder_values(path: str) -> dict[str, str | None]:
 
 
 def _decoded(text: str) -> str:
-    """A name without percent-encoding, unless that would be no UTF-8."""
+    """A name without percent-encoding, unless the result is not UTF-8."""
     try:
         return encodable(unquote(text, errors="strict"))
     except UnicodeError:

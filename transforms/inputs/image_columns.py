@@ -1,4 +1,4 @@
-"""Which columns of a Parquet file hold images or their URIs: by their types, names, and Hugging Face's metadata."""
+"""The columns of a Parquet file that hold images or their URIs, by types, names, and Hugging Face's metadata."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pyarrow as pa
 from beamlabel.transforms.inputs.class_labels import class_features
 from beamlabel.transforms.rows.types import is_bytes, is_list, is_text
 
-# Names looked for when no column is named.
+# Names to look for if the options name no column.
 DEFAULT_URI_COLUMNS = ("uri", "url", "path")
-# If there is none of these: the only one of these names, in any case of letters.
+# If there is none of these: the only column with one of these names, in any case.
 _URI_NAMES = frozenset(
     (*DEFAULT_URI_COLUMNS, "image_uri", "image_url", "image_path", "img_url", "img_path", "file_name", "filename",
      "file_path", "filepath")
 )  # fmt: skip
-# A struct of bytes and path is also how Hugging Face stores sounds and films.
+# Hugging Face also stores audio and video as a struct of bytes and path.
 _IMAGE = "Image"
 
 
@@ -39,7 +39,7 @@ def is_image_type(kind: pa.DataType) -> bool:
 
 
 def is_image_struct(kind: pa.DataType) -> bool:
-    """Whether it is a struct with a field ``bytes`` of bytes; ``path``, if there is one, has to hold text or bytes."""
+    """Whether it is a struct with a field ``bytes`` of bytes; its ``path``, if any, must hold text or bytes."""
     if not pa.types.is_struct(kind):
         return False
     data, path = (kind.get_field_index(name) for name in ("bytes", "path"))
@@ -47,19 +47,19 @@ def is_image_struct(kind: pa.DataType) -> bool:
 
 
 def find_columns(schema: pa.Schema, path: str) -> tuple[str | None, str | None]:
-    """The column of URIs or that of images, if none is named; one of them is None.
+    """The column of URIs or of images if the options name none; one of the two is None.
 
-    A struct of ``bytes`` and ``path``, and what Hugging Face's metadata call an image, come before URIs: the bytes are
-    at hand, and a URI beside them says where they came from. What could mean two things is refused.
+    A struct of ``bytes`` and ``path``, or a column that Hugging Face's metadata call an image, takes precedence over
+    URIs: the bytes are at hand, and a URI beside them only names their source. An ambiguous file is refused.
 
     Raises:
-      ValueError: it names the options, the file and its columns.
+      ValueError: names the options, the file and its columns.
     """
     there = ", ".join(f"{field.name} ({field.type})" for field in schema)
     images = list(_images(schema))
     if len(images) > 1:
         raise ValueError(
-            f"--image_column: name the column of images in {path}: {', '.join(images)} could be it; it has {there}"
+            f"--image_column: name the column of images in {path}; candidates: {', '.join(images)}; columns: {there}"
         )
     if images:
         return None, images[0]
@@ -73,7 +73,8 @@ def find_columns(schema: pa.Schema, path: str) -> tuple[str | None, str | None]:
             uri = names[0]
     if uri is None:
         raise ValueError(
-            f"--uri_column: name the column of URIs in {path}, or that of images by --image_column; it has {there}"
+            f"--uri_column: name the column of URIs in {path}, or the column of images with --image_column; columns: "
+            f"{there}"
         )
     return uri, None
 
@@ -84,7 +85,7 @@ def is_uri_name(name: str) -> bool:
 
 
 def _is_uri(schema: pa.Schema, name: str) -> bool:
-    # Of two columns of the name the caller says what is wrong.
+    # If two columns have the name, the caller reports it.
     return schema.names.count(name) != 1 or is_uri_type(schema.field(name).type)
 
 
@@ -94,7 +95,7 @@ def _images(schema: pa.Schema) -> Iterator[str]:
         told = feature_type(features, field.name)
         kind = value_type(field.type)
         if told is None:
-            # Exactly these two fields, as Hugging Face stores them; a struct of other things may hold any bytes.
+            # Exactly these two fields, as Hugging Face stores them; other structs may hold any bytes.
             fields = {kind.field(place).name for place in range(kind.num_fields)}
             if is_image_struct(kind) and fields == {"bytes", "path"}:
                 yield field.name
@@ -103,7 +104,7 @@ def _images(schema: pa.Schema) -> Iterator[str]:
 
 
 def feature_type(features: Mapping[str, Any], name: str) -> str | None:
-    """What Hugging Face's metadata call a column or the values of its lists, such as ``Image``; None if they do not."""
+    """The type that Hugging Face's metadata give a column or its lists' values, such as ``Image``; None without one."""
     feature = features.get(name)
     if isinstance(feature, list) and len(feature) == 1:
         feature = feature[0]

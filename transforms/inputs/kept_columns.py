@@ -1,4 +1,4 @@
-"""Columns of Parquet inputs that are handed through: their names, their types, and their values unchanged."""
+"""Kept columns of Parquet inputs: their names, their types, and their unchanged values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ID = ":id"
 
 @dataclass(frozen=True)
 class KeptColumn:
-    """One column that is handed through.
+    """One kept column.
 
     Attributes:
       source: its name in the input.
@@ -34,10 +34,10 @@ class KeptColumn:
 
 
 def parse_kept(text: str, names: Sequence[str]) -> tuple[str, str, bool] | None:
-    """What ``--keep_columns`` says: source, name in the output, and whether classes stay numbers.
+    """Parses a value of ``--keep_columns``: source, name in the output, and whether classes stay numbers.
 
-    ``SOURCE``, ``SOURCE=NAME``, ``SOURCE:id`` or ``SOURCE:id=NAME``. A column may have ``=`` or ``:id`` in its own
-    name: the longest source that is there counts.
+    The forms are ``SOURCE``, ``SOURCE=NAME``, ``SOURCE:id`` and ``SOURCE:id=NAME``. A column may have ``=`` or ``:id``
+    in its own name: the longest existing source is used.
 
     Returns:
       None if there is no such column.
@@ -53,14 +53,14 @@ def parse_kept(text: str, names: Sequence[str]) -> tuple[str, str, bool] | None:
 
 
 def sources_of(text: str) -> list[str]:
-    """The columns that ``--keep_columns`` may mean, see ``parse_kept``."""
+    """The columns that a value of ``--keep_columns`` may mean, see ``parse_kept``."""
     places = [place for place, character in enumerate(text) if character == "="]
     sources = [text, *(text[:place] for place in reversed(places))]
     return [one for source in sources for one in dict.fromkeys((source, source.removesuffix(_ID)))]
 
 
 def kept_column(text: str, schema: pa.Schema, path: str) -> KeptColumn:
-    """The column that ``--keep_columns`` names, of the type in which this file alone would be stored.
+    """The column named by ``--keep_columns``, with the type in which this file alone would be stored.
 
     Raises:
       ValueError: there is no such column, or two; or it has no name in the output.
@@ -70,35 +70,37 @@ def kept_column(text: str, schema: pa.Schema, path: str) -> KeptColumn:
     parsed = parse_kept(text, [*schema.names, *folders])
     several = text.split(",")
     is_renamed = parsed is None or parsed[0] != parsed[1]
-    # Else the rest of the list would be a part of the new name.
+    # Otherwise the rest of the list would become a part of the new name.
     if is_renamed and len(several) > 1 and all(parse_kept(one.strip(), schema.names) for one in several):
-        raise ValueError(f"{option}: blanks part the columns: --keep_columns {' '.join(several)}")
+        raise ValueError(f"{option}: separate columns with blanks: --keep_columns {' '.join(several)}")
     if parsed is None:
         there = ", ".join([*(f"{field.name} ({field.type})" for field in schema), *folders])
-        raise ValueError(f"{option}: no such column in {path}; it has {there}")
+        raise ValueError(f"{option}: no such column in {path}; columns: {there}")
     source, name, as_ids = parsed
     if source not in folders:
         check_once(option, source, schema, path)
     if not name:
-        raise ValueError(f"{option}: the column needs a name in the output: --keep_columns {source}=NAME")
+        raise ValueError(f"{option}: give the column a name in the output: --keep_columns {source}=NAME")
     kind = pa.string() if source in folders else schema.field(source).type
     feature = class_features(schema).get(source)
     with_names = named_type(kind, feature)
     if as_ids and with_names == kind:
-        raise ValueError(f"{option}: {source!r} has no names of classes in {path}, so leave {_ID} out")
+        raise ValueError(f"{option}: {source!r} has no names of classes in {path}; omit {_ID}")
     return KeptColumn(source, name, normalized_type(kind if as_ids else with_names), as_ids)
 
 
 def check_once(option: str, name: str, schema: pa.Schema, path: str) -> None:
-    """Refuses a column that cannot be told from another one.
+    """Refuses a column with an ambiguous name.
 
     Raises:
-      ValueError: the file has two of this name, or two fields of one name in it.
+      ValueError: the file has two columns of this name, or the column two fields of one name.
     """
     if (count := schema.names.count(name)) != 1:
-        raise ValueError(f"{option}: {path} has {count} columns of the name {name!r}; rename all but one")
+        raise ValueError(f"{option}: {path} has {count} columns named {name!r}; rename all but one")
     if (field := duplicate_field(schema.field(name).type)) is not None:
-        raise ValueError(f"{option}: the column {name!r} of {path} has two fields of the name {field!r}")
+        raise ValueError(
+            f"{option}: the column {name!r} of {path} has two fields named {field!r}; rename one"
+        )
 
 
 class KeptReader:
@@ -106,7 +108,7 @@ class KeptReader:
 
     Args:
       schema: of the file.
-      columns: what is handed through.
+      columns: the kept columns.
       path: of the file, for messages.
     """
 
@@ -118,10 +120,10 @@ class KeptReader:
         self._folders = folder_values(path) if columns else {}
 
     def read(self, batch: pa.RecordBatch, row: int) -> Iterator[pa.Array]:
-        """The columns of a batch, in the type of the output.
+        """The columns of a batch, in the types of the output.
 
         Args:
-          batch: has at least the source of each column that is one of the file, and not of a folder.
+          batch: has at least the sources of the columns from the file; those from directories' names are not needed.
           row: of the batch's first row in the file.
 
         Raises:
@@ -146,8 +148,8 @@ class KeptReader:
                 row, error = row + place, first
                 break
         return (
-            f"{self._path}: column {column.source!r} is {values.type}, and the value in row {row} cannot be kept as "
-            f"{column.type}: {error}; change the column, or leave it out of --keep_columns"
+            f"{self._path}: column {column.source!r} has the type {values.type}, and the value in row {row} cannot be "
+            f"kept as {column.type}: {error}; change the column, or leave it out of --keep_columns"
         )
 
 
@@ -156,9 +158,9 @@ def _cast(values: pa.Array, feature: Any, target: pa.DataType) -> pa.Array:
 
 
 def is_always_kept(column: KeptColumn, schema: pa.Schema) -> bool:
-    """Whether no value of the column can be refused, so that nobody need look at them before the run."""
+    """Whether every value of the column fits, so that its values need no check before the run."""
     if column.source not in schema.names:
-        return True  # a folder's, which is a string
+        return True  # from a directory's name, which is a string
     kind = schema.field(column.source).type
     if not column.as_ids and named_type(kind, class_features(schema).get(column.source)) != kind:
         return False
@@ -169,8 +171,8 @@ def folder_columns(path: str, columns: Sequence[KeptColumn]) -> tuple[pa.Array, 
     """The kept columns of an input without columns of its own, each an array of length one.
 
     Args:
-      path: of the input file, or of an image that was listed; null if none of its folders has the name.
-      columns: what is handed through.
+      path: of the input file or of a listed image; a value is null if no directory has the name.
+      columns: the kept columns.
     """
     if not columns:
         return ()

@@ -1,7 +1,7 @@
-"""A set of rows that fits no memory: their 128-bit hashes, sorted, 16 bytes each, searched where they lie.
+"""A set of rows that is too large for memory: their 128-bit hashes, sorted, 16 bytes each, searched in the file.
 
-There is no header and nothing else in the file, so that its size is 16 times the number of rows. Hashes are
-BLAKE2b; of a billion rows two have the same with a probability of 1e-21.
+The file has no header and holds nothing else, so that its size is 16 times the number of rows. The hashes are BLAKE2b;
+among a billion rows, two have the same hash with a probability of 1e-21.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from beamlabel.transforms.storage.host_cache import Content
 
 KEY_BYTES = 16
 
-# Keys with one first byte are sorted together, in memory: of a billion rows 64 MB.
+# Keys with the same first byte are sorted together, in memory: 64 MB of a billion rows.
 _BUCKETS = 256
-# Of all buckets together, until it is written.
+# Of all buckets together, before it is written.
 _BUFFER_BYTES = 16 << 20
 
 
 def key(*parts: str) -> bytes:
-    """The hash of a row that is known by these texts."""
+    """The hash of a row that these strings identify."""
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=KEY_BYTES).digest()
 
 
 class KeyIndexWriter:
-    """Takes keys in any order and any number, and writes the sorted file; for several threads.
+    """Takes any number of keys in any order and writes the sorted file; thread-safe.
 
-    A context manager that deletes its temporary files. Memory does not depend on the number of keys, but for
-    the sorting: a 256th of them.
+    A context manager that deletes its temporary files. Memory does not depend on the number of keys, except for
+    sorting, which holds a 256th of them.
 
     Args:
-      folder: where the temporary files may lie; they are as large as the result.
+      folder: directory of the temporary files; they are as large as the result.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class KeyIndexWriter:
         self._temporary.cleanup()
 
     def add(self, keys: Iterable[bytes]) -> None:
-        """Takes keys, as ``key`` makes them."""
+        """Adds keys from ``key``."""
         joined = b"".join(keys)
         with self._lock:
             self._pending.append(joined)
@@ -67,7 +67,7 @@ class KeyIndexWriter:
                 self._write_pending()
 
     def finish(self, path: Path) -> int:
-        """Writes the index; returns the number of different keys."""
+        """Writes the index; returns the number of distinct keys."""
         self._write_pending()
         count = 0
         with path.open("wb") as file:
@@ -95,7 +95,7 @@ class KeyIndexWriter:
 
 
 def _sorted(data: bytes) -> np.ndarray:
-    """The keys in order, each once: big-endian uint64[N, 2]."""
+    """The keys in order, without duplicates: big-endian uint64[N, 2]."""
     keys = np.frombuffer(data, ">u8").reshape(-1, 2)
     keys = keys[np.lexsort((keys[:, 1], keys[:, 0]))]
     is_first = np.ones(len(keys), bool)
@@ -104,20 +104,22 @@ def _sorted(data: bytes) -> np.ndarray:
 
 
 class KeyIndex(Sequence[bytes]):
-    """The keys of a file, in order; a search touches some twenty of its pages.
+    """The keys of a file, in order; a search touches about twenty of its pages.
 
     Args:
       content: the file, in memory or mapped.
-      value_bytes: that follow each key.
+      value_bytes: length of the value after each key.
 
     Raises:
-      ValueError: it is no such file.
+      ValueError: the file is no such index.
     """
 
     def __init__(self, content: Content, value_bytes: int = 0) -> None:
         self._width = KEY_BYTES + value_bytes
         if len(content) % self._width:
-            raise ValueError(f"no index of keys: {len(content)} bytes are no multiple of {self._width}")
+            raise ValueError(
+                f"not an index of keys: {len(content)} bytes are not a multiple of {self._width}"
+            )
         self._content = content
 
     def __len__(self) -> int:
@@ -139,10 +141,10 @@ class KeyIndex(Sequence[bytes]):
         return self.find(wanted) is not None
 
     def find(self, wanted: bytes) -> int | None:
-        """The place of a key; None if it is not there."""
+        """The place of a key; None if it is absent."""
         place = bisect.bisect_left(self, wanted)
         return place if place < len(self) and self[place] == wanted else None
 
     def value(self, place: int) -> bytes:
-        """What follows the key at a place."""
+        """The value after the key at a place."""
         return self._content[place * self._width + KEY_BYTES : (place + 1) * self._width]

@@ -1,8 +1,8 @@
 """References of text files and listings on their way to the worker that opens their unit.
 
-A unit carries them packed, as long as all units together carry little: whatever crosses a reshuffle is held
-several times over by a runner that shuffles in memory. Those of later units lie in the staging folder, and the
-unit says where.
+Units carry their references packed as long as all of them together stay small, because a runner that shuffles in memory
+holds several copies of everything that crosses a reshuffle. The references of later units lie in the staging directory,
+and the unit holds their path.
 """
 
 from __future__ import annotations
@@ -22,22 +22,28 @@ from beamlabel.transforms.records import WorkUnit
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
 CARRIED_BYTES = 256 << 10
-"""Packed references that all units together carry themselves: of ten to fifty thousand images."""
+"""Packed references that all units together carry: of ten to fifty thousand images."""
 
-# Of units whose references are being written: how many, and what these take.
+# Limits for staged references that are being written: their units, and their bytes.
 _WRITES = 32
 _HELD_BYTES = 32 << 20
 _UNPACKED_BYTES = 1 << 15
 _FOLDER = "references"
 _LENGTH = struct.Struct("<i")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-# Of text, as ``_encode`` writes it.
+# Text as ``_encode`` writes it.
 _quoted = json.encoder.encode_basestring_ascii
 
 
 class PackedRef(NamedTuple):
-    """A reference of a text file, a listing or an archive, as it travels: its row and URI, what the listing told of it
-    (size in bytes and version), if that is asked for, and what else its source has to know of it, as JSON."""
+    """A reference of a text file, a listing or an archive, on its way to a worker.
+
+    Attributes:
+      row: its row.
+      uri: its URI.
+      listing_stat: size in bytes and version from the listing, if requested.
+      rest: further data of its source, as JSON.
+    """
 
     row: int
     uri: str
@@ -46,7 +52,7 @@ class PackedRef(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """References as bytes, and the SHA-256 of what they say, which does not depend on how it was deflated."""
+    """References as bytes, and the SHA-256 of their content, which does not depend on the compression."""
 
     data: bytes
     sha256: str
@@ -55,8 +61,8 @@ class Packed(NamedTuple):
 def pack(refs: Sequence[PackedRef], *, with_listing_stat: bool) -> Packed:
     """References as deflated lines of JSON: about a fifth of the text, so that a shuffled unit stays small.
 
-    The SHA-256 is over size and version too, if they are known: a unit with an image that was replaced is another
-    unit. Only ``with_listing_stat`` do they travel.
+    The SHA-256 covers size and version too, if they are known: a unit with a replaced image is another unit. They
+    travel only ``with_listing_stat``.
     """
     told = _lines(refs)
     is_told = with_listing_stat or all(ref.listing_stat is None for ref in refs)
@@ -69,10 +75,9 @@ def _lines(refs: Iterable[PackedRef]) -> bytes:
 
 
 def _line(ref: PackedRef) -> str:
-    """The JSON array of a reference, without the None at its end.
+    """The JSON array of a reference, without a None at its end.
 
-    One planner does this for every reference of a list: put together by hand it takes 0.5 microseconds, and by
-    ``json.dumps`` 3.8.
+    One planner formats every reference of a list: by hand this takes 0.5 microseconds, by ``json.dumps`` 3.8.
     """
     row, uri, listing_stat, rest = ref
     if rest is not None:
@@ -96,7 +101,7 @@ def unpack(packed: bytes) -> Iterator[PackedRef]:
 
 
 def _values(lines: bytes) -> list[list[Any]]:
-    """Lines of JSON, read in one go: a third of the time that it takes line by line."""
+    """Lines of JSON, parsed at once: a third of the time of parsing line by line."""
     values: list[list[Any]] = json.loads(f"[{lines.decode().replace(chr(10), ',')}]")
     return values
 
@@ -112,8 +117,8 @@ class RefSpiller:
     """Decides which units carry their references, and stages those of the others.
 
     Args:
-      staging_dir: a local folder or a URI that all workers see.
-      groups: of files that are planned apart: each has its part of what units may carry.
+      staging_dir: a local directory or a URI that all workers can reach.
+      groups: the number of separately planned groups of files; each gets an equal share of the carried bytes.
     """
 
     def __init__(self, staging_dir: str, groups: int = 1) -> None:
@@ -121,21 +126,20 @@ class RefSpiller:
         self._carried, self._groups = 0, groups
 
     def spill(self, unit: WorkUnit) -> WorkUnit:
-        """The unit as it may cross a reshuffle.
+        """The unit in the form that may cross a reshuffle.
 
-        Staged references are named by their unit, whose name says what they are; whoever plans them again
-        finds them there.
+        The name of a unit identifies its references, and so names their staged file; planning again finds them there.
 
         Raises:
-          OSError: the staging folder cannot be written.
+          OSError: the staging directory cannot be written.
         """
         data = self._to_stage(unit)
         return unit if data is None else self._stage(unit, data)
 
     def spill_all(self, units: Iterable[WorkUnit], threads: DaemonPool) -> Iterator[WorkUnit]:
-        """The same of many units, in order; those that are staged are written several at a time.
+        """Applies ``spill`` to many units, in order; several staged units are written at a time.
 
-        A unit comes when its references are there.
+        A unit is yielded once its references are staged.
 
         Raises:
           OSError: see ``spill``.
@@ -156,7 +160,7 @@ class RefSpiller:
             yield one if isinstance(one, WorkUnit) else threads.result(one)
 
     def _to_stage(self, unit: WorkUnit) -> bytes | None:
-        """What is staged of a unit; None if it carries that itself, or there is nothing."""
+        """The staged bytes of a unit; None if the unit carries them, or there are none."""
         carried = [part.packed_refs for part in unit.parts or (unit,) if part.packed_refs is not None]
         if not carried:
             return None
@@ -176,13 +180,13 @@ def _is_there(one: WorkUnit | Future[WorkUnit]) -> bool:
 
 
 def without_references(unit: WorkUnit) -> WorkUnit:
-    """The unit, and its parts, without the references that they carry."""
+    """The unit and its parts without the references that they carry."""
     parts = tuple(dataclasses.replace(part, packed_refs=None) for part in unit.parts)
     return dataclasses.replace(unit, packed_refs=None, refs_path=None, parts=parts)
 
 
 def _framed(unit: WorkUnit) -> bytes:
-    """What the parts of a unit carry, one after the other, each after its length; -1 for nothing."""
+    """The references of a unit's parts, one after the other, each after its length; -1 for none."""
     framed = bytearray()
     for part in unit.parts:
         data = part.packed_refs
@@ -191,7 +195,7 @@ def _framed(unit: WorkUnit) -> bytes:
 
 
 def unpack_parts(unit: WorkUnit) -> tuple[WorkUnit, ...]:
-    """The parts of a unit with the references that were staged for them.
+    """The parts of a unit with their staged references.
 
     Raises:
       OSError: these cannot be read.
@@ -218,4 +222,4 @@ def references(unit: WorkUnit) -> Iterator[PackedRef]:
         return unpack(unit.packed_refs)
     if unit.refs_path is not None:
         return unpack(storage.read_bytes(unit.refs_path))
-    raise ValueError(f"unit {unit.unit_id} of {unit.input_file.path} carries no references")
+    raise ValueError(f"unit {unit.unit_id} of {unit.input_file.path} has no references")

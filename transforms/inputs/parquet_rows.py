@@ -1,6 +1,6 @@
-"""Rows of a Parquet file, by range, read in a streaming way: never a whole file, nor a row group of images.
+"""Rows of a Parquet file, by range, as a stream: never a whole file, nor a row group of images.
 
-What tells which rows are wanted can be read first: it is small beside the images (``RowReader.keys``).
+The columns that decide which rows are wanted can be read first: they are small beside the images (``RowReader.keys``).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from beamlabel.transforms.inputs.uri_length import MAX_URI_BYTES, too_long, too_
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.types import is_list
 
-# Rows decoded at a time; images are held encoded, so few of them.
+# Rows decoded at a time; few for images, which are held encoded.
 _URI_BATCH_ROWS = 4096
 _IMAGE_BATCH_ROWS = 16
 _LIST_BATCH_ROWS = 2
 
 
 class Place(NamedTuple):
-    """Which reference of a file: its row, from 0, and its place in the row's list; None if the column is no list."""
+    """A reference's place in a file: its row, from 0, and its place in the row's list; None if it is not a list."""
 
     row: int
     element: int | None = None
@@ -42,12 +42,12 @@ class ParquetRow:
     """One reference.
 
     Attributes:
-      place: which.
+      place: in the file.
       uri: the URI, or the inline image's path; None if there is neither.
-      data: the inline image; None if there is none, or only keys are read.
+      data: the inline image; None if there is none, or if only keys are read.
       kept: the kept columns' values, each an Arrow array of length one.
-      not_text: of a URI that is no UTF-8, what can be shown of it.
-      problem: why there is nothing else of it.
+      not_text: the printable form of a URI that is not UTF-8.
+      problem: why the reference has no other fields.
     """
 
     place: Place
@@ -59,7 +59,7 @@ class ParquetRow:
 
 
 class Unreadable(NamedTuple):
-    """Rows of a row group that cannot be read: the row after them, and why."""
+    """Unreadable rows of a row group: the row after them, and the reason."""
 
     stop: int
     problem: Problem
@@ -81,7 +81,7 @@ class RowRange(NamedTuple):
 
 
 def row_ranges(metadata: pq.FileMetaData, start: int, stop: int) -> Iterator[RowRange]:
-    """The row groups that ``start`` to ``stop`` lie in."""
+    """The row groups that overlap the range from ``start`` to ``stop``."""
     first = 0
     for group in range(metadata.num_row_groups):
         after = first + metadata.row_group(group).num_rows
@@ -94,10 +94,10 @@ class RowReader:
     """The references of an open file.
 
     Args:
-      file: that holds them.
-      columns: which of its columns are read.
+      file: the open file.
+      columns: the columns to read.
       path: of the file, for messages.
-      sparse: what ``file`` was opened from, if pages may be left out.
+      sparse: the file under ``file``, if pages may be left out.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RowReader:
         kept = [column.source for column in columns.kept if column.source in there]
         self._names = list(dict.fromkeys((*uri, *image, *kept)))
         leaves = [file.schema.column(place).path for place in range(len(file.schema))]
-        # What is kept of the images is read of all rows.
+        # If the column of images is kept too, it is read for all rows.
         alone = image and columns.image not in kept and leaves.count(image[0]) == 1
         self._image_leaf = leaves.index(image[0]) if alone else None
         others = [*uri, *image[1:], *kept]
@@ -125,19 +125,19 @@ class RowReader:
 
     @property
     def leaves(self) -> list[int]:
-        """The leaf columns that are read."""
+        """The leaf columns to read."""
         paths = [self._file.schema.column(place).path for place in range(len(self._file.schema))]
         return [place for place, path in enumerate(paths) if is_leaf_of(path, self._names)]
 
     @property
     def has_small_keys(self) -> bool:
-        """Whether ``keys`` reads less than ``rows``: that is, no inline images."""
+        """Whether ``keys`` reads less than ``rows``, that is, no inline images."""
         return self._columns.image is not None and self._key_names is not None
 
     def keys(self, rows: RowRange) -> Iterator[ParquetRow | Empty]:
         """The references without inline images and kept columns.
 
-        Whether a row has an image at all is not known: the URI is what it has, and None says nothing.
+        Whether a row has an image is unknown here: only the URI is read, and a URI of None says nothing about an image.
         """
         if self._key_names is None:
             for one in self.rows(rows):
@@ -153,11 +153,11 @@ class RowReader:
                     yield one
 
     def rows(self, rows: RowRange, wanted: Collection[Place] | None = None) -> Iterator[ParquetRow | Empty]:
-        """The references with all that belongs to them.
+        """The complete references.
 
         Args:
-          rows: where they lie.
-          wanted: the only ones; None for all. Nothing behind the last of them is read.
+          rows: their range.
+          wanted: the only references to read; None: all. Nothing after the last of them is read.
 
         Raises:
           ValueError: a kept value does not fit its column of the output; see ``KeptReader``.
@@ -187,7 +187,7 @@ class RowReader:
             return
         within = [row - rows.first for row in numbers]
         image = self._image_leaf
-        # Without an index pages are found one by one, which only images are worth.
+        # Without an index, pages are found one by one; only images are worth that.
         if image is not None and (group.column(image).has_offset_index or few or rows.start > rows.first):
             self._sparse.show_rows(self._file, rows.group, image, within)
         for leaf in self._other_leaves:
@@ -206,8 +206,10 @@ class RowReader:
         return rows_of(batch, range(row, row + batch.num_rows), self._columns, self._kept, wanted)
 
     def batches(self, rows: RowRange) -> Iterator[tuple[int, pa.RecordBatch | Unreadable]]:
-        """The columns that are read of all rows of a range, in batches, each with the number of its first row; at the
-        end those that cannot be read."""
+        """The columns of all rows of a range, in batches, each with the number of its first row.
+
+        A last batch may stand for rows that cannot be read.
+        """
         return self._batches(rows, self._names, self._batch_rows)
 
     def _batches(
@@ -220,7 +222,7 @@ class RowReader:
             try:
                 batch = next(batches, None)
                 if batch is None:
-                    raise ValueError(f"the row group {rows.group} ends before the row {row}")
+                    raise ValueError(f"row group {rows.group} ends before row {row}")
             except (pa.ArrowException, OSError, ValueError) as error:
                 if self._sparse is None or self._sparse.error is not None:
                     raise
@@ -235,7 +237,7 @@ class RowReader:
         if not isinstance(error, LargePageError):
             return (
                 Reason.CORRUPT,
-                f"the Parquet file cannot be read from here on: {' '.join(str(error).split())[:200]}",
+                f"the Parquet file is unreadable from this row on: {' '.join(str(error).split())[:200]}",
             )
         is_uri = self._columns.uri is not None and is_leaf_of(error.leaf, [self._columns.uri])
         long = is_uri and error.size > error.values * MAX_URI_BYTES
@@ -243,7 +245,7 @@ class RowReader:
 
 
 def _unreadable(row: int, found: Unreadable, wanted: Collection[Place] | None = None) -> Iterator[ParquetRow]:
-    """What there is of rows that cannot be read, from ``row`` on: of a list nobody knows how many values it has."""
+    """The references of unreadable rows from ``row`` on; the number of values of a list is unknown."""
     places: Iterable[Place] = (Place(one) for one in range(row, found.stop))
     if wanted is not None:
         places = sorted(place for place in wanted if row <= place.row < found.stop)
@@ -252,14 +254,14 @@ def _unreadable(row: int, found: Unreadable, wanted: Collection[Place] | None = 
 
 
 def check_parquet(path: str, columns: ParquetColumns) -> None:
-    """Refuses a file whose footer cannot be true.
+    """Refuses a file with an impossible footer.
 
     Args:
       path: of the file.
-      columns: which of its columns are read.
+      columns: the columns to read.
 
     Raises:
-      ValueError: what is wrong.
+      ValueError: describes the damage.
       OSError: it cannot be read.
     """
     with open_sparse_parquet(path, few=True) as (file, sparse):
@@ -276,14 +278,14 @@ def rows_of(
     reader: KeptReader,
     wanted: Collection[Place] | None = None,
 ) -> Iterator[ParquetRow | Empty]:
-    """The references of a batch with what is kept of them.
+    """The references of a batch with their kept values.
 
     Args:
-      batch: has the columns that are read.
+      batch: has the columns to read.
       numbers: of its rows in their file.
-      columns: which columns are read.
-      reader: casts the kept ones.
-      wanted: the only references; None for all, and for rows without one.
+      columns: the columns to read.
+      reader: casts the kept columns.
+      wanted: the only references; None: all, and the rows without one.
 
     Raises:
       ValueError: a kept value does not fit; see ``KeptReader``.
@@ -308,7 +310,7 @@ def rows_of(
 def references(
     batch: pa.RecordBatch, numbers: Sequence[int], columns: ParquetColumns
 ) -> Iterator[tuple[int, ParquetRow | Empty]]:
-    """The references of a batch without what is kept, each with the place of its row in it; see ``rows_of``."""
+    """The references of a batch without kept values, each with its row's place in the batch; see ``rows_of``."""
     uri, image = (_column(batch, name) for name in (columns.uri, columns.image))
     nothing = [None] * batch.num_rows
     is_list_column = any(column is not None and is_list(column.type) for column in (uri, image))
@@ -327,30 +329,32 @@ def references(
 
 
 def _column(batch: pa.RecordBatch, name: str | None) -> pa.Array | None:
-    """A column; None if it is not there, as inline bytes are not among keys."""
+    """A column; None if it is absent, as inline bytes are among keys."""
     return None if name is None or name not in batch.schema.names else batch.column(name)
 
 
 def _leaves(file: pq.ParquetFile, column: str | None) -> tuple[list[str], list[str] | None]:
-    """The leaves of an image column that are read, that of the bytes first; and those that tell the rows and URIs
-    without the bytes, None if there are none that do."""
+    """The leaves of an image column to read, and those that give rows and URIs without the bytes.
+
+    The leaf of the bytes comes first. The second list is None if no such leaves exist.
+    """
     if column is None:
         return [], []
     kind = file.schema_arrow.field(column).type
     is_struct = is_image_struct(value_type(kind))
     data = _leaf(file, column, "bytes") if is_struct else None
     path = _leaf(file, column, "path") if is_struct else None
-    # Of a struct only these fields: what else lies in it may be large.
+    # Only these fields of a struct: others may be large.
     image = [column] if data is None else [data, *([] if path is None else [path])]
     if is_struct and data is None:
         return image, None
     if is_list(kind) and path is None:
-        return image, None  # how long the lists are lies among the bytes
+        return image, None  # the lengths of the lists lie among the bytes
     return image, [] if path is None else [path]
 
 
 def _leaf(file: pq.ParquetFile, column: str, name: str) -> str | None:
-    """The one leaf of a column that is called so, in a struct or in a list of structs; None if that is not clear."""
+    """The only leaf of a column with this name, in a struct or a list of structs; None if it is not unique."""
     leaves = [file.schema.column(place).path for place in range(len(file.schema))]
     found = [leaf for leaf in leaves if leaf.startswith(f"{column}.") and leaf.endswith(f".{name}")]
     return found[0] if len(found) == 1 else None
@@ -370,7 +374,7 @@ def _reference(place: Place, uri: Any, image: Any) -> ParquetRow:
 
 
 def _text(uri: str | bytes | None) -> tuple[str | None, str | None]:
-    """A URI as text; or, if its bytes are no UTF-8, None and what can be shown of them."""
+    """A URI as text; or, if its bytes are not UTF-8, None and their printable form."""
     if not isinstance(uri, bytes):
         return uri, None
     try:

@@ -1,4 +1,4 @@
-"""A Parquet file of references: which of its columns are read, and the file, open."""
+"""A Parquet file of references: the columns to read, and the open file."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _READ_BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ParquetColumns:
-    """Which columns of a Parquet input are read.
+    """The columns to read from a Parquet input.
 
     Attributes:
-      uri: column of URIs; None where only inline images are read.
+      uri: column of URIs; None if only inline images are read.
       image: column of inline encoded images: binary, or Hugging Face's struct of ``bytes`` and ``path``.
-      kept: columns handed through to the output.
+      kept: columns copied to the output.
       lists: whether the images or URIs are lists, with a reference for each value.
     """
 
@@ -44,37 +44,38 @@ class ParquetColumns:
 def choose_columns(
     schema: pa.Schema, *, uri: str | None, image: str | None, kept: Sequence[str], path: str
 ) -> ParquetColumns:
-    """Checks the named columns against a file's schema; finds the images or URIs when none is named.
+    """Checks the named columns against a file's schema; finds the images or URIs if none is named.
 
     Args:
       schema: of the file.
       uri, image: names of columns.
-      kept: columns to hand through, as ``parse_kept`` takes them.
+      kept: columns to copy to the output, in the forms of ``parse_kept``.
       path: of the file, for messages.
 
     Raises:
-      ValueError: names the option, the column, the file and the columns that are there.
+      ValueError: names the option, the column, the file and its columns.
     """
     if uri is None and image is None:
         uri, image = find_columns(schema, path)
     there = ", ".join(f"{field.name} ({field.type})" for field in schema)
     for option, name in (("--uri_column", uri), ("--image_column", image)):
         if name is not None and name not in schema.names:
-            raise ValueError(f"{option} {name!r}: no such column in {path}; it has {there}")
+            raise ValueError(f"{option} {name!r}: no such column in {path}; columns: {there}")
         if name is not None:
             check_once(option, name, schema, path)
     kinds = [None if name is None else schema.field(name).type for name in (uri, image)]
     if kinds[0] is not None and not is_uri_type(kinds[0]):
-        raise ValueError(f"--uri_column {uri!r}: {kinds[0]} in {path}, not a string")
+        raise ValueError(f"--uri_column {uri!r}: the column has the type {kinds[0]} in {path}, not string")
     if kinds[1] is not None and not is_image_type(kinds[1]):
         raise ValueError(
-            f"--image_column {image!r}: {kinds[1]} in {path}; neither binary nor a struct of bytes and path"
+            f"--image_column {image!r}: the column has the type {kinds[1]} in {path}, neither binary nor a struct of "
+            "bytes and path"
         )
     lists = [kind is not None and is_list(kind) for kind in kinds]
     if any(lists) and None not in kinds:
         raise ValueError(
-            f"--uri_column {uri!r} and --image_column {image!r}: one of them is a list in {path}, and nobody knows "
-            "which values belong together; name one of the two"
+            f"--uri_column {uri!r} and --image_column {image!r}: one of them is a list in {path}, so their values "
+            "cannot be matched; name only one of the two"
         )
     return ParquetColumns(
         uri=uri,
@@ -90,9 +91,9 @@ def open_parquet(path: str, *, int96_unit: str = "us", few: bool = False) -> Ite
 
     Args:
       path: of the file.
-      int96_unit: of INT96 timestamps, Spark's default. Nanoseconds, pyarrow's, end in 2262, and what is later
-        comes out as some other time.
-      few: whether little of it is read, here and there: then nothing is read ahead.
+      int96_unit: of INT96 timestamps; Spark's by default. pyarrow's nanoseconds end in 2262 and turn later times into
+        others.
+      few: whether only scattered parts are read: then nothing is read ahead.
 
     Raises:
       ValueError: the file is not Parquet.
@@ -105,7 +106,7 @@ def open_parquet(path: str, *, int96_unit: str = "us", few: bool = False) -> Ite
 def open_sparse_parquet(
     path: str, *, few: bool, int96_unit: str = "us"
 ) -> Iterator[tuple[pq.ParquetFile, SparseFile]]:
-    """As ``open_parquet``, with the file that decides which pages are shown.
+    """Like ``open_parquet``, with the file that decides which pages are shown.
 
     Raises:
       ValueError: the file is not Parquet.
@@ -113,7 +114,7 @@ def open_sparse_parquet(
     with storage.open_input(path) as buffered:
         raw: Any = buffered
         if isinstance(buffered, io.BufferedReader) and (few or not storage.is_local(path)):
-            # On a bucket it would read megabytes ahead, of one column for all of them.
+            # On a bucket, one buffer for all columns would read megabytes of one of them ahead.
             raw = buffered.raw
         facts = footers.facts_of(buffered)
         chunks = None
@@ -129,14 +130,14 @@ def open_sparse_parquet(
 
 
 class _ParquetFile(pq.ParquetFile):
-    """Tells the file below what is going to be read."""
+    """Announces to the underlying file the ranges that will be read."""
 
     def __init__(self, sparse: SparseFile, **options: Any) -> None:
         super().__init__(sparse, **options)
         self._sparse = sparse
 
     def expect_any(self) -> None:
-        """Any column chunk may be read next."""
+        """Allows any column chunk to be read next."""
         groups = range(self.metadata.num_row_groups)
         self._sparse.expect(self._ranges(groups, None), all_of_them=False)
 
@@ -150,7 +151,7 @@ class _ParquetFile(pq.ParquetFile):
         """See ``pq.ParquetFile``; the batches are smaller if their values would take too much memory.
 
         Raises:
-          LargePageError: a page takes too much.
+          LargePageError: a page takes too much memory.
         """
         groups = range(self.metadata.num_row_groups) if row_groups is None else list(row_groups)
         self._sparse.expect(self._ranges(groups, columns), all_of_them=True)

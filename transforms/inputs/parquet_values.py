@@ -1,4 +1,4 @@
-"""Values of Arrow as Python has them, and which of them a row cannot have."""
+"""Arrow values as Python values, and the values that a row must not have."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from beamlabel.transforms.records import Reason
 from beamlabel.transforms.rows.types import is_list, is_text
 
 Problem = tuple[Reason, str]
-"""Why a row has no reference that could be read: reason and detail."""
+"""Why a row has no readable reference: reason and detail."""
 
 
 def to_python(values: pa.Array) -> list[Any]:
-    """The values; of a string that is no UTF-8 the bytes."""
+    """The values; bytes for a string that is not UTF-8."""
     try:
         return values.to_pylist()  # type: ignore[no-any-return]
     except UnicodeDecodeError:
@@ -43,12 +43,12 @@ def _value(scalar: Any) -> Any:
 
 
 def kept_problems(names: Sequence[str], columns: Sequence[pa.Array]) -> dict[int, Problem]:
-    """The rows whose kept values are no text, or take more than ``MAX_KEPT_BYTES``; by their places in the columns."""
+    """The rows with kept values that are not UTF-8 or exceed ``MAX_KEPT_BYTES`` together, by place in the columns."""
     found: dict[int, Problem] = {}
     for name, column in zip(names, columns, strict=True):
         if not _is_valid(column):
             detail = f"the column {name!r} is not UTF-8"
-            # Not a slice: a list's is checked with the values of all rows.
+            # Not a slice: of a list column, validation checks the values of all rows.
             bad = (place for place in range(len(column)) if not _is_valid(column.take(pa.array([place]))))
             found.update(dict.fromkeys(bad, (Reason.INVALID_ROW, detail)))
     if sum(column.nbytes for column in columns) <= MAX_KEPT_BYTES:
@@ -56,7 +56,7 @@ def kept_problems(names: Sequence[str], columns: Sequence[pa.Array]) -> dict[int
     for place in range(len(columns[0])):
         size = sum(column.slice(place, 1).nbytes for column in columns)
         if size > MAX_KEPT_BYTES:
-            detail = f"{size} bytes are too many to keep, {MAX_KEPT_BYTES} at the most"
+            detail = f"the kept values have {size} bytes, more than the limit of {MAX_KEPT_BYTES}"
             found[place] = Reason.TOO_MANY_BYTES, detail
     return found
 

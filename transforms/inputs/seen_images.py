@@ -1,7 +1,7 @@
-"""Which images of earlier outputs a unit refers to, so that those that no unit refers to are known to be gone.
+"""The images of earlier outputs that a unit refers to; the images that no unit refers to are gone.
 
-Each unit leaves a small file in the staging folder, ``seen/UNIT``: the places of its images in the index of the images
-that are live. Every unit has one, also one that was done before, so that what they tell together is the whole input.
+Each unit leaves a small file in the staging directory, ``seen/UNIT``: the places of its images in the index of live
+images. Every unit has one, also a unit that was finished before, so that together they cover the whole input.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from beamlabel.transforms.records import Failure, ImageRef
 
 _FOLDER = "seen"
 _THREADS = 16
-# How many bits of a byte are 0.
+# The number of 0 bits of each byte.
 _ZEROS = np.array([8 - byte.bit_count() for byte in range(256)])
 
 
@@ -28,7 +28,7 @@ class SeenImages:
     """Gathers the images of one unit.
 
     Args:
-      live: the index of the images that were there in earlier runs.
+      live: the index of the images that existed in earlier runs.
     """
 
     def __init__(self, live: KeyIndex) -> None:
@@ -36,7 +36,7 @@ class SeenImages:
         self._places: set[int] = set()
 
     def see(self, element: ImageRef | Failure) -> ImageRef | Failure:
-        """Takes note of a reference, and hands it through; with its identity, which need not be found twice."""
+        """Records a reference and returns it with its identity, so that it is computed only once."""
         if isinstance(element, Failure):
             return element
         identity = identity_of(element)
@@ -46,17 +46,17 @@ class SeenImages:
         return element if element.image_id else dataclasses.replace(element, image_id=identity)
 
     def stage(self, staging_dir: str, unit_id: str) -> None:
-        """Writes the unit's file, unless it is there: another try of the unit saw the same.
+        """Writes the unit's file unless it exists: another try of the unit saw the same.
 
         Raises:
-          OSError: the staging folder cannot be written.
+          OSError: the staging directory cannot be written.
         """
         places = np.array(sorted(self._places), "<u8")
         storage.create_if_absent(_path(staging_dir, unit_id), zlib.compress(places.tobytes()))
 
     @staticmethod
     def is_staged(staging_dir: str, unit_id: str) -> bool:
-        """Whether the unit's file is there."""
+        """Whether the unit's file exists."""
         return storage.exists(_path(staging_dir, unit_id))
 
 
@@ -65,13 +65,13 @@ def _path(staging_dir: str, unit_id: str) -> str:
 
 
 class UnseenImages:
-    """The live images that no unit refers to; a bit an image is held.
+    """The live images that no unit refers to; holds one bit per image.
 
     Args:
       seen: uint8[⌈N/8⌉], the bit of each image that a unit refers to, the lowest first; bits after the last are 1.
 
     Attributes:
-      count: how many they are.
+      count: the number of unseen images.
     """
 
     def __init__(self, seen: np.ndarray) -> None:
@@ -92,10 +92,10 @@ def unseen_images(staging_dir: str, unit_ids: Iterable[str], count: int) -> Unse
     Args:
       staging_dir: of the run.
       unit_ids: all of its units.
-      count: how many images are live.
+      count: the number of live images.
 
     Raises:
-      OSError: what a unit saw cannot be read.
+      OSError: a unit's file cannot be read.
     """
     seen = np.zeros(-(-count // 8), np.uint8)
     if count % 8:

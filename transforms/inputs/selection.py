@@ -1,9 +1,8 @@
-"""Which references of the input are labeled: not those that an earlier run has labeled; only those that it failed.
+"""The references to label: those that no earlier run labeled, or only those that one failed.
 
-And which of them need not be fetched, since an earlier row has their features.
-
-The launcher gathers what earlier runs say (``pipeline/earlier``) into indexes of keys, which are staged
-once; ``OpenUnit`` asks them for each reference. Nothing is joined, and nothing of the earlier runs is shuffled.
+It also finds the references that need not be fetched because an earlier row has their features. The launcher gathers
+the rows of earlier runs (``pipeline/earlier``) into indexes of keys, which are staged once; ``OpenUnit`` looks up
+each reference. Nothing is joined, and no row of the earlier runs is shuffled.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from beamlabel.transforms.storage.identity import image_id, image_id_of_bytes
 from beamlabel.transforms.storage.uris import encodable, scheme
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 
-# Questions for the size and version of an image that are under way at a time: each waits for a network.
+# Concurrent requests for the size and version of an image: each waits for a network.
 _STAT_THREADS = 64
 _STAT_WINDOW = 256
 
@@ -34,17 +33,17 @@ Stat = tuple["int | None", "str | None"]
 """Size in bytes and version of an image."""
 
 STATE = struct.Struct("<QQ")
-"""What an index tells of an image, if it has values: ``stat_hash``, and ``identity.content_bits``."""
+"""The value of an image in an index, if the index has values: ``stat_hash``, and ``identity.content_bits``."""
 
 
 @dataclass(frozen=True)
 class StagedIndex:
-    """An index of keys as it is staged.
+    """A staged index of keys.
 
     Attributes:
-      path: where it lies.
+      path: of the file.
       sha256: of the file, in hex.
-      value_bytes: that follow each key.
+      value_bytes: length of the value after each key.
     """
 
     path: str
@@ -54,16 +53,15 @@ class StagedIndex:
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """What is asked for.
+    """The indexes that select references.
 
     Attributes:
-      labeled: the images of the rows that are there, by ``image_id``; with a ``STATE`` if changes count.
+      labeled: the images of the existing rows, by ``image_id``; with a ``STATE`` if changes count.
       failed: the images that failed for a lasting reason, with a ``STATE``.
       only: ids of the only references that count as input: ``key(ref_id)``.
-      live: the images of which this run's listing has to tell whether they are still there, see
-        ``pipeline/earlier/tombstones.py``.
-      features: the images whose features are there, each with an ``FEATURE_PLACE``.
-      feature_shards: the files that it counts, see ``earlier_shards.listed``.
+      live: the images whose continued existence this run's listing shows, see ``pipeline/earlier/tombstones.py``.
+      features: the images with known features, each with a ``FEATURE_PLACE``.
+      feature_shards: the files with these features, see ``earlier_shards.listed``.
     """
 
     labeled: StagedIndex | None = None
@@ -88,8 +86,8 @@ def stat_hash(size: int | None, version: str | None) -> int:
 def unsure_identity(uri: str) -> str | None:
     """The identity of a web address without a query, for rows of schema version 1; None for other locations.
 
-    Version 1 dropped the whole query of a signed URL. So an address without a query may have had one, and is the
-    address of a reference only if that has none either.
+    Version 1 dropped the whole query of a signed URL. So an address without a query may have had one, and matches a
+    reference only if that has no query either.
     """
     if scheme(uri) not in ("http", "https") or "?" in uri:
         return None
@@ -102,13 +100,13 @@ class _State(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What is done with a reference.
+    """The decision on a reference.
 
     Attributes:
       element: the reference, or the failure that took its place.
       skipped: why it is left out; None if it is not.
-      features: the earlier row that holds its features, so that the image need not be fetched; None if there is none.
-      version: of the image now, if ``features`` is there and the version was asked for.
+      features: the earlier row with its features, so that the image need not be fetched; None if there is none.
+      version: the current one of the image, if ``features`` is set and the version was requested.
     """
 
     element: ImageRef | Failure
@@ -118,7 +116,7 @@ class Decision(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What earlier runs know of an image: its newest row, its newest failure, and its features."""
+    """An image in earlier runs: its newest row, its newest failure, and its features."""
 
     row: _State | None
     failure: _State | None
@@ -126,10 +124,10 @@ class _Known(NamedTuple):
 
 
 class Selection:
-    """The indexes, open.
+    """The open indexes.
 
     Raises:
-      ModuleError: one of them is not what the launcher staged.
+      ModuleError: an index differs from the one that the launcher staged.
     """
 
     def __init__(self, options: SelectionOptions) -> None:
@@ -142,15 +140,15 @@ class Selection:
 
     @property
     def decides(self) -> bool:
-        """Whether there is anything to decide: else all references are labeled."""
+        """Whether there is anything to decide; otherwise all references are labeled."""
         return bool(self._labeled or self._failed or self._features)
 
     def is_input(self, ref_id: str) -> bool:
-        """Whether the reference of this id counts as input."""
+        """Whether the reference with this id counts as input."""
         return self._only is None or key(encodable(ref_id)) in self._only
 
     def decided(self, elements: Iterator[ImageRef | Failure]) -> Iterator[Decision]:
-        """Each element with what is done with it; in another order, if an answer takes time."""
+        """The decision on each element; in another order if an answer takes time."""
         if not self.decides:
             yield from map(Decision, elements)
             return
@@ -172,7 +170,7 @@ class Selection:
             threads.close()
 
     def _decide(self, element: ImageRef | Failure) -> Decision | None:
-        """The decision, if it needs no question to a storage."""
+        """The decision, if it needs no request to the storage."""
         if isinstance(element, Failure):
             return Decision(element)
         known = self._known(element)
@@ -188,12 +186,12 @@ class Selection:
         return _compared(element, known, _told_stat(element))
 
     def _ask(self, ref: ImageRef) -> Decision:
-        """The decision by size and version of the image as it is now."""
+        """The decision by the current size and version of the image."""
         try:
             file = storage.stat(ref.location)
             stat = None if file.version is None else (file.size, file.version)
         except (OSError, ValueError):
-            stat = None  # what is wrong with it, whoever fetches it will say
+            stat = None  # fetching the image will report the error
         return _compared(ref, self._known(ref), stat)
 
     def _known(self, ref: ImageRef) -> _Known:
@@ -227,14 +225,14 @@ def _feature_place(index: KeyIndex | None, identity: str) -> FeaturePlace | None
 
 
 def _must_ask(ref: ImageRef) -> bool:
-    """Whether only the storage can tell size and version of an image, without fetching it."""
+    """Whether size and version of an image take a request to the storage."""
     return ref.data is None and ref.listing_stat is None and scheme(ref.location) in (None, "gs", "s3")
 
 
 def _told_stat(ref: ImageRef) -> Stat | None:
-    """Size and version, as far as the reference tells them; a size alone says nothing."""
+    """Size and version from the reference; None if it has no version, since a size alone proves nothing."""
     if ref.listing_stat is not None and ref.listing_stat[1] is not None:
-        return ref.listing_stat  # of a member of an archive too, whose bytes may be there
+        return ref.listing_stat  # also of a member of an archive, which may carry its bytes
     return None if ref.data is None else (len(ref.data), None)
 
 
@@ -252,7 +250,7 @@ def _compared(ref: ImageRef, known: _Known, stat: Stat | None) -> Decision:
 
 
 def _fetched(ref: ImageRef, known: _Known) -> ImageRef:
-    """The reference of an image that is fetched, or may have to be: with what is known of its content."""
+    """The reference of an image that may be fetched, with the known state of its content."""
     contents = [0 if one is None else one.content for one in (known.row, known.failure)]
     return dataclasses.replace(ref, known=Known(*contents)) if any(contents) else ref
 

@@ -1,4 +1,4 @@
-"""A file's text as blocks of UTF-8, whatever it is compressed with, and the lines of a list of URIs."""
+"""A file's text as blocks of UTF-8, for each supported compression, and the lines of a list of URIs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BLOCK_BYTES = 1 << 20
 # Of one request for a part of a file.
 _RANGE_BYTES = 4 << 20
 MAX_RECORD_BYTES = 4 << 20
-"""Of a line of CSV or JSON; of a longer one only the beginning is held."""
+"""The largest line of CSV or JSON; only the beginning of a longer one is held."""
 
 
 class CutLine(bytes):
-    """The beginning of a line that is too long to be held.
+    """The beginning of a line that is too long.
 
     Attributes:
       size: bytes of the whole line, with its end.
@@ -41,7 +41,7 @@ class CutLine(bytes):
 
 
 class TooLong(NamedTuple):
-    """A reference that is too long: how many bytes it has."""
+    """A reference that is too long, as its number of bytes."""
 
     size: int
 
@@ -50,10 +50,10 @@ class TextBlocks(NamedTuple):
     """The text of a file, without a byte order mark.
 
     Attributes:
-      blocks: UTF-8, or what claims to be it.
+      blocks: UTF-8, not verified.
       offset: of the text's first byte in the file; None if the file holds the text in another form (compressed,
         UTF-16), so that no range of its bytes is a range of the text.
-      file: the file itself, whose position tells how much of it the blocks took.
+      file: the file itself; its position shows how much of it the blocks took.
     """
 
     blocks: Iterator[bytes]
@@ -67,7 +67,7 @@ def open_text(path: str) -> Iterator[TextBlocks]:
 
     Raises:
       OSError: it cannot be read.
-      ValueError: from the blocks: it is damaged.
+      ValueError: while reading blocks: it is damaged.
     """
     with storage.open_input(path) as raw:
         magic = raw.read(4)
@@ -94,11 +94,11 @@ def _blocks(stream: Any, path: str) -> Iterator[bytes]:
         try:
             block = stream.read(BLOCK_BYTES)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path}: a damaged gzip file: {error}") from error
+            raise ValueError(f"{path}: damaged gzip file: {error}") from error
         except OSError as error:
             if not isinstance(stream, pa.NativeFile) or error.errno is not None:
                 raise
-            raise ValueError(f"{path}: a damaged zstd file: {error}") from error
+            raise ValueError(f"{path}: damaged zstd file: {error}") from error
         if not block:
             return
         yield block
@@ -111,12 +111,12 @@ def _from_utf16(blocks: Iterator[bytes], encoding: str, path: str) -> Iterator[b
             yield decoder.decode(block).encode()
         yield decoder.decode(b"", final=True).encode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: it begins as UTF-16, and is none: {error}") from error
+        raise ValueError(f"{path}: begins as UTF-16 but is not UTF-16: {error}") from error
 
 
 def lines_of(blocks: Iterator[bytes], most: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
-    """Lines with their ends, which are ``\\n``; a ``CutLine`` for one of more than ``most`` bytes."""
-    held, size = b"", 0  # of a line that goes on in the next block
+    """Lines with their ends, ``\\n``; a ``CutLine`` for a line of more than ``most`` bytes."""
+    held, size = b"", 0  # of a line that continues in the next block
     for block in blocks:
         lines = block.split(b"\n")
         rest = lines.pop()
@@ -134,7 +134,7 @@ def lines_of(blocks: Iterator[bytes], most: int = MAX_RECORD_BYTES) -> Iterator[
 
 
 def file_range(path: str, start: int, stop: int) -> Iterator[bytes]:
-    """The bytes of a part of a file, and no others."""
+    """The bytes of a part of a file, without reading any others."""
     with storage.open_input(path) as raw:
         while start < stop and (block := storage.read_range(raw, start, min(_RANGE_BYTES, stop - start))):
             start += len(block)
@@ -150,7 +150,7 @@ def skip(blocks: Iterator[bytes], count: int) -> Iterator[bytes]:
 
 
 def head(blocks: Iterator[bytes], most: int) -> tuple[bytes, bool]:
-    """The first bytes, at most ``most``, and whether they are all."""
+    """The first bytes, at most ``most``, and whether they are the whole text."""
     found = b""
     for block in blocks:
         found += block
@@ -160,9 +160,9 @@ def head(blocks: Iterator[bytes], most: int) -> tuple[bytes, bool]:
 
 
 def parse_line(line: bytes) -> str | TooLong | None:
-    """The URI in one line, verbatim but for the line's end; None for a blank line or a ``#`` comment.
+    """The URI in one line, verbatim except for the line's end; None for a blank line or a ``#`` comment.
 
-    Bytes that are not UTF-8 become U+FFFD, so that such a line still ends as a failure row.
+    Bytes that are not UTF-8 become U+FFFD, so that such a line still becomes a failure row.
     """
     if isinstance(line, CutLine):
         return None if line.startswith(b"#") else TooLong(line.size)
@@ -180,4 +180,4 @@ def read_lines(path: str) -> Iterator[str | TooLong | None]:
     with open_text(path) as text:
         yield from map(
             parse_line, lines_of(text.blocks, MAX_URI_BYTES + 1)
-        )  # a ``\r`` may be a part of its end
+        )  # a ``\r`` may be a part of the line's end

@@ -1,4 +1,4 @@
-"""Kept columns of many files: one type for each, and the values that it cannot hold, before the run."""
+"""Kept columns of many files: one type for each, and a check for values that do not fit it, before the run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _BATCH_ROWS = 16_384
 
 
 def unified_columns(files: Sequence[tuple[str, ParquetColumns]]) -> ParquetColumns:
-    """What is read of all files, each kept column with the type that holds its values in all of them.
+    """The columns to read from all files, each kept column with a type that holds its values in all of them.
 
     Args:
       files: path and columns of each file, at least one; all of the same ``--keep_columns``.
 
     Raises:
-      ValueError: the files have other columns of images or URIs; or names the column, and two files and their
-        types of it, which no type can hold.
+      ValueError: the files have different columns of images or URIs; or no type holds a column, named with two files
+        and their types of it.
     """
     first_path, first = files[0]
     places = [dict.fromkeys([(column.type, first_path)]) for column in first.kept]
@@ -33,7 +33,7 @@ def unified_columns(files: Sequence[tuple[str, ParquetColumns]]) -> ParquetColum
     for path, columns in files[1:]:
         if _named(columns) != _named(first):
             raise ValueError(
-                f"{path} and {first_path} differ in the columns to be read: {_named(columns)} and {_named(first)}"
+                f"{path} and {first_path} have different columns to read: {_named(columns)} and {_named(first)}"
             )
         for place, column in enumerate(columns.kept):
             try:
@@ -41,8 +41,8 @@ def unified_columns(files: Sequence[tuple[str, ParquetColumns]]) -> ParquetColum
             except ValueError as error:
                 seen = "; ".join(f"{kind} in {where}" for kind, where in places[place])
                 raise ValueError(
-                    f"--keep_columns: the column {column.source!r} is {column.type} in {path}, but {seen}: {error}; "
-                    "give it one type in all files, or leave it out"
+                    f"--keep_columns: the column {column.source!r} has the type {column.type} in {path}, but {seen}: "
+                    f"{error}; give it one type in all files, or leave it out"
                 ) from error
             if column.type not in (kind for kind, _ in places[place]):
                 places[place][column.type, path] = None
@@ -58,13 +58,13 @@ def _named(columns: ParquetColumns) -> tuple[object, ...]:
 
 
 def check_values(path: str, columns: ParquetColumns, output_format: str, *, rows: int | None = None) -> None:
-    """Reads those kept columns of a file whose values may not fit the output, and only those.
+    """Checks the kept columns of a file whose values may not fit the output; reads no others.
 
     Args:
       path: of the file.
-      columns: as ``unified_columns`` gives them.
+      columns: from ``unified_columns``.
       output_format: ``parquet`` or ``tfrecord``.
-      rows: the first rows that count; None for all.
+      rows: the number of rows to read; None: all.
 
     Raises:
       ValueError: names the file, the column, its type and the value.
@@ -90,8 +90,8 @@ def check_values(path: str, columns: ParquetColumns, output_format: str, *, rows
 def _batches(
     file: pq.ParquetFile, columns: Sequence[KeptColumn], stop: int, path: str
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Batches that hold the columns' sources, and the row that each begins with."""
-    there = set(file.schema_arrow.names)  # the others are those of folders
+    """Batches with the columns' sources, and the first row of each."""
+    there = set(file.schema_arrow.names)  # the others come from directories' names
     names = list(dict.fromkeys(column.source for column in columns if column.source in there))
     row = 0
     batches = file.iter_batches(_BATCH_ROWS, columns=names) if names else iter(())
@@ -100,7 +100,7 @@ def _batches(
             batch = next(batches, None)
         except (pa.ArrowException, OSError, ValueError) as error:
             kinds = ", ".join(f"{name!r} ({file.schema_arrow.field(name).type})" for name in names)
-            raise ValueError(f"{path}: the columns {kinds} cannot be read: {error}") from error
+            raise ValueError(f"{path}: cannot read the columns {kinds}: {error}") from error
         if batch is None:
             return
         yield row, batch.slice(0, stop - row)
@@ -108,7 +108,7 @@ def _batches(
 
 
 def check_examples(column: KeptColumn, values: pa.Array, path: str) -> None:
-    """Refuses values that an example of TensorFlow cannot hold.
+    """Refuses values that a TensorFlow example cannot hold.
 
     Raises:
       ValueError: names the file and the value.
@@ -116,7 +116,9 @@ def check_examples(column: KeptColumn, values: pa.Array, path: str) -> None:
     try:
         tf_examples.to_example_columns(pa.record_batch([values], names=[column.source]))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; write Parquet, or leave it out of --keep_columns") from error
+        raise ValueError(
+            f"{path}: {error}; write Parquet, or leave the column out of --keep_columns"
+        ) from error
 
 
 def _has_int96(file: pq.ParquetFile, column: KeptColumn) -> bool:
@@ -129,9 +131,9 @@ def _has_int96(file: pq.ParquetFile, column: KeptColumn) -> bool:
 
 
 def _check_int96(file: pq.ParquetFile, columns: Sequence[KeptColumn], stop: int, path: str) -> None:
-    """Refuses INT96 timestamps with parts of microseconds, which pyarrow drops.
+    """Refuses INT96 timestamps with fractions of microseconds, which pyarrow drops.
 
-    Read as nanoseconds they may wrap around, but modulo 2⁶⁴ they are the microseconds times thousand.
+    Read as nanoseconds, they may wrap around, but modulo 2⁶⁴ they are the microseconds times a thousand.
     """
     if not columns:
         return
@@ -149,9 +151,9 @@ def _check_int96(file: pq.ParquetFile, columns: Sequence[KeptColumn], stop: int,
                     short, long = numbers
                     if (short * np.int64(1000) != long).any():
                         raise ValueError(
-                            f"{path}: column {column.source!r} is {nanoseconds.type} (INT96), and has values that "
-                            f"are no whole microseconds, which {microseconds.type} cannot hold; round them, or "
-                            "leave it out of --keep_columns"
+                            f"{path}: column {column.source!r} has the type {nanoseconds.type} (INT96) and values "
+                            f"with fractions of microseconds, which {microseconds.type} cannot hold; round them, or "
+                            "leave the column out of --keep_columns"
                         )
 
 
@@ -160,7 +162,7 @@ def _numbers(timestamps: pa.Array) -> np.ndarray:
 
 
 def _timestamps(values: pa.Array) -> Iterator[pa.Array]:
-    """The arrays of timestamps in a column, those inside lists, maps and structs too."""
+    """The arrays of timestamps in a column, including those inside lists, maps and structs."""
     kind = values.type
     if pa.types.is_timestamp(kind):
         yield values

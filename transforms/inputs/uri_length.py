@@ -1,13 +1,13 @@
-"""How long a reference may be: a list of some kilobytes can hold one of gigabytes, in gzip or in a dictionary."""
+"""The limit of a reference's length: a list of some kilobytes, in gzip or a dictionary, can hold one of gigabytes."""
 
 from __future__ import annotations
 
 from beamlabel.transforms.records import Failure, Reason, Stage
 
 MAX_URI_BYTES = 64 << 10
-"""Of a reference, as UTF-8. Servers take 8 KB, object stores names of 1 KB, and Linux paths of 4 KB."""
+"""The longest reference, as UTF-8. Servers accept 8 KB, object stores names of 1 KB, and Linux paths of 4 KB."""
 
-# A character takes four bytes at the most.
+# A character takes at most four bytes.
 _SURE = MAX_URI_BYTES // 4
 
 
@@ -20,10 +20,13 @@ def too_many_bytes(uri: str) -> int | None:
 
 
 def too_long(size: int) -> str:
-    """What is wrong with a URI of so many bytes."""
-    return f"{size} bytes, more than the {MAX_URI_BYTES} of the longest URI"
+    """The error message for a URI of so many bytes."""
+    return f"the URI has {size} bytes, more than the limit of {MAX_URI_BYTES}"
 
 
 def too_long_failure(size: int, ref_id: str, row: int, unit_id: str) -> Failure:
-    """The outcome of a row whose URI is too long. It does not hold the URI: a part of it may end within a password."""
+    """The outcome of a row whose URI is too long.
+
+    It does not hold the URI, because a part of it might end inside a password.
+    """
     return Failure(None, ref_id, Stage.OPEN, Reason.URI_TOO_LONG, too_long(size), row, unit_id)

@@ -1,1 +1,1 @@
-"""Credentials: what they are called, and how they are taken out of texts before these leave the process."""
+"""Credentials: their names, and their removal from text before it leaves the process."""

@@ -14,16 +14,16 @@ from beamlabel.transforms.secrets.text import public_text
 
 
 class PublicRecords(logging.Filter):
-    """Takes credentials out of the records that pass: out of the message, the arguments and the traceback.
+    """Removes credentials from a record's message, arguments and traceback.
 
-    A record that holds none stays as it was made, with its arguments and its exception.
+    A record without credentials keeps its arguments and its exception.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Always true."""
+        """Cleans the record; always true."""
         try:
             message = record.getMessage()
-        except Exception:  # wrong arguments: whoever formats the record says so
+        except Exception:  # wrong arguments: the formatter reports them
             return True
         public = public_text(message)
         if public != message:
@@ -32,7 +32,7 @@ class PublicRecords(logging.Filter):
             told = "".join(traceback.format_exception(*record.exc_info)).rstrip()
             public = public_text(told)
             if public != told:
-                # Handlers format an exception themselves; a text they take as it is.
+                # Handlers format an exception themselves, but use a given text unchanged.
                 record.exc_info, record.exc_text = None, public
         if record.stack_info:
             record.stack_info = public_text(record.stack_info)
@@ -43,14 +43,14 @@ _PUBLIC = PublicRecords()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """``logging.getLogger``, whose records hold no credentials, whatever handlers somebody has installed."""
+    """``logging.getLogger``, whose records hold no credentials, whatever handlers are installed."""
     logger = logging.getLogger(name)
-    logger.addFilter(_PUBLIC)  # once only
+    logger.addFilter(_PUBLIC)  # adding it again has no effect
     return logger
 
 
 def make_public() -> None:
-    """Takes credentials out of all that the root's handlers log, whoever says it, and out of uncaught exceptions."""
+    """Removes credentials from all records of the root's handlers, and from uncaught exceptions."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(_PUBLIC)
     sys.excepthook = _uncaught
@@ -58,7 +58,7 @@ def make_public() -> None:
 
 
 def make_all_records_public() -> None:
-    """The same of all records of this process, also where others install the handlers."""
+    """Removes credentials from all records of this process, also if other code installs the handlers."""
     made = logging.getLogRecordFactory()
 
     def factory(*args: Any, **named: Any) -> logging.LogRecord:

@@ -1,11 +1,11 @@
-"""The parameters of a URL that are credentials: one table, for all texts that leave the process and for identity.
+"""The parameters of a URL that are credentials: one table, for all text that leaves the process and for identity.
 
 Sources of the names: Google Cloud Storage's signed URLs (V4 ``X-Goog-*``; V2 ``GoogleAccessId``, ``Expires``,
-``Signature``), AWS Signature Version 4 (``X-Amz-*``) and 2 (``AWSAccessKeyId``, ``Expires``, ``Signature``), CloudFront
-(``Policy``, ``Expires``, ``Signature``, ``Key-Pair-Id``), Azure's shared access signatures (``sv`` … ``sig``),
-Alibaba OSS (``x-oss-*``, ``OSSAccessKeyId``), Tencent COS (``q-*``) and CDN (``txSecret``), Akamai (``hdnea``), nginx's
-``secure_link`` (``md5`` with ``expires``), Dropbox (``rlkey``), OAuth, the session ids of Java and PHP, and names that
-tokens and keys commonly have.
+``Signature``), AWS Signature Version 4 (``X-Amz-*``) and 2 (``AWSAccessKeyId``, ``Expires``, ``Signature``),
+CloudFront (``Policy``, ``Expires``, ``Signature``, ``Key-Pair-Id``), Azure's shared access signatures (``sv`` …
+``sig``), Alibaba OSS (``x-oss-*``, ``OSSAccessKeyId``), Tencent COS (``q-*``) and CDN (``txSecret``), Akamai
+(``hdnea``), nginx's ``secure_link`` (``md5`` with ``expires``), Dropbox (``rlkey``), OAuth, the session ids of Java
+and PHP, and common names of tokens and keys.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Collection
 from urllib.parse import unquote_plus
 
-# A parameter of one of these names is a credential wherever it stands. All names are in lower case.
+# A parameter with one of these names is always a credential. All names are in lower case.
 NAMES = frozenset(
     {
         "access_key",
@@ -115,10 +115,10 @@ NAMES = frozenset(
         "xsrf_token",
     }
 )
-# All parameters whose names begin so belong to a signature.
+# All parameters with these prefixes belong to a signature.
 PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-cos-")
-# Short or common names, which are credentials only beside the parameter that signs them: without it they may well
-# tell one image from another.
+# Short or common names, which are credentials only beside the parameter that signs them. Without it, they may well
+# distinguish one image from another.
 BESIDE: dict[str, frozenset[str]] = {
     # Azure's shared access signatures: service, account and user delegation.
     "sig": frozenset(
@@ -152,18 +152,18 @@ BESIDE: dict[str, frozenset[str]] = {
     "signature": frozenset({"policy", "algorithm", "keyname", "urlprefix", "key-pair-id"}),
 }
 
-# Names of credentials that nobody gives to a file: an object or a file with one of these was saved from a signed URL.
+# Names of credentials that are never part of a file's own name: such an object or file was saved from a signed URL.
 UNMISTAKABLE = ("awsaccesskeyid", "googleaccessid", "ossaccesskeyid")
 
 _DECODINGS = 3
 _FILLERS = str.maketrans("", "", "-_. ")
 _SQUEEZED = frozenset(name.translate(_FILLERS) for name in NAMES)
-# A Google API key, whatever its parameter is called: https://cloud.google.com/docs/authentication/api-keys
+# A Google API key, whatever the name of its parameter: https://cloud.google.com/docs/authentication/api-keys
 _API_KEY = re.compile(r"AIza[0-9A-Za-z_-]{35}")
 
 
 def decoded(text: str) -> str:
-    """The text without its percent-encoding, which may have been applied more than once."""
+    """The text without its percent-encoding, which may be applied more than once."""
     for _ in range(_DECODINGS):
         if "%" not in text and "+" not in text:
             return text
@@ -172,30 +172,30 @@ def decoded(text: str) -> str:
 
 
 def parameter_name(pair: str) -> str:
-    """The name of ``name=value``, as the table has it."""
+    """The name of ``name=value``, normalized as in the table."""
     name = decoded(pair.partition("=")[0])
     if not (name.isascii() and name.isprintable()):
-        # Wide letters are letters for some servers, and what cannot be seen is left out by others.
+        # Some servers read wide letters as letters, and others drop invisible characters.
         name = "".join(one for one in unicodedata.normalize("NFKC", name) if one.isprintable())
     name = name.strip().lower().removesuffix("[]")
-    # As PHP and Rails nest them: user[token].
+    # PHP and Rails nest names: user[token].
     return name[:-1].rpartition("[")[2] if name.endswith("]") else name
 
 
 def beside(names: Collection[str]) -> frozenset[str]:
-    """Which names are credentials only since these parameters are there."""
+    """The names that are credentials only because these parameters are present."""
     return frozenset().union(*(others for signer, others in BESIDE.items() if signer in names))
 
 
 def is_credential(name: str) -> bool:
-    """Whether a parameter is a credential wherever it stands.
+    """Whether a parameter is a credential without regard to the others.
 
     Args:
-      name: as ``parameter_name`` gives it. ``-``, ``_`` and ``.`` in it mean nothing.
+      name: from ``parameter_name``. ``-``, ``_`` and ``.`` in it are ignored.
     """
     return name in NAMES or name.startswith(PREFIXES) or name.translate(_FILLERS) in _SQUEEZED
 
 
 def is_api_key(pair: str) -> bool:
-    """Whether the value of ``name=value`` is a key by its form."""
+    """Whether the value of ``name=value`` has the form of a key."""
     return _API_KEY.search(decoded(pair.partition("=")[2])) is not None

@@ -1,13 +1,13 @@
-"""Texts that can be shown: nothing in them moves the cursor, forges a line, or breaks the encoding."""
+"""Text that is safe to show: it cannot move the cursor, forge a line, or break the encoding."""
 
 from __future__ import annotations
 
 
 def escaped(text: str, *, kept: str = "") -> str:
-    """The text with all that cannot be printed written as Python writes it, such as ``\\x1b``, ``\\n`` and ``\\u202e``.
+    """The text with unprintable characters in Python's escapes, such as ``\\x1b``, ``\\n`` and ``\\u202e``.
 
     Args:
-      text: any; surrogates, which stand for bytes of names that are no UTF-8, included.
+      text: any; may hold surrogates, which stand for bytes of names that are not UTF-8.
       kept: characters that stay.
     """
     if text.isprintable():
@@ -18,5 +18,5 @@ def escaped(text: str, *, kept: str = "") -> str:
 
 
 def indented(text: str) -> str:
-    """Lines, escaped, of which those that follow the first are indented, so that none passes for a message."""
+    """Escaped lines, indented after the first, so that none can pass for a message."""
     return escaped(text, kept="\n\t").replace("\n", "\n    ")

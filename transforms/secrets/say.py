@@ -1,4 +1,4 @@
-"""What is written on a stream that people read, and is no log record: the only place that does so."""
+"""The only place that writes to a stream for people other than through log records."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from beamlabel.transforms.secrets.text import public_text
 
 
 class Stream(Protocol):
-    """What of a stream is needed."""
+    """The required methods of a stream."""
 
     def write(self, text: str, /) -> object:
-        """Writes a text."""
+        """Writes text."""
 
     def flush(self) -> object:
-        """Has it written now."""
+        """Writes buffered text now."""
 
 
 def say(text: str, stream: Stream | None = None, *, kept: str = "") -> None:
-    """Writes a line, without credentials, and without what moves a cursor or forges a line.
+    """Writes a line without credentials and without characters that move a cursor or forge a line.
 
     Args:
-      text: the line, without its end; it stays one.
-      stream: where to; None: stderr.
+      text: the line without its end; it stays one line.
+      stream: the target; None: stderr.
       kept: characters that stay, as ``"\\n"`` of several lines.
     """
     stream = sys.stderr if stream is None else stream

@@ -1,8 +1,8 @@
-"""Texts without credentials: the one rule for all text that leaves the process.
+"""Text without credentials: the one rule for all text that leaves the process.
 
-Credentials are user information before a host, and parameters of the names in ``names``, in a path (``;token=…``), a
-query or a fragment, also percent-encoded, and also in a URL that is itself a parameter. They are looked for wherever
-``://`` stands in a text, and wherever ``@`` stands before a host. What holds none stays as it is.
+Credentials are user information before a host, and parameters with names from ``names`` in a path (``;token=…``), a
+query or a fragment, also percent-encoded, and also in a URL that is itself a parameter. The search covers each
+``://`` in a text, and each ``@`` before a host. Text without credentials stays unchanged.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from beamlabel.transforms.secrets.names import (
     parameter_name,
 )
 
-# Also as JSON may have it, with escaped slashes.
+# JSON may escape the slashes.
 _OPENING = re.compile(r":\\?/\\?/")
 _SCHEME = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*{_OPENING.pattern}")
 _SCHEME_BEFORE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}\Z")
-# A "%" that may stand for a part of a URL or of user information.
+# A "%" that may encode a part of a URL or of user information.
 _ENCODED_MARK = re.compile(r"(?i)%(?:25|3a|40)")
-# Where a name before the host is a credential by itself; elsewhere it takes a password, since a container
-# (abfs://container@account) and a user (sftp://user@host) are parts of an address.
+# Schemes for which a user name before the host is a credential by itself. For other schemes only a password is one,
+# since a container (abfs://container@account) and a user (sftp://user@host) are parts of an address.
 _WEB = frozenset(("", "http", "https", "ws", "wss", "dav", "davs", "gs", "s3", "s3a", "s3n", "file"))
-# In the names of files and objects `?`, `#` and `;` mean nothing.
+# In the names of files and objects, `?`, `#` and `;` have no meaning.
 _LITERAL = frozenset(("file", "gs"))
 _AUTHORITY = re.compile(r"[^/?#\\]*")
-# A port that is none: the rest of a password that holds a slash, a blank or the like, and was cut there.
+# An invalid port: the start of a password that was cut at a slash, a blank or the like.
 _CUT_PASSWORD = re.compile(r"[^\[\]@]*:(?!\d*$)")
 _AT, _ENCODED_AT = re.compile("@"), re.compile("(?i)%(?:25)*40")
-# Wide forms of the marks that part a user, a password and a host, which browsers take for these.
+# Wide forms of the characters that separate a user, a password and a host; browsers read them as the plain ones.
 _WIDE = str.maketrans("\uff20\ufe6b\uff1a\ufe55", "@@::")
-# After a backslash, which browsers take for a slash and others do not.
+# After a backslash, which only browsers read as a slash.
 _BEHIND_BACKSLASH = re.compile(r"\\[^/?#@\s]*@")
 # With one slash, or none.
 _FEW_SLASHES = re.compile(
@@ -75,14 +75,14 @@ _SCHEMELESS = re.compile(
 _HEADS = re.compile("(?i)authorization|bearer|basic")
 _WITHOUT_SCHEME = ("www.", "WWW.", "Www.", "//")
 _HOST_WITHOUT_SCHEME = re.compile(rf"(?i)www\.|//{_HOST}(?:[:/?#]|$)")
-# A query without its URL, as libraries tell it: "Retrying … /a.jpg?token=…".
+# A query without its URL, as in libraries' messages: "Retrying … /a.jpg?token=…".
 _QUERY = re.compile(r"([?&;#])([^\s=&;#?\"'`<>]{1,100})=([^\s&;#\"'`<>]*)")
 
 
 def public_text(text: str) -> str:
     """Any text without credentials: a message, a line of a file, a traceback.
 
-    Idempotent. A URL ends at a blank or a quotation mark, or if it stands in quotation marks at the closing one.
+    Idempotent. A URL ends at a blank or a quotation mark; in quotation marks, it ends at the closing one.
     """
     if _HEADS.search(text):
         text = _HEADER.sub(r"\1", text)
@@ -92,15 +92,15 @@ def public_text(text: str) -> str:
 
 
 def public_uri(uri: str) -> str:
-    """A location as somebody wrote it, as it may be shown and written: without credentials.
+    """A location without credentials, for display and for output.
 
-    Idempotent. Local paths without ``://`` or a user before a host stay verbatim, and so do names of objects on
-    ``gs://``, in which ``?``, ``#`` and ``@`` mean nothing, unless they were saved from a signed URL. A blank does not
-    end a URL here.
+    Idempotent. Local paths without ``://`` or a user before a host stay verbatim. So do names of objects on
+    ``gs://``, in which ``?``, ``#`` and ``@`` have no meaning, unless they were saved from a signed URL. A blank does
+    not end a URL here.
     """
     at = uri.find("://")
     if at < 0:
-        # This is asked of every image: no regular expression if it is a plain path or URL.
+        # This runs for every image, so a plain path or URL must not need a regular expression.
         if "@" not in uri and "%" not in uri and ":\\/" not in uri and not uri.startswith(_WITHOUT_SCHEME):
             return uri
     elif (
@@ -114,7 +114,7 @@ def public_uri(uri: str) -> str:
 
 
 def public_values(value: Any) -> Any:
-    """JSON without credentials: of all texts in it, the keys of objects included, ``public_uri``."""
+    """JSON without credentials: applies ``public_uri`` to all text in it, including the keys of objects."""
     if isinstance(value, str):
         return public_uri(value)
     if isinstance(value, dict):
@@ -125,13 +125,13 @@ def public_values(value: Any) -> Any:
 
 
 def public_url(url: str) -> str:
-    """One URL, of a kind that can hold credentials, without them; what follows ``://`` is read as on the web."""
+    """One URL of a kind that can hold credentials, without them; the part after ``://`` is read as on the web."""
     at = url.find("://")
     return _settled(url, lambda one: one[: at + 3] + _cleaned(one[at + 3 :], one[:at].lower(), literal=False))
 
 
 def _settled(text: str, clean: Callable[[str], str]) -> str:
-    """Cleans until nothing changes: what is taken out may bring together what is a credential then."""
+    """Cleans until nothing changes: a removal may join the parts of another credential."""
     for _ in range(_ROUNDS):
         if (cleaned := clean(text)) == text:
             break
@@ -140,7 +140,7 @@ def _settled(text: str, clean: Callable[[str], str]) -> str:
 
 
 def _scanned(text: str, *, is_uri: bool) -> str:
-    """The text with each of its URLs cleaned; with ``is_uri`` blanks belong to the URL that it begins with."""
+    """The text with each of its URLs cleaned; with ``is_uri``, blanks belong to the URL at its start."""
     parts: list[str] = []
     openings = [(found.start(), found.end()) for found in _OPENING.finditer(text)]
     starts = [_start(text, at) for at, _ in openings]
@@ -156,7 +156,7 @@ def _scanned(text: str, *, is_uri: bool) -> str:
         kind = text[start:at].lower()
         url = _cleaned(text[rest:end], kind, literal=kind in _LITERAL)
         if is_uri and start == 0 and "@" in url:
-            # Of a URL with blanks nobody knows where it ends.
+            # The end of a URL with blanks is unknown.
             head, blank, tail = url.partition(" ")
             url = head + _outside(blank + tail)
         parts += [_outside(text[done:start]), text[start:rest], url]
@@ -166,7 +166,7 @@ def _scanned(text: str, *, is_uri: bool) -> str:
 
 
 def _start(text: str, at: int) -> int:
-    """Where the scheme begins before an opening; there, if there is none."""
+    """The start of the scheme before an opening; the opening itself if there is no scheme."""
     before = _SCHEME_BEFORE.search(text, max(at - 41, 0), at)
     return before.start() if before else at
 
@@ -180,7 +180,7 @@ def _end_of_url(text: str, start: int, rest: int) -> int:
     end = found.start() if found else len(text)
     authority = _AUTHORITY.match(text, rest, end)
     if authority and "@" not in text[rest:end] and _CUT_PASSWORD.match(authority[0]):
-        # A blank or a quotation mark in a password.
+        # The password holds a blank or a quotation mark.
         at = text.find("@", end, end + _PASSWORD_CHARACTERS)
         if at >= 0 and "\n" not in text[end:at]:
             found = _END.search(text, at)
@@ -190,7 +190,7 @@ def _end_of_url(text: str, start: int, rest: int) -> int:
 
 
 def _outside(text: str) -> str:
-    """What is no URL: users and passwords before a host, and URLs that are percent-encoded as a whole."""
+    """Text outside URLs: cleans users and passwords before a host, and URLs that are percent-encoded as a whole."""
     if "@" in text:
         text = _FEW_SLASHES.sub(r"\1", text)
         text = _BARE.sub(lambda found: found[0].rpartition("@")[2], text)
@@ -205,7 +205,7 @@ def _nested(found: re.Match[str]) -> str:
 
 
 def _cleaned(rest: str, kind: str, *, literal: bool) -> str:
-    """What follows ``://``, without user information and parameters that are credentials."""
+    """The part after ``://``, without user information and parameters that are credentials."""
     rest = _without_user(rest, kind)
     if literal and not _is_signed(rest):
         return rest
@@ -259,8 +259,8 @@ def _is_signed(rest: str) -> bool:
 def _parameters(query: str) -> str:
     """A query, or a fragment of the same form, without its parameters that are credentials.
 
-    The others stay verbatim and in their order, without the credentials of URLs and queries that are their values.
-    Names are compared decoded, in any case of letters; ``&``, ``;`` and ``?`` part the parameters.
+    The other parameters stay verbatim and in their order, without the credentials of URLs and queries in their
+    values. Names are compared decoded and without regard to case; ``&``, ``;`` and ``?`` separate the parameters.
     """
     pieces = _PAIRS.split(query)
     pairs, separators = pieces[::2], ["", *pieces[1::2]]

@@ -1,7 +1,7 @@
-"""The data files of earlier outputs, opened by a worker: rows by their numbers, of those that are as they were.
+"""The data files of earlier outputs, read by a worker: rows by number, from files that have not changed.
 
-Only the row groups are read that hold a wanted row, batch by batch; of TFRecords all up to the last wanted one. What a
-file holds is believed only if its size and version are those that the launcher saw.
+Only row groups with a wanted row are read, batch by batch; TFRecords are read up to the last wanted row. A file is
+used only if the launcher saw the same size and version.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from beamlabel.transforms.rows.feature_places import EarlierShard, feature_colum
 from beamlabel.transforms.rows.tfrecord import read_records
 from beamlabel.transforms.storage.host_cache import open_artifact
 
-# With 1,280 features 1.3 MB.
+# 1.3 MB with 1,280 features.
 _BATCH_ROWS = 256
 _OPEN_FILES = 8
-# Of a file of which less than this part is wanted nothing is read ahead, unless it is small.
+# If a smaller part of a file is wanted, nothing is read ahead, unless the file is small.
 _FEW_PART = 0.25
 _SMALL_BYTES = 4 << 20
 
@@ -48,7 +48,7 @@ class _OpenShard(NamedTuple):
 
 
 class EarlierShards:
-    """The files that an index of embedded rows counts; for one thread.
+    """The files of an index of embedded rows; for one thread.
 
     Args:
       path, sha256: of the list that the launcher staged, see ``listed``.
@@ -59,23 +59,23 @@ class EarlierShards:
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
 
     def path(self, shard: int) -> str:
-        """Where a file is."""
+        """The path of a file."""
         return _listed(*self._list)[1][shard].path
 
     def dimension(self) -> int:
-        """Numbers of each embedding."""
+        """The length of each embedding."""
         return _listed(*self._list)[0]
 
     def rows(self, shard: int, numbers: np.ndarray) -> Iterator[RowsRead]:
-        """Rows of a file, some at a time.
+        """Rows of a file, in batches.
 
         Args:
           shard: the file's number.
-          numbers: of the rows, int64[N], ascending, each once.
+          numbers: of the rows, int64[N], ascending, without duplicates.
 
         Raises:
           OSError: the file is gone, or cannot be read.
-          ValueError: it is another by now, has no such rows, or other columns.
+          ValueError: the file has changed, or lacks these rows or columns.
           ImportError: see ``tf_examples.check_installed``.
         """
         dimension, shards = _listed(*self._list)
@@ -87,7 +87,7 @@ class EarlierShards:
             yield from _tfrecord_rows(one, numbers, feature_columns(dimension))
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Closes the open files."""
         while self._open:
             self._open.popitem()[1].close.close()
 
@@ -100,7 +100,7 @@ class EarlierShards:
             raise ValueError(f"it has no row {wanted[-1]}")
         homes = np.searchsorted(ends, wanted, side="right")
         groups = np.unique(homes)
-        # Where a group begins among the rows of the groups that are read.
+        # The start of each group among the rows that are read.
         begins = np.cumsum((ends - starts)[groups]) - (ends - starts)[groups]
         places = wanted - starts[homes] + begins[np.searchsorted(groups, homes)]
         first = 0
@@ -119,7 +119,7 @@ class EarlierShards:
         while len(self._open) >= _OPEN_FILES:
             self._open.popitem(last=False)[1].close.close()
         with ExitStack() as stack:
-            # How many rows it has is not known yet: some hundred of 1,280 features are as much.
+            # The number of rows is not known yet; a row of 1,280 features takes about 4 KiB.
             few = (shard.size or 0) > _SMALL_BYTES and wanted << 12 < _FEW_PART * (shard.size or 0)
             file = stack.enter_context(open_parquet(shard.path, few=few))
             metadata = file.metadata
@@ -131,16 +131,16 @@ class EarlierShards:
 
 @functools.lru_cache(maxsize=2)
 def _listed(path: str, sha256: str) -> tuple[int, list[EarlierShard]]:
-    """The list that the launcher staged: numbers of an embedding, and the files."""
+    """The list that the launcher staged: the length of an embedding, and the files."""
     listed = json.loads(bytes(open_artifact(path, sha256).content[:]))
     return listed["dimension"], [EarlierShard(*shard) for shard in listed["shards"]]
 
 
 def listed(dimension: int, shards: Sequence[EarlierShard]) -> str:
-    """The list of the files, as it is staged.
+    """The list of the files, for staging.
 
     Args:
-      dimension: numbers of each embedding.
+      dimension: the length of each embedding.
       shards: by their numbers in the index.
     """
     return json.dumps({"dimension": dimension, "shards": shards})
@@ -149,16 +149,16 @@ def listed(dimension: int, shards: Sequence[EarlierShard]) -> str:
 def _check_unchanged(shard: EarlierShard) -> None:
     there = storage.stat(shard.path)
     if (there.size, there.version) != (shard.size, shard.version):
-        raise ValueError("it was replaced since this run has begun")
+        raise ValueError("it was replaced after this run began")
 
 
 def _as(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
-    """The columns in their order, if they are what they should be."""
+    """The columns in their order; checks their types."""
     found = []
     for field in columns:
         column = batch.column(field.name)
         if not column.type.equals(field.type):
-            raise ValueError(f"its column {field.name!r} is {column.type}, not {field.type}")
+            raise ValueError(f"its column {field.name!r} has the type {column.type}, not {field.type}")
         found.append(column)
     return pa.record_batch(found, names=columns.names)
 

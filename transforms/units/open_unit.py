@@ -45,7 +45,7 @@ from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.tally import new_tally
 
 STAGED = "staged"
-# Encoded images that inputs hold inline, in a block; or one that is larger.
+# The bytes of inline images in a block; a single larger image is a block, too.
 _BLOCK_BYTES = 4 << 20
 
 
@@ -58,15 +58,15 @@ def open_unit(
 ) -> Iterator[Opened]:
     """Yields an ``ImageRef`` or, for a null URI, a ``Failure`` for each input row, then the ``UnitEnd``.
 
-    Of rows whose features are known it yields ``EmbeddedRows``, many in each: of an input of embeddings, and of images
-    whose features ``reader`` finds in earlier outputs.
+    Rows with known features come as ``EmbeddedRows``, many in each: rows of an input of embeddings, and images whose
+    features ``reader`` finds in earlier outputs.
 
-    What the selection knows as labeled, or as a failure that lasts, is counted in the ``UnitEnd`` as skipped. ``seen``
-    gets all references.
+    Images that the selection finds labeled, or failed for a lasting reason, count as skipped in the ``UnitEnd``.
+    ``seen`` gets all references.
 
     Raises:
-      ValueError: a file is not as it was when it was planned.
-      OSError: its file, or what was staged of the unit's references, cannot be read.
+      ValueError: a file has changed since it was planned.
+      OSError: the unit's file or its staged references cannot be read.
     """
     if isinstance(source_of(unit.input_file.format), EmbeddingsSource):
         sent = 0
@@ -102,7 +102,7 @@ def open_unit(
 
 
 def without_hanging(elements: Iterable[Opened], failed: frozenset[str]) -> Iterator[Opened]:
-    """The same elements, but for the images that hang: these are failures."""
+    """The same elements, with a failure in place of each image that hangs."""
     for element in elements:
         if isinstance(element, ImageRef) and element.ref_id in failed:
             yield _hanging(element)
@@ -116,7 +116,7 @@ def _hanging(ref: ImageRef) -> Failure:
         ref_id=ref.ref_id,
         stage=Stage.INFERENCE,
         reason=Reason.INFERENCE_TIMEOUT,
-        detail="the module was not done with this image in time, twice; see --inference_deadline",
+        detail="inference exceeded --inference_deadline twice for this image",
         row=ref.row,
         unit_id=ref.unit_id,
         image_id=ref.image_id,
@@ -125,7 +125,7 @@ def _hanging(ref: ImageRef) -> Failure:
 
 
 def in_blocks(elements: Iterable[Opened]) -> Iterator[Block]:
-    """The same elements, in blocks: ``EmbeddedRows`` alone, of the others many in each."""
+    """The same elements in blocks: ``EmbeddedRows`` alone, other elements many in each."""
     refs = Block()
     for element in elements:
         if isinstance(element, EmbeddedRows):
@@ -142,7 +142,7 @@ def in_blocks(elements: Iterable[Opened]) -> Iterator[Block]:
 
 
 def _embedded(unit: WorkUnit, options: SourceOptions) -> Iterator[EmbeddedRows]:
-    """The rows of a unit of embeddings; a row's place in its file becomes the place in the unit."""
+    """The rows of a unit of embeddings; a row's place in its file becomes its place in the unit."""
     before = 0
     for part in parts_of(unit) if unit.parts else (unit,):
         source = source_of(part.input_file.format)
@@ -155,16 +155,16 @@ def _embedded(unit: WorkUnit, options: SourceOptions) -> Iterator[EmbeddedRows]:
 def _refs(
     unit: WorkUnit, options: SourceOptions, selection: Selection, left_out: Counter[str]
 ) -> Iterator[ImageRef | Failure]:
-    """The references of a unit that count as input; ``left_out`` gets what turns out to be none."""
+    """The references of a unit that count as input; ``left_out`` gets the counts of the others."""
     if not unit.parts:
         yield from _refs_of_file(unit, options, selection, left_out)
         return
     before = 0
     for part in parts_of(unit):
-        # A row's place in its file becomes the place in the unit, which puts the shard in order.
+        # A row's place in its file becomes its place in the unit, which orders the shard.
         stop = part.stop
         for ref in _refs_of_file(part, options, selection, left_out):
-            stop = max(stop, ref.row + 1)  # of lists there may be more references than rows
+            stop = max(stop, ref.row + 1)  # lists may hold more references than there are rows
             yield dataclasses.replace(ref, row=before + ref.row, unit_id=unit.unit_id)
         before += stop
 
@@ -172,7 +172,7 @@ def _refs(
 def _refs_of_file(
     unit: WorkUnit, options: SourceOptions, selection: Selection, left_out: Counter[str]
 ) -> Iterator[ImageRef | Failure]:
-    """Those of a range of one file, with the columns that its folders name."""
+    """The references of a range of one file, with the columns from its directories' names."""
     format, kept = unit.input_file.format, options.columns.kept
     refs = source_of(format).wanted_refs(unit, options, selection.is_input, left_out)
     if not kept or format not in WITHOUT_COLUMNS:
@@ -187,7 +187,7 @@ def _refs_of_file(
 
 
 def skip_unit(unit: WorkUnit, options: SourceOptions, selection: Selection) -> UnitRecord:
-    """The record of a unit that nobody has the time for; its references are counted.
+    """The record of a unit that does not begin before the time limit; its references are counted.
 
     Raises:
       ValueError, OSError: see ``open_unit``.
@@ -245,7 +245,7 @@ class _OpenUnitDoFn(beam.DoFn):
     def process(self, unit: WorkUnit) -> Iterator[Block | beam.pvalue.TaggedOutput]:
         if not isinstance(unit, WorkUnit):
             raise TypeError(unknown_element("OpenUnit", unit, WorkUnit))
-        # A remote staging folder is asked both at a time.
+        # Both reads of a remote staging directory run at the same time.
         asked = self._asking.submit(timeouts.read, timeouts.folder(self._staging_dir), unit.unit_id)
         record = read_record(self._staging_dir, unit.unit_id)
         if record is None and time.time() >= self._stop_at:
@@ -262,7 +262,7 @@ class _OpenUnitDoFn(beam.DoFn):
             self._tally.skipped += record.skipped
             if seen is not None and not record.out_of_time:
                 self._see_again(unit, seen)
-        # Of a unit that comes too late nobody has looked at the references.
+        # The references of a unit past the time limit were not read.
         if seen is not None and not (record is not None and record.out_of_time):
             seen.stage(self._staging_dir, unit.unit_id)
         if record is not None:
@@ -274,7 +274,7 @@ class _OpenUnitDoFn(beam.DoFn):
             self._reader.close()
 
     def _see_again(self, unit: WorkUnit, seen: SeenImages) -> None:
-        """Reads the references of a unit that is done: an earlier try may have told of them or not."""
+        """Reads the references of a finished unit, unless an earlier try staged them."""
         if not SeenImages.is_staged(self._staging_dir, unit.unit_id):
             for ref in _refs(unit, self._options, self._selection, Counter()):
                 seen.see(ref)
@@ -283,14 +283,14 @@ class _OpenUnitDoFn(beam.DoFn):
 class OpenUnit(beam.PTransform):
     """Work units → references.
 
-    The main output is the stream that goes on to the sink, what ``open_unit`` yields, in ``Block``s; the output
-    ``staged`` holds the ``UnitRecord`` of each unit that is done already, by an earlier try of its bundle or by a run
-    that was cut off, or that comes too late.
+    The main output is the stream for the sink, the results of ``open_unit`` in ``Block``s. The output ``staged``
+    holds the ``UnitRecord`` of each unit that is past the time limit, or was finished by an earlier try of its bundle
+    or by an interrupted run.
 
     Args:
       options: how inputs become references.
-      staging_dir: where finished units leave their records.
-      time_limit: after which no unit is begun any more; None for none.
+      staging_dir: directory of the records of finished units.
+      time_limit: after which no unit begins; None: no limit.
     """
 
     def __init__(self, options: SourceOptions, staging_dir: str, time_limit: TimeLimit | None = None) -> None:

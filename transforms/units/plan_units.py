@@ -26,7 +26,7 @@ from beamlabel.transforms.units.shared_units import (
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.versions import SameVersionsCoder
 
-# Groups of files that one worker plans at a time, those that wait for it, and references that it writes at a time.
+# Groups of files that one worker plans at a time, groups that wait for it, and references that it writes at a time.
 _PLANNERS = 8
 _AHEAD = 64
 _WRITERS = 32
@@ -39,8 +39,7 @@ beam.coders.registry.register_coder(WorkUnit, SameVersionsCoder)
 def plan_files(files: Iterable[_Numbered], options: SourceOptions) -> Iterator[WorkUnit]:
     """Cuts numbered input files into units that tile each of them; ``limit`` counts across all files.
 
-    Small files that follow each other share units of at least as many references as there are files, up to
-    ``MAX_SHARED_FILES``.
+    Small consecutive files share units of at least as many references as there are files, up to ``MAX_SHARED_FILES``.
     """
     files = list(files)
     if len(files) > 1:
@@ -52,7 +51,7 @@ def plan_files(files: Iterable[_Numbered], options: SourceOptions) -> Iterator[W
 
 
 def groups(files: Sequence[_Numbered], *, in_order: bool) -> list[tuple[_Numbered, ...]]:
-    """The files that are planned one after the other: all ``in_order``, else small ones that may share units."""
+    """The files that are planned one after the other: all if ``in_order``, else small ones that may share units."""
     if in_order:
         return [tuple(files)]
     found: list[list[_Numbered]] = []
@@ -66,12 +65,12 @@ def groups(files: Sequence[_Numbered], *, in_order: bool) -> list[tuple[_Numbere
 
 
 class _PlanUnitsDoFn(beam.DoFn):
-    """Plans the groups of files of a bundle at the same time: on a bucket planning is waiting.
+    """Plans the groups of files of a bundle at the same time: on a bucket, planning is waiting.
 
     Args:
       options: how inputs become references.
-      staging_dir: where references are staged.
-      groups: how many groups of files there are.
+      staging_dir: directory of staged references.
+      groups: the number of groups of files.
     """
 
     def __init__(self, options: SourceOptions, staging_dir: str, groups: int) -> None:
@@ -110,13 +109,13 @@ class _PlanUnitsDoFn(beam.DoFn):
 class PlanUnits(beam.PTransform):
     """Input files → work units.
 
-    Files are planned in parallel: spread over the workers, and by several threads in each. Small ones that may share
-    units are planned together, and so are all files under a limit, which has to count them in order.
+    Files are planned in parallel: spread over the workers, and by several threads in each. Small files that may share
+    units are planned together. With a limit, all files are planned together, since the limit counts them in order.
 
     Args:
       files: the input files, in order.
       options: how inputs become references.
-      staging_dir: where the references lie that units do not carry; a local folder or a URI.
+      staging_dir: directory of the references that units do not carry; local or a URI.
     """
 
     def __init__(self, files: Sequence[InputFile], options: SourceOptions, staging_dir: str) -> None:

@@ -1,7 +1,8 @@
-"""References whose features earlier rows hold → these rows, so that nothing is fetched and only a head has to run.
+"""References with features in earlier rows → these rows, so that nothing is fetched and only a head runs.
 
-What an earlier row says is taken only if it is sure: the file is as it was, the row is of the image by identity and
-content, and its features are numbers. Else the image is fetched as any other; a reader's trouble fails nothing.
+An earlier row is used only if it is certain: its file has not changed, it belongs to the image by identity and
+content, and its features are numbers. Otherwise the image is fetched like any other; an unreadable file fails
+nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from beamlabel.transforms.storage.identity import content_bits
 from beamlabel.transforms.storage.uris import encodable
 from beamlabel.transforms.units.earlier_shards import EarlierShards, RowsRead
 
-# References that wait at a time, to be read in the order of the files: as many as a large unit has; and the bytes of
-# inline images among them, which may have to be labeled after all.
+# References that wait, to be read in the order of the files: as many as in a large unit. And the bytes of inline
+# images among them, which may have to be labeled after all.
 _HELD_REFS = 10_000
 _HELD_BYTES = 64 << 20
 
@@ -38,7 +39,7 @@ class _Held(NamedTuple):
 
 
 class FeatureReader:
-    """Reads features for the units of a worker's thread; a file that cannot be read is not tried again.
+    """Reads features for the units of a worker's thread; an unreadable file is not tried again.
 
     Args:
       shards: of the earlier outputs.
@@ -50,11 +51,11 @@ class FeatureReader:
         self._unusable: set[int] = set()
 
     def close(self) -> None:
-        """Closes the files that are open."""
+        """Closes the open files."""
         self._shards.close()
 
     def read(self, unit_id: str, held: Sequence[_Held]) -> Iterator[EmbeddedRows | ImageRef]:
-        """Rows for the references, and the references that there are none for; in any order."""
+        """Rows for the references, and the references without a row; in any order."""
         ordered = sorted(held, key=lambda one: one.features[:2])
         numbers = np.array([one.features.shard for one in ordered])
         ends = np.append(np.flatnonzero(np.diff(numbers)) + 1, len(ordered))
@@ -62,7 +63,7 @@ class FeatureReader:
             yield from self._of_shard(unit_id, ordered[start:end])
 
     def _of_shard(self, unit_id: str, held: list[_Held]) -> Iterator[EmbeddedRows | ImageRef]:
-        """As ``read``, of one file, in the order of its rows."""
+        """Like ``read``, for one file, in the order of its rows."""
         rows = np.array([one.features.row for one in held], np.int64)
         done = 0
         for read in self._rows(held[0].features.shard, np.unique(rows)):
@@ -72,7 +73,7 @@ class FeatureReader:
         yield from (one.ref for one in held[done:])
 
     def _rows(self, shard: int, numbers: np.ndarray) -> Iterator[RowsRead]:
-        """The rows of a file, up to where it cannot be read."""
+        """The rows of a file; stops at the first error."""
         if shard in self._unusable:
             return
         try:
@@ -80,7 +81,7 @@ class FeatureReader:
         except (OSError, ValueError, ImportError, pa.ArrowException) as error:
             self._unusable.add(shard)
             _LOGGER.warning(
-                "%s: the features there cannot be used, so its images are fetched: %s: %s",
+                "%s: cannot use its features, so its images are fetched: %s: %s",
                 self._shards.path(shard), type(error).__name__, error,
             )  # fmt: skip
 
@@ -108,7 +109,7 @@ class FeatureReader:
 
 
 def _are_of(batch: pa.RecordBatch, held: Sequence[_Held]) -> np.ndarray:
-    """Whether each row is whole, and of the image that it should be of: bool[N]."""
+    """Whether each row is complete and belongs to its image: bool[N]."""
     ids, contents = batch.column("image_id").to_pylist(), batch.column("content_hash").to_pylist()
     is_of = np.array(
         [
@@ -124,7 +125,7 @@ def _are_of(batch: pa.RecordBatch, held: Sequence[_Held]) -> np.ndarray:
 
 
 def _versions(there: pa.Array, held: Sequence[_Held]) -> pa.Array:
-    """Of each image the version under which it is known to be the same now; else the row's."""
+    """For each image, the version under which it is known to be unchanged; else the row's."""
     if all(one.version is None for one in held):
         return there
     earlier = there.to_pylist()
@@ -153,14 +154,14 @@ class RelabeledRefs:
     def add(
         self, ref: ImageRef, features: FeaturePlace, version: str | None
     ) -> Iterator[EmbeddedRows | ImageRef]:
-        """Takes a reference; gives what ``flush`` does if as many wait as may."""
+        """Adds a reference; flushes if the limit is reached."""
         self._held.append(_Held(ref, features, version))
         self._bytes += 0 if ref.data is None else len(ref.data)
         if len(self._held) >= _HELD_REFS or self._bytes >= _HELD_BYTES:
             yield from self.flush()
 
     def flush(self) -> Iterator[EmbeddedRows | ImageRef]:
-        """The rows of all that wait, and the references that have to be fetched after all."""
+        """The rows of all waiting references, and the references that have to be fetched after all."""
         held, self._held, self._bytes = self._held, [], 0
         if held:
             yield from self._reader.read(self._unit_id, held)

@@ -1,4 +1,4 @@
-"""Small input files that share a unit, so that a thousand of them are not a thousand shards."""
+"""Small input files that share a unit, so that a thousand of them do not make a thousand shards."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from beamlabel.transforms.inputs.sources.source import Planned, SourceOptions
 from beamlabel.transforms.records import InputFile, WorkUnit, unit_id
 
 MAX_SHARED_FILES = 1024
-"""Files that may share a unit; each is named in the unit and in its record."""
+"""The largest number of files in a unit; the unit and its record name each file."""
 
 _SMALL_BYTES = 1 << 20
-# Files that are planned at a time: on a bucket that is waiting.
+# Files that are planned at a time: on a bucket, planning is waiting.
 _THREADS = 16
 _AHEAD = 64
 
 
 def is_small(file: InputFile) -> bool:
-    """Whether a file may share a unit with others, as far as its size tells."""
+    """Whether a file's size allows it to share a unit with others."""
     return file.size is not None and file.size <= _SMALL_BYTES
 
 
@@ -50,8 +50,8 @@ def plan_ahead(files: Sequence[tuple[int, InputFile]], options: SourceOptions) -
 def plan_limited(files: Sequence[tuple[int, InputFile]], options: SourceOptions) -> Iterator[Planned]:
     """The units of files, in order, up to the limit over all of them.
 
-    How many references are left for a file is known when those before it are planned. Small ones are planned ahead as
-    if these had none; a file that reaches the limit is planned again.
+    The number of references left for a file is known once the files before it are planned. Small files are planned
+    ahead as if the files before them had no references; a file that reaches the limit is planned again.
     """
     assert options.limit is not None
     remaining = options.limit
@@ -80,7 +80,7 @@ def plan_limited(files: Sequence[tuple[int, InputFile]], options: SourceOptions)
 
 
 def share(planned: Iterable[Planned], options: SourceOptions) -> Iterator[WorkUnit]:
-    """Makes one unit of those that are whole files and follow each other, as long as it does not get too large."""
+    """Merges consecutive units that are whole files, as long as the merged unit does not get too large."""
     parts: list[WorkUnit] = []
     references = 0
     for unit, count in planned:

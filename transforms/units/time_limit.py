@@ -1,4 +1,4 @@
-"""When a job begins no more units."""
+"""The time after which a job begins no more units."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from beamlabel.transforms import storage
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """How long a job may begin units.
+    """The time in which a job may begin units.
 
     Attributes:
-      seconds: that long.
-      run_id: of the run that it is for.
-      begun_at: since when, in seconds since 1970; None: since the first worker of the run asked, as for a job
-        that is started from a template at some time.
+      seconds: the length of that time.
+      run_id: of its run.
+      begun_at: the start, in seconds since 1970; None: the first request of a worker of the run, for a job that is
+        started from a template at some later time.
     """
 
     seconds: float
@@ -24,7 +24,7 @@ class TimeLimit:
     begun_at: float | None = None
 
     def stop_at(self, staging_dir: str) -> float:
-        """When it is over, in seconds since 1970; all workers that share the staging folder get the same answer."""
+        """The end, in seconds since 1970; the same for all workers that share the staging directory."""
         if self.begun_at is not None:
             return self.begun_at + self.seconds
         path = storage.join(staging_dir, f"begun-{self.run_id}")

@@ -149,10 +149,10 @@ def test_what_is_refused_before_the_run(tmp_path: Path) -> None:
     assert "no columns" in refusal("--input", a, "--image_column", "x")
     torn = tmp_path / "torn.tar"
     torn.write_bytes(tar({"a.jpg": image, "b.jpg": image, "a.txt": b"1", "b.txt": b"2"}))
-    assert "follow each other" in refusal("--input", torn, "--keep_columns", "txt")
+    assert "not consecutive" in refusal("--input", torn, "--keep_columns", "txt")
     mixed = tmp_path / "mixed.tar"
     mixed.write_bytes(tar({"a.jpg": image, "a.json": b'{"x": 1}', "b.jpg": image, "b.json": b'{"x": "1"}'}))
-    assert "several kinds" in refusal("--input", mixed, "--keep_columns", "json.x")
+    assert "different kinds" in refusal("--input", mixed, "--keep_columns", "json.x")
     pq.write_table(pa.table({"uri": ["a"], "cls": [1]}), tmp_path / "b.parquet")
     assert "b.parquet" in refusal("--input", a, "--input", tmp_path / "b.parquet", "--keep_columns", "cls")
     assert "--include" in refusal("--input", f"{tmp_path}/")

@@ -46,7 +46,7 @@ def test_a_folder_is_a_column_of_strings_and_may_be_renamed():
     batch = pa.record_batch({"uri": ["a", "b"]})
     found = [values.to_pylist() for values in KeptReader(schema, columns, path).read(batch, 0)]
     assert found == [["2026-01-31"] * 2, [None, None]]
-    with pytest.raises(ValueError, match=r"'x': no such column in .*; it has uri .*, dt, n"):
+    with pytest.raises(ValueError, match=r"'x': no such column in .*; columns: uri .*, dt, n"):
         kept_column("x", schema, path)
 
 

@@ -39,7 +39,7 @@ def test_units_carry_their_references_until_it_is_much(tmp_path):
     assert sorted(path.name for path in (tmp_path / "references").iterdir()) == ["00004", "00005"]
     parquet = dataclasses.replace(unit(9), packed_refs=None)
     assert spiller.spill(parquet) is parquet
-    with pytest.raises(ValueError, match="carries no references"):
+    with pytest.raises(ValueError, match="has no references"):
         references(parquet)
 
 

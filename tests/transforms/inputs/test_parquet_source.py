@@ -49,9 +49,13 @@ def test_the_uri_column_is_found(fields, found):
     ("fields", "arguments", "message"),
     [
         ([("a", STRING), ("b", STRING)], {}, r"--uri_column: name the column.*a \(string\), b \(string\)"),
-        ([("a", STRING)], {"uri": "b"}, "--uri_column 'b': no such column in x.parquet; it has a"),
-        ([("a", pa.int64())], {"uri": "a"}, "--uri_column 'a': int64 in x.parquet, not a string"),
-        ([("a", STRING)], {"image": "a"}, "--image_column 'a': string in x.parquet"),
+        ([("a", STRING)], {"uri": "b"}, "--uri_column 'b': no such column in x.parquet; columns: a"),
+        (
+            [("a", pa.int64())],
+            {"uri": "a"},
+            "--uri_column 'a': the column has the type int64 in x.parquet, not string",
+        ),
+        ([("a", STRING)], {"image": "a"}, "--image_column 'a': the column has the type string in x.parquet"),
         ([("a", STRING)], {"kept": ["k"]}, "--keep_columns 'k': no such column"),
         ([("a", pa.struct([("path", STRING)]))], {"image": "a"}, "--image_column 'a'"),
     ],
@@ -141,7 +145,7 @@ def test_kept_columns_arrive_with_nanoseconds_as_microseconds_and_dictionaries_d
 @pytest.mark.parametrize("arguments", [{}, {"uri": "uri"}, {"image": "uri"}, {"kept": ["uri"]}], ids=str)
 def test_two_columns_of_the_name_that_is_read_are_refused(arguments):
     schema = pa.schema([("uri", STRING), ("uri", STRING)])
-    with pytest.raises(ValueError, match=r"x\.parquet has 2 columns of the name 'uri'"):
+    with pytest.raises(ValueError, match=r"x\.parquet has 2 columns named 'uri'"):
         choose(schema, **arguments)
 
 
@@ -165,10 +169,10 @@ def test_two_columns_of_a_name_that_nobody_reads_do_no_harm(tmp_path):
 )
 def test_two_fields_of_one_name_are_refused(kind):
     schema = pa.schema([("uri", STRING), ("odd", kind)])
-    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields of the name 'a'"):
+    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields named 'a'"):
         choose(schema, kept=["odd"])
     image = pa.struct([("bytes", BINARY), ("bytes", BINARY)])
-    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields of the name 'bytes'"):
+    with pytest.raises(ValueError, match=r"'odd' of x\.parquet has two fields named 'bytes'"):
         choose(pa.schema([("odd", image)]), image="odd")
 
 

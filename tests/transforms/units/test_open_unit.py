@@ -86,7 +86,7 @@ def test_a_file_that_changed_since_it_was_planned_breaks_the_run(tmp_path):
     options = SourceOptions(base_dir="/", columns=ParquetColumns(uri="uri"))
     (unit,) = plan_files([(0, InputFile(str(path), "parquet"))], options)
     pq.write_table(pa.table({"uri": ["a", "b", "c", "d"]}), path)
-    with pytest.raises(ValueError, match="4 rows, but 3 when the run was planned"):
+    with pytest.raises(ValueError, match="has 4 rows, but had 3 when the run was planned"):
         list(open_unit(unit, options, Selection(options.selection)))
 
 

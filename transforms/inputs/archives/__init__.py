@@ -1,1 +1,1 @@
-"""Archives: their members, found by headers alone, and the samples that WebDataset makes of them."""
+"""Archives: their members, found by headers alone, and WebDataset's samples of them."""

@@ -1,4 +1,4 @@
-"""Compressed tars as streams: known by their first bytes, inflated in bounded memory, never without an end."""
+"""Compressed tars as streams: recognized by their first bytes, inflated in bounded memory and with a size limit."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from beamlabel.transforms.inputs.archives.entries import ArchiveError
 from beamlabel.transforms.records import Reason
 
 _CHUNK = 64 << 10
-# An archive of images does not get much smaller; one that is a thousandth of what it holds is there to do harm.
+# An archive of images hardly shrinks; one that inflates a thousandfold is malicious.
 _MAX_RATIO, _FREE_BYTES = 100, 256 << 20
-# A dictionary of xz may be 4 GB; its highest level has one of 64 MB.
+# A dictionary of xz may take 4 GB; at the highest level it takes 64 MB.
 _XZ_MEMORY = 256 << 20
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -30,13 +30,13 @@ _ENDINGS = {
     "zstd": (".tar.zst", ".tzst"),
 }
 TAR_ENDINGS = (".tar", *(ending for endings in _ENDINGS.values() for ending in endings))
-"""Endings of the names of tars, compressed or not, in lower case."""
+"""The endings of tar names, compressed or not, in lower case."""
 ARCHIVE_ENDINGS = (*TAR_ENDINGS, ".zip")
-"""And of zips."""
+"""The endings of tar and zip names."""
 
 
 def compression_of(head: bytes) -> str | None:
-    """How a file is compressed, by its first bytes; None if it is not."""
+    """The compression of a file, by its first bytes; None if there is none."""
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
@@ -47,7 +47,7 @@ def is_compressed_tar(head: bytes, path: str) -> bool:
 
 
 class _Counted(io.RawIOBase):
-    """A file that counts what is read of it, and remembers why that failed."""
+    """A file that counts the bytes read from it and keeps the error of a failed read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -69,11 +69,11 @@ class _Counted(io.RawIOBase):
 
 
 class _Decompressed(io.RawIOBase):
-    """What one of Python's decompressors makes of a file; its streams may follow each other.
+    """The output of one of Python's decompressors for a file, which may hold several streams.
 
     Args:
       file: compressed.
-      new: makes a decompressor, as ``bz2.BZ2Decompressor`` is one.
+      new: makes a decompressor such as ``bz2.BZ2Decompressor``.
     """
 
     def __init__(self, file: BinaryIO, new: Callable[[], Any]) -> None:
@@ -88,7 +88,7 @@ class _Decompressed(io.RawIOBase):
             rest = b""
             if self._decompressor.eof:
                 rest = self._decompressor.unused_data or self._file.read(_CHUNK)
-                # xz may be padded with zeros, whole words of them.
+                # xz may be padded with zeros, in whole words.
                 if not rest.strip(b"\0"):
                     return 0
                 self._decompressor = self._new()
@@ -103,7 +103,7 @@ class _Decompressed(io.RawIOBase):
 
 
 class _Checked(io.RawIOBase):
-    """The decompressed bytes: errors are ``ArchiveError``s, and so is too much of them."""
+    """The decompressed bytes; errors become ``ArchiveError``s, and so does exceeding the size limit."""
 
     def __init__(self, read: Callable[[int], bytes], packed: _Counted) -> None:
         self._read, self._packed = read, packed
@@ -116,11 +116,11 @@ class _Checked(io.RawIOBase):
         try:
             data = self._read(len(buffer))
         except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
-            if self._packed.error is not None:  # the storage's, which may pass
+            if self._packed.error is not None:  # of the storage, which may be temporary
                 raise self._packed.error from error
             is_cut = isinstance(error, EOFError) or "runcated" in str(error)
             reason = Reason.TRUNCATED if is_cut else Reason.CORRUPT
-            raise ArchiveError(reason, f"the compressed archive cannot be read on: {error}") from error
+            raise ArchiveError(reason, f"cannot read the rest of the compressed archive: {error}") from error
         buffer[: len(data)] = data
         self._bytes += len(data)
         if self._bytes > _FREE_BYTES + _MAX_RATIO * self._packed.bytes:
@@ -131,18 +131,18 @@ class _Checked(io.RawIOBase):
 
 @contextmanager
 def decompressed(file: BinaryIO, kind: str) -> Iterator[BinaryIO]:
-    """The stream of bytes in a compressed file, which is only read forward.
+    """The content of a compressed file as a forward-only stream.
 
     Reading raises ``ArchiveError`` if the file is damaged or a bomb, and ``OSError`` if its storage fails.
 
     Args:
       file: compressed, at its beginning; stays open.
-      kind: as ``compression_of`` gives it.
+      kind: from ``compression_of``.
     """
     counted = _Counted(file)
     packed = io.BufferedReader(counted, _CHUNK)
     read: Callable[[int], Any]
-    # Each gives what there is, up to so many bytes: what comes before damage is not lost.
+    # Each returns the available data up to the requested size, so that the data before any damage are not lost.
     if kind == "gzip":
         read = gzip.GzipFile(fileobj=packed, mode="rb").read1
     elif kind == "zstd":

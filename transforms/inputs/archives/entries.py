@@ -1,4 +1,4 @@
-"""What an archive holds, as its headers say it, and which names are refused."""
+"""The members of an archive according to its headers, and the names that are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from beamlabel.transforms.archive_member import Member, Zipped
 from beamlabel.transforms.records import Reason
 
 Problem = tuple[Reason, str]
-"""Why a member, or the rest of an archive, cannot be read: reason and detail."""
+"""Why a member, or the rest of an archive, is unreadable: reason and detail."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Entry:
     """A member.
 
     Attributes:
-      name: as ``clean_name`` gives it; bytes that are no UTF-8 as Python's file names have them.
-      size: bytes, as the header says.
-      offset: of its first byte; in a zip of its local header.
-      problem: why it cannot be read, if that is known already.
-      is_folder: whether it is a folder, which is neither an image nor left out.
-      zipped: of a member of a zip, else None.
+      name: from ``clean_name``; bytes that are not UTF-8 are surrogates, as in Python's file names.
+      size: bytes, from the header.
+      offset: of its first byte; in a zip, of its local header.
+      problem: why it is unreadable, if known already.
+      is_folder: whether it is a directory, which is neither an image nor left out.
+      zipped: for a member of a zip, else None.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Broken:
-    """The end of what can be read of an archive that is damaged: what else it holds nobody knows."""
+    """The end of the readable part of a damaged archive; the rest is unknown."""
 
     problem: Problem
 
 
 class ArchiveError(Exception):
-    """An archive cannot be read on.
+    """The rest of an archive is unreadable.
 
     Attributes:
       problem: reason and detail, for a ``Broken``.
@@ -58,23 +58,23 @@ _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 
 
 def clean_name(name: str) -> str:
-    """A member's name without ``./`` before it, which means nothing."""
+    """A member's name without a leading ``./``, which has no meaning."""
     return _HERE.sub("", name)
 
 
 def name_problem(name: str) -> Problem | None:
-    """Why a name is refused: it leads out of the folder in which an archive is unpacked, here or on Windows."""
+    """Why a name is refused: it leads out of the directory into which an archive is unpacked, here or on Windows."""
     if _ABSOLUTE.match(name):
         return Reason.INVALID_URI, "the name of the archive's member is absolute"
     if ".." in _SEPARATOR.split(name):
-        return Reason.INVALID_URI, "the name of the archive's member leads out of the archive by .."
+        return Reason.INVALID_URI, "the name of the archive's member leads out of the archive with .."
     if "\0" in name:
         return Reason.INVALID_URI, "the name of the archive's member holds a NUL"
     return None
 
 
 def member_stat(member: Member) -> tuple[int, str | None]:
-    """Size and version of a member: in a zip its checksum, which a zip made anew has too, else the archive's."""
+    """Size and version of a member: in a zip, its checksum, which outlives a new zip; else the archive's version."""
     if member.zipped is not None:
         return member.size, f"crc32:{member.zipped.crc32:08x}"
     return member.size, member.archive_version

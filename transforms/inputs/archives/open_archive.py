@@ -1,4 +1,4 @@
-"""An archive as its members, whatever kind it is."""
+"""An archive of any kind as its members."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TAR, ZIP = "tar", "zip"
 
 @dataclass
 class OpenArchive:
-    """An archive that is being read.
+    """An open archive.
 
     Attributes:
       file: the archive.
-      compression: of all of it, see ``compression_of``; then members can be read one after the other only.
-      directory: bytes that tell what it holds.
-      contents: bytes of members; the same for a tar.
+      compression: of the whole archive, see ``compression_of``; then members can only be read in order.
+      directory: the bytes with the headers.
+      contents: the bytes of members; the same for a tar.
     """
 
     file: InputFile
@@ -39,10 +39,10 @@ class OpenArchive:
         return (zips.zip_entries if self.file.format == ZIP else tar_entries)(self.directory)
 
     def read(self, entry: Entry, most: int | None = None) -> bytes:
-        """The bytes of a member, or so many of the first; fewer if the archive ends there.
+        """The bytes of a member, or its first ``most``; fewer if the archive ends there.
 
         Raises:
-          ArchiveError: they cannot be read.
+          ArchiveError: they are unreadable.
           OSError: the storage fails.
         """
         if entry.zipped is None:
@@ -53,7 +53,7 @@ class OpenArchive:
             raise ArchiveError(error.reason, error.detail) from error
 
     def member(self, entry: Entry) -> Member:
-        """Where a member is, for whoever fetches it."""
+        """The place of a member, for fetching it."""
         return Member(self.file.path, self.file.version, entry.offset, entry.size, entry.zipped)
 
 
@@ -66,7 +66,7 @@ def open_archive(file: InputFile, *, sparing: bool) -> Iterator[OpenArchive]:
       sparing: see ``FileWindow``.
 
     Raises:
-      ValueError: it is not the version that was matched.
+      ValueError: it has changed since it was matched.
       OSError: it cannot be read.
     """
     size = check_version(file)
@@ -87,15 +87,15 @@ def open_archive(file: InputFile, *, sparing: bool) -> Iterator[OpenArchive]:
 
 
 def check_version(file: InputFile) -> int:
-    """The size of a file, which has to be the one that was matched.
+    """The size of a file, after a check that it has not changed since it was matched.
 
     Raises:
-      ValueError: it is another one.
+      ValueError: it has changed.
       OSError: it cannot be read.
     """
     now = storage.stat(file.path)
     if (file.version is not None and now.version != file.version) or file.size not in (None, now.size):
         raise ValueError(f"{file.path} has changed since the run was planned")
     if now.size is None:
-        raise ValueError(f"{file.path}: the storage does not tell its size")
+        raise ValueError(f"{file.path}: the storage does not report its size")
     return now.size

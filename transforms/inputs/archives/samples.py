@@ -1,6 +1,6 @@
-"""WebDataset's samples: members of one key that follow each other, and the columns that are kept of them.
+"""WebDataset's samples: consecutive members with the same key, and their kept columns.
 
-The key is a member's path up to the first dot of its name, and the rest in lower case is its extension; see
+The key is a member's path up to the first dot of its name; the rest, in lower case, is its extension. See
 https://github.com/webdataset/webdataset (``base_plus_ext`` and ``group_by_keys``).
 """
 
@@ -20,36 +20,36 @@ from beamlabel.transforms.records import Reason
 
 KEY = "__key__"
 MAX_KEPT_BYTES = 1 << 20
-"""Of one kept member: it travels with its reference."""
+"""The largest kept member: it travels with its reference."""
 
 _SPLIT = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 _MAX_SAMPLE = 1000
-# What WebDataset decodes as integers.
+# The extensions that WebDataset decodes as integers.
 _INTEGERS = frozenset(("cls", "cls2", "class", "count", "index", "inx", "id"))
-# Not 007, nor +7: of an integer their text could not be told again.
+# Not 007, nor +7: an integer would lose their text.
 _INTEGER = re.compile(r"\s*(?:0|-?[1-9]\d{0,18})\s*", re.ASCII)
 _INT64 = 1 << 63
 
 T = TypeVar("T")
 Value = Any
-"""Of a kept column: None, bool, int, float or str."""
+"""A value of a kept column: None, bool, int, float or str."""
 
 
 def key_and_extension(name: str) -> tuple[str, str] | None:
-    """A member's key and extension; None of one that belongs to no sample."""
+    """A member's key and extension; None if it belongs to no sample."""
     match = _SPLIT.fullmatch(name)
     return None if match is None else (match[1], match[2].lower())
 
 
 @dataclass(frozen=True)
 class KeptMember:
-    """What ``--keep_columns`` names: ``EXTENSION``, ``json.FIELD`` or ``__key__``, each with ``=NAME``.
+    """A value of ``--keep_columns``: ``EXTENSION``, ``json.FIELD`` or ``__key__``, each with an optional ``=NAME``.
 
     Attributes:
-      source: as it is written, without the name.
+      source: as written, without the name.
       name: of the column in the output.
-      extension: of the member that holds it; ``__key__`` for the key.
-      field: of its JSON; None for all of the member.
+      extension: of its member; ``__key__`` for the key.
+      field: of its JSON; None for the whole member.
     """
 
     source: str
@@ -59,7 +59,7 @@ class KeptMember:
 
     @classmethod
     def parse(cls, text: str) -> KeptMember:
-        """Reads ``SOURCE`` or ``SOURCE=NAME``.
+        """Parses ``SOURCE`` or ``SOURCE=NAME``.
 
         Raises:
           ValueError: one of the two is empty.
@@ -69,7 +69,8 @@ class KeptMember:
         parts = source.split(".")
         if not source or not name or "" in parts:
             raise ValueError(
-                f"--keep_columns {text!r}: of archives it takes an extension such as cls, or json.FIELD, and =NAME"
+                f"--keep_columns {text!r}: for archives, use an extension such as cls, or json.FIELD, with an "
+                "optional =NAME"
             )
         lower = [part.lower() for part in parts]
         if "json" in lower[:-1]:
@@ -84,8 +85,8 @@ class LookedAt(Generic[T]):
 
     Attributes:
       entry: the member.
-      kept: its bytes if they are kept, or why they cannot be read.
-      rest: what else is known of it.
+      kept: its bytes if they are kept, or why they are unreadable.
+      rest: further data on it.
     """
 
     entry: Entry | Broken
@@ -94,10 +95,10 @@ class LookedAt(Generic[T]):
 
 
 def in_samples(members: Iterable[LookedAt[T]], *, grouped: bool) -> Iterator[list[LookedAt[T]]]:
-    """The members of each sample, if they are ``grouped``, else each member alone.
+    """The members of each sample if they are ``grouped``, else each member alone.
 
     Raises:
-      ValueError: a sample has too many members to be one.
+      ValueError: a sample has too many members.
     """
     group: list[LookedAt[T]] = []
     key: str | None = None
@@ -109,7 +110,7 @@ def in_samples(members: Iterable[LookedAt[T]], *, grouped: bool) -> Iterator[lis
         key = split[0] if split else None
         group.append(member)
         if len(group) > _MAX_SAMPLE:
-            raise ValueError(f"--keep_columns: more than {_MAX_SAMPLE} members of the one sample {key!r}")
+            raise ValueError(f"--keep_columns: more than {_MAX_SAMPLE} members belong to the sample {key!r}")
     if group:
         yield group
 
@@ -123,7 +124,7 @@ def _split(entry: Entry | Broken) -> tuple[str, str] | None:
 def kept_bytes(
     entry: Entry, columns: Iterable[KeptMember], read: Callable[[Entry], bytes]
 ) -> bytes | ArchiveError | None:
-    """The bytes of a member that is kept, or why they cannot be had; None of another."""
+    """The bytes of a kept member, or why they are unreadable; None for other members."""
     split = _split(entry)
     if split is None or all(column.extension != split[1] for column in columns):
         return None
@@ -131,7 +132,7 @@ def kept_bytes(
         if entry.problem is not None:
             raise ArchiveError(*entry.problem)
         if entry.size > MAX_KEPT_BYTES:
-            detail = f"{entry.size} bytes are too many to keep in a column, {MAX_KEPT_BYTES} at the most"
+            detail = f"the kept member has {entry.size} bytes, more than the limit of {MAX_KEPT_BYTES}"
             raise ArchiveError(Reason.TOO_MANY_BYTES, detail)
         data = read(entry)
         if len(data) < entry.size:
@@ -143,12 +144,12 @@ def kept_bytes(
 
 
 def kept_values(group: Sequence[LookedAt[T]], columns: Sequence[KeptMember]) -> list[Value]:
-    """What a sample has for each column; None if it lacks the member or the field.
+    """The value of each column for a sample; None if the sample lacks the member or the field.
 
-    Members are text. Of JSON, objects and lists are text as JSON, other values are themselves.
+    Members are text. In JSON, objects and lists become JSON text; other values stay as they are.
 
     Raises:
-      ArchiveError: a member is there twice, cannot be read, is too large or not UTF-8, or is no JSON.
+      ArchiveError: a member is duplicate, unreadable, too large, not UTF-8, or not JSON.
     """
     found: dict[str, str] = {}
     for member in group:
@@ -161,7 +162,9 @@ def kept_values(group: Sequence[LookedAt[T]], columns: Sequence[KeptMember]) -> 
             raise member.kept
         if member.kept is not None:
             if split[1] in found:
-                raise ArchiveError(Reason.CORRUPT, f"the sample has two members {split[1]!r}")
+                raise ArchiveError(
+                    Reason.CORRUPT, f"the sample has two members with the extension {split[1]!r}"
+                )
             found[split[1]] = _text(member.entry, member.kept)
     parsed: dict[str, Any] = {}
     return [_value(column, found, parsed) for column in columns]
@@ -193,11 +196,11 @@ def _json(extension: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ArchiveError(Reason.CORRUPT, f"the sample's {extension} is no JSON: {error}") from error
+        raise ArchiveError(Reason.CORRUPT, f"the sample's {extension} is not JSON: {error}") from error
 
 
 def _field(value: Any, path: str) -> Any:
-    """A field of an object: of that name, dots and all, or of objects in objects."""
+    """A field of an object: with this name, including dots, or in nested objects."""
     if not isinstance(value, dict):
         return None
     if path in value:
@@ -208,11 +211,11 @@ def _field(value: Any, path: str) -> Any:
 
 @dataclass
 class SeenValues:
-    """The kinds of values of a column, for its type in all archives.
+    """The kinds of values of a column, which decide its type in all archives.
 
     Attributes:
-      column: what is kept.
-      kinds: each with the first place that has it.
+      column: the kept column.
+      kinds: each with its first place.
       problem: why no type holds all values, and where.
     """
 
@@ -221,12 +224,12 @@ class SeenValues:
     problem: str | None = None
 
     def add(self, value: Value, place: str, output_format: str) -> None:
-        """One more value."""
+        """Adds a value."""
         kind = self._kind(value)
         self.kinds.setdefault(kind, place)
         if kind == "integer" and self.column.field is not None:
             if not -_INT64 <= value < _INT64:
-                self.problem = self.problem or f"{value} in {place} does not fit into 64 bits"
+                self.problem = self.problem or f"{value} in {place} exceeds 64 bits"
             elif int(float(value)) != value:
                 self.kinds.setdefault("large integer", place)
         if kind == "number" and output_format == "tfrecord":
@@ -236,10 +239,10 @@ class SeenValues:
                 else None
             )
             if short != value and not math.isnan(value):
-                self.problem = self.problem or f"{value} in {place} does not fit into the floats of TFRecords"
+                self.problem = self.problem or f"the floats of TFRecords cannot hold {value} in {place}"
 
     def merge(self, other: SeenValues) -> None:
-        """Adds what another archive has."""
+        """Adds the values of another archive."""
         for kind, place in other.kinds.items():
             self.kinds.setdefault(kind, place)
         self.problem = self.problem or other.problem
@@ -262,7 +265,7 @@ class SeenValues:
         if len(kinds) > 1:
             there = ", ".join(f"{kind} in {self.kinds[kind]}" for kind in sorted(kinds))
             raise ValueError(
-                f"--keep_columns {self.column.source!r}: its values are of several kinds: {there}"
+                f"--keep_columns {self.column.source!r}: its values are of different kinds: {there}"
             )
         return pa.bool_() if kinds == {"boolean"} else pa.string()
 
@@ -277,5 +280,5 @@ class SeenValues:
 
 
 def stored_value(value: Value, kind: pa.DataType) -> Value:
-    """A value as its column's type has it: the text of an integer becomes one."""
+    """A value in the form of its column's type: the text of an integer becomes an integer."""
     return int(value) if isinstance(value, str) and pa.types.is_integer(kind) else value

@@ -16,14 +16,14 @@ from beamlabel.transforms.secrets.logs import get_logger
 
 BLOCK = 512
 _LOGGER = get_logger(__name__)
-# Long names and extended headers: no file system knows such names, and no tar writes such headers.
+# The longest name or extended header: no file system allows longer names, and no tar writes longer headers.
 _MAX_EXTENSION = 1 << 20
-# Behind the end mark tars are filled with zeros to a multiple of their record.
+# After the end mark, tars are padded with zeros to a multiple of their record.
 _MAX_PADDING = 4 << 20
 _GNU_MAGIC = b"ustar  \0"
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-# Keywords of PAX headers that say what a member is; of others of sparse ones it counts only that they are there.
+# The relevant keywords of PAX headers; of other sparse ones, only their presence matters.
 _KEYWORDS = (b"path", b"size", b"GNU.sparse.name")
 _SPARSE, _SPARSE_MARK = b"GNU.sparse.", "GNU.sparse.any"
 _KINDS = {
@@ -36,7 +36,7 @@ _KINDS = {
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether the first ``BLOCK`` bytes of a file are the header of a tar: their checksum is right."""
+    """Whether the first ``BLOCK`` bytes of a file are the header of a tar, by their checksum."""
     try:
         return _header(head[:BLOCK]) is not None
     except (tarfile.HeaderError, ValueError):
@@ -44,13 +44,13 @@ def is_tar(head: bytes) -> bool:
 
 
 def tar_entries(window: Window) -> Iterator[Entry | Broken]:
-    """The members in order, and at the end a ``Broken`` if there is no telling what follows.
+    """The members in order, then a ``Broken`` if the rest is unreadable.
 
-    A tar that another was appended to (``cat a.tar b.tar``) is read on. The end mark may be missing, but not a part
-    of a block.
+    Reading continues into an appended tar (``cat a.tar b.tar``). The end mark may be missing, but not a part of a
+    block.
 
     Raises:
-      OSError: the archive cannot be read, which may pass.
+      OSError: the archive cannot be read; this may be temporary.
     """
     try:
         yield from _entries(window)
@@ -104,40 +104,40 @@ def _header(block: bytes) -> tarfile.TarInfo | None:
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
         return None
-    if block[257:265] == _GNU_MAGIC:  # has times in the place of a prefix
+    if block[257:265] == _GNU_MAGIC:  # has times in place of a prefix
         header.name = block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
     return header
 
 
 def _next_header(window: Window, offset: int) -> tarfile.TarInfo | None:
-    """The header at an offset; None at the end mark, and at the end of the file.
+    """The header at an offset; None at the end mark and at the end of the file.
 
     Raises:
-      ArchiveError: there is something else.
+      ArchiveError: there are other data.
     """
     block = window.read(offset, BLOCK)
     if not block:
         end = window.end or 0
-        if end != offset:  # tars end with a block
+        if end != offset:  # tars end with a whole block
             raise ArchiveError(
-                Reason.TRUNCATED, f"the archive ends at byte {end}, within a member or behind it"
+                Reason.TRUNCATED, f"the archive ends at byte {end}, within a member or after it"
             )
         if offset:
-            _LOGGER.warning("a tar without an end mark: whether it was cut at byte %d is not known", end)
+            _LOGGER.warning("the tar ends at byte %d without an end mark; it may have been cut there", end)
         return None
     if len(block) < BLOCK and block.strip(b"\0"):
         raise ArchiveError(Reason.TRUNCATED, f"the archive ends at byte {window.end}, within a header")
     try:
         header = _header(block.ljust(BLOCK, b"\0"))
     except (tarfile.HeaderError, ValueError) as error:
-        raise ArchiveError(Reason.CORRUPT, f"no header of a member at byte {offset}: {error}") from error
+        raise ArchiveError(Reason.CORRUPT, f"there is no member header at byte {offset}: {error}") from error
     if header is not None and header.size < 0:
-        raise ArchiveError(Reason.CORRUPT, f"the header at byte {offset} tells a negative size")
+        raise ArchiveError(Reason.CORRUPT, f"the header at byte {offset} has a negative size")
     return header
 
 
 def _behind_end(window: Window, offset: int) -> int | None:
-    """The offset of another tar that follows the end mark."""
+    """The offset of another tar after the end mark."""
     for place in range(offset, offset + _MAX_PADDING, BLOCK):
         block = window.read(place, BLOCK)
         if len(block) < BLOCK:
@@ -148,13 +148,15 @@ def _behind_end(window: Window, offset: int) -> int | None:
 
 
 def _extension(window: Window, header: tarfile.TarInfo, offset: int) -> dict[str, str]:
-    """What a header says of the member that follows it.
+    """The data of an extended header on the next member.
 
     Raises:
-      ArchiveError: it is too long, cut, or malformed.
+      ArchiveError: it is too long, cut off, or malformed.
     """
     if header.size > _MAX_EXTENSION:
-        raise ArchiveError(Reason.CORRUPT, f"an extended header of {header.size} bytes at byte {offset}")
+        raise ArchiveError(
+            Reason.CORRUPT, f"the extended header of {header.size} bytes at byte {offset} is too long"
+        )
     content = window.read(offset, header.size)
     if len(content) < header.size:
         raise ArchiveError(Reason.TRUNCATED, f"the archive ends at byte {window.end}, within a header")
@@ -174,8 +176,8 @@ def _records(content: bytes, offset: int) -> dict[str, str]:
         record = content[place : place + length]
         keyword, equals, value = record[len(digits) + 1 : -1].partition(b"=")
         if not blank or len(record) != length or not equals or not record.endswith(b"\n"):
-            raise ArchiveError(Reason.CORRUPT, f"a malformed extended header at byte {offset + place}")
-        # The others mean nothing here, and a tar can hold any number of them.
+            raise ArchiveError(Reason.CORRUPT, f"the extended header at byte {offset + place} is malformed")
+        # The others have no effect here, and a tar can hold any number of them.
         if keyword in _KEYWORDS or keyword.startswith(_SPARSE):
             found[_SPARSE_MARK if keyword not in _KEYWORDS else keyword.decode()] = value.decode(
                 "utf-8", "surrogateescape"
@@ -186,17 +188,17 @@ def _records(content: bytes, offset: int) -> dict[str, str]:
 
 def _size(facts: dict[str, str], header: tarfile.TarInfo, offset: int) -> int:
     told = facts.get("size")
-    if not told:  # an empty value takes back what a global header says
+    if not told:  # an empty value cancels that of a global header
         return header.size
     if not (told.isascii() and told.isdigit() and len(told) < 20):
         raise ArchiveError(
-            Reason.CORRUPT, f"the extended header before byte {offset} tells the size {told!r}"
+            Reason.CORRUPT, f"the extended header before byte {offset} has an invalid size {told!r}"
         )
     return int(told)
 
 
 def _has_data(header: tarfile.TarInfo) -> bool:
-    """Whether a member's bytes follow its header; POSIX has unknown types read as files."""
+    """Whether a member's bytes follow its header; according to POSIX, unknown types are read as files."""
     return header.isreg() or header.type not in tarfile.SUPPORTED_TYPES
 
 
@@ -211,11 +213,11 @@ def _behind_sparse_map(window: Window, offset: int, more: bool) -> int:
 
 def _problem(header: tarfile.TarInfo, facts: dict[str, str]) -> Problem | None:
     if header.type == tarfile.GNUTYPE_SPARSE or any(name.startswith("GNU.sparse.") for name in facts):
-        return Reason.UNSUPPORTED_FORMAT, "a sparse member of a tar"
+        return Reason.UNSUPPORTED_FORMAT, "the member of the tar is a sparse file"
     if (kind := _KINDS.get(header.type)) is not None:
-        return Reason.NOT_A_FILE, f"{kind} in the archive"
+        return Reason.NOT_A_FILE, f"the archive's member is {kind}"
     if header.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE):
-        return Reason.UNSUPPORTED_FORMAT, f"a member of the type {header.type!r}"
+        return Reason.UNSUPPORTED_FORMAT, f"the archive's member has the unsupported type {header.type!r}"
     return None
 
 

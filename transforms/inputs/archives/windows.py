@@ -1,13 +1,13 @@
-"""Bytes of an archive by offset: of a file in few requests, and of a stream that only goes forward."""
+"""Bytes of an archive by offset, from a file in few requests, or from a forward-only stream."""
 
 from __future__ import annotations
 
 from typing import BinaryIO, Protocol
 
-# What is read ahead of a header. Short: a header, small members behind it, and their headers. Long: as much as one
-# request to a storage may well bring, if it brings the next header too.
+# The bytes read ahead of a header. Short: a header, small members after it, and their headers. Long: as much as one
+# request to a storage can reasonably bring if that includes the next header.
 _SHORT, _LONG = 16 << 10, 4 << 20
-# Members of this size are worth a request of their own to the header behind them.
+# The header after a member of this size is worth a request of its own.
 _FAR = 1 << 20
 _SKIP = 1 << 20
 
@@ -16,20 +16,20 @@ class Window(Protocol):
     """Bytes by offset."""
 
     end: int | None
-    """How many there are; of a stream None until it has ended."""
+    """The number of bytes; None for a stream that has not ended."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """So many bytes, fewer at the end. A stream does not go back to before the last offset."""
+        """Bytes at an offset, fewer at the end. A stream does not go back to before the last offset."""
 
 
 class FileWindow:
-    """A file that can be sought in.
+    """A seekable file.
 
     Args:
-      file: open for reading; what it reads ahead by itself is not used if its ``raw`` can be had.
+      file: open for reading; if it has a ``raw`` file, that is read, without its read-ahead.
       size: of the file, in bytes.
-      sparing: whether as few bytes as possible are read, rather than as few requests made: the members that are
-        passed over will not be read later, or the file is local.
+      sparing: whether to read few bytes rather than to make few requests, because skipped members will not be read
+        later, or the file is local.
     """
 
     def __init__(self, file: BinaryIO, size: int, *, sparing: bool) -> None:
@@ -54,12 +54,12 @@ class FileWindow:
         self._file.seek(start)
         self._start, self._data = offset, kept + _read(self._file, wanted - start)
         if len(self._data) < stop - offset:
-            raise OSError(f"{wanted - start} bytes at {start} were asked for, fewer came")
+            raise OSError(f"{wanted - start} bytes were requested at {start}, but fewer arrived")
         return self._data[: stop - offset]
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
-    """Raw files may give less than they are asked for."""
+    """Reads all requested bytes; raw files may return fewer at a time."""
     parts = []
     while size > 0 and (part := file.read(size)):
         parts.append(part)
@@ -68,7 +68,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
 
 
 class StreamWindow:
-    """A stream, held from the last offset that was asked for.
+    """A stream, held from the last requested offset on.
 
     Args:
       stream: open for reading.
@@ -82,7 +82,7 @@ class StreamWindow:
     def read(self, offset: int, size: int) -> bytes:
         """See ``Window``."""
         if offset < self._start:
-            raise ValueError(f"a stream does not go back from {self._start} to {offset}")
+            raise ValueError(f"the stream cannot go back from {self._start} to {offset}")
         passed = min(offset - self._start, len(self._data))
         self._start, self._data = self._start + passed, self._data[passed:]
         while self._start < offset and self.end is None:

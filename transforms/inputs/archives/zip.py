@@ -1,7 +1,7 @@
 """The members of a zip, by its central directory, and their bytes.
 
-The format is that of PKWARE's APPNOTE 6.3.10 (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT). A member is
-two headers and the bytes; both have to say the same, and the bytes have to be what they say.
+The format is that of PKWARE's APPNOTE 6.3.10 (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT). A member
+consists of two headers and its bytes. The headers have to agree, and the bytes have to match them.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _IN_64 = 0xFFFFFFFF
 _ENCRYPTED, _PATCHED, _STRONG, _UTF8, _MASKED = 0x1, 0x20, 0x40, 0x800, 0x2000
 _DESCRIPTOR = 0x8
 _UNIX = 3
-# Local headers have extra fields of their own: seldom more than these.
+# Local headers have extra fields of their own, rarely longer than this.
 _LOCAL_EXTRA = 256
 # Deflated bytes may begin with tables of this size.
 _TREES = 512
 
 
 class _Directory(NamedTuple):
-    """Where the central directory is.
+    """The place of the central directory.
 
     Attributes:
       start: its first byte.
       size: bytes.
-      entries: members in it.
-      shift: bytes before the zip, as those of a program that unpacks it; offsets do not count them.
+      entries: number of its members.
+      shift: bytes before the zip, such as a self-extracting program; offsets do not count them.
     """
 
     start: int
@@ -69,7 +69,7 @@ class _Header(NamedTuple):
 
 
 def zip_size(window: Window) -> int:
-    """How many members a zip says it has.
+    """The number of members according to a zip.
 
     Raises:
       ArchiveError: it is damaged.
@@ -78,10 +78,10 @@ def zip_size(window: Window) -> int:
 
 
 def zip_entries(window: Window) -> Iterator[Entry | Broken]:
-    """The members by the central directory, and at the end a ``Broken`` if there is no telling what follows.
+    """The members by the central directory, then a ``Broken`` if the rest is unreadable.
 
     Raises:
-      OSError: the archive cannot be read, which may pass.
+      OSError: the archive cannot be read; this may be temporary.
     """
     try:
         directory = _directory(window)
@@ -110,7 +110,7 @@ def _directory(window: Window) -> _Directory:
     ):
         place = tail.rfind(EMPTY_MAGIC, 0, place + len(EMPTY_MAGIC) - 1)
     if place < 0:
-        raise ArchiveError(Reason.TRUNCATED, "no central directory of a zip at the archive's end")
+        raise ArchiveError(Reason.TRUNCATED, "the archive's end has no central directory of a zip")
     _, disk, first_disk, here, entries, length, offset, _ = _END.unpack_from(tail, place)
     end = start + place
     if place >= _LOCATOR.size and tail.startswith(b"PK\6\7", place - _LOCATOR.size):
@@ -119,20 +119,20 @@ def _directory(window: Window) -> _Directory:
         _, _, _, _, disk, first_disk, here, entries, length, offset = _END_64.unpack(record)
         disk = max(disk, disks - 1)
     if disk or first_disk or here != entries:
-        raise ArchiveError(Reason.UNSUPPORTED_FORMAT, "one part of a zip of several")
+        raise ArchiveError(Reason.UNSUPPORTED_FORMAT, "the archive is one part of a multi-part zip")
     begin = end - length
     if begin < offset or length < entries * _CENTRAL.size:
-        raise ArchiveError(Reason.CORRUPT, "the zip has no central directory at the place that its end tells")
+        raise ArchiveError(Reason.CORRUPT, "the zip's end record points to no central directory")
     return _Directory(begin, length, entries, begin - offset)
 
 
 def _found_64(window: Window, locator: int, told: int) -> tuple[int, bytes]:
-    """The offset and bytes of the end record of a zip64: at the place that the locator tells, or right before it."""
+    """The offset and bytes of the end record of a zip64: at the place in the locator, or right before it."""
     for offset in (told, locator - _END_64.size):
         record = window.read(offset, _END_64.size) if offset >= 0 else b""
         if record.startswith(b"PK\6\6") and len(record) == _END_64.size:
             return offset, record
-    raise ArchiveError(Reason.CORRUPT, "the zip64 has no end record at the place that its locator tells")
+    raise ArchiveError(Reason.CORRUPT, "the zip64's locator points to no end record")
 
 
 def _headers(window: Window, directory: _Directory) -> Iterator[_Header]:
@@ -140,18 +140,20 @@ def _headers(window: Window, directory: _Directory) -> Iterator[_Header]:
     for _ in range(directory.entries):
         block = window.read(offset, _CENTRAL.size)
         if len(block) < _CENTRAL.size or not block.startswith(b"PK\1\2"):
-            raise ArchiveError(Reason.CORRUPT, f"no entry of the central directory at byte {offset}")
+            raise ArchiveError(Reason.CORRUPT, f"there is no entry of the central directory at byte {offset}")
         fields = _CENTRAL.unpack(block)
         system, flags, method, crc32, packed_size, size = fields[2], fields[5], fields[6], *fields[9:12]
         name_size, extra_size, comment_size, disk, _, attributes, place = fields[12:]
         rest = window.read(offset + _CENTRAL.size, name_size + extra_size)
         offset += _CENTRAL.size + name_size + extra_size + comment_size
         if offset > stop or len(rest) < name_size + extra_size:
-            raise ArchiveError(Reason.CORRUPT, "the zip's central directory is longer than its end says")
+            raise ArchiveError(
+                Reason.CORRUPT, "the zip's central directory is longer than its end record says"
+            )
         extra = rest[name_size:]
         size, packed_size, place, disk = _in_64(extra, size, packed_size, place, disk)
         if disk:
-            raise ArchiveError(Reason.UNSUPPORTED_FORMAT, "one part of a zip of several")
+            raise ArchiveError(Reason.UNSUPPORTED_FORMAT, "the archive is one part of a multi-part zip")
         mode = attributes >> 16 if system == _UNIX else 0
         yield _Header(
             rest[:name_size], extra, flags, method, crc32, packed_size, size, place + directory.shift, mode
@@ -167,7 +169,7 @@ def _fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _in_64(extra: bytes, *values: int) -> list[int]:
-    """The values of a header, those from the zip64 field that the header has no room for."""
+    """The values of a header; those that do not fit come from the zip64 field."""
     found = dict(_fields(extra)).get(1, b"")
     wide: list[int] = []
     for value in values:
@@ -177,14 +179,14 @@ def _in_64(extra: bytes, *values: int) -> list[int]:
             continue
         size = 4 if is_disk else 8
         if len(found) < size:
-            raise ArchiveError(Reason.CORRUPT, "a member of a zip64 does not tell its size or place")
+            raise ArchiveError(Reason.CORRUPT, "a member of the zip64 lacks its size or place")
         wide.append(int.from_bytes(found[:size], "little"))
         found = found[size:]
     return wide
 
 
 def _overlapping(window: Window, directory: _Directory) -> frozenset[int]:
-    """The numbers of members whose bytes are also those of others, or of the central directory."""
+    """The numbers of members whose bytes overlap those of others, or the central directory."""
     starts, ends = np.zeros(directory.entries, np.float64), np.zeros(directory.entries, np.float64)
     for number, header in enumerate(_headers(window, directory)):
         starts[number] = header.offset
@@ -201,14 +203,14 @@ def _name(header: _Header) -> str:
     if header.flags & _UTF8:
         return header.name.decode("utf-8", "surrogateescape")
     for kind, value in _fields(header.extra):
-        # Info-ZIP's Unicode Path: a version, the CRC of the name that it stands for, and the name.
+        # Info-ZIP's Unicode Path: a version, the CRC of the plain name, and the name.
         if (
             kind == 0x7075
             and value[:1] == b"\1"
             and value[1:5] == zlib.crc32(header.name).to_bytes(4, "little")
         ):
             return value[5:].decode("utf-8", "surrogateescape")
-    # macOS and others write UTF-8 and do not say so; other text is hardly ever UTF-8 by chance.
+    # macOS and others write UTF-8 without the flag; other text is hardly ever valid UTF-8.
     try:
         return header.name.decode("utf-8")
     except UnicodeDecodeError:
@@ -219,33 +221,36 @@ def _problem(header: _Header) -> Problem | None:
     kind = stat.S_IFMT(header.mode)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "a symbolic link" if kind == stat.S_IFLNK else "a device or pipe"
-        return Reason.NOT_A_FILE, f"{what} in the archive"
+        return Reason.NOT_A_FILE, f"the archive's member is {what}"
     if header.flags & (_ENCRYPTED | _STRONG | _MASKED):
-        return Reason.UNSUPPORTED_FORMAT, "an encrypted member of a zip"
+        return Reason.UNSUPPORTED_FORMAT, "the member of the zip is encrypted"
     if header.flags & _PATCHED or header.method not in (STORED, DEFLATED):
-        return Reason.UNSUPPORTED_FORMAT, f"a member of a zip with the compression method {header.method}"
+        return (
+            Reason.UNSUPPORTED_FORMAT,
+            f"the member of the zip has the unsupported compression method {header.method}",
+        )
     if header.method == STORED and header.packed_size != header.size:
-        return Reason.CORRUPT, "a stored member of a zip with two sizes"
+        return Reason.CORRUPT, "the stored member of the zip has two different sizes"
     return None
 
 
 def packed_range(member: Member) -> tuple[int, int]:
-    """Offset and length of what is most likely a member with its local header."""
+    """Offset and length that most likely cover a member with its local header."""
     assert member.zipped is not None
     size = _LOCAL.size + _LOCAL_EXTRA + member.zipped.packed_size
     return member.offset, min(size, member.zipped.room)
 
 
 def unpacked(window: Window, member: Member, *, most: int | None = None) -> bytes:
-    """The bytes of a member, its headers and its checksum verified.
+    """The bytes of a member, after a check of its headers and its checksum.
 
     Args:
       window: over the archive.
       member: of the zip.
-      most: only so many of the first bytes, without the checksum; None for all.
+      most: the number of first bytes to read, without the checksum; None: all.
 
     Raises:
-      ImageError: the bytes are not what the headers say.
+      ImageError: the bytes do not match the headers.
     """
     zipped = member.zipped
     assert zipped is not None
@@ -267,20 +272,22 @@ def unpacked(window: Window, member: Member, *, most: int | None = None) -> byte
     if most is not None:
         return data[:most]
     if len(data) != member.size:
-        raise _corrupt(Reason.CORRUPT, f"{len(data)} bytes, but the zip says {member.size}")
+        raise _corrupt(
+            Reason.CORRUPT, f"the member has {len(data)} bytes, but the zip's headers say {member.size}"
+        )
     if zlib.crc32(data) != zipped.crc32:
         raise _corrupt(Reason.CORRUPT, "the checksum of the zip's member does not match")
     return data
 
 
 def _data_offset(block: bytes, member: Member) -> int:
-    """Where the bytes begin behind a local header, which has to say what the central directory does."""
+    """The offset of the bytes after a local header, which has to agree with the central directory."""
     zipped = member.zipped
     assert zipped is not None
     if len(block) < _LOCAL.size or not block.startswith(LOCAL_MAGIC):
         raise _corrupt(
             Reason.CORRUPT,
-            "the zip has no header of this member at the place that the central directory tells",
+            "the zip's central directory points to no header of this member",
         )
     fields = _LOCAL.unpack_from(block)
     flags, method, crc32, packed_size, size, name_size, extra_size = fields[3], fields[4], *fields[7:]
@@ -292,7 +299,7 @@ def _data_offset(block: bytes, member: Member) -> int:
         size = packed_size = -1
     told = (crc32, packed_size, size)
     expected = (zipped.crc32, zipped.packed_size, member.size)
-    # With a descriptor behind the bytes the header may be written before they are known.
+    # With a descriptor after the bytes, the header may have been written before they were known.
     is_open = flags & _DESCRIPTOR and all(
         one in (0, other) for one, other in zip(told, expected, strict=True)
     )
@@ -300,7 +307,7 @@ def _data_offset(block: bytes, member: Member) -> int:
     if method != zipped.method or zlib.crc32(name) != zipped.name_crc32 or not same:
         raise _corrupt(Reason.CORRUPT, "the zip's member and its central directory differ")
     if flags & (_ENCRYPTED | _STRONG):
-        raise _corrupt(Reason.UNSUPPORTED_FORMAT, "an encrypted member of a zip")
+        raise _corrupt(Reason.UNSUPPORTED_FORMAT, "the member of the zip is encrypted")
     return _LOCAL.size + name_size + extra_size
 
 
@@ -309,9 +316,11 @@ def _inflated(packed: bytes, limit: int, *, whole: bool) -> bytes:
     try:
         data = inflate.decompress(packed, limit + 1)
     except zlib.error as error:
-        raise _corrupt(Reason.CORRUPT, f"the zip's member cannot be inflated: {error}") from error
+        raise _corrupt(Reason.CORRUPT, f"cannot inflate the zip's member: {error}") from error
     if len(data) > limit and whole:
-        raise _corrupt(Reason.CORRUPT, f"the zip's member is larger than the {limit} bytes that the zip says")
+        raise _corrupt(
+            Reason.CORRUPT, f"the zip's member is larger than the {limit} bytes in the zip's headers"
+        )
     return data
 
 

@@ -1,1 +1,1 @@
-"""How a Parquet file is read: its bytes once, and rows that are planned by whoever reads them."""
+"""Reading of Parquet files: their bytes once, and their rows while units are planned."""

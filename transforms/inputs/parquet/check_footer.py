@@ -1,4 +1,4 @@
-"""What the footer of a Parquet file says, before anybody relies on it."""
+"""Checks of a Parquet file's footer, before any use of it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import pyarrow.parquet as pq
 from beamlabel.transforms.inputs.parquet.page_index import CompactReader
 from beamlabel.transforms.inputs.parquet.sparse_pages import chunk_range
 
-# A footer of this size is read in some milliseconds.
+# A footer of this size takes some milliseconds to read.
 _SMALL_BYTES = 256 << 10
-# ColumnChunk.crypto_metadata of a column with a key of its own: a struct that begins with the path, a list of strings.
+# ColumnChunk.crypto_metadata of a column with its own key: a struct that begins with the path, a list of strings.
 _MAY_BE_ENCRYPTED = re.compile(rb"\x2c\x19[\x08-\xf8]")
 _CRYPTO_METADATA = 8
 
 
 def check_footer(footer: bytes, metadata: pq.FileMetaData) -> None:
-    """Refuses a file with encrypted columns, or whose numbers of rows differ.
+    """Refuses a file with encrypted columns, or with contradictory numbers of rows.
 
     Args:
-      footer: as it is in the file; empty if it is known already.
-      metadata: the same, read.
+      footer: the bytes in the file; empty if it was checked before.
+      metadata: the parsed footer.
 
     Raises:
-      ValueError: what is wrong.
+      ValueError: describes the fault.
     """
-    # pyarrow ends the process if it is asked for a chunk that is encrypted.
+    # pyarrow ends the process on access to an encrypted chunk.
     is_looked_at = footer and (len(footer) <= _SMALL_BYTES or _MAY_BE_ENCRYPTED.search(footer))
     if is_looked_at and _has_encrypted_chunks(footer):
-        raise ValueError("it has encrypted columns; write them without encryption")
+        raise ValueError("its columns are encrypted; write the file without encryption")
     counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if min(counts, default=0) < 0 or sum(counts) != metadata.num_rows:
-        raise ValueError(f"its row groups have {sum(counts)} rows, and its footer says {metadata.num_rows}")
+        raise ValueError(f"its row groups have {sum(counts)} rows, but its footer says {metadata.num_rows}")
 
 
 def _has_encrypted_chunks(footer: bytes) -> bool:
@@ -45,15 +45,15 @@ def _has_encrypted_chunks(footer: bytes) -> bool:
 
 
 def check_chunks(file: pq.ParquetFile, leaves: Sequence[int], size: int) -> None:
-    """Refuses a file whose column chunks lie elsewhere than in it, or have other rows than their row groups.
+    """Refuses a file with column chunks outside it, or with other rows than their row groups.
 
     Args:
       file: open.
-      leaves: the leaf columns that are read.
+      leaves: the leaf columns to read.
       size: of the file, in bytes.
 
     Raises:
-      ValueError: what is wrong.
+      ValueError: describes the fault.
     """
     for group in range(file.metadata.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
@@ -62,10 +62,10 @@ def check_chunks(file: pq.ParquetFile, leaves: Sequence[int], size: int) -> None
             start, stop = chunk_range(chunk)
             if not 0 <= start <= stop <= size:
                 raise ValueError(
-                    f"by its footer the column {column.path!r} lies in bytes {start} to {stop} of {size}"
+                    f"its footer places the column {column.path!r} in bytes {start} to {stop} of {size}"
                 )
             if column.max_repetition_level == 0 and chunk.num_values != rows:
                 raise ValueError(
-                    f"by its footer the column {column.path!r} has {chunk.num_values} values in a row group of {rows} "
+                    f"its footer gives the column {column.path!r} {chunk.num_values} values in a row group of {rows} "
                     "rows"
                 )

@@ -1,7 +1,7 @@
-"""A file on a bucket, of which stretches are read side by side, such as columns: each byte comes once.
+"""A file on a bucket whose stretches, such as columns, are read alternately, each byte once.
 
-pyarrow reads a megabyte of one column, then one of the next. One buffer for all of them would be filled anew each time.
-A small file is read whole: only so it can be compared with the checksum of its object.
+pyarrow reads a megabyte of one column, then one of the next. A single buffer would be refilled each time. A small file
+is read whole, because only then its checksum can be verified.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, BinaryIO, NamedTuple
 
+from beamlabel.transforms.inputs.parquet.positioned_file import PositionedFile
 from beamlabel.transforms.storage.ranged_file import RangedFile
 
 WINDOW_BYTES = 4 << 20
-"""What one request reads at the most, and what is held of a stretch."""
+"""The largest request, and the largest held part of a stretch."""
 _HELD_BYTES = 32 << 20
 _SMALL_BYTES = 512 << 10
-# Stretches that are small and close are read together, also if a sixteenth of that lies between them.
+# Small and close stretches are read together, also if a sixteenth of the result lies between them.
 _MOST_BETWEEN = 16
 
 
 class Stretch(NamedTuple):
-    """Bytes from ``start`` to ``stop``, of which ``wanted`` are asked for."""
+    """Bytes from ``start`` to ``stop``, of which ``wanted`` are requested."""
 
     start: int
     stop: int
@@ -31,34 +32,32 @@ class Stretch(NamedTuple):
 
 
 class _Window:
-    """What is held of a stretch."""
+    """The held part of a stretch."""
 
     def __init__(self) -> None:
         self.start, self.data, self.served = 0, b"", 0
 
 
-class ChunkFile(io.RawIOBase):
-    """A file that reads ahead within stretches, and nothing elsewhere.
+class ChunkFile(PositionedFile):
+    """A file that reads ahead within stretches, and nowhere else.
 
     Args:
-      raw: the file, seekable, each of whose reads is a request.
-      content: all of it, if that is known.
+      raw: the file, seekable; each of its reads is a request.
+      content: the whole file, if known.
 
     Attributes:
-      content: all of it, once somebody wants its rows, if it is small and has a checksum.
+      content: the whole file, once its rows are requested, if it is small and has a checksum.
     """
 
     def __init__(self, raw: BinaryIO, content: bytes | None = None) -> None:
-        super().__init__()
         self._raw = raw
+        super().__init__(raw.seek(0, io.SEEK_END))
         self.content = content
-        self._size = raw.seek(0, io.SEEK_END)
-        self._at = 0
         self._stretches: list[Stretch] = []
         self._windows: OrderedDict[Stretch, _Window] = OrderedDict()
 
     def expect(self, ranges: Iterable[tuple[int, int]], *, all_of_them: bool) -> None:
-        """What may be read; replaces what was said before. If all of it will be, small stretches are read together.
+        """Sets the ranges that may be read next. If all of them will be, small stretches are read together.
 
         Raises:
           OSError: the file is small, and has another checksum than its object.
@@ -74,19 +73,6 @@ class ChunkFile(io.RawIOBase):
     @property
     def _is_small(self) -> bool:
         return isinstance(self._raw, RangedFile) and self._raw.has_checksum and 0 < self._size <= _SMALL_BYTES
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         stop = self._size if size < 0 else min(self._at + size, self._size)
@@ -149,7 +135,7 @@ def _merged(ranges: list[tuple[int, int]], *, together: bool) -> list[Stretch]:
             continue
         last = merged[-1] if merged else None
         if last is not None and start < last.stop:
-            start = last.stop  # chunks that overlap are those of a damaged file
+            start = last.stop  # only a damaged file has overlapping chunks
             if stop <= start:
                 continue
         whole = None if last is None else Stretch(last.start, stop, last.wanted + stop - start)

@@ -1,8 +1,8 @@
-"""How long the values of a page are that are encoded as ``DELTA_BYTE_ARRAY``: each may repeat all of the one before.
+"""The lengths of a page's values in the encoding ``DELTA_BYTE_ARRAY``.
 
-So a page of a megabyte may hold a million values of a megabyte. Its numbers come before its bytes: how much each value
-repeats, then how many bytes of its own it has, both as ``DELTA_BINARY_PACKED``. They are added up here, in no more
-memory than the page takes.
+In it, a value may repeat all of the previous one. A page of a megabyte may therefore hold a million values of a
+megabyte. Its numbers come before its bytes: the repeated length of each value, then the length of its own bytes, both
+as ``DELTA_BINARY_PACKED``. This module adds them up, in no more memory than the page takes.
 
 The format: https://github.com/apache/parquet-format/blob/master/Encodings.md.
 """
@@ -16,19 +16,19 @@ import numpy as np
 from beamlabel.transforms.inputs.parquet.page_index import CompactReader
 
 _MOST_BITS = 64
-# pyarrow's own limit is that of the page; no writer makes other blocks than those of 128 values.
+# pyarrow's own limit is the page's size; all writers use blocks of 128 values.
 _MOST_MINIBLOCKS = 1 << 16
 
 
 class Lengths(NamedTuple):
-    """What the values of a page take: all of them, and the longest one at the most."""
+    """The bytes of a page's values: of all, and an upper bound for the longest."""
 
     total: int
     longest: int
 
 
 class _Numbers(NamedTuple):
-    """Of some numbers how many there are, their sum, the largest, and where they end."""
+    """The count, sum, maximum and end of a sequence of numbers."""
 
     values: int
     total: int
@@ -41,7 +41,7 @@ def delta_lengths(data: bytes, most: int) -> Lengths:
 
     Args:
       data: the values of a page, unpacked and without its levels.
-      most: how many there may be.
+      most: the largest number of values.
 
     Raises:
       ValueError: they are damaged.
@@ -49,7 +49,7 @@ def delta_lengths(data: bytes, most: int) -> Lengths:
     repeated = _numbers(data, 0, most)
     own = _numbers(data, repeated.end, most)
     if repeated.values != own.values:
-        raise ValueError("a page of DELTA_BYTE_ARRAY with two numbers of values")
+        raise ValueError("a page of DELTA_BYTE_ARRAY has two different numbers of values")
     return Lengths(repeated.total + own.total, repeated.largest + own.largest)
 
 
@@ -81,7 +81,7 @@ def _numbers(data: bytes, at: int, most: int) -> _Numbers:
 def _miniblock(
     reader: CompactReader, width: int, size: int, count: int, value: int, least: int
 ) -> tuple[int, int, int]:
-    """The last value of a miniblock of ``size`` differences, of which ``count`` are there; their sum; the largest."""
+    """The last value of a miniblock of ``size`` differences, of which ``count`` are used; their sum; the largest."""
     if not width:  # any number of them takes no bytes
         last = value + count * least
         return last, count * value + least * count * (count + 1) // 2, max(value + least, last)
@@ -89,7 +89,7 @@ def _miniblock(
         raise ValueError("damaged numbers of a page of DELTA_BYTE_ARRAY")
     packed = np.frombuffer(reader.bytes(size * width // 8), np.uint8)
     bits = np.unpackbits(packed, bitorder="little")[: count * width].reshape(count, width)
-    # In floats: what is not exact is far beyond any length.
+    # In floats: inexact values are far beyond any length.
     steps = bits @ np.exp2(np.arange(width)) + least
     values = value + np.cumsum(steps)
     return int(values[-1]), int(values.sum()), int(values.max())

@@ -1,6 +1,6 @@
-"""Footers and page indexes that this process has read of files on buckets: each unit of a file needs them anew.
+"""A cache of footers and page indexes of files on buckets: each unit of a file needs them again.
 
-Of small files of which rows are read it is all of them, see ``chunk_file``.
+It also holds the whole content of small files whose rows are read, see ``chunk_file``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _known: OrderedDict[tuple[str, str], Facts] = OrderedDict()
 
 @dataclass
 class Facts:
-    """What is known of one version of a file.
+    """The known facts of one version of a file.
 
     Attributes:
       metadata: its footer.
-      indexes: those of its pages, if somebody has asked.
-      content: all of it, if it is small and its checksum was right.
+      indexes: of its pages, if requested before.
+      content: the whole file, if it is small and its checksum matched.
     """
 
     metadata: pq.FileMetaData
@@ -35,12 +35,12 @@ class Facts:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, about."""
+        """Its approximate size in bytes."""
         return int(self.metadata.serialized_size) + len(self.content or b"")
 
 
 def facts_of(file: BinaryIO) -> Facts | None:
-    """What is known of an open file, if its store says which version it is."""
+    """The facts of an open file, if its store reports a version."""
     place = _place(file)
     with _lock:
         facts = None if place is None else _known.get(place)
@@ -50,7 +50,7 @@ def facts_of(file: BinaryIO) -> Facts | None:
 
 
 def keep(file: BinaryIO, facts: Facts) -> None:
-    """Keeps what was read of an open file."""
+    """Keeps the facts of an open file."""
     place = _place(file)
     if place is None or facts.size > _MOST_BYTES:
         return

@@ -1,6 +1,6 @@
-"""Rows of a Parquet file as they travel with their unit: columns of Arrow, deflated.
+"""Rows of a Parquet file in the form that travels with their unit: compressed Arrow columns.
 
-Whoever plans the units has read the file then, once, and no worker opens it.
+The planner has then read the file once, and no worker opens it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def pack_rows(
     schema: pa.Schema,
     metadata: Mapping[bytes, bytes],
 ) -> bytes:
-    """Batches as bytes.
+    """Packs batches into bytes.
 
     Args:
       batches: each with the numbers of its rows in their file.
       schema: of the batches.
-      metadata: of the file's schema, as far as the columns need it.
+      metadata: the part of the file's schema metadata that the columns need.
     """
     arrays = [
         _dense(pa.chunked_array([batch.column(n) for _, batch in batches], field.type))
@@ -47,12 +47,12 @@ def pack_rows(
 
 
 def _dense(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column without a dictionary, which may be larger than what is left of it."""
+    """The column without a dictionary, which may be larger than the remaining values."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def schema_of(packed: bytes) -> pa.Schema:
-    """The columns, with the metadata that they need."""
+    """The columns with their metadata."""
     with _reader(packed) as reader:
         return _columns(reader.schema)[0]
 
@@ -79,7 +79,7 @@ def _reader(packed: bytes) -> pa.RecordBatchStreamReader:
 
 
 def _columns(schema: pa.Schema) -> tuple[pa.Schema, int | None]:
-    """The columns, and the number of the first row if the others follow it; else the first field holds them."""
+    """The columns, and the first row's number if rows are consecutive; else the first field holds their numbers."""
     metadata = dict(schema.metadata or {})
     first = metadata.pop(_FIRST_ROW, None)
     fields = list(schema) if first is not None else list(schema)[1:]

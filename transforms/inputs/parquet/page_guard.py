@@ -1,8 +1,8 @@
-"""How much memory the pages of a Parquet file may take: they say so before they are unpacked.
+"""A limit on the memory of a Parquet file's pages, whose headers give their unpacked size.
 
-A file of some kilobytes may hold gigabytes: a page of zeros that is compressed, or a long value in a dictionary that
-every row names. So whoever hands the bytes out to pyarrow follows them from page to page, and stops the reading of a
-batch that would take too much; it is read again in smaller ones (``bounded_batches``).
+A file of some kilobytes may hold gigabytes: a compressed page of zeros, or a long dictionary value that every row
+names. The guard follows the bytes for pyarrow from page to page, and stops the reading of a batch that would take too
+much memory. The batch is then read again in smaller ones (``bounded_batches``).
 
 The format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift (``PageHeader``) and
 https://github.com/apache/parquet-format/blob/master/Encodings.md.
@@ -21,13 +21,13 @@ from beamlabel.transforms.inputs.parquet.delta_lengths import delta_lengths
 from beamlabel.transforms.inputs.parquet.page_index import CompactReader
 
 BATCH_BYTES = 64 << 20
-"""What the values of a batch take, but for those of the page that they end in."""
+"""The limit for the values of a batch, without those of the page in which it ends."""
 MOST_PAGE_BYTES = 256 << 20
-"""Of a page that is much smaller in the file."""
+"""The limit for a page that is much smaller in the file."""
 MOST_RATIO = 20
 
 _MOST_LIST_BYTES = 1 << 30
-# Nearly all headers take less; and none is longer than the second (parquet-cpp's own limit).
+# Nearly all headers take less than the first; none is longer than the second (parquet-cpp's own limit).
 _HEADER_BYTES = (512, 16 << 20)
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DELTA_BYTE_ARRAY = 7
@@ -35,16 +35,16 @@ _BYTES = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
 
 
 class Chunk(NamedTuple):
-    """A column chunk: where it lies, and what its values are.
+    """A column chunk: its place, and the kind of its values.
 
     Attributes:
       start, stop: its bytes in the file.
       leaf: the path of its column.
       kind: its physical type.
-      codec: how its pages are compressed.
+      codec: the compression of its pages.
       has_lists: whether a row may have many values.
       has_nulls: whether a value may be missing.
-      width: bytes of a value of fixed length, which those that are missing take as well; else 0.
+      width: bytes of a value of fixed length, also of a missing one; else 0.
     """
 
     start: int
@@ -61,25 +61,25 @@ class TooManyRowsError(Exception):
     """A batch would take too much memory.
 
     Attributes:
-      rows: that may fit.
+      rows: the number that may fit.
     """
 
     def __init__(self, rows: int) -> None:
-        super().__init__(f"more than {rows} rows do not fit into {BATCH_BYTES} bytes")
+        super().__init__(f"more than {rows} rows exceed {BATCH_BYTES} bytes")
         self.rows = rows
 
 
 class DamagedPageError(ValueError):
-    """A page that nobody can follow."""
+    """A page whose header or values are damaged."""
 
 
 class LargePageError(ValueError):
-    """A page that nobody should unpack.
+    """A page that is too large to unpack.
 
     Attributes:
       leaf: the path of its column.
       size: bytes, unpacked.
-      values: how many it holds.
+      values: the number of its values.
     """
 
     def __init__(self, leaf: str, size: int, values: int) -> None:
@@ -98,12 +98,12 @@ class _Header(NamedTuple):
 
     @property
     def repeats(self) -> bool:
-        """Whether its values may be longer than it is."""
+        """Whether its values may be longer than the page."""
         return self.kind in (_DATA_PAGE, _DATA_PAGE_V2) and self.encoding == _DELTA_BYTE_ARRAY
 
 
 class _Trail:
-    """Where the pages of a chunk are, as far as it was read."""
+    """The pages found so far in a chunk."""
 
     def __init__(self, chunk: Chunk) -> None:
         self.chunk = chunk
@@ -111,19 +111,19 @@ class _Trail:
 
     def begin(self) -> None:
         self.at = self.header_at = self.chunk.start
-        self.held = b""  # from ``header_at`` on, if a header, or a dictionary, is not there as a whole
+        self.held = b""  # from ``header_at`` on, while a header or a dictionary is incomplete
         self.is_lost = False
         self.longest = 0  # of the dictionary's values
         self.row = self.total = 0
-        self.pages: deque[tuple[int, int]] = deque()  # number of the row behind each, and its size
+        self.pages: deque[tuple[int, int]] = deque()  # row after each page, and the page's size
 
 
 class PageGuard:
-    """Follows what is read of some column chunks.
+    """Follows the bytes read from some column chunks.
 
     Attributes:
       rows: of a batch.
-      error: what it has raised.
+      error: the error that it raised.
     """
 
     def __init__(self) -> None:
@@ -132,14 +132,14 @@ class PageGuard:
         self.error: Exception | None = None
 
     def watch(self, chunks: Sequence[Chunk], rows: int) -> None:
-        """These chunks are read next, from their beginnings, in batches of so many rows."""
+        """Watches these chunks next, from their beginnings, in batches of so many rows."""
         self._trails, self.rows, self.error = [_Trail(chunk) for chunk in chunks], rows, None
 
     def see(self, offset: int, data: bytes) -> None:
-        """What was read, before it is handed out.
+        """Checks bytes before they reach pyarrow.
 
         Raises:
-          TooManyRowsError, LargePageError, DamagedPageError: it must not be unpacked.
+          TooManyRowsError, LargePageError, DamagedPageError: they must not be unpacked.
         """
         try:
             for trail in self._trails:
@@ -152,18 +152,18 @@ class PageGuard:
     def _follow(self, trail: _Trail, offset: int, data: bytes) -> None:
         if offset == trail.chunk.start:
             trail.begin()
-        # What lies ahead is another chunk's, in a file whose chunks lie upon each other: this one is read on later.
+        # In a file with overlapping chunks, bytes ahead belong to another chunk; this chunk continues later.
         if trail.is_lost or not offset <= trail.at < offset + len(data):
             return
         data = data[trail.at - offset :]
         start, trail.at = trail.at, trail.at + len(data)
-        # What is held ends where the data begin.
+        # The held bytes end where the data begin.
         window, begin = trail.held + data, start - len(trail.held)
         trail.held = b""
         while trail.header_at < min(trail.at, trail.chunk.stop):
             place = trail.header_at - begin
             header = _header(window, place)
-            if header is None:  # what fills up a chunk
+            if header is None:  # padding of a chunk
                 trail.is_lost = True
                 return
             end = place + header.length + header.packed_size
@@ -192,7 +192,7 @@ class PageGuard:
             most, longest = _repeated(content, header, chunk)
             self._check_value(longest, trail)
         if chunk.has_lists and most > BATCH_BYTES:
-            # Which of them are the long ones, and how many a row has, nobody knows.
+            # The places of the long values, and the number of values in a row, are unknown.
             if most > _MOST_LIST_BYTES:
                 raise LargePageError(chunk.leaf, most, header.values)
             if self.rows > 1:
@@ -202,7 +202,7 @@ class PageGuard:
             if trail.total > MOST_PAGE_BYTES and trail.total > MOST_RATIO * (chunk.stop - chunk.start):
                 raise LargePageError(chunk.leaf, trail.total, header.values)
             return
-        # The pages that a batch may lie in which ends in this one.
+        # The pages of a batch that ends in this page.
         while trail.pages and trail.pages[0][0] <= trail.row - self.rows:
             trail.pages.popleft()
         before = sum(size for _, size in trail.pages)
@@ -222,10 +222,10 @@ def _check_page(chunk: Chunk, header: _Header) -> None:
 
 
 def _header(data: bytes, place: int) -> _Header | None:
-    """The header at a place, of no length if it is cut off; None if there is none.
+    """The header at a place, of length 0 if it is cut off; None if there is none.
 
     Raises:
-      DamagedPageError: it is none that can be followed, and pyarrow may see another one.
+      DamagedPageError: it is damaged, so that pyarrow may see another header.
     """
     if data[place : place + 1] == b"\0":
         return None
@@ -247,18 +247,18 @@ def _parsed(data: bytes) -> _Header:
     reader = CompactReader(data)
     fields = reader.struct()
     kind, size, packed_size = fields[1], fields[2], fields[3]
-    # DataPageHeader, DictionaryPageHeader, DataPageHeaderV2: number of values, and for data the encoding.
+    # DataPageHeader, DictionaryPageHeader, DataPageHeaderV2: number of values, and the encoding of data pages.
     inner: dict[int, Any] = fields.get(
         {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}.get(kind, 6), {}
     )
     values, encoding = inner.get(1, 0), inner.get(4 if kind == _DATA_PAGE_V2 else 2, 0)
     if min(size, packed_size, values) < 0:
-        raise DamagedPageError("a page of a negative size")
+        raise DamagedPageError("a page has a negative size")
     return _Header(reader.at, kind, size, packed_size, values, encoding, inner)
 
 
 def _longest(packed: bytes, header: _Header, chunk: Chunk) -> int:
-    """The bytes of the longest value of a dictionary; of what cannot be read as one, all of them."""
+    """The bytes of a dictionary's longest value; the size of the whole page if it is unreadable."""
     if not packed:
         return header.size
     try:
@@ -276,12 +276,12 @@ def _longest(packed: bytes, header: _Header, chunk: Chunk) -> int:
 
 
 def _repeated(content: bytes, header: _Header, chunk: Chunk) -> tuple[int, int]:
-    """What the values of a page of ``DELTA_BYTE_ARRAY`` take, and the longest one.
+    """The bytes of the values of a page of ``DELTA_BYTE_ARRAY``, and of the longest one.
 
     Raises:
-      DamagedPageError: they cannot be read.
+      DamagedPageError: they are unreadable.
     """
-    if not content:  # nobody has read it: each value may repeat nearly all of the page
+    if not content:  # it was not read: each value may repeat nearly all of the page
         return header.size * header.values, header.size
     try:
         found = delta_lengths(_values(content, header, chunk), header.values)
@@ -291,7 +291,7 @@ def _repeated(content: bytes, header: _Header, chunk: Chunk) -> tuple[int, int]:
 
 
 def _values(content: bytes, header: _Header, chunk: Chunk) -> bytes:
-    """What is in a data page behind its levels, unpacked."""
+    """The unpacked content of a data page after its levels."""
     if header.kind == _DATA_PAGE_V2:
         # DataPageHeaderV2: bytes of the definition and of the repetition levels, which are never packed.
         levels = header.inner.get(5, 0) + header.inner.get(6, 0)
@@ -301,7 +301,7 @@ def _values(content: bytes, header: _Header, chunk: Chunk) -> bytes:
     data = content if chunk.codec == "UNCOMPRESSED" else _unpacked(content, header.size, chunk.codec)
     at = 0
     for has_levels in (chunk.has_lists, chunk.has_nulls):
-        if has_levels:  # the length of the levels, and they
+        if has_levels:  # the length of the levels, then the levels
             at += 4 + int.from_bytes(data[at : at + 4], "little")
     return data[at:]
 
@@ -314,17 +314,17 @@ def _unpacked(packed: bytes, size: int, codec: str) -> bytes:
 def bounded_batches(
     read: Callable[[int], Iterator[pa.RecordBatch]], guard: PageGuard, chunks: Sequence[Chunk], rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """The batches of a row group, smaller where they would take too much memory.
+    """The batches of a row group, smaller if they would take too much memory.
 
     Args:
       read: reads the row group from its beginning, in batches of so many rows.
-      guard: sees what is read.
-      chunks: of the row group, that are read.
-      rows: of a batch, at the most.
+      guard: checks the bytes.
+      chunks: the column chunks of the row group to read.
+      rows: the largest number in a batch.
 
     Raises:
-      LargePageError: a page would take too much.
-      DamagedPageError: it cannot be told how much it would take.
+      LargePageError: a page would take too much memory.
+      DamagedPageError: the memory of a page cannot be determined.
     """
     done, width = 0, max((chunk.width for chunk in chunks), default=0)
     if width:
@@ -341,7 +341,7 @@ def bounded_batches(
                     yield batch.slice(skipped)
             return
         except Exception:
-            # pyarrow may have made another error of it.
+            # pyarrow may have turned it into another error.
             if isinstance(guard.error, (LargePageError, DamagedPageError)):
                 raise guard.error from None
             if not isinstance(guard.error, TooManyRowsError):

@@ -1,9 +1,10 @@
-"""Where the pages of a Parquet column lie: by its offset index, or by the header of each page.
+"""The places of a Parquet column's pages, from its offset index or from the header of each page.
 
-pyarrow reads both only for itself.
+pyarrow does not expose either.
 
 The format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift (``FileMetaData``,
-``OffsetIndex``, ``PageHeader``) in Thrift's compact protocol, https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
+``OffsetIndex``, ``PageHeader``) in Thrift's compact protocol,
+https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
 """
 
 from __future__ import annotations
@@ -12,23 +13,23 @@ import struct
 from typing import Any, BinaryIO, NamedTuple
 
 _MAGIC = b"PAR1"
-# A header takes some tens of bytes, but the least and the largest value may be in it.
+# A header takes some tens of bytes, but may include the smallest and the largest value.
 HEADER_BYTES = (256, 1 << 16)
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
-# Each header is a request: pages that are smaller than this on average are not worth it.
+# Each header is a request; pages with a smaller average size are not worth it.
 _WORTH_BYTES = 1 << 16
 _FIRST_PAGES = 8
-# Of an index: that of a hundred thousand pages takes less.
+# The largest index; an index of a hundred thousand pages takes less.
 _MOST_INDEX_BYTES = 4 << 20
 # The wire types of the compact protocol.
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 _INTEGERS = (4, 5, 6)
-# A number of 64 bits takes ten bytes; the structs of Parquet lie six deep. What has more is made to take for ever.
+# A 64-bit number takes ten bytes; Parquet's structs are six levels deep. Anything beyond is a denial of service.
 _VARINT_BYTES, _MOST_DEEP = 10, 40
 
 
 class PageLocation(NamedTuple):
-    """A data page: where its header begins in the file, the bytes of both, and its first row in the row group."""
+    """A data page: the offset of its header in the file, the bytes of both, and its first row in the row group."""
 
     offset: int
     size: int
@@ -51,7 +52,7 @@ class OffsetIndexes:
         raw.seek(max(size - 8, 0))
         length, magic = struct.unpack("<i4s", _exactly(raw, 8))
         if magic != _MAGIC or not 0 < length <= size - 8:
-            raise ValueError("no Parquet footer")
+            raise ValueError("the Parquet footer is missing")
         raw.seek(size - 8 - length)
         footer = CompactReader(_exactly(raw, length)).struct()
         self._size = size
@@ -64,11 +65,11 @@ class OffsetIndexes:
             raise ValueError("damaged Parquet footer") from error
 
     def pages(self, raw: BinaryIO, group: int, column: int) -> list[PageLocation] | None:
-        """The data pages of a column chunk, in order; None if the file does not say.
+        """The data pages of a column chunk, in order; None if the file has no index of them.
 
         Args:
-          raw: the file, open; each index is read of it once.
-          group, column: which chunk.
+          raw: the file, open; each index is read once.
+          group, column: identify the chunk.
 
         Raises:
           ValueError: the index is damaged.
@@ -84,7 +85,7 @@ class OffsetIndexes:
         if not offset or not length or length > _MOST_INDEX_BYTES:
             return None
         if offset < 0 or not 0 < length <= self._size - offset:
-            raise ValueError("the page index lies beyond the file")
+            raise ValueError("the page index lies outside the file")
         raw.seek(offset)
         index = CompactReader(_exactly(raw, length)).struct()
         pages = [PageLocation(page[1], page[2], page[3]) for page in index.get(1, ())]
@@ -94,7 +95,7 @@ class OffsetIndexes:
 
 
 def page_rows(header: bytes) -> tuple[int, int] | None:
-    """What the header of a data page says: the bytes of header and page, and its rows; None if it is cut off.
+    """The content of a data page's header: the bytes of header and page, and its rows; None if it is cut off.
 
     Args:
       header: its first bytes, in a column that is in no list.
@@ -111,12 +112,12 @@ def page_rows(header: bytes) -> tuple[int, int] | None:
         raise
     size, rows = _size_and_rows(fields)
     if rows is None:
-        raise ValueError("no data page")
+        raise ValueError("not a data page")
     return reader.at + size, rows
 
 
 def _size_and_rows(header: dict[int, Any]) -> tuple[int, int | None]:
-    """Of a page: its bytes in the file, and its rows; None for a dictionary.
+    """A page's bytes in the file, and its rows; None for a dictionary.
 
     Raises:
       ValueError: it is damaged, or of an unknown kind.
@@ -130,7 +131,7 @@ def _size_and_rows(header: dict[int, Any]) -> tuple[int, int | None]:
             if type(size) is not int or size < 0 or (inner and (type(rows) is not int or rows < 0)):
                 raise ValueError("damaged page header")
             return size, rows
-    raise ValueError(f"a page of the unknown kind {header.get(1)!r:.40}")
+    raise ValueError(f"a page has the unknown kind {header.get(1)!r:.40}")
 
 
 def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLocation] | None:
@@ -138,7 +139,7 @@ def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLoca
 
     Args:
       raw: the file, seekable.
-      start, stop: where the chunk lies in it.
+      start, stop: the chunk's bytes in it.
       rows: of the chunk.
 
     Returns:
@@ -162,7 +163,7 @@ def walk_pages(raw: BinaryIO, start: int, stop: int, rows: int) -> list[PageLoca
 
 
 def _header(raw: BinaryIO, at: int, stop: int) -> tuple[dict[int, Any], int]:
-    """The header of a page, and how many bytes it takes."""
+    """The header of a page, and its length in bytes."""
     for length in HEADER_BYTES:
         raw.seek(at)
         reader = CompactReader(_exactly(raw, max(min(length, stop - at), 0)))
@@ -191,7 +192,7 @@ class CompactReader:
     """Thrift's compact protocol → dicts of field numbers and values.
 
     Attributes:
-      at: how many bytes are read.
+      at: the number of bytes read so far.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -227,7 +228,7 @@ class CompactReader:
         if kind == _DOUBLE:
             return struct.unpack("<d", self.bytes(8))[0]
         if self._deep == _MOST_DEEP:
-            raise ValueError(f"Thrift data of more than {_MOST_DEEP} levels")
+            raise ValueError(f"Thrift data have more than {_MOST_DEEP} levels")
         self._deep += 1
         value = self._values(kind)
         self._deep -= 1
@@ -244,30 +245,30 @@ class CompactReader:
             count = self.varint()
             kinds = self._byte() if count else 0
             return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(count)]
-        raise ValueError(f"unknown type {kind} in Thrift data")
+        raise ValueError(f"Thrift data have the unknown type {kind}")
 
     def _byte(self) -> int:
         self.at += 1
         return self._data[self.at - 1]
 
     def bytes(self, length: int) -> bytes:
-        """So many bytes; ``IndexError`` if there are fewer, as in what follows."""
+        """Reads bytes; raises ``IndexError`` if there are fewer, like the methods below."""
         self.at += length
         if self.at > len(self._data):
             raise IndexError
         return self._data[self.at - length : self.at]
 
     def varint(self) -> int:
-        """A number of at most 64 bits, without a sign."""
+        """An unsigned number of at most 64 bits."""
         value = 0
         for shift in range(0, 7 * _VARINT_BYTES, 7):
             byte = self._byte()
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-        raise ValueError(f"a number of more than {_VARINT_BYTES} bytes in Thrift data")
+        raise ValueError(f"Thrift data have a number of more than {_VARINT_BYTES} bytes")
 
     def integer(self) -> int:
-        """A number of at most 64 bits, with a sign."""
+        """A signed number of at most 64 bits."""
         zigzag = self.varint()
         return (zigzag >> 1) ^ -(zigzag & 1)

@@ -1,8 +1,8 @@
-"""Reads only some pages of a Parquet column: pyarrow is shown a file that has pages of nulls for the others.
+"""Reads only some pages of a Parquet column: pyarrow sees a file with pages of nulls in place of the others.
 
-A page of nulls takes some tens of bytes, and is of version 2 of data pages, whose content may be uncompressed in any
-column. What it stands for is not asked for, so its values do not matter; only the number of its rows does. So an index
-that lies would have rows taken for others: each page that is read is compared with it.
+A page of nulls takes some tens of bytes. It is a data page of version 2, whose content may be uncompressed in any
+column. Only its number of rows matters, because its values are never used. With a wrong index, pyarrow would return
+wrong rows, so each page that is read is compared with the index.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from beamlabel.transforms.inputs.parquet.page_index import (
     page_rows,
     walk_pages,
 )
+from beamlabel.transforms.inputs.parquet.positioned_file import PositionedFile
 
 _DATA_PAGE_V2 = 3
 
 
 class _Page(NamedTuple):
-    """A page that is shown: where its header begins, the bytes of both, and how many rows the index gives it."""
+    """A shown page: the offset of its header, the bytes of both, and its number of rows in the index."""
 
     offset: int
     size: int
@@ -36,10 +37,10 @@ class _Page(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A stretch of the file that is shown: made up, or read from ``offset``; it begins at ``start``.
+    """A stretch of the shown file, beginning at ``start``: generated, or read from ``offset``.
 
     Attributes:
-      pages: that are read in it, and have to be as the index says.
+      pages: the pages in it, which have to match the index.
     """
 
     start: int
@@ -49,25 +50,23 @@ class _Piece(NamedTuple):
     pages: tuple[_Page, ...] = ()
 
 
-class SparseFile(io.RawIOBase):
-    """A file in which the chunks of some columns are shown otherwise than they are.
+class SparseFile(PositionedFile):
+    """A file that shows the chunks of some columns in another form.
 
     Args:
-      raw: the file, seekable; a ``ChunkFile`` is told what is going to be read.
-      indexes: of its pages, if they are known.
+      raw: the file, seekable; a ``ChunkFile`` gets the ranges of the next reads.
+      indexes: of its pages, if known.
 
     Attributes:
-      guard: sees what is read.
-      error: why reading ``raw`` failed, which is no fault of what the file holds.
+      guard: checks the bytes read.
+      error: why reading ``raw`` failed; not a fault in the content of the file.
     """
 
     def __init__(self, raw: BinaryIO, indexes: OffsetIndexes | None = None) -> None:
-        super().__init__()
         self._raw = raw
-        self._size = raw.seek(0, io.SEEK_END)
-        self._at = 0
+        super().__init__(raw.seek(0, io.SEEK_END))
         self._pieces: list[_Piece] = []
-        # Of chunks that are shown otherwise, what is read of each.
+        # For each chunk in another form: the ranges that are read.
         self._shown: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self.indexes = indexes
         self.guard = PageGuard()
@@ -78,20 +77,6 @@ class SparseFile(io.RawIOBase):
     def size(self) -> int:
         """Bytes of the file."""
         return self._size
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = start + offset
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         stop = self._size if size < 0 else min(self._at + size, self._size)
@@ -113,7 +98,7 @@ class SparseFile(io.RawIOBase):
         return data
 
     def footer(self) -> bytes:
-        """The footer, of what pyarrow has read when it opened the file; empty if that is not all of it."""
+        """The footer, from the bytes that pyarrow read on opening the file; empty if they do not cover it."""
         read, self.begun = sorted(self.begun or ()), None
         tail, end = b"", 0
         for start, data in read:
@@ -125,7 +110,7 @@ class SparseFile(io.RawIOBase):
         return tail[-8 - length : -8] if length + 8 <= len(tail) else b""
 
     def _read_piece(self, stop: int) -> bytes:
-        """Bytes from here on, at most to ``stop``; as many as one reading gives."""
+        """Bytes from the current position to ``stop`` at most; as many as one read returns."""
         place = bisect.bisect_right(self._pieces, self._at, key=lambda piece: piece.start) - 1
         piece = self._pieces[place] if place >= 0 else None
         if piece is not None and self._at < piece.start + piece.size:
@@ -144,10 +129,10 @@ class SparseFile(io.RawIOBase):
         return self._raw.read(stop - self._at)
 
     def _check_pages(self, piece: _Piece, offset: int, data: bytes) -> None:
-        """Looks whether the pages that begin in what was read are as the index says.
+        """Compares the pages that begin in ``data`` with the index.
 
         Raises:
-          ValueError: they are not: rows would be taken for others.
+          ValueError: they differ, so that wrong rows would be returned.
         """
         place = bisect.bisect_left(piece.pages, offset, key=lambda page: page.offset)
         for page in piece.pages[place:]:
@@ -160,8 +145,8 @@ class SparseFile(io.RawIOBase):
             size, count = found or (0, 0)
             if (size, count) != (page.size, page.rows):
                 raise ValueError(
-                    f"damaged Parquet: by its page index {page.rows} rows in {page.size} bytes lie at byte "
-                    f"{page.offset}, and there are {count} rows in {size} bytes; write the file again"
+                    f"damaged Parquet: its page index says {page.rows} rows in {page.size} bytes at byte "
+                    f"{page.offset}, but there are {count} rows in {size} bytes; write the file again"
                 )
 
     def _header(self, page: _Page) -> bytes:
@@ -175,16 +160,16 @@ class SparseFile(io.RawIOBase):
         return header
 
     def show_rows(self, file: pq.ParquetFile, group: int, column: int, rows: Collection[int]) -> bool:
-        """Shows only those pages of a column chunk that hold some rows; until ``show_all``.
+        """Shows only the pages of a column chunk that hold some rows, until ``show_all``.
 
         Args:
-          file: this one, as it was opened.
+          file: this one, opened.
           group: the row group.
           column: the leaf column; in no list.
-          rows: the rows that are wanted, from 0 in the row group. The others may read as null.
+          rows: the wanted rows, from 0 in the row group. The others may read as null.
 
         Returns:
-          Whether it does so; without an index of pages only for columns of bytes whose pages are large.
+          Whether pages are left out; without a page index, only for columns of bytes with large pages.
         """
         chunk = file.metadata.row_group(group).column(column)
         leaf = file.schema.column(column)
@@ -201,11 +186,11 @@ class SparseFile(io.RawIOBase):
             else:
                 pages = walk_pages(self._raw, start, stop, count)
         except (ValueError, KeyError, TypeError, IndexError):
-            return False  # damaged: pyarrow says what it is
+            return False  # damaged: pyarrow reports it
         if not pages or not are_sane(pages, start, stop, count):
             return False
         shown = _pieces(pages, (start, count), (leaf.max_definition_level, width or 0), rows)
-        # pyarrow stops after the last page, and never looks at what fills up the chunk.
+        # pyarrow stops after the last page and never reads the padding of the chunk.
         end = shown[-1].start + shown[-1].size
         if end > stop:
             return False
@@ -225,10 +210,10 @@ class SparseFile(io.RawIOBase):
         return self.indexes.pages(self._raw, group, column)
 
     def expect(self, chunks: Iterable[tuple[int, int]], *, all_of_them: bool) -> None:
-        """Says which column chunks may be read next; if all of them will be, small ones are read together.
+        """Sets the column chunks that may be read next; if all of them will be, small ones are read together.
 
         Raises:
-          OSError: see ``ChunkFile.expect``; it is ``error`` as well.
+          OSError: see ``ChunkFile.expect``; also set as ``error``.
         """
         if isinstance(self._raw, ChunkFile):
             ranges = [one for chunk in chunks for one in self._shown.get(chunk, [chunk])]
@@ -239,12 +224,12 @@ class SparseFile(io.RawIOBase):
                 raise
 
     def show_all(self) -> None:
-        """Shows the file as it is."""
+        """Shows the file unchanged."""
         self._pieces, self._shown = [], {}
 
 
 def chunk_range(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
-    """Where a column chunk lies in its file."""
+    """The byte range of a column chunk in its file."""
     start = chunk.data_page_offset
     if chunk.dictionary_page_offset:
         start = min(start, chunk.dictionary_page_offset)
@@ -252,12 +237,12 @@ def chunk_range(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
 
 
 def is_leaf_of(leaf: str, columns: Iterable[str]) -> bool:
-    """Whether a leaf, by its path, is one of some columns or fields, or lies in one."""
+    """Whether a leaf, by its path, is one of the columns or fields, or lies in one."""
     return any(leaf == name or leaf.startswith(f"{name}.") for name in columns)
 
 
 def _width(leaf: Any) -> int | None:
-    """The bytes of a plain value of 0 or of no bytes; None if there is no such value of whole bytes."""
+    """The bytes of a plain value that is 0 or empty; None if it does not take whole bytes."""
     widths = {"BYTE_ARRAY": 4, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
     if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY":
         return int(leaf.length)
@@ -265,7 +250,7 @@ def _width(leaf: Any) -> int | None:
 
 
 def are_sane(pages: list[PageLocation], start: int, stop: int, rows: int) -> bool:
-    """Whether pages follow each other in the chunk and begin with row 0."""
+    """Whether the pages follow each other in the chunk and begin with row 0."""
     ends = [page.offset + page.size for page in pages]
     follow = all(end <= after.offset for end, after in zip(ends, pages[1:], strict=False))
     first_rows = [page.first_row for page in pages]
@@ -281,13 +266,13 @@ def are_sane(pages: list[PageLocation], start: int, stop: int, rows: int) -> boo
 def _pieces(
     pages: list[PageLocation], chunk: tuple[int, int], column: tuple[int, int], rows: Collection[int]
 ) -> list[_Piece]:
-    """The chunk as it is shown: the dictionary, then pages that are wanted, or one of nulls for those between them.
+    """The chunk as shown: the dictionary, then the wanted pages, with a page of nulls for those between them.
 
     Args:
       pages: of the chunk.
       chunk: its first byte, and its rows.
       column: its largest definition level, and the bytes of a value.
-      rows: that are wanted.
+      rows: the wanted rows.
     """
     start, count = chunk
     first_rows = [page.first_row for page in pages]
@@ -315,7 +300,7 @@ def _pieces(
             and previous.offset is not None
             and previous.offset + previous.size == page.offset
         ):
-            # One reading for pages that follow each other.
+            # One read for consecutive pages.
             pieces[-1] = previous._replace(size=previous.size + page.size, pages=(*previous.pages, shown))
         else:
             pieces.append(_Piece(at, page.size, page.offset, pages=(shown,)))
@@ -327,12 +312,12 @@ def page_of_nulls(rows: int, max_definition_level: int, width: int = 4) -> bytes
     """A data page of nulls; of zeros or empty values if the column is required.
 
     Args:
-      rows: in the page, at least 1; of a column that is in no list.
+      rows: in the page, at least 1; the column is in no list.
       max_definition_level: of the column.
-      width: the bytes of a value of a required column; for those of bytes their length, 0, takes 4.
+      width: bytes of a required column's value; 4 for values of bytes, for their length, 0.
     """
     if max_definition_level:
-        # One run of the level 0: its length doubled, and the level in the fewest bytes that hold any.
+        # One run of level 0: its doubled length, and the level in the fewest bytes that can hold any level.
         levels = _varint(rows << 1) + bytes((max_definition_level.bit_length() + 7) // 8)
         values = b""
     else:

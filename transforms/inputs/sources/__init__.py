@@ -1,1 +1,1 @@
-"""One file for each kind of input: its units, and their references."""
+"""One module for each kind of input: its units, and their references."""

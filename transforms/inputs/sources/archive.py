@@ -1,4 +1,4 @@
-"""An archive: its members are the images. A unit carries their places; bytes are read by range when they are loaded."""
+"""An archive whose members are the images. A unit carries their places; bytes are read by range on loading."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.identity import image_id_of_member
 
 ARCHIVES = (TAR, ZIP)
-"""The formats of inputs that are archives."""
+"""The formats of archives."""
 
 _LOGGER = get_logger(__name__)
-# Of an archive, from its start: the size of a member there stands for the rest.
+# The first members of an archive; their size stands for the others'.
 _LOOKED_AT = 64
 
 
 class ArchiveSource(Source):
-    """Members of a tar or zip. A row is a member, from 0, whether it is an image or not."""
+    """Members of a tar or zip. A row is a member, from 0, also if it is not an image."""
 
     def plan(
         self, number: int, file: InputFile, options: SourceOptions, limit: int | None
@@ -84,7 +84,7 @@ class ArchiveSource(Source):
         if unit.packed_refs is not None or unit.refs_path is not None:
             refs = _packed_refs(unit, options)
         else:
-            # Whoever has planned the unit has not read the archive.
+            # The planner did not read the archive.
             refs = _streamed_refs(unit, options, left_out)
         return (ref for ref in refs if is_wanted(ref.ref_id))
 
@@ -109,13 +109,13 @@ def _may_be_image(name: str, wanted: PathFilter) -> bool:
 
 
 class _Image(NamedTuple):
-    """A member that is an image, or an archive whose rest cannot be read.
+    """A member that is an image, or the unreadable rest of an archive.
 
     Attributes:
       entry: the member.
-      problem: why it fails, if that is known already.
+      problem: why it fails, if known already.
       values: of the kept columns.
-      data: its bytes, of an archive that cannot be sought in.
+      data: its bytes, if the archive is not seekable.
     """
 
     entry: Entry | Broken
@@ -127,10 +127,12 @@ class _Image(NamedTuple):
 def _plan_whole(
     number: int, file: InputFile, places: Iterator[Place], options: SourceOptions, limit: int | None
 ) -> Planned:
-    """The one unit of an archive that cannot be sought in: whoever opens it reads it, to ``stop``, or to the end of its
-    range of bytes."""
+    """The only unit of an archive that is not seekable.
+
+    A worker reads the archive up to ``stop``, or to the end of its byte range.
+    """
     if limit is None:
-        # Nobody knows how many members it has, so it shares its unit with no other.
+        # Its number of members is unknown, so it shares its unit with no other.
         unit = WorkUnit(unit_id(number, 0), file, 0, 1, last=True, byte_range=(0, file.size or 0))
         return Planned(unit, sys.maxsize)
     stop = planned = 0
@@ -159,7 +161,7 @@ def _places(archive: OpenArchive, options: SourceOptions) -> Iterator[Place]:
 
 
 def _images(archive: OpenArchive, options: SourceOptions, *, with_data: bool) -> Iterator[_Image | LeftOut]:
-    """What each member is, in order; ``with_data``: with the bytes of each image."""
+    """The members in order, as images or left out; ``with_data``: with the bytes of each image."""
     columns = [KeptMember.parse(f"{each.source}={each.name}") for each in options.columns.kept]
     kinds = [each.type for each in options.columns.kept]
     looked = (_looked_at(entry, archive, options, columns, with_data) for entry in archive.entries())
@@ -182,7 +184,7 @@ def _images(archive: OpenArchive, options: SourceOptions, *, with_data: bool) ->
 
 
 def _to_the_end(members: Iterator[LookedAt[_Image | LeftOut]]) -> Iterator[LookedAt[_Image | LeftOut]]:
-    """The members, and what ends a stream that cannot be read on."""
+    """The members, and the error that ends an unreadable stream."""
     try:
         for member in members:
             yield member
@@ -213,7 +215,7 @@ def _looked_at(
     data = None
     if with_data and problem is None:
         if entry.size > options.max_bytes:
-            detail = f"{entry.size} bytes, more than --max_bytes {options.max_bytes}"
+            detail = f"the image has {entry.size} bytes, more than --max_bytes {options.max_bytes}"
             problem = Reason.TOO_MANY_BYTES, detail
         elif not entry.size:
             problem = Reason.EMPTY_FILE, "0 bytes"
@@ -230,7 +232,7 @@ def _kind(entry: Entry, archive: OpenArchive, wanted: PathFilter) -> FileKind:
         return FileKind.OTHER
     if not wanted.wants_member(entry.name):
         return FileKind.EXCLUDED
-    # Two dots are not those of a hidden folder.
+    # Two dots are not the dot of a hidden directory.
     kind = kind_by_name(entry.name if name_problem(entry.name) is None else entry.name.rpartition("/")[2])
     if kind is not FileKind.UNKNOWN:
         return kind
@@ -239,9 +241,9 @@ def _kind(entry: Entry, archive: OpenArchive, wanted: PathFilter) -> FileKind:
     try:
         return FileKind.IMAGE if is_image(archive.read(entry, IMAGE_HEAD_BYTES)) else FileKind.OTHER
     except ArchiveError:
-        if archive.compression is not None:  # nothing of what follows can be read either
+        if archive.compression is not None:  # then the rest is unreadable, too
             raise
-        return FileKind.IMAGE  # it fails as such
+        return FileKind.IMAGE  # it fails as an image
 
 
 def _uri(file: InputFile, entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""``--keep_columns`` of archives: which members are kept, and one type for each in all archives, before the run."""
+"""``--keep_columns`` of archives: the kept members, and one type for each in all archives, before the run."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _LOGGER = get_logger("beamlabel")
 
 @dataclass
 class SeenArchive:
-    """What one archive has of the columns.
+    """The columns in one archive.
 
     Attributes:
       values: of each column.
-      extensions: how many members have each.
-      torn: a sample whose members do not follow each other, if there is one.
+      extensions: the number of members with each.
+      torn: a sample with members that are not consecutive, if there is one.
     """
 
     values: list[SeenValues]
@@ -45,7 +45,7 @@ class SeenArchive:
 
 
 def parse_columns(texts: Sequence[str]) -> list[KeptMember]:
-    """What ``--keep_columns`` names.
+    """Parses the values of ``--keep_columns``.
 
     Raises:
       ValueError: see ``KeptMember.parse``.
@@ -60,16 +60,16 @@ def see_archive(
 
     Args:
       file: the archive.
-      columns: what is kept.
-      wanted: which members are images.
+      columns: the kept columns.
+      wanted: selects the members that are images.
       output_format: ``parquet`` or ``tfrecord``.
-      limit: the first images that count; None for all.
+      limit: the number of first images to read; None: all.
 
     Raises:
       OSError, ValueError: the archive cannot be read.
     """
     seen = SeenArchive([SeenValues(column) for column in columns])
-    # Keys of samples that lack something: those with an image, and those without.
+    # Keys of incomplete samples: those with an image, and those without.
     lacking: dict[bool, set[int]] = {True: set(), False: set()}
     images = 0
     with open_archive(file, sparing=True) as archive:
@@ -81,7 +81,7 @@ def see_archive(
             try:
                 values = kept_values(group, columns)
             except ArchiveError:
-                continue  # the reference fails, and says so
+                continue  # the reference fails with this error
             if has_image:
                 place = f"{file.path}#{key[0] if key else ''}"
                 for column, value in zip(seen.values, values, strict=True):
@@ -112,17 +112,17 @@ def _members(
             kept = kept_bytes(entry, columns, archive.read)
             yield LookedAt(entry, kept, is_image and kept is None and wanted.wants_member(entry.name))
     except ArchiveError:
-        return  # a stream that cannot be read on; the run says so
+        return  # the run will report the unreadable stream
 
 
 def unified_members(
     archives: Sequence[tuple[InputFile, SeenArchive]], columns: Sequence[KeptMember]
 ) -> tuple[KeptColumn, ...]:
-    """The columns with the types that hold their values in all archives.
+    """The columns with types that hold their values in all archives.
 
     Raises:
-      ValueError: no archive has such a member, no type holds all values, or the members of a sample do not follow each
-        other.
+      ValueError: no archive has such a member, no type holds all values, or the members of a sample are not
+        consecutive.
     """
     extensions = Counter[str]()
     merged = [SeenValues(column) for column in columns]
@@ -130,8 +130,8 @@ def unified_members(
         extensions.update(seen.extensions)
         if seen.torn is not None:
             raise ValueError(
-                f"--keep_columns: the members of the sample {seen.torn!r} do not follow each other in {file.path}; "
-                "write the archive in the order of its names"
+                f"--keep_columns: the members of the sample {seen.torn!r} are not consecutive in {file.path}; write "
+                "the archive in the order of its names"
             )
         for whole, part in zip(merged, seen.values, strict=True):
             whole.merge(part)
@@ -139,7 +139,7 @@ def unified_members(
         if column.extension != KEY and not extensions[column.extension] and extensions:
             there = ", ".join(name for name, _ in extensions.most_common(_SHOWN_EXTENSIONS))
             raise ValueError(
-                f"--keep_columns {column.source!r}: no member of an archive ends so; there are {there}"
+                f"--keep_columns {column.source!r}: no member of an archive has this ending; endings: {there}"
             )
     for one in merged:
         if set(one.kinds) == {"null"}:

@@ -1,4 +1,4 @@
-"""Files that lie beside lists, tables and archives and are none: cards, licences, descriptions."""
+"""Text files beside lists, tables and archives that are not inputs: cards, licenses, descriptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from beamlabel.transforms.inputs.tables.table_kinds import table_by_name
 
 DOCUMENT = "document"
-"""The cause why such a file is left out."""
+"""The cause for leaving out such a file."""
 
 _ENDING = re.compile(
     r"\.(md|rst|adoc|tex|pdf|docx?|odt|rtf|html?|css|js|ts|xml|xmp|yaml|yml|toml|ini|cfg|conf|py|pyi|ipynb|r|sh|bat|sql|"
@@ -20,13 +20,13 @@ _LIST_ENDING = re.compile(r"\.(txt|text|list|lst|urls?|uris?|paths?)(\.(gz|gzip|
 
 
 def is_document(path: str, format: str, *, beside_data: bool) -> bool:
-    """Whether a file of a folder is no input, though it is text.
+    """Whether a text file of a directory is not an input.
 
     Args:
       path: of the file.
-      format: as its first bytes tell it.
-      beside_data: whether the folder has Parquet files, tables or archives: then a file of text has to be named as a
-        list or a table is, and JSON describes the others.
+      format: by its first bytes.
+      beside_data: whether the directory has Parquet files, tables or archives. If so, a text file needs the name of a
+        list or a table, and JSON describes the others.
     """
     name = path.rpartition("/")[2].lower()
     if _ENDING.search(name) or _NAME.fullmatch(name):
@@ -37,7 +37,7 @@ def is_document(path: str, format: str, *, beside_data: bool) -> bool:
 
 
 def may_be_list(path: str) -> bool:
-    """Whether a file is named as a list or a table is."""
+    """Whether a file has the name of a list or a table."""
     name = path.rpartition("/")[2].lower()
     if _NAME.fullmatch(name) or name.endswith(".json"):
         return False

@@ -1,4 +1,4 @@
-"""A data shard of an earlier output: rows whose embeddings are there, so that no image is fetched."""
+"""A data shard of an earlier output: its rows have embeddings, so that no image is fetched."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from beamlabel.transforms.records import EmbeddedRows, Failure, ImageRef, InputF
 
 
 class EmbeddingsSource(Source):
-    """Rows of a Parquet or TFRecord shard, from 0; the number of rows is the manifest's.
+    """Rows of a Parquet or TFRecord shard, from 0; the number of rows comes from the manifest.
 
-    A shard was a unit once: it is one again, unless it has grown since, as by a compaction.
+    A shard was a unit once. It is one again, unless it has grown since, as by a compaction.
     """
 
     def plan(
         self, number: int, file: InputFile, options: SourceOptions, limit: int | None
     ) -> Iterator[Planned]:
-        assert file.rows is not None, "the manifest tells it"
+        assert file.rows is not None, "file.rows comes from the manifest"
         rows = file.rows
         group_ends = _group_ends(file) if is_parquet(file.path) and options.shard_rows is None else []
         stop = rows if limit is None else min(rows, limit)
@@ -42,7 +42,7 @@ class EmbeddingsSource(Source):
         """The rows of a unit, batch by batch.
 
         Raises:
-          ValueError: the file is not as it was when it was planned.
+          ValueError: the file has changed since it was planned.
           OSError: it cannot be read.
         """
         file = unit.input_file
@@ -53,7 +53,7 @@ class EmbeddingsSource(Source):
             row += batch.num_rows
 
     def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-        raise TypeError(f"{unit.input_file.path}: rows with embeddings have no images to be fetched")
+        raise TypeError(f"{unit.input_file.path}: rows with embeddings have no images to fetch")
 
     def count(
         self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
@@ -73,17 +73,17 @@ def is_parquet(path: str) -> bool:
 
 
 def _unit_end(group_ends: Sequence[int], start: int, end: int) -> int:
-    """The last end of a row group that a unit up to ``end`` holds whole; ``end`` if it holds none."""
+    """The end of the last row group that fits into a unit up to ``end``; ``end`` if none does."""
     place = bisect.bisect_right(group_ends, end) - 1
     return group_ends[place] if place >= 0 and group_ends[place] > start else end
 
 
 def _group_ends(file: InputFile) -> list[int]:
-    """The row after each row group: a unit that ends within one would have the next read it again."""
+    """The row after each row group: if a unit ended within a group, the next unit would read it again."""
     with open_parquet(file.path, few=True) as parquet:
         metadata = parquet.metadata
         if metadata.num_rows != file.rows:
-            raise ValueError(f"{file.path}: {metadata.num_rows} rows, but its manifest says {file.rows}")
+            raise ValueError(f"{file.path}: has {metadata.num_rows} rows, but its manifest says {file.rows}")
         return list(
             itertools.accumulate(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
         )

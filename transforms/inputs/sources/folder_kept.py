@@ -1,4 +1,4 @@
-"""``--keep_columns`` of inputs without columns of their own: what their Hive folders are called."""
+"""``--keep_columns`` of inputs without columns of their own: the names of their Hive directories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beamlabel.transforms.inputs.sources.path_filter import PathFilter
 from beamlabel.transforms.inputs.sources.registry import IMAGES
 from beamlabel.transforms.records import InputFile
 
-# Images of a listing that are looked at: one in such a folder is enough, and the others are null.
+# The number of listed images to search: one in such a directory is enough, and the others are null.
 _LOOKED_AT = 10_000
 _NOTHING = pa.schema([])
 
@@ -24,13 +24,13 @@ def folder_kept(file: InputFile, asked: Sequence[str], wanted: PathFilter) -> tu
     """The kept columns of a text file or a listing.
 
     Args:
-      file: one of a format of ``WITHOUT_COLUMNS``.
-      asked: the columns, as ``parse_kept`` takes them.
-      wanted: which files of a listing are asked for.
+      file: of a format in ``WITHOUT_COLUMNS``.
+      asked: the columns, in the forms of ``parse_kept``.
+      wanted: selects files of a listing.
 
     Raises:
-      ValueError: no folder has the name; it names the option and the folders that are there.
-      OSError: a folder cannot be listed.
+      ValueError: no directory has the name; names the option and the existing directories.
+      OSError: a directory cannot be listed.
     """
     paths = list(_paths(file, wanted)) if file.format == IMAGES else [file.path]
     kept = []
@@ -39,8 +39,8 @@ def folder_kept(file: InputFile, asked: Sequence[str], wanted: PathFilter) -> tu
         path = next(named, None) or next(filter(folder_values, paths), None)
         if path is None:
             raise ValueError(
-                f"--keep_columns {text}: {file.path} is of the format {file.format} and has no columns, and none of "
-                "its folders is NAME=VALUE"
+                f"--keep_columns {text}: {file.path} has the format {file.format} without columns, and none of its "
+                "directories is named NAME=VALUE"
             )
         kept.append(kept_column(text, _NOTHING, path))
     return tuple(kept)

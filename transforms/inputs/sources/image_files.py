@@ -1,4 +1,4 @@
-"""Which files of a folder are images: by their names, and if these do not tell by their first bytes."""
+"""Finds the images of a directory by their names, and by their first bytes if the names are inconclusive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beamlabel.transforms.inputs.file_kinds import IMAGE_HEAD_BYTES, is_image
 
 
 class FileKind(Enum):
-    """What a file is taken for; but for images and the unknown also the cause why it is left out."""
+    """The kind of a file; except for IMAGE and UNKNOWN also the cause for leaving it out."""
 
     IMAGE = "image"
     HIDDEN = "hidden"
@@ -22,7 +22,7 @@ class FileKind(Enum):
 
 _WORD = re.compile(r"\S+")
 
-# Formats that are decoded, and others that are images nevertheless and fail as such: a row says so.
+# Decoded formats, and other image formats, which fail with a row of their own.
 _IMAGES = frozenset(
     _WORD.findall("""
     jpg jpeg jpe jfif jif jfi pjpeg pjp png apng gif webp bmp dib rle tif tiff btf jp2 j2k jpf jpx jpm j2c jpc jph ico
@@ -31,7 +31,7 @@ _IMAGES = frozenset(
     srw x3f 3fr dcr kdc mrw erf mef mos iiq rwl gpr dcm dicom fits fit wmf emf eps xcf djvu dpx cin bpg flif ff
     """)
 )
-# Files that lie beside images, and the containers of other things. Not read: there may be one for each image.
+# Files found beside images, and containers of other things. They are not opened: each image may have one.
 _OTHERS = frozenset(
     _WORD.findall("""
     txt md rst log csv tsv json jsonl ndjson xml xmp aae yaml yml toml ini cfg conf html htm css js ts py ipynb sh bat
@@ -41,11 +41,11 @@ _OTHERS = frozenset(
     flv 3gp mp3 m4a wav flac ogg opus aac amr srt vtt exe dll so dmg iso bin part tmp bak crc md5 sha1 sha256 lock
     """)
 )
-# What systems and programs leave in folders of photographs: their indexes, thumbnails and waste bins.
+# Files of systems and programs in directories of photographs: indexes, thumbnails and trash.
 _SYSTEM_FILES = frozenset(
     ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "iconcache.db", "icon\r")
 )
-# What runs are at work in: locks, staged files and artifacts, in an output and beside its place.
+# Directories of running jobs, in an output and beside it: locks, staged files and artifacts.
 _OWN_FOLDER = "_beamlabel"
 _SYSTEM_FOLDERS = frozenset(
     ("@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "__macosx", "system volume information")
@@ -53,10 +53,10 @@ _SYSTEM_FOLDERS = frozenset(
 
 
 def kind_by_name(path: str) -> FileKind:
-    """What a path below the listed folder tells.
+    """The kind of a path below the listed directory.
 
-    A name that begins with a dot is hidden, and all in a folder of such a name, as shells and Beam have it; so is what
-    runs are at work in.
+    A name that begins with a dot is hidden, and so is everything in a directory with such a name, as in shells and
+    Beam. The directories of running jobs are hidden, too.
     """
     *folders, name = path.lower().split("/")
     if name.startswith(".") or name in _SYSTEM_FILES:
@@ -70,12 +70,12 @@ def kind_by_name(path: str) -> FileKind:
 
 
 def is_in_own_folder(folder: str) -> bool:
-    """Whether a local folder, by its real path, is one that runs are at work in."""
+    """Whether a local directory, by its real path, belongs to running jobs."""
     return any(part.startswith(_OWN_FOLDER) for part in os.path.realpath(folder).split("/"))
 
 
 def kind_by_content(path: str) -> FileKind:
-    """Whether a file's first bytes are those of an image; a file that cannot be read is one, and fails as such."""
+    """Whether a file's first bytes are those of an image; an unreadable file counts as one, and fails later."""
     try:
         with storage.open_input(path) as file:
             return (

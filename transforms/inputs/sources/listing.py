@@ -1,4 +1,4 @@
-"""A listing: the files that a pattern names are the images."""
+"""A listing: the files that match a pattern are the images."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.patterns import fixed_start
 
-# Files whose names do not tell what they are, and whose first bytes are being read.
+# The number of files with inconclusive names whose first bytes are read at a time.
 _LOOKS = 256
 _THREADS = 32
-# A listing goes through one after the other.
+# A listing visits directories one after the other.
 _FOLDERS = 1024
 
 
 class ListingSource(Source):
-    """A folder, a pattern, or a single file. A row is a place in the listing, from 0.
+    """A directory, a pattern, or a single file. A row is a place in the listing, from 0.
 
-    Files that are no images by name, or if the name does not tell by their first bytes, are left out and counted; a
-    file that is named itself is an image, whatever it is.
+    Files that are not images, by their names or, if these are inconclusive, by their first bytes, are left out and
+    counted. A file that the input names directly is always an image.
     """
 
     def plan(
@@ -47,7 +47,7 @@ class ListingSource(Source):
                 yield failure
                 continue
             row, uri, listing_stat, _ = ref
-            # A listed image is its own input file; its place in the listing says nothing tomorrow.
+            # A listed image is its own input file, because its place in the listing may change.
             yield ImageRef(
                 uri, ref_id(uri, 0), uri, row, unit.unit_id, listing_stat=listing_stat, image_id=image_id(uri)
             )
@@ -60,11 +60,11 @@ class ListingSource(Source):
 
 
 def listed(pattern: str, wanted: PathFilter) -> Iterator[Place]:
-    """The files that a pattern names, in order: images, and what is left out.
+    """The files that match a pattern, in order: images, and files that are left out.
 
     Args:
-      pattern: as ``storage.match`` takes it.
-      wanted: which files are asked for.
+      pattern: see ``storage.match``.
+      wanted: selects the files.
 
     Raises:
       OSError, ValueError: see ``storage.match``.
@@ -90,7 +90,7 @@ def listed(pattern: str, wanted: PathFilter) -> Iterator[Place]:
 def _places(
     waiting: deque[tuple[storage.StoredFile, FileKind | Future[FileKind]]], most: int
 ) -> Iterator[Place]:
-    """Takes what is known, and waits for the rest if more than ``most`` are waiting."""
+    """Takes the files of known kinds, and waits for others while more than ``most`` are queued."""
     while waiting and (len(waiting) > most or not isinstance(waiting[0][1], Future)):
         file, found = waiting.popleft()
         kind = found.result() if isinstance(found, Future) else found

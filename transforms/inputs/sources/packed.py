@@ -1,4 +1,4 @@
-"""Units that carry their references: of inputs whose rows cannot be found again by number."""
+"""Units that carry their references, for inputs whose rows cannot be found by number."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from beamlabel.transforms.records import Failure, InputFile, WorkUnit, unit_id
 
 
 class Found(NamedTuple):
-    """A reference as a source finds it: its URI, size and version if a listing told them, and what else the source has
-    to know of it, as JSON."""
+    """A reference from a source.
+
+    Attributes:
+      uri: its URI.
+      listing_stat: size and version, if from a listing.
+      rest: further data of the source, as JSON.
+    """
 
     uri: str
     listing_stat: tuple[int | None, str | None] | None = None
@@ -23,23 +28,23 @@ class Found(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A place that is no reference: a file of a listing, and why. A blank line has no cause."""
+    """A place without a reference: a file of a listing, and the cause. A blank line has no cause."""
 
     cause: str | None = None
 
 
 Place = Union[Found, TooLong, LeftOut]
 
-# What ``PackedRef.rest`` says of a URI that is too long, which does not travel: how many bytes it has.
+# The key in ``PackedRef.rest`` for the bytes of a URI that is too long; the URI itself does not travel.
 _TOO_LONG = "too_long"
-# References of a unit take so many bytes, and those of one reference more.
+# The largest size of a unit's references, not counting the last one.
 _UNIT_BYTES = 8 << 20
 
 
 def plan_packed(
     number: int, file: InputFile, places: Iterator[Place], options: SourceOptions, limit: int | None
 ) -> Iterator[Planned]:
-    """Units of references that travel with them. A row is a place, so the places tile the file."""
+    """Units that carry their references. A row is a place, so the places tile the file."""
     start, planned, refs, row, held = 0, 0, list[PackedRef](), -1, 0
     full = options.unit_rows(0)
     left_out = Counter[str]()
@@ -65,7 +70,7 @@ def plan_packed(
                 ref, sampled = PackedRef(row, *place), place.uri
             if not options.in_sample(sampled):
                 continue
-            # A full unit waits for the next reference, so that what trails belongs to the last unit.
+            # A full unit waits for the next reference, so that trailing places belong to the last unit.
             if len(refs) == full or held >= _UNIT_BYTES:
                 yield unit(row, last=False)
                 start, refs, held, full = row, [], 0, options.unit_rows(planned)
@@ -79,7 +84,7 @@ def plan_packed(
 
 
 def unnamed_failure(ref: PackedRef, unit: WorkUnit) -> Failure | None:
-    """The outcome of a reference whose URI is too long; None of any other."""
+    """The outcome of a reference whose URI is too long; None for any other."""
     size = None if ref.rest is None else ref.rest.get(_TOO_LONG)
     if size is None:
         return None

@@ -1,4 +1,4 @@
-"""A Parquet file: a URI or an image a row, or a list of them. A unit names a range of rows; its worker reads them."""
+"""A Parquet file with a URI or an image per row, or a list of them. A unit is a range of rows, read by its worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from beamlabel.transforms.records import Failure, ImageRef, InputFile, Reason, S
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
 
-# The cause under which rows without a reference are counted.
+# The cause for counting rows without a reference.
 _EMPTY_LIST = "empty_list"
 
 
@@ -109,11 +109,11 @@ def _plan_parquet(
 
 
 def _unit_ends(metadata: pq.FileMetaData, options: SourceOptions, per_row: float, stop: int) -> Iterator[int]:
-    """Where the units end that read their ranges themselves: at the ends of row groups, where these fit."""
+    """The ends of units that read their own ranges: at the ends of row groups if these fit."""
     group_ends = [] if options.shard_rows is not None else _group_ends(metadata)
     start = 0
     while True:
-        # A range is as much longer, or shorter, as it takes to hold a unit's worth of references.
+        # A range is scaled to hold a unit's number of references.
         end = start + max(round(options.unit_rows(round(start * per_row)) / per_row), 1)
         if options.columns.image is not None:
             end = _group_end(group_ends, start, end)
@@ -127,7 +127,7 @@ def _unit_ends(metadata: pq.FileMetaData, options: SourceOptions, per_row: float
 
 
 def _references_per_row(parquet: pq.ParquetFile, options: SourceOptions) -> float:
-    """How many references a row has, about: of lists the footer counts the values, and one for each empty list."""
+    """The approximate references per row; for lists, the footer counts the values, and 1 for each empty list."""
     column = options.columns.image or options.columns.uri
     rows = parquet.metadata.num_rows
     if not options.columns.lists or not rows:
@@ -149,7 +149,7 @@ def _group_ends(metadata: pq.FileMetaData) -> list[int]:
 
 
 def _group_end(group_ends: Sequence[int], start: int, end: int) -> int:
-    """The end of the row group that ``end`` lies in, unless the unit would be too large.
+    """The end of the row group around ``end``, unless the unit would be too large.
 
     Reading a range begins at its row group's first row, which for inline images is most of the cost.
     """
@@ -160,7 +160,7 @@ def _group_end(group_ends: Sequence[int], start: int, end: int) -> int:
 
 
 def _group_end_before(group_ends: Sequence[int], start: int, end: int) -> int:
-    """The last end of a row group before ``end``, unless the unit would be less than half of what it could be."""
+    """The last end of a row group before ``end``, unless it would leave less than half of the unit."""
     place = bisect.bisect_right(group_ends, end) - 1
     if place >= 0 and group_ends[place] - start >= (end - start) / 2:
         return group_ends[place]
@@ -170,8 +170,8 @@ def _group_end_before(group_ends: Sequence[int], start: int, end: int) -> int:
 def _sampled_rows(
     parquet: pq.ParquetFile, sparse: SparseFile, path: str, options: SourceOptions
 ) -> Iterator[int]:
-    """The row of each reference that the sample keeps, without the images."""
-    # The image column too: the path in it names a row that has no URI.
+    """The row of each reference in the sample, without the images."""
+    # With the image column: its path names a row that has no URI.
     columns = dataclasses.replace(options.columns, kept=())
     reader = RowReader(parquet, columns, path, sparse)
     for rows in row_ranges(parquet.metadata, 0, parquet.metadata.num_rows):
@@ -188,9 +188,9 @@ def _chosen(
     *,
     keys_only: bool = False,
 ) -> Iterator[ParquetRow]:
-    """The references of a unit that count. If not all do, images are read only of those that do.
+    """The references of a unit that count. If others do not, images are read only for those that do.
 
-    With ``keys_only`` they come as ``RowReader.keys`` gives them.
+    With ``keys_only``, they have the form of ``RowReader.keys``.
     """
     path = unit.input_file.path
     counts = _Counts(unit, options, is_wanted, left_out)
@@ -207,7 +207,7 @@ def _chosen(
         rows = file.metadata.num_rows
         if rows < unit.stop or unit.file_rows not in (None, rows):
             raise ValueError(
-                f"{path}: {rows} rows, but {unit.file_rows or unit.stop} when the run was planned"
+                f"{path}: has {rows} rows, but had {unit.file_rows or unit.stop} when the run was planned"
             )
         reader = RowReader(file, options.columns, path, sparse)
         for part in row_ranges(file.metadata, unit.start, unit.stop):
@@ -230,7 +230,7 @@ def _carried(unit: WorkUnit, options: SourceOptions) -> Iterator[ParquetRow | Em
 
 
 class _Counts:
-    """Says of each row of a unit, in order, whether it is a reference that counts.
+    """Decides for each row of a unit, in order, whether it is a reference that counts.
 
     Args: see ``Source.wanted_refs``.
     """
@@ -254,7 +254,7 @@ class _Counts:
         if self._remaining == 0 or not self._options.in_sample(row.uri or identity):
             return False
         if self._remaining is not None:
-            # The limit is over what is in the sample, whatever of that is wanted.
+            # The limit counts everything in the sample, wanted or not.
             self._remaining -= 1
         return self._is_wanted(identity)
 
@@ -273,6 +273,6 @@ def _reference(
         return Failure(None, identity, Stage.OPEN, Reason.NULL_URI, detail, order, unit)
     uri = row.uri or identity
     location = resolve(uri, options.base_dir) if row.data is None else identity
-    # Hashing an inline image is left to the threads that load it.
+    # The loader's threads hash inline images.
     known = image_id(location) if row.data is None else None
     return ImageRef(uri, identity, location, order, unit, row.data, row.kept, image_id=known)

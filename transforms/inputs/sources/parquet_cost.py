@@ -1,4 +1,4 @@
-"""How many bytes of a Parquet file its units read, all together."""
+"""The number of bytes that the units of a Parquet file read in total."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from beamlabel.transforms.inputs.parquet.page_index import PageLocation
 from beamlabel.transforms.inputs.parquet.sparse_pages import SparseFile, are_sane, chunk_range
 
 _ENOUGH = 1.1
-"""Times the bytes that are there: what units may read more than once."""
+"""The largest acceptable number of bytes read, as a multiple of the file's."""
 
 _FEW_BYTES = 1 << 16
-"""As many as the footer's request brings: to read them again is less than to stage them."""
+"""One request for the footer brings as many; reading them again costs less than staging."""
 
 
 def reads_once(file: pq.ParquetFile, sparse: SparseFile, leaves: Sequence[int], ends: Sequence[int]) -> bool:
-    """Whether units that read their own ranges of the file read hardly a byte twice.
+    """Whether units that read their own ranges of the file read few bytes twice.
 
-    A row group without an index of its pages is read from its beginning, by each unit that begins in it.
+    A row group without a page index is read from its beginning, by each unit that begins in it.
 
     Args:
       file, sparse: the file.
-      leaves: the leaf columns that are read.
+      leaves: the leaf columns to read.
       ends: of the units, in order.
 
     Raises:
@@ -48,7 +48,7 @@ def reads_once(file: pq.ParquetFile, sparse: SparseFile, leaves: Sequence[int], 
 
 
 def _bytes(file: pq.ParquetFile, sparse: SparseFile, place: tuple[int, int], borders: Sequence[int]) -> float:
-    """What units with these borders in a row group read of a column chunk."""
+    """The bytes of a column chunk that units with these borders in a row group read."""
     group, leaf = place
     row_group = file.metadata.row_group(group)
     start, stop = chunk_range(row_group.column(leaf))
@@ -69,7 +69,7 @@ def _bytes(file: pq.ParquetFile, sparse: SparseFile, place: tuple[int, int], bor
 
 
 def _pages(file: pq.ParquetFile, sparse: SparseFile, place: tuple[int, int]) -> list[PageLocation] | None:
-    """The pages of a chunk, if only some of them can be read."""
+    """The pages of a chunk, if they can be read separately."""
     group, leaf = place
     row_group, column = file.metadata.row_group(group), file.schema.column(leaf)
     chunk = row_group.column(leaf)

@@ -1,7 +1,7 @@
 """Units of a Parquet file of URIs that carry their rows.
 
-A unit is smaller than the row groups of most lists, and pages often are larger than a unit: each unit would read again
-what others read. So whoever plans them reads the columns once.
+A unit is smaller than the row groups of most lists, and pages are often larger than a unit, so units would read the
+same bytes several times. Instead, the planner reads the columns once.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from beamlabel.transforms.inputs.sources.source import Planned, SourceOptions, r
 from beamlabel.transforms.records import InputFile, WorkUnit, unit_id
 
 MOST_ROW_BYTES = 4096
-"""Rows that are larger on average do not travel."""
+"""Rows with a larger average size do not travel."""
 _UNIT_BYTES = 8 << 20
-# What a unit has once its rows are unpacked, and those of one batch more.
+# The largest size of a unit's unpacked rows, not counting the last batch.
 _MOST_UNIT_BYTES = 32 << 20
 
 _Batch = tuple[Sequence[int], pa.RecordBatch]
 
 
 def place_id(path: str, place: Place) -> str:
-    """``input file#row``, or for a value of a list ``input file#row#index``."""
+    """``input file#row``, or ``input file#row#index`` for a value of a list."""
     return ref_id(path, place.row) + ("" if place.element is None else f"#{place.element}")
 
 
 def row_bytes(file: pq.ParquetFile, leaves: Sequence[int]) -> float:
-    """The bytes of a row in some leaf columns, on average, not compressed."""
+    """The average uncompressed bytes of a row in some leaf columns."""
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     size = sum(group.column(leaf).total_uncompressed_size for group in groups for leaf in leaves)
     return size / max(file.metadata.num_rows, 1)
 
 
 class _Taken(NamedTuple):
-    """What a unit gets.
+    """The content of a unit.
 
     Attributes:
-      batches: that hold its rows; None if these cannot be read.
-      found: how many references they hold, if these are counted.
-      last_row: of the last of them.
+      batches: with its rows; None if these are unreadable.
+      found: the number of references in them, if counted.
+      last_row: of the last reference.
       stop: the row after its last one.
     """
 
@@ -69,9 +69,9 @@ class StagedUnits:
     Args:
       number: the file's place among the inputs.
       file: the file.
-      parquet, reader: the same, open.
+      parquet, reader: the open file.
       options: how inputs become references.
-      per_row: references of a row, about, that the sample keeps.
+      per_row: the approximate number of references per row in the sample.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class StagedUnits:
         self._metadata = dict(parquet.schema_arrow.metadata or {}) if options.columns.kept else {}
         self._metadata.pop(b"ARROW:schema", None)
         self._row_bytes = row_bytes(parquet, reader.leaves)
-        # Which version of the file, since another one has other rows.
+        # The version of the file, since another version has other rows.
         facts = repr((file.path, file.size, file.version)).encode()
         self._sha256 = hashlib.sha256(facts).hexdigest()
         self._rest: tuple[int, pa.RecordBatch | Unreadable] | None = None
         self._batches = (one for rows in self._ranges for one in reader.batches(rows))
 
     def plan(self, stop: int, limit: int | None) -> Iterator[Planned]:
-        """The units up to a row, or up to so many references of the sample.
+        """The units up to a row, or up to a number of references in the sample.
 
         Raises:
           ValueError, OSError: the file cannot be read.
@@ -123,7 +123,7 @@ class StagedUnits:
             start, sent = end, sent + found
 
     def _span(self, start: int) -> int:
-        """How many rows hold a unit's worth of references, and can be held."""
+        """The number of rows for a unit's number of references, limited by memory."""
         span = max(round(self._options.unit_rows(round(start * self._per_row)) / self._per_row), 1)
         if self._options.shard_rows is not None or not self._row_bytes:
             return span
@@ -134,7 +134,7 @@ class StagedUnits:
         self, start: int, end: int, batches: list[_Batch] | None, *, last: bool, most: int | None
     ) -> WorkUnit:
         assert self._schema is not None or not batches
-        # Whoever reads rows that cannot be read says why.
+        # Reading unreadable rows on the worker reports the reason.
         packed = batches is not None and pack_rows(batches, self._schema or pa.schema([]), self._metadata)
         return WorkUnit(
             unit_id(self._number, start, self._sha256),
@@ -147,15 +147,15 @@ class StagedUnits:
         )
 
     def _unit_rows(self, start: int, end: int, remaining: int | None) -> _Taken:
-        """The rows of the next unit, which ends at ``end``, or before if they are large.
+        """The rows of the next unit, which ends at ``end``, or earlier if they are large.
 
-        References are counted only if ``remaining``, that there may be, is given.
+        References are counted only if ``remaining``, their largest number, is given.
         """
         batches: list[_Batch] = []
         found, last_row, reached, held = 0, start - 1, start, 0
         for row, batch in self._take(start, end) if remaining != 0 else ():
             if isinstance(batch, Unreadable):
-                if reached > start:  # they are a unit of their own
+                if reached > start:  # the unreadable rows become a unit of their own
                     self._rest = row, batch
                     return _Taken(batches, found, last_row, reached)
                 return self._unreadable(row, min(batch.stop, end), remaining)
@@ -183,7 +183,7 @@ class StagedUnits:
         return _Taken(batches, found, last_row, end)
 
     def _sampled(self, row: int, batch: pa.RecordBatch) -> Iterator[tuple[int, bool]]:
-        """The places of a batch that may hold references, and whether it is one of the sample."""
+        """The places of a batch that may hold references, and whether the reference is in the sample."""
         for place, one in references(batch, range(row, row + batch.num_rows), self._options.columns):
             if isinstance(one, Empty):
                 yield place, False
@@ -200,7 +200,7 @@ class StagedUnits:
         return _Taken(None, 0 if remaining is None else found, last_row, stop)
 
     def _take(self, start: int, end: int) -> Iterator[tuple[int, pa.RecordBatch | Unreadable]]:
-        """The rows of a range that begins where the last one ended."""
+        """The rows of a range that begins at the end of the last range."""
         while start < end:
             row, batch = self._rest or next(self._batches)
             self._rest = None

@@ -1,4 +1,4 @@
-"""Which files of a folder or pattern are asked for: ``--include`` and ``--exclude``."""
+"""The selection of files in a directory or pattern: ``--include`` and ``--exclude``."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _Matches = Callable[[str], object]
 
 @dataclass(frozen=True)
 class PathFilter:
-    """Globs on paths below the listed folder.
+    """Globs on paths below the listed directory.
 
-    A glob without a slash is one of names, in any folder; one with a slash is one of paths from that folder on, and one
-    that ends in a slash is a folder with all below it. ``*``, ``?``, ``[...]`` and ``**`` are those of
-    ``storage.match``; ``{a,b}`` and ``{1..3}`` are braces of shells. Case does not count in what follows a name's last
-    dot: ``*.jpg`` matches ``A.JPG``.
+    A glob without a slash matches names in any directory. One with a slash matches paths from that directory on, and
+    one that ends in a slash matches a directory with everything below it. ``*``, ``?``, ``[...]`` and ``**`` are those
+    of ``storage.match``; ``{a,b}`` and ``{1..3}`` are braces as in shells. Case is ignored after a name's last dot:
+    ``*.jpg`` matches ``A.JPG``.
 
-    Archives are chosen by the included globs that end as their names do, such as ``*.tar``; the other ones choose their
-    members. Both are left out by any excluded glob.
+    Included globs with the ending of an archive, such as ``*.tar``, select archives; the others select their members.
+    Any excluded glob leaves out both.
 
     Attributes:
       include: globs; a file has to match one of them. None: all files do.
       exclude: globs; a file that matches one of them is left out.
 
     Raises:
-      ValueError: names the glob that is none.
+      ValueError: names the invalid glob.
     """
 
     include: tuple[str, ...] = ()
@@ -58,21 +58,21 @@ class PathFilter:
         return PathFilter(include, self.exclude)
 
     def __getstate__(self) -> dict[str, object]:
-        # The functions are made anew where they are needed.
+        # The receiver builds the functions again.
         return {"include": self.include, "exclude": self.exclude}
 
     def wants(self, path: str) -> bool:
-        """Whether a file is asked for, by its path below the listed folder."""
+        """Whether a file is selected, by its path below the listed directory."""
         if not self.include and not self.exclude:
             return True
         return self._matches(path)
 
     def wants_archive(self, path: str) -> bool:
-        """Whether an archive is asked for, for its members, by its path below the listed folder."""
+        """Whether an archive is selected for its members, by its path below the listed directory."""
         return self._of_archives.wants(path)
 
     def wants_member(self, name: str) -> bool:
-        """Whether a member of an archive is asked for, by its name."""
+        """Whether a member of an archive is selected, by its name."""
         return self._of_members.wants(name)
 
     def _matches(self, path: str) -> bool:
@@ -84,7 +84,7 @@ class PathFilter:
 
 
 def is_archive_name(path: str) -> bool:
-    """Whether a path ends as those of archives do."""
+    """Whether a path has the ending of an archive."""
     return path.lower().endswith(ARCHIVE_ENDINGS)
 
 

@@ -1,4 +1,4 @@
-"""Which source reads a kind of input."""
+"""The source for each kind of input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beamlabel.transforms.row_batches import EMBEDDINGS
 
 IMAGES = "images"
 WITHOUT_COLUMNS = ("text", IMAGES)
-"""Formats whose files have no columns but those that their folders name."""
+"""Formats whose files have no columns except those in their directories' names."""
 
 _TABLE = TableSource()
 _SOURCES: dict[str, Source] = {
@@ -28,7 +28,7 @@ _SOURCES: dict[str, Source] = {
 
 
 def source_of(format: str) -> Source:
-    """The source of the inputs of a format, see ``InputFile``.
+    """The source for inputs of a format, see ``InputFile``.
 
     Raises:
       ValueError: there is no such format.
@@ -36,4 +36,4 @@ def source_of(format: str) -> Source:
     try:
         return _SOURCES[format]
     except KeyError:
-        raise ValueError(f"no input has the format {format!r}; there are {', '.join(_SOURCES)}") from None
+        raise ValueError(f"unknown input format {format!r}; formats: {', '.join(_SOURCES)}") from None

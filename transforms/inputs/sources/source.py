@@ -16,8 +16,8 @@ from beamlabel.transforms.storage.uris import public_uri, sample_hash
 
 MAX_UNIT_ROWS = 10_000
 MIN_UNIT_ROWS = 64
-# By default a unit is a 64th of what came before it in the file: small inputs are cut fine enough for
-# every worker, large ones soon reach the full size, and no total is needed before the first unit.
+# By default, a unit is a 64th of the file's references before it: small inputs are cut finely enough for every worker,
+# large ones soon reach the full size, and the first unit needs no total.
 _GROWTH = 64
 
 
@@ -26,16 +26,16 @@ class SourceOptions:
     """How inputs become references.
 
     Attributes:
-      base_dir: what relative references are relative to; absolute.
-      columns: what is read of inputs with columns.
-      limit: at most so many references in all; None for all of them.
-      sample: a URI is in when its hash is below this; 1.0 for all of them.
+      base_dir: directory of relative references; absolute.
+      columns: the columns to read from inputs with columns.
+      limit: the largest total number of references; None: all.
+      sample: a URI is selected if its hash is below this; 1.0: all.
       shard_rows: references in a unit; None for the growing default.
-      min_unit_rows: references in a unit at the least, by default.
-      files: which files of a listing, and which members of an archive, are asked for.
-      max_bytes: cap on an image that a source has to read itself, in bytes.
-      selection: which of the references count, and which are labeled.
-      billing_project: that pays for a worker's requests to ``gs://``; None: the buckets' own.
+      min_unit_rows: the smallest default number of references in a unit.
+      files: selects files of a listing and members of an archive.
+      max_bytes: limit for an image that a source has to read itself, in bytes.
+      selection: selects the references that count, and those to label.
+      billing_project: pays for a worker's requests to ``gs://``; None: the buckets' own.
     """
 
     base_dir: str
@@ -69,11 +69,11 @@ class SourceOptions:
 
 
 class Planned(NamedTuple):
-    """A unit as it is planned.
+    """A planned unit.
 
     Attributes:
       unit: the unit.
-      references: how many it has at most. Under a limit the sum over the file is exact.
+      references: its largest number of references. With a limit, the sum over the file is exact.
     """
 
     unit: WorkUnit
@@ -81,7 +81,7 @@ class Planned(NamedTuple):
 
 
 class Source(ABC):
-    """A kind of input: a file of it → units → references."""
+    """A kind of input: its file → units → references."""
 
     @abstractmethod
     def plan(
@@ -93,7 +93,7 @@ class Source(ABC):
           number: the file's place among the inputs, for the units' names.
           file: of this kind.
           options: how inputs become references.
-          limit: at most so many references, after ``--sample``; None for all. May be 0, which makes one unit of none.
+          limit: the largest number of references after ``--sample``; None: all. 0 makes one empty unit.
 
         Raises:
           ValueError, OSError: the file cannot be read.
@@ -101,22 +101,22 @@ class Source(ABC):
 
     @abstractmethod
     def refs(self, unit: WorkUnit, options: SourceOptions) -> Iterator[ImageRef | Failure]:
-        """The references of a unit, in the order of their rows, those that ``--sample`` keeps.
+        """The references of a unit that ``--sample`` keeps, in the order of their rows.
 
         Raises:
-          ValueError: the file is not as it was when it was planned.
+          ValueError: the file has changed since it was planned.
           OSError: it cannot be read.
         """
 
     def wanted_refs(
         self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
     ) -> Iterator[ImageRef | Failure]:
-        """The references of a unit that are wanted; a source that can do so reads no images of the others.
+        """The wanted references of a unit; a source that can skip the images of the others does so.
 
         Args:
           unit, options: see ``refs``.
           is_wanted: of a ``ref_id``.
-          left_out: gets the number of rows that turn out to be no references, by cause, as far as they are read.
+          left_out: gets the number of rows without a reference, by cause, as far as rows are read.
 
         Raises:
           ValueError, OSError: see ``refs``.
@@ -126,7 +126,7 @@ class Source(ABC):
     def count(
         self, unit: WorkUnit, options: SourceOptions, is_wanted: Callable[[str], bool], left_out: Counter[str]
     ) -> int:
-        """How many references ``wanted_refs`` would give; a source that can do so reads no images for that.
+        """The number of references from ``wanted_refs``; a source that can count without reading images does so.
 
         Raises:
           ValueError, OSError: see ``refs``.
@@ -134,12 +134,12 @@ class Source(ABC):
         return sum(1 for _ in self.wanted_refs(unit, options, is_wanted, left_out))
 
     def rows(self, unit: WorkUnit) -> int | None:
-        """How many references a unit has without ``--sample``, if nothing has to be read for that; else None."""
+        """The number of references in a unit without ``--sample``, if it is known without reading; else None."""
         return None
 
     @abstractmethod
     def estimate(self, file: InputFile, options: SourceOptions) -> int:
-        """How many references a file has, about, for the progress.
+        """The approximate number of references in a file, for the progress display.
 
         Raises:
           OSError, ValueError: it cannot be read.

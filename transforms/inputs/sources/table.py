@@ -1,7 +1,7 @@
-"""CSV, TSV and JSON lines: a reference a record.
+"""CSV, TSV and JSON lines: one reference per record.
 
-A unit of a plain file names a range of its bytes, which its worker reads. A compressed file has no ranges: there a unit
-carries its records, deflated, as a unit of a text file carries its references.
+A unit of a plain file is a range of its bytes, which its worker reads. A compressed file has no such ranges, so a unit
+carries its records, deflated, like a unit of a text file carries its references.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from beamlabel.transforms.records import (
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
 
-# A unit that carries its records has so many bytes of them at most, and one record more.
+# The largest size of a unit's records, not counting the last one.
 _CARRIED_BYTES = 8 << 20
-# Its row, its bytes here, and of a record that is cut those that it had.
+# Row, bytes that follow, and, for a cut record, its original bytes.
 _FRAME = struct.Struct("<qqq")
 _HEAD_BYTES = 1 << 18
 _INFLATED_BYTES = 1 << 16
 
 
 class TableSource(Source):
-    """Records of CSV or JSON lines, from 0; the header is none, nor are blank lines."""
+    """Records of CSV or JSON lines, from 0, not counting the header and blank lines."""
 
     def plan(
         self, number: int, file: InputFile, options: SourceOptions, limit: int | None
@@ -86,7 +86,7 @@ class TableSource(Source):
 
 def _table(file: InputFile) -> TableFormat:
     if file.table is None:
-        raise ValueError(f"{file.path}: nobody has looked at its columns")
+        raise ValueError(f"{file.path}: its columns were not described")
     return file.table
 
 
@@ -95,7 +95,7 @@ def _reader(file: InputFile, options: SourceOptions) -> TableReader:
 
 
 class _Cut:
-    """The unit that is being planned; ``start`` is its first byte in the file, None if units carry records."""
+    """The unit in planning; ``start`` is its first byte in the file, None if units carry records."""
 
     def __init__(self, number: int, file: InputFile, start: int | None) -> None:
         self._number, self.file, self._start = number, file, start
@@ -122,7 +122,7 @@ class _Cut:
             self.carried_bytes += len(frame)
 
     def unit(self, *, last: bool) -> Planned:
-        """The unit that ends here; the next one begins."""
+        """Ends the unit here, and begins the next one."""
         byte_range = None if self._start is None else (self._start, self._start + self._bytes)
         unit = WorkUnit(
             unit_id(self._number, self._first_row, self._sha256.hexdigest()),
@@ -143,13 +143,13 @@ class _Cut:
 def _units(
     cut: _Cut, rows: Iterator[TableRow], options: SourceOptions, limit: int | None
 ) -> Iterator[Planned]:
-    """All units but the last, which is left in ``cut``."""
+    """All units except the last, which stays in ``cut``."""
     path = cut.file.path
     before = 0
     for row in rows:
         is_reference = options.in_sample(row.uri or ref_id(path, row.row))
         full = cut.references >= options.unit_rows(before) or cut.carried_bytes >= _CARRIED_BYTES
-        # A full unit waits for the next reference, so that what trails belongs to the last unit.
+        # A full unit waits for the next reference, so that trailing places belong to the last unit.
         if full and is_reference:
             before += cut.references
             yield cut.unit(last=False)
@@ -166,13 +166,11 @@ def _in_range(unit: WorkUnit, reader: TableReader) -> Iterator[TableRow]:
         sha256.update(_hashed(found))
         yield found
     if row != unit.stop or not unit.unit_id.endswith(sha256.hexdigest()[:8]):
-        raise ValueError(
-            f"{path}: rows {unit.start} to {unit.stop} are not as they were when the run was planned"
-        )
+        raise ValueError(f"{path}: rows {unit.start} to {unit.stop} have changed since the run was planned")
 
 
 def _hashed(row: TableRow) -> bytes:
-    """What tells whether a record, and its place behind the one before it, are as they were."""
+    """Shows a change of a record, and of its place after the previous one."""
     return b"%d %d " % (row.blank, row.size) + row.raw
 
 
@@ -181,7 +179,7 @@ def _carried(unit: WorkUnit, reader: TableReader) -> Iterator[TableRow]:
     if packed is None and unit.refs_path is not None:
         packed = storage.read_bytes(unit.refs_path)
     if packed is None:
-        raise ValueError(f"unit {unit.unit_id} of {unit.input_file.path} carries no records")
+        raise ValueError(f"unit {unit.unit_id} of {unit.input_file.path} has no records")
     for row, raw in _inflated(packed):
         if isinstance(raw, CutLine):
             yield reader.cut_row(row, raw)

@@ -1,4 +1,4 @@
-"""A text file: a URI a line."""
+"""A text file with a URI per line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from beamlabel.transforms.records import Failure, ImageRef, InputFile, WorkUnit
 from beamlabel.transforms.storage.identity import image_id
 from beamlabel.transforms.storage.uris import resolve
 
-# Of a file, from its start: the length of a line there stands for the rest.
+# The beginning of a file; the length of its lines stands for the others'.
 _LOOKED_AT_BYTES = 1 << 18
 
 
 class TextSource(Source):
-    """A file whose lines are URIs; blank lines and comments are none. A row is a line, from 0."""
+    """A file with a URI per line, except for blank lines and comments. A row is a line, from 0."""
 
     def plan(
         self, number: int, file: InputFile, options: SourceOptions, limit: int | None

@@ -1,1 +1,1 @@
-"""CSV, TSV and JSON lines: their text, records, columns, and the types of these."""
+"""CSV, TSV and JSON lines: their text, records, columns, and the columns' types."""

@@ -14,12 +14,12 @@ def csv_cells(raws: Sequence[bytes], width: int, places: Sequence[int], delimite
 
     Args:
       raws: well-formed records of ``csv_records``, none blank.
-      width: cells of each.
+      width: number of cells in each.
       places: of the columns, from 0.
       delimiter: one character.
 
     Raises:
-      ValueError: ``pyarrow.csv`` sees other records in the same bytes, or a cell that is not UTF-8.
+      ValueError: ``pyarrow.csv`` finds other records in the same bytes, or a cell that is not UTF-8.
     """
     if not raws or not places:
         return [pa.array([], pa.string()) for _ in places]
@@ -45,7 +45,7 @@ def csv_cells(raws: Sequence[bytes], width: int, places: Sequence[int], delimite
         ),
     )
     if table.num_rows != len(raws):
-        raise ValueError(f"{len(raws)} records, of which pyarrow.csv makes {table.num_rows}")
+        raise ValueError(f"of {len(raws)} records, pyarrow.csv finds {table.num_rows}")
     table = table.combine_chunks()
     return [_array(table.column(name)) for name in wanted]
 

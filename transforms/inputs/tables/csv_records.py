@@ -1,7 +1,7 @@
 """Records of CSV text, each with its bytes.
 
-``csv`` finds the records, since it tells which lines belong to each, and which of them is malformed;
-``pyarrow.csv``, which tells neither, reads the cells of the records that are well-formed (``csv_cells``).
+``csv`` finds the records, since it shows which lines belong to each and which are malformed. ``pyarrow.csv``, which
+shows neither, reads the cells of the well-formed records (``csv_cells``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from beamlabel.transforms.inputs.text_blocks import MAX_RECORD_BYTES, CutLine
 
-# A record of several lines that has no end in so many bytes is malformed, and its lines are read again.
+# A record of several lines without an end in so many bytes is malformed, and its lines are read again.
 _MAX_RECORD_BYTES = 1 << 20
 _LINE_END = re.compile(rb"\r\n?|\n")
-# What is read again may take so long, counted in bytes: a line is as much work as some more of them.
+# The limit of repeated reading, in bytes: each line adds some more of them.
 _MAX_AGAIN, _AGAIN_OF_READ, _BYTES_OF_LINE = 64 << 20, 100, 64
 
 
@@ -26,8 +26,8 @@ class CsvRecord(NamedTuple):
 
     Attributes:
       raw: its bytes, with the end of its last line; a ``CutLine`` if it has too many.
-      fields: its cells; bytes that are no UTF-8 are surrogates (``surrogateescape``). Empty for a blank line.
-      problem: why it is no record, else None.
+      fields: its cells; bytes that are not UTF-8 are surrogates (``surrogateescape``). Empty for a blank line.
+      problem: why the record is malformed, else None.
     """
 
     raw: bytes
@@ -36,7 +36,7 @@ class CsvRecord(NamedTuple):
 
 
 class _Lines:
-    """Lines for ``csv.reader``, which asks for as many as a record has."""
+    """Lines for ``csv.reader``, which requests as many as a record has."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._lines = _split(blocks)
@@ -50,20 +50,20 @@ class _Lines:
 
     def __next__(self) -> str:
         if len(self._taken) > 1 and self._taken_bytes > _MAX_RECORD_BYTES:
-            raise csv.Error(f"no end in {_MAX_RECORD_BYTES} bytes")
+            raise csv.Error(f"no end within {_MAX_RECORD_BYTES} bytes")
         line = self._again.popleft() if self._again else next(self._lines)
         self._taken.append(line)
         self._taken_bytes += len(line)
         if isinstance(line, CutLine):
-            raise csv.Error(f"a line of {line.size} bytes, more than {MAX_RECORD_BYTES}")
+            raise csv.Error(f"the line has {line.size} bytes, more than the limit of {MAX_RECORD_BYTES}")
         return line.decode("utf-8", "surrogateescape")
 
     def give_back(self) -> None:
-        """All lines of the record but its first are read again."""
+        """Returns all lines of the record except the first, to be read again."""
         again = self._taken[1:]
         self._left -= self._taken_bytes + len(again) * _BYTES_OF_LINE
         if self._left < 0:
-            raise ValueError("so many of its quotation marks have no end that it cannot be read as CSV")
+            raise ValueError("too many quotation marks are not closed; this is not CSV")
         self._again.extendleft(reversed(again))
         del self._taken[1:]
 
@@ -76,8 +76,8 @@ class _Lines:
 
 
 def _split(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines with their ends: ``\\n``, ``\\r\\n`` or ``\\r``; ``CutLine``s for those that are too long."""
-    rest, dropped = b"", 0  # of a line that goes on: what is held, and how many bytes are not
+    """Lines with their ends: ``\\n``, ``\\r\\n`` or ``\\r``; ``CutLine``s for lines that are too long."""
+    rest, dropped = b"", 0  # of an unfinished line: its held bytes, and the number of others
     carried = b""
     for block in blocks:
         if dropped:
@@ -90,7 +90,7 @@ def _split(blocks: Iterator[bytes]) -> Iterator[bytes]:
             yield CutLine(rest, len(rest) + dropped + end)
             rest, dropped, block = b"", 0, block[end:]
         lines = (rest + block).splitlines(keepends=True)
-        # The last one may go on; and a \n may follow on its \r.
+        # The last line may continue, and a \n may follow its \r.
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         yield from map(_cut, lines)
         if len(rest) > MAX_RECORD_BYTES and not rest.endswith(b"\r"):
@@ -102,7 +102,7 @@ def _split(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _line_end(block: bytes) -> int | None:
-    """Where the first line of a block ends; None if it goes on, or a ``\\n`` may follow."""
+    """The end of the first line of a block; None if it continues, or a ``\\n`` may follow."""
     match = _LINE_END.search(block)
     return None if match is None or (match[0] == b"\r" and match.end() == len(block)) else match.end()
 
@@ -112,18 +112,18 @@ def _cut(line: bytes) -> bytes:
 
 
 def csv_records(blocks: Iterator[bytes], delimiter: str) -> Iterator[CsvRecord]:
-    """The records of a text, in order, blank lines too.
+    """The records of a text, in order, including blank lines.
 
-    Cells may be quoted with ``"``, doubled inside; so quoted they may hold line ends. A record with malformed
-    quotation marks ends with its first line, so that the lines after it are not lost with it. What is found in a
-    range of the text that begins and ends with records is what is found there in the whole text.
+    Cells may be quoted with ``"``, doubled inside; quoted cells may hold line ends. A record with malformed quotation
+    marks ends with its first line, so that the lines after it are not lost. A range of the text that begins and ends
+    with records gives the same records as the whole text.
 
     Args:
       blocks: of UTF-8.
       delimiter: one character.
 
     Raises:
-      ValueError: too much would have to be read again.
+      ValueError: repeated reading exceeds its limit.
     """
     lines = _Lines(blocks)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)

@@ -1,4 +1,4 @@
-"""The type of a column of CSV: one from which the text of each of its cells can be told again, else a string."""
+"""The type of a CSV column: one that preserves the text of each cell, else string."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Decimal digits that a double always holds.
+# Decimal digits that a double always preserves.
 _SAFE_DIGITS = 15
 _SPELLINGS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 _INTEGER = r"^(0|-?[1-9][0-9]*)$"
@@ -18,22 +18,22 @@ _TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]
 _UTC = pa.timestamp("us", "UTC")
 _LOCAL = pa.timestamp("us")
 
-# A form is how values are written: a column of two forms cannot be told from one of the other.
+# A form is a way to write values: a column with two forms would lose which cell had which.
 _Forms = frozenset[str]
 
 
 class CellTypes:
-    """Which types the cells of a column fit, seen block by block.
+    """The types that fit the cells of a column, seen block by block.
 
     Attributes:
-      fits: the forms of the cells for each type that they fit; None until there is a value.
+      fits: the forms of the cells for each fitting type; None until there is a value.
     """
 
     def __init__(self) -> None:
         self.fits: dict[str, _Forms] | None = None
 
     def add(self, cells: pa.Array) -> None:
-        """Takes note of cells: strings; nulls fit every type."""
+        """Adds cells: strings; nulls fit every type."""
         values = cells.drop_null()
         if not len(values) or self.fits == {}:
             return
@@ -45,7 +45,7 @@ class CellTypes:
         self._merge(found)
 
     def merge(self, other: CellTypes) -> None:
-        """Takes note of what another has seen."""
+        """Adds the cells of another object."""
         if other.fits is not None:
             self._merge(other.fits)
 
@@ -57,7 +57,7 @@ class CellTypes:
         self.fits = {kind: forms for kind, forms in both.items() if len(forms) <= 1}
 
     def type(self) -> pa.DataType:
-        """The type for all cells: null if none has a value."""
+        """The type for all cells; null if there is no value."""
         if self.fits is None:
             return pa.null()
         kind = next(iter(kind for kind in _TESTS if kind in self.fits), None)
@@ -118,7 +118,7 @@ def _timestamp(values: pa.Array) -> _Forms | None:
     return forms if len(forms) == 1 and _casts(values, _UTC if is_utc else _LOCAL) else None
 
 
-# In the order of preference.
+# In order of preference.
 _TESTS: dict[str, Callable[[pa.Array], _Forms | None]] = {
     "bool": _bool,
     "int64": _int64,

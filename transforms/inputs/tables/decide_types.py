@@ -38,13 +38,13 @@ def with_types(
     rows: int | None,
     in_threads: _Map,
 ) -> list[InputFile]:
-    """The files with the types of what is kept; each is read once, as a stream.
+    """The files with the types of their kept columns; reads each file once, as a stream.
 
     Args:
       files: CSV, TSV and JSON lines, described.
-      keep_columns: as ``--keep_columns`` gives them.
-      others: schemas of the other inputs, with which they have to agree: a column of strings there is one here.
-      rows: the first rows that count; None for all.
+      keep_columns: values of ``--keep_columns``.
+      others: schemas of the other inputs, which have to agree: a column of strings there becomes strings here.
+      rows: the number of rows to read in each file; None: all.
       in_threads: maps a function over the files.
 
     Raises:
@@ -77,7 +77,7 @@ def _json_type(source: str, types: JsonTypes) -> pa.DataType:
         return types.type()
     except ValueError as error:
         raise ValueError(
-            f"--keep_columns: no type holds the values of {source!r}: {error}; write them alike, or leave it out"
+            f"--keep_columns: no type holds the values of {source!r}: {error}; use one type, or leave the column out"
         ) from error
 
 
@@ -85,7 +85,7 @@ def _typed(file: InputFile, kinds: dict[str, pa.DataType]) -> InputFile:
     assert file.table is not None
     schema = schema_of(file.table)
     fields = [field.with_type(kinds.get(field.name, field.type)) for field in schema]
-    if file.format == "jsonl":  # a name may be absent everywhere in one file
+    if file.format == "jsonl":  # a name may be absent in all of a file
         fields += [pa.field(name, kind) for name, kind in kinds.items() if name not in schema.names]
     table = dataclasses.replace(file.table, schema=encoded_schema(pa.schema(fields)))
     return dataclasses.replace(file, table=table)
@@ -132,9 +132,9 @@ def _batches(
 def check_table_values(
     file: InputFile, columns: ParquetColumns, output_format: str, *, rows: int | None = None
 ) -> None:
-    """Reads those kept columns of a file whose values may not fit the output, and only those.
+    """Checks the kept columns of a file whose values may not fit the output; reads no others.
 
-    Args, Raises: as ``unify_kept.check_values``.
+    Args, Raises: see ``unify_kept.check_values``.
     """
     assert file.table is not None
     schema = schema_of(file.table)

@@ -1,4 +1,4 @@
-"""How a file of CSV or JSON lines is read, by its beginning: delimiter, names of columns, place of the first record."""
+"""How to read a CSV or JSON lines file, from its beginning: delimiter, column names, place of the first record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from beamlabel.transforms.records import TableFormat
 HEAD_BYTES = 1 << 18
 DELIMITERS = ",;\t|"
 _LOOKED_AT = 1000
-# Excel's own way to say it.
+# Excel's own way to declare the delimiter.
 _SEP = re.compile(rb'"?sep=(.)"?\r?\n', re.IGNORECASE)
 _DATA = re.compile(
     r"\s*[-+]?[0-9][0-9.,:eE/ -]*\s*|.*://.*|/.*|.*\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic)(\?.*)?",
@@ -27,16 +27,16 @@ _DATA = re.compile(
 
 
 def describe(path: str, format: str, uri_column: str | None) -> TableFormat:
-    """How a file is read; all columns of CSV are strings so far.
+    """Describes how to read a file; all columns of CSV are strings at this point.
 
     Args:
       path: of the file.
       format: ``csv``, ``tsv`` or ``jsonl``.
-      uri_column: the name that the options give, or the place of a column in a file without a header.
+      uri_column: the name from the options, or the place of a column in a file without a header.
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is not of the format, or it is not clear how to read it.
+      ValueError: it is not of the format, or is ambiguous.
     """
     with open_text(path) as text:
         if format == "jsonl":
@@ -47,10 +47,10 @@ def describe(path: str, format: str, uri_column: str | None) -> TableFormat:
 
 
 def first_records(beginning: bytes, complete: bool, delimiter: str) -> list[CsvRecord]:
-    """The records at the beginning of a text, without blank lines, and without one that may go on."""
+    """The records at the beginning of a text, without blank lines and without an incomplete record."""
     records = list(csv_records(iter([beginning]), delimiter))
     if not complete:
-        # The last one may go on. A cell without an end leaves more than its own record malformed.
+        # The last record may be incomplete. A cell without an end makes the records after it malformed, too.
         if records and not records[-1].problem:
             records.pop()
         while records and records[-1].problem:
@@ -65,11 +65,11 @@ def _csv(beginning: bytes, complete: bool, delimiters: str, uri_column: str | No
     delimiter, records = _delimiter(beginning[start:], complete, delimiters, uri_column, path)
     if not records:
         if not complete:
-            raise ValueError(f"{path}: the first record has no end in {HEAD_BYTES} bytes")
+            raise ValueError(f"{path}: the first record has no end within {HEAD_BYTES} bytes")
         return csv_format([], delimiter, start)
     first = records[0]
     if first.problem:
-        raise ValueError(f"{path}: the first line cannot be read as CSV: {first.problem}")
+        raise ValueError(f"{path}: the first line is not readable as CSV: {first.problem}")
     names = first.fields
     if _is_header(names, uri_column, path):
         blank = beginning.index(first.raw, start)
@@ -79,7 +79,7 @@ def _csv(beginning: bytes, complete: bool, delimiters: str, uri_column: str | No
     try:
         return csv_format(names, delimiter, start)
     except UnicodeEncodeError:
-        raise ValueError(f"{path}: the names of the columns are not UTF-8") from None
+        raise ValueError(f"{path}: the column names are not UTF-8") from None
 
 
 def csv_format(names: Sequence[str], delimiter: str, data_start: int) -> TableFormat:
@@ -91,7 +91,7 @@ def csv_format(names: Sequence[str], delimiter: str, data_start: int) -> TableFo
 def _delimiter(
     text: bytes, complete: bool, delimiters: str, uri_column: str | None, path: str
 ) -> tuple[str, list[CsvRecord]]:
-    """The delimiter that makes columns of the text, and its first records; the first one if none does."""
+    """The delimiter that splits the text into columns, and the first records; the first delimiter if none does."""
     found: list[tuple[bool, float, str, list[CsvRecord]]] = []
     for delimiter in delimiters:
         records = first_records(text, complete, delimiter)
@@ -106,17 +106,17 @@ def _delimiter(
     if len(found) > 1 and found[0][:2] == found[1][:2]:
         both = " and ".join(repr(one[2]) for one in found[:2])
         raise ValueError(
-            f"{path}: {both} part its lines into columns, and nothing tells which of them is meant; write it as TSV, "
-            "or with a first line such as sep=;"
+            f"{path}: both {both} split its lines into columns; write the file as TSV, or with a first line such as "
+            "sep=;"
         )
     return found[0][2], found[0][3]
 
 
 def _is_header(names: Sequence[str], uri_column: str | None, path: str) -> bool:
-    """Whether the first record has the names of the columns.
+    """Whether the first record holds the column names.
 
     Raises:
-      ValueError: nobody knows.
+      ValueError: it is ambiguous.
     """
     if any(map(is_uri_name, names)) or names == [str(place) for place in range(len(names))]:
         return True
@@ -124,8 +124,8 @@ def _is_header(names: Sequence[str], uri_column: str | None, path: str) -> bool:
         if uri_column not in names or _DATA.fullmatch(names[int(uri_column)]):
             return False
         raise ValueError(
-            f"{path}: --uri_column {uri_column} is both a cell of the first line and the place of another one; give "
-            "the column a name"
+            f"{path}: --uri_column {uri_column} is both a cell of the first line and the place of another column; "
+            "give the column a name"
         )
     if uri_column in names:
         return True
@@ -135,14 +135,14 @@ def _is_header(names: Sequence[str], uri_column: str | None, path: str) -> bool:
         return False
     shown = ", ".join(name[:40] for name in names[:8])
     raise ValueError(
-        f"{path}: the first line does not look like names of columns: {shown}; if it is data, say by its place from "
-        "0 which column has the URIs, such as --uri_column 0; if it has the names, give one of them to --uri_column; "
-        "if each line is a URI, say --input_format text"
+        f"{path}: the first line does not look like column names: {shown}; if it is data, pass the place of the URI "
+        "column, from 0, such as --uri_column 0; if it holds the names, pass one of them as --uri_column; if each "
+        "line is a URI, use --input_format text"
     )
 
 
 def _looked_at(blocks: Iterator[bytes]) -> list[JsonRecord]:
-    """The first lines, without blank ones and those that are too long."""
+    """The first lines, without blank lines and lines that are too long."""
     found: list[JsonRecord] = []
     size = 0
     for record in json_records(blocks):
@@ -157,8 +157,8 @@ def _looked_at(blocks: Iterator[bytes]) -> list[JsonRecord]:
 def _json_lines(records: Sequence[JsonRecord], path: str) -> TableFormat:
     if records and records[0].value is None:
         raise ValueError(
-            f"{path}: the first line is no object ({records[0].problem}); JSON lines have one object a line, as "
-            "jq -c '.[]' writes them of an array"
+            f"{path}: the first line is not an object ({records[0].problem}); JSON lines have one object per line; "
+            "convert an array with jq -c '.[]'"
         )
     seen: dict[str, JsonTypes] = {}
     for number, record in enumerate(records):
@@ -168,7 +168,7 @@ def _json_lines(records: Sequence[JsonRecord], path: str) -> TableFormat:
 
 
 def first_json_records(beginning: bytes, complete: bool) -> list[JsonRecord]:
-    """The lines at the beginning of a text, without blank ones, and without one that may go on."""
+    """The lines at the beginning of a text, without blank lines and without an incomplete line."""
     if not complete:
         beginning = beginning[: beginning.rfind(b"\n") + 1]
     records = json_records(iter([beginning]))
@@ -177,7 +177,7 @@ def first_json_records(beginning: bytes, complete: bool) -> list[JsonRecord]:
 
 def _type(types: JsonTypes) -> pa.DataType:
     if types.may_be_text:
-        return pa.string()  # rows with something else fail, if it holds URIs
+        return pa.string()  # if it holds URIs, rows with other values fail
     try:
         return types.type()
     except ValueError:

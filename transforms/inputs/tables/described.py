@@ -1,4 +1,4 @@
-"""CSV, TSV and JSON lines among the inputs, as they are read: found before the run."""
+"""Describes the inputs that are CSV, TSV and JSON lines, before the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beamlabel.transforms.inputs.tables.table_rows import only, schema_of
 from beamlabel.transforms.records import InputFile
 
 TABLES = ("csv", "tsv", "jsonl")
-"""The formats of tables of text."""
+"""The formats of text tables."""
 
 
 def described(
@@ -26,19 +26,19 @@ def described(
     rows: int | None,
     in_threads: Callable[[Callable[[Any], Any], list[Any]], list[Any]],
 ) -> list[InputFile]:
-    """The files; of those that are tables it is told how they are read, and the types of what is kept.
+    """The files; tables get a description of their format, and the types of their kept columns.
 
-    What is kept has to be read once for that, from beginning to end.
+    Kept columns take one pass over the whole file.
 
     Args:
       files: the inputs.
       uri_column, keep_columns: the options.
-      rows: the first rows that count; None for all.
+      rows: the number of rows to read in each file; None: all.
       in_threads: maps a function over a list.
 
     Raises:
       OSError: a file cannot be read.
-      ValueError: it is damaged, or it is not clear how to read it.
+      ValueError: it is damaged, or it is ambiguous how to read it.
     """
     tables = [file for file in files if file.format in TABLES]
     if not tables:
@@ -61,10 +61,10 @@ def _schema(path: str) -> pa.Schema:
 
 
 def with_used_columns(file: InputFile, columns: ParquetColumns) -> InputFile:
-    """The file as it travels with units: of a table only what is read."""
+    """The file as it travels with units: a table has only the columns to read."""
     return file if file.table is None else dataclasses.replace(file, table=only(file.table, columns))
 
 
 def schema_of_input(file: InputFile) -> pa.Schema:
-    """The columns of a file that has some."""
+    """The columns of a file with columns."""
     return _schema(file.path) if file.table is None else schema_of(file.table)

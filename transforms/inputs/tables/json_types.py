@@ -1,4 +1,4 @@
-"""The type of a value in JSON lines: that of JSON, in all lines."""
+"""The types of JSON lines: one for each place, over all lines."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _KINDS: dict[type, str] = {
 
 
 class JsonTypes:
-    """Which values a place has, seen line by line; nulls and absent ones fit every type.
+    """The values at one place, seen line by line; nulls and absent values fit every type.
 
     Attributes:
-      kinds: where each kind was seen first.
+      kinds: the first place of each kind.
       least, most: of the integers and 0.
-      has_floats: whether there are numbers that are no integers.
-      items, fields: of the lists' items and the objects' values.
+      has_floats: whether some numbers are not integers.
+      items, fields: the types of the lists' items and the objects' values.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,14 @@ class JsonTypes:
         self.fields: dict[str, JsonTypes] = {}
 
     def add(self, value: Any, place: str) -> None:
-        """Takes note of a value.
+        """Adds a value.
 
         Args:
           value: as ``json`` reads it.
-          place: where it is, for messages.
+          place: its location, for messages.
 
         Raises:
-          ValueError: it is an object of too many names.
+          ValueError: it is an object with too many names.
         """
         if value is None:
             return
@@ -63,11 +63,11 @@ class JsonTypes:
 
     def _field(self, name: str, place: str) -> JsonTypes:
         if name not in self.fields and len(self.fields) == _MAX_FIELDS:
-            raise ValueError(f"{place}: objects there have more than {_MAX_FIELDS} different names")
+            raise ValueError(f"{place}: the objects here have more than {_MAX_FIELDS} different names")
         return self.fields.setdefault(name, JsonTypes())
 
     def merge(self, other: JsonTypes) -> None:
-        """Takes note of what another has seen."""
+        """Adds the values of another object."""
         for kind, place in other.kinds.items():
             self.kinds.setdefault(kind, place)
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
@@ -80,11 +80,11 @@ class JsonTypes:
 
     @property
     def may_be_text(self) -> bool:
-        """Whether there is a string among the values, or none that is something else."""
+        """Whether one of the values is a string, or there are none."""
         return not self.kinds or "a string" in self.kinds
 
     def type(self) -> pa.DataType:
-        """The type for all values: null if there is none.
+        """The type for all values; null if there are none.
 
         Raises:
           ValueError: there are values of two kinds, or numbers that no type holds.
@@ -99,7 +99,7 @@ class JsonTypes:
             return list_of(self.items.type())
         if kind == "an object":
             if not self.fields:
-                raise ValueError(f"objects without names, such as in {self.kinds[kind]}")
+                raise ValueError(f"objects without names, for example in {self.kinds[kind]}")
             return pa.struct([(name, types.type()) for name, types in self.fields.items()])
         return {"a boolean": pa.bool_(), "a string": pa.string()}.get(kind or "", pa.null())
 
@@ -107,10 +107,10 @@ class JsonTypes:
         odd = self.most if self.most > -self.least else self.least
         if self.has_floats:
             if abs(odd) > _EXACT_IN_DOUBLE:
-                raise ValueError(f"{odd} beside numbers with fractions, which are doubles and cannot hold it")
+                raise ValueError(f"a double cannot hold {odd}, and the column has fractions")
             return pa.float64()
         if self.least >= -(1 << 63) and self.most < 1 << 63:
             return pa.int64()
         if self.least == 0 and self.most < 1 << 64:
             return pa.uint64()
-        raise ValueError(f"{odd}, which no integer type holds together with the others; write it as a string")
+        raise ValueError(f"no integer type holds {odd} and the other values; write it as a string")

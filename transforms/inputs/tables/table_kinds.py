@@ -1,4 +1,4 @@
-"""Whether a text file is a list of URIs, CSV, TSV or JSON lines: by its name, and by its beginning."""
+"""Whether a text file is a list of URIs, CSV, TSV or JSON lines, by its name and its beginning."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _LABEL = re.compile(r"[\w .:+-]{0,64}")
 
 
 class Unclear(str):
-    """Why nobody knows how a file is meant, and what to do."""
+    """Why the format of a file is ambiguous, and how to resolve it."""
 
     __slots__ = ()
 
 
 def table_by_name(path: str) -> str | None:
-    """``csv``, ``tsv`` or ``jsonl`` by the ending of a file's name, with one of a compression after it or none."""
+    """``csv``, ``tsv`` or ``jsonl`` by the ending of a file's name; an ending of a compression may follow it."""
     name = _COMPRESSED.sub("", path.rpartition("/")[2].lower())
     return "jsonl" if name.endswith(_JSON_ENDINGS) else _ENDINGS.get("." + name.rpartition(".")[2])
 
 
 def table_kind(path: str) -> str:
-    """``csv``, ``tsv``, ``jsonl`` or ``text``; ``Unclear`` if it cannot be told for certain.
+    """``csv``, ``tsv``, ``jsonl`` or ``text``; ``Unclear`` if it is ambiguous.
 
     Args:
-      path: of a file of text.
+      path: of a text file.
 
     Raises:
       OSError: it cannot be read.
@@ -56,26 +56,24 @@ def table_kind(path: str) -> str:
 
 
 def _json_kind(name: str, beginning: bytes, complete: bool) -> str | None:
-    """None: it is no JSON, nor should it be."""
+    """The kind if the file is JSON or is named so; None if it is neither."""
     records = first_json_records(beginning, complete)
     are_objects = [record.value is not None for record in records]
     is_named = name.endswith(_JSON_ENDINGS)
     if all(are_objects) and (records or is_named):
         other = _ENDINGS.get("." + name.rpartition(".")[2])
         if other and records:
-            return Unclear(
-                f"is named as {other}, but has JSON lines: say which by --input_format jsonl or {other}"
-            )
+            return Unclear(f"has a name of {other} but holds JSON lines; use --input_format jsonl or {other}")
         return "jsonl"
-    # The first line of an object or array that takes several is rarely a URI; one in brackets may be.
+    # The first line of an object or array over several lines is rarely a URI; a line in brackets may be one.
     first = beginning.lstrip().split(b"\n", 1)[0].strip()
     if not is_named and are_objects[:1] != [True] and first[:2] not in (b"{", b"[", b'{"', b"[{", b'["'):
         return None
     if is_named and not name.endswith(".json") and are_objects[:1] == [True]:
-        return "jsonl"  # a broken line is a failure of its own
+        return "jsonl"  # a malformed line fails by itself
     return Unclear(
-        "is not JSON lines, which have one object a line, as jq -c '.[]' writes them of an array; --input_format text "
-        "takes each line for a URI"
+        "is not JSON lines, which have one object per line; convert an array with jq -c '.[]', or use --input_format "
+        "text to read each line as a URI"
     )
 
 
@@ -87,7 +85,7 @@ def _kind_by_content(beginning: bytes, complete: bool) -> str:
         return "text"
     texts = [line.decode("utf-8", "replace") for line in lines]
     if len(texts) > 1 and is_uri_name(texts[0].strip('"')):
-        return _unclear(f"begins with {texts[0]!r}, which may be the name of a column", "csv")
+        return _unclear(f"begins with {texts[0]!r}, which may be a column name", "csv")
     for delimiter in DELIMITERS:
         kind = "tsv" if delimiter == "\t" else "csv"
         records = first_records(beginning, True, delimiter)
@@ -97,18 +95,20 @@ def _kind_by_content(beginning: bytes, complete: bool) -> str:
         same = sum(len(record.fields) == width for record in records)
         if _is_header(records[0].fields):
             if len(records) > 1 and same < 0.9 * len(records):
-                return _unclear(f"begins as {kind.upper()} does, but its lines differ in their columns", kind)
+                return _unclear(
+                    f"begins like {kind.upper()}, but its lines differ in their number of columns", kind
+                )
             return kind
-        # A list may have commented lines; CSV has none.
+        # A list may have comment lines; CSV has none.
         records = [record for record in records if not record.raw.startswith(b"#")]
         if same == len(records) and _has_column_of_images(records, texts, delimiter):
-            return _unclear(f"has {width} columns of {kind.upper()} in each line, as it seems", kind)
+            return _unclear(f"seems to have {width} columns of {kind.upper()} in each line", kind)
     return "text"
 
 
 def _unclear(cause: str, kind: str) -> Unclear:
     return Unclear(
-        f"{cause}: say by --input_format {kind} that it is so, or by --input_format text that each line is a URI"
+        f"{cause}; use --input_format {kind} if that is right, or --input_format text if each line is a URI"
     )
 
 
@@ -119,7 +119,7 @@ def _is_header(names: Sequence[str]) -> bool:
 
 
 def _has_column_of_images(records: Sequence[CsvRecord], lines: Sequence[str], delimiter: str) -> bool:
-    """Whether a cell of each record is an image, which the line as a whole is not."""
+    """Whether one cell of each record is an image, but the whole line is not."""
     if any(record.problem for record in records):
         return False
     quoted = all(line.startswith('"') for line in lines)
@@ -134,7 +134,7 @@ def _has_column_of_images(records: Sequence[CsvRecord], lines: Sequence[str], de
             continue
         if quoted or (place > 0 and by_scheme) or delimiter == "\t":
             return True
-        # What follows on the image is no rest of a path or a query.
+        # The rest of the line after the image is not a part of its path or query.
         if all(_LABEL.fullmatch(cell) for cell in others) and not any(map(_IMAGE_NAME.search, lines)):
             return not any("?" in cell for cell in cells)
     return False

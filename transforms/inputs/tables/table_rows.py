@@ -1,4 +1,4 @@
-"""Rows of CSV and JSON lines: each with its URI, or with the reason why it has none."""
+"""Rows of CSV and JSON lines, each with its URI or with the reason for its absence."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from beamlabel.transforms.records import Reason, TableFormat
 
 BATCH_ROWS = 4096
 _BATCH_BYTES = 4 << 20
-# Of a record that cannot be read so much is looked at: as long as a cell may be for `csv`.
+# The part of an unreadable record to search; as long as a cell may be for `csv`.
 _HEAD_BYTES = 128 << 10
 
 
 Problem = tuple[str, Reason]
-"""Why a record is no row: a line for a human, and the reason."""
+"""Why a record is not a row: one line for people, and the reason."""
 
 
 class TableRow(NamedTuple):
     """A record.
 
     Attributes:
-      row: its number in the file, from 0; blank lines and the header are none.
-      blank: how many bytes the blank lines before it have.
+      row: its number in the file, from 0; blank lines and the header do not count.
+      blank: the bytes of the blank lines before it.
       raw: its own bytes; a ``CutLine`` if it has too many.
       uri: None if the cell is empty, or there is a problem.
-      problem: why it is no row, and the reason.
-      value: of JSON lines, the object.
+      problem: why it is not a row, and the reason.
+      value: the object of JSON lines.
     """
 
     row: int
@@ -51,12 +51,12 @@ class TableRow(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """The number of its bytes."""
         return self.raw.size if isinstance(self.raw, CutLine) else len(self.raw)
 
 
 def encoded_schema(schema: pa.Schema) -> str:
-    """A schema as ``TableFormat`` holds it."""
+    """A schema in the form for ``TableFormat``."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
@@ -66,7 +66,7 @@ def schema_of(table: TableFormat) -> pa.Schema:
 
 
 def only(table: TableFormat, columns: ParquetColumns) -> TableFormat:
-    """The format without the columns that are not read: it travels with each unit."""
+    """The format without unread columns: it travels with each unit."""
     schema = schema_of(table)
     read = {columns.uri, *(column.source for column in columns.kept)}
     used = [place for place, name in enumerate(schema.names) if name in read]
@@ -79,8 +79,8 @@ class TableReader:
     """Reads the records of one file.
 
     Args:
-      table: how it is read.
-      columns: what is read of it.
+      table: the format of the file.
+      columns: the columns to read.
       path: of the file, for messages.
     """
 
@@ -90,7 +90,7 @@ class TableReader:
         self._path = path
         self._width = table.width
         self._uri_name = columns.uri
-        # A column's place is that in the file. A file without a record has no columns either.
+        # A column's place is its place in the file. A file without records has no columns either.
         places: dict[str, int] = {}
         for place, name in zip(table.places or range(len(self.schema)), self.schema.names, strict=True):
             places.setdefault(name, place)
@@ -105,7 +105,7 @@ class TableReader:
         """The rows of a text that begins with the record number ``row``.
 
         Raises:
-          ValueError: it is no such text, or damaged; or a line is too long.
+          ValueError: the text is malformed or damaged, or a line is too long.
         """
         blank = 0
         try:
@@ -122,11 +122,11 @@ class TableReader:
 
     def cut_row(self, row: int, raw: CutLine) -> TableRow:
         """The row of a record of which only the beginning is known."""
-        detail = f"a line of {raw.size} bytes, more than {MAX_RECORD_BYTES}"
+        detail = f"the line has {raw.size} bytes, more than the limit of {MAX_RECORD_BYTES}"
         return self._row(row, 0, raw, None, detail)
 
     def _records(self, blocks: Iterator[bytes]) -> Iterator[tuple[bytes, Any, str | None]]:
-        """The bytes of each record; its cells or its object, None for a blank line; and why it has none."""
+        """The bytes of each record, its cells or object (None for a blank line), and its problem."""
         if not self._delimiter:
             yield from json_records(blocks)
             return
@@ -141,7 +141,7 @@ class TableReader:
         if problem is not None:
             reason = Reason.INVALID_ROW
             if len(raw) > MAX_URI_BYTES and self._begins_with_long_uri(raw):
-                problem, reason = f"its URI has more than {MAX_URI_BYTES} bytes", Reason.URI_TOO_LONG
+                problem, reason = f"the URI has more than {MAX_URI_BYTES} bytes", Reason.URI_TOO_LONG
             return TableRow(row, blank, raw, None, (problem, reason))
         if is_csv:
             uri = None if self._uri is None else value[self._uri]
@@ -152,7 +152,7 @@ class TableReader:
         return TableRow(row, blank, raw, uri or None, None, None if is_csv else value)
 
     def _begins_with_long_uri(self, raw: bytes) -> bool:
-        """Whether a record that cannot be read has a URI that is too long, as far as its beginning tells."""
+        """Whether the beginning of an unreadable record shows a URI that is too long."""
         head = raw[:_HEAD_BYTES].decode("utf-8", "surrogateescape")
         if self._delimiter is None:
             if self._uri_name is None:
@@ -169,9 +169,9 @@ class TableReader:
 
     def _csv_problem(self, raw: bytes, fields: Sequence[str]) -> str | None:
         if len(fields) != self._width:
-            return f"{len(fields)} cells in a row; the file has {self._width} columns"
+            return f"the row has {len(fields)} cells, but the file has {self._width} columns"
         if b"\0" in raw:
-            return "it holds a NUL"
+            return "the row holds a NUL"
         return None if raw.isascii() else self._not_utf8(fields)
 
     def _not_utf8(self, fields: Sequence[str]) -> str | None:
@@ -179,29 +179,29 @@ class TableReader:
             try:
                 fields[place].encode()
             except UnicodeEncodeError:
-                return f"not UTF-8 in the column {name!r}"
+                return f"the column {name!r} is not UTF-8"
         return None
 
     def _json_problem(self, value: Any) -> str | None:
         uri = value.get(self._uri_name) if self._uri_name is not None else None
-        return None if uri is None or isinstance(uri, str) else f"{self._uri_name!r} is no string"
+        return None if uri is None or isinstance(uri, str) else f"{self._uri_name!r} is not a string"
 
     def kept(self, rows: Sequence[TableRow]) -> pa.RecordBatch:
-        """The source columns of what is kept, in the types of the file's schema.
+        """The source columns of the kept columns, in the types of the file's schema.
 
         Args:
-          rows: those without a problem.
+          rows: without problems.
 
         Raises:
-          ValueError: a value does not fit its column: the file is not as it was.
+          ValueError: a value does not fit its column: the file has changed.
         """
         if not self._kept:
-            return pa.record_batch([pa.nulls(len(rows))], names=["\0"])  # it is for its number of rows
+            return pa.record_batch([pa.nulls(len(rows))], names=["\0"])  # gives the number of rows
         fields = [self.schema.field(self.schema.names.index(name)) for name in self._kept]
         try:
             return pa.record_batch(self._columns(rows, fields), schema=pa.schema(fields))
         except (pa.ArrowException, ValueError) as error:
-            raise ValueError(f"{self._path}: rows from {rows[0].row}: {error}") from error
+            raise ValueError(f"{self._path}: rows from {rows[0].row} on: {error}") from error
 
     def _columns(self, rows: Sequence[TableRow], fields: Sequence[pa.Field]) -> list[pa.Array]:
         if not self._delimiter:

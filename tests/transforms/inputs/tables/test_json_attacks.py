@@ -18,7 +18,7 @@ def test_many_names_of_which_one_comes_twice():
 def test_what_is_nested_too_deep_for_a_column_is_no_record(levels):
     for opened, closed in (("[", "]"), ('{"a":', "}")):
         found = json_record(('{"uri":"a.jpg","x":' + opened * levels + "1" + closed * levels + "}").encode())
-        assert found.value is None and found.problem == "nested too deep"
+        assert found.value is None and found.problem == "nested too deeply"
 
 
 def test_many_lists_beside_each_other_are_not_deep():
