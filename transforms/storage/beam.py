@@ -174,8 +174,7 @@ def below(folder: str) -> Iterator[StoredFile]:
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """The direct entries of ``folder``, which ends in ``/``; lists everything below, since Beam lists no
-    directories."""
+    """The direct entries of ``folder``, which ends in ``/``; Beam lists no directories, so lists everything below."""
     folders = set()
     for file in below(folder):
         name, slash, _ = file.path[len(folder) :].partition("/")

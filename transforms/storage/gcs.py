@@ -247,8 +247,7 @@ def _generation_by(writer: str, path: str) -> int | None:
 
 
 class ReadObject(NamedTuple):
-    """An object's bytes and generation, and its times of writing and reading by the server's clock, in seconds since
-    1970."""
+    """An object's bytes, generation, and times of writing and reading: the server's clock, seconds since 1970."""
 
     data: bytes
     generation: int

@@ -211,8 +211,7 @@ def _write_stamp(stamp: Path, state: os.stat_result) -> None:
 
 
 def _told(state: os.stat_result) -> str:
-    """The stamp's text, which differs once a file was written, replaced or restored, or a crash may have lost a part of
-    it."""
+    """The text of a stamp, which changes if the file is written, replaced or restored, or the system restarts."""
     try:
         boot = _BOOT_ID.read_text().strip()
     except OSError:

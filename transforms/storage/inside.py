@@ -1,5 +1,6 @@
-"""Checks that a path lies inside a directory: names read from our own files are checked at every use, and directories
-are compared by identity, not by name.
+"""Checks that paths lie inside a directory.
+
+Names read from our own files are checked at every use, and directories are compared by identity, not by name.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Objects of S3 and of servers with its protocol. Every function takes ``s3://`` URIs; see
-``beamlabel.transforms.storage``."""
+"""Objects of S3 and compatible servers, by ``s3://`` URIs; see ``beamlabel.transforms.storage``."""
 
 from __future__ import annotations
 

@@ -44,8 +44,7 @@ def kind_of_other(path: str, status: os.stat_result) -> str | None:
 
 
 def _is_named_in_kernel(path: str) -> bool:
-    """Whether a path is in a directory of the kernel: ``/proc/self/fd/3`` may lead to a regular file, but of this
-    process."""
+    """Whether a path is in a directory of the kernel, such as ``/proc/self/fd/3``, which may lead to a regular file."""
     if "/." in path or "//" in path:
         path = "/" + os.path.normpath(path).lstrip("/")
     return path.startswith(_PLACES) and not path.startswith(_FREE)
@@ -91,8 +90,7 @@ def open_regular(path: str) -> io.BufferedReader:
 
 
 def check_regular(path: str, status: os.stat_result) -> None:
-    """Raises ``NotAFileError`` if the path is not a regular file, see ``kind_of_other``; for a directory, the error of
-    ``open``."""
+    """Raises ``NotAFileError``, or ``IsADirectoryError`` as ``open`` does, if the path is not a regular file."""
     kind = kind_of_other(path, status)
     if kind is None:
         return

@@ -347,8 +347,7 @@ class _Listing:
         self._spare_memory()
 
     def _absorb(self, one: _Range, page: Page) -> None:
-        """Applies a page to later ranges: those without names are done, and those it reaches are merged if not yet
-        requested."""
+        """Applies a page to later ranges: ends those without names, and merges those that it reaches."""
         after = self._ranges.index(one) + 1
         ends = page.token is None
         while one.upto is not None and after < len(self._ranges):
