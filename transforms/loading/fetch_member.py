@@ -33,9 +33,7 @@ def fetch_member(member: Member, options: FetchOptions) -> Fetched:
             raise ImageError(Stage.FETCH, Reason.TRUNCATED, "the archive ends within this member")
     else:
         if member.zipped.packed_size > 2 * options.max_bytes:
-            detail = (
-                f"{member.zipped.packed_size} compressed bytes, more than twice --max_bytes {options.max_bytes}"
-            )
+            detail = f"{member.zipped.packed_size} compressed bytes, more than twice --max_bytes {options.max_bytes}"
             raise ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
         data = zips.unpacked(_Ranges(member, options, *zips.packed_range(member)), member)
     return Fetched(data, member_stat(member)[1])
@@ -115,6 +113,8 @@ def _gcs(member: Member, start: int, size: int, options: FetchOptions) -> bytes:
         )
     except ImageError as error:
         if error.reason is Reason.NOT_FOUND:
-            raise ImageError(Stage.FETCH, Reason.NOT_FOUND, f"the archive no longer exists, or {_CHANGED}") from error
+            raise ImageError(
+                Stage.FETCH, Reason.NOT_FOUND, f"the archive no longer exists, or {_CHANGED}"
+            ) from error
         raise
     return data

@@ -274,8 +274,7 @@ def _new_file(path: str) -> Iterator[Path]:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Replaces the file by a rename: readers see the old file or the new one, even after a power cut.
-    """
+    """Replaces the file by a rename: readers see the old file or the new one, even after a power cut."""
     with _new_file(path) as temporary:
         _write_synced(temporary, data)
         _replace(temporary, path)
