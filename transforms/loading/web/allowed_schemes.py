@@ -28,5 +28,5 @@ def check_schemes(schemes: tuple[str, ...] | None) -> None:
 
 def not_allowed(kind: str) -> str:
     """The message for a location whose scheme is not allowed."""
-    where = "a local path" if kind == LOCAL else f"the scheme {kind!r}"
+    where = "local paths" if kind == LOCAL else f"the scheme {kind!r}"
     return f"--allowed_schemes does not include {where}"
