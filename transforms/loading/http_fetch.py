@@ -1,4 +1,4 @@
-"""Fetches one image over ``http(s)://``, with public addresses only, a byte cap, a strict deadline, and retries.
+"""Fetches one image over ``http(s)://``, with a check for public addresses, a byte cap, a deadline, and retries.
 
 This module resolves a name, checks its addresses and passes them to libcurl, so that a name cannot resolve to a public
 address first and a private one later (DNS rebinding). The address is checked once more before libcurl connects to it.
@@ -62,7 +62,7 @@ class HttpFetch:
     """The requests for one image, one after the other; the caller asks the host gate before each step.
 
     After the statuses 408, 429 and 5xx, timeouts and broken connections the image is tried again, up to ``MAX_TRIES``
-    times and not before ``Retry-After``; after other failures it is not. Cookies are kept within one try and its
+    tries in all and not before ``Retry-After``; after other failures it is not. Cookies are kept within one try and its
     redirects. The headers of the options and the URL's user and password go only to the origin of the image's URL.
 
     Args:
@@ -134,7 +134,7 @@ class HttpFetch:
             raise self._given_up(
                 _TransientError(
                     Reason.FETCH_ERROR,
-                    f"{self._next.host} sent Retry-After: {self.due - now:.0f} s, longer than "
+                    f"{self._next.host} asks by Retry-After to wait {self.due - now:.0f} s, longer than "
                     f"--fetch_deadline {self._deadline:g} allows",
                 )
             )

@@ -101,7 +101,7 @@ def limit(seconds: float, more_bytes: int) -> None:
 
 
 def forbid_files() -> None:
-    """Forbids to write files and core dumps, which no decoder needs."""
+    """Prevents writes to files and core dumps, which no decoder needs."""
     if resource is not None:
         _set(resource.RLIMIT_CORE, 0)
         _set(resource.RLIMIT_FSIZE, 0)
