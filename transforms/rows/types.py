@@ -124,7 +124,8 @@ def duplicate_field(kind: pa.DataType) -> str | None:
 def stored_type(kind: pa.DataType) -> pa.DataType:
     """A normalized type with string in place of null, also inside.
 
-    A column of nulls only becomes a string column, the most likely type of later files with values."""
+    A column of nulls only becomes a string column, the most likely type of later files with values.
+    """
     types = pa.types
     if types.is_null(kind):
         return pa.string()
