@@ -1,1 +1,1 @@
-"""References → bytes."""
+"""Loading: references → encoded images → decoded images."""

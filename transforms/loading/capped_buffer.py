@@ -1,4 +1,4 @@
-"""Where the bytes of one image are gathered, until they are too many or it is too late."""
+"""A buffer for the bytes of one image, with a size cap and a deadline."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _CHUNK = 64 << 10
 
 
 def too_late(deadline: float) -> ImageError:
-    """What an image fails with when its ``deadline``, in seconds, has passed."""
-    return ImageError(Stage.FETCH, Reason.TIMEOUT, f"no answer in time (deadline {deadline:g} s)")
+    """The error of an image whose ``deadline``, in seconds, has passed."""
+    return ImageError(Stage.FETCH, Reason.TIMEOUT, f"no complete answer in time (deadline {deadline:g} s)")
 
 
 def too_many(max_bytes: int, length: str | None = None) -> ImageError:
-    """What an image fails with that is larger than the cap, at a length in bytes, if it is known."""
+    """The error of an image larger than the cap; ``length``: in bytes, if known."""
     found = "the image is larger" if length is None else f"{length} bytes"
     detail = f"{found}, more than --max_bytes {max_bytes}"
     return ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
 
 
 class Capped(io.BytesIO):
-    """Takes a download until it is too large, or too late.
+    """Collects a download up to a size cap and a deadline.
 
     Args:
-      max_bytes: the most that it takes.
+      max_bytes: size cap.
       deadline: seconds that the image may take, for the message.
-      end: when they have passed, in ``time.monotonic()``; by default that long from now.
+      end: time of the deadline, in ``time.monotonic()``; by default ``deadline`` seconds from now.
     """
 
     def __init__(self, max_bytes: int, deadline: float, end: float | None = None) -> None:
@@ -39,7 +39,7 @@ class Capped(io.BytesIO):
         self._end = time.monotonic() + deadline if end is None else end
 
     def write(self, chunk: Any) -> int:
-        """Appends; raises ``ImageError`` beyond the cap or the deadline."""
+        """Appends a chunk; raises ``ImageError`` beyond the cap or the deadline."""
         if self.tell() + len(chunk) > self._max_bytes:
             raise too_many(self._max_bytes)
         if time.monotonic() > self._end:
@@ -51,8 +51,8 @@ def decoded(data: bytes, headers: Mapping[str, str], body: Capped) -> bytes:
     """A body with its ``Content-Encoding`` undone, under the cap of ``body``.
 
     Raises:
-      ImageError: it is too large, decoded; or it is too late.
-      urllib3.exceptions.DecodeError: the content encoding is broken.
+      ImageError: The decoded body exceeds the cap, or the deadline has passed.
+      urllib3.exceptions.DecodeError: The content encoding is broken.
     """
     if not headers.get("content-encoding"):
         return data

@@ -1,7 +1,7 @@
-"""Requests by libcurl, for ``gs://`` and the web alike, on connections that are kept.
+"""HTTP requests through libcurl on kept-alive connections, for ``gs://``, ``s3://`` and the web.
 
-A transfer is one call into C that leaves the GIL alone until it is done, but for a few words a header. In
-Python the same request takes the GIL a dozen times, where it stands in the way of decoding and inference.
+A transfer is one call into C, which takes the GIL only briefly for each header. In Python the same request takes the
+GIL a dozen times and so delays decoding and inference.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from beamlabel.transforms.loading.web import addresses
 
 @contextmanager
 def _own_symbols_first() -> Iterator[None]:
-    """What is loaded finds its own libraries first.
+    """Makes loaded modules find their own libraries first.
 
-    TensorFlow holds an older libcurl and shows its functions to all that is loaded after it: pycurl would
-    call those, and refuses to.
+    TensorFlow exports the functions of an older libcurl to all modules loaded after it; pycurl would call those, and
+    refuses to.
     """
-    if not hasattr(os, "RTLD_DEEPBIND"):  # elsewhere libraries do not see each other's functions
+    if not hasattr(os, "RTLD_DEEPBIND"):  # other systems isolate libraries from each other
         yield
         return
     flags = sys.getdlopenflags()
@@ -45,20 +45,20 @@ def _own_symbols_first() -> Iterator[None]:
 with _own_symbols_first():
     import pycurl
 
-# What is read of a connection at a time: of a storage, and of the web, where there are more connections.
+# Bytes read at a time from a storage system, and from the web, which needs more connections.
 _BUFFER_BYTES, _WEB_BUFFER_BYTES = 512 << 10, 128 << 10
 _END_OF_HEADERS = (b"\r\n", b"\n")
 
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """How a server is reached: the same for all of its URLs.
+    """Connection settings of a server, the same for all of its URLs.
 
     Attributes:
-      proxy: URL of the proxy; empty for none, whatever the environment says.
-      certificates: file or folder of the authorities that are trusted; None to trust everybody.
-      is_web: whether the server is anybody's: paths are normalised, and cookies are understood.
-      public_only: whether addresses that are not public are refused, before they are connected to.
+      proxy: URL of the proxy; empty: no proxy, even if the environment names one.
+      certificates: file or directory of the trusted certificate authorities; None: no verification.
+      is_web: whether the server is on the web, where paths are normalized and cookies handled.
+      public_only: whether connections to non-public addresses are refused.
     """
 
     proxy: str
@@ -73,11 +73,11 @@ class Request(NamedTuple):
     Attributes:
       url: percent-encoded.
       headers: of the request.
-      max_bytes: cap on the body; one that is announced to be longer is not begun.
-      stall: seconds to connect, and seconds of silence, rounded up, after which the server is given up.
+      max_bytes: cap on the body; a longer announced body is not begun.
+      stall: seconds to connect, and seconds of silence, rounded up, before the transfer is aborted.
       left: seconds for the whole transfer.
-      resolved: ``host:port:address,…``: what the URL's host is known to be at; empty: libcurl asks the resolver.
-      cookies: those that earlier answers have set, in libcurl's own form.
+      resolved: ``host:port:address,…``: the known addresses of the URL's host; empty: libcurl asks the resolver.
+      cookies: set by earlier answers, in libcurl's own form.
     """
 
     url: str
@@ -90,13 +90,13 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a server said.
+    """The answer of a server.
 
     Attributes:
-      status: of HTTP.
-      lines: of the headers.
-      body: its content encoding not undone.
-      cookies: those that are set after it, in libcurl's own form.
+      status: HTTP status.
+      lines: header lines.
+      body: with its content encoding.
+      cookies: set after the answer, in libcurl's own form.
     """
 
     status: int
@@ -106,7 +106,7 @@ class Answer(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """By lower-case name; the values of one that came twice are joined by commas."""
+        """The headers by lower-case name; repeated values are joined by commas."""
         found: dict[str, str] = {}
         for line in _final(self.lines):
             name, colon, value = line.decode("latin-1").partition(":")
@@ -116,7 +116,7 @@ class Answer(NamedTuple):
         return found
 
     def values(self, name: str) -> list[bytes]:
-        """What each header of a name says, in order."""
+        """The values of all headers of a name, in order."""
         start = name.lower().encode() + b":"
         return [
             line[len(start) :].strip() for line in _final(self.lines) if line[: len(start)].lower() == start
@@ -124,14 +124,14 @@ class Answer(NamedTuple):
 
 
 class RefusedAddressError(Exception):
-    """A connection to an address that is not public was asked for, and not made; its text is the address."""
+    """A connection to a non-public address was refused; the message is the address."""
 
 
 class TransferError(ConnectionError):
-    """A request that no server has answered, or not to its end.
+    """A request without a complete answer.
 
     Attributes:
-      is_lasting: whether the next try would meet the same.
+      is_lasting: whether a retry would fail the same way.
     """
 
     def __init__(self, message: str, *, is_lasting: bool = False) -> None:
@@ -140,21 +140,21 @@ class TransferError(ConnectionError):
 
 
 BodyLimit = Callable[[int, list[bytes]], int]
-"""How many bytes of a body are wanted, by its status and headers: 0, none, ends the transfer before it."""
+"""The number of body bytes to read, by status and headers; 0 ends the transfer before the body."""
 
 
 class Handle:
-    """One of libcurl's, and the connections that it keeps. It makes one request at a time, in any thread.
+    """A libcurl handle with its kept-alive connections. It makes one request at a time, in any thread.
 
     Args:
-      settings: how the servers are reached.
+      settings: of the connections.
     """
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self._refused: list[str] = []
         self._curl = curl = pycurl.Curl()
-        curl.setopt(pycurl.NOSIGNAL, 1)  # signals are for the main thread
+        curl.setopt(pycurl.NOSIGNAL, 1)  # only the main thread may use signals
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
@@ -164,7 +164,7 @@ class Handle:
         curl.setopt(pycurl.PROXY, settings.proxy)
         curl.setopt(pycurl.NOPROXY, "")  # decided already
         if settings.is_web:
-            curl.setopt(pycurl.COOKIEFILE, "")  # understood, and read from no file
+            curl.setopt(pycurl.COOKIEFILE, "")  # handles cookies, reads no file
         else:
             curl.setopt(pycurl.PATH_AS_IS, 1)  # an object may be called ".."
         if settings.public_only:
@@ -177,30 +177,30 @@ class Handle:
             curl.setopt(pycurl.CAPATH if is_folder else pycurl.CAINFO, settings.certificates)
 
     def _open_socket(self, purpose: int, address: Any) -> Any:
-        """libcurl's, for each address, before it is connected to. Whatever is raised here refuses the address, too."""
+        """libcurl's callback before it connects to an address; an exception also refuses the address."""
         found = str(address.addr[0])
-        # One address that is not public is enough: the host is not to be trusted with the others.
+        # After one non-public address the host's other addresses are not trusted either.
         if self._refused or not addresses.is_public(found):
             self._refused.append(found)
             return pycurl.SOCKET_BAD
         return socket.socket(address.family, address.socktype, address.protocol)
 
     def ask(self, request: Request, limit: BodyLimit | None = None) -> Answer:
-        """Asks once, and does not follow redirects.
+        """Makes one request; does not follow redirects.
 
         Args:
-          request: what is asked.
-          limit: how much of the body is wanted; None: all of it, up to the cap.
+          request: to make.
+          limit: of the body; None: the whole body, up to the cap.
 
         Raises:
-          ImageError: the body of a status 2xx is larger than the cap.
-          requests.Timeout: the server did not answer, or fell silent.
-          RefusedAddressError: the host's address is not public, and has to be.
-          TransferError: everything else that is not a status.
+          ImageError: The body of a 2xx answer exceeds the cap.
+          requests.Timeout: The server did not answer or stalled.
+          RefusedAddressError: The host's address is not public, but must be.
+          TransferError: Any other failure without an HTTP status.
         """
         curl, lines = self._curl, list[bytes]()
         body = io.BytesIO() if limit is None else _Limited(limit, lines)
-        # Without a limit functions in C: libcurl calls them for every header and every 16 KB.
+        # Without a limit the callbacks are C functions: libcurl calls them for every header and every 16 KB.
         curl.setopt(pycurl.HEADERFUNCTION, body.take_header if isinstance(body, _Limited) else lines.append)
         curl.setopt(pycurl.WRITEFUNCTION, body.write)
         self._prepare(request)
@@ -208,7 +208,7 @@ class Handle:
         try:
             curl.perform()
         except pycurl.error as error:
-            # Behind another status what went wrong with the body is of no interest, nor is one that nobody wants.
+            # Errors in the body are ignored for other statuses and for unwanted bodies.
             is_unwanted = isinstance(body, _Limited) and body.is_unwanted
             if not is_unwanted and (not _is_complete(lines) or _status(lines) < 300):
                 raise self._classified(error, request.max_bytes, lines, body) from error
@@ -228,10 +228,10 @@ class Handle:
         curl.setopt(pycurl.LOW_SPEED_TIME, math.ceil(request.stall))
         curl.setopt(pycurl.TIMEOUT_MS, math.ceil(request.left * 1e3))
         if request.resolved:
-            # The plus sign: not for ever, so that a handle of many hosts does not grow.
+            # The plus sign lets the entry expire, so that a handle of many hosts does not grow.
             curl.setopt(pycurl.RESOLVE, ["+" + request.resolved])
         if self.settings.is_web:
-            # libcurl joins it to the cookies of the answers before; as a header it would take their place.
+            # libcurl adds it to the cookies of earlier answers; as a header it would replace them.
             cookie = next((value for name, value in headers.items() if name.lower() == "cookie"), None)
             if cookie is None:
                 curl.unsetopt(pycurl.COOKIE)
@@ -261,11 +261,11 @@ class Handle:
         return TransferError(detail, is_lasting=code in _LASTING)
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Closes the connections."""
         self._curl.close()
 
 
-# What a certificate is not, or what cannot be asked, it will not be the next time.
+# Errors of certificates and invalid URLs, which a retry would meet again.
 _LASTING = frozenset(
     {
         pycurl.E_PEER_FAILED_VERIFICATION,
@@ -278,7 +278,7 @@ _LASTING = frozenset(
 
 
 class _Limited:
-    """What comes of a body, until it is more than is wanted."""
+    """Collects a body up to a limit."""
 
     def __init__(self, limit: BodyLimit, lines: list[bytes]) -> None:
         self._limit_of, self._lines = limit, lines
@@ -293,7 +293,7 @@ class _Limited:
             self._limit = self._limit_of(status, self._lines)
             if self._limit == 0:
                 self.is_unwanted = True
-                return 0  # fewer bytes than came: libcurl ends the transfer
+                return 0  # fewer bytes than received: libcurl ends the transfer
         return None
 
     def write(self, chunk: bytes) -> int | None:
@@ -305,7 +305,7 @@ class _Limited:
 
 
 def _final(lines: list[bytes]) -> list[bytes]:
-    """The headers of the last answer: before them were those of a proxy, or of a status 1xx."""
+    """The headers of the last answer, after those of a proxy or a 1xx status."""
     starts = [place for place, line in enumerate(lines) if line.startswith(b"HTTP/")]
     return lines[starts[-1] :] if starts else []
 
@@ -320,7 +320,7 @@ def _is_complete(lines: list[bytes]) -> bool:
 
 
 class _Kept(threading.local):
-    """A thread's handle, which holds its connection."""
+    """A thread's handle with its connection."""
 
     handle: Handle | None = None
 
@@ -330,7 +330,7 @@ _inherited: list[_Kept] = []
 
 
 def get(settings: ConnectionSettings, request: Request) -> Answer:
-    """Asks once, on the connection of the calling thread; see ``Handle.ask``."""
+    """Makes one request on the calling thread's connection; see ``Handle.ask``."""
     handle = _kept.handle
     if handle is None or handle.settings != settings:
         handle = _kept.handle = Handle(settings)
@@ -338,7 +338,7 @@ def get(settings: ConnectionSettings, request: Request) -> Answer:
 
 
 def _forget_handles() -> None:
-    # A forked child shares the parent's sockets. What it inherits is kept: to close TLS is to say so to the server.
+    # A forked child shares the parent's sockets. It keeps them open: closing TLS would notify the server.
     global _kept
     _inherited.append(_kept)
     _kept = _Kept()

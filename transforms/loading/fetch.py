@@ -1,7 +1,7 @@
-"""One image's bytes, from wherever they are: local files, ``gs://``, ``s3://``, ``http(s)://``, Beam's file systems.
+"""Fetches one image's bytes from a local file, ``gs://``, ``s3://``, ``http(s)://`` or Beam's file systems.
 
-A pure function, called from many threads at once. Whatever goes wrong is an ``ImageError`` with a reason of
-the closed list; what the next try may not meet is tried again until the deadline.
+``fetch`` is thread-safe. Every failure is an ``ImageError`` with a reason of the closed list; transient errors are
+tried again until the deadline.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """What may be fetched, and what one image may cost.
+    """Limits of fetching: which images, and the cost of each.
 
     Attributes:
       max_bytes: cap on the encoded image, in bytes.
-      deadline: seconds an image may take, all tries together.
+      deadline: seconds that an image may take, all tries together.
       allow_http: whether ``http://`` and ``https://`` are fetched.
-      allow_private_hosts: whether they may be at addresses that are not public.
-      http: what their servers are told, and how much they are asked at a time.
-      billing_project: that pays for requests to ``gs://``; None: the bucket's own.
-      allowed_schemes: the only ones whose images are fetched, in lower case; ``file``: local paths. None: all.
+      allow_private_hosts: whether these hosts may have non-public addresses.
+      http: headers and rate limits for web servers.
+      billing_project: project that pays for requests to ``gs://``; None: the bucket's owner pays.
+      allowed_schemes: schemes whose images are fetched, in lower case; ``file``: local paths. None: all.
 
     Raises:
-      ValueError: a value out of range, by name.
+      ValueError: A value is out of range; the message names it.
     """
 
     max_bytes: int = 64 << 20
@@ -68,7 +68,7 @@ class FetchOptions:
         check_schemes(self.allowed_schemes)
 
     def identity(self) -> dict[str, Any]:
-        """What decides which images can be had, as a plan is named by it: of headers the names, and no value."""
+        """The options that decide which images can be fetched, for the plan's name; of headers only the names."""
         return {
             "max_bytes": self.max_bytes,
             "deadline": self.deadline,
@@ -81,12 +81,12 @@ class FetchOptions:
         }
 
     def allows(self, location: str) -> bool:
-        """Whether images at a location of this kind are fetched."""
+        """Whether the scheme of a location is allowed."""
         return self.allowed_schemes is None or (scheme(location) or LOCAL) in self.allowed_schemes
 
 
 def check_allowed(location: str, options: FetchOptions) -> None:
-    """Refuses a location of a scheme that is not allowed.
+    """Checks that the scheme of a location is allowed.
 
     Raises:
       ImageError: ``scheme_not_allowed``.
@@ -100,8 +100,8 @@ class Fetched:
     """An encoded image.
 
     Attributes:
-      data: its bytes, at least one.
-      version: the object's generation, ``ETag``, ``Last-Modified`` or modification time in ns, where known.
+      data: bytes, at least one.
+      version: the object's generation, ``ETag``, ``Last-Modified`` or modification time in ns, if known.
     """
 
     data: bytes
@@ -109,13 +109,13 @@ class Fetched:
 
 
 def fetch(location: str, options: FetchOptions) -> Fetched:
-    """The bytes at an absolute local path or a URI.
+    """Fetches the bytes at an absolute local path or a URI.
 
-    The deadline bounds network requests. What cannot be interrupted: the system calls of a local file (on a
-    mount that hangs), the system's name resolver, and one read of a file system of Beam's.
+    The deadline bounds network requests. It cannot interrupt the system calls of a local file (on a hanging mount), the
+    system's name resolver, or one read of a Beam file system.
 
     Raises:
-      ImageError: of stage ``fetch``; the detail holds no signed query.
+      ImageError: Stage ``fetch``; the detail holds no signed query.
     """
     check_allowed(location, options)
     kind = scheme(location)
@@ -133,9 +133,9 @@ def fetch(location: str, options: FetchOptions) -> Fetched:
 
 
 def not_empty(fetched: Fetched) -> Fetched:
-    """What was fetched; raises ``ImageError`` if it has no bytes."""
+    """Returns ``fetched``; raises ``ImageError`` if it has no bytes."""
     if not fetched.data:
-        raise _error(Reason.EMPTY_FILE, "0 bytes")
+        raise _error(Reason.EMPTY_FILE, "the file has 0 bytes")
     return fetched
 
 
@@ -155,24 +155,24 @@ _LOCAL_REASONS = {
     errno.EACCES: Reason.FORBIDDEN,
     errno.EPERM: Reason.FORBIDDEN,
     errno.EISDIR: Reason.NOT_A_FILE,
-    errno.ENXIO: Reason.NOT_A_FILE,  # a socket, or a FIFO or device that nobody serves
+    errno.ENXIO: Reason.NOT_A_FILE,  # a socket, or a FIFO or device without a peer
 }
 
 
 def _local(path: str, options: FetchOptions) -> Fetched:
     try:
-        # Asked before opening too: to open a device may already do something.
+        # Check before opening too, since opening a device may have effects.
         _check_file(path, os.stat(path), options)  # noqa: PTH116
         with open(path, "rb", opener=open_nonblocking) as file:
             status = os.fstat(file.fileno())
             _check_file(path, status, options)
             data = file.read(status.st_size + 1)
-            if len(data) > status.st_size:  # it grows
+            if len(data) > status.st_size:  # the file is growing
                 data += file.read(max(options.max_bytes + 1 - len(data), 0))
     except OSError as error:
         reason = _LOCAL_REASONS.get(error.errno or 0, Reason.FETCH_ERROR)
         raise _error(reason, error.strerror or type(error).__name__) from error
-    except ValueError as error:  # a NUL, or what the file system's encoding has no bytes for
+    except ValueError as error:  # a NUL, or a character outside the file system's encoding
         raise _error(Reason.NOT_FOUND, f"no file can have this name: {error}") from error
     if len(data) > options.max_bytes:
         raise _too_many("a growing file", options)
@@ -188,7 +188,7 @@ def _check_file(path: str, status: os.stat_result, options: FetchOptions) -> Non
 
 def _http(url: str, options: FetchOptions) -> Fetched:
     if not options.allow_http:
-        raise _error(Reason.NOT_ALLOWED, "http and https are fetched with --allow_http only")
+        raise _error(Reason.NOT_ALLOWED, "http and https URLs need --allow_http")
     from beamlabel.transforms.loading import http_steps
 
     data, version = http_steps.get(
@@ -203,9 +203,9 @@ def _http(url: str, options: FetchOptions) -> Fetched:
 
 
 def http_requests(location: str, options: FetchOptions) -> HttpFetch | None:
-    """The requests for an image on the web, for who does not want to wait in ``fetch`` for them.
+    """The requests for an image on the web, as an alternative to waiting in ``fetch``.
 
-    None, if it is elsewhere, or if ``fetch`` would refuse it unasked.
+    None if the image is elsewhere, or if ``fetch`` would refuse it without a request.
     """
     if not options.allow_http or scheme(location) not in ("http", "https") or not options.allows(location):
         return None
@@ -233,7 +233,7 @@ def _gcs(uri: str, options: FetchOptions) -> Fetched:
     except ValueError as error:
         raise _error(Reason.INVALID_URI, str(error)) from error
     if not name:
-        raise _error(Reason.NOT_A_FILE, "a bucket, not an object")
+        raise _error(Reason.NOT_A_FILE, "the URI is a bucket, not an object")
     data, version = gcs_fetch.get(
         bucket,
         name,
@@ -270,7 +270,7 @@ def _beam(uri: str, options: FetchOptions) -> Fetched:
         )
     except ImageError:
         raise
-    except Exception as error:  # each plug-in has its own
+    except Exception as error:  # each plug-in has its own exceptions
         if (lacking := beam.lacking_library(uri, error)) is not None:
             raise _error(Reason.UNSUPPORTED_SCHEME, lacking) from error
         raise _beam_error(filesystem, uri, error) from error
@@ -279,11 +279,11 @@ def _beam(uri: str, options: FetchOptions) -> Fetched:
 def _beam_attempt(filesystem: Any, uri: str, options: FetchOptions, end: float) -> Fetched:
     from apache_beam.io.filesystem import CompressionTypes
 
-    # Before the bytes: of an object that is replaced in between, the version is that of the old one.
+    # Read before the bytes: if the object is replaced in between, the version is the old one.
     updated = None
-    with suppress(Exception):  # a plug-in may not tell; what is wrong with the file, `open` says
+    with suppress(Exception):  # a plug-in may not support it, and `open` reports errors of the file
         updated = filesystem.metadata(uri).last_updated_in_seconds
-    # Uncompressed: by its name a `.gz` would be decompressed, with no cap.
+    # Uncompressed, or Beam would decompress a `.gz` without a cap.
     with filesystem.open(uri, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         return Fetched(_read(file, options, end), str(updated) if updated else None)
 
@@ -298,7 +298,7 @@ def _read(file: BinaryIO, options: FetchOptions, end: float) -> bytes:
 def _beam_error(filesystem: Any, uri: str, error: Exception) -> ImageError:
     try:
         there = not isinstance(error, FileNotFoundError) and filesystem.exists(uri)
-    except Exception:  # it cannot say; the first error tells more
+    except Exception:  # the first error is more informative
         there = True
     if not there:
         return _error(Reason.NOT_FOUND, "no such file")

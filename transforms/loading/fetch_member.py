@@ -1,4 +1,4 @@
-"""One image's bytes out of an archive, by range: from a local file, ``gs://``, or Beam's file systems."""
+"""Fetches one image's bytes from a range of an archive: a local file, ``gs://``, ``s3://``, or Beam's file systems."""
 
 from __future__ import annotations
 
@@ -17,32 +17,30 @@ _CHANGED = "the archive has changed since the run was planned"
 
 
 def fetch_member(member: Member, options: FetchOptions) -> Fetched:
-    """The bytes of a member of an archive.
+    """Fetches the bytes of a member of an archive.
 
     Raises:
-      ImageError: of stage ``fetch``; also if the archive is no longer the version that was planned.
+      ImageError: Stage ``fetch``; also if the archive no longer has the planned version.
     """
     if member.size > options.max_bytes:
         detail = f"{member.size} bytes, more than --max_bytes {options.max_bytes}"
         raise ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
     if not member.size:
-        raise ImageError(Stage.FETCH, Reason.EMPTY_FILE, "0 bytes")
+        raise ImageError(Stage.FETCH, Reason.EMPTY_FILE, "the member has 0 bytes")
     if member.zipped is None:
         data = _read(member, member.offset, member.size, options)
         if len(data) != member.size:
             raise ImageError(Stage.FETCH, Reason.TRUNCATED, "the archive ends within this member")
     else:
         if member.zipped.packed_size > 2 * options.max_bytes:
-            detail = (
-                f"{member.zipped.packed_size} bytes deflated, more than twice --max_bytes {options.max_bytes}"
-            )
+            detail = f"{member.zipped.packed_size} compressed bytes, more than twice --max_bytes {options.max_bytes}"
             raise ImageError(Stage.FETCH, Reason.TOO_MANY_BYTES, detail)
         data = zips.unpacked(_Ranges(member, options, *zips.packed_range(member)), member)
     return Fetched(data, member_stat(member)[1])
 
 
 class _Ranges:
-    """The archive as a ``Window``: one range is read first, others if need be."""
+    """The archive as a ``Window``: reads one range first, and others on demand."""
 
     end: int | None = None
 
@@ -51,7 +49,7 @@ class _Ranges:
         self._start, self._data = start, _read(member, start, size, options)
 
     def read(self, offset: int, size: int) -> bytes:
-        """See ``Window``."""
+        """Reads bytes, see ``Window``."""
         place = offset - self._start
         if place >= 0 and place + size <= len(self._data):
             return self._data[place : place + size]
@@ -60,16 +58,16 @@ class _Ranges:
 
 
 def _read(member: Member, start: int, size: int, options: FetchOptions) -> bytes:
-    """So many bytes of the archive, fewer if it ends there."""
+    """Reads a range of the archive, fewer bytes if it ends before."""
     kind = scheme(member.archive)
     if kind == "gs":
         return _gcs(member, start, size, options)
     try:
         return _local(member, start, size) if kind is None else _stored(member, start, size)
     except FileNotFoundError as error:
-        raise ImageError(Stage.FETCH, Reason.NOT_FOUND, "the archive is gone") from error
+        raise ImageError(Stage.FETCH, Reason.NOT_FOUND, "the archive no longer exists") from error
     except PermissionError as error:
-        raise ImageError(Stage.FETCH, Reason.FORBIDDEN, "the archive may not be read") from error
+        raise ImageError(Stage.FETCH, Reason.FORBIDDEN, "no permission to read the archive") from error
     except (OSError, ValueError) as error:
         raise ImageError(Stage.FETCH, Reason.FETCH_ERROR, f"{type(error).__name__}: {error}") from error
 
@@ -115,6 +113,8 @@ def _gcs(member: Member, start: int, size: int, options: FetchOptions) -> bytes:
         )
     except ImageError as error:
         if error.reason is Reason.NOT_FOUND:
-            raise ImageError(Stage.FETCH, Reason.NOT_FOUND, f"the archive is gone, or {_CHANGED}") from error
+            raise ImageError(
+                Stage.FETCH, Reason.NOT_FOUND, f"the archive no longer exists, or {_CHANGED}"
+            ) from error
         raise
     return data

@@ -1,9 +1,8 @@
-"""One image of ``gs://``: a media GET with the client's credentials, by libcurl.
+"""Fetches one image from ``gs://``: a media GET through libcurl with the client's credentials.
 
-``Blob.download_to_file`` costs several times the CPU of the request that it makes: URLs, headers, cookies,
-traces and metadata are prepared anew for each object, all of it under the GIL, where it stands in the way of
-decoding and inference. Credentials, endpoint, proxies and trusted authorities are those of the client and its
-session; so are the errors, and which of them are tried again.
+``Blob.download_to_file`` costs several times the CPU of its request: it prepares URLs, headers, cookies, traces and
+metadata for each object under the GIL and so delays decoding and inference. Credentials, endpoint, proxies and
+certificate authorities are those of the client and its session; so are the errors and the retry policy.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ from beamlabel.transforms.records import ImageError, Reason, Stage
 from beamlabel.transforms.storage import billing, gcs_client
 from beamlabel.transforms.storage.retries import LAST_START, STALL
 
-# Held while a token is asked for: 64 threads must not ask at once.
+# Held during a token request: 64 threads must not request one at once.
 _refreshing = threading.Lock()
 _REASONS = {404: Reason.NOT_FOUND, 401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN}
 
 
 class Part(NamedTuple):
-    """A part of one generation of an object, of the bytes as they are stored.
+    """A range of the stored bytes of one generation of an object.
 
     Attributes:
-      start, stop: first byte, and the one after the last; the object has them all.
-      generation: None for the newest one.
+      start, stop: first byte, and the byte after the last; both within the object.
+      generation: None for the newest.
     """
 
     start: int
@@ -63,21 +62,21 @@ def get(
     billing_project: str | None = None,
     part: Part | None = None,
 ) -> tuple[bytes, str | None]:
-    """The bytes of an object, its content encoding undone and its checksum verified, and its version.
+    """Fetches the decoded bytes of an object, with their checksum verified, and its version.
 
     Args:
       bucket: the bucket's name.
       name: the object's, verbatim.
-      max_bytes: cap on the bytes, both as they are sent and decoded.
-      deadline: seconds for all tries together; a server that goes on sending may exceed it by one read.
-      billing_project: that pays; None: the process's, see ``storage.billing``.
-      part: of the object, without its checksum and with its content encoding; None for the whole.
+      max_bytes: cap on the bytes, both as sent and decoded.
+      deadline: seconds for all tries together; may be exceeded by one read while the server is sending.
+      billing_project: project that pays; None: the process's, see ``storage.billing``.
+      part: range to fetch, without checksum and with its content encoding; None: the whole object.
 
     Returns:
       The bytes, and the generation, else the ``ETag``, else None.
 
     Raises:
-      ImageError: of stage ``fetch``. What ``gcs_client.RETRY`` lists is tried again first.
+      ImageError: Stage ``fetch``, after retries of the errors in ``gcs_client.RETRY``.
     """
     end = time.monotonic() + deadline
     payer = billing_project or billing.billing_project()
@@ -93,13 +92,13 @@ def get(
 
 
 class _Endpoint(NamedTuple):
-    """What all requests of a client have in common.
+    """Data shared by all requests of a client.
 
     Attributes:
       prefix: of each URL, before the bucket's name.
-      settings: how the server is reached.
-      credentials: what signs requests.
-      transport: what they ask for tokens through.
+      settings: of the connections.
+      credentials: that sign requests.
+      transport: for the credentials' token requests.
     """
 
     prefix: str
@@ -122,15 +121,15 @@ def _endpoint(client: Client) -> _Endpoint:
 def _attempt(
     bucket: str, name: str, max_bytes: int, deadline: float, end: float, payer: str | None, part: Part | None
 ) -> tuple[bytes, str | None]:
-    """One try, one request.
+    """Makes one request.
 
-    It is not left to the client to try again: there each try has the same timeout, however little of the
-    deadline is left.
+    The client does not retry by itself: each of its tries would have the same timeout, however little of the deadline
+    is left.
     """
     left = max(end - time.monotonic(), 0.001)
     stall = min(deadline * STALL, left)
     client = gcs_client.client()
-    # A session with a client certificate (mTLS) has an endpoint of its own, and notices a new certificate.
+    # A session with a client certificate (mTLS) has its own endpoint, and reloads a new certificate.
     if gcs_client.session(client).is_mtls:
         return _by_client(client, payer, (bucket, name), Capped(max_bytes, deadline, end), stall, part)
     endpoint = _endpoint(client)
@@ -144,7 +143,7 @@ def _attempt(
         signed["Range"] = f"bytes={part.start}-{part.stop - 1}"
     answer = curl.get(endpoint.settings, curl.Request(url, signed, max_bytes, stall, left))
     if answer.status == 401 and not isinstance(endpoint.credentials, AnonymousCredentials):
-        # A token may be revoked or expire on its way; the client knows how to get the next.
+        # The token may have been revoked or expired on its way; the client requests another.
         return _by_client(client, payer, (bucket, name), Capped(max_bytes, deadline, end), stall, part)
     if part is not None and answer.status == 206:
         return _whole_part(answer.body, part), part.generation
@@ -156,7 +155,7 @@ def _attempt(
 
 
 def _signed(endpoint: _Endpoint, url: str, stall: float) -> dict[str, str]:
-    """The headers of a request."""
+    """The headers of a signed request."""
     headers = {"User-Agent": default_user_agent(), "Accept-Encoding": "gzip"}
     with contextlib.nullcontext() if endpoint.credentials.valid else _refreshing:
         transport = functools.partial(endpoint.transport, timeout=stall)
@@ -166,25 +165,25 @@ def _signed(endpoint: _Endpoint, url: str, stall: float) -> dict[str, str]:
 
 def _whole_part(data: bytes, part: Part) -> bytes:
     if len(data) != part.stop - part.start:
-        raise ConnectionError("the answer is shorter than what was asked for")  # the policy tries these again
+        raise ConnectionError("the answer is shorter than the requested range")  # the policy retries these
     return data
 
 
 def _content(answer: curl.Answer, body: Capped) -> tuple[bytes, str | None]:
-    """What an answer holds; ``body`` is there for one whose content encoding has to be undone."""
+    """The content of an answer and its version; ``body`` collects the decoded content."""
     headers, data = answer.headers, answer.body
-    # The checksum is that of the bytes as they are stored, and sent; a composed object has no MD5.
+    # The checksum covers the bytes as stored and sent; a composed object has no MD5.
     for known in headers.get("x-goog-hash", "").split(","):
         kind, _, digest = known.strip().partition("=")
         if kind == "crc32c" and base64.b64decode(digest) != google_crc32c.value(data).to_bytes(4, "big"):
-            raise ConnectionError("the checksum does not match")  # the policy tries these again
+            raise ConnectionError("the checksum does not match")  # the policy retries these
     return decoded(data, headers, body), headers.get("x-goog-generation") or headers.get("etag")
 
 
 def _by_client(
     client: Client, payer: str | None, place: tuple[str, str], body: Capped, stall: float, part: Part | None
 ) -> tuple[bytes, str | None]:
-    """The same request in the client's own way."""
+    """Makes the same request through the client."""
     bucket, name = place
     blob = client.bucket(bucket, user_project=payer).blob(name, generation=part and part.generation)
     if part is not None:
@@ -206,7 +205,7 @@ def _by_client(
 
 
 def _classified(error: Exception, deadline: float) -> ImageError:
-    """What an exception means; details do not show the request's URL."""
+    """The ``ImageError`` of an exception; its detail does not contain the request's URL."""
     code = getattr(error, "code", None)
     if billing.wants_payer(code, str(error)):
         return ImageError(Stage.FETCH, Reason.FORBIDDEN, billing.ADVICE)
@@ -214,7 +213,7 @@ def _classified(error: Exception, deadline: float) -> ImageError:
         detail = f"status {int(code)} {type(error).__name__}"
         return ImageError(Stage.FETCH, _REASONS.get(code, Reason.FETCH_ERROR), detail)
     inner = error.args[0] if error.args else None
-    # The client's requests call a timeout in the middle of a body a ConnectionError around urllib3's own.
+    # For a timeout within a body the client raises a ConnectionError around urllib3's error.
     if isinstance(error, requests.Timeout) or isinstance(inner, ReadTimeoutError):
         return too_late(deadline)
     if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
@@ -224,7 +223,7 @@ def _classified(error: Exception, deadline: float) -> ImageError:
 
 
 def _forget_lock() -> None:
-    # In a forked child it may be held by a thread that is gone.
+    # A thread that does not exist in a forked child may hold the lock.
     global _refreshing
     _refreshing = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""libcurl's handles by the host that they are connected to, for who asks many hosts."""
+"""A pool of libcurl handles by host, for requests to many hosts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from beamlabel.transforms.loading.curl import ConnectionSettings, Handle
 
 
 class HandlePool:
-    """Handles that wait for the next request to the host that they are connected to.
+    """Keeps idle handles for the next request to the host that they are connected to.
 
-    A host sees no more connections than there are requests to it at a time, whichever threads make them.
+    A host gets no more connections than it has concurrent requests, whichever threads make them.
 
     Args:
       settings: of all handles.
-      idle: how many may wait; those of the host that was asked longest ago are closed first.
+      idle: the most idle handles; those of the least recently used host are closed first.
     """
 
     def __init__(self, settings: ConnectionSettings, idle: int = 64) -> None:
@@ -29,7 +29,7 @@ class HandlePool:
 
     @contextmanager
     def handle(self, authority: str) -> Iterator[Handle]:
-        """A handle for one request to a host and port."""
+        """Lends a handle for one request to a host and port."""
         handle = self._take(authority) or Handle(self._settings)
         try:
             yield handle
@@ -70,7 +70,7 @@ def handle_pool(settings: ConnectionSettings) -> HandlePool:
 
 
 def _forget_pools() -> None:
-    # See ``curl``: what is inherited is neither used nor closed.
+    # See ``curl``: inherited handles are neither used nor closed.
     global _pools
     _inherited.append(_pools)
     _pools = {}

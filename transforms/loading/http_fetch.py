@@ -1,13 +1,12 @@
-"""One image over ``http(s)://``: a public address, a byte cap, a deadline that holds, and retries.
+"""Fetches one image over ``http(s)://``, with a check for public addresses, a byte cap, a deadline, and retries.
 
-The addresses of a name are looked up by us, checked, and given to libcurl, so that a name cannot answer with a public
-address first and a private one later (DNS rebinding); what libcurl is about to connect to is checked once more. TLS
-verifies the name. Every redirect is a request of its own and is checked like the first one.
+This module resolves a name, checks its addresses and passes them to libcurl, so that a name cannot resolve to a public
+address first and a private one later (DNS rebinding). The address is checked once more before libcurl connects to it.
+TLS verifies the name. Every redirect is a separate request with the same checks.
 
-The environment's proxies are not used: behind a proxy it is the proxy that resolves names, and no address
-could be checked.
+The environment's proxies are not used: a proxy resolves names itself, so that no address could be checked.
 
-An image's requests, pauses and waits for a host are steps, between which no thread is held: see ``HttpFetch``.
+An image is fetched in steps; no thread is held during pauses and waits for a host: see ``HttpFetch``.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ from beamlabel.transforms.storage.retries import LAST_START, STALL
 
 MAX_REDIRECTS = 5
 MAX_TRIES = 6
-# With full jitter the pauses are a quarter of a second on average, then a half, and so on.
+# With full jitter the pauses average a quarter of a second, then half a second, and so on.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-# So much of a body that nobody needs is read, so that its connection can be used again.
+# Bytes of an unwanted body that are read so that its connection can be reused.
 _DRAINED_BYTES = 64 << 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REASONS = {404: Reason.NOT_FOUND, 410: Reason.NOT_FOUND, 401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN}
 
 
 class _TransientError(ImageError):
-    """A failure that the next try may not meet; ``retry_after`` is the pause asked for, in seconds."""
+    """A failure that a retry may not meet; ``retry_after`` is the pause requested, in seconds."""
 
     def __init__(self, reason: Reason, detail: str, retry_after: float = 0.0) -> None:
         super().__init__(Stage.FETCH, reason, detail)
@@ -60,26 +59,26 @@ def _refused(reason: Reason, detail: str) -> ImageError:
 
 
 class HttpFetch:
-    """The requests for one image, one after the other; whoever takes the steps asks the host gate before each.
+    """The requests for one image, one after the other; the caller asks the host gate before each step.
 
-    After the statuses 408, 429 and 5xx, timeouts and broken connections the image is tried again (up to ``MAX_TRIES``,
-    not before ``Retry-After``), after all else it is not. Cookies are kept within one try and its redirects. The
-    headers of the options and the URL's user and password go to the origin of the image's URL, and to no other.
+    After the statuses 408, 429 and 5xx, timeouts and broken connections the image is tried again, up to ``MAX_TRIES``
+    tries in all and not before ``Retry-After``; after other failures it is not. Cookies are kept within one try and its
+    redirects. The headers of the options and the URL's user and password go only to the origin of the image's URL.
 
     Args:
       url: ``http://`` or ``https://``; a user and password in it are sent as basic authentication.
       max_bytes: cap on the body, decoded.
-      deadline: seconds for all tries, redirects and pauses together, from the first step; waits for a host's turn do
-        not count. Only the system's resolver may take longer.
-      allow_private_hosts: whether addresses that are not public may be connected to.
-      options: what is said to servers.
-      allowed_schemes: the only ones that a redirect may lead to; None: ``http`` and ``https``.
+      deadline: seconds for all tries, redirects and pauses together, from the first step, without waits for admission
+        to a host. Only the system's resolver may exceed it.
+      allow_private_hosts: whether connections to non-public addresses are allowed.
+      options: headers and limits.
+      allowed_schemes: schemes that a redirect may lead to; None: ``http`` and ``https``.
 
     Attributes:
-      due: when the next step may be taken, in ``time.monotonic()``.
+      due: earliest time of the next step, in ``time.monotonic()``.
 
     Raises:
-      ImageError: it is no URL.
+      ImageError: The URL is invalid.
     """
 
     def __init__(
@@ -107,24 +106,24 @@ class HttpFetch:
 
     @property
     def host(self) -> str:
-        """Whom the next step asks, with the port."""
+        """Host and port of the next step."""
         return self._next.authority
 
     @property
     def seconds(self) -> float:
-        """Since the first step."""
+        """The seconds since the first step."""
         return 0.0 if self._begun is None else time.monotonic() - self._begun
 
     def excuse(self, seconds: float) -> None:
-        """The image waited so long for its turn, which is not counted."""
+        """Excludes seconds of waiting for admission from the deadline."""
         if self._begun is not None:
             self._begun += seconds
 
     def wait_until(self, when: float) -> None:
-        """The next step may not be taken before ``when``, in ``time.monotonic()``.
+        """Postpones the next step to ``when``, in ``time.monotonic()``.
 
         Raises:
-          ImageError: that is later than the deadline allows.
+          ImageError: That is later than the deadline allows.
         """
         self.due = max(self.due, when)
         now = time.monotonic()
@@ -135,7 +134,7 @@ class HttpFetch:
             raise self._given_up(
                 _TransientError(
                     Reason.FETCH_ERROR,
-                    f"{self._next.host} asks by Retry-After to be left alone for {self.due - now:.0f} s, longer than "
+                    f"{self._next.host} asks by Retry-After to wait {self.due - now:.0f} s, longer than "
                     f"--fetch_deadline {self._deadline:g} allows",
                 )
             )
@@ -144,11 +143,11 @@ class HttpFetch:
         """Makes the next request.
 
         Returns:
-          The image's bytes, their content encoding undone, and its ``ETag``, else ``Last-Modified``, else None; or
-          None, if there is another step to take.
+          The image's decoded bytes, and its ``ETag``, else ``Last-Modified``, else None; or None if another step is
+          needed.
 
         Raises:
-          ImageError: of stage ``fetch``: the image cannot be had.
+          ImageError: Stage ``fetch``: the image cannot be fetched.
         """
         if self._begun is None:
             self._begun = time.monotonic()
@@ -214,17 +213,17 @@ class HttpFetch:
             raise kind(Reason.FETCH_ERROR, str(error)) from error
         self._cookies = answer.cookies
         if (directive := self._forbidden(answer.status, answer.lines)) is not None:
-            detail = f"{url.host} answers X-Robots-Tag: {directive}; --ignore_robots_tag allows it"
+            detail = f"{url.host} sent X-Robots-Tag: {directive}; --ignore_robots_tag allows it"
             raise _refused(Reason.NOT_ALLOWED, detail)
         return answer
 
     def _resolved(self, url: WebUrl) -> str:
-        """The host's addresses, checked, as libcurl takes them."""
+        """The host's checked addresses, in libcurl's form."""
         try:
             found = addresses.addresses(url.host, url.port)
         except UnicodeError as error:
             reason = Reason.INVALID_URI if url is self._first else Reason.FETCH_ERROR
-            raise _refused(reason, "not a valid URL: no host has such a name") from error
+            raise _refused(reason, "not a valid URL: the host name is invalid") from error
         except OSError as error:
             is_lasting = isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
             kind = _refused if is_lasting else _TransientError
@@ -241,7 +240,7 @@ class HttpFetch:
         userinfo = url.userinfo
         if url.origin == self._first.origin:
             for name, value in self.options.headers:
-                # One of ours in other letters would be there twice.
+                # Drop our header of the same name in other letters.
                 headers.pop(name.title(), None)
                 headers[name] = value
             userinfo = userinfo or self._first.userinfo
@@ -251,7 +250,7 @@ class HttpFetch:
         return {**headers, "User-Agent": self.options.agent, "Accept-Encoding": "identity"}
 
     def _wanted(self, status: int, lines: list[bytes]) -> int:
-        """How much of a body is read, see ``curl.BodyLimit``."""
+        """The number of body bytes to read, see ``curl.BodyLimit``."""
         if self._forbidden(status, lines) is not None:
             return 0
         return self._max_bytes if 200 <= status < 300 else _DRAINED_BYTES
@@ -269,17 +268,17 @@ class HttpFetch:
         try:
             target = redirected(self._next, location)
         except ValueError as error:
-            raise _refused(Reason.FETCH_ERROR, "the redirect names no valid URL") from error
+            raise _refused(Reason.FETCH_ERROR, "the redirect has an invalid URL") from error
         scheme = target.partition(":")[0].lower()
         if self._allowed_schemes is not None and scheme not in self._allowed_schemes:
-            detail = f"redirected to the scheme {scheme!r}, which is not among --allowed_schemes"
+            detail = f"redirected to the scheme {scheme!r}, which --allowed_schemes does not include"
             raise _refused(Reason.SCHEME_NOT_ALLOWED, detail)
         if scheme not in ("http", "https"):
             raise _refused(Reason.NOT_ALLOWED, f"redirected to the scheme {scheme!r}")
         try:
             self._next = parsed(target)
         except ValueError as error:
-            raise _refused(Reason.FETCH_ERROR, "the redirect names no valid URL") from error
+            raise _refused(Reason.FETCH_ERROR, "the redirect has an invalid URL") from error
 
     def _check_status(self, answer: curl.Answer) -> None:
         status = answer.status
@@ -295,12 +294,12 @@ class HttpFetch:
 
 
 def _not_public(host: str, address: str) -> ImageError:
-    detail = f"{host} is at {address}, which is not public; --allow_private_hosts allows it"
+    detail = f"{host} resolves to {address}, which is not public; --allow_private_hosts allows it"
     return _refused(Reason.NOT_ALLOWED, detail)
 
 
 def _retry_after(headers: dict[str, str]) -> float:
-    """The seconds of ``Retry-After``: a number, or a date by the server's clock (RFC 9110, 10.2.3); 0 for none."""
+    """The seconds of ``Retry-After``, a number or a date by the server's clock (RFC 9110, 10.2.3); 0 without one."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
@@ -314,7 +313,7 @@ def _retry_after(headers: dict[str, str]) -> float:
 
 
 def _authorities() -> str:
-    """The file or folder of the authorities that TLS trusts: the system's, as Python takes them."""
+    """The file or directory of the certificate authorities that Python trusts."""
     return _found_authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 

@@ -1,4 +1,4 @@
-"""Who takes the steps of an image on the web, and when: each as soon as its host may be asked."""
+"""Runs the steps of fetching an image from the web, each as soon as its host admits a request."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ Result: TypeAlias = tuple[bytes, "str | None"]
 
 
 class Steps:
-    """Takes the steps of a fetch, each when its host may be asked.
+    """Runs the steps of a fetch, each when its host admits a request.
 
     Args:
       fetch: the requests.
-      run: has a function run in a thread that may wait for the network; raises ``RuntimeError`` if it cannot.
-      done: called once with the result, or with what was raised.
-      is_wanted: asked before each step, in the thread that takes it, and may make it wait; False ends it all, and
-        ``done`` is not called.
+      run: runs a function in a thread that may wait for the network; raises ``RuntimeError`` if it cannot.
+      done: called once with the result or the exception.
+      is_wanted: called before each step, in its thread, and may block; False ends the fetch without a call of ``done``.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class Steps:
         self._asked = 0.0
 
     def begin(self) -> None:
-        """Takes the next step, or leaves word to be called when it may be taken."""
+        """Runs the next step, or registers to be called when the host admits it."""
         fetch, gate = self._fetch, host_gate()
         try:
             fetch.wait_until(gate.held_until(fetch.host))
@@ -55,7 +54,7 @@ class Steps:
         host = self._fetch.host
         try:
             self._run(self._step if may_ask else self.begin)
-        except BaseException as error:  # there is no thread: whoever waits for the image raises it
+        except BaseException as error:  # no thread is available; raised again for the image
             if may_ask:
                 host_gate().leave(host)
             self._done(error)
@@ -68,14 +67,14 @@ class Steps:
         return max(self._fetch.due, host_gate().held_until(self._fetch.host)) <= time.monotonic()
 
     def _step(self) -> None:
-        """The host may be asked."""
+        """Runs steps; the host has admitted the request."""
         fetch, gate = self._fetch, host_gate()
         host = fetch.host
         result: Result | BaseException | None = None
         is_wanted = True
         try:
             is_wanted = self._is_wanted()
-            # A redirect within the host needs no second turn.
+            # A redirect within the host needs no second admission.
             while is_wanted and result is None and fetch.host == host and self._is_due():
                 result = fetch.step()
         except BaseException as error:
@@ -97,10 +96,10 @@ def get(
     options: HttpOptions | None = None,
     allowed_schemes: tuple[str, ...] | None = None,
 ) -> Result:
-    """The body of a URL and its version: all the steps of an ``HttpFetch``, in this thread.
+    """Fetches the body of a URL and its version, with all steps of an ``HttpFetch`` in this thread.
 
     Raises:
-      ImageError: see ``HttpFetch``.
+      ImageError: See ``HttpFetch``.
     """
     fetch = HttpFetch(
         url,

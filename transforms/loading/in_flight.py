@@ -1,4 +1,4 @@
-"""Between the threads that load images and the one that takes them: results in bursts, and brakes."""
+"""Queues and limits between the threads that load images and the thread that takes them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from beamlabel.transforms.worker.daemon_pool import LOOK_SECONDS, as_exception
 
 T = TypeVar("T")
 
-# Encoded images that may wait to be decoded, beside those that are being fetched.
+# Bytes of encoded images that may wait for decoding, besides those being fetched.
 BACKLOG_BYTES = 64 << 20
-# A local disk reads an image in less; 64 reads are remembered, about.
+# A local disk reads an image faster than this; the average covers about 64 reads.
 _SLOW_READ_MSEC = 2.0
 _READS_REMEMBERED = 64
-# After so many reads by the fetching threads, whose times hold their waits for Python's lock, a slow disk gets
-# another chance: else one busy moment would cost the rest of the run.
+# After so many reads in the fetching threads a slow disk is tried again: their times include waits for the GIL, and one
+# busy moment must not slow the rest of the run.
 _SLOW_READS = 4096
 
 
 class Finished(Generic[T]):
-    """Results from many threads to one, which is woken for a burst of them: a wake-up costs tens of µs."""
+    """A queue from many threads to one, which wakes up for a burst of results: a wake-up costs tens of µs."""
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
@@ -32,28 +32,28 @@ class Finished(Generic[T]):
         self._enough = Condition()
 
     def put(self, item: T) -> None:
-        """One more result."""
-        # In this order: whoever waits has first set what is wanted, then looked at what is there.
+        """Adds a result."""
+        # In this order: the waiting thread first sets the wanted count and then checks the queue.
         self._items.append(item)
         if 0 < self._wanted <= len(self._items):
             with self._enough:
                 self._enough.notify()
 
     def fail(self, error: BaseException) -> None:
-        """A result that will not come, and why: whoever waits, or comes to wait, raises it."""
+        """Records that a result will not come; the current or next ``take`` raises the error."""
         with self._enough:
             self._error = self._error or error
             self._enough.notify()
 
     def take(self, count: int, check: Callable[[], None]) -> list[T]:
-        """Waits until there are ``count``, and takes these.
+        """Waits for ``count`` results and takes them.
 
         Args:
           count: at least 1.
-          check: called from time to time; raises if they will never come.
+          check: called from time to time; raises if the results will never come.
 
         Raises:
-          Exception: what a thread raised, see ``as_exception``.
+          Exception: A thread's exception, see ``as_exception``.
         """
         with self._enough:
             self._wanted = count
@@ -67,7 +67,7 @@ class Finished(Generic[T]):
         return [self._items.popleft() for _ in range(count)]
 
     def ready(self) -> int:
-        """How many are there."""
+        """The number of results in the queue."""
         return len(self._items)
 
     def _is_over(self, count: int) -> bool:
@@ -75,10 +75,10 @@ class Finished(Generic[T]):
 
 
 class Patience:
-    """Ends a wait for what will never come: a thread that hangs in a file or a decoder does not die.
+    """Detects a hang: a thread that hangs in a file or a decoder does not die.
 
     Args:
-      seconds: in which at least one more image is ready, if no thread hangs.
+      seconds: without another image ready after which the threads count as hung.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -86,34 +86,34 @@ class Patience:
         self.renew()
 
     def renew(self) -> None:
-        """A wait begins."""
+        """Starts a wait."""
         self._ready, self._until = 0, 0.0
 
     def check(self, ready: int) -> None:
-        """Looks whether there is any progress.
+        """Checks for progress.
 
         Args:
-          ready: how many images are ready.
+          ready: number of images that are ready.
 
         Raises:
-          HangError: for too long there has been none.
+          HangError: There was no progress for too long.
         """
         now = time.monotonic()
         if not self._until or ready != self._ready:
             self._ready, self._until = ready, now + self._seconds
         elif now > self._until:
             raise HangError(
-                f"no image was loaded for {self._seconds:g} s: a file system, a request or a decoder hangs; the images "
-                "in flight are tried again, by --if_exists resume if the run has ended"
+                f"No image was loaded for {self._seconds:g} s because a file system, a request or a decoder hangs. The "
+                "images in flight are tried again; if the run has ended, rerun with --if_exists resume."
             )
 
 
 class HangError(RuntimeError):
-    """Threads that load images do nothing any more."""
+    """The threads that load images make no progress."""
 
 
 class Backlog:
-    """Bytes that were fetched and wait to be decoded: while they are too many, fetching pauses."""
+    """Fetched bytes that wait for decoding; fetching pauses while there are too many."""
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -121,31 +121,31 @@ class Backlog:
         self._less = Condition()
 
     def wait(self) -> bool:
-        """Whether it is worth fetching more: not if nobody waits for it any more."""
+        """Waits until more may be fetched; returns False once the backlog is abandoned."""
         with self._less:
             self._less.wait_for(lambda: self._bytes <= BACKLOG_BYTES or self._is_abandoned)
             return not self._is_abandoned
 
     def change(self, size: int) -> None:
-        """So many bytes more, or less."""
+        """Adds ``size`` bytes, or removes them if negative."""
         with self._less:
             self._bytes += size
             if size < 0 and self._bytes <= BACKLOG_BYTES < self._bytes - size:
                 self._less.notify_all()
 
     def abandon(self) -> None:
-        """Nobody waits for what is fetched any more: threads that pause go on, and are told."""
+        """Ends the waits of paused threads, since the images are no longer wanted."""
         with self._less:
             self._is_abandoned = True
             self._less.notify_all()
 
 
 class Bounded:
-    """Tasks of which only so many may be begun and not yet done, in the order in which they came.
+    """Runs a bounded number of tasks at a time, in the order of their submission.
 
     Args:
-      most: so many.
-      begin: begins a task, called with what ``submit`` was.
+      most: tasks at a time.
+      begin: begins a task, called with the arguments of ``submit``.
     """
 
     def __init__(self, most: int, begin: Callable[..., None]) -> None:
@@ -154,7 +154,7 @@ class Bounded:
         self._lock = Lock()
 
     def submit(self, *task: Any) -> None:
-        """Begins a task, now or as soon as others are done."""
+        """Begins a task, now or when others are done."""
         with self._lock:
             if not self._free:
                 self._waiting.append(task)
@@ -163,7 +163,7 @@ class Bounded:
         self._begin(*task)
 
     def done(self, count: int) -> None:
-        """So many of those that were begun."""
+        """Records that ``count`` of the begun tasks are done."""
         with self._lock:
             next_ones = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
             self._free += count - len(next_ones)
@@ -172,9 +172,9 @@ class Bounded:
 
 
 class Disk:
-    """Whether reading local files is waiting: then it is done by the fetching threads, as for a network.
+    """Tracks whether local files are slow to read: then the fetching threads read them, as from a network.
 
-    A file in the page cache or on a local disk costs less to read than to hand to another thread.
+    Reading a file from the page cache or a local disk costs less than handing it to another thread.
     """
 
     def __init__(self) -> None:
@@ -183,11 +183,11 @@ class Disk:
 
     @property
     def is_slow(self) -> bool:
-        """Whether it is."""
+        """Whether local files are slow to read."""
         return self._msec > _SLOW_READ_MSEC
 
     def saw(self, msec: float) -> None:
-        """A local file was read in so many milliseconds."""
+        """Records the time of reading a local file, in milliseconds."""
         self._msec += (msec - self._msec) / _READS_REMEMBERED
         self._slow_reads = self._slow_reads + 1 if self.is_slow else 0
         if self._slow_reads == _SLOW_READS:

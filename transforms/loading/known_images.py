@@ -1,4 +1,4 @@
-"""What earlier runs know of an image, against what was fetched; and what the next runs have to know of it."""
+"""Comparison of fetched images with earlier runs, and facts for later runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from beamlabel.transforms.storage.uris import scheme
 
 
 def skipped_as_known(ref: ImageRef, fetched: Fetched) -> Skipped | None:
-    """What becomes of an image whose bytes an earlier run has dealt with; None if they are others."""
+    """The ``Skipped`` of an image whose bytes an earlier run handled; None for other bytes."""
     if ref.known is None:
         return None
     digest = content_hash(fetched.data)
@@ -28,9 +28,9 @@ def skipped_as_known(ref: ImageRef, fetched: Fetched) -> Skipped | None:
 
 
 def with_listed_version(fetched: Fetched, ref: ImageRef) -> Fetched:
-    """With the version that the listing told, if fetching tells none.
+    """Adds the version of the listing if the fetch returned none.
 
-    It is the version of these bytes or of earlier ones, so it can never make later bytes look unchanged.
+    It belongs to these bytes or to earlier ones, so it never makes later bytes look unchanged.
     """
     if fetched.version is not None or ref.listing_stat is None:
         return fetched
@@ -38,9 +38,9 @@ def with_listed_version(fetched: Fetched, ref: ImageRef) -> Fetched:
 
 
 def with_stat(failure: Failure, ref: ImageRef, options: FetchOptions) -> Failure:
-    """A failure to fetch with the size and version of the image, if these are why it failed.
+    """Adds the image's size and version to a failure that its size caused.
 
-    They are asked for after the fact, and count only if they give the same failure.
+    They are requested after the failure, and added only if they confirm it.
     """
     if failure.reason not in (Reason.EMPTY_FILE, Reason.TOO_MANY_BYTES):
         return failure

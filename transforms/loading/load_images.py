@@ -1,8 +1,8 @@
-"""References → decoded images: fetch and decode overlap with what comes after them.
+"""References → decoded images; fetching and decoding overlap with the next step.
 
-A bounded window of ``load_one`` calls runs in a thread pool: many fetch at a time, since fetching is waiting,
-and as many decode as there are cores. Images leave in the order in which they are ready, so nothing waits
-behind a slow one; the sink puts rows in order.
+A bounded window of ``load_one`` calls runs in a thread pool: many images are fetched at a time, since fetching is
+waiting, and one per core is decoded. Images leave in the order in which they are ready, so that none waits behind a
+slow one; the sink sorts the rows.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ from beamlabel.transforms.worker.daemon_pool import DaemonPool
 if TYPE_CHECKING:
     from beamlabel.transforms.loading.http_fetch import HttpFetch
 
-# Images handed to the runner's thread at a time, at the least.
+# The least number of images passed to the runner's thread at a time.
 _BURST = 32
 
-# Beyond what the deadlines of fetching and decoding come to: threads may be at a batch of another bundle, which has
+# Added to the deadlines of fetching and decoding: threads may be running a batch of another bundle, which may take
 # twenty minutes.
 HANG_SECONDS = 1800.0
 
 
 class _Encoded(NamedTuple):
-    """What was fetched for one reference, and what it cost."""
+    """The result and time of fetching one reference."""
 
     ref: ImageRef
     fetched: Fetched | Failure
@@ -75,7 +75,7 @@ class _Encoded(NamedTuple):
 
 
 class _Timed(NamedTuple):
-    """What became of one reference, and what it cost."""
+    """The result, bytes and times of loading one reference."""
 
     result: LoadedImage | Failure | Skipped
     fetched_bytes: int
@@ -86,7 +86,7 @@ class _Timed(NamedTuple):
 def load_one(ref: ImageRef, options: LoadOptions) -> LoadedImage | Failure | Skipped:
     """Fetches and decodes one image, unless it is ``known``.
 
-    Whatever goes wrong becomes a ``Failure``, nothing is raised.
+    Every error becomes a ``Failure``; nothing is raised.
     """
     return _decode_timed(_fetch_timed(ref, options), options).result
 
@@ -104,7 +104,7 @@ def _fetch_timed(ref: ImageRef, options: LoadOptions, get: _Get | None = None) -
         fetched = with_listed_version(fetched, ref)
     except ImageError as error:
         fetched = with_stat(_failure(ref, error.stage, error.reason, error.detail), ref, options.fetch)
-    except Exception as error:  # a fault of ours, yet it must not take the other images down
+    except Exception as error:  # our own fault, which must not fail the other images
         fetched = _internal_error(ref, Stage.FETCH, error)
     return _Encoded(ref, fetched, (time.perf_counter() - begin) * 1e3)
 
@@ -169,7 +169,7 @@ def _without_data(ref: ImageRef) -> ImageRef:
 
 
 def _internal_error(ref: ImageRef, stage: Stage, error: Exception, fetched: Fetched | None = None) -> Failure:
-    # A decoder's may quote the file.
+    # A decoder's message may quote the file.
     message = without_quotes(str(error)) if stage is Stage.DECODE else str(error)
     return _failure(ref, stage, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {message}", fetched)
 
@@ -199,13 +199,13 @@ def _failure(
 
 
 class LoadImagesDoFn(beam.DoFn):
-    """``ImageRef`` → ``LoadedImage`` or ``Failure``; failures, unit ends and ``EmbeddedRows`` are handed through.
+    """``ImageRef`` → ``LoadedImage`` or ``Failure``; passes failures, unit ends and ``EmbeddedRows`` through.
 
-    Of a ``Block`` of these it makes ``Block``s. Keeps a window of calls in flight over the elements of a bundle.
-    Anything else is a ``TypeError``.
+    A ``Block`` of these becomes ``Block``s. A window of calls is in flight over the elements of a bundle. Other
+    elements raise ``TypeError``.
 
     Args:
-      options: how images are loaded.
+      options: of loading.
       batch_size: images in a ``Block``, see ``LoadOptions.in_batch``.
     """
 
@@ -262,7 +262,7 @@ class LoadImagesDoFn(beam.DoFn):
             self._bundle = None
 
     def _batch(self, timestamp: Any, window: Any) -> Batch:
-        """Where the images of a block's time and window are gathered: those of many blocks, as a rule."""
+        """The batch for a block's timestamp and window, usually shared by many blocks."""
         for batch in self._batches:
             if batch.window == window and batch.timestamp == timestamp:
                 return batch
@@ -278,7 +278,7 @@ class LoadImagesDoFn(beam.DoFn):
         self._bundle.load(ref, place, waits=waits)
 
     def _take(self) -> Iterator[WindowedValue]:
-        """Waits for images that are ready; counts them here, where Beam's counters are alive."""
+        """Waits for loaded images; counts them in this thread, where Beam's counters work."""
         assert self._bundle is not None
         taken = self._bundle.take(self._in_flight)
         self._in_flight -= len(taken)
@@ -300,9 +300,9 @@ def _is_local(ref: ImageRef) -> bool:
 
 
 class _Bundle:
-    """What is in flight for one bundle; what an abandoned one leaves ends in a queue that nobody reads.
+    """The images in flight for one bundle; the results of an abandoned bundle are dropped.
 
-    Whatever a thread raises, ``take`` raises.
+    ``take`` raises the exceptions of the threads.
     """
 
     def __init__(self, options: LoadOptions, compute: ComputePool, fetchers: DaemonPool) -> None:
@@ -315,7 +315,7 @@ class _Bundle:
         self._patience = Patience(options.longest_load + HANG_SECONDS)
 
     def load(self, ref: ImageRef, place: Place, *, waits: bool) -> None:
-        """Begins to load an image; ``waits``: mostly by waiting, so not in a thread that is there to compute."""
+        """Begins to load an image; ``waits``: loading is mostly waiting, so it must not occupy a compute thread."""
         if waits:
             self._fetchers.submit(self._fetch, ref, place)
         else:
@@ -325,7 +325,7 @@ class _Bundle:
         """Waits for a burst of images, or for the last ones, and takes them.
 
         Args:
-          most: how many there are to come, at least 1.
+          most: number of images in flight, at least 1.
         """
         self._patience.renew()
         taken = self._finished.take(min(self._burst, most), self._check)
@@ -333,7 +333,7 @@ class _Bundle:
         return taken
 
     def abandon(self) -> None:
-        """Nobody takes anything any more: what has not begun need not."""
+        """Drops the images that have not begun."""
         self._backlog.abandon()
 
     def _check(self) -> None:
@@ -345,11 +345,11 @@ class _Bundle:
         self._compute.submit(task, *arguments, failed=self._finished.fail)
 
     def _load(self, ref: ImageRef, place: Place) -> None:
-        """Fetches and decodes in this thread, one of the compute pool's."""
+        """Fetches and decodes an image in this thread of the compute pool."""
         self._finished.put((_decode_timed(_fetch_timed(ref, self._options), self._options), place))
 
     def _fetch(self, ref: ImageRef, place: Place) -> None:
-        """Fetches in this thread, which is there to wait, and leaves the decode to the compute pool."""
+        """Fetches an image in this waiting thread, and passes it to the compute pool for decoding."""
         try:
             if not self._backlog.wait():
                 return
@@ -358,11 +358,11 @@ class _Bundle:
                 self._encoded(_fetch_timed(ref, self._options), place)
             else:
                 self._ask(requests, ref, place)
-        except BaseException as error:  # the bundle's, which waits for the image
+        except BaseException as error:  # raised again in the bundle's ``take``
             self._finished.fail(error)
 
     def _ask(self, requests: HttpFetch, ref: ImageRef, place: Place) -> None:
-        """Takes an image's requests to the web, one by one: while its host is not to be asked no thread waits."""
+        """Makes an image's web requests one by one; no thread waits while its host admits none."""
         from beamlabel.transforms.loading.http_steps import Result, Steps
 
         def done(result: Result | BaseException) -> None:

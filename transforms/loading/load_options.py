@@ -1,4 +1,4 @@
-"""How images are loaded, and how many of them a worker thread holds."""
+"""Options of loading images, and limits on the images in a worker thread."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from beamlabel.transforms.decoding.decode import DecodeOptions
 from beamlabel.transforms.loading.fetch import FetchOptions
 from beamlabel.transforms.row_batches import images_in_batch
 
-# Images in flight, at the least.
+# The least number of images in flight.
 _WINDOW = 256
-# Pixels of images that are decoded and not yet taken: of 447 images at 224 × 224.
+# Bytes of pixels of decoded images not yet taken: 447 images at 224 × 224.
 _WAITING_BYTES = 64 << 20
-# But so many images for each thread that computes: a chunk for the engine, and those that are decoded meanwhile.
+# Images per compute thread at the least: a chunk for the engine, and the images decoded meanwhile.
 _PER_THREAD = 8
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How images are loaded.
+    """Options of loading images.
 
     Attributes:
-      fetch: byte cap, deadline, and what may be fetched.
+      fetch: byte cap, deadline, and limits on the images to fetch.
       decode: the size of the result, crop and pixel cap.
       threads: images in flight at a time, in each worker thread of the runner.
-      window: images in flight or decoded and not yet taken; is what keeps the cores busy while the runner's thread is
-        busy elsewhere. ``most_decoded`` says how many of them may be decoded.
-      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
+      window: images in flight, or decoded and not yet taken; keeps the cores busy while the runner's thread is busy
+        elsewhere. ``most_decoded`` limits the decoded ones.
+      worker_threads: compute threads in a worker process; None: one per core that it may use.
     """
 
     fetch: FetchOptions
@@ -43,27 +43,26 @@ class LoadOptions:
 
     @property
     def pixel_bytes(self) -> int:
-        """Of a decoded image."""
+        """The bytes of a decoded image."""
         return self.decode.height * self.decode.width * 3
 
     @property
     def longest_load(self) -> float:
-        """Seconds that an image may take by its deadlines."""
+        """The longest time of loading an image by its deadlines, in seconds."""
         return self.fetch.deadline + self.decode.decode_deadline
 
     def most_decoded(self, compute_threads: int) -> int:
-        """How many images may be decoded, or be on their way there, and not yet be taken: their pixels are what the
-        step holds.
+        """The most images that may be in decoding, or decoded and not yet taken, which bounds the step's memory.
 
-        They take 64 MiB at the most, or those of eight images for each thread that computes.
+        Their pixels take at most 64 MiB, or eight images per compute thread if that is more.
         """
         return max(min(_WAITING_BYTES // self.pixel_bytes, self.window), _PER_THREAD * compute_threads)
 
     def in_batch(self, batch_size: int) -> int:
-        """How many images go out together, see ``images_in_batch``."""
+        """The number of images in a batch, see ``images_in_batch``."""
         return images_in_batch(batch_size, self.pixel_bytes)
 
 
 def window(threads: int) -> int:
-    """The window that suits so many threads, see ``LoadOptions``."""
+    """The default window for a number of threads, see ``LoadOptions``."""
     return max(_WINDOW, 2 * threads)

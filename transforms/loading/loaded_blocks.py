@@ -1,4 +1,4 @@
-"""Where a loaded image goes: out on its own, or into a block with the others of its batch."""
+"""Output of loaded images, one by one or in blocks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from beamlabel.transforms.records import Block, EmbeddedRows, Loaded, LoadedImag
 
 
 class OneByOne(NamedTuple):
-    """Elements go out as they come, with the time and the window of the element that they are of."""
+    """Emits elements one by one, with the timestamp and window of their input element."""
 
     timestamp: Any
     window: Any
 
     def emit(self, element: Loaded) -> Iterator[WindowedValue]:
-        """The element itself."""
+        """Emits the element."""
         yield WindowedValue(element, self.timestamp, (self.window,))
 
 
 class Batch:
-    """Gathers elements of one time and window to blocks: images, which are a batch for the engine, and what is none.
+    """Groups elements of one timestamp and window in blocks: images, as batches for the engine, and other elements.
 
     Args:
-      timestamp, window: of all of them.
-      size: images in each block but the last, and elements in any.
+      timestamp, window: of all elements.
+      size: images in each block but the last, and the most elements in any block.
     """
 
     def __init__(self, timestamp: Any, window: Any, size: int) -> None:
@@ -36,7 +36,7 @@ class Batch:
         self._others: list[Loaded] = []
 
     def emit(self, element: Loaded) -> Iterator[WindowedValue]:
-        """Blocks that are full with this element. Many rows in one element do not wait for images."""
+        """Adds the element and emits full blocks. An element of many rows is emitted at once."""
         if isinstance(element, LoadedImage):
             self._images.append(element)
             return self.flush() if len(self._images) >= self._size else iter(())
@@ -46,7 +46,7 @@ class Batch:
         return iter(())
 
     def flush(self) -> Iterator[WindowedValue]:
-        """What was gathered, if anything was."""
+        """Emits the remaining elements, if any."""
         if self._images:
             images, self._images = self._images, []
             yield self._block(images, sum(image.pixels.nbytes for image in images))

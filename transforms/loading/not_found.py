@@ -1,4 +1,4 @@
-"""Why nothing was found: a text that is no path and no URI of an image says so, all else tells what was tried."""
+"""Explanations of ``not_found``: a malformed reference, or the path that was tried."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from beamlabel.transforms.records import ImageError, ImageRef, Reason, Stage
 from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _SHOWN_CHARACTERS = 300
-# RFC 2397: a media type, or a parameter, or nothing, and then a comma.
+# RFC 2397: an optional media type or parameter, then a comma.
 _DATA = re.compile(r"[\s\"'<]*data:(?:[\w.+-]+/[\w.+-]+)?(?:;[^,;]*)*,", re.IGNORECASE)
 _SCHEME_WITHOUT_SLASHES = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?!//)")
 _WITH_SLASHES = frozenset(
@@ -55,26 +55,26 @@ _OF_NO_IMAGE = frozenset(
 _WINDOWS = re.compile(r"[A-Za-z]:/|.*\\")
 _HOST = re.compile(r"//[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}(?::\d+)?/")
 _QUOTES = "\"'`“”„‘’«»"
-# Invisible characters that belong in names: they join letters and emoji.
+# Invisible characters that are valid in names: they join letters and emoji.
 _JOINERS = "\u200c\u200d"
 
 
 def is_data_uri(uri: str) -> bool:
-    """Whether the text is an image itself, as browsers take it (RFC 2397)."""
+    """Whether the text is a ``data:`` URI, which contains the image (RFC 2397)."""
     return _DATA.match(uri) is not None
 
 
 def data_uri_error() -> ImageError:
-    """What a ``data:`` URI fails with."""
+    """The error of a ``data:`` URI."""
     detail = (
-        "data: URIs are not read; put the bytes into a column or field of their own, and name it by --image_column "
+        "data: URIs are not supported; put the bytes in a separate column or field and name it with --image_column "
         "(LabelImages: image)"
     )
     return ImageError(Stage.FETCH, Reason.UNSUPPORTED_SCHEME, detail)
 
 
 def shown_uri(uri: str) -> str:
-    """The URI as it may be shown and written: see ``public_uri``; a ``data:`` URI is cut, and ends in its SHA-256."""
+    """The URI for logs and outputs, see ``public_uri``; a ``data:`` URI is cut, and its SHA-256 appended."""
     if len(uri) <= _SHOWN_CHARACTERS or not is_data_uri(uri):
         return public_uri(uri)
     head, _, content = uri.partition(",")
@@ -83,10 +83,10 @@ def shown_uri(uri: str) -> str:
 
 
 def explained(error: ImageError, ref: ImageRef) -> ImageError:
-    """A ``not_found`` that says more; any other error as it is.
+    """Adds an explanation to a ``not_found``; returns other errors unchanged.
 
-    Its reason becomes ``invalid_uri`` or ``unsupported_scheme`` if the reference is recognisably no path or URI; else
-    the detail shows the path that was tried, and what a relative reference was relative to.
+    The reason becomes ``invalid_uri`` or ``unsupported_scheme`` if the reference is recognizably not a path or URI.
+    Else the detail shows the path that was tried, and the base directory of a relative reference.
     """
     if error.reason is not Reason.NOT_FOUND:
         return error
@@ -106,7 +106,7 @@ def _tried(ref: ImageRef) -> str:
 
 
 def _base_dir(ref: ImageRef) -> str | None:
-    """What a relative reference was relative to; None for an absolute one."""
+    """The base directory of a relative reference; None for an absolute one."""
     if ref.uri.startswith("/") or scheme(ref.uri) is not None or ref.location == ref.uri:
         return None
     for relative in (ref.uri, re.sub(r"^(?:\./+)+", "", ref.uri)):
@@ -124,57 +124,59 @@ def _cut(text: str) -> str:
 
 
 def _malformed(ref: ImageRef) -> tuple[Reason, str] | None:
-    """Reason and detail for a text that is no path and no URI, as far as one can see."""
+    """Reason and detail of a reference that is recognizably not a path or URI; else None."""
     uri = ref.uri
     if is_data_uri(uri):
         error = data_uri_error()
         return error.reason, error.detail
     detail = _odd_characters(uri) or _odd_start(uri)
     if detail is None and _is_there_decoded(ref):
-        detail = "it is percent-encoded, which file:// URIs are and paths are not"
+        detail = "the path is percent-encoded, which only file:// URIs may be"
     if detail is not None:
         return Reason.INVALID_URI, detail
     match = _SCHEME_WITHOUT_SLASHES.match(uri)
     if match is not None and match[1].lower() in _OF_NO_IMAGE:
-        return Reason.UNSUPPORTED_SCHEME, f"nothing here reads {match[1]}: URIs"
+        return Reason.UNSUPPORTED_SCHEME, f"{match[1]}: URIs are not supported"
     if match is not None and match[1].lower() in _WITH_SLASHES:
-        return Reason.INVALID_URI, f"{match[1]}: is not followed by two slashes, as in {match[1].lower()}://"
+        return Reason.INVALID_URI, f"{match[1]}: needs two slashes, as in {match[1].lower()}://"
     return None
 
 
 def _odd_characters(uri: str) -> str | None:
     if uri != uri.strip():
-        return "it begins or ends with blanks"
+        return "the reference begins or ends with blanks"
     odd = next(
         (c for c in uri if c not in _JOINERS and unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")), None
     )
     if odd is not None:
-        return f"it holds an invisible character, U+{ord(odd):04X}"
+        return f"the reference holds an invisible character, U+{ord(odd):04X}"
     if "\ufffd" in uri:
-        return "it holds U+FFFD, which stands for bytes that are not UTF-8"
+        return "the reference holds U+FFFD, which replaces bytes that are not UTF-8"
     if uri[:1] in _QUOTES or uri[-1:] in _QUOTES:
-        return "it begins or ends with a quotation mark"
+        return "the reference begins or ends with a quotation mark"
     return None
 
 
 def _odd_start(uri: str) -> str | None:
     if "://" in uri and scheme(uri) is None:
-        return "it holds a URI, but does not begin with it"
+        return "the reference holds a URI, but does not begin with it"
     if uri.startswith("<") and uri.endswith(">"):
-        return "it stands in angle brackets"
+        return "the reference is in angle brackets"
     if scheme(uri) is not None:
         return None
     if _HOST.match(uri):
-        return "it begins with // and the name of a host; put https: before it"
+        return "the reference begins with // and a host name; put https: before it"
     if uri.lower().startswith("www."):
-        return "it begins with the name of a host; put https:// before it"
+        return "the reference begins with a host name; put https:// before it"
     if _WINDOWS.match(uri):
-        return "it is a path of Windows; write it with slashes, and as it is mounted here"
+        return (
+            "the reference is a Windows path; use the path with slashes where it is mounted on this machine"
+        )
     return None
 
 
 def _is_there_decoded(ref: ImageRef) -> bool:
-    """Whether there is a local file of the name without its percent-encoding."""
+    """Whether a local file with the percent-decoded path exists."""
     path = ref.location
     decoded = unquote(path, errors="surrogateescape")
     try:

@@ -1,7 +1,7 @@
-"""One image of ``s3://``: one GET by libcurl, of a URL that boto3 signs.
+"""Fetches one image from ``s3://``: one GET through libcurl, of a URL that boto3 signs.
 
-boto3's own ``get_object`` costs several times the CPU, and has no deadline for a whole transfer. Credentials,
-endpoint and addressing are those of the process's client, and what is tried again is that of ``retries``.
+boto3's own ``get_object`` costs several times the CPU and has no deadline for a whole transfer. Credentials, endpoint
+and addressing are those of the process's client; the retry policy is that of ``retries``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from beamlabel.transforms.storage.retries import LAST_START, STALL, STATUSES, re
 
 _CHUNK = 64 << 10
 _EXPIRES = 3600
-"""Seconds that a signed URL is good for; no image may take longer."""
+"""Seconds that a signed URL is valid; no image may take longer."""
 
 _REASONS = {404: Reason.NOT_FOUND, 401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN}
 
@@ -38,7 +38,7 @@ class _StatusError(Exception):
 
 
 def get(uri: str, *, max_bytes: int, deadline: float) -> tuple[bytes, str | None]:
-    """The bytes of an object, and its ``ETag``.
+    """Fetches the bytes of an object, and its ``ETag``.
 
     Args:
       uri: ``s3://bucket/name``; the name is taken verbatim.
@@ -46,15 +46,15 @@ def get(uri: str, *, max_bytes: int, deadline: float) -> tuple[bytes, str | None
       deadline: seconds for all tries together.
 
     Raises:
-      ImageError: of stage ``fetch``. What ``retries`` lists is tried again first.
-      ValueError: boto3 is not installed, or the options that say how it is reached are no good.
+      ImageError: Stage ``fetch``, after retries of transient errors.
+      ValueError: boto3 is not installed, or its options are invalid.
     """
     try:
         bucket, name = s3_client.parse("s3" + uri[2:])  # schemes may be in capitals
     except ValueError as error:
         raise ImageError(Stage.FETCH, Reason.INVALID_URI, str(error)) from error
     if not name:
-        raise ImageError(Stage.FETCH, Reason.NOT_A_FILE, "a bucket, not an object")
+        raise ImageError(Stage.FETCH, Reason.NOT_A_FILE, "the URI is a bucket, not an object")
     reached = s3_client.reached()
     end = time.monotonic() + deadline
     try:
@@ -83,7 +83,7 @@ def _attempt(
         return answer.body, s3_client.version(answer.headers.get("etag"))
     if answer.status in _REASONS or answer.status in STATUSES:
         raise _StatusError(answer.status)
-    # A bucket of another region, which the client finds out about, and follows; or what only its answer explains.
+    # A bucket in another region, whose redirect the client follows; or an error that only its answer explains.
     return _by_client(client, names, Capped(max_bytes, deadline, end))
 
 
@@ -100,7 +100,7 @@ def _settings(verify: bool | str | None, server: str) -> curl.ConnectionSettings
 
 
 def _by_client(client: Any, names: dict[str, str], body: Capped) -> tuple[bytes, str | None]:
-    """The same request in the client's own way."""
+    """Makes the same request through the client."""
     found = client.get_object(**names)
     for chunk in found["Body"].iter_chunks(_CHUNK):
         body.write(chunk)
@@ -114,7 +114,7 @@ def _is_transient(error: Exception) -> bool:
 
 
 def _classified(error: Exception, deadline: float) -> ImageError:
-    """What an exception means; details do not show the request's URL."""
+    """The ``ImageError`` of an exception; its detail does not contain the request's URL."""
     if isinstance(error, requests.Timeout):
         return too_late(deadline)
     status = error.status if isinstance(error, _StatusError) else s3_client.status_of(error)

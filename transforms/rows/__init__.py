@@ -1,1 +1,1 @@
-"""Predictions → Arrow."""
+"""Rows: predictions → Arrow, Parquet and TFRecord."""

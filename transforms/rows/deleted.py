@@ -1,4 +1,4 @@
-"""The columns of ``_deleted/part-*.parquet``: an image of earlier outputs that the input does not name any more."""
+"""The columns of ``_deleted/part-*.parquet``: images of earlier outputs that the input no longer names."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Casts that change no value: what does not fit is an error, where pyarrow's own casts may round or wrap.
+"""Casts that never change a value: a value that does not fit is an error, while pyarrow's casts may round or wrap.
 
-The type that comes out is one of ``types.normalized_type``, or what ``types.unified_type`` makes of several.
+The result's type comes from ``types.normalized_type``, or from ``types.unified_type`` for several columns.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import pyarrow.compute as pc
 
 from beamlabel.transforms.rows.types import is_bytes, is_large_list, is_list, is_text
 
-# Bits that a float has for a whole number.
+# Bits of precision of a float.
 _MANTISSA = {16: 11, 32: 24, 64: 53}
 
 
 def exact_cast(column: pa.Array, target: pa.DataType) -> pa.Array:
-    """The same values in another type.
+    """Casts a column to another type without changing a value.
 
     Args:
       column: of any type.
-      target: of the same kind: the column's normalized type, or one that holds it.
+      target: the column's normalized type, or a type of the same kind that holds it.
 
     Raises:
-      ValueError: a value does not fit, or the types are of different kinds.
+      ValueError: A value does not fit, or the types are of different kinds.
     """
     kind = column.type
     if isinstance(column, pa.ExtensionArray):
@@ -46,13 +46,13 @@ def exact_cast(column: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _to_float(column: pa.Array, target: pa.DataType) -> pa.Array:
-    """Arrow rounds doubles to narrower floats without a word, so the way back has to give the same."""
+    """Casts to a float type; Arrow rounds doubles silently, so checks that the reverse cast gives the same values."""
     cast = column.cast(target)
     if pa.types.is_floating(column.type) and column.type.bit_width > target.bit_width:
         before, after = (pc.drop_null(values).to_numpy() for values in (column, cast.cast(column.type)))
         changed = np.flatnonzero((before != after) & ~(np.isnan(before) & np.isnan(after)))
         if len(changed):
-            raise ValueError(f"{before[changed[0]]!s} is not a value of {target}: it would be rounded")
+            raise ValueError(f"{before[changed[0]]!s} is not exact in {target}: it would be rounded")
     return cast
 
 
@@ -60,16 +60,15 @@ Convert = Callable[[int, pa.Array, pa.DataType], pa.Array]
 
 
 def rebuilt(column: pa.Array, target: pa.DataType, convert: Convert) -> pa.Array:
-    """A list, struct or map with other values in it, and the same nulls.
+    """Rebuilds a list, struct or map with converted values and the same nulls.
 
     Args:
       column: of a nested type.
-      target: the type of the result.
-      convert: gets the place of a child, its values (without those that a null hides) and their type in the
-        result.
+      target: type of the result.
+      convert: takes the index of a child, its values (without those under a null) and their type in the result.
 
     Raises:
-      ValueError: the types are of different kinds.
+      ValueError: The types are of different kinds.
     """
     kind = column.type
     mask = column.is_null() if column.null_count else None
@@ -96,7 +95,7 @@ def rebuilt(column: pa.Array, target: pa.DataType, convert: Convert) -> pa.Array
         keys, items = entries.flatten().flatten()
         keys, items = convert(0, keys, target.key_type), convert(1, items, target.item_type)
         return pa.MapArray.from_arrays(_offsets(entries, target), keys, items, type=target, mask=mask)
-    raise ValueError(f"{kind} is no {target}")
+    raise ValueError(f"{kind} cannot be converted to {target}")
 
 
 def _offsets(lists: pa.Array, target: pa.DataType) -> pa.Array:
@@ -106,9 +105,9 @@ def _offsets(lists: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def is_always_exact(kind: pa.DataType, target: pa.DataType) -> bool:
-    """Whether ``exact_cast`` takes every value that the type has, so that nobody need look at them.
+    """Whether ``exact_cast`` accepts every value of a type, so that the values need no check.
 
-    False where it is not known.
+    False if unknown.
     """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -116,7 +115,7 @@ def is_always_exact(kind: pa.DataType, target: pa.DataType) -> bool:
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
         return is_always_exact(kind.value_type, target)
     if types.is_fixed_size_list(kind):
-        return False  # pyarrow cannot read all of them
+        return False  # pyarrow cannot read every one
     if kind == target or types.is_null(kind):
         return not types.is_nested(kind) or all(is_always_exact(one, one) for one in _children(kind))
     if is_list(kind) and is_list(target):

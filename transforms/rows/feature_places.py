@@ -1,6 +1,6 @@
-"""Rows of earlier outputs that hold the features of an image: where they are, and what of them is read.
+"""Places of the rows of earlier outputs that hold the features of an image, and the columns read from them.
 
-The launcher gathers them into an index (``pipeline/earlier``); a unit reads those of its images, see
+The launcher collects the places in an index (``pipeline/earlier``); a unit reads those of its images, see
 ``units/earlier_shards.py``.
 """
 
@@ -12,16 +12,16 @@ from typing import NamedTuple
 import pyarrow as pa
 
 FEATURE_PLACE = struct.Struct("<IIQQ")
-"""What the index tells of an image: a ``FeaturePlace``."""
+"""The index entry of an image: a ``FeaturePlace``."""
 
 
 class FeaturePlace(NamedTuple):
-    """A row that holds the features of an image.
+    """The place of a row that holds the features of an image.
 
     Attributes:
       shard: number of its file, see ``EarlierShard``.
-      row: its number there.
-      stat: ``selection.stat_hash`` of the image's size and version as last seen.
+      row: its number in the file.
+      stat: ``selection.stat_hash`` of the image's last known size and version.
       content: ``identity.content_bits`` of the image.
     """
 
@@ -32,7 +32,7 @@ class FeaturePlace(NamedTuple):
 
 
 class EarlierShard(NamedTuple):
-    """A data file of an earlier output, with its size and version as the launcher saw them."""
+    """A data file of an earlier output, with its size and version from the launcher."""
 
     path: str
     size: int | None
@@ -40,7 +40,7 @@ class EarlierShard(NamedTuple):
 
 
 def image_columns() -> pa.Schema:
-    """The columns that tell of the image itself, whatever labels it."""
+    """The columns of the image itself, independent of the module."""
     text, number = pa.string(), pa.int32()
     required = {"width": number, "height": number, "format": text, "source_bytes": pa.int64()}
     fields = [pa.field(name, kind, nullable=False) for name, kind in required.items()]
@@ -50,7 +50,7 @@ def image_columns() -> pa.Schema:
 
 
 def feature_columns(dimension: int) -> pa.Schema:
-    """The columns of an earlier row that are read: identity, features of so many numbers, and the image's."""
+    """The columns read from an earlier row: identity, features of this dimension, and those of the image."""
     features = pa.list_(pa.field("element", pa.float32()), dimension)
     own = [pa.field("image_id", pa.string(), nullable=False), pa.field("embedding", features, nullable=False)]
     return pa.schema([*own, *image_columns()])

@@ -1,4 +1,4 @@
-"""Columns of Arrow without credentials."""
+"""Removes credentials from Arrow columns."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pyarrow.types as pt
 
 from beamlabel.transforms.secrets.text import public_uri
 
-# What a value with a credential has: of the others none is looked at in Python.
+# Matches every value that may hold a credential; others are not processed in Python.
 _MAY_HOLD = r"://|:\\/|@|%3[aA]|^//|^www\."
 
 
 def public_column(column: pa.Array) -> pa.Array:
-    """The column with each of its texts as ``public_uri`` has it, also those in lists, structs and maps.
+    """Applies ``public_uri`` to each text of the column, also in lists, structs and maps.
 
-    A column without credentials comes back as it is.
+    A column without credentials is returned unchanged.
     """
     kind = column.type
     if pt.is_string(kind) or pt.is_large_string(kind):

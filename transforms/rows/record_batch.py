@@ -15,10 +15,10 @@ from beamlabel.transforms.storage.uris import encodable, public_uri
 
 
 def to_record_batch(predictions: Sequence[Prediction], spec: OutputSpec) -> pa.RecordBatch:
-    """One row a prediction, in the order given, with the columns of ``arrow_schema(spec)``.
+    """One row per prediction, in the given order, with the columns of ``arrow_schema(spec)``.
 
     Raises:
-      ValueError, pyarrow.ArrowException: see ``block_batch``.
+      ValueError, pyarrow.ArrowException: See ``block_batch``.
     """
     return block_batch(gathered(predictions), spec)
 
@@ -27,8 +27,8 @@ def block_batch(block: PredictionBlock, spec: OutputSpec) -> pa.RecordBatch:
     """The rows of a block, in its order, with the columns of ``arrow_schema(spec)``; numbers are not copied.
 
     Raises:
-      ValueError: the block lacks what the spec promises, or has it in another shape.
-      pyarrow.ArrowException: a kept value is not of the type of its column.
+      ValueError: The block lacks an array that the spec requires, or has it in another shape.
+      pyarrow.ArrowException: A kept value does not have its column's type.
     """
     schema = arrow_schema(spec)
     columns = reference_columns(block.refs, spec.kept_fields)
@@ -43,10 +43,10 @@ def block_batch(block: PredictionBlock, spec: OutputSpec) -> pa.RecordBatch:
 
 
 def labeled_batch(batch: pa.RecordBatch, spec: OutputSpec) -> pa.RecordBatch:
-    """The rows of ``LabeledRows`` with the columns of ``arrow_schema(spec)``; columns that it has not are left out.
+    """The rows of ``LabeledRows`` with the columns of ``arrow_schema(spec)``, and without any others.
 
     Raises:
-      ValueError: a column is missing, or has another type than the spec promises, or a null that it forbids.
+      ValueError: A column is missing, has another type than in the spec, or has a null that the spec forbids.
     """
     schema = arrow_schema(spec)
     constant = _constant_columns(spec, batch.num_rows)
@@ -68,14 +68,14 @@ def labeled_batch(batch: pa.RecordBatch, spec: OutputSpec) -> pa.RecordBatch:
 def reference_columns(
     refs: Sequence[ImageRef], kept_fields: Sequence[tuple[str, pa.DataType]]
 ) -> dict[str, pa.Array]:
-    """The columns that tell of references, a row each: ``uri``, ``ref_id``, ``image_id`` and the kept ones.
+    """The columns of references: ``uri``, ``ref_id``, ``image_id`` and the kept columns, one row per reference.
 
     Args:
-      refs: whose rows these are.
+      refs: of the rows.
       kept_fields: see ``OutputSpec``.
 
     Raises:
-      pyarrow.ArrowException: a kept value is not of the type of its column.
+      pyarrow.ArrowException: A kept value does not have its column's type.
     """
     kept = {
         name: public_column(pa.concat_arrays([pa.array([], kind), *(ref.passthrough[place] for ref in refs)]))
@@ -118,7 +118,7 @@ def _image_columns(infos: Sequence[ImageInfo], spec: OutputSpec) -> dict[str, pa
 
 
 def _constant_columns(spec: OutputSpec, rows: int) -> dict[str, pa.Array]:
-    """Those that are the same in every row."""
+    """The columns with the same value in every row."""
     return {
         "module_handle": pa.repeat(spec.module_handle, rows),
         "module_fingerprint": pa.repeat(spec.module_fingerprint, rows),
@@ -130,14 +130,14 @@ def _constant_columns(spec: OutputSpec, rows: int) -> dict[str, pa.Array]:
 def _text(values: Sequence[str | None]) -> pa.Array:
     try:
         return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # names of files that are not UTF-8
+    except UnicodeEncodeError:  # file names that are not UTF-8
         return pa.array([value if value is None else encodable(value) for value in values], pa.string())
 
 
 def _checked(
     block: PredictionBlock, array: np.ndarray | None, width: int, dtype: type[np.generic], name: str
 ) -> np.ndarray:
-    """An array of a block, if it has so many values for each image."""
+    """An array of a block; raises ``ValueError`` unless it has ``width`` values for each image."""
     if array is None and not len(block):
         return np.empty((0, width), dtype)
     if array is None or array.shape != (len(block), width):

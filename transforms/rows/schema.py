@@ -1,4 +1,4 @@
-"""What an output row holds: one Arrow schema for both output formats."""
+"""The Arrow schema of output rows, for both output formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from beamlabel.transforms.rows.types import list_of, normalized_type
 FORMATS = ("parquet", "tfrecord")
 COMPRESSIONS = ("none", "gzip")
 
-# Keys of the file metadata. The launcher gives the values.
+# Keys of the file metadata; the launcher sets the values.
 SCHEMA_VERSION = "beamlabel.schema_version"
 VERSION = "beamlabel.version"
 PLAN_ID = "beamlabel.plan_id"
@@ -35,14 +35,14 @@ FEATURES_ID = "beamlabel.features_id"
 # The value of SCHEMA_VERSION: changes when a column changes its name, its type or its meaning.
 CURRENT_SCHEMA_VERSION = "2"
 
-# All columns that may be ours; see ``own_columns``.
+# All columns that an output may have besides kept columns; see ``own_columns``.
 OWN_COLUMNS = (
     "uri", "ref_id", "image_id", "label", "score", "labels", "class_ids", "scores", "embedding", "width", "height",
     "format", "source_bytes", "source_version", "content_hash", "module_handle", "module_fingerprint",
     "preprocessing_id", "labeled_at",
 )  # fmt: skip
 
-# Of these, the columns that rows of version 1 do not have.
+# The columns of these that rows of version 1 lack.
 SINCE_VERSION_2 = frozenset({"image_id", "content_hash", "module_handle", "labeled_at"})
 
 
@@ -52,7 +52,7 @@ _OF_EMBEDDINGS = frozenset({"embedding"})
 
 
 def own_columns(*, has_labels: bool, has_classes: bool, has_embeddings: bool) -> frozenset[str]:
-    """The columns of ours that an output has; any other name is free for a kept column."""
+    """The names of an output's own columns; any other name is free for a kept column."""
     absent = frozenset() if has_labels else _OF_LABELS
     absent |= frozenset() if has_classes else _OF_CLASSES
     absent |= frozenset() if has_embeddings else _OF_EMBEDDINGS
@@ -60,7 +60,7 @@ def own_columns(*, has_labels: bool, has_classes: bool, has_embeddings: bool) ->
 
 
 def own_columns_by_metadata(metadata: Mapping[str, str]) -> frozenset[str]:
-    """The columns of ours in a result, by the file metadata of its shards."""
+    """The names of a result's own columns, by the file metadata of its shards."""
     return own_columns(
         has_labels=LABELS_SHA256 in metadata,
         has_classes=NUM_CLASSES in metadata,
@@ -70,22 +70,22 @@ def own_columns_by_metadata(metadata: Mapping[str, str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the sink writes; made at launch, shipped to every worker.
+    """The specification of the sink's output; created by the launcher, and sent to every worker.
 
     Attributes:
       format: ``parquet`` or ``tfrecord``.
       compression: of a TFRecord file, ``none`` or ``gzip``; Parquet is always zstd.
-      kept_fields: name and type of each kept column, in the order of ``ImageRef.passthrough``; types as
-        ``normalized_type`` gives them.
+      kept_fields: name and type of each kept column, in the order of ``ImageRef.passthrough``; types from
+        ``normalized_type``.
       has_labels: whether the classes have names.
-      top_k: classes in a row.
-      num_classes: None where the module gives no logits: no class columns.
-      embedding_dim: None where there are no embeddings.
+      top_k: number of classes in a row.
+      num_classes: None if the module has no logits: no class columns.
+      embedding_dim: None without embeddings.
       module_handle, module_fingerprint, preprocessing_id: the same in every row.
-      labeled_at: when the run began that computes the rows, in microseconds since 1970, UTC. It is no part of what
-        names a plan.
-      metadata: file metadata, ``beamlabel.*``; engine and precision are the ones planned, and a shard names
-        those that made it.
+      labeled_at: start of the run that computes the rows, in microseconds since 1970, UTC. The plan's name does not
+        depend on it.
+      metadata: file metadata, ``beamlabel.*``; engine and precision are the planned ones, while a shard names those
+        that made it.
     """
 
     format: str = "parquet"
@@ -107,9 +107,11 @@ class OutputSpec:
         if self.compression not in COMPRESSIONS:
             raise ValueError(f"compression must be {' or '.join(COMPRESSIONS)}, not {self.compression!r}")
         if self.compression != "none" and self.format != "tfrecord":
-            raise ValueError(f"compression {self.compression!r} is for tfrecord, not {self.format}")
+            raise ValueError(f"compression {self.compression!r} needs format tfrecord, not {self.format}")
         if self.num_classes is not None and not 1 <= self.top_k <= self.num_classes:
-            raise ValueError(f"top_k must be 1 to the {self.num_classes} classes, not {self.top_k}")
+            raise ValueError(
+                f"top_k must be from 1 to the number of classes, {self.num_classes}, not {self.top_k}"
+            )
         if self.num_classes is None and (self.has_labels or self.top_k):
             raise ValueError("labels and top_k need classes, but num_classes is None")
         if self.embedding_dim is not None and self.embedding_dim < 1:
@@ -128,7 +130,7 @@ class OutputSpec:
 
 
 def arrow_schema(spec: OutputSpec) -> pa.Schema:
-    """The columns of a data shard and its metadata; columns that the module cannot fill are absent."""
+    """The schema of a data shard with its metadata; columns that the module cannot fill are absent."""
     text, number, score = pa.string(), pa.int32(), pa.float32()
     fields = [_required("uri", text), _required("ref_id", text)]
     fields += [pa.field(name, kind) for name, kind in spec.kept_fields]
@@ -149,11 +151,11 @@ def arrow_schema(spec: OutputSpec) -> pa.Schema:
 
 
 def computed_metadata(metadata: Mapping[str, str], computed_by: Sequence[str]) -> dict[str, str]:
-    """The metadata of a shard, whose engine and precision are those that made its rows.
+    """The metadata of a shard, with the engine and precision that made its rows.
 
     Args:
       metadata: as planned.
-      computed_by: what ``engines.Engine`` calls itself, such as ``litert float32``; none: as planned.
+      computed_by: names from ``engines.Engine``, such as ``litert float32``; none: as planned.
     """
     if not computed_by:
         return dict(metadata)
@@ -164,16 +166,16 @@ def computed_metadata(metadata: Mapping[str, str], computed_by: Sequence[str]) -
 def check_kept(
     fields: Sequence[tuple[str, pa.DataType]], output_format: str, own: frozenset[str] | None = None
 ) -> None:
-    """Refuses kept columns that the output cannot hold.
+    """Checks that the output can hold the kept columns.
 
     Args:
       fields: name and type of each.
       output_format: ``parquet`` or ``tfrecord``.
-      own: our columns in the output; None: those that every output has.
+      own: the output's own columns; None: those of every output.
 
     Raises:
-      ValueError: names the column that has one of our names or comes twice (in any case of letters: DuckDB
-        and Spark do not tell them apart), or whose type tf.Example has no counterpart for.
+      ValueError: A column has the name of an own column or of another kept column, or a type without a counterpart in
+        tf.Example; the message names it. Case is ignored, as in DuckDB and Spark.
     """
     if own is None:
         own = own_columns(has_labels=False, has_classes=False, has_embeddings=False)
@@ -181,17 +183,15 @@ def check_kept(
     for name, kind in fields:
         if name.lower() in own:
             raise ValueError(
-                f"kept column {name!r}: the output has a column of this name of its own; give it another one: "
+                f"kept column {name!r}: the output has its own column of this name; rename the kept column with "
                 "--keep_columns SOURCE=NAME"
             )
         if name.lower() in seen:
-            raise ValueError(
-                f"kept column {name!r}: named twice; give one another name: --keep_columns SOURCE=NAME"
-            )
+            raise ValueError(f"kept column {name!r}: named twice; rename one with --keep_columns SOURCE=NAME")
         seen.add(name.lower())
         if output_format == "tfrecord" and example_type(normalized_type(kind)) is None:
             raise ValueError(
-                f"kept column {name!r}: tf.Example has no counterpart of {kind}; drop it or write Parquet"
+                f"kept column {name!r}: tf.Example has no counterpart of {kind}; drop the column or write Parquet"
             )
 
 

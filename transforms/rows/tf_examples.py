@@ -1,7 +1,7 @@
-"""Arrow → ``tf.Example``: the one place where types are cast for it.
+"""Arrow → ``tf.Example``, with all casts of types for it.
 
-TensorFlow is not imported; tfx-bsl's C++ encoder serializes, and is itself imported only where a row is
-encoded, so that a worker that writes Parquet does without it.
+TensorFlow is not imported. tfx-bsl's C++ encoder serializes, and is imported only to encode a row, so that a worker
+that writes Parquet does not need it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _SIGNED_OR_SMALL = (
 def example_type(kind: pa.DataType) -> pa.DataType | None:
     """The type of a feature's values: ``binary``, ``int64`` or ``float32``; None without a counterpart.
 
-    Strings and bytes become ``binary``; integers and bools ``int64``; timestamps, times of day and durations
-    ``int64`` microseconds; dates ``int64`` days since 1970; floats ``float32``. A list of any of these is a
-    feature of several values. ``uint64`` has no counterpart, since int64 cannot hold it; neither have decimals,
-    structs, maps and lists of lists.
+    Strings and bytes become ``binary``; integers and bools ``int64``; timestamps, times of day and durations ``int64``
+    microseconds; dates ``int64`` days since 1970; floats ``float32``. A list of any of these is a feature of several
+    values. ``uint64`` has no counterpart, since int64 cannot hold it; nor do decimals, structs, maps and lists of
+    lists.
     """
     types = pa.types
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -41,9 +41,9 @@ def example_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def is_always_exact(kind: pa.DataType) -> bool:
-    """Whether a feature holds every value of a type that has a counterpart.
+    """Whether a feature can hold every value of a type that has a counterpart.
 
-    It does not hold a null in a list, most doubles, and times of another unit some 290,000 years from now.
+    It cannot hold a null in a list, most doubles, or times in another unit some 290,000 years from now.
     """
     types = pa.types
     if types.is_timestamp(kind) or types.is_duration(kind):
@@ -56,8 +56,8 @@ def to_example_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Casts every column to lists of binary, int64 or float32; a null stays null, a value becomes a list.
 
     Raises:
-      ValueError: names the column: its type has no counterpart, or a feature cannot hold one of its values: a list
-        with a null, a double that float32 would round, a time that is too far away for microseconds.
+      ValueError: A column's type has no counterpart, or a feature cannot hold one of its values: a list with a null, a
+        double that float32 would round, a time beyond the range of microseconds. The message names the column.
     """
     names = batch.schema.names
     return pa.record_batch(
@@ -66,11 +66,11 @@ def to_example_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def encode(batch: pa.RecordBatch) -> list[bytes]:
-    """One serialized ``tf.Example`` a row; a null is an absent feature, equal rows give equal bytes.
+    """One serialized ``tf.Example`` per row; a null is an absent feature, and equal rows give equal bytes.
 
     Raises:
-      ValueError: see ``to_example_columns``.
-      ImportError: see ``check_installed``.
+      ValueError: See ``to_example_columns``.
+      ImportError: See ``check_installed``.
     """
     return [_canonical(example) for example in _encoder().encode(to_example_columns(batch))]
 
@@ -78,7 +78,7 @@ def encode(batch: pa.RecordBatch) -> list[bytes]:
 def decode(examples: Sequence[bytes], names: Sequence[str]) -> list[dict[str, list | None]]:
     """The named features of each serialized ``tf.Example``, as lists of bytes, int or float.
 
-    A feature that no example has is absent, one that an example lacks is None.
+    A feature that no example has is absent; a feature that one example lacks is None there.
 
     Raises:
       ImportError: see ``check_installed``.
@@ -87,9 +87,9 @@ def decode(examples: Sequence[bytes], names: Sequence[str]) -> list[dict[str, li
 
 
 def decode_batch(examples: Sequence[bytes], names: Sequence[str] | None = None) -> pa.RecordBatch:
-    """The same in columns, each of large lists of ``large_binary``, ``int64`` or ``float32``; see ``from_lists``.
+    """Decodes to columns of large lists of ``large_binary``, ``int64`` or ``float32``; see ``from_lists``.
 
-    Without ``names`` it has all features; null if an example lacks one.
+    Without ``names`` it has all features. A feature that an example lacks is null.
 
     Raises:
       ImportError: see ``check_installed``.
@@ -101,10 +101,10 @@ def decode_batch(examples: Sequence[bytes], names: Sequence[str] | None = None) 
 
 
 def from_lists(lists: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A column of type ``kind`` of the features that ``to_example_columns`` makes of it: its inverse.
+    """Converts features to a column of type ``kind``; the inverse of ``to_example_columns``.
 
     Raises:
-      ValueError: a feature has several values, and ``kind`` is none of lists; or a value does not fit it.
+      ValueError: A feature has several values and ``kind`` is not a list, or a value does not fit ``kind``.
     """
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     values = lists.flatten()
@@ -117,7 +117,7 @@ def from_lists(lists: pa.Array, kind: pa.DataType) -> pa.Array:
         )
         return plain.cast(kind)
     if (lengths > 1).any():
-        raise ValueError(f"a feature has {lengths.max()} values, and {kind} holds one")
+        raise ValueError(f"a feature has {lengths.max()} values, but {kind} holds one")
     if not (lengths == 1).all():
         places = np.cumsum(lengths) - 1
         values = values.take(pa.array(np.maximum(places, 0), mask=lengths == 0))
@@ -125,30 +125,32 @@ def from_lists(lists: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def check_installed() -> None:
-    """Says what to install for TFRecords; TensorFlow, which tfx-bsl's metadata demands, is not needed.
+    """Checks that the packages for TFRecords are installed.
+
+    TensorFlow, which tfx-bsl's metadata requires, is not needed.
 
     Raises:
-      ImportError: tfx-bsl or tensorflow-metadata cannot be imported.
+      ImportError: tfx-bsl or tensorflow-metadata cannot be imported; the message says what to install.
     """
     try:
         from tensorflow_metadata.proto.v0 import schema_pb2  # noqa: F401
         from tfx_bsl.coders import example_coder  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"tfx-bsl's coder cannot be imported ({error}): pip install tensorflow-metadata, and then "
-            "pip install --no-deps tfx-bsl; or pip install 'beamlabel[launcher]'"
+            f"tfx-bsl's coder cannot be imported ({error}); run pip install tensorflow-metadata and then "
+            "pip install --no-deps tfx-bsl, or pip install 'beamlabel[launcher]'"
         ) from error
 
 
 def schema_pbtxt(schema: pa.Schema) -> str:
     """The features of the examples as a tensorflow-metadata ``Schema``, text format.
 
-    A column that is never null is present in every example, with a fixed shape where its length is fixed;
-    each feature names the Arrow type it came from.
+    A column that is never null is present in every example, with a fixed shape if its length is fixed. Each feature
+    names its Arrow type.
 
     Raises:
-      ValueError: a type has no counterpart.
-      ImportError: see ``check_installed``.
+      ValueError: A type has no counterpart.
+      ImportError: See ``check_installed``.
     """
     check_installed()
     from google.protobuf import text_format
@@ -211,7 +213,7 @@ def _to_lists(column: pa.Array, name: str) -> pa.Array:
 
 
 def _to_values(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Casts by way of the unit that a number stands for: microseconds or days."""
+    """Casts values; times by way of microseconds, dates by way of days."""
     kind = values.type
     if (microseconds := _to_microseconds(kind)) is not None:
         values = values.cast(microseconds)
@@ -246,13 +248,12 @@ def _decoder() -> Any:
 
 
 def _canonical(example: bytes) -> bytes:
-    """Puts an example's features in the order of their names and takes out those without a value.
+    """Sorts an example's features by name and removes those without a value.
 
-    The encoder writes features in the order of a hash map, another one each time, and a null as a feature
-    of no kind. Content-addressed files need one order, and readers that look a name up need it absent. In
-    protobuf's wire format an Example is one field 1 (``Features``), that holds one field 1 an entry of the
-    map; an entry is field 1, the name, then field 2, the ``Feature``
-    (https://protobuf.dev/programming-guides/encoding/).
+    The encoder writes features in the varying order of a hash map, and a null as a feature of no kind.
+    Content-addressed files need one order, and readers that look up a name need it absent. In protobuf's wire format an
+    Example is one field 1 (``Features``), which holds one field 1 per entry of the map; an entry is field 1, the name,
+    then field 2, the ``Feature`` (https://protobuf.dev/programming-guides/encoding/).
     """
     place, _ = _field(example, 0)
     entries = []
@@ -268,7 +269,7 @@ def _canonical(example: bytes) -> bytes:
 
 
 def _field(data: bytes, place: int) -> tuple[int, int]:
-    """Where the content of the length-delimited field at ``place`` starts and ends; its tag is one byte."""
+    """The start and end of the content of the length-delimited field at ``place``, whose tag is one byte."""
     length = shift = 0
     place += 1
     while True:

@@ -1,8 +1,7 @@
 """The TFRecord file format, without TensorFlow.
 
-Beam has a public transform that writes TFRecords but no public function, and tfx-bsl has neither. The
-format, as TensorFlow documents it (https://www.tensorflow.org/tutorials/load_data/tfrecord), is for each
-record::
+Beam has a public transform that writes TFRecords but no public function, and tfx-bsl has neither. The format of a
+record, as documented by TensorFlow (https://www.tensorflow.org/tutorials/load_data/tfrecord)::
 
     uint64  length, little endian
     uint32  masked CRC-32C of the length
@@ -24,18 +23,18 @@ import google_crc32c
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
-# zlib's own default: level 9 takes twice as long for one percent.
+# zlib's default; level 9 takes twice as long and saves one percent.
 _GZIP_LEVEL = 6
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def write_records(file: BinaryIO, records: Iterable[bytes], *, compression: str = "none") -> None:
-    """Writes records, framed, to an open file.
+    """Writes framed records to an open file.
 
     Args:
       file: open for writing; stays open.
       records: the serialized records.
-      compression: ``none`` or ``gzip``. The same records give the same bytes: no time stamp, no name.
+      compression: ``none`` or ``gzip``. The same records give the same bytes, without time stamp or name.
     """
     if compression == "none":
         _write_framed(file, records)
@@ -51,10 +50,10 @@ def _write_framed(file: BinaryIO | gzip.GzipFile, records: Iterable[bytes]) -> N
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:
-    """The records of an open file, compressed or not, each checked.
+    """Reads and verifies the records of an open file, compressed or not.
 
     Raises:
-      ValueError: names the record, from 0, that is damaged or cut off.
+      ValueError: A record is damaged or truncated; the message names its number, from 0.
     """
     magic = file.read(len(_GZIP_MAGIC))
     file.seek(0)
@@ -63,11 +62,11 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
     try:
         while head := stream.read(_LENGTH.size + _CRC.size):
             if head[_LENGTH.size :] != _masked_crc(head[: _LENGTH.size]):
-                raise ValueError(f"record {number}: its length is damaged or cut off")
+                raise ValueError(f"record {number}: the length is damaged or truncated")
             (length,) = _LENGTH.unpack_from(head)
             body = stream.read(length + _CRC.size)
             if len(body) != length + _CRC.size or body[length:] != _masked_crc(body[:length]):
-                raise ValueError(f"record {number} is damaged or cut off")
+                raise ValueError(f"record {number} is damaged or truncated")
             yield body[:length]
             number += 1
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

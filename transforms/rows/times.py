@@ -1,4 +1,4 @@
-"""Times as they stand in lines of JSON, and as integers."""
+"""Conversion of times between ISO 8601 text in lines of JSON and integers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def iso_time(microseconds: int) -> str:
 
 
 def microseconds(text: str) -> int:
-    """Microseconds since 1970 of what ``iso_time`` gave.
+    """Microseconds since 1970 of a time from ``iso_time``.
 
     Raises:
-      ValueError: it is no such time.
+      ValueError: The text is not such a time.
     """
     if not text.endswith("Z"):
-        raise ValueError(f"{text!r} is no time in UTC")
+        raise ValueError(f"{text!r} is not a time in UTC")
     return int(np.datetime64(text[:-1], "us").astype(np.int64))

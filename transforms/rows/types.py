@@ -1,4 +1,4 @@
-"""Arrow types of the columns: the one in which a kept column is stored, and the one that several files share."""
+"""Arrow types of columns: the type that stores a kept column, and the common type of several files."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 import pyarrow as pa
 
 _BOOL8 = "arrow.bool8"
-# All of them mean what "UTC" does.
+# Synonyms of "UTC".
 _UTC = frozenset({"utc", "etc/utc", "z", "zulu", "gmt", "etc/gmt", "+00:00", "-00:00", "+0000"})
-# How many decimal digits an integer may have.
+# Decimal digits of an integer, by its bits.
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 
 
 def list_of(kind: pa.DataType) -> pa.DataType:
-    """A list whose child is named as Parquet names it, so that what is read equals what was written."""
+    """A list type with Parquet's name of the child, so that the type read equals the type written."""
     return pa.list_(pa.field("element", kind))
 
 
 def normalized_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which a kept column of one file is stored.
+    """The type that stores a kept column of one file.
 
-    Nanoseconds become microseconds (Spark reads no others), dictionary and run-end encodings their values,
-    extension types their storage, views what they are views of (pyarrow cannot sort rows with them), and fixed-size
-    lists plain lists (pyarrow writes a null among them that it cannot read back); also inside lists, structs and maps.
-    Every other type is kept.
+    Nanoseconds become microseconds (Spark reads no nanoseconds), dictionary and run-end encodings their values,
+    extension types their storage, views the underlying type (pyarrow cannot sort rows with views), and fixed-size lists
+    plain lists (pyarrow cannot read back a null that it writes among them); also inside lists, structs and maps. Other
+    types are kept.
     """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -55,10 +55,10 @@ def normalized_type(kind: pa.DataType) -> pa.DataType:
 
 
 def parsed_type(text: str) -> pa.DataType:
-    """The type that Arrow writes so, of those that ``tf_examples.example_type`` has a counterpart for.
+    """Parses Arrow's text form of a type, for types with a counterpart by ``tf_examples.example_type``.
 
     Raises:
-      ValueError: of no such type.
+      ValueError: The text is not such a type.
     """
     if (
         found := re.fullmatch(r"(large_list|list|fixed_size_list)<(\w+): (.+?)( not null)?>(\[\d+\])?", text)
@@ -75,7 +75,7 @@ def parsed_type(text: str) -> pa.DataType:
     try:
         return pa.type_for_alias(alias)
     except ValueError:
-        raise ValueError(f"no type is written {text!r}") from None
+        raise ValueError(f"{text!r} is not a supported Arrow type") from None
 
 
 def _normalized_field(child: pa.Field) -> pa.Field:
@@ -83,32 +83,32 @@ def _normalized_field(child: pa.Field) -> pa.Field:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether it is a list of any kind: plain, large, of a fixed size, or a view."""
+    """Whether a type is a list of any kind: plain, large, of a fixed size, or a view."""
     types = pa.types
     views = types.is_list_view(kind) or types.is_large_list_view(kind)
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or views)
 
 
 def is_large_list(kind: pa.DataType) -> bool:
-    """Whether its offsets have 64 bits."""
+    """Whether a list type has 64-bit offsets."""
     return bool(pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether it is a string of any kind."""
+    """Whether a type is a string of any kind."""
     types = pa.types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether it is bytes of any kind."""
+    """Whether a type is bytes of any kind."""
     types = pa.types
     variable = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
     return bool(variable or types.is_fixed_size_binary(kind))
 
 
 def duplicate_field(kind: pa.DataType) -> str | None:
-    """The name that two fields of one struct share, anywhere inside; None where there is none."""
+    """A name that two fields of one struct share, anywhere inside; None if there is none."""
     if isinstance(kind, pa.BaseExtensionType):
         return duplicate_field(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -122,8 +122,10 @@ def duplicate_field(kind: pa.DataType) -> str | None:
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
-    """A normalized type with string in the place of null, also inside: a column that is null everywhere becomes
-    one of strings, as a later one with values most likely is."""
+    """A normalized type with string in place of null, also inside.
+
+    A column of nulls only becomes a string column, the most likely type of later files with values.
+    """
     types = pa.types
     if types.is_null(kind):
         return pa.string()
@@ -143,13 +145,13 @@ def _stored_field(child: pa.Field) -> pa.Field:
 def unified_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     """The type that holds the values of two normalized types.
 
-    That is said by kinds: null and anything; integers; floats, and integers as doubles; decimals, and integers as
-    decimals; strings; bytes; times, timestamps (both with the same time zone, or both without) and durations in the
-    finer unit; dates; lists, maps and structs by what is in them, a field that one struct lacks being null. Whether
-    each value fits is ``exact_cast``'s to say: few types hold all of int64 and of double.
+    By kind: null and any type; integers; floats, and integers as doubles; decimals, and integers as decimals; strings;
+    bytes; times, timestamps (both with the same time zone, or both without) and durations in the finer unit; dates;
+    lists, maps and structs by their content, with null for a field that one struct lacks. ``exact_cast`` checks that
+    each value fits: few types hold all values of int64 and double.
 
     Raises:
-      ValueError: there is no such type.
+      ValueError: There is no such type.
     """
     types = pa.types
     if one == other:
@@ -212,7 +214,7 @@ def _unified_leaf(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def _unified_decimal(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """With as many digits before and after the point as both need; at most 76, which is Arrow's limit."""
+    """The decimal type with enough digits before and after the point for both; at most 76, Arrow's limit."""
     shapes = [
         (kind.precision - kind.scale, kind.scale)
         if pa.types.is_decimal(kind)

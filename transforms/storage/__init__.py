@@ -1,8 +1,8 @@
-"""Files wherever they are: local paths, ``gs://``, ``s3://``, and every other scheme that Beam's FileSystems knows.
+"""Files on local disks, ``gs://``, ``s3://``, and every other scheme that Beam's FileSystems supports.
 
-Plain functions, safe in many threads. Local paths need neither Beam nor Google's library; ``gs://`` and ``s3://`` go
-through the process's one google-cloud-storage client and one boto3 client. Whatever the backend, a missing file is a
-``FileNotFoundError``, a forbidden one a ``PermissionError``, and every error names the path.
+The functions are thread-safe. Local paths need neither Beam nor Google's library; ``gs://`` and ``s3://`` use the
+process's one google-cloud-storage client and one boto3 client. In every backend a missing file raises
+``FileNotFoundError``, a forbidden file raises ``PermissionError``, and every error names the path.
 """
 
 from __future__ import annotations
@@ -31,64 +31,64 @@ __all__ = [
 
 
 _BUCKETS = (gcs, s3)
-"""Backends that do much at a time by themselves."""
+"""Backends with batch operations of their own."""
 
 _THREADS = 16
-"""Files that are moved, copied or deleted at a time by others."""
+"""Files that other backends move, copy or delete at a time."""
 
 _FILE_URI = re.compile(r"file://(localhost)?(?=/)", re.IGNORECASE)
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is one of this machine's."""
+    """Whether a path is on this machine."""
     return scheme(path) in (None, "file")
 
 
 def absolute(path: str) -> str:
-    """An absolute path for a local path or ``file://`` URI, its last slash kept; other URIs as they are.
+    """The absolute path of a local path or ``file://`` URI, with its last slash; other URIs are returned unchanged.
 
     Raises:
-      ValueError: a ``file://`` URI of another machine.
+      ValueError: The ``file://`` URI names another machine.
     """
     if not is_local(path):
         return path
     if scheme(path) == "file":
         found = _FILE_URI.match(path)
         if not found:
-            raise ValueError(f"not a file:///path of this machine: {path!r}")
+            raise ValueError(f"not a file:///path URI of this machine: {path!r}")
         path = unquote(path[found.end() :], errors="surrogateescape")
-    # Not Path.resolve: symbolic links in the user's own names stay as they are.
+    # Path.resolve would replace the symbolic links in the user's own names.
     whole = os.path.abspath(path)  # noqa: PTH100
     return whole + "/" if path.endswith("/") and whole != "/" else whole
 
 
 def join(base: str, *names: str) -> str:
-    """Names below a folder; a ``file://`` folder becomes a path, in which names are not percent-encoded."""
+    """The path of names below a directory; a ``file://`` URI becomes a path, in which names are not percent-encoded."""
     base = absolute(base) if scheme(base) == "file" else base
     return "/".join([base.rstrip("/"), *names])
 
 
 def escape(path: str) -> str:
-    """A pattern that matches exactly ``path``, whatever characters it holds; of a ``file://`` URI, one of paths."""
+    """A pattern that matches exactly ``path``; for a ``file://`` URI, a pattern of local paths."""
     return patterns.escape(absolute(path) if scheme(path) == "file" else path)
 
 
 def match(pattern: str) -> Iterator[StoredFile]:
-    """The files that a pattern names, listed in a streaming way, sorted within each folder.
+    """Streams the files that a pattern matches, sorted within each directory.
 
-    ``*``, ``?`` and ``[...]`` stay within a folder, ``**`` does not, and ``**/`` also stands for no folder at
-    all. What ends in ``/``, or is a local folder or a bucket, means everything below it. A file or folder whose
-    name holds glob characters is found by its own name; elsewhere in a pattern, ``escape`` takes the meaning
-    from them. No match yields nothing.
+    ``*``, ``?`` and ``[...]`` stay within a directory, ``**`` does not, and ``**/`` also matches no directory at all. A
+    path that ends in ``/``, a local directory or a bucket matches every file below it. A file or directory whose name
+    holds glob characters is found by its own name; elsewhere in a pattern, ``escape`` makes them literal. Without a
+    match the iterator is empty.
 
-    Folders, and the empty objects that stand for folders, are no files. Links to folders are followed, except
-    back to where the listing came from. No more than one local folder, or one page of a bucket's listing, is
-    in memory (Beam's file systems list all at once).
+    Directories, and the empty objects that stand for directories, are not files. Links to directories are followed,
+    except back to a directory on the way. At most one local directory, or one page of a bucket's listing, is in memory;
+    Beam's file systems list everything at once.
 
     Raises:
-      PermissionError: a folder cannot be listed.
-      FileNotFoundError: there is no such bucket.
-      ValueError: a range in brackets runs backwards, or the pattern names no bucket.
+      PermissionError: A directory cannot be listed.
+      FileNotFoundError: There is no such bucket.
+      ValueError: A range in brackets runs backwards, or the pattern names no bucket.
     """
     backend, pattern = _backend(pattern)
     found = False
@@ -100,7 +100,7 @@ def match(pattern: str) -> Iterator[StoredFile]:
 
 
 def _literal(backend: Any, path: str) -> Iterator[StoredFile]:
-    """The file, or all files of the folder, whose name is ``path`` as it stands."""
+    """The file, or all files of the directory, whose name is literally ``path``."""
     if not path.endswith("/"):
         try:
             yield backend.stat(path)
@@ -113,13 +113,13 @@ def _literal(backend: Any, path: str) -> Iterator[StoredFile]:
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """The files and folders right in a folder, whose name is no pattern; none if it is not there.
+    """The direct entries of a directory, whose name is not a pattern; none if it does not exist.
 
-    In a bucket that is one request for a thousand of them, however much lies below (Beam's file systems list all that).
+    A bucket takes one request for a thousand entries, however much lies below; Beam's file systems list all of that.
 
     Raises:
-      PermissionError: the folder cannot be listed.
-      FileNotFoundError: there is no such bucket.
+      PermissionError: The directory cannot be listed.
+      FileNotFoundError: There is no such bucket.
     """
     backend, path = _backend(folder)
     yield from backend.entries(path.rstrip("/") + "/")
@@ -136,7 +136,7 @@ def stat(path: str) -> StoredFile:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file; a folder is none (Beam's file systems do not tell it from one)."""
+    """Whether the file exists; a directory does not count, except in Beam's file systems, which cannot tell."""
     try:
         stat(path)
     except (FileNotFoundError, IsADirectoryError):
@@ -149,8 +149,8 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
 
     Args:
       path: of the file.
-      known: what a listing or ``stat`` told of it, which a bucket then is not asked for again; what is missing, or was
-        replaced since, is noticed at the first read.
+      known: the result of a listing or ``stat``, which saves a request to a bucket; the first read then notices that
+        the file is missing or was replaced.
 
     Raises:
       FileNotFoundError, PermissionError.
@@ -160,10 +160,10 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
 
 
 def read_range(file: BinaryIO, start: int, size: int) -> bytes:
-    """Some bytes of an open file; on a bucket no others are asked for. Fewer if the file ends before.
+    """A range of an open file, fewer bytes if the file ends before; a bucket sends no other bytes.
 
     Raises:
-      OSError: it cannot be read.
+      OSError: The file cannot be read.
     """
     raw = getattr(file, "raw", None)
     source: Any = raw if isinstance(raw, RangedFile) else file
@@ -176,7 +176,7 @@ def read_range(file: BinaryIO, start: int, size: int) -> bytes:
 
 
 def read_bytes(path: str) -> bytes:
-    """All of a file.
+    """The content of a file.
 
     Raises:
       FileNotFoundError, PermissionError.
@@ -186,16 +186,16 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_part(path: str, start: int, size: int, version: str | None = None) -> bytes:
-    """Bytes of a file, fewer if it ends there; in a bucket, by one request.
+    """A range of a file, fewer bytes if the file ends before; a bucket takes one request.
 
     Args:
       path: of the file.
       start, size: of the range.
-      version: that ``stat`` or a listing has told, of which the file has to be still; None: whatever is there.
+      version: from ``stat`` or a listing, which the file must still have; None: any version.
 
     Raises:
       FileNotFoundError, PermissionError.
-      ReplacedError: it is of another version; a ``FileNotFoundError`` too.
+      ReplacedError: The file has another version; also a ``FileNotFoundError``.
     """
     if not size:
         return b""
@@ -204,7 +204,7 @@ def read_part(path: str, start: int, size: int, version: str | None = None) -> b
 
 
 def get_file(path: str, local_path: Path) -> None:
-    """Brings a copy of a file to this machine, a piece at a time; it may be of any size.
+    """Copies a file of any size to this machine, a piece at a time.
 
     Raises:
       FileNotFoundError, PermissionError.
@@ -214,13 +214,13 @@ def get_file(path: str, local_path: Path) -> None:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Writes a file; readers see the old content or the new one."""
+    """Writes a file; readers see the old content or the new content."""
     backend, path = _backend(path)
     backend.write_bytes(path, data)
 
 
 def write_file(path: str, local_path: Path) -> None:
-    """Writes a copy of a local file, which stays; readers see the old content or the new one."""
+    """Copies a local file, which stays; readers see the old content or the new content."""
     with tempfile.TemporaryDirectory(prefix="tmp-") as folder:
         link = str(Path(folder) / "file")
         local.copy(str(local_path), link)
@@ -228,28 +228,28 @@ def write_file(path: str, local_path: Path) -> None:
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Writes a file unless there is one; of several writers one wins; on Azure (by Beam) all may.
+    """Writes a file unless it exists. One of several writers wins, except on Azure (by Beam), where all may.
 
     Returns:
-      Whether this call has written the file, also when the answer to its first request was lost on the way. False if
-      there was one already, even one with the same data.
+      Whether this call wrote the file, even if the answer to its first request was lost. False if the file existed,
+      even with the same data.
     """
     backend, path = _backend(path)
     return backend.create_if_absent(path, data)
 
 
 def put_file(local_path: str, path: str) -> None:
-    """Brings a finished local file to its place, where readers see it whole or not at all; the source goes away."""
+    """Moves a finished local file to its place, where readers see the whole file or nothing."""
     backend, path = _backend(path)
     backend.put_file(local_path, path)
 
 
 def copy(source: str, destination: str) -> None:
-    """Copies a file within one backend; readers see all of the copy, or nothing.
+    """Copies a file within one backend; readers see the whole copy or nothing.
 
     Raises:
       FileNotFoundError, PermissionError.
-      ValueError: they are not within one backend.
+      ValueError: The paths are in different backends.
     """
     backend, source, destination = _same_backend(source, destination)
     if source == destination:
@@ -259,11 +259,11 @@ def copy(source: str, destination: str) -> None:
 
 
 def move_folder(source: str, destination: str) -> None:
-    """Renames a local folder, to a place where nothing is.
+    """Renames a local directory to a path that does not exist.
 
     Raises:
-      FileExistsError: there is something.
-      FileNotFoundError: there is no such folder.
+      FileExistsError: The destination exists.
+      FileNotFoundError: The source does not exist.
     """
     local.move_folder(absolute(source), absolute(destination))
 
@@ -272,18 +272,18 @@ def _same_backend(source: str, destination: str) -> tuple[Any, str, str]:
     backend, from_path = _backend(source)
     other, to_path = _backend(destination)
     if other is not backend or scheme(from_path) != scheme(to_path):
-        raise ValueError(f"{source!r} and {destination!r} are in different storages")
+        raise ValueError(f"{source!r} and {destination!r} are in different storage systems")
     return backend, from_path, to_path
 
 
 def move(source: str, destination: str) -> None:
-    """Moves a file within one backend; nothing happens when it was moved already.
+    """Moves a file within one backend; does nothing if it was moved already.
 
-    On a local disk the new name outlives a power cut after ``sync_folder``, which many files need once.
+    On a local disk the new name survives a power cut after ``sync_folder``; call it once for many files.
 
     Raises:
-      FileNotFoundError: neither of the two is there.
-      ValueError: they are not within one backend.
+      FileNotFoundError: Neither file exists.
+      ValueError: The paths are in different backends.
     """
     backend, source, destination = _same_backend(source, destination)
     if source == destination:
@@ -293,14 +293,14 @@ def move(source: str, destination: str) -> None:
 
 
 def move_all(moves: Mapping[str, str]) -> None:
-    """Moves many files within one backend, each as ``move`` does it; on buckets many at a time.
+    """Moves many files, each within one backend as ``move`` does; on buckets many at a time.
 
     Args:
-      moves: where each goes.
+      moves: from source to destination.
 
     Raises:
-      FileNotFoundError: of a file neither the old place nor the new one holds it.
-      ValueError: they are not within one backend.
+      FileNotFoundError: A file is at neither its old nor its new path.
+      ValueError: The paths of a file are in different backends.
     """
     for backend, pairs in _by_backend(moves).items():
         if backend in _BUCKETS:
@@ -310,14 +310,14 @@ def move_all(moves: Mapping[str, str]) -> None:
 
 
 def copy_all(copies: Mapping[str, str]) -> None:
-    """Copies many files within one backend, on buckets many at a time; readers see all of a copy, or nothing.
+    """Copies many files, each within one backend, on buckets many at a time; readers see a whole copy or nothing.
 
     Args:
-      copies: where each goes, which is another place.
+      copies: from source to destination, which must differ.
 
     Raises:
       FileNotFoundError, PermissionError.
-      ValueError: they are not within one backend.
+      ValueError: The paths of a file are in different backends.
     """
     for backend, pairs in _by_backend(copies).items():
         if backend in _BUCKETS:
@@ -335,7 +335,7 @@ def _by_backend(pairs: Mapping[str, str]) -> dict[Any, dict[str, str]]:
 
 
 def delete_all(paths: Iterable[str]) -> None:
-    """Deletes many files, those that are there; on buckets many at a time."""
+    """Deletes the given files that exist; on buckets many at a time."""
     found: dict[Any, list[str]] = {}
     for each in paths:
         backend, path = _backend(each)
@@ -348,7 +348,7 @@ def delete_all(paths: Iterable[str]) -> None:
 
 
 def _each(backend: Any, do: Callable[..., object], *arguments: Iterable[str]) -> None:
-    """On a local disk one after the other; from afar some at a time, since each waits for answers."""
+    """Works through local files one by one, and through remote files in threads, since each waits for answers."""
     if backend is local:
         for each in zip(*arguments, strict=True):
             do(*each)
@@ -358,41 +358,41 @@ def _each(backend: Any, do: Callable[..., object], *arguments: Iterable[str]) ->
 
 
 def make_folder(path: str) -> None:
-    """Makes a local folder and those above it; elsewhere there is nothing to make."""
+    """Creates a local directory and its parents; other backends need none."""
     if is_local(path):
         local.make_folder(Path(absolute(path)))
 
 
 def sync_folder(path: str) -> None:
-    """Has the disk hold what was moved into a local folder before; elsewhere that is always so."""
+    """Flushes the names in a local directory to disk; other backends need no flush."""
     if is_local(path):
         local.sync_folder(Path(absolute(path)))
 
 
 def delete(path: str) -> None:
-    """Deletes a file, if it is there."""
+    """Deletes a file if it exists."""
     backend, path = _backend(path)
     backend.delete(path)
 
 
 def delete_temporary(folder: str) -> None:
-    """Deletes what writers of local files right below a folder have left that were killed; elsewhere none is left."""
+    """Deletes the temporary files that killed writers left in a local directory; other backends leave none."""
     if is_local(folder):
         local.delete_temporary(absolute(folder))
 
 
 def delete_tree(path: str) -> None:
-    """Deletes a folder and everything below it, if it is there.
+    """Deletes a directory and everything below it, if it exists.
 
     Raises:
-      ValueError: it is the root of a file system, or a whole bucket.
+      ValueError: The path is the root of a file system, or a whole bucket.
     """
     backend, path = _backend(path)
     backend.delete_tree(path)
 
 
 def _backend(path: str) -> tuple[Any, str]:
-    """The module that handles a path, and the path as it takes it."""
+    """The backend of a path, and the path in the form that the backend takes."""
     kind = scheme(path)
     if kind in (None, "file"):
         return local, absolute(path)

@@ -1,7 +1,7 @@
-"""Files of every other storage that Beam knows (``azfs://``, ``hdfs://``, ...); see ``beamlabel.transforms.storage``.
+"""Files in the other storage systems of Beam (``azfs://``, ``hdfs://``, ...); see ``beamlabel.transforms.storage``.
 
-Beam's ``FileSystems`` promises neither atomic writes nor streaming listings, and does not tell a folder from a file:
-neither do these functions. Its ``create`` replaces what is there on Azure, and fails on HDFS: see
+Beam's ``FileSystems`` has no atomic writes and no streaming listings, and cannot tell a directory from a file; the same
+holds for these functions. Its ``create`` replaces an existing file on Azure and fails on HDFS, see
 https://github.com/apache/beam/blob/master/sdks/python/apache_beam/io/hadoopfilesystem.py.
 """
 
@@ -33,7 +33,7 @@ from beamlabel.transforms.storage.patterns import (
 from beamlabel.transforms.storage.ranged_file import RangedFile
 from beamlabel.transforms.storage.retries import STATUSES, retried
 
-# What is no fault of a storage: a wrong path, a file system that is not installed or not configured.
+# Errors that no storage system causes: a wrong path, a file system that is not installed or not configured.
 _MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError)
 _READ_SIZE = 4 << 20
 """Bytes of one read, as on ``gs://``."""
@@ -42,21 +42,21 @@ _T = TypeVar("_T")
 
 
 def _raw() -> dict[str, str]:
-    """Bytes in are bytes out: Beam would decompress and compress by the ending of the name."""
+    """Keeps Beam from compressing and decompressing by the suffix of the name."""
     from apache_beam.io.filesystem import CompressionTypes
 
     return {"compression_type": CompressionTypes.UNCOMPRESSED}
 
 
 def _call(path: str, call: Callable[[Any], _T]) -> _T:
-    """What ``call`` makes of ``FileSystems``, tried again while the error is transient."""
+    """The result of ``call(FileSystems)``, tried again while the error is transient."""
     with _errors(path):
         return retried(lambda: call(beam_setup.filesystems()), is_transient)
 
 
 @contextmanager
 def _errors(path: str) -> Iterator[None]:
-    """Makes of what Beam raises the ``OSError`` that a local file would raise, naming ``path``."""
+    """Turns Beam's errors into the ``OSError`` that a local file would raise, with ``path``."""
     from apache_beam.io.filesystem import BeamIOError
 
     try:
@@ -78,12 +78,12 @@ def _errors(path: str) -> Iterator[None]:
     except Exception as error:
         if (lacking := lacking_library(path, error)) is not None:
             raise ValueError(lacking) from error
-        # HdfsError, BlobStorageError: each storage has a class of its own, and need not be installed.
+        # HdfsError, BlobStorageError: each storage system has its own class, which may not be installed.
         raise OSError(_code(error), f"{type(error).__name__}: {error}", path) from error
 
 
 def _causes(error: Any) -> list[Any]:
-    """What went wrong, path by path, where Beam wraps that, also twice; else the error."""
+    """The causes by path if Beam wrapped them, also twice; else the error itself."""
     details = getattr(error, "exception_details", None)
     if not details:
         return [error]
@@ -91,9 +91,10 @@ def _causes(error: Any) -> list[Any]:
 
 
 def lacking_library(path: str, error: Exception) -> str | None:
-    """What to install, if that is the cause: Beam registers a file system also without the library that it needs.
+    """The package to install, if a missing package is the cause; else None.
 
-    It then finds a name undefined (Azure), or fails by an assertion.
+    Beam registers a file system even without its library, and then fails with an undefined name (Azure) or an
+    assertion.
     """
     kind = path.partition("://")[0].lower()
     kinds = (NameError, ImportError, AssertionError, TypeError)
@@ -105,8 +106,8 @@ def lacking_library(path: str, error: Exception) -> str | None:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the next try may not meet it: a busy service, a slow or broken connection, half a body."""
-    # Azure's for a connection that could not be made, and for one that broke.
+    """Whether another try may succeed: a busy service, a slow or broken connection, half a body."""
+    # Azure's errors for a connection that was refused or broke.
     azure = sys.modules.get("azure.core.exceptions")
     kinds: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, http.client.HTTPException)
     if azure is not None:
@@ -115,12 +116,12 @@ def is_transient(error: Exception) -> bool:
 
 
 def is_forbidden(error: Exception) -> bool:
-    """Whether the credentials do not allow it, or there are none and they are needed."""
+    """Whether the credentials are insufficient or missing."""
     return any(_code(cause) == errno.EACCES for cause in _causes(error))
 
 
 def _status(cause: Any) -> int | None:
-    """The status of HTTP that a storage answered with; Azure's deletions report the bare number."""
+    """The HTTP status of the answer; Azure's deletions report the bare number."""
     if isinstance(cause, int):
         return cause
     return getattr(cause, "status_code", None) or getattr(cause, "code", None)
@@ -149,13 +150,13 @@ def _is_azure(path: str) -> bool:
 def _exists(path: str) -> bool:
     try:
         return bool(_call(path, lambda filesystems: filesystems.exists(path)))
-    except FileNotFoundError:  # so says Azure's
+    except FileNotFoundError:  # raised on Azure
         return False
 
 
 def stat(path: str) -> StoredFile:
     """The file at ``path``."""
-    # Asked first: what Beam raises for a missing file differs from storage to storage.
+    # For a missing file each of Beam's file systems raises another error, so ask first.
     if path.endswith("/") or not _exists(path):
         raise FileNotFoundError(errno.ENOENT, "no such file", path)
     return _call(path, lambda filesystems: _stored(filesystems.get_filesystem(path).metadata(path)))
@@ -168,12 +169,12 @@ def _stored(metadata: Any) -> StoredFile:
 
 def below(folder: str) -> Iterator[StoredFile]:
     """All files below ``folder``."""
-    # The characters of its name mean themselves.
+    # Glob characters in the name are literal.
     return _match(escape(folder) + "**", folder, folder)
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """What lies right in ``folder``, which ends in ``/``; Beam lists no folders, so all below it is listed."""
+    """The direct entries of ``folder``, which ends in ``/``; Beam lists no directories, so lists everything below."""
     folders = set()
     for file in below(folder):
         name, slash, _ = file.path[len(folder) :].partition("/")
@@ -188,13 +189,13 @@ def glob(pattern: str) -> Iterator[StoredFile]:
     """The files that match."""
     start, rest = split_glob(pattern)
     matches = matcher(rest)
-    # For Beam "**/" is at least one folder; the wider pattern finds those that need none, too.
+    # In Beam "**/" needs at least one directory; the wider pattern also matches none.
     wider = start + rest.replace("**/", "**")
     return (file for file in _match(wider, pattern, start) if matches(file.path[len(start) :]))
 
 
 def _match(pattern: str, path: str, prefix: str) -> Iterator[StoredFile]:
-    """What Beam finds, or what begins with ``prefix``; ``path`` is for errors."""
+    """The files that Beam matches, on Azure those that begin with ``prefix``; ``path`` is for errors."""
 
     def listed(filesystems: Any) -> list[StoredFile]:
         if _is_azure(path):
@@ -205,7 +206,7 @@ def _match(pattern: str, path: str, prefix: str) -> Iterator[StoredFile]:
 
 
 class _File(RangedFile):
-    """A file that is opened again when a read breaks off, and goes on from there if it is still the same."""
+    """A file that reopens after a failed read and continues there if the file is unchanged."""
 
     def __init__(self, path: str) -> None:
         self._facts = stat(path)
@@ -218,7 +219,7 @@ class _File(RangedFile):
     def _read(self, filesystems: Any, start: int, size: int) -> bytes:
         if self._file is None:
             if stat(self.name) != self._facts:
-                raise OSError(errno.EIO, "it was replaced while it was read", self.name)
+                raise OSError(errno.EIO, "the file was replaced while it was read", self.name)
             self._file = filesystems.open(self.name, **_raw())
         try:
             if self._file.tell() != start:
@@ -232,7 +233,7 @@ class _File(RangedFile):
     def _forget(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(Exception):  # what went wrong before counts
+            with suppress(Exception):  # the earlier error counts
                 file.close()
 
     def close(self) -> None:
@@ -242,10 +243,7 @@ class _File(RangedFile):
 
 
 def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
-    """The file, open for reading.
-
-    What is read after another file has taken its place may be an ``OSError``.
-    """
+    """Opens the file for reading; a read may raise ``OSError`` once another file replaced it."""
     return io.BufferedReader(_File(path), _READ_SIZE)
 
 
@@ -259,25 +257,25 @@ def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     """A range of the file."""
     if not path.startswith("azfs://"):
         if version is not None and stat(path).version != version:
-            raise ReplacedError(errno.ENOENT, "it was replaced", path)
+            raise ReplacedError(errno.ENOENT, "the file was replaced", path)
         with _File(path) as file:
             file.seek(start)
             return file.read(size)
     options = beam_setup.pipeline_options()
     found = _call(path, lambda _: azure_ranges.read_range(path, start, size, options))
     if version is not None and str(found.updated_at) != version:
-        raise ReplacedError(errno.ENOENT, "it was replaced", path)
+        raise ReplacedError(errno.ENOENT, "the file was replaced", path)
     return found.data
 
 
 def get_file(path: str, local_path: Path) -> None:
-    """Copy to a local file."""
+    """Copies the file to a local file."""
     with open_input(path) as source, local_path.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
 
 
 def _create(path: str, source: BinaryIO) -> None:
-    # HDFS keeps no types, and refuses any.
+    # HDFS stores no content types and refuses them.
     kind = content_type(path) if _is_azure(path) else UNKNOWN
     with _errors(path), beam_setup.filesystems().create(path, kind, **_raw()) as file:
         shutil.copyfileobj(source, file, 1 << 20)
@@ -302,17 +300,17 @@ def _was_transient(error: Exception) -> bool:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write the file, replacing an earlier one."""
+    """Writes the file, replacing an earlier one."""
     _replace(path, io.BytesIO(data))
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Look, then create.
+    """Creates the file if a look before finds none.
 
-    On HDFS, whose ``create`` fails if there is a file (the NameNode's CREATE without ``overwrite`` is atomic), one of
-    many wins; a reader may see its file half written. On Azure ``create`` replaces, and Beam has no conditional
-    request (``If-None-Match``): of two that do it at the same time both may win, and the file is that of the later
-    one. Names that are made of what they hold, as those of units are, can bear that.
+    On HDFS one of several writers wins, since ``create`` fails if the file exists (the NameNode's CREATE without
+    ``overwrite`` is atomic); a reader may see a half-written file. On Azure ``create`` replaces, and Beam has no
+    conditional request (``If-None-Match``): two concurrent writers may both win, and the later one's file stays. That
+    is harmless for names that are made of the content, such as those of units.
     """
     if _exists(path):
         return False
@@ -324,15 +322,15 @@ def create_if_absent(path: str, data: bytes) -> bool:
 
 
 def put_file(local_path: str, path: str) -> None:
-    """Copy, then remove the local file."""
+    """Copies the local file, then removes it."""
     with Path(local_path).open("rb") as source:
         _replace(path, source)
     Path(local_path).unlink(missing_ok=True)
 
 
 def copy(source: str, target: str) -> None:
-    """Copy within the file system."""
-    stat(source)  # before the target goes
+    """Copies a file within the file system."""
+    stat(source)  # fails before the target is deleted
     _make_room(target)
     if _copies_by_itself(source):
         _call(source, lambda filesystems: filesystems.copy([source], [target]))
@@ -341,23 +339,23 @@ def copy(source: str, target: str) -> None:
 
 
 def _copies_by_itself(path: str) -> bool:
-    """Whether a copy is whole when Beam's ``copy`` returns.
+    """Whether the copy is complete when Beam's ``copy`` returns.
 
-    That of Azure starts a copy and does not wait for its end, its ``rename`` deletes the source right after, and both
-    know only accounts at ``blob.core.windows.net``: see
+    On Azure ``copy`` does not wait for the end of the copy, ``rename`` deletes the source right after, and both support
+    only accounts at ``blob.core.windows.net``; see
     https://github.com/apache/beam/blob/master/sdks/python/apache_beam/io/azure/blobstorageio.py.
     """
     return not path.startswith("azfs://")
 
 
 def _stream(source: str, target: str) -> None:
-    """Read here, and written back."""
+    """Reads the file here and writes it back."""
     with open_input(source) as file:
         _replace(target, file)
 
 
 def move(source: str, target: str) -> None:
-    """Rename; done already if only ``target`` is there."""
+    """Renames the file; does nothing if only ``target`` exists."""
     if not _exists(source):
         if not _exists(target):
             raise FileNotFoundError(errno.ENOENT, "no such file", source)
@@ -371,27 +369,27 @@ def move(source: str, target: str) -> None:
 
 
 def _make_room(target: str) -> None:
-    # HDFS renames neither onto what is there nor into a folder that is not.
+    # HDFS renames neither onto an existing file nor into a missing directory.
     delete(target)
-    with suppress(OSError):  # it is there already; if not, what comes next tells
+    with suppress(OSError):  # it exists, or the next call fails
         beam_setup.filesystems().mkdirs(target.rpartition("/")[0])
 
 
 def delete(path: str) -> None:
-    """Delete the file."""
+    """Deletes the file."""
     if _exists(path):
         with suppress(FileNotFoundError):
             _call(path, lambda filesystems: filesystems.delete([path]))
 
 
 def delete_tree(path: str) -> None:
-    """Delete all files below ``path``, and the folder where there is such a thing."""
+    """Deletes all files below ``path``, and the directory if the file system has one."""
     if "/" not in path.rstrip("/").partition("://")[2]:
-        raise ValueError(f"will not delete everything: {path!r}")
+        raise ValueError(f"refusing to delete a whole file system: {path!r}")
     files = (file.path for file in below(path.rstrip("/") + "/"))
     while chunk := list(islice(files, 100)):
         _delete_all(path, chunk)
-    with suppress(OSError):  # an empty folder is no harm, and not all file systems delete one
+    with suppress(OSError):  # not every file system deletes an empty directory, which is harmless
         delete(path)
 
 

@@ -1,7 +1,7 @@
-"""What Beam's file systems need in this process: options, such as ``--s3_endpoint_url``, and libraries of an extra.
+"""Options and libraries of Beam's file systems in this process, such as ``--s3_endpoint_url`` and boto3.
 
-Beam hands the options to its ``FileSystems`` when a pipeline is made, and when a worker starts. A launcher looks at
-files before that, and a command that runs no pipeline never makes one.
+Beam passes the options to its ``FileSystems`` when a pipeline is created and when a worker starts. A launcher reads
+files before that, and a command without a pipeline never creates one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 _lock = threading.Lock()
-# What a command line said, until Beam is told.
+# Words of the command line, until Beam has them.
 _arguments: list[str] | None = None
 
 OPTIONS = (
@@ -25,11 +25,11 @@ OPTIONS = (
     "s3_api_version", "s3_verify", "s3_disable_ssl", "azure_connection_string", "blob_service_endpoint",
     "azure_managed_identity_client_id", "hdfs_host", "hdfs_port", "hdfs_user", "hdfs_full_urls",
 )  # fmt: skip
-"""Names of Beam's options that say how a storage is reached: ``S3Options``, ``AzureOptions`` and
+"""Names of Beam's options for reaching a storage system: ``S3Options``, ``AzureOptions`` and
 ``HadoopFileSystemOptions`` of ``apache_beam.options.pipeline_options``."""
 
 FLAGS = ("s3_disable_ssl", "hdfs_full_urls")
-"""Those that take no value."""
+"""The options without a value."""
 
 FILE_SYSTEMS = (
     "apache_beam.io.aws.s3filesystem",
@@ -37,9 +37,9 @@ FILE_SYSTEMS = (
     "apache_beam.io.gcp.gcsfilesystem",
     "apache_beam.io.hadoopfilesystem",
 )
-"""Beam's modules of file systems other than the local one; each is known to ``FileSystems`` once it is imported."""
+"""Beam's modules of remote file systems; importing one registers it with ``FileSystems``."""
 
-# By scheme: the library, the extra of apache-beam that has it, and ours.
+# By scheme: the library, the extra of apache-beam that installs it, and our extra.
 _LIBRARIES = {
     "s3": ("boto3", "aws", "aws"),
     "azfs": ("azure.storage.blob", "azure", "azure"),
@@ -48,12 +48,12 @@ _LIBRARIES = {
 
 
 def configure(arguments: Sequence[str]) -> None:
-    """Has the files of this process reached as these arguments say, until a pipeline brings its own.
+    """Sets the options of Beam's file systems for this process, until a pipeline sets its own.
 
     Does not import Beam.
 
     Args:
-      arguments: words of a command line; only Beam's options of file systems count.
+      arguments: words of a command line; all but the options of Beam's file systems are ignored.
     """
     global _arguments
     with _lock:
@@ -61,7 +61,7 @@ def configure(arguments: Sequence[str]) -> None:
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of a command line that are Beam's options of file systems, with their values, and the others."""
+    """Splits a command line into the options of Beam's file systems, with their values, and the other words."""
     ours: list[str] = []
     others: list[str] = []
     words = list(arguments)
@@ -78,15 +78,15 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def filesystems() -> Any:
-    """Beam's ``FileSystems``, with options, and with those that the command's import of Beam has left out."""
+    """Beam's ``FileSystems`` with options, and with the file systems that the command's import of Beam left out."""
     _import_file_systems()
     return _with_options()
 
 
-@functools.cache  # one whose library is missing would be looked for at each image
+@functools.cache  # else each image would look for a missing library again
 def _import_file_systems() -> None:
     for name in FILE_SYSTEMS:
-        with suppress(ImportError):  # as Beam does: its library is not installed, or broken
+        with suppress(ImportError):  # as Beam does, if the library is missing or broken
             importlib.import_module(name)
 
 
@@ -95,7 +95,7 @@ def _with_options() -> Any:
     from apache_beam.io.filesystems import FileSystems
 
     with _lock:
-        # There is no public way to ask for them.
+        # Beam has no public access to them.
         if _arguments is not None or FileSystems._pipeline_options is None:
             from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -105,14 +105,14 @@ def _with_options() -> Any:
 
 
 def pipeline_options() -> Any:
-    """The ``PipelineOptions`` in force; None if nothing says any: then Beam is not imported for them."""
+    """The ``PipelineOptions`` in force; None if none are set, so that Beam need not be imported."""
     if not _arguments and "apache_beam.io.filesystems" not in sys.modules:
         return None
     return _with_options()._pipeline_options
 
 
 def words() -> list[str]:
-    """The options in force, as ``configure`` takes them in another process; they may hold secrets."""
+    """The options in force, in the form for ``configure`` in another process; they may hold secrets."""
     if _arguments is not None:
         return split(_arguments)[0]
     options = pipeline_options()
@@ -122,31 +122,31 @@ def words() -> list[str]:
 
 
 def is_lacking(scheme: str | None) -> bool:
-    """Whether files of this scheme need a library that cannot be imported; it is not imported for that."""
+    """Whether the library of this scheme is not installed; does not import it."""
     if scheme not in _LIBRARIES:
         return False
     try:
         return importlib.util.find_spec(_LIBRARIES[scheme][0]) is None
-    except ImportError:  # a package above it is not there
+    except ImportError:  # a parent package is missing
         return True
 
 
 def is_optional(scheme: str) -> bool:
-    """Whether files of this scheme need a library of an extra."""
+    """Whether files of this scheme need the library of an extra."""
     return scheme in _LIBRARIES
 
 
 def lacking(scheme: str) -> str:
-    """What to install for a scheme."""
+    """The message that names the package to install for a scheme."""
     _, extra, ours = _LIBRARIES[scheme]
     install = f"pip install 'apache-beam[{extra}]'"
     if ours is not None:
-        install = f"pip install 'beamlabel[{ours}]' (it brings apache-beam[{extra}])"
+        install = f"pip install 'beamlabel[{ours}]' (it includes apache-beam[{extra}])"
     return f"the library that reads {scheme}:// is not installed: {install}"
 
 
 def _forget_lock() -> None:
-    # In a forked child it may be held by a thread that is gone.
+    # A thread that does not exist in a forked child may hold the lock.
     global _lock
     _lock = threading.Lock()
 

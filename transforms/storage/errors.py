@@ -1,4 +1,4 @@
-"""Whether an error is the user's, who named what is not there, or the storage's, which may do better next time."""
+"""User errors, such as a missing file, as opposed to storage errors that another try may not meet."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _USER_ERRORS = (
     NotADirectoryError,
     FileExistsError,
 )
-# Those that have no class of their own.
+# Error numbers without a class of their own.
 _USER_NUMBERS = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def is_user_error(error: BaseException) -> bool:
-    """Whether trying again without a change would fail again."""
+    """Whether a retry without a change would fail again."""
     if isinstance(error, OSError) and error.errno in _USER_NUMBERS:
         return True
     return isinstance(error, _USER_ERRORS)
 
 
 class ChecksumError(ValueError):
-    """A file holds other bytes than were staged."""
+    """The SHA-256 of a file differs from the staged file's."""
 
 
 class ReplacedError(FileNotFoundError):
-    """The file is no longer of the version that was asked for."""
+    """The file no longer has the requested version."""

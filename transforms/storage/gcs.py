@@ -31,25 +31,25 @@ if TYPE_CHECKING:
     from google.cloud.storage import Blob
 
 _READ_SIZE = 4 << 20
-"""Bytes of one range request: streaming a text costs few round trips, a Parquet footer not much too much."""
+"""Bytes of one range request: few round trips to stream a text, and little excess for a Parquet footer."""
 
 PAGE_SIZE = 1000
-"""Objects in one page of a listing; the service gives no more."""
+"""Objects in one page of a listing, the service's maximum."""
 
 _BATCH_THREADS = 16
-"""Batch requests under way at a time."""
+"""Concurrent batch requests."""
 
 _AT_ONCE = 10_000
-"""Names of files that are held in memory of those that are to be deleted."""
+"""Names of files to delete that are in memory at a time."""
 
 _WRITER = "beamlabel-writer"
-"""Of an object's metadata: a number of the call that wrote it on a condition."""
+"""Metadata key of an object: identifies the conditional write that created it."""
 
 _T = TypeVar("_T")
 
 
 def _shared(deadline: float | None = None) -> dict[str, Any]:
-    """What every request of ours says; with a deadline in seconds, after which no try begins and which bounds each."""
+    """Arguments of every request; ``deadline``: seconds after which no try begins, and the limit of each try."""
     if deadline is None:
         return {"retry": gcs_client.RETRY, "timeout": gcs_client.TIMEOUT}
     timeout = tuple(min(seconds, deadline) for seconds in gcs_client.TIMEOUT)
@@ -59,7 +59,7 @@ def _shared(deadline: float | None = None) -> dict[str, Any]:
 def _blob(path: str, generation: int | None = None) -> Blob:
     bucket, name = gcs_client.parse(path)
     if not name:
-        raise IsADirectoryError(errno.EISDIR, "a bucket, not an object", path)
+        raise IsADirectoryError(errno.EISDIR, "the path is a bucket, not an object", path)
     return gcs_client.bucket(bucket).blob(name, generation=generation)
 
 
@@ -90,7 +90,7 @@ def glob(pattern: str) -> Iterator[StoredFile]:
 
 
 def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
-    """In the order of names; a page at a time, or several at once if there are many."""
+    """Lists objects in the order of their names, page by page, in parallel if there are many."""
     bucket, name = gcs_client.parse(prefix)
     start = f"gs://{bucket}/"
 
@@ -106,7 +106,7 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
                 page_size=PAGE_SIZE,
                 **_shared(),
             )
-            # The answer itself: to make a Blob of each item takes ten times as long as all the rest.
+            # The raw answer: creating a Blob per item takes ten times as long as everything else.
             found = next(listing.pages).raw_page
         files = [
             StoredFile(start + item["name"], int(item["size"]), str(item["generation"]))
@@ -118,7 +118,7 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """What lies right in ``folder``, which ends in ``/``, a page at a time."""
+    """The direct entries of ``folder``, which ends in ``/``, page by page."""
     bucket, name = gcs_client.parse(folder)
     with gcs_client.errors(folder):
         listing = gcs_client.client().list_blobs(
@@ -137,10 +137,10 @@ def entries(folder: str) -> Iterator[StoredFile | Folder]:
 
 
 def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
-    """The object, open for reading; asks once for its size unless it is known, so what is missing is noticed here.
+    """Opens the object for reading; requests its size unless it is known, so that a missing object fails here.
 
-    One generation of it is read: what is written meanwhile does not get mixed in. Who reads all of it, and has not said
-    what is known, gets the bytes of the object's checksum, or an ``OSError`` at the end.
+    All reads are of one generation, even if the object is replaced meanwhile. Without ``known``, a read of the whole
+    object verifies its checksum and raises ``OSError`` at the end if it does not match.
     """
     checksum = None
     if known is not None and known.size is not None:
@@ -153,7 +153,7 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
     def read_range(first: int, last: int) -> bytes:
         blob = _blob(path, generation)
         with gcs_client.errors(path):
-            # Raw: the size and the ranges are those of the bytes as stored, compressed or not.
+            # Raw: size and ranges refer to the stored bytes, compressed or not.
             return blob.download_as_bytes(
                 start=first, end=last, raw_download=True, checksum=None, **_shared()
             )
@@ -162,14 +162,14 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
 
 
 def read_bytes(path: str) -> bytes:
-    """The whole object in one request, its checksum verified; the bytes as they are stored."""
+    """The stored bytes of the whole object, in one request, with the checksum verified."""
     blob = _blob(path)
     with gcs_client.errors(path):
         return blob.download_as_bytes(raw_download=True, **_shared())
 
 
 def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
-    """A range of the object; one of another generation is as good as gone."""
+    """A range of the object; another generation counts as missing."""
     blob = _blob(path, None if version is None else int(version))
     try:
         with gcs_client.errors(path):
@@ -179,18 +179,18 @@ def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     except OSError as error:
         if getattr(error.__cause__, "code", None) != 416:
             raise
-        return b""  # it ends before
+        return b""  # the object ends before
 
 
 def get_file(path: str, local_path: Path) -> None:
-    """Download to a local file in one request, its checksum verified; what breaks off goes on from there."""
+    """Downloads to a local file in one request with the checksum verified; resumes after a broken connection."""
     blob = _blob(path)
     with gcs_client.errors(path):
         blob.download_to_filename(str(local_path), raw_download=True, checksum="crc32c", **_shared())
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Upload; readers see the old object or the new one."""
+    """Uploads the object; readers see the old object or the new one."""
     _upload(_blob(path), path, data)
 
 
@@ -206,20 +206,20 @@ def _upload(blob: Blob, path: str, data: bytes, deadline: float | None = None, *
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Upload on the condition that there is no such object yet."""
+    """Uploads the object if it does not exist."""
     return exchange(path, data, 0) is not None
 
 
 def exchange(path: str, data: bytes, generation: int, deadline: float | None = None) -> int | None:
-    """Upload on the condition that the object is of that generation still; 0: that there is none.
+    """Uploads the object if it still has that generation; 0: if it does not exist.
 
     Args:
-      path, data: what is written.
-      generation: of the object that it takes the place of.
+      path, data: of the new object.
+      generation: of the object to replace.
       deadline: seconds after which no other try begins; None: as for every request.
 
     Returns:
-      The generation of what this call has written; None where the condition did not hold.
+      The generation that this call wrote; None if the condition did not hold.
     """
     blob = _blob(path)
     writer = uuid.uuid4().hex
@@ -229,8 +229,8 @@ def exchange(path: str, data: bytes, generation: int, deadline: float | None = N
     except OSError as error:
         if getattr(error.__cause__, "code", None) != 412:
             raise
-        # It may have been our own first try, whose answer was lost on the way. The data do not tell: others may
-        # write the same.
+        # Our own first try may have succeeded and its answer been lost. Comparing the data is not enough: other writers
+        # may write the same.
         return _generation_by(writer, path)
     return int(blob.generation)
 
@@ -247,8 +247,7 @@ def _generation_by(writer: str, path: str) -> int | None:
 
 
 class ReadObject(NamedTuple):
-    """An object's bytes, their generation, and when it was written and read by the server's clock, in seconds since
-    1970."""
+    """An object's bytes, generation, and times of writing and reading: the server's clock, seconds since 1970."""
 
     data: bytes
     generation: int
@@ -257,7 +256,7 @@ class ReadObject(NamedTuple):
 
 
 def read_object(path: str) -> ReadObject:
-    """One generation of an object, and what is known of it."""
+    """Reads one generation of an object, with its times."""
     while True:
         blob = _blob(path)
         with gcs_client.errors(path):
@@ -267,12 +266,12 @@ def read_object(path: str) -> ReadObject:
             with gcs_client.errors(path):
                 data = _blob(path, generation).download_as_bytes(raw_download=True, **_shared())
         except FileNotFoundError:
-            continue  # it was written anew or deleted in between
+            continue  # replaced or deleted in between
         return ReadObject(data, generation, blob.updated.timestamp(), gcs_client.server_time())
 
 
 def delete_generation(path: str, generation: int, deadline: float | None = None) -> None:
-    """Delete the object, unless another has taken its place; ``deadline`` as for ``exchange``."""
+    """Deletes the object unless another generation replaced it; ``deadline`` as for ``exchange``."""
     try:
         with gcs_client.errors(path):
             _blob(path, generation).delete(**_shared(deadline))
@@ -281,17 +280,17 @@ def delete_generation(path: str, generation: int, deadline: float | None = None)
 
 
 def copy(source: str, target: str) -> None:
-    """Copy within the storage."""
+    """Copies an object within the storage system."""
     old, new = _blob(source), _blob(target)
     with gcs_client.errors(source):
-        # Large objects, and those that change place or class, are copied in several calls.
+        # Large objects, and objects that change location or class, take several calls.
         token, _, _ = new.rewrite(old, **_shared())
         while token is not None:
             token, _, _ = new.rewrite(old, token=token, **_shared())
 
 
 def put_file(local_path: str, path: str) -> None:
-    """Upload, then remove the local file."""
+    """Uploads the local file, then removes it."""
     blob = _blob(path)
     with gcs_client.errors(path):
         blob.upload_from_filename(local_path, content_type=content_type(path), checksum="crc32c", **_shared())
@@ -299,26 +298,28 @@ def put_file(local_path: str, path: str) -> None:
 
 
 def move(source: str, target: str) -> None:
-    """Copy within the storage, then delete; killed in between, it can be run again."""
+    """Copies an object, then deletes the source; safe to repeat after a kill in between."""
     move_all({source: target})
 
 
 def move_all(moves: Mapping[str, str]) -> None:
-    """Copy many objects within the storage, then delete those."""
+    """Copies many objects, then deletes the sources."""
     absent = _copied(moves)
     if gone := lost(moves, absent, _list):
-        raise FileNotFoundError(errno.ENOENT, "no such object, nor one to be moved there", gone[0])
+        raise FileNotFoundError(
+            errno.ENOENT, "the object exists neither at its old path nor at its new path", gone[0]
+        )
     delete_all(moves.keys() - absent)
 
 
 def copy_all(copies: Mapping[str, str]) -> None:
-    """Copy many objects within the storage."""
+    """Copies many objects within the storage system."""
     if absent := _copied(copies):
         raise FileNotFoundError(errno.ENOENT, "no such object", min(absent))
 
 
 def _copied(copies: Mapping[str, str]) -> set[str]:
-    """Copies many objects; returns those that are not there."""
+    """Copies many objects; returns the missing ones."""
     absent: set[str] = set()
 
     def copy_one(pair: tuple[str, str]) -> None:
@@ -336,15 +337,15 @@ def _copied(copies: Mapping[str, str]) -> set[str]:
 
 
 def _in_batches(items: Iterable[_T], ask: Callable[[_T], object], do: Callable[[_T], object]) -> list[_T]:
-    """Does something to many objects by batch requests, and by itself what these could not do.
+    """Handles many objects in batch requests, and one by one those for which the batch failed.
 
     Args:
       items: the objects.
-      ask: makes the one call for an item, within a batch.
-      do: does it by itself, with as many tries as any request.
+      ask: makes the call for an item within a batch.
+      do: handles an item outside a batch, with the retries of any request.
 
     Returns:
-      The items of which the storage says in a batch that there is no such object.
+      The items whose object the batch reported as missing.
     """
     client = gcs_client.client()
     waiting = list(items)
@@ -355,13 +356,13 @@ def _in_batches(items: Iterable[_T], ask: Callable[[_T], object], do: Callable[[
         pair for chunk, found in zip(chunks, answers, strict=True) for pair in zip(chunk, found, strict=True)
     ]
     with ThreadPoolExecutor(gcs_client.POOL_SIZE) as threads:
-        # A busy service refuses some of the calls; one that knows no batches, or not this call, refuses all.
+        # A busy service refuses some of the calls; a service without batches, or without this call, refuses all.
         list(threads.map(do, [item for item, status in told if status != 404 and not 200 <= status < 300]))
     return [item for item, status in told if status == 404]
 
 
 def _statuses(client: Any, chunk: Sequence[_T], ask: Callable[[_T], object]) -> list[int]:
-    """Those of a batch; 0 where it came to nothing."""
+    """The HTTP statuses of a batch; 0 for each item if the batch failed."""
     from google.api_core.exceptions import GoogleAPICallError
 
     if len(chunk) == 1:
@@ -373,7 +374,7 @@ def _statuses(client: Any, chunk: Sequence[_T], ask: Callable[[_T], object]) -> 
 
 
 def delete(path: str) -> None:
-    """Delete the object."""
+    """Deletes the object."""
     blob = _blob(path)
     try:
         with gcs_client.errors(path):
@@ -383,14 +384,14 @@ def delete(path: str) -> None:
 
 
 def delete_all(paths: Iterable[str]) -> None:
-    """Delete many objects."""
+    """Deletes many objects."""
     names = iter(paths)
     while chunk := list(islice(names, _AT_ONCE)):
         _in_batches(chunk, lambda path: _blob(path).delete(timeout=gcs_client.TIMEOUT), delete)
 
 
 def delete_tree(path: str) -> None:
-    """Delete all objects below ``path + "/"``, also the empty ones that stand for folders."""
+    """Deletes all objects below ``path + "/"``, including the empty ones that stand for directories."""
     if not gcs_client.parse(path.rstrip("/"))[1]:
-        raise ValueError(f"will not delete everything: {path!r}")
+        raise ValueError(f"refusing to delete a whole bucket: {path!r}")
     delete_all(file.path for file in _list(path.rstrip("/") + "/"))

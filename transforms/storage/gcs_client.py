@@ -1,9 +1,9 @@
-"""The one google-cloud-storage client of a process, and what every call through it shares.
+"""The one google-cloud-storage client of a process, with the settings that all calls share.
 
-A worker runs dozens of threads that each fetch one object a request. They share one client, so one
-token and one pool of kept-alive connections, instead of paying for a handshake an image.
+A worker fetches in dozens of threads, one object per request. They share one client, hence one token and one pool of
+kept-alive connections, which saves a handshake per image.
 
-Importing this module does not import Google's library (0.3 s): a job on local files never needs it.
+Importing this module does not import Google's library (0.3 s), which a job on local files never needs.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ TIMEOUT = retries.SOCKET_TIMEOUT
 """Seconds to connect, and seconds without a byte while reading, of one attempt."""
 
 POOL_SIZE = 64
-"""Connections kept open; more than this many threads open short-lived ones, they do not wait."""
+"""Connections kept open; further threads open short-lived connections instead of waiting."""
 
-# Where the client talks to is read from these when it is made; a client made for another place is stale.
+# The client reads its endpoint from these when it is created; it is stale once they change.
 _ENDPOINT_VARIABLES = ("STORAGE_EMULATOR_HOST", "API_ENDPOINT_OVERRIDE")
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -43,15 +43,14 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _logger = get_logger(__name__)
 _lock = threading.Lock()
 _current: tuple[tuple[str | None, ...], Client] | None = None
-# When the last answer came, by this machine's monotonic clock, and its Date.
+# Time of the last answer by this machine's monotonic clock, and its Date.
 _answered: tuple[float, str | None] | None = None
 
 
 def client() -> Client:
-    """The process's client; made at the first call, and anew in a forked child or for another endpoint.
+    """The process's client, created at the first call, and again in a forked child or for another endpoint.
 
-    Without application default credentials it is anonymous: public buckets can be read. Safe to call from
-    any thread.
+    Without application default credentials it is anonymous and reads public buckets only. Thread-safe.
     """
     global _current
     endpoint = tuple(os.environ.get(name) for name in _ENDPOINT_VARIABLES)
@@ -65,28 +64,28 @@ def client() -> Client:
 
 
 def session(client: Client) -> AuthorizedSession:
-    """The session that a client's requests go through: its credentials, proxies, authorities and connections.
+    """The session of a client's requests: its credentials, proxies, certificate authorities and connections.
 
-    The client has no public name for it. To make one and hand it over is no way out: the constructor's ``_http``
-    is private as well, so its documentation says. Neither is a session of our own beside the client's: which
-    credentials go to which endpoint (an emulator gets none), with which client certificate, only the client knows,
-    and the size of its pool and the hooks of its session would still have no public option.
+    The client has no public name for it. Passing in a session of our own is no alternative: the constructor's ``_http``
+    is documented as private too. Neither is a separate session beside the client's: only the client decides which
+    credentials go to which endpoint (an emulator gets none) and with which client certificate, and its session's pool
+    size and hooks would still have no public option.
     """
     return client._http
 
 
 def bucket(name: str) -> Bucket:
-    """A bucket of the process's client, whose requests are paid for by ``billing.billing_project``."""
+    """A bucket of the process's client; ``billing.billing_project`` pays for its requests."""
     return client().bucket(name, user_project=billing.billing_project())
 
 
 def parse(uri: str) -> tuple[str, str]:
-    """Split ``gs://bucket/name`` into bucket and object name; the name is ``""`` for the bucket itself.
+    """Splits ``gs://bucket/name`` into bucket and object name; the name is ``""`` for the bucket itself.
 
-    An object name is taken verbatim: ``%``, ``#`` and ``?`` mean nothing in it.
+    An object name is taken verbatim: ``%``, ``#`` and ``?`` have no meaning.
 
     Raises:
-      ValueError: ``uri`` is not ``gs://`` followed by what can be a bucket's name.
+      ValueError: ``uri`` is not ``gs://`` followed by a valid bucket name.
     """
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     if not uri.startswith("gs://") or not _BUCKET.fullmatch(bucket):
@@ -95,9 +94,9 @@ def parse(uri: str) -> tuple[str, str]:
 
 
 def server_time() -> float:
-    """The storage's clock, in seconds since 1970: the ``Date`` of its last answer, and the time since then.
+    """The server's clock, in seconds since 1970: the ``Date`` of its last answer plus the time since then.
 
-    It is late by what the answer took, and by up to a second. Without an answer: the clock of this machine.
+    It lags by the answer's latency and up to a second. Before the first answer it is the clock of this machine.
     """
     answered = _answered
     date = None if answered is None else parsedate_tz(answered[1] or "")
@@ -113,14 +112,14 @@ def _note_date(answer: Any, **_: Any) -> None:
 
 @contextmanager
 def errors(path: str) -> Iterator[None]:
-    """Turn what Google's library raises into the ``OSError`` that a local file would raise, naming ``path``.
+    """Turns the errors of Google's library into the ``OSError`` that a local file would raise, with ``path``.
 
     Raises:
-      FileNotFoundError: there is no such object or bucket.
-      PermissionError: the credentials do not allow it, or there are none and they are needed; or the requester has to
-        pay, and nobody is named who does.
-      TimeoutError: the server did not answer in time.
-      OSError: everything else that the storage or the network answers.
+      FileNotFoundError: The object or bucket does not exist.
+      PermissionError: The credentials are insufficient or missing, or the bucket is requester-pays and no project is
+        named.
+      TimeoutError: The server did not answer in time.
+      OSError: Any other error of the storage or the network.
     """
     from google.api_core import exceptions as api
     from google.auth import exceptions as auth
@@ -136,7 +135,7 @@ def errors(path: str) -> Iterator[None]:
             raise PermissionError(errno.EACCES, billing.ADVICE, path) from error
         raise OSError(errno.EIO, _message(error), path) from error
     except (api.Forbidden, api.Unauthorized, auth.RefreshError, auth.InvalidOperation) as error:
-        # The last is what an anonymous client makes of a 401.
+        # An anonymous client raises InvalidOperation for a 401.
         raise PermissionError(errno.EACCES, _message(error), path) from error
     except http.Timeout as error:
         raise TimeoutError(errno.ETIMEDOUT, _message(error), path) from error
@@ -159,16 +158,16 @@ def _new_client() -> Client:
     from google.cloud.storage import Client
     from requests.adapters import HTTPAdapter
 
-    # Else the client asks for each bucket's metadata too, in a thread of its own, for traces nobody reads.
+    # Else the client also requests each bucket's metadata, in a thread of its own, for unused traces.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     try:
-        # Nothing here is billed to or listed by a project, and most laptops have none configured.
+        # No request here needs the client's project, and most laptops have none configured.
         made = Client(project=None)
     except DefaultCredentialsError:
-        _logger.warning("no Google Cloud credentials found: gs:// is accessed anonymously")
+        _logger.warning("No Google Cloud credentials found; accessing gs:// anonymously")
         made = Client.create_anonymous_client()
-    # requests' own pool holds 10 connections, and warns. A session with a client certificate (mTLS) has mounted an
-    # adapter that carries it: that one stays.
+    # The default pool of requests holds 10 connections and warns beyond. A session with a client certificate (mTLS)
+    # keeps its adapter, which carries the certificate.
     requests = session(made)
     requests.hooks["response"].append(_note_date)
     if not requests.is_mtls:
@@ -189,14 +188,14 @@ def _retry() -> Retry:
 
 
 def __getattr__(name: str) -> Any:
-    # RETRY is made of Google's classes, so it comes to life when it is first asked for (PEP 562).
+    # RETRY needs Google's classes, so it is created at its first use (PEP 562).
     if name == "RETRY":
         return _retry()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _forget_client() -> None:
-    # A forked child shares the parent's sockets, and its lock may have been held by a thread that is gone.
+    # A forked child shares the parent's sockets, and a thread that does not exist there may hold the lock.
     global _lock, _current
     _lock, _current = threading.Lock(), None
 

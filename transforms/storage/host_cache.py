@@ -1,11 +1,10 @@
-"""Staged files on a worker host: fetched once, hashed once, mapped, and so shared by the host's processes.
+"""Staged files on a worker host, fetched and hashed once and shared by the host's processes through ``mmap``.
 
-A remote file is kept under its SHA-256 in the per-user cache. Of the processes that want it at a time one fetches it,
-a piece at a time, under a file lock, and the others wait. Who hashes a large file leaves a stamp, which tells the file
-by its inode, size and times, and the system's start: whoever finds the file still like that need not hash it again. A
-file that was changed, or cut short, is hashed anew, found to be damaged, and fetched again. The system frees the lock
-of a process that is killed. The folder is bounded: the least recently used goes first, and nothing that a live process
-has opened.
+A remote file is stored under its SHA-256 in the per-user cache. One process at a time fetches it, under a file lock and
+a piece at a time, while the others wait. After hashing a large file a process writes a stamp of its inode, size and
+times, and of the system's boot; while the stamp matches, no process hashes the file again. A file that was changed or
+truncated is hashed again, found damaged, and fetched again. The system releases the lock of a killed process. The cache
+is bounded: the least recently used file is evicted first, except files that a live process has open.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ Content: TypeAlias = "bytes | mmap.mmap"
 
 
 class LocalArtifact(NamedTuple):
-    """What ``open_artifact`` gives.
+    """The result of ``open_artifact``.
 
     Attributes:
-      content: all of it; mapped, where it lies in a file.
-      path: that file, of this machine; None where it is in memory alone.
+      content: of the artifact; memory-mapped if it is in a file.
+      path: of that local file; None if the content is in memory only.
     """
 
     content: Content
@@ -60,13 +59,13 @@ _LOCK_SECONDS = 300.0
 
 
 NOWHERE = Path(os.devnull) / "beamlabel"
-"""A folder that cannot be made by anybody."""
+"""A directory that cannot be created."""
 
 
 def cache_dir() -> Path:
     """The per-user cache of modules and artifacts; ``BEAMLABEL_CACHE`` overrides it.
 
-    ``NOWHERE`` for a user without a home folder: a ``~`` that stands for none would become a folder of that name.
+    ``NOWHERE`` for a user without a home directory, for whom ``~`` would become a directory of that name.
     """
     if named := os.environ.get("BEAMLABEL_CACHE"):
         return Path(named)
@@ -78,19 +77,19 @@ def cache_dir() -> Path:
 
 
 def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> LocalArtifact:
-    """A staged file, such as the artifact, in a file of this machine if that can be.
+    """Opens a staged file, such as the artifact, from a local file if possible.
 
-    A local file is opened in place. A remote one is fetched into the cache, unless it is there; where the cache
-    cannot be written, which is said once, into memory.
+    A local file is opened in place. A remote file is fetched into the cache unless it is there, or into memory if the
+    cache cannot be written, with one warning.
 
     Args:
       path: the file, local or remote.
-      sha256: of the file, in hex, as the launcher saw it.
-      max_bytes: of the cache.
+      sha256: of the file that the launcher staged, in hex.
+      max_bytes: size limit of the cache.
 
     Raises:
-      ChecksumError: these are other bytes than the launcher staged.
-      OSError: the staged file cannot be read.
+      ChecksumError: The bytes differ from those that the launcher staged.
+      OSError: The staged file cannot be read.
     """
     folder = cache_dir() / _FOLDER
     if storage.is_local(path):
@@ -109,7 +108,7 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Loca
 
 
 def _in_place(file: Path, folder: Path, sha256: str, path: str) -> Content:
-    """A local file, mapped; of those that want a large one at a time one hashes it."""
+    """Maps a local file; one process at a time hashes a large one."""
     if file.stat().st_size < _STAMPED_BYTES:
         return _verified(_mapped(file, sha256, None), sha256, path)
     with _threads:
@@ -124,7 +123,7 @@ def _in_place(file: Path, folder: Path, sha256: str, path: str) -> Content:
 
 
 def _from_cache(folder: Path, path: str, sha256: str) -> LocalArtifact:
-    """Under the artifact's lock: the cached file, fetched if it is missing or other than it should be."""
+    """The cached file, fetched if it is missing or damaged; the caller holds the artifact's lock."""
     file = folder / sha256
     try:
         content = _cached(file)
@@ -168,9 +167,9 @@ def _cached(file: Path) -> Content | None:
 
 
 def _mapped(file: Path, sha256: str, stamp: Path | None) -> Content | str:
-    """A file's content, if that is what it should be; else its SHA-256.
+    """The content of a file whose SHA-256 is right; else its SHA-256.
 
-    The file is read to be hashed, and not by way of the map: its pages would count as this process's memory.
+    The hash reads the file, not the map, whose pages would count as this process's memory.
     """
     with file.open("rb") as opened:
         state = os.fstat(opened.fileno())
@@ -203,7 +202,7 @@ def _is_stamped(stamp: Path, state: os.stat_result) -> bool:
 
 
 def _write_stamp(stamp: Path, state: os.stat_result) -> None:
-    """Half a stamp, or one that cannot be written, is none."""
+    """Writes the stamp; an incomplete or missing stamp only costs another hash."""
     if state.st_size >= _STAMPED_BYTES:
         try:
             stamp.write_text(_told(state))
@@ -212,7 +211,7 @@ def _write_stamp(stamp: Path, state: os.stat_result) -> None:
 
 
 def _told(state: os.stat_result) -> str:
-    """What is another once a file was written to, replaced or restored; or once a crash may have lost a part of it."""
+    """The text of a stamp, which changes if the file is written, replaced or restored, or the system restarts."""
     try:
         boot = _BOOT_ID.read_text().strip()
     except OSError:
@@ -242,7 +241,7 @@ def _other_bytes(path: str, found: str, sha256: str) -> ChecksumError:
 
 
 def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
-    """The artifact's lock, held; None where there can be none."""
+    """Acquires the artifact's lock; None if that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = InterProcessLock(folder / f"{sha256}.lock")
@@ -256,7 +255,7 @@ def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
 
 
 def _use(file: Path) -> None:
-    """Marks a file as used now, and as in use as long as this process lives."""
+    """Marks a file as used now, and as in use for the life of this process."""
     try:
         if file not in _in_use:
             mark = InterProcessReaderWriterLock(f"{file}.use")
@@ -268,7 +267,7 @@ def _use(file: Path) -> None:
 
 
 def _evict(folder: Path, max_bytes: int) -> None:
-    """Deletes what was not used for the longest time until the rest fits, but nothing that is in use."""
+    """Deletes the least recently used files until the rest fits, except files in use."""
     try:
         files = [file for file in folder.iterdir() if file.suffix in ("", _PARTIAL)]
         states = sorted((_used_at(file), state.st_size, file) for file in files if (state := _stat(file)))
@@ -295,7 +294,7 @@ def _stat(file: Path) -> os.stat_result | None:
 
 
 def _delete_unused(file: Path) -> bool:
-    """Deletes a cached file and what a killed fetch left of it, unless a process fetches it or has it in use."""
+    """Deletes a cached file and the remains of a killed fetch, unless a process is fetching or using the file."""
     if file in _in_use:
         return False
     lock, mark = InterProcessLock(f"{file}.lock"), InterProcessReaderWriterLock(f"{file}.use")

@@ -1,5 +1,6 @@
-"""What lies in a folder: names that a file of ours tells are checked at every use, and folders are known by what they
-really are, whatever they are called.
+"""Checks that paths lie inside a directory.
+
+Names read from our own files are checked at every use, and directories are compared by identity, not by name.
 """
 
 from __future__ import annotations
@@ -9,40 +10,40 @@ import re
 
 from beamlabel.transforms.storage.uris import scheme
 
-# All names that we give to files. So there is no `..`, no absolute path, scheme, drive, backslash, percent sign, blank
-# or control character, and no name that begins with a dot.
+# Matches every name that we give to files. It excludes `..`, absolute paths, schemes, drives, backslashes, percent
+# signs, blanks, control characters, and names that begin with a dot.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
 _CHARACTERS = 1024
-# Folders that are remembered.
+# Directories in the cache.
 _KNOWN = 100_000
 _SLASHES = re.compile(r"/{2,}")
 
 
 class OutsideError(ValueError):
-    """A file of ours names another that is none of its folder."""
+    """One of our files names a file outside its directory."""
 
 
 def is_plain(name: object) -> bool:
-    """Whether a text is the plain name of a file below a folder."""
+    """Whether ``name`` is the plain relative name of a file below a directory."""
     return isinstance(name, str) and len(name) <= _CHARACTERS and _PLAIN.fullmatch(name) is not None
 
 
 def below(folder: str, name: object) -> str:
-    """Where a file lies that a manifest, a commit, a record or the like names: always below the folder.
+    """The path of a file that a manifest, commit or record names, always below the directory.
 
-    This is checked at every use of such a name, since nobody knows who wrote the file that tells it. On a local disk
-    no link on the way may lead out of the folder; a link that is put there later is not seen.
+    Every use of such a name is checked, since the file that holds it is not trusted. On a local disk no link on the way
+    may lead out of the directory; a link created later is not noticed.
 
     Args:
       folder: absolute path or URI.
       name: as it was read.
 
     Raises:
-      OutsideError: it is no plain name, or a link leads elsewhere.
+      OutsideError: The name is not plain, or a link leads out of the directory.
     """
     if not isinstance(name, str) or not is_plain(name):
         raise OutsideError(
-            f"{folder}: {name!r} is no name of a file of this folder; nothing was done with it"
+            f"{folder}: {name!r} is not a valid file name below this directory; the file was not used"
         )
     path = f"{folder.rstrip('/')}/{name}"
     if scheme(folder) is None:
@@ -50,7 +51,7 @@ def below(folder: str, name: object) -> str:
         for part in name.split("/"):
             place = f"{place}/{part}"
             if os.path.islink(place) and not _is_below(os.path.realpath(place), os.path.realpath(folder)):  # noqa: PTH114 (faster)
-                raise OutsideError(f"{place} is a link that leads out of {folder}; nothing was done with it")
+                raise OutsideError(f"{place} is a link that leads out of {folder}; the file was not used")
     return path
 
 
@@ -58,7 +59,7 @@ def real(path: str) -> str:
     """A local path without symbolic links, ``..`` and doubled slashes; a URI with its scheme in lower case.
 
     Args:
-      path: absolute path or URI; a slash at its end is lost.
+      path: absolute path or URI; the result has no slash at its end.
     """
     kind = scheme(path)
     if kind is None:
@@ -67,9 +68,9 @@ def real(path: str) -> str:
 
 
 class RealFolder:
-    """A folder, whatever it is called: by links, ``/proc/self/cwd``, bind mounts, or capitals where they mean nothing.
+    """A directory under any name: through links, ``/proc/self/cwd``, bind mounts, or case-insensitive spellings.
 
-    Local folders are told by device and inode, so that it need not exist yet, but is seen only as it is now.
+    Local directories are compared by device and inode. The directory need not exist yet; its state now counts.
 
     Args:
       folder: absolute path or URI.
@@ -82,17 +83,17 @@ class RealFolder:
         self._known: dict[str, bool] = {}
 
     def holds(self, path: str) -> bool:
-        """Whether a path is the folder, or lies in it; what is not there yet is looked for above.
+        """Whether a path is the directory or lies in it; for a missing path, its existing parents count.
 
         Args:
-          path: absolute path or URI, of a file or a folder.
+          path: absolute path or URI, of a file or a directory.
         """
         if (scheme(path) is None) is not self._is_local:
             return False
         return self._is_in(os.path.realpath(path)) if self._is_local else self._has(_one_spelling(path))
 
     def is_same(self, folder: str) -> bool:
-        """Whether it is that folder."""
+        """Whether ``folder`` is the same directory."""
         if (scheme(folder) is None) is not self._is_local:
             return False
         if not self._is_local:
@@ -104,7 +105,7 @@ class RealFolder:
         return _is_below(path, self.path)
 
     def _is_in(self, place: str) -> bool:
-        """Of a path without links; what is known of the folders above is not asked again."""
+        """``_has`` for a path without links, also by identity; results for its parents are cached."""
         if self._has(place):
             return True
         if self._identity is None:
@@ -131,6 +132,6 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _one_spelling(uri: str) -> str:
-    """A URI for comparison only: object stores tell ``a//b`` from ``a/b``, but what mounts a bucket does not."""
+    """A URI for comparison only: object stores distinguish ``a//b`` from ``a/b``, but a mounted bucket does not."""
     kind = scheme(uri) or ""
     return f"{kind}://{_SLASHES.sub('/', uri[len(kind) + 3 :]).strip('/')}"

@@ -19,14 +19,14 @@ from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import Folder, has_glob, matcher, split_glob
 
 _TEMPORARY = ".tmp-"
-# What fsync says where a file system has no such thing.
+# Error numbers of fsync on file systems without support for it.
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-# What tells one folder from another, whatever links lead to it: device and inode.
+# Identifies a directory regardless of links to it: device and inode.
 _Identity = tuple[int, int]
 
 
 def is_folder(path: str) -> bool:
-    """Whether ``path`` is a folder, or a link to one."""
+    """Whether ``path`` is a directory, or a link to one."""
     try:
         return stat_module.S_ISDIR(_status(path).st_mode)
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def _status(path: str) -> os.stat_result:
     try:
         return Path(path).stat()
     except (OSError, ValueError) as error:
-        # Names that nothing can have: with a NUL, too long, below a file.
+        # Names that no file can have: with a NUL, too long, below a file.
         if isinstance(error, OSError) and error.errno not in (errno.ENOTDIR, errno.ENAMETOOLONG):
             raise
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
@@ -57,22 +57,22 @@ def below(folder: str) -> Iterator[StoredFile]:
 
 
 def glob(pattern: str) -> Iterator[StoredFile]:
-    """The files that match; folders that cannot match are not read."""
+    """The files that match; skips directories that cannot match."""
     start, rest = split_glob(pattern)
     if _is_listed(start or "."):
         yield from _glob(start, rest)
 
 
 def _is_listed(folder: str) -> bool:
-    """Whether it is a folder.
+    """Whether ``folder`` is a directory.
 
     Raises:
-      NotAFileError: the kernel makes it up.
+      NotAFileError: The directory belongs to the kernel.
     """
     if not is_folder(folder):
         return False
     if is_of_kernel(Path(folder).stat().st_dev):
-        raise NotAFileError(errno.EINVAL, "a folder that the kernel makes up, without files", folder)
+        raise NotAFileError(errno.EINVAL, "a virtual directory of the kernel, which holds no files", folder)
     return True
 
 
@@ -99,7 +99,7 @@ def _glob(folder: str, pattern: str) -> Iterator[StoredFile]:
 
 
 def _walk(folder: str, above: tuple[_Identity, ...]) -> Iterator[StoredFile]:
-    """``above``: the folders on the way here, this one included: a link back to one of them is a loop."""
+    """Lists a tree; ``above``: the directories on the way here, with this one, since a link back to one is a loop."""
     for entry in _entries(folder):
         if not _leads_to_folder(entry):
             file = _stored(folder, entry)
@@ -112,7 +112,7 @@ def _walk(folder: str, above: tuple[_Identity, ...]) -> Iterator[StoredFile]:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """One folder, in the order in which an object store would list the tree."""
+    """The entries of a directory, in an object store's order."""
     with os.scandir(folder or ".") as entries:
         listing = list(entries)
     return sorted(listing, key=lambda entry: entry.name + "/" if _leads_to_folder(entry) else entry.name)
@@ -128,14 +128,14 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _stored(folder: str, entry: os.DirEntry[str]) -> StoredFile | None:
-    """The file, or None for a folder, a pipe, and so on."""
+    """The file; None for a directory, a pipe, and so on."""
     path = folder + entry.name
     try:
         status = entry.stat()
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ELOOP):
             raise
-        # A link to nowhere was asked for like the rest: that its reader fails is better than silence.
+        # A dangling link is input too: a failed read is better than silence.
         return StoredFile(path, None, None)
     if not stat_module.S_ISREG(status.st_mode) or is_of_kernel(status.st_dev):
         return None
@@ -148,7 +148,7 @@ def _identity(folder: str) -> _Identity:
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """What lies right in ``folder``, which ends in ``/``; links to folders are such."""
+    """The direct entries of ``folder``, which ends in ``/``; links to directories count as directories."""
     if not is_folder(folder):
         return
     for entry in _entries(folder):
@@ -173,9 +173,9 @@ def read_bytes(path: str) -> bytes:
 def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     """A range of the file."""
     with open_regular(path) as buffered:
-        file = cast("io.FileIO", buffered.raw)  # no more is read than was asked for
+        file = cast("io.FileIO", buffered.raw)  # unbuffered, so that no more is read than requested
         if version is not None and str(os.fstat(file.fileno()).st_mtime_ns) != version:
-            raise ReplacedError(errno.ENOENT, "it was replaced", path)
+            raise ReplacedError(errno.ENOENT, "the file was replaced", path)
         file.seek(start)
         data = b""
         while len(data) < size and (more := file.read(size - len(data))):
@@ -184,13 +184,13 @@ def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
 
 
 def get_file(path: str, local_path: Path) -> None:
-    """Copy to another local file."""
+    """Copies the file to another local file."""
     with open_input(path) as source, local_path.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; they are on the disk then."""
+    """Creates a directory and its parents, and flushes them to disk."""
     missing = []
     place = folder
     while not os.path.lexists(place):
@@ -202,13 +202,13 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk hold the names in a folder: what was created, renamed or linked there outlives a power cut.
+    """Flushes the names in a directory to disk, so that new, renamed and linked files survive a power cut.
 
-    Linux needs that beside the ``fsync`` of the file, see fsync(2). File systems that cannot do it are left alone.
+    Linux needs that in addition to the ``fsync`` of the file, see fsync(2). File systems without support are ignored.
     """
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # a folder that may be written, and not read
+    except PermissionError:  # the directory is writable, but not readable
         return
     try:
         _sync(opened)
@@ -217,7 +217,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Has the disk hold all files below a folder, and the folders."""
+    """Flushes a directory with all files and directories below it to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             _sync_file(path)
@@ -256,9 +256,9 @@ def _replace(temporary: Path, path: str) -> None:
 
 @contextmanager
 def _new_file(path: str) -> Iterator[Path]:
-    """A name for a temporary file in the folder of ``path``, which is made; nothing is left of it after.
+    """Yields a temporary path in the directory of ``path``, which is created; removes the temporary file afterwards.
 
-    What goes wrong with the temporary file names ``path``, the file that was to be written.
+    Errors of the temporary file name ``path``, the file to write.
     """
     target = Path(path)
     make_folder(target.parent)
@@ -274,23 +274,21 @@ def _new_file(path: str) -> Iterator[Path]:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write to a temporary file beside ``path`` and rename it: readers see the old file or the new one, also after a
-    power cut.
-    """
+    """Replaces the file by a rename: readers see the old file or the new one, even after a power cut."""
     with _new_file(path) as temporary:
         _write_synced(temporary, data)
         _replace(temporary, path)
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Write to a temporary file and link it to ``path``: only one of many can, and nobody sees half of it."""
+    """Writes a temporary file and links it to ``path``: one of several writers wins, and no reader sees half a file."""
     with _new_file(path) as temporary:
         _write_synced(temporary, data)
         try:
             Path(path).hardlink_to(temporary)
             sync_folder(Path(path).parent)
         except FileExistsError:
-            # Who made it may not have come that far, and this process goes on as if it were there for good.
+            # The file's creator may not have synced it yet, but this process relies on it from now on.
             sync_folder(Path(path).parent)
             return _is_link_to(temporary, path)
         except OSError as error:
@@ -301,7 +299,7 @@ def create_if_absent(path: str, data: bytes) -> bool:
 
 
 def _is_link_to(temporary: Path, path: str) -> bool:
-    # NFS asks again when an answer is lost, and is then told of the link that it has made itself: see link(2).
+    # After a lost answer NFS repeats the request, and then finds its own link: see link(2).
     try:
         return os.path.samestat(temporary.stat(), Path(path).lstat())
     except FileNotFoundError:
@@ -309,7 +307,7 @@ def _is_link_to(temporary: Path, path: str) -> bool:
 
 
 def _create_unlinked(path: str, data: bytes) -> bool:
-    # A file system without hard links: still one winner, but a reader may see its file half written.
+    # Without hard links one writer still wins, but a reader may see a half-written file.
     try:
         with Path(path).open("xb") as file:
             file.write(data)
@@ -322,7 +320,7 @@ def _create_unlinked(path: str, data: bytes) -> bool:
 
 
 def put_file(local_path: str, path: str) -> None:
-    """Rename, or from another file system copy beside ``path`` and rename; it is on the disk then."""
+    """Renames the file, or copies it from another file system beside ``path`` and renames it; flushes it to disk."""
     _sync_file(Path(local_path))
     _rename(local_path, path)
     sync_folder(Path(path).parent)
@@ -343,7 +341,7 @@ def _rename(source: str, target: str) -> None:
 
 
 def copy(source: str, target: str) -> None:
-    """Copy beside ``target`` and rename, without copying a byte where the file system has hard links."""
+    """Copies the file beside ``target`` and renames it; a hard link replaces the copy if the file system has them."""
     with _new_file(target) as temporary:
         try:
             temporary.hardlink_to(source)
@@ -356,7 +354,7 @@ def copy(source: str, target: str) -> None:
 
 
 def move_folder(source: str, target: str) -> None:
-    """Rename a folder to where nothing is; all of it is there at once."""
+    """Renames a directory atomically to a path that does not exist."""
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     Path(source).rename(target)
@@ -364,7 +362,7 @@ def move_folder(source: str, target: str) -> None:
 
 
 def move(source: str, target: str) -> None:
-    """Rename; done already if only ``target`` is there. ``sync_folder`` makes it last, once for many."""
+    """Renames the file; does nothing if only ``target`` exists. One ``sync_folder`` flushes many renames."""
     try:
         stat(source)
         _rename(source, target)
@@ -376,22 +374,22 @@ def move(source: str, target: str) -> None:
 
 
 def delete(path: str) -> None:
-    """Remove the file."""
+    """Removes the file."""
     with suppress(FileNotFoundError, NotADirectoryError):
         Path(path).unlink()
 
 
 def delete_temporary(folder: str) -> None:
-    """Remove the temporary files in a folder."""
+    """Removes the temporary files in a directory."""
     for path in Path(folder).glob(f"{_TEMPORARY}{'[0-9a-f]' * 32}"):
         path.unlink(missing_ok=True)
 
 
 def delete_tree(path: str) -> None:
-    """Remove the folder; if others remove it at the same time, together."""
+    """Removes the directory, also while others remove it."""
     folder = Path(path)
     if folder.resolve() == Path(folder.resolve().anchor):
-        raise ValueError(f"will not delete everything: {path!r}")
+        raise ValueError(f"refusing to delete a whole file system: {path!r}")
     while is_folder(path):
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""What all storage backends share: the language of patterns."""
+"""The pattern language of all storage backends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from beamlabel.transforms.storage.listing.stored_file import StoredFile
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, as the listing of the one above it saw it; in a bucket what files' names have in common.
+    """A directory in the listing of its parent; in a bucket a common prefix of names.
 
     Attributes:
       path: an absolute path or a URI, without a slash at its end.
@@ -26,29 +26,29 @@ _GLOB = re.compile(r"[*?[]")
 
 
 def has_glob(pattern: str) -> bool:
-    """Whether ``pattern`` holds a character that could mean more than itself."""
+    """Whether ``pattern`` holds a glob character."""
     return _GLOB.search(pattern) is not None
 
 
 def escape(path: str) -> str:
-    """A pattern that matches exactly ``path``, whatever characters it holds."""
+    """A pattern that matches exactly ``path``."""
     return _GLOB.sub(r"[\g<0>]", path)
 
 
 def split_glob(pattern: str) -> tuple[str, str]:
-    """Split before the first path segment with a glob character: ``a/b/*.jpg`` → ``a/b/``, ``*.jpg``."""
+    """Splits before the first path segment with a glob character: ``a/b/*.jpg`` → ``a/b/``, ``*.jpg``."""
     glob = _GLOB.search(pattern)
     start = pattern.rfind("/", 0, glob.start() if glob else None) + 1
     return pattern[:start], pattern[start:]
 
 
 def without_folders(files: Iterable[StoredFile]) -> Iterator[StoredFile]:
-    """The files without the empty objects that consoles and browsers leave for folders."""
+    """The files without the empty objects that consoles and browsers create for directories."""
     return (file for file in files if not (file.path.endswith("/") and not file.size))
 
 
 def entries_of_page(files: Iterable[StoredFile], prefixes: Iterable[str]) -> Iterator[StoredFile | Folder]:
-    """One page of a listing with a delimiter: its files, then its folders, whose URIs end in ``/``."""
+    """One page of a listing with a delimiter: its files, then its directories, whose URIs end in ``/``."""
     yield from without_folders(files)
     yield from (Folder(prefix[:-1]) for prefix in sorted(prefixes))
 
@@ -58,12 +58,12 @@ def lost(
     absent: Iterable[str],
     listing: Callable[[str, str | None], Iterable[StoredFile]],
 ) -> list[str]:
-    """Which of some objects are neither at their old place nor at the new one, by one listing a folder.
+    """The objects that exist neither at their old path nor at their new one, by one listing per directory.
 
     Args:
-      moves: where each goes.
-      absent: that are not at their old place.
-      listing: that of ``match_objects``.
+      moves: from old path to new path.
+      absent: old paths that do not exist.
+      listing: see ``match_objects``.
     """
     folders: dict[str, dict[str, str]] = {}
     for source in absent:
@@ -83,14 +83,14 @@ def match_objects(
 
     Args:
       pattern: a URI.
-      listing: the objects whose URIs begin with a prefix, and with a delimiter only those that do not hold it behind
-        the prefix.
+      listing: lists the objects whose URIs begin with a prefix; with a delimiter, only those without it after the
+        prefix.
     """
     start, rest = split_glob(pattern)
-    # What lies below folders is listed only for a pattern that reaches there.
+    # Objects in subdirectories are listed only if the pattern can match them.
     is_flat = "/" not in rest and "**" not in rest
     matches = matcher(rest)
-    # A bucket lists by prefix, so ask for all that stands before the first glob character.
+    # A bucket lists by prefix: everything before the first glob character.
     prefix = start + _GLOB.split(rest, maxsplit=1)[0]
     for file in without_folders(listing(prefix, "/" if is_flat else None)):
         if matches(file.path[len(start) :]):
@@ -98,21 +98,21 @@ def match_objects(
 
 
 def fixed_start(pattern: str) -> str:
-    """The folder below which a pattern looks, with a slash at its end; a pattern without a glob names a folder."""
+    """The directory that a pattern searches, with a slash at its end; a pattern without a glob is a directory."""
     literal = pattern if not has_glob(pattern) else split_glob(pattern)[0]
     return literal.rstrip("/") + "/"
 
 
 def matcher(pattern: str) -> Callable[[str], object]:
-    """A function that says whether a path matches ``pattern`` from end to end.
+    """A function that tests whether a whole path matches ``pattern``.
 
-    ``*``, ``?`` and ``[...]`` (``[!...]`` negates) stop at ``/``, and ``**`` does not. ``**/`` between
-    slashes also stands for no folder at all, so ``a/**/*.jpg`` includes ``a/1.jpg``, as in shells and Git.
-    These are the patterns of Beam's ``FileSystem.translate_pattern``, whose ``?`` and ``[!...]`` match a
-    ``/`` too, and whose ``a/**/b`` does not match ``a/b``.
+    ``*``, ``?`` and ``[...]`` (``[!...]`` negates) stop at ``/``, and ``**`` does not. ``**/`` between slashes also
+    matches no directory at all, so ``a/**/*.jpg`` includes ``a/1.jpg``, as in shells and Git. The patterns are those of
+    Beam's ``FileSystem.translate_pattern``, except that there ``?`` and ``[!...]`` also match ``/``, and ``a/**/b``
+    does not match ``a/b``.
 
     Raises:
-      ValueError: a range in brackets runs backwards.
+      ValueError: A range in brackets runs backwards.
     """
     try:
         return re.compile(_translate(pattern), re.DOTALL).fullmatch
@@ -120,7 +120,7 @@ def matcher(pattern: str) -> Callable[[str], object]:
         raise ValueError(f"bad pattern {pattern!r}: {error}") from error
 
 
-# Stars that cross folders: in what need not reach the end of the path the shortest match will do.
+# Stars that cross directories: before the last run the shortest match is enough.
 _SHORTEST = {"": "", "**": ".*?", "**/": "(?:.*?/)??"}
 _LONGEST = {"": "", "**": ".*", "**/": "(?:.*/)?"}
 
@@ -128,8 +128,8 @@ _LONGEST = {"": "", "**": ".*", "**/": "(?:.*/)?"}
 def _translate(pattern: str) -> str:
     """A regular expression whose time does not explode with the number of stars.
 
-    For what stands between two stars the first place will do: it leaves the most room for what follows. So no other one
-    is tried, which is what an atomic group says.
+    The text between two stars may match at its first place, which leaves the most room for the rest. An atomic group
+    keeps the engine from trying other places.
     """
     numbers = itertools.count()
     done, star, run = "", "", ""
@@ -148,7 +148,7 @@ def _translate(pattern: str) -> str:
 
 
 def _runs(segment: str) -> list[list[str]]:
-    """What stands between the ``**`` of a segment: each the pieces between its ``*``."""
+    """Splits a segment at ``**`` into runs, and each run at ``*`` into pieces."""
     runs = [[""]]
     for token in _TOKEN.findall(segment):
         if token.startswith("**"):
@@ -165,12 +165,12 @@ def _between_stars(pieces: list[str], numbers: Iterator[int]) -> str:
 
 
 def _atomic(expression: str, numbers: Iterator[int]) -> str:
-    """As ``(?>...)``, which Python has from 3.11 on: nobody goes back into a lookahead, either."""
+    """An equivalent of ``(?>...)``, which needs Python 3.11: the engine never backtracks into a lookahead."""
     name = f"run{next(numbers)}"
     return f"(?=(?P<{name}>{expression}))(?P={name})" if expression else ""
 
 
-# A bracket that nothing closes, or that closes around nothing, is a plain character.
+# A bracket without its closing bracket, or with nothing inside, is a plain character.
 _TOKEN = re.compile(r"\*\*+|\*|\?|\[!?(?:\][^\]]*|[^\]]+)\]|.", re.DOTALL)
 
 
@@ -181,6 +181,6 @@ def _translate_token(token: str) -> str:
         return re.escape(token)
     inside = token[1:-1]
     negated = inside.startswith("!") and inside != "!"
-    # Of what a class may hold, only the dash keeps a meaning.
+    # Inside a class only the dash keeps its special meaning.
     chars = re.sub(r"[\\^\[\]&~|]", r"\\\g<0>", inside[negated:])
     return f"[^/{chars}]" if negated else f"(?!/)[{chars}]"

@@ -1,4 +1,4 @@
-"""A file of an object store, read in ranges."""
+"""Files of an object store, read in ranges."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 
 class Checksum(Protocol):
-    """Of a whole file."""
+    """The checksum of a whole file."""
 
     def update(self, data: bytes) -> None:
-        """The next bytes."""
+        """Adds the next bytes."""
 
     def is_right(self) -> bool:
-        """Whether they are what they should be."""
+        """Whether the added bytes match the checksum."""
 
 
 class RangedFile(io.RawIOBase):
@@ -24,10 +24,10 @@ class RangedFile(io.RawIOBase):
 
     Args:
       name: its URI, for errors.
-      size: in bytes; None if the store does not tell it: then the file ends at the first empty range.
-      read_range: the bytes from a first to a last one, which counts, too.
-      version: another string for other content, if the store tells one that is no mere time; None if not.
-      checksum: of all of it; checked at the end if it is read from the beginning to the end, in any pieces.
+      size: in bytes; None if unknown: then the file ends at the first empty range.
+      read_range: returns the bytes from a first to a last offset, both included.
+      version: a string that changes with the content, if the store has one other than a time; else None.
+      checksum: of the whole file; verified at the end if the file is read from beginning to end, in any pieces.
     """
 
     def __init__(
@@ -48,44 +48,44 @@ class RangedFile(io.RawIOBase):
 
     @property
     def has_checksum(self) -> bool:
-        """Whether it is checked if it is read from the beginning to the end."""
+        """Whether a read from beginning to end is verified."""
         return self._checksum is not None
 
     def readable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """The offset of the next byte."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Goes to a place, which may lie behind the end.
+        """Moves to an offset, which may lie after the end.
 
         Raises:
-          ValueError: it would lie before the beginning.
-          OSError: the store does not tell where the end is.
+          ValueError: The offset lies before the beginning.
+          OSError: The offset is relative to the end, and the size is unknown.
         """
         if self._size is None and whence == os.SEEK_END:
-            raise OSError(errno.ESPIPE, "the storage does not tell its size", self.name)
+            raise OSError(errno.ESPIPE, "its size is unknown", self.name)
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size or 0}[whence]
         if start + offset < 0:
-            raise ValueError(f"{self.name}: cannot seek to before its beginning")
+            raise ValueError(f"{self.name}: cannot seek before the beginning")
         self._position = start + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Reads as much as the buffer holds, in one request."""
+        """Fills the buffer, in one request."""
         data = self._next(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def readall(self) -> bytes:
-        """The rest, in one request if a range comes whole: the inherited method asks for 8 KiB at a time."""
+        """Reads the rest, in one request if the range arrives whole; the inherited method reads 8 KiB at a time."""
         if self._size is None:
             return super().readall()
         return b"".join(iter(lambda: self._next(self._size or 0), b""))
@@ -103,11 +103,11 @@ class RangedFile(io.RawIOBase):
         return data
 
     def _check(self, checksum: Checksum, data: bytes) -> None:
-        """Adds what has not been seen yet; what is passed over leaves the file unchecked."""
+        """Adds new bytes to the checksum; a gap leaves the file unverified."""
         new = self._checked - self._position
         if not 0 <= new < len(data):
             return
         checksum.update(data[new:])
         self._checked += len(data) - new
         if self._checked == self._size and not checksum.is_right():
-            raise OSError(errno.EIO, "what was read has another checksum than the object", self.name)
+            raise OSError(errno.EIO, "the checksum of the bytes read differs from the object's", self.name)

@@ -1,7 +1,7 @@
-"""Which requests to an object store are tried again, and when: one policy for ``gs://``, ``s3://`` and Beam's.
+"""The retry policy of requests to object stores: ``gs://``, ``s3://`` and Beam's.
 
-It is that of google-cloud-storage with pauses of our own: what may be transient is tried again after pauses that
-double, with full jitter, until a deadline.
+It is google-cloud-storage's policy with pauses of our own: errors that may be transient are tried again after pauses
+that double, with full jitter, until a deadline.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from google.api_core.retry import Retry
 
 FIRST_PAUSE, LONGEST_PAUSE, FACTOR = 0.25, 20.0, 2.0
-"""Seconds at most before the second try, and before any; and by how much they grow from try to try."""
+"""The longest pause before the second try and before any try, in seconds, and its growth per try."""
 
 TIMEOUT = 120.0
 """Seconds after which no try begins."""
@@ -22,19 +22,19 @@ SOCKET_TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and seconds without a byte while reading, of one try."""
 
 STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-"""Of HTTP, that the next try may not meet: those of google-cloud-storage's ``DEFAULT_RETRY``."""
+"""HTTP statuses that are tried again, as in google-cloud-storage's ``DEFAULT_RETRY``."""
 
 STALL = 1 / 3
-"""An image's server that is silent for this share of its deadline is asked again: else one lost packet costs it all."""
+"""After silence for this share of an image's deadline the request is repeated: else one lost packet costs all of it."""
 
 LAST_START = 3 / 4
-"""No try for an image begins after this share of its deadline: it would but time out, and hide what the others met."""
+"""No try for an image begins after this share of its deadline: it would time out and hide the earlier error."""
 
 _T = TypeVar("_T")
 
 
 def retry_of(predicate: Callable[[Exception], bool]) -> Retry:
-    """The policy, for errors of which ``predicate`` says that they are transient."""
+    """The policy, for errors that ``predicate`` calls transient."""
     from google.api_core.retry import Retry
 
     return Retry(
@@ -49,7 +49,7 @@ def retry_of(predicate: Callable[[Exception], bool]) -> Retry:
 def retried(
     call: Callable[[], _T], predicate: Callable[[Exception], bool], timeout: float | None = None
 ) -> _T:
-    """What ``call`` returns, in the end.
+    """The result of ``call``, tried again after transient errors.
 
     Args:
       call: one try.
@@ -57,7 +57,7 @@ def retried(
       timeout: seconds after which no try begins; None: ``TIMEOUT``.
 
     Raises:
-      Exception: that of the last try.
+      Exception: The error of the last try.
     """
     from google.api_core.exceptions import RetryError
 

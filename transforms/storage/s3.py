@@ -1,5 +1,4 @@
-"""Objects of S3, and of all that speaks its protocol. Every function takes ``s3://`` URIs; see
-``beamlabel.transforms.storage``."""
+"""Objects of S3 and compatible servers, by ``s3://`` URIs; see ``beamlabel.transforms.storage``."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ _READ_SIZE = 4 << 20
 """Bytes of one range request, as on ``gs://``."""
 
 _PART_BYTES = 64 << 20
-"""A larger object is written in parts of this size; readers see it when the last has come."""
+"""A larger object is written in parts of this size; readers see it after the last part."""
 
 _COPY_BYTES = 5 << 30
 """The largest object that one request copies:
@@ -46,21 +45,21 @@ _DELETE_AT_ONCE = 1000
 _COPY_THREADS = 32
 
 _BLOCK_BYTES = 1 << 20
-"""Of a download, that are in memory at a time."""
+"""Bytes of a download in memory at a time."""
 
 _WITHOUT_ORDER = "--x-s3"
-"""The end of the names of directory buckets, which list in no order and begin nowhere else than at the beginning:
+"""Suffix of the names of directory buckets, whose listings have no order and always begin at the beginning:
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html."""
 
 _WRITER = "beamlabel-writer"
-"""Of an object's metadata: a number of the call that wrote it on a condition."""
+"""Metadata key of an object: identifies the conditional write that created it."""
 
 
 def _names(path: str) -> dict[str, str]:
-    """Bucket and object, as every request wants them."""
+    """Bucket and object, as arguments of a request."""
     bucket, name = s3_client.parse(path)
     if not name:
-        raise IsADirectoryError(errno.EISDIR, "a bucket, not an object", path)
+        raise IsADirectoryError(errno.EISDIR, "the path is a bucket, not an object", path)
     return {"Bucket": bucket, "Key": name}
 
 
@@ -82,7 +81,7 @@ def glob(pattern: str) -> Iterator[StoredFile]:
 
 
 def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
-    """In the order of names; a page at a time, or several at once if there are many."""
+    """Lists objects in the order of their names, page by page, in parallel if there are many."""
     bucket, name = s3_client.parse(prefix)
     start = f"s3://{bucket}/"
 
@@ -101,13 +100,13 @@ def _list(prefix: str, delimiter: str | None = None) -> Iterator[StoredFile]:
 
 
 def entries(folder: str) -> Iterator[StoredFile | Folder]:
-    """What lies right in ``folder``, which ends in ``/``, a page at a time."""
+    """The direct entries of ``folder``, which ends in ``/``, page by page."""
     for files, prefixes in _pages(folder, "/"):
         yield from entries_of_page(files, prefixes)
 
 
 def _pages(prefix: str, delimiter: str) -> Iterator[tuple[list[StoredFile], list[str]]]:
-    """The pages of a listing: the objects, and the URIs of what others begin with up to a delimiter."""
+    """The pages of a listing: the objects, and the common prefixes up to a delimiter as URIs."""
     bucket, name = s3_client.parse(prefix)
     asked = {"Bucket": bucket, "Prefix": name, "Delimiter": delimiter}
     tokens = PageTokens(prefix)
@@ -127,9 +126,9 @@ def _pages(prefix: str, delimiter: str) -> Iterator[tuple[list[StoredFile], list
 
 
 def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
-    """The object, open for reading; asks once for its size unless it is known, so what is missing is noticed here.
+    """Opens the object for reading; requests its size unless it is known, so that a missing object fails here.
 
-    One version of it is read: after another object has taken its place, to read on is a ``FileNotFoundError``.
+    All reads are of one version; after the object is replaced, a read raises ``FileNotFoundError``.
     """
     file = known if known is not None and known.size is not None else stat(path)
     names = _versioned(path, file.version)
@@ -141,7 +140,7 @@ def open_input(path: str, known: StoredFile | None = None) -> BinaryIO:
 
 
 def _versioned(path: str, version: str | None) -> dict[str, str]:
-    """What names one version of an object."""
+    """The request arguments of one version of an object."""
     return _names(path) | ({"IfMatch": f'"{version}"'} if version else {})
 
 
@@ -152,7 +151,7 @@ def _range(path: str, names: dict[str, str], first: int, last: int) -> bytes:
     except OSError as error:
         if status_of(error.__cause__ or error) != 412:
             raise
-        raise ReplacedError(errno.ENOENT, "it was replaced while it was read", path) from error
+        raise ReplacedError(errno.ENOENT, "the object was replaced while it was read", path) from error
 
 
 def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
@@ -162,7 +161,7 @@ def read_part(path: str, start: int, size: int, version: str | None) -> bytes:
     except OSError as error:
         if status_of(error.__cause__ or error) != 416:
             raise
-        return b""  # it ends before
+        return b""  # the object ends before
 
 
 def read_bytes(path: str) -> bytes:
@@ -172,7 +171,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def get_file(path: str, local_path: Path) -> None:
-    """Download to a local file in one request."""
+    """Downloads to a local file in one request."""
     names = _names(path)
 
     def once(client: Any) -> None:
@@ -184,16 +183,16 @@ def get_file(path: str, local_path: Path) -> None:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Upload; readers see the old object or the new one."""
+    """Uploads the object; readers see the old object or the new one."""
     names = _names(path)
     request(path, lambda client: client.put_object(**names, Body=data, ContentType=content_type(path)))
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Upload on the condition that there is no such object yet (``If-None-Match: *``).
+    """Uploads the object if it does not exist (``If-None-Match: *``).
 
-    S3 knows that condition since 2024. A server of the protocol that does not know it either says so (501), or
-    ignores it: on such a one there is only the look before, and of two writers at the same time both may win.
+    S3 supports that condition since 2024. Another server either refuses it (501) or ignores it: then only the look
+    before protects the object, and two concurrent writers may both win.
     """
     names = _names(path)
     writer = uuid.uuid4().hex
@@ -209,8 +208,8 @@ def create_if_absent(path: str, data: bytes) -> bool:
     except OSError as error:
         cause = error.__cause__ or error
         if status_of(cause) == 412:
-            # It may have been our own first try, whose answer was lost on the way. The data do not tell: others may
-            # write the same.
+            # Our own first try may have succeeded and its answer been lost. Comparing the data is not enough: other
+            # writers may write the same.
             return _writer_of(path) == writer
         if status_of(cause) != 501 and code_of(cause) != "NotImplemented":
             raise
@@ -219,7 +218,7 @@ def create_if_absent(path: str, data: bytes) -> bool:
 
 
 def _writer_of(path: str) -> str | None:
-    """The number of the call that wrote the object."""
+    """The identifier of the call that wrote the object."""
     names = _names(path)
     try:
         return request(path, lambda client: client.head_object(**names))["Metadata"].get(_WRITER)
@@ -228,19 +227,19 @@ def _writer_of(path: str) -> str | None:
 
 
 def copy(source: str, target: str) -> None:
-    """Copy within the storage."""
+    """Copies an object within the storage system."""
     old, new = _names(source), _names(target)
     try:
         request(source, lambda client: client.copy_object(CopySource=old, **new))
     except OSError:
-        # Larger objects are copied in parts. They are rare: nobody is asked for the size of all others.
+        # Larger objects are copied in parts. They are rare, so the size is requested only after an error.
         if (stat(source).size or 0) <= _COPY_BYTES:
             raise
         request(source, lambda client: client.copy(old, new["Bucket"], new["Key"]))
 
 
 def put_file(local_path: str, path: str) -> None:
-    """Upload, then remove the local file."""
+    """Uploads the local file, then removes it."""
     names = _names(path)
 
     def once(client: Any) -> None:
@@ -261,26 +260,28 @@ def put_file(local_path: str, path: str) -> None:
 
 
 def move(source: str, target: str) -> None:
-    """Copy within the storage, then delete; killed in between, it can be run again."""
+    """Copies an object, then deletes the source; safe to repeat after a kill in between."""
     move_all({source: target})
 
 
 def move_all(moves: Mapping[str, str]) -> None:
-    """Copy many objects within the storage, then delete those."""
+    """Copies many objects, then deletes the sources."""
     absent = _copied(moves)
     if gone := lost(moves, absent, _list):
-        raise FileNotFoundError(errno.ENOENT, "no such object, nor one to be moved there", gone[0])
+        raise FileNotFoundError(
+            errno.ENOENT, "the object exists neither at its old path nor at its new path", gone[0]
+        )
     delete_all(moves.keys() - absent)
 
 
 def copy_all(copies: Mapping[str, str]) -> None:
-    """Copy many objects within the storage."""
+    """Copies many objects within the storage system."""
     if absent := _copied(copies):
         raise FileNotFoundError(errno.ENOENT, "no such object", min(absent))
 
 
 def _copied(copies: Mapping[str, str]) -> set[str]:
-    """Copies many objects; returns those that are not there."""
+    """Copies many objects; returns the missing ones."""
     absent: set[str] = set()
 
     def copy_one(pair: tuple[str, str]) -> None:
@@ -295,21 +296,21 @@ def _copied(copies: Mapping[str, str]) -> set[str]:
 
 
 def delete(path: str) -> None:
-    """Delete the object."""
+    """Deletes the object."""
     names = _names(path)
-    with suppress(FileNotFoundError):  # some servers say so
+    with suppress(FileNotFoundError):  # some servers raise it
         request(path, lambda client: client.delete_object(**names))
 
 
 def delete_tree(path: str) -> None:
-    """Delete all objects below ``path + "/"``, also the empty ones that stand for folders."""
+    """Deletes all objects below ``path + "/"``, including the empty ones that stand for directories."""
     if not s3_client.parse(path.rstrip("/"))[1]:
-        raise ValueError(f"will not delete everything: {path!r}")
+        raise ValueError(f"refusing to delete a whole bucket: {path!r}")
     delete_all(file.path for file in _list(path.rstrip("/") + "/"))
 
 
 def delete_all(paths: Iterable[str]) -> None:
-    """Delete many objects, up to 1,000 a request."""
+    """Deletes many objects, up to 1,000 per request."""
     names = iter(paths)
     while chunk := list(islice(names, _DELETE_AT_ONCE)):
         buckets = defaultdict(list)
@@ -327,5 +328,5 @@ def _delete_all(path: str, bucket: str, objects: list[dict[str, str]]) -> None:
     if failed := answer.get("Errors"):
         first = failed[0]
         code = errno.EACCES if first.get("Code") == "AccessDenied" else errno.EIO
-        message = f"{first.get('Code')}: {first.get('Message')}, and {len(failed) - 1} more like it"
+        message = f"{first.get('Code')}: {first.get('Message')}, and {len(failed) - 1} more errors"
         raise OSError(code, message, f"s3://{bucket}/{first.get('Key')}")

@@ -1,8 +1,8 @@
-"""The one boto3 client of a process for ``s3://``, reached by Beam's options, and what every call through it shares.
+"""The one boto3 client of a process for ``s3://``, made from Beam's options, with the settings that all calls share.
 
-Beam's own file system of S3 makes a new session and client for each call (a quarter of a second of CPU), asks for an
-object's size before each read, writes no empty object, and knows no condition. Here Beam's options and the library
-that Beam's extra ``aws`` brings are used, without that file system. Options that are not given are boto3's to find:
+Beam's own S3 file system creates a session and client for each call (a quarter of a second of CPU), requests an
+object's size before each read, cannot write empty objects, and has no conditional requests. This module uses Beam's
+options and the library of Beam's extra ``aws``, but not that file system. boto3 finds the options that are not given:
 ``AWS_ENDPOINT_URL_S3``, ``AWS_REGION``, profiles, roles; see
 https://docs.aws.amazon.com/boto3/latest/guide/configuration.html.
 
@@ -26,7 +26,7 @@ from beamlabel.transforms.storage.retries import SOCKET_TIMEOUT, STATUSES, retri
 POOL_SIZE = 64
 """Connections kept open."""
 
-# Code in an answer's body, whatever its status: the service asks to come again.
+# Error codes in an answer's body that ask for a retry, whatever the status.
 _COME_AGAIN = frozenset(
     {"RequestTimeout", "RequestTimeoutException", "SlowDown", "InternalError", "OperationAborted",
      "ConditionalRequestConflict", "ThrottlingException", "Throttling"}
@@ -37,16 +37,16 @@ _T = TypeVar("_T")
 
 _logger = get_logger(__name__)
 _lock = threading.Lock()
-# Beam's options, the environment, and what was made of them.
+# Beam's options, the environment, and the client made from them.
 _current: tuple[Any, tuple[str | None, ...], Reached] | None = None
-# boto3 reads them when a client is made; one made for another place is stale.
+# boto3 reads them when a client is created; the client is stale once they change.
 _VARIABLES = (
     "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_REGION", "AWS_DEFAULT_REGION",
 )  # fmt: skip
 
 
 class Settings(NamedTuple):
-    """Beam's ``S3Options``; None where boto3 is to look for itself."""
+    """Beam's ``S3Options``; None: boto3 finds the value."""
 
     access_key_id: str | None = None
     secret_access_key: str | None = None
@@ -65,17 +65,17 @@ def _settings(options: Any) -> Settings:
 
     found = options.view_as(S3Options)
     values = {name: getattr(found, f"s3_{name}") for name in Settings._fields}
-    # Of the command line it comes as a word; boto3 takes words for paths.
+    # The command line gives a word, which boto3 would take for a path.
     verify = values.pop("verify")
     return Settings(**values, verify={"true": True, "false": False}.get(str(verify).lower(), verify))
 
 
 class Reached(NamedTuple):
-    """A client, and how it was made.
+    """A client and its settings.
 
     Attributes:
       client: boto3's.
-      settings: that it was made with.
+      settings: of the client.
     """
 
     client: Any
@@ -83,12 +83,12 @@ class Reached(NamedTuple):
 
 
 def reached() -> Reached:
-    """The process's client; made at the first call, and anew in a forked child or with other options.
+    """The process's client, created at the first call, and again in a forked child or with other options.
 
-    Where no credentials are found it is anonymous: public buckets can be read. Safe to call from any thread.
+    Without credentials it is anonymous and reads public buckets only. Thread-safe.
 
     Raises:
-      ValueError: boto3 is not installed, or the options are no good.
+      ValueError: boto3 is not installed, or the options are invalid.
     """
     global _current
     options = beam_setup.pipeline_options()
@@ -99,7 +99,7 @@ def reached() -> Reached:
     with _lock:
         if _current is None or _current[0] is not options or _current[1] != environment:
             made = _settings(options)
-            # A pipeline brings other options of the same values.
+            # A pipeline has its own options object, often with the same values.
             if _current is None or _current[1] != environment or _current[2].settings != made:
                 reached = Reached(_new_client(made), made)
             else:
@@ -119,9 +119,9 @@ def _new_client(settings: Settings) -> Any:
     session = Session()
     is_known = settings.access_key_id is not None or session.get_credentials() is not None
     if not is_known:
-        _logger.warning("no AWS credentials found: s3:// is accessed anonymously")
+        _logger.warning("No AWS credentials found; accessing s3:// anonymously")
     config = Config(
-        # What is tried again, and for how long, is up to `retries`.
+        # `retries` decides which errors are tried again, and for how long.
         retries={"total_max_attempts": 1, "mode": "standard"},
         connect_timeout=SOCKET_TIMEOUT[0],
         read_timeout=SOCKET_TIMEOUT[1],
@@ -130,7 +130,7 @@ def _new_client(settings: Settings) -> Any:
     )
     return session.client(
         "s3",
-        # S3 needs some region, and answers with the right one; servers of the protocol take any.
+        # S3 needs a region and answers with the right one; other servers accept any.
         region_name=settings.region_name or session.region_name or "us-east-1",
         api_version=settings.api_version,
         use_ssl=not settings.disable_ssl,
@@ -144,16 +144,16 @@ def _new_client(settings: Settings) -> Any:
 
 
 def parse(uri: str) -> tuple[str, str]:
-    """Split ``s3://bucket/name`` into bucket and object name; the name is ``""`` for the bucket itself.
+    """Splits ``s3://bucket/name`` into bucket and object name; the name is ``""`` for the bucket itself.
 
-    An object name is taken verbatim: ``%``, ``#`` and ``?`` mean nothing in it.
+    An object name is taken verbatim: ``%``, ``#`` and ``?`` have no meaning.
 
     Raises:
-      ValueError: ``uri`` is not ``s3://`` followed by what can be a bucket's name.
+      ValueError: ``uri`` is not ``s3://`` followed by a valid bucket name.
     """
     bucket, _, name = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not _BUCKET.fullmatch(bucket):
-        raise ValueError(f"not a s3://bucket/name URI: {uri!r}")
+        raise ValueError(f"not an s3://bucket/name URI: {uri!r}")
     return bucket, name
 
 
@@ -163,10 +163,10 @@ def version(etag: str | None) -> str | None:
 
 
 def request(path: str, call: Callable[[Any], _T]) -> _T:
-    """What ``call`` makes of the client, tried again while the error is transient.
+    """The result of ``call(client)``, tried again while the error is transient.
 
     Raises:
-      OSError: as ``errors`` says.
+      OSError: See ``errors``.
     """
     made = reached().client
     with errors(path):
@@ -174,17 +174,17 @@ def request(path: str, call: Callable[[Any], _T]) -> _T:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The status of HTTP that the service answered with."""
+    """The HTTP status of the service's answer."""
     return getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
 
 
 def code_of(error: BaseException) -> str:
-    """The service's own word for an error, such as ``NoSuchKey``."""
+    """The service's code of an error, such as ``NoSuchKey``."""
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the next try may not meet it: a busy service, a slow or broken connection, half a body."""
+    """Whether another try may succeed: a busy service, a slow or broken connection, half a body."""
     from botocore import exceptions as boto
 
     if isinstance(error, boto.ClientError):
@@ -200,14 +200,14 @@ def is_transient(error: Exception) -> bool:
 
 @contextmanager
 def errors(path: str) -> Iterator[None]:
-    """Turn what boto3 raises into the ``OSError`` that a local file would raise, naming ``path``.
+    """Turns boto3's errors into the ``OSError`` that a local file would raise, with ``path``.
 
     Raises:
-      FileNotFoundError: there is no such object or bucket.
-      PermissionError: the credentials do not allow it, or there are none and they are needed.
-      TimeoutError: the server did not answer in time.
-      OSError: everything else that the storage or the network answers.
-      ValueError: a request that cannot be made, such as one for an impossible name.
+      FileNotFoundError: The object or bucket does not exist.
+      PermissionError: The credentials are insufficient or missing.
+      TimeoutError: The server did not answer in time.
+      OSError: Any other error of the storage or the network.
+      ValueError: The request is invalid, such as one with an invalid name.
     """
     from botocore import exceptions as boto
 
@@ -227,7 +227,7 @@ def errors(path: str) -> Iterator[None]:
 
 
 def _forget_client() -> None:
-    # A forked child shares the parent's sockets, and its lock may have been held by a thread that is gone.
+    # A forked child shares the parent's sockets, and a thread that does not exist there may hold the lock.
     global _lock, _current
     _lock, _current = threading.Lock(), None
 

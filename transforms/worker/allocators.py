@@ -1,7 +1,7 @@
-"""What the allocators of a worker process keep of what was freed: little, so that memory follows what is alive.
+"""Settings that make the allocators of a worker process return freed memory.
 
-An allocator that keeps what it once gave out grows for as long as a run meets larger units and less lucky
-orders of freeing. None of this is needed for a result; where a platform lacks something, it is left out.
+An allocator that keeps freed memory grows as long as a run meets larger units and worse orders of freeing. Results do
+not depend on these settings; a platform that lacks one runs without it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from beamlabel.transforms.worker.cpu import available_cores
 # From glibc's malloc.h.
 _M_ARENA_MAX = -8
 _ARROW_ALLOCATOR = "ARROW_DEFAULT_MEMORY_POOL"
-# Smaller arrays are not worth the system call, and waste most of their last page.
+# Smaller arrays are not worth the system call and waste most of their last page.
 _OWN_PAGES_BYTES = 16 * mmap.PAGESIZE
 
 
 def bound_malloc_arenas() -> None:
-    """As many of glibc's arenas as cores, instead of eight times as many; MALLOC_ARENA_MAX overrides it.
+    """Limits glibc's arenas to one per core, instead of eight; MALLOC_ARENA_MAX overrides it.
 
-    Memory that is freed in one arena serves no thread of another, and 64 fetching threads would have one each.
+    Memory freed in one arena is not available to threads of another, and 64 fetching threads would have one each.
     """
     if sys.platform != "linux" or "MALLOC_ARENA_MAX" in os.environ:
         return
@@ -35,18 +35,18 @@ def bound_malloc_arenas() -> None:
 
 
 def choose_arrow_allocator() -> None:
-    """Lets Arrow allocate from jemalloc; before the first import of pyarrow, which reads the variable once.
+    """Makes Arrow use jemalloc; call it before the first import of pyarrow, which reads the variable once.
 
-    A unit of 10,000 rows of 1280 features, 19 MB of Arrow at most, took 36 MB of memory with mimalloc.
+    With mimalloc a unit of 10,000 rows of 1280 features, at most 19 MB of Arrow data, took 36 MB of memory.
     """
-    if sys.platform == "linux":  # where its builds have it
+    if sys.platform == "linux":  # whose builds of Arrow include it
         os.environ.setdefault(_ARROW_ALLOCATOR, "jemalloc")
 
 
 def use_jemalloc_pool() -> None:
-    """As far as pyarrow is there already: jemalloc, which returns what is freed at once.
+    """Switches a loaded pyarrow to jemalloc, set to return freed memory at once.
 
-    What Arrow allocates deep in its own code keeps the allocator of the start, see ``choose_arrow_allocator``.
+    Allocations deep in Arrow's own code keep the initial allocator, see ``choose_arrow_allocator``.
     ARROW_DEFAULT_MEMORY_POOL overrides both.
     """
     import pyarrow as pa
@@ -59,17 +59,17 @@ def use_jemalloc_pool() -> None:
 
 
 def release_unused_arrow_memory() -> None:
-    """Returns to the system what Arrow has freed: its next use may be minutes away."""
+    """Returns Arrow's freed memory to the system: its next use may be minutes away."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
 
 
 def empty_pixels(height: int, width: int) -> np.ndarray:
-    """uint8[height, width, 3] in pages of its own, which are returned to the system with the array.
+    """An empty uint8[height, width, 3] in its own pages, which are returned to the system with the array.
 
-    Some hundred images wait at any time. Among the larger and shorter-lived buffers of decoding they would
-    leave holes of all sizes behind, and malloc's heap would grow for minutes.
+    Several hundred images wait at any time. Among the larger and shorter-lived buffers of decoding they would leave
+    holes of all sizes, and malloc's heap would grow for minutes.
     """
     size = height * width * 3
     if size < _OWN_PAGES_BYTES or not hasattr(mmap, "MAP_PRIVATE"):

@@ -1,4 +1,4 @@
-"""The coder of blocks: they are encoded only where a runner does not fuse the job's steps."""
+"""The coder of blocks, which are encoded only if a runner does not fuse the job's steps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ELEMENT_BYTES = 200
 
 
 class BlockCoder(Coder):
-    """Pickles blocks, and tells their size without that.
+    """Pickles blocks, and estimates their size without pickling.
 
-    Beam asks every step for the size of some of its elements, for its counters. Its coder for any object finds it by
-    encoding the element: of a batch of images that is a copy of all pixels.
+    For its counters, Beam requests the size of some elements of every step. Beam's coder for any object would encode
+    the element: for a batch of images, a copy of all pixels.
     """
 
     def encode(self, value: Block) -> bytes:
-        """The block with all that it holds."""
+        """Encodes the block with its content."""
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def decode(self, encoded: bytes) -> Block:
@@ -29,15 +29,15 @@ class BlockCoder(Coder):
         return block
 
     def estimate_size(self, value: Block) -> int:
-        """In bytes, about."""
+        """The approximate size of the block, in bytes."""
         return value.nbytes + _ELEMENT_BYTES * len(value)
 
     def is_deterministic(self) -> bool:
-        """No: blocks are no keys."""
+        """Always False: blocks are not keys."""
         return False
 
     def to_type_hint(self) -> type[Block]:
-        """What it encodes."""
+        """The type of blocks."""
         return Block
 
     def __eq__(self, other: Any) -> bool:
@@ -48,6 +48,6 @@ class BlockCoder(Coder):
 
 
 BLOCKS = Block
-"""The type of a PCollection of blocks; whoever has it from here has its coder."""
+"""The type of a PCollection of blocks; importing it from here registers its coder."""
 
 registry.register_coder(BLOCKS, BlockCoder)

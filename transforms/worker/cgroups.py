@@ -1,23 +1,23 @@
-"""The control groups that this process is in, whose limits hold for it: a container's, for one."""
+"""The control groups of this process, such as a container's, whose limits apply to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-# By controller: where systems mount version 1 of it, beside its own name.
+# By controller: directories where systems mount version 1.
 _MOUNTED_AS = {"cpu": ("cpu", "cpu,cpuacct")}
 
 
 def group_folders(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's control group and of those above it, of either version.
+    """The directories of this process's control group and its parents, of either version.
 
-    A container sees its own group as the root of what is mounted, whatever ``/proc/self/cgroup`` calls it.
+    A container sees its own group as the root of the mount, whatever name ``/proc/self/cgroup`` gives.
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../admin-guide/cgroup-v1/cgroups.html)
 
     Args:
-      root: where the system's ``proc`` and ``sys`` are.
-      controller: ``cpu`` or ``memory``; of version 1 each has a tree of its own.
+      root: directory of the system's ``proc`` and ``sys``.
+      controller: ``cpu`` or ``memory``; in version 1 each has a tree of its own.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -1,10 +1,9 @@
 """The cores of a worker process, shared by decoding and inference.
 
-There are as many threads as cores that the process may use, or fewer where several worker processes share a
-host (``--worker_threads``). Inference goes first, since the runner's thread waits for it; decoding fills
-whatever is left: the end of a batch, where one core has no chunk any more, and the time in which the runner's
-thread does its own work. So no core idles while there is something to decode, and no two threads take turns on
-one core, each throwing the other's data out of its cache.
+There is one thread per core that the process may use, or fewer if several worker processes share a host
+(``--worker_threads``). Inference goes first, since the runner's thread waits for it. Decoding fills the gaps: the end
+of a batch, when a core has no chunk left, and the time of the runner's own work. So no core idles while images wait for
+decoding, and no two threads evict each other's data from a core's cache.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ _LOGGER = get_logger(__name__)
 
 
 class ComputePool:
-    """Threads that run urgent tasks first, and tasks of one urgency in the order in which they came.
+    """Threads that run urgent tasks first, and tasks of one urgency in the order of their submission.
 
     Args:
-      threads: how many; they are daemons, since a worker may end at any time. There are fewer if the system lets no
-        more be started.
+      threads: number of threads, fewer if the system allows no more; they are daemons, since a worker may end at any
+        time.
 
     Attributes:
-      threads: how many there are.
-      is_broken: whether one has died, and what it was at will never end.
+      threads: actual number of threads.
+      is_broken: whether a thread has died, so that its task will never end.
 
     Raises:
-      ValueError: fewer than one.
-      RuntimeError: none can be started.
+      ValueError: ``threads`` is less than 1.
+      RuntimeError: No thread can be started.
     """
 
     def __init__(self, threads: int) -> None:
@@ -50,7 +49,7 @@ class ComputePool:
         self.is_broken = False
         self._urgent: deque[tuple[Callable[..., None], tuple[Any, ...], _Failed]] = deque()
         self._other: deque[tuple[Callable[..., None], tuple[Any, ...], _Failed]] = deque()
-        # One token a task, so that a thread waits on one queue, not on two.
+        # One token per task, so that a thread waits on one queue instead of two.
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         for number in range(threads):
@@ -58,10 +57,10 @@ class ComputePool:
             try:
                 thread.start()
             except RuntimeError as error:
-                advice = f"{error}; see `ulimit -u`, the limits of the container, and --worker_threads"
+                advice = f"{error}; check `ulimit -u`, the container's limits, and --worker_threads"
                 if not self._threads:
-                    raise RuntimeError(f"no thread can be started to compute in: {advice}") from error
-                _LOGGER.warning("only %d of %d threads compute: %s", number, threads, advice)
+                    raise RuntimeError(f"no compute thread can be started: {advice}") from error
+                _LOGGER.warning("Started only %d of %d compute threads: %s", number, threads, advice)
                 break
             self._threads.append(thread)
         self.threads = len(self._threads)
@@ -69,22 +68,22 @@ class ComputePool:
     def submit(
         self, task: Callable[..., None], *arguments: Any, failed: _Failed, urgent: bool = False
     ) -> None:
-        """Has ``task(*arguments)`` run in one of the threads; ``failed`` is called there with what it raises."""
+        """Runs ``task(*arguments)`` in one of the threads, which calls ``failed`` with its exception."""
         (self._urgent if urgent else self._other).append((task, arguments, failed))
         self._tokens.put(None)
 
     def check(self) -> None:
-        """For whoever waits for a task: raises ``ThreadDiedError`` if it may never end."""
+        """Raises ``ThreadDiedError`` if a thread has died, so that a task may never end."""
         if self.is_broken or not all(thread.is_alive() for thread in self._threads):
             self.is_broken = True
-            raise ThreadDiedError("a thread that computes died at work")
+            raise ThreadDiedError("a compute thread died during a task")
 
     def run(self, task: Callable[[T], None], arguments: Sequence[T], *, urgent: bool) -> None:
-        """Runs ``task`` for each argument and waits for all; a plain latch, which wakes the caller once.
+        """Runs ``task`` for each argument and waits for all, on a latch that wakes the caller once.
 
         Raises:
-          Exception: what the first task that failed raised, see ``as_exception``; after all have ended, as a rule.
-          ThreadDiedError: one of the threads died.
+          Exception: The exception of the first failed task, see ``as_exception``; usually after all tasks have ended.
+          ThreadDiedError: A thread died.
         """
         if not arguments:
             return
@@ -96,15 +95,15 @@ class ComputePool:
         def run_one(argument: T) -> None:
             try:
                 task(argument)
-            except BaseException as error:  # the caller's, who waits
+            except BaseException as error:  # raised again in the caller
                 errors.append(error)
             if next(ended) == len(arguments):
                 latch.release()
 
         def failed(error: BaseException) -> None:
-            # In run_one itself, out of memory: the last task may not be counted, so the caller wakes now.
+            # run_one itself failed, such as out of memory: the last task may not be counted, so wake the caller now.
             errors.append(error)
-            with suppress(RuntimeError):  # it is released already
+            with suppress(RuntimeError):  # already released
                 latch.release()
 
         for argument in arguments:
@@ -124,9 +123,9 @@ class ComputePool:
                     task, arguments, failed = self._other.popleft()
                 try:
                     task(*arguments)
-                except BaseException as error:  # whoever waits for the task raises it
+                except BaseException as error:  # the waiting thread raises it
                     failed(error)
-                del task, arguments, failed  # else the last task's images live on until the next one comes
+                del task, arguments, failed  # else the task's images stay in memory until the next task
         finally:
             self.is_broken = True
 
@@ -136,11 +135,10 @@ _lock = threading.Lock()
 
 
 def compute_pool(threads: int | None = None) -> ComputePool:
-    """The process's pool; made at the first call, anew when a thread of it has died, and in a forked child, which
-    has no threads.
+    """The process's pool, created at the first call, and again after a thread died or in a forked child.
 
     Args:
-      threads: how many it has; None: as many as ``available_cores``. All of a job say the same.
+      threads: number of threads, the same throughout a job; None: ``available_cores``.
     """
     with _lock:
         pool = _pools.get(threads)

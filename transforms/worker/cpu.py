@@ -1,4 +1,4 @@
-"""What the processor offers to this process."""
+"""The CPU of this process: cores, model, and bfloat16 instructions."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Processors that this process may use, at least 1: of its affinity, of its control groups' quota, of its share.
+    """The cores that this process may use, at least 1, by its affinity, its control groups' quota, and its share.
 
-    A quota is CPU time in a period, such as a container's limit; a part of a core counts as one.
+    A quota is CPU time per period, such as a container's limit; a fraction of a core counts as one.
 
     Args:
-      root: where the system's ``proc`` and ``sys`` are.
+      root: directory of the system's ``proc`` and ``sys``.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _cgroup_quota(root), _share)))
 
 
 def use_share(cores: int) -> None:
-    """Has this process use so many cores at most: others of the same job use the rest.
+    """Limits this process to so many cores, since other processes of the job use the rest.
 
-    To be called before anything computes; threads that there are already stay.
+    Call it before anything computes: it does not stop existing threads.
 
     Raises:
-      ValueError: fewer than one.
+      ValueError: ``cores`` is less than 1.
     """
     global _share
     if cores < 1:
@@ -44,7 +44,7 @@ def use_share(cores: int) -> None:
 
 
 def _cgroup_quota(root: Path) -> float:
-    """Cores that this process's control group and those above it allow, at the least; infinity without a limit.
+    """The smallest number of cores that this process's control group and its parents allow; infinity without a limit.
 
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../scheduler/sched-bwc.html)
     """
@@ -52,7 +52,7 @@ def _cgroup_quota(root: Path) -> float:
 
 
 def _quota(group: Path) -> float:
-    """Cores that one control group allows, of either version; infinity where it does not say."""
+    """The number of cores that a control group of either version allows; infinity without a limit."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()
@@ -66,27 +66,27 @@ def _quota(group: Path) -> float:
 
 
 def model() -> str:
-    """What Linux calls the CPU, with the features that it offers to this process; the architecture elsewhere."""
+    """The CPU's model name on Linux, with a hash of its features; elsewhere the architecture."""
     flags = hashlib.sha256(" ".join(_cpuinfo("flags") + _cpuinfo("Features")).encode()).hexdigest()[:8]
     name = " ".join(_cpuinfo("model name")) or platform.machine()
     return f"{name} {flags}"
 
 
 def is_intel() -> bool:
-    """Whether Linux says that Intel made the CPU."""
+    """Whether Intel made the CPU, according to Linux."""
     return "GenuineIntel" in _cpuinfo("vendor_id")
 
 
 def bfloat16_units() -> frozenset[str]:
-    """The units of this CPU that multiply bfloat16: ``avx512_bf16``, ``amx_bf16``, or ARM's ``bf16``.
+    """The CPU's bfloat16 instruction sets: ``avx512_bf16``, ``amx_bf16``, or ARM's ``bf16``.
 
-    Empty where there are none, and where this cannot be known: on other systems than Linux.
+    Empty if there are none, or if they cannot be determined because the system is not Linux.
     """
     return _BFLOAT16_FLAGS & {*_cpuinfo("flags"), *_cpuinfo("Features")}
 
 
 def _cpuinfo(name: str) -> list[str]:
-    """The words of the first processor's line of this name; all processors are alike."""
+    """The words of a line of ``/proc/cpuinfo`` for the first core; all cores are alike."""
     try:
         lines = _CPUINFO.read_text(errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""Threads that wait for files and networks, and whose faults reach whoever waits for them.
+"""Threads for file and network I/O, whose errors reach the waiting thread.
 
-``ThreadPoolExecutor`` is not enough for a worker: the interpreter waits for its threads when it ends, also for one
-that hangs in a request, and a thread of it that dies leaves its future, and who waits for that, waiting for ever.
+``ThreadPoolExecutor`` is not enough for a worker: at exit the interpreter waits for its threads, even for one that
+hangs in a request, and if one of its threads dies, the wait for its future never ends.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 LOOK_SECONDS = 2.0
-"""Whoever waits for a thread looks this often whether it is still alive."""
+"""Seconds between checks that an awaited thread is alive."""
 
 _Task = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
 class ThreadDiedError(RuntimeError):
-    """A thread ended with a task in its hands, whose result will never come."""
+    """A thread ended during a task, whose result will never come."""
 
 
 def as_exception(error: BaseException) -> Exception:
-    """What a thread raised, as whoever waits for it may raise it.
+    """Converts a thread's exception for the waiting thread.
 
-    ``SystemExit`` and the like would end the waiting thread, which is Beam's, without a word to the runner: they
+    ``SystemExit`` and the like would end the waiting thread, which is Beam's, without an error for the runner: they
     become the cause of a ``RuntimeError``.
     """
     if isinstance(error, Exception):
@@ -38,18 +38,18 @@ def as_exception(error: BaseException) -> Exception:
 
 
 def check_alive(threads: list[threading.Thread]) -> None:
-    """Raises ``ThreadDiedError`` if one of the threads has ended, and forgets those that have."""
+    """Removes ended threads from the list, and raises ``ThreadDiedError`` if there were any."""
     dead = [thread for thread in threads if not thread.is_alive()]
     if dead:
         threads[:] = [thread for thread in threads if thread.is_alive()]
-        raise ThreadDiedError(f"the thread {dead[0].name} died at work")
+        raise ThreadDiedError(f"the thread {dead[0].name} died during a task")
 
 
 class DaemonPool:
-    """Threads that run tasks in the order in which they came; one that hangs holds up no end of a process.
+    """Threads that run tasks in the order of their submission; a hanging thread does not keep the process from ending.
 
     Args:
-      threads: how many at the most; each is started when it is first needed.
+      threads: the most threads; each is started when it is first needed.
       name: of the threads.
     """
 
@@ -62,15 +62,15 @@ class DaemonPool:
         self._is_closed = False
 
     def submit(self, task: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Has ``task(*arguments)`` run in one of the threads.
+        """Runs ``task(*arguments)`` in one of the threads.
 
         Raises:
-          RuntimeError: the pool is closed; or there is no thread, and none can be started.
+          RuntimeError: The pool is closed, or no thread can be started.
         """
         future: Future[T] = Future()
         with self._lock:
             if self._is_closed:
-                raise RuntimeError(f"the threads {self._name} have ended")
+                raise RuntimeError(f"the thread pool {self._name} is closed")
             if self._unfinished >= len(self._threads) and len(self._threads) < self._limit:
                 self._start_thread()
             self._unfinished += 1
@@ -78,11 +78,11 @@ class DaemonPool:
         return future
 
     def result(self, future: Future[T]) -> T:
-        """Waits for a task of this pool.
+        """Waits for a task of this pool and returns its result.
 
         Raises:
-          Exception: what it raised, see ``as_exception``.
-          ThreadDiedError: a thread died, and the task may never end.
+          Exception: The task's exception, see ``as_exception``.
+          ThreadDiedError: A thread died, so that the task may never end.
         """
         while not wait([future], LOOK_SECONDS).done:
             self.check()
@@ -92,12 +92,12 @@ class DaemonPool:
         return future.result()
 
     def check(self) -> None:
-        """Raises ``ThreadDiedError`` if a thread of the pool has died since the last look."""
+        """Raises ``ThreadDiedError`` if a thread of the pool has died since the last check."""
         with self._lock:
             check_alive(self._threads)
 
     def close(self, seconds: float = 0.0) -> None:
-        """Lets the threads end when the tasks are done, and waits so long for that at the most."""
+        """Ends the threads after their tasks, and waits at most ``seconds`` for that."""
         with self._lock:
             threads, self._threads, self._limit = self._threads, [], 0
             self._is_closed = True
@@ -114,9 +114,9 @@ class DaemonPool:
         except RuntimeError as error:
             if not self._threads:
                 raise RuntimeError(
-                    f"no thread {thread.name} can be started: {error}; see `ulimit -u` and the limits of the container"
+                    f"the thread {thread.name} cannot be started: {error}; check `ulimit -u` and the container's limits"
                 ) from error
-            self._limit = number  # those that there are do it, too
+            self._limit = number  # the existing threads suffice
             return
         self._threads.append(thread)
 
@@ -125,11 +125,11 @@ class DaemonPool:
             future, task, arguments = found
             try:
                 result = task(*arguments)
-            except BaseException as error:  # whoever waits for the future raises it
+            except BaseException as error:  # the waiting thread raises it
                 future.set_exception(error)
             else:
                 future.set_result(result)
                 del result
-            del found, future, task, arguments  # else what they hold lives on until the next one comes
+            del found, future, task, arguments  # else the task's data stay in memory until the next task
             with self._lock:
                 self._unfinished -= 1

@@ -1,4 +1,4 @@
-"""The other side of ``limited_process``: what a child does before, between and after requests."""
+"""The child's side of ``limited_process``."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class Requests:
-    """The pipes of a child. What libraries print, to either stream, goes nowhere.
+    """The pipes of a child. Output of libraries to either stream is discarded.
 
     Args:
-      parent: number of the parent's process; the child ends with it.
+      parent: process ID of the parent; the child ends with it.
     """
 
     def __init__(self, parent: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal signals all processes; the parent decides
         nowhere = os.open(os.devnull, os.O_RDWR)
         self._from, self._to = os.fdopen(os.dup(0), "rb"), os.dup(1)
         os.dup2(nowhere, 0)
@@ -51,10 +51,10 @@ class Requests:
         """Answers requests until there are none.
 
         Args:
-          answer: of a request's words and its data the two parts of the answer, the second if there is one.
+          answer: takes a request's words and data; returns the two parts of the answer, the second one optional.
         """
         self._send(HEAD.pack(READY, 0))
-        # Nothing is left in the buffer between requests: the parent waits for the answer.
+        # The buffer is empty between requests, since the parent waits for each answer.
         while select.select([self._from], [], [], _IDLE_SECONDS)[0]:
             words, data = (self._receive(size) for size in REQUEST.unpack(self._receive(REQUEST.size)))
             self._send(HEAD.pack(BEGUN, 0))
@@ -65,7 +65,7 @@ class Requests:
                 self._send(HEAD.pack(CONTENT, len(content)), content)
 
     def wait_for_lock(self) -> None:
-        """Asks for the parent's lock, which the child has until it answers."""
+        """Requests the parent's lock, which is held until the child's answer."""
         self._send(HEAD.pack(WAITS, 0))
         if self._receive(HEAD.size) != HEAD.pack(GO, 0):
             os._exit(1)
@@ -79,29 +79,29 @@ class Requests:
     def _receive(self, size: int) -> bytes:
         received = self._from.read(size)
         if len(received) < size:
-            os._exit(0)  # the parent has no more requests
+            os._exit(0)  # the parent sends no more requests
         return received
 
 
 def limit(seconds: float, more_bytes: int) -> None:
-    """Limits of the system for the next request; SIGXCPU ends the child at the first, ``MemoryError`` is the second.
+    """Sets the system's limits for the next request: SIGXCPU at the first, ``MemoryError`` at the second.
 
     Args:
-      seconds: CPU time, of all threads.
-      more_bytes: address space beside what is taken.
+      seconds: CPU time of all threads.
+      more_bytes: address space in addition to the current size.
     """
     if resource is None:
         return
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _set(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
-    with contextlib.suppress(OSError, ValueError):  # only Linux tells
+    with contextlib.suppress(OSError, ValueError):  # only on Linux
         with open("/proc/self/statm") as file:  # noqa: PTH123 (a microsecond counts)
             taken = int(file.read().split()[0]) * _PAGE
         _set(resource.RLIMIT_AS, taken + more_bytes)
 
 
 def forbid_files() -> None:
-    """A decoder has no reason to write a file, nor to leave its memory in one when it crashes."""
+    """Prevents writes to files and core dumps, which no decoder needs."""
     if resource is not None:
         _set(resource.RLIMIT_CORE, 0)
         _set(resource.RLIMIT_FSIZE, 0)
@@ -114,7 +114,7 @@ def _set(kind: int, soft: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Not by PR_SET_PDEATHSIG, which kills already when the thread ends that started this process."""
+    """Ends the child after its parent; PR_SET_PDEATHSIG would kill it when the thread that started it ends."""
     opened: Any = None
     with contextlib.suppress(AttributeError, OSError):  # Linux 5.3
         opened = os.pidfd_open(parent)

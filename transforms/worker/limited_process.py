@@ -1,15 +1,14 @@
-"""A child process that answers requests one by one, each with a deadline: at its end the child is killed.
+"""A child process that answers requests one by one, and is killed when it exceeds a deadline.
 
-For work that may take for ever, take all memory or crash. A deadline is of CPU time: on a machine that was suspended,
-or that has much else to do, a child is killed by the clock after ten times as long, and not before.
+It runs code that may hang, exhaust memory or crash. The deadline is in CPU time; by the clock a child is killed only
+after ten times as long, since the machine may be busy or have been suspended.
 
-The child is a Python of its own. It is not a fork of this process, which has threads; and no ``multiprocessing``, whose
-daemons may have no children, and which imports the main program again. It ends with its parent: when its pipe closes,
-or the parent's process is gone.
+The child is a new Python process. It is not a fork, since this process has threads, and does not use
+``multiprocessing``, whose daemons may have no children and which imports the main program again. It ends with its
+parent: when its pipe closes or the parent's process ends.
 
-A request is the lengths of its words and its data (8 bytes each, big-endian), and these. The child sends frames: a kind
-of one byte, the length (8 bytes), and the content. Nothing of it is unpickled: the child may be in the hands of whoever
-wrote the image.
+A request is the lengths of its words and its data (8 bytes each, big-endian), then both. The child sends frames: a kind
+of one byte, the length (8 bytes), and the content. Nothing is unpickled: a malicious image may control the child.
 """
 
 from __future__ import annotations
@@ -27,37 +26,37 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 
 HEAD, REQUEST = struct.Struct(">cQ"), struct.Struct(">QQ")
 READY, BEGUN, WAITS, GO, ANSWER, PART, CONTENT = b"R", b"B", b"W", b"G", b"A", b"P", b"C"
-"""Kinds of frames: the child is there; it has the request; it waits for the lock; it has it; its answer; or the first
-part of an answer, and the second one."""
+"""Kinds of frames: the child is ready; it has received the request; it waits for the lock; it has the lock; its answer;
+or the first part of an answer, and the second part."""
 
-# Of an interpreter that imports NumPy and OpenCV, on a machine that has much else to do.
+# For an interpreter that imports NumPy and OpenCV on a busy machine.
 _START_SECONDS = 120.0
-# Of an answer's first part, which is some lines of JSON.
+# Limit of an answer's first part, which is some lines of JSON.
 _MOST_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
-# By what a deadline is longer by the clock on the wall than in CPU time.
+# The factor from a deadline in CPU time to one in wall-clock time.
 _PATIENCE = 10.0
-# The system's clock of a wait does not go on for ever.
+# The longest single wait, since poll(2) limits its timeout.
 _LOOK_SECONDS = 3600.0
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # glibc: what a request frees serves the next one, up to so many bytes; new pages cost more than the copies.
+    # glibc: reuse freed memory up to this size for the next request; new pages cost more than the copies.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
 
 class OverdueError(Exception):
-    """The child has used up its CPU time, or did not answer in ten times as long; it was killed."""
+    """The child used up its CPU time, or did not answer within ten times as long, and was killed."""
 
 
 class ProcessDiedError(Exception):
     """The child ended before it answered.
 
     Attributes:
-      begun: whether it had the request by then: if not, the request is not to blame.
+      begun: whether it had received the request; if not, the request is not to blame.
     """
 
     def __init__(self, how: str, begun: bool) -> None:
@@ -69,11 +68,11 @@ class LimitedProcess:
     """A child, for one thread at a time.
 
     Args:
-      module: whose ``main()`` is the child, see ``limited_child``.
+      module: whose ``main()`` the child runs, see ``limited_child``.
 
     Raises:
-      OSError: the system starts no more processes.
-      ProcessDiedError: it did not come up.
+      OSError: The system starts no more processes.
+      ProcessDiedError: The child did not start.
     """
 
     def __init__(self, module: str) -> None:
@@ -92,22 +91,22 @@ class LimitedProcess:
         self._begun = self._is_busy = False
         for descriptor in (self._to, self._from):
             os.set_blocking(descriptor, False)
-            with suppress(AttributeError, OSError):  # Linux; fewer turns between the processes
+            with suppress(AttributeError, OSError):  # Linux; saves context switches
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._begin(_START_SECONDS)
         try:
             self._expect(READY)
         except OverdueError:
-            raise ProcessDiedError(f"did not come up within {_START_SECONDS:g} s", False) from None
+            raise ProcessDiedError(f"did not start within {_START_SECONDS:g} s", False) from None
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process ID."""
         return self._process.pid
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has not ended, and has answered all that it was asked."""
+        """Whether it is alive and has answered every request."""
         return not self._is_busy and self._process.poll() is None
 
     def ask(
@@ -121,13 +120,13 @@ class LimitedProcess:
         """Sends a request and waits for the first part of the answer.
 
         Args:
-          words, data: the request.
-          seconds: of CPU time for it all, or ten times as long; time that the child waits for ``lock`` does not count.
-          lock: what the child may ask for.
-          held: what ``lock`` is entered in.
+          words, data: of the request.
+          seconds: limit of CPU time; by the clock ten times as long. Waits for ``lock`` do not count.
+          lock: that the child may request.
+          held: stack in which ``lock`` is entered.
 
         Raises:
-          OverdueError, ProcessDiedError: there will be no answer.
+          OverdueError, ProcessDiedError: There will be no answer.
         """
         self._begun, self._is_busy = False, True
         self._begin(seconds)
@@ -145,22 +144,22 @@ class LimitedProcess:
             self._write(memoryview(HEAD.pack(GO, 0)))
             kind, length = self._head()
         if kind not in (ANSWER, PART) or length > _MOST_BYTES:
-            raise self._end("answered what it should not")
+            raise self._end("sent an invalid answer")
         answer = bytearray(length)
         self._read(memoryview(answer))
         self._is_busy = kind == PART
         return bytes(answer)
 
     def read_content(self, target: memoryview) -> None:
-        """Reads the second part of the answer, which has just the bytes of ``target``."""
+        """Reads the second part of the answer, which has exactly the size of ``target``."""
         kind, length = self._head()
         if kind != CONTENT or length != len(target):
-            raise self._end("answered what it should not")
+            raise self._end("sent an invalid answer")
         self._read(target)
         self._is_busy = False
 
     def close(self) -> None:
-        """Ends it at once."""
+        """Kills the child."""
         with suppress(OSError):
             self._process.kill()
         with suppress(subprocess.TimeoutExpired):  # it may hang in the kernel
@@ -170,15 +169,15 @@ class LimitedProcess:
                 pipe.close()
 
     def forget(self) -> None:
-        """In a forked process, to which it does not belong: closes the pipes and leaves it alone."""
+        """Closes the pipes in a forked process, and leaves the child to the parent."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._process.returncode = 0  # else Python would warn of a child that is still running
+        self._process.returncode = 0  # else Python would warn of a running child
 
     def _expect(self, kind: bytes) -> None:
         if self._head() != (kind, 0):
-            raise self._end("answered what it should not")
+            raise self._end("sent an invalid answer")
 
     def _head(self) -> tuple[bytes, int]:
         head = bytearray(HEAD.size)
@@ -207,14 +206,14 @@ class LimitedProcess:
                 raise self._end("") from None
 
     def _begin(self, seconds: float) -> None:
-        """The deadline is from now on."""
+        """Starts the deadline."""
         now, used = time.monotonic(), _cpu_seconds(self.pid)
         self._until: float = now + seconds
         self._last: float = now + seconds * _PATIENCE
         self._cpu_until = None if used is None else used + seconds
 
     def _left(self) -> float:
-        """Seconds within which the child will not be overdue."""
+        """The seconds for which the child cannot become overdue."""
         now = time.monotonic()
         if now < self._until or self._cpu_until is None:
             return self._until - now
@@ -231,8 +230,8 @@ class LimitedProcess:
         poll.poll(min(left, _LOOK_SECONDS) * 1e3)
 
     def _end(self, fault: str) -> Exception:
-        """What became of a child that hung up, or is to be ended for a ``fault``."""
-        if not fault:  # it is on its way out
+        """Ends a child, and returns the error: ``fault``, or the cause of its end."""
+        if not fault:  # it is ending
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
         self.close()
@@ -246,9 +245,9 @@ class LimitedProcess:
 
 
 def _cpu_seconds(pid: int) -> float | None:
-    """CPU time of a process; None where the system does not tell.
+    """The CPU time of a process, in seconds; None if the system does not report it.
 
-    The number of its clock is that of clock_getcpuclockid(3) of Linux.
+    The clock's number is that of clock_getcpuclockid(3) on Linux.
     """
     if sys.platform != "linux":
         return None
@@ -259,9 +258,9 @@ def _cpu_seconds(pid: int) -> float | None:
 
 
 class LimitedProcesses:
-    """Children of one kind, as many as there are threads that ask at a time, but for a limit.
+    """A pool of children, one for each thread that makes a request, up to a limit.
 
-    A child that has nothing to do ends after a while, see ``limited_child``.
+    An idle child ends after a while, see ``limited_child``.
 
     Args:
       module: see ``LimitedProcess``.
@@ -274,7 +273,7 @@ class LimitedProcesses:
         self._idle: list[LimitedProcess] = []
 
     def take(self, held: ExitStack) -> LimitedProcess:
-        """A child that is there or a new one; when ``held`` ends, it goes back if it is ready.
+        """Takes an idle child or a new one; when ``held`` exits, it is returned if it is ready.
 
         Raises:
           OSError, ProcessDiedError: see ``LimitedProcess``.
@@ -296,12 +295,12 @@ class LimitedProcesses:
         return child
 
     def close(self) -> None:
-        """Ends those that are idle."""
+        """Kills the idle children."""
         while self._idle:
             self._idle.pop().close()
 
     def forget(self) -> None:
-        """See ``LimitedProcess.forget``."""
+        """Forgets the children, see ``LimitedProcess.forget``."""
         for child in self._idle:
             child.forget()
 

@@ -1,4 +1,4 @@
-"""The memory that this process, and others that it starts, may still take."""
+"""The memory available to this process and its children."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from beamlabel.transforms.worker.cgroups import group_folders
 
-# By version of control groups: the limit, what is used of it, and the name in memory.stat of the file pages that the
-# kernel takes back when they are needed.
+# By version of control groups: the limit, the usage, and the name in memory.stat of the file pages that the kernel can
+# reclaim.
 _VERSIONS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -15,15 +15,15 @@ _VERSIONS = (
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that are free, or would be if they were needed: of the machine, and of the control groups at the least.
+    """Free and reclaimable bytes: the minimum over the machine and the control groups.
 
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../admin-guide/cgroup-v1/memory.html, proc_meminfo(5))
 
     Args:
-      root: where the system's ``proc`` and ``sys`` are.
+      root: directory of the system's ``proc`` and ``sys``.
 
     Returns:
-      None where neither the system nor a control group tells.
+      The bytes; None if neither the system nor a control group reports them.
     """
     found = [_of_machine(root), *map(_of_group, group_folders(root, "memory"))]
     known = [size for size in found if size is not None]
@@ -39,7 +39,7 @@ def _of_machine(root: Path) -> int | None:
 
 
 def _of_group(group: Path) -> int | None:
-    """What one control group has left; None where it has no limit."""
+    """The bytes that a control group has left; None without a limit."""
     for limit, used, reclaimable in _VERSIONS:
         try:
             most = int((group / limit).read_text())

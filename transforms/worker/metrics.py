@@ -1,6 +1,6 @@
 """Names of beamlabel's counters and distributions.
 
-They are advice: a runner that tries a bundle twice may count it twice. The manifest is the truth.
+They are approximate: a runner that retries a bundle may count it twice. The manifest is exact.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FAILURES_WRITTEN = "failures_written"
 BYTES_WRITTEN = "bytes_written"
 WRITE_UNIT_MSEC = "write_unit_msec"
 
-# Predict: when batches were done, in milliseconds since 1970; the smallest is that of the first label.
+# Predict: times at which batches were done, in milliseconds since 1970; the minimum is the time of the first label.
 PREDICTED_AT_MSEC = "predicted_at_msec"
 
 # LoadImages

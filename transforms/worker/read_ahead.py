@@ -1,4 +1,4 @@
-"""Files read one after the other, the next ones meanwhile: from a bucket each begins with some round trips."""
+"""Reads files in order, with the next ones read ahead, since a file from a bucket begins with several round trips."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
-# How often a reader that waits for room looks whether anybody still wants what it reads.
+# Seconds between checks of a waiting reader that it was not stopped.
 _LOOK_SECONDS = 0.1
 
 
 def read_ahead(sources: Iterable[Callable[[], Iterable[_T]]], *, readers: int, held: int = 2) -> Iterator[_T]:
-    """What the sources yield, in their order.
+    """Yields the items of the sources, in order.
 
     Args:
       sources: each opens and reads one file, in a thread of its own.
-      readers: sources that are read at a time; 1: none is read ahead, and no thread is started.
-      held: what each of them yields that is in memory at a time, beside what it works on.
+      readers: sources read at a time; 1: no read-ahead and no thread.
+      held: items of each source in memory at a time, besides the one being read.
 
     Raises:
-      Exception: what a source raises, in its turn.
+      Exception: The exception of a source, in its turn.
     """
     if readers < 2:
         for source in sources:
@@ -43,11 +43,11 @@ def read_ahead(sources: Iterable[Callable[[], Iterable[_T]]], *, readers: int, h
 
 
 class _Reader(Generic[_T]):
-    """One source, read by a thread."""
+    """Reads one source in a thread."""
 
     def __init__(self, source: Callable[[], Iterable[_T]], held: int) -> None:
         self._source = source
-        # Each with an error or without; None at the end.
+        # Pairs of an item and an error; None at the end.
         self._read: queue.Queue[tuple[_T | None, BaseException | None] | None] = queue.Queue(held)
         self._over = threading.Event()
         threading.Thread(target=self._run, name="read-ahead", daemon=True).start()

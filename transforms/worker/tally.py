@@ -1,7 +1,7 @@
-"""How far this process's workers are, counted as elements pass: for whoever watches, and never the truth.
+"""Approximate progress of this process's workers, counted as elements pass, for display only.
 
-Each tally belongs to one DoFn instance and so to one thread; their sum is read by another. They stay for as long
-as the process does, three numbers an instance.
+Each tally belongs to one DoFn instance and so to one thread; another thread reads their sum. They live as long as the
+process, three numbers per instance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Tally:
-    """References that are done, by what became of them."""
+    """The number of finished references, by outcome."""
 
     predicted: int = 0
     failed: int = 0
@@ -19,7 +19,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """All of them."""
+        """The number of all finished references."""
         return self.predicted + self.failed + self.skipped
 
     def __add__(self, other: Tally) -> Tally:
@@ -44,5 +44,5 @@ def new_tally() -> Tally:
 
 
 def total() -> Tally:
-    """What all of this process have counted so far."""
+    """The sum of all tallies of this process."""
     return sum(list(_tallies), Tally())

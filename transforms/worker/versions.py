@@ -1,10 +1,9 @@
-"""Worker and launcher agree: a worker of other versions stops before it reads anything.
+"""Stops a worker whose versions differ from the launcher's, before it reads anything.
 
-Beam compares its own version and Python's minor one when a worker sets up a stage, and knows nothing of
-beamlabel's. What crosses a process's border in the job are ``WorkUnit``s and ``UnitRecord``s, so every stage of the
-graph begins or ends with their coder; and a stage is set up from its end to its beginning, coders first. So this
-coder is unpickled before the stage's functions are, some of which another version may have no names for. To
-unpickle it is to compare the versions.
+When a worker sets up a stage, Beam compares its own version and Python's minor version, but not beamlabel's.
+``WorkUnit``s and ``UnitRecord``s cross process boundaries in the job, so every stage of the graph begins or ends with
+their coder. A stage is set up from its end to its beginning, coders first. So this coder is unpickled before the
+stage's functions, some of which another version may lack. Unpickling it compares the versions.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from beamlabel import __version__
 
 
 class VersionError(RuntimeError):
-    """This worker's versions are not the launcher's; the message names both."""
+    """The worker's versions differ from the launcher's; the message names both."""
 
 
 @dataclass(frozen=True)
 class Versions:
-    """What has to be the same: code is pickled here and unpickled there."""
+    """The versions that must match, since the launcher pickles code and the worker unpickles it."""
 
     beamlabel: str
     beam: str
@@ -36,7 +35,7 @@ class Versions:
 
 
 def versions() -> Versions:
-    """Those of this process; Python's without the patch release."""
+    """The versions of this process; Python's without the patch release."""
     return Versions(__version__, beam_version, f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
@@ -44,7 +43,7 @@ class SameVersionsCoder(FastPrimitivesCoder):
     """Beam's coder for any object, which only a worker of the launcher's versions can unpickle."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Plain strings: what is compared must not depend on what is compared.
+        # Plain strings, so that a worker of any version can unpickle them.
         return _checked_coder, astuple(versions())
 
 
@@ -53,7 +52,7 @@ def _checked_coder(*launchers: str) -> SameVersionsCoder:
     launcher, worker = Versions(*launchers), versions()
     if worker != launcher:
         raise VersionError(
-            f"this worker has {worker}, but the launcher has {launcher}: "
-            "install the launcher's versions in the workers' environment"
+            f"This worker has {worker}, but the launcher has {launcher}. "
+            "Install the launcher's versions in the workers' environment."
         )
     return SameVersionsCoder()

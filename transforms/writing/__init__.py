@@ -1,1 +1,1 @@
-"""A unit → staged files and its record."""
+"""Writing: a work unit → staged files and its record."""

@@ -1,7 +1,7 @@
-"""A sample of a run's embeddings, small enough to travel in the units' summaries: whose neighbours are which.
+"""A sample of a run's embeddings for finding neighbors, small enough for the units' summaries.
 
-Which rows are in it depends on their references alone: those with the smallest ``row_number``, as many of each unit as
-of the whole run, so that it does not matter how rows are divided into units.
+It consists of the rows with the smallest ``row_number``, so it depends on their references alone. Each unit keeps as
+many rows as the whole run, so the division into units does not matter.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any
 import numpy as np
 
 MAX_ROWS = 2048
-"""Rows of a sample, at most."""
+"""The most rows of a sample."""
 
 MAX_BYTES = 1 << 20
-"""Bytes of its vectors, at most: 819 rows of 1280 features."""
+"""The most bytes of its vectors: 819 rows of 1280 features."""
 
-# Below this, a scale would overflow; such a vector has no direction worth the name.
+# A smaller vector would overflow the scale; it has no meaningful direction.
 _SMALLEST = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingSample:
-    """Rows, those with the smallest numbers first.
+    """Rows, in ascending order of their numbers.
 
     Attributes:
       numbers: uint64[N], ``row_number`` of their references.
       labels: N best labels.
-      vectors: int8[N, D], the directions of their embeddings, see ``direction``.
+      vectors: int8[N, D], directions of their embeddings, see ``direction``.
     """
 
     numbers: np.ndarray
@@ -53,7 +53,7 @@ class EmbeddingSample:
         return cls(np.array(value["numbers"], np.uint64), tuple(value["labels"]), vectors)
 
     def merged(self, other: EmbeddingSample) -> EmbeddingSample:
-        """The sample of the rows of both; of the same number of features."""
+        """The sample of both samples' rows, which must have the same number of features."""
         numbers = np.concatenate((self.numbers, other.numbers))
         order = np.argsort(numbers, kind="stable")[: sample_rows(self.vectors.shape[1])]
         labels = self.labels + other.labels
@@ -62,10 +62,10 @@ class EmbeddingSample:
 
 
 class EmbeddingSampler:
-    """Takes rows one by one and keeps those of the sample; not for two threads at a time."""
+    """Takes rows one by one and keeps those of the sample; not thread-safe."""
 
     def __init__(self) -> None:
-        # A heap: the first entry is the one to be displaced next; a count for rows that are in the input twice.
+        # A heap whose first entry is displaced next; the count distinguishes rows that are in the input twice.
         self._rows: list[tuple[int, int, str, bytes]] = []
         self._offered = 0
         self._dimension = 0
@@ -75,7 +75,7 @@ class EmbeddingSampler:
 
         Args:
           number: ``row_number`` of its reference.
-          label: its best.
+          label: its best label.
           embedding: float[D].
         """
         is_full = bool(self._rows) and len(self._rows) >= sample_rows(self._dimension)
@@ -93,7 +93,7 @@ class EmbeddingSampler:
             heapq.heappush(self._rows, entry)
 
     def sample(self) -> EmbeddingSample | None:
-        """What was kept; None of nothing."""
+        """The sample of the rows taken; None without rows."""
         if not self._rows:
             return None
         rows = sorted(self._rows, reverse=True)
@@ -103,15 +103,15 @@ class EmbeddingSampler:
 
 
 def sample_rows(dimension: int) -> int:
-    """How many rows of so many features a sample has, at most."""
+    """The most rows of a sample, by the number of features."""
     return max(1, min(MAX_ROWS, MAX_BYTES // dimension))
 
 
 def direction(embedding: np.ndarray) -> np.ndarray | None:
-    """int8[D]: float[D], scaled so that its largest number is 127 or -127, and rounded.
+    """Scales float[D] so that its largest number is 127 or -127, and rounds it to int8[D].
 
-    Angles change by less than a degree, and products of such vectors are whole numbers, which do not depend on the
-    order in which they are summed. None of a vector without a direction: of zeros, or not finite.
+    Angles change by less than a degree. Products of such vectors are integers, whose sum does not depend on the order.
+    The result is None for a vector of zeros or one that is not finite.
     """
     largest = float(np.abs(embedding).max(initial=0))
     if not _SMALLEST < largest < np.inf:

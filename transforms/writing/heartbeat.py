@@ -1,7 +1,7 @@
-"""What a worker process has done of the units that are not finished: a small file in the staging folder.
+"""The progress of a worker process on unfinished units, in a small file in the staging directory.
 
-Whoever watches a job from elsewhere adds it to the records of the finished units. Each worker overwrites its own
-file; it is read for what it says of units without a record, so an old one does no harm.
+A remote observer of the job adds it to the records of the finished units. Each worker overwrites its own file. Only
+units without a record are read from it, so a stale file does no harm.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from beamlabel.transforms.worker.daemon_pool import DaemonPool
 from beamlabel.transforms.worker.tally import Tally
 
 SECONDS = 10.0
-"""Between two heartbeats of a worker."""
+"""Seconds between two heartbeats of a worker."""
 
 FOLDER = "progress"
 
@@ -29,10 +29,10 @@ _LOGGER = get_logger(__name__)
 
 
 class Heartbeat:
-    """The file of one worker, written by a thread of its own: a storage that hangs holds up nobody.
+    """The file of one worker, written by a thread of its own, so that hanging storage does not block the worker.
 
     Args:
-      staging_dir: where the units are staged.
+      staging_dir: staging directory of the units.
     """
 
     def __init__(self, staging_dir: str) -> None:
@@ -43,7 +43,7 @@ class Heartbeat:
         self._beat: Future[None] | None = None
 
     def is_due(self) -> bool:
-        """Whether it is time for the next one; true once."""
+        """Whether the next heartbeat is due; True once."""
         now = time.monotonic()
         if now < self._due:
             return False
@@ -51,9 +51,9 @@ class Heartbeat:
         return True
 
     def write(self, open_units: Mapping[str, Tally]) -> None:
-        """Says how far the open units are, soon; not if the heartbeat before is still on its way.
+        """Schedules a write of the open units' progress, unless the previous write is still running.
 
-        It is advice: what goes wrong with it is no reason to fail.
+        Heartbeats are optional: their errors are ignored.
         """
         if self._beat is not None and not self._beat.done():
             return
@@ -61,15 +61,15 @@ class Heartbeat:
         try:
             self._beat = self._thread.submit(storage.write_bytes, self._path, json.dumps(value).encode())
         except RuntimeError as error:  # no thread can be started
-            _LOGGER.debug("no heartbeat: %s", error)
+            _LOGGER.debug("No heartbeat was written: %s", error)
 
     def close(self) -> None:
-        """Waits a moment for the one that is on its way, so that it does not come after its folder is deleted."""
+        """Waits a moment for a running write, so that it does not follow the deletion of its directory."""
         self._thread.close(_CLOSE_SECONDS)
 
 
 def read(data: bytes) -> dict[str, Tally]:
-    """What a heartbeat says, by unit; nothing if it is no heartbeat."""
+    """The progress in a heartbeat, by unit; empty if the file is not a heartbeat."""
     try:
         return {unit: Tally(*counts) for unit, counts in json.loads(data).items()}
     except (ValueError, TypeError, AttributeError):

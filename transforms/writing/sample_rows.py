@@ -1,9 +1,8 @@
-"""Which few rows of many a report shows: the best of each label, the least certain, those that a person's word would
-help most, and random ones.
+"""Chooses a report's rows: the best of each label, the least certain, the most helpful to correct, and random ones.
 
-What is chosen depends on the rows alone: not on their order, and not on how they are divided. Each unit hands on all
-its ``candidates``, and whoever merges them chooses: a row that is among the best of all is among the best of its
-unit. Memory is bounded: a row that is not taken on its arrival, or is displaced later, is forgotten.
+The choice depends on the rows alone, not on their order or their division into units. Each unit passes on all its
+``candidates``, and the merge chooses from them: a row that is among the best of all is among the best of its unit.
+Memory is bounded: a row that is not taken on arrival, or is displaced later, is dropped.
 """
 
 from __future__ import annotations
@@ -19,31 +18,30 @@ from typing import Generic, TypeVar
 
 TOP, UNCERTAIN, RANDOM = "top", "uncertain", "random"
 CLOSE = "close"
-"""Between two classes: the smallest margins."""
+"""Rows between two classes: the smallest margins."""
 AT_ODDS = "at_odds"
-"""At odds with its neighbours in the space of the embeddings; whoever merges the units' candidates finds them."""
+"""Rows at odds with their neighbors in the space of embeddings; found when the units' candidates are merged."""
 KINDS = (TOP, UNCERTAIN, CLOSE, RANDOM)
 
 MAX_ROWS = 144
-"""Rows that are chosen, if there are as many: a sixth are random, a sixth the least certain, a sixth those that would
-help most (``CLOSE`` and ``AT_ODDS``), then come the tops of labels, and what is left of the room is for more random
-ones."""
+"""The most rows chosen: a sixth are random, a sixth the least certain, a sixth the most helpful (``CLOSE`` and
+``AT_ODDS``), then come the tops of labels, and more random rows fill the rest."""
 
 MAX_HELPFUL = MAX_ROWS // 12
-"""Rows of each of ``CLOSE`` and ``AT_ODDS``."""
+"""The most rows of each of ``CLOSE`` and ``AT_ODDS``."""
 
 MAX_COMPARED = 2 * MAX_ROWS
-"""Random rows that are compared with their neighbours."""
+"""The most random rows that are compared with their neighbors."""
 
 _OTHERS = MAX_ROWS // 6
 _TOPS = 3
-# As many as have room for all their tops.
+# Labels with room for all their tops.
 _SHOWN_LABELS = (MAX_ROWS - 2 * _OTHERS) // _TOPS
-# Labels whose best rows are remembered; of more, those with the smallest hashes, in every unit the same ones.
+# Labels whose best rows are kept; of more labels, those with the smallest hashes, the same in every unit.
 _MAX_LABELS = 128
 
 MAX_CANDIDATES = MAX_COMPARED + _OTHERS + MAX_HELPFUL + _TOPS * _MAX_LABELS
-"""Rows that a unit hands on, at most."""
+"""The most rows that a unit passes on."""
 
 T = TypeVar("T")
 
@@ -53,10 +51,10 @@ class Candidate(Generic[T]):
     """A row that may be chosen.
 
     Attributes:
-      ref_id, label, score: the row's; label and score are None for a module without logits.
-      value: what is handed back for a chosen row.
-      margin: how far the row is from another answer, see ``margin``; None if that is not known.
-      kinds: the ways in which it is still in the race; none: it was displaced.
+      ref_id, label, score: of the row; label and score are None for a module without logits.
+      value: returned for a chosen row.
+      margin: distance of the row from another answer, see ``margin``; None if unknown.
+      kinds: for which the row may still be chosen; empty: it was displaced.
     """
 
     ref_id: str
@@ -73,16 +71,16 @@ class Candidate(Generic[T]):
 
 
 class RowSampler(Generic[T]):
-    """Takes rows one by one and keeps at most a bounded number of candidates.
+    """Takes rows one by one and keeps a bounded number of candidates.
 
     Args:
-      random_rows: how many random ones: ``MAX_ROWS``, or ``MAX_COMPARED`` if they are compared with their neighbours.
+      random_rows: number of random rows: ``MAX_ROWS``, or ``MAX_COMPARED`` if they are compared with their neighbors.
     """
 
     def __init__(self, random_rows: int = MAX_ROWS) -> None:
         self._random_rows = random_rows
-        # Heaps whose first entry is the one to be displaced next; ref_id orders equals, and a count rows that
-        # are in the input twice.
+        # Heaps whose first entry is displaced next; ref_id breaks ties, and a count distinguishes rows that are in the
+        # input twice.
         self._random: list[tuple[int, _Reversed, int, Candidate[T]]] = []
         self._uncertain: list[tuple[float, _Reversed, int, Candidate[T]]] = []
         self._close: list[tuple[float, _Reversed, int, Candidate[T]]] = []
@@ -92,7 +90,7 @@ class RowSampler(Generic[T]):
         self._offered = itertools.count()
 
     def offer(self, candidate: Candidate[T], kinds: Iterable[str] = KINDS) -> bool:
-        """Enters a row for the kinds named; returns whether it was taken for one of them."""
+        """Offers a row for the given kinds; returns whether it was taken for any."""
         for kind in kinds:
             heap: list | None
             rank: float
@@ -119,7 +117,7 @@ class RowSampler(Generic[T]):
         return bool(candidate.kinds)
 
     def candidates(self) -> list[tuple[T, list[str]]]:
-        """Every row that may still be chosen, with the kinds that it is in the race for, in an order of their own."""
+        """Every row that may still be chosen, with its kinds, ordered by ``row_number``."""
         heaps: dict[str, list[list]] = {
             RANDOM: [self._random],
             UNCERTAIN: [self._uncertain],
@@ -134,17 +132,17 @@ class RowSampler(Generic[T]):
         return [(candidate.value, kinds) for candidate, kinds in ordered]
 
     def random(self) -> list[Candidate[T]]:
-        """The random rows, those with the smallest ``row_number`` first."""
+        """The random rows, in ascending order of ``row_number``."""
         return [entry[-1] for entry in sorted(self._random, reverse=True)]
 
     def chosen(
         self, counts: Mapping[str, int], at_odds: Iterable[Candidate[T]] = ()
     ) -> list[tuple[T, list[str]]]:
-        """At most ``MAX_ROWS`` rows, each with the kinds that it was chosen for; the same row comes once.
+        """Chooses at most ``MAX_ROWS`` distinct rows, each with the kinds that it was chosen for.
 
         Args:
-          counts: rows of each label, also of those that were not taken: the frequent ones are shown.
-          at_odds: of ``random``, those that are at odds with their neighbours, the ones most at odds first.
+          counts: rows of each label, also of rows not taken: the frequent labels are shown.
+          at_odds: the rows of ``random`` that are at odds with their neighbors, most at odds first.
         """
         found: dict[int, tuple[Candidate[T], list[str]]] = {}
 
@@ -160,14 +158,14 @@ class RowSampler(Generic[T]):
         choose(CLOSE, sorted(self._close, reverse=True))
         frequent = sorted(self._tops, key=lambda label: (-counts.get(label, 0), label))[:_SHOWN_LABELS]
         ranked = [sorted(self._tops[label], reverse=True) for label in frequent]
-        # The best of every label first: where a page lacks room, no label loses all.
+        # The best of every label first, so that no label loses all its rows if there is little room.
         choose(TOP, (row[place] for place in range(_TOPS) for row in ranked if place < len(row)))
         more = [entry for entry in randomly[_OTHERS:] if id(entry[-1]) not in found]
         choose(RANDOM, more[: MAX_ROWS - len(found)])
         return [(candidate.value, kinds) for candidate, kinds in found.values()]
 
     def _of_label(self, label: str) -> list | None:
-        """The label's heap; None where too many labels come before it."""
+        """The label's heap; None if too many labels precede it."""
         known = self._tops.get(label)
         if known is not None:
             return known
@@ -187,16 +185,16 @@ class RowSampler(Generic[T]):
 
 
 def margin(scores: Sequence[float], *, several: bool) -> float | None:
-    """How far a row is from another answer; the smaller it is, the more a person's word helps.
+    """The distance of a row from another answer; the smaller it is, the more a correction helps.
 
     Args:
-      scores: the best ones, from the best down.
+      scores: the best scores, in descending order.
       several: whether an image may have several classes, each with a score of 0 to 1.
 
     Returns:
       The best score less the second best (T. Scheffer et al., "Active hidden Markov models for information extraction",
-      IDA 2001); of several classes the distance from 1/2 of the score that is nearest to it. None of fewer than two
-      scores, and if one is not finite.
+      IDA 2001); for several classes the distance of the score nearest to 1/2 from 1/2. None for fewer than two scores,
+      or if one is not finite.
     """
     if len(scores) < 2 or not all(map(math.isfinite, scores)):
         return None
@@ -204,7 +202,7 @@ def margin(scores: Sequence[float], *, several: bool) -> float | None:
 
 
 class _Reversed(str):
-    """Text that sorts backwards: of equal ranks the smaller reference is the better one."""
+    """Text that sorts backwards: of equal ranks the smaller reference is better."""
 
     __slots__ = ()
 
@@ -213,5 +211,5 @@ class _Reversed(str):
 
 
 def row_number(text: str) -> int:
-    """A hash of 64 bits of a reference or a label: the random rows are those with the smallest."""
+    """A 64-bit hash of a reference or a label: the random rows are those with the smallest hashes."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,4 +1,4 @@
-"""The files of a unit: written, hashed, and staged under names made of their content."""
+"""Writes, hashes and stages the files of a unit, under names made from their content."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from beamlabel.transforms.worker.allocators import release_unused_arrow_memory
 from beamlabel.transforms.writing.unit_rows import UnitRows
 from beamlabel.transforms.writing.unit_summary import Summarizer
 
-# A group is held in memory until it is written.
+# A row group is held in memory until it is written.
 ROW_GROUP_BYTES = 2 << 20
-# The writer keeps several buffers of a page; the format's own advice is 8 KB.
+# The writer holds several buffers of a page; the format recommends 8 KB.
 DATA_PAGE_BYTES = 128 << 10
 _HASH_BLOCK_BYTES = 1 << 20
-# Columns whose values repeat; for the others a dictionary only costs.
+# Columns with repeated values; for other columns a dictionary only adds cost.
 _DICTIONARY_COLUMNS = ("label", "labels.list.element", "format", "module_fingerprint", "preprocessing_id")
-# JSON leaves these as they are, but readers such as str.splitlines end a line there.
+# JSON does not escape these, but readers such as str.splitlines end a line there.
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -> None:
     """Writes a data shard to an open binary file.
 
-    Parquet is zstd, in row groups of about 2 MB of Arrow data; the writer holds several times that.
+    Parquet is compressed with zstd, in row groups of about 2 MB of Arrow data; the writer holds several times that.
     """
     if spec.format == "tfrecord":
         serialized = (example for batch in batches for example in tf_examples.encode(batch))
@@ -60,12 +60,12 @@ def write_data(file: Any, batches: Iterable[pa.RecordBatch], spec: OutputSpec) -
 
 
 def failure_line(failure: Failure, failed_at: int) -> bytes:
-    """A failure as a line of its shard, see ``json_line``; ``failed_at`` in microseconds since 1970."""
+    """A failure as a line of its shard, see ``json_line``; ``failed_at`` is in microseconds since 1970."""
     return json_line({**_failure_fields(failure), "failed_at": iso_time(failed_at)})
 
 
 def json_line(value: Mapping[str, str | int | None]) -> bytes:
-    """One line of JSON, UTF-8, that holds no other line end than its last byte."""
+    """One line of JSON in UTF-8, whose only line end is its last byte."""
     return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS).encode() + b"\n"
 
 
@@ -98,7 +98,7 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def stage_data(rows: UnitRows, spec: OutputSpec, staging_dir: str, unit_id: str) -> FileRecord:
-    """Stages a unit's data shard, its rows in input order; nothing can be added to them any more."""
+    """Stages a unit's data shard in input order; no rows can be added afterwards."""
     computed_by = sorted(rows.computed_by)
     spec = _as_computed(spec, computed_by)
     with temporary_file(staging_dir) as path:
@@ -109,12 +109,12 @@ def stage_data(rows: UnitRows, spec: OutputSpec, staging_dir: str, unit_id: str)
 
 
 def _as_computed(spec: OutputSpec, computed_by: Sequence[str]) -> OutputSpec:
-    """The spec whose metadata names what made the rows; a unit is labeled by one engine, as a rule."""
+    """The spec with metadata that names the engines of the rows, usually one per unit."""
     return dataclasses.replace(spec, metadata=computed_metadata(spec.metadata, computed_by))
 
 
 def stage_failures(failures: Sequence[Failure], failed_at: int, staging_dir: str, unit_id: str) -> FileRecord:
-    """Stages a unit's failures, in the order given; ``failed_at`` as of ``failure_line``."""
+    """Stages a unit's failures, in the given order; ``failed_at``: see ``failure_line``."""
     with temporary_file(staging_dir) as path:
         with path.open("wb") as file:
             file.writelines(failure_line(failure, failed_at) for failure in failures)
@@ -122,16 +122,16 @@ def stage_failures(failures: Sequence[Failure], failed_at: int, staging_dir: str
 
 
 def is_worth_telling(skipped: Skipped) -> bool:
-    """Whether the next run can tell by size and version that the image is the same; not so on the web."""
+    """Whether the next run can recognize the image by size and version, which it cannot for web images."""
     return skipped.source_version is not None and scheme(skipped.ref.location) not in ("http", "https")
 
 
 def stage_unchanged(touched: Sequence[Skipped], seen_at: int, staging_dir: str, unit_id: str) -> FileRecord:
-    """Stages the new versions of images that an earlier run has dealt with, in input order.
+    """Stages the new versions of images that an earlier run handled, in input order.
 
     Args:
-      touched: these images.
-      seen_at: when that was, in microseconds since 1970.
+      touched: the images.
+      seen_at: time of this run, in microseconds since 1970.
       staging_dir: of the run.
       unit_id: of the unit.
     """
@@ -148,7 +148,7 @@ def stage_unchanged(touched: Sequence[Skipped], seen_at: int, staging_dir: str, 
 def stage_summary(
     summarizer: Summarizer, failures: Sequence[Failure], staging_dir: str, unit: WorkUnit
 ) -> FileRecord:
-    """Stages what a report needs to know of a unit."""
+    """Stages the summary of a unit for the report."""
     summary = summarizer.finish(map(_failure_fields, failures))
     content = summary.to_json()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -159,7 +159,7 @@ def stage_summary(
 
 @contextmanager
 def temporary_file(staging_dir: str) -> Iterator[Path]:
-    """A file to write to, deleted in the end; beside its final place, so that moving it is a rename."""
+    """A temporary file beside its final path, so that moving it is a rename."""
     parent = None
     if storage.is_local(staging_dir):
         parent = Path(storage.absolute(staging_dir))
@@ -169,7 +169,7 @@ def temporary_file(staging_dir: str) -> Iterator[Path]:
 
 
 def stage_file(path: Path, staging_dir: str, stem: str, ending: str, kind: str, rows: int) -> FileRecord:
-    """Moves a finished file to a name made of its content."""
+    """Stages a finished file under a name made from its content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK_BYTES):

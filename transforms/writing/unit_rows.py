@@ -1,7 +1,7 @@
-"""The rows of one work unit on their way into its file: in any order in, in input order out.
+"""Collects the rows of one work unit in any order and returns them in input order.
 
-An embedding of 1280 numbers makes a row of 5 KB, and a unit has up to 10,000 rows. Memory must not depend on
-that: it holds some hundred rows, a larger unit's lie in a temporary file beside its final place.
+A row with an embedding of 1280 numbers has 5 KB, and a unit has up to 10,000 rows. To bound memory, it holds some
+hundred rows; those of a larger unit are in a temporary file beside its final path.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from beamlabel.transforms.rows.record_batch import block_batch, labeled_batch
 from beamlabel.transforms.rows.schema import OutputSpec, arrow_schema
 
 CHUNK_ROWS = 128
-"""Rows converted at a time: with 1280 features 0.7 MB."""
+"""Rows converted at a time: 0.7 MB with 1280 features."""
 
 _HELD_ROWS = 2 * CHUNK_ROWS
-# Rows set aside and read back at a time: several of these are held while a file is written.
+# Rows written to the temporary file and read back at a time: several blocks are held while a shard is written.
 _BLOCK_ROWS = CHUNK_ROWS
 
 
 class UnitRows:
-    """Predictions as Arrow; a context manager that deletes the temporary file, if there came to be one.
+    """Predictions as Arrow; a context manager that deletes the temporary file, if there is one.
 
-    Not for two threads at a time.
+    Not thread-safe.
 
     Args:
-      spec: what a row is.
-      staging_dir: where the unit is staged; the temporary file lies there where it is local.
+      spec: of a row.
+      staging_dir: staging directory of the unit, and of the temporary file if it is local.
     """
 
     def __init__(self, spec: OutputSpec, staging_dir: str) -> None:
@@ -67,8 +67,8 @@ class UnitRows:
         """Takes predictions one by one or in blocks, in any order.
 
         Raises:
-          ValueError, pyarrow.ArrowException: see ``block_batch``.
-          OSError: the temporary file cannot be written.
+          ValueError, pyarrow.ArrowException: See ``block_batch``.
+          OSError: The temporary file cannot be written.
         """
         waiting: list[PredictionBlock] = []
         for block in in_blocks(predictions, CHUNK_ROWS):
@@ -87,11 +87,11 @@ class UnitRows:
         self.color_converted += sum(info.color_converted for info in block.infos)
 
     def add_labeled(self, rows: LabeledRows) -> None:
-        """Takes rows that were labeled by their features, in any order.
+        """Takes rows that were labeled from their features, in any order.
 
         Raises:
-          ValueError: see ``labeled_batch``.
-          OSError: the temporary file cannot be written.
+          ValueError: See ``labeled_batch``.
+          OSError: The temporary file cannot be written.
         """
         self._add(labeled_batch(rows.batch, self._spec), rows.places)
         self.relabeled += len(rows.places)
@@ -107,7 +107,7 @@ class UnitRows:
             self._set_aside()
 
     def in_order(self) -> Iterator[pa.RecordBatch]:
-        """All rows by their number in the input, in batches; nothing can be added any more."""
+        """All rows in input order, in batches; no rows can be added afterwards."""
         if not self._lengths:
             return
         source = None
@@ -125,7 +125,7 @@ class UnitRows:
         for first in range(0, len(order), _BLOCK_ROWS):
             places = order[first : first + _BLOCK_ROWS]
             homes = np.searchsorted(ends, places, side="right")
-            # Images come nearly in order, so these are two or three, most of them those of the time before.
+            # Images arrive nearly in order, so these are two or three blocks, mostly the previous ones.
             needed = [int(home) for home in np.unique(homes)]
             loaded = {home: loaded.get(home) or self._load(source, home) for home in needed}
             offsets = np.zeros(len(ends), np.int64)

@@ -1,7 +1,7 @@
-"""What a report has to know of one work unit, gathered while its rows pass by; a few hundred KB at most.
+"""The summary of one work unit for the report, collected as its rows pass; a few hundred KB at most.
 
-It lies beside the unit's shard, so that whoever publishes a run reads no row again, and can be made anew from
-the shard: the same but for the thumbnails, whose pixels are gone by then.
+It lies beside the unit's shard, so that publishing a run need not read the rows again. It can be rebuilt from the
+shard, without the thumbnails, whose pixels are gone.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ MAX_TEXT = 300
 """Characters that a report shows of a URI, a reference or a failure's detail."""
 
 MAX_LABEL = 100
-"""Characters that it shows of a label."""
+"""Characters that a report shows of a label."""
 
 MAX_WHOLE = 2000
-"""Characters of a row's URI and labels that are kept for corrections, which need them whole."""
+"""Characters of a row's URI and labels that are kept for corrections."""
 
 MAX_CLASSES = 5
-"""Classes that it shows of a row."""
+"""Classes that a report shows of a row."""
 
 ROW_COLUMNS = ("uri", "ref_id", "image_id", "labels", "class_ids", "scores")
-"""Columns of an output that ``Summarizer.add_rows`` takes, beside ``embedding``."""
+"""Columns of an output that ``Summarizer.add_rows`` takes, besides ``embedding``."""
 
 _EXAMPLES = 3
 EMBEDDING_STEPS = 1 << 16
-"""Steps of a sum of embeddings in 1."""
+"""Steps per 1 in a sum of embeddings."""
 
-# Pixels that wait: most candidates are displaced before they have to be encoded.
+# Bytes of pixels that wait: most candidates are displaced before their thumbnails are encoded.
 _WAITING_BYTES = 8 << 20
 
 
@@ -65,12 +65,12 @@ class SampledRow:
 
     Attributes:
       uri: as in the output, cut to ``MAX_WHOLE`` characters.
-      ref_id: as in the output, whole: it decides what is chosen.
-      labels, scores: the best five as in the output, labels cut to ``MAX_WHOLE`` characters; ``class 7`` where the
-        classes have no names; both empty without logits.
-      kinds: why it was chosen, see ``sample_rows``.
-      thumbnail: a JPEG in base64; None where there were no pixels.
-      image_id: as in the output; empty for rows that have none, of schema version 1.
+      ref_id: as in the output, not cut: it decides the choice.
+      labels, scores: the best five as in the output, labels cut to ``MAX_WHOLE`` characters; ``class 7`` if the classes
+        have no names; both empty without logits.
+      kinds: reasons for the choice, see ``sample_rows``.
+      thumbnail: a JPEG in base64; None without pixels.
+      image_id: as in the output; empty for rows of schema version 1, which have none.
     """
 
     uri: str
@@ -82,25 +82,25 @@ class SampledRow:
     image_id: str = ""
 
     def candidate(self, metadata: Mapping[str, str], value: T) -> Candidate[T]:
-        """The row as ``RowSampler`` takes it.
+        """The row as a candidate for ``RowSampler``.
 
         Args:
           metadata: file metadata of the output.
-          value: what is handed back if the row is chosen.
+          value: returned if the row is chosen.
         """
         return _candidate(metadata, self.ref_id, self.labels, self.scores, value)
 
 
 @dataclass(frozen=True)
 class UnitSummary:
-    """One unit in small.
+    """The summary of one unit.
 
     Attributes:
       labels: rows by best label.
       scores: (score, rows), ascending; scores rounded down by ``rounded_scores``.
-      failures: for each reason its first failures, with ``uri``, ``ref_id`` and ``detail``.
-      rows: those that a report may choose, see ``sample_rows``.
-      embedding_sum: of all rows, each number in steps of 1 / ``EMBEDDING_STEPS``, so that the sum does not depend on
+      failures: first failures of each reason, with ``uri``, ``ref_id`` and ``detail``.
+      rows: candidates for the report, see ``sample_rows``.
+      embedding_sum: over all rows, each number in steps of 1 / ``EMBEDDING_STEPS``, so that the sum does not depend on
         the order; None without embeddings, or if one was not finite.
       embeddings: an ``EmbeddingSample`` as plain values; None without embeddings or labels.
     """
@@ -113,8 +113,8 @@ class UnitSummary:
     embeddings: dict[str, Any] | None = None
 
     def to_json(self) -> bytes:
-        """UTF-8; equal summaries give equal bytes."""
-        # Not by asdict, which copies everything first and takes as long as the thumbnails.
+        """Serializes to UTF-8; equal summaries give equal bytes."""
+        # asdict would copy everything first and take as long as the thumbnails.
         value = {**vars(self), "rows": [vars(row) for row in self.rows]}
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -136,14 +136,14 @@ class UnitSummary:
 
 @dataclass(eq=False)
 class _Value:
-    """What is kept of a candidate: how to make its row, and its pixels, until they are settled."""
+    """A candidate's value: a function that makes its row, and its pixels, until the row is settled."""
 
     make: Callable[[], SampledRow]
     pixels: np.ndarray | None
     settled: SampledRow | None = None
 
     def finish(self) -> SampledRow:
-        """The row with its thumbnail; from then on nothing of the prediction's batch is held."""
+        """The row with its thumbnail; afterwards no data of the prediction's batch are held."""
         if self.settled is None:
             self.settled = self.make()
             if self.pixels is not None:
@@ -155,10 +155,10 @@ class _Value:
 
 
 class Summarizer:
-    """Gathers a ``UnitSummary``; not for two threads at a time.
+    """Collects a ``UnitSummary``; not thread-safe.
 
     Args:
-      metadata: file metadata of the output that the rows are of; it tells whether they have labels and embeddings.
+      metadata: file metadata of the rows' output, which shows whether they have labels and embeddings.
     """
 
     def __init__(self, metadata: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -174,7 +174,7 @@ class Summarizer:
         self._is_finite = True
 
     def add(self, prediction: Prediction) -> Prediction:
-        """Takes a prediction and returns it without its pixels; they are kept only while it may be chosen."""
+        """Takes a prediction and returns it without its pixels, which are kept only while it may be chosen."""
         labels: Sequence[str] = ()
         scores: Sequence[float] = ()
         if prediction.class_ids is not None and prediction.scores is not None:
@@ -194,12 +194,12 @@ class Summarizer:
         return block if block.pixels is None else replace(block, pixels=None)
 
     def add_rows(self, rows: Iterable[Mapping[str, Any]], embeddings: np.ndarray | None) -> None:
-        """Takes rows as they are in the output, without pixels.
+        """Takes rows in the form of the output, without pixels.
 
         Args:
-          rows: each with ``uri`` and ``ref_id``, and with ``image_id``, ``labels``, ``class_ids`` and ``scores`` as far
-            as the output has them.
-          embeddings: float[N, D], those of the rows; None without.
+          rows: each with ``uri`` and ``ref_id``, and with ``image_id``, ``labels``, ``class_ids`` and ``scores`` if the
+            output has them.
+          embeddings: float[N, D], of the rows; None without embeddings.
         """
         if embeddings is not None and len(embeddings):
             self.add_embeddings(embeddings)
@@ -211,7 +211,7 @@ class Summarizer:
             self._add(row["ref_id"], labels, scores, make, None, embedding)
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Takes rows as they are in a shard: an Arrow record batch with the output's columns."""
+        """Takes rows in the form of a shard: an Arrow record batch with the output's columns."""
         columns = [name for name in ROW_COLUMNS if name in batch.schema.names]
         embeddings = None
         if "embedding" in batch.schema.names:
@@ -220,11 +220,11 @@ class Summarizer:
         self.add_rows(batch.select(columns).to_pylist(), embeddings)
 
     def add_labeled(self, rows: LabeledRows) -> None:
-        """Takes rows that were labeled by their features; they have no pixels."""
+        """Takes rows that were labeled from their features; they have no pixels."""
         self.add_batch(rows.batch)
 
     def add_embeddings(self, embeddings: np.ndarray) -> None:
-        """Takes the embeddings of rows, float[N, D], which are added to their sum."""
+        """Adds the embeddings of rows, float[N, D], to their sum."""
         if not np.isfinite(embeddings).all():
             self._is_finite = False
             return
@@ -235,7 +235,7 @@ class Summarizer:
         """The summary of all that was added.
 
         Args:
-          failures: the unit's, in order, each with ``reason``, ``uri``, ``ref_id`` and ``detail``.
+          failures: of the unit, in order, each with ``reason``, ``uri``, ``ref_id`` and ``detail``.
         """
         candidates = self._sampler.candidates()
         rows = [replace(value.finish(), kinds=tuple(kinds)) for value, kinds in candidates]
@@ -283,7 +283,7 @@ class Summarizer:
 def merge_examples(
     into: dict[str, list[dict[str, str | None]]], more: Mapping[str, Sequence[dict[str, str | None]]]
 ) -> None:
-    """Adds a later unit's examples of failures, up to the few that are kept of each reason."""
+    """Adds a later unit's examples of failures, up to the limit of each reason."""
     for reason, examples in more.items():
         kept = into.setdefault(reason, [])
         kept += examples[: _EXAMPLES - len(kept)]
@@ -292,8 +292,7 @@ def merge_examples(
 def rounded_scores(scores: np.ndarray) -> list[tuple[float, int]]:
     """Counts of float[N] scores, each rounded down to 32 steps between a power of two and the next.
 
-    A histogram whose bins are 1/32 of a power of two above all scores counts the rounded ones as it would the
-    exact ones.
+    A histogram whose bins are 1/32 of a power of two above all scores counts rounded and exact scores alike.
     """
     fraction, exponent = np.frexp(np.asarray(scores, np.float64))
     values, counts = np.unique(np.ldexp(np.floor(fraction * 64) / 64, exponent), return_counts=True)
@@ -301,9 +300,9 @@ def rounded_scores(scores: np.ndarray) -> list[tuple[float, int]]:
 
 
 def score_bins(scores: Mapping[float, int], *, probabilities: bool) -> dict[str, Any] | None:
-    """A histogram of rounded scores: ``low``, ``width`` of a bin, and ``counts``; None of no scores.
+    """A histogram of rounded scores: ``low``, ``width`` of a bin, and ``counts``; None without scores.
 
-    For probabilities it has 32 bins from 0 to 1, otherwise as many as the scores need, 65 at most.
+    For probabilities it has 32 bins from 0 to 1, otherwise as many as the scores need, at most 65.
     """
     if not scores:
         return None
@@ -332,7 +331,7 @@ def _examples(failures: Iterable[Mapping[str, str | int | None]]) -> dict[str, l
 def _row(
     uri: str, ref_id: str, image_id: str | None, labels: Sequence[str], scores: Sequence[float]
 ) -> SampledRow:
-    """Copies what is shown, since what a prediction holds are views of its whole batch's arrays."""
+    """Copies the row's values, since a prediction holds views of its whole batch's arrays."""
     uri = cut(encodable(public_uri(uri)), MAX_WHOLE)
     names = tuple(cut(encodable(label), MAX_WHOLE) for label in labels)
     return SampledRow(uri, ref_id, names, tuple(scores), image_id=encodable(image_id or ""))
@@ -354,12 +353,12 @@ def _best_labels(names: Sequence[str] | None, ids: Sequence[int] | np.ndarray) -
 
 
 def class_name(class_id: int) -> str:
-    """What a class without a name is called."""
+    """The label of a class without a name."""
     return f"class {class_id}"
 
 
 def cut(text: str, limit: int = MAX_TEXT) -> str:
-    """At most ``limit`` characters: the end of a URI tells more than its middle."""
+    """Cuts the middle of a text to at most ``limit`` characters, since the end of a URI is more informative."""
     if len(text) <= limit:
         return text
     return f"{text[: limit // 2]} … {text[-(limit // 2 - 3) :]}"

@@ -1,20 +1,20 @@
-"""The sink: what became of one work unit → staged files and the unit's record.
+"""The sink: results of one work unit → staged files and the unit's record.
 
-A unit leaves in the staging folder::
+A unit leaves in the staging directory::
 
-    shards/UNIT-SHA.parquet    its rows, in input order; there even without a row
-    failures/UNIT-SHA.jsonl    its failures; there only where there are any
-    unchanged/UNIT-SHA.jsonl   its images that were touched and not changed; likewise
-    summaries/UNIT-SHA.json    what a report shows of it; there only where a report is wanted
+    shards/UNIT-SHA.parquet    its rows, in input order; written even without rows
+    failures/UNIT-SHA.jsonl    its failures, if there are any
+    unchanged/UNIT-SHA.jsonl   its images with a new version and the same content, if there are any
+    summaries/UNIT-SHA.json    its summary, if a report is requested
     units/UNIT.json            its record, written last
 
-(and ``references/UNIT`` what the planner left there for it, see ``packed_refs``).
+(and ``references/UNIT``, written by the planner, see ``packed_refs``).
 
-The kinds of files are named by their content: a bundle that is run twice writes the same bytes to the
-same name, and two tries that differ (a file was there in one and gone in the other) cannot overwrite each
-other's. The record alone has a name that two tries share; it is created only if absent, and whoever comes
-second takes over the first one's. So a unit has one record at any time, every file that it names is
-complete, and files that no record names are rubbish which is deleted with the staging folder.
+Files are named by their content: a bundle that runs twice writes the same bytes to the same name, and two tries with
+different results (a file existed in one and not in the other) cannot overwrite each other's files. Only the record has
+a name that two tries share; it is created only if absent, and the second try adopts the first one's record. So a unit
+has one record at any time, every file that it names is complete, and files that no record names are deleted with the
+staging directory.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from beamlabel.transforms.writing.unit_rows import CHUNK_ROWS, UnitRows
 from beamlabel.transforms.writing.unit_summary import Summarizer
 
 _CLOSE_SECONDS = 5.0
-# Units that are being written, or wait for it: some end at nearly the same time, and each waits for the disk to sync.
+# Units that are being written or queued: some end at nearly the same time, and each waits for the disk to sync.
 _BEING_WRITTEN = 3
 
 beam.coders.registry.register_coder(UnitRecord, SameVersionsCoder)
@@ -81,17 +81,17 @@ def write_unit(
     """Stages the files of one unit, then its record.
 
     Args:
-      end: the unit, and how many elements it sent.
-      predictions, failures: all that became of them, in any order.
-      spec: what is written.
-      staging_dir: a local folder or a URI; see the module for what it holds.
+      end: the unit, and the number of elements that it sent.
+      predictions, failures: results of all elements, in any order.
+      spec: of the output.
+      staging_dir: a local directory or a URI; see the module for its content.
 
     Returns:
-      The record that is staged: another try's, if that was first.
+      The staged record: another try's, if that was first.
 
     Raises:
-      ValueError: the elements are not as many as the unit sent, or do not fit the spec.
-      OSError: the staging folder cannot be written.
+      ValueError: The number of elements differs from the number sent, or they do not match the spec.
+      OSError: The staging directory cannot be written.
     """
     with UnitRows(spec, staging_dir) as rows:
         rows.add(list(predictions))
@@ -142,10 +142,10 @@ class _Written(NamedTuple):
 
 @dataclass
 class _Gathered:
-    """What a bundle has seen of one unit.
+    """The elements of one unit in a bundle so far.
 
-    ``rows`` belongs to the writer's thread, or to Beam's while the writer does nothing with it; it has been given
-    ``handed_over`` rows, and ``waiting`` ones are in ``predictions``.
+    ``rows`` belongs to the writer's thread, or to Beam's while the writer does not use it; it has received
+    ``handed_over`` rows, and ``waiting`` rows are in ``predictions``.
     """
 
     rows: UnitRows
@@ -172,11 +172,11 @@ class _Gathered:
 
 
 class _WriteUnitDoFn(beam.DoFn):
-    """Gathers the elements of units, which come in any order and interleaved, and writes whole units.
+    """Collects the elements of units, which arrive in any order and interleaved, and writes whole units.
 
-    A unit is written by a thread of its own while the next one is computed: else all cores would wait for one
-    that compresses. That thread also takes the predictions of a unit that is still open, a few hundred at a
-    time; see ``UnitRows`` for what becomes of them. At most a few tasks wait for it, so that memory is bounded.
+    A separate thread writes a unit while the next one is computed, so that the cores do not wait for the compression.
+    That thread also passes the predictions of an open unit to ``UnitRows``, a few hundred at a time. Only a few tasks
+    wait for it, so that memory is bounded.
     """
 
     def __init__(
@@ -220,14 +220,14 @@ class _WriteUnitDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._open:
             units = "; ".join(f"{unit_id}: {unit}" for unit_id, unit in sorted(self._open.items()))
-            raise RuntimeError(f"the bundle ended with open units, nothing of them was written: {units}")
+            raise RuntimeError(f"The bundle ended with incomplete units, which were not written: {units}")
         while self._writing:
             yield GlobalWindows.windowed_value(self._written())
 
     def teardown(self) -> None:
         if self._heartbeat is not None:
             self._heartbeat.close()
-        # Of a bundle that failed, a unit may be under way: a storage that hangs must not hold up the worker's end.
+        # After a failed bundle a unit may still be being written: hanging storage must not keep the worker from ending.
         self._writer.close(_CLOSE_SECONDS)
 
     def _unit(self, unit_id: str) -> _Gathered:
@@ -255,7 +255,7 @@ class _WriteUnitDoFn(beam.DoFn):
             self._tally.skipped += 1
         elif isinstance(element, UnitEnd):
             if unit.end is not None:
-                raise RuntimeError(f"unit {element.unit.unit_id} ended twice: {unit}")
+                raise RuntimeError(f"Unit {element.unit.unit_id} ended twice: {unit}")
             unit.end = element
             self._tally.skipped += element.skipped
 
@@ -274,13 +274,13 @@ class _WriteUnitDoFn(beam.DoFn):
             self._hand_over(unit)
 
     def _closed(self, unit_id: str) -> Iterator[UnitRecord]:
-        """Has a unit written that is whole now; the records of units before it."""
+        """Queues a unit for writing if it is complete; yields the records of earlier units."""
         unit = self._open[unit_id]
         if unit.end is None or unit.seen < unit.end.sent:
             return
         del self._open[unit_id]
         if unit.seen > unit.end.sent:
-            raise RuntimeError(f"unit {unit_id} got more than it sent: {unit}")
+            raise RuntimeError(f"Unit {unit_id} received more elements than it sent: {unit}")
         while len(self._writing) >= _BEING_WRITTEN:
             yield self._written()
         self._handed_over()
@@ -294,19 +294,19 @@ class _WriteUnitDoFn(beam.DoFn):
         unit.predictions, unit.waiting = [], 0
 
     def _add_rows(self, unit: _Gathered, rows: LabeledRows) -> None:
-        """Takes many rows in this thread: there is little to do, and the writer may be busy with the unit before."""
+        """Adds many rows in this thread: that is little work, and the writer may be busy with the previous unit."""
         self._handed_over()
         unit.rows.add_labeled(rows)
         unit.handed_over += len(rows.places)
 
     def _handed_over(self) -> None:
-        """Waits for what was handed over last; raises what went wrong with it."""
+        """Waits for the rows handed over last, and raises their error."""
         if self._handing_over is not None:
             self._writer.result(self._handing_over)
             self._handing_over = None
 
     def _written(self) -> UnitRecord:
-        """Waits for the first of the units that are being written; counts it here, on Beam's thread."""
+        """Waits for the first unit in the queue; counts it here, on Beam's thread."""
         record, msec = self._writer.result(self._writing.popleft())
         self._msec.update(round(msec))
         self._rows.inc(record.predicted)
@@ -316,9 +316,9 @@ class _WriteUnitDoFn(beam.DoFn):
 
 
 def _write_next(broken: Event, *arguments: Any) -> _Written:
-    """Writes a unit, unless one before it in the bundle could not be written."""
+    """Writes a unit, unless writing an earlier unit of the bundle failed."""
     if broken.is_set():
-        raise RuntimeError("a unit before this one was not written")
+        raise RuntimeError("An earlier unit of the bundle could not be written")
     try:
         return _write_timed(*arguments)
     except BaseException:
@@ -338,7 +338,7 @@ def _write_timed(end: UnitEnd, unit: _Gathered, spec: OutputSpec, staging_dir: s
 
 
 def _by_unit(block: PredictionBlock) -> Iterator[tuple[str, PredictionBlock]]:
-    """The rows of each unit; a batch is of one, or of few."""
+    """Splits a block by unit; a batch usually belongs to one."""
     places: dict[str | None, list[int]] = {}
     for place, ref in enumerate(block.refs):
         places.setdefault(ref.unit_id, []).append(place)
@@ -360,16 +360,16 @@ def _unit_id(element: Labeled) -> str:
 
 
 class WriteUnit(beam.PTransform):
-    """Predictions, failures and unit ends → one ``UnitRecord`` a unit, its files staged.
+    """Predictions, failures and unit ends → one ``UnitRecord`` per unit, with its files staged.
 
-    All elements of a unit have to come in one bundle, which they do when nothing is shuffled after
-    ``OpenUnit``; a bundle that ends with an open unit fails, and leaves no partial file.
+    All elements of a unit must arrive in one bundle, as they do if nothing is shuffled after ``OpenUnit``. A bundle
+    that ends with an incomplete unit fails, and leaves no partial file.
 
     Args:
-      spec: what is written.
-      staging_dir: a local folder or a URI, as ``write_unit`` takes it.
-      heartbeats: whether the workers tell there how far the open units are.
-      summaries: whether each unit's summary is staged too, for a report; shards are the same either way.
+      spec: of the output.
+      staging_dir: a local directory or a URI, see ``write_unit``.
+      heartbeats: whether the workers write the progress of open units there.
+      summaries: whether each unit's summary is staged too, for a report; it does not change the shards.
     """
 
     def __init__(

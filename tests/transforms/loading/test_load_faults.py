@@ -106,7 +106,7 @@ def test_a_compute_thread_that_dies(road, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(load_images, "_decode_timed", fail)
         patch.setattr(in_flight.Finished, "fail", fail)
-        with pytest.raises(Exception, match="died at work"):
+        with pytest.raises(Exception, match="died during a task"):
             load(refs(map(str, paths)))
     load(refs(map(str, paths)))
 

@@ -104,7 +104,7 @@ def test_what_is_written_is_counted(tmp_path: Path) -> None:
         (unit(0, 3)[1:], r"00000-000000000000: 2 of 3 elements"),
         (unit(0, 3)[:-1], r"00000-000000000000: 3 of an unknown number of elements"),
         ([*unit(0, 1), *unit(1, 3)[1:]], r"00000-000000000001: 2 of 3 elements"),
-        ([*unit(0, 3)[:-1], end(2)], r"more than it sent: 3 of 2 elements"),
+        ([*unit(0, 3)[:-1], end(2)], r"than it sent: 3 of 2 elements"),
         ([end(3), end(3)], r"ended twice"),
         ([prediction(0, unit_id=None)], r"belongs to no work unit"),
     ],

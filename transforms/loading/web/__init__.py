@@ -1,1 +1,1 @@
-"""Whom on the web images are asked of, and how: URLs, addresses, turns, headers, and what servers forbid."""
+"""Access to web servers: URLs, addresses, admission, headers, and ``X-Robots-Tag``."""

@@ -1,4 +1,4 @@
-"""The addresses of a host, and which of them belong to the public internet."""
+"""The addresses of hosts, and a check that they belong to the public internet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 
-# As long as libcurl itself remembers the addresses of a name.
+# As long as libcurl caches the addresses of a name.
 _REMEMBERED_SECONDS = 60.0
 _REMEMBERED_NAMES = 10_000
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
@@ -19,11 +19,11 @@ _known: dict[tuple[str, int], tuple[float, tuple[str, ...]]] = {}
 
 
 def addresses(host: str, port: int) -> tuple[str, ...]:
-    """The IP addresses of a host, as the system's resolver gives them, at least one; remembered for a minute.
+    """The IP addresses of a host from the system's resolver, at least one; cached for a minute.
 
     Raises:
-      OSError: the resolver's, see ``socket.gaierror``.
-      UnicodeError: the name is none that a host can have.
+      OSError: The resolver failed, see ``socket.gaierror``.
+      UnicodeError: The host name is invalid.
     """
     now = time.monotonic()
     found = _known.get((host, port))
@@ -41,22 +41,22 @@ def addresses(host: str, port: int) -> tuple[str, ...]:
 
 
 def forget(host: str, port: int) -> None:
-    """Has the resolver asked anew: at the addresses that it gave nobody answers."""
+    """Drops the cached addresses of a host, at which no server answers."""
     with _lock:
         _known.pop((host, port), None)
 
 
 @functools.lru_cache(maxsize=4096)
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet: none that is private, loopback, link-local (there
-    live the clouds' metadata servers), multicast or reserved.
+    """Whether an IP address belongs to the public internet.
 
-    IPv4 addresses inside IPv6 ones count as what they are: mapped (``::ffff:0:0/96``), 6to4 (``2002::/16``)
-    and NAT64 (``64:ff9b::/96``, RFC 6052).
+    It does not if it is private, loopback, link-local (as the clouds' metadata servers are), multicast or reserved.
+    IPv4 addresses inside IPv6 ones count as what they are: mapped (``::ffff:0:0/96``), 6to4 (``2002::/16``) and NAT64
+    (``64:ff9b::/96``, RFC 6052).
     """
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip.is_site_local:  # deprecated, and global to ipaddress
+        if ip.is_site_local:  # deprecated, but global in ipaddress
             return False
         inner = ip.ipv4_mapped or ip.sixtofour
         if ip in _NAT64:
@@ -67,7 +67,7 @@ def is_public(address: str) -> bool:
 
 
 def _forget_lock() -> None:
-    # In a forked child it may be held by a thread that is gone.
+    # A thread that does not exist in a forked child may hold the lock.
     global _lock
     _lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""The names of the schemes whose images may be fetched."""
+"""The schemes whose images may be fetched."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 
 def check_schemes(schemes: tuple[str, ...] | None) -> None:
-    """Refuses what are no names of schemes, at least one.
+    """Checks a list of one or more scheme names.
 
     Raises:
-      ValueError: names ``allowed_schemes``.
+      ValueError: The list is empty or invalid; the message names ``allowed_schemes``.
     """
     if schemes is None:
         return
     is_list = isinstance(schemes, tuple) and schemes
     if not is_list or not all(isinstance(one, str) and _SCHEME.fullmatch(one) for one in schemes):
         raise ValueError(
-            f"allowed_schemes must be names of schemes in lower case, such as gs, https, and {LOCAL} for local paths, "
+            f"allowed_schemes must be scheme names in lower case, such as gs, https, and {LOCAL} for local paths, "
             f"not {schemes!r}"
         )
 
 
 def not_allowed(kind: str) -> str:
-    """What is wrong with a location of a scheme that is not allowed."""
-    where = "a local path" if kind == LOCAL else f"the scheme {kind!r}"
-    return f"{where} is not among --allowed_schemes"
+    """The message for a location whose scheme is not allowed."""
+    where = "local paths" if kind == LOCAL else f"the scheme {kind!r}"
+    return f"--allowed_schemes does not include {where}"

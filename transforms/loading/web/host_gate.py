@@ -1,7 +1,7 @@
-"""Who may ask a host, and when: at most so many at a time, and nobody while it asks to be left alone.
+"""Admission of requests to hosts: a limit on concurrent requests, and none before ``Retry-After``.
 
-One gate a process. Who has to wait leaves word how it is called, and holds no thread meanwhile: images of a slow host
-do not stand in the way of those of others.
+There is one gate per process. A waiting request registers a callback and holds no thread, so that images of a slow host
+do not delay those of other hosts.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 Wake = Callable[[bool], None]
-"""Called once for who waits: with True it may ask now, with False it shall see again. Must not raise."""
+"""Called once for a waiting request: True admits it now, False asks it to enter again. Must not raise."""
 
 
-# Of these those that were held once and are asked no more are forgotten.
+# Beyond this number idle hosts are dropped.
 _HOSTS_REMEMBERED = 4096
 
 
@@ -47,7 +47,7 @@ class HostGate:
         self._alarms = _Alarms()
 
     def enter(self, host: str, limit: int, wake: Wake) -> bool:
-        """Whether the caller may ask now, and has to ``leave`` then; else ``wake`` is called when it may.
+        """Whether the request is admitted now, to ``leave`` afterwards; else ``wake`` is called when it is.
 
         Args:
           host: with its port.
@@ -69,7 +69,7 @@ class HostGate:
         return False
 
     def leave(self, host: str) -> None:
-        """A request to the host is over; who has waited longest may ask."""
+        """Ends a request to the host and admits the request that has waited longest."""
         woken = []
         with self._lock:
             there = self._hosts[host]
@@ -83,7 +83,7 @@ class HostGate:
             wake(True)
 
     def hold(self, host: str, until: float) -> None:
-        """Nobody shall ask the host before ``until``, in ``time.monotonic()``; who waits shall see again."""
+        """Admits no request to the host before ``until``, in ``time.monotonic()``; waiting requests enter again."""
         with self._lock:
             there = self._hosts.setdefault(host, _Host())
             if until <= there.held_until:
@@ -95,7 +95,7 @@ class HostGate:
             wake(False)
 
     def held_until(self, host: str) -> float:
-        """When the host may be asked again, in ``time.monotonic()``; 0 if nothing holds it."""
+        """The time until which the host admits no request, in ``time.monotonic()``; 0 if it is not held."""
         there = self._hosts.get(host)
         return 0.0 if there is None else there.held_until
 
@@ -110,7 +110,7 @@ class HostGate:
 
 
 class _Alarms:
-    """Calls back at given times, in a thread that is there while any are set."""
+    """Calls back at given times, in a thread that runs while any are set."""
 
     def __init__(self) -> None:
         self._set: list[tuple[float, int, Wake]] = []
@@ -119,7 +119,7 @@ class _Alarms:
         self._is_running = False
 
     def set(self, when: float, wake: Wake) -> None:
-        """Raises ``RuntimeError`` if no thread can be started."""
+        """Sets an alarm; raises ``RuntimeError`` if no thread can be started."""
         with self._changed:
             if not self._is_running:
                 threading.Thread(target=self._run, name="host-alarms", daemon=True).start()
@@ -151,7 +151,7 @@ def host_gate() -> HostGate:
 
 
 def _new_gate() -> None:
-    # In a forked child the threads that have entered are gone.
+    # The threads of admitted requests do not exist in a forked child.
     global _gate
     _gate = HostGate()
 

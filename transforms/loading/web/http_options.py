@@ -1,4 +1,4 @@
-"""How a program asks servers of the web: who it says it is, which headers it sends, and how much at a time."""
+"""Options of requests to web servers: user agent, headers, and concurrency."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 CONTACT_URL = "https://beamlabel.example/"
-"""Where those whose servers are asked find who asks; the project's, see ``pyproject.toml``."""
+"""Contact for the operators of web servers: the project's URL, see ``pyproject.toml``."""
 
 PER_HOST = 8
-"""Requests at a time to one host, unless the options say otherwise."""
+"""Default number of concurrent requests to one host."""
 
 # RFC 9110: a header's name.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# They say how a message is sent, or make its answer another than the whole image.
+# Headers that control the transfer, or make the answer other than the whole image.
 _OURS = frozenset(
     {
         "accept-encoding",
@@ -44,17 +44,16 @@ _OURS = frozenset(
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """How ``http://`` and ``https://`` are fetched.
+    """Options for fetching ``http://`` and ``https://`` URLs.
 
     Attributes:
-      headers: name and value of what each request for an image says beside our own; secrets, as a rule, which no
-        text shows.
-      user_agent: who asks; None: ``default_user_agent``.
-      ignore_robots_tag: whether images are taken whose server says ``X-Robots-Tag: noai``.
-      per_host: requests at a time to one host from a process.
+      headers: names and values of additional headers for each image; usually secrets, which no text shows.
+      user_agent: the header ``User-Agent``; None: ``default_user_agent``.
+      ignore_robots_tag: whether to fetch images whose server sends ``X-Robots-Tag: noai``.
+      per_host: concurrent requests to one host from a process.
 
     Raises:
-      ValueError: a value that cannot be sent, or is out of range; names the argument, and holds no header's value.
+      ValueError: A value cannot be sent, or is out of range; the message names the argument, but no header's value.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -65,7 +64,7 @@ class HttpOptions:
     def __post_init__(self) -> None:
         check_headers(self.headers, "http_headers")
         if self.user_agent is not None and (not self.user_agent.strip() or not _is_text(self.user_agent)):
-            raise ValueError(f"user_agent must be a line of text that is not empty, not {self.user_agent!r}")
+            raise ValueError(f"user_agent must be a non-empty line of text, not {self.user_agent!r}")
         if not isinstance(self.ignore_robots_tag, bool):
             raise ValueError(f"ignore_robots_tag must be True or False, not {self.ignore_robots_tag!r}")
         if isinstance(self.per_host, bool) or not isinstance(self.per_host, int) or self.per_host < 1:
@@ -79,14 +78,14 @@ class HttpOptions:
 
 @dataclass(frozen=True)
 class HttpHeader:
-    """A header that the user has given. No text shows its value, and JSON does not take it.
+    """A header from the user. No text shows its value, and JSON cannot serialize it.
 
     Attributes:
       name: of the header.
-      value: it is a secret, as a rule.
+      value: of the header, usually a secret.
 
     Raises:
-      ValueError: it may not be sent; the message does not hold the value.
+      ValueError: The header may not be sent; the message does not hold the value.
     """
 
     name: str
@@ -98,11 +97,11 @@ class HttpHeader:
 
 def _check_header(name: str, value: str) -> None:
     if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a header")
+        raise ValueError(f"{name!r} is not a valid header name")
     if name.lower() == "user-agent":
-        raise ValueError(f"{name} has an option of its own: user_agent")
+        raise ValueError(f"set {name} with the option user_agent")
     if name.lower() in _OURS:
-        raise ValueError(f"{name} is not for you to set: images would be fetched wrongly, or not at all")
+        raise ValueError(f"{name} cannot be set, since it would break the requests for images")
     if not value.strip():
         raise ValueError(f"{name} has no value")
     if not _is_text(value):
@@ -110,7 +109,7 @@ def _check_header(name: str, value: str) -> None:
 
 
 def check_headers(headers: Iterable[tuple[str, str]], argument: str) -> None:
-    """Raises ``ValueError``, which names the argument and no value, for headers that may not be sent together."""
+    """Raises ``ValueError`` for headers that may not be sent together; it names the argument, but no value."""
     names = set()
     for name, value in headers:
         try:
@@ -118,19 +117,19 @@ def check_headers(headers: Iterable[tuple[str, str]], argument: str) -> None:
         except ValueError as error:
             raise ValueError(f"{argument}: {error}") from None
         if name.lower() in names:
-            raise ValueError(f"{argument}: {name} is there twice")
+            raise ValueError(f"{argument}: {name} is given twice")
         names.add(name.lower())
 
 
 def headers_of(mapping: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    """The public argument ``http_headers`` as ``HttpOptions`` takes it.
+    """Converts the public argument ``http_headers`` for ``HttpOptions``.
 
     Raises:
-      ValueError: a name or a value is no text.
+      ValueError: A name or value is not a string.
     """
     items = tuple((mapping or {}).items())
     if any(not isinstance(text, str) for item in items for text in item):
-        raise ValueError("http_headers must be texts by the names of headers")
+        raise ValueError("http_headers must map header names to strings")
     return items
 
 
@@ -144,7 +143,7 @@ def _is_text(text: str) -> bool:
 
 @functools.cache
 def default_user_agent() -> str:
-    """What requests for images say that they come from: program, version, and where to ask about it."""
+    """The default ``User-Agent``: program, version, and contact URL."""
     try:
         return f"beamlabel/{importlib.metadata.version('beamlabel')} (+{CONTACT_URL})"
     except importlib.metadata.PackageNotFoundError:

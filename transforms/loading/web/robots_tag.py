@@ -1,8 +1,8 @@
-"""``X-Robots-Tag``: whether a server forbids that models are fed with an image.
+"""``X-Robots-Tag``: whether a server forbids the use of an image by models.
 
 The header's form is Google's (developers.google.com/search/docs/crawling-indexing/robots-meta-tag): directives
-between commas, which hold for everybody, or for the one whose name and a colon stand before them. ``noai`` and
-``noimageai`` are DeviantArt's, of 2022, and others have taken them over.
+separated by commas, which hold for all crawlers, or for the crawler named before a colon. DeviantArt introduced
+``noai`` and ``noimageai`` in 2022, and other sites adopted them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable
 
 _FORBIDDING = frozenset({"noai", "noimageai"})
-# What may stand before a colon: a crawler's name, or a directive that has a value.
+# Text before a colon: a crawler's name, or a directive with a value.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _WITH_VALUE = frozenset({"max-image-preview", "max-snippet", "max-video-preview", "unavailable_after"})
-# RFC 9110: a product in User-Agent, and what stands in parentheses beside it.
+# RFC 9110: a comment in User-Agent, in parentheses.
 _COMMENT = re.compile(r"\([^()]*\)")
 
 
@@ -22,8 +22,8 @@ def forbidding(tags: Iterable[str], user_agent: str) -> str | None:
     """The first directive of an answer that forbids the image's use, in lower case; None if there is none.
 
     Args:
-      tags: the values of the header, one for each time that it is there.
-      user_agent: as the request said; what is meant for its products, or for ``beamlabel``, is meant for us.
+      tags: values of the header, one for each occurrence.
+      user_agent: of the request; directives for its products or for ``beamlabel`` apply.
     """
     names = {"beamlabel", "*", *_products(user_agent)}
     for tag in tags:

@@ -1,4 +1,4 @@
-"""The URL of an image on the web, in its parts, and as it is sent."""
+"""The URL of an image on the web, in parts and in encoded form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9_.-]*")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# RFC 3986: what may stand in a path and in a query as it is, beside letters, digits and "-._~".
+# RFC 3986: characters allowed unencoded in paths and queries, besides letters, digits and "-._~".
 _IN_PATH = "/%:@!$&'()*+,;="
 _IN_QUERY = _IN_PATH + "?"
 
@@ -24,7 +24,7 @@ class WebUrl(NamedTuple):
     Attributes:
       scheme: ``http`` or ``https``.
       host: a name in ASCII and lower case, or an IP address without brackets.
-      port: its own, or the scheme's.
+      port: explicit, or the scheme's default.
       target: path and query, percent-encoded.
       userinfo: ``user:password``, decoded; None for none.
     """
@@ -44,22 +44,22 @@ class WebUrl(NamedTuple):
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """Scheme, host and port (RFC 6454): what is meant for one origin is no other's business."""
+        """Scheme, host and port (RFC 6454); credentials go to one origin only."""
         return self.scheme, self.host, self.port
 
     @property
     def authority(self) -> str:
-        """Host and port: whom requests are made to."""
+        """Host and port of the server."""
         return f"{self.host}:{self.port}"
 
 
 def parsed(url: str) -> WebUrl:
-    """The parts of a URL; characters that a URL cannot hold are percent-encoded as UTF-8, the fragment is left out.
+    """Parses a URL; percent-encodes invalid characters as UTF-8, and drops the fragment.
 
-    Bytes that are no UTF-8 are those that ``surrogateescape`` stands for.
+    Bytes that are not UTF-8 are represented by ``surrogateescape``.
 
     Raises:
-      ValueError: it is no ``http`` or ``https`` URL of a host.
+      ValueError: The URL is not ``http`` or ``https``, or has no valid host.
     """
     # urlsplit would drop line feeds and tabs.
     parts = urlsplit(_BLANK.sub(lambda match: f"%{ord(match[0]):02X}", url))
@@ -82,12 +82,12 @@ def parsed(url: str) -> WebUrl:
 
 
 def redirected(url: WebUrl, location: bytes) -> str:
-    """Where a ``Location`` leads from a URL: an absolute URL of any scheme, not checked.
+    """The target of a ``Location`` header: an absolute URL of any scheme, not checked.
 
-    The bytes are UTF-8 as a rule, as browsers take them, though RFC 9110 wants ASCII.
+    The bytes are usually UTF-8, as in browsers, though RFC 9110 requires ASCII.
 
     Raises:
-      ValueError: it is no URL.
+      ValueError: The target is not a URL.
     """
     text = location.decode("utf-8", "surrogateescape").strip()
     return urljoin(url.text, _BLANK.sub(lambda match: f"%{ord(match[0]):02X}", text))
@@ -100,7 +100,7 @@ def _host(parts: SplitResult) -> str:
             raise ValueError("an interface of one machine")
         return str(ipaddress.IPv6Address(host))
     if not host.isascii():
-        # As browsers do: UTS 46 maps what IDNA 2008 alone would refuse, such as capitals.
+        # As in browsers, UTS 46 maps characters that IDNA 2008 alone would refuse, such as capitals.
         host = idna.encode(host, uts46=True).decode()
     if not _NAME.fullmatch(host):
         raise ValueError("no host")

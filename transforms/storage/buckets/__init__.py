@@ -1,1 +1,1 @@
-"""What object stores need beside files: content types, and many calls in one request."""
+"""Helpers for object stores: content types, checksums, ranges, listings, and batch requests."""

@@ -1,6 +1,6 @@
 """The blobs of Azure whose names begin with a prefix.
 
-Beam's file system follows the markers of the pages wherever they lead: a service that repeats one is asked for ever.
+Beam's file system would request pages forever if the service repeated a page marker.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ def list_blobs(prefix: str, options: Any) -> list[StoredFile]:
     """Lists blobs in the order of their names.
 
     Args:
-      prefix: ``azfs://account/container/name``; the name may be empty, or end anywhere.
-      options: Beam's, by which the service is reached.
+      prefix: ``azfs://account/container/name``; the name may be empty or partial.
+      options: Beam's options for reaching the service.
 
     Raises:
-      azure.core.exceptions.AzureError: what the service answers.
-      OSError: it repeats the marker of a page.
-      ValueError: no such URI.
+      azure.core.exceptions.AzureError: The service answered with an error.
+      OSError: The service repeated a page marker.
+      ValueError: The URI is invalid.
     """
     from apache_beam.io.azure.blobstorageio import parse_azfs_path
 

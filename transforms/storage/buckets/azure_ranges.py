@@ -1,7 +1,7 @@
 """A range of a blob of Azure in one request.
 
-Beam's file system asks for a blob's existence, its properties and, when it opens it, its properties again. Here Beam's
-client is used, which its options have made, without that file system. An answer tells when the blob was last changed.
+Beam's file system requests a blob's existence, its properties and, to open it, its properties again. This module uses
+Beam's client, made from Beam's options, without that file system. An answer includes the blob's time of last change.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from typing import Any, NamedTuple
 
 _lock = threading.Lock()
-# By Beam's options, a client: a new one each time costs as much as a request.
+# Beam's options and their client: creating one costs as much as a request.
 _current: tuple[Any, Any] | None = None
 
 
@@ -22,7 +22,7 @@ class Range(NamedTuple):
 
 
 def client(options: Any) -> Any:
-    """Azure's client, as Beam makes it of its options."""
+    """Azure's client, made by Beam from its options."""
     global _current
     from apache_beam.io.azure.blobstorageio import BlobStorageIO
 
@@ -38,11 +38,11 @@ def read_range(path: str, start: int, size: int, options: Any) -> Range:
     Args:
       path: ``azfs://account/container/name``.
       start, size: in bytes; ``size`` is not 0.
-      options: Beam's, by which the service is reached.
+      options: Beam's options for reaching the service.
 
     Raises:
-      azure.core.exceptions.AzureError: what the service answers.
-      ValueError: no such URI.
+      azure.core.exceptions.AzureError: The service answered with an error.
+      ValueError: The URI is invalid.
     """
     from apache_beam.io.azure.blobstorageio import parse_azfs_path
 

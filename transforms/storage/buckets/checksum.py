@@ -1,4 +1,4 @@
-"""The checksum that a bucket tells of an object."""
+"""The checksum that a bucket stores for an object."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import base64
 
 
 class Crc32c:
-    """The checksum of an object's bytes as they are stored, whatever they are served as.
+    """The checksum of an object's stored bytes, however they are served.
 
     Args:
-      told: by the storage, in base64.
+      told: the stored checksum, in base64.
     """
 
     def __init__(self, told: str) -> None:
@@ -18,9 +18,9 @@ class Crc32c:
         self._told, self._found = told, google_crc32c.Checksum()
 
     def update(self, data: bytes) -> None:
-        """The next bytes."""
+        """Adds the next bytes."""
         self._found.update(data)
 
     def is_right(self) -> bool:
-        """Whether they are those of the checksum."""
+        """Whether the added bytes match the stored checksum."""
         return base64.b64encode(self._found.digest()).decode() == self._told

@@ -1,11 +1,11 @@
-"""What a stored file says it holds: browsers show a page, and tools tell a table from bytes, by that alone."""
+"""Content types of stored files, by which browsers display pages and tools recognize tables."""
 
 from __future__ import annotations
 
 UNKNOWN = "application/octet-stream"
 
-# Registered with IANA, see https://www.iana.org/assignments/media-types, but for JSON lines, which have no registered
-# one, see https://jsonlines.org.
+# All but JSON lines are registered with IANA, see https://www.iana.org/assignments/media-types; for JSON lines see
+# https://jsonlines.org.
 _TYPES = {
     "csv": "text/csv; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -39,10 +39,10 @@ _TYPES = {
 
 
 def content_type(path: str) -> str:
-    """The content type of a file, by the last suffix of its name; the text types are those of UTF-8.
+    """The content type of a file, by the last suffix of its name; text is UTF-8.
 
-    A name without a suffix, or with one that nobody else knows (``.tfrecord``, ``.pb``), is of bytes. What is
-    compressed is of its compression: nothing is to unpack it on its way.
+    A name without a suffix, or with one of no registered type (``.tfrecord``, ``.pb``), has type ``UNKNOWN``. A
+    compressed file has the type of its compression, so that nothing decompresses it in transit.
     """
     name = path.rpartition("/")[2]
     stem, dot, suffix = name.rpartition(".")

@@ -1,6 +1,6 @@
-"""Many small calls to Cloud Storage in one request.
+"""Batch requests: many small calls to Cloud Storage in one request.
 
-A batch request holds up to 100 calls, of which each counts as one and is answered by itself:
+A batch request holds up to 100 calls, each of which counts and is answered separately:
 https://cloud.google.com/storage/docs/batch. It saves round trips and connections, not calls.
 """
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from google.cloud.storage import Client
 
 CALLS = 100
-"""The most calls of a request."""
+"""The most calls in one request."""
 
 _T = TypeVar("_T")
 
 
 def statuses(client: Client, items: Sequence[_T], call: Callable[[_T], object]) -> list[int]:
-    """Makes a call for each of at most ``CALLS`` items, in one request that is not tried again.
+    """Makes a call for each of at most ``CALLS`` items, in one request without retries.
 
     Args:
-      client: whose methods ``call`` calls; in this thread they are gathered meanwhile.
-      items: of the calls.
-      call: asks for something that needs no answer, such as a deletion.
+      client: whose methods ``call`` calls; this thread's calls are collected meanwhile.
+      items: arguments of the calls.
+      call: makes a call that needs no answer, such as a deletion.
 
     Returns:
-      The status of HTTP of each call.
+      The HTTP status of each call.
 
     Raises:
-      google.api_core.exceptions.GoogleAPICallError: the request failed as a whole.
-      ValueError: the answer is not one of a batch request.
+      google.api_core.exceptions.GoogleAPICallError: The whole request failed.
+      ValueError: The answer is not that of a batch request.
     """
     from google.cloud.storage.batch import Batch
 
     class Answered(Batch):  # type: ignore[misc]
-        """A batch that hands out its answers, and raises none of them."""
+        """A batch that returns its answers and raises none of them."""
 
         answers: Sequence[Any] = ()
 
@@ -48,5 +48,5 @@ def statuses(client: Client, items: Sequence[_T], call: Callable[[_T], object]) 
         for item in items:
             call(item)
     if len(batch.answers) != len(items):
-        raise ValueError(f"{len(items)} calls were sent, and {len(batch.answers)} answered")
+        raise ValueError(f"the batch request had {len(items)} calls, but {len(batch.answers)} answers")
     return [int(answer.status_code) for answer in batch.answers]

@@ -1,1 +1,1 @@
-"""Files of the local disk: what is one."""
+"""Recognition of regular files on the local disk."""

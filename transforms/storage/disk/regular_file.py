@@ -1,7 +1,7 @@
-"""Local files that are such: no pipes, sockets or devices, and none that the kernel makes up, as below ``/proc``.
+"""Regular local files, as opposed to pipes, sockets, devices, and virtual files of the kernel, as in ``/proc``.
 
-Opening a pipe waits for its writer, a device may do something, and what ``/proc`` holds are secrets of processes and no
-images. Symbolic links are followed, and what counts is what they lead to: its type, and the file system it lies in.
+Opening a pipe waits for its writer, opening a device may have effects, and ``/proc`` holds secrets of processes and no
+images. Symbolic links are followed; the type and the file system of the target count.
 """
 
 from __future__ import annotations
@@ -12,46 +12,46 @@ import os
 import stat
 from pathlib import Path
 
-# Types of file systems, as proc(5) has them in /proc/PID/mountinfo, that hold no data of anybody's.
+# Types of file systems without user data, as in /proc/PID/mountinfo, see proc(5).
 _KERNEL = frozenset(
     ("proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs",
      "pstore", "bpf", "efivarfs", "binfmt_misc", "mqueue", "fusectl", "selinuxfs", "nsfs", "rpc_pipefs")
 )  # fmt: skip
 _PLACES = ("/proc/", "/sys/", "/dev/")
-# A memory disk for everybody.
+# A memory disk for all users.
 _FREE = "/dev/shm/"
 _known: dict[int, bool] = {}
 
 
 class NotAFileError(OSError):
-    """A pipe, a socket, a device, or a file that the kernel makes up."""
+    """A pipe, a socket, a device, or a virtual file of the kernel."""
 
 
 def kind_of_other(path: str, status: os.stat_result) -> str | None:
-    """What a path leads to if that is no file, in words; None for a file.
+    """The kind of a path that is not a regular file, in words; None for a regular file.
 
     Args:
-      path: absolute or not.
-      status: of what it leads to.
+      path: absolute or relative.
+      status: of the path's target.
     """
     mode = status.st_mode
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         return kinds.get(stat.S_IFMT(mode), "a device")
     if is_of_kernel(status.st_dev) or _is_named_in_kernel(path):
-        return "a file that the kernel makes up"
+        return "a virtual file of the kernel"
     return None
 
 
 def _is_named_in_kernel(path: str) -> bool:
-    """Whether a name is of the kernel's: ``/proc/self/fd/3`` may lead to a file, which is this process's own."""
+    """Whether a path is in a directory of the kernel, such as ``/proc/self/fd/3``, which may lead to a regular file."""
     if "/." in path or "//" in path:
         path = "/" + os.path.normpath(path).lstrip("/")
     return path.startswith(_PLACES) and not path.startswith(_FREE)
 
 
 def is_of_kernel(device: int) -> bool:
-    """Whether a file system, by its ``st_dev``, holds what the kernel makes up; False where that cannot be told."""
+    """Whether the file system with an ``st_dev`` is the kernel's; False if unknown."""
     found = _known.get(device)
     if found is None:
         found = _known[device] = device in _kernel_devices()
@@ -61,7 +61,7 @@ def is_of_kernel(device: int) -> bool:
 def _kernel_devices() -> set[int]:
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:  # another system than Linux
+    except OSError:  # not on Linux
         return set()
     found = set()
     for line in lines:
@@ -73,11 +73,11 @@ def _kernel_devices() -> set[int]:
 
 
 def open_regular(path: str) -> io.BufferedReader:
-    """The file, open for reading. What is none is not opened; or not waited for, if it came to be one meanwhile.
+    """Opens a regular file for reading; never opens other files, nor waits for one that replaced it meanwhile.
 
     Raises:
-      NotAFileError: it is none.
-      OSError: see ``open``.
+      NotAFileError: The path is not a regular file.
+      OSError: See ``open``.
     """
     check_regular(path, os.stat(path))  # noqa: PTH116
     file = open(path, "rb", opener=open_nonblocking)  # noqa: SIM115
@@ -90,7 +90,7 @@ def open_regular(path: str) -> io.BufferedReader:
 
 
 def check_regular(path: str, status: os.stat_result) -> None:
-    """Refuses what is no file, see ``kind_of_other``; of a directory the error is that of ``open``."""
+    """Raises ``NotAFileError``, or ``IsADirectoryError`` as ``open`` does, if the path is not a regular file."""
     kind = kind_of_other(path, status)
     if kind is None:
         return
@@ -100,5 +100,5 @@ def check_regular(path: str, status: os.stat_result) -> None:
 
 
 def open_nonblocking(path: str, flags: int) -> int:
-    """For ``opener``: what was a file a moment ago may now be a pipe, and opening one waits for a writer."""
+    """An ``opener`` that does not wait: a pipe may have replaced the file, and opening one waits for a writer."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)

@@ -1,1 +1,1 @@
-"""Listings of buckets, by ranges of names that are listed at the same time."""
+"""Listings of buckets, in ranges of names that are listed in parallel."""

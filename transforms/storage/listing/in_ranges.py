@@ -1,9 +1,9 @@
-"""A listing that comes page by page, in the order of names, listed in several ranges of names at the same time.
+"""Lists a bucket in the order of names, in several ranges of names in parallel.
 
-A service gives a page at a time, and a page tells where the next one begins: ten million names are ten thousand
-requests, one after the other. But a listing may begin behind any name. The first pages come one after the other, since
-most listings are small; from there on threads list ahead, in ranges that are cut by how close the names lie. A range
-that turns out to be long is cut again, and one that turns out to be empty has cost one request.
+A service returns a page at a time, and each page tells where the next one begins: ten million names take ten thousand
+sequential requests. But a listing may begin after any name. The first pages are listed one after the other, since most
+listings are small. After that, threads list ahead in ranges of names, which are sized by the density of names so far. A
+long range is cut again; an empty range costs one request.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from beamlabel.transforms.storage.listing.name_space import NameSpace, Span
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 
 ALONE = 4
-"""Pages that come one after the other first."""
+"""Pages that are listed one after the other first."""
 THREADS = 32
 AHEAD_PAGES = 128
-"""Pages that wait for whoever takes the names; twice as many at the most."""
+"""Pages listed ahead of the consumer; twice as many at the most."""
 
-# A range that has so many times the pages that are wanted is cut.
+# A range is cut if it has more than this many times the wanted pages.
 _TOO_LONG = 1.5
-# Pages whose names tell how close the next ones lie.
+# Pages whose names estimate the density of the next ones.
 _SPAN_PAGES = 16
 
 
 class Page(NamedTuple):
-    """A page of a listing: its files, and what asks for the next one; None for the last."""
+    """A page of a listing: its files, and the token of the next page; None for the last page."""
 
     files: list[StoredFile]
     token: str | None
 
 
 FetchPage = Callable[[str | None, str | None], Page]
-"""The path behind which a listing begins, in the order of paths, and the token of the page before → a page. It may also
-begin with that very path."""
+"""The path after which a listing begins, and the token from the page before → a page. The page may also begin with that
+path itself."""
 
 
 def list_in_ranges(fetch: FetchPage, start: str, *, has_order: bool = True) -> Iterator[StoredFile]:
-    """The files of a listing, in order.
+    """Lists files in order.
 
     Args:
-      fetch: asks for a page; called in threads.
-      start: what all paths begin with.
-      has_order: whether the service lists in the order of names; if not, one page follows the other.
+      fetch: requests a page; called in threads.
+      start: prefix of all paths.
+      has_order: whether the service lists in the order of names; if not, pages are listed one after the other.
 
     Raises:
-      OSError: the listing goes round in circles, or is in no order; or what ``fetch`` raises.
+      OSError: The listing repeats a page token, or is unordered; or an error of ``fetch``.
     """
     listing = _Listing(fetch, start)
     try:
@@ -63,11 +63,11 @@ def list_in_ranges(fetch: FetchPage, start: str, *, has_order: bool = True) -> I
 
 
 class _NoRangesError(Exception):
-    """A server lists from the beginning, wherever a listing is to begin."""
+    """A server ignores the start of a listing and lists from the beginning."""
 
 
 class _Spans:
-    """How close names lie: the last pages of a stretch of them."""
+    """The density of names, from the last pages of a range."""
 
     def __init__(self) -> None:
         self._pages = deque[tuple[str, str, int]](maxlen=_SPAN_PAGES)
@@ -79,21 +79,21 @@ class _Spans:
         return len(self._pages)
 
     def span(self) -> Span:
-        """Raises IndexError if there are none."""
+        """The span of the pages; raises ``IndexError`` if there are none."""
         return Span(self._pages[0][0], self._pages[-1][1], sum(count for _, _, count in self._pages))
 
 
 class _Range:
-    """Names behind ``first`` up to ``upto``, that too; None: from the beginning, and to the end.
+    """Names after ``first`` up to and including ``upto``; None: from the beginning, and to the end.
 
     Attributes:
-      last: the last name that was listed.
-      token: for the page behind it.
-      tokens: all of them.
-      pages: that were listed, and not taken.
-      spans: how close its names lie.
-      left: so many pages are left, about.
-      number: of the try; what an earlier one has still asked for does not count.
+      last: the last name listed.
+      token: of the page after it.
+      tokens: all tokens so far.
+      pages: listed, and not taken yet.
+      spans: density of its names.
+      left: estimated number of pages left.
+      number: of the try; answers to earlier tries are dropped.
     """
 
     def __init__(self, first: str | None, upto: str | None, left: float = 0.0) -> None:
@@ -102,7 +102,7 @@ class _Range:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Forgets what was listed of it."""
+        """Discards all pages listed so far."""
         self.pages = deque[list[StoredFile]]()
         self.spans = _Spans()
         self.last: str | None = None
@@ -118,17 +118,17 @@ class _Range:
 
     @property
     def place(self) -> str | None:
-        """Where it goes on."""
+        """The name after which the listing continues."""
         return self.last or self.first
 
     def note(self, page: Page, start: str) -> None:
-        """Notes where a page ends.
+        """Records the end of a page.
 
         Raises:
-          OSError: the listing goes round in circles.
+          OSError: The listing repeats a page token.
         """
         if page.token is not None and page.token in self.tokens:
-            raise OSError(errno.EIO, "the listing repeats a page token, and would never end", start)
+            raise OSError(errno.EIO, "the listing repeats a page token and would never end", start)
         self.token = page.token
         if page.token is not None:
             self.tokens.add(page.token)
@@ -143,7 +143,7 @@ class _Listing:
         self._names = NameSpace(start)
         self._ranges: list[_Range] = []
         self._listed = self._taken = self._waiting = 0
-        # Of what was taken: the last name, how close names lay, and how many a page holds.
+        # Of the pages taken: the last name, the density of names, and names per page.
         self._last: str | None = None
         self._spans, self._page_names = _Spans(), 1
         self._threads, self._most_threads = 0, THREADS
@@ -153,13 +153,13 @@ class _Listing:
         self._has_page, self._has_work = threading.Condition(lock), threading.Condition(lock)
 
     def close(self) -> None:
-        """Has the threads end after what they have asked for."""
+        """Ends the threads after their current requests."""
         with self._has_work:
             self._is_closed = True
             self._has_work.notify_all()
 
     def pages(self, *, has_order: bool) -> Iterator[list[StoredFile]]:
-        """The pages in order; the first ones without a thread."""
+        """The pages in order, the first ones without threads."""
         only = _Range(None, None)
         is_sorted = has_order
         for page in self._one_by_one(only):
@@ -212,7 +212,7 @@ class _Listing:
                 yield page
 
     def _next_page(self) -> list[StoredFile] | None:
-        """Waits for a page; None if there is none to come, or no thread that brings it."""
+        """Waits for a page; None if there are no more pages, or no threads to list them."""
         while self._ranges:
             first = self._ranges[0]
             if first.pages:
@@ -232,12 +232,12 @@ class _Listing:
         return None
 
     def _start_threads(self) -> None:
-        """As many as the listing has turned out to be worth."""
+        """Starts threads in proportion to the pages listed so far."""
         while self._threads < min(self._most_threads, self._listed // 2 + 1):
             thread = threading.Thread(target=self._work, name=f"list-{self._threads}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no more can be started
+            except RuntimeError:  # the system allows no more threads
                 self._most_threads = self._threads
                 return
             self._threads += 1
@@ -246,13 +246,13 @@ class _Listing:
         try:
             while self._work_once():
                 pass
-        except BaseException as error:  # whoever takes the names raises it
+        except BaseException as error:  # raised again in the consumer
             with self._has_page:
                 self._failure = error
                 self._has_page.notify()
 
     def _work_once(self) -> bool:
-        """Waits until a page may be asked for, and asks for it; False if there is none any more."""
+        """Waits until a page may be requested, and requests it; False if there are no more."""
         with self._has_work:
             while not self._is_closed and (one := self._next_range()) is None:
                 if not self._ranges:
@@ -266,7 +266,7 @@ class _Listing:
         error: BaseException | None = None
         try:
             page = self._fetch(first, token)
-        except BaseException as raised:  # whoever comes to these names raises it
+        except BaseException as raised:  # raised again when the consumer reaches these names
             error = raised
         with self._has_page:
             if number == one.number:
@@ -283,7 +283,7 @@ class _Listing:
         return True
 
     def _next_range(self) -> _Range | None:
-        """The first range whose next page may be asked for; cuts one that is long. None if there is none now."""
+        """The first range whose next page may be requested, None if there is none now; cuts a long range."""
         most = min(AHEAD_PAGES, 2 * self._taken)
         pages = max(most // THREADS, 1)
         before = 0
@@ -301,13 +301,13 @@ class _Listing:
         return None
 
     def _span(self, one: _Range) -> Span:
-        """How close its names lie: by pages of its own, or by those that were taken last."""
+        """The density of a range's names, by its own pages or by the pages taken last."""
         spans = one.spans if len(one.spans) > 1 else self._spans
         found = spans.span()
         return found._replace(pages=found.pages / self._page_names)
 
     def _cut(self, place: int, pages: int) -> _Range | None:
-        """Has a range end so many pages behind what is asked for; the rest becomes a range of its own."""
+        """Ends a range so many pages after its current request; the rest becomes a new range."""
         one = self._ranges[place]
         span, at = self._span(one), one.place or self._start
         name = self._names.after(span, at, pages)
@@ -320,7 +320,7 @@ class _Listing:
         return rest
 
     def _keep(self, one: _Range, page: Page) -> None:
-        """Puts a page where it belongs."""
+        """Adds a page to its range."""
         is_first = not one.tokens
         if is_first and one.first is not None and page.files and page.files[0].path == one.first:
             page = page._replace(files=page.files[1:])
@@ -347,7 +347,7 @@ class _Listing:
         self._spare_memory()
 
     def _absorb(self, one: _Range, page: Page) -> None:
-        """Uses what a page tells of later ranges: they hold nothing, or what it holds and nobody has asked for yet."""
+        """Applies a page to later ranges: ends those without names, and merges those that it reaches."""
         after = self._ranges.index(one) + 1
         ends = page.token is None
         while one.upto is not None and after < len(self._ranges):
@@ -360,11 +360,11 @@ class _Listing:
         for later in self._ranges[after:]:
             is_empty = ends or (page.files and later.upto is not None and later.upto < page.files[0].path)
             if is_empty and not later.pages and not later.is_done:
-                later.begin_anew()  # no matter what comes of what it has asked for
+                later.begin_anew()  # drops the answer to its current request
                 later.is_done = True
 
     def _spare_memory(self) -> None:
-        """Forgets the last pages if ranges before them turned out to be long; they are listed again."""
+        """Discards the last pages if earlier ranges are longer than estimated; they are listed again later."""
         while self._waiting > 2 * AHEAD_PAGES:
             last = next((one for one in reversed(self._ranges[1:]) if one.pages), None)
             if last is None:

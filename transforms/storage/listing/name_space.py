@@ -1,4 +1,4 @@
-"""Where among all names a name lies, about, as far as the names that were seen tell."""
+"""Estimates the position of a name among all names, from the names seen so far."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 
-# Of a page so many names are looked at.
+# Names that are sampled from a page.
 _LOOKED_AT = 16
-# Characters behind the first one in which the ends of a span differ: its number of steps is fine enough then.
+# Characters after the first difference between the ends of a span, for a fine enough resolution.
 _FINE = 8
 _MOST_TENTHS = 10**10
 _HEX = frozenset("abcdef")
 
 
 class Span(NamedTuple):
-    """Pages that follow each other: their first and last name, and how many they are."""
+    """Consecutive pages: their first and last name, and their number."""
 
     first: str
     last: str
@@ -26,13 +26,13 @@ class Span(NamedTuple):
 
 
 class NameSpace:
-    """Names as numbers whose digits are characters, each place with an alphabet of its own.
+    """Maps names to numbers whose digits are characters, with an alphabet for each place.
 
-    A place that has begun anew, as the last digit of a counter does, has shown its whole alphabet. Of another one the
-    characters to come are guessed: after one digit there may be any.
+    A place that has started over, as the last digit of a counter does, has shown its whole alphabet. For other places
+    the remaining characters are guessed: after one digit, any digit.
 
     Args:
-      start: what all names begin with.
+      start: prefix of all names.
     """
 
     def __init__(self, start: str) -> None:
@@ -42,7 +42,7 @@ class NameSpace:
         self._alphabets: list[list[str]] | None = None
 
     def learn(self, files: Sequence[StoredFile]) -> None:
-        """Looks at some of the files of a page, which are in order."""
+        """Samples the files of a page, which are in order."""
         step = max(len(files) // _LOOKED_AT, 1)
         before: str | None = None
         for file in [*files[::step], *files[-1:]]:
@@ -63,15 +63,15 @@ class NameSpace:
             before = rest
 
     def pages_to(self, span: Span, name: str, upto: str | None) -> float:
-        """How many pages lie between two names, about, if names lie as close there as in the span."""
+        """Estimates the number of pages between two names, at the density of the span."""
         depth = self._depth(span)
         top = self._top(depth) if upto is None else self._value(upto, depth)
-        # Names of hundreds of characters are numbers beyond all floats.
+        # Names of hundreds of characters exceed the range of floats.
         tenths = 10 * (top - self._value(name, depth)) // self._page_width(span, depth)
         return min(tenths, _MOST_TENTHS) / 10
 
     def after(self, span: Span, name: str, pages: float) -> str:
-        """A name that lies so many pages behind another, about; not behind it if there is no such name."""
+        """A name about so many pages after another; not after it if there is no such name."""
         depth = self._depth(span)
         value = self._value(name, depth) + max(self._page_width(span, depth) * round(10 * pages) // 10, 1)
         return self._start + self._name(min(value, self._top(depth) - 1), depth)
@@ -93,7 +93,7 @@ class NameSpace:
         return self._alphabets[place] if place < len(self._alphabets) else []
 
     def _letters_beside_digits(self) -> set[str]:
-        """Letters in places that hold digits too, as of hexadecimal numbers."""
+        """Letters in places that also hold digits, as in hexadecimal numbers."""
         mixed = (seen for seen in self._seen if not seen.isdisjoint(string.digits))
         return {character for seen in mixed for character in seen if character in string.ascii_letters}
 
@@ -103,7 +103,7 @@ class NameSpace:
             alphabet = self._alphabet(place)
             digit = 0
             if begin + place < rest:
-                # An end comes before all characters.
+                # The end of a name sorts before all characters.
                 digit = min(bisect.bisect_left(alphabet, name[begin + place]) + 1, len(alphabet))
             value = value * (len(alphabet) + 1) + digit
         return value
@@ -135,7 +135,7 @@ def _first_difference(one: str, other: str) -> int:
 
 
 def _guessed(seen: set[str], letters: set[str]) -> set[str]:
-    """The characters that may come in a place that has shown some."""
+    """The characters that a place may hold, given those seen there."""
     found = set(seen)
     if not seen.isdisjoint(string.digits):
         found |= {*string.digits, *letters}

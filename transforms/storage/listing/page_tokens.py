@@ -1,4 +1,4 @@
-"""The tokens of the pages of a listing, none of which comes twice."""
+"""The page tokens of a listing, none of which may repeat."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import errno
 
 
 class PageTokens:
-    """Those that a listing has told so far.
+    """The page tokens of a listing so far.
 
     Args:
-      place: what is listed, for errors.
+      place: path of the listing, for errors.
     """
 
     def __init__(self, place: str) -> None:
@@ -20,13 +20,13 @@ class PageTokens:
         return len(self._seen)
 
     def add(self, token: str | None) -> None:
-        """Takes note of the token of the next page; None if there is none.
+        """Adds the token of the next page; None if there is none.
 
         Raises:
-          OSError: it came before, so the listing would never end.
+          OSError: The token repeats, so the listing would never end.
         """
         if token is None:
             return
         if token in self._seen:
-            raise OSError(errno.EIO, "the listing repeats a page token, and would never end", self._place)
+            raise OSError(errno.EIO, "the listing repeats a page token and would never end", self._place)
         self._seen.add(token)

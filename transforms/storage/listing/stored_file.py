@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class StoredFile(NamedTuple):
-    """A file or object, as a listing or ``stat`` saw it; listings have millions.
+    """A file or object from a listing or ``stat``; a tuple, since listings have millions.
 
     Attributes:
       path: an absolute path or a URI, which opens it.
-      size: bytes, or None if the storage does not say (a dangling symbolic link, too).
-      version: another string for other content: the generation (``gs://``), the modification time in ns
-        (local), the time of the last update (others); None if the storage does not say.
+      size: in bytes; None if unknown, or for a dangling symbolic link.
+      version: a string that changes with the content: the generation (``gs://``), the ``ETag`` (``s3://``), the
+        modification time in ns (local), the time of the last update (others); None if unknown.
     """
 
     path: str
