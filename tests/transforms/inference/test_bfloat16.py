@@ -27,7 +27,7 @@ def _why_not() -> str | None:
         import openvino  # noqa: F401
     except ImportError:
         return "OpenVINO is not installed"
-    return None if cpu.bfloat16_units() else "this CPU has no units for bfloat16"
+    return None if cpu.bfloat16_units() else "this CPU has no bfloat16 instructions"
 
 
 needs_units = pytest.mark.skipif(_why_not() is not None, reason=str(_why_not()))
@@ -148,7 +148,7 @@ def test_a_worker_without_the_units_says_so_once_and_computes_in_float32(tmp_pat
     said = [record.message for record in caplog.records if "bfloat16" in record.message]
     # Once in the process that labels, and once in the one that compiled, if the cache was cold.
     assert len(said) in (1, 2)
-    assert "no units for bfloat16" in said[0]
+    assert "no bfloat16 instructions" in said[0]
     assert "float32" in said[0]
     exact = label(tmp_path / "exact", "--input", uris, "--engine", "openvino")
     assert metadata(jobs[0]) == metadata(exact) == {"engine": "openvino", "precision": "float32"}
