@@ -126,7 +126,7 @@ def fitted(
 def describe_scores(spec: ModelSpec, scores: str, *, asked: bool) -> str:
     """Describes which scores a module gets and why."""
     if asked:
-        return f"Using {scores} scores as requested; the module gives {spec.score_kind}: {spec.scores_reason}"
+        return f"Scores: {scores}, as requested; the module gives {spec.score_kind}: {spec.scores_reason}"
     left = "Scores are left unchanged" if scores == "none" else f"Scores use {scores}"
     return f"{left}; the module gives {spec.score_kind}: {spec.scores_reason}"
 

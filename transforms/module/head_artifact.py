@@ -171,7 +171,7 @@ def _check_whole(artifact: Artifact, spec: ModelSpec, payload: bytes, head: Head
     engine = open_engine(artifact.path, artifact.sha256)
     logits, features = engine(probe_batch(artifact.spec.height, artifact.spec.width))
     if logits is None or features is None:
-        raise ModuleError("it lacks logits or features, so it has no head of its own")
+        raise ModuleError("it lacks logits or features, so it has no head")
     found, _ = open_payload(spec, memoryview(payload)).run(features)
     assert found is not None
     least_scale = ROUNDING * head.magnitude(features)

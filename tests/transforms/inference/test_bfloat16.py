@@ -211,7 +211,7 @@ def test_no_other_engine_has_it(tmp_path, uris, engine, capsys):
     job = label(tmp_path / "out", "--input", uris, "--precision", "bfloat16", "--engine", engine)
     assert job.code == 2
     assert f"--precision bfloat16 is not for --engine {engine}" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=f"'bfloat16' is not for the engine '{engine}'"):
+    with pytest.raises(ValueError, match=f"'bfloat16' is not supported by the engine '{engine}'"):
         CompileOptions(engine=engine, precision="bfloat16")
 
 
@@ -244,5 +244,5 @@ def test_a_module_that_litert_cannot_express_is_refused(tmp_path, uris, capsys):
     job = label(tmp_path / "out", "--input", uris, "--precision", "bfloat16", module=tmp_path / "m")
     assert job.code == 2
     error = capsys.readouterr().err
-    assert "no bfloat16 by OpenVINO for this module: LiteRT cannot express it" in error
+    assert "OpenVINO cannot compute this module in bfloat16: LiteRT cannot express it" in error
     assert not job.output.exists()

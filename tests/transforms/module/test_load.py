@@ -105,7 +105,7 @@ def test_nothing_left_is_refused(tiny):
 def test_a_fixed_size_is_the_only_one(tiny):
     assert inspect_module(tiny, image_size=32).height == 32
     assert inspect_module(tiny, image_size=(32, 32)).height == 32
-    with pytest.raises(ModuleError, match=r"32x32 .*only, --image_size says 32x48"):
+    with pytest.raises(ModuleError, match=r"only .*32x32 .*but --image_size is 32x48"):
         inspect_module(tiny, image_size=(32, 48))
 
 

@@ -60,7 +60,7 @@ def load(
     """Calls ``decode``, for images above 20 megapixels one at a time.
 
     Args:
-      decode: returns the pixels, and whether a colour profile was applied.
+      decode: returns the pixels, and whether a color profile was applied.
       format_: for the error.
       width, height: pixels.
       is_whole: whether the file is complete; called if Pillow cannot read it. None: the file counts as complete.
