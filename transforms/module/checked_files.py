@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 class CheckedSavedModel:
-    """A SavedModel whose operations are all allowed, see ``allowed_ops``, or by the user.
+    """A SavedModel whose operations are all allowed, by ``allowed_ops`` or by the user.
 
     Attributes:
       path: its directory.

@@ -95,7 +95,7 @@ def compiled(
 ) -> Artifact:
     """The artifact of a module, from the cache if it was compiled before.
 
-    TensorFlow is imported only if it was not. A damaged file in the cache is replaced.
+    TensorFlow is imported only if the module must be compiled. A damaged file in the cache is replaced.
 
     Raises:
       ModuleError: the options do not suit the module, or compilation changes its results.

@@ -98,9 +98,7 @@ def _told() -> dict[str, Any] | None:
 
 def _end_with(launcher: int) -> None:
     """Makes the kernel end this process with the launcher, even if the launcher is killed."""
-    with suppress(
-        OSError, AttributeError, ImportError
-    ):  # not Linux: this process ends when it next reads a task
+    with suppress(OSError, AttributeError, ImportError):  # not Linux: it ends when it next reads a task
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
