@@ -117,7 +117,7 @@ class LabelImages(beam.PTransform):
       allow_unsafe_ops: whether the module's graph may have operations that read, write or send anything; it runs with
         the rights of this process and of the workers.
       module_deadline: seconds to fetch, load, try and compile the module; its separate process is ended afterwards.
-      module_memory: memory limit of this process in bytes; None: the free memory, at least 4 GB.
+      module_memory: memory limit of that process in bytes; None: the free memory, at least 4 GB.
       batch_size: images in every batch but the last of a bundle.
       load_threads: number of images that each worker thread of the runner loads at a time.
       worker_threads: number of computing threads in each worker process; None: one for each available core.

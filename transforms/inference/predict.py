@@ -76,7 +76,7 @@ class PredictedImages(NamedTuple):
 def predict_blocks(
     images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
 ) -> list[PredictedImages]:
-    """Yields the outcomes of images in order, in one block for all or in one for each.
+    """Computes the outcomes of images in order, in one block for all or in one for each.
 
     If a batch raises, its images are tried again one by one, so that one bad image only fails itself. An image whose
     outputs are not finite numbers fails. A batch that hangs ends the process, see ``watchdog``; images that were in

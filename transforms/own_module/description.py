@@ -38,7 +38,7 @@ class Description:
       height, width: size of the module's input images, in pixels.
       input_range: the input values for black and white.
       features_of: the network whose output the features are, see ``ModelSpec.features_of``. Empty for a fine-tuned
-        module, whose features are its own: its fingerprint covers this file, so it cannot contain it.
+        module, whose features are its own: its fingerprint covers this file, which so cannot contain it.
       base: the handle of the base module, without credentials.
       base_fingerprint: the fingerprint of the base module.
       decoding: how the head's training images were decoded: ``crop``, ``color_profile``.
