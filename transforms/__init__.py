@@ -1,1 +1,1 @@
-"""Reusable Beam transforms for labeling images, one step a file. Never imports ``beamlabel.pipeline``."""
+"""Reusable Beam transforms for labeling images, one step per file. Never imports ``beamlabel.pipeline``."""

@@ -1,4 +1,4 @@
-"""The place of an image in an archive, as a reference carries it."""
+"""The place of an image in an archive, as a reference stores it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Zipped:
-    """What the central directory of a zip says of a member, for whoever reads it to check.
+    """A zip member's entry in the central directory, which the reader checks.
 
     Attributes:
-      packed_size: bytes as they are stored.
+      packed_size: bytes as stored.
       method: 0 stored, 8 deflated.
-      crc32: of the member's bytes.
-      name_crc32: of its name's bytes.
+      crc32: CRC-32 of the member's bytes.
+      name_crc32: CRC-32 of its name's bytes.
       room: bytes from its local header to the central directory.
     """
 
@@ -26,14 +26,14 @@ class Zipped:
 
 @dataclass(frozen=True)
 class Member:
-    """Where an image lies in an archive.
+    """The location of an image in an archive.
 
     Attributes:
       archive: absolute local path or URI.
-      archive_version: that it was planned from, see ``InputFile``; another one is not read.
-      offset: of the member's first byte; in a zip of its local header.
-      size: bytes.
-      zipped: of a member of a zip, else None.
+      archive_version: version of the archive at planning time, see ``InputFile``; another version is not read.
+      offset: offset of the member's first byte, or, in a zip, of its local header.
+      size: size in bytes.
+      zipped: the entry of a zip member, or None in other archives.
     """
 
     archive: str

@@ -1,4 +1,4 @@
-"""The arguments of the public transforms are of the types that their signatures say, or refused by name."""
+"""Checks that arguments of the public transforms have the types in their signatures, and names those that do not."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-# Arguments whose values no text may show.
+# Arguments whose values must not appear in any text.
 _SECRETS = frozenset({"http_headers"})
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
 
 def checked_arguments(init: _Init) -> _Init:
-    """A decorator for ``__init__``: arguments of another type than the signature's are a ``ValueError``.
+    """Decorates ``__init__`` so that an argument of another type than the signature's raises ``ValueError``.
 
-    Equal values of a near type are converted: a list to a tuple, a whole number to a fraction, a number of numpy to one
-    of Python.
+    Equal values of a similar type are converted: a list to a tuple, an integer to a float, a NumPy number to a Python
+    number.
     """
     signature = inspect.signature(init)
 
@@ -47,10 +47,10 @@ def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:
-    """The value of an argument, in the type that the hint says.
+    """Converts the value of an argument to the type of the hint.
 
     Raises:
-      ValueError: it is of another type; names the argument.
+      ValueError: it has another type; the message names the argument.
     """
     try:
         return _as(hint, value)
@@ -62,8 +62,8 @@ def typed(name: str, value: Any, hint: Any) -> Any:
 def no_argument(name: str, known: Sequence[str]) -> str:
     """The message for an unknown argument."""
     close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"no argument is called {name!r}; {hint}There are {', '.join(known)}"
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown argument {name!r}{hint}; the arguments are {', '.join(known)}"
 
 
 def _unbound(named: dict[str, Any], signature: inspect.Signature) -> str | None:
@@ -72,7 +72,7 @@ def _unbound(named: dict[str, Any], signature: inspect.Signature) -> str | None:
 
 
 def _in_words(hint: Any) -> str:
-    """A type as a sentence names it."""
+    """A type as words for a sentence."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_in_words, parts))
@@ -89,7 +89,7 @@ def _in_words(hint: Any) -> str:
 
 
 def checked_wait(seconds: float | None) -> float | None:
-    """The argument ``max_batch_duration_secs``; raises ``ValueError`` if it is no time to wait."""
+    """Checks the argument ``max_batch_duration_secs``; raises ``ValueError`` if it is not a positive time."""
     if seconds is not None and not 0 < seconds < float("inf"):
         raise ValueError(f"max_batch_duration_secs must be a positive number of seconds, not {seconds!r}")
     return seconds
@@ -110,7 +110,7 @@ def _as(hint: Any, value: Any) -> Any:
             wanted = parts if origin is tuple else parts * len(value)
             if len(wanted) == len(value):
                 return tuple(_as(part, item) for part, item in zip(wanted, value, strict=True))
-    # A bool is an int in Python, and no number of anything.
+    # A bool is an int in Python, but must not pass as a number.
     elif hint in (int, float):
         kind = numbers.Integral if hint is int else numbers.Real
         if isinstance(value, kind) and not isinstance(value, bool):

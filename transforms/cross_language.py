@@ -1,6 +1,6 @@
-"""``LabelImages`` for pipelines in Java, Go and every language whose SDK calls Beam's expansion services.
+"""``LabelImages`` for pipelines in Java, Go and all other languages whose SDK calls Beam's expansion services.
 
-The import registers it; ``python -m beamlabel.pipeline.runners.expansion_service`` serves it.
+Importing this module registers it; ``python -m beamlabel.pipeline.runners.expansion_service`` serves it.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ Payload: TypeAlias = external_transforms_pb2.ExternalConfigurationPayload
 
 @beam.PTransform.register_urn(URN, Payload)
 def from_payload(transform: Any, payload: Payload, context: Any) -> LabelImages:
-    """The transform that another language asks for, by the parameters that Beam calls it with.
+    """Creates the transform that another language requests; Beam passes these parameters.
 
     Args:
       transform: its proto; not read.
       payload: its arguments, see ``arguments``.
-      context: the pipeline's; not read.
+      context: the pipeline's context; not read.
 
     Raises:
-      ValueError: an argument is unknown or wrong; names it. See ``LabelImages``.
+      ValueError: an argument is unknown or wrong; the message names it. See ``LabelImages``.
     """
     return LabelImages(**arguments(payload))
 
 
 def arguments(payload: Payload) -> dict[str, Any]:
-    """The keyword arguments of ``LabelImages`` that a payload holds.
+    """The keyword arguments of ``LabelImages`` in a payload.
 
     Args:
-      payload: a schema and a row of it, as in ``external_transforms.proto`` of Beam. A field has the name of an
-        argument; one that is null is as one that is not there.
+      payload: a schema and a row of it, as in Beam's ``external_transforms.proto``. A field has the name of an
+        argument; a null field counts as missing.
 
     Raises:
-      ValueError: a field has the name of no argument, or a value of another type than it; or there is no module.
+      ValueError: a field does not have the name of an argument, or its value has the wrong type, or ``module`` is
+        missing.
     """
     hints = type_hints(LabelImages.__init__)
     known = list(inspect.signature(LabelImages).parameters)
@@ -59,5 +60,5 @@ def arguments(payload: Payload) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{URN}: {error}") from None
     if "module" not in values:
-        raise ValueError(f"{URN}: the argument 'module' is missing: name the module")
+        raise ValueError(f"{URN}: the argument 'module' is missing")
     return values

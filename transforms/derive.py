@@ -1,4 +1,4 @@
-"""What a module and the user's wishes come to: size, crop, scores, top k and names, for whoever labels with it."""
+"""Combines a module with the user's options: size, crop, scores, top k and names for labeling."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _COLOR_PROFILE = "convert"
 
 @dataclass(frozen=True)
 class Derived:
-    """How images are decoded, and how predictions are made of them.
+    """How to decode images and how to make predictions from them.
 
     Attributes:
-      spec: the module's.
-      decode, predict: the settings that follow from it and the wishes.
-      decoder: the version of the decoding; an earlier one's, if the features are those of earlier rows.
+      spec: the spec of the module.
+      decode, predict: the options that follow from the spec and the user's options.
+      decoder: the version of the decoding; an earlier version if the features come from earlier rows.
     """
 
     spec: ModelSpec
@@ -50,21 +50,21 @@ def derive(
     worker_threads: int | None = None,
     keep_pixels: bool = False,
 ) -> Derived:
-    """The one way from a module to its options: the command and ``LabelImages`` both take it.
+    """Derives the options for a module; both the command and ``LabelImages`` use this function.
 
     Args:
       artifact: the compiled module.
       top_k, scores, embeddings, normalize_embeddings, batch_size, worker_threads, keep_pixels: see
         ``PredictOptions``.
-      class_names: a name for each class; a file of one name a line; None or ``"none"`` for no names; ``"auto"``:
-        those of an own module, else ImageNet's, for 1000 and 1001 classes.
+      class_names: a name for each class; a file with one name per line; None or ``"none"`` for no names; ``"auto"``:
+        the names of an own module, else ImageNet's for 1000 and 1001 classes.
       crop, max_pixels, decode_deadline, color_profile: see ``DecodeOptions``. A ``crop`` of None and a
-        ``color_profile`` of ``"auto"`` are those that an own module's head was trained with, else the whole image and
+        ``color_profile`` of ``"auto"`` mean those that an own module's head was trained with, else the whole image and
         ``"convert"``.
 
     Raises:
-      WishError: the module does not allow a value, as another crop than an own module's; names the argument.
-      ValueError: a value that no module allows.
+      WishError: the module does not allow a value, such as another crop than an own module's; the error names it.
+      ValueError: no module allows a value.
       OSError: the file of names cannot be read.
     """
     spec = artifact.spec
@@ -93,7 +93,7 @@ def derive(
 
 
 def _crop(given: float | None, spec: ModelSpec) -> float | None:
-    # Only an own module says how its images were decoded, and it always names a colour profile.
+    # Only an own module states how its images were decoded, and it always names a color profile.
     if given is None or spec.color_profile is None or given == spec.crop:
         return spec.crop if given is None else given
     trained = "the whole image" if spec.crop is None else f"a crop of {spec.crop}"
@@ -110,7 +110,7 @@ def _color_profile(given: str, spec: ModelSpec) -> str:
 
 
 def fit(options: PredictOptions, spec: ModelSpec) -> PredictOptions:
-    """Options with nothing left open, and a line in the log that says how scores are made and why.
+    """The options with nothing left open; logs how scores are made and why.
 
     Raises:
       WishError: the module does not allow a value.

@@ -1,4 +1,4 @@
-"""Elements → labels and failures: the whole of the labeling as one transform for anybody's pipeline."""
+"""Turns elements into labels and failures: all of the labeling as one transform for any pipeline."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from beamlabel.transforms.rows.schema import OutputSpec
 
 
 class Label(beam.PTransform):
-    """References → predictions and failures in one stream, without a branch that would break fusion.
+    """Turns references into predictions and failures in one stream, without a branch that would prevent fusion.
 
-    The middle of the labeling job and of ``LabelImages``.
+    This is the middle of the labeling job and of ``LabelImages``.
 
     Args:
-      load: how images are loaded.
-      predict: the artifact, and how predictions are made.
-      in_blocks: whether references come in ``Block``s, as in the job; then all that goes out does, too.
+      load: the options for loading images.
+      predict: the artifact, and the prediction options.
+      in_blocks: whether references come in ``Block``s, as in the job; then the output does, too.
     """
 
     def __init__(self, load: LoadOptions, predict: PredictOptions, *, in_blocks: bool = False) -> None:
@@ -58,7 +58,7 @@ class Label(beam.PTransform):
 
 
 class LabelImages(beam.PTransform):
-    """Images of any kind of element → ``.predictions`` and ``.failures``: the same elements, with fields added.
+    """Labels images in any kind of element: ``.predictions`` and ``.failures`` are the same elements with added fields.
 
     Example::
 
@@ -69,72 +69,73 @@ class LabelImages(beam.PTransform):
     An element is a URI (``str`` or ``Path``), the ``bytes`` of an image, a dict, a ``beam.Row``, a NamedTuple or
     dataclass, a ``fileio.ReadableFile``, or a pair of a key and one of these. URIs, bytes and files become a
     ``LabeledImage`` or a ``FailedImage``; a pair keeps its key; a dict becomes a dict with the fields of these added; a
-    row becomes a ``beam.Row`` with the fields added. None, an empty URI and a field that is missing are failures.
+    row becomes a ``beam.Row`` with the fields added. None, an empty URI and a missing field are failures.
 
-    The module is resolved and compiled when the transform is made; TensorFlow is imported only if the cache does not
-    hold the artifact yet. Windows and timestamps are kept.
+    The module is resolved and compiled when the transform is created. TensorFlow is imported only if the cache does not
+    have the artifact yet. Windows and timestamps are kept.
 
     Args:
       module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path, or an artifact of
         ``ModelHandler.save_artifact``.
-      uri: field of the URI, in dicts and rows.
-      image: field of the encoded image's bytes, in dicts and rows; if it is null, the image is read from the URI.
-      top_k: number of classes to give, best first; None is 5. If the module has fewer classes than 5, 5 gives all.
-      class_names: a name for each class, or a file of one name a line; ``"none"``: no names; None: those of a module of
-        ``beamlabel train``, else ImageNet's, for 1000 and 1001 classes.
+      uri: name of the URI field in dicts and rows.
+      image: name of the field with the encoded image's bytes in dicts and rows; if it is null, the image is read from
+        the URI.
+      top_k: number of classes to return, best first; None means 5. If the module has fewer than 5 classes, 5 returns
+        all.
+      class_names: a name for each class, or a file with one name per line; ``"none"``: no names; None: those of a
+        module of ``beamlabel train``, else ImageNet's for 1000 and 1001 classes.
       crop: None stretches the whole image; a fraction in (0, 1] takes the central square, whose side is that fraction
-        of the short side. A module of ``beamlabel train`` takes no other than its head was trained with, and None is
-        that.
-      embeddings: whether the features are added, if the module gives any.
-      scores: ``softmax``, ``sigmoid``, ``none``, or ``auto``: the module's own kind.
-      normalize_embeddings: whether embeddings get L2 length 1.
-      color_profile: ``convert`` brings pixels with a colour profile to sRGB; ``ignore`` takes them as they are;
-        ``auto`` is ``convert``, or what the head of a module of ``beamlabel train`` was trained with.
+        of the short side. A module of ``beamlabel train`` only accepts the crop that its head was trained with, and
+        None selects it.
+      embeddings: whether to add the features, if the module has any.
+      scores: ``softmax``, ``sigmoid``, ``none``, or ``auto``: the function that fits the module.
+      normalize_embeddings: whether embeddings are scaled to L2 length 1.
+      color_profile: ``convert`` brings pixels with a color profile to sRGB; ``ignore`` takes them as they are;
+        ``auto`` is ``convert``, or the value that the head of a module of ``beamlabel train`` was trained with.
       max_pixels: images whose header claims more are failures.
-      decode_deadline: seconds that a child process may take to decode what is no usual JPEG, PNG or WebP.
-      max_bytes: encoded images that are larger are failures.
-      fetch_deadline: seconds that fetching an image may take, all tries together.
+      decode_deadline: seconds that a child process may take to decode an image that is no usual JPEG, PNG or WebP.
+      max_bytes: larger encoded images are failures.
+      fetch_deadline: seconds that all attempts to fetch an image may take together.
       allow_http: whether ``http://`` and ``https://`` are fetched.
       allow_private_hosts: whether ``http`` may reach private addresses.
-      allowed_schemes: the only ones whose images are fetched, such as ``["gs", "https"]``; ``file`` stands for local
+      allowed_schemes: the only schemes whose images are fetched, such as ``["gs", "https"]``; ``file`` stands for local
         paths; None: all.
-      http_headers: headers for the hosts of ``http`` URIs, and for none that they redirect to, such as
-        ``{"Authorization": "Bearer TOKEN"}``; no text shows their values.
-      user_agent: who asks, as ``http`` servers are told; None: beamlabel, with its address.
-      ignore_robots_tag: whether images are taken whose server says ``X-Robots-Tag: noai`` or ``noimageai``.
-      http_per_host: number of requests at a time to one ``http`` host from a worker process.
-      billing_project: project that pays for images on ``gs://``; None: the buckets' own.
-      base_dir: directory of relative paths; None: the current directory.
-      prefix: before the name of each added field of dicts and rows, such as ``"mobilenet_"``.
-      logits_output, features_output: names of the module's outputs, if it leaves open which they are.
+      http_headers: headers for the hosts of ``http`` URIs, but not for redirect targets, such as
+        ``{"Authorization": "Bearer TOKEN"}``; their values never appear in any text.
+      user_agent: the User-Agent for ``http`` servers; None: beamlabel, with its address.
+      ignore_robots_tag: whether to take images whose server sends ``X-Robots-Tag: noai`` or ``noimageai``.
+      http_per_host: number of concurrent requests to one ``http`` host from a worker process.
+      billing_project: the project that pays for images on ``gs://``; None: the buckets' own.
+      base_dir: the directory that relative paths refer to; None: the current directory.
+      prefix: prefix for the name of each added field of dicts and rows, such as ``"mobilenet_"``.
+      logits_output, features_output: names of the module's outputs, if they cannot be determined automatically.
       image_size: (height, width), for a module that takes images of any size.
-      input_range: values that the module takes for black and white, such as (-1.0, 1.0); None: (0.0, 1.0).
-      engine, precision: library that computes, and its number format: see ``docs/options.md``.
-      module_fingerprint: fingerprint that the module has to have, as ``beamlabel inspect`` tells it; of an artifact the
-        SHA-256 of the file; None: any.
-      allow_unsafe_ops: whether the module's graph may hold operations that read, write or send anything; it runs with
+      input_range: the module's values for black and white, such as (-1.0, 1.0); None: (0.0, 1.0).
+      engine, precision: the library that computes, and its number format: see ``docs/options.md``.
+      module_fingerprint: the fingerprint that the module must have, as ``beamlabel inspect`` shows it; for an artifact
+        the SHA-256 of the file; None: any.
+      allow_unsafe_ops: whether the module's graph may have operations that read, write or send anything; it runs with
         the rights of this process and of the workers.
-      module_deadline: seconds to fetch, load, try and compile the module, in a process of its own that is ended then.
-      module_memory: bytes that this process may take; None: what is free, at least 4 GB.
+      module_deadline: seconds to fetch, load, try and compile the module; its separate process is ended afterwards.
+      module_memory: memory limit of that process in bytes; None: the free memory, at least 4 GB.
       batch_size: images in every batch but the last of a bundle.
       load_threads: number of images that each worker thread of the runner loads at a time.
-      worker_threads: number of threads that compute in each worker process; None: one for each core that it may use.
-      max_batch_duration_secs: for streams: seconds that an element waits at most for others, to form a batch across
+      worker_threads: number of computing threads in each worker process; None: one for each available core.
+      max_batch_duration_secs: for streams: maximum seconds that an element waits for others, to form a batch across
         bundles; None: a batch ends with its bundle.
       artifact_dir: directory that all workers can read, to stage the compiled module in; None: the pipeline's
-        ``temp_location`` if its workers are elsewhere, and no copy if they are here.
+        ``temp_location`` if its workers are elsewhere, and no copy if they are local.
 
     Attributes:
-      spec: which fields a prediction has, and the module's facts.
+      spec: the fields of a prediction, and the module's facts.
       elements: the names of the fields.
 
     Raises:
-      ModuleError: the module cannot be fetched, or not used with these arguments; a ``ValueError`` that names
-        ``module``.
+      ModuleError: the module cannot be fetched or used with these arguments; a ``ValueError`` that names ``module``.
       WishError: the module does not allow an argument; a ``ValueError`` that names it.
-      ValueError: an argument is out of range or of another type; names it. In ``expand``: an element type has a field
-        that would be added.
-      TypeError: an argument is unknown. In ``expand``: elements of a type that holds no image.
+      ValueError: an argument is out of range or has the wrong type; the message names it. In ``expand``: an element
+        type already has a field that would be added.
+      TypeError: an argument is unknown. In ``expand``: the element type cannot hold an image.
     """
 
     @checked_arguments
@@ -182,7 +183,7 @@ class LabelImages(beam.PTransform):
         artifact_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
-        # Some checks need no module: they come first, since compiling one may take a minute.
+        # Checks that need no module come first, since compiling one may take a minute.
         self.elements = element_options(uri, image, base_dir, prefix)
         fetch = fetch_options(max_bytes, fetch_deadline, allow_http, allow_private_hosts, http_options(
             http_headers, user_agent, ignore_robots_tag, http_per_host), billing_project, allowed_schemes)  # fmt: skip
@@ -202,7 +203,7 @@ class LabelImages(beam.PTransform):
     def expand(self, images: beam.PCollection[Any]) -> LabeledImages:
         if not isinstance(images, beam.PCollection):
             raise TypeError(
-                "LabelImages takes a PCollection of images: put beam.Create or a source before it"
+                "LabelImages takes a PCollection of images; put beam.Create or a source before it"
             )
         types = result_types(images.element_type, self.elements, self.spec)
         path = staged(self._artifact, images.pipeline, self._artifact_dir)
@@ -214,13 +215,13 @@ class LabelImages(beam.PTransform):
 
 
 class Gather(beam.PTransform):
-    """References → the same, gathered across bundles, so that those of a batch come in one bundle.
+    """Gathers references across bundles, so that the references of a batch come in one bundle.
 
-    It stands before the images are loaded: references wait in the runner's state, not pixels.
+    It precedes the loading of images, so that references and not pixels wait in the runner's state.
 
     Args:
-      batch_size: that is waited for.
-      max_wait: seconds that the first of a batch waits at most.
+      batch_size: number of references to wait for.
+      max_wait: maximum seconds that the first reference of a batch waits.
     """
 
     def __init__(self, batch_size: int, max_wait: float) -> None:

@@ -1,4 +1,4 @@
-"""Elements → decoded images: fetched and decoded in parallel, each failure with its reason."""
+"""Turns elements into decoded images, fetched and decoded in parallel; each failure has a reason."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from beamlabel.transforms.worker.block_coder import BLOCKS
 
 
 class LoadImages(beam.PTransform):
-    """Elements → ``LoadedImage`` or ``Failure``, one for each, in one stream and in any order.
+    """Turns each element into a ``LoadedImage`` or ``Failure``, in one stream and in any order.
 
     A ``LoadedImage`` has ``pixels`` (uint8[height, width, 3], RGB), ``info`` and ``ref``; ``ref.origin.element`` is the
-    element that came in. A ``Failure`` has ``stage``, ``reason``, ``detail`` and ``origin``. ``Failure`` elements that
-    come in are handed through.
+    input element. A ``Failure`` has ``stage``, ``reason``, ``detail`` and ``origin``. ``Failure`` elements in the input
+    are handed through.
 
     Args:
-      size: (height, width) of the pixels; ``ModelHandler.image_size`` is a module's.
+      size: (height, width) of the pixels; a module's size is ``ModelHandler.image_size``.
       uri, image, base_dir: see ``LabelImages``.
       crop, color_profile, max_pixels, decode_deadline: see ``LabelImages``.
       max_bytes, fetch_deadline, allow_http, allow_private_hosts, allowed_schemes: see ``LabelImages``.
@@ -35,8 +35,8 @@ class LoadImages(beam.PTransform):
       http_headers, user_agent, ignore_robots_tag, http_per_host, billing_project: see ``LabelImages``.
 
     Raises:
-      ValueError: an argument is out of range; names it.
-      TypeError: (when a pipeline runs) an element of a kind that holds no image.
+      ValueError: an argument is out of range; the message names it.
+      TypeError: (when a pipeline runs) an element's type cannot hold an image.
     """
 
     @checked_arguments
@@ -82,14 +82,14 @@ class LoadImages(beam.PTransform):
     def with_options(
         options: LoadOptions, elements: ElementOptions | None = None, *, in_batches: int | None = None
     ) -> LoadImages:
-        """The same, of options that are there.
+        """Creates the transform from existing options.
 
         Args:
-          options: how images are loaded.
-          elements: the fields of the image in an element; None: the elements are ``ImageRef``s, or failures
-            and unit ends, which are handed through, as in the labeling job.
-          in_batches: if the elements are ``Block``s of these: so many images go out in each ``Block``, or fewer if they
-            are large. None: they come and go one by one.
+          options: the options for loading images.
+          elements: the fields of the image in an element; None: the elements are ``ImageRef``s, or failures and unit
+            ends, which are handed through, as in the labeling job.
+          in_batches: if the elements are ``Block``s of these: the number of images in each output ``Block``, or fewer
+            if they are large. None: elements come and go one by one.
         """
         return _LoadImagesOf(options, elements, in_batches)
 
@@ -110,7 +110,7 @@ class _LoadImagesOf(LoadImages):
 def element_options(
     uri: str, image: str | None, base_dir: str | os.PathLike[str] | None, prefix: str = ""
 ) -> ElementOptions:
-    """The public arguments as ``ElementOptions``: relative paths are relative to the current directory by default."""
+    """The public arguments as ``ElementOptions``: relative paths refer to the current directory by default."""
     base = os.getcwd() if base_dir is None else os.fspath(base_dir)  # noqa: PTH109 (a string is wanted)
     return ElementOptions(uri, image, base, prefix)
 
@@ -124,7 +124,7 @@ def http_options(
     """The public arguments as ``HttpOptions``.
 
     Raises:
-      ValueError: a value is out of range, or cannot be sent; names the argument, and holds no header's value.
+      ValueError: a value is out of range or cannot be sent; the message names the argument, but no header's value.
     """
     return HttpOptions(headers_of(http_headers), user_agent, ignore_robots_tag, http_per_host)
 
@@ -141,7 +141,7 @@ def fetch_options(
     """The public arguments as ``FetchOptions``.
 
     Raises:
-      ValueError: a value is out of range; names the argument.
+      ValueError: a value is out of range; the message names the argument.
     """
     schemes = None if allowed_schemes is None else tuple(allowed_schemes)
     try:
@@ -158,7 +158,7 @@ def load_options(
     """The public arguments as ``LoadOptions``.
 
     Raises:
-      ValueError: a value is out of range; names the argument.
+      ValueError: a value is out of range; the message names the argument.
     """
     for name, value in (("load_threads", load_threads), ("worker_threads", worker_threads)):
         if value is None and name == "worker_threads":

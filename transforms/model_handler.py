@@ -1,4 +1,4 @@
-"""A module as a handler of Beam's RunInference, for pipelines that have pixels already."""
+"""A module as a model handler for Beam's RunInference, for pipelines that already have pixels."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ class LoadedModel:
 class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
     """Runs a module on images: ``images | RunInference(ModelHandler(module))``.
 
-    An image is a uint8[H, W, 3] array, RGB, of any size, or a ``LoadedImage``; those of another size than the module's
-    are resized as the job resizes them. Each gives a ``PredictionResult``, in order: ``example`` is the image,
-    ``model_id`` the module, and ``inference`` a dict with those of these that the module gives:
+    An image is a uint8[H, W, 3] array, RGB, of any size, or a ``LoadedImage``; images of another size than the module's
+    are resized as in the job. Each yields a ``PredictionResult``, in order: ``example`` is the image, ``model_id`` the
+    module, and ``inference`` a dict with those of these values that the module has:
 
     - ``class_ids``: int32[k], best first; ``scores``: float32[k]; ``labels``: k names;
     - ``score``, ``label``: of the best class;
     - ``embedding``: float32[D].
 
-    An image that the module fails on has a ``FailedImage`` as its ``inference``; the others of its batch do not. So has
-    a ``Failure`` of ``LoadImages``.
+    If the module fails on an image, its ``inference`` is a ``FailedImage``; the other images of its batch succeed. A
+    ``Failure`` of ``LoadImages`` yields a ``FailedImage`` too.
 
     It works inside ``KeyedModelHandler``, and with ``RunInference(model_metadata_pcoll=...)``: the ``model_id`` of the
     metadata names a module, or an artifact of ``save_artifact``, which workers open without TensorFlow.
@@ -68,16 +68,16 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
       logits_output, features_output, image_size, input_range, engine, precision: see ``LabelImages``.
       module_fingerprint, allow_unsafe_ops, module_deadline, module_memory: see ``LabelImages``.
       batch_size, worker_threads: see ``LabelImages``.
-      max_batch_duration_secs: for streams: seconds that an image waits at most for others, to form a batch.
+      max_batch_duration_secs: for streams: maximum seconds that an image waits for others, to form a batch.
       artifact_dir: directory that all workers can read; the compiled module is copied there. It is needed if workers
         run on other machines.
 
     Attributes:
-      image_size: (height, width) in pixels that the module takes, for ``LoadImages``.
+      image_size: (height, width) of the module's input in pixels, for ``LoadImages``.
 
     Raises:
       ModuleError, WishError, ValueError: see ``LabelImages``.
-      TypeError: (when a pipeline runs) an element is no image.
+      TypeError: (when a pipeline runs) an element is not an image.
     """
 
     @checked_arguments
@@ -146,11 +146,11 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         """Writes the compiled module to a file: workers open it without TensorFlow, the hub or the module.
 
         Args:
-          path: local or remote; ends in ``.beamlabel``.
+          path: local or remote path that ends in ``.beamlabel``.
 
         Raises:
-          ValueError: another ending.
-          OSError: it cannot be written.
+          ValueError: the path has another ending.
+          OSError: the file cannot be written.
         """
         path = os.fspath(path)
         if not path.endswith(ARTIFACT_SUFFIX):
@@ -170,7 +170,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         model: LoadedModel,
         inference_args: Mapping[str, Any] | None = None,
     ) -> list[PredictionResult]:
-        """One result an image, in order.
+        """One result per image, in order.
 
         Raises:
           TypeError: an element is neither a uint8[H, W, 3] array nor a ``LoadedImage``.
@@ -184,16 +184,16 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         ]
 
     def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:
-        """Beam calls it when the pipeline is built: a module takes no more than images.
+        """Refuses inference arguments; Beam calls this when the pipeline is built.
 
         Raises:
-          ValueError: there are some.
+          ValueError: there are inference arguments.
         """
         if inference_args:
-            raise ValueError(f"inference_args: a module takes none, not {sorted(inference_args)}")
+            raise ValueError(f"inference_args must be empty, not {sorted(inference_args)}")
 
     def update_model_path(self, model_path: str | None = None) -> None:
-        """Beam calls it with the ``model_id`` of a newer model; see ``model_metadata_pcoll``."""
+        """Sets a newer model; Beam calls this with its ``model_id``, see ``model_metadata_pcoll``."""
         self._newer = model_path or self._newer
 
     def get_num_bytes(self, batch: Sequence[Image]) -> int:
@@ -202,7 +202,7 @@ class ModelHandler(BeamModelHandler[Image, PredictionResult, LoadedModel]):
         return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 
     def get_metrics_namespace(self) -> str:
-        """Where RunInference's own metrics are found."""
+        """The namespace of RunInference's own metrics."""
         return "beamlabel.RunInference"
 
 
@@ -212,7 +212,7 @@ def _loaded(image: np.ndarray | LoadedImage, derived: Derived) -> LoadedImage:
     if isinstance(image, LoadedImage):
         return LoadedImage(image.ref, resized(image.pixels, target), image.info)
     if not isinstance(image, np.ndarray):
-        advice = "for pairs use KeyedModelHandler(ModelHandler(module)), for URIs and files LabelImages"
+        advice = "use KeyedModelHandler(ModelHandler(module)) for pairs, and LabelImages for URIs and files"
         raise TypeError(f"{unknown_element('ModelHandler', image, np.ndarray, LoadedImage)}; {advice}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise TypeError(

@@ -1,4 +1,4 @@
-"""The module's handle → an artifact that the workers of a pipeline can open."""
+"""Turns the module's handle into an artifact that the workers of a pipeline can open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ARTIFACT_SUFFIX = ".beamlabel"
 
-# Artifacts are staged in this folder of the given directory.
+# Artifacts are staged in this subdirectory of the given directory.
 _FOLDER = "beamlabel"
 
 
@@ -40,23 +40,23 @@ def artifact_of(
     module_deadline: float = DEADLINE_SECONDS,
     module_memory: int | None = None,
 ) -> Artifact:
-    """Resolves and compiles a module, once: the artifact stays in the cache.
+    """Resolves and compiles a module once; the artifact stays in the cache.
 
-    That is done in a process of its own; TensorFlow is not imported here.
+    A separate process does the work; this process does not import TensorFlow.
 
     Args:
       module: a Hub handle, a local directory or ``.tar.gz``, a ``gs://`` path; or an artifact, see
-        ``ModelHandler.save_artifact``, which is opened as it is.
+        ``ModelHandler.save_artifact``, which is opened directly.
       logits_output, features_output, image_size, input_range, engine, precision: see ``CompileOptions``.
-      module_fingerprint: that the module has to have, in hex, as ``beamlabel inspect`` tells it; of an artifact the
-        SHA-256 of the file. None: any.
-      allow_unsafe_ops: whether the module's graph may hold operations that do more than to compute. It runs with the
+      module_fingerprint: the fingerprint that the module must have, in hex, as ``beamlabel inspect`` shows it; for an
+        artifact the SHA-256 of the file. None: any.
+      allow_unsafe_ops: whether the module's graph may have operations that do more than compute. It runs with the
         rights of this process and of the workers.
       module_deadline, module_memory: see ``Limits``.
 
     Raises:
-      ModuleError: the module cannot be had or used so; the message begins with ``module``.
-      ValueError: an engine or a precision that there is not.
+      ModuleError: the module cannot be fetched or used with these options; the message begins with ``module``.
+      ValueError: the engine or the precision is unknown.
     """
     limits = _limits(module_deadline, module_memory)
     handle = os.fspath(module)
@@ -84,7 +84,7 @@ def artifact_of(
     except (ValueError, RuntimeError, ModuleNotFoundError) as error:
         said = _for_python(str(error)).removeprefix(f"module {handle}: ")
         if not Path(handle).exists() and "://" not in handle:
-            said += "; a module of the hub is a URL, such as https://tfhub.dev/google/imagenet/.../classification/1"
+            said += "; a module on the hub has a URL, such as https://tfhub.dev/google/imagenet/.../classification/1"
         raise ModuleError(f"module={handle!r}: {said}") from error
 
 
@@ -111,11 +111,11 @@ def derive_module(
     max_pixels: int = 100_000_000,
     decode_deadline: float = 20.0,
 ) -> Derived:
-    """``derive`` with the public transforms' defaults: ``class_names=None`` is ``auto`` there, as for the command.
+    """Runs ``derive`` with the public transforms' defaults: ``class_names=None`` means ``auto``, as for the command.
 
     Raises:
-      WishError: the module does not allow a value; names the argument.
-      ValueError: a value that no module allows; names the argument.
+      WishError: the module does not allow a value; the error names the argument.
+      ValueError: no module allows a value; the message names the argument.
     """
     if isinstance(class_names, os.PathLike):
         class_names = os.fspath(class_names)
@@ -139,21 +139,21 @@ def derive_module(
     except OSError as error:
         raise WishError(
             "class_names",
-            f" {class_names!r}: {error}; give a list of names, a file of one name a line, or 'none'",
+            f" {class_names!r}: {error}; give a list of names, a file with one name per line, or 'none'",
         ) from error
 
 
 def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -> str:
-    """The path by which the workers of a pipeline open an artifact; copies it there if they are elsewhere.
+    """The path from which a pipeline's workers open an artifact; copies the artifact if the workers are elsewhere.
 
     Args:
-      artifact: on this machine.
-      pipeline: its runner tells whether the workers are on this machine.
-      directory: that all workers can read; None: ``--temp_location``, if they are elsewhere.
+      artifact: an artifact on this machine.
+      pipeline: its runner determines whether the workers are on this machine.
+      directory: a directory that all workers can read; None: ``--temp_location``, if the workers are elsewhere.
 
     Raises:
-      ValueError: the workers are elsewhere, and neither is given; or the directory cannot be written, or not be read
-        by them.
+      ValueError: the workers are elsewhere and neither directory is given, or the directory cannot be written, or the
+        workers cannot read it.
     """
     if directory is None:
         if not storage.is_local(artifact.path) or has_local_workers(pipeline):
@@ -161,20 +161,20 @@ def staged(artifact: Artifact, pipeline: beam.Pipeline, directory: str | None) -
         directory = _temp_location(pipeline)
     if _is_dataflow(pipeline) and storage.is_local(directory):
         raise ValueError(
-            f"artifact_dir {directory!r} is on this machine, and Dataflow's workers cannot read it: use gs://"
+            f"artifact_dir {directory!r} is a local directory that Dataflow workers cannot reach; use a gs:// path"
         )
     return stage(artifact, directory)
 
 
 def checked_directory(artifact_dir: str | os.PathLike[str] | None) -> str | None:
-    """The directory as text; raises ``ValueError`` if it names none."""
+    """The directory as text; raises ``ValueError`` if it is empty."""
     if artifact_dir == "":
         raise ValueError("artifact_dir must name a directory, not ''")
     return None if artifact_dir is None else os.fspath(artifact_dir)
 
 
 def stage(artifact: Artifact, directory: str) -> str:
-    """Copies an artifact into a directory, unless it is there; returns its path.
+    """Copies an artifact into a directory, unless it is already there; returns its path.
 
     Raises:
       ValueError: the directory cannot be written.
@@ -182,7 +182,7 @@ def stage(artifact: Artifact, directory: str) -> str:
     """
     name = f"{artifact.sha256}{ARTIFACT_SUFFIX}"
     target = storage.join(storage.absolute(directory), _FOLDER, name)
-    # The name is made of the content, so a file of this name is the same.
+    # The name is derived from the content, so a file of this name is the same.
     if not storage.exists(target):
         content = storage.read_bytes(artifact.path)
         try:
@@ -213,12 +213,12 @@ def has_local_workers(pipeline: beam.Pipeline) -> bool:
 
 
 def _runner(pipeline: beam.Pipeline) -> Any:
-    # Interactive Beam's runner hands the pipeline to another, and has no public name for it.
+    # Interactive Beam's runner hands the pipeline to another runner, and has no public name for it.
     return getattr(pipeline.runner, "_underlying_runner", pipeline.runner)
 
 
 def _is_dataflow(pipeline: beam.Pipeline) -> bool:
-    # By its name: its module cannot be imported without the extra `dataflow`.
+    # Checked by name, because its module cannot be imported without the extra `dataflow`.
     return "Dataflow" in type(_runner(pipeline)).__name__
 
 
@@ -228,8 +228,8 @@ def _temp_location(pipeline: beam.Pipeline) -> str:
     location = pipeline.options.view_as(GoogleCloudOptions).temp_location
     if not location:
         raise ValueError(
-            "the pipeline has neither temp_location nor artifact_dir, and its workers run elsewhere: "
-            "name a directory that they can read, to stage the compiled module in"
+            "the pipeline has neither temp_location nor artifact_dir, but its workers run elsewhere; "
+            "set artifact_dir to a directory that they can read, to stage the compiled module in"
         )
     return str(location)
 
@@ -239,12 +239,12 @@ def _read_artifact(path: str, sha256: str | None, allow_unsafe_ops: bool) -> Art
         data = storage.read_bytes(path)
         found = hashlib.sha256(data).hexdigest()
         if sha256 is not None and found != sha256.lower():
-            raise ModuleError(f"its SHA-256 is {found}, and module_fingerprint says {sha256}")
+            raise ModuleError(f"its SHA-256 is {found}, but module_fingerprint is {sha256}")
         spec, _ = unpack(data)
         if spec.allows_unsafe_ops and not allow_unsafe_ops:
             raise ModuleError(
-                "it was compiled with allow_unsafe_ops, so its graph may read, write or send anything: give "
-                "allow_unsafe_ops=True only if you trust who made it"
+                "it was compiled with allow_unsafe_ops, so its graph may read, write or send anything; use "
+                "allow_unsafe_ops=True only if you trust its author"
             )
     except (OSError, ModuleError) as error:
         raise ModuleError(f"module={path!r}: {error}") from error
@@ -253,10 +253,10 @@ def _read_artifact(path: str, sha256: str | None, allow_unsafe_ops: bool) -> Art
 
 
 def _for_python(message: str) -> str:
-    """The command's message, whose options are arguments here."""
+    """Converts a message of the command to Python, where options are arguments."""
     return re.sub(r"--(?=[a-z]+_?[a-z])", "", message)
 
 
 def with_artifact(derived: Derived, path: str) -> Derived:
-    """The same, with the path by which workers open the artifact."""
+    """The same options with the path from which workers open the artifact."""
     return dataclasses.replace(derived, predict=dataclasses.replace(derived.predict, artifact_path=path))

@@ -1,4 +1,4 @@
-"""A module and its settings → the columns of an output, and the metadata of its files."""
+"""Determines the columns of an output and the metadata of its files from a module and its options."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from beamlabel.transforms.rows import schema
 from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.storage.uris import public_uri
 
-# In ``preprocessing_of``: how the module was quantized.
+# Key in ``preprocessing_of`` for the module's quantization.
 QUANTIZATION = "quantization"
 
 
 def canonical_sha256(value: object) -> str:
-    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8; bytes of file names that are none as they are."""
+    """SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8; undecodable bytes of file names stay as they are."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def labeled_at(started_at: float) -> int:
-    """The column ``labeled_at``: the start of the run, in microseconds since 1970, UTC.
+    """The value of the column ``labeled_at``: the start of the run, in microseconds since 1970, UTC.
 
-    ``SOURCE_DATE_EPOCH``, in seconds since 1970, takes its place, so that two runs can write equal bytes; see
+    ``SOURCE_DATE_EPOCH``, in seconds since 1970, replaces it, so that two runs can write equal bytes; see
     https://reproducible-builds.org/specs/source-date-epoch/.
 
     Raises:
-      ValueError: ``SOURCE_DATE_EPOCH`` is no whole number.
+      ValueError: ``SOURCE_DATE_EPOCH`` is not an integer.
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is None:
@@ -46,9 +46,9 @@ def labeled_at(started_at: float) -> int:
 
 
 def preprocessing_of(derived: Derived) -> dict[str, Any]:
-    """What, beside the module, decides the numbers in a row; ``preprocessing_id`` is its ``canonical_sha256``."""
+    """All but the module that determines the numbers in a row; ``preprocessing_id`` is its ``canonical_sha256``."""
     spec, decode, predict = derived.spec, derived.decode, derived.predict
-    # Of int8 alone: what other precisions have had as ``preprocessing_id`` stays theirs.
+    # Only for int8, so that the ``preprocessing_id`` of other precisions stays the same as in earlier versions.
     quantized = {} if spec.quantization is None else {QUANTIZATION: _as_json(spec.quantization)}
     return {
         "height": spec.height,
@@ -66,7 +66,7 @@ def preprocessing_of(derived: Derived) -> dict[str, Any]:
 
 
 def quantization_of(preprocessing: Mapping[str, Any]) -> Quantization | None:
-    """How the features of an output were quantized; None if they were not. For ``preprocessing`` see above."""
+    """The quantization of an output's features; None if they were not quantized. ``preprocessing``: see above."""
     value = preprocessing.get(QUANTIZATION)
     return None if value is None else Quantization.from_dict(value)
 
@@ -76,9 +76,9 @@ def _as_json(quantization: Quantization) -> dict[str, Any]:
 
 
 def features_of(derived: Derived) -> dict[str, Any]:
-    """All that decides the numbers of an embedding; ``features_id`` is its ``canonical_sha256``.
+    """Everything that determines the numbers of an embedding; ``features_id`` is its ``canonical_sha256``.
 
-    Modules that share their base, and differ in the head, have the same.
+    It is equal for modules that share their base and differ only in the head.
     """
     return _features_of(preprocessing_of(derived), derived.spec.features_of)
 
@@ -108,11 +108,11 @@ def output_spec_of(
     """The columns of an output, and the metadata of its files.
 
     Args:
-      derived: the module, and how it is used.
+      derived: the module and its options.
       output_format, compression, kept_fields: see ``OutputSpec``.
 
     Raises:
-      ValueError: a kept column that the output cannot hold, see ``check_kept``.
+      ValueError: the output cannot hold a kept column, see ``check_kept``.
     """
     spec, predict = derived.spec, derived.predict
     preprocessing = preprocessing_of(derived)

@@ -1,4 +1,4 @@
-"""Decoded images → predictions, by a module on RunInference."""
+"""Turns decoded images into predictions, with a module on RunInference."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from beamlabel.transforms.worker.block_coder import BLOCKS
 
 
 class Predict(beam.PTransform):
-    """``LoadedImage`` → ``Prediction`` or ``Failure``, one for each, in one stream.
+    """Turns each ``LoadedImage`` into a ``Prediction`` or ``Failure``, in one stream.
 
-    ``Failure`` elements that come in are handed through. Images of another size than the module's are resized.
-    ``SplitOutcomes`` turns the stream into ``.predictions`` and ``.failures`` in the form of the first elements.
+    ``Failure`` elements in the input are handed through. Images of another size than the module's are resized.
+    ``SplitOutcomes`` turns the stream into ``.predictions`` and ``.failures`` in the form of the original elements.
 
     Args:
       module, top_k, class_names, embeddings, scores, normalize_embeddings: see ``LabelImages``.
@@ -39,8 +39,9 @@ class Predict(beam.PTransform):
       batch_size, worker_threads, artifact_dir: see ``LabelImages``.
 
     Attributes:
-      spec: which fields a prediction has, for ``SplitOutcomes``; None if made ``with_options``.
-      image_size: (height, width) in pixels that the module takes, for ``LoadImages``; None likewise.
+      spec: the fields of a prediction, for ``SplitOutcomes``; None if created by ``with_options``.
+      image_size: (height, width) of the module's input in pixels, for ``LoadImages``; None if created by
+        ``with_options``.
 
     Raises:
       ModuleError, WishError, ValueError: see ``LabelImages``.
@@ -88,11 +89,11 @@ class Predict(beam.PTransform):
 
     @staticmethod
     def with_options(options: PredictOptions, *, in_blocks: bool = False) -> Predict:
-        """The same, of options whose artifact workers can open by its path.
+        """Creates the transform from options whose artifact workers can open by its path.
 
         Args:
-          options: the artifact, and how predictions are made.
-          in_blocks: whether the elements are ``Block``s, as in the labeling job; then those that go out are, too.
+          options: the artifact, and the prediction options.
+          in_blocks: whether the elements are ``Block``s, as in the labeling job; then the output elements are, too.
         """
         return _PredictOf(options, in_blocks=in_blocks)
 

@@ -1,4 +1,4 @@
-"""Predictions as arrays ⇄ one by one: the job's form, and that of other people's pipelines."""
+"""Converts predictions between arrays, the job's form, and single elements, the form in other pipelines."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def one_by_one(block: PredictionBlock) -> list[Prediction]:
 
 
 def gathered(predictions: Sequence[Prediction]) -> PredictionBlock:
-    """Predictions of one engine as a block, without their pixels.
+    """Gathers predictions of one engine into a block, without their pixels.
 
     Raises:
-      ValueError: an array that some of them have is missing in others, or has another shape there.
+      ValueError: some predictions lack an array that others have, or have it in another shape.
     """
     return PredictionBlock(
         [one.ref for one in predictions],
@@ -46,7 +46,7 @@ def gathered(predictions: Sequence[Prediction]) -> PredictionBlock:
 
 
 def in_blocks(predictions: Iterable[Prediction | PredictionBlock], size: int) -> Iterator[PredictionBlock]:
-    """Blocks as they are; what comes one by one in blocks of ``size``, each of one engine.
+    """Passes blocks on, and gathers single predictions into blocks of ``size``, each of one engine.
 
     Raises:
       ValueError: see ``gathered``.
@@ -66,7 +66,7 @@ def in_blocks(predictions: Iterable[Prediction | PredictionBlock], size: int) ->
 
 
 def joined(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
-    """Blocks of one module and one engine as one, without their pixels.
+    """Joins blocks of one module and one engine into one, without their pixels.
 
     Raises:
       ValueError: they do not have the same arrays.
@@ -81,7 +81,7 @@ def joined(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
             return None
         if len(found) < len(arrays) or len({array.shape[1:] for array in found}) > 1:
             raise ValueError(
-                f"{name}: predictions have {[array is not None and array.shape for array in arrays]}"
+                f"{name}: predictions have different arrays: {[array is not None and array.shape for array in arrays]}"
             )
         return np.concatenate(found)
 
@@ -105,7 +105,7 @@ def _matrix(rows: Sequence[np.ndarray | None], dtype: type[np.generic], name: st
     for place, row in enumerate(rows):
         if row is None or row.shape != matrix.shape[1:]:
             shape = None if row is None else row.shape
-            raise ValueError(f"{name}: a prediction has {shape}, expected {matrix.shape[1:]}")
+            raise ValueError(f"{name}: a prediction has shape {shape}, expected {matrix.shape[1:]}")
         matrix[place] = row
     return matrix
 
@@ -116,7 +116,7 @@ def _texts(rows: Sequence[tuple[str, ...] | None]) -> np.ndarray | None:
         return None
     width = len(found[0])
     if any(row is None or len(row) != width for row in rows):
-        raise ValueError(f"labels: a prediction without just {width} of them")
+        raise ValueError(f"labels: a prediction does not have {width} labels")
     texts = np.empty((len(rows), width), object)
     texts[:] = [list(row or ()) for row in rows]
     return texts

@@ -1,4 +1,4 @@
-"""Why an image has no row: closed lists of reasons."""
+"""Closed lists of reasons why an image has no row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Stage(str, Enum):
-    """Where an image failed."""
+    """The stage at which an image failed."""
 
     OPEN = "open"
     FETCH = "fetch"
@@ -15,7 +15,7 @@ class Stage(str, Enum):
 
 
 class Reason(str, Enum):
-    """Why an image failed: a closed list, explained in the README."""
+    """The reason why an image failed: a closed list, explained in the README."""
 
     NULL_URI = "null_uri"
     INVALID_ROW = "invalid_row"
@@ -45,7 +45,7 @@ class Reason(str, Enum):
 
 
 class SkipReason(str, Enum):
-    """Why a reference was left out on purpose."""
+    """The reason why a reference was skipped on purpose."""
 
     LABELED = "labeled"
     UNCHANGED = "unchanged"
@@ -54,12 +54,12 @@ class SkipReason(str, Enum):
 
 
 class ImageError(Exception):
-    """Raised by the pure functions that fetch and decode one image; becomes a ``Failure``.
+    """An image cannot be fetched or decoded; the pure functions for one image raise it, and it becomes a ``Failure``.
 
     Attributes:
       stage: the step that refused the image.
-      reason: one of the closed list.
-      detail: one line for a human; holds no signed URL and no image bytes.
+      reason: a reason from the closed list.
+      detail: one line for people; contains no signed URL and no image bytes.
     """
 
     def __init__(self, stage: Stage, reason: Reason, detail: str) -> None:

@@ -1,7 +1,7 @@
 """The values that flow through the pipeline: frozen dataclasses, importable by every worker.
 
-One image's way is ``ImageRef → LoadedImage → Prediction``; a ``Failure`` takes the place of any of
-them and rides along to the sink, and a ``UnitEnd`` follows the last element of its work unit.
+An image's path is ``ImageRef → LoadedImage → Prediction``. A ``Failure`` replaces any of them and travels along to the
+sink, and a ``UnitEnd`` follows the last element of its work unit.
 Nothing here imports Beam, TensorFlow or pyarrow.
 """
 
@@ -27,14 +27,15 @@ from beamlabel.transforms.shapes import UNIT_RECORD, ShapeError, check
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a file of CSV or JSON lines is read, as the launcher has found it.
+    """How to read a file of CSV or JSON lines, as determined by the launcher.
 
     Attributes:
-      schema: names and types of columns: an Arrow schema, serialized, in base64.
+      schema: names and types of columns: a serialized Arrow schema in base64.
       delimiter: one character; None for JSON lines.
-      data_start: bytes of the text, after a byte order mark, before its first record; the header is none.
-      width: how many columns a record of CSV has.
-      places: of the schema's columns among them, from 0; units carry only what is read. Empty for JSON lines.
+      data_start: offset of the first record in the text, after a byte order mark; the header is not a record.
+      width: number of columns in a CSV record.
+      places: indices of the schema's columns among them, from 0; units carry only columns that are read. Empty for JSON
+        lines.
     """
 
     schema: str
@@ -50,11 +51,11 @@ class InputFile:
 
     Attributes:
       path: absolute local path or URI.
-      format: ``text``, ``parquet``, ``images``, ``tar``, ``zip``, or another that ``inputs.sources`` knows.
-      size: bytes, where the listing told it.
-      version: generation, ETag or modification time, where the listing told it.
-      table: of ``csv``, ``tsv`` and ``jsonl``; else None.
-      rows: of ``embeddings``, as the manifest of its output tells it; else None.
+      format: ``text``, ``parquet``, ``images``, ``tar``, ``zip``, or another format of ``inputs.sources``.
+      size: size in bytes, if the listing has it.
+      version: generation, ETag or modification time, if the listing has it.
+      table: the table format of ``csv``, ``tsv`` and ``jsonl``; else None.
+      rows: the row count of ``embeddings``, from the manifest of its output; else None.
     """
 
     path: str
@@ -67,10 +68,10 @@ class InputFile:
 
 @dataclass(frozen=True)
 class FileRange:
-    """Rows of one input file, whose range is ``start`` to ``stop``.
+    """Rows of one input file, in the range from ``start`` to ``stop``.
 
     Attributes:
-      input_path: the file's.
+      input_path: path of the file.
       start, stop, last, file_rows: see ``WorkUnit``.
     """
 
@@ -83,24 +84,24 @@ class FileRange:
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """A range of one input file, or several small files; the only thing that is ever shuffled.
+    """A range of one input file, or several small files; nothing else is ever shuffled.
 
     Attributes:
-      unit_id: sorts in input order, unique in a plan, fit for a file name.
-      input_file: the file that the range lies in.
-      start: first row of the range, counted from 0 (lines of a text file, rows of a Parquet file,
-        places in a listing).
+      unit_id: sorts in input order, is unique in a plan, and is valid in a file name.
+      input_file: the file with the range.
+      start: first row of the range, counted from 0 (lines of a text file, rows of a Parquet file, places in a listing).
       stop: the row after the last one.
-      last: whether the file ends at ``stop``, or ``--limit`` does.
-      file_rows: what the Parquet footer says, else None.
+      last: whether the file, or ``--limit``, ends at ``stop``.
+      file_rows: row count in the Parquet footer, else None.
       packed_refs, refs_path: the references themselves, for text, listings and compressed tables, or the staged file
-        that holds them (see ``packed_refs``). Both are None for Parquet, whose worker reads the range itself, so that
-        image bytes are never shuffled.
-      byte_range: first byte of the range and the byte after its last one, in files that are read so.
-      most_references: of a Parquet range that may end within a list, as ``--limit`` does: how many count.
-      left_out: how many files of a listing are no references, by cause; of those between the last unit and this one.
-      parts: whole small files that share a unit, each as a unit of its own; then ``input_file`` is the first one's, and
-        the range is that of all references. Empty for a range of one file.
+        with them (see ``packed_refs``). Both are None for Parquet, whose worker reads the range itself, so that image
+        bytes are never shuffled.
+      byte_range: first byte of the range and the byte after its last one, in files that are read by bytes.
+      most_references: number of references that count, for a Parquet range that may end within a list, for example
+        because of ``--limit``.
+      left_out: number of files in a listing that are not references, by cause, between the previous unit and this one.
+      parts: whole small files that share a unit, each as a unit of its own; then ``input_file`` is that of the first,
+        and the range covers all references. Empty for a range of one file.
     """
 
     unit_id: str
@@ -126,11 +127,11 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class Origin:
-    """The element that a reference was made of in somebody's own pipeline; its outcome is given back in that form.
+    """The element of the user's pipeline that a reference was made from; its outcome is returned in that form.
 
     Attributes:
-      element: as it came in.
-      timestamp: Beam's, of the element: RunInference's batches have others.
+      element: the original element.
+      timestamp: Beam's timestamp of the element: RunInference's batches have others.
     """
 
     element: Any
@@ -139,14 +140,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Known:
-    """What earlier runs know of an image whose size or version differs, or cannot be told without fetching it.
+    """The results of earlier runs for an image whose size or version differs, or is unknown until it is fetched.
 
     If the fetched image is that of the row, it is skipped as ``unchanged``; if it is that of the failure, as
     ``known_failure``.
 
     Attributes:
       row: the first 64 bits of the ``content_hash`` of its newest row; 0 for none.
-      failure: likewise of its newest failure.
+      failure: the first 64 bits of the ``content_hash`` of its newest failure; 0 for none.
     """
 
     row: int = 0
@@ -158,20 +159,20 @@ class ImageRef:
     """One input row.
 
     Attributes:
-      uri: what the user wrote.
-      ref_id: ``input file#row``, the join back to the input.
-      location: where the bytes are: absolute path or URI.
-      row: the row's place in its file, the order of rows in a shard.
-      unit_id: the work unit it belongs to; None outside the labeling job.
-      data: the encoded image itself, where the input holds it inline.
+      uri: the URI as the user wrote it.
+      ref_id: ``input file#row``, to join results with the input.
+      location: absolute path or URI of the bytes.
+      row: the row's place in its file, which orders rows in a shard.
+      unit_id: the row's work unit; None outside the labeling job.
+      data: the encoded image itself, if the input has it inline.
       member: the place of the image in an archive, from which it is read by range.
       passthrough: values of the kept columns, in the order of the options, each an Arrow array of length one: not
         every Arrow value has a counterpart in Python, such as a date in the year 300,000.
-      listing_stat: size in bytes and version, where the listing that found the image told them and they are asked for.
+      listing_stat: size in bytes and version, if the listing that found the image has them and they are needed.
       image_id: identity of the image, see ``storage.identity``; None for an inline image that is not loaded yet, and
         outside the labeling job until the image is loaded.
-      origin: the element that it was made of; None in the labeling job.
-      known: what earlier runs know of its content; None for nothing.
+      origin: the element that it was made from; None in the labeling job.
+      known: results of earlier runs for its content; None if there are none.
     """
 
     uri: str
@@ -190,15 +191,15 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What is known of the source image.
+    """The facts about the source image.
 
     Attributes:
       width, height: pixels, after EXIF rotation and before crop and resize.
-      format: lower case, as ``jpeg`` or ``png``.
+      format: lower case, such as ``jpeg`` or ``png``.
       source_bytes: size of the encoded image.
       source_version: generation, ETag or modification time.
-      content_hash: of the encoded image, see ``storage.identity``.
-      color_converted: whether a colour profile other than sRGB was applied.
+      content_hash: hash of the encoded image, see ``storage.identity``.
+      color_converted: whether a color profile other than sRGB was applied.
     """
 
     width: int
@@ -221,19 +222,18 @@ class LoadedImage:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the module says of one image.
+    """The module's result for one image.
 
     Attributes:
       ref: the input row; its inline ``data`` is dropped.
-      info: facts of the source image.
+      info: facts about the source image.
       class_ids: int32[k] indices into the logits, best first; None without logits.
       scores: float32[k]; None without logits.
-      labels: k names; None where the classes have no names.
+      labels: k names; None if the classes have no names.
       embedding: float32[D]; None without features.
-      computed_by: engine and precision that the numbers come from, such as ``litert float32``; empty where
-        nobody said.
-      pixels: the ``LoadedImage``'s, where a report wants them; the sink, which is in the same fused stage, takes
-        its few thumbnails from them and drops them.
+      computed_by: engine and precision that computed the numbers, such as ``litert float32``; empty if unknown.
+      pixels: the pixels of the ``LoadedImage``, if a report needs them; the sink, which is in the same fused stage,
+        takes its few thumbnails from them and drops them.
     """
 
     ref: ImageRef
@@ -248,13 +248,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input row that got no prediction; one line of the failure shard.
+    """An input row without a prediction; one line of the failure shard.
 
     Attributes:
-      uri: what the user wrote; None where the row held none.
-      ref_id, row, unit_id, image_id, origin: the ``ImageRef``'s.
-      stage, reason, detail: where and why; ``detail`` is one line for a human.
-      source_bytes, source_version, content_hash: the encoded image's, see ``ImageInfo``; None where it was not fetched.
+      uri: the URI as the user wrote it; None if the row has none.
+      ref_id, row, unit_id, image_id, origin: as in the ``ImageRef``.
+      stage, reason, detail: where and why it failed; ``detail`` is one line for people.
+      source_bytes, source_version, content_hash: facts about the encoded image, see ``ImageInfo``; None if it was not
+        fetched.
     """
 
     uri: str | None
@@ -273,12 +274,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Skipped:
-    """An input row whose image was fetched and turned out to be one that earlier runs have dealt with.
+    """An input row whose image was fetched, but which earlier runs have already processed.
 
     Attributes:
       ref: the input row; its inline ``data`` is dropped.
       reason: ``unchanged`` or ``known_failure``.
-      source_bytes, source_version, content_hash: the encoded image's, see ``ImageInfo``.
+      source_bytes, source_version, content_hash: facts about the encoded image, see ``ImageInfo``.
     """
 
     ref: ImageRef
@@ -290,13 +291,13 @@ class Skipped:
 
 @dataclass(frozen=True)
 class UnitEnd:
-    """Follows a unit's elements: how many of them the sink has to see before it closes the unit.
+    """Follows a unit's elements and states how many of them the sink must see before it closes the unit.
 
     Attributes:
       unit: the unit, without its packed references.
-      sent: references and failures that were sent into the stream; of ``EmbeddedRows`` each row counts.
-      skipped: references left out on purpose; ``sent + skipped`` is the unit's input.
-      skipped_by_reason: of these, by ``SkipReason``; those that it does not tell are ``labeled``.
+      sent: references and failures sent into the stream; each row of ``EmbeddedRows`` counts.
+      skipped: references skipped on purpose; ``sent + skipped`` is the unit's input.
+      skipped_by_reason: the skipped references by ``SkipReason``; the rest are ``labeled``.
     """
 
     unit: WorkUnit
@@ -308,11 +309,11 @@ class UnitEnd:
 @dataclass(frozen=True)
 class FileRecord:
     """A file that a unit staged: ``kind`` is ``data``, ``failures``, ``unchanged`` or ``summary`` (see
-    ``unit_summary``); or that the commit staged: ``deleted``.
+    ``unit_summary``); or a file that the commit staged: ``deleted``.
 
-    ``computed_by`` is that of a data file's predictions, see ``Prediction``; None where that is not known.
-    ``started_at`` and ``finished_at``, in seconds since 1970 by the worker's clock, are when the sink saw the first
-    and the last of the unit. Files that differ in nothing else are equal.
+    ``computed_by`` is that of a data file's predictions, see ``Prediction``; None if unknown. ``started_at`` and
+    ``finished_at``, in seconds since 1970 by the worker's clock, are the times when the sink saw the unit's first and
+    last element. Files that differ only in these two times are equal.
     """
 
     name: str
@@ -329,12 +330,12 @@ class FileRecord:
 class UnitRecord:
     """The proof that a unit is done, staged after its files.
 
-    ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be made. ``ranges``: the rows
-    that it covers. ``out_of_time``: the run's time was over, and the unit was skipped as a whole; such a record is
-    never staged. ``color_converted``: of the predicted images those whose colours were converted to sRGB.
-    ``left_out``: files of a listing that are no input, by cause. ``skipped_by_reason`` is that of ``UnitEnd``, with
-    those that were skipped after they were fetched. ``relabeled``: of the predicted images those of which only the
-    head has run, on the features of earlier rows.
+    ``input = predicted + sum(failed.values()) + skipped`` holds, or the record cannot be created. ``ranges``: the
+    covered rows. ``out_of_time``: the run's time limit was reached, and the whole unit was skipped; such a record is
+    never staged. ``color_converted``: number of predicted images whose colors were converted to sRGB. ``left_out``:
+    files of a listing that are not input, by cause. ``skipped_by_reason`` is that of ``UnitEnd``, plus images that were
+    skipped after they were fetched. ``relabeled``: number of predicted images for which only the head ran, on the
+    features of earlier rows.
     """
 
     unit_id: str
@@ -364,32 +365,33 @@ class UnitRecord:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> UnitRecord:
-        """The inverse of ``to_json``; raises ``ShapeError`` for what is none."""
+        """The inverse of ``to_json``; raises ``ShapeError`` if the value is not a record."""
         check(value, UNIT_RECORD)
         try:
             files = tuple(FileRecord(**file) for file in value["files"])
             ranges = tuple(FileRange(**one) for one in value["ranges"])
             return cls(**{**value, "files": files, "ranges": ranges})
-        except TypeError as error:  # a key that a record has not
+        except TypeError as error:  # a key that a record does not have
             raise ShapeError(str(error)) from error
 
 
-# What flows between the steps. Unions, not a base class: each step handles what it knows, hands failures and unit
-# ends through, and refuses the rest. In the job they travel in a ``Block``, there with ``PredictionBlock``s.
+# The elements between the steps. They are unions, not a base class: each step handles the types it supports, hands
+# failures and unit ends through, and refuses the rest. In the job they travel in a ``Block``, which may also hold
+# ``PredictionBlock``s.
 Opened = Union[ImageRef, EmbeddedRows, Failure, UnitEnd]
 Loaded = Union[LoadedImage, EmbeddedRows, Failure, Skipped, UnitEnd]
 Labeled = Union[Prediction, LabeledRows, Failure, Skipped, UnitEnd]
 
 
 def unknown_element(step: str, element: object, *expected: type[object]) -> str:
-    """What a step says of an element that it does not know, for a ``TypeError``."""
+    """The message of a ``TypeError`` for an element that a step does not support."""
     kind = type(element)
     names = " or ".join(each.__name__ for each in expected)
-    return f"{step} got an element of the type {kind.__module__}.{kind.__qualname__}; it takes {names}"
+    return f"{step} got an element of type {kind.__module__}.{kind.__qualname__}; it takes {names}"
 
 
 def unit_id(number: int, start: int, sha256: str | None = None) -> str:
-    """Names packed references by their content too: a listing may differ the next time, and then what was staged
-    for the same place is another unit's."""
+    """The unit's name. Packed references add their content: a listing may change between runs, and then data staged
+    for the same place belongs to another unit."""
     place = f"{number:05d}-{start:012d}"
     return place if sha256 is None else f"{place}-{sha256[:8]}"

@@ -1,6 +1,6 @@
-"""Many rows in one element of the pipeline: an element each would cost more than all else that Python does for it.
+"""Packs many rows into one element of the pipeline: one element per row would cost more than all other Python work.
 
-Nothing here knows what the rows are made of; ``records`` does.
+Nothing here depends on the content of the rows, which ``records`` defines.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 
 BLOCK_ROWS = 128
-"""References in a block, at the most."""
+"""Maximum number of references in a block."""
 
 _BATCH_BYTES = 32 << 20
 
 EMBEDDINGS = "embeddings"
-"""The format of an input whose rows are such, see ``InputFile``."""
+"""The format of an input with such rows, see ``InputFile``."""
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedRows:
-    """Rows whose features earlier runs computed, so that a module's head is all that has to run.
+    """Rows whose features earlier runs computed, so that only a module's head has to run.
 
     Attributes:
-      unit_id: the work unit they belong to.
+      unit_id: the work unit of the rows.
       places: int64[N], the place of each row in the unit, see ``ImageRef.row``.
-      batch: an Arrow record batch of N rows: the reference's columns as the new row has them (``uri``, ``ref_id``,
-        ``image_id`` and the kept columns), ``embedding``, and those that tell of the image (``width`` to
-        ``content_hash``), which are the earlier row's.
+      batch: an Arrow record batch of N rows: the reference's columns for the new row (``uri``, ``ref_id``, ``image_id``
+        and the kept columns), ``embedding``, and the columns that describe the image (``width`` to ``content_hash``),
+        which come from the earlier row.
     """
 
     unit_id: str
@@ -39,13 +39,13 @@ class EmbeddedRows:
 
 @dataclass(frozen=True, eq=False)
 class LabeledRows:
-    """What a module's head says of ``EmbeddedRows``.
+    """The results of a module's head for ``EmbeddedRows``.
 
     Attributes:
-      unit_id, places: those of the ``EmbeddedRows`` that got a prediction; the others are failures.
+      unit_id, places: those of the ``EmbeddedRows`` with a prediction; the other rows are failures.
       batch: an Arrow record batch of N rows: the columns of the ``EmbeddedRows``, and those of the classes: ``label``
-        and ``labels`` if the classes have names, ``score``, ``class_ids`` and ``scores``. The sink adds those that are
-        the same in every row.
+        and ``labels`` if the classes have names, ``score``, ``class_ids`` and ``scores``. The sink adds the columns
+        that are the same in every row.
       computed_by: see ``Prediction``.
     """
 
@@ -56,11 +56,11 @@ class LabeledRows:
 
 
 def places_in_batch(batch_size: int, pixel_bytes: int) -> int:
-    """How many of the places of a batch an image takes: more than one if ``batch_size`` of them exceed 32 MiB.
+    """How many places of a batch an image takes: more than one if ``batch_size`` images exceed 32 MiB.
 
     Args:
       batch_size: places in a batch.
-      pixel_bytes: of the image.
+      pixel_bytes: bytes of the image's pixels.
     """
     return min(max(batch_size * pixel_bytes // _BATCH_BYTES, 1), batch_size)
 
@@ -71,11 +71,11 @@ def images_in_batch(batch_size: int, pixel_bytes: int) -> int:
 
 
 class Block(list[Any]):
-    """Elements of one step of the job that travel as one: a list, which holds what the step would emit one by one.
+    """Elements of one step of the job that travel as one: a list of what the step would emit one by one.
 
     Args:
       elements: at least one.
-      nbytes: of the pixels or other data that they hold, about; what is small beside them is not counted.
+      nbytes: approximate bytes of their pixels or other large data; small data is not counted.
     """
 
     def __init__(self, elements: Iterable[Any] = (), nbytes: int = 0) -> None:
@@ -85,15 +85,15 @@ class Block(list[Any]):
 
 @dataclass(frozen=True, eq=False)
 class PredictionBlock:
-    """What a module says of N images, as arrays: the ``Prediction``s of a batch in one.
+    """A module's results for N images, as arrays: the ``Prediction``s of a batch in one.
 
     Attributes:
-      refs, infos: of each image its ``ImageRef`` and ``ImageInfo``.
+      refs, infos: the ``ImageRef`` and ``ImageInfo`` of each image.
       class_ids, scores: int32[N, k] and float32[N, k]; None without logits.
-      labels: object[N, k], texts; None where the classes have no names.
+      labels: object[N, k], texts; None if the classes have no names.
       embeddings: float32[N, D]; None without features.
       computed_by: see ``Prediction``.
-      pixels: of each image, where a report wants them; else None.
+      pixels: the pixels of each image, if a report needs them; else None.
     """
 
     refs: Sequence[Any]
@@ -110,12 +110,12 @@ class PredictionBlock:
 
     @property
     def nbytes(self) -> int:
-        """Of the arrays."""
+        """Bytes of the arrays."""
         arrays = (self.class_ids, self.scores, self.embeddings, *(self.pixels or ()))
         return sum(array.nbytes for array in arrays if array is not None)
 
     def take(self, places: Sequence[int]) -> PredictionBlock:
-        """Those of some of the images, copied; pixels are not."""
+        """The results of some of the images, copied; pixels are not copied."""
 
         def rows(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else array[list(places)]

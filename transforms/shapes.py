@@ -1,7 +1,7 @@
-"""The shape of JSON that is read back from a file of ours: each value has its type, whoever wrote it.
+"""Checks the shape of JSON read back from beamlabel's own files: each value must have its type, whoever wrote it.
 
-A shape is a ``Kind``; a list of one shape; a dict of shapes by key, in which ``"key?"`` need not be there and keys that
-it does not name may be; or ``each`` or ``optional`` of a shape.
+A shape is a ``Kind``; a list of one shape; a dict of shapes by key, in which ``"key?"`` is optional and other keys are
+allowed; or ``each`` or ``optional`` of a shape.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 _SHOWN_CHARACTERS = 60
-# The end of the year 9999, behind which no date can be told.
+# The end of the year 9999, the latest date that can be represented.
 _LAST_SECOND = 253_402_300_799
 
 
 class ShapeError(ValueError):
-    """A value is not of the type that it should be; the message says where it is."""
+    """A value has the wrong type; the message states its place."""
 
 
 class Kind(NamedTuple):
-    """A type of values: what it is called, and whether a value is one."""
+    """A type of values: its name, and a test for values."""
 
     name: str
     holds: Callable[[Any], bool]
@@ -37,7 +37,7 @@ class _Optional(NamedTuple):
 
 
 def each(shape: Any) -> Any:
-    """An object of any keys, whose values have a shape."""
+    """An object with any keys, whose values have one shape."""
     return _Each(shape)
 
 
@@ -96,31 +96,31 @@ UNIT_RECORD = {
 
 
 def parse(data: str | bytes, shape: Any = ANYTHING) -> Any:
-    """JSON of a shape.
+    """Parses JSON and checks its shape.
 
     Raises:
-      ShapeError: it is none, or of another.
+      ShapeError: it is not JSON, or has another shape.
     """
     try:
         value = json.loads(data)
     except RecursionError as error:
         raise ShapeError("it is nested too deeply") from error
     except ValueError as error:
-        raise ShapeError(f"it is no JSON: {error}") from error
+        raise ShapeError(f"it is not JSON: {error}") from error
     check(value, shape)
     return value
 
 
 def check(value: Any, shape: Any, place: str = "") -> None:
-    """Checks a value and all that is in it.
+    """Checks a value and everything in it.
 
     Args:
-      value: as ``json.loads`` gave it.
+      value: a result of ``json.loads``.
       shape: see above.
-      place: where the value is, for the message.
+      place: the place of the value, for the message.
 
     Raises:
-      ShapeError: it is of another shape.
+      ShapeError: it has another shape.
     """
     if isinstance(shape, Kind):
         if not shape.holds(value):
@@ -144,7 +144,7 @@ def check(value: Any, shape: Any, place: str = "") -> None:
             if name in value:
                 check(value[name], inner, _within(place, name))
             elif name == key:
-                raise ShapeError(f"{_within(place, name)} is not there")
+                raise ShapeError(f"{_within(place, name)} is missing")
 
 
 def _within(place: str, key: str) -> str:
@@ -153,4 +153,4 @@ def _within(place: str, key: str) -> str:
 
 def _wrong(value: Any, name: str, place: str) -> ShapeError:
     shown = type(value).__name__ if isinstance(value, (dict, list)) else repr(value)[:_SHOWN_CHARACTERS]
-    return ShapeError(f"{place or 'it'} is {shown}, and should be {name}")
+    return ShapeError(f"{place or 'it'} is {shown}, but should be {name}")

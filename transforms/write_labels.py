@@ -1,4 +1,4 @@
-"""Labeled elements → Parquet or TFRecord files, for pipelines without work units."""
+"""Writes labeled elements to Parquet or TFRecord files, for pipelines without work units."""
 
 from __future__ import annotations
 
@@ -26,45 +26,45 @@ from beamlabel.transforms.rows import tf_examples
 from beamlabel.transforms.rows.schema import FORMATS, OutputSpec, arrow_schema
 from beamlabel.transforms.rows.times import iso_time
 
-# Rows of a table, which becomes a row group of Parquet: about this many bytes.
+# Approximate bytes of a table, which becomes a row group of Parquet.
 _TABLE_BYTES = 2 << 20
 _MAX_ROWS = 4096
 _METADATA = "_METADATA.json"
 
-# The command renames columns; here a step before does.
+# The command renames columns itself; in a pipeline, an earlier step does.
 _COMMANDS_ADVICE = ": --keep_columns SOURCE=NAME"
 _ADVICE = " in a step before WriteLabels, or leave it out by columns"
 
 
 class WriteLabels(beam.PTransform):
-    """``labeled | WriteLabels("out/")``: the labels with the columns of ``docs/output.md``, and the failures.
+    """Writes labels with the columns of ``docs/output.md``, and failures: ``labeled | WriteLabels("out/")``.
 
-    Takes what ``LabelImages`` gives: both, or ``labeled.predictions`` alone, also after steps of one's own that
-    keep the added fields. The labels go to ``part-*.parquet`` or ``part-*.tfrecord``; failures to
-    ``_failures/part-*.jsonl``, one JSON object a line. Parquet files hold the module's facts as file metadata
-    (``beamlabel.*``); beside TFRecords they are in ``_METADATA.json``.
+    Takes the output of ``LabelImages``: both, or ``labeled.predictions`` alone, also after other steps that keep the
+    added fields. The labels go to ``part-*.parquet`` or ``part-*.tfrecord``, failures to ``_failures/part-*.jsonl``,
+    one JSON object per line. Parquet files hold the module's facts as file metadata (``beamlabel.*``); with TFRecords
+    these are in ``_METADATA.json``.
 
-    Fields of rows that are not ours become columns too, with their types; those of dicts do if ``columns`` names them.
-    Beam's own sinks write the files, so that a bundle that is tried again leaves nothing twice. An unbounded
-    PCollection is written window by window.
+    The user's fields of rows become columns too, with their types; those of dicts do if ``columns`` names them. Beam's
+    own sinks write the files, so that a retried bundle leaves no duplicates. An unbounded PCollection is written window
+    by window.
 
     Args:
-      output: directory, local or remote; must hold no shards yet, unless the PCollection is unbounded.
+      output: directory, local or remote; must not contain shards yet, unless the PCollection is unbounded.
       output_format: ``parquet`` or ``tfrecord``.
-      compression: of TFRecords: ``none`` or ``gzip``; Parquet is zstd.
-      columns: the fields to keep beside ours, by name, with their Arrow types; None: all of a row, and a dict must have
-        no others.
-      num_shards: files; 0: as the runner likes.
-      triggering_frequency: seconds of the windows that an unbounded PCollection in the global window is written in.
-      labels: the ``LabelImages`` that made the elements; None: the one that they come from.
+      compression: compression of TFRecords: ``none`` or ``gzip``; Parquet uses zstd.
+      columns: the user's fields to keep, by name, with their Arrow types; None: all fields of a row, and a dict must
+        have no others.
+      num_shards: number of files; 0: the runner decides.
+      triggering_frequency: length in seconds of the windows for writing an unbounded PCollection in the global window.
+      labels: the ``LabelImages`` that created the elements; None: the one that they come from.
 
     Returns:
       A PCollection of the names of the files.
 
     Raises:
       ValueError: an argument is out of range; in ``expand``: the elements do not come from one ``LabelImages``,
-        ``output`` holds shards, or a column has a type that the format cannot hold.
-      TypeError: in ``expand``: elements that have no fields, such as pairs.
+        ``output`` contains shards, or the format cannot hold a column's type.
+      TypeError: in ``expand``: the elements have no fields, such as pairs.
       ImportError: in ``expand``: TFRecords need tfx-bsl, which is not installed.
     """
 
@@ -84,14 +84,12 @@ class WriteLabels(beam.PTransform):
         self._output = storage.absolute(os.fspath(output)).rstrip("/")
         if output_format not in FORMATS:
             raise ValueError(f"output_format must be {' or '.join(FORMATS)}, not {output_format!r}")
-        # The other checks of the two are OutputSpec's.
+        # OutputSpec makes the other checks.
         OutputSpec(format=output_format, compression=compression)
         self._format, self._compression = output_format, compression
-        # Beam's sinks look for their own temporary files by patterns.
+        # Beam's sinks find their own temporary files by patterns.
         if any(char in self._output for char in "*?["):
-            raise ValueError(
-                f"output must not have *, ? or [ in it, which stand for patterns: {self._output!r}"
-            )
+            raise ValueError(f"output must not contain *, ? or [, which stand for patterns: {self._output!r}")
         for name, kind in (columns or {}).items():
             if not isinstance(name, str) or not name:
                 raise ValueError(f"columns: a name must be text, not {name!r}")
@@ -150,7 +148,7 @@ class WriteLabels(beam.PTransform):
 
 
 def made_by(predictions: beam.PCollection[Any]) -> LabelImages:
-    """The ``LabelImages`` that a PCollection comes from, through whatever steps.
+    """The ``LabelImages`` that a PCollection comes from, through any steps.
 
     Raises:
       ValueError: there is none, or several.
@@ -171,7 +169,7 @@ def made_by(predictions: beam.PCollection[Any]) -> LabelImages:
     if len(found) != 1:
         said = "no LabelImages" if not found else f"{len(found)} LabelImages"
         raise ValueError(
-            f"WriteLabels: the elements come from {said}; give labels=the LabelImages that made them"
+            f"WriteLabels: the elements come from {said}; set labels to the LabelImages that created them"
         )
     return next(iter(found.values()))
 
@@ -181,7 +179,7 @@ def _check_empty(output: str) -> None:
         there = next(iter(storage.match(storage.join(storage.escape(output), pattern))), None)
         if there is not None:
             raise ValueError(
-                f"output {output!r} holds shards already, such as {there.path}; name another directory"
+                f"output {output!r} already contains shards, such as {there.path}; use another directory"
             )
 
 

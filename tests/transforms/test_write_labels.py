@@ -165,7 +165,7 @@ def test_mistakes_are_told_at_once(tmp_path, arguments, named):
 def test_mistakes_of_the_pipeline_are_told_when_it_is_built(paths, tmp_path):
     uris = list(map(str, paths))
     output = write(uris, tmp_path / "out")
-    with pytest.raises(ValueError, match="holds shards already"):
+    with pytest.raises(ValueError, match="already contains shards"):
         write(uris, output)
     with pytest.raises(TypeError, match="pairs"):
         write([("key", uris[0])], tmp_path / "pairs")

@@ -1,1 +1,1 @@
-"""Which operations a module may hold: its files are read as data, before anything of them is loaded; no TensorFlow."""
+"""Checks which operations a module contains: reads its files as data before anything loads them, without TensorFlow."""

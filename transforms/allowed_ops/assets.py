@@ -1,4 +1,4 @@
-"""Files that a module's graph names: assets of its own, and nothing else."""
+"""Checks the files that a module's graph names: they must be the module's own assets."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from beamlabel.transforms.allowed_ops.saver_part import argument_of
 FROM_TEXT = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _OPEN = frozenset({"Const", "Placeholder", "PlaceholderWithDefault"})
-# What a loader runs with the names of the assets fed.
+# The nodes that a loader runs after it feeds the names of the assets.
 _INITIALIZERS = frozenset({"saved_model_main_op", "legacy_init_op", "table_initializer"})
 _INIT_SIGNATURE = "__saved_model_init_op"
 _COLLECTION = "saved_model_assets"
-_WHY = "a lookup table may be read from an asset of the module only"
+_WHY = "a lookup table may only be read from an asset of the module"
 
 
 def asset_findings(graph: MetaGraph) -> Iterator[Finding]:
-    """Assets that lie elsewhere, and lookup tables that are read from files that are no assets."""
+    """Finds assets outside the module, and lookup tables that are read from files other than assets."""
     for asset in _assets(graph):
         path = PurePosixPath(asset.filename)
         if not asset.filename or path.is_absolute() or ".." in path.parts or "\\" in asset.filename:
             yield Finding(
-                asset.filename or "an asset without a name", graph.name, "an asset lies in the folder assets/"
+                asset.filename or "an asset without a name",
+                graph.name,
+                "an asset must lie in the directory assets/",
             )
     yield from _tables(graph)
 
@@ -53,7 +55,7 @@ def _tables(graph: MetaGraph) -> Iterator[Finding]:
                 yield Finding(
                     node.op,
                     f"{graph.name}, node {node.name!r}",
-                    f"{by[0]} would run it before it is told the asset",
+                    f"{by[0]} would run it before a loader feeds the asset's name",
                 )
     for function in graph.proto.graph_def.library.function:
         arguments = [one.name for one in function.signature.input_arg]
@@ -73,7 +75,7 @@ def _is_initializer(by: str) -> bool:
 
 
 def _is_asset(graph: MetaGraph, names: Any, fed: set[str]) -> bool:
-    """Whether the input is a tensor that a loader feeds with an asset's name, or passes one on."""
+    """Whether the input is a tensor that a loader feeds with an asset's name, or passes such a tensor on."""
     for name in names:
         origin = node_of(passed_on(graph.nodes, name))
         node = graph.nodes.get(origin)
@@ -84,9 +86,9 @@ def _is_asset(graph: MetaGraph, names: Any, fed: set[str]) -> bool:
 
 
 def _holds_asset(graph: MetaGraph, variable: str, fed: set[str]) -> bool:
-    """Whether a variable never holds anything but an asset's name; TensorFlow 2 keeps the names so.
+    """Whether a variable only ever holds an asset's name; TensorFlow 2 stores the names in variables.
 
-    Only this graph may know the variable, and only assign such a name to it.
+    Only this graph may refer to the variable, and it may assign only such a name to it.
     """
     node = graph.nodes.get(variable)
     if node is None or node.op != "VarHandleOp" or not node.attr["shared_name"].s:
@@ -112,7 +114,7 @@ def _holds_asset(graph: MetaGraph, variable: str, fed: set[str]) -> bool:
 
 
 class _Callers:
-    """Everybody who calls a function, and whether all of them give it an asset."""
+    """All callers of a function, to check whether each of them passes it an asset."""
 
     def __init__(self, graph: MetaGraph, fed: set[str]) -> None:
         self._graph = graph
@@ -120,7 +122,7 @@ class _Callers:
         self._asked: set[tuple[str, int]] = set()
 
     def give_assets(self, name: str, place: int) -> bool:
-        """Whether the argument of a function at a place is always an asset; somebody has to call it."""
+        """Whether a function's argument at a place is always an asset; there must be at least one caller."""
         if (name, place) in self._asked:
             return False
         self._asked.add((name, place))
@@ -137,7 +139,7 @@ class _Callers:
             for one in self._graph.proto.graph_def.library.function
             if one.signature.name == name
         )
-        # What a function captured follows its other arguments.
+        # Captured inputs follow a function's other arguments.
         number = place - (count - len(bound))
         yield (
             number >= 0

@@ -1,4 +1,4 @@
-"""A ``.keras`` file's description of its layers → what in it is not Keras' own, or would read files or run code."""
+"""Finds parts in a ``.keras`` file's layer description that are not Keras's own, read files or run code."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from beamlabel.transforms.allowed_ops.operations import Finding
 
 _CONFIG = "config.json"
 # https://keras.io/api/models/model_saving_apis/serialization_utils/: each object names its module and its class. Other
-# parts of Keras, such as keras.utils, hold functions that fetch and unpack files.
+# parts of Keras, such as keras.utils, have functions that fetch and unpack files.
 _MODULES = re.compile(
     r"keras(\.src)?(\.(layers|models|initializers|regularizers|constraints|activations|dtype_policies|quantizers|losses|"
     r"metrics|optimizers|ops|random|applications|backend)(\.\w+)*)?|builtins"
 )
-# Their classes are parts of a model; their functions fetch and load models.
+# Modules whose classes are parts of a model, but whose functions fetch and load models.
 _LOADERS = re.compile(r"keras(\.src)?\.(models|applications|layers)(\.\w+)*|keras(\.src)?")
-# They run code that the file brings, or load a SavedModel or a pickle from another file.
+# Layers that run code from the file, or load a SavedModel or a pickle from another file.
 _CLASSES = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
-# Where a text in place of a list names a file.
+# Settings in which a string instead of a list names a file.
 _FILES = ("vocabulary", "idf_weights")
 
 
 def unsafe_in_keras_file(path: Path) -> list[Finding]:
-    """What a ``.keras`` file holds and may not hold; nothing of one that is damaged, which Keras refuses."""
+    """The unsafe parts of a ``.keras`` file; empty for a damaged file, which Keras refuses."""
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read(_CONFIG))
@@ -62,11 +62,11 @@ def _findings(one: dict[str, Any]) -> Iterator[Finding]:
     name, module = str(one["class_name"]), one.get("module")
     place = f"layer {inner['name']!r}" if isinstance(inner.get("name"), str) else _CONFIG
     if module is not None and not _MODULES.fullmatch(str(module)):
-        yield Finding(f"{module}.{name}", place, "it is no part of Keras that a model is made of")
+        yield Finding(f"{module}.{name}", place, "it is not a part of Keras that models consist of")
     elif name in _CLASSES:
-        yield Finding(name, place, "it runs code, or loads another file")
+        yield Finding(name, place, "it runs code or loads another file")
     elif name == "function" and (not re.fullmatch(r"\w+", str(config)) or _LOADERS.fullmatch(str(module))):
-        yield Finding(str(config), place, "it is no function of Keras that a layer computes with")
+        yield Finding(str(config), place, "it is not a Keras function that layers compute with")
     for key in _FILES:
         if isinstance(inner.get(key), str):
             yield Finding(name, place, f"its {key} is read from another file")

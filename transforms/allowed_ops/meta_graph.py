@@ -1,4 +1,4 @@
-"""A meta graph's nodes as a graph: what a node is made of, what is made of it, and who asks for nodes by name."""
+"""A meta graph's nodes as a graph: the inputs and the consumers of a node, and references to nodes by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from beamlabel.transforms.allowed_ops.operations import called, node_of
 
-# Collections of TensorFlow 1's descriptions of variables and savers. A loader makes objects of them, and runs neither
-# what would set a variable before its training nor what would save it; of `local_variables` it does.
+# Collections with TensorFlow 1's descriptions of variables and savers. A loader only creates objects from them: it runs
+# neither the nodes that initialize a variable nor those that save it. It does run those of `local_variables`.
 _DESCRIBING = frozenset(
     {"variables", "trainable_variables", "model_variables", "moving_average_variables", "savers"}
 )
@@ -21,9 +21,9 @@ class MetaGraph:
 
     Attributes:
       proto: the ``MetaGraphDef``.
-      name: as messages have it.
-      nodes: of its graph, by name.
-      functions: the nodes of each function of its library, by the function's name.
+      name: the graph's name in messages.
+      nodes: the graph's nodes, by name.
+      functions: the nodes of each function in the library, by the function's name.
     """
 
     def __init__(self, proto: Any) -> None:
@@ -43,18 +43,18 @@ class MetaGraph:
         return found
 
     def made_of(self, names: Iterable[str]) -> set[str]:
-        """The nodes that have to run for these, and these."""
+        """These nodes, and all nodes that must run before them."""
         return _closure(
             names,
             lambda name: [node_of(one) for one in self.nodes[name].input] if name in self.nodes else [],
         )
 
     def after(self, names: Iterable[str]) -> set[str]:
-        """The nodes that are made of these, or wait for them, and these."""
+        """These nodes, and all nodes that depend on them."""
         return _closure(names, lambda name: self._consumers.get(name, []))
 
     def holding(self, operations: Iterable[str]) -> set[str]:
-        """The functions that hold one of these operations, or call one that does."""
+        """The functions that contain one of these operations, or call a function that does."""
         wanted = set(operations)
         found = {name for name, nodes in self.functions.items() if any(node.op in wanted for node in nodes)}
         grown = True
@@ -69,9 +69,9 @@ class MetaGraph:
         return found
 
     def asked_for(self, names: set[str]) -> dict[str, str]:
-        """Which of these nodes something outside of the graph may run, and what that is.
+        """Maps each of these nodes that something outside the graph may run to the name of that something.
 
-        A saver's own nodes do not count as asked for by the saver, see ``saver_part``.
+        A saver's references to its own nodes do not count, see ``saver_part``.
         """
         proto = self.proto
         found: dict[str, str] = {}
@@ -87,7 +87,7 @@ class MetaGraph:
                 found.setdefault(node_of(name), f"the collection {key!r}")
             if key in _DESCRIBING:
                 continue
-            # Descriptions of many kinds: a node counts as named wherever its name is in the text.
+            # Descriptions come in many kinds, so a node counts as named wherever its name occurs in the text.
             texts = [*collection.bytes_list.value, *(one.value for one in collection.any_list.value)]
             for name in names:
                 if any(name.encode() in text for text in texts):

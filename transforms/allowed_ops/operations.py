@@ -1,4 +1,4 @@
-"""The operations that a graph may hold, and those of a graph that are none of them."""
+"""The operations that a graph may contain, and a search for others in a graph."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Finding:
-    """What a module holds and may not hold.
+    """A part of a module that is not allowed.
 
     Attributes:
       what: the operation, or a file's name.
       place: the graph or function, and the node.
-      why: what is wrong with it; empty for an operation that is not allowed anywhere.
+      why: the problem; empty for an operation that is never allowed.
     """
 
     what: str
@@ -29,13 +29,13 @@ class Finding:
 
 @cache
 def allowed_operations() -> frozenset[str]:
-    """The names in ``operations.txt``; see there how they were chosen."""
+    """The names in ``operations.txt``, which also explains how they were chosen."""
     text = resources.files(__package__).joinpath("operations.txt").read_text(encoding="utf-8")
     return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
 def unsafe_in_graph(graph_def: Any) -> list[Finding]:
-    """The operations of a ``GraphDef`` and its functions that are not allowed; of a graph that restores nothing."""
+    """The operations in a ``GraphDef`` and its functions that are not allowed, for a graph that restores nothing."""
     calls = {function.signature.name for function in graph_def.library.function}
     return [
         Finding(node.op, place)
@@ -45,12 +45,12 @@ def unsafe_in_graph(graph_def: Any) -> list[Finding]:
 
 
 def is_allowed(op: str, calls: Collection[str]) -> bool:
-    """Whether an operation is allowed, or is a call of a function by its name.
+    """Whether an operation is allowed, or calls a function by its name.
 
     Args:
-      op: a node's.
-      calls: the names of the graph's functions. TensorFlow's operations begin with a capital, and a function that
-        takes the name of one would be mistaken for it.
+      op: the operation of a node.
+      calls: the names of the graph's functions. TensorFlow's operations begin with a capital; a function with the name
+        of an operation would be mistaken for it.
     """
     return op in allowed_operations() or (op in calls and not op[:1].isupper())
 
@@ -65,7 +65,7 @@ def placed_nodes(graph_def: Any, graph: str) -> Iterator[tuple[Any, str]]:
 
 
 def called(node: Any, names: Collection[str]) -> set[str]:
-    """The functions among ``names`` that a node calls, or names in any of its attributes."""
+    """The functions among ``names`` that a node calls or names in any attribute."""
     found = {node.op} if node.op in names else set()
     for value in node.attr.values():
         texts: Iterable[str] = (
@@ -79,7 +79,7 @@ def called(node: Any, names: Collection[str]) -> set[str]:
 
 
 def passed_on(nodes: Mapping[str, Any], name: str) -> str:
-    """The input that an input is, looked at through nodes that give the same tensor again."""
+    """The origin of an input, traced through nodes that pass the same tensor on."""
     seen = set()
     while name not in seen:
         seen.add(name)

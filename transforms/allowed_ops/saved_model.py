@@ -1,4 +1,4 @@
-"""A SavedModel's protocol buffer → what in it may not run."""
+"""Finds the parts of a SavedModel's protocol buffer that are not allowed to run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _OF_THEIR_OWN = SAVING | RESTORING | FROM_TEXT
 
 
 def unsafe_in_saved_model(saved_model: Any) -> list[Finding]:
-    """What a SavedModel holds and may not hold, of all its meta graphs, also those that nobody loads.
+    """The parts of a SavedModel that are not allowed, in all its meta graphs, including those that are never loaded.
 
-    Every node of the graph and of every function in its library counts, whether something calls it or not: the
-    bodies of loops and branches are such functions. Exempt are, under the conditions of ``saver_part`` and
-    ``assets``, a saver's nodes and lookup tables that are read from the module's assets.
+    Every node of the graph and of every function in its library counts, called or not: the bodies of loops and branches
+    are such functions. A saver's nodes, and lookup tables read from the module's assets, are exempt under the
+    conditions of ``saver_part`` and ``assets``.
 
     Args:
       saved_model: a ``SavedModel``.

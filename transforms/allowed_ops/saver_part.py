@@ -1,10 +1,10 @@
-"""The part of a graph that saves and restores variables: allowed where nothing but a loader's restore runs it.
+"""Checks the part of a graph that saves and restores variables: only a loader's restore may run it.
 
 TensorFlow writes it into every module: `SaveV2`, `MergeV2Checkpoints` and `RestoreV2` in the graph itself, or in the
 functions `traced_save` and `traced_restore` that the graph calls
 (tensorflow/python/training/saver.py, tensorflow/python/checkpoint/functional_saver.py). A `SaverDef` names the ends:
-a loader feeds the tensor `filename_tensor_name` with the module's own checkpoint and runs `restore_op_name`; nobody
-runs `save_tensor_name`. Who else asked for one of these nodes would write files, or read others than the module's.
+a loader feeds the tensor `filename_tensor_name` with the module's own checkpoint and runs `restore_op_name`. Nothing
+runs `save_tensor_name`. Anything else that runs one of these nodes would write files, or read files of others.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from beamlabel.transforms.allowed_ops.operations import Finding, called, node_of
 SAVING = frozenset({"SaveV2", "MergeV2Checkpoints"})
 RESTORING = frozenset({"RestoreV2"})
 _FED = frozenset({"Const", "Placeholder", "PlaceholderWithDefault"})
-# File names that savers of TensorFlow 1 have before they are told one, and parts of the name of a shard.
+# Default file names in savers of TensorFlow 1 before a loader feeds one, and parts of the name of a shard.
 _UNTOLD = re.compile(rb"model|_temp_[0-9a-f]{32}/part|_temp|/?part|")
 _NOT_ITS_OWN = "only the restore of the module's own checkpoint may read files"
 
 
 def saver_findings(graph: MetaGraph) -> Iterator[Finding]:
-    """What saves or restores and is no part of a saver, or is run by something else."""
+    """Finds nodes that save or restore outside a saver, or that something other than a loader runs."""
     functions = {kind: graph.holding(kind) for kind in (SAVING, RESTORING)}
     yield from _named_functions(graph, functions[SAVING] | functions[RESTORING])
     saving, restoring = (
@@ -64,7 +64,7 @@ def _savers(graph: MetaGraph, saving: set[str], restoring: set[str]) -> Iterator
 
 
 def _named_functions(graph: MetaGraph, functions: set[str]) -> Iterator[Finding]:
-    """Functions that save or restore and that something else than a node of the graph itself may call."""
+    """Finds functions that save or restore and that something other than a node of the graph may call."""
     proto = graph.proto
     objects = proto.object_graph_def.SerializeToString() if functions else b""
     by_graph: set[str] = set()
@@ -84,7 +84,7 @@ def _named_functions(graph: MetaGraph, functions: set[str]) -> Iterator[Finding]
         if name.encode() in objects:
             why = "an object of the module can call it"
         elif name in gradients or "api_implements" in function.attr:
-            why = "TensorFlow can put it in the place of another function"
+            why = "TensorFlow can substitute it for another function"
         elif name not in by_graph:
             why = "no saver calls it"
         if why:
@@ -113,7 +113,7 @@ def _saver_defs(graph: MetaGraph) -> Iterator[_Saver]:
 
 
 def _reads_checkpoint(graph: MetaGraph, name: str, filename: str) -> bool:
-    """Whether a node that restores reads the file whose name a loader feeds."""
+    """Whether a restoring node reads the file whose name a loader feeds."""
     if filename not in graph.nodes or graph.nodes[filename].op not in _FED:
         return False
     node = graph.nodes[name]
@@ -138,18 +138,18 @@ def _reads_checkpoint(graph: MetaGraph, name: str, filename: str) -> bool:
 
 
 def _is_fed(graph: MetaGraph, name: str, filename: str) -> bool:
-    """Whether an input is the fed tensor itself, not what that is made of."""
+    """Whether an input is the fed tensor itself, not one computed from it."""
     return filename in (node_of(name), node_of(passed_on(graph.nodes, name)))
 
 
 def argument_of(nodes: dict[str, Any], arguments: list[str], name: str) -> int | None:
-    """Which argument of a function an input within it is; None if it is made of something else."""
+    """The index of the function argument that an inner input passes on; None if the input is computed."""
     name = passed_on(nodes, name)
     return arguments.index(name) if name in arguments else None
 
 
 def _would_begin(graph: MetaGraph, name: str) -> bool:
-    """Whether a node is part of what would set TensorFlow 1's variables before their training: no loader runs that."""
+    """Whether a node is part of the initialization of TensorFlow 1's variables, which no loader runs."""
     after = [one.encode() for one in graph.after([name])]
     return any(
         one in text
@@ -161,7 +161,7 @@ def _would_begin(graph: MetaGraph, name: str) -> bool:
 
 
 def _is_untold(graph: MetaGraph, name: str) -> bool:
-    """Whether the file name of a node is that of a saver which was told none."""
+    """Whether the file name of a node is a saver's default, which no loader has replaced."""
     node = graph.nodes[name]
     parts = graph.made_of([node_of(node.input[0])]) if node.input else set()
     texts = [

@@ -1,6 +1,6 @@
-"""``LabelImages`` for Beam YAML, where a pipeline is a text.
+"""``LabelImages`` for Beam YAML, where a pipeline is a YAML text.
 
-``provider.yaml`` makes the type ``LabelImages`` known to it.
+``provider.yaml`` declares the type ``LabelImages``.
 """
 
 from importlib import resources

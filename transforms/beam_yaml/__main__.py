@@ -1,4 +1,4 @@
-"""``python -m beamlabel.transforms.beam_yaml`` writes the path of the provider file."""
+"""``python -m beamlabel.transforms.beam_yaml`` prints the path of the provider file."""
 
 import sys
 

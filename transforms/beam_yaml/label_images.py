@@ -1,4 +1,4 @@
-"""``LabelImages`` as Beam YAML calls it: arguments that YAML can write, and outputs that have names."""
+"""``LabelImages`` for Beam YAML: arguments that YAML can express, and named outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREDICTIONS, _FAILURES = "predictions", "failures"
 
 
 class LabelImages(beam.PTransform):
-    """Rows with an image → the outputs ``predictions`` and ``failures``: the same rows, with fields added.
+    """Turns rows with an image into the outputs ``predictions`` and ``failures``: the same rows, with fields added.
 
     Example::
 
@@ -27,14 +27,14 @@ class LabelImages(beam.PTransform):
 
     Args:
       module: as for ``beamlabel.LabelImages``.
-      error_handling: Beam's: ``{output: NAME}`` gives the failures this name, and the name of the step alone then means
-        its predictions. Beam requires that a step reads the failures. None: they are called ``failures``, and may be
-        left aside.
-      **arguments: those of ``beamlabel.LabelImages``; a list stands for a tuple.
+      error_handling: Beam's: ``{output: NAME}`` gives the failures this name, and the bare name of the step then means
+        its predictions. Beam requires a step to read the failures. None: the output is called ``failures``, and no step
+        needs to read it.
+      **arguments: the arguments of ``beamlabel.LabelImages``; a list stands for a tuple.
 
     Raises:
       TypeError: there is no such argument.
-      ValueError: a value that is not allowed; names its argument.
+      ValueError: a value is not allowed; the message names its argument.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Bytes → pixels, in this process or in a child with limits."""
+"""Decodes bytes to pixels, in this process or in a child process with limits."""

@@ -1,4 +1,4 @@
-"""Encoded bytes → uint8[H, W, 3]: a pure function, described in ``docs/decoding.md``."""
+"""Decodes encoded bytes to uint8[H, W, 3]: a pure function, described in ``docs/decoding.md``."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from beamlabel.transforms.decoding.with_limits import decode_with_limits
 __all__ = ["DECODER_VERSION", "DecodeOptions", "Decoded", "decode"]
 
 DECODER_VERSION = "4"
-"""Changes whenever the same bytes may give other pixels; part of ``preprocessing_id``."""
+"""Changes whenever the same bytes may yield other pixels; part of ``preprocessing_id``."""
 
 
 def decode(data: bytes, options: DecodeOptions) -> Decoded:
-    """Decodes one image and brings it to the size of ``options``; safe in many threads at once.
+    """Decodes one image and brings it to the size of ``options``. Thread-safe.
 
-    JPEG, PNG and WebP are decoded in this thread, if their headers show that this takes a few seconds at the most;
-    all else is decoded by a child process with limits, to the same pixels.
+    JPEG, PNG and WebP are decoded in the calling thread if their headers show that this takes a few seconds at most.
+    A child process with limits decodes everything else, to the same pixels.
 
     Raises:
       ImageError: stage ``decode`` and one of ``empty_file``, ``not_an_image``, ``truncated``, ``corrupt``,
         ``unsupported_format``, ``too_many_pixels``, ``decode_timeout`` and ``decode_error``.
-      RuntimeError: no child process comes up; or a fault of ours in one.
+      RuntimeError: no child process starts, or a bug in beamlabel raised an exception in one.
     """
     try:
         return decode_in_place(data, options)

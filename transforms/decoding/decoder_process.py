@@ -1,4 +1,4 @@
-"""The child process that decodes what is not for the fast road, one image at a time: see ``with_limits``."""
+"""The child process that decodes images unfit for the fast path, one at a time: see ``with_limits``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from beamlabel.transforms.records import ImageError, Reason
 from beamlabel.transforms.worker.limited_child import Requests, forbid_files, limit
 from beamlabel.transforms.worker.memory import available_memory
 
-# OpenJPEG takes 40 bytes a pixel at the most, all others less.
+# OpenJPEG takes up to 40 bytes a pixel, all other decoders less.
 _BYTES_A_PIXEL, _MORE_BYTES = 48, 512 << 20
-# The least that is allowed where memory is short: else a tiny image would fail, too.
+# The smallest limit: when memory is short, even a tiny image would fail otherwise.
 _LEAST_BYTES = 256 << 20
 _FREE_SECONDS = 5
 
 
 class _ParentsLock:
-    """What is held while a large image is decoded: one for all children of a process."""
+    """The lock on large images, shared by all children of a process."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
@@ -40,11 +40,11 @@ class _ParentsLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The parent releases it with the answer."""
+        """Does nothing: the parent releases the lock with the answer."""
 
 
 def main(parent: int) -> None:
-    """Answers requests of ``parent`` until it has none."""
+    """Answers requests of ``parent`` until there are no more."""
     requests = Requests(parent)
     Image.init()
     forbid_files()
@@ -60,7 +60,7 @@ def main(parent: int) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _free_memory(_: int) -> int:
-    """As it was a few seconds ago: to read it costs as much as a small picture."""
+    """Free memory in bytes, up to a few seconds old: reading it costs as much as decoding a small picture."""
     free = available_memory()
     return sys.maxsize if free is None else max(free, _LEAST_BYTES)
 
@@ -86,6 +86,6 @@ def _answer(data: bytes, options: DecodeOptions) -> tuple[bytes, memoryview | No
     except MemoryError:
         detail = f"the decoder needs more than {most >> 20} MiB of memory"
         found = {"reason": Reason.DECODE_ERROR.value, "detail": detail}
-    except Exception as error:  # a fault of ours, which the parent raises
+    except Exception as error:  # a bug in beamlabel; the parent raises it
         found = {"fault": f"{type(error).__name__}: {error}"[:1000]}
     return json.dumps(found).encode(), content

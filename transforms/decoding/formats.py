@@ -1,4 +1,4 @@
-"""Which reader an image's first bytes ask for, and the formats that are known and not decoded."""
+"""Chooses the reader by an image's first bytes, and names known formats that are not decoded."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _SIGNATURES: tuple[tuple[bytes, _Reader], ...] = (
     (b"\x01\xda", read_sgi),
 )
 
-# Formats that are known and not decoded: (offset, bytes, name). Some have no decoder here; of the others no
-# independent reader was at hand to compare with.
+# Known formats that are not decoded: (offset, bytes, name). Some have no decoder here. For the others there was no
+# independent reader to compare with.
 _NOT_DECODED = (
     (0, b"%!PS", "EPS"),
     (0, b"\xc5\xd0\xd3\xc6", "EPS"),
@@ -104,8 +104,7 @@ _NOT_DECODED = (
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"crx ")
 
-# What may stand before the root element of an XML file: a byte order mark, declarations, comments, a document
-# type.
+# Parts that may precede the root element of an XML file: a byte order mark, declarations, comments, a document type.
 _PROLOGUE = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\s[^\[>]*(?:\[.*?\]\s*)?>)*", re.DOTALL | re.I
 )
@@ -118,14 +117,14 @@ def read_picture(data: bytes, options: DecodeOptions) -> Picture:
 
     Raises:
       ImageError: ``not_an_image``, ``truncated``, ``corrupt``, ``unsupported_format`` or ``too_many_pixels``.
-      NeedsLimitsError: it is neither a PNG nor a WebP, or one that may take long.
+      NeedsLimitsError: the image is neither PNG nor WebP, or may take long.
     """
     reader = _reader(data)
     if reader is None:
         name = _not_decoded(data)
         if name is not None:
-            raise refusal(Reason.UNSUPPORTED_FORMAT, f"{name} is not decoded")
-        raise refusal(Reason.NOT_AN_IMAGE, f"no known image format; starts with {data[:8]!r}")
+            raise refusal(Reason.UNSUPPORTED_FORMAT, f"{name} is not supported")
+        raise refusal(Reason.NOT_AN_IMAGE, f"unknown image format; the file starts with {data[:8]!r}")
     if reader not in (read_png, read_webp):
         need_limits()
     return reader(data, options)
@@ -140,10 +139,10 @@ def _reader(data: bytes) -> _Reader | None:
     if data[4:8] == b"ftyp":
         brands = _brands(data)
         return read_avif if b"avif" in brands or b"avis" in brands else None
-    # Without the number of its pictures, a cursor begins as a TGA may.
+    # A TGA may begin like a cursor; only the number of pictures tells them apart.
     if data[:4] == b"\0\0\2\0" and data[4:6] != b"\0\0":
         return read_icon
-    # A BMP's header is no longer than 255 bytes: else it is a text that begins so.
+    # A BMP's header has at most 255 bytes; otherwise the data are a text that begins with BM.
     if data[:2] == b"BM" and not data[15:18].strip(b"\0"):
         return read_bmp
     if _not_decoded(data) is not None:
@@ -155,13 +154,13 @@ def _reader(data: bytes) -> _Reader | None:
 
 
 def _not_decoded(data: bytes) -> str | None:
-    """The name of a known format that is not decoded here, else None."""
+    """The name of a known format that is not decoded here, or None."""
     for offset, magic, name in _NOT_DECODED:
         if data.startswith(magic, offset):
             return name
     if data[4:8] == b"ftyp":
         brands = _brands(data)
-        # Of a major brand of their own, files of stills list one of these two.
+        # Still pictures with a major brand of their own list one of these two as compatible.
         return "HEIF" if brands[:4] in _HEIF_BRANDS or {b"mif1", b"msf1"} & _four(brands) else None
     if data[4:6] in (b"\x11\xaf", b"\x12\xaf") and data[14:16] in (b"\0\0", b"\3\0"):
         return "FLI"

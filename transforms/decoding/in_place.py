@@ -1,4 +1,4 @@
-"""Encoded bytes → pixels in this very thread, or the word that the image is not for the fast road."""
+"""Decodes bytes to pixels in the calling thread, or raises if the image is unfit for the fast path."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from beamlabel.transforms.records import Reason
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A decoded image and what is known of its source.
+    """A decoded image and the facts about its source.
 
     Attributes:
-      pixels: uint8[height, width, 3] of the options' size, RGB, C-contiguous.
+      pixels: uint8[height, width, 3] of the size in the options, RGB, C-contiguous.
       width, height: pixels of the source after EXIF rotation, before crop and resize.
-      format: lower case, as ``jpeg`` or ``png``.
-      color_converted: whether a colour profile other than sRGB was applied.
+      format: lower case, such as ``jpeg`` or ``png``.
+      color_converted: whether a color profile other than sRGB was applied.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -32,14 +32,14 @@ class Decoded:
 
 
 def decode_in_place(data: bytes, options: DecodeOptions) -> Decoded:
-    """Decodes one image and brings it to the size of ``options``; safe in many threads at once.
+    """Decodes one image and brings it to the size of ``options``. Thread-safe.
 
     Raises:
       ImageError: see ``decode``.
-      NeedsLimitsError: it may take long, or much memory; never within ``limits.in_place``.
+      NeedsLimitsError: the image may take long or much memory; never raised within ``limits.in_place``.
     """
     if not data:
-        raise refusal(Reason.EMPTY_FILE, "the file has no bytes")
+        raise refusal(Reason.EMPTY_FILE, "the file is empty")
     target = Target(options.height, options.width, options.crop)
     picture = decode_jpeg(data, options) if is_jpeg(data) else read_picture(data, options)
     width, height = picture.width, picture.height

@@ -9,7 +9,7 @@ import numpy as np
 
 from beamlabel.transforms.worker.allocators import empty_pixels
 
-# Threads belong to the caller, which decodes many images side by side.
+# The caller decodes many images in parallel, so OpenCV must not start threads of its own.
 cv2.setNumThreads(1)
 
 # EXIF orientation → (transpose first, then flip by OpenCV's code: 1 left-right, 0 top-bottom, -1 both).
@@ -23,9 +23,9 @@ _TURNS: dict[int, tuple[bool, int | None]] = {
     8: (True, 0),
 }
 
-# Sources up to this size are decoded in full: fractions there cost accuracy and save little time.
+# Sources up to this size are decoded in full: a reduced decode would cost accuracy and save little time.
 _FULL_DECODE_PIXELS = 2_000_000
-# How many decoded pixels a side of a target pixel needs at least: docs/scale.md says what fewer cost.
+# Minimum number of decoded pixels per side of a target pixel; docs/scale.md states the cost of fewer.
 _MIN_OVERSAMPLING = 3.0
 
 
@@ -48,10 +48,10 @@ def crop_side(width: int, height: int, crop: float) -> int:
 
 
 def reduction(width: int, height: int, orientation: int, target: Target) -> int:
-    """By what a JPEG of ``width`` × ``height`` (as stored) may be reduced in decoding: 1, 2, 4 or 8.
+    """The factor by which decoding may reduce a JPEG of ``width`` × ``height`` (as stored): 1, 2, 4 or 8.
 
-    Images above 2 megapixels are reduced while each side of the region in use keeps at least 3 times
-    the pixels of the side that it maps to.
+    Images above 2 megapixels are reduced as long as each side of the used region keeps at least 3 times the pixels of
+    the side that it maps to.
     """
     if width * height <= _FULL_DECODE_PIXELS:
         return 1
@@ -66,11 +66,10 @@ def reduction(width: int, height: int, orientation: int, target: Target) -> int:
 def fit(pixels: np.ndarray, orientation: int, target: Target) -> np.ndarray:
     """Rotates, crops and resizes uint8[h, w, 3] to uint8[target.height, target.width, 3], C-contiguous.
 
-    The crop is the central square of the upright picture, its corner rounded down. The resize is bilinear
-    with half-pixel centres and without antialiasing, as ``tf.image.resize(method="bilinear")``; a picture
-    of the right size already keeps its pixels. Rotation comes before the resize, as OpenCV's fixed-point
-    passes don't commute with a transposition (8 % of the values differ by one); what the crop cuts off is
-    not rotated.
+    The crop is the central square of the upright picture, with its corner rounded down. The resize is bilinear with
+    half-pixel centers and without antialiasing, like ``tf.image.resize(method="bilinear")``. A picture of the right
+    size keeps its pixels. Rotation precedes the resize, since OpenCV's fixed-point passes do not commute with a
+    transposition (8 % of the values differ by one). Parts outside the crop are not rotated.
     """
     transpose, flip = _TURNS.get(orientation, (False, None))
     if target.crop is not None:
@@ -87,7 +86,7 @@ def fit(pixels: np.ndarray, orientation: int, target: Target) -> np.ndarray:
 
 
 def resized(pixels: np.ndarray, target: Target) -> np.ndarray:
-    """uint8[H, W, 3] of any size as uint8[height, width, 3]; of the right size, the same array."""
+    """Resizes uint8[H, W, 3] to uint8[height, width, 3]; returns the same array if the size is right already."""
     if pixels.shape[:2] == (target.height, target.width):
         return pixels
     return fit(np.ascontiguousarray(pixels), 1, target)
@@ -96,12 +95,12 @@ def resized(pixels: np.ndarray, target: Target) -> np.ndarray:
 def fit_reduced(
     pixels: np.ndarray, factor: int, size: tuple[int, int], orientation: int, target: Target
 ) -> np.ndarray:
-    """As ``fit``, for a picture of ``size`` (width, height as stored) that was reduced by ``factor``.
+    """Does what ``fit`` does, for a picture of ``size`` (width, height as stored) that was reduced by ``factor``.
 
-    Each target pixel is looked up where ``fit`` would find it in the full picture, to 1/32 of a reduced
-    pixel: a last column or row that stands for less than ``factor`` moves nothing, nor does the rounding
-    of a crop. Cubic, since these pixels are averages already: a bilinear mean of them would blur once more
-    what ``fit`` takes from single pixels.
+    Each target pixel is sampled at the place where ``fit`` would find it in the full picture, to 1/32 of a reduced
+    pixel: neither a last column or row that stands for less than ``factor`` nor the rounding of a crop shifts it. The
+    interpolation is cubic, because these pixels are averages already: a bilinear mean would blur a second time what
+    ``fit`` takes from single pixels.
     """
     transpose, flip = _TURNS.get(orientation, (False, None))
     width, height = size[::-1] if transpose else size
@@ -109,7 +108,7 @@ def fit_reduced(
     if target.crop is not None:
         across = down = crop_side(width, height, target.crop)
         left, top = (width - across) // 2, (height - down) // 2
-    # Edges of the region in reduced pixels: first and last of each axis of the upright picture.
+    # Edges of the region in reduced pixels: first and last along each axis of the upright picture.
     x0, x1 = left / factor, (left + across) / factor
     y0, y1 = top / factor, (top + down) / factor
     if flip in (1, -1):
@@ -117,7 +116,7 @@ def fit_reduced(
     if flip in (0, -1):
         y0, y1 = height / factor - y0, height / factor - y1
     step_x, step_y = (x1 - x0) / target.width, (y1 - y0) / target.height
-    # From a target pixel (x, y, 1), whose centre is half a pixel further, to the reduced one.
+    # Maps a target pixel (x, y, 1), whose center lies half a pixel further, to the reduced one.
     rows = np.array([[step_x, 0, x0 + (step_x - 1) / 2], [0, step_y, y0 + (step_y - 1) / 2]])
     upright = empty_pixels(target.height, target.width)
     cv2.warpAffine(
@@ -132,7 +131,7 @@ def fit_reduced(
 
 
 def _central_square(pixels: np.ndarray, transpose: bool, flip: int | None, crop: float) -> np.ndarray:
-    """The part of the stored picture that is the central square once it stands upright; a view."""
+    """A view of the part of the stored picture that becomes the central square once it is upright."""
     height, width = pixels.shape[1::-1] if transpose else pixels.shape[:2]
     side = crop_side(width, height, crop)
     left, top = (width - side) // 2, (height - side) // 2

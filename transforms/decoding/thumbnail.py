@@ -1,4 +1,4 @@
-"""The module's pixels → a small JPEG for a human."""
+"""Encodes the module's pixels as a small JPEG for people to look at."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import numpy as np
 import simplejpeg
 
 MAX_SIDE = 160
-"""Pixels of the short side, at most."""
+"""Maximum number of pixels on the short side."""
 
 MAX_BYTES = 8 << 10
 
-# Photographs take the first; noise is what the others are for.
+# Photographs fit with the first; only noise needs the others.
 _QUALITIES = (75, 50, 25, 5)
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:
     """Encodes uint8[H, W, 3], RGB, as JPEG: 0.1 ms.
 
-    The picture is shrunk by a whole factor until its short side is at most ``MAX_SIDE``, and its quality
-    lowered until it has at most ``MAX_BYTES``, but for pictures that are many times as long as high.
+    The picture is shrunk by a whole factor until its short side has at most ``MAX_SIDE`` pixels. Its quality is lowered
+    until it has at most ``MAX_BYTES``; only pictures many times as long as high may exceed that.
     """
     height, width = pixels.shape[:2]
     factor = -(-min(height, width) // MAX_SIDE)

@@ -1,6 +1,6 @@
-"""Decoding by a child process with a deadline and limits of CPU time and memory: this process's side.
+"""The parent's side of decoding in a child process with a deadline and limits on CPU time and memory.
 
-The children are started at the first such image: a run of usual JPEGs, PNGs and WebPs has none.
+The first such image starts the children: a run over usual JPEGs, PNGs and WebPs starts none.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from beamlabel.transforms.worker.cpu import available_cores
 from beamlabel.transforms.worker.limited_process import LimitedProcesses, OverdueError, ProcessDiedError
 
 _CHILD = "beamlabel.transforms.decoding.decoder_process"
-# A child that dies may be the system's fault, as where memory runs out: the image is tried once more. One that dies
-# before it has the request has been idle, or did not come up.
+# The system may be why a child dies, for example when memory runs out, so the image is tried once more. A child that
+# dies before it has the request was idle, or did not start.
 _CRASHES, _TRIES = 2, 4
 
 _children: LimitedProcesses | None = None
@@ -29,12 +29,12 @@ _lock = threading.Lock()
 
 
 def decode_with_limits(data: bytes, options: DecodeOptions) -> Decoded:
-    """As ``decode_in_place``, in a child.
+    """Does what ``decode_in_place`` does, in a child.
 
     Raises:
       ImageError: as there; ``decode_timeout`` after ``options.decode_deadline`` seconds, ``decode_error`` if the
         decoder crashes or needs more memory than it may take.
-      RuntimeError: no child comes up; or an exception in a child that is a fault of ours.
+      RuntimeError: no child starts, or a bug in beamlabel raised an exception in a child.
     """
     crashes, last = 0, ""
     for _ in range(_TRIES):
@@ -47,7 +47,7 @@ def decode_with_limits(data: bytes, options: DecodeOptions) -> Decoded:
             crashes, last = crashes + error.begun, str(error)
             if crashes == _CRASHES:
                 raise refusal(Reason.DECODE_ERROR, f"the decoder {last}") from None
-    raise RuntimeError(f"no process to decode in: it {last}")
+    raise RuntimeError(f"No decoder process stays alive; the last one {last}")
 
 
 def _ask(data: bytes, options: DecodeOptions) -> Decoded:

@@ -1,1 +1,1 @@
-"""An artifact → answers; the worker's side."""
+"""Computes answers with an artifact: the worker's side."""

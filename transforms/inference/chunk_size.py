@@ -1,9 +1,9 @@
-"""How many images an engine runs at a time on this CPU: measured when the first artifact is opened, then remembered.
+"""Determines how many images an engine runs at a time on this CPU: measured once per artifact, then remembered.
 
-A chunk of one image wastes the weights that it has brought into the cache, one of sixteen may push the activations
-out of it; which is best depends on the CPU and the model. The measurement is short, one thread's, and its result is
-kept in the host's cache for the CPU's model, the engine and the compiled model. A chunk counts only if the answers for
-the probe images are those of the engine's usual chunk to the last bit: results must not depend on the machine.
+A chunk of one image uses the weights in the CPU's cache only once; one of sixteen may push the activations out of the
+cache. The best size depends on the CPU and the model. The measurement is short and runs in one thread. Its result is
+kept in the host's cache per CPU model, engine and compiled model. A chunk size is only used if its answers for the
+probe images equal those of the engine's usual size to the last bit: results must not depend on the machine.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from beamlabel.transforms.worker import cpu
 
 CHUNKS = (1, 2, 4, 8, 16)
 SECONDS = 0.28
-"""Of CPU time, of the whole measurement; chunks that it leaves no time for are not candidates."""
+"""Limit on the CPU time of the whole measurement, in seconds; sizes that do not fit into it are skipped."""
 
-# So much faster another chunk has to be than the usual one: less is noise.
+# How much faster another size must be than the usual one; smaller differences are noise.
 _GAIN = 0.03
 _TIMED_IMAGES = 8
 _LOCK_SECONDS = 10.0
@@ -41,13 +41,13 @@ Open = Callable[[int], ChunkRunner]
 
 
 def chunk_size(spec: ModelSpec, engine: str, usual: int, open_runner: Open) -> int:
-    """The images in a chunk: the model's own batch, what is remembered, or what is measured now.
+    """The images in a chunk: the model's own batch size, a remembered size, or one measured now.
 
     Args:
       spec: the model.
-      engine: what runs it, with its version.
-      usual: the engine's, if the measurement tells of no better one.
-      open_runner: opens the model for a chunk of so many images.
+      engine: the engine that runs the model, with its version.
+      usual: the engine's usual size, used if the measurement finds no better one.
+      open_runner: opens the model for a given chunk size.
     """
     if spec.batch is not None:
         return spec.batch
@@ -58,7 +58,7 @@ def chunk_size(spec: ModelSpec, engine: str, usual: int, open_runner: Open) -> i
         return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes start at a time: one measures, and is not disturbed by the others.
+        # Several processes start together: one measures while the others wait, and so do not disturb it.
         lock = InterProcessLock(path.with_suffix(".lock"))
         if not lock.acquire(timeout=_LOCK_SECONDS):
             return usual
@@ -67,20 +67,20 @@ def chunk_size(spec: ModelSpec, engine: str, usual: int, open_runner: Open) -> i
             _remember(path, found)
         finally:
             lock.release()
-    except (OSError, RuntimeError) as error:  # fasteners raises the second where a file system has no locks
-        _LOGGER.debug("the chunk is not measured, since it cannot be remembered: %s", error)
+    except (OSError, RuntimeError) as error:  # fasteners raises RuntimeError if a file system has no locks
+        _LOGGER.debug("The chunk size is not measured, because it cannot be stored: %s", error)
     return found or usual
 
 
 def measured(spec: ModelSpec, usual: int, open_runner: Open) -> int:
-    """The fastest chunk of those that there is time for, by the CPU time of an image."""
+    """The fastest chunk size that there is time to try, by CPU time per image."""
     begin = time.thread_time()
     probe = probe_batch(spec.height, spec.width)
     single = open_runner(1)
     opening = time.thread_time() - begin
     single.run(probe[:1])
     if time.thread_time() - begin - opening > SECONDS / _images(usual) / 2:
-        return usual  # of a large model nothing else could be tried in the time
+        return usual  # a large model leaves no time to try another size
     expected, seconds = _tried(usual, probe, open_runner)
     found = {usual: seconds}
     for chunk in sorted(set(CHUNKS) - {usual}, key=lambda size: abs(math.log2(size / usual))):
@@ -90,18 +90,18 @@ def measured(spec: ModelSpec, usual: int, open_runner: Open) -> int:
         if answers == expected:
             found[chunk] = found_seconds
         else:
-            _LOGGER.info("a chunk of %d gives other bits than one of %d: it is not used", chunk, usual)
+            _LOGGER.info("A chunk of %d gives other bits than one of %d, so it is not used", chunk, usual)
     best = min(found, key=lambda chunk: found[chunk])
     return best if found[best] < seconds * (1 - _GAIN) else usual
 
 
 def _images(chunk: int) -> int:
-    """How many images ``_tried`` runs."""
+    """The number of images that ``_tried`` runs."""
     return max(chunk, PROBE_IMAGES) + chunk * max(1, _TIMED_IMAGES // chunk)
 
 
 def _tried(chunk: int, probe: np.ndarray, open_runner: Open) -> tuple[list[set[bytes]], float]:
-    """For each probe image its answers, at all places in a chunk; and the CPU seconds of an image."""
+    """For each probe image its answers at all places in a chunk, and the CPU seconds per image."""
     runner = open_runner(chunk)
     numbers = [number % PROBE_IMAGES for number in range(max(chunk, PROBE_IMAGES))]
     answers: list[set[bytes]] = [set() for _ in probe]

@@ -1,7 +1,7 @@
-"""A compiled model → something to call; the worker's side.
+"""Opens a compiled model as a callable: the worker's side.
 
-An engine is opened from the artifact that the launcher staged, and from nothing else: no hub, no module, no
-conversion. Each engine lives in a module of its own, which is imported when its first artifact is opened.
+An engine opens only the artifact that the launcher staged; it needs no hub, no module and no conversion. Each engine
+has a Python module of its own, which is imported when its first artifact is opened.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ _ENGINES = {
     LINEAR: "beamlabel.transforms.inference.linear_engine",
 }
 
-# How many engines this process has opened. Read it as `engines.loads`; an imported name would stand still.
+# Number of engines that this process has opened. Read it as `engines.loads`: an imported name would not change.
 loads = 0
 _loads_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class EngineSession:
-    """A payload that is ready.
+    """An opened payload.
 
     Attributes:
-      run: what calls it.
-      name, precision: the engine and the precision that really compute here: where the spec's precision is
-        not to be had, others than the spec's.
+      run: calls the payload.
+      name, precision: the engine and the precision that really compute here; they differ from the spec's if the spec's
+        precision is not available.
     """
 
     run: Run
@@ -57,17 +57,17 @@ class EngineSession:
 
 
 class Engine:
-    """A model that is ready; owns all that it needs, and may be called by several threads at once.
+    """A ready model, which owns everything it needs. Thread-safe.
 
-    Beam's ``Shared`` holds it by a weak reference, which is why it is an object and no plain function.
+    Beam's ``Shared`` holds it by a weak reference, which is why it is an object and not a plain function.
 
     Attributes:
-      spec: what it takes and gives.
-      name, precision: what really computes here, see ``EngineSession``.
+      spec: description of the model's input and output.
+      name, precision: the engine and precision that really compute here, see ``EngineSession``.
       computed_by: both in one text, such as ``litert float32``.
-      nbytes: size of the compiled model.
-      head: the engine ``linear`` of the same module's head, for features that are known; None if it is not asked for,
-        see ``PredictOptions``.
+      nbytes: size of the compiled model in bytes.
+      head: the engine ``linear`` with the same module's head, for known features; None if it is not needed, see
+        ``PredictOptions``.
     """
 
     def __init__(self, spec: ModelSpec, nbytes: int, opened: EngineSession) -> None:
@@ -82,15 +82,15 @@ class Engine:
         """Runs the model on a batch.
 
         Args:
-          images: N images of the spec's size, each uint8[height, width, 3], RGB; or one array of them. They
-            are not stacked here: an engine copies each straight to where it is read. Of the engine ``linear``
-            features, float32[N, embedding_dim].
+          images: N images of the spec's size, each uint8[height, width, 3], RGB; or one array of them. They are not
+            stacked here, because an engine copies each directly to its input. For the engine ``linear``: features,
+            float32[N, embedding_dim].
 
         Returns:
           (float32[N, num_classes] or None, float32[N, embedding_dim] or None).
 
         Raises:
-          ValueError: another dtype or shape.
+          ValueError: the dtype or shape is wrong.
         """
         if self.spec.engine == LINEAR:
             return self._run(self._checked_features(images))
@@ -112,20 +112,20 @@ class Engine:
             found = (
                 f"{features.dtype}{list(features.shape)}" if isinstance(features, np.ndarray) else "images"
             )
-            raise ValueError(f"the head takes float32[N, {self.spec.embedding_dim}] of features, not {found}")
+            raise ValueError(f"the head takes features of float32[N, {self.spec.embedding_dim}], not {found}")
         return features
 
 
 def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> Engine:
-    """Opens what ``compile.compiled`` made.
+    """Opens an artifact from ``compile.compiled``.
 
     Args:
-      artifact_path: the file, local or remote; a remote one is fetched once a host, see ``host_cache``.
-      sha256: of the file, in hex, as the launcher saw it.
-      threads: that compute in this process, see ``compute_pool``.
+      artifact_path: the file, local or remote; a remote one is fetched once per host, see ``host_cache``.
+      sha256: SHA-256 of the file, in hex, as computed by the launcher.
+      threads: number of computing threads in this process, see ``compute_pool``.
 
     Raises:
-      ModuleError: these are other bytes, no artifact, or the engine is not known or installed here.
+      ModuleError: the bytes differ or are not an artifact, or the engine is unknown or not installed here.
     """
     from beamlabel.transforms.storage.host_cache import open_artifact
 
@@ -137,7 +137,7 @@ def open_engine(artifact_path: str, sha256: str, threads: int | None = None) -> 
 
 
 def read_spec(artifact_path: str, sha256: str) -> ModelSpec:
-    """What is in an artifact, without opening it; raises as ``open_engine``."""
+    """Reads the spec of an artifact without opening the engine; raises the same errors as ``open_engine``."""
     from beamlabel.transforms.storage.host_cache import open_artifact
 
     spec, _ = unpack(open_artifact(artifact_path, sha256).content)
@@ -147,18 +147,18 @@ def read_spec(artifact_path: str, sha256: str) -> ModelSpec:
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> EngineSession:
-    """What is in an artifact's payload, ready to be called.
+    """Opens an artifact's payload.
 
     Args:
-      spec, payload: the artifact's.
-      threads: that compute in this process, see ``compute_pool``.
-      path: a file that begins with the payload, for engines that map it; None: the payload is in memory alone.
+      spec, payload: spec and payload of the artifact.
+      threads: number of computing threads in this process, see ``compute_pool``.
+      path: a file that begins with the payload, for engines that map it; None: the payload is only in memory.
 
     Raises:
-      ModuleError: no engine of that name, or its library is not installed here.
+      ModuleError: the engine is unknown, or its library is not installed here.
     """
     if spec.engine not in _ENGINES:
-        raise ModuleError(f"no engine is called {spec.engine!r}; there are {', '.join(sorted(_ENGINES))}")
+        raise ModuleError(f"unknown engine {spec.engine!r}; available engines: {', '.join(sorted(_ENGINES))}")
     opened: EngineSession = importlib.import_module(_ENGINES[spec.engine]).open_payload(
         spec, payload, threads, path
     )

@@ -1,9 +1,9 @@
-"""The payload of an artifact in int8: OpenVINO's model, and what it answered to the probe batch on the launcher.
+"""The payload of an int8 artifact: OpenVINO's model, and its answers to the probe batch on the launcher.
 
-A ZIP file without compression, equal models giving equal bytes::
+A ZIP file without compression; equal models give equal bytes::
 
     model.xml, model.bin       OpenVINO's intermediate representation, of version 11
-    logits.npy, features.npy   float32[4, D] each, of those that the model has: its answers to ``probe.probe_batch``
+    logits.npy, features.npy   float32[4, D] each, if the model has them: its answers to ``probe.probe_batch``
 
 See https://docs.openvino.ai/2025/documentation/openvino-ir-format.html.
 """
@@ -20,7 +20,7 @@ from beamlabel.transforms.inference.artifact import FEATURES, LOGITS, ModuleErro
 from beamlabel.transforms.inference.engines import Outputs
 
 _XML, _WEIGHTS = "model.xml", "model.bin"
-# The first day that a ZIP file can tell.
+# The earliest date that a ZIP file can store.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -29,7 +29,7 @@ class Int8Model:
     """A quantized model in OpenVINO's own format.
 
     Attributes:
-      xml, weights: content of the two files.
+      xml, weights: contents of the two files.
     """
 
     xml: bytes
@@ -55,14 +55,14 @@ def unpack_int8(payload: bytes | memoryview) -> tuple[Int8Model, Outputs]:
     """The inverse of ``pack_int8``.
 
     Raises:
-      ModuleError: the bytes are no payload in int8.
+      ModuleError: the bytes are not an int8 payload.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
         model = Int8Model(files[_XML], files[_WEIGHTS])
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ModuleError(f"the compiled model is no model in int8: {error}") from error
+        raise ModuleError(f"the compiled model is not a valid int8 model: {error}") from error
 
     def values(name: str) -> np.ndarray | None:
         content = files.get(f"{name}.npy")

@@ -1,4 +1,4 @@
-"""Batches in chunks of one size, each run by one thread: how the engines for CPUs use all cores."""
+"""Runs batches in chunks of one size, each in one thread: this is how CPU engines use all cores."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from beamlabel.transforms.worker.compute_pool import compute_pool
 
 
 class ChunkRunner(Protocol):
-    """Runs one chunk; never two threads at a time."""
+    """Runs one chunk; at most one thread may use it at a time."""
 
     def run(self, images: Images) -> list[np.ndarray | None]:
-        """Logits and features, float32[N, D] each or None, of 1 to a chunk of images; the next run may
+        """Logits and features, float32[N, D] each or None, for 1 to a chunk of images; the next run may
         overwrite them."""
 
 
 class Chunks:
-    """Runners of one model, made as they are needed; may be called by several threads at once.
+    """Runners of one model, created on demand. Thread-safe.
 
     Args:
       spec: the model.
-      size: images in a chunk.
-      open_runner: makes one more runner. Called once at first: a model that cannot be run is an error now,
-        not at the first batch.
-      threads: of the process's pool, see ``compute_pool``.
+      size: number of images in a chunk.
+      open_runner: creates a runner. It is called once at first, so that a model that cannot run fails now and not at
+        the first batch.
+      threads: number of threads in the process's pool, see ``compute_pool``.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Chunks:
 
 
 def fill(target: np.ndarray, images: Images) -> None:
-    """Copies 1 to N images into uint8[N, H, W, 3]; what is missing is filled with the last one, so that
-    the model takes it."""
+    """Copies 1 to N images into uint8[N, H, W, 3]; repeats the last image to fill the rest, so that the model takes
+    it."""
     for place in range(len(target)):
         target[place] = images[min(place, len(images) - 1)]
 
 
 def padded(images: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Cuts [N, ...] into parts of one size, the last one filled up with its last image; and how many of each count."""
+    """Cuts [N, ...] into parts of one size, padding the last with its last image; yields each with its real count."""
     for start in range(0, len(images), size):
         part = images[start : start + size]
         filling = np.repeat(part[-1:], size - len(part), axis=0)

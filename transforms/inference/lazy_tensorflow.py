@@ -1,4 +1,4 @@
-"""TensorFlow, imported when it is first needed: it takes seconds and a gigabyte that most steps do without."""
+"""Imports TensorFlow on first use: it takes seconds and a gigabyte that most steps do not need."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from beamlabel.transforms.inference.artifact import ModuleError
 
 
 def tensorflow() -> Any:
-    """The ``tensorflow`` package, its C++ log quieted unless the environment says otherwise.
+    """The ``tensorflow`` package, with its C++ log silenced unless the environment sets a level.
 
     Raises:
       ModuleError: it is not installed.
     """
-    # 3, and not 2: where there is no GPU, TensorFlow calls that an error. Errors of ours to see are exceptions.
+    # 3, not 2: TensorFlow logs a missing GPU as an error. Errors that matter here are exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import tensorflow as tf
@@ -35,7 +35,7 @@ def tensorflow_hub() -> Any:
     tensorflow()
     try:
         with warnings.catch_warnings():
-            # It imports pkg_resources, which warns of itself.
+            # It imports pkg_resources, which warns that it is deprecated.
             warnings.simplefilter("ignore")
             import tensorflow_hub as hub
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The engine "linear": the head of an own module on features that are known, by NumPy alone."""
+"""The engine "linear": runs the head of an own module on known features, with NumPy alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beamlabel.transforms.inference.artifact import FLOAT32, LINEAR, ModelSpec, 
 from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
 from beamlabel.transforms.inference.top_k import l2_normalized
 
-# Rows multiplied at a time, always as many: BLAS adds in another order where there are fewer.
+# Rows are always multiplied in blocks of this size, since BLAS adds in another order for fewer rows.
 _BLOCK_ROWS = 256
 
 
@@ -21,7 +21,7 @@ def pack_head(kernel: np.ndarray, bias: np.ndarray, *, normalizes: bool) -> byte
     Args:
       kernel: float32[D, C].
       bias: float32[C].
-      normalizes: whether features get L2 length 1 first.
+      normalizes: whether features are scaled to L2 length 1 first.
     """
     file = io.BytesIO()
     np.savez(file, kernel=kernel, bias=bias, normalizes=np.array(normalizes))
@@ -31,17 +31,17 @@ def pack_head(kernel: np.ndarray, bias: np.ndarray, *, normalizes: bool) -> byte
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> EngineSession:
-    """The weights as a function of features, float32[N, D].
+    """Opens the weights as a function of features, float32[N, D].
 
     Raises:
-      ModuleError: the weights are not of the spec's dimensions.
+      ModuleError: the weights do not match the spec's dimensions.
     """
     with np.load(io.BytesIO(payload), allow_pickle=False) as file:
         kernel, bias, normalizes = file["kernel"], file["bias"], bool(file["normalizes"])
     if kernel.shape != (spec.embedding_dim, spec.num_classes) or bias.shape != kernel.shape[1:]:
         raise ModuleError(
-            f"the head has a kernel of {list(kernel.shape)} and a bias of {list(bias.shape)}, "
-            f"for {spec.embedding_dim} features and {spec.num_classes} classes"
+            f"the head has a kernel of {list(kernel.shape)} and a bias of {list(bias.shape)}, but needs "
+            f"{spec.embedding_dim} features and {spec.num_classes} classes"
         )
 
     def run(features: Images) -> Outputs:

@@ -1,10 +1,9 @@
-"""The engine "litert": a FlatBuffer run by LiteRT's XNNPACK on the CPU, without TensorFlow.
+"""The engine "litert": runs a FlatBuffer with LiteRT's XNNPACK on the CPU, without TensorFlow.
 
-Images are taken four at a time, whose activations stay in the processor's cache, or as many as this CPU turns out to
-run fastest, see ``chunk_size``: 381 images/s a core with four, against 368 with eight and 355 with sixteen (MobileNet
-V2 0.75, 160 pixels, Xeon). All give the same bits. A batch's chunks go to as many
-interpreters of one thread each as there are cores; that scales where threads within one interpreter, which
-split every layer, do not.
+Images are run four at a time, whose activations fit the processor's cache, or in the number that is fastest on this
+CPU, see ``chunk_size``: 381 images/s per core with four, against 368 with eight and 355 with sixteen (MobileNet V2
+0.75, 160 pixels, Xeon). All give the same bits. A batch's chunks are spread over as many single-threaded interpreters
+as there are cores. That scales, unlike threads within one interpreter, which split every layer.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ CHUNK = 4
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> EngineSession:
-    """A LiteRT model, as ``compile`` made it, as a function of images.
+    """Opens a LiteRT model from ``compile`` as a function of images.
 
-    LiteRT maps the file at ``path``, whose pages all processes of a host share, or takes a copy of the payload. What
-    lies in memory alone is opened for a comparison, or where nothing can be remembered: its chunk is not measured.
+    LiteRT maps the file at ``path``, so that all processes of a host share its pages, or copies the payload. A payload
+    that is only in memory is opened for a comparison, or if nothing can be stored, so its chunk size is not measured.
 
     Raises:
       ModuleError: LiteRT is not installed, or cannot run the model.
@@ -50,7 +49,7 @@ def _engine() -> str:
 
 
 class _Interpreter:
-    """One interpreter of one thread, its input fixed to a chunk; not for two threads at a time."""
+    """One single-threaded interpreter with an input of one chunk; at most one thread may use it at a time."""
 
     def __init__(self, spec: ModelSpec, model: dict[str, Any], chunk: int) -> None:
         try:
@@ -72,8 +71,8 @@ class _Interpreter:
         ]
 
     def run(self, images: Images) -> list[np.ndarray | None]:
-        """Logits and features, float32[N, D] each or None, of 1 to a chunk of images."""
-        # Not in a variable: while there is a view into the interpreter, it refuses to run.
+        """Logits and features, float32[N, D] each or None, for 1 to a chunk of images."""
+        # Not kept in a variable: while a view into the interpreter exists, it refuses to run.
         fill(self._interpreter.tensor(self._source)(), images)
         self._interpreter.invoke()
         return [

@@ -1,20 +1,19 @@
-"""The engine "openvino": the LiteRT FlatBuffer run by OpenVINO, in float32 or in bfloat16, and what int8 is made of it.
+"""The engine "openvino": runs the LiteRT FlatBuffer with OpenVINO in float32 or bfloat16, or an int8 model.
 
 In float32 it takes 0.8 of LiteRT's CPU time on a Xeon (MobileNet V2 0.75, 160 pixels; 0.9 at 1.0, 224).
 
-bfloat16 keeps 8 bits of a number where float32 keeps 24, so what comes out is near the module's and not equal
-to it. Before it is used, an engine answers the probe batch: in bfloat16 no logit and no feature may differ from
-LiteRT's by more than a tenth of the largest, and its best class has to be, by the float32 logits, within a
-twentieth of the largest from the best; in float32 the bars are those of the launcher. Measured on the probe
-batch in bfloat16: logits 0.042, features 0.066 (MobileNet V2 1.0 with trained weights, 224 pixels), 0.026 and
-0.037 (0.75 with random ones, 160 pixels); best classes equal.
+bfloat16 keeps 8 bits of a number, float32 keeps 24, so results are near the module's but not equal. Before use, an
+engine answers the probe batch. In bfloat16 no logit and no feature may differ from LiteRT's by more than a tenth of the
+largest, and the best class must be, by the float32 logits, within a twentieth of the largest from the best. In float32
+the launcher's limits apply. Measured on the probe batch in bfloat16: logits 0.042, features 0.066 (MobileNet V2 1.0
+with trained weights, 224 pixels), 0.026 and 0.037 (0.75 with random weights, 160 pixels); best classes equal.
 
-Where the CPU has no units that make bfloat16 faster, or that check fails, float32 is computed: a word says so
-once a process, and ``engines.Engine`` names what really computes.
+If the CPU has no instructions that make bfloat16 faster, or the check fails, the engine computes in float32. It logs
+that once per process, and ``engines.Engine`` names the engine and precision in use.
 
-In int8 the payload is another, see ``int8_payload``, and the launcher has tried it on the user's images. Here an engine
-answers the probe batch as a worker that may have another CPU, or another OpenVINO: it has to answer as the launcher's
-did, with the bars of bfloat16, and is refused if it does not. There is no float32 to fall back to: rows would say int8.
+In int8 the payload is different, see ``int8_payload``, and the launcher has tested it on the user's images. A worker
+may have another CPU or another OpenVINO, so its engine must answer the probe batch like the launcher's, within
+bfloat16's limits, or it is refused. It cannot fall back to float32, because its rows would still say int8.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from beamlabel.transforms.worker.compute_pool import compute_pool
 # Largest difference, relative to the largest value, and how much worse the best class may be.
 TOLERANCE = {BFLOAT16: 0.1, FLOAT32: 1e-3, INT8: 0.1}
 TIE = {BFLOAT16: 0.05, FLOAT32: 1e-4, INT8: 0.05}
-# Images a second of CPU time in chunks of 4, 8, 16 and 32: 272, 273, 272 and 264 (MobileNet V2 0.75, 160 pixels,
+# Images per second of CPU time in chunks of 4, 8, 16 and 32: 272, 273, 272 and 264 (MobileNet V2 0.75, 160 pixels,
 # Xeon without AMX); of 4, 8 and 16: 106, 105 and 103 (1.0, 224 pixels).
 CHUNK = 8
 
@@ -52,7 +51,7 @@ _said: set[str] = set()
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> EngineSession:
-    """The model in the spec's precision where this process can, else in float32; for ``threads`` see ``compute_pool``.
+    """Opens the model in the spec's precision if possible, else in float32; for ``threads`` see ``compute_pool``.
 
     Raises:
       ModuleError: OpenVINO, or LiteRT, is not installed, or cannot run the model.
@@ -65,46 +64,46 @@ def open_payload(
         try:
             return open_checked(spec, payload, BFLOAT16, threads)
         except UnequalError as error:
-            _say_once(f"{error}: this process computes in float32")
+            _say_once(f"{error}; this process computes in float32.")
     try:
         return open_checked(spec, payload, FLOAT32, threads)
     except ModuleError:
-        # OpenVINO is not installed, or not good enough in either precision.
+        # OpenVINO is not installed, or not accurate enough in either precision.
         return litert_engine.open_payload(spec, payload, threads, path)
 
 
 def has_units() -> bool:
-    """Whether bfloat16 is worth while on this CPU; where not, that is said, once a process.
+    """Whether bfloat16 is worthwhile on this CPU; logs once per process if not.
 
-    OpenVINO's own list of capabilities is not enough: it names BF16 also where AVX-512 only emulates it. And
-    Intel's AVX512_BF16 multiplies no faster than its float32: without AMX, OpenVINO took 1.4 times as long.
+    OpenVINO's own list of capabilities is not enough: it also names BF16 if AVX-512 only emulates it. And Intel's
+    AVX512_BF16 multiplies no faster than its float32: without AMX, OpenVINO took 1.4 times as long.
 
     Raises:
-      ModuleError: the CPU has units, but OpenVINO is not installed.
+      ModuleError: the CPU has the instructions, but OpenVINO is not installed.
     """
     units = cpu.bfloat16_units()
     if not units:
-        _say_once("this CPU has no units for bfloat16 (avx512_bf16, AMX): here it is computed in float32")
+        _say_once("This CPU has no bfloat16 instructions (AVX512_BF16 or AMX); computing in float32.")
     elif cpu.is_intel() and "amx_bf16" not in units:
         _say_once(
-            "this CPU has avx512_bf16 but no AMX; on Intel's, bfloat16 is then slower than float32: "
-            "here it is computed in float32"
+            "This CPU has AVX512_BF16 but no AMX, so bfloat16 would be slower than float32 on this Intel CPU; "
+            "computing in float32."
         )
     elif "BF16" not in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        _say_once("OpenVINO does not use this CPU's units for bfloat16: here it is computed in float32")
+        _say_once("OpenVINO does not use this CPU's bfloat16 instructions; computing in float32.")
     else:
         return True
     return False
 
 
 class UnequalError(ModuleError):
-    """The module's answers are others."""
+    """The answers differ from the module's."""
 
 
 def open_checked(
     spec: ModelSpec, payload: memoryview, precision: str, threads: int | None = None
 ) -> EngineSession:
-    """The model in a precision, compared with LiteRT's float32 on the probe batch.
+    """Opens the model in a precision and compares it with LiteRT's float32 on the probe batch.
 
     Raises:
       UnequalError: they differ by more than ``TOLERANCE`` and ``TIE`` allow.
@@ -129,7 +128,7 @@ def open_checked(
 def open_int8_model(
     spec: ModelSpec, model: Int8Model, threads: int | None = None
 ) -> tuple[EngineSession, Outputs]:
-    """A quantized model, and what it answers to the probe batch here.
+    """Opens a quantized model; returns it with its answers to the probe batch on this machine.
 
     Raises:
       ModuleError: OpenVINO is not installed, or cannot run the model.
@@ -142,7 +141,7 @@ def open_int8_model(
 
 
 def _open_int8(spec: ModelSpec, payload: memoryview, threads: int | None) -> EngineSession:
-    """The model in int8, compared with the launcher's answers."""
+    """Opens the int8 model and compares it with the launcher's answers."""
     model, expected = unpack_int8(payload)
     session, found = open_int8_model(spec, model, threads)
     try:
@@ -151,7 +150,7 @@ def _open_int8(spec: ModelSpec, payload: memoryview, threads: int | None) -> Eng
         )
     except ModuleError as error:
         raise ModuleError(
-            f"{error}, against the launcher's int8: run the launcher on a machine of the workers' kind, or label with "
+            f"{error}, compared with the launcher's int8; run the launcher on a machine of the workers' kind, or use "
             "--precision float32"
         ) from error
     return session
@@ -164,10 +163,10 @@ def _opened(
     pixels: np.ndarray,
     threads: int | None,
 ) -> tuple[Chunks, Outputs]:
-    """The compiled model that ``read`` reads, and its answers to the pixels."""
-    # The first threads to touch OpenVINO's arrays at once deadlock (2026.4: one holds the guard of a C++
-    # static and waits for the GIL, the other holds the GIL and waits for the guard). So the first is alone, with
-    # one chunk, however small chunks are.
+    """Compiles the model from ``read``; returns it with its answers to the pixels."""
+    # If several threads are the first to touch OpenVINO's arrays at once, they deadlock (2026.4: one holds the guard
+    # of a C++ static and waits for the GIL, the other holds the GIL and waits for the guard). So a single thread
+    # starts, with one chunk, however small chunks are.
     with _lock:
         streams = compute_pool(threads).threads
         chunks = Chunks(spec, spec.chunk_size(CHUNK), _requests(spec, read, precision, streams), threads)
@@ -176,7 +175,7 @@ def _opened(
 
 
 def _read_litert(core: Any, payload: memoryview) -> Any:
-    # OpenVINO reads its own format from memory, and LiteRT's from a file alone.
+    # OpenVINO reads its own format from memory, but LiteRT's only from a file.
     with tempfile.TemporaryDirectory(prefix="beamlabel-") as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(payload)
@@ -196,15 +195,15 @@ def _openvino() -> Any:
 def _requests(
     spec: ModelSpec, read: Callable[[Any], Any], precision: str, streams: int
 ) -> Callable[[], _Request]:
-    """Compiles the model for streams of one thread each; the function makes requests to them."""
+    """Compiles the model for streams of one thread each; returns a function that creates requests to them."""
     openvino = _openvino()
     core = openvino.Core()
     options = {
-        # Said in float32 too: with AMX, OpenVINO would take bfloat16 by itself. In int8 it is said of what is left.
+        # Set for float32 too, because with AMX OpenVINO would choose bfloat16. In int8 it applies to the other layers.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == BFLOAT16 else "f32",
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": streams,
-        # The threads that load images, and other processes, want these cores too.
+        # The threads that load images, and other processes, need these cores too.
         "ENABLE_CPU_PINNING": False,
     }
     try:
@@ -233,10 +232,10 @@ class _Request:
         ]
 
     def run(self, images: Images) -> list[np.ndarray | None]:
-        """Logits and features, float32[N, D] each or None, of 1 to a chunk of images."""
+        """Logits and features, float32[N, D] each or None, for 1 to a chunk of images."""
         fill(self._request.get_input_tensor().data, images)
         self._request.infer()
-        # Views of what the next inference overwrites; the caller copies them before.
+        # Views of memory that the next inference overwrites; the caller copies them first.
         return [None if target is None else target.data[: len(images)] for target in self._targets]
 
 

@@ -1,4 +1,4 @@
-"""How predictions are made: what the user wants, and what the module allows, brought together in one place."""
+"""Prediction options: combines the user's wishes with the module's limits."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class WishError(ValueError):
     """A value that the module does not allow.
 
     Attributes:
-      argument: its name in ``PredictOptions``.
-      detail: what is wrong.
+      argument: the name in ``PredictOptions``.
+      detail: the problem.
     """
 
     def __init__(self, argument: str, detail: str) -> None:
@@ -35,7 +35,7 @@ class HeadArtifact:
 
     Attributes:
       path: the file, local or remote.
-      sha256: of the file, in hex.
+      sha256: SHA-256 of the file, in hex.
     """
 
     path: str
@@ -44,26 +44,27 @@ class HeadArtifact:
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How predictions are made of logits and features.
+    """How to turn logits and features into predictions.
 
-    What is left open here (``scores="auto"``, ``top_k=None``) the artifact decides, by ``fitted``: at the latest
-    where a worker opens it.
+    The artifact decides the values that are left open here (``scores="auto"``, ``top_k=None``) through ``fitted``, at
+    the latest when a worker opens it.
 
     Attributes:
-      artifact_path, artifact_sha256: what the launcher compiled and staged. If it is of the engine ``linear``, there
-        may come ``EmbeddedRows``, and no images.
-      top_k: classes in a row, or 0 for none; None: 5, or all where there are fewer. 5 is cut to fewer classes too.
-      scores: ``softmax``, ``sigmoid``, ``none``, or ``auto``: what fits the module's logits.
-      class_names: a name for each class; None: no names; ``auto``: ImageNet's where the classes are its, which
-        ``derive`` and ``LabelImages`` put in.
+      artifact_path, artifact_sha256: the artifact that the launcher compiled and staged. With the engine ``linear``,
+        elements may be ``EmbeddedRows`` but not images.
+      top_k: classes in a row, or 0 for none; None: 5, or all if there are fewer. 5 is also cut to fewer classes.
+      scores: ``softmax``, ``sigmoid``, ``none``, or ``auto``: the function that fits the module's logits.
+      class_names: a name for each class; None: no names; ``auto``: ImageNet's if the module has its classes, filled in
+        by ``derive`` and ``LabelImages``.
       embeddings: whether features are kept, if there are any.
-      normalize_embeddings: whether embeddings get L2 length 1.
+      normalize_embeddings: whether embeddings are scaled to L2 length 1.
       batch_size: images in every batch but the last of a bundle.
-      worker_threads: that compute in a worker process; None: as many as the cores that it may use.
+      worker_threads: number of computing threads in a worker process; None: the number of available cores.
       keep_pixels: whether predictions carry their pixels on, by reference, for the sink of the same stage.
-      billing_project: that pays for reading the artifact from ``gs://``; None: as the process's other requests.
-      head: for ``EmbeddedRows`` among the images; None if there are none.
-      deadline: after which a worker process is ended that hangs at a batch; None: never.
+      billing_project: the project that pays for reading the artifact from ``gs://``; None: the same as for the
+        process's other requests.
+      head: the head for ``EmbeddedRows`` among the images; None if there are none.
+      deadline: seconds after which a worker process that hangs at a batch is ended; None: never.
     """
 
     artifact_path: str
@@ -82,7 +83,7 @@ class PredictOptions:
 
     @property
     def is_open(self) -> bool:
-        """Whether the artifact has to decide something yet."""
+        """Whether the artifact must still decide something."""
         return self.top_k is None or self.scores == AUTO or self.class_names == AUTO
 
     def __post_init__(self) -> None:
@@ -98,15 +99,15 @@ class PredictOptions:
 def fitted(
     options: PredictOptions, spec: ModelSpec, default_names: tuple[str, ...] | None = None
 ) -> PredictOptions:
-    """The options with nothing left open, as they fit a module. Fitting them again changes nothing.
+    """The options fitted to a module, with nothing left open. Fitting them again changes nothing.
 
     Args:
-      options: the wishes.
-      spec: the module's.
-      default_names: what the classes are called where ``class_names`` is ``auto``.
+      options: the user's options.
+      spec: the spec of the module.
+      default_names: the class names for ``class_names`` of ``auto``.
 
     Raises:
-      WishError: the module does not allow a value; names it.
+      WishError: the module does not allow a value; the error names it.
     """
     _check_embeddings(options, spec)
     top_k = _top_k(options.top_k, spec.num_classes)
@@ -123,11 +124,11 @@ def fitted(
 
 
 def describe_scores(spec: ModelSpec, scores: str, *, asked: bool) -> str:
-    """Which scores a module gets and why, in words."""
+    """Describes which scores a module gets and why."""
     if asked:
-        return f"{scores}, as asked for; the module gives {spec.score_kind}: {spec.scores_reason}"
-    left = "scores are left as they are" if scores == "none" else f"scores by {scores}"
-    return f"{left}: the module gives {spec.score_kind}: {spec.scores_reason}"
+        return f"Scores: {scores}, as requested; the module gives {spec.score_kind}: {spec.scores_reason}"
+    left = "Scores are left unchanged" if scores == "none" else f"Scores use {scores}"
+    return f"{left}; the module gives {spec.score_kind}: {spec.scores_reason}"
 
 
 def _top_k(wish: int | None, classes: int | None) -> int:
@@ -135,7 +136,7 @@ def _top_k(wish: int | None, classes: int | None) -> int:
         if wish not in (None, 0, DEFAULT_TOP_K):
             raise WishError("top_k", f" {wish}: the module has no logits")
         return 0
-    # A default that somebody writes out is the default still.
+    # The default counts as the default even if the user spells it out.
     if wish is None or wish == DEFAULT_TOP_K:
         return min(DEFAULT_TOP_K, classes)
     if wish > classes:
@@ -159,6 +160,6 @@ def _scores(wish: str, spec: ModelSpec) -> str:
         raise WishError(
             "scores",
             f": it is not clear whether the module gives logits or probabilities for its {spec.num_classes} classes: "
-            f"{spec.scores_reason}; say softmax or sigmoid for logits, or none to leave them as they are",
+            f"{spec.scores_reason}; use softmax or sigmoid for logits, or none to leave them unchanged",
         )
     return spec.scores

@@ -1,4 +1,4 @@
-"""Decoded images → predictions: the model handler that Beam's RunInference drives."""
+"""Turns decoded images into predictions: the model handler that Beam's RunInference drives."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ _LOGGER = get_logger(__name__)
 def predict(
     images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
 ) -> list[Prediction | Failure]:
-    """One prediction or failure an image, in order.
+    """One prediction or failure per image, in order.
 
     Raises:
-      WishError: the module does not allow what the options say.
+      WishError: the module does not allow a value of the options.
     """
     outcomes: list[Prediction | Failure] = []
     for part in predict_blocks(images, engine, options):
@@ -62,11 +62,11 @@ def predict(
 
 
 class PredictedImages(NamedTuple):
-    """What became of some images.
+    """The outcomes of some images.
 
     Attributes:
       block: the predictions, in the order of their images.
-      failures: of the others, each by its place among the images.
+      failures: the failures of the other images, by their index among the images.
     """
 
     block: PredictionBlock
@@ -76,14 +76,14 @@ class PredictedImages(NamedTuple):
 def predict_blocks(
     images: Sequence[LoadedImage], engine: Engine, options: PredictOptions
 ) -> list[PredictedImages]:
-    """What becomes of images, which stay in their order: that of all, or of each.
+    """Computes the outcomes of images in order, in one block for all or in one for each.
 
-    A batch that raises is tried again image by image, so that one image takes down only itself; an
-    image whose outputs are not finite numbers fails. A batch that hangs ends the process, see ``watchdog``; images
-    that were in such a batch before are computed one by one.
+    If a batch raises, its images are tried again one by one, so that one bad image only fails itself. An image whose
+    outputs are not finite numbers fails. A batch that hangs ends the process, see ``watchdog``; images that were in
+    such a batch before are computed one by one.
 
     Raises:
-      WishError: the module does not allow what the options say.
+      WishError: the module does not allow a value of the options.
     """
     if not images:
         return []
@@ -98,7 +98,7 @@ def predict_blocks(
         if len(images) == 1:
             failure = _failure(images[0], f"{type(error).__name__}: {error}")
             return [PredictedImages(PredictionBlock([], []), {0: failure})]
-        _LOGGER.warning("a batch of %d images failed (%s): trying them one by one", len(images), error)
+        _LOGGER.warning("A batch of %d images failed (%s); trying them one by one", len(images), error)
         return [part for image in images for part in predict_blocks([image], engine, options)]
 
 
@@ -127,14 +127,14 @@ def _predict_batch(images: Sequence[LoadedImage], engine: Engine, options: Predi
     )
     if finite.all():
         return PredictedImages(block, {})
-    detail = "the module's output holds NaN or infinity"
+    detail = "the module's output has NaN or infinity"
     failures = {place: _failure(images[place], detail) for place in np.flatnonzero(~finite).tolist()}
     return PredictedImages(block.take(np.flatnonzero(finite).tolist()), failures)
 
 
 @functools.lru_cache(maxsize=4)
 def _name_array(names: tuple[str, ...]) -> np.ndarray:
-    """Names of classes, object[C]."""
+    """Class names as object[C]."""
     array = np.empty(len(names), object)
     array[:] = names
     return array
@@ -142,7 +142,7 @@ def _name_array(names: tuple[str, ...]) -> np.ndarray:
 
 def _failure(image: LoadedImage, detail: str) -> Failure:
     ref = image.ref
-    # TensorFlow's messages run over many lines, and the telling one is not the first.
+    # TensorFlow's messages have many lines, and the informative one is not the first.
     one_line = " ".join(detail.split())
     if len(one_line) > _DETAIL_CHARACTERS:
         one_line = f"{one_line[:200]} … {one_line[-_DETAIL_CHARACTERS + 200 :]}"
@@ -164,15 +164,15 @@ def _failure(image: LoadedImage, detail: str) -> Failure:
 
 
 class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
-    """Opens the staged artifact once a worker process and labels batches of one size with it.
+    """Opens the staged artifact once per worker process and labels batches of one size with it.
 
-    Elements carry their identity, so the handler is unkeyed: failures and unit ends among the elements
-    are handed through, and pixels do not leave it, unless asked for. Of ``EmbeddedRows``, which are a batch of
-    their own, the head labels all rows.
+    Elements carry their identity, so the handler is unkeyed. It hands failures and unit ends among the elements
+    through, and drops pixels unless asked to keep them. ``EmbeddedRows`` are a batch of their own, and the head labels
+    all their rows.
 
     Args:
-      options: the artifact, and how predictions are made.
-      in_blocks: whether the elements are ``Block``s, as in the job: each is a batch, and gives one ``Block``.
+      options: the artifact, and the prediction options.
+      in_blocks: whether the elements are ``Block``s, as in the job: each is a batch and yields one ``Block``.
     """
 
     def __init__(self, options: PredictOptions, *, in_blocks: bool = False) -> None:
@@ -185,17 +185,17 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
         self._in_blocks = in_blocks
 
     def should_skip_batching(self) -> bool:
-        """Blocks are batches."""
+        """Whether elements are batches already, which blocks are."""
         return self._in_blocks
 
     def load_model(self) -> Engine:
         """Opens the artifact; Beam's ``Shared`` keeps one for all threads of the process."""
         options = self._options
-        if options.billing_project is not None:  # no step before this one may have said it yet
+        if options.billing_project is not None:  # no step before this one may have set it yet
             set_billing_project(options.billing_project)
         with watched((), options.deadline):
             engine = open_engine(options.artifact_path, options.artifact_sha256, options.worker_threads)
-        # What does not fit ends the run, and is no failure of each image.
+        # A misfit ends the run, instead of failing each image.
         fitted(options, engine.spec)
         if options.head is not None:
             engine.head = open_engine(options.head.path, options.head.sha256)
@@ -206,13 +206,14 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
     def run_inference(
         self, batch: Sequence[Loaded], model: Engine, inference_args: Mapping[str, Any] | None = None
     ) -> list[Labeled]:
-        """One outcome an element, in their order; of ``EmbeddedRows`` the labeled rows, then the failures of others.
-        Of a ``Block`` all in one ``Block``, the predictions as ``PredictionBlock``s.
+        """One outcome per element, in order; for ``EmbeddedRows`` the labeled rows, then the other rows' failures.
 
-        A list, since Beam counts what is raised while it is made.
+        A ``Block`` yields one ``Block`` with everything, the predictions as ``PredictionBlock``s.
+
+        Returns a list, because Beam counts errors that are raised while it is created.
 
         Raises:
-          TypeError: an element is neither an image nor what is handed through.
+          TypeError: an element is neither an image nor of a type that is handed through.
         """
         for element in batch:
             if not isinstance(element, (LoadedImage, EmbeddedRows, Failure, Skipped, UnitEnd)):
@@ -225,8 +226,8 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
         return outcomes
 
     def _each(self, batch: Sequence[Loaded], images: list[LoadedImage], model: Engine) -> list[Labeled]:
-        """In the order of the batch: whoever wraps this handler, as Beam's KeyedModelHandler does, tells the
-        outcomes by their places."""
+        """Outcomes in the order of the batch: wrappers such as Beam's KeyedModelHandler match them by their
+        positions."""
         predicted = iter(predict(images, model, self._options))
         outcomes: list[Labeled] = []
         for element in batch:
@@ -239,7 +240,7 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
         return outcomes
 
     def _block(self, batch: Sequence[Loaded], images: list[LoadedImage], model: Engine) -> list[Any]:
-        """All in one element, in any order."""
+        """All outcomes in one element, in any order."""
         outcomes = Block()
         for block, failures in predict_blocks(images, model, self._options):
             if len(block):
@@ -254,17 +255,17 @@ class HubModelHandler(ModelHandler[Loaded, Labeled, Engine]):
         return [outcomes]
 
     def get_num_bytes(self, batch: Sequence[Loaded]) -> int:
-        """Bytes of pixels, and of rows whose features are known, in a batch."""
+        """Bytes of pixels, and of rows with known features, in a batch."""
         pixels = sum(element.pixels.nbytes for element in batch if isinstance(element, LoadedImage))
         return pixels + sum(element.batch.nbytes for element in batch if isinstance(element, EmbeddedRows))
 
     def get_metrics_namespace(self) -> str:
-        """Where RunInference's own metrics are found."""
+        """The namespace of RunInference's own metrics."""
         return "beamlabel.RunInference"
 
 
 def _places(batch_size: int, element: Loaded) -> int:
-    """How many places of a batch an element takes: rows whose features are known take them all."""
+    """How many places of a batch an element takes; rows with known features take all of them."""
     if isinstance(element, LoadedImage):
         return places_in_batch(batch_size, element.pixels.nbytes)
     return batch_size if isinstance(element, EmbeddedRows) else 1

@@ -1,5 +1,5 @@
-"""The images that a module is tried on before it is used, fixed, so that every run decides alike; and what
-counts as the same answer."""
+"""Fixed images for trying a module before use, so that every run decides alike, and the criteria for equal
+answers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _COARSE = 6
 _NOISE = 12.0
 # Largest difference that passes, relative to the largest value expected.
 _TOLERANCE = 1e-3
-# How much worse, by the logits expected and relative to the largest, the best class may be: rounding only.
+# How much worse the best class may be, by the expected logits and relative to the largest: only rounding.
 _TIE = 1e-4
 
 
 def probe_batch(height: int, width: int) -> np.ndarray:
-    """Four images that look a little like photographs: uint8[4, height, width, 3], RGB.
+    """Four images that resemble photographs a little: uint8[4, height, width, 3], RGB.
 
-    Large soft patches of colour (a 6×6 random grid, interpolated bilinearly) under a little noise. Plain
-    noise drives many networks into one corner of their output, where an error would not show.
+    They are large soft patches of color (a 6×6 random grid, interpolated bilinearly) under a little noise. Plain noise
+    drives many networks into one corner of their output, where errors would not show.
     """
     random = np.random.default_rng(_SEED)
     coarse = random.uniform(0, 255, (PROBE_IMAGES, _COARSE, _COARSE, 3))
@@ -33,9 +33,9 @@ def probe_batch(height: int, width: int) -> np.ndarray:
 
 
 def extreme_batch(height: int, width: int) -> np.ndarray:
-    """Images that no photograph is like, whose answers lie far out: uint8[8, height, width, 3], RGB.
+    """Images unlike any photograph, with extreme answers: uint8[8, height, width, 3], RGB.
 
-    Black, white, red, green, blue, a chessboard, a slope and noise.
+    They are black, white, red, green, blue, a chessboard, a slope and noise.
     """
     colours = [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
     plain = [np.broadcast_to(np.array(colour, np.uint8), (height, width, 3)) for colour in colours]
@@ -71,25 +71,25 @@ def check_equal(
     least_scale: float = 0.0,
     cause: str = "compilation",
 ) -> None:
-    """Refuses outputs, float32[N, D], that are not the ones expected.
+    """Refuses outputs, float32[N, D], that differ from the expected ones.
 
     Args:
-      name: what they are, ``logits`` or ``features``.
-      expected, found: the two.
+      name: kind of output, ``logits`` or ``features``.
+      expected, found: the two outputs.
       tolerance: largest difference allowed, relative to the largest value expected.
-      tie: how much worse, likewise, the best class may be by the logits expected.
-      least_scale: what both are relative to if the values expected are smaller: for sums whose terms cancel, which
-        are rounded by the size of the terms.
-      cause: what lies between the two, for the message.
+      tie: how much worse the best class may be by the expected logits, relative to the largest value expected.
+      least_scale: scale to use if the expected values are smaller: for sums whose terms cancel, which have rounding
+        errors relative to the terms.
+      cause: the difference between the two computations, for the message.
 
     Raises:
-      ModuleError: the values expected are not finite, or the two are not equal.
+      ModuleError: the expected values are not finite, or the two are not equal.
     """
     if not np.all(np.isfinite(expected)):
         raise ModuleError(f"its {name} are not finite numbers on ordinary images")
     scale = max(float(np.abs(expected).max()), least_scale, float(np.finfo(np.float32).tiny))
     change = difference(expected, found, least_scale)
-    # Not `change > tolerance`: that lets NaN pass.
+    # Not `change > tolerance`, which NaN would pass.
     if not change <= tolerance:
         raise ModuleError(f"{cause} changed its {name} by {change:.2g} (relative), more than {tolerance}")
     if name == LOGITS:
@@ -99,7 +99,7 @@ def check_equal(
 
 
 def difference(expected: np.ndarray, found: np.ndarray, least_scale: float = 0.0) -> float:
-    """The largest difference of two arrays, relative to the largest value expected; NaN where there is one."""
+    """The largest difference of two arrays, relative to the largest value expected; NaN if there is a NaN."""
     scale = max(float(np.abs(expected).max()), least_scale, float(np.finfo(np.float32).tiny))
     return float(np.abs(expected - found).max()) / scale
 

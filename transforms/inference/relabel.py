@@ -1,4 +1,4 @@
-"""Rows whose features are known → the same rows with classes, by a module's head alone."""
+"""Adds classes to rows with known features, using only a module's head."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _EMBEDDING = "embedding"
 
 
 def relabel_rows(rows: EmbeddedRows, engine: Engine, options: PredictOptions) -> list[LabeledRows | Failure]:
-    """Labels rows by the head of a module; a row whose features are not those of its base is a failure.
+    """Labels rows with a module's head; a row with unsuitable features becomes a failure.
 
     Args:
-      rows: of one unit.
-      engine: of the engine ``linear``, or with such a ``head``.
-      options: how predictions are made; the embeddings stay as they are, normalized or not.
+      rows: rows of one unit.
+      engine: the engine ``linear``, or an engine with such a ``head``.
+      options: the prediction options; the embeddings stay unchanged, normalized or not.
 
     Raises:
       ValueError: there is no head.
-      WishError: the module does not allow what the options say.
+      WishError: the module does not allow a value of the options.
     """
     head = engine.head or engine
     if head.spec.embedding_dim is None or head.spec.num_classes is None:
@@ -59,23 +59,23 @@ def relabel_rows(rows: EmbeddedRows, engine: Engine, options: PredictOptions) ->
 
 
 def feature_matrix(column: pa.Array, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-    """The features of rows, float32[N, dimension], and bool[N]: whether a row has as many, all finite.
+    """The features of rows, float32[N, dimension], and bool[N]: whether a row has that many, all finite.
 
-    Rows without are zero. The matrix is a view of the column's, if all rows have as many.
+    Other rows are zero. The matrix is a view of the column's memory if all rows have that many.
 
     Args:
       column: lists of floats of any kind.
-      dimension: of the features.
+      dimension: number of features.
 
     Raises:
-      ValueError: it holds no lists of floats.
+      ValueError: the column does not hold lists of floats.
     """
     kind = column.type
     is_fixed = pa.types.is_fixed_size_list(kind)
     if not (is_fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_floating(
         kind.value_type
     ):
-        raise ValueError(f"the column {_EMBEDDING!r} is {kind}, and no list of floats")
+        raise ValueError(f"the column {_EMBEDDING!r} is {kind}, not a list of floats")
     if is_fixed:
         has_all = np.full(len(column), kind.list_size == dimension)
     else:
@@ -89,7 +89,7 @@ def feature_matrix(column: pa.Array, dimension: int) -> tuple[np.ndarray, np.nda
         every = np.zeros((len(column), dimension), np.float32)
         every[has_all] = features
         features = every
-    # The sum is finite only if all are; it may overflow though they are.
+    # The sum is only finite if all values are, but it may overflow even so.
     with np.errstate(over="ignore", invalid="ignore"):
         is_finite = np.isfinite(features.sum(axis=1))
     if not is_finite.all():
@@ -101,7 +101,7 @@ def feature_matrix(column: pa.Array, dimension: int) -> tuple[np.ndarray, np.nda
 
 
 def fixed_size_lists(matrix: np.ndarray) -> pa.FixedSizeListArray:
-    """float32[N, D] as an Arrow column of lists of D, not copied."""
+    """float32[N, D] as an Arrow column of lists of D, without a copy."""
     values = pa.array(np.ascontiguousarray(matrix).ravel())
     kind = pa.list_(pa.field("element", pa.float32()), matrix.shape[1])
     return pa.FixedSizeListArray.from_arrays(values, type=kind)
@@ -128,7 +128,7 @@ def _lists(values: pa.Array, length: int) -> pa.ListArray:
 
 
 def _failure(rows: EmbeddedRows, place: int, head: Engine) -> Failure:
-    """Why a row could not be labeled."""
+    """The failure of a row that could not be labeled."""
     row = {
         name: rows.batch.column(name)[int(place)].as_py()
         for name in ("uri", "ref_id", "image_id", "source_bytes", "source_version", "content_hash")
@@ -138,9 +138,12 @@ def _failure(rows: EmbeddedRows, place: int, head: Engine) -> Failure:
         detail = "the earlier row has no embedding"
     elif len(embedding.values) != head.spec.embedding_dim:
         found = len(embedding.values)
-        detail = f"the earlier row's embedding has {found} numbers; the module has {head.spec.embedding_dim} features"
+        detail = (
+            f"the earlier row's embedding has {found} numbers, "
+            f"but the module has {head.spec.embedding_dim} features"
+        )
     else:
-        detail = "the earlier row's embedding, or what the head makes of it, holds NaN or infinity"
+        detail = "the earlier row's embedding, or the head's result for it, has NaN or infinity"
     return Failure(
         row["uri"],
         row["ref_id"],

@@ -1,4 +1,4 @@
-"""The engine "tensorflow": a frozen graph; the reference, and the one for GPUs."""
+"""The engine "tensorflow": runs a frozen graph; the reference, and the engine for GPUs."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _LOGGER = get_logger(__name__)
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> EngineSession:
-    """A serialized ``GraphDef`` as a function of its input tensor.
+    """Opens a serialized ``GraphDef`` as a function of its input tensor.
 
     Raises:
-      ModuleError: TensorFlow is not installed, or the graph holds operations that are not allowed.
+      ModuleError: TensorFlow is not installed, or the graph has operations that are not allowed.
     """
     tf = tensorflow()
     if threads is not None:
         _limit_threads(tf, threads)
     graph_def = tf.compat.v1.GraphDef.FromString(bytes(payload))
-    # Asked here too, since an artifact may come from somebody else.
+    # Checked here too, since an artifact may come from an unknown source.
     if not spec.allows_unsafe_ops and (found := unsafe_in_graph(graph_def)):
         raise ModuleError(
-            f"the compiled model holds operations that are not allowed: {'; '.join(map(str, found))}"
+            f"the compiled model has operations that are not allowed: {'; '.join(map(str, found))}"
         )
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
     names = [f"{name}:0" for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
@@ -57,9 +57,9 @@ def open_payload(
 
 
 def _limit_threads(tf: Any, threads: int) -> None:
-    """TensorFlow's own threads, of which it has as many as the host has cores; a process sets them but once."""
+    """Limits TensorFlow's own threads, by default one per core of the host; a process can set this only once."""
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # it has begun to compute
-        _LOGGER.warning("TensorFlow runs already, with as many threads as it likes")
+    except RuntimeError:  # TensorFlow has started to compute
+        _LOGGER.warning("TensorFlow is already running, so its threads cannot be limited")

@@ -1,4 +1,4 @@
-"""Logits → scores → the k best classes (pure numpy)."""
+"""Turns logits into scores and the k best classes (pure NumPy)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def scores_of(logits: np.ndarray, function: str) -> np.ndarray:
 
     Args:
       logits: float32[N, C].
-      function: ``softmax`` over the classes, ``sigmoid`` of each, or ``none``: the logits as they are.
+      function: ``softmax`` over the classes, ``sigmoid`` of each, or ``none`` for the unchanged logits.
 
     Returns:
       float32[N, C].
 
     Raises:
-      ValueError: an unknown function.
+      ValueError: the function is unknown.
     """
     if function == "softmax":
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -51,7 +51,7 @@ def top_k(logits: np.ndarray, k: int, function: str) -> tuple[np.ndarray, np.nda
         raise ValueError(f"k must be 1 to {classes}, the number of classes, not {k}")
     if k < classes:
         best = np.sort(np.argpartition(-logits, k - 1, axis=1)[:, :k], axis=1)
-        # Of equal logits at the border argpartition takes any: those rows are ordered whole.
+        # If equal logits straddle the border, argpartition takes any of them, so these rows are sorted in full.
         border = np.take_along_axis(logits, best, axis=1).min(axis=1, keepdims=True)
         tied = (logits >= border).sum(axis=1) > k
         best[tied] = np.sort(np.argsort(-logits[tied], axis=1, kind="stable")[:, :k], axis=1)
@@ -64,6 +64,6 @@ def top_k(logits: np.ndarray, k: int, function: str) -> tuple[np.ndarray, np.nda
 
 
 def l2_normalized(vectors: np.ndarray) -> np.ndarray:
-    """float32[N, D] rows of length 1; a zero row stays zero."""
+    """Scales rows of float32[N, D] to length 1; a zero row stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)

@@ -1,1 +1,1 @@
-"""A hub module → an artifact; the launcher's side, the only one with TensorFlow."""
+"""Compiles a hub module to an artifact: the launcher's side, and the only one that uses TensorFlow."""

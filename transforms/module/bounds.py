@@ -1,7 +1,7 @@
-"""Between which bounds an output lies, whatever the image: read off the frozen graph, op by op.
+"""Finds bounds of an output that hold for any image, by reading the frozen graph op by op.
 
-Interval arithmetic, from the output back: a sigmoid lies in [0, 1] whatever goes in, half of (tanh + 1) too, and a
-convolution has no bounds. Ops that are not known here give none, and say that they are unknown.
+This is interval arithmetic from the output backwards: a sigmoid lies in [0, 1] whatever its input, and so does half of
+(tanh + 1), while a convolution has no bounds. Unknown ops yield no bounds and mark the result as unknown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
 _INF = math.inf
-# Ops that a path may have, at most, before it counts as unknown.
+# Maximum number of ops on a path before it counts as unknown.
 _DEPTH = 100
 
 _SAME = frozenset(
@@ -36,16 +36,16 @@ _LINEAR = frozenset(
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is known of a tensor.
+    """The known facts about a tensor.
 
     Attributes:
-      low, high: no value is outside, up to rounding.
-      op: the op that gave it these bounds.
-      known: whether all ops on the way were known; if not, the bounds are infinite.
-      linear: whether it is a sum of products with weights, which nothing squeezes into a range.
-      parts_of_one: whether no row is negative and none adds up to more than 1: a softmax, or columns of one.
-      picked: whether columns are ranks, not classes: the best scores only, or sorted.
-      largest: whether it is the largest of several.
+      low, high: no value lies outside, up to rounding.
+      op: the op that set these bounds.
+      known: whether all ops on the path are known; if not, the bounds are infinite.
+      linear: whether it is a sum of products with weights, which nothing confines to a range.
+      parts_of_one: whether no value is negative and no row sums to more than 1: a softmax, or some of its columns.
+      picked: whether columns are ranks, not classes: only the best scores, or sorted scores.
+      largest: whether it is the largest of several values.
     """
 
     low: float = -_INF
@@ -59,17 +59,17 @@ class Bounds:
 
     @property
     def within_one(self) -> bool:
-        """Whether it cannot but lie in [0, 1]."""
+        """Whether every value must lie in [0, 1]."""
         return self.known and self.low >= -1e-6 and self.high <= 1 + 1e-6
 
 
 def bounds_of(graph_def: Any, output: str) -> Bounds:
-    """Bounds of the first output of a node of a frozen ``GraphDef``."""
+    """Bounds of the first output of a node in a frozen ``GraphDef``."""
     return _Graph(graph_def).bounds(output)
 
 
 class _Graph:
-    """One graph; remembers what it has found."""
+    """One graph, with a cache of the bounds found."""
 
     def __init__(self, graph_def: Any) -> None:
         self._nodes = {node.name: node for node in graph_def.node}
@@ -96,7 +96,7 @@ class _Graph:
         inputs = [one for one in node.input if not one.startswith("^")]
         if op in _SAME:
             kept = self.bounds(inputs[0])
-            # Rows may be cut otherwise now.
+            # A reshape may change which values form a row.
             return replace(
                 kept, parts_of_one=kept.parts_of_one and op not in ("Reshape", "Transpose", "Tile")
             )
@@ -140,7 +140,7 @@ class _Graph:
         )
 
     def _linear(self, node: Any, inputs: list[str]) -> Bounds:
-        """No bounds, unless it multiplies what has some by constants: then those of the sums."""
+        """No bounds, unless a bounded tensor is multiplied by constants: then the bounds of the sums."""
         weights = self._nodes[self._through(inputs[1])] if len(inputs) > 1 else None
         free = Bounds(op=node.op, linear=True)
         if node.op != "MatMul" or weights is None or weights.op != "Const":
@@ -167,14 +167,14 @@ class _Graph:
         return name
 
     def _is_share(self, inputs: list[str]) -> bool:
-        """Whether it is x / sum(x) of what is not negative."""
+        """Whether it is x / sum(x) of non-negative values."""
         below = self._nodes[self._through(inputs[1])]
         if below.op != "Sum" or self._through(below.input[0]) != self._through(inputs[0]):
             return False
         return self.bounds(inputs[0]).low >= 0
 
     def _made_of_ranks(self, text: str, left: int = 60) -> bool:
-        """Whether indices are made by sorting, within some ops."""
+        """Whether indices come from sorting, within a number of ops."""
         waiting = [text.removeprefix("^").partition(":")[0]]
         seen: set[str] = set()
         while waiting and len(seen) < left:
@@ -223,7 +223,7 @@ _REDUCE: dict[str, Callable[[Bounds, str], Bounds]] = {
 
 
 def _elementwise(op: str, inputs: list[Bounds]) -> Bounds:
-    # Whatever goes in, these have bounds.
+    # These have bounds whatever their input.
     if op in _RANGES:
         return Bounds(*_RANGES[op], op, parts_of_one=op == "Softmax")
     if not all(one.known for one in inputs):
@@ -240,7 +240,7 @@ def _elementwise(op: str, inputs: list[Bounds]) -> Bounds:
 
 
 def _clip_of_unknown(op: str, inputs: list[Bounds]) -> Bounds | None:
-    """Clipping bounds whatever goes in; so does squaring, on one side."""
+    """Bounds from clipping an unbounded input; squaring bounds it on one side."""
     if op == "ClipByValue" and inputs[1].known and inputs[2].known:
         return Bounds(inputs[1].low, inputs[2].high, op)
     if op in ("Relu6", "Relu", "Softplus", "Exp", "Abs", "Square", "Sqrt"):

@@ -1,4 +1,4 @@
-"""The one way from a module's files into TensorFlow: its operations are read and allowed before anything is loaded."""
+"""The only path from a module's files into TensorFlow: its operations are checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SHOWN = 5
 
 
 class CheckedSavedModel:
-    """A SavedModel whose operations are allowed, see ``allowed_ops``; or the user allows them all.
+    """A SavedModel whose operations are all allowed, by ``allowed_ops`` or by the user.
 
     Attributes:
-      path: its folder.
-      meta_graphs: all that it has, as ``MetaGraphDef``.
+      path: its directory.
+      meta_graphs: all its meta graphs, as ``MetaGraphDef``.
 
     Raises:
-      ModuleError: it is damaged, or holds operations that are not allowed; names them and their places.
+      ModuleError: it is damaged, or has operations that are not allowed; the message names them and their places.
     """
 
     def __init__(self, resolved: ResolvedModule) -> None:
@@ -38,21 +38,21 @@ class CheckedSavedModel:
             saved_model = SavedModel.FromString((self.path / SAVED_MODEL).read_bytes())
             found = [] if resolved.allows_unsafe_ops else unsafe_in_saved_model(saved_model)
         except (DecodeError, LookupError, ValueError, TypeError, RecursionError) as error:
-            # Of graphs without the inputs that their nodes have to have, and the like.
-            raise ModuleError(f"{self.path / SAVED_MODEL} is damaged, or no SavedModel: {error}") from error
+            # For example, nodes in the graph lack required inputs.
+            raise ModuleError(f"{self.path / SAVED_MODEL} is damaged or not a SavedModel: {error}") from error
         check_allowed(found)
         self.meta_graphs: Sequence[Any] = saved_model.meta_graphs
 
     def load(self, tags: Iterable[str] | None) -> Any:
-        """What ``tensorflow_hub.load`` gives, of TF1 Hub modules, too; ``tags`` of None: of the only meta graph."""
+        """Loads it like ``tensorflow_hub.load``, also for TF1 Hub modules; ``tags`` None: its only meta graph."""
         return tensorflow_hub().load(str(self.path), tags=None if tags is None else list(tags))
 
 
 def checked_keras_file(resolved: ResolvedModule) -> Path:
-    """The path of a ``.keras`` file that holds layers of Keras alone; or the user allows all.
+    """The path of a ``.keras`` file that has only Keras's own layers, unless the user allows all.
 
     Raises:
-      ModuleError: it holds others, or files that a layer would read; names them.
+      ModuleError: it has other layers, or a layer would read files; the message names them.
     """
     if not resolved.allows_unsafe_ops:
         check_allowed(unsafe_in_keras_file(resolved.path), instead=WAY_OUT)
@@ -60,16 +60,16 @@ def checked_keras_file(resolved: ResolvedModule) -> Path:
 
 
 def check_allowed(found: Sequence[Finding], *, instead: str = "") -> None:
-    """Raises ``ModuleError`` for operations that a module must not hold.
+    """Raises ``ModuleError`` for operations that are not allowed in a module.
 
     Args:
-      found: these operations.
-      instead: another way than to allow them, for the message.
+      found: the operations.
+      instead: an alternative to allowing them, for the message.
     """
     if found:
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise ModuleError(
-            "it holds operations that may read, write or send something else than its own weights: "
-            f"{'; '.join(map(str, found[:_SHOWN]))}{more}. A module runs with your rights: give --allow_unsafe_ops "
-            f"only if you trust who made it{instead and f'; or {instead}'}"
+            "it has operations that may read, write or send data other than its own weights: "
+            f"{'; '.join(map(str, found[:_SHOWN]))}{more}. A module runs with your rights: use --allow_unsafe_ops "
+            f"only if you trust its author{instead and f'; or {instead}'}"
         )

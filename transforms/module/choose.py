@@ -1,16 +1,16 @@
-"""Which of a module's outputs are its logits and its features.
+"""Chooses the outputs of a module that are its logits and its features.
 
-What the user names is taken; else it is decided by
+Outputs that the user names are taken. Otherwise these rules decide:
 
 1. the signature, in a TF1 Hub module: ``image_classification:default`` are logits and
    ``image_feature_vector:default`` features (the hub's common signatures for images);
 2. the output's key: ``logits``, ``predictions``, ``probabilities``… or ``feature_vector``, ``embedding``…;
-3. the handle, where there is one output: its last part holds ``classification`` or ``feature_vector``;
+3. the handle, if there is one output: its last part contains ``classification`` or ``feature_vector``;
 4. the size: 1000 and 1001 are ImageNet's classes;
-5. the values and the graph: what are scores by ``score_kind`` is a classifier's.
+5. the values and the graph: an output that ``score_kind`` finds to be scores belongs to a classifier.
 
-Looked at are all signatures that take images, in the source's order, until one has such an output and does not
-fail. What none of these tells is an error that asks, never a guess. Nothing here imports TensorFlow.
+All signatures that take images are examined in the source's order, until one has such an output and does not fail. If
+no rule decides, an error asks the user; nothing is guessed. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from beamlabel.transforms.module.outputs import (
 
 _LOGITS_WORDS = ("logit", "prediction", "prob", "score", "softmax", "sigmoid", "logistic")
 _FEATURES_WORDS = ("feature", "embedding", "bottleneck", "pool")
-# Boxes with scores: a row of them is no row of classes.
+# A detector's boxes with scores: their rows are not rows of classes.
 _DETECTOR_WORDS = ("detection", "box", "anchor", "num_detections")
 _IMAGENET_SIZES = (1000, 1001)
 NONE = "none"
 _LOGITS, _FEATURES = "logits", "features"
-# How near two outputs are that say the same.
+# How close two outputs must be to count as equal.
 _SAME = 1e-3
 
 
@@ -51,33 +51,33 @@ class Trial(Protocol):
     """A module that can be tried on images."""
 
     def values(self, outputs: Sequence[Output]) -> list[np.ndarray]:
-        """Outputs of one pass over the probe images, each float32[N, D].
+        """The outputs of one pass over the probe images, each float32[N, D].
 
         Raises:
-          OptionError: an option has to be given first.
-          ModuleError: the module fails, or an output is no vector.
+          OptionError: an option must be given first.
+          ModuleError: the module fails, or an output is not a vector.
         """
 
     def is_scores(self, output: Output) -> bool:
-        """Whether values and graph show that an output holds a score for each class."""
+        """Whether values and graph show that an output has a score for each class."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen; at least one of the two is there."""
+    """The chosen outputs; at least one of the two exists."""
 
     logits: Output | None
     features: Output | None
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """Those that are there, logits first."""
+        """The chosen outputs, logits first."""
         return tuple(one for one in (self.logits, self.features) if one is not None)
 
 
 @dataclass(frozen=True)
 class _Wishes:
-    """What the user left open, and what helps to find it."""
+    """The roles that the user left open, and hints to find them."""
 
     named: tuple[Output, ...]
     roles: tuple[str, ...]
@@ -98,17 +98,17 @@ def choose_outputs(
     image_size: tuple[int, int] | None,
     trial: Trial,
 ) -> Choice:
-    """Applies the rules above to what the user left open.
+    """Applies the rules above to the roles that the user left open.
 
     Args:
       source: the module.
-      handle: what the user named the module.
-      logits_output, features_output: what the user named, ``"none"`` to leave it out, or None.
-      image_size: (height, width), where the user gave it: signatures for another size come last.
+      handle: the user's name for the module.
+      logits_output, features_output: the output that the user named, ``"none"`` to leave it out, or None.
+      image_size: (height, width), if the user gave it: signatures for another size come last.
       trial: tries outputs on images.
 
     Raises:
-      ModuleError: a name that is not there, or nothing that can be told for certain.
+      ModuleError: a named output does not exist, or the rules do not decide.
     """
     signatures = source.signatures
     usable = _of_size(fitting(signatures), image_size)
@@ -125,7 +125,7 @@ def choose_outputs(
         features = found.features if features_output is None and found.features not in named else features
     choice = Choice(logits, features)
     if not choice.outputs:
-        raise ModuleError(f"no logits and no features are left; the module has {describe(signatures)}")
+        raise ModuleError(f"neither logits nor features are left; the module has {describe(signatures)}")
     if not source.one_graph and len({one.signature for one in choice.outputs}) > 1:
         names = " and ".join(one.name for one in choice.outputs)
         raise ModuleError(
@@ -136,7 +136,7 @@ def choose_outputs(
 
 
 def is_vector(shape: Shape | None, batch: int | None = None) -> bool:
-    """Whether a result of this shape may be a vector an image; a batch of one may have lost its batch."""
+    """Whether a result of this shape may be a vector per image; a batch of one may lack its batch dimension."""
     if shape is None or len(shape) == 2:
         return True
     if len(shape) == 1:
@@ -150,12 +150,14 @@ def _named(option: str, text: str | None, signatures: Mapping[str, Signature]) -
     output = find_output(option, text, signatures)
     signatures[output.signature].image_input()
     if output.dtype and not output.is_float:
-        raise ModuleError(f"{option} {text}: it holds {output.dtype}; scores and features are floats")
+        raise ModuleError(
+            f"{option} {text}: its dtype is {output.dtype}, but scores and features must be floats"
+        )
     return output
 
 
 def _of_size(usable: dict[str, Signature], size: tuple[int, int] | None) -> dict[str, Signature]:
-    """Those for images of the size, if there are any."""
+    """The signatures for images of this size, if there are any; otherwise all."""
     if size is None:
         return usable
     inputs = {name: signature.image_input() for name, signature in usable.items()}
@@ -180,7 +182,7 @@ def _by_signature(source: ModuleSource, usable: Mapping[str, Signature]) -> Choi
 
 
 def _by_rules(source: ModuleSource, usable: Mapping[str, Signature], wishes: _Wishes, trial: Trial) -> Choice:
-    """Rules 2 to 5, for the vectors of the first signature that has any, or of the one the user's output is of."""
+    """Rules 2 to 5, for the vectors of the first signature that has any, or of the user's output's signature."""
     groups = source.groups
     if wishes.named and not source.one_graph:
         groups = [[wishes.named[0].signature]]
@@ -213,8 +215,8 @@ def _by_rules(source: ModuleSource, usable: Mapping[str, Signature], wishes: _Wi
 
 
 def _of_signature(signature: Signature, wishes: _Wishes, trial: Trial) -> Choice:
-    """The outputs of one signature by their roles; a TF1 signature's own result is ``default``, its other keys are
-    endpoints inside the network."""
+    """The outputs of one signature by role. A TF1 signature's own result is ``default``; its other keys are endpoints
+    inside the network."""
     batch = signature.image_input().batch
     outputs = tuple(one for one in signature.outputs if one.key == "default") or signature.outputs
     candidates = [
@@ -241,29 +243,29 @@ def _of_signature(signature: Signature, wishes: _Wishes, trial: Trial) -> Choice
 def _check_alike(
     source: ModuleSource, usable: Mapping[str, Signature], found: Mapping[str, Choice], wishes: _Wishes
 ) -> None:
-    """Refuses signatures of the same rank of which none is to be preferred.
+    """Refuses several signatures of the same rank if none takes precedence.
 
-    Traces of one function, ``NAME`` and ``NAME#2``, give the same; unless they are for images of different sizes.
+    Traces of one function, ``NAME`` and ``NAME#2``, are equivalent unless they are for images of different sizes.
     """
     functions = {name.partition("#")[0] for name in found}
     if len(functions) > 1:
-        raise _unclear(f"{' and '.join(found)} all take images, and none comes first", source, usable)
+        raise _unclear(f"{' and '.join(found)} all take images, and none takes precedence", source, usable)
     inputs = [usable[name].image_input() for name in found]
     sizes = sorted({(one.height, one.width) for one in inputs if one.height and one.width})
     if len(sizes) > 1 and wishes.image_size is None:
         shown = " and ".join(f"{height}x{width}" for height, width in sizes)
-        raise OptionError(f"{functions.pop()} takes images of {shown} (height x width): give --image_size")
+        raise OptionError(f"{functions.pop()} takes images of {shown} (height x width); use --image_size")
 
 
 def _same_head(heads: Sequence[Output], trial: Trial) -> list[Output]:
-    """Of outputs that say the same, as logits and their softmax do, the one that is made of all others; else all."""
+    """Reduces equivalent outputs, such as logits and their softmax, to the one computed from all others; else all."""
     values = dict(zip(heads, trial.values(heads), strict=True))
     last = [one for one in heads if all(_makes(values[other], values[one]) for other in heads)]
     return last[:1] or list(heads)
 
 
 def _makes(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether ``b`` is ``a``, or made of it: by softmax, by sigmoid, or as [1 - p, p]."""
+    """Whether ``b`` is ``a``, or computed from it: by softmax, by sigmoid, or as [1 - p, p]."""
     made = [a, scores_of(a, "sigmoid"), scores_of(a, "softmax") if a.shape[1] > 1 else a]
     if a.shape[1] == 1:
         made += [np.concatenate([1 - one, one], axis=1) for one in (a, made[1])]
@@ -297,6 +299,6 @@ def _of_detector(output: Output) -> bool:
 
 
 def _last_part(handle: str) -> str:
-    """``classification`` of ``…/mobilenet_v2_100_224/classification/5``: the last part but the version."""
+    """The last part but the version: ``classification`` in ``…/mobilenet_v2_100_224/classification/5``."""
     parts = [part for part in urlsplit(handle).path.lower().split("/") if part and not part.isdecimal()]
     return parts[-1] if parts else ""

@@ -1,4 +1,4 @@
-"""Names for the classes of a model."""
+"""Loads the names of a model's classes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ def load_class_names(labels: str | None, num_classes: int | None) -> tuple[str, 
     """The names of a model's classes, in the order of its logits.
 
     Args:
-      labels: a file of one name a line (UTF-8, local or ``gs://``); ``"none"`` for no names; None to
-        choose by the number of classes: 1000 are the ILSVRC-2012 classes in synset order, 1001 the
-        same after ``background``, and any other number has no names.
-      num_classes: columns of the model's logits; None where it gives none.
+      labels: a file with one name per line (UTF-8, local or ``gs://``); ``"none"`` for no names; None to choose by the
+        number of classes: 1000 are the ILSVRC-2012 classes in synset order, 1001 the same after ``background``, and any
+        other number has no names.
+      num_classes: columns of the model's logits; None if it has none.
 
     Returns:
       ``num_classes`` names, or None.
 
     Raises:
-      ValueError: a file for a model without logits, an empty line in the file, bytes that are not
-        UTF-8, or a number of names that is not the number of classes.
+      ValueError: a file for a model without logits, an empty line in the file, bytes that are not UTF-8, or a number of
+        names other than the number of classes.
     """
     if labels == "none":
         return None
     if labels is None:
         return _imagenet_names(num_classes)
     if num_classes is None:
-        raise ValueError(f"labels {labels}: the module gives no logits, so it has no classes to name")
+        raise ValueError(f"labels {labels}: the module has no logits, so it has no classes to name")
     names = _read_names(labels)
     if len(names) != num_classes:
         raise ValueError(
@@ -57,7 +57,7 @@ def _read_names(path: str) -> tuple[str, ...]:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"labels {path}: not UTF-8 at byte {error.start}") from error
-    # Not splitlines(): a form feed or U+2028 inside a name is no new line.
+    # Not splitlines(): a form feed or U+2028 inside a name does not start a new line.
     names = [line.strip() for line in text.rstrip().replace("\r\n", "\n").split("\n")]
     if names == [""]:
         raise ValueError(f"labels {path}: the file is empty")

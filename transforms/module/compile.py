@@ -1,4 +1,4 @@
-"""``HubModule`` → artifact: one self-contained file that every worker opens; the launcher's side."""
+"""Compiles a ``HubModule`` to an artifact, one self-contained file that every worker opens: the launcher's side."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ _LOGGER = get_logger(__name__)
 AUTO = "auto"
 ENGINES = (AUTO, LITERT, OPENVINO, TENSORFLOW)
 
-# Raise it whenever the same module and options would now compile to something else.
+# Raise this if the same module and options would now compile to another artifact.
 _COMPILE_VERSION = 6
 _SUFFIX = ".beamlabel"
 
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What the user says of the module.
+    """The user's options for the module.
 
     Attributes:
-      logits_output, features_output, image_size, input_range: as ``inspect_module`` takes them.
-      engine: ``litert``, ``openvino``, ``tensorflow``, or ``auto``: LiteRT, and where it cannot express the
-        module or answers otherwise, TensorFlow; for bfloat16, OpenVINO.
-      precision: ``float32``, or ``bfloat16``, which is OpenVINO's.
+      logits_output, features_output, image_size, input_range: as for ``inspect_module``.
+      engine: ``litert``, ``openvino``, ``tensorflow``, or ``auto``: LiteRT, or TensorFlow if LiteRT cannot express the
+        module or answers differently; for bfloat16, OpenVINO.
+      precision: ``float32``, or ``bfloat16``, which only OpenVINO has.
 
     Raises:
-      ValueError: no engine or precision of that name, or an engine that has not that precision.
+      ValueError: an unknown engine or precision, or an engine without that precision.
     """
 
     logits_output: str | None = None
@@ -81,37 +81,38 @@ class CompileOptions:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
         if self.precision == INT8:
             raise ValueError(
-                f"precision {INT8!r} needs images to calibrate with: the command beamlabel takes them of --input"
+                f"precision {INT8!r} needs images to calibrate with; only the command beamlabel can take them, "
+                "from --input"
             )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if self.precision == BFLOAT16 and self.engine not in (AUTO, OPENVINO):
-            raise ValueError(f"precision {BFLOAT16!r} is not for the engine {self.engine!r}")
+            raise ValueError(f"precision {BFLOAT16!r} is not supported by the engine {self.engine!r}")
 
 
 def compiled(
     resolved: ResolvedModule, options: CompileOptions, cache_dir: str | os.PathLike[str]
 ) -> Artifact:
-    """The artifact of a module, from the cache where it was compiled before.
+    """The artifact of a module, from the cache if it was compiled before.
 
-    TensorFlow is imported only if it was not. A damaged file in the cache is made anew.
+    TensorFlow is imported only if the module must be compiled. A damaged file in the cache is replaced.
 
     Raises:
-      ModuleError: the module cannot be used so, or does not survive compilation unchanged.
+      ModuleError: the options do not suit the module, or compilation changes its results.
     """
     artifact = read_artifact(artifact_path(resolved, options, cache_dir))
     return tell(artifact or make_artifact(resolved, options, cache_dir), options)
 
 
 def tell(artifact: Artifact, options: CompileOptions) -> Artifact:
-    """Logs what whoever uses a compiled module should know; returns it."""
+    """Logs facts about a compiled module that users should see, and returns it."""
     if options.precision == BFLOAT16:
-        # A launcher whose CPU lacks the units says so and goes on: the workers' may have them.
+        # If the launcher's CPU lacks the instructions, this logs so and goes on: the workers' CPUs may have them.
         openvino_engine.has_units()
     for note in artifact.spec.notes():
-        _LOGGER.info("module %s %s", artifact.spec.handle, note)
+        _LOGGER.info("Module %s %s", artifact.spec.handle, note)
     if artifact.spec.fallback is not None:
-        _LOGGER.warning("module %s runs on TensorFlow: %s", artifact.spec.handle, artifact.spec.fallback)
+        _LOGGER.warning("Module %s runs on TensorFlow: %s", artifact.spec.handle, artifact.spec.fallback)
     return artifact
 
 
@@ -136,20 +137,20 @@ def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision:
     The check runs both on a fixed batch of images, the artifact through the engine that workers use.
 
     Args:
-      module: what to compile.
-      path: the file to write, at once or not at all.
+      module: the module to compile.
+      path: the file to write, atomically.
       engine, precision: see ``CompileOptions``.
 
     Raises:
-      ModuleError: the module cannot be compiled, or the two differ by more than 1e-3 or in the best class;
-        in bfloat16, by more than ``openvino_engine`` allows, where this CPU can tell.
+      ModuleError: the module cannot be compiled, or the two differ by more than 1e-3 or in the best class; in bfloat16,
+        by more than ``openvino_engine`` allows, if this CPU can compare them.
     """
     pixels = probe_batch(module.height, module.width)
     try:
         expected = _steady_answers(module, pixels)
         graph = freeze(module)
         spec = _spec(module, _score_kind(module, graph))
-        # A graph that is not the module's is an error whichever engine runs it.
+        # If the graph differs from the module, no engine can be right.
         _check(spec, graph, pixels, expected)
         payload = graph
         if engine != TENSORFLOW:
@@ -157,11 +158,11 @@ def compile_module(module: HubModule, path: Path, engine: str = AUTO, precision:
         if engine == OPENVINO or precision == BFLOAT16:
             spec = _for_openvino(spec, payload, precision)
     except Exception as error:
-        # TensorFlow raises many kinds for graphs that cannot be frozen; the user's part is the same.
+        # TensorFlow raises many exceptions for graphs that cannot be frozen, and the user can do the same about all.
         if isinstance(error, ModuleError):
             raise ModuleError(f"module {module.resolved.handle}: {error}") from error
         raise ModuleError(
-            f"module {module.resolved.handle}: cannot be compiled ({type(error).__name__}: {error})"
+            f"module {module.resolved.handle}: it cannot be compiled ({type(error).__name__}: {error})"
         ) from error
     data = pack(spec, payload)
     write_artifact(path, data)
@@ -198,7 +199,7 @@ def _score_kind(module: HubModule, graph: bytes) -> ScoreKind | None:
             module.description.scores,
             "the head of beamlabel train, as the module's description says",
         )
-    # Of many kinds of images: few values in [0, 1] may be so by chance.
+    # Many kinds of images, since a few values may lie in [0, 1] by chance.
     size = (module.height, module.width)
     try:
         logits, _ = _answers(module, np.concatenate([probe_batch(*size), extreme_batch(*size)]))
@@ -218,7 +219,7 @@ def _for_litert(
     *,
     required: bool,
 ) -> tuple[ModelSpec, bytes]:
-    """Spec and payload for LiteRT; unless that is required, for TensorFlow where LiteRT will not do."""
+    """Spec and payload for LiteRT, or, unless LiteRT is required, for TensorFlow if LiteRT fails."""
     names = [name for name in (spec.logits_tensor, spec.features_tensor) if name is not None]
     litert = dataclasses.replace(spec, engine=LITERT)
     try:
@@ -234,11 +235,11 @@ def _for_litert(
 def _to_litert(graph_def: bytes, input_name: str, output_names: Sequence[str]) -> bytes:
     """A serialized ``GraphDef`` as a LiteRT FlatBuffer; its tensors keep their names, and the batch size stays open.
 
-    Only operations that LiteRT has itself are allowed: those that need TensorFlow beside it would bring
-    TensorFlow back to every worker.
+    Only LiteRT's own operations are allowed: those that need TensorFlow in addition would bring TensorFlow back to
+    every worker.
 
     Raises:
-      ModuleError: the graph has operations that LiteRT does not have.
+      ModuleError: the graph has operations that LiteRT lacks.
     """
     tf = tensorflow()
     graph = tf.compat.v1.GraphDef.FromString(graph_def)
@@ -248,16 +249,16 @@ def _to_litert(graph_def: bytes, input_name: str, output_names: Sequence[str]) -
     try:
         model: bytes = converter.convert()
     except Exception as error:
-        # The converter raises several kinds; the first line says what it met, the rest is MLIR.
+        # The converter raises several exceptions; the first line states the problem, and the rest is MLIR.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModuleError(f"LiteRT cannot express it ({reason})") from error
     return model
 
 
 def _for_openvino(spec: ModelSpec, payload: bytes, precision: str) -> ModelSpec:
-    """The spec for OpenVINO, of a payload for LiteRT, which is checked where this CPU can."""
+    """The spec for OpenVINO with LiteRT's payload, which is checked if this CPU can run it."""
     if spec.engine != LITERT:
-        raise ModuleError(f"no {precision} by OpenVINO for this module: {spec.fallback}")
+        raise ModuleError(f"OpenVINO cannot compute this module in {precision}: {spec.fallback}")
     spec = dataclasses.replace(spec, engine=OPENVINO, precision=precision)
     if precision == FLOAT32 or openvino_engine.has_units():
         openvino_engine.open_checked(spec, memoryview(payload), precision)
@@ -267,14 +268,14 @@ def _for_openvino(spec: ModelSpec, payload: bytes, precision: str) -> ModelSpec:
 def _check(
     spec: ModelSpec, payload: bytes, pixels: np.ndarray, expected: Sequence[np.ndarray | None]
 ) -> None:
-    """Runs a payload as a worker would; raises ``ModuleError`` where it is not the module."""
+    """Runs a payload as a worker would; raises ``ModuleError`` if its results differ from the module's."""
     check_outputs(expected, open_payload(spec, memoryview(payload)).run(pixels))
 
 
 def artifact_path(
     resolved: ResolvedModule, options: CompileOptions, cache_dir: str | os.PathLike[str]
 ) -> Path:
-    """Where the artifact of a module is, or would be: named by all that decides what is in it."""
+    """The path of a module's artifact in the cache, derived from everything that determines its content."""
     key = {
         "compile_version": _COMPILE_VERSION,
         "fingerprint": resolved.fingerprint,
@@ -321,7 +322,7 @@ def _keywords(options: CompileOptions) -> dict[str, Any]:
 
 
 def read_artifact(path: Path) -> Artifact | None:
-    """The artifact in the cache; None where there is none, or a damaged one."""
+    """The artifact in the cache; None if there is none, or if it is damaged."""
     try:
         data = path.read_bytes()
         spec, _ = unpack(data)
@@ -331,5 +332,5 @@ def read_artifact(path: Path) -> Artifact | None:
 
 
 def write_artifact(path: Path, data: bytes) -> None:
-    """Writes an artifact to the cache, at once or not at all."""
+    """Writes an artifact to the cache atomically."""
     write_file(path, data)

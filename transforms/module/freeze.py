@@ -1,4 +1,4 @@
-"""``HubModule`` → one graph without variables, the payload of the "tensorflow" engine."""
+"""Freezes a ``HubModule`` to one graph without variables, the payload of the "tensorflow" engine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from beamlabel.transforms.inference.artifact import FEATURES, LOGITS, PIXELS, Mo
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 from beamlabel.transforms.module.hub_module import HubModule
 
-# What a protocol buffer can hold, and so a GraphDef with its weights.
+# The size limit of a protocol buffer, and so of a GraphDef with its weights.
 MAX_GRAPH_BYTES = 2**31 - 1
-# TensorFlow 1's control flow: what decides which branch runs is a control input of the constants in it.
+# TensorFlow 1's control flow: its constants have a control input that decides which branch runs.
 _V1_CONTROL_FLOW = frozenset(
     f"{ref}{op}" for ref in ("", "Ref") for op in ("Switch", "Merge", "Enter", "Exit", "NextIteration")
 ) | {"LoopCond"}
 INFERENCE_ONLY = (
-    "export the model for inference (training=False), without dropout and augmentation; of a Keras model, its .keras "
-    "file will do"
+    "export the model for inference (training=False), without dropout and augmentation; for a Keras model, use its "
+    ".keras file"
 )
 _RANDOM = frozenset(("Multinomial", "TruncatedNormal", "ParameterizedTruncatedNormal"))
 _ASSIGNS = frozenset(
@@ -27,14 +27,14 @@ _ASSIGNS = frozenset(
 
 
 def freeze(module: HubModule) -> bytes:
-    """A ``GraphDef``, serialized: ``pixels`` uint8[N, H, W, 3] → ``logits`` and ``features``, as far as they are.
+    """A serialized ``GraphDef`` from ``pixels`` uint8[N, H, W, 3] to ``logits`` and ``features``, if it has them.
 
-    N is open, unless the module takes batches of one size only. The graph is pruned to these outputs: tables,
-    counters and generators that serve others are not in it. The same module gives the same bytes in any process,
-    unless its graph holds functions of its own, such as those of ``tf.map_fn``, which TensorFlow numbers as it goes.
+    N is open, unless the module takes batches of one size only. The graph is pruned to these outputs: it has no tables,
+    counters and generators that serve others. The same module yields the same bytes in any process, unless its graph
+    has functions of its own, such as those of ``tf.map_fn``, which TensorFlow numbers with a counter.
 
     Raises:
-      ModuleError: the outputs are made of a state that changes, or of a table, or the graph is too large.
+      ModuleError: the outputs depend on a changing state or on a table, or the graph is too large.
     """
     names = [name for name, output in ((LOGITS, module.logits), (FEATURES, module.features)) if output]
     graph_def = freeze_function(_serve(module), _shape(module), names)
@@ -43,7 +43,7 @@ def freeze(module: HubModule) -> bytes:
 
 
 def traced_graph(module: HubModule) -> Any:
-    """The ``GraphDef`` of a module as it is called, with all its variables, functions and side effects."""
+    """The ``GraphDef`` of a call of the module, with all its variables, functions and side effects."""
     return _traced(_serve(module), _shape(module), tensorflow().uint8).graph.as_graph_def()
 
 
@@ -78,7 +78,7 @@ def to_float(pixels: Any, input_range: tuple[float, float]) -> Any:
 def freeze_function(
     serve: Callable[[Any], list[Any]], shape: Sequence[int | None], names: Sequence[str]
 ) -> Any:
-    """The ``GraphDef`` of a function of uint8[shape], named ``pixels``, that gives the tensors ``names``."""
+    """The ``GraphDef`` of a function of ``pixels`` uint8[shape] that returns the tensors ``names``."""
     tf = tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -90,13 +90,13 @@ def freeze_function(
 
 
 def _inlined(traced: Any) -> tuple[Any, bool]:
-    """The graph of a concrete function with the functions inlined that it calls; and whether that took force.
+    """The graph of a concrete function with its calls inlined, and whether that had to be forced.
 
-    TensorFlow leaves calls alone whose side effects it cannot keep in order, such as those of graphs with TensorFlow
-    1's control flow; here that order is not wanted.
+    TensorFlow does not inline calls whose side effects it cannot keep in order, such as those of graphs with TensorFlow
+    1's control flow. That order does not matter here.
     """
-    # Nothing public inlines: a pruned function keeps its calls whole, `tf.config.optimizer` works on what is run and
-    # gives no graph, and `extract_sub_graph` of `tf.compat.v1.graph_util` knows no functions.
+    # No public function inlines: a pruned function keeps its calls whole, `tf.config.optimizer` affects running
+    # functions and returns no graph, and `extract_sub_graph` of `tf.compat.v1.graph_util` ignores functions.
     from tensorflow.python.framework.convert_to_constants import _run_inline_graph_optimization
 
     for aggressive in (False, True):
@@ -110,14 +110,14 @@ def _inlined(traced: Any) -> tuple[Any, bool]:
 
 @dataclass(frozen=True, eq=False)
 class InferencePart:
-    """The graph that a function's outputs are made of, without side effects; its variables are fed.
+    """The graph that computes a function's outputs, without side effects; its variables are fed.
 
     Attributes:
       graph_def: its ``GraphDef``; calls are inlined.
-      image: the name of the tensor of images.
-      outputs: the names of the tensors that it gives.
-      captures: what else is fed, by the name of its tensor: a ``tf.Variable``, or a tensor.
-      aggressive: whether it took force to inline it.
+      image: the name of the image tensor.
+      outputs: the names of the output tensors.
+      captures: other fed values by the name of their tensor: a ``tf.Variable``, or a tensor.
+      aggressive: whether inlining had to be forced.
     """
 
     graph_def: Any
@@ -128,30 +128,30 @@ class InferencePart:
 
     @property
     def variables(self) -> list[Any]:
-        """The variables among what is fed."""
+        """The variables among the fed values."""
         return [one for one in self.captures.values() if hasattr(one, "handle")]
 
 
 def inference_part(
     serve: Callable[[Any], list[Any]], shape: Sequence[int | None], dtype: Any
 ) -> InferencePart:
-    """The part of a function of images that its outputs are made of.
+    """The part of a function of images that its outputs depend on.
 
     Args:
-      serve: gives the outputs.
-      shape, dtype: of the images.
+      serve: returns the outputs.
+      shape, dtype: shape and dtype of the images.
 
     Raises:
-      ModuleError: the outputs are made of a state that changes, or of a table, or the graph is too large.
+      ModuleError: the outputs depend on a changing state or on a table, or the graph is too large.
     """
     return _part(_traced(serve, shape, dtype))
 
 
 def _part(traced: Any) -> InferencePart:
-    """The part of a concrete function that its outputs are made of.
+    """The part of a concrete function that its outputs depend on.
 
-    Its calls are inlined, for a call is in the graph whole or not at all. Its order of side effects goes too: that
-    is what keeps a counter alive whose value nobody reads.
+    Calls are inlined, since a call stays in the graph whole or not at all. The order of side effects is dropped too: it
+    would keep a counter alive whose value is never read.
     """
     graph_def, aggressive = _inlined(traced)
     outputs = tuple(tensor.name for tensor in traced.outputs)
@@ -173,14 +173,14 @@ def _part(traced: Any) -> InferencePart:
 
 
 def _pruned(part: InferencePart, shape: Sequence[int | None]) -> Any:
-    """A concrete function of images uint8[shape] that is no more than a part."""
+    """A concrete function of images uint8[shape] that computes only this part."""
     tf = tensorflow()
     imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(part.graph_def, name=""), [])
     function = imported.prune([part.image, *part.captures], part.outputs)
 
     def serve(images: Any) -> list[Any]:
         for variable in part.variables:
-            # So that the graph knows them as its own, to be made constants.
+            # The graph must own the variables to turn them into constants.
             tf.compat.v1.get_default_graph().watch_variable(variable)
         results = function(images, *(getattr(one, "handle", one) for one in part.captures.values()))
         return list(results) if isinstance(results, (list, tuple)) else [results]
@@ -189,28 +189,28 @@ def _pruned(part: InferencePart, shape: Sequence[int | None]) -> Any:
 
 
 def _check_state(graph_def: Any, changed: set[str], tables: Sequence[Any], variables: Sequence[Any]) -> None:
-    """Raises ``ModuleError`` where a graph has more than constants can stand for."""
+    """Raises ``ModuleError`` if constants cannot replace everything in a graph."""
     if changed or any(node.op in _ASSIGNS for node in all_nodes(graph_def)):
         raise ModuleError(
-            "its outputs are made of a state that each call changes, as random generators and counters have: "
+            "its outputs depend on a state that each call changes, such as a random generator or a counter, so "
             f"answers may change from call to call; {INFERENCE_ONLY}"
         )
     if drawn := _random(graph_def):
         raise ModuleError(
-            f"its outputs are made of random numbers ({', '.join(drawn)}): answers may change from call to call; "
+            f"its outputs depend on random numbers ({', '.join(drawn)}), so answers may change from call to call; "
             f"{INFERENCE_ONLY}"
         )
     if any(tensor.dtype == tensorflow().resource for tensor in tables):
         raise ModuleError(
-            "its outputs are made of a lookup table or another resource, which no constant stands for"
+            "its outputs depend on a lookup table or another resource that constants cannot replace"
         )
     size = sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
     if size > MAX_GRAPH_BYTES:
-        raise ModuleError(f"it has {size / 1e9:.1f} GB of weights; a graph can hold 2 GB")
+        raise ModuleError(f"it has {size / 1e9:.1f} GB of weights, but a graph can only hold 2 GB")
 
 
 def _assigned(graph_def: Any) -> set[str]:
-    """The inputs of a graph that it assigns to."""
+    """The inputs of a graph to which it assigns values."""
     nodes = {node.name: node for node in graph_def.node}
     found = set()
     for node in graph_def.node:
@@ -223,12 +223,12 @@ def _assigned(graph_def: Any) -> set[str]:
 
 
 def draws(op: str) -> bool:
-    """Whether an op draws random numbers: others each time, or by a seed, which may be others each time."""
+    """Whether an op draws random numbers: new ones each time, or from a seed, which may change each time."""
     return op in _RANDOM or op.startswith(("Random", "StatelessRandom"))
 
 
 def _random(graph_def: Any) -> list[str]:
-    """The ops of a graph that draw random numbers each time: not those in a branch that may never run."""
+    """The ops of a graph that draw random numbers each time, except in a branch that may never run."""
     nodes = {node.name: node for node in graph_def.node}
     return sorted(
         {
@@ -269,10 +269,10 @@ def all_nodes(graph_def: Any) -> Iterator[Any]:
 
 
 def _ancestors(graph_def: Any, ends: Sequence[str]) -> Any:
-    """The part of a graph that some nodes are made of.
+    """The part of a graph that some nodes depend on.
 
-    Of control inputs it keeps those of TensorFlow 1's control flow, and assertions: an image that the module refuses
-    must not get a row.
+    It keeps control inputs of TensorFlow 1's control flow, and assertions: an image that the module refuses must not
+    get a row.
     """
     nodes = {node.name: node for node in graph_def.node}
     assertions = _assertions(graph_def)
@@ -297,7 +297,7 @@ def _ancestors(graph_def: Any, ends: Sequence[str]) -> Any:
 
 
 def _decides(nodes: Mapping[str, Any], control: str) -> bool:
-    """Whether a control input says in which branch of TensorFlow 1's control flow a node is."""
+    """Whether a control input decides the branch of TensorFlow 1's control flow that a node is in."""
     node = nodes[node_name(control)]
     if node.op in ("Identity", "RefIdentity", "NoOp"):
         sources = [nodes[node_name(one)].op for one in node.input]
@@ -319,7 +319,7 @@ def _assertions(graph_def: Any) -> set[str]:
 
 
 def _asserts(nodes: Mapping[str, Any], assertions: set[str], control: str) -> bool:
-    """Whether a control input is an assertion, or stands for some."""
+    """Whether a control input is an assertion, or groups some."""
     waiting, seen = [node_name(control)], set[str]()
     while waiting:
         name = waiting.pop()
@@ -339,7 +339,7 @@ def node_name(text: str) -> str:
 def rename(graph_def: Any, names: dict[str, str]) -> Any:
     """The graph with these names for these nodes, and ``n0``, ``n1``, … for all others.
 
-    Frozen variables are named by TensorFlow after a counter of the process.
+    TensorFlow names frozen variables after a counter of the process.
     """
     renamed = type(graph_def)()
     renamed.CopyFrom(graph_def)
@@ -348,7 +348,7 @@ def rename(graph_def: Any, names: dict[str, str]) -> Any:
     for node in renamed.node:
         node.name = names[node.name]
         node.input[:] = [_renamed_input(one, names) for one in node.input]
-        # Hints where to place nodes, by their old names.
+        # Placement hints refer to nodes by their old names.
         node.attr.pop("_class", None)
     return renamed
 

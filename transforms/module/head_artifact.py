@@ -1,4 +1,4 @@
-"""The head of an own module → an artifact for the engine ``linear``, checked against the module's signature."""
+"""Compiles an own module's head to an artifact for the engine ``linear``, checked against the module's signature."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from beamlabel.transforms.own_module.check import ROUNDING, read_head
 from beamlabel.transforms.own_module.description import HEAD, LOGITS_KEY, Description, read_description
 from beamlabel.transforms.own_module.head import Head
 
-# Raise it whenever the same module would now become another artifact.
+# Raise this if the same module would now yield another artifact.
 _VERSION = 2
 _SEED, _PROBES = 20180614, 64
-# Largest difference between the head and the signature, relative to the largest logit, or to the largest sum of terms.
+# Largest difference between the head and the signature, relative to the largest logit or the largest sum of terms.
 _TOLERANCE = 1e-5
 
 
@@ -46,19 +46,19 @@ def head_artifact(
     normalized: bool,
     quantization: Quantization | None = None,
 ) -> Artifact:
-    """The head of a module that ``beamlabel train`` wrote, from the cache if it was made before; else by TensorFlow.
+    """The head of a module that ``beamlabel train`` wrote: from the cache, or else compiled with TensorFlow.
 
     Args:
       resolved: the module's files.
-      artifact: of the whole module.
-      cache_dir: where artifacts lie.
-      precision: that the features were computed in, which the head's spec tells; the head computes in float32.
+      artifact: the artifact of the whole module.
+      cache_dir: the cache of artifacts.
+      precision: precision of the features, for the head's spec; the head computes in float32.
       normalized: whether the features have L2 length 1.
-      quantization: of the module that the features were computed by; None if it was not quantized.
+      quantization: quantization of the module that computed the features; None if it was not quantized.
 
     Raises:
-      ModuleError: the module is no own module, its head is not what its signatures compute, or it takes features as
-        the base gives them, and these are normalized.
+      ModuleError: the module is not an own module, its head does not match its signatures, or it takes unnormalized
+        features of the base and these are normalized.
     """
     there = head_at_hand(
         resolved, artifact, cache_dir, precision=precision, normalized=normalized, quantization=quantization
@@ -89,16 +89,16 @@ def head_at_hand(
     normalized: bool,
     quantization: Quantization | None = None,
 ) -> Artifact | None:
-    """See ``head_artifact``; None if it was not made before.
+    """Returns the head as ``head_artifact`` does, or None if it was not compiled before.
 
     Raises:
-      ModuleError: the module is no own module, or takes features as the base gives them, and these are normalized.
+      ModuleError: the module is not an own module, or takes unnormalized features of the base and these are normalized.
     """
     description = require_description(resolved)
     if normalized and not description.normalizes:
         raise ModuleError(
-            f"module {resolved.handle}: its head takes features as its base gives them, and the embeddings are scaled "
-            "to length 1 (--normalize_embeddings); train a head on these outputs, or label the images anew"
+            f"module {resolved.handle}: its head takes features as its base gives them, but the embeddings are scaled "
+            "to length 1 (--normalize_embeddings); train a head on these outputs, or label the images again"
         )
     return read_artifact(_path(artifact, _spec(description, artifact, precision, quantization), cache_dir))
 
@@ -119,16 +119,16 @@ def _spec(
 
 
 def require_description(resolved: ResolvedModule) -> Description:
-    """What an own module says of itself.
+    """The description of an own module.
 
     Raises:
-      ModuleError: the module is none.
+      ModuleError: the module is not an own module.
     """
     description = read_description(resolved.path)
     if description is None:
         raise ModuleError(
-            f"module {resolved.handle} is no module of `beamlabel train`, so its head cannot be run alone: train one "
-            "on these outputs, or label the images anew, without the command relabel"
+            f"module {resolved.handle} was not written by `beamlabel train`, so its head cannot run alone; train one "
+            "on these outputs, or label the images again without the command relabel"
         )
     return description
 
@@ -140,7 +140,7 @@ def _path(artifact: Artifact, spec: ModelSpec, cache_dir: str | os.PathLike[str]
 
 
 def _check_signature(resolved: ResolvedModule, spec: ModelSpec, payload: bytes, head: Head) -> None:
-    """Compares the head with the signature on features like those of networks: many small, some large, none below 0."""
+    """Compares the head with the signature on features like a network's: many small, some large, none negative."""
     tf = tensorflow()
     random = np.random.default_rng(_SEED)
     features = np.abs(random.standard_normal((_PROBES, spec.embedding_dim or 0))).astype(np.float32)
@@ -149,12 +149,12 @@ def _check_signature(resolved: ResolvedModule, spec: ModelSpec, payload: bytes, 
     signature = loaded.signatures.get(HEAD)
     if signature is None:
         raise ModuleError(
-            f"it has no signature {HEAD!r}: it is damaged, or `beamlabel train` did not write it"
+            f"it has no signature {HEAD!r}; it is damaged, or `beamlabel train` did not write it"
         )
     expected = signature(features=tf.constant(features))[LOGITS_KEY].numpy()
     logits, _ = open_payload(spec, memoryview(payload)).run(features)
     assert logits is not None
-    # Both sums are rounded by their terms, which cancel in a head that was trained on standardized features.
+    # Both sums have rounding errors relative to their terms, which cancel in a head trained on standardized features.
     check_equal(
         LOGITS,
         expected,
@@ -167,11 +167,11 @@ def _check_signature(resolved: ResolvedModule, spec: ModelSpec, payload: bytes, 
 
 
 def _check_whole(artifact: Artifact, spec: ModelSpec, payload: bytes, head: Head) -> None:
-    """Compares the head on the module's features with the module's logits, on images."""
+    """Compares the head on the module's features with the module's logits, for some images."""
     engine = open_engine(artifact.path, artifact.sha256)
     logits, features = engine(probe_batch(artifact.spec.height, artifact.spec.width))
     if logits is None or features is None:
-        raise ModuleError("it gives no logits, or no features, so it has no head of its own")
+        raise ModuleError("it lacks logits or features, so it has no head")
     found, _ = open_payload(spec, memoryview(payload)).run(features)
     assert found is not None
     least_scale = ROUNDING * head.magnitude(features)

@@ -1,4 +1,4 @@
-"""A module that is loaded and understood: what the steps that compile it are given."""
+"""A loaded and analyzed module, the input of the compilation steps."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Function = Callable[[Any], "tuple[Any | None, Any | None]"]
 
 @dataclass(frozen=True, eq=False)
 class HubModule:
-    """A module that is loaded and understood.
+    """A loaded and analyzed module.
 
     Attributes:
-      resolved: where its files are.
+      resolved: the module's files.
       kind: ``tf1_hub``, ``tf2_saved_model``, ``keras_saved_model`` or ``keras_file``.
-      height, width: pixels of its input.
-      input_range: the values that it expects for black and white.
-      logits, features: which outputs they are; None where it gives none.
-      num_classes, embedding_dim: their sizes.
-      signatures: all that it has, by name.
-      function: float32[N, height, width, 3] in ``input_range`` → (float32[N, num_classes] or None,
+      height, width: size of its input in pixels.
+      input_range: the input values for black and white.
+      logits, features: the chosen outputs; None if it has none.
+      num_classes, embedding_dim: sizes of the outputs.
+      signatures: all its signatures, by name.
+      function: maps float32[N, height, width, 3] in ``input_range`` to (float32[N, num_classes] or None,
         float32[N, embedding_dim] or None), TensorFlow tensors, in one pass over the network. Images are cut into
-        batches of ``batch`` and padded, and transposed for ``channels_first``; N has to be known then, as it is
-        but in the trace of a graph.
-      batch: the one number of images that it takes at a time; None: any.
+        batches of ``batch`` and padded, and transposed for ``channels_first``; N must be known then, which it always is
+        except in the trace of a graph.
+      batch: the only batch size that it takes; None: any.
       channels_first: whether it takes [N, 3, height, width].
-      description: what an own module says of itself, as far as it is true of the outputs; None of any other.
+      description: an own module's description, as far as it applies to the outputs; None for other modules.
     """
 
     resolved: ResolvedModule

@@ -1,4 +1,4 @@
-"""``.keras`` files, loaded by Keras 3."""
+"""Loads ``.keras`` files with Keras 3."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ _MODEL, _LAYERS = "model", "layers"
 
 
 class KerasFileSource:
-    """A ``ModuleSource``; see there.
+    """A ``ModuleSource`` for ``.keras`` files.
 
-    The model's own outputs are the signature ``model``; outputs of its layers that are vectors are listed
-    as the signature ``layers``, for a classifier whose pooled features are wanted too.
+    The model's own outputs are the signature ``model``. Vector outputs of its layers are listed as the signature
+    ``layers``, for a classifier whose pooled features are wanted too.
     """
 
     kind = KIND
     one_graph = True
-    # Layers are looked at only where the user names one.
+    # Layers are examined only if the user names one.
     groups: Sequence[Sequence[str]] = ((_MODEL,),)
 
     def __init__(self, resolved: ResolvedModule) -> None:
-        """Loads the file; code in it (lambdas, custom classes) is refused, here and by Keras.
+        """Loads the file; this class and Keras both refuse code in it (lambdas, custom classes).
 
         Raises:
-          ModuleError: it holds what is not allowed, Keras cannot load it, or it is no graph of layers with one input.
+          ModuleError: it has parts that are not allowed, Keras cannot load it, or it is not a graph with one input.
         """
         path = checked_keras_file(resolved)
         self._keras = tensorflow().keras
         if self._keras.backend.backend() != "tensorflow":
-            raise ModuleError("a .keras file needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
+            raise ModuleError("a .keras file needs Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
         try:
             self._model = self._keras.models.load_model(path, compile=False)
         except Exception as error:
-            raise ModuleError(f"Keras cannot load it, {_why(error)}; {WAY_OUT}") from error
+            raise ModuleError(f"Keras cannot load it: {_why(error)}; {WAY_OUT}") from error
         if not getattr(self._model, "inputs", None):
             raise ModuleError(f"the Keras model has no fixed inputs; {WAY_OUT}")
         inputs = tuple(Input(one.name, tuple(one.shape), str(one.dtype)) for one in self._model.inputs)
@@ -60,7 +60,7 @@ class KerasFileSource:
         }
 
     def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
-        """One model for all the outputs, in inference mode."""
+        """Returns one model for all the outputs, in inference mode."""
         model = self.model_of(outputs)
 
         def run(images: Any) -> Sequence[Any]:
@@ -70,16 +70,16 @@ class KerasFileSource:
         return run
 
     def model_of(self, outputs: Sequence[Output]) -> Any:
-        """A Keras model of the same layers that gives a list of the outputs."""
+        """A Keras model of the same layers that returns a list of the outputs."""
         tensors = [self._tensors[output.signature][output.key] for output in outputs]
         return self._keras.Model(self._model.inputs, tensors)
 
 
 def _why(error: Exception) -> str:
-    """What Keras met; its own advice is to run whatever code is in the file."""
+    """The problem that Keras met, without its advice to run whatever code is in the file."""
     text = " ".join(str(error).split())
     if "Lambda" in text or "lambda" in text:
-        return "it holds a Lambda layer: code, which is not run"
+        return "it has a Lambda layer, whose code is not run"
     return f"{type(error).__name__}: {text}"
 
 
@@ -98,7 +98,7 @@ def _layer_outputs(model: Any) -> dict[str, Any]:
     for layer in model.layers:
         try:
             tensor = layer.output
-        except (AttributeError, ValueError):  # used never, or more than once
+        except (AttributeError, ValueError):  # never used, or more than once
             continue
         if hasattr(tensor, "shape") and len(tensor.shape) == 2:
             outputs[layer.name] = tensor

@@ -1,4 +1,4 @@
-"""A module's files → ``HubModule``: its format, input size, outputs, and the function to call."""
+"""Turns a module's files into a ``HubModule``: finds its format, input size, outputs, and the function to call."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from beamlabel.transforms.module.trial import ModuleTrial, adapted
 from beamlabel.transforms.own_module import check as own_module
 from beamlabel.transforms.own_module.description import read_description
 
-# Publishers whose modules keep to the hub's convention for images, values in [0, 1], also where Keras saved
-# them: https://www.tensorflow.org/hub/common_signatures/images
+# Publishers whose modules follow the hub's convention for images, values in [0, 1], even if Keras saved them:
+# https://www.tensorflow.org/hub/common_signatures/images
 _HUB_PUBLISHERS = ("https://tfhub.dev/google/", "https://www.kaggle.com/models/google/")
 _KERAS_KINDS = (keras_file.KIND, tf2_saved_model.KERAS_KIND)
 
@@ -37,18 +37,18 @@ def inspect_module(
     image_size: tuple[int, int] | int | None = None,
     input_range: tuple[float, float] | None = None,
 ) -> HubModule:
-    """Loads a module and finds out what it takes and gives; imports TensorFlow.
+    """Loads a module and determines its input and outputs; imports TensorFlow.
 
     Args:
       resolved: the module's files.
-      logits_output, features_output: ``SIGNATURE:KEY``, ``SIGNATURE`` or ``KEY``; ``"none"`` to leave it
-        out; None to find it by the rules of ``choose``.
+      logits_output, features_output: ``SIGNATURE:KEY``, ``SIGNATURE`` or ``KEY``; ``"none"`` to leave it out; None to
+        find it by the rules of ``choose``.
       image_size: (height, width) or the side of a square, for a module that takes images of any size.
-      input_range: the values that the module expects for black and white; None means (0, 1), the hub's
-        convention, and is refused for Keras models, which have none.
+      input_range: the module's input values for black and white; None means (0, 1), the hub's convention. Required for
+        Keras models, which have no convention.
 
     Raises:
-      ModuleError: what is there is no module that can be used so; with its names and sizes.
+      ModuleError: the module cannot be used with these options; the message names its outputs and sizes.
     """
     try:
         return _inspect(resolved, logits_output, features_output, image_size, input_range)
@@ -65,7 +65,7 @@ def _inspect(
 ) -> HubModule:
     source = open_source(resolved)
     if not source.signatures:
-        raise ModuleError("it has no signatures, and cannot be called with a batch of images")
+        raise ModuleError("it has no signatures and cannot be called with a batch of images")
     own = read_description(resolved.path)
     if own is None:
         scale = _input_range(source.kind, resolved.origin, input_range)
@@ -107,13 +107,13 @@ def _inspect(
 
 
 def open_source(resolved: ResolvedModule) -> ModuleSource:
-    """Recognises a module by its content, and loads it.
+    """Detects a module's format from its content, and loads it.
 
-    A ``.keras`` file is one by its name. A SavedModel with a meta graph of no tags is a TF1 Hub module, with
-    ``tfhub_module.pb`` or without; one tagged ``serve`` is a TF2 SavedModel, or TensorFlow 1's.
+    A ``.keras`` file is recognized by its name. A SavedModel with an untagged meta graph is a TF1 Hub module, with or
+    without ``tfhub_module.pb``. One tagged ``serve`` is a SavedModel of TF2 or TensorFlow 1.
 
     Raises:
-      ModuleError: it is none of these, it holds operations that are not allowed, or TensorFlow cannot load it.
+      ModuleError: the format is unknown, an operation is not allowed, or TensorFlow cannot load it.
     """
     if resolved.path.is_file():
         return keras_file.KerasFileSource(resolved)
@@ -128,10 +128,12 @@ def open_source(resolved: ResolvedModule) -> ModuleSource:
             if tf2_saved_model.SERVE in tags:
                 return tf2_saved_model.Tf2Source(saved_model, graph)
     except Exception as error:
-        # Loading raises errors of TensorFlow's own, and KeyError or ValueError for what it does not know.
+        # Loading raises TensorFlow's own errors, and KeyError or ValueError for unknown parts.
         raise ModuleError(f"TensorFlow cannot load it ({type(error).__name__}: {error})") from error
     found = ", ".join("{" + ", ".join(sorted(tags)) + "}" for tags in by_tags) or "no meta graph"
-    raise ModuleError(f"it has {found}; a TF1 Hub module has the tags {{}}, a TF2 SavedModel {{serve}}")
+    raise ModuleError(
+        f"it has {found}; expected the tags {{}} of a TF1 Hub module or {{serve}} of a TF2 SavedModel"
+    )
 
 
 def _input_range(kind: str, handle: str, given: tuple[float, float] | None) -> tuple[float, float]:
@@ -141,8 +143,8 @@ def _input_range(kind: str, handle: str, given: tuple[float, float] | None) -> t
         return float(given[0]), float(given[1])
     if kind in _KERAS_KINDS and not handle.startswith(_HUB_PUBLISHERS):
         raise ModuleError(
-            "it is a Keras model, and does not say which pixel values it was trained with: give --input_range "
-            "0,1 or -1,1 or 0,255 (0,255 where the model scales by itself, as keras.applications' newer ones)"
+            "it is a Keras model, which does not state the pixel values it was trained with; use --input_range "
+            "0,1 or -1,1 or 0,255 (0,255 if the model scales by itself, like the newer keras.applications)"
         )
     return INPUT_RANGES[0]
 
@@ -153,10 +155,10 @@ def _image_size(image_input: ImageInput, asked: tuple[int, int] | None) -> tuple
     if height is None or width is None:
         channels = (None, 3) if image_input.channels_first else (None,)
         shape = format_shape((*channels, *fixed, *(() if image_input.channels_first else (3,))))
-        raise OptionError(f"it takes images of any size, {shape}: give --image_size N or HEIGHTxWIDTH")
+        raise OptionError(f"it takes images of any size, {shape}; use --image_size N or HEIGHTxWIDTH")
     if asked is not None and asked != (height, width):
         raise OptionError(
-            f"it takes images of {height}x{width} (height x width) only, --image_size says {asked[0]}x{asked[1]}"
+            f"it only takes images of {height}x{width} (height x width), but --image_size is {asked[0]}x{asked[1]}"
         )
     return height, width
 

@@ -1,6 +1,6 @@
-"""What a module takes and gives: its signatures, their inputs and outputs, and which of them take images.
+"""A module's signatures, with their inputs and outputs, and the choice of those that take images.
 
-Signatures and keys are a module's own names. Nothing here imports TensorFlow.
+Signatures and keys are named by the module. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from beamlabel.transforms.inference.artifact import ModuleError
 
 Shape = tuple["int | None", ...]
 
-# Whole numbers and strings are no scores and no features.
+# Integers and strings are neither scores nor features.
 _FLOATS = ("float16", "bfloat16", "float32", "float64", "half")
 _NUMBERS = (*_FLOATS, "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 _CHANNELS = 3
 
 
 class OptionError(ModuleError):
-    """An option has to be given before the module can be used; the message names it."""
+    """An option must be given before the module can be used; the message names it."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """One tensor that a signature gives.
+    """One output tensor of a signature.
 
-    ``shape`` is None where even its rank is unknown; ``dtype`` is TensorFlow's name of it.
+    ``shape`` is None if even its rank is unknown; ``dtype`` is TensorFlow's name of it.
     """
 
     signature: str
@@ -37,18 +37,18 @@ class Output:
 
     @property
     def name(self) -> str:
-        """As the options spell it."""
+        """Its name as options spell it."""
         return f"{self.signature}:{self.key}"
 
     @property
     def is_float(self) -> bool:
-        """Whether it may hold scores or features."""
+        """Whether it may be scores or features."""
         return self.dtype in _FLOATS
 
 
 @dataclass(frozen=True)
 class Input:
-    """One tensor that a signature takes; ``dtype`` is TensorFlow's name of it."""
+    """One input tensor of a signature; ``dtype`` is TensorFlow's name of it."""
 
     key: str
     shape: Shape | None
@@ -60,8 +60,8 @@ class ImageInput:
     """The input for the images.
 
     Attributes:
-      key, dtype: as ``Input``.
-      batch: how many images it takes; None: any number.
+      key, dtype: see ``Input``.
+      batch: the batch size that it takes; None: any.
       height, width: pixels; None: any size.
       channels_first: whether it takes [batch, 3, height, width], not [batch, height, width, 3].
     """
@@ -85,10 +85,10 @@ class Signature:
     def image_input(self) -> ImageInput:
         """The input for the images.
 
-        The channels are first where the second side is 3 and the last is not.
+        The channels come first if the second dimension is 3 and the last is not.
 
         Raises:
-          ModuleError: it is not the only input, or holds no images of three channels.
+          ModuleError: it is not the only input, or does not take images of three channels.
         """
         found = _image_input(self.inputs[0]) if len(self.inputs) == 1 else None
         if found is None:
@@ -100,13 +100,13 @@ class Signature:
 
 
 class ModuleSource(Protocol):
-    """A loaded module, whatever its format.
+    """A loaded module of any format.
 
     Attributes:
       kind: the format's name.
-      signatures: by name, those that are looked at first, first.
-      groups: the names of those that are looked at unasked. Those of one group have the same rank.
-      one_graph: whether outputs of different signatures can be fetched in one pass.
+      signatures: all signatures by name, in order of preference.
+      groups: the names of those that are examined unless the user names one. Those of one group have the same rank.
+      one_graph: whether outputs of different signatures can be computed in one pass.
     """
 
     kind: str
@@ -115,17 +115,17 @@ class ModuleSource(Protocol):
     one_graph: bool
 
     def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
-        """A function of a tensor of the image input's shape and dtype, that gives these tensors."""
+        """A function from a tensor of the image input's shape and dtype to these tensors."""
 
 
 def find_output(option: str, text: str, signatures: Mapping[str, Signature]) -> Output:
     """The output that the user named as ``SIGNATURE:KEY``, ``SIGNATURE`` or ``KEY``, tried in this order.
 
-    A signature alone means its key ``default``, or its only one. A key alone means the first signature
-    that has it; signatures that take images come first.
+    A bare signature means its key ``default``, or its only key. A bare key means the first signature that has it;
+    signatures that take images come first.
 
     Raises:
-      ModuleError: there is none; the message lists all that there are.
+      ModuleError: there is no such output; the message lists all outputs.
     """
     name, colon, key = text.partition(":")
     if colon and name in signatures:
@@ -144,7 +144,7 @@ def find_output(option: str, text: str, signatures: Mapping[str, Signature]) -> 
 
 
 def fitting(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
-    """Those that take images."""
+    """The signatures that take images."""
     found = {}
     for name, signature in signatures.items():
         try:
@@ -156,7 +156,7 @@ def fitting(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
 
 
 def misfits(signatures: Mapping[str, Signature]) -> str:
-    """Why the others do not take images."""
+    """The reasons why the other signatures do not take images."""
     reasons = []
     for signature in signatures.values():
         try:
@@ -167,7 +167,7 @@ def misfits(signatures: Mapping[str, Signature]) -> str:
 
 
 def describe(signatures: Mapping[str, Signature]) -> str:
-    """All outputs, for an error message."""
+    """Lists all outputs for an error message."""
     texts = []
     for signature in signatures.values():
         outputs = ", ".join(_described(one) for one in signature.outputs)

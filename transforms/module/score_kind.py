@@ -1,14 +1,14 @@
-"""What kind of scores an output holds, by its values on the probe images and by its graph.
+"""Determines the kind of scores in an output, from its values on the probe images and from its graph.
 
-| kind | is so where | scores by ``auto`` |
+| kind | condition | scores by ``auto`` |
 | --- | --- | --- |
 | probabilities | all values lie in [0, 1], and each row sums to 1, within the graph's precision | none |
 | independent | the graph keeps all values in [0, 1] (sigmoid, clipping…), and rows do not sum to 1 | none |
 | logits | a sum of products with weights (convolution, matrix…) which may be negative | softmax |
 | log_probabilities | no value is above 0, and the exponentials of each row sum to 1 | softmax, which gives them back |
-| unclear | none of these is certain | the user has to say |
+| unclear | none of these is certain | the user must choose |
 
-One class is never given to softmax, whose answer would be 1 for every image.
+Softmax is never applied to a single class, since its result would be 1 for every image.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ PROBABILITIES, INDEPENDENT, LOGITS = "probabilities", "independent", "logits"
 LOG_PROBABILITIES, UNCLEAR = "log_probabilities", "unclear"
 KINDS = (PROBABILITIES, INDEPENDENT, LOGITS, LOG_PROBABILITIES, UNCLEAR)
 
-# Distance of 1 from the next number.
+# The distance from 1 to the next number.
 _EPSILONS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
-# A row of many scores adds up its roundings: a softmax over 1000 classes in bfloat16 was 0.4 % away from 1.
+# A row of many scores adds up rounding errors: a softmax over 1000 classes in bfloat16 was 0.4 % away from 1.
 _ROUNDINGS = 8
 _LEAST_TOLERANCE = 1e-3
 _SCORE_WORDS = ("prob", "score", "sigmoid", "softmax", "logistic", "confidence")
 
 
 class RanksError(ModuleError):
-    """An output holds the best scores only, or sorted ones."""
+    """An output holds only the best scores, or sorted ones."""
 
 
 @dataclass(frozen=True)
 class ScoreKind:
-    """A decision.
+    """The kind of an output's scores.
 
     Attributes:
       kind: one of ``KINDS``.
-      scores: the score function that fits, ``softmax`` or ``none``, of an own module also ``sigmoid``; None where that
-        is unclear.
-      reason: why, in words.
+      scores: the score function that fits: ``softmax`` or ``none``, and for an own module also ``sigmoid``; None if
+        that is unclear.
+      reason: the reason as text.
     """
 
     kind: str
@@ -56,16 +56,16 @@ class ScoreKind:
 
 
 def score_kind(values: np.ndarray, key: str, graph_def: Any | None, output: str) -> ScoreKind:
-    """Decides what an output holds.
+    """Determines the kind of an output's scores.
 
     Args:
-      values: float[N, C], what it gives for N unlike images.
-      key: the module's name for it.
-      graph_def: the frozen ``GraphDef``; None where there is none, and values alone decide.
-      output: the name of its node there.
+      values: float[N, C], the output for N different images.
+      key: the module's name of the output.
+      graph_def: the frozen ``GraphDef``; None if there is none, so that only values decide.
+      output: the name of the output's node in the graph.
 
     Raises:
-      RanksError: its columns are no classes, and no score function would make a true row of them.
+      RanksError: its columns are not classes, so no score function could make a valid row of them.
     """
     bounds = Bounds(known=False) if graph_def is None else bounds_of(graph_def, output)
     precision = "float32" if graph_def is None else coarsest_float(graph_def)
@@ -74,14 +74,14 @@ def score_kind(values: np.ndarray, key: str, graph_def: Any | None, output: str)
         return _unclear("it gives numbers that are not finite for ordinary images")
     if bounds.picked:
         raise RanksError(
-            f"the columns of {key} are ranks, not classes: the graph sorts them. Name an output with a score for each "
-            "class, or leave the logits out with 'none'"
+            f"the columns of {key} are ranks, not classes, because the graph sorts them; name an output with a score "
+            "for each class, or leave the logits out with 'none'"
         )
     return _of_one_class(facts) if values.shape[1] == 1 else _of_classes(facts)
 
 
 def coarsest_float(graph_def: Any) -> str:
-    """``bfloat16``, ``float16`` or ``float32``: the least precise that a graph computes in."""
+    """The least precise type that a graph computes in: ``bfloat16``, ``float16`` or ``float32``."""
     tf = tensorflow()
     dtypes = {value.type for node in all_nodes(graph_def) for value in node.attr.values() if value.type}
     for name in ("bfloat16", "float16"):
@@ -106,14 +106,14 @@ class _Facts:
         return bool(np.all(self.values >= -self.epsilon) and np.all(self.values <= 1 + self.epsilon))
 
     def sums_to(self, total: float, values: np.ndarray | None = None) -> bool:
-        """Whether every row adds up to that."""
+        """Whether every row sums to ``total``."""
         sums = (self.values if values is None else values).sum(axis=1)
         tolerance = max(_LEAST_TOLERANCE, _ROUNDINGS * self.epsilon)
         return bool(np.all(np.abs(sums - total) <= tolerance * total))
 
     @property
     def are_unit_vectors(self) -> bool:
-        """Whether rows have the length 1, but for a few near 0, which cannot be stretched to it."""
+        """Whether rows have length 1, except a few near 0, which cannot be scaled to it."""
         over = np.linalg.norm(self.values, axis=1) - 1
         tolerance = max(_LEAST_TOLERANCE, _ROUNDINGS * self.epsilon)
         return bool(np.all(over <= tolerance) and np.mean(over >= -tolerance) >= 0.75)
@@ -174,7 +174,7 @@ def _of_classes(facts: _Facts) -> ScoreKind:
 
 
 def _inside_by_chance(facts: _Facts) -> ScoreKind:
-    """Values in [0, 1] that the graph does not keep there."""
+    """Classifies values in [0, 1] that the graph does not confine to it."""
     if not facts.bounds.known and facts.says(*_SCORE_WORDS) and not facts.says("logit"):
         return ScoreKind(INDEPENDENT, "none", f"called {facts.key}, in [0, 1], and rows do not sum to 1")
     return _unclear(

@@ -1,4 +1,4 @@
-"""Whether a module gives the same answer for an image each time, and in whatever company."""
+"""Checks that a module gives the same answer for an image each time, whatever the other images in its batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from beamlabel.transforms.module.freeze import INFERENCE_ONLY
 Answers = Sequence["np.ndarray | None"]
 Ask = Callable[[np.ndarray], Answers]
 
-# Batches of other sizes are summed up in another order: up to the bar of `check_outputs`, that is rounding; more where
-# the module computes in less than float32.
+# Batches of other sizes add up in another order. Differences up to the limit of `check_outputs` are rounding; more is
+# allowed if the module computes in less than float32.
 _TOLERANCES = {"float32": 1e-3, "float16": 4e-3, "bfloat16": 3e-2}
 _REPEATS = 3
-# One in sixteen flips none of four images: where the graph draws random numbers, it is asked until that is out.
+# Random flips spare all four images in one run of sixteen. If the graph draws random numbers, run it often enough to
+# rule that out.
 _REPEATS_IF_RANDOM = 8
 
 
@@ -30,17 +31,17 @@ def check_steady(
     precision: str = "float32",
     random_ops: Sequence[str] = (),
 ) -> None:
-    """Asks for the probe images again, one by one, and in another order among other images.
+    """Runs the module again on the probe images: together, one by one, and in another order among other images.
 
     Args:
-      ask: uint8[N, H, W, 3] → logits and features, float32[N, D] or None.
+      ask: maps uint8[N, H, W, 3] to logits and features, float32[N, D] or None.
       pixels: the probe images.
-      first: the answers when they were first asked for, together.
-      precision: the least precise float in the graph.
+      first: the answers from the first run, which took them together.
+      precision: the least precise float type in the graph.
       random_ops: ops in the graph that draw random numbers.
 
     Raises:
-      ModuleError: the answers change; with the cause.
+      ModuleError: the answers change; the message names the cause.
     """
     tolerance = _TOLERANCES[precision]
     for _ in range(_REPEATS_IF_RANDOM if random_ops else _REPEATS):
@@ -62,8 +63,8 @@ def check_steady(
     for answers in (one_by_one, in_company):
         if not _equal(first, answers, tolerance):
             raise ModuleError(
-                "its rows depend on the other images of their batch, as with batch normalization by the batch's own "
-                f"mean and variance: a row would say something of its neighbours; {INFERENCE_ONLY}"
+                "its rows depend on the other images of their batch, for example because batch normalization uses the "
+                f"batch's own mean and variance, so a row would reflect its neighbors; {INFERENCE_ONLY}"
             )
 
 

@@ -1,6 +1,6 @@
-"""TF1 Hub modules: a SavedModel with a meta graph of no tags, made by ``hub.create_module_spec``.
+"""Loads TF1 Hub modules: SavedModels with an untagged meta graph, made by ``hub.create_module_spec``.
 
-All signatures lie in one graph, so that one pass fetches outputs of several.
+All signatures share one graph, so one pass can compute outputs of several.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from beamlabel.transforms.module.checked_files import CheckedSavedModel
 from beamlabel.transforms.module.outputs import Input, Output, Shape, Signature
 
 KIND = "tf1_hub"
-# Where an output is looked for first, if it is named by its key alone.
+# The signatures to search first for an output named by its key alone.
 _ORDER = ("image_classification", "image_feature_vector", "default")
 
 
 class Tf1HubSource:
-    """A ``ModuleSource``; see there."""
+    """A ``ModuleSource`` for TF1 Hub modules."""
 
     kind = KIND
     one_graph = True
 
     def __init__(self, saved_model: CheckedSavedModel, meta_graph: Any) -> None:
-        """Loads the meta graph with the empty tag set, ``meta_graph``, of a SavedModel."""
+        """Loads the untagged meta graph, ``meta_graph``, of a SavedModel."""
         self._loaded = saved_model.load([])
         self._signature_def = meta_graph.signature_def
         names = [name for name in self._signature_def if self._signature_def[name].outputs]
@@ -38,7 +38,7 @@ class Tf1HubSource:
         ]
 
     def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
-        """One pruned function for all the tensors; each signature's own placeholder is fed."""
+        """Returns one pruned function for all the tensors; each signature's own placeholder is fed."""
         feeds = sorted({self._feed(output) for output in outputs})
         fetches = [self._signature_def[one.signature].outputs[one.key].name for one in outputs]
         pruned = self._loaded.prune(feeds, fetches)

@@ -1,4 +1,4 @@
-"""TF2 SavedModels: objects with signatures, callable or not; also what Keras exports."""
+"""Loads TF2 SavedModels: objects with signatures, callable or not, including those that Keras exports."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from beamlabel.transforms.module.outputs import ImageInput, Input, Output, Shape
 KIND = "tf2_saved_model"
 KERAS_KIND = "keras_saved_model"
 SERVE = "serve"
-# The name under which the object itself is listed among its signatures.
+# The name that lists the object itself among its signatures.
 CALL = "__call__"
 _ORDER = ("serving_default", "serve")
-# Attributes that Keras 3 leaves on the root object: `Model.export()` the first, `tf.saved_model.save(model)`
-# the other. Keras 2 names its classes in the graph of objects, or leaves `keras_metadata.pb`.
+# Attributes that Keras 3 leaves on the root object: the first by `Model.export()`, the other by
+# `tf.saved_model.save(model)`. Keras 2 names its classes in the object graph, or leaves `keras_metadata.pb`.
 _KERAS3_CHILDREN = {"_misc_assets", "_losses_override"}
-# Keras 2's functions beside the model's own, which give losses too.
+# Keras 2's functions besides the model's own; they also return losses.
 _NOT_FOR_USERS = ("_", "call_and_return_")
 
 _Function = tuple[Callable[..., Any], Signature]
 
 
 class Tf2Source:
-    """A ``ModuleSource``; see there.
+    """A ``ModuleSource`` for TF2 SavedModels.
 
-    Its signatures are the SavedModel's own, the object itself as ``__call__``, and its other functions by their
-    names. A function has traces, each for given tensors: the best goes by the function's name, others by
-    ``NAME#2``, ``NAME#3``, ….
+    Its signatures are the SavedModel's own, the object itself as ``__call__``, and its other functions by name. A
+    function has several traces, each for given tensors: the best has the function's name, the others are ``NAME#2``,
+    ``NAME#3``, ….
     """
 
     one_graph = False
@@ -53,12 +53,12 @@ class Tf2Source:
         self.signatures: Mapping[str, Signature] = {name: functions[name][1] for name in names}
 
     def function_of(self, outputs: Sequence[Output]) -> Callable[[Any], Sequence[Any]]:
-        """Calls the one signature that all the outputs are of."""
+        """Returns a call of the single signature that all the outputs belong to."""
         (name,) = {output.signature for output in outputs}
         key = self.signatures[name].image_input().key
 
         def run(images: Any) -> Sequence[Any]:
-            # Through `self`: a signature does not keep the object alive that owns its variables.
+            # Through `self`, because a signature does not keep alive the object that owns its variables.
             function = self._functions[name]
             results = function(**{key: images}) if name in self._loaded.signatures else function(images)
             by_key = _by_key(results)
@@ -68,7 +68,7 @@ class Tf2Source:
 
 
 def is_keras(path: Path, meta_graph: Any) -> bool:
-    """Whether a Keras model was saved or exported here, whose input range is its author's choice."""
+    """Whether Keras saved or exported this model, so that its author chose the input range."""
     nodes = meta_graph.object_graph_def.nodes
     if not nodes:
         return False
@@ -87,11 +87,11 @@ def _signature(name: str, function: Any) -> Signature:
 
 
 def _traces(name: str, function: Any) -> Iterator[tuple[str, _Function]]:
-    """A saved function's traces for inference that take one tensor, the best first.
+    """Yields a saved function's traces for inference that take one tensor, the best first.
 
-    A trace is for given tensors and given values of the other arguments (``training``, …), and is called with
-    the values it was made with. Those made with ``training=True`` are left out. Best are those for images; of
-    these, those for any number of them, then those for any size.
+    A trace is made for given tensors and given values of the other arguments (``training``, …), and is called with
+    those values. Traces with ``training=True`` are left out. Traces for images come first; among these, those for any
+    batch size, then those for any image size.
     """
     found: list[_Function] = []
     for trace in getattr(function, "concrete_functions", ()):
@@ -129,7 +129,7 @@ def _rank(signature: Signature) -> tuple[bool, bool, bool]:
 
 
 def _other_functions(loaded: Any, signatures: Mapping[str, _Function]) -> Iterator[tuple[str, _Function]]:
-    """Functions of the object that are saved with it, but are not among its signatures."""
+    """Yields functions that are saved with the object but are not among its signatures."""
     known = [_shapes(signature) for _, signature in signatures.values()]
     for attribute, function in sorted(vars(loaded).items()):
         if attribute in signatures or attribute.startswith(_NOT_FOR_USERS):
@@ -140,7 +140,7 @@ def _other_functions(loaded: Any, signatures: Mapping[str, _Function]) -> Iterat
 
 
 def _shapes(signature: Signature) -> object:
-    """What two signatures have in common that are one function under two names."""
+    """A key that is equal for two signatures that are one function under two names."""
     outputs = sorted((one.key, one.shape or (), one.dtype) for one in signature.outputs)
     return [(one.shape, one.dtype) for one in signature.inputs], str(outputs)
 
@@ -152,7 +152,7 @@ def _arguments(trace: Any) -> tuple[Sequence[Any], dict[str, Any]]:
 
 def _outputs(name: str, structure: Any) -> tuple[Output, ...]:
     tf = tensorflow()
-    # No ragged or sparse tensors.
+    # Ragged and sparse tensors are left out.
     dense = (tf.TensorSpec, tf.Tensor)
     by_key = {key: spec for key, spec in _by_key(structure).items() if isinstance(spec, dense)}
     return tuple(
@@ -161,7 +161,7 @@ def _outputs(name: str, structure: Any) -> tuple[Output, ...]:
 
 
 def _by_key(results: Any) -> dict[str, Any]:
-    """Results by name: a dict's keys, else ``output_0``, ``output_1``, … as ``tf.saved_model`` has it."""
+    """Results by name: a dict's keys, or ``output_0``, ``output_1``, … as in ``tf.saved_model``."""
     if isinstance(results, Mapping):
         flat = dict(results)
     elif isinstance(results, (list, tuple)):

@@ -1,4 +1,4 @@
-"""A module's outputs, tried on images before one is chosen."""
+"""Tries a module's outputs on images before one is chosen."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ImageFunction = Callable[[Any], Sequence[Any]]
 
 
 class _NoVectorError(ModuleError):
-    """An output is no vector of floats for each image."""
+    """An output does not have a vector of floats for each image."""
 
 
 class ModuleTrial:
-    """A ``choose.Trial``.
+    """Implements ``choose.Trial``.
 
     Args:
       source: the module.
-      image_size: gives (height, width) for an input, or raises ``OptionError``.
-      input_range: the values for black and white.
+      image_size: returns (height, width) for an input, or raises ``OptionError``.
+      input_range: the input values for black and white.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ModuleTrial:
         self._input_range = input_range
 
     def image_input(self, outputs: Sequence[Output]) -> ImageInput:
-        """The input that the outputs have in common, but for its name."""
+        """The input that the outputs share, apart from its name."""
         inputs = [self._source.signatures[output.signature].image_input() for output in outputs]
         if len({(one.height, one.width, one.channels_first, one.batch, one.dtype) for one in inputs}) > 1:
             shapes = " and ".join(
@@ -81,7 +81,7 @@ class ModuleTrial:
                 [LOGITS],
             )
         except Exception:
-            # Whatever TensorFlow raises for a graph that cannot be frozen: values alone decide.
+            # TensorFlow may raise anything for a graph that cannot be frozen; then only values decide.
             graph_def = None
         try:
             kind = score_kind(values, output.key, graph_def, LOGITS)
@@ -102,16 +102,16 @@ class ModuleTrial:
     def _ask(
         self, outputs: Sequence[Output], image_input: ImageInput, pixels: np.ndarray
     ) -> list[np.ndarray]:
-        """The outputs for images, each float32[N, D]."""
+        """Runs the outputs on images, each float32[N, D]."""
         dtype = tensorflow().dtypes.as_dtype(image_input.dtype)
         if dtype.is_integer and self._input_range != (0, 255):
-            raise OptionError(f"it takes {dtype.name} images: give --input_range 0,255")
+            raise OptionError(f"it takes {dtype.name} images; use --input_range 0,255")
         height, width = pixels.shape[1:3]
         try:
             run = adapted(self._source.function_of(outputs), image_input)
             results = [result.numpy() for result in run(to_float(pixels, self._input_range))]
         except Exception as error:
-            # Whatever the network raises is the module's, not ours.
+            # Any exception from the network is the module's fault.
             raise ModuleError(
                 f"it fails on a batch of {height}x{width} images ({type(error).__name__}: {error})"
             ) from error
@@ -121,9 +121,9 @@ class ModuleTrial:
 
 
 def adapted(function: ImageFunction, image_input: ImageInput) -> ImageFunction:
-    """A function of float32[N, H, W, 3] for any N, made of one that takes what the module takes.
+    """Adapts the module's function to float32[N, H, W, 3] for any N.
 
-    For a module of one batch size, N has to be that, or be known: then images are cut and padded.
+    For a module with a fixed batch size, N must equal it or be known, so that images can be cut and padded.
     """
     tf = tensorflow()
     size = image_input.batch
@@ -131,7 +131,7 @@ def adapted(function: ImageFunction, image_input: ImageInput) -> ImageFunction:
     def once(images: Any) -> Sequence[Any]:
         images = tf.cast(images, image_input.dtype)
         results = function(tf.transpose(images, [0, 3, 1, 2]) if image_input.channels_first else images)
-        # A batch of one may have lost its batch.
+        # A batch of one may lack its batch dimension.
         return [tf.expand_dims(one, 0) if size == 1 and one.shape.rank == 1 else one for one in results]
 
     def run(images: Any) -> Sequence[Any]:
@@ -147,22 +147,24 @@ def adapted(function: ImageFunction, image_input: ImageInput) -> ImageFunction:
 
 
 def _vectors(output: Output, values: np.ndarray, count: int) -> np.ndarray:
-    """float32[N, D] of a result [N, D], [N, 1, 1, D] or [N, D, 1, 1].
+    """Reshapes a result [N, D], [N, 1, 1, D] or [N, D, 1, 1] to float32[N, D].
 
     Raises:
-      ModuleError: it is no vector for each image, or holds no floats.
+      ModuleError: it does not have a vector for each image, or is not of floats.
     """
     shape = values.shape
     if values.dtype.kind not in "fV":
-        raise _NoVectorError(f"{output.name} holds {values.dtype}; scores and features are floats")
+        raise _NoVectorError(
+            f"{output.name} has dtype {values.dtype}, but scores and features must be floats"
+        )
     if len(shape) == 4 and 1 not in (shape[1] * shape[2], shape[2] * shape[3]):
         raise _NoVectorError(
-            f"{output.name} is a feature map {format_shape((None, *shape[1:]))}, not a vector: name a pooled output, "
+            f"{output.name} is a feature map {format_shape((None, *shape[1:]))}, not a vector; name a pooled output, "
             "or export the module with global average pooling"
         )
     if len(shape) not in (2, 4) or 0 in shape:
         raise _NoVectorError(
-            f"{output.name} is {format_shape((None, *shape[1:]))}; expected [?, D]: name another, or leave it out "
+            f"{output.name} is {format_shape((None, *shape[1:]))}, not [?, D]; name another output, or leave it out "
             "with 'none'"
         )
     if shape[0] != count:

@@ -1,1 +1,1 @@
-"""A module is loaded in a process of its own, which may take so long and so much memory."""
+"""Loads a module in a separate process with a deadline and a memory limit."""

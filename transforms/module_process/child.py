@@ -1,8 +1,8 @@
-"""The process that loads a module, started as a file by ``process``.
+"""The process that loads a module; ``process`` starts this file.
 
-It is told in lines of JSON on its standard input: first who it is, then one task a line, a function by its name and its
-arguments. It answers in lines of JSON on a descriptor of its own: what is logged, then the result or the error. What a
-module prints goes to the standard error.
+It reads lines of JSON from standard input: first its settings, then one task per line, a function by name and its
+arguments. It answers in lines of JSON on a separate descriptor: log records, then the result or the error. Output that
+a module prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-# Of prctl(2): the kernel sends the signal if the thread ends that started this process. It waits for the answer.
+# From prctl(2): the kernel sends the signal when the thread that started this process ends. That thread waits.
 _PR_SET_PDEATHSIG = 1
-# Linux ends this process, and not the launcher, if memory runs out (proc_pid_oom_score_adj(5)).
+# If memory runs out, Linux kills this process and not the launcher (proc_pid_oom_score_adj(5)).
 _OOM_FIRST = "1000"
 
 
 def main() -> NoReturn:
-    """Runs tasks until the launcher hangs up, or ends it."""
-    # A service manager sends these to all processes of a group: the launcher decides what they mean.
+    """Runs tasks until the launcher closes the pipe or ends this process."""
+    # A service manager sends these signals to all processes of a group; the launcher decides how to react.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     told = _told()
     if told is None:
         os._exit(1)
-    sys.path[:] = told["path"]  # and not this file's folder
+    sys.path[:] = told["path"]  # without this file's directory
     _end_with(told["launcher"])
     limit(told["memory"])
     os.set_inheritable(told["answers"], False)
@@ -49,7 +49,7 @@ def main() -> NoReturn:
 
 
 def limit(memory: int | None) -> None:
-    """Limits what this process may take; see ``Limits``."""
+    """Limits this process's resources; see ``Limits``."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_FIRST)
     try:
@@ -59,12 +59,12 @@ def limit(memory: int | None) -> None:
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory is not None:
-        with suppress(OSError, ValueError):  # the limit in force is lower
+        with suppress(OSError, ValueError):  # the current limit is lower
             resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 class _Answers(logging.Handler):
-    """What the launcher is told."""
+    """Sends log records, results and errors to the launcher."""
 
     def __init__(self, file: TextIO) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _Answers(logging.Handler):
         try:
             module, _, name = function.partition(":")
             result = getattr(importlib.import_module(module), name)(**arguments)
-        except BaseException as error:  # the launcher's to judge
+        except BaseException as error:  # the launcher handles it
             kinds = [kind.__name__ for kind in type(error).__mro__]
             self._say(error={"kinds": kinds, "message": str(error), "traceback": traceback.format_exc()})
         else:
@@ -91,25 +91,25 @@ class _Answers(logging.Handler):
 
 
 def _told() -> dict[str, Any] | None:
-    """What the launcher says next; None if it is gone."""
+    """The launcher's next line; None if the launcher is gone."""
     line = sys.stdin.readline()
     return json.loads(line) if line.endswith("\n") else None
 
 
 def _end_with(launcher: int) -> None:
-    """Has the kernel end this process with the launcher, also if that is killed."""
-    with suppress(OSError, AttributeError, ImportError):  # not Linux: it ends when it next looks for a task
+    """Makes the kernel end this process with the launcher, even if the launcher is killed."""
+    with suppress(OSError, AttributeError, ImportError):  # not Linux: it ends when it next reads a task
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != launcher:
-        os._exit(1)  # it was gone before
+        os._exit(1)  # the launcher was already gone
 
 
 def _print_to_stderr() -> None:
     try:
         os.dup2(2, 1)
-    except OSError:  # the launcher has none
+    except OSError:  # the launcher has no standard error
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)

@@ -1,6 +1,6 @@
-"""A handle → a module on this machine → its artifact; what has to be fetched or loaded for it, in another process.
+"""Resolves a handle to a local module and its artifact; another process fetches and loads what is missing.
 
-TensorFlow is never imported here. What the cache holds starts no process.
+This process never imports TensorFlow. If the cache has everything, no other process starts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from beamlabel.transforms.module_process.process import ModuleProcess
 from beamlabel.transforms.storage.uris import public_uri
 
 _TASKS = tasks.__name__
-# In the cache: a file for each module that could be loaded, with some options.
+# In the cache: one file for each combination of module and options that was loaded successfully.
 _LOADED = "loaded"
 
 
@@ -38,7 +38,7 @@ def resolved_module(
     """See ``resolve_module``.
 
     Raises:
-      ModuleError: there is no such module, it is not whole, or it could not be fetched in time.
+      ModuleError: there is no such module, it is incomplete, or it could not be fetched in time.
     """
     subject = subject_of(handle)
     keywords = {"expected_fingerprint": expected_fingerprint, "allow_unsafe_ops": allow_unsafe_ops}
@@ -55,7 +55,7 @@ def resolved_module(
     try:
         if handle.startswith(("http://", "https://")) or storage.is_local(handle):
             return at_hand()
-        # Its storage is asked each time, which may hang.
+        # This queries the module's storage each time, which may hang.
         return process.in_thread(at_hand, subject)
     except NotAtHandError:
         found = process.call(f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords)
@@ -68,7 +68,7 @@ def compiled_artifact(
     """See ``compile.compiled``.
 
     Raises:
-      ModuleError: the module cannot be used so, does not survive compilation unchanged, or was not compiled in time.
+      ModuleError: the options do not suit the module, compilation changes its results, or it was not compiled in time.
     """
     path = artifact_path(resolved, options, cache)
     artifact = read_artifact(path)
@@ -98,7 +98,7 @@ def compiled_head(
     """See ``head_artifact``.
 
     Raises:
-      ModuleError: as there; or it was not done in time.
+      ModuleError: as in ``head_artifact``, or the work was not done in time.
     """
     keywords: dict[str, Any] = {"precision": precision, "normalized": normalized}
     found = head_at_hand(resolved, artifact, cache, quantization=quantization, **keywords)
@@ -125,7 +125,7 @@ def looked_at(resolved: ResolvedModule, process: ModuleProcess, **options: Any) 
     """See ``tasks.look``.
 
     Raises:
-      ModuleError: the module cannot be used so, or was not loaded in time.
+      ModuleError: the options do not suit the module, or it was not loaded in time.
     """
     found: dict[str, Any] = process.call(
         f"{_TASKS}:look", subject_of(resolved.handle), resolved=tasks.packed(resolved), options=options
@@ -134,13 +134,13 @@ def looked_at(resolved: ResolvedModule, process: ModuleProcess, **options: Any) 
 
 
 def check_loads(resolved: ResolvedModule, cache: Path, process: ModuleProcess, **options: Any) -> None:
-    """Makes sure that a module can be loaded and tried, before this process does so itself; once a module.
+    """Checks in another process, once per module, that the module can be loaded before this process loads it.
 
     Args:
       resolved: the module.
-      cache: where it is remembered.
-      process: in which it is loaded.
-      options: of ``inspect_module``.
+      cache: directory that remembers loaded modules.
+      process: the process to load the module in.
+      options: options of ``inspect_module``.
 
     Raises:
       ModuleError: see ``looked_at``.
@@ -151,27 +151,27 @@ def check_loads(resolved: ResolvedModule, cache: Path, process: ModuleProcess, *
     loaded = cache / _LOADED / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not loaded.is_file():
         looked_at(resolved, process, **options)
-        with suppress(OSError):  # then it is looked at again
+        with suppress(OSError):  # the next run checks it again
             loaded.parent.mkdir(parents=True, exist_ok=True)
             loaded.touch()
 
 
 def subject_of(handle: str) -> str:
-    """What messages call a module."""
+    """The name of a module in messages."""
     return f"module {public_uri(handle)}"
 
 
 def _check_writable(cache: Path, resolved: ResolvedModule) -> None:
-    """Refuses to compile what could not be kept."""
+    """Refuses to compile if the result could not be stored."""
     if cache.is_dir() and not os.access(cache, os.W_OK | os.X_OK):
         raise ModuleError(
-            f"{subject_of(resolved.handle)}: the cache {cache} does not hold it compiled for these options, and cannot "
-            "be written: BEAMLABEL_CACHE names another folder"
+            f"{subject_of(resolved.handle)}: the cache {cache} has no compiled module for these options and is not "
+            "writable; set BEAMLABEL_CACHE to another directory"
         )
 
 
 def _made(path: Path, resolved: ResolvedModule) -> Artifact:
-    """The artifact that the other process has left, which is not trusted."""
+    """The artifact that the other process wrote, after a check, since it is not trusted."""
     artifact = read_artifact(path)
     if artifact is None or artifact.spec.fingerprint != resolved.fingerprint:
         raise _nothing_made(resolved)
@@ -180,6 +180,6 @@ def _made(path: Path, resolved: ResolvedModule) -> Artifact:
 
 def _nothing_made(resolved: ResolvedModule) -> ModuleError:
     return ModuleError(
-        f"{subject_of(resolved.handle)}: it was compiled, and the artifact is not in the cache; the disk may be full, "
-        "or somebody empties the cache"
+        f"{subject_of(resolved.handle)}: it was compiled, but the artifact is missing from the cache; the disk may be "
+        "full, or another program empties the cache"
     )

@@ -1,7 +1,7 @@
-"""The launcher's side of the process that loads a module: a module that hangs, crashes or eats memory ends that alone.
+"""The launcher's side of the process that loads a module: if a module hangs, crashes or eats memory, only that ends.
 
-Nothing but JSON goes between the two. What the process makes, a module in the cache or an artifact, the launcher opens
-from its file, and checks.
+The two exchange nothing but JSON. The launcher opens and checks the files that the process makes: a module in the cache
+or an artifact.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ T = TypeVar("T")
 
 _SCRIPT = Path(__file__).with_name("child.py")
 _READ_BYTES = 1 << 16
-# A module may have thousands of signatures; what is longer is no answer.
+# A module may have thousands of signatures; a longer line is not a valid answer.
 _MOST_BYTES = 64 << 20
 _END_SECONDS = 5.0
-# How Python, TensorFlow and C++ say that there is no memory.
+# Messages of Python, TensorFlow and C++ for a lack of memory.
 _OUT_OF_MEMORY = ("MemoryError", "OOM when allocating", "bad_alloc", "Cannot allocate memory")
 
 
 class _LateError(Exception):
-    """The time is over."""
+    """The deadline has passed."""
 
 
 class RemoteError(Exception):
-    """A fault of beamlabel in the process that loads a module; its cause is the traceback there, as text."""
+    """A bug in beamlabel in the process that loads a module; the cause is the traceback from there, as text."""
 
 
 class Child:
-    """One process, and the two pipes between it and the launcher.
+    """One process, and the two pipes that connect it to the launcher.
 
     Args:
-      memory: bytes that it may take; None: no limit.
+      memory: limit in bytes; None: no limit.
 
     Raises:
-      OSError: the system starts no more processes.
+      OSError: the system cannot start another process.
     """
 
     def __init__(self, memory: int | None) -> None:
@@ -67,7 +67,7 @@ class Child:
                 [sys.executable, str(_SCRIPT)],
                 stdin=subprocess.PIPE,
                 pass_fds=(theirs,),
-                # A group of its own, which is ended as a whole, and to which a terminal sends no Ctrl-C.
+                # A process group of its own can be ended as a whole, and receives no Ctrl-C from a terminal.
                 start_new_session=True,
             )
         except BaseException:
@@ -88,25 +88,25 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def tell(self, **words: Any) -> None:
-        """Says something to the process."""
+        """Sends a message to the process."""
         stdin = self._process.stdin
         assert stdin is not None
-        with suppress(OSError):  # it has died: whoever waits for its answer is told
+        with suppress(OSError):  # the process has died; ``hear`` reports it
             stdin.write(json.dumps(words).encode() + b"\n")
             stdin.flush()
 
     def hear(self, until: float) -> dict[str, Any] | None:
-        """The next word of the process; None if it has ended.
+        """The next message of the process; None if it has ended.
 
         Args:
-          until: by ``time.monotonic``.
+          until: deadline by ``time.monotonic``.
 
         Raises:
-          _LateError: it says none until then.
+          _LateError: no message arrives in time.
         """
         while b"\n" not in self._unread:
             left = until - time.monotonic()
@@ -120,11 +120,11 @@ class Child:
         try:
             word = json.loads(line)
         except (ValueError, RecursionError):
-            return None  # it is not itself any more
+            return None  # the process is corrupt
         return word if isinstance(word, dict) else None
 
     def how_it_ended(self) -> str:
-        """In words; ends it if it has not."""
+        """Describes how the process ended; ends it if it is still running."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
         code = self._process.poll()
@@ -135,21 +135,21 @@ class Child:
             return f"ended with exit code {code}"
         name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
         if -code in (signal.SIGKILL, signal.SIGABRT):
-            return f"was ended by {name}, as happens if memory runs out; {self.allowance}"
-        return f"was ended by {name}: the module is damaged, or made to crash what reads it"
+            return f"was ended by {name}, perhaps because memory ran out; {self.allowance}"
+        return f"was ended by {name}; the module is damaged, or made to crash its reader"
 
     @property
     def allowance(self) -> str:
-        """How much memory it may take, and what allows more."""
+        """Describes the memory limit and how to raise it."""
         if self.memory is None:
-            return "--module_memory limits what it takes"
+            return "--module_memory limits its memory"
         return f"it may take {self.memory / 1e9:.1f} GB, see --module_memory"
 
     def kill(self) -> None:
-        """Ends it and all that it has started, at once."""
+        """Ends the process and everything it has started, at once."""
         with suppress(OSError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel
+        with suppress(subprocess.TimeoutExpired):  # the process hangs in the kernel
             self._process.wait(_END_SECONDS)
         with suppress(OSError):
             if self._process.stdin is not None:
@@ -161,12 +161,12 @@ class Child:
 
 
 class ModuleProcess:
-    """Runs functions on a module in a process of its own; that starts with the first one, and ends with ``close``.
+    """Runs functions on a module in a separate process, which starts with the first call and ends with ``close``.
 
-    The time of all calls together is limited. Whatever ends the launcher's wait, such as a signal, ends the process.
+    The total time of all calls is limited. Anything that ends the launcher's wait, such as a signal, ends the process.
 
     Args:
-      limits: its time and memory.
+      limits: limits on time and memory.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -190,17 +190,17 @@ class ModuleProcess:
             child.kill()
 
     def call(self, function: str, subject: str, **arguments: Any) -> Any:
-        """Runs a function there, and returns its result.
+        """Runs a function in the process and returns its result.
 
         Args:
           function: ``MODULE:NAME``.
-          subject: what it works on, for messages, such as ``module HANDLE``.
-          arguments: its keywords, of what JSON has.
+          subject: name of the processed object in messages, such as ``module HANDLE``.
+          arguments: keyword arguments, as JSON values.
 
         Raises:
-          ModuleError: as the function; or it was not done in time, or the process died of it.
-          OSError, RuntimeError, ValueError, ModuleNotFoundError: as the function.
-          RemoteError: the function raised anything else.
+          ModuleError: from the function, or the deadline has passed, or the process died.
+          OSError, RuntimeError, ValueError, ModuleNotFoundError: from the function.
+          RemoteError: the function raised any other exception.
         """
         with self._lock, self._timed(subject) as until:
             child = self._alive()
@@ -216,10 +216,10 @@ class ModuleProcess:
             raise ModuleError(f"{subject}: the process that loads it {child.how_it_ended()}")
 
     def in_thread(self, function: Callable[[], T], subject: str) -> T:
-        """Runs a function in a thread of this process, in what is left of the time: what waits for a network.
+        """Runs a function in a thread of this process within the remaining time, for waits on a network.
 
         Raises:
-          ModuleError: it was not done in time.
+          ModuleError: the deadline has passed.
         """
         with self._lock, self._timed(subject) as until:
             pool = DaemonPool(1, "module")
@@ -231,15 +231,15 @@ class ModuleProcess:
 
     @contextmanager
     def _timed(self, subject: str) -> Iterator[float]:
-        """Until when it may last; ends the process if it lasts longer, or if anything else goes wrong."""
+        """Yields the deadline; ends the process if the deadline passes or the wait is interrupted."""
         begin = time.monotonic()
         try:
             yield begin + self._left
         except _LateError:
             self.close()
             raise ModuleError(
-                f"{subject}: it was not resolved, loaded and compiled within {self._limits.seconds:g} s, and is given "
-                "up; --module_deadline allows more"
+                f"{subject}: not resolved, loaded and compiled within {self._limits.seconds:g} s; raise "
+                "--module_deadline to allow more"
             ) from None
         except BaseException as error:
             if not isinstance(error, Exception):
@@ -255,9 +255,9 @@ class ModuleProcess:
         return self._child
 
     def _error(self, subject: str, child: Child, kinds: list[str], message: str, traceback: str) -> Exception:
-        """What the function raised."""
+        """Turns the error of the remote function into an exception."""
         if kinds[0] == "MemoryError" or any(text in message for text in _OUT_OF_MEMORY):
-            said = message if subject in message else f"{subject}: {message or 'no memory is left'}"
+            said = message if subject in message else f"{subject}: {message or 'out of memory'}"
             return ModuleError(f"{said}; {child.allowance}")
         if "ModuleError" in kinds:
             return ModuleError(message)
@@ -265,7 +265,7 @@ class ModuleProcess:
             if name in kinds:
                 kind = next(one for one in kinds if hasattr(builtins, one))
                 raised = getattr(builtins, kind)
-                # Of UnicodeError and its like one text is not enough.
+                # UnicodeError and similar exceptions need more than one text.
                 return _raised(raised, getattr(builtins, name), message)
         error = RemoteError(f"{subject}: {kinds[0]}: {message}")
         error.__cause__ = RemoteError(traceback)

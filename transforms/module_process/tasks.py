@@ -1,4 +1,4 @@
-"""What the process that loads a module does with it: functions of what JSON has, see ``ModuleProcess.call``."""
+"""Tasks of the process that loads a module: functions on JSON values, see ``ModuleProcess.call``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def resolve(handle: str, cache: str, keywords: dict[str, Any]) -> dict[str, Any]
 
 
 def compile_artifact(resolved: dict[str, Any], options: dict[str, Any], cache: str) -> None:
-    """Leaves the artifact in the cache; see ``make_artifact``."""
+    """Writes the artifact to the cache; see ``make_artifact``."""
     make_artifact(unpacked(resolved), CompileOptions(**in_pairs(options)), cache)
 
 
 def compile_head(resolved: dict[str, Any], artifact: str, cache: str, keywords: dict[str, Any]) -> str:
-    """The path of the artifact of a module's head; see ``head_artifact``."""
+    """Returns the path of the artifact of a module's head; see ``head_artifact``."""
     whole = read_artifact(Path(artifact))
     assert whole is not None
     quantization = keywords.pop("quantization")
@@ -35,7 +35,7 @@ def compile_head(resolved: dict[str, Any], artifact: str, cache: str, keywords: 
 
 
 def look(resolved: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """What there is to tell of a loaded module: its outputs, and all its signatures; see ``inspect_module``."""
+    """Describes a loaded module: its outputs and all its signatures; see ``inspect_module``."""
     module = inspect_module(unpacked(resolved), **in_pairs(options))
 
     def tensor(one: Input | Output) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def look(resolved: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def packed(module: ResolvedModule) -> dict[str, Any]:
-    """A resolved module as what JSON has."""
+    """A resolved module as JSON values."""
     return {**dataclasses.asdict(module), "path": str(module.path)}
 
 
@@ -62,5 +62,5 @@ def unpacked(value: dict[str, Any]) -> ResolvedModule:
 
 
 def in_pairs(value: dict[str, Any]) -> dict[str, Any]:
-    """Options of what JSON has, where a list stands for a pair."""
+    """Converts options from JSON values, in which a list stands for a pair."""
     return {name: tuple(one) if isinstance(one, list) else one for name, one in value.items()}

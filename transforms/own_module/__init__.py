@@ -1,1 +1,1 @@
-"""Modules that ``beamlabel train`` wrote: a base network and a head for classes of one's own."""
+"""Modules written by ``beamlabel train``: a base network and a head for custom classes."""

@@ -1,4 +1,4 @@
-"""What an own module says of itself: ``assets/beamlabel.json`` and ``assets/labels.txt`` in its SavedModel."""
+"""An own module's description: ``assets/beamlabel.json`` and ``assets/labels.txt`` in its SavedModel."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ HEAD_KERNEL, HEAD_BIAS = "head_kernel", "head_bias"
 
 @dataclass(frozen=True)
 class Description:
-    """What an own module says of itself.
+    """The description of an own module.
 
     Attributes:
       class_names: in the order of the logits.
       scores: ``softmax`` or ``sigmoid``, see ``Head``.
       normalizes: see ``Head``.
-      height, width: of the images that it takes, in pixels.
-      input_range: the values that it takes for black and white.
-      features_of: which network's output its features are, see ``ModelSpec.features_of``; of a fine-tuned module its
-        own, which is empty here, since a module's fingerprint is over this file, too.
-      base: the handle of the module that it was made of, without credentials.
-      base_fingerprint: of the same.
-      decoding: how the images were decoded whose features the head was trained on: ``crop``, ``color_profile``.
-      trainable: whether the base has variables that can be trained, so that the module can be fine-tuned; else its
-        weights are constants.
+      height, width: size of the module's input images, in pixels.
+      input_range: the input values for black and white.
+      features_of: the network whose output the features are, see ``ModelSpec.features_of``. Empty for a fine-tuned
+        module, whose features are its own: its fingerprint covers this file, which so cannot contain it.
+      base: the handle of the base module, without credentials.
+      base_fingerprint: the fingerprint of the base module.
+      decoding: how the head's training images were decoded: ``crop``, ``color_profile``.
+      trainable: whether the base has trainable variables, so that the module can be fine-tuned; otherwise its weights
+        are constants.
     """
 
     class_names: tuple[str, ...]
@@ -59,33 +59,35 @@ class Description:
     trainable: bool = True
 
     def to_json(self) -> str:
-        """The content of ``assets/beamlabel.json``; the names are in ``assets/labels.txt``."""
+        """The content of ``assets/beamlabel.json``; the class names are in ``assets/labels.txt``."""
         value = {"format": FORMAT, **dataclasses.asdict(self)}
         del value["class_names"]
         return json.dumps(value, indent=1, sort_keys=True)
 
 
 def check_class_names(names: Sequence[str], scores: str) -> None:
-    """Whether classes of these names can be a module's.
+    """Checks that a module can have classes with these names.
 
     Args:
       names: in the order of the logits.
       scores: see ``Head``.
 
     Raises:
-      ModuleError: there are none, there is one and its softmax would always be 1, or two have one name; a name is
-        empty, has a line break or another control character, or cannot be written in UTF-8.
+      ModuleError: there are no classes; there is one, so its softmax would always be 1; two have the same name; or a
+        name is empty, has a line break or another control character, or cannot be written in UTF-8.
     """
     if not names:
         raise ModuleError("there are no classes")
     if len(names) == 1 and scores == SOFTMAX:
-        raise ModuleError(f"there is one class, {names[0]!r}; softmax needs two, for it would always be 1")
+        raise ModuleError(
+            f"there is only one class, {names[0]!r}; softmax needs two, since one would always score 1"
+        )
     for place, name in enumerate(names):
         if not name.strip():
             raise ModuleError(f"class {place} has the name {name!r}; every class needs a name")
         if any(unicodedata.category(one) in ("Cc", "Cs") for one in name):
             raise ModuleError(
-                f"class {place} has the name {name!r}; line breaks and control characters cannot be kept"
+                f"class {place} has the name {name!r}; names cannot have line breaks or control characters"
             )
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
@@ -96,7 +98,7 @@ def read_description(module: Path) -> Description | None:
     """The description in a module's directory; None for a module that ``beamlabel train`` did not write.
 
     Raises:
-      ModuleError: it is damaged, or a later version of beamlabel wrote it.
+      ModuleError: the description is damaged, or a later version of beamlabel wrote it.
     """
     path = module / ASSETS / DESCRIPTION
     if not path.is_file():
@@ -105,7 +107,9 @@ def read_description(module: Path) -> Description | None:
         value = json.loads(path.read_bytes())
         written = value.pop("format")
         if written != FORMAT:
-            raise ModuleError(f"{path}: format {written} is of a later version of beamlabel; update it")
+            raise ModuleError(
+                f"{path}: a later version of beamlabel wrote format {written}; update beamlabel"
+            )
         names = tuple((path.parent / LABELS).read_text(encoding="utf-8").removesuffix("\n").split("\n"))
         low, high = value["input_range"]
         return Description(class_names=names, **{**value, "input_range": (float(low), float(high))})

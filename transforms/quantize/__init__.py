@@ -1,1 +1,1 @@
-"""A compiled module → the fastest model in int8 that answers as it; the launcher's side, the only one with NNCF."""
+"""Turns a compiled module into the fastest int8 model with matching answers; only the launcher's side uses NNCF."""

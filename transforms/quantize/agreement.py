@@ -1,4 +1,4 @@
-"""How near a quantized model's answers are to those in float32, on images that it was not quantized with."""
+"""Measures how close a quantized model's answers are to float32, on images that did not calibrate it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 from beamlabel.transforms.inference.engines import Outputs
 from beamlabel.transforms.inference.top_k import scores_of
 
-# An image whose best class in float32 has this score counts as sure.
+# An image counts as sure if its best class in float32 has this score.
 SURE_SCORE = 0.5
 LEAST_SURE_SHARE = 0.985
 LEAST_COSINE = 0.99
-# Of fewer sure images no share of 98.5 % can be told: one other class is 2 % of 50.
+# With fewer sure images a share of 98.5 % cannot be measured: one other class is 2 % of 50.
 LEAST_SURE_IMAGES = 50
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a test has found.
+    """The result of a comparison.
 
     Attributes:
-      images: that were compared.
-      same_class: share of them that keep their best class; None if there are no classes.
-      sure_images: those whose best class has a score of ``SURE_SCORE`` or more in float32.
-      sure_same_class: share of these that keep it; None if there are none.
-      cosine: median cosine between the embeddings; None if there are none.
+      images: number of compared images.
+      same_class: share of images that keep their best class; None if there are no classes.
+      sure_images: number of images whose best class has a score of ``SURE_SCORE`` or more in float32.
+      sure_same_class: share of the sure images that keep their best class; None if there are none.
+      cosine: median cosine between the embeddings; None if there are no embeddings.
     """
 
     images: int
@@ -36,19 +36,19 @@ class Agreement:
     cosine: float | None
 
     def shortfalls(self) -> tuple[str, ...]:
-        """Why it does not pass, in words; empty if it passes."""
+        """The reasons why the model does not pass; empty if it passes."""
         found = []
         if self.same_class is not None and self.sure_images < LEAST_SURE_IMAGES:
             found.append(
                 f"only {self.sure_images} of {self.images} test images have a score of {SURE_SCORE} or more in "
-                f"float32, and {LEAST_SURE_IMAGES} are needed to tell"
+                f"float32; the test needs {LEAST_SURE_IMAGES}"
             )
         elif self.sure_same_class is not None and not self.sure_same_class >= LEAST_SURE_SHARE:
             found.append(
                 f"{self.sure_same_class:.2%} of the {self.sure_images} sure images keep their best class, less than "
                 f"{LEAST_SURE_SHARE:.1%}"
             )
-        # Not `cosine < LEAST_COSINE`: that lets NaN pass.
+        # Not `cosine < LEAST_COSINE`, which NaN would pass.
         if self.cosine is not None and not self.cosine >= LEAST_COSINE:
             found.append(
                 f"the median cosine of the embeddings is {self.cosine:.4f}, less than {LEAST_COSINE}"
@@ -57,7 +57,7 @@ class Agreement:
 
     @property
     def passes(self) -> bool:
-        """Whether the model may stand for the one in float32."""
+        """Whether the model may replace the one in float32."""
         return not self.shortfalls()
 
     def text(self) -> str:
@@ -77,9 +77,9 @@ def agreement(expected: Outputs, found: Outputs, scores: str) -> Agreement:
     """Compares logits and features, float32[N, D] each or None.
 
     Args:
-      expected: in float32.
-      found: of the quantized model.
-      scores: the function that makes scores of the logits, see ``top_k.scores_of``.
+      expected: outputs in float32.
+      found: outputs of the quantized model.
+      scores: the function from logits to scores, see ``top_k.scores_of``.
     """
     logits, features = expected
     same = sure_same = cosine = None
@@ -96,7 +96,7 @@ def agreement(expected: Outputs, found: Outputs, scores: str) -> Agreement:
 
 
 def _cosines(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """The cosine of each row; 1 for two rows of zeros, 0 for one."""
+    """The cosine of each row; 1 if both rows are zeros, 0 if one is."""
     lengths = [np.linalg.norm(one.astype(np.float64), axis=1) for one in (expected, found)]
     products = (expected.astype(np.float64) * found).sum(axis=1)
     both = lengths[0] * lengths[1]

@@ -1,4 +1,4 @@
-"""The layers of an OpenVINO model that have weights."""
+"""Finds the layers with weights in an OpenVINO model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Layer:
     """A layer with weights.
 
     Attributes:
-      place: among the model's layers, in the order of the computation.
+      place: index among the model's layers, in the order of computation.
       operation: OpenVINO's node, one of ``_KINDS``.
-      weights: the node of the constant that its weights come from.
-      between: the nodes from there to the operation, the last one first.
+      weights: the constant node that supplies its weights.
+      between: the nodes from the constant to the operation, the last one first.
     """
 
     place: int
@@ -35,16 +35,16 @@ class Layer:
 
     @property
     def is_int8(self) -> bool:
-        """Whether its weights are whole numbers of 8 bits."""
+        """Whether its weights are 8-bit integers."""
         return bool(self.weights.get_element_type().get_type_name() == "i8")
 
     @property
     def name(self) -> str:
-        """Place and kind, which are the same each time that a model is read; OpenVINO's own names are not."""
+        """Place and kind. Unlike OpenVINO's own names, they are the same each time a model is read."""
         return f"{self.place} {self.kind}"
 
     def scale(self) -> Any | None:
-        """The node of the constant that the weights in int8 are multiplied by; None if they are made otherwise."""
+        """The constant node that scales the int8 weights; None if the weights are computed otherwise."""
         kinds = [node.get_type_name() for node in self.between]
         if kinds != ["Multiply", "Convert"]:
             return None
@@ -52,7 +52,7 @@ class Layer:
         return scale if scale.get_type_name() == "Constant" else None
 
     def bias(self) -> Any | None:
-        """The node of the constant that is added to what the operation gives; None if there is none."""
+        """The constant node that is added to the operation's output; None if there is none."""
         for target in self.operation.output(0).get_target_inputs():
             node = target.get_node()
             if node.get_type_name() == "Add":
@@ -63,7 +63,7 @@ class Layer:
 
 
 def layers(model: Any) -> list[Layer]:
-    """The layers of a model in the order of the computation."""
+    """The layers of a model in the order of computation."""
     found: list[Layer] = []
     for operation in model.get_ordered_ops():
         if operation.get_type_name() not in _KINDS:
@@ -78,7 +78,7 @@ def layers(model: Any) -> list[Layer]:
 
 
 def replace_constant(node: Any, values: np.ndarray) -> None:
-    """Puts other values of the same shape and type in a constant's place."""
+    """Replaces a constant with values of the same shape and type."""
     from openvino import opset13
 
     constant = opset13.constant(values.reshape(node.data.shape).astype(node.data.dtype))

@@ -1,4 +1,4 @@
-"""NNCF's part: a LiteRT FlatBuffer and images → OpenVINO's model in int8."""
+"""Quantizes a LiteRT FlatBuffer with images and NNCF to OpenVINO's model in int8."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from beamlabel.transforms.quantize.layers import layers
 from beamlabel.transforms.quantize.settings import MIXED, Setting
 from beamlabel.transforms.quantize.weights import channel_means, original_weights, widen
 
-# How many layers NNCF's accuracy control ranks by so many images, and gives back at the most.
+# NNCF's accuracy control: number of images to rank layers by, and maximum number of layers returned to float32.
 _RANKED_IMAGES, _MOST_GIVEN_BACK = 64, 20
 
 
 class Quantizer:
-    """Quantizes one module with one set of images, by any setting.
+    """Quantizes one module with one set of images, at any setting.
 
     Args:
       spec, payload: the module in float32, for LiteRT.
-      images: uint8[height, width, 3] each, to calibrate with.
+      images: calibration images, uint8[height, width, 3] each.
 
     Raises:
       ModuleError: NNCF or OpenVINO is not installed, or OpenVINO cannot read the module.
@@ -48,22 +48,22 @@ class Quantizer:
         self._means = channel_means(self._model, images)
 
     def quantized(self, setting: Setting) -> tuple[Int8Model, tuple[str, ...]]:
-        """The model, and the layers that are left in float32.
+        """Returns the model, and the layers that stay in float32.
 
         Raises:
-          ModuleError: NNCF cannot quantize the module so, or no layer of it.
+          ModuleError: NNCF cannot quantize the module with this setting, or quantizes no layer.
         """
         try:
             with _quiet():
                 model = self._controlled() if setting.accuracy_control else self._calibrated(setting)
         except Exception as error:
-            # NNCF raises many kinds; the user's part is the same.
+            # NNCF raises many exceptions, and the user can do the same about all of them.
             reason = (str(error).strip().splitlines() or [""])[-1]
             raise ModuleError(f"NNCF cannot quantize it ({type(error).__name__}: {reason})") from error
         widen(model, self._originals, self._means)
         found = layers(model)
         if not any(one.is_int8 for one in found):
-            raise ModuleError("NNCF quantizes no layer of it")
+            raise ModuleError("NNCF quantizes none of its layers")
         return _serialized(self._openvino, model), tuple(one.name for one in found if not one.is_int8)
 
     def _calibrated(self, setting: Setting) -> Any:
@@ -80,7 +80,7 @@ class Quantizer:
         )
 
     def _controlled(self) -> Any:
-        """NNCF gives layers back to float32 until its model is as near on the images as it has to be on others."""
+        """Lets NNCF return layers to float32 until its model passes the cosine limit on the calibration images."""
         from nncf.quantization.advanced_parameters import AdvancedAccuracyRestorerParameters
 
         nncf = self._nncf
@@ -116,18 +116,18 @@ class Quantizer:
     def _advanced(self) -> Any:
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
-        # See ``weights``, which corrects the biases for the weights as they are in the end.
+        # ``weights`` corrects the biases for the final weights, so NNCF need not.
         return AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE, disable_bias_correction=True)
 
 
 def versions() -> dict[str, str]:
-    """The versions of what quantizes."""
+    """The versions of the quantization libraries."""
     nncf, openvino = _imported()
     return {"nncf": nncf.__version__, "openvino": openvino.__version__}
 
 
 def _imported() -> tuple[Any, Any]:
-    # NNCF tells its maker of each use, unless it thinks that it runs in CI. It looks as it is imported.
+    # NNCF reports each use to its maker unless it detects CI, which it checks at import.
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"
     try:
@@ -154,7 +154,7 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """NNCF writes bars of progress to stdout, which is the command's, and its log says what is of no use here."""
+    """Silences NNCF, which writes progress bars to stdout, where the command's output goes, and a useless log."""
     logger = logging.getLogger("nncf")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -166,7 +166,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _serialized(openvino: Any, model: Any) -> Int8Model:
-    """The model's files, which are the same each time: OpenVINO numbers the nodes of all models of a process."""
+    """The model's files, made reproducible: OpenVINO numbers nodes across all models of a process."""
     for number, node in enumerate(model.get_ordered_ops()):
         if node.get_type_name() not in ("Parameter", "Result"):
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
@@ -175,7 +175,7 @@ def _serialized(openvino: Any, model: Any) -> Int8Model:
         openvino.serialize(model, xml, weights)
         root = ElementTree.fromstring(xml.read_bytes())
         root.set("name", "model")
-        # What NNCF was told, in names that are others each time.
+        # NNCF's settings, under names that change each time.
         for told in root.findall("rt_info"):
             root.remove(told)
         for told in root.iter("rt_info"):

@@ -1,4 +1,4 @@
-"""The fastest setting that passes, measured on this machine; what it found is cached."""
+"""Finds the fastest setting that passes, measured on this machine, and caches the result."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ from beamlabel.transforms.worker import cpu
 
 _LOGGER = get_logger(__name__)
 
-# Raise it whenever the same module and images would now become another model, or pass where they did not.
+# Raise this if the same module and images would yield another model, or pass where they failed before.
 _VERSION = 1
-# Rates are taken in turns, of so many images each time, and the medians count: other work on the machine hits all.
+# Rates are measured in turns, on this many images each, and the medians count: other load on the machine affects all.
 _ROUNDS, _ROUND_IMAGES = 9, 32
 _BATCH = 64
-# Rates that are nearer to each other than this are taken for the same: then the nearer answers win.
+# Rates closer than this count as equal; then the more accurate model wins.
 _SAME_RATE = 0.03
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting, tried.
+    """One tried setting.
 
     Attributes:
-      setting: in words.
+      setting: the setting as text.
       float32_layers: see ``Quantization``.
-      agreement: with float32, on the test images; None if NNCF cannot quantize the module so.
-      speedup: images a second of CPU time, relative to the engine that computes float32 by default.
-      failure: why it does not serve, in words; empty if it passes and is faster than float32.
+      agreement: agreement with float32 on the test images; None if NNCF cannot quantize the module with this setting.
+      speedup: images per second of CPU time, relative to the default float32 engine.
+      failure: why the model cannot be used; empty if it passes and is faster than float32.
     """
 
     setting: str
@@ -75,12 +75,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
-      artifact: of the fastest setting that passes; None if none does.
-      chosen: the place of its trial.
-      trials: all that was tried, in that order.
+      artifact: the artifact of the fastest setting that passes; None if none does.
+      chosen: the index of its trial.
+      trials: all trials, in order.
     """
 
     artifact: Artifact | None
@@ -88,7 +88,7 @@ class Found:
     trials: tuple[Trial, ...]
 
     def table(self) -> str:
-        """The trials, one a line."""
+        """The trials, one per line."""
         return "\n".join(f"  {trial.text()}" for trial in self.trials)
 
 
@@ -104,17 +104,19 @@ def search(
     Args:
       artifact: the module, for LiteRT.
       calibration: images to quantize with, uint8[height, width, 3] each.
-      test: other images to compare on, likewise.
-      scores: what makes scores of the logits, see ``top_k.scores_of``.
-      cache_dir: for the artifact, and what was tried; a search with the same arguments on the same kind of CPU is not
-        made again.
+      test: other images to compare on, uint8[height, width, 3] each.
+      scores: the function from logits to scores, see ``top_k.scores_of``.
+      cache_dir: directory for the artifact and the trials; a search with the same arguments on the same kind of CPU is
+        not repeated.
 
     Raises:
-      ModuleError: NNCF or OpenVINO is not installed, or the module is not LiteRT's.
+      ModuleError: NNCF or OpenVINO is not installed, or LiteRT does not run the module.
     """
     spec, payload = unpack(Path(artifact.path).read_bytes())
     if spec.engine != LITERT:
-        raise ModuleError(f"no {INT8} for this module, which LiteRT cannot express: {spec.fallback}")
+        raise ModuleError(
+            f"{INT8} is not available for this module, because LiteRT cannot express it: {spec.fallback}"
+        )
     calibrated_with = images_sha256(calibration)
     key = {
         "version": _VERSION,
@@ -129,7 +131,7 @@ def search(
     folder = Path(cache_dir).expanduser().absolute()
     found = _cached(folder, digest)
     if found is None:
-        _LOGGER.info("quantizing with %d images, and testing on %d others", len(calibration), len(test))
+        _LOGGER.info("Quantizing with %d images and testing on %d others", len(calibration), len(test))
         found = _Search(spec, payload, calibrated_with, calibration, test, scores).run(folder, digest)
     return found
 
@@ -159,7 +161,7 @@ class _Search:
         self._expected = answers(self._float32, test)
 
     def run(self, folder: Path, digest: str) -> Found:
-        """Goes through the rounds, and writes what it found to the cache."""
+        """Runs the rounds and writes the result to the cache."""
         trials: list[Trial] = []
         passed: dict[int, tuple[bytes, ModelSpec]] = {}
         for settings in ROUNDS:
@@ -210,7 +212,7 @@ class _Search:
 
 
 def best_of(passed: dict[int, Trial]) -> int | None:
-    """The place of the fastest trial of those that pass; of those as fast, of the one whose answers are nearest."""
+    """The index of the fastest passing trial; among equally fast ones, of the most accurate."""
     fastest = max((trial.speedup or 0 for trial in passed.values()), default=0.0)
 
     def nearness(place: int) -> tuple[float, float]:
@@ -230,7 +232,7 @@ def answers(session: EngineSession, images: Sequence[np.ndarray]) -> Outputs:
 
 
 def cpu_seconds(runs: Sequence[Callable[[], Any]]) -> list[float]:
-    """The CPU time of each call, in seconds: the median of some rounds, in which they take turns."""
+    """The CPU time of each call in seconds: the median over several rounds, in which the calls alternate."""
     for run in runs:
         run()
     taken: list[list[float]] = [[] for _ in runs]
@@ -247,7 +249,7 @@ def _table_path(folder: Path, digest: str) -> Path:
 
 
 def _cached(folder: Path, digest: str) -> Found | None:
-    """What an earlier search found; None if there was none, or if its files are not all there."""
+    """The result of an earlier search; None if there is none or some of its files are missing."""
     try:
         value = json.loads(_table_path(folder, digest).read_bytes())
         trials = tuple(_trial(one) for one in value["trials"])

@@ -1,4 +1,4 @@
-"""What may be set when a module is quantized, and the order in which it is tried."""
+"""Quantization settings, and the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Setting:
     """One way to quantize.
 
     Attributes:
-      preset: NNCF's: ``mixed`` lets the range of activations lie anywhere, ``performance`` around 0.
-      first, last: how many of the first and of the last layers with weights stay in float32.
-      accuracy_control: whether NNCF finds the layers that stay in float32 instead.
+      preset: NNCF's preset: ``mixed`` allows any range of activations, ``performance`` only ranges around 0.
+      first, last: number of the first and last layers with weights that stay in float32.
+      accuracy_control: whether NNCF chooses the layers that stay in float32 instead.
     """
 
     preset: str = MIXED
@@ -23,7 +23,7 @@ class Setting:
     accuracy_control: bool = False
 
     def text(self) -> str:
-        """In words."""
+        """The setting as text."""
         if self.accuracy_control:
             return f"{self.preset}, float32 as NNCF's accuracy control chooses"
         if not self.first and not self.last:
@@ -34,8 +34,8 @@ class Setting:
         return f"{self.preset}, {' and '.join(ends)} in float32"
 
 
-# Settings of a round are all tried, and the fastest of those that pass is taken; if none does, the next round is. What
-# stays in float32 only grows, and with it the time.
+# All settings of a round are tried, and the fastest that passes wins. If none passes, the next round follows. Each
+# round leaves more in float32 and takes more time.
 ROUNDS: tuple[tuple[Setting, ...], ...] = (
     (Setting(), Setting(PERFORMANCE)),
     (Setting(first=1), Setting(last=2)),

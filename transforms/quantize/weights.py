@@ -1,17 +1,17 @@
-"""Weights in int8, as wide as the CPU's sums of two products allow, and the biases that make up for their rounding.
+"""Widens int8 weights as far as the CPU's sums of two products allow, and corrects biases for their rounding.
 
-CPUs without VNNI multiply unsigned by signed bytes with ``vpmaddubsw``, which adds the products of two channels next to
-each other in 16 bits and saturates: 255 · 127 + 255 · 127 is more than 32,767. NNCF's default lets that happen in all
-layers but the first, and its ``OverflowFix.ENABLE`` halves all weights, to 7 bits. What really must hold is weaker: of
-any two weights of channels 2k and 2k + 1, those above 0 have a sum of at most 128, and so have those below 0, since
-255 · 128 is 32,640. So each output channel gets the smallest scale for which that holds. With VNNI there is no such
-sum, and the same numbers come out.
+CPUs without VNNI multiply unsigned by signed bytes with ``vpmaddubsw``, which adds the products of two adjacent
+channels in 16 bits and saturates: 255 · 127 + 255 · 127 exceeds 32,767. NNCF's default lets that happen in all layers
+but the first, and its ``OverflowFix.ENABLE`` halves all weights to 7 bits. The true requirement is weaker: among any
+two weights of channels 2k and 2k + 1, the positive ones must sum to at most 128, and so must the absolute values of the
+negative ones, since 255 · 128 is 32,640. So each output channel gets the smallest scale that meets it. With VNNI there
+is no such sum, and the results are the same.
 
 A depthwise convolution has no sum over channels, so its weights keep their 8 bits. See Intel's Intrinsics Guide,
 ``_mm256_maddubs_epi16``, and https://uxlfoundation.github.io/oneDNN/dev_guide_int8_computations.html.
 
-The mean of what the rounding of the weights does to a layer's answer is known from the means of its inputs: the bias
-takes it back (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", 4.2).
+The means of a layer's inputs determine the mean change that weight rounding causes in its output. The bias takes it
+back (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", 4.2).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def original_weights(model: Any) -> dict[str, np.ndarray]:
 
 
 def channel_means(model: Any, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """The mean of each channel of what each layer takes, float64[channels], by the operation's name.
+    """The mean of each input channel of each layer, float64[channels], by the operation's name.
 
     Args:
-      model: takes one image at a time.
+      model: a model that takes one image at a time.
       images: uint8[height, width, 3] each.
     """
     import openvino
@@ -69,11 +69,11 @@ def channel_means(model: Any, images: Sequence[np.ndarray]) -> dict[str, np.ndar
 
 
 def widen(model: Any, originals: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> None:
-    """Gives a model of NNCF the widest weights that cannot saturate, and corrects its biases.
+    """Gives NNCF's model the widest weights that cannot saturate, and corrects its biases.
 
     Args:
-      model: quantized with ``OverflowFix.ENABLE`` and without NNCF's own correction of biases.
-      originals, means: of the model that it was made of, see above.
+      model: a model quantized with ``OverflowFix.ENABLE`` and without NNCF's own bias correction.
+      originals, means: weights and channel means of the original model, see above.
     """
     for layer in layers(model):
         name = layer.operation.get_friendly_name()
@@ -92,14 +92,14 @@ def widen(model: Any, originals: dict[str, np.ndarray], means: dict[str, np.ndar
 
 
 def _quantized(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers and the scale of each output channel, for weights float64[out, in, ...]."""
+    """Integers and the scale of each output channel, for weights float64[out, in, ...]."""
     widest = np.abs(weights).reshape(len(weights), -1).max(axis=1) / _LARGEST
     scale = np.maximum(widest, largest_pair(weights) / _LARGEST_PAIR)
     scale[scale == 0] = 1
     while True:
         column = scale.reshape(-1, *[1] * (weights.ndim - 1))
         quantized = np.clip(np.rint(weights / column), -_LARGEST, _LARGEST)
-        # Rounding may have made a pair larger than it was.
+        # Rounding may have increased the sum of a pair.
         over = largest_pair(quantized) > _LARGEST_PAIR
         if not over.any():
             return quantized, column
@@ -107,7 +107,7 @@ def _quantized(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def largest_pair(weights: np.ndarray) -> np.ndarray:
-    """The largest sum, of each output channel, of weights of one sign in channels 2k and 2k + 1; float64[out]."""
+    """The largest sum of same-sign weights in channels 2k and 2k + 1, for each output channel; float64[out]."""
     flat = weights.reshape(*weights.shape[:2], -1)
     if flat.shape[1] % 2:
         flat = np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
@@ -117,7 +117,7 @@ def largest_pair(weights: np.ndarray) -> np.ndarray:
 
 
 def _correct_bias(layer: Layer, lost: np.ndarray, means: np.ndarray) -> None:
-    """Adds what the rounding took away on average; a layer without a bias is left as it is."""
+    """Adds the mean that the rounding took away; leaves a layer without a bias as it is."""
     bias = layer.bias()
     if bias is None:
         return

@@ -131,7 +131,7 @@ def test_keras_exports_and_the_demo(inspect, tmp_path):
     ("arguments", "message"),
     [
         (["/no/such/module"], "MODULE: module /no/such/module: no such file or folder"),
-        ([TINY, "--image_size", "64"], "it takes images of 32x32"),
+        ([TINY, "--image_size", "64"], "it only takes images of 32x32"),
         ([TINY, "--logits_output", "nothing"], "--logits_output nothing: no such output"),
         ([TINY, "--labels", "/no/such/names"], "--labels '/no/such/names'"),
         ([TINY, "--engine", "abacus"], "invalid choice: 'abacus'"),

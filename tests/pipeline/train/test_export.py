@@ -289,7 +289,7 @@ def test_files_of_two_modules_are_not_taken_for_one(small, cache, tmp_path):
         inspect_module(resolve_module(path, cache))
     (assets / "labels.txt").write_bytes(labels)
     (assets / "beamlabel.json").write_bytes((tmp_path / "other" / "assets" / "beamlabel.json").read_bytes())
-    with pytest.raises(ModuleError, match="not its head's"):
+    with pytest.raises(ModuleError, match="do not match its head"):
         inspect_module(resolve_module(path, cache))
     (assets / "beamlabel.json").write_bytes(description.replace(b'"format": 1', b'"format": 2'))
     with pytest.raises(ModuleError, match="later version"):

@@ -27,7 +27,7 @@ def _why_not() -> str | None:
         import openvino  # noqa: F401
     except ImportError:
         return "OpenVINO is not installed"
-    return None if cpu.bfloat16_units() else "this CPU has no units for bfloat16"
+    return None if cpu.bfloat16_units() else "this CPU has no bfloat16 instructions"
 
 
 needs_units = pytest.mark.skipif(_why_not() is not None, reason=str(_why_not()))
@@ -148,7 +148,7 @@ def test_a_worker_without_the_units_says_so_once_and_computes_in_float32(tmp_pat
     said = [record.message for record in caplog.records if "bfloat16" in record.message]
     # Once in the process that labels, and once in the one that compiled, if the cache was cold.
     assert len(said) in (1, 2)
-    assert "no units for bfloat16" in said[0]
+    assert "no bfloat16 instructions" in said[0]
     assert "float32" in said[0]
     exact = label(tmp_path / "exact", "--input", uris, "--engine", "openvino")
     assert metadata(jobs[0]) == metadata(exact) == {"engine": "openvino", "precision": "float32"}
@@ -211,7 +211,7 @@ def test_no_other_engine_has_it(tmp_path, uris, engine, capsys):
     job = label(tmp_path / "out", "--input", uris, "--precision", "bfloat16", "--engine", engine)
     assert job.code == 2
     assert f"--precision bfloat16 is not for --engine {engine}" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=f"'bfloat16' is not for the engine '{engine}'"):
+    with pytest.raises(ValueError, match=f"'bfloat16' is not supported by the engine '{engine}'"):
         CompileOptions(engine=engine, precision="bfloat16")
 
 
@@ -244,5 +244,5 @@ def test_a_module_that_litert_cannot_express_is_refused(tmp_path, uris, capsys):
     job = label(tmp_path / "out", "--input", uris, "--precision", "bfloat16", module=tmp_path / "m")
     assert job.code == 2
     error = capsys.readouterr().err
-    assert "no bfloat16 by OpenVINO for this module: LiteRT cannot express it" in error
+    assert "OpenVINO cannot compute this module in bfloat16: LiteRT cannot express it" in error
     assert not job.output.exists()

@@ -65,7 +65,7 @@ def test_channels_first_of_any_size(holder, tmp_path):
         {"serving_default": images_spec(None, 3, None, None)},
         serving_default=lambda images: {"logits": holder.logits(tf.transpose(images, [0, 2, 3, 1]))},
     )
-    with pytest.raises(ModuleError, match=r"any size, \[\?, 3, \?, \?\]: give --image_size"):
+    with pytest.raises(ModuleError, match=r"any size, \[\?, 3, \?, \?\]; use --image_size"):
         inspect(path)
     module = inspect(path, image_size=(8, 8))
     assert (module.height, module.width, module.channels_first) == (8, 8, True)

@@ -54,7 +54,7 @@ def test_a_file_on_gs(gcs):
         (b"\ncat\ndog\n", 3, "line 1 is empty"),
         (b"", 3, "the file is empty"),
         (b"cat\n\xff\xfe\n", 2, "not UTF-8 at byte 4"),
-        (b"cat\ndog\n", None, "the module gives no logits"),
+        (b"cat\ndog\n", None, "the module has no logits"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(tmp_path, content, classes, message):

@@ -197,7 +197,7 @@ def test_other_bytes_are_refused(artifact, tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ChecksumError, match=r"SHA-256 is .*, the launcher staged"):
             open_engine(str(tmp_path / name), artifact.sha256)
-        with pytest.raises(ModuleError, match=r"damaged|not a compiled model"):
+        with pytest.raises(ModuleError, match=r"damaged|not a complete compiled model"):
             unpack(content)
 
 
@@ -206,7 +206,7 @@ def test_an_unknown_engine_is_named(artifact, tmp_path):
 
     data = pack(replace(artifact.spec, engine="abacus"), b"beads")
     (tmp_path / "model").write_bytes(data)
-    with pytest.raises(ModuleError, match="'abacus'; there are linear, litert, openvino, tensorflow"):
+    with pytest.raises(ModuleError, match="'abacus'; available engines: linear, litert, openvino, tensorflow"):
         open_engine(str(tmp_path / "model"), hashlib.sha256(data).hexdigest())
 
 

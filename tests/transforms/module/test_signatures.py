@@ -112,7 +112,7 @@ def test_the_trace_for_any_batch_is_taken(tmp_path):
 
 def test_traces_for_two_sizes_are_asked_for(tmp_path):
     saved_traces(tmp_path / "m", (None, 8, 8, 3), (None, 16, 12, 3))
-    with pytest.raises(ModuleError, match=r"8x8 and 16x12 .* give --image_size"):
+    with pytest.raises(ModuleError, match=r"8x8 and 16x12 .* use --image_size"):
         inspect(tmp_path / "m")
     assert inspect(tmp_path / "m", image_size=(16, 12)).width == 12
 

@@ -1,1 +1,1 @@
-"""What every reader needs: options and result, headers, colour profiles, modes, and the list of variants."""
+"""Shared by all readers: options and result, headers, color profiles, modes, and the list of variants."""

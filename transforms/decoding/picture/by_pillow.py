@@ -1,4 +1,4 @@
-"""The way through one of Pillow's plugins, for readers that know the header already."""
+"""Decodes with one of Pillow's plugins, for readers that have already read the header."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from beamlabel.transforms.records import Reason
 def open_plugin(name: str, data: bytes) -> Image.Image:
     """Opens the data with one plugin.
 
-    ``PIL.Image.open`` would hold images against the process-wide ``MAX_IMAGE_PIXELS``, which belongs to
-    others, and hide why a plugin refused.
+    ``PIL.Image.open`` would check images against the process-wide ``MAX_IMAGE_PIXELS``, which is not ours to set, and
+    hide the reason why a plugin refused.
     """
     Image.init()
     if name not in Image.OPEN:
@@ -43,14 +43,14 @@ def read_with_pillow(
     """Decodes the first frame with the plugin ``name``.
 
     Args:
-      name: as Pillow calls the format.
+      name: Pillow's name of the format.
       data: the file.
       options: for ``color_profile``.
-      size: width and height that the header says; Pillow must come to the same. None: Pillow's.
-      profile: an ICC profile; None: the plugin's, if it finds one.
-      orientation: EXIF orientation; None: the plugin's.
+      size: width and height from the header; Pillow must find the same. None: Pillow's own.
+      profile: an ICC profile; None: the profile that the plugin finds, if any.
+      orientation: EXIF orientation; None: the orientation that the plugin finds.
       is_whole: see ``pillow_image.load``.
-      mend: called with the loaded image; returns the one to use.
+      mend: called with the loaded image; returns the image to use.
     """
 
     turn = orientation or 1
@@ -61,7 +61,7 @@ def read_with_pillow(
         check_pixels(*image.size, options.max_pixels)
         if size is not None and image.size != size:
             sizes = f"{image.width}×{image.height} pixels, not {size[0]}×{size[1]}"
-            raise refusal(Reason.CORRUPT, f"{name}: {sizes} as in the header")
+            raise refusal(Reason.CORRUPT, f"{name}: {sizes} as in its header")
         image.load()
         exif = image.info.get("exif")
         if orientation is None and isinstance(exif, bytes):

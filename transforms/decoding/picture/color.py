@@ -1,8 +1,8 @@
-"""Colour profiles: pixels of another colour space become sRGB, as browsers do.
+"""Color profiles: converts pixels of another color space to sRGB, as browsers do.
 
-A profile whose colours are sRGB's is known by its bytes after the first image that carries it, and such an
-image costs nothing more. Profiles that cannot be read, or that are made for other channels than the image
-has, count as none: browsers show such images too.
+A profile with the colors of sRGB is recognized by its bytes after the first image that carries it, so further images
+with it cost nothing extra. A profile that cannot be read, or that is made for other channels than the image has, is
+ignored: browsers show such images too.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from beamlabel.transforms.records import Reason
 MAX_PROFILE_BYTES = 4 << 20
 """Larger profiles count as broken; those of printing presses have 0.5 to 2.5 MB."""
 
-# Transforms that are kept; one of a printing press takes about 1 MB.
+# Number of cached transforms; one for a printing press takes about 1 MB.
 _KEPT = 32
-# Levels of 255 by which colours of a profile may differ from sRGB's before it counts as another colour space.
-# Profiles that only round sRGB's numbers differ by 1 or 2; those that name themselves sRGB and simplify its
-# curve (a power of 2.2) by up to 7, in the darkest shades.
+# How far, in levels of 255, a profile's colors may differ from sRGB's before it counts as another color space.
+# Profiles that only round sRGB's numbers differ by 1 or 2. Profiles named sRGB that simplify its curve (a power of 2.2)
+# differ by up to 7 in the darkest shades.
 _SAME, _SAME_BY_NAME = 2, 8
 _SPACES = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}
-# Device links, abstract and named-colour profiles describe no image.
+# Device links, abstract and named-color profiles describe no image.
 _CLASSES = ("scnr", "mntr", "prtr", "spac")
 
 _transforms: OrderedDict[bytes, tuple[str, ImageCms.ImageCmsTransform] | None] = OrderedDict()
@@ -47,15 +47,15 @@ os.register_at_fork(after_in_child=_new_lock)
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
-    """The image in sRGB, or None if there is nothing to convert; safe in many threads at once.
+    """The image in sRGB, or None if nothing needs conversion. Thread-safe.
 
     Args:
       image: of mode L, LA, RGB, RGBA or CMYK (0 is no ink), 8 bits.
       profile: an ICC profile (ICC.1:2022), for gray, RGB or CMYK.
 
     Returns:
-      An image of mode RGB or RGBA; alpha stays as it is. Gray with a profile for RGB is taken for equal parts
-      of red, green and blue.
+      An image of mode RGB or RGBA; alpha stays as it is. Gray with a profile for RGB counts as equal parts of red,
+      green and blue.
     """
     if not profile:
         return None
@@ -75,12 +75,12 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
 
 
 def is_needless(profile: bytes | None) -> bool:
-    """Whether ``to_srgb`` would convert nothing, whatever the image: no profile, sRGB's, or a broken one."""
+    """Whether ``to_srgb`` would convert no image with this profile: it is missing, sRGB's, or broken."""
     return not profile or _transform(profile) is None
 
 
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
-    """The mode that the profile is for and the way to sRGB; None if its colours are sRGB's, or it is broken."""
+    """The mode that the profile is for and the transform to sRGB; None if its colors are sRGB's or it is broken."""
     key = hashlib.blake2b(profile, digest_size=16).digest()
     with _lock:
         if key in _transforms:
@@ -97,7 +97,7 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
 def _build(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
     if not 128 < len(profile) <= MAX_PROFILE_BYTES:
         return None
-    if b"mpet" in profile:  # a list of any number of steps, which LittleCMS takes for each of many colours
+    if b"mpet" in profile:  # any number of steps, which LittleCMS runs for each of many colors
         need_limits()
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -106,11 +106,9 @@ def _build(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
             return None
         srgb = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(source, srgb, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
-        # Two profiles of one scanner may share a name; one called sRGB is sRGB, if its numbers come near.
+        # Two profiles of one scanner may share a name. One called sRGB counts as sRGB if its numbers are close.
         name = (source.profile.profile_description or "").strip().lower()
-    except (
-        Exception
-    ):  # LittleCMS and Pillow raise whatever the bytes lead them to; broken profiles count as none
+    except Exception:  # LittleCMS and Pillow may raise anything; broken profiles are ignored
         return None
     if mode == "CMYK":
         return mode, transform
@@ -120,7 +118,7 @@ def _build(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | None:
 
 
 def _difference(mode: str, transform: ImageCms.ImageCmsTransform) -> int:
-    """The largest difference that the transform makes to any of 32 grays, or of 9 × 9 × 9 colours."""
+    """The largest change that the transform makes to any of 32 grays, or of 9 × 9 × 9 colors."""
     if mode == "L":
         values = np.linspace(0, 255, 32).astype(np.uint8)[np.newaxis]
         expected = np.repeat(values[:, :, np.newaxis], 3, axis=2)
@@ -137,7 +135,7 @@ _PRIMARIES = {
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # Display P3
 }
 _BT709, _UNSPECIFIED = 1, 2
-_SRGB_LIKE_CURVES = (1, 2, 6, 13, 14, 15)  # the curves of video count as sRGB's, as in browsers
+_SRGB_LIKE_CURVES = (1, 2, 6, 13, 14, 15)  # video curves count as sRGB's, as in browsers
 _HDR_CURVES = {16: "PQ", 18: "HLG"}
 _D50 = np.array((0.9642, 1.0, 0.8249))
 _D65 = np.array((0.3127 / 0.3290, 1.0, (1 - 0.3127 - 0.3290) / 0.3290))
@@ -145,22 +143,24 @@ _BRADFORD = np.array(((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0
 
 
 def profile_of_code_points(primaries: int, transfer: int) -> bytes | None:
-    """The profile of a colour space that is named by numbers (PNG's cICP, AVIF's nclx: ITU-T H.273).
+    """The profile of a color space given as code points (PNG's cICP, AVIF's nclx: ITU-T H.273).
 
     Returns:
-      An ICC profile; None for sRGB, BT.709 and what is unspecified.
+      An ICC profile; None for sRGB, BT.709 and unspecified code points.
 
     Raises:
-      ImageError: ``unsupported_format`` for PQ and HLG, which have no agreed way to 8 bits, and for colour
-        spaces that are not known here.
+      ImageError: ``unsupported_format`` for PQ and HLG, which have no agreed conversion to 8 bits, and for unknown
+        color spaces.
     """
     if transfer in _HDR_CURVES:
         name = _HDR_CURVES[transfer]
-        raise refusal(Reason.UNSUPPORTED_FORMAT, f"high dynamic range ({name}) has no agreed way to 8 bits")
+        raise refusal(
+            Reason.UNSUPPORTED_FORMAT, f"high dynamic range ({name}) has no agreed conversion to 8 bits"
+        )
     if primaries in (_BT709, _UNSPECIFIED) and transfer in _SRGB_LIKE_CURVES:
         return None
     if primaries not in _PRIMARIES or transfer not in _SRGB_LIKE_CURVES:
-        detail = f"colours of primaries {primaries} and transfer {transfer} (ITU-T H.273) are not converted"
+        detail = f"colors of primaries {primaries} and transfer {transfer} (ITU-T H.273) are not converted"
         raise refusal(Reason.UNSUPPORTED_FORMAT, detail)
     return _matrix_profile(_PRIMARIES[primaries])
 

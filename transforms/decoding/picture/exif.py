@@ -1,15 +1,15 @@
-"""The one thing that pixels need of EXIF: how the picture is to be turned."""
+"""Reads the only EXIF value that pixels depend on: the orientation."""
 
 from __future__ import annotations
 
 import struct
 
 _PREFIX = b"Exif\0\0"
-# TIFF's headers, and what some writers make of them: order and version may be of different byte orders.
+# TIFF's headers, and variants that some writers produce: order and version may have different byte orders.
 _HEADERS = {b"MM\0*": ">", b"MM*\0": ">", b"MM\0+": ">", b"II*\0": "<", b"II\0*": "<"}
 _ORIENTATION = 0x0112
-# Bytes a value of each type (TIFF 6.0, and BigTIFF's 16), and how whole numbers are read; BYTE is none of them, since
-# no writer puts the orientation there.
+# Bytes per value of each type (TIFF 6.0, and BigTIFF's 16), and the formats of whole numbers. BYTE is missing, since no
+# writer stores the orientation as one.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _NUMBERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}
 
@@ -17,7 +17,7 @@ _NUMBERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}
 def exif_orientation(block: bytes) -> int:
     """EXIF orientation, 1..8, of a block with or without ``Exif\\0\\0``; 1 if it cannot be read.
 
-    Reads the directory's entries and no other value: those of a hostile block may lie upon one another, and come to
+    Reads the directory's entries and no other value: the values of a hostile block may overlap and add up to
     gigabytes. An entry whose value lies beyond the end is the last one that counts.
     """
     base = 0

@@ -1,8 +1,8 @@
-"""Decodes that leave a part of the pixels as their memory was.
+"""Detects decodes that leave part of the pixels uninitialized.
 
-libtiff takes a fax page for read where its codes end or break within it; what it did not write is what the process had
-there before: other pixels each time, and perhaps those of another image. So it is decoded twice, into memory that was
-filled with bits of two kinds, and has to come out the same.
+libtiff counts a fax page as read if its codes end or break within it. The pixels that it did not write hold what the
+process had in that memory before: different pixels each time, perhaps those of another image. So the page is decoded
+twice, into memory filled with two different patterns, and both results must be equal.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import numpy as np
 from beamlabel.transforms.decoding.picture.options import refusal
 from beamlabel.transforms.records import Reason
 
-# mallopt(3): what fresh memory is filled with; glibc alone has it.
+# mallopt(3): the pattern for fresh memory; only glibc has it.
 _M_PERTURB = -6
 _BITS = 0x55, 0xAA
 _lock = threading.Lock()
 
 
 def same_in_any_memory(decode: Callable[[], np.ndarray], what: str) -> np.ndarray:
-    """What ``decode`` returns, twice.
+    """Calls ``decode`` twice and returns its result.
 
     Args:
-      decode: an array of its own each time.
-      what: for the error.
+      decode: returns a new array each time.
+      what: name for the error.
 
     Raises:
-      ImageError: ``corrupt`` if it returns two.
+      ImageError: ``corrupt`` if the results differ.
     """
     mallopt = _mallopt()
     if mallopt is None:
@@ -46,7 +46,7 @@ def same_in_any_memory(decode: Callable[[], np.ndarray], what: str) -> np.ndarra
         finally:
             mallopt(_M_PERTURB, 0)
     if not np.array_equal(found[0], found[1]):
-        raise refusal(Reason.CORRUPT, f"{what}: not all of its pixels are there")
+        raise refusal(Reason.CORRUPT, f"{what}: some of its pixels are missing")
     return found[0]
 
 

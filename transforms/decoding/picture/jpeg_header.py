@@ -1,4 +1,4 @@
-"""What a JPEG says of itself: the segments up to its first scan, and whether its scans are all there."""
+"""Reads a JPEG's segments up to its first scan, and checks whether its scans are complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CODINGS = {
     0xF7: "LS",
 }
 _START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP2, _APP14 = 0xDA, 0xD9, 0xE1, 0xE2, 0xEE
-# Markers that stand alone, without a length: TEM, RST0..RST7, SOI; and a stuffed zero, which is none.
+# Markers without a length: TEM, RST0..RST7, SOI; also a stuffed zero, which is no marker.
 _STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 # In entropy-coded data FF is followed by a stuffed zero, a restart marker or a fill byte.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -31,27 +31,27 @@ _PROFILE = b"ICC_PROFILE\0"
 _FILL = re.compile(rb"\xff+")
 
 MAX_SCANS = 500
-"""libjpeg-turbo's advice: cameras and programs make 1 to 14, and each may take as long as a picture.
+"""libjpeg-turbo's advice: cameras and programs write 1 to 14 scans, and each may take as long as a picture.
 
 (https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf)
 """
 
-# Segments before the first scan, or in all after it: 64 MiB in segments of the usual 64 KiB have a thousand.
+# Limit on segments before the first scan, or in all after it: 64 MiB in segments of the usual 64 KiB are a thousand.
 _MAX_SEGMENTS = 50_000
 
 
 class JpegHeader(NamedTuple):
-    """What stands before the first scan.
+    """The data before the first scan.
 
     Attributes:
       width, height: pixels as stored.
-      components: 1 gray, 3 colour, 4 CMYK or YCCK.
-      component_ids: one byte a component.
-      coding: ``baseline``, ``progressive`` and so on; ``hierarchical`` for the frames that need others.
-      precision: bits a sample.
-      adobe: the transform that Adobe's segment names (0 none, 1 YCbCr, 2 YCCK); None without that segment.
-      orientation: EXIF, 1..8; 1 if there is none or the block is broken.
-      profile: the ICC profile; None if there is none, or a part of it is missing.
+      components: 1 gray, 3 color, 4 CMYK or YCCK.
+      component_ids: one byte per component.
+      coding: ``baseline``, ``progressive`` and so on; ``hierarchical`` for frames that depend on others.
+      precision: bits per sample.
+      adobe: the transform in Adobe's segment (0 none, 1 YCbCr, 2 YCCK); None without that segment.
+      orientation: EXIF orientation, 1..8; 1 if there is none or the block is broken.
+      profile: the ICC profile; None if there is none or a part is missing.
       first_scan: offset of the first start-of-scan marker.
     """
 
@@ -68,17 +68,16 @@ class JpegHeader(NamedTuple):
 
     @property
     def progressive(self) -> bool:
-        """Whether several scans refine one another."""
+        """Whether several scans refine each other."""
         return self.coding.startswith("progressive")
 
 
 def read_header(data: bytes) -> JpegHeader:
-    """Walks the segments up to the first scan; some microseconds.
+    """Walks the segments up to the first scan; takes some microseconds.
 
     Raises:
-      ImageError: ``truncated`` if a segment or the first scan is missing, ``corrupt`` if there is
-        no usable frame or no end of segments, ``unsupported_format`` for a height that only follows after the data
-        (DNL).
+      ImageError: ``truncated`` if a segment or the first scan is missing, ``corrupt`` if there is no usable frame or no
+        end of segments, ``unsupported_format`` if the height only follows after the data (DNL).
     """
     frame: tuple[int, bytes] | None = None
     orientation: int | None = None
@@ -112,18 +111,18 @@ def read_header(data: bytes) -> JpegHeader:
         elif marker == _APP14 and end - start >= 12 and data.startswith(b"Adobe", start):
             adobe = data[start + 11]
         position = max(end, start)
-    raise refusal(Reason.CORRUPT, f"a JPEG of more than {_MAX_SEGMENTS} segments")
+    raise refusal(Reason.CORRUPT, f"the JPEG has more than {_MAX_SEGMENTS} segments")
 
 
 def _last_fill_byte(data: bytes, position: int) -> int:
-    """Any number of FF may stand before a marker, whose own FF is the last of them."""
+    """The offset of a marker's own FF, which is the last of any number of FF."""
     found = _FILL.match(data, position)
     assert found is not None
     return found.end() - 1
 
 
 def without_garbage(data: bytes) -> bytes:
-    """The JPEG without what stands between the segments before its first scan; ``read_header`` was content."""
+    """The JPEG without stray bytes between the segments before its first scan; ``read_header`` must have passed."""
     parts, position = [data[:2]], 2
     while True:
         position = data.index(b"\xff", position)
@@ -145,15 +144,15 @@ def _header(
     profile: bytes | None,
     first_scan: int,
 ) -> JpegHeader:
-    # Frame header: precision (8 bit), lines (16), samples a line (16), components (8), then 3 bytes each.
+    # Frame header: precision (8 bit), lines (16), samples per line (16), components (8), then 3 bytes each.
     if frame is None or len(frame[1]) < 6:
         raise refusal(Reason.CORRUPT, "the JPEG has no frame header")
     marker, body = frame
     height, width, components = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[5]
     if height == 0:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "a JPEG that states its height after the data (DNL)")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "the JPEG states its height after the data (DNL)")
     if width == 0 or len(body) < 6 + 3 * components:
-        raise refusal(Reason.CORRUPT, "the JPEG frame header is broken")
+        raise refusal(Reason.CORRUPT, "the JPEG's frame header is invalid")
     ids = body[6 : 6 + 3 * components : 3]
     coding = _CODINGS.get(marker, "hierarchical")
     return JpegHeader(
@@ -162,7 +161,7 @@ def _header(
 
 
 def _joined(parts: list[bytes]) -> bytes | None:
-    """A profile from its segments: number (from 1) and count, 8 bits each, then the part (ICC.1:2022, B.4)."""
+    """Joins a profile's segments: number (from 1) and count, 8 bits each, then the part (ICC.1:2022, B.4)."""
     if not parts:
         return None
     numbered = {part[0]: part[2:] for part in parts if len(part) > 2}
@@ -174,10 +173,10 @@ def _joined(parts: list[bytes]) -> bytes | None:
 def check_scans(data: bytes, header: JpegHeader) -> int:
     """Walks all scans; raises ``truncated`` if a file closes before every coefficient has its last bit.
 
-    libjpeg takes such a file, cut between two scans, for a whole one.
+    libjpeg accepts such a file, cut between two scans, as whole.
 
     Returns:
-      The components of all scans, each counted once a scan: for so many pictures libjpeg may take time.
+      The components of all scans, counted once per scan: libjpeg may need the time of this many pictures.
 
     Raises:
       ImageError: ``truncated``; ``corrupt`` if there are more than ``MAX_SCANS``.
@@ -202,7 +201,7 @@ def check_scans(data: bytes, header: JpegHeader) -> int:
                         missing.get(component, set()).difference_update(range(first, last + 1))
         if scans > MAX_SCANS or segments > _MAX_SEGMENTS:
             raise refusal(
-                Reason.CORRUPT, f"a JPEG of more than {MAX_SCANS} scans, or {_MAX_SEGMENTS} segments"
+                Reason.CORRUPT, f"the JPEG has more than {MAX_SCANS} scans or {_MAX_SEGMENTS} segments"
             )
         found = _NEXT_MARKER.search(data, end)
         if found is None:
@@ -214,7 +213,7 @@ def check_scans(data: bytes, header: JpegHeader) -> int:
 
 
 def has_several_scans(data: bytes, header: JpegHeader) -> bool:
-    """Whether the first scan does not hold the whole picture."""
+    """Whether the first scan holds only a part of the picture."""
     return header.progressive or data[header.first_scan + 4 : header.first_scan + 5] != bytes(
         (header.components,)
     )

@@ -1,4 +1,4 @@
-"""What the decoders take and what they give: ``DecodeOptions``, ``Picture``, and how they refuse."""
+"""Input and output of the decoders: ``DecodeOptions``, ``Picture``, and their errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from beamlabel.transforms.records import ImageError, Reason, Stage
 
 COLOR_PROFILE = ("convert", "ignore")
-"""What ``DecodeOptions.color_profile`` may be."""
+"""Allowed values of ``DecodeOptions.color_profile``."""
 
 DEFAULT_DECODE_DEADLINE = 20.0
 """Seconds."""
@@ -19,17 +19,17 @@ DEFAULT_DECODE_DEADLINE = 20.0
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How an encoded image becomes the module's input.
+    """How to turn an encoded image into the module's input.
 
     Attributes:
       height, width: pixels of the result.
       crop: None stretches the whole image; a fraction in (0, 1] takes the central square whose side
         is that fraction of the short side, after EXIF rotation.
       max_pixels: images whose header claims more are refused before any decode.
-      color_profile: ``convert`` brings pixels with a colour profile to sRGB, as browsers do; ``ignore`` takes
-        them as they are.
-      decode_deadline: seconds of CPU time that a decode in a child process may take, see ``limits``; the fast road has
-        its bounds.
+      color_profile: ``convert`` brings pixels with a color profile to sRGB, as browsers do; ``ignore`` takes them as
+        they are.
+      decode_deadline: seconds of CPU time that a decode in a child process may take, see ``limits``; the fast path has
+        its own bounds.
 
     Raises:
       ValueError: a value is out of range; the message names the option and the value.
@@ -65,15 +65,15 @@ class DecodeOptions:
 
 
 class Picture(NamedTuple):
-    """A decoded image as it was stored: not yet rotated, cropped or resized.
+    """A decoded image as stored: not yet rotated, cropped or resized.
 
     Attributes:
       pixels: uint8[H, W, 3], RGB; a JPEG may be decoded at a fraction of its size.
       width, height: pixels of the stored image in full.
-      format: lower case, as ``jpeg``.
+      format: lower case, such as ``jpeg``.
       orientation: EXIF orientation still to be applied, 1..8.
-      reduction: by what the sides of ``pixels`` are smaller: 1, 2, 4 or 8; they are rounded up.
-      converted: whether a colour profile was applied.
+      reduction: the factor by which the sides of ``pixels`` are smaller: 1, 2, 4 or 8; they are rounded up.
+      converted: whether a color profile was applied.
     """
 
     pixels: np.ndarray
@@ -86,11 +86,11 @@ class Picture(NamedTuple):
 
 
 def refusal(reason: Reason, detail: str) -> ImageError:
-    """The error of an image that is not decoded; ``detail`` is cut to one line of 200 characters."""
+    """The error for an image that is not decoded; ``detail`` is cut to one line of 200 characters."""
     return ImageError(Stage.DECODE, reason, " ".join(detail.split())[:200])
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
     """Raises ``ImageError`` (``too_many_pixels``) if the header claims more than ``max_pixels``."""
     if width * height > max_pixels:
-        raise refusal(Reason.TOO_MANY_PIXELS, f"{width}×{height} pixels, the limit is {max_pixels}")
+        raise refusal(Reason.TOO_MANY_PIXELS, f"{width}×{height} pixels exceed the limit of {max_pixels}")

@@ -1,4 +1,4 @@
-"""Pillow's decoders: one large image at a time, and what their exceptions mean."""
+"""Runs Pillow's decoders, one large image at a time, and explains their exceptions."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from beamlabel.transforms.records import ImageError, Reason
 _END_OF_DATA = (EOFError, IndexError, struct.error)
 _TRUNCATED = ("truncated", "not enough", "eof while", "end of file", "unexpected end", "incomplete")
 _UNSUPPORTED = ("unsupported", "not supported", "cannot handle", "unknown", "unimplemented", "not available")
-# Of Pillow, libjpeg and OpenCV, as far as they do not raise MemoryError.
+# From Pillow, libjpeg and OpenCV if they do not raise MemoryError.
 _OUT_OF_MEMORY = ("out of memory", "insufficient memory", "failed to allocate", "bad_alloc")
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
-# A decoded image takes up to 17 bytes a pixel on its way to RGB: large ones go one at a time in a process, so
-# that a few hostile megabytes do not take the memory of all the loading threads at once.
+# A decoded image takes up to 17 bytes per pixel on its way to RGB. A process decodes large ones one at a time, so that
+# a few hostile megabytes do not take the memory of all loading threads at once.
 _LARGE_PIXELS = 20_000_000
 _large: AbstractContextManager[object] = threading.RLock()
 
 
 def large_lock() -> AbstractContextManager[object]:
-    """What is held while a large image is decoded."""
+    """The lock held while a large image is decoded."""
     return _large
 
 
 def use_lock(lock: AbstractContextManager[object]) -> None:
-    """Has ``lock`` held in place of this process's: a child that decodes has its parent's."""
+    """Replaces this process's lock with ``lock``: a decoding child uses its parent's."""
     global _large
     _large = lock
 
@@ -57,13 +57,13 @@ def load(
     height: int,
     is_whole: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, bool]:
-    """Calls ``decode``; images above 20 megapixels one at a time.
+    """Calls ``decode``, for images above 20 megapixels one at a time.
 
     Args:
-      decode: returns the pixels, and whether a colour profile was applied.
+      decode: returns the pixels, and whether a color profile was applied.
       format_: for the error.
       width, height: pixels.
-      is_whole: whether the file is all there; asked if Pillow can't read it. None: the file is taken for whole.
+      is_whole: whether the file is complete; called if Pillow cannot read it. None: the file counts as complete.
 
     Raises:
       ImageError: ``truncated``, ``corrupt``, ``unsupported_format``, ``too_many_pixels`` or ``decode_error``.
@@ -73,29 +73,29 @@ def load(
             return decode()
     except (ImageError, MemoryError, NeedsLimitsError):
         raise
-    except Exception as error:  # plugins raise whatever the bytes lead them to
+    except Exception as error:  # plugins may raise anything
         raise explain(error, format_, is_whole) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a library says so: of the file nothing is known then."""
+    """Whether a library ran out of memory, which says nothing about the file."""
     message = str(error).lower()
     return any(sign in message for sign in _OUT_OF_MEMORY)
 
 
-# What messages quote of the file, as `b'root:x'`. It may be a file that was never meant for whoever reads the failures.
+# Quotations from the file in messages, such as `b'root:x'`. The file may not be meant for readers of the failures.
 _QUOTED = re.compile(
     r"""\bb?(?:'(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?)|(?<!\w)(?:'[^']*'?|"[^"]*"?)""", re.DOTALL
 )
 
 
 def without_quotes(message: str) -> str:
-    """The message of a decoder without what it quotes of the file's content."""
+    """A decoder's message without its quotations from the file."""
     return _QUOTED.sub("…", message)
 
 
 def explain(error: Exception, format_: str, is_whole: Callable[[], bool] | None = None) -> ImageError:
-    """What a plugin's exception means."""
+    """Turns a plugin's exception into an ``ImageError``."""
     detail = f"{format_}: {without_quotes(str(error))}"
     message = str(error).lower()
     if is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""What each of Pillow's modes becomes: RGB, 8 bits. The table in ``docs/decoding.md`` says it in words."""
+"""Converts each of Pillow's modes to RGB, 8 bits. ``docs/decoding.md`` has the table."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def finish(image: Image.Image | np.ndarray, profile: bytes | None) -> tuple[np.n
 
     Args:
       image: of one of Pillow's modes, or uint8[H, W] (gray) or uint8[H, W, 3] (RGB).
-      profile: an ICC profile to be applied.
+      profile: an ICC profile to apply.
 
     Raises:
-      ImageError: ``unsupported_format`` for modes that have no agreed way to 8 bits.
+      ImageError: ``unsupported_format`` for modes without an agreed conversion to 8 bits.
     """
     if isinstance(image, np.ndarray):
         if is_needless(profile):  # Pillow would copy it twice
@@ -30,7 +30,7 @@ def finish(image: Image.Image | np.ndarray, profile: bytes | None) -> tuple[np.n
         image = Image.fromarray(np.ascontiguousarray(image))
     rule = MODES.get(image.mode)
     if rule is None:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, f"no way from Pillow's mode {image.mode} to RGB")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, f"Pillow's mode {image.mode} cannot be converted to RGB")
     image = rule(image)
     converted = to_srgb(image, profile)
     image = image if converted is None else converted
@@ -41,7 +41,7 @@ def finish(image: Image.Image | np.ndarray, profile: bytes | None) -> tuple[np.n
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """As it is; one transparent value or colour (PNG's tRNS, GIF) becomes alpha."""
+    """The image with its single transparent value or color (PNG's tRNS, GIF) as alpha, if it has one."""
     return image.convert("RGBA") if "transparency" in image.info else image
 
 
@@ -57,7 +57,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _gray_16_bit(image: Image.Image) -> Image.Image:
-    """The upper 8 of 16 bits, as libpng and Pillow do for 16 bit colour; ``convert`` would clip at 255."""
+    """The upper 8 of 16 bits, as libpng and Pillow do for 16-bit color; ``convert`` would clip at 255."""
     values = np.asarray(image)
     gray = Image.fromarray((values >> 8).astype(np.uint8))
     transparent = image.info.get("transparency")

@@ -1,8 +1,8 @@
-"""The list of variants that are decoded: format × colours × depth × compression × layout.
+"""The list of decoded variants: format × colors × depth × compression × layout.
 
-Each name is what a reader makes of a file's header. A variant stands here because its pixels were compared with
-an independent reader: for each there is a stored file in ``tests/data/corpus``, which a test decodes and compares
-at each run. What does not stand here is refused, not guessed.
+A reader derives each name from a file's header. A variant is listed once its pixels were compared with an independent
+reader: for each there is a file in ``tests/data/corpus``, which a test decodes and compares at each run. Other variants
+are refused, not guessed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from beamlabel.transforms.records import Reason
 def check_variant(name: str) -> None:
     """Raises ``ImageError`` (``unsupported_format``) if ``name`` is not in the list."""
     if name not in VARIANTS:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, f"{name}: this variant is not decoded")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, f"{name}: this variant is not supported")
 
 
 def _jpeg() -> Iterable[str]:
@@ -141,10 +141,10 @@ def _others() -> Iterable[str]:
         yield f"tga {kind}, {coding}, {corner}"
     for channels, size, coding in product((1, 3, 4), (8, 16), ("plain", "run lengths")):
         yield f"sgi {channels} channels of {size} bit, {coding}"
-    # Not with run lengths, which Pillow reads wrong.
+    # Run lengths are missing, because Pillow reads them wrong.
     for kind, coding in product(("1 bit", "8 bit", "8 bit palette", "24 bit"), ("old", "plain")):
         yield f"sun {kind}, {coding}"
-    # Of one plane of 1 bit, readers disagree on which bit is black.
+    # One plane of 1 bit is missing, because readers disagree which bit is black.
     for kind in ("4 planes of 1 bit", "1 planes of 8 bit palette", "3 planes of 8 bit"):
         yield f"pcx version 5, {kind}"
     for kind in ("DXT1", "DXT3", "DXT5", "DX10 BC1", "DX10 BC2", "DX10 BC3", "DX10 BC7"):
@@ -158,4 +158,4 @@ def _others() -> Iterable[str]:
 VARIANTS = frozenset(
     name for names in (_jpeg, _png, _gif, _webp, _avif, _tiff, _psd, _bmp, _others) for name in names()
 )
-"""Every variant that becomes a row."""
+"""Every variant that is decoded to a row."""

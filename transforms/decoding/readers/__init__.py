@@ -1,1 +1,1 @@
-"""Readers of single formats: bytes and ``DecodeOptions`` → ``Picture``."""
+"""Readers of single formats: they turn bytes and ``DecodeOptions`` into a ``Picture``."""

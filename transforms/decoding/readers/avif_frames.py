@@ -1,6 +1,6 @@
-"""The sizes of the AV1 frames in an AVIF, which may be other than those that the file's properties claim.
+"""The sizes of the AV1 frames in an AVIF, which may differ from those that the file's properties claim.
 
-libavif decodes a frame in full before it brings it to the size that is claimed.
+libavif decodes a frame in full before it scales it to the claimed size.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from beamlabel.transforms.decoding.readers.boxes import boxes
 from beamlabel.transforms.records import Reason
 
 _SEQUENCE_HEADER = 1
-# Of a sequence header: 32 operating points of at most 85 bits, and what is before and after them.
+# Of a sequence header: 32 operating points of at most 85 bits, and the fields around them.
 _HEADER_BYTES = 512
 _WHAT = "the AVIF's pictures"
-# A table of samples lies in four boxes: trak, mdia, minf, stbl.
+# A sample table lies in four nested boxes: trak, mdia, minf, stbl.
 _MOST_DEEP = 4
 
 
 def frame_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Largest width and height of each sequence of frames: of all items of the file, and of all tracks.
+    """Yields the largest width and height of each sequence of frames, in all items and all tracks of the file.
 
     Raises:
-      ImageError: ``truncated`` if the boxes or what they name end beyond the data.
+      ImageError: ``truncated`` if the boxes or the data they refer to end beyond the file.
     """
     for kind, start, end in boxes(data, 0, len(data)):
         if kind == b"meta":
@@ -36,7 +36,7 @@ def frame_sizes(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _items(data: bytes, start: int, stop: int) -> Iterator[bytes]:
-    """What the item locations (ISO/IEC 14496-12, 8.11.3) name, of the items that are AV1."""
+    """The data of the AV1 items, found by their item locations (ISO/IEC 14496-12, 8.11.3)."""
     inside = list(boxes(data, start, stop))
     coded = {
         number
@@ -73,7 +73,7 @@ def _items(data: bytes, start: int, stop: int) -> Iterator[bytes]:
 
 
 def _av1_items(data: bytes, start: int, stop: int) -> Iterator[int]:
-    """The numbers of the items whose information entries (8.11.6) call them AV1."""
+    """The numbers of the items whose information entries (8.11.6) declare AV1."""
     (version,) = unpack("B", data, start, _WHAT)
     for kind, at, _ in boxes(data, start + (8 if version else 6), stop):
         if kind == b"infe":
@@ -84,12 +84,12 @@ def _av1_items(data: bytes, start: int, stop: int) -> Iterator[int]:
 
 
 def _first_samples(data: bytes, start: int, stop: int, deep: int = 0) -> Iterator[bytes]:
-    """The first frame of each track: where its first chunk is (8.7.5), as long as its first sample (8.7.3)."""
+    """The first frame of each track: it starts at the first chunk (8.7.5) and has the first sample's size (8.7.3)."""
     place = size = None
     for kind, at, end in boxes(data, start, stop):
         if kind in (b"trak", b"mdia", b"minf", b"stbl"):
             if deep == _MOST_DEEP:
-                raise refusal(Reason.CORRUPT, "an AVIF whose boxes lie in each other without end")
+                raise refusal(Reason.CORRUPT, "the AVIF's boxes are nested too deeply")
             yield from _first_samples(data, at, min(end, stop), deep + 1)
         elif kind in (b"stco", b"co64") and unpack(">I", data, at + 4, _WHAT)[0]:
             (place,) = unpack(">I" if kind == b"stco" else ">Q", data, at + 8, _WHAT)
@@ -101,12 +101,12 @@ def _first_samples(data: bytes, start: int, stop: int, deep: int = 0) -> Iterato
 
 
 def _sequence_sizes(coded: bytes) -> Iterator[tuple[int, int]]:
-    """Of the sequence headers in open bitstream units (AV1, 5.3 and 5.5), as far as these can be read."""
+    """The sizes in all readable sequence headers among the open bitstream units (AV1, 5.3 and 5.5)."""
     position = 0
     while position < len(coded):
         head = coded[position]
         position += 2 if head & 4 else 1
-        if not head & 2:  # without a size: to the end
+        if not head & 2:  # no size: the unit extends to the end
             length = len(coded) - position
         else:
             length = 0
@@ -123,7 +123,7 @@ def _sequence_sizes(coded: bytes) -> Iterator[tuple[int, int]]:
 
 
 class _Bits:
-    """Numbers of any number of bits, the first the highest; zeros after the end."""
+    """Reads numbers of any bit length, most significant bit first; zeros after the end."""
 
     def __init__(self, data: bytes) -> None:
         self._left = 8 * _HEADER_BYTES
@@ -138,7 +138,7 @@ def _size(header: bytes) -> tuple[int, int]:
     """Largest width and height of a sequence header (AV1, 5.5.1)."""
     bits = _Bits(header)
     bits(4)
-    if bits(1):  # reduced, for stills
+    if bits(1):  # reduced header for still pictures
         bits(5)
     else:
         delay_bits = _skip_timing(bits)
@@ -156,11 +156,11 @@ def _size(header: bytes) -> tuple[int, int]:
 
 
 def _skip_timing(bits: _Bits) -> int:
-    """Reads timing and decoder model (AV1, 5.5.3 and 5.5.4); the bits of a buffer's delay, 0 if none is stated."""
+    """Skips timing and decoder model (AV1, 5.5.3 and 5.5.4); returns the bits of a buffer's delay, 0 if absent."""
     if not bits(1):
         return 0
     bits(64)
-    if bits(1):  # a number of as many bits as there are zeros before it
+    if bits(1):  # a number with as many bits as there are zeros before it
         zeros = 0
         while zeros < 32 and not bits(1):
             zeros += 1

@@ -1,4 +1,4 @@
-"""Reading numbers and ranges from bytes that may end anywhere, and bringing samples to 8 bits."""
+"""Reads numbers and ranges from bytes that may end anywhere, and scales samples to 8 bits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from beamlabel.transforms.records import Reason
 
 
 def unpack(layout: str, data: bytes, offset: int, what: str) -> tuple[Any, ...]:
-    """``struct.unpack_from`` of an offset that may come from the file.
+    """``struct.unpack_from`` with an offset that may come from the file.
 
     Raises:
-      ImageError: ``truncated`` if the data end before; ``what`` names what would be there.
+      ImageError: ``truncated`` if the data end too early; ``what`` names the missing part.
     """
     if offset + struct.calcsize(layout) > len(data):
         raise refusal(Reason.TRUNCATED, f"the file ends within {what}")
@@ -23,14 +23,14 @@ def unpack(layout: str, data: bytes, offset: int, what: str) -> tuple[Any, ...]:
 
 
 def part(data: bytes, offset: int, length: int, what: str) -> bytes:
-    """``length`` bytes at ``offset``; raises ``ImageError`` (``truncated``) if the data end before."""
+    """``length`` bytes at ``offset``; raises ``ImageError`` (``truncated``) if the data end too early."""
     if offset + length > len(data):
         raise refusal(Reason.TRUNCATED, f"the file ends within {what}")
     return data[offset : offset + length]
 
 
 def unpack_bits(rows: np.ndarray, bits: int, columns: int) -> np.ndarray:
-    """uint8[H, bytes] of packed samples of 1, 2 or 4 bits, the first in the highest bits → uint8[H, columns]."""
+    """Unpacks uint8[H, bytes] of samples of 1, 2 or 4 bits, the first in the highest bits, to uint8[H, columns]."""
     if bits == 8:
         return rows[:, :columns]
     if bits == 1:
@@ -40,11 +40,13 @@ def unpack_bits(rows: np.ndarray, bits: int, columns: int) -> np.ndarray:
 
 
 def look_up(indices: np.ndarray, palette: np.ndarray, what: str) -> np.ndarray:
-    """Indices uint8[H, W] and a palette uint8[N, 3] → uint8[H, W, 3].
+    """Maps indices uint8[H, W] through a palette uint8[N, 3] to uint8[H, W, 3].
 
     Raises:
-      ImageError: ``corrupt`` if an index has no colour.
+      ImageError: ``corrupt`` if an index has no color.
     """
     if indices.size and int(indices.max()) >= len(palette):
-        raise refusal(Reason.CORRUPT, f"{what}: colour {int(indices.max())} of a palette of {len(palette)}")
+        raise refusal(
+            Reason.CORRUPT, f"{what}: color {int(indices.max())} is outside the palette of {len(palette)}"
+        )
     return palette[indices]

@@ -1,4 +1,4 @@
-"""BMP and DIB, of Windows and OS/2, with headers of 12 to 124 bytes.
+"""Reads BMP and DIB files of Windows and OS/2 with headers of 12 to 124 bytes.
 
 Sources of the format: Microsoft's BITMAPINFOHEADER to BITMAPV5HEADER, and "OS/2 Bitmap File Format".
 """
@@ -28,16 +28,16 @@ _DEFAULT_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 
 
 class Dib(NamedTuple):
-    """A header without the file's.
+    """A bitmap header without the file header.
 
     Attributes:
-      name: of the header, as in the list of variants.
+      name: name of the header in the list of variants.
       width, height: pixels; ``height`` is positive.
-      bits: a pixel.
+      bits: bits per pixel.
       coding: ``plain``, ``rle8``, ``rle4``, ``masks`` and so on.
       top_down: whether the first row is the highest.
-      masks: of red, green, blue and alpha, for 16 and 32 bits.
-      palette: offset and number of its colours, and bytes a colour.
+      masks: bit masks of red, green, blue and alpha, for 16 and 32 bits.
+      palette: offset of the palette, number of its colors, and bytes per color.
       profile: an ICC profile, or None.
       end: offset after header, masks and palette, where the pixels of a DIB begin.
     """
@@ -55,7 +55,7 @@ class Dib(NamedTuple):
 
 
 def is_dib(data: bytes) -> bool:
-    """Whether the data may be a bitmap's header without a file header: 40 bytes, one plane, a known depth."""
+    """Whether the data may be a bitmap header without a file header: 40 bytes, one plane, a known depth."""
     return data[:4] == b"\x28\0\0\0" and data[12:14] == b"\1\0" and data[14:16] in _DIB_DEPTHS
 
 
@@ -86,11 +86,11 @@ def read_bmp(data: bytes, options: DecodeOptions) -> Picture:
 
 
 def read_dib(data: bytes, at: int, pixels_at: int = 0) -> Dib:
-    """Reads the header at ``at``; ``pixels_at`` is where the file says that pixels begin, 0 if nowhere."""
+    """Reads the header at ``at``; ``pixels_at`` is the offset of the pixels that the file states, 0 if none."""
     (size,) = unpack("<I", data, at, _WHAT)
     name = _HEADERS.get(size)
     if name is None:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, f"a BMP with a header of {size} bytes")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, f"a BMP header of {size} bytes is not supported")
     coding, used, profile = 0, 0, None
     masks: tuple[int, int, int, int] = (0, 0, 0, 0)
     if size == 12:
@@ -116,7 +116,7 @@ def read_dib(data: bytes, at: int, pixels_at: int = 0) -> Dib:
         colours = min(colours, max(0, pixels_at - end) // stride)
     palette = end, min(colours, 1 << bits if bits <= 8 else 0), stride
     if width < 1 or height == 0 or height == -(1 << 31):
-        raise refusal(Reason.CORRUPT, f"a BMP of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the BMP has an invalid size of {width}×{height} pixels")
     label = f"os/2 coding {coding}" if os2 and coding > 2 else _CODINGS.get(coding, f"coding {coding}")
     end += colours * stride if bits <= 8 else used * 4
     return Dib(name, width, abs(height), bits, label, height < 0, masks, palette, profile, end)
@@ -150,22 +150,22 @@ def dib_image(data: bytes, dib: Dib, start: int) -> np.ndarray:
 
 
 def _rows(data: bytes, dib: Dib, start: int) -> np.ndarray:
-    """uint8[H, bytes], in the order of the file; each row fills up to 4 bytes."""
+    """uint8[H, bytes], in the order of the file; each row is padded to a multiple of 4 bytes."""
     stride = -(-dib.width * dib.bits // 32) * 4
     used = -(-dib.width * dib.bits // 8)
-    # The last row needs no filling.
+    # The last row needs no padding.
     raw = part(data, start, stride * (dib.height - 1) + used, "the BMP's pixels")
     return np.frombuffer(raw.ljust(stride * dib.height, b"\0"), np.uint8).reshape(dib.height, stride)
 
 
 def _masked(values: np.ndarray, mask: int) -> np.ndarray:
-    """The bits of ``mask`` as 0..255, rounded to the nearest; masks are runs of bits."""
+    """The bits of ``mask`` as 0..255, rounded to the nearest; a mask is one run of bits."""
     if not mask:
         return np.zeros(values.shape, np.uint8)
     low = (mask & -mask).bit_length() - 1
     top = mask >> low
     if top & (top + 1):
-        raise refusal(Reason.CORRUPT, f"a BMP with the mask {mask:#x}")
+        raise refusal(Reason.CORRUPT, f"the BMP's mask {mask:#x} is not one run of bits")
     bits = top.bit_length()
     parts = (values >> low) & top
     if bits > 8:

@@ -1,4 +1,4 @@
-"""Boxes of ISO base media files (ISO/IEC 14496-12), as AVIF and JP2 have them."""
+"""Walks boxes of ISO base media files (ISO/IEC 14496-12), as used in AVIF and JP2."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether the boxes end with the file, and hold the coded image."""
+    """Whether the boxes end with the file and hold the coded image."""
     kinds, end = set(), 0
     for kind, start, end in boxes(data, 0, len(data)):
         kinds.add(kind)
         if kind == b"jp2c" and end == len(data) and start + 2 <= end:
-            # To the end of the file, however long: a codestream ends with its EOC marker.
+            # The box extends to the end of the file, so check the codestream's EOC marker instead.
             return data.endswith(b"\xff\xd9")
     return end == len(data) and not kinds.isdisjoint({b"mdat", b"jp2c"})

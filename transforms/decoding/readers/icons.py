@@ -1,4 +1,4 @@
-"""ICO, CUR, ICNS and XBM."""
+"""Reads ICO, CUR, ICNS and XBM."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _WHAT = "the icon's directory"
 
 
 def read_icon(data: bytes, options: DecodeOptions) -> Picture:
-    """Decodes the largest picture of an ICO or CUR; of several, the one with most colours, then the first."""
+    """Decodes the largest picture of an ICO or CUR; of several, the one with the most colors, then the first."""
     kind = "ico" if data[2] == 1 else "cur"
     (count,) = unpack("<H", data, 4, _WHAT)
     if not count:
-        raise refusal(Reason.CORRUPT, "an icon without pictures")
+        raise refusal(Reason.CORRUPT, "the icon has no pictures")
     entries = []
     for number in range(count):
         width, height, _, _, _, bits, length, offset = unpack("<BBBBHHII", data, 6 + 16 * number, _WHAT)
-        depth = bits if kind == "ico" else 0  # a cursor has its hot spot there
+        depth = bits if kind == "ico" else 0  # cursors store their hot spot there
         entries.append(((width or 256) * (height or 256), depth, -number, offset, length))
     *_, offset, length = max(entries)
     content = part(data, offset, length, "the icon's picture")
@@ -39,7 +39,8 @@ def read_icon(data: bytes, options: DecodeOptions) -> Picture:
     dib = read_dib(content, 0)
     if dib.height % 2 or dib.top_down:
         raise refusal(
-            Reason.CORRUPT, f"an icon of {dib.width}×{dib.height} pixels, colours and mask together"
+            Reason.CORRUPT,
+            f"the icon has an invalid size of {dib.width}×{dib.height} pixels for colors and mask together",
         )
     dib = dib._replace(height=dib.height // 2)
     check_pixels(dib.width, dib.height, options.max_pixels)
@@ -50,7 +51,7 @@ def read_icon(data: bytes, options: DecodeOptions) -> Picture:
     def decode() -> tuple[np.ndarray, bool]:
         image = Image.fromarray(dib_image(content, dib, dib.end))
         if dib.bits != 32 or not image.getchannel("A").getextrema()[1]:
-            # Icons without alpha, and those of 32 bits that leave it empty, have a mask: 1 lets through.
+            # Icons without alpha, and 32-bit icons with empty alpha, have a mask; 1 is transparent.
             row = -(-dib.width // 32) * 4
             colours = -(-dib.width * dib.bits // 32) * 4 * dib.height
             raw = part(content, dib.end + colours, row * dib.height, "the icon's mask")
@@ -79,12 +80,12 @@ def read_icns(data: bytes, options: DecodeOptions) -> Picture:
             others = True
         position += max(size, 8)
     if others or not largest[1]:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "an ICNS with other pictures than PNG")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "the ICNS has pictures other than PNG")
     check_variant("icns of png")
     return read_png(largest[1], options)._replace(format="icns")
 
 
-# No part of a comment may be another one: there would be more ways to read a row of them than can be tried.
+# No part of a comment may match another comment, or the expression could match a row in too many ways to try.
 _COMMENTS = rb"\s*(?:/\*[^*]*\*+(?:[^/*][^*]*\*+)*/\s*)*"
 _XBM = re.compile(
     _COMMENTS + rb"#define[ \t]+\S*width[ \t]+(\d{1,5})\s+#define[ \t]+\S*height[ \t]+(\d{1,5})\s+"
@@ -97,19 +98,19 @@ _BYTE = re.compile(rb"0[xX]([0-9a-fA-F]{1,2})\b")
 
 
 def is_xbm(data: bytes) -> bool:
-    """Whether the data begin as an X bitmap."""
+    """Whether the data begin like an X bitmap."""
     return _XBM_START.match(data[:2048]) is not None
 
 
 def read_xbm(data: bytes, options: DecodeOptions) -> Picture:
-    """Decodes an X bitmap (X11): a set bit is black, the first one the lowest."""
+    """Decodes an X bitmap (X11): a set bit is black, and the lowest bit comes first."""
     found = _XBM.match(data[:4096])
     if found is None:
         whole = b"{" in data[:4096] or len(data) >= 4096
         raise refusal(Reason.CORRUPT if whole else Reason.TRUNCATED, "the X bitmap has no bits")
     width, height = int(found[1]), int(found[2])
     if not width or not height:
-        raise refusal(Reason.CORRUPT, f"an X bitmap of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the X bitmap has an invalid size of {width}×{height} pixels")
     check_pixels(width, height, options.max_pixels)
     check_variant(f"xbm of {found[3].decode()}")
     row = -(-width // 8)
@@ -117,7 +118,8 @@ def read_xbm(data: bytes, options: DecodeOptions) -> Picture:
     digits = _BYTE.findall(body[0])
     if len(digits) < row * height:
         raise refusal(
-            Reason.CORRUPT if body[1] else Reason.TRUNCATED, f"{len(digits)} bytes of {row * height}"
+            Reason.CORRUPT if body[1] else Reason.TRUNCATED,
+            f"the X bitmap has {len(digits)} bytes of {row * height}",
         )
     raw = bytes.fromhex(b"".join(one.rjust(2, b"0") for one in digits[: row * height]).decode())
     bits = np.frombuffer(raw, np.uint8).reshape(height, row)

@@ -1,4 +1,4 @@
-"""JPEG 2000 (ITU-T T.800), as codestream and in JP2's boxes: headers are read here, pixels by OpenJPEG."""
+"""Reads JPEG 2000 (ITU-T T.800) codestreams and JP2 files: headers here, pixels through OpenJPEG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLOURS = {16: "rgb", 17: "gray", 18: "ycc"}
 
 
 class _Boxes(NamedTuple):
-    """What JP2's header boxes say: colour space, profile, whether there is a palette, alpha, the codestream."""
+    """Contents of JP2's header boxes: color space, profile, presence of a palette, alpha, and the codestream."""
 
     colours: str | None = None
     profile: bytes | None = None
@@ -37,11 +37,11 @@ def read_jpeg2000(data: bytes, options: DecodeOptions) -> Picture:
     jp2 = _read_boxes(data) if in_boxes else _Boxes()
     marker, _, _, right, bottom, left, top = unpack(">4sHHIIII", data, jp2.start, _WHAT)
     if marker != CODESTREAM:
-        raise refusal(Reason.CORRUPT, "a JPEG 2000 without a codestream")
+        raise refusal(Reason.CORRUPT, "the JPEG 2000 has no codestream")
     (count,) = unpack(">H", data, jp2.start + 40, _WHAT)
     width, height = right - left, bottom - top
     if width < 1 or height < 1 or not count:
-        raise refusal(Reason.CORRUPT, f"a JPEG 2000 of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the JPEG 2000 has an invalid size of {width}×{height} pixels")
     check_pixels(width, height, options.max_pixels)
     parts = {unpack("3B", data, jp2.start + 42 + 3 * number, _WHAT) for number in range(min(count, 5))}
     colours = jp2.colours or {1: "gray", 3: "rgb"}.get(count, "colours")
@@ -64,7 +64,7 @@ def read_jpeg2000(data: bytes, options: DecodeOptions) -> Picture:
 
 
 def _is_alpha(channels: bytes, number: int) -> bool:
-    """Whether the channel definitions say that component ``number`` is alpha of the whole picture."""
+    """Whether the channel definitions declare component ``number`` as alpha of the whole picture."""
     entries = [channels[at : at + 6] for at in range(2, len(channels) - 5, 6)]
     return number.to_bytes(2, "big") + b"\0\1\0\0" in entries
 
@@ -89,7 +89,7 @@ def _read_header(data: bytes, start: int, stop: int) -> _Boxes:
             if method == 1:
                 number = int.from_bytes(data[at + 3 : at + 7], "big")
                 found = found._replace(colours=_COLOURS.get(number, f"colour space {number}"))
-            elif method == 2:  # the profile's own header says what it is for
+            elif method == 2:  # the profile's own header names its color space
                 colours = {b"GRAY": "gray", b"RGB ": "rgb"}.get(data[at + 3 + 16 : at + 3 + 20], "profile")
                 found = found._replace(colours=colours, profile=data[at + 3 : end])
         elif kind == b"pclr":

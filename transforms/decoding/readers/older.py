@@ -1,4 +1,4 @@
-"""TGA, SGI, Sun raster and PCX: headers are read here, pixels by Pillow."""
+"""Reads TGA, SGI, Sun raster and PCX: headers here, pixels through Pillow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TGA_DEPTHS = {1: (8, 16), 2: (15, 16, 24, 32), 3: (8, 16), 9: (8, 16), 10: (15,
 
 
 def is_tga(data: bytes) -> bool:
-    """Whether the data may be a TGA, which has no signature: every field has a value that can be."""
+    """Whether the data may be a TGA, which has no signature: every field must have a possible value."""
     if len(data) < 18:
         return False
     _, mapped, kind, _, colours, entry, _, _, width, height, depth, flags = struct.unpack_from(
@@ -48,7 +48,7 @@ def read_sgi(data: bytes, options: DecodeOptions) -> Picture:
     height = height if dimension > 1 else 1
     channels = channels if dimension > 2 else 1
     if not width or not height:
-        raise refusal(Reason.CORRUPT, f"an SGI of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the SGI has an invalid size of {width}×{height} pixels")
     check_pixels(width, height, options.max_pixels)
     coding = {0: "plain", 1: "run lengths"}.get(storage, f"coding {storage}")
     mapped = f", colour map {colour_map}" if colour_map else ""
@@ -60,7 +60,7 @@ def read_sun(data: bytes, options: DecodeOptions) -> Picture:
     """Decodes a Sun raster file (rasterfile(5))."""
     width, height, depth, _, kind, mapped, map_bytes = unpack(">7I", data, 4, "the Sun raster's header")
     if not width or not height:
-        raise refusal(Reason.CORRUPT, f"a Sun raster of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the Sun raster has an invalid size of {width}×{height} pixels")
     check_pixels(width, height, options.max_pixels)
     coding = {0: "old", 1: "plain", 2: "run lengths", 3: "rgb"}.get(kind, f"type {kind}")
     palette = {0: "", 1: " palette"}.get(mapped, f" map {mapped}") if map_bytes else ""
@@ -69,7 +69,7 @@ def read_sun(data: bytes, options: DecodeOptions) -> Picture:
 
 
 def is_pcx(data: bytes) -> bool:
-    """Whether the data may be a PCX: maker, version, coding, depth and planes have values that can be."""
+    """Whether the data may be a PCX: maker, version, coding, depth and planes must have possible values."""
     return (
         data[:1] == b"\x0a"
         and data[1:2] in (b"\0", b"\2", b"\3", b"\4", b"\5")
@@ -84,7 +84,7 @@ def read_pcx(data: bytes, options: DecodeOptions) -> Picture:
     version, bits, (planes,) = data[1], data[3], unpack("B", data, 65, "the PCX's header")
     width, height = right - left + 1, bottom - top + 1
     if width < 1 or height < 1:
-        raise refusal(Reason.CORRUPT, f"a PCX of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the PCX has an invalid size of {width}×{height} pixels")
     check_pixels(width, height, options.max_pixels)
     palette = ""
     if (bits, planes) == (8, 1):

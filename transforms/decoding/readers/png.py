@@ -1,7 +1,7 @@
-"""PNG (W3C PNG, third edition): chunks are read here, pixels by Pillow.
+"""Reads PNG (W3C PNG, third edition): chunks here, pixels through Pillow.
 
-Pillow gets the chunks that pixels depend on and no others: a text, a profile or a time that is too long, cut
-or broken neither changes the picture nor fails it.
+Pillow gets only the chunks that pixels depend on. So a text, profile or time chunk that is too long, cut or damaged
+neither changes the picture nor fails it.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _KINDS = {0: "gray", 2: "rgb", 3: "palette", 4: "gray+alpha", 6: "rgba"}
 _PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _ASIDE = frozenset((b"eXIf", b"iCCP", b"cICP"))
 _SHORT_PROFILE = 1 << 16
-# Chunks of a PNG for the fast road: 64 MiB in chunks of libpng's 8 KiB have as many.
+# Maximum number of chunks for the fast path: 64 MiB in libpng's chunks of 8 KiB have this many.
 _FAST_CHUNKS = 8192
 
 
 class _Chunks(NamedTuple):
-    """What the chunks say.
+    """The contents of the chunks.
 
     Attributes:
-      header: IHDR: width, height, bit depth, colour type, compression, filter, interlace.
+      header: IHDR: width, height, bit depth, color type, compression, filter, interlace.
       transparency: tRNS, or None.
-      aside: eXIf, iCCP and cICP, as far as they are whole.
-      pixels: the file without any other chunk than those that Pillow is to see.
+      aside: eXIf, iCCP and cICP, if they are complete.
+      pixels: the file with only the chunks that Pillow needs.
     """
 
     header: tuple[int, ...]
@@ -57,7 +57,7 @@ def read_png(data: bytes, options: DecodeOptions) -> Picture:
     Raises:
       ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` (also a wrong checksum of a chunk that pixels
         depend on) or ``unsupported_format``.
-      NeedsLimitsError: it may take long.
+      NeedsLimitsError: the image may take long.
     """
     chunks = _chunks(data, options.max_pixels)
     width, height, depth, colour, *_, interlace = chunks.header
@@ -70,7 +70,7 @@ def read_png(data: bytes, options: DecodeOptions) -> Picture:
     profile = _profile(chunks.aside) if options.color_profile == "convert" else None
     if width * height > FAST_PIXELS:
         need_limits()
-    # A transparent colour of 16 bits takes a second decode.
+    # A transparent color of 16 bits takes a second decode.
     twice = depth == 16 and chunks.transparency is not None
     if width * height > FAST_PROFILE_PIXELS and (twice or not is_needless(profile)):
         need_limits()
@@ -79,7 +79,7 @@ def read_png(data: bytes, options: DecodeOptions) -> Picture:
         image = PngImageFile(io.BytesIO(chunks.pixels))
         if image.size != (width, height):
             raise refusal(
-                Reason.CORRUPT, f"a PNG of {image.width}×{image.height} pixels, not {width}×{height}"
+                Reason.CORRUPT, f"the PNG has {image.width}×{image.height} pixels, not {width}×{height}"
             )
         image.load()
         return finish(_with_transparency(image, chunks), profile)
@@ -93,7 +93,7 @@ def _chunks(data: bytes, max_pixels: int) -> _Chunks:
     header: tuple[int, ...] | None = None
     transparency = None
     aside: dict[bytes, bytes] = {}
-    kept = [(0, len(SIGNATURE))]  # ranges, those that touch joined
+    kept = [(0, len(SIGNATURE))]  # ranges; adjacent ones are merged
     position = len(SIGNATURE)
     fast = _FAST_CHUNKS
     while position + 8 <= len(data):
@@ -103,26 +103,28 @@ def _chunks(data: bytes, max_pixels: int) -> _Chunks:
         if header is None:
             header = _header(kind, length, view[start:end])
             check_pixels(header[0], header[1], max_pixels)
-        elif kind == b"IHDR":  # Pillow would take the picture's size from it
-            raise refusal(Reason.CORRUPT, f"a second header at byte {position}")
+        elif kind == b"IHDR":  # Pillow would read the picture's size from it
+            raise refusal(Reason.CORRUPT, f"the PNG has a second header at byte {position}")
         elif fast < 0:
             need_limits()
         if kind in _PIXELS or kind in _ASIDE:
-            # What is cut off is left to Pillow, which knows whether pixels are missing.
+            # A chunk beyond the end is left to Pillow, which detects missing pixels.
             good = end + 4 > len(data) or _checksum(view[position + 4 : end]) == _number(view[end : end + 4])
             if kind in _PIXELS and not good:
                 name = kind.decode()
-                raise refusal(Reason.CORRUPT, f"wrong checksum of the chunk {name} at byte {position}")
+                raise refusal(Reason.CORRUPT, f"chunk {name} at byte {position} has a wrong checksum")
             if kind in _PIXELS:
                 _keep(kept, position, min(end + 4, len(data)))
             elif good:
                 aside.setdefault(kind, data[start:end])
             if kind == b"tRNS":
                 transparency = data[start:end]
-        elif not kind[0] & 0x20:  # an upper-case first letter: no picture without it
+        elif not kind[0] & 0x20:  # an upper-case first letter marks a critical chunk
             if not kind.isalpha():
-                raise refusal(Reason.CORRUPT, f"no chunk at byte {position}")
-            raise refusal(Reason.UNSUPPORTED_FORMAT, f"a PNG with the critical chunk {kind.decode()}")
+                raise refusal(Reason.CORRUPT, f"there is no valid chunk at byte {position}")
+            raise refusal(
+                Reason.UNSUPPORTED_FORMAT, f"the PNG has the unknown critical chunk {kind.decode()}"
+            )
         position = end + 4
         if kind == b"IEND":
             break
@@ -135,14 +137,14 @@ def _chunks(data: bytes, max_pixels: int) -> _Chunks:
 
 def _header(kind: bytes, length: int, content: memoryview) -> tuple[int, ...]:
     if kind == b"CgBI":
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "a PNG in Apple's own form (CgBI)")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "Apple's variant of PNG (CgBI) is not supported")
     if kind != b"IHDR" or length != 13:
         raise refusal(Reason.CORRUPT, "the PNG does not begin with its header")
     if len(content) < 13:
         raise refusal(Reason.TRUNCATED, "the file ends within the PNG header")
     header = struct.unpack(">IIBBBBB", content)
     if not (0 < header[0] < 1 << 31 and 0 < header[1] < 1 << 31):
-        raise refusal(Reason.CORRUPT, f"a PNG of {header[0]}×{header[1]} pixels")
+        raise refusal(Reason.CORRUPT, f"the PNG has an invalid size of {header[0]}×{header[1]} pixels")
     return header
 
 
@@ -162,10 +164,10 @@ def _number(content: memoryview) -> int:
 
 
 def _with_transparency(image: Image.Image, chunks: _Chunks) -> Image.Image:
-    """The image with its transparent colour in the units of the decoded values.
+    """The image with its transparent color in the units of the decoded values.
 
-    tRNS is in the units of the file; Pillow brings gray of 2 and 4 bits, and colour of 16, to 8 bits. Of
-    colour of 16 bits all bits are compared: the lower ones are decoded once more.
+    tRNS is in the units of the file. Pillow scales gray of 2 and 4 bits, and color of 16 bits, to 8 bits. For color of
+    16 bits all bits are compared, so the lower ones are decoded separately.
     """
     transparent = image.info.get("transparency")
     depth = chunks.header[2]
@@ -175,7 +177,7 @@ def _with_transparency(image: Image.Image, chunks: _Chunks) -> Image.Image:
         image.info["transparency"] = transparent * 255 // ((1 << depth) - 1)
     elif image.mode == "RGB" and depth == 16:
         lower = PngImageFile(io.BytesIO(chunks.pixels))
-        # RGB;16L takes the second byte of each two, which in a PNG is the lower one.
+        # RGB;16L takes the second byte of each pair, which in a PNG is the lower one.
         lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]
         lower.load()
         values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(lower)
@@ -186,7 +188,7 @@ def _with_transparency(image: Image.Image, chunks: _Chunks) -> Image.Image:
 
 
 def _profile(aside: dict[bytes, bytes]) -> bytes | None:
-    """cICP comes before iCCP; gAMA and cHRM are not applied, since many files say there what is not so."""
+    """The ICC profile: cICP precedes iCCP; gAMA and cHRM are ignored, since they are wrong in many files."""
     if len(aside.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = aside[b"cICP"]
         if matrix == 0 and full == 1:
@@ -206,7 +208,7 @@ def _inflate_profile(chunk: bytes) -> bytes | None:
         profile = zlib.decompressobj().decompress(rest[1:], MAX_PROFILE_BYTES + 1)
     except zlib.error:
         return None
-    # The profile says itself how long it is; what follows is filling.
+    # The profile states its own length; the rest is padding.
     return profile[: int.from_bytes(profile[:4], "big")]
 
 

@@ -1,4 +1,4 @@
-"""PBM, PGM and PPM, as text and binary, up to 16 bits (Netpbm's manual pages)."""
+"""Reads PBM, PGM and PPM, as text and binary, up to 16 bits (Netpbm's manual pages)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SPACE = b" \t\n\v\f\r"
 # White space and comments, then a number.
 _FIELD = re.compile(rb"(?:[ \t\n\v\f\r]|#[^\r\n]*[\r\n])*([0-9]{1,10})(?=[ \t\n\v\f\r#]|\Z)")
 _HEADER = re.compile(rb"P[1-6](?:[ \t\n\v\f\r]|#)")
-# Bytes within which the first number must stand: of more, a search takes seconds and gigabytes.
+# The first number must lie within this many bytes: searching further could take seconds and gigabytes.
 _FIRST_NUMBER = 1 << 16
 _CUT_HEADER = re.compile(rb"P[1-6](?:[ \t\n\v\f\r0-9]|#[^\r\n]*(?:[\r\n]|\Z))*\Z")
 
 
 def is_pnm(data: bytes) -> bool:
-    """Whether the data begin as a PBM, PGM or PPM, with its numbers."""
+    """Whether the data begin like a PBM, PGM or PPM, including its numbers."""
     if not _HEADER.match(data):
         return False
     return _FIELD.match(data, 2, _FIRST_NUMBER) is not None or _CUT_HEADER.match(data[:1024]) is not None
@@ -43,7 +43,10 @@ def read_pnm(data: bytes, options: DecodeOptions) -> Picture:
     fields, position = _fields(data, 2 if kind == "pbm" else 3)
     width, height, top = (*fields, 1)[:3]
     if width < 1 or height < 1 or not 1 <= top <= 65535:
-        raise refusal(Reason.CORRUPT, f"{kind}: {width}×{height} pixels, largest value {top}")
+        raise refusal(
+            Reason.CORRUPT,
+            f"the {kind} is invalid: {width}×{height} pixels, largest value {top}",
+        )
     check_pixels(width, height, options.max_pixels)
     depth = "" if kind == "pbm" else " 8 bit" if top < 256 else " 16 bit"
     check_variant(f"{kind}{depth}, {'text' if is_text else 'binary'}")
@@ -71,15 +74,13 @@ def read_pnm(data: bytes, options: DecodeOptions) -> Picture:
 
 
 def _fields(data: bytes, count: int) -> tuple[list[int], int]:
-    """The header's numbers, and where the pixels begin: after one white space."""
+    """The header's numbers, and the offset of the pixels, after one white space."""
     position, fields = 2, []
     for _ in range(count):
         found = _FIELD.match(data, position)
         if found is None:
             cut = _CUT_HEADER.match(data[:1024]) is not None
-            raise refusal(
-                Reason.TRUNCATED if cut else Reason.CORRUPT, "the header's numbers are not all there"
-            )
+            raise refusal(Reason.TRUNCATED if cut else Reason.CORRUPT, "the header lacks numbers")
         fields.append(int(found[1]))
         position = found.end()
     if position >= len(data):
@@ -88,9 +89,9 @@ def _fields(data: bytes, count: int) -> tuple[list[int], int]:
 
 
 def _scaled(values: np.ndarray, top: int) -> np.ndarray:
-    """Values of 0..top as 0..255: the upper 8 bits of 16, else rounded to the nearest."""
+    """Scales values of 0..top to 0..255: takes the upper 8 of 16 bits, otherwise rounds to the nearest."""
     if int(values.max(initial=0)) > top:
-        raise refusal(Reason.CORRUPT, f"a value of {int(values.max())} above the largest, {top}")
+        raise refusal(Reason.CORRUPT, f"the value {int(values.max())} exceeds the largest, {top}")
     if top == 255:
         return values.astype(np.uint8)
     if top == 65535:
@@ -109,21 +110,21 @@ def _text_bits(data: bytes, position: int, count: int) -> np.ndarray:
     text = _without_comments(data, position).translate(None, _SPACE)[:count]
     values = np.frombuffer(text, np.uint8) - ord("0")
     if values.size and int(values.max()) > 1:
-        raise refusal(Reason.CORRUPT, "a pixel that is neither 0 nor 1")
+        raise refusal(Reason.CORRUPT, "a pixel is neither 0 nor 1")
     if len(values) < count:
-        raise refusal(Reason.TRUNCATED, f"{len(values)} pixels of {count}")
+        raise refusal(Reason.TRUNCATED, f"the picture has {len(values)} pixels of {count}")
     return values
 
 
 def _numbers(data: bytes, position: int, count: int) -> np.ndarray:
-    """Numbers in digits; some 50 ns each."""
+    """Numbers in digits; takes about 50 ns each."""
     text = _without_comments(data, position)
     if text.translate(None, _SPACE + b"0123456789"):
-        raise refusal(Reason.CORRUPT, "the picture holds something else than numbers")
+        raise refusal(Reason.CORRUPT, "the picture holds characters other than numbers")
     if _LONG_NUMBER.search(text):
-        raise refusal(Reason.CORRUPT, "a value above the largest")
-    # Without a count: NumPy wants all of it to be there.
+        raise refusal(Reason.CORRUPT, "a value exceeds the largest")
+    # No count is passed: with one, NumPy demands that all values exist.
     values = np.fromstring(text, np.uint32, sep=" ") if text.strip(_SPACE) else np.empty(0, np.uint32)
     if len(values) < count:
-        raise refusal(Reason.TRUNCATED, f"{len(values)} values of {count}")
+        raise refusal(Reason.TRUNCATED, f"the picture has {len(values)} values of {count}")
     return values[:count]

@@ -1,8 +1,7 @@
-"""PSD and PSB (Adobe Photoshop File Formats Specification): the merged picture.
+"""Reads the merged picture of PSD and PSB files (Adobe Photoshop File Formats Specification).
 
-Channels beyond the colours (saved selections, spot colours) are no part of the merged picture. A merged picture
-with transparency holds its colours mixed with white already; readers disagree on that, and it is refused
-unless it is opaque.
+Channels beyond the colors (saved selections, spot colors) are no part of the merged picture. A merged picture with
+transparency stores its colors already mixed with white. Readers disagree on that, so it is refused unless it is opaque.
 """
 
 from __future__ import annotations
@@ -54,24 +53,24 @@ def read_psd(data: bytes, options: DecodeOptions) -> Picture:
     """Decodes the merged picture.
 
     Raises:
-      ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` or ``unsupported_format`` (also for files
-        that were saved without their merged picture).
+      ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` or ``unsupported_format`` (also for files that were
+        saved without their merged picture).
     """
     psd = _header(data, options.max_pixels)
     kind = "psb" if psd.big else "psd"
     check_variant(f"{kind} {psd.mode} {psd.depth} bit, {psd.compression}")
     version = psd.resources.get(_VERSION_INFO, b"")
     if len(version) >= 5 and not version[4]:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "a PSD that was saved without its merged picture")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "the PSD was saved without its merged picture")
     if _TRANSPARENT_INDEX in psd.resources and psd.mode == "palette":
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "a PSD with a transparent colour")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "a PSD with a transparent color is not supported")
     profile = psd.resources.get(_PROFILE) if options.color_profile == "convert" else None
 
     def decode() -> tuple[np.ndarray, bool]:
         used = _CHANNELS[psd.mode]
         planes = _planes(data, psd, used + (1 if psd.transparent else 0))
         if psd.transparent and not (planes.pop() == 255).all():
-            raise refusal(Reason.UNSUPPORTED_FORMAT, "a PSD whose merged picture has transparent parts")
+            raise refusal(Reason.UNSUPPORTED_FORMAT, "the PSD's merged picture has transparent parts")
         return finish(_image(psd, planes), profile)
 
     pixels, converted = load(decode, "PSD", psd.width, psd.height)
@@ -81,9 +80,9 @@ def read_psd(data: bytes, options: DecodeOptions) -> Picture:
 def _header(data: bytes, max_pixels: int) -> _Psd:
     version, channels, height, width, depth, mode = unpack(">H6xHIIHH", data, 4, "the PSD's header")
     if version not in (1, 2):
-        raise refusal(Reason.CORRUPT, f"a PSD of version {version}")
+        raise refusal(Reason.CORRUPT, f"the PSD has the unknown version {version}")
     if width < 1 or height < 1:
-        raise refusal(Reason.CORRUPT, f"a PSD of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the PSD has an invalid size of {width}×{height} pixels")
     check_pixels(width, height, max_pixels)
     big = version == 2
     (length,) = unpack(">I", data, 26, _SECTION)
@@ -101,7 +100,7 @@ def _header(data: bytes, max_pixels: int) -> _Psd:
     name = _MODES.get(mode, f"mode {mode}")
     used = _CHANNELS.get(name, channels)
     if channels < used:
-        raise refusal(Reason.CORRUPT, f"a {name} PSD of {channels} channels")
+        raise refusal(Reason.CORRUPT, f"the {name} PSD has only {channels} channels")
     coding = _COMPRESSIONS.get(compression, f"compression {compression}")
     transparent = layers < 0 and channels > used
     return _Psd(
@@ -110,7 +109,7 @@ def _header(data: bytes, max_pixels: int) -> _Psd:
 
 
 def _resources(section: bytes) -> dict[int, bytes]:
-    """Image resources by their numbers; what is broken ends the list."""
+    """Image resources by their numbers; the list ends at the first damaged one."""
     found: dict[int, bytes] = {}
     position = 0
     while section[position : position + 4] == b"8BIM" and position + 12 <= len(section):
@@ -126,7 +125,7 @@ def _resources(section: bytes) -> dict[int, bytes]:
 
 
 def _layer_count(section: bytes, wide: str) -> int:
-    """Negative if the first channel after the colours is the merged picture's transparency."""
+    """The layer count; negative if the first channel after the colors is the merged picture's transparency."""
     start = struct.calcsize(wide)
     if len(section) < start + 2 or not struct.unpack_from(wide, section)[0]:
         return 0
@@ -134,7 +133,7 @@ def _layer_count(section: bytes, wide: str) -> int:
 
 
 def _planes(data: bytes, psd: _Psd, count: int) -> list[np.ndarray]:
-    """The first channels, each uint8[H, W], the upper 8 bits of deeper ones."""
+    """The first channels, each uint8[H, W]; deeper ones are reduced to their upper 8 bits."""
     row_bytes = -(-psd.width * psd.depth // 8)
     size = row_bytes * psd.height
     lengths = None
@@ -151,7 +150,7 @@ def _planes(data: bytes, psd: _Psd, count: int) -> list[np.ndarray]:
         encoded = part(data, start, length, "the PSD's picture")
         start += length
         if lengths is not None:
-            # Rows are packed one by one, and each begins anew.
+            # Rows are packed separately, so no run crosses a row.
             encoded = Image.frombytes("L", (row_bytes, psd.height), encoded, "packbits", "L").tobytes()
         raw = np.frombuffer(encoded, np.uint8).reshape(psd.height, row_bytes)
         if psd.depth == 1:
@@ -164,11 +163,11 @@ def _planes(data: bytes, psd: _Psd, count: int) -> list[np.ndarray]:
 def _image(psd: _Psd, planes: list[np.ndarray]) -> Image.Image | np.ndarray:
     if psd.mode == "palette":
         if len(psd.palette) != 768:
-            raise refusal(Reason.CORRUPT, f"a PSD palette of {len(psd.palette)} bytes")
+            raise refusal(Reason.CORRUPT, f"the PSD's palette has {len(psd.palette)} bytes, not 768")
         palette = np.frombuffer(psd.palette, np.uint8).reshape(3, 256).T
         return np.ascontiguousarray(palette)[planes[0]]
     if len(planes) == 1:
         return 255 - planes[0] if psd.mode == "bitmap" else planes[0]
     pixels = np.stack(planes, axis=-1)
-    # CMYK is stored as 255 for no ink.
+    # CMYK is stored with 255 for no ink.
     return Image.fromarray(255 - pixels, "CMYK") if psd.mode == "cmyk" else pixels

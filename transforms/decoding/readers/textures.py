@@ -1,4 +1,4 @@
-"""DDS and QOI: headers are read here, pixels by Pillow."""
+"""Reads DDS and QOI: headers here, pixels through Pillow."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ _TEXTURE_2D = 3
 
 
 def read_dds(data: bytes, options: DecodeOptions) -> Picture:
-    """Decodes the largest level of a DDS of block compression (Microsoft, "DDS_HEADER")."""
+    """Decodes the largest level of a DDS (Microsoft, "DDS_HEADER")."""
     what = "the DDS's header"
     size, _, height, width = unpack("<4I", data, 4, what)
     flags, four_cc, bits, *masks = unpack("<I4sI4I", data, 80, what)
     _, caps2 = unpack("<2I", data, 108, what)
     if size != 124 or width < 1 or height < 1:
-        raise refusal(Reason.CORRUPT, f"a DDS of {width}×{height} pixels, with a header of {size} bytes")
+        raise refusal(
+            Reason.CORRUPT,
+            f"the DDS is invalid: {width}×{height} pixels, header of {size} bytes",
+        )
     check_pixels(width, height, options.max_pixels)
     if flags & _FOUR_CC:
         kind = four_cc.decode("latin-1").strip("\0")
@@ -42,7 +45,7 @@ def read_dds(data: bytes, options: DecodeOptions) -> Picture:
         return read_with_pillow("DDS", data, options, (width, height))
 
     def decode() -> tuple[np.ndarray, bool]:
-        # Blue first, as both of the list's masks have it; Pillow's decoder of these is Python.
+        # Both masks in the list store blue first. Pillow's decoder of these is written in Python, so it is not used.
         raw = part(data, 4 + size, width * height * bits // 8, "the DDS's pixels")
         pixels = np.frombuffer(raw, np.uint8).reshape(height, width, bits // 8)
         if bits == 24:
@@ -54,10 +57,10 @@ def read_dds(data: bytes, options: DecodeOptions) -> Picture:
 
 
 def read_qoi(data: bytes, options: DecodeOptions) -> Picture:
-    """Decodes a QOI (The Quite OK Image Format, 1.0). Pillow's decoder is Python: some 2 s for a megapixel."""
+    """Decodes a QOI (The Quite OK Image Format, 1.0). Pillow's decoder is Python: about 2 s for a megapixel."""
     width, height, channels, colours = unpack(">IIBB", data, 4, "the QOI's header")
     if width < 1 or height < 1:
-        raise refusal(Reason.CORRUPT, f"a QOI of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the QOI has an invalid size of {width}×{height} pixels")
     check_pixels(width, height, options.max_pixels)
     check_variant(f"qoi {channels} channels, colour space {colours}")
     return read_with_pillow("QOI", data, options, (width, height))

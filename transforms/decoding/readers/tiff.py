@@ -1,6 +1,6 @@
-"""TIFF (TIFF 6.0 and supplements): what its tags mean, and samples → RGB.
+"""Interprets the tags of a TIFF (TIFF 6.0 and supplements), and converts samples to RGB.
 
-Strips and tiles are put together in ``tiff_blocks``; bilevel fax pages and JPEG within TIFF are Pillow's.
+``tiff_blocks`` assembles strips and tiles. Pillow decodes bilevel fax pages and JPEG within TIFF.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _BY_PILLOW = ("fax run lengths", "fax group 3", "fax group 4", "jpeg")
 
 
 class _Meaning(NamedTuple):
-    """What the samples mean: names as in the list of variants."""
+    """The meaning of the samples: names as in the list of variants."""
 
     colours: str
     bits: int
@@ -77,7 +77,7 @@ def read_tiff(data: bytes, options: DecodeOptions) -> Picture:
     tags = read_tags(data)
     width, height = tags.one(_WIDTH, 0), tags.one(_HEIGHT, 0)
     if width < 1 or height < 1:
-        raise refusal(Reason.CORRUPT, f"a TIFF of {width}×{height} pixels")
+        raise refusal(Reason.CORRUPT, f"the TIFF has an invalid size of {width}×{height} pixels")
     check_pixels(width, height, options.max_pixels)
     meaning = _meaning(tags)
     check_variant(meaning.name)
@@ -111,7 +111,9 @@ def _meaning(tags: TiffTags) -> _Meaning:
     samples = tags.one(_SAMPLES, 1)
     depths = tags.numbers.get(_BITS, (1,))
     if len(set(depths)) != 1 or len(depths) not in (1, samples):
-        raise refusal(Reason.UNSUPPORTED_FORMAT, f"a TIFF of {samples} samples of {depths[:8]} bits")
+        raise refusal(
+            Reason.UNSUPPORTED_FORMAT, f"a TIFF with {samples} samples of {depths[:8]} bits is not supported"
+        )
     formats = set(tags.numbers.get(_SAMPLE_FORMAT, (1,)))
     format_ = "".join(sorted(_FORMATS.get(one, f" sample format {one}") for one in formats))
     channels = _CHANNELS.get(colours, samples)
@@ -124,7 +126,7 @@ def _meaning(tags: TiffTags) -> _Meaning:
     if colours == "cmyk" and tags.one(_INK_SET, 1) != 1:
         colours = "inks"
     predictor = tags.one(_PREDICTOR, 1)
-    # Only compressions of libtiff's family apply it; elsewhere readers disagree on what it means.
+    # Only compressions of libtiff's family apply the predictor; for others readers disagree on its meaning.
     coded = compression + (f" predictor {predictor}" if predictor != 1 else "")
     if tags.one(_FILL_ORDER, 1) != 1 and not compression.startswith("fax"):
         coded += " bits reversed"
@@ -143,7 +145,7 @@ def _layout(tags: TiffTags, meaning: _Meaning, width: int, height: int) -> Layou
 
 
 def _image(samples: np.ndarray, tags: TiffTags, meaning: _Meaning) -> Image.Image | np.ndarray:
-    """uint8 or uint16 [H, W, samples] → an image of 8 bits."""
+    """Converts uint8 or uint16 [H, W, samples] to an image of 8 bits."""
     if meaning.colours == "palette":
         return _palette(tags, meaning.bits)[samples[:, :, 0]]
     if meaning.bits > 8:
@@ -152,13 +154,13 @@ def _image(samples: np.ndarray, tags: TiffTags, meaning: _Meaning) -> Image.Imag
         samples = samples * np.uint8(255 // ((1 << meaning.bits) - 1))
     colours = samples[:, :, : meaning.channels]
     if meaning.alpha == "premultiplied alpha":
-        # On white: what is premultiplied, and white as far as it shows through.
+        # Blend with white: add white in proportion to the transparency.
         through = 255 - samples[:, :, meaning.channels :].astype(np.uint16)
         colours = np.minimum(colours + through, 255).astype(np.uint8)
     if meaning.colours == "white is zero":
         colours = 255 - colours
     if meaning.colours == "lab":
-        # a and b are signed, as Pillow wants them.
+        # a and b are signed, as Pillow expects.
         lab = np.ascontiguousarray(colours)
         return Image.frombytes("LAB", lab.shape[1::-1], lab.tobytes())
     channels = colours.shape[2]
@@ -172,10 +174,10 @@ def _image(samples: np.ndarray, tags: TiffTags, meaning: _Meaning) -> Image.Imag
 
 
 def _palette(tags: TiffTags, bits: int) -> np.ndarray:
-    """uint8[2 ** bits, 3] from 16 bits a value, all reds first."""
+    """uint8[2 ** bits, 3] from 16 bits per value, all reds first."""
     values = tags.numbers.get(_COLOUR_MAP, ())
     if len(values) != 3 << bits or max(values) > 65535:
-        raise refusal(Reason.CORRUPT, f"a TIFF palette of {len(values)} values for {bits} bits")
-    if 0 < max(values) < 256:  # some writers put 8 bits here; a dark palette looks the same
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "a TIFF palette whose values all lie below 256")
+        raise refusal(Reason.CORRUPT, f"the TIFF's palette has {len(values)} values for {bits} bits")
+    if 0 < max(values) < 256:  # some writers store 8 bits here; a dark palette looks the same
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "all values of the TIFF's palette lie below 256")
     return (np.array(values, np.uint16).reshape(3, -1).T >> 8).astype(np.uint8)

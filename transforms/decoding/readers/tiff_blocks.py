@@ -1,7 +1,7 @@
-"""Strips and tiles of a TIFF → samples.
+"""Assembles the strips and tiles of a TIFF to samples.
 
-Bytes are unpacked by zlib, and by libtiff as Pillow carries it, which sees each block as gray rows of bytes.
-What the bytes mean (order, depth, predictor, planes, tiles) is ours, for every compression alike.
+zlib and Pillow's libtiff unpack the bytes; libtiff sees each block as gray rows of bytes. This module interprets the
+bytes (order, depth, predictor, planes, tiles), in the same way for every compression.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from beamlabel.transforms.records import Reason
 _STRIP_OFFSETS, _ROWS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 273, 278, 279, 324, 325
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _BY_LIBTIFF = {"lzw": 5, "packbits": 32773, "lzma": 34925, "zstd": 50000}
-# Bytes that are unpacked at a time, but for a single strip that is larger.
+# Number of bytes unpacked at a time; a single larger strip is unpacked whole.
 _AT_A_TIME = 32 << 20
-# By how much the tiles may be larger than the picture that they hold.
+# By how much the tiles may exceed the picture that they hold.
 _WASTE, _WASTE_BYTES = 8, 1 << 22
 
 
 class Layout(NamedTuple):
-    """How samples lie in the file.
+    """How samples are laid out in the file.
 
     Attributes:
       width, height: pixels.
-      samples: a pixel.
-      bits: a sample: 1, 2, 4, 8, 12 or 16.
-      planes: whether the samples of a pixel lie apart.
+      samples: samples per pixel.
+      bits: bits per sample: 1, 2, 4, 8, 12 or 16.
+      planes: whether the samples of a pixel are stored in separate planes.
       compression: ``plain``, ``deflate``, ``lzw``, ``packbits``, ``lzma`` or ``zstd``.
-      predictor: whether each sample is stored as its difference to the pixel before.
+      predictor: whether each sample is stored as its difference from the pixel before.
     """
 
     width: int
@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
 
 def read_samples(data: bytes, tags: TiffTags, layout: Layout) -> np.ndarray:
-    """The samples as they are, uint8 or uint16 [H, W, samples].
+    """The samples as stored, uint8 or uint16 [H, W, samples].
 
     Raises:
       ImageError: ``truncated`` or ``corrupt``.
@@ -62,14 +62,14 @@ def read_samples(data: bytes, tags: TiffTags, layout: Layout) -> np.ndarray:
     else:
         across, down = layout.width, min(tags.one(_ROWS, layout.height), layout.height)
     if across < 1 or down < 1:
-        raise refusal(Reason.CORRUPT, f"a TIFF of blocks of {across}×{down} pixels")
+        raise refusal(Reason.CORRUPT, f"the TIFF has blocks of an invalid size of {across}×{down} pixels")
     columns, rows = -(-layout.width // across), -(-layout.height // down)
-    together = 1 if layout.planes else layout.samples  # samples of a pixel that lie together
+    together = 1 if layout.planes else layout.samples  # samples of a pixel that are stored together
     row_bytes = -(-across * together * layout.bits // 8)
     in_memory = columns * rows * down * row_bytes
     if in_memory > _WASTE * layout.width * layout.height * max(together, 1) * 2 + _WASTE_BYTES:
         raise refusal(
-            Reason.UNSUPPORTED_FORMAT, f"a TIFF of tiles of {across}×{down} pixels, far larger than it"
+            Reason.UNSUPPORTED_FORMAT, f"the TIFF's tiles of {across}×{down} pixels far exceed the picture"
         )
     planes = layout.samples if layout.planes else 1
     blocks = _Blocks(data, tags, tiled, columns * rows * planes)
@@ -82,7 +82,7 @@ def read_samples(data: bytes, tags: TiffTags, layout: Layout) -> np.ndarray:
         first = plane * columns * rows
         for start in range(0, columns * rows, at_a_time):
             count = min(at_a_time, columns * rows - start)
-            # The last strip has the rows that are left; tiles are always full.
+            # The last strip holds the remaining rows; tiles are always full.
             lines = count * down
             if not tiled:
                 lines = min(lines, layout.height - start * down)
@@ -98,7 +98,7 @@ def read_samples(data: bytes, tags: TiffTags, layout: Layout) -> np.ndarray:
 
 
 def _values(raw: np.ndarray, layout: Layout, order: str, across: int, together: int) -> np.ndarray:
-    """uint8[rows, bytes] → [rows, across, together]."""
+    """Converts uint8[rows, bytes] to [rows, across, together]."""
     count = across * together
     values: np.ndarray
     if layout.bits == 16:
@@ -112,7 +112,7 @@ def _values(raw: np.ndarray, layout: Layout, order: str, across: int, together: 
 
 
 def _unpack_12(raw: np.ndarray, count: int) -> np.ndarray:
-    """Two samples in three bytes, whatever the byte order; each row begins with a byte of its own."""
+    """Unpacks two samples from three bytes, whatever the byte order; each row begins with a new byte."""
     padded = np.zeros((len(raw), -(-count // 2) * 3), np.uint16)
     padded[:, : raw.shape[1]] = raw
     first, second, third = padded[:, 0::3], padded[:, 1::3], padded[:, 2::3]
@@ -126,10 +126,10 @@ class _Blocks:
     def __init__(self, data: bytes, tags: TiffTags, tiled: bool, needed: int) -> None:
         offsets = tags.numbers.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
         counts = tags.numbers.get(_TILE_COUNTS if tiled else _STRIP_COUNTS)
-        if offsets is None and tiled:  # some writers put tiles where strips belong
+        if offsets is None and tiled:  # some writers use the strips' tags for tiles
             offsets, counts = tags.numbers.get(_STRIP_OFFSETS), tags.numbers.get(_STRIP_COUNTS)
         if offsets is None or len(offsets) < needed:
-            raise refusal(Reason.CORRUPT, f"a TIFF of {len(offsets or ())} blocks; it needs {needed}")
+            raise refusal(Reason.CORRUPT, f"the TIFF has {len(offsets or ())} blocks but needs {needed}")
         self._data = data
         self._offsets = offsets
         self._counts = counts if counts is not None and len(counts) >= needed else None
@@ -137,7 +137,7 @@ class _Blocks:
     def unpack(
         self, first: int, count: int, down: int, lines: int, row_bytes: int, compression: str
     ) -> np.ndarray:
-        """``count`` blocks of ``down`` rows, but for the last, one below the other: uint8[lines, row_bytes]."""
+        """Unpacks ``count`` blocks of ``down`` rows (the last may have fewer), stacked: uint8[lines, row_bytes]."""
         sizes = [min(down, lines - number * down) * row_bytes for number in range(count)]
         if compression == "plain":
             wanted = zip(self._offsets[first : first + count], sizes, strict=True)
@@ -150,9 +150,9 @@ class _Blocks:
         return _with_libtiff(encoded, down, lines, row_bytes, _BY_LIBTIFF[compression])
 
     def encoded(self, first: int, count: int) -> list[bytes]:
-        """Blocks as they lie in the file."""
+        """The blocks as stored in the file."""
         if self._counts is None:
-            raise refusal(Reason.CORRUPT, "a compressed TIFF that does not say how long its blocks are")
+            raise refusal(Reason.CORRUPT, "the compressed TIFF does not state the lengths of its blocks")
         return [
             part(self._data, self._offsets[number], self._counts[number], "its image data")
             for number in range(first, first + count)
@@ -164,11 +164,11 @@ def _inflate(block: bytes, size: int) -> bytes:
     try:
         result = inflater.decompress(block, size)
         if len(result) == size and not inflater.eof:
-            inflater.decompress(inflater.unconsumed_tail, 1)  # as far as the checksum
+            inflater.decompress(inflater.unconsumed_tail, 1)  # reads on to verify the checksum
     except zlib.error as error:
         raise refusal(Reason.CORRUPT, f"TIFF: {error}") from error
     if len(result) < size:
-        raise refusal(Reason.TRUNCATED, f"a block of the TIFF has {len(result)} bytes; it needs {size}")
+        raise refusal(Reason.TRUNCATED, f"a block of the TIFF has {len(result)} bytes but needs {size}")
     return result
 
 
@@ -180,14 +180,14 @@ def _with_libtiff(blocks: list[bytes], down: int, lines: int, row_bytes: int, co
     return np.asarray(image)
 
 
-# What libtiff has to know of fax pages and JPEGs: size, depth, coding, colours, bit order, samples, rows, planes,
-# fax options, tiles, JPEG's subsampling and white; not the orientation, since Pillow would turn the picture.
+# The tags that libtiff needs for fax pages and JPEGs: size, depth, coding, colors, bit order, samples, rows, planes,
+# fax options, tiles, JPEG's subsampling and white. The orientation is missing, since Pillow would turn the picture.
 _COPIED = (256, 257, 258, 259, 262, 266, 277, _ROWS, 284, 292, 293, _TILE_WIDTH, _TILE_HEIGHT, 530)
 _JPEG_TABLES, _JPEG = 347, 7
 
 
 def with_blocks_as_they_are(data: bytes, tags: TiffTags, max_pixels: int) -> TiffImageFile:
-    """The picture as a small TIFF of its own, of little-endian order, to be decoded by libtiff.
+    """Repackages the picture as a small little-endian TIFF for libtiff to decode.
 
     Raises:
       ImageError: ``truncated`` or ``corrupt``; ``too_many_pixels`` if a JPEG in it claims more than ``max_pixels``.

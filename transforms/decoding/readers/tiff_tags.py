@@ -1,4 +1,4 @@
-"""The first directory of a TIFF (TIFF 6.0; BigTIFF): every offset is checked before it is used."""
+"""Reads the first directory of a TIFF (TIFF 6.0; BigTIFF) and checks every offset before use."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from beamlabel.transforms.decoding.readers.binary import part, unpack
 from beamlabel.transforms.records import Reason
 
 _DIRECTORY = "the TIFF's directory"
-# Bytes a value of each type: BYTE, ASCII, SHORT, LONG, RATIONAL, SBYTE, UNDEFINED, SSHORT, SLONG, SRATIONAL,
-# FLOAT, DOUBLE, IFD; of BigTIFF: LONG8, SLONG8, IFD8.
+# Bytes per value of each type: BYTE, ASCII, SHORT, LONG, RATIONAL, SBYTE, UNDEFINED, SSHORT, SLONG, SRATIONAL, FLOAT,
+# DOUBLE, IFD; in BigTIFF also LONG8, SLONG8, IFD8.
 _SIZES = dict(zip((*range(1, 14), 16, 17, 18), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 8, 8, 8), strict=True))
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _BYTES = (1, 2, 6, 7)
 
 _SUBFILE, _JPEG_TABLES, _DNG_VERSION = 254, 347, 50706
-# Tags that pixels depend on: those of another type are an error, not a default.
+# Tags that pixels depend on: a value of another type is an error, not a default.
 _NEEDED = frozenset(
     (
         *(254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323),
@@ -26,18 +26,18 @@ _NEEDED = frozenset(
 )
 
 
-# What else is read. Of other tags no value is: those of a hostile file lie upon one another, and come to terabytes.
+# Other tags to read. Further values are skipped: in a hostile file they may overlap and add up to terabytes.
 _ALSO = frozenset((_JPEG_TABLES, 34675, _DNG_VERSION))
 
 
 class TiffTags(NamedTuple):
-    """A directory, as far as it is of use here.
+    """The part of a directory that is used here.
 
     Attributes:
-      order: ``<`` or ``>``.
+      order: ``<`` or ``>``, the byte order.
       big: whether it is a BigTIFF.
-      numbers: tag → whole numbers.
-      blocks: tag → bytes, of the tags whose values are bytes.
+      numbers: whole numbers by tag.
+      blocks: bytes by tag, for tags whose values are bytes.
     """
 
     order: str
@@ -46,7 +46,7 @@ class TiffTags(NamedTuple):
     blocks: dict[int, bytes]
 
     def one(self, tag: int, default: int) -> int:
-        """The first number of a tag."""
+        """The first number of a tag, or ``default``."""
         values = self.numbers.get(tag)
         return values[0] if values else default
 
@@ -56,7 +56,7 @@ def read_tags(data: bytes) -> TiffTags:
 
     Raises:
       ImageError: ``truncated`` if the directory or a tag that pixels depend on lies beyond the end;
-        ``corrupt`` if a tag can't be; ``unsupported_format`` for previews of camera files and masks.
+        ``corrupt`` if a tag has an impossible value; ``unsupported_format`` for previews of camera files and masks.
     """
     order = "<" if data[:2] == b"II" else ">"
     (version,) = unpack(order + "H", data, 2, "the TIFF's header")
@@ -64,7 +64,7 @@ def read_tags(data: bytes) -> TiffTags:
     if big:
         size, zero, directory = unpack(order + "HHQ", data, 4, "the TIFF's header")
         if (size, zero) != (8, 0):
-            raise refusal(Reason.CORRUPT, f"a BigTIFF with offsets of {size} bytes")
+            raise refusal(Reason.CORRUPT, f"the BigTIFF has offsets of {size} bytes")
     else:
         (directory,) = unpack(order + "I", data, 4, "the TIFF's header")
     (entries,) = unpack(order + ("Q" if big else "H"), data, directory, _DIRECTORY)
@@ -79,7 +79,7 @@ def read_tags(data: bytes) -> TiffTags:
             _read(data, tags, tag, kind, count, entry + stride - room, room)
     if tags.one(_SUBFILE, 0) & 5 or _DNG_VERSION in tags.blocks:
         raise refusal(
-            Reason.UNSUPPORTED_FORMAT, "a TIFF whose first picture is a preview or a mask (a camera's file)"
+            Reason.UNSUPPORTED_FORMAT, "the TIFF's first picture is a preview or a mask (a camera's file)"
         )
     return tags
 

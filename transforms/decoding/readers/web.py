@@ -1,4 +1,4 @@
-"""GIF, WebP and AVIF: headers are read here, pixels by Pillow."""
+"""Reads GIF, WebP and AVIF: headers here, pixels through Pillow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beamlabel.transforms.decoding.readers.boxes import is_whole
 from beamlabel.transforms.records import Reason
 
 _GIF, _WEBP = "the GIF's header", "the WebP's header"
-# Chunks of a WebP for the fast road: of an animation each frame is one.
+# Maximum number of chunks in a WebP for the fast path; each frame of an animation is one.
 _FAST_CHUNKS = 4096
 
 
@@ -35,7 +35,9 @@ def read_gif(data: bytes, options: DecodeOptions) -> Picture:
         if kind == 0x2C:
             break
         if kind != 0x21:
-            raise refusal(Reason.CORRUPT, f"GIF: a block of kind {kind:#x} at byte {position}")
+            raise refusal(
+                Reason.CORRUPT, f"the GIF has an unknown block of kind {kind:#x} at byte {position}"
+            )
         (label,) = unpack("B", data, position + 1, _GIF)
         position += 2
         while True:  # sub-blocks, up to an empty one
@@ -47,9 +49,9 @@ def read_gif(data: bytes, options: DecodeOptions) -> Picture:
                 break
     left, top, across, down, local = unpack("<HHHHB", data, position + 1, _GIF)
     if not across or not down or left + across > width or top + down > height:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "a GIF whose first frame is not within its screen")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "the GIF's first frame exceeds its screen")
     if not (flags | local) & 0x80:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "a GIF without a palette")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "the GIF has no palette")
     palette = "local" if local & 0x80 else "global"
     part = " part of the screen" if (across, down) != (width, height) else ""
     details = (" transparent" if transparent else "") + (" interlaced" if local & 0x40 else "") + part
@@ -76,7 +78,7 @@ def read_webp(data: bytes, options: DecodeOptions) -> Picture:
 
     Raises:
       ImageError: ``too_many_pixels``, ``truncated``, ``corrupt`` or ``unsupported_format``.
-      NeedsLimitsError: it may take long.
+      NeedsLimitsError: the image may take long.
     """
     (kind,) = unpack("4s", data, 12, _WEBP)
     head = data[20:30]
@@ -91,7 +93,7 @@ def read_webp(data: bytes, options: DecodeOptions) -> Picture:
     elif kind == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack("<HH", head[6:10]))
     else:
-        raise refusal(Reason.CORRUPT, f"a WebP that begins with {kind!r}")
+        raise refusal(Reason.CORRUPT, f"the WebP begins with the unknown chunk {kind!r}")
     check_pixels(width, height, options.max_pixels)
     chunks = _webp_chunks(data) if extended else {kind: b""}
     coding = "animated" if animated else "lossless" if b"VP8L" in chunks else "lossy"
@@ -117,7 +119,7 @@ def read_webp(data: bytes, options: DecodeOptions) -> Picture:
 
 
 def _webp_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The chunks of the file; the content of ICCP and EXIF, and of no others."""
+    """The chunks of the file, with content only for ICCP and EXIF."""
     found: dict[bytes, bytes] = {}
     position, fast = 12, _FAST_CHUNKS
     while position + 8 <= len(data):
@@ -136,7 +138,7 @@ _SIZE = re.compile(rb"ispe....(....)(....)", re.DOTALL)
 _CODE_POINTS = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
 _ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 _SUBSAMPLING = {0: "4:4:4", 2: "4:2:2", 3: "4:2:0"}
-# Properties stand before the pixels.
+# The properties precede the pixels and must lie within this many bytes.
 _PROPERTIES = 65536
 
 
@@ -151,27 +153,27 @@ def read_avif(data: bytes, options: DecodeOptions) -> Picture:
     if not configs or not sizes:
         if len(head) < _PROPERTIES and not is_whole(data):
             raise refusal(Reason.TRUNCATED, "the file ends within the AVIF's properties")
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "an AVIF without the properties of its picture")
-    # Of several (alpha, a grid, a thumbnail) the primary picture's is not known without its item: all colour
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "the AVIF lacks the properties of its picture")
+    # With several configurations (alpha, a grid, a thumbnail), only the item tells the primary picture's. So all color
     # ones must be alike.
     kinds = {_av1_kind(config) for config in configs}
     colour = kinds if len(kinds) == 1 else {kind for kind in kinds if "gray" not in kind}
     if len(colour) != 1:
-        raise refusal(Reason.UNSUPPORTED_FORMAT, "an AVIF of pictures of several kinds")
+        raise refusal(Reason.UNSUPPORTED_FORMAT, "the AVIF has pictures of several kinds")
     animated = "animated " if b"avis" in data[8:12] else ""
     grid = " grid" if re.search(rb"infe.{8}grid", head, re.DOTALL) else ""
     alpha = " + alpha" if _ALPHA in head else ""
     check_variant(f"avif {animated}{colour.pop()}{grid}{alpha}")
     points = _CODE_POINTS.search(head)
     profile = None
-    # An ICC profile comes before code points.
+    # An ICC profile takes precedence over code points.
     if points and b"colrprof" not in head and options.color_profile == "convert":
         primaries, transfer = (int.from_bytes(points[group], "big") for group in (1, 2))
         profile = profile_of_code_points(primaries, transfer)
     whole = functools.partial(is_whole, data)
     for size in frame_sizes(data):
         check_pixels(*size, options.max_pixels)
-    # Pillow tells how the picture is to be turned as if EXIF said so.
+    # Pillow reports the AVIF's rotation as EXIF orientation.
     return read_with_pillow("AVIF", data, options, None, profile=profile, orientation=None, is_whole=whole)
 
 
