@@ -179,7 +179,7 @@ def test_without_the_whole_input_there_are_none(tmp_path, capfd):
     skip = ("--skip_labeled", tmp_path / "labels", "--tombstones")
     for more in (("--limit", 1), ("--sample", 0.5), ("--retry_failures", tmp_path / "labels")):
         assert label(tmp_path / "out", *images(tmp_path), *skip, *more).code == 2
-        assert "takes a part of it" in capfd.readouterr().err
+        assert "selects a part of it" in capfd.readouterr().err
     assert label(tmp_path / "out", *images(tmp_path), "--tombstones").code == 2
     assert "--tombstones needs --skip_labeled" in capfd.readouterr().err
 
