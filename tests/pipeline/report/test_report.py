@@ -130,7 +130,7 @@ def test_made_later_it_is_the_same(ran, tmp_path):
     (ran.output / "_report.html").unlink()
     command = [sys.executable, "-m", "beamlabel", "report", str(ran.output)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "without a thumbnail; --fetch would get them" in done.stderr
+    assert "without a thumbnail; --fetch fetches them" in done.stderr
     without = shown(ran)
     assert {row["thumbnail"] for row in without["sample"]} == {None}
     assert make_report(str(ran.output), fetch=True) == 0
