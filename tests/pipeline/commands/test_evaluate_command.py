@@ -300,7 +300,7 @@ def test_results_that_cannot_be_evaluated(tmp_path):
     label(tmp_path / "features", "--input", uris, module=TINY_FEATURES)
     for name, message in (
         ("features", "embeddings and no classes"),
-        ("nothing", "no result of beamlabel"),
+        ("nothing", "not a result of beamlabel"),
     ):
         with pytest.raises(UsageError, match=message):
             evaluate(str(tmp_path / name), truth)

@@ -113,7 +113,7 @@ def test_files_of_another_size_are_not_published_in_a_bucket(gcs: Any) -> None:
     staged = commit_run(gcs, 3).removeprefix(f"{gcs.url}/")
     gcs.put(gcs.list(f"{staged}/shards/")[1], b"11")
     before = gcs.list("out/")
-    with pytest.raises(UsageError, match="is not what the commit tells"):
+    with pytest.raises(UsageError, match="differs from its entry in the commit"):
         publish_committed(gcs.uri("out"))
     assert gcs.list("out/") == before
 
