@@ -295,7 +295,7 @@ def test_no_command_reads_what_a_manifest_names_elsewhere(place: Folder, uris: P
     for kind in ("data", "failures"):
         manifest_with(output, files=[{**files[0], "kind": kind, "name": VICTIM}])
         problems = verify(str(output)).problems
-        assert any("is no file of this folder" in problem for problem in problems)
+        assert any("is not a file of this directory" in problem for problem in problems)
         assert label(place.path / "next", "--input", uris, "--skip_labeled", output).code == 2
         assert label(place.path / "next", "--retry_failures", output).code == 2
     assert command("report", output).returncode == 2
