@@ -364,4 +364,4 @@ def test_a_result_whose_time_was_over_is_a_good_one(tmp_path, uris, an_hour_a_un
     job = label(tmp_path / "out", "--input", uris, *OPTIONS, "--time_limit", "2h30m")
     assert not verify(str(job.output)).problems
     (job.output / "_SUCCESS").touch()
-    assert "the time was over" in " ".join(verify(str(job.output)).problems)
+    assert "the run reached --time_limit" in " ".join(verify(str(job.output)).problems)

@@ -71,7 +71,7 @@ def test_help_version_and_usage_errors_are_answered_before_beam_is_imported(argu
         ({"--inputs": "x"}, "--inputs: no such option; did you mean --input?"),
         ({"--input": "/no/such/*.txt"}, "--input '/no/such/*.txt' matches no file"),
         ({"--base_dirr": "x"}, "did you mean --base_dir?"),
-        ({"--frobnicate": "x"}, "--frobnicate: no such option of beamlabel or of Beam"),
+        ({"--frobnicate": "x"}, "--frobnicate is not an option of beamlabel or Beam"),
         ({"--uri_column": "uri"}, "--uri_column uri"),
         ({"--tfrecord_compression": "gzip"}, "needs --output_format tfrecord"),
         ({"--input": ""}, "--input: an empty value"),

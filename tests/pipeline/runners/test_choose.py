@@ -81,7 +81,7 @@ def test_options_of_a_job_server_are_its_own() -> None:
 
 def test_portable_lacks_a_job_server(silent_port: str) -> None:
     assert "needs --job_endpoint" in refusal("--runner=PortableRunner")
-    assert f"--job_endpoint '{silent_port}': nothing answers" in refusal(
+    assert f"--job_endpoint '{silent_port}' does not answer" in refusal(
         "--runner=PortableRunner", f"--job_endpoint={silent_port}"
     )
     assert "is not host:port" in refusal("--runner=PortableRunner", "--job_endpoint=localhost")
@@ -99,7 +99,7 @@ def test_flink_lacks_java(
 
 
 def test_flink_lacks_a_cluster(silent_port: str) -> None:
-    assert f"--flink_master '{silent_port}': nothing answers" in refusal(
+    assert f"--flink_master '{silent_port}' does not answer" in refusal(
         "--runner=FlinkRunner", f"--flink_master={silent_port}"
     )
 
