@@ -80,8 +80,8 @@ def check_place(path: str, *, is_folder: bool) -> None:
 def refuse(path: str) -> NoReturn:
     """Raises ``UsageError`` for a foreign file in a place of ours."""
     raise UsageError(
-        f"{path} is not a file of beamlabel, but is where beamlabel keeps its own files. Nothing was changed. Move it "
-        "away, or use another --output"
+        f"{path} is not beamlabel's, but is where beamlabel keeps its own files. Nothing was changed. Move it away, or "
+        "use another --output"
     )
 
 

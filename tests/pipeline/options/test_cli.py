@@ -74,7 +74,7 @@ def test_help_version_and_usage_errors_are_answered_before_beam_is_imported(argu
         ({"--frobnicate": "x"}, "--frobnicate is not an option of beamlabel or Beam"),
         ({"--uri_column": "uri"}, "--uri_column uri"),
         ({"--tfrecord_compression": "gzip"}, "needs --output_format tfrecord"),
-        ({"--input": ""}, "--input: an empty value"),
+        ({"--input": ""}, "--input is empty"),
         ({"-limit": "3"}, "'-limit' belongs to no option"),
         ({"--limit": "1__0"}, "argument --limit: '1__0' is not a whole number"),
         ({"--top_k": "12"}, "--top_k 12: the module has 11 classes"),

@@ -65,7 +65,7 @@ def test_a_remote_runner_is_made_by_beam(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["DirectRunner", "PrismRunner"])
 def test_an_option_that_nobody_knows(name: str) -> None:
-    with pytest.raises(UsageError, match="--shard_rwos_of_flink: no such option"):
+    with pytest.raises(UsageError, match="--shard_rwos_of_flink is not an option"):
         choose([f"--runner={name}", "--shard_rwos_of_flink=1"])
 
 
