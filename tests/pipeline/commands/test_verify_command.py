@@ -291,7 +291,7 @@ def test_where_no_result_is(tmp_path):
     done = command("verify", tmp_path / "nowhere")
     assert done.returncode == 2
     assert "not a result of beamlabel" in done.stderr
-    with pytest.raises(UsageError, match="no _MANIFEST.json found"):
+    with pytest.raises(UsageError, match="no _MANIFEST"):
         verify(str(tmp_path))
 
 

@@ -67,7 +67,7 @@ def test_help_version_and_usage_errors_are_answered_before_beam_is_imported(argu
         ({"--crop": "0"}, "argument --crop: '0' is not a number"),
         ({"--max_bytes": "many"}, "argument --max_bytes: 'many' is not a size"),
         ({"--image_size": "12y3"}, "argument --image_size: '12y3' is not a size"),
-        ({"--input_range": "0,2"}, "argument --input_range: '0,2' is none of"),
+        ({"--input_range": "0,2"}, "argument --input_range: '0,2' is not one of"),
         ({"--inputs": "x"}, "--inputs: no such option; did you mean --input?"),
         ({"--input": "/no/such/*.txt"}, "--input '/no/such/*.txt' matches no file"),
         ({"--base_dirr": "x"}, "did you mean --base_dir?"),
