@@ -1,1 +1,1 @@
-"""beamlabel's labeling job: options, the graph, and what a run leaves behind."""
+"""beamlabel's labeling job: options, graph, and output of a run."""

@@ -1,4 +1,4 @@
-"""``python -m beamlabel``: the labeling job, and the commands beside it."""
+"""``python -m beamlabel``: the labeling job and the other commands."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def console() -> None:
     streams.prepare()
     try:
         _run(sys.argv[1:])
-    except KeyboardInterrupt:  # before there was anything to cancel
+    except KeyboardInterrupt:  # nothing to cancel yet
         os._exit(128 + signal.SIGINT)
-    except streams.StdoutError as error:  # of --help and --version, which are answers as well
+    except streams.StdoutError as error:  # from --help and --version
         if str(error):
             tell(str(error))
         sys.exit(error.exit_code)
@@ -38,7 +38,7 @@ def _run(argv: list[str]) -> None:
     except UsageError as error:
         usage(error)
         sys.exit(2)
-    # Beam takes a second to import: not before the options are known to be good.
+    # Beam takes a second to import, so the options are checked first.
     from beamlabel.pipeline.run import main
 
     main(options, runner_args)

@@ -1,8 +1,8 @@
-"""Names of what a run leaves in its output folder.
+"""Names of the files in a run's output directory.
 
-Everything that is not a data shard starts with ``_``, so that pyarrow, pandas, Spark, DuckDB and BigQuery read
-the folder as one table. What is not a result lies below one name, and carries a mark of ours in its content: only
-that is ever deleted.
+Every file other than the shards starts with ``_``, so that pyarrow, pandas, Spark, DuckDB and BigQuery read the
+directory as one table. Files that are not results are below one name and have our mark in their content. A run deletes
+only such files.
 """
 
 # Results.
@@ -12,19 +12,19 @@ SCHEMA_PBTXT = "_schema.pbtxt"
 FAILURES = "_failures"
 UNCHANGED = "_unchanged"
 DELETED = "_deleted"
-# The folders of files, by their kind in the manifest; data lies in the output itself.
+# Subdirectories of files, by their kind in the manifest; data is in the output itself.
 FOLDERS = {"data": "", "failures": f"{FAILURES}/", "unchanged": f"{UNCHANGED}/", "deleted": f"{DELETED}/"}
 REPORT = "_report.html"
-# Beside a module that `beamlabel train` wrote.
+# In the directory of a module that `beamlabel train` wrote.
 TRAINING = "_TRAINING.json"
 
-# What is no result, in the output. That of an output that does not exist yet lies beside its place, in a folder
-# whose name begins the same, see ``staging``.
+# Directory in the output for files that are not results. For an output that does not exist yet, it is beside its place,
+# with a hash appended to its name, see ``staging``.
 OWN = "_beamlabel"
 # Below _beamlabel/:
 LOCK = "lock"
 STAGING = "staging"
-# Where --if_exists resume may go on after what is published: the records of what is done.
+# Records of finished units, with which --if_exists resume continues after a published result.
 UNITS = "units.json"
 # Below _beamlabel/staging/<plan id>/:
 JOB = "job.json"
@@ -41,17 +41,17 @@ METRICS = "metrics.json"
 COMMIT = "commit.json"
 UNIT_RECORDS = "units"
 MOVES = "publish.json"
-# The whole result of a run that is staged beside its output.
+# The complete result of a run that is staged beside its output.
 RESULT = "result"
 
-# The marks: what "format" says in these JSON objects.
+# Our marks: the values of "format" in these JSON objects.
 JOB_FORMAT = "beamlabel job"
 LOCK_FORMAT = "beamlabel lock"
 COMMIT_FORMAT = "beamlabel commit"
 UNITS_FORMAT = "beamlabel units"
 
-# Names of the versions that wrote schema version 1 and had no folder of their own; of a local output beside its place,
-# the first two with a hash behind them.
+# Names in versions that wrote schema version 1 and had no directory of their own. For a local output, they are beside
+# its place, and the first two have a hash appended.
 EARLIER_STAGING = "_staging"
 EARLIER_LOCK = "_LOCK"
 EARLIER_UNITS = "_UNITS.json"

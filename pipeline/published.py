@@ -1,4 +1,4 @@
-"""Where published outputs are: the manifests below folders and globs."""
+"""Finds published outputs by the manifests below directories and globs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.storage.listing.stored_file import StoredFile
 from beamlabel.transforms.storage.patterns import has_glob
 
-# Folders of ours that hold no published output; the second is that of schema version 1.
+# Our directories without a published output; the second is from schema version 1.
 _OWN_FOLDERS = re.compile(rf"({layout.OWN}|{layout.EARLIER_STAGING})(-[0-9a-f]{{12}})?|{layout.FAILURES}")
 
 
 def manifests(pattern: str) -> Iterator[StoredFile]:
-    """The ``_MANIFEST.json`` files of the outputs that a pattern names: an output, a folder of outputs, or a glob.
+    """The ``_MANIFEST.json`` files of a pattern: an output, a directory of outputs, or a glob.
 
     Raises:
       OSError, ValueError: it cannot be listed.
     """
     pattern = storage.absolute(pattern)
     if has_glob(pattern):
-        # Only manifests are listed where the storage can do that.
+        # A storage that can filter lists only manifests.
         patterns = [pattern.rstrip("/") + f"/**/{layout.MANIFEST}", pattern]
     else:
         patterns = [pattern.rstrip("/") + "/"]

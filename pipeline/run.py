@@ -1,4 +1,4 @@
-"""Preflight → build → run → publish → exit code."""
+"""Runs a job: checks, graph, execution, publishing, and exit code."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def main(options: JobOptions, runner_args: list[str]) -> None:
 def run(options: JobOptions, runner_args: list[str], started_at: float | None = None) -> int:
     """Runs the job, which began at ``started_at`` (seconds since 1970; None: now); returns its exit code.
 
-    0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job broke, 4 out of time, 75 another
-    run is at work on the output, 128 + signal when cancelled.
+    0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job failed, 4 out of time, 75 the output
+    is locked by another run, 128 + signal when cancelled.
     """
     from beamlabel.pipeline.output.lock import OutputLockedError
 
@@ -155,7 +155,7 @@ def _run_locked(
 
 
 def _publish(output: str, staging_dir: str) -> dict[str, Any]:
-    """Publishes the run, and leaves nothing of others; returns the manifest."""
+    """Publishes the run and deletes leftovers of other runs; returns the manifest."""
     from beamlabel.pipeline.output.left_over import delete_left_over
     from beamlabel.pipeline.output.publish import publish
 
@@ -177,7 +177,7 @@ def _inputs(options: JobOptions) -> Inputs:
 
 
 def _prepare_output(output: str, options: JobOptions) -> None:
-    """Publishes what an earlier run had committed, and refuses an output that this run may not replace."""
+    """Publishes the commit of an earlier run, and refuses an output that this run may not replace."""
     from beamlabel.pipeline.job.preflight import check_output
     from beamlabel.pipeline.output.publish import finish_pending, submitted
 
@@ -193,7 +193,7 @@ def _prepare_output(output: str, options: JobOptions) -> None:
 
 
 def _check_submitted(folder: str | None, output: str, if_exists: str) -> None:
-    """Refuses to delete, or to meddle with, what a job is at work on that no launcher waits for."""
+    """Refuses to touch the staging directory of a submitted job that no launcher waits for."""
     from beamlabel.pipeline.output.lock import OutputLockedError
 
     if folder is None:

@@ -1,4 +1,4 @@
-"""``beamlabel compact INPUT... --output DIR``: the current rows of many nights, as one output."""
+"""``beamlabel compact INPUT... --output DIR``: merges the current rows of many nights into one output."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from beamlabel.pipeline.options.types import whole
 from beamlabel.pipeline.process.messages import tell
 
 _DESCRIPTION = """\
-Writes the current table of many outputs as one: of each image the newest row, without the images that were deleted
-since (tombstones), are gone, or were replaced by one that failed; and of images without a row their newest failure.
-The inputs stay as they are. What is written is a result like a run's: verify, evaluate, report, diff and
---skip_labeled take it."""
+Merges many outputs into one. The result holds the newest row of each image, except for images that were deleted since
+(tombstones), are gone, or were replaced by one that failed. It also holds the newest failure of each image without a
+row. The inputs are not changed. verify, evaluate, report, diff and --skip_labeled accept the result like that of a
+run."""
 _EPILOG = """\
-Exit codes: 0 done, 2 wrong usage, nothing there, or the output exists, 3 it broke (--if_exists resume goes on), 75 a
-run is at work on the output, 130/143 cancelled."""
+Exit codes: 0 done, 2 wrong usage, no input, or the output exists, 3 failed (--if_exists resume continues), 75 a run has
+locked the output, 130/143 cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompactOptions:
-    """Which outputs become which one."""
+    """The inputs and the output."""
 
     inputs: tuple[str, ...] = positionals(
         metavar="INPUT",
-        help="outputs, folders of outputs, or globs of either, such as labels/ or 'labels/dt=*/'",
+        help="outputs, directories of outputs, or globs of either, such as labels/ or 'labels/dt=*/'",
     )
-    output: str = required(metavar="DIR", help="where to; not below an input")
-    shard_rows: int = option(whole(1), default=50_000, metavar="N", help="rows of a shard (default 50000)")
+    output: str = required(metavar="DIR", help="directory of the result; not below an input")
+    shard_rows: int = option(whole(1), default=50_000, metavar="N", help="rows per shard (default 50000)")
     if_exists: str = choice(
         ("error", "overwrite", "resume"),
         default="error",
-        help="what to do when the output exists (default error); resume: as overwrite, but the shards that a killed "
-        "compaction of the same inputs has finished are kept",
+        help="what to do if the output exists (default error); resume: like overwrite, but keep the shards that a "
+        "killed compaction of the same inputs has finished",
     )
     drop_others: bool = flag(
-        help="leave out rows that are not of the newest output's module, preprocessing and columns, or that do not "
-        "tell which image they are of; without it, such rows are a mistake"
+        help="leave out rows whose module, preprocessing or columns differ from the newest output's, and rows that do "
+        "not identify their image; without it, such rows are an error"
     )
 
 

@@ -1,4 +1,4 @@
-"""``beamlabel diff A B``: what differs between two results, or between two sets of nights."""
+"""``beamlabel diff A B``: compares two results, or two sets of nights."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from beamlabel.pipeline.options.types import TEXT, whole
 from beamlabel.pipeline.process.messages import answer, answer_json
 
 _DESCRIPTION = """\
-Compares two results image by image: those added and removed, those with another label, failures that came and went;
-and how far the distributions of labels and the mean embeddings are from each other. A and B are outputs, folders of
-outputs, or globs; of several outputs the newest row or failure of each image counts, as in `beamlabel compact`."""
+Compares two results image by image: images added and removed, changed labels, and failures that came and went. It also
+measures the distance between the label distributions and between the mean embeddings. A and B are outputs, directories
+of outputs, or globs. If a side has several outputs, the newest row or failure of each image counts, as in
+`beamlabel compact`."""
 _EPILOG = """\
-Exit codes: 0 compared, 1 with --exit_code: there is a difference, 2 wrong usage or no result there, 3 it broke."""
+Exit codes: 0 compared, 1 with --exit_code: there is a difference, 2 wrong usage or no result there, 3 failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffOptions(FetchRights):
-    """What is compared, and in which forms the differences are told."""
+    """The two sides, and the forms of the comparison."""
 
     a: str = positional(metavar="A", help="the earlier side")
     b: str = positional(metavar="B", help="the later side")
-    json: bool = flag(help="JSON for machines, not text")
-    page: str | None = option(TEXT, metavar="FILE", help="write a page of HTML too, with thumbnails")
-    fetch: bool = flag(help="with --page: fetch the images that no report has a thumbnail of")
+    json: bool = flag(help="print JSON instead of text")
+    page: str | None = option(TEXT, metavar="FILE", help="also write an HTML page with thumbnails")
+    fetch: bool = flag(help="with --page: fetch images that have no thumbnail in a report")
     base_dir: str | None = option(
-        TEXT, metavar="DIR", help="with --fetch: what relative references are relative to"
+        TEXT, metavar="DIR", help="with --fetch: base directory of relative references"
     )
-    list: str | None = option(TEXT, metavar="FILE", help="write a CSV of all changed images too")
+    list: str | None = option(TEXT, metavar="FILE", help="also write a CSV of all changed images")
     examples: int = option(
-        whole(0), default=24, metavar="N", help="images of each kind that JSON and page show (default 24)"
+        whole(0), default=24, metavar="N", help="images of each kind in JSON and page (default 24)"
     )
     exit_code: bool = flag(help="exit with 1 if an image, a label or a failure differs")
 

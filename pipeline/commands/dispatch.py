@@ -1,4 +1,4 @@
-"""Runs a command of the table: its module is imported when it is asked for."""
+"""Runs a command of the table, and imports only that command's module."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def is_job(name: str) -> bool:
 
 
 def parse_job(name: str, argv: list[str]) -> tuple[JobOptions, list[str]]:
-    """The job that such a command stands for: its options, and the words that are left for the runner.
+    """Parses a command that ``is_job`` into the job's options and the remaining arguments for the runner.
 
     Raises:
-      SystemExit: with 2 after a mistake, and after ``--help``.
+      SystemExit: with 2 after a usage error, and after ``--help``.
     """
     try:
         parsed: tuple[JobOptions, list[str]] = importlib.import_module(COMMANDS[name].module).parse(argv)
@@ -36,10 +36,10 @@ def parse_job(name: str, argv: list[str]) -> tuple[JobOptions, list[str]]:
 def run_command(name: str, argv: list[str]) -> NoReturn:
     """Runs a command and ends the process with its exit code.
 
-    Beam's options of file systems, such as ``--s3_endpoint_url``, are taken by every command.
+    Every command accepts Beam's file system options, such as ``--s3_endpoint_url``.
 
-    0 done, 1 done and not good, 2 wrong usage, 3 it broke, 128 + signal when cancelled; what else a command
-    knows, its ``--help`` tells.
+    Exit codes: 0 done, 1 done with a bad result, 2 wrong usage, 3 failed, 128 + signal when cancelled. The ``--help``
+    of a command lists any others.
 
     Raises:
       UsageError: there is no such command.
@@ -47,9 +47,9 @@ def run_command(name: str, argv: list[str]) -> NoReturn:
     """
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
+        hint = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(
-            f"{name!r} is no command; {hint} (without a command, images are labeled: --input names them)"
+            f"{name!r} is not a command; {hint} (to label images, use --input without a command)"
         )
     main = importlib.import_module(COMMANDS[name].module).main
     from beamlabel.pipeline.process import streams
@@ -76,10 +76,10 @@ def run_command(name: str, argv: list[str]) -> NoReturn:
                 tell(str(error), f"beamlabel {name}")
             code = error.exit_code
         except Exception as error:
-            # What the system refuses it tells in a line; the rest is a fault of the program.
+            # An OSError is explained by its message; anything else is a fault of the program, and needs its traceback.
             get_logger("beamlabel").error(
-                "%s broke: %s", name, error, exc_info=not isinstance(error, OSError)
+                "%s failed: %s", name, error, exc_info=not isinstance(error, OSError)
             )
             code = BROKEN
-        # Within: what hangs in its last words is ended, too.
+        # Within ``cancellation``, so that a signal also ends a process that hangs while it exits.
         exit_process(cancelled.seen.exit_code if cancelled.seen else code)

@@ -1,4 +1,4 @@
-"""``beamlabel evaluate OUTPUT --truth TRUTH``: how often the labels are right."""
+"""``beamlabel evaluate OUTPUT --truth TRUTH``: measures how often the labels are right."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from beamlabel.pipeline.truth.options import TruthOptions
 
 _SHOWN = 5
 _DESCRIPTION = """\
-Compares a result's classes with the truth: top-1 with its interval at 95 %, top-5, and with --classes precision,
-recall and the commonest confusion of each class.
+Compares a result's classes with the truth: top-1 with its interval at 95 %, top-5, and with --classes the precision,
+recall and most common confusion of each class.
 
-A truth is a column that the job kept (--keep_columns); the word parent, if the images lie in a folder for each
-class; or a file:
+A truth is a column that the job kept (--keep_columns); the word parent, if the images are in one directory per class;
+or a file:
   Parquet, .csv, .tsv, .jsonl  one column ref_id, image_id, uri, url, path, file or filename, or --truth_key, and one
                                of classes: truth, class_id, class, label, the only other one, or --truth_column
-  text                         a line an image: its URI, a tab, its class; without a tab, the last space divides them
+  text                         one line per image: URI, tab, class; without a tab, the last space separates them
 The corrections.csv of a report is such a file. Images are matched by ref_id, image_id or URI, else by their file
-names, which have to be unique. Of several truths, later ones win.
+names, which have to be unique. If there are several truths, later ones win.
 
-Classes that are all whole numbers are class ids, which index the logits, a background class included; others are
-names, as in the result's labels. An empty class is none. If an image has several classes (lists, or --multi_label),
-its best class is right if it is one of them; an image counts for each of its classes."""
+If all classes are whole numbers, they are class ids, which index the logits including a background class; otherwise
+they are names, as in the result's labels. An empty class means no truth. If an image has several classes (lists, or
+--multi_label), its best class is right if it is one of them, and the image counts for each of its classes."""
 _EPILOG = """\
-Accuracies are over the images that have a row and a truth. Images that failed have no row: coverage says how many
-that is, and a line of its own counts them as wrong. Exit codes: 0 done, 1 no image has both a row and a truth,
-2 wrong usage or no such result, 3 it broke."""
+Accuracies are over the images that have a row and a truth. Images that failed have no row: coverage shows their share,
+and a separate line counts them as wrong. Exit codes: 0 done, 1 no image has both a row and a truth, 2 wrong usage or no
+such result, 3 failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(TruthOptions):
-    """The result, and the truth that it is compared with."""
+    """The result and its truth."""
 
     output: str = positional(metavar="OUTPUT", help="a run's --output")
-    classes: bool = flag(help="a table of all classes")
+    classes: bool = flag(help="show a table of all classes")
     worst: int = option(
         whole(1),
         default=0,
         metavar="N",
-        help="show the N classes of the lowest recall, each with what it is most often taken for",
+        help="show the N classes with the lowest recall, each with the classes that it is most often taken for",
     )
     errors: str | None = option(
         TEXT,
         metavar="FILE",
-        help="write all wrong images with truth, prediction and score, the surest first: .csv, .parquet or .jsonl; an "
-        "existing FILE is refused",
+        help="write all wrong images with truth, prediction and score, highest score first: .csv, .parquet or .jsonl; "
+        "an existing FILE is refused",
     )
-    json: bool = flag(help="JSON for machines, not text")
+    json: bool = flag(help="print JSON instead of text")
 
 
 def main(argv: list[str]) -> int:
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
             separator=options.multi_label,
             errors=options.errors,
         ).to_json(options.worst)
-    except ImportError as error:  # what TFRecords need
+    except ImportError as error:  # a library that TFRecords need
         raise UsageError(str(error)) from error
     if options.json:
         answer_json(found)
@@ -108,25 +108,25 @@ def _summary(found: dict[str, Any]) -> str:
         ("coverage", found["coverage"], _failed(found)),
     ]
     if found["failed"]:
-        lines.append(("top-1", found["top_1_failures_wrong"], "with those that failed as wrong"))
+        lines.append(("top-1", found["top_1_failures_wrong"], "counting failed images as wrong"))
     text = "".join(f"{name:<9} {_number(value)}  {note}".rstrip() + "\n" for name, value, note in lines)
     if (trained := found["trained_module"]) is not None:
         text += (
-            f"{trained} was trained by beamlabel train: of images that it was trained on it is right too often; its "
-            "report has the accuracy on its test images\n"
+            f"{trained} was trained by beamlabel train, so its accuracy on images that it was trained on is too high; "
+            "its report has the accuracy on its test images\n"
         )
     if found["multi_label"]:
         text += f"{found['measure']}\n"
     for key, what in (
         ("rows_without_truth", "rows have no truth"),
         ("failed_without_truth", "images failed and have no truth"),
-        ("truths_without_row", "truths are of no image here"),
+        ("truths_without_row", "truths match no image of this result"),
     ):
         if found[key]:
             text += f"{found[key]} {what}\n"
     if never := found["truths_in_no_row"]:
         more = f" and {len(never) - _SHOWN} more" if len(never) > _SHOWN else ""
-        text += f"classes that no row holds, misspelt perhaps: {', '.join(never[:_SHOWN])}{more}\n"
+        text += f"classes that no row holds (misspelled?): {', '.join(never[:_SHOWN])}{more}\n"
     for problem in found["problems"]:
         text += f"{problem['count']} {problem['what']}: {', '.join(problem['examples'])}\n"
     if errors := found.get("errors"):
@@ -142,7 +142,7 @@ def _interval(found: dict[str, Any]) -> str:
 def _failed(found: dict[str, Any]) -> str:
     if not found["failed"]:
         return "no image failed"
-    unknown = ", truth or not" if found["truth_by"] == "column" else ""
+    unknown = ", with or without a truth" if found["truth_by"] == "column" else ""
     return f"{found['failed']} image{'' if found['failed'] == 1 else 's'} failed{unknown}"
 
 

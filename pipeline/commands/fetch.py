@@ -1,4 +1,4 @@
-"""``beamlabel fetch MODULE DIR``: a module of a hub, in a folder or bucket of one's own."""
+"""``beamlabel fetch MODULE DIR``: copies a module from a hub to your own directory or bucket."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _LOGGER = get_logger("beamlabel")
 
 @dataclass(frozen=True, kw_only=True)
 class FetchModuleOptions:
-    """The module, and where it goes."""
+    """The module and its destination."""
 
     module: str = positional(
-        metavar="MODULE", help="as the job's --module: a Hub handle, .tar.gz, gs:// path …"
+        metavar="MODULE", help="like the job's --module: a Hub handle, .tar.gz, gs:// path …"
     )
-    dir: str = positional(metavar="DIR", help="folder to make: local or gs://")
+    dir: str = positional(metavar="DIR", help="directory to create: local or gs://")
     module_fingerprint: str | None = option(
-        SHA256, metavar="SHA256", help="copy nothing unless this is the module's fingerprint"
+        SHA256, metavar="SHA256", help="copy nothing if the module's fingerprint differs"
     )
     module_deadline: float = option(
         DURATION,
         default=DEADLINE_SECONDS,
         metavar="TIME",
-        help="to fetch and unpack the module, in a process of its own that is ended then (default 10m)",
+        help="time limit of the process that fetches and unpacks the module (default 10m)",
     )
     module_memory: int | None = option(
-        BYTE_SIZE, metavar="SIZE", help="for this process, such as 8G (default: what is free, at least 4G)"
+        BYTE_SIZE, metavar="SIZE", help="its memory limit, such as 8G (default: free memory, at least 4G)"
     )
 
 
@@ -43,17 +43,16 @@ def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code.
 
     Raises:
-      UsageError: a wrong argument, no such module, or a folder that holds something else.
+      UsageError: a wrong argument, no such module, or a directory that holds something else.
     """
     options = parse_command(
         FetchModuleOptions,
         argv,
         command="fetch",
-        description="Copies a module into a folder or bucket, so that a nightly job (--module DIR) does not depend "
-        "on the hub. Its fingerprint stays. A record of where it came from is written beside it, to "
-        "DIR.fetched.json.",
-        epilog="A fetch that is killed leaves nothing that passes for a module; run it again. Exit codes: 0 fetched, "
-        "now or before, 2 wrong usage, no such module, or DIR holds something else, 3 it broke.",
+        description="Copies a module to a directory or bucket, so that a nightly job (--module DIR) does not depend "
+        "on the hub. The copy has the same fingerprint. DIR.fetched.json beside it records its origin.",
+        epilog="A killed fetch leaves nothing that could be taken for a module; run it again. Exit codes: 0 fetched, "
+        "now or before, 2 wrong usage, no such module, or DIR holds something else, 3 failed.",
     )
     limits = Limits(options.module_deadline, options.module_memory)
     fetch_module(options.module, options.dir, limits, options.module_fingerprint)
@@ -63,18 +62,18 @@ def main(argv: list[str]) -> int:
 def fetch_module(
     handle: str, folder: str, limits: Limits | None = None, fingerprint: str | None = None
 ) -> None:
-    """Copies a module and writes where it came from; nothing of it is run.
+    """Copies a module and records its origin, without running any of it.
 
     Args:
       handle: the module's.
-      folder: to make.
-      limits: of the process that fetches it; None: the usual ones.
-      fingerprint: that the module has to have; None: any.
+      folder: the directory to create.
+      limits: of the process that fetches it; None: the default limits.
+      fingerprint: the required fingerprint; None: any.
 
     Raises:
-      UsageError: no such module, one of another fingerprint than the one given, a folder that holds something else, or
-        one that cannot be written.
-      OSError: the storage failed, or what was written is not what is read.
+      UsageError: no such module, one with another fingerprint, or a directory that holds something else or cannot be
+        written.
+      OSError: the storage failed, or the copy reads back differently.
     """
     from beamlabel.pipeline.job.prepare_module import resolve
     from beamlabel.pipeline.places.cache import check_cache
@@ -87,7 +86,7 @@ def fetch_module(
     if folder.startswith(("http://", "https://")) or (
         not storage.is_local(folder) and not urlsplit(folder).path.strip("/")
     ):
-        raise UsageError(f"DIR {folder!r}: neither a local folder nor one in a bucket")
+        raise UsageError(f"DIR {folder!r} is neither a local directory nor one in a bucket")
     check_folder("DIR", folder)
     check_cache()
     with ModuleProcess(limits) as process:

@@ -1,4 +1,4 @@
-"""``beamlabel inspect MODULE``: what a module is, what it takes and gives, and how fast it runs here."""
+"""``beamlabel inspect MODULE``: shows a module's format, inputs, outputs, and speed on this machine."""
 
 from __future__ import annotations
 
@@ -49,29 +49,26 @@ _FORMATS = {
 
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions:
-    """The module; its other options are the job's."""
+    """The module and the form of the answer; the job's options for a module are accepted too."""
 
-    module: str = positional(metavar="MODULE", help="as the job's --module")
-    json: bool = flag(help="JSON for machines, not text")
-    precisions: bool = flag(
-        help="measure float32, bfloat16 and int8 side by side on images of --input, in place of all else"
-    )
+    module: str = positional(metavar="MODULE", help="like the job's --module")
+    json: bool = flag(help="print JSON instead of text")
+    precisions: bool = flag(help="only compare float32, bfloat16 and int8 on images of --input")
 
 
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit code.
 
     Raises:
-      UsageError: a wrong argument, or a module that cannot be had or used so.
+      UsageError: a wrong argument, or a module that is not available or does not fit the options.
     """
     parser = Parser(
         prog="beamlabel inspect",
         allow_abbrev=False,
-        description="Tells what a module is, what it takes and gives, and how fast it runs on this machine. "
+        description="Shows a module's format, inputs, outputs, and speed on this machine. "
         "The module is compiled as for a job, into the same cache.",
-        epilog="The speed is measured: once with the module alone, and once with the decoding of JPEGs of "
-        "500x375 pixels, on all cores; fetching is not in it. Exit codes: 0 done, 2 wrong usage or no such "
-        "module, 3 it broke.",
+        epilog="The speed is measured on all cores, once with the module alone and once with decoding of JPEGs of "
+        "500x375 pixels; it excludes fetching. Exit codes: 0 done, 2 wrong usage or no such module, 3 failed.",
     )
     add_options(parser, InspectOptions)
     add_options(parser, ModuleOptions, only=_MODULE_OPTIONS)
@@ -101,7 +98,7 @@ def main(argv: list[str]) -> int:
 def _compare(options: InspectOptions, parsed: Any) -> int:
     from beamlabel.pipeline.commands.precisions import compare
 
-    # MODULE is what the job calls --module.
+    # The positional MODULE is the job's --module.
     module = dataclasses.replace(values_of(ModuleOptions, parsed), module=options.module)
     rows = compare(module, values_of(InferenceOptions, parsed), values_of(InputOptions, parsed))
     if options.json:
@@ -159,7 +156,7 @@ def _text(found: Inspection) -> str:
         ("engine", engine),
         *(("note", note) for note in found.notes),
         ("speed", f"{found.images_per_second:.0f} images/s: the module alone, {found.batch_size} at a time"),
-        ("", f"{found.images_per_second_decoded:.0f} images/s: with the decoding of {found.decoded}"),
+        ("", f"{found.images_per_second_decoded:.0f} images/s: including the decoding of {found.decoded}"),
     ]  # fmt: skip
     lines = [f"{name:<12} {value}\n" for name, value in rows]
     return "".join([*lines, "\nsignatures\n", *map(_signature, found.signatures)])
@@ -187,7 +184,7 @@ def _classes(found: Inspection) -> str:
 
 
 def _scores(found: Inspection) -> str:
-    by = {"none": "left as they are", None: "unclear, give --scores"}.get(found.scores, f"by {found.scores}")
+    by = {"none": "left as they are", None: "unclear, set --scores"}.get(found.scores, f"by {found.scores}")
     return f"{by}: {found.scores_reason}"
 
 

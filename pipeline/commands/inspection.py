@@ -1,4 +1,4 @@
-"""A module, looked at and tried on this machine. Another process loads it, for its signatures."""
+"""Inspects and tries a module on this machine. Another process loads it to read its signatures."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ _PHOTO_HEIGHT, _PHOTO_WIDTH, _PHOTO_QUALITY = 375, 500, 90
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """The findings about a module.
 
     Attributes:
       handle, format, fingerprint: the module's; the format as ``HubModule`` names it.
-      files, bytes: of the module as it is on disk.
+      files, bytes: of the module on disk.
       artifact_bytes: of the compiled module, which workers open.
-      height, width: pixels of the input; ``input_range`` is what 0 and 255 become.
-      logits, features: ``SIGNATURE:KEY``; None where there are none.
+      height, width: pixels of the input; ``input_range`` holds the values that 0 and 255 become.
+      logits, features: ``SIGNATURE:KEY``; None if there are none.
       gives_probabilities: whether the logits are probabilities already.
-      score_kind, scores_reason: what the logits are, and why that is known, see ``score_kind``.
-      scores: what --scores auto comes to; None where that is unclear.
+      score_kind, scores_reason: the kind of the logits and the evidence for it, see ``score_kind``.
+      scores: the result of --scores auto; None if it is unclear.
       num_classes, embedding_dim: their sizes.
-      class_names: whose names the classes have; None where they have none.
-      engine, precision: what really computes on this machine.
-      notes: what is done so that the module takes images, and why engine and precision are not the ones asked
-        for, in words.
-      cores, batch_size: what the speeds were measured with.
+      class_names: origin of the classes' names; None if they have none.
+      engine, precision: those that really compute on this machine.
+      notes: how images are fitted to the module's input, and why engine or precision differ from the requested ones,
+        in words.
+      cores, batch_size: those of the speed measurements.
       images_per_second: of the module alone, from pixels to numbers.
       images_per_second_decoded: with the decoding of ``decoded``.
       signatures: name, inputs and outputs of each; a tensor has key, dtype and shape (None: any).
-      own: of a module of ``beamlabel train``, see ``own_facts``.
+      own: facts of a module of ``beamlabel train``, see ``own_facts``.
     """
 
     handle: str
@@ -97,14 +97,14 @@ class Inspection:
 
 
 def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
-    """Compiles a module as the job would, opens it as a worker would, and measures it for some seconds.
+    """Compiles a module like the job, opens it like a worker, and measures it for some seconds.
 
     Args:
-      options: the module, and what decides its inputs and outputs.
+      options: the module, its inputs and outputs.
       inference: the engine, its precision, and the size of a batch.
 
     Raises:
-      UsageError: the module cannot be had, or the options do not fit it.
+      UsageError: the module is not available, or the options do not fit it.
     """
     notes: list[str] = []
     with _warnings_into(notes), module_process(options) as process:
@@ -118,7 +118,7 @@ def inspect(options: ModuleOptions, inference: InferenceOptions) -> Inspection:
                 image_size=options.image_size, input_range=options.input_range,
             )  # fmt: skip
             process.close()  # it holds memory
-            # TensorFlow may be what computes it, in this process: the deadline holds for that, too.
+            # TensorFlow may compute it in this process, so the deadline applies here too.
             engine, (speed, decoded_speed, decoded) = process.in_thread(
                 lambda: _measured(artifact, inference.batch_size), subject_of(resolved.handle)
             )
@@ -169,7 +169,7 @@ def _class_names(labels: str | None, spec: ModelSpec) -> tuple[str, ...] | None:
 
 @contextmanager
 def _warnings_into(notes: list[str]) -> Iterator[None]:
-    """Takes what ``transforms`` warns of, which is why something else runs than was asked for, off the log."""
+    """Collects the warnings of ``transforms``, which explain a change of engine or precision, instead of logging."""
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -191,7 +191,7 @@ def _measured(artifact: Artifact, batch_size: int) -> tuple[Engine, tuple[float,
 
 
 def _measure(engine: Engine, batch_size: int) -> tuple[float, float, str]:
-    """Images a second from pixels, and from JPEGs; and what these were."""
+    """Images per second from pixels and from JPEGs, and a description of the JPEGs."""
     spec = engine.spec
     probes = probe_batch(spec.height, spec.width)
     pixels = [probes[number % len(probes)] for number in range(batch_size)]
@@ -212,7 +212,7 @@ def _measure(engine: Engine, batch_size: int) -> tuple[float, float, str]:
 
 
 def _per_second(run: Callable[[], object], images: int) -> float:
-    """How many images a second, in whole batches, for some seconds after a first batch that is not counted."""
+    """Images per second, in whole batches over some seconds, after a first batch that is not counted."""
     run()
     begin, batches = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - begin) < _SECONDS:

@@ -1,4 +1,4 @@
-"""What ``beamlabel inspect`` tells of a module that ``beamlabel train`` wrote."""
+"""The facts that ``beamlabel inspect`` shows of a module that ``beamlabel train`` wrote."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from beamlabel.transforms.own_module.description import read_description
 
 TRAINING = "_TRAINING.json"
 _SHOWN_NAMES = 5
-# Of the record of a training: the rest lists images.
+# Keys of the training record; the others list images.
 _TRAINING_FACTS = ("accuracy", "macro_f1", "facts")
 
 
 def own_facts(module: ResolvedModule) -> dict[str, Any] | None:
-    """What an own module says of itself, and under ``training`` what its record beside it says; None of any other.
+    """The description of an own module, with its training record under ``training``; None for any other module.
 
-    ``training`` is None if the record is not there, or cannot be read: it is no part of the module.
+    ``training`` is None if the record is missing or cannot be read, because it is not part of the module.
     """
     description = read_description(module.path)
     if description is None:
@@ -29,7 +29,7 @@ def own_facts(module: ResolvedModule) -> dict[str, Any] | None:
 
 
 def _training(module: ResolvedModule) -> dict[str, Any] | None:
-    # What lies beside a remote module is not in the cache.
+    # The cache does not hold the files beside a remote module.
     remote = not storage.is_local(module.handle)
     path = storage.join(module.handle.rstrip("/"), TRAINING) if remote else str(module.path / TRAINING)
     try:
@@ -42,7 +42,7 @@ def _training(module: ResolvedModule) -> dict[str, Any] | None:
 
 
 def own_lines(own: dict[str, Any]) -> list[tuple[str, str]]:
-    """The same, as lines of a table."""
+    """The facts as lines of a table."""
     decoding = own["decoding"]
     crop = "the whole image" if decoding.get("crop") is None else f"a crop of {decoding['crop']}"
     length = ", of length 1" if own["normalizes"] else ""
@@ -63,7 +63,7 @@ def own_lines(own: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def named_by(own: dict[str, Any] | None) -> str:
-    """Who names the classes if the user does not, and the first names of an own module."""
+    """The source of the class names if the user gives none, with the first names of an own module."""
     if own is None:
         return "ImageNet"
     names = own["class_names"]

@@ -1,4 +1,4 @@
-"""A module in float32, bfloat16 and int8, side by side on this machine and on the user's images."""
+"""Compares a module in float32, bfloat16 and int8 on this machine and on the user's images."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Row:
-    """One precision.
+    """The measurements of one precision.
 
     Attributes:
-      precision: that is asked for.
+      precision: the requested one.
       computed_by: engine and precision that really compute on this machine; empty if none does.
-      images_per_second: of the module alone, from pixels to numbers, on all cores: the median of some rounds in which
-        the precisions take turns.
-      speedup: the same, relative to float32.
+      images_per_second: of the module alone, from pixels to numbers, on all cores: the median over rounds in which the
+        precisions take turns.
+      speedup: ``images_per_second`` relative to float32.
       same_class, sure_same_class, cosine: see ``Agreement``.
-      note: why there is nothing to measure, or how it was quantized.
+      note: the reason why nothing was measured, or the setting of the quantization.
     """
 
     precision: str
@@ -66,14 +66,14 @@ def compare(module: ModuleOptions, inference: InferenceOptions, inputs: InputOpt
 
     Args:
       module: the module.
-      inference: how many images to calibrate with, and the size of a batch.
+      inference: the number of calibration images, and the size of a batch.
       inputs: the images.
 
     Raises:
-      UsageError: the module or the images cannot be had, or these are too few.
+      UsageError: the module or the images are not available, or there are too few images.
     """
     if not inputs.input:
-        raise UsageError("--precisions needs --input, which names images to compare on")
+        raise UsageError("--precisions needs --input, the images to compare on")
     float32 = dataclasses.replace(inference, precision=FLOAT32, engine="auto")
     with tempfile.TemporaryDirectory(prefix="beamlabel-") as nowhere:
         output = OutputOptions(output=nowhere)
@@ -106,7 +106,7 @@ def compare(module: ModuleOptions, inference: InferenceOptions, inputs: InputOpt
         artifacts[INT8] = str(error)
     made = {name: one for name, one in artifacts.items() if isinstance(one, Artifact)}
     try:
-        # TensorFlow may be what computes it, in this process: the deadline holds for that, too.
+        # TensorFlow may compute it in this process, so the deadline applies here too.
         engines, answers, rates = process.in_thread(
             lambda: _run(made, sample.test, inference.batch_size), subject_of(module.module)
         )
@@ -137,9 +137,9 @@ def _row(name: str, by: str, rate: float, exact_rate: float, compared: Agreement
 
 
 def _bfloat16(module: ModuleOptions, inference: InferenceOptions, process: ModuleProcess) -> Artifact | str:
-    """The artifact, or why there is none."""
+    """The artifact, or the reason why there is none."""
     if importlib.util.find_spec("openvino") is None:
-        return "it needs OpenVINO: pip install 'beamlabel[openvino]'"
+        return "needs OpenVINO: pip install 'beamlabel[openvino]'"
     wanted = dataclasses.replace(inference, precision=BFLOAT16, engine="auto")
     try:
         return prepare_artifact(module, wanted, option="MODULE", process=process)

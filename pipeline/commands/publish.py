@@ -1,4 +1,4 @@
-"""``beamlabel publish OUTPUT``: a committed run becomes the result, without the launcher that submitted it."""
+"""``beamlabel publish OUTPUT``: publishes a committed run without the launcher that submitted it."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def main(argv: list[str]) -> NoReturn:
     """Runs the command and ends the process with its exit code.
 
     Raises:
-      UsageError: a wrong argument, or nothing of beamlabel's at the output.
+      UsageError: a wrong argument, or no run of beamlabel at the output.
     """
     options = parse_command(
         PublishOptions,
         argv,
         command="publish",
-        description="Publishes what a run has committed whose launcher did not wait for it, or was killed.",
-        epilog="Exit codes: 0 published, now or before, 1 too many failures, 2 wrong usage, 3 it broke, "
-        "4 published, but its time was over, 75 nothing is committed yet, or a run is at work.",
+        description="Publishes a committed run whose launcher did not wait for it or was killed.",
+        epilog="Exit codes: 0 published, now or before, 1 too many failures, 2 wrong usage, 3 failed, "
+        "4 published, but out of time, 75 nothing is committed yet, or a run has locked the output.",
     )
     set_up_logging()
     exit_process(publish_committed(options.output))
@@ -54,7 +54,7 @@ def publish_committed(output: str) -> int:
     """Publishes the committed runs of an output; returns the exit code.
 
     Raises:
-      UsageError: nothing of beamlabel's is there.
+      UsageError: there is no run of beamlabel.
     """
     output = check_folder("OUTPUT", output)
     try:
@@ -78,13 +78,13 @@ def publish_committed(output: str) -> int:
         tell(f"nothing is committed yet in {waiting}", _COMMAND)
         return NOT_YET
     if manifest is None:
-        raise UsageError(f"OUTPUT {output!r}: no run of beamlabel was there")
+        raise UsageError(f"OUTPUT {output!r}: no run of beamlabel found there")
     tell(f"{output} is published", _COMMAND)
     return DONE
 
 
 def _waiting(output: str, manifest: dict[str, Any] | None) -> str | None:
-    """The folder of a run that was begun after the one that is published."""
+    """The staging directory of a run that started after the published one was committed."""
     since = datetime.fromisoformat(manifest["committed_at"]).timestamp() if manifest else 0.0
     for folder in staging.holding(output, layout.JOB):
         if read_json(storage.join(folder, layout.JOB), JOB)["started_at"] > since:

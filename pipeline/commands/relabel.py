@@ -1,4 +1,4 @@
-"""``beamlabel relabel``: the labeling job whose input are the rows of earlier outputs, with their embeddings."""
+"""``beamlabel relabel``: the labeling job with rows of earlier outputs and their embeddings as input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from beamlabel.pipeline.options.job_options import (
 from beamlabel.pipeline.options.parser import Parser, add_options, check_rest, values_of
 from beamlabel.transforms.row_batches import EMBEDDINGS
 
-# The job's options that make sense for rows whose images are not looked at; the others are those of the outputs.
+# The job's options that make sense without images; the outputs determine the others.
 _OPTIONS = {
     InputOptions: {"limit"},
     ModuleOptions: {
@@ -54,15 +54,16 @@ _OPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class RelabelOptions:
-    """What is labeled anew."""
+    """The outputs to label again."""
 
     outputs: tuple[str, ...] = positionals(
-        metavar="OUTPUTS", help="earlier outputs, folders of outputs or globs; local, gs://, s3:// or azfs://"
+        metavar="OUTPUTS",
+        help="earlier outputs, directories of outputs or globs; local, gs://, s3:// or azfs://",
     )
 
 
 def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
-    """The options of the labeling job, and the words that are left for the runner.
+    """Parses the options of the labeling job and the remaining arguments for the runner.
 
     Raises:
       UsageError: a missing option, a bad value, or an option that this command does not take.
@@ -74,8 +75,8 @@ def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
         name = word.split("=", 1)[0].removeprefix("--")
         if word.startswith("--") and name in {one.name for one in job_options()} - taken:
             raise UsageError(
-                f"--{name} is no option of relabel: it reads no images, and the outputs tell how these were decoded "
-                "and embedded"
+                f"--{name} is not an option of relabel, which reads no images: the outputs record how their images "
+                "were decoded and embedded"
             )
     check_rest(rest, taken)
     outputs = values_of(RelabelOptions, found).outputs
@@ -96,11 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="beamlabel relabel",
         usage="%(prog)s OUTPUTS ... --module MODULE --output DIR [option ...]",
-        description="Gives the rows of earlier outputs the classes of a module that `beamlabel train` wrote, by their "
-        "embeddings: no image is fetched. It is the labeling job with another input, on any runner.",
-        epilog="Options not listed here go to the Beam runner; they come last. "
-        "Exit codes: 0 done, 1 too many failures, 2 wrong usage or the output exists, 3 the job broke, "
-        "4 out of time, 75 another run is at work on the output, 130/143 cancelled.",
+        description="Classifies the rows of earlier outputs by their embeddings with a module that `beamlabel train` "
+        "wrote. No image is fetched. This is the labeling job with another input, on any runner.",
+        epilog="Options not listed here go to the Beam runner; put them last. "
+        "Exit codes: 0 done, 1 too many failures, 2 wrong usage or the output exists, 3 the job failed, "
+        "4 out of time, 75 the output is locked by another run, 130/143 cancelled.",
         allow_abbrev=False,
     )
     add_options(parser, RelabelOptions)

@@ -1,4 +1,4 @@
-"""``beamlabel report OUTPUT``: the page of a published run, made of its shards."""
+"""``beamlabel report OUTPUT``: writes the page of a published run from its shards."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LOGGER = get_logger("beamlabel")
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(FetchRights):
-    """The published output, and whether images are fetched for its page."""
+    """The published output, and the images to fetch for its page."""
 
     output: str = positional(metavar="OUTPUT", help="the run's --output")
     fetch: bool = flag(help="fetch the images of sampled rows that have no thumbnail")
     base_dir: str | None = option(
-        TEXT, metavar="DIR", help="with --fetch: what relative references are relative to"
+        TEXT, metavar="DIR", help="with --fetch: base directory of relative references"
     )
 
 
@@ -38,10 +38,10 @@ def main(argv: list[str]) -> int:
         ReportOptions,
         argv,
         command="report",
-        description="Writes _report.html into a published output: what happened, with a sample of the rows. It "
-        "reads the shards; the pixels are gone, so thumbnails are those of the page that is there, if the run wrote "
-        "one by --report, or are fetched anew by --fetch.",
-        epilog="Exit codes: 0 written, 2 wrong usage, 3 it broke.",
+        description="Writes _report.html, a summary of the run with a sample of its rows, into a published output. It "
+        "reads the shards, which hold no pixels. Thumbnails come from the existing page, if the run wrote one with "
+        "--report, or are fetched again with --fetch.",
+        epilog="Exit codes: 0 written, 2 wrong usage, 3 failed.",
     )
     return make_report(options.output, fetch=options.fetch, base_dir=options.base_dir, rights=options)
 
@@ -54,12 +54,12 @@ def make_report(
     Args:
       output: of the run.
       fetch, base_dir: see ``ReportOptions``.
-      rights: from where may be fetched; None: local files and buckets.
+      rights: the allowed sources of images; None: local files and buckets.
 
     Raises:
       UsageError: there is no published run.
     """
-    # Arrow takes a while to import: not for --help.
+    # Arrow is slow to import, so --help does without it.
     from beamlabel.pipeline.output.manifest import parse_result
     from beamlabel.pipeline.places.outputs import check_folder
     from beamlabel.pipeline.report.before import night_before
@@ -75,11 +75,11 @@ def make_report(
         for file in manifest["files"] if manifest is not None else ():
             below(output, file["name"])
     except FileNotFoundError as error:
-        raise UsageError(f"OUTPUT {output!r}: no published run of beamlabel is there") from error
+        raise UsageError(f"OUTPUT {output!r}: no published run of beamlabel found there") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
     if manifest is None:
-        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is none of beamlabel's")
+        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} was not written by beamlabel")
     path = storage.join(output, layout.REPORT)
     data = report_data(manifest, published_summaries(output, manifest))
     data["before"] = night_before(output, manifest, data)
@@ -93,6 +93,6 @@ def make_report(
     without = sum(row["thumbnail"] is None for row in data["sample"])
     _LOGGER.info(
         "%s: %d sampled rows, %d of them without a thumbnail%s",
-        path, len(data["sample"]), without, "" if fetch or not without else "; --fetch would get them",
+        path, len(data["sample"]), without, "" if fetch or not without else "; --fetch fetches them",
     )  # fmt: skip
     return 0

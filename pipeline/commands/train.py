@@ -1,4 +1,4 @@
-"""``beamlabel train OUTPUT... --truth ... --output DIR``: classes of one's own on top of a module."""
+"""``beamlabel train OUTPUT... --truth ... --output DIR``: trains your own classes on top of a module."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 _WORST = 3
 _DESCRIPTION = """\
-Trains a head for classes of your own on the embeddings that outputs hold, and writes a module of base and head,
-which the job takes as --module, beamlabel relabel runs alone, and tensorflow_hub loads.
+Trains a head for your own classes on the embeddings in outputs, and writes a module of base and head. The job accepts
+the module as --module, beamlabel relabel runs its head alone, and tensorflow_hub loads it.
 
-The truth is a file, a kept column of the output, or the folder of each image (--truth parent). Each image counts
-once, by its newest row; copies are never in two splits. L2 and the number of epochs are chosen on the validation
-images, and so is the temperature that makes scores as sure as they are right; then the head is trained on train and
-validation images. The test images are only looked at. Beside the module lie _TRAINING.json and _report.html."""
+The truth is a file, a kept column of the output, or the directory of each image (--truth parent). Each image counts
+once, by its newest row, and copies are never in two splits. L2, the number of epochs, and the temperature that
+calibrates the scores are chosen on the validation images. Then the head is trained on train and validation images. The
+test images are used only to measure. _TRAINING.json and _report.html are written beside the module."""
 _EPILOG = """\
-The embeddings lie in a file without a name while the head is trained, in the folder that TMPDIR names. Exit codes:
-0 done, 2 wrong usage, a truth that cannot be used, or --output exists, 3 it broke, 130/143 cancelled."""
+During training the embeddings are in an unnamed file in the directory TMPDIR. Exit codes: 0 done, 2 wrong usage, a
+truth that cannot be used, or --output exists, 3 failed, 130/143 cancelled."""
 
 
 def main(argv: list[str]) -> int:
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
         else:
             findings = train(options, tell)
     except Cancelled:
-        tell(f"cancelled, and nothing is written to {options.result.output}")
+        tell(f"cancelled; nothing was written to {options.result.output}")
         raise
     told = summary(
         findings, options.result.output, options.rows.outputs[0], is_fine_tuned=fine_tuning.fine_tune
@@ -91,12 +91,12 @@ def main(argv: list[str]) -> int:
 
 
 def summary(findings: Findings, output: str, source: str, *, is_fine_tuned: bool = False) -> list[str]:
-    """The end of the story in a few lines.
+    """The result in a few lines.
 
     Args:
       findings: of the training.
-      output: where the module is.
-      source: an output that the next command may take.
+      output: the module's directory.
+      source: an output for the suggested next command.
       is_fine_tuned: whether the whole network was trained.
     """
     from beamlabel.pipeline import layout
@@ -104,7 +104,7 @@ def summary(findings: Findings, output: str, source: str, *, is_fine_tuned: bool
 
     tested, lines = findings.accuracy["test"], []
     if tested.value is None or tested.low is None or tested.high is None:
-        lines.append("no image was left to test: nobody knows how good the head is")
+        lines.append("no image was left for the test, so the accuracy of the head is unknown")
     else:
         lines.append(
             f"accuracy {tested.value:.1%} on {tested.images} test images (95 %: {tested.low:.1%} to {tested.high:.1%})"
@@ -115,9 +115,9 @@ def summary(findings: Findings, output: str, source: str, *, is_fine_tuned: bool
         lines.append(f"worst classes by F1 on the test images, 0 to 1: {worst}")
     if suspects := len(findings.suspects):
         found = "1 image has" if suspects == 1 else f"{suspects} images have"
-        lines.append(f"{found} a truth that is likely wrong: look at the report, and correct it there")
+        lines.append(f"{found} a truth that is likely wrong; check and correct it in the report")
     module = shlex.quote(output)
-    # The features of a network that was trained are others than those that the rows have.
+    # A fine-tuned network has other features than the rows, so relabel cannot use them.
     follows = (
         f"beamlabel --input IMAGES --module {module} --output NEW"
         if is_fine_tuned

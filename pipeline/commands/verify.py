@@ -1,4 +1,4 @@
-"""``beamlabel verify OUTPUT``: whether a result is whole, and is what its manifest says."""
+"""``beamlabel verify OUTPUT``: checks that a result is complete and agrees with its manifest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """The result, and how thoroughly it is checked."""
+    """The result and the thoroughness of the check."""
 
     output: str = positional(metavar="OUTPUT", help="a run's --output")
-    quick: bool = flag(help="hash nothing, and read of data only the footers of Parquet files")
+    quick: bool = flag(help="hash nothing, and read only the footers of Parquet files")
 
 
 def main(argv: list[str]) -> int:
@@ -32,11 +32,11 @@ def main(argv: list[str]) -> int:
         VerifyOptions,
         argv,
         command="verify",
-        description="Checks a result against its _MANIFEST.json: that each file is there, with its bytes, SHA-256, "
-        "rows, columns and metadata, and can be read; that failures recount by reason; that input = predicted + "
-        "failed + skipped; that _SUCCESS is there if it should be, and no file that the manifest does not name.",
+        description="Checks a result against its _MANIFEST.json: each file exists, can be read, and has its bytes, "
+        "SHA-256, rows, columns and metadata; the failures by reason add up; input = predicted + failed + skipped; "
+        "_SUCCESS exists if it should; there is no file that the manifest does not name.",
         epilog="Each problem is a line on stdout. Exit codes: 0 consistent, 1 not consistent, 2 wrong usage or no "
-        "result there, 3 it broke.",
+        "result there, 3 failed.",
     )
     from beamlabel.pipeline.output.verify import verify
     from beamlabel.pipeline.process.exit import DONE

@@ -1,4 +1,4 @@
-"""The graph's last step: the unit records, checked and gathered into one ``commit.json``, first wins."""
+"""The graph's last step: checks the unit records and gathers them into one ``commit.json``; the first one wins."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from beamlabel.transforms.storage.billing import set_billing_project
 
 
 class ConservationError(Exception):
-    """The records do not account for every input row: the run is broken."""
+    """The records do not account for every input row, so the run fails."""
 
 
 def check_records(records: Sequence[UnitRecord], files: Sequence[InputFile], *, limited: bool) -> None:
-    """Checks that the records tile every input file: from row 0, without a gap or an overlap, to its end.
+    """Checks that the records cover every input file from row 0 to its end, without a gap or an overlap.
 
     Args:
       records: all records, sorted by unit.
@@ -40,10 +40,10 @@ def check_records(records: Sequence[UnitRecord], files: Sequence[InputFile], *, 
         expected = 0
         for part in parts:
             if part.start != expected:
-                raise ConservationError(f"{path}: rows {expected} to {part.start} are in no unit, or in two")
+                raise ConservationError(f"{path}: rows {expected} to {part.start} are in no unit or in two")
             expected = part.stop
         if [part.last for part in parts] != [False] * (len(parts) - 1) + [True]:
-            raise ConservationError(f"{path}: the units end at row {expected}, before the file does")
+            raise ConservationError(f"{path}: the units end at row {expected}, before the end of the file")
         footer_rows = parts[-1].file_rows
         if footer_rows is not None and footer_rows != expected and not limited:
             raise ConservationError(f"{path}: {expected} rows were read, but its footer says {footer_rows}")
@@ -64,9 +64,9 @@ def commit(
     limited: bool,
     tombstones: TombstoneOptions | None = None,
 ) -> str:
-    """Writes ``commit.json`` if it is not there yet; before it the tombstones, if they are asked for.
+    """Writes ``commit.json`` unless it exists, after the tombstones if they are requested.
 
-    A run that was out of time has not looked at all of its input, and writes none.
+    A run that was out of time has not read all of its input, and writes no tombstones.
 
     Returns:
       The path of ``commit.json``.
@@ -93,14 +93,14 @@ def commit(
 
 
 class Commit(beam.PTransform):
-    """``UnitRecord``s → the path of the one ``commit.json``.
+    """Commits ``UnitRecord``s; the result is the path of the one ``commit.json``.
 
     Args:
-      staging_dir: where the plan is staged.
+      staging_dir: staging directory of the plan.
       files: the files that were matched at launch.
       limited: whether ``--limit`` may have cut files short.
-      billing_project: that pays for requests to ``gs://``; None: the bucket's own.
-      tombstones: how images that are gone are told; None if they are not.
+      billing_project: the project that pays for requests to ``gs://``; None: the bucket's own.
+      tombstones: how missing images are recorded; None if they are not.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Commit(beam.PTransform):
         self._billing_project = billing_project
 
     def expand(self, records: beam.PCollection[UnitRecord]) -> beam.PCollection[str]:
-        # A plain GroupByKey: CombineGlobally is six transforms more, and 0.1 s of a local run's start.
+        # CombineGlobally would add six transforms and 0.1 s to the start of a local run.
         gathered = records | "ToOneGroup" >> beam.Map(_in_one_group) | "Gather" >> beam.GroupByKey()
         return gathered | "Commit" >> beam.Map(
             _commit_group, billing_project=self._billing_project, **self._arguments

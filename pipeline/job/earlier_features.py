@@ -1,4 +1,4 @@
-"""What the rows of earlier outputs say of their embeddings: all that decides their numbers."""
+"""The embeddings in the rows of earlier outputs, with all settings that determine their values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EarlierOutput:
-    """One output whose rows are labeled anew.
+    """One output whose rows are labeled again.
 
     Attributes:
       folder: absolute path or URI.
@@ -22,11 +22,11 @@ class EarlierOutput:
 
 @dataclass(frozen=True)
 class EarlierFeatures:
-    """The embeddings of earlier outputs, which are of one base and one way of decoding.
+    """The embeddings of earlier outputs, which share one base and one way of decoding.
 
     Attributes:
-      outputs: which ones, at least one.
-      preprocessing: theirs, see ``preprocessing_of``, without ``scores``.
+      outputs: the outputs, at least one.
+      preprocessing: of the outputs, see ``preprocessing_of``, without ``scores``.
       dimension: of each embedding.
     """
 
@@ -35,6 +35,6 @@ class EarlierFeatures:
     dimension: int
 
     def told(self) -> dict[str, Any]:
-        """What a manifest tells of them."""
+        """The entry of a manifest about these embeddings."""
         runs = [{"output": one.folder, "run_id": one.manifest["run_id"]} for one in self.outputs]
         return {"outputs": runs}

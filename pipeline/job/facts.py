@@ -1,4 +1,4 @@
-"""The facts of a run that ``publish`` has to know, also if another process publishes it."""
+"""The facts of a run that ``publish`` needs, even in another process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGES = ("apache-beam", "ai-edge-litert", "openvino", "nncf", "tensorflow", 
 def facts_of(
     job: LabelJob, options: JobOptions, artifact: Artifact, preprocessing: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What ``publish`` has to know of a run, also when another process publishes it."""
+    """Collects the facts of a run that ``publish`` needs, even in another process."""
     tfrecord = job.spec.format == "tfrecord"
     manifest: dict[str, Any] = {
         "schema_version": schema.CURRENT_SCHEMA_VERSION,
@@ -39,7 +39,7 @@ def facts_of(
             **options.flat(),
             "input": [storage.absolute(pattern) for pattern in options.inputs.input],
             "base_dir": job.source.base_dir,
-            # Their values are secrets.
+            # Header values are secrets.
             "http_header": [header.name for header in options.loading.http_header],
         },
         "kept_columns": {name: str(kind) for name, kind in job.spec.kept_fields},
@@ -59,7 +59,7 @@ def facts_of(
 
 
 def versions() -> dict[str, str]:
-    """The versions of this installation: of beamlabel, Python and the packages that decide what a run computes."""
+    """The versions of beamlabel, Python and the packages that affect the results of a run."""
     found = {"beamlabel": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:

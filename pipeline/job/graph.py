@@ -13,14 +13,14 @@ from beamlabel.transforms.units.plan_units import PlanUnits
 from beamlabel.transforms.writing.write_unit import WriteUnit
 
 LABELING_STEP = "OpenUnit"
-"""The first step of the one fused stage that labels, as ``build`` names it."""
+"""Name in ``build`` of the first step of the one fused stage that labels."""
 
 
 def build(pipeline: beam.Pipeline, job: LabelJob) -> beam.PCollection[str]:
     """Adds the job to a pipeline; its result is the path of ``commit.json``.
 
-    Only work units cross the reshuffle. From OpenUnit to WriteUnit all is one fused stage: no branch,
-    no Flatten, failures in the same stream. The records of units that need no work join after it.
+    Only work units cross the reshuffle. The steps from OpenUnit to WriteUnit are one fused stage without a branch or a
+    Flatten, with failures in the same stream. The records of units that need no work join after it.
     """
     planned = pipeline | "PlanUnits" >> PlanUnits(job.files, job.source, job.staging_dir)
     units = planned | beam.Reshuffle()

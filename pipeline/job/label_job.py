@@ -1,4 +1,4 @@
-"""One run of the labeling job, as the graph sees it."""
+"""The settings of one run of the labeling job for the graph."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from beamlabel.transforms.units.time_limit import TimeLimit
 
 @dataclass(frozen=True)
 class LabelJob:
-    """One run of the labeling job, as the graph sees it.
+    """The settings of one run of the labeling job for the graph.
 
     Attributes:
-      time_limit: after which no unit is begun any more; None for none.
-      only_rows: how many references count, where an earlier run's failures are the only ones.
-      tombstones: how images that are gone are told; None if they are not.
-      heartbeats: whether workers tell in the staging folder how far they are.
+      time_limit: the time after which no unit is started; None for no limit.
+      only_rows: the number of references, if only the failures of an earlier run are labeled.
+      tombstones: how missing images are recorded; None if they are not.
+      heartbeats: whether workers report their progress in the staging directory.
     """
 
     output: str
@@ -41,7 +41,7 @@ class LabelJob:
     tombstones: TombstoneOptions | None = None
 
     def for_workers(self, *, elsewhere: bool, later: bool) -> LabelJob:
-        """The job for workers that are in other processes, or begin at some later time."""
+        """The job for workers that are in other processes (``elsewhere``) or start at a later time (``later``)."""
         limit = self.time_limit
         if limit is not None and later:
             limit = dataclasses.replace(limit, begun_at=None)

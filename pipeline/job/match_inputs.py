@@ -1,4 +1,4 @@
-"""What ``--input`` names: files with references, folders and patterns of images, or images themselves."""
+"""Resolves ``--input`` into files with references, directories and patterns of images, or images."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from beamlabel.transforms.storage.patterns import fixed_start, has_glob
 from beamlabel.transforms.storage.uris import public_uri, scheme
 
 _AUTO = "auto"
-# Files of a folder that are looked at before it is taken for one of images.
+# Files of a directory that are checked before it is taken for a directory of images.
 _LOOKED_AT = 10_000
-# Files that hold images or references themselves: beside images, nobody knows which of them are meant.
+# Files that hold images or references themselves. Beside images, the intended input is ambiguous.
 _CONTAINERS = (".parquet", *ARCHIVE_ENDINGS)
-# Shards that one pattern with braces may name.
+# The most shards that a pattern with braces may name.
 _MAX_SHARDS = 1_000_000
 _NO_INPUT = "neither text, Parquet nor an archive"
 _THREADS = 16
@@ -46,11 +46,12 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Matched:
-    """What the patterns name.
+    """The inputs that the patterns name.
 
     Attributes:
-      files: in order, each once; a folder or pattern of images is one.
-      left_out: how many files that were named are no input, by cause; a folder's are counted where it is listed.
+      files: in order, each once; a directory or pattern of images is one entry.
+      left_out: the number of named files that are no input, by cause; those of a directory are counted when it is
+        listed.
     """
 
     files: tuple[InputFile, ...]
@@ -58,10 +59,10 @@ class Matched:
 
 
 def path_filter(options: InputOptions) -> PathFilter:
-    """``--include`` and ``--exclude``.
+    """The filter of ``--include`` and ``--exclude``.
 
     Raises:
-      UsageError: a glob is none.
+      UsageError: a glob is invalid.
     """
     for name, globs in (("include", options.include), ("exclude", options.exclude)):
         for glob in globs:
@@ -73,15 +74,15 @@ def path_filter(options: InputOptions) -> PathFilter:
 
 
 def match_inputs(options: InputOptions, output: str) -> Matched:
-    """Matches all patterns, and finds out what kind of input each of them is.
+    """Matches all patterns and determines the kind of each input.
 
     Args:
       options: that name the inputs.
       output: absolute; no input may lie in it.
 
     Raises:
-      UsageError: a pattern without a match, a file of another format, an output among the inputs, or a folder that
-        could mean two things.
+      UsageError: a pattern without a match, a file of another format, an output among the inputs, or an ambiguous
+        directory.
     """
     wanted = path_filter(options)
     own = OwnFolders(output.rstrip("/"))
@@ -97,7 +98,7 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
             left_out[_cause(pattern)] += 1
         elif file is not None:
             if own.hold(pattern):
-                raise UsageError(f"--output {output!r} holds --input {pattern!r}: name another folder")
+                raise UsageError(f"--output {output!r} holds --input {pattern!r}; use another directory")
             named_file = InputFile(pattern, formats[pattern], file.size, file.version)
             found.setdefault(pattern, _checked(named_file, options.input_format))
         else:
@@ -107,7 +108,7 @@ def match_inputs(options: InputOptions, output: str) -> Matched:
 
 
 def _expanded(pattern: str) -> list[str]:
-    """What a pattern with braces stands for, as shells and WebDataset have it, unless it matches as it stands."""
+    """Expands a pattern with braces like shells and WebDataset, unless it matches literally."""
     if "{" not in pattern or _named_file(pattern) is not None or next(_matches(pattern), None) is not None:
         return [pattern]
     try:
@@ -117,7 +118,7 @@ def _expanded(pattern: str) -> list[str]:
 
 
 def in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
-    """The function of each value, in order; several at a time, since storages make one wait."""
+    """Applies the function to each value, in order, in parallel to hide the latency of storage."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, values))
 
@@ -125,8 +126,8 @@ def in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
 def _absolute(pattern: str) -> str:
     if scheme(pattern) in ("http", "https"):
         raise UsageError(
-            f"--input {public_uri(pattern)!r}: inputs are not read from the web; download a list, and write the URLs "
-            "of images to a file, one a line, for --allow_http"
+            f"--input {public_uri(pattern)!r}: inputs are not read from the web; download a list, or write the URLs "
+            "of images to a file, one per line, and use --allow_http"
         )
     try:
         path = storage.absolute(pattern)
@@ -134,14 +135,14 @@ def _absolute(pattern: str) -> str:
         raise UsageError(f"--input {pattern!r}: {error}") from error
     if public_uri(path) != path:
         raise UsageError(
-            f"--input {public_uri(path)!r}: it holds credentials, which would be written into the result: leave them "
-            "out of the URI, and set them as its storage takes them"
+            f"--input {public_uri(path)!r}: the URI holds credentials, which the result would contain; remove them, "
+            "and configure the credentials of the storage instead"
         )
     return path
 
 
 def _named_file(pattern: str) -> storage.StoredFile | None:
-    """The file whose path is the pattern; None for a folder or a pattern."""
+    """The file whose path is the pattern; None for a directory or a pattern."""
     if pattern.endswith("/"):
         return None
     try:
@@ -169,7 +170,7 @@ def _match_pattern(
     if next(_matches(pattern), None) is None:
         if has_glob(pattern) or pattern.endswith("/") or next(_matches(pattern + "/"), None) is None:
             raise UsageError(f"--input {pattern!r} matches no file")
-        pattern += "/"  # a folder of a bucket
+        pattern += "/"  # a directory in a bucket
     if options.input_format == IMAGES or (options.input_format == _AUTO and _has_images(pattern, wanted)):
         _check_images(pattern, wanted)
         if own.could_match(pattern):
@@ -182,7 +183,7 @@ def _match_pattern(
         if not _hidden(match.path[start:]) and _is_wanted(match.path[start:], wanted)
     ]
     if not matches:
-        asked = " that --include and --exclude leave" if wanted != PathFilter() else ""
+        asked = " that --include and --exclude accept" if wanted != PathFilter() else ""
         raise UsageError(f"--input {pattern!r} matches no file{asked}")
     if any(own.hold(match.path) for match in matches):
         raise _is_among(pattern, own)
@@ -193,10 +194,10 @@ def _match_pattern(
     if archives and len(archives) < len(formats):
         other = next(path for path, kind in formats.items() if kind not in ARCHIVES)
         raise UsageError(
-            f"--input {pattern!r} holds archives and other files, such as {other}: name the ones that are meant, as by "
+            f"--input {pattern!r} holds archives and other files, such as {other}; select one kind, for example with "
             "--include '*.tar'"
         )
-    if options.input_format == _AUTO and IMAGES in formats.values():  # their names do not tell
+    if options.input_format == _AUTO and IMAGES in formats.values():  # by content, not by name
         others = [path for path, kind in formats.items() if kind not in (IMAGES, "binary")]
         if others:
             raise _ambiguous(pattern, others[0])
@@ -206,7 +207,7 @@ def _match_pattern(
 
 
 def _without_documents(formats: dict[str, str], left_out: Counter[str]) -> dict[str, str]:
-    """The files that are input, and counts the others; all of them if none is."""
+    """Drops and counts documents; returns all files if nothing else is left."""
     has_data = any(kind == "parquet" or kind in ARCHIVES or kind in TABLES for kind in formats.values())
     kept = {path: kind for path, kind in formats.items() if not is_document(path, kind, beside_data=has_data)}
     if not kept:
@@ -220,10 +221,10 @@ def _is_wanted(path: str, wanted: PathFilter) -> bool:
 
 
 def _has_images(pattern: str, wanted: PathFilter) -> bool:
-    """Whether one of the files that a pattern names is an image by its name.
+    """Whether the name of a matching file is that of an image.
 
     Raises:
-      UsageError: there are files among them that hold images or references themselves.
+      UsageError: some of the files hold images or references themselves.
     """
     start = len(fixed_start(pattern))
     has_images, container = False, None
@@ -244,13 +245,13 @@ def _has_images(pattern: str, wanted: PathFilter) -> bool:
 
 def _ambiguous(pattern: str, other: str) -> UsageError:
     return UsageError(
-        f"--input {pattern!r} holds images and other inputs, such as {other}: name the ones that are meant, by "
-        "--input_format, --include or --exclude"
+        f"--input {pattern!r} holds images and other inputs, such as {other}; select one kind with --input_format, "
+        "--include or --exclude"
     )
 
 
 def _check_images(pattern: str, wanted: PathFilter) -> None:
-    """Refuses a pattern none of whose files is an image."""
+    """Refuses a pattern that matches no image."""
     left_out = Counter[str]()
     try:
         for place in listed(pattern, wanted):
@@ -266,17 +267,17 @@ def _check_images(pattern: str, wanted: PathFilter) -> None:
 
 def _is_among(pattern: str, own: OwnFolders) -> UsageError:
     return UsageError(
-        f"--output {own.paths[0]!r} is among the files that --input {pattern!r} names: name a folder elsewhere"
+        f"--output {own.paths[0]!r} is among the files that --input {pattern!r} names; use another directory"
     )
 
 
 def _hidden(below: str) -> bool:
-    """Whether a file lies in, or is, something that starts with ``_`` or ``.``, as Hive and Spark hide it."""
+    """Whether a part of the path starts with ``_`` or ``.``, which Hive and Spark hide."""
     return any(part.startswith(("_", ".")) for part in below.split("/"))
 
 
 def _sidecars(formats: Mapping[str, str]) -> set[str]:
-    """Files that were named together with images of their own folder, as a shell does it, and are none."""
+    """Files other than images that were named together with images of their directory, as a shell's ``*`` does."""
     folders = {path.rpartition("/")[0] for path, kind in formats.items() if kind == IMAGES}
     found = {
         path
@@ -289,14 +290,14 @@ def _sidecars(formats: Mapping[str, str]) -> set[str]:
     for path in found:
         if may_be_list(path) and not _are_all_named(path.rpartition("/")[0], formats):
             raise UsageError(
-                f"--input {path!r} is named beside images of its folder, and may be a list: label it in a run of its "
-                "own, or leave it out"
+                f"--input {path!r} is named beside images of its directory and may be a list; label it in a separate "
+                "run, or leave it out"
             )
     return found
 
 
 def _are_all_named(folder: str, named: Container[str]) -> bool:
-    """Whether all files of a folder are named, as ``*`` of a shell names them."""
+    """Whether all files of a directory are named, as by a shell's ``*``."""
     start = len(folder) + 1
     files = _matches(storage.escape(folder) + "/*")
     return all(file.path in named or file.path[start:].startswith(".") for file in files)
@@ -308,33 +309,33 @@ def _cause(path: str) -> str:
 
 
 def _formats(paths: list[str], wanted: str) -> dict[str, str]:
-    """The format of each file; ``binary`` if it is none."""
+    """The format of each file; ``binary`` if it has none."""
     return dict(zip(paths, in_threads(lambda path: _format(path, wanted), paths), strict=True))
 
 
 def _checked(file: InputFile, wanted: str) -> InputFile:
-    """The file, if it is of the format that is wanted.
+    """Returns the file if it has the wanted format.
 
     Raises:
-      UsageError: it is of another, or of none.
+      UsageError: it has another format, or none.
     """
     if isinstance(file.format, Unclear):
         raise UsageError(f"--input: {public_uri(file.path)} {file.format}")
     if file.format == "binary" or wanted not in (_AUTO, file.format):
         kind = {"binary": _NO_INPUT, IMAGES: "an image"}.get(file.format, file.format)
-        asked = "" if wanted == _AUTO else f", not {wanted}, as --input_format says"
+        asked = "" if wanted == _AUTO else f", not {wanted} as in --input_format"
         raise UsageError(f"--input: {public_uri(file.path)} is {kind}{asked}")
     return file
 
 
 def _format(path: str, wanted: str) -> str:
     if wanted == IMAGES:
-        return IMAGES  # whatever it is, it fails with a reason
+        return IMAGES  # a file of any other kind fails with a reason
     kind = _sniff(path, wanted)
     name = path.rpartition("/")[2]
     if kind == "text" and wanted == _AUTO and name.lower().endswith(".parquet"):
-        return Unclear("is named as Parquet, but is none; --input_format text takes each line for a URI")
-    # A broken photograph is one nevertheless.
+        return Unclear("has a Parquet name but is not Parquet; --input_format text reads each line as a URI")
+    # A broken photograph is still an image, and fails with a reason.
     if kind == "image" or (wanted == _AUTO and kind_by_name(name) is FileKind.IMAGE):
         return IMAGES
     if kind == "text":
@@ -346,7 +347,7 @@ def _table_kind(path: str) -> str:
     try:
         return table_kind(path)
     except ValueError:
-        return table_by_name(path) or "text"  # damaged; whoever reads it says so
+        return table_by_name(path) or "text"  # damaged; the reader reports it
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -363,23 +364,23 @@ def _sniff(path: str, wanted: str) -> str:
         raise UsageError(f"--input {path!r} cannot be read: {error}") from error
     kind = content_format(head)
     if is_compressed_tar(head, path) or (path.lower().endswith(".tar") and not head.strip(b"\0") and head):
-        return TAR  # the latter without a member
+        return TAR  # the latter has no member
     if kind == ZIP and wanted != ZIP and _is_other_zip(path):
         return "binary"
     if kind == "binary" and wanted in (TAR, ZIP):
-        return wanted  # a zip may begin with a program that unpacks it, and a tar be damaged from its start
+        return wanted  # a zip may start with a program that unpacks it, and the start of a tar may be damaged
     if kind in ("binary", "text") and wanted == _AUTO and head:
         return _archive_by_name(path) or kind
     return kind
 
 
 def _archive_by_name(path: str) -> str | None:
-    """What a file is by its name that is no archive by its content, such as the page of an error: it fails as such."""
+    """The archive kind by name of a file with other content, such as an error page, so that it fails as an archive."""
     name = path.lower()
     return ZIP if name.endswith(".zip") else TAR if name.endswith(TAR_ENDINGS) else None
 
 
 def _is_other_zip(path: str) -> bool:
-    """Whether a file has the name of one of the many formats that are zips inside, such as .docx and .npz."""
+    """Whether the name is that of another format that uses zip inside, such as .docx and .npz."""
     is_other = kind_by_name(path.rpartition("/")[2]) is FileKind.OTHER
     return is_other and not path.lower().endswith(".zip")

@@ -1,4 +1,4 @@
-"""Options → everything that the graph needs: the module compiled, the plan named."""
+"""Turns options into everything that the graph needs: compiles the module and names the plan."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ _OF_FEATURES = (layout.FEATURES, layout.FEATURE_SHARDS)
 
 @dataclass(frozen=True)
 class Plan:
-    """A job before anything of it is written.
+    """A job before anything is written.
 
     Attributes:
-      job: as the graph will see it.
-      staged: what workers open, by its path in the staging folder; the files are on this machine.
-      facts: what ``publish`` has to know of the run, also when another process publishes it.
+      job: the settings for the graph.
+      staged: local files that workers open, by their path in the staging directory.
+      facts: the facts of the run that ``publish`` needs, even in another process.
     """
 
     job: LabelJob
@@ -83,14 +83,14 @@ def plan(
     started_at: float | None = None,
     failed: FailedReferences | None = None,
 ) -> Plan:
-    """Makes the job; writes nothing but the cache, and in ``scratch``.
+    """Makes the job; writes only to the cache and to ``scratch``.
 
     Args:
-      options: the job's, as ``options.parse`` gives them.
-      inputs: as ``preflight.check_inputs`` gives them.
-      scratch: a temporary folder that is there until the plan is staged.
-      started_at: when the run began, in seconds since 1970; None: now.
-      failed: the only references that count; None for all.
+      options: the job's options, from ``options.parse``.
+      inputs: the result of ``preflight.check_inputs``.
+      scratch: a temporary directory that exists until the plan is staged.
+      started_at: start of the run, in seconds since 1970; None: now.
+      failed: the only references to label; None for all.
 
     Raises:
       UsageError: the options do not fit the module.
@@ -125,7 +125,7 @@ def _plan(
         raise UsageError(str(error)) from error
     features = wanted_features(resolved, derived) if options.earlier.skip_labeled else None
     if features is None:
-        process.close()  # nothing is left for it to do, and it holds memory
+        process.close()  # it is not needed any more, and holds memory
     named = _named(options, inputs, source.base_dir)
     spec, indexes = _earlier(options, spec, output, named, scratch, features)
     head = head_of(resolved, artifact, derived, process) if layout.FEATURES in indexes else None
@@ -139,7 +139,7 @@ def _plan(
     source = dataclasses.replace(source, selection=_selection(indexes, staging_dir))
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(3)
     limit = None if options.run.time_limit is None else TimeLimit(options.run.time_limit, run_id, started_at)
-    # A report is no part of the plan: it changes no shard, and a run with one may go on where one without stopped.
+    # A report changes no shard, so it is not part of the plan: a run with a report may resume a run without one.
     job = LabelJob(
         output, staging_dir, plan_id, run_id, inputs.files, source, load, predict, spec, limit,
         None if failed is None else len(failed.ref_ids), report=options.run.report,
@@ -156,7 +156,7 @@ def _plan(
 def _module(
     options: JobOptions, inputs: Inputs, resolved: ResolvedModule, process: ModuleProcess
 ) -> tuple[JobOptions, Artifact]:
-    """The artifact that labels the inputs: of embeddings the module's head, by the options that these were made by."""
+    """The artifact that labels the inputs, and its options; for embeddings the module's head, with their options."""
     quantizes = options.inference.precision in (INT8, INT8_OR_FLOAT32)
     if inputs.features is None:
         if not quantizes:
@@ -177,8 +177,8 @@ def _module(
         )
     if quantizes:
         raise UsageError(
-            f"--precision {options.inference.precision}: embeddings are labeled by the module's head, in float32; they "
-            "keep the precision that they were computed in"
+            f"--precision {options.inference.precision} does not apply to embeddings: the module's head labels them in "
+            "float32, and they keep the precision that they were computed in"
         )
     module, artifact = prepare_head(options.module, options.inference, inputs.features, process)
     return dataclasses.replace(options, module=module), artifact
@@ -192,11 +192,11 @@ def _named(options: JobOptions, inputs: Inputs, base_dir: str) -> NamedInput:
 def _that_count(
     indexes: dict[str, LocalIndex], failed: FailedReferences | None, scratch: Path, *, has_head: bool
 ) -> dict[str, LocalIndex]:
-    """The indexes that the workers ask: of features only with a head for them."""
+    """The indexes that the workers use; those of features only if there is a head for them."""
     if not has_head:
         indexes = {name: index for name, index in indexes.items() if name not in _OF_FEATURES}
     if failed is not None:
-        # What is asked for by name is no known failure.
+        # References that the user wants to retry must not be skipped as known failures.
         indexes = {**indexes, layout.ONLY: failed.index(scratch)}
         indexes.pop(layout.FAILED, None)
     return indexes
@@ -205,7 +205,7 @@ def _that_count(
 def _staged(
     predict: PredictOptions, staging_dir: str, artifact: Artifact, head: Artifact | None
 ) -> tuple[PredictOptions, dict[str, Path]]:
-    """The options with the artifacts where they are staged; and these, see ``Plan``."""
+    """The options with the staged paths of the artifacts, and the files to stage, see ``Plan``."""
     path = storage.join(staging_dir, layout.ARTIFACT)
     predict = dataclasses.replace(predict, artifact_path=path)
     if head is None:
@@ -231,7 +231,7 @@ def _earlier(
     scratch: Path,
     features: WantedFeatures | None,
 ) -> tuple[OutputSpec, dict[str, LocalIndex]]:
-    """What earlier outputs say, by the names in the staging folder; and the spec, dated after them."""
+    """The spec, dated after the earlier outputs, and their indexes by name in the staging directory."""
     earlier = options.earlier
     if not earlier.skip_labeled:
         return spec, {}
@@ -249,7 +249,7 @@ def _earlier(
 
 
 def _selection(indexes: Mapping[str, LocalIndex], staging_dir: str = "") -> SelectionOptions:
-    """What of the references counts; without ``staging_dir`` as it is part of the plan's name."""
+    """The selection of references; without ``staging_dir``, in the form that enters the plan's name."""
 
     def staged(name: str) -> StagedIndex | None:
         index = indexes.get(name)
@@ -278,10 +278,10 @@ def _tombstones(
 def _plan_id(
     inputs: Inputs, source: SourceOptions, load: LoadOptions, spec: OutputSpec, module: ModuleOptions
 ) -> str:
-    """Names everything that decides which rows a unit gets and what is in them: equal plans may share units."""
+    """A hash of all settings that affect the rows of a unit: equal plans may share units."""
     plan = {
         "files": [dataclasses.astuple(file) for file in inputs.files],
-        # Who pays changes no row.
+        # The paying project changes no row.
         "source": dataclasses.asdict(dataclasses.replace(source, billing_project=None)),
         "fetch": load.fetch.identity(),
         "max_pixels": load.decode.max_pixels,

@@ -1,4 +1,4 @@
-"""Every mistake in inputs and output that can be seen before a worker starts. Does not import Beam."""
+"""Checks inputs and output for every mistake that can be found before a worker starts. Does not import Beam."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _LOGGER = get_logger("beamlabel")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the input options name.
+    """The inputs that the options name.
 
     Attributes:
       files: matched files in order, each once; with ``images`` one pattern each.
-      columns: which columns of the files are read.
+      columns: the columns to read.
       kept: name and type of each kept column, in the output.
-      wanted: which files of a listing are asked for.
-      left_out: how many files that were named are no input, by cause; see ``match_inputs``.
+      wanted: filter for the files of a listing.
+      left_out: the number of named files that are no input, by cause; see ``match_inputs``.
       features: of earlier outputs whose rows are the input; None if the input is references.
     """
 
@@ -62,18 +62,18 @@ class Inputs:
 
 
 def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
-    """Matches the inputs, finds their formats, and checks the columns of those that have some.
+    """Matches the inputs, finds their formats, and checks their columns if they have any.
 
     Args:
       options: that name the inputs.
-      output: in whose folder no input may lie; its format decides which columns can be kept.
+      output: its directory may hold no input; its format decides which columns can be kept.
 
     Raises:
-      UsageError: a pattern without a match, a file of another format, a column that is not there.
+      UsageError: a pattern without a match, a file of another format, or a missing column.
     """
     matched = match_inputs(options, output_place(output.output))
     for cause, count in matched.left_out.items():
-        _LOGGER.info("--input: %d of the named files left out: %s", count, cause)
+        _LOGGER.info("--input: left out %d of the named files: %s", count, cause)
     files = _described(matched.files, options)
     if options.keep_columns and any(file.format in ARCHIVES for file in files):
         columns, kept = _member_columns(files, options, output.output_format)
@@ -84,12 +84,12 @@ def check_inputs(options: InputOptions, output: OutputOptions) -> Inputs:
 
 
 def check_schemes_of(inputs: Inputs, schemes: Sequence[str] | None) -> None:
-    """Refuses inputs whose files are the images, or archives of them, where none of these may be fetched.
+    """Refuses images and archives of images whose scheme is not allowed.
 
-    Lists and tables may lie anywhere: whoever starts the run names them, and only what they hold is not trusted.
+    Lists and tables may have any scheme: the user names them, and only their contents are not trusted.
 
     Raises:
-      UsageError: names the input.
+      UsageError: an input has another scheme; the message names it.
     """
     if schemes is None:
         return
@@ -97,20 +97,20 @@ def check_schemes_of(inputs: Inputs, schemes: Sequence[str] | None) -> None:
         kind = scheme(file.path) or LOCAL
         if file.format in (IMAGES, *ARCHIVES) and kind not in schemes:
             raise UsageError(
-                f"--allowed_schemes {','.join(schemes)}: the images of --input {public_uri(file.path)} are of the "
+                f"--allowed_schemes {','.join(schemes)}: the images of --input {public_uri(file.path)} have the "
                 f"scheme {kind!r}; add it, or leave the input out"
             )
 
 
 def _described(files: Sequence[InputFile], options: InputOptions) -> list[InputFile]:
-    """The files with how they are read, if they do not tell it themselves as Parquet does."""
+    """Adds a description of how to read each file, unless the file describes itself, as Parquet does."""
     table = next((file for file in files if file.format in TABLES), None)
     if table is not None and options.image_column is not None:
         raise UsageError(
-            f"--image_column {options.image_column}: {table.path} is a {table.format} file, which holds no encoded "
+            f"--image_column {options.image_column}: {table.path} is a {table.format} file, which cannot hold encoded "
             "images"
         )
-    # With a sample, the first rows are those of any number of rows.
+    # With a sample, it is unknown how many rows --limit reaches.
     rows = options.limit if options.sample >= 1 else None
     try:
         return described(files, options.uri_column, options.keep_columns, rows=rows, in_threads=in_threads)
@@ -138,14 +138,14 @@ def _columns_of(
         read = dataclasses.replace(found[0][1], kept=()) if found else ParquetColumns()
         if options.uri_column is None and options.image_column is None and found:
             what, name = ("URIs", read.uri) if read.image is None else ("images", read.image)
-            _LOGGER.info("--input: %s of the column %r", what, name)
+            _LOGGER.info("--input: reading %s from the column %r", what, name)
         for file in others:
             kept_columns = folder_kept(file, options.keep_columns, path_filter(options))
             found.append((file.path, dataclasses.replace(read, kept=kept_columns)))
         columns = unified_columns(found)
         kept = tuple((column.name, column.type) for column in columns.kept)
         _check_kept(kept, output_format, [path for path, _ in found])
-        # With a sample, the first rows are those of any number of rows.
+        # With a sample, it is unknown how many rows --limit reaches.
         rows = options.limit if options.sample >= 1 else None
         in_threads(
             lambda file: _check_values(file, columns, output_format, rows), with_columns if kept else []
@@ -160,14 +160,14 @@ def _columns_of(
 def _member_columns(
     files: list[InputFile], options: InputOptions, output_format: str
 ) -> tuple[ParquetColumns, tuple[tuple[str, pa.DataType], ...]]:
-    """What ``--keep_columns`` keeps of archives."""
+    """The columns that ``--keep_columns`` keeps of archives."""
     for name, value in (("uri_column", options.uri_column), ("image_column", options.image_column)):
         if value is not None:
             raise UsageError(f"--{name} {value}: an archive has no columns")
     other = next((file for file in files if file.format not in ARCHIVES), None)
     if other is not None:
         raise UsageError(
-            f"--keep_columns: {other.path} is no archive, as others of the inputs are; label them in runs of their own"
+            f"--keep_columns: {other.path} is not an archive, but other inputs are; label them in separate runs"
         )
     wanted = path_filter(options)
     limit = options.limit if options.sample >= 1 else None
@@ -193,7 +193,7 @@ def _check_kept(kept: tuple[tuple[str, pa.DataType], ...], output_format: str, p
 
 
 def _columns(file: InputFile, options: InputOptions) -> ParquetColumns | None:
-    """None for a file without a record, which may have no columns either."""
+    """The columns to read; None for a file without records, which may have no columns either."""
     schema = schema_of_input(file)
     if file.table is not None and not schema.names:
         return None
@@ -202,7 +202,7 @@ def _columns(file: InputFile, options: InputOptions) -> ParquetColumns | None:
     )
     if columns.lists and file.table is not None:
         raise ValueError(
-            f"--uri_column {columns.uri!r}: lists in {file.path}; only Parquet may have lists of URIs"
+            f"--uri_column {columns.uri!r} has lists in {file.path}; only Parquet may have lists of URIs"
         )
     if file.format == "parquet":
         check_parquet(file.path, columns)
@@ -217,7 +217,7 @@ def _check_values(file: InputFile, columns: ParquetColumns, output_format: str, 
 
 
 def check_output(output: str, if_exists: str) -> None:
-    """Refuses an output that exists, unless it may be overwritten and is beamlabel's own.
+    """Refuses an output that exists, unless beamlabel wrote it and it may be overwritten.
 
     Raises:
       UsageError: the output exists, or holds files that beamlabel did not write.
@@ -228,13 +228,15 @@ def check_output(output: str, if_exists: str) -> None:
     if there is None:
         return
     if if_exists == "error":
-        hint = "choose another or --if_exists overwrite" if _is_ours(output) else "choose another"
+        hint = (
+            "use another directory or --if_exists overwrite" if _is_ours(output) else "use another directory"
+        )
         raise UsageError(f"--output {output!r} exists (it holds {there}); {hint}")
     if not _is_ours(output):
         raise UsageError(
             f"--if_exists {if_exists}: {output!r} is not a result of beamlabel (it holds {there})"
         )
-    # What cannot be replaced is seen before the work, not after it.
+    # Files that cannot be replaced must be found before the work, not after it.
     for name in (layout.MANIFEST, layout.SUCCESS, layout.SCHEMA_PBTXT, layout.REPORT):
         check_place(storage.join(output, name), is_folder=False)
     for name in (layout.FAILURES, layout.UNCHANGED, layout.DELETED):
@@ -242,7 +244,7 @@ def check_output(output: str, if_exists: str) -> None:
 
 
 def _others(output: str) -> Iterator[str]:
-    """Files of an output but those in our folder, which may be many."""
+    """Files of an output outside our own directory, which may hold many."""
     own = staging.inside(output)
     for found in storage.entries(output):
         if isinstance(found, storage.StoredFile):
@@ -252,10 +254,10 @@ def _others(output: str) -> Iterator[str]:
 
 
 def _is_ours(output: str) -> bool:
-    """Whether a result of beamlabel lies there.
+    """Whether the output is a result of beamlabel.
 
     Raises:
-      DamagedError: its manifest is damaged, and so does not tell what may be deleted.
+      DamagedError: its manifest is damaged, so it is unknown which files may be deleted.
       OSError: it cannot be reached.
       OutsideError: a link in it leads elsewhere.
     """

@@ -1,4 +1,4 @@
-"""``--module`` → the artifact of its head alone, for rows whose embeddings are those of its base."""
+"""Compiles the head of ``--module`` alone, for rows whose embeddings come from its base."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from beamlabel.transforms.output_spec import features_id_of, quantization_of
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.host_cache import cache_dir
 
-_INSTEAD = "train a head on these outputs, or label the images anew, without the command relabel"
+_INSTEAD = "train a head on these outputs, or label the images again without relabel"
 
 
 def prepare_head(
     module: ModuleOptions, inference: InferenceOptions, features: EarlierFeatures, process: ModuleProcess
 ) -> tuple[ModuleOptions, Artifact]:
-    """Compiles a module and its head, and checks that the head is one for these features.
+    """Compiles a module and its head, and checks that the head fits these features.
 
     Args:
       module, inference: the options.
-      features: of the rows that are labeled anew.
-      process: in which the module is loaded, unless the cache holds all that it would give.
+      features: of the rows that are labeled again.
+      process: loads the module, unless the cache holds all results.
 
     Returns:
-      The options as they would be to label the images anew, and the head's artifact, whose spec is the module's.
+      The options with which the images would be labeled again, and the head's artifact, whose spec is the module's.
 
     Raises:
-      UsageError: the module is no own module, is on another base, or takes other embeddings.
+      UsageError: beamlabel train did not write the module, or it has another base or takes other embeddings.
     """
     resolved = resolve_chosen(module, process=process)
     preprocessing = features.preprocessing
@@ -62,7 +62,7 @@ def prepare_head(
         module,
         crop=preprocessing["crop"],
         color_profile=preprocessing["color_profile"],
-        # Without embeddings there is none to be normalized.
+        # Without an embedding column there is nothing to normalize.
         normalize_embeddings=normalized and not module.no_embeddings,
     )
     return wishes, head
@@ -78,8 +78,8 @@ def _check_images(handle: str, spec: ModelSpec, features: EarlierFeatures) -> No
     ):
         if ours != theirs:
             raise UsageError(
-                f"--module {handle}: it takes {name} {ours}, and the embeddings in {features.outputs[0].folder} are "
-                f"those of {name} {theirs}; {_INSTEAD}"
+                f"--module {handle} takes {name} {ours}, but the embeddings in {features.outputs[0].folder} are those "
+                f"of {name} {theirs}; {_INSTEAD}"
             )
 
 
@@ -100,21 +100,21 @@ def _difference(output: EarlierOutput, base: str) -> str:
     fingerprint = str(metadata.get(schema.MODULE_FINGERPRINT))
     if metadata.get(schema.FEATURES_ID) is None and fingerprint == base:
         return (
-            f"{output.folder} is of an earlier version of beamlabel, and does not tell which output of the module its "
-            "embeddings are"
+            f"{output.folder} was written by an earlier version of beamlabel, and does not record from which output of "
+            "the module its embeddings come"
         )
     return (
-        f"its base is the module {base[:12]}…, and the embeddings in {output.folder} are of another one "
-        f"({metadata.get(schema.MODULE_HANDLE)}, {fingerprint[:12]}…), or of another output of it"
+        f"its base is the module {base[:12]}…, but the embeddings in {output.folder} come from another module "
+        f"({metadata.get(schema.MODULE_HANDLE)}, {fingerprint[:12]}…) or from another output of it"
     )
 
 
 def _check_decoding(handle: str, spec: ModelSpec, features: EarlierFeatures) -> None:
-    """Refuses features of images that were decoded in another way than those that the head was trained on."""
+    """Refuses features of images that were decoded differently than the training images of the head."""
     for name, ours in (("crop", spec.crop), ("color_profile", spec.color_profile)):
         theirs = features.preprocessing[name]
         if ours != theirs:
             raise UsageError(
-                f"--module {handle}: its head was trained on images decoded with {name} {ours}, and those of "
+                f"--module {handle}: its head was trained on images decoded with {name} {ours}, but those of "
                 f"{features.outputs[0].folder} were decoded with {name} {theirs}; {_INSTEAD}"
             )

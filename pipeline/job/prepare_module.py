@@ -1,4 +1,4 @@
-"""``--module`` and what belongs to it → a module on this machine, and its artifact. Does not import Beam."""
+"""Fetches ``--module`` to this machine and compiles its artifact. Does not import Beam."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from beamlabel.transforms.storage.host_cache import cache_dir
 
 
 def module_process(module: ModuleOptions) -> ModuleProcess:
-    """The process in which the job's module is loaded, with the limits that the options say."""
+    """The process that loads the job's module, with the limits of the options."""
     return ModuleProcess(Limits(module.module_deadline, module.module_memory))
 
 
@@ -45,16 +45,16 @@ def resolve(
     fingerprint: str | None = None,
     allow_unsafe_ops: bool = False,
 ) -> ResolvedModule:
-    """Finds a module and has it on this machine; ``demo`` is the embedded one.
+    """Finds a module and fetches it to this machine; ``demo`` is the embedded one.
 
     Args:
       handle: the module's.
       option: that names it.
-      process: in which it is fetched, if that has to be; None: in one of its own, with the usual limits.
+      process: fetches it if necessary; None: a separate process with the default limits.
       fingerprint, allow_unsafe_ops: ``--module_fingerprint`` and ``--allow_unsafe_ops``, see ``resolve_module``.
 
     Raises:
-      UsageError: it cannot be had, or has another fingerprint; names ``option``.
+      UsageError: it is not available or has another fingerprint; the message names ``option``.
     """
     cache = cache_dir()
     try:
@@ -71,10 +71,10 @@ def resolve(
 def resolve_chosen(
     module: ModuleOptions, *, option: str = "--module", process: ModuleProcess | None = None
 ) -> ResolvedModule:
-    """``resolve``, for a module as the options say.
+    """Resolves the module of the options, see ``resolve``.
 
     Raises:
-      UsageError: it cannot be had, or has another fingerprint; names ``option``.
+      UsageError: it is not available or has another fingerprint; the message names ``option``.
     """
     return resolve(
         module.module,
@@ -86,11 +86,11 @@ def resolve_chosen(
 
 
 def load(resolved: ResolvedModule, process: ModuleProcess, **options: Any) -> HubModule:
-    """Loads a module in this process, which is to train on it; imports TensorFlow.
+    """Loads a module in this process, to train on it; imports TensorFlow.
 
     Args:
       resolved: the module.
-      process: in which it is loaded and tried before, within its limits, and which is ended then.
+      process: loads and tries it first, within its limits, and is ended then.
       options: of ``inspect_module``.
 
     Raises:
@@ -102,7 +102,7 @@ def load(resolved: ResolvedModule, process: ModuleProcess, **options: Any) -> Hu
 
 
 def _demo(folder: Path, process: ModuleProcess) -> str:
-    # It is made of a pickle that comes from a package index.
+    # The demo is made from a pickle of a package index, so another process reads it.
     from beamlabel.pipeline.demo import module as demo
 
     if not demo.is_written(folder):
@@ -122,7 +122,7 @@ def _this_or_own(
 
 
 def compile_options(module: ModuleOptions, inference: InferenceOptions) -> CompileOptions:
-    """The options that decide how the module is compiled; int8 is made of what is compiled for float32."""
+    """The options that affect the compilation; int8 is quantized from the artifact for float32."""
     quantizes = inference.precision in (INT8, INT8_OR_FLOAT32)
     return CompileOptions(
         logits_output=module.logits_output,
@@ -142,12 +142,12 @@ def prepare_artifact(
     resolved: ResolvedModule | None = None,
     process: ModuleProcess | None = None,
 ) -> Artifact:
-    """Resolves, checks and compiles the module; it is not resolved again if ``resolved`` is given.
+    """Resolves, checks and compiles the module; ``resolved`` saves the first step.
 
-    ``process`` does what the cache does not hold, see ``module_process``; None: one of its own.
+    ``process`` does the steps whose result is not in the cache, see ``module_process``; None: a separate process.
 
     Raises:
-      UsageError: the module cannot be had, or the options do not fit it; names ``option``.
+      UsageError: the module is not available, or the options do not fit it; the message names ``option``.
     """
     wants_openvino = inference.engine == OPENVINO or inference.precision == BFLOAT16
     if wants_openvino and importlib.util.find_spec("openvino") is None:

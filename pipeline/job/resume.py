@@ -1,9 +1,9 @@
-"""What an earlier run has finished, for one of the same plan to go on with.
+"""Reuses the finished units of an earlier run with the same plan.
 
-A killed run leaves the records of its units in its staging folder, where ``OpenUnit`` finds them. Where a published
-one may be gone on with, since it ran out of time or its input is a listing that may have grown, its records are in
-``units.json``, and its files become staged ones again, as copies: readers keep the published ones until the next are
-there.
+A killed run leaves the records of its units in its staging directory, where ``OpenUnit`` finds them. A published run
+can be resumed if it ran out of time, or if its input is a listing that may have grown. Its records are in
+``units.json``. Its files are copied back to the staging directory, so that readers keep the published ones until the
+next exist.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.units.unit_records import stage_record
 
 _THREADS = 64
-"""Records that are read or written at a time, each in a request."""
+"""Records that are read or written at the same time, each in one request."""
 
 
 def finished_manifest(output: str, plan_id: str) -> dict[str, Any] | None:
-    """The manifest of the output, where a run has published all of this plan, and a next has nothing to do."""
+    """The manifest of the output if a run has published all of this plan, so that nothing is left to do."""
     manifest = read_manifest(output)
     if manifest is None or manifest["plan_id"] != plan_id or not manifest.get("complete"):
         return None
@@ -37,12 +37,12 @@ def finished_manifest(output: str, plan_id: str) -> dict[str, Any] | None:
 
 
 def reuse_finished_units(output: str, staging_dir: str, plan_id: str) -> int:
-    """Makes sure of the units that killed runs of this plan have staged, and stages again those it has published.
+    """Checks the units that killed runs of this plan have staged, and stages the published ones again.
 
     Returns:
-      How many units are staged now.
+      The number of staged units.
     """
-    # ``finish_pending`` has left nothing of a commit. A late one, of a run that was given up, is void.
+    # ``finish_pending`` has left no commit. A later one comes from an abandoned run, and is void.
     for name in (layout.COMMIT, layout.MOVES):
         storage.delete(storage.join(staging_dir, name))
     staged = _sound_units(staging_dir)
@@ -66,9 +66,9 @@ def reuse_finished_units(output: str, staging_dir: str, plan_id: str) -> int:
 
 
 def _staged_again(record: UnitRecord, published: Mapping[str, str]) -> UnitRecord | None:
-    """The record of a unit whose published files are staged again; None where some of it was not published.
+    """The record of a unit with published files, to be staged again; None if some of its files were not published.
 
-    Summaries went into the report, which makes them anew of the shards; empty shards are left out of it.
+    The record holds no summaries, which the report derives again from the shards, and no empty shards.
     """
     files = [file for file in record.files if file.kind != "summary"]
     files = [file for file in files if file.name in published or file.kind != "data" or file.rows]
@@ -78,7 +78,7 @@ def _staged_again(record: UnitRecord, published: Mapping[str, str]) -> UnitRecor
 
 
 def _sound_units(staging_dir: str) -> set[str]:
-    """The units whose records and files are there; records of others are deleted, so that they are done again."""
+    """The units whose records and files are intact; records of others are deleted, so that they are done again."""
     sizes = {file.path: file.size for file in storage.match(storage.escape(staging_dir) + "/")}
     folder = storage.join(staging_dir, layout.UNIT_RECORDS) + "/"
     is_local = storage.is_local(staging_dir)

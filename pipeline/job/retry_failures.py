@@ -1,4 +1,4 @@
-"""``--retry_failures RUN``: the references that an earlier run has failed, and nothing else."""
+"""``--retry_failures RUN``: restricts a run to the references that failed in an earlier run."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class FailedReferences:
     """The failures of an earlier run, to be tried again.
 
     Attributes:
-      output: that run's.
-      manifest: that run's.
-      ref_ids: of what failed.
+      output: of that run.
+      manifest: of that run.
+      ref_ids: of the failed references.
     """
 
     output: str
@@ -50,19 +50,19 @@ class FailedReferences:
 
 
 def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
-    """Reads what an earlier run has failed.
+    """Reads the failures of an earlier run.
 
     Args:
       run: its output.
-      reasons: the only ones that count; none for all.
+      reasons: the only reasons to include; none for all.
 
     Raises:
-      UsageError: no run was there, or there is no such reason.
+      UsageError: there is no run at the output, or no such reason.
     """
     reasons = frozenset(reasons)
     if unknown := reasons - {reason.value for reason in Reason}:
         known = ", ".join(reason.value for reason in Reason)
-        raise UsageError(f"--reasons {min(unknown)}: no such reason; there are {known}")
+        raise UsageError(f"--reasons {min(unknown)}: no such reason; the reasons are {known}")
     ids: set[str] = set()
     try:
         output = storage.absolute(run).rstrip("/")
@@ -78,7 +78,7 @@ def failed_references(run: str, reasons: Iterable[str]) -> FailedReferences:
                     if not reasons or failure["reason"] in reasons:
                         ids.add(failure["ref_id"])
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"--retry_failures {run!r}: no run of beamlabel was there") from error
+        raise UsageError(f"--retry_failures {run!r}: no run of beamlabel found there") from error
     except (OSError, ValueError) as error:
         if not is_user_error(error):
             raise
@@ -96,21 +96,23 @@ def failures_to_retry(options: EarlierRunOptions, output: str) -> FailedReferenc
         return None
     failed = failed_references(options.retry_failures, options.reasons)
     if RealFolder(output).is_same(failed.output):
-        raise UsageError(f"--retry_failures {options.retry_failures!r} is the output: name another one")
+        raise UsageError(
+            f"--retry_failures {options.retry_failures!r} is the output of this run; use another --output"
+        )
     return failed
 
 
 def inputs_to_retry(
     options: InputOptions, failed: FailedReferences, schemes: Collection[str] | None = None
 ) -> InputOptions:
-    """The options that name the references: without ``--input`` those of the earlier run.
+    """The options that name the references; without ``--input``, those of the earlier run.
 
-    An option that the user has given stays.
+    An option that the user has set is kept.
 
     Args:
-      options: as the user gave them.
-      failed: what the earlier run has failed.
-      schemes: the only ones from where anything may be read that the user has not named; None: all.
+      options: as the user set them.
+      failed: the failures of the earlier run.
+      schemes: the only allowed schemes of places that the user has not named; None: all.
 
     Raises:
       UsageError: the earlier run has read no images, its options are damaged, or its input is of another scheme.
@@ -120,8 +122,8 @@ def inputs_to_retry(
     earlier = failed.manifest["options"]
     if earlier.get("input_format") == EMBEDDINGS:
         raise UsageError(
-            f"--retry_failures {failed.output!r} is the output of `beamlabel relabel`, which reads no images: name by "
-            "--input those that the outputs before it were made of"
+            f"--retry_failures {failed.output!r} is the output of `beamlabel relabel`, which reads no images; name the "
+            "images of the outputs that it relabeled with --input"
         )
     values = vars(options).copy()
     for one in declared(InputOptions):
@@ -131,14 +133,14 @@ def inputs_to_retry(
     for place in (*values["input"], values["base_dir"]):
         if schemes is not None and place is not None and (scheme(place) or LOCAL) not in schemes:
             raise UsageError(
-                f"--allowed_schemes {','.join(schemes)}: {public_uri(place)}, which the run {failed.output!r} has "
-                "read, is of another; name it by --input or --base_dir if you want it"
+                f"--allowed_schemes {','.join(schemes)}: {public_uri(place)}, which the run {failed.output!r} read, "
+                "has another scheme; to use it, name it with --input or --base_dir"
             )
     return InputOptions(**values)
 
 
 def _as_given(option: Option, value: Any, path: str) -> Any:
-    """What a manifest tells of an option of its run, as if it stood on the command line."""
+    """Parses the value of an option in a manifest as if it were on the command line."""
     if value is None and option.default is None:
         return None
     given = value if option.is_list and isinstance(value, list) else [value]
@@ -153,16 +155,16 @@ def _as_given(option: Option, value: Any, path: str) -> Any:
 
 
 def check_same_inputs(failed: FailedReferences, inputs: Inputs) -> None:
-    """Refuses inputs that have changed since: a line's number would name another reference.
+    """Refuses inputs that have changed since the earlier run, because a row number would name another reference.
 
     Raises:
-      UsageError: it names the file.
+      UsageError: a file has changed; the message names it.
     """
     earlier = {file["path"]: file for file in failed.manifest["input_files"]}
     for file in inputs.files:
         before = earlier.get(file.path)
         if before is not None and (file.size, file.version) != (before["size"], before["version"]):
             raise UsageError(
-                f"--retry_failures {failed.output!r}: {file.path} has changed since that run, so its rows cannot "
-                "be told by their numbers"
+                f"--retry_failures {failed.output!r}: {file.path} has changed since that run, so row numbers do not "
+                "identify its failed rows"
             )

@@ -1,4 +1,4 @@
-"""The options and the module → the settings of each step, and the columns of the output."""
+"""Derives the settings of each step and the columns of the output from the options and the module."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from beamlabel.transforms.rows.schema import OutputSpec
 from beamlabel.transforms.secrets.text import public_uri
 from beamlabel.transforms.units.shared_units import is_small
 
-# Options that are told by themselves, or that make the input smaller and not another.
+# Options that are recorded separately, or that only make the input smaller.
 _NOT_OF_THE_NAME = ("input", "base_dir", "limit", "sample")
-# The command's names for what `derive` calls otherwise.
+# The command's names of arguments that `derive` names differently.
 _OPTIONS = {"class_names": "labels", "embeddings": "no_embeddings"}
 
 
 def source_options(
     options: InputOptions, inputs: Inputs, shard_rows: int | None, loading: LoadingOptions
 ) -> SourceOptions:
-    """How inputs become references."""
+    """The settings that turn inputs into references."""
     return SourceOptions(
         base_dir=storage.absolute(options.base_dir or os.getcwd()),  # noqa: PTH109 (a string is wanted)
         columns=inputs.columns,
@@ -55,24 +55,25 @@ def source_options(
 
 
 def least_unit_rows(files: Sequence[InputFile]) -> int:
-    """References in a unit at the least: each large file begins with small units, which many files need not do.
+    """The minimum number of references per unit.
 
-    A thousand files of a million references would be 427 units each; so they are 100.
+    Each large file begins with small units, which is unnecessary with many files. A thousand files of a million
+    references would be 427 units each without this minimum, and are 100 each with it.
     """
     large = sum(not is_small(file) for file in files)
     return min(MIN_UNIT_ROWS * max(large // 4, 1), MAX_UNIT_ROWS)
 
 
 def input_names() -> frozenset[str]:
-    """The options, beside ``input`` and ``base_dir``, that decide what an input names."""
+    """The options, besides ``input`` and ``base_dir``, that affect the references of an input."""
     return frozenset(one.name for one in declared(InputOptions)) - {*_NOT_OF_THE_NAME}
 
 
 def named_input(options: InputOptions, base_dir: str | None) -> NamedInput:
-    """How the input is named, as a manifest tells it: without credentials.
+    """The name of the input as a manifest records it, without credentials.
 
     Args:
-      options: that name it.
+      options: that name the input.
       base_dir: of relative references, absolute; None if there are none.
     """
     names = input_names()
@@ -90,7 +91,7 @@ def _as_json(value: object) -> object:
 
 
 def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
-    """How images are loaded."""
+    """The settings for loading images."""
     return LoadOptions(
         FetchOptions(
             max_bytes=options.max_bytes,
@@ -114,7 +115,7 @@ def load_options(options: LoadingOptions, decode: DecodeOptions) -> LoadOptions:
 
 
 def input_images(options: JobOptions, inputs: Inputs, derived: Derived) -> InputImages:
-    """How the job reads and decodes its input, for a sample of it.
+    """The job's settings to read and decode its input, to take a sample of it.
 
     Raises:
       UsageError: an option has a wrong value.
@@ -127,7 +128,7 @@ def input_images(options: JobOptions, inputs: Inputs, derived: Derived) -> Input
 
 
 def derived_options(options: JobOptions, artifact: Artifact) -> Derived:
-    """What the module and the options come to; errors name the command's options."""
+    """Derives the settings from the module and the options; errors name the command's options."""
     module = options.module
     try:
         return derive(
@@ -152,7 +153,7 @@ def derived_options(options: JobOptions, artifact: Artifact) -> Derived:
 
 
 def output_spec(options: OutputOptions, inputs: Inputs, derived: Derived) -> OutputSpec:
-    """The columns of the output, and the metadata of its files."""
+    """The columns of the output and the metadata of its files."""
     return output_spec_of(
         derived,
         output_format=options.output_format,

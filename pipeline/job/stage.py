@@ -1,4 +1,4 @@
-"""A plan → its staging folder: what workers open, and what ``publish`` has to know."""
+"""Writes the staging directory of a plan: the files for workers, and the facts for ``publish``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prepare(options: JobOptions, inputs: Inputs, started_at: float | None = None
 
 
 def stage(planned: Plan, if_exists: str) -> None:
-    """Stages what workers open, the artifact, and the facts of the run; leftovers go, or are adopted.
+    """Stages the files for workers and the facts of the run; deletes leftovers, or adopts them to resume.
 
     Raises:
       UsageError: the output cannot be written.
@@ -45,9 +45,9 @@ def stage(planned: Plan, if_exists: str) -> None:
                 job.output, job.staging_dir, job.plan_id
             )
             if facts["manifest"]["resumed_units"]:
-                _LOGGER.info("going on after %d units that are done", facts["manifest"]["resumed_units"])
+                _LOGGER.info("Resuming after %d finished units", facts["manifest"]["resumed_units"])
         else:
-            # All that could be wrong with the options is known by now; only now may leftovers go.
+            # Leftovers are deleted only now, when all options are known to be valid.
             staging.delete_all(job.output)
             _write_job(job, {**facts, "detached": None})
         for path, file in planned.staged.items():
@@ -61,9 +61,9 @@ def stage(planned: Plan, if_exists: str) -> None:
 
 
 def _write_job(job: LabelJob, facts: Mapping[str, Any]) -> None:
-    """Written before all else of a run, whose launcher may be killed at any moment: by it, all of that is ours.
+    """Writes ``job.json``, which marks the staging directory as ours, before anything else of the run.
 
-    Only when all is staged does it say that a launcher goes away, and leaves the job at work.
+    The launcher may be killed at any moment, so ``detached`` is recorded only when everything is staged.
     """
     content = {"format": layout.JOB_FORMAT, **facts}
     path = storage.join(job.staging_dir, layout.JOB)

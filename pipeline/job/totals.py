@@ -1,4 +1,4 @@
-"""How many references a run has: known of Parquet, estimated for text, counted for a listing, all in the background."""
+"""Counts the references of a run in the background: exact for Parquet and listings, estimated for text."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _THREADS = 16
 
 
 class Total:
-    """The number of references, as soon as it is known; a thread finds it out, so that nothing waits for it.
+    """The number of references, counted in a thread so that nothing waits for it.
 
     Args:
-      job: whose input counts. What its selection leaves out is counted as skipped, but for a run of failures,
-        whose number is known.
+      job: its input is counted. References outside its selection count as skipped, except in a run of failures, whose
+        number is known.
     """
 
     def __init__(self, job: LabelJob) -> None:
@@ -30,7 +30,7 @@ class Total:
         self._thread = threading.Thread(target=self._find, name="total", daemon=True)
 
     def start(self) -> None:
-        """Begins to find out."""
+        """Starts to count."""
         self._thread.start()
 
     def value(self) -> int | None:
@@ -45,15 +45,15 @@ class Total:
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
                 rows = sum(threads.map(lambda file: references(file, source), self._job.files))
-        except Exception as error:  # whoever plans the units will say what is wrong
-            _LOGGER.debug("the total is not known: %s", error)
+        except Exception as error:  # the planning of the units reports the same error
+            _LOGGER.debug("The total is unknown: %s", error)
             return
         rows = round(rows * source.sample)
         self._value = rows if source.limit is None else min(rows, source.limit)
 
 
 def references(file: InputFile, options: SourceOptions) -> int:
-    """How many references an input has, about.
+    """The approximate number of references of an input.
 
     Raises:
       OSError, ValueError: it cannot be read.

@@ -18,10 +18,10 @@ from beamlabel.transforms.storage.uris import scheme
 
 
 def checked(options: JobOptions) -> JobOptions:
-    """The options with ``run_date`` set, and in ``output`` in the place of ``{date}``.
+    """Returns the options with ``run_date`` set, and with ``{date}`` in ``output`` replaced by it.
 
     Raises:
-      UsageError: an option is empty, or does not go with another.
+      UsageError: an option is empty or conflicts with another.
     """
     _check_not_empty(options)
     _check_libraries(options)
@@ -39,7 +39,7 @@ def checked(options: JobOptions) -> JobOptions:
 
 
 def _check_libraries(options: JobOptions) -> None:
-    """Refuses a path of a storage that cannot be read here, whichever option names it."""
+    """Refuses a path, in any option, of a storage system that this installation cannot read."""
     for group in dataclasses.fields(options):
         for name, value in vars(getattr(options, group.name)).items():
             for text in value if isinstance(value, tuple) else (value,):
@@ -57,7 +57,7 @@ def _check_not_empty(options: JobOptions) -> None:
     }
     for name, values in named.items():
         if "" in values:
-            raise UsageError(f"--{name}: an empty value")
+            raise UsageError(f"--{name} is empty")
 
 
 def _check_references(options: JobOptions) -> None:
@@ -66,7 +66,7 @@ def _check_references(options: JobOptions) -> None:
         raise UsageError("the following arguments are required: --input")
     for name in ("changed", "retry_known_failures", "tombstones"):
         if getattr(earlier, name) and not earlier.skip_labeled:
-            raise UsageError(f"--{name} needs --skip_labeled, which names what has been labeled")
+            raise UsageError(f"--{name} needs --skip_labeled, which names the earlier outputs")
     if earlier.tombstones:
         partial = {
             "limit": inputs.limit,
@@ -74,10 +74,10 @@ def _check_references(options: JobOptions) -> None:
             "retry_failures": earlier.retry_failures,
         }
         if named := next((name for name, value in partial.items() if value), None):
-            raise UsageError(f"--tombstones needs the whole input, and --{named} takes a part of it")
+            raise UsageError(f"--tombstones needs the whole input, but --{named} selects a part of it")
     least = options.run.min_input
     if least is not None and inputs.limit is not None and least > inputs.limit:
-        raise UsageError(f"--min_input {least} is more than --limit {inputs.limit} leaves")
+        raise UsageError(f"--min_input {least} is greater than --limit {inputs.limit}")
     if earlier.reasons and not earlier.retry_failures:
         raise UsageError(f"--reasons {','.join(earlier.reasons)} needs --retry_failures")
     if inputs.input_format == "images":
@@ -94,7 +94,7 @@ def _check_formats(options: JobOptions) -> None:
         )
     if inference.precision != "float32" and inference.engine not in ("auto", "openvino"):
         raise UsageError(
-            f"--precision {inference.precision} is not for --engine {inference.engine}; leave --engine out, or say auto"
+            f"--precision {inference.precision} does not work with --engine {inference.engine}; use --engine auto"
         )
 
 
@@ -118,4 +118,4 @@ def _check_web(options: JobOptions) -> None:
     }
     for name, is_given in needed.items():
         if is_given and not loading.allow_http:
-            raise UsageError(f"--{name} needs --allow_http, without which no http URI is fetched")
+            raise UsageError(f"--{name} needs --allow_http; without it, no http URI is fetched")

@@ -1,4 +1,4 @@
-"""Declares an option once, as a field of a frozen dataclass; parser, tables and forms are made from that.
+"""Declares an option once, as a field of a frozen dataclass that generates parsers, tables and forms.
 
 Example::
 
@@ -26,20 +26,20 @@ _KEY = "option"
 
 @dataclass(frozen=True)
 class Option:
-    """One option, as it was declared.
+    """The declaration of one option.
 
     Attributes:
-      name: of the field; the option is ``--name``, or a positional argument if ``is_positional``.
+      name: the field's name; the option is ``--name``, or a positional argument if ``is_positional``.
       help: one sentence, without a full stop.
-      type: turns the text into the value; None for a flag.
-      metavar: stands for the value in help texts; empty for a flag.
-      choices: all values there are; empty if there are others.
+      type: parses the text into the value; None for a flag.
+      metavar: placeholder for the value in help texts; empty for a flag.
+      choices: all allowed values; empty if ``type`` decides.
       default: the value if the option is not given.
       is_flag: whether the option takes no value.
       is_list: whether it takes several values, and may be repeated.
       is_required: whether it must be given.
-      is_positional: whether it is told by its place.
-      is_single: of a list: whether it takes one value at a time, so that a positional argument may follow.
+      is_positional: whether it is a positional argument.
+      is_single: for a list, whether each occurrence takes one value, so that a positional argument may follow.
     """
 
     name: str
@@ -72,13 +72,13 @@ def required(type: OptionType[_T] = cast(Any, TEXT), *, help: str, metavar: str)
 
 
 def positional(*, help: str, metavar: str) -> str:
-    """An argument that is told by its place."""
+    """A positional argument."""
     facts = {"is_required": True, "is_positional": True}
     return cast(Any, _field(dataclasses.MISSING, help=help, type=TEXT, metavar=metavar, **facts))
 
 
 def several(type: OptionType[_T] = cast(Any, TEXT), *, help: str, metavar: str) -> tuple[_T, ...]:  # noqa: B008
-    """An option that takes values, one or more at a time, and may be repeated."""
+    """A repeatable option that takes one or more values each time."""
     return cast(Any, _field((), help=help, type=type, metavar=metavar, is_list=True))
 
 
@@ -89,14 +89,14 @@ def repeated(
     metavar: str,
     is_required: bool = False,
 ) -> tuple[_T, ...]:
-    """An option that takes one value, and may be repeated."""
+    """A repeatable option that takes one value each time."""
     facts = {"is_list": True, "is_single": True, "is_required": is_required}
     default = dataclasses.MISSING if is_required else ()
     return cast(Any, _field(default, help=help, type=type, metavar=metavar, **facts))
 
 
 def positionals(*, help: str, metavar: str) -> tuple[str, ...]:
-    """Arguments that are told by their place, one or more."""
+    """One or more positional arguments."""
     facts = {"is_required": True, "is_positional": True, "is_list": True}
     return cast(Any, _field(dataclasses.MISSING, help=help, type=TEXT, metavar=metavar, **facts))
 
@@ -112,7 +112,7 @@ def flag(*, help: str) -> bool:
 
 
 def declared(options: type[object] | object) -> Iterator[Option]:
-    """The options of a dataclass, in their order."""
+    """The declared options of a dataclass, in order."""
     for field in dataclasses.fields(cast(Any, options)):
         facts = field.metadata[_KEY]
         default = None if field.default is dataclasses.MISSING else field.default

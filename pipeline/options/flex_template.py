@@ -1,7 +1,6 @@
-"""The job's options as parameters of a Dataflow flex template, and such parameters as a command line again.
+"""The job's options as parameters of a Dataflow flex template, and the conversion back to a command line.
 
-``python -m beamlabel.pipeline.options.flex_template > deploy/dataflow/metadata.json`` writes what the template says of
-them.
+``python -m beamlabel.pipeline.options.flex_template > deploy/dataflow/metadata.json`` writes the template's metadata.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from beamlabel.pipeline.options.types import TEXT, whole
 
 _FLAG = "^([tT]rue|[fF]alse)$"
 _WHOLE = whole(0).regex
-# Of the job's options: those of a run on this machine.
+# Options of the job that apply only to a run on this machine.
 LOCAL = frozenset({"worker_processes"})
-_AS_IN_A_SHELL = "; several: with spaces between, quoted as for a shell where they hold one"
+_AS_IN_A_SHELL = "; separate several values by spaces, and quote a value that contains a space as in a shell"
 
-# Beam's own options that `gcloud dataflow flex-template run` has no flag for: help, regex, whether it is needed.
-_IMAGE = "image that the workers run, made from deploy/dataflow/worker.Dockerfile"
-_THREADS = "work units that a worker process labels at a time, each with images of its own in memory"
-_HINTS = (
-    "needs of all steps alike, such as accelerator=type:nvidia-l4;count:1;install-nvidia-driver, min_ram=8GB"
+# Beam's own options that `gcloud dataflow flex-template run` has no flag for: help, regex, whether it is required.
+_IMAGE = "container image of the workers, built from deploy/dataflow/worker.Dockerfile"
+_THREADS = "work units that a worker process labels at the same time; each keeps its own images in memory"
+_HINTS = "resources that all steps need, such as accelerator=type:nvidia-l4;count:1;install-nvidia-driver, min_ram=8GB"
+_SERVICE = (
+    "options of the service, such as worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
 )
-_SERVICE = "such as worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
-_SCALING = "NONE: --num-workers from start to end"
+_SCALING = "NONE: keep --num-workers workers from start to end"
 _OF_BEAM = {
     "sdk_container_image": (_IMAGE, TEXT.regex, True),
     "number_of_worker_harness_threads": (_THREADS, _WHOLE, False),
@@ -74,13 +73,13 @@ def metadata() -> dict[str, Any]:
 
 
 def command_line(parameters: Sequence[str]) -> list[str]:
-    """Parameters as a template's launcher passes them, ``--name=value`` for each, as options.
+    """Converts parameters, which a template's launcher passes as ``--name=value``, into options.
 
-    A flag is ``true`` or ``false`` there, a list is one value, and a field that was left empty in a form
-    is an empty one.
+    There, a flag is ``true`` or ``false``, a list is one value, and a form field that was left empty is an empty
+    value.
 
     Raises:
-      UsageError: a flag is neither, or a list has a quote that does not end.
+      UsageError: a flag is neither, or a list has an unclosed quote.
     """
     options = {one.name: one for one in job_options()}
     optional = {name for name, one in options.items() if not one.is_required}
@@ -92,20 +91,20 @@ def command_line(parameters: Sequence[str]) -> list[str]:
         if is_given and not value and name in optional:
             continue
         if name == "labels" and value.startswith("{"):
-            argv.append(f"--label={value}")  # of the job: Beam knows them by both names
+            argv.append(f"--label={value}")  # labels of the Dataflow job; Beam accepts both names
         elif one is not None and one.is_flag and is_given:
             argv += [f"--{name}"] * _truth(name, value)
         elif (one is not None and one.is_list) or name in _LISTS_OF_BEAM:
             argv += [f"--{name}={word}" for word in _words(name, value)]
         else:
             argv.append(option)
-    # A template is for no other runner; whether Google's launcher names it is not documented.
+    # A template runs on Dataflow only. Google does not document whether its launcher passes --runner.
     named = any(option.split("=", 1)[0] == "--runner" for option in argv)
     return argv if named else [*argv, "--runner=DataflowRunner"]
 
 
 def _joined(parameters: Sequence[str]) -> list[str]:
-    """``--name value`` as one word."""
+    """Joins ``--name value`` into one word."""
     words: list[str] = []
     for word in parameters:
         if not word.startswith("--") and words and "=" not in words[-1]:

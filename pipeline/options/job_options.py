@@ -1,6 +1,6 @@
 """The job's options: one frozen dataclass for each group, and one that holds them all.
 
-Names, help texts, types and defaults are declared here and nowhere else. A function takes the group that it needs.
+Names, help texts, types and defaults are declared only here. A function takes the group that it needs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_CALIBRATION_IMAGES = 300
-# Values of --precision: in int8 or not at all, and in int8 or in float32.
+# Values of --precision: int8 or an error, and int8 or else float32.
 INT8, INT8_OR_FLOAT32 = "int8", "int8,float32"
 DEFAULT_TOP_K = 5
 DEFAULT_LOAD_THREADS = 64
@@ -45,52 +45,52 @@ RESUME = "resume"
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """The references that are labeled."""
+    """The references to label."""
 
     input: tuple[str, ...] = several(
         metavar="PATTERN",
-        help="needed, unless --retry_failures: file, folder or glob of references or images: local, file://, "
-        "gs://, s3:// or azfs://; repeatable; commas are not split",
+        help="file, directory or glob of references or images: local, file://, gs://, s3:// or azfs://; required "
+        "unless --retry_failures is given; repeatable; commas are not split",
     )
     input_format: str = choice(
         ("auto", "text", "csv", "tsv", "jsonl", "parquet", "images", "tar", "zip"),
         default="auto",
-        help="text: a URI a line; csv, tsv, jsonl (JSON lines), parquet: a URI a row; images: the files are the "
-        "images; tar, zip: their members are; auto: by name and content",
+        help="text: one URI per line; csv, tsv, jsonl (JSON lines), parquet: one URI per row; images: the files are "
+        "images; tar, zip: the members are images; auto: by name and content",
     )
     uri_column: str | None = option(
         TEXT,
         metavar="NAME",
-        help="column of URIs, in Parquet also of lists of them (default: uri, url, path, a name like file_name or "
-        "image_url, or the only string)",
+        help="column of URIs; in Parquet also of lists of URIs (default: uri, url, path, a name like file_name or "
+        "image_url, or the only string column)",
     )
     image_column: str | None = option(
         TEXT,
         metavar="NAME",
-        help="Parquet column of encoded images: binary, struct of bytes and path, or lists of them (default: the only "
-        "struct of bytes and path)",
+        help="Parquet column of encoded images: binary, struct of bytes and path, or lists of these (default: the "
+        "only struct of bytes and path)",
     )
     keep_columns: tuple[str, ...] = several(
         metavar="NAME",
-        help="columns, or names of Hive folders, to hand through; SOURCE=NAME renames; classes of Hugging Face "
-        "become their names, with SOURCE:id numbers; of archives members of a sample: cls, txt, json.FIELD=NAME",
+        help="columns or Hive partition keys to copy to the output; SOURCE=NAME renames; Hugging Face classes become "
+        "their names, or with SOURCE:id numbers; for archives, members of a sample: cls, txt, json.FIELD=NAME",
     )
     include: tuple[str, ...] = several(
         metavar="GLOB",
-        help="of folders, patterns and archives only these files: names as *.{jpg,png}, paths as cats/**; repeatable",
+        help="read only these files of directories, patterns and archives, such as *.{jpg,png} or cats/**; repeatable",
     )
     exclude: tuple[str, ...] = several(
-        metavar="GLOB", help="of folders, patterns and archives not these files; repeatable"
+        metavar="GLOB", help="leave out these files of directories, patterns and archives; repeatable"
     )
     base_dir: str | None = option(
-        TEXT, metavar="DIR", help="what relative references are relative to (default: the current folder)"
+        TEXT, metavar="DIR", help="base directory of relative references (default: the current directory)"
     )
     limit: int | None = option(whole(1), metavar="N", help="label only the first N references")
     sample: float = option(
         number(0, 1, above_low=True),
         default=1.0,
         metavar="F",
-        help="label the URIs whose hash falls below F: the same ones on every runner, every time",
+        help="label only the URIs whose hash is below F: the same ones on every runner, every time",
     )
 
 
@@ -100,108 +100,107 @@ class EarlierRunOptions:
 
     skip_labeled: tuple[str, ...] = several(
         metavar="PATTERN",
-        help="earlier outputs, such as labels/dt=*/: what they hold of the same module, preprocessing and columns is "
-        "skipped; repeatable",
+        help="earlier outputs, such as labels/dt=*/: skip images that these outputs labeled with the same module, "
+        "preprocessing and columns; repeatable",
     )
     changed: bool = flag(
-        help="with --skip_labeled: label again what has another content now; what has another size or version, and "
-        "what is on the web, is fetched to see"
+        help="with --skip_labeled: label an image again if its content has changed; an image with a new size or "
+        "version, or on the web, is fetched to compare"
     )
     retry_known_failures: bool = flag(
-        help="with --skip_labeled: try again what it failed for a lasting reason (default: skipped, if not changed)"
+        help="with --skip_labeled: retry images that failed for a lasting reason (default: skip them unless changed)"
     )
     tombstones: bool = flag(
-        help="with --skip_labeled: write the images of these that the input does not name any more to _deleted/"
+        help="with --skip_labeled: record in _deleted/ the images of these outputs that the input no longer names"
     )
     max_deleted_rate: float = option(
         number(0, 1, above_low=False),
         default=DEFAULT_MAX_DELETED_RATE,
         metavar="R",
-        help="with --tombstones: if more of the images that were there are gone, write none and exit with 1 "
+        help="with --tombstones: write none and exit with 1 if more than this share of the earlier images is gone "
         f"(default {DEFAULT_MAX_DELETED_RATE})",
     )
     retry_failures: str | None = option(
         TEXT,
         metavar="RUN",
-        help="label what the run with this output has failed, and nothing else; --input: that run's, unless given",
+        help="label only the images that failed in the run with this output; --input defaults to the input of that run",
     )
     reasons: tuple[str, ...] = option(
         NAMES,
         default=(),
         metavar="A,B",
-        help="with --retry_failures: what failed for one of these reasons only",
+        help="with --retry_failures: only images that failed for one of these reasons",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleOptions:
-    """The module, and what becomes of its answers."""
+    """The module, its inputs and its outputs."""
 
     module: str = required(
         metavar="HANDLE",
-        help="Hub handle, folder, .tar.gz, gs:// path or Keras export; demo: the embedded EfficientNet-Lite0",
+        help="Hub handle, directory, .tar.gz, gs:// path or Keras export; demo: the embedded EfficientNet-Lite0",
     )
     module_fingerprint: str | None = option(
         SHA256,
         metavar="SHA256",
-        help="refuse the module unless this is its fingerprint, as beamlabel inspect tells it",
+        help="refuse a module with another fingerprint; beamlabel inspect shows a module's fingerprint",
     )
     allow_unsafe_ops: bool = flag(
-        help="run a module whose graph may read, write or send anything; it runs with your rights"
+        help="run a module whose graph may read, write or send anything, with your permissions"
     )
     labels: str | None = option(
         TEXT,
         metavar="FILE",
-        help="a class name a line; none: no names (default: those of a module of beamlabel train, else ImageNet's for "
-        "1000 and 1001 classes)",
+        help="file with one class name per line; none: no names (default: the names that beamlabel train stored in "
+        "the module, else ImageNet's for 1000 and 1001 classes)",
     )
     top_k: int | None = option(
         whole(1),
         metavar="K",
-        help=f"classes in a row (default {DEFAULT_TOP_K}, or all where there are fewer)",
+        help=f"classes per row (default {DEFAULT_TOP_K}, or all if there are fewer)",
     )
     no_embeddings: bool = flag(help="write no embedding column")
     normalize_embeddings: bool = flag(help="scale embeddings to L2 length 1; zero stays zero")
     image_size: tuple[int, int] | None = option(
-        IMAGE_SIZE, metavar="HxW", help="where the module does not fix its input size"
+        IMAGE_SIZE, metavar="HxW", help="input size, for a module that does not fix it"
     )
     crop: float | None = option(
         number(0, 1, above_low=True),
         metavar="F",
         help="label the central square of F times the short side, such as 0.875 (default: the whole image, "
-        "stretched; of a module of beamlabel train, as its head was trained)",
+        "stretched; for a module of beamlabel train, as in its training)",
     )
     color_profile: str = choice(
         ("auto", "convert", "ignore"),
         default="auto",
-        help="convert: colours of CMYK images, and of those with a colour profile other than sRGB, become sRGB, as "
-        "browsers do; ignore: colours are taken as they are stored; auto: convert, or as the head of a module of "
-        "beamlabel train was trained",
+        help="convert: convert CMYK images, and images with a color profile other than sRGB, to sRGB, as browsers do; "
+        "ignore: use colors as they are stored; auto: convert, or for a module of beamlabel train, as in its training",
     )
     input_range: tuple[float, float] | None = option(
         INPUT_RANGE,
         metavar="LOW,HIGH",
-        help="what pixels become: 0,1 or -1,1 or 0,255; default 0,1; required for Keras exports",
+        help="range that pixel values are scaled to: 0,1 or -1,1 or 0,255 (default 0,1); required for Keras exports",
     )
     scores: str = choice(
         ("auto", "softmax", "sigmoid", "none"),
         default="auto",
-        help="how logits become scores; auto: what fits the module's values and graph, see docs/modules.md",
+        help="how logits become scores; auto: chosen by the module's values and graph, see docs/modules.md",
     )
     logits_output: str | None = option(
         TEXT, metavar="NAME", help="output that holds the logits: SIGNATURE:KEY, SIGNATURE or KEY"
     )
     features_output: str | None = option(
-        TEXT, metavar="NAME", help="output that holds the features, named likewise"
+        TEXT, metavar="NAME", help="output that holds the features, named in the same way"
     )
     module_deadline: float = option(
         DURATION,
         default=DEADLINE_SECONDS,
         metavar="TIME",
-        help="to fetch, load, try and compile the module, in a process of its own that is ended then (default 10m)",
+        help="time limit of the process that fetches, loads, tries and compiles the module (default 10m)",
     )
     module_memory: int | None = option(
-        BYTE_SIZE, metavar="SIZE", help="for this process, such as 8G (default: what is free, at least 4G)"
+        BYTE_SIZE, metavar="SIZE", help="its memory limit, such as 8G (default: free memory, at least 4G)"
     )
 
 
@@ -212,132 +211,130 @@ class InferenceOptions:
     engine: str = choice(
         ("auto", "litert", "openvino", "tensorflow"),
         default="auto",
-        help="what runs the module; auto: LiteRT, or TensorFlow where LiteRT cannot express it; openvino: an extra",
+        help="runs the module; auto: LiteRT, or TensorFlow if LiteRT cannot express it; openvino: an extra",
     )
     precision: str = choice(
         ("float32", "bfloat16", INT8, INT8_OR_FLOAT32),
         default="float32",
-        help="bfloat16: by OpenVINO, on CPUs where that is faster; numbers are near the module's, not equal; int8: an "
-        "extra, quantized with images of the input and compared on others, an error if it is not near enough; "
-        "int8,float32: float32 then",
+        help="bfloat16: by OpenVINO, on CPUs on which it is faster; results are near the module's, not equal; int8: an "
+        "extra; quantized with images of the input, compared on others, and an error if it is not close enough; "
+        "int8,float32: float32 in that case",
     )
     calibration_images: int = option(
         whole(1),
         default=DEFAULT_CALIBRATION_IMAGES,
         metavar="N",
-        help="with --precision int8: images of the input that it is quantized with "
+        help="with --precision int8: number of input images that the module is quantized with "
         f"(default {DEFAULT_CALIBRATION_IMAGES})",
     )
     batch_size: int = option(
         whole(1),
         default=DEFAULT_BATCH_SIZE,
         metavar="N",
-        help=f"images in a batch (default {DEFAULT_BATCH_SIZE})",
+        help=f"images per batch (default {DEFAULT_BATCH_SIZE})",
     )
     inference_deadline: float | None = option(
         DURATION,
         metavar="TIME",
-        help="for a batch: a worker that hangs is ended then, and an image that hangs twice fails as inference_timeout "
-        "(default: 10 s for each image of the batch, at least 10m)",
+        help="time limit of a batch: a worker that hangs is ended, and an image that hangs twice fails as "
+        "inference_timeout (default: 10 s per image of the batch, at least 10m)",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadingOptions:
-    """How images are fetched and decoded, and by how many threads."""
+    """Fetching and decoding of images, with limits and threads."""
 
     max_bytes: int = option(
         BYTE_SIZE, default=64 * 2**20, metavar="SIZE", help="refuse larger encoded images (default 64M)"
     )
     max_pixels: int = option(
-        whole(1), default=100_000_000, metavar="N", help="refuse larger images (default 100 million)"
+        whole(1), default=100_000_000, metavar="N", help="refuse larger images (default 100 million pixels)"
     )
     decode_deadline: float = option(
         number(0, 86400, above_low=True),
         default=20.0,
         metavar="SECONDS",
-        help="for a decode in a child process: of what is no usual JPEG, PNG or WebP (default 20)",
+        help="time limit of a decode in a child process, which all but usual JPEG, PNG and WebP need (default 20)",
     )
     fetch_deadline: float = option(
         number(0, 86400, above_low=True),
         default=60.0,
         metavar="SECONDS",
-        help="for an image, all tries together (default 60)",
+        help="time limit to fetch an image, over all attempts (default 60)",
     )
     load_threads: int = option(
         whole(1),
         default=DEFAULT_LOAD_THREADS,
         metavar="N",
-        help=f"images in flight at a time in a worker (default {DEFAULT_LOAD_THREADS})",
+        help=f"images in flight at the same time in a worker (default {DEFAULT_LOAD_THREADS})",
     )
     worker_threads: int | None = option(
         whole(1),
         metavar="N",
-        help="threads that decode and infer in a worker process (default: the cores that it may use)",
+        help="threads that decode and infer in a worker process (default: the number of cores that it may use)",
     )
     worker_processes: int | None = option(
         auto_or_whole(1),
         metavar="N",
-        help="worker processes of a local run, which share the cores; auto: one up to 5 cores, then one for every 4, "
-        "fewer if memory is short (default auto)",
+        help="worker processes of a local run, which share the cores; auto: one for up to 5 cores, then one per 4 "
+        "cores, fewer if memory is short (default auto)",
     )
     allowed_schemes: tuple[str, ...] | None = option(
         SCHEMES,
         metavar="NAMES",
-        help="fetch no image but of these, such as gs,https; file: local paths (default: all, but see --allow_http)",
+        help="fetch images only from these, such as gs,https; file: local paths (default: all, but see --allow_http)",
     )
     allow_http: bool = flag(help="fetch http:// and https:// URIs")
     allow_private_hosts: bool = flag(help="fetch from private and link-local addresses too")
     http_header: tuple[HttpHeader, ...] = several(
         HTTP_HEADER,
         metavar="NAME=VALUE",
-        help="header for the hosts of http URIs, such as 'Authorization=Bearer TOKEN', and for none that they redirect "
-        "to; repeatable; results and logs hold no value",
+        help="header for the hosts of http URIs, such as 'Authorization=Bearer TOKEN', but not for hosts that they "
+        "redirect to; repeatable; results and logs never contain its value",
     )
     user_agent: str | None = option(
         USER_AGENT,
         metavar="TEXT",
-        help="who asks, as http servers are told (default: beamlabel, with its address)",
+        help="User-Agent header for http servers (default: beamlabel, with its address)",
     )
-    ignore_robots_tag: bool = flag(help="take images whose server says X-Robots-Tag: noai or noimageai, too")
+    ignore_robots_tag: bool = flag(help="label images despite an X-Robots-Tag of noai or noimageai")
     http_per_host: int = option(
         whole(1),
         default=PER_HOST,
         metavar="N",
-        help=f"requests at a time to one http host from a worker process (default {PER_HOST})",
+        help=f"concurrent requests of a worker process to one http host (default {PER_HOST})",
     )
     billing_project: str | None = option(
-        PROJECT, metavar="PROJECT", help="that pays for requests to gs:// (requester-pays buckets need one)"
+        PROJECT, metavar="PROJECT", help="project that pays for gs:// (requester-pays buckets need one)"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """The files that a run writes, and where."""
+    """The files that a run writes, and their location."""
 
     output: str = required(
         metavar="DIR",
-        help="folder of the result: local, gs://, s3:// or azfs://; {date} in it becomes --run_date, as in dt={date}",
+        help="directory of the result: local, gs://, s3:// or azfs://; {date}, as in dt={date}, becomes --run_date",
     )
     output_format: str = choice(("parquet", "tfrecord"), default="parquet", help="default parquet")
     tfrecord_compression: str = choice(("none", "gzip"), default="none", help="default none")
     shard_rows: int | None = option(
-        whole(1), metavar="N", help="rows of a work unit and its shard (default 10000, fewer at first)"
+        whole(1), metavar="N", help="rows per work unit and shard (default 10000, fewer at first)"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """One run: its day, its end, and its success."""
+    """The date, the end and the success of a run."""
 
-    run_date: str | None = option(
-        DATE, metavar="YYYY-MM-DD", help="the day that the run is for (default: today, UTC)"
-    )
+    run_date: str | None = option(DATE, metavar="YYYY-MM-DD", help="date of the run (default: today, UTC)")
     max_error_rate: float = option(
         number(0, 1, above_low=False),
         default=DEFAULT_MAX_ERROR_RATE,
         metavar="F",
-        help=f"failed / (predicted + failed) that is still a success (default {DEFAULT_MAX_ERROR_RATE})",
+        help=f"highest failed / (predicted + failed) of a successful run (default {DEFAULT_MAX_ERROR_RATE})",
     )
     min_input: int | None = option(
         whole(1), metavar="N", help="publish nothing, and exit with 2, if the input has fewer references"
@@ -346,20 +343,20 @@ class RunOptions:
         whole(1),
         default=DEFAULT_MIN_FAILURES,
         metavar="N",
-        help="fewer failures do not fail a run that has predicted something, whatever their rate "
+        help="a run with fewer failures and at least one prediction succeeds, whatever its error rate "
         f"(default {DEFAULT_MIN_FAILURES})",
     )
-    report: bool = flag(help="write _report.html too: what happened, with thumbnails of a sample")
+    report: bool = flag(help="also write _report.html, a summary of the run with thumbnails of a sample")
     if_exists: str = choice(
         ("error", "overwrite", RESUME),
         default="error",
-        help="what to do when the output exists (default error); resume: as overwrite, but what an earlier run "
-        "has finished of the same plan is kept, and not done again",
+        help="what to do if the output exists (default error); resume: like overwrite, but keep the units that an "
+        "earlier run of the same plan has finished",
     )
     time_limit: float | None = option(
         DURATION,
         metavar="TIME",
-        help="begin no unit after that long, such as 6h: publish what is done and exit with 4; resume goes on there",
+        help="start no unit after this time, such as 6h; publish the finished ones and exit with 4; resume continues",
     )
 
 
@@ -376,7 +373,7 @@ class JobOptions:
     run: RunOptions
 
     def flat(self) -> dict[str, Any]:
-        """Every option's value by the option's name."""
+        """The value of every option by its name."""
         groups = (getattr(self, field.name) for field in dataclasses.fields(self))
         return {name: value for group in groups for name, value in vars(group).items()}
 

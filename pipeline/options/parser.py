@@ -1,6 +1,6 @@
-"""Declared options → an argparse parser; what it parsed → the dataclass that declared them.
+"""Builds an argparse parser from declared options, and the declaring dataclass from its result.
 
-Answered before Beam is imported. Options of the job that are not known here go to the runner.
+Parsing does not import Beam. Unknown options of the job go to the runner.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ DESCRIPTION = "Labels and embeds images in bulk: image URIs in, labels, scores a
 
 _T = TypeVar("_T")
 
-_OF_STORAGE = "Beam's options of file systems are taken, too, such as --s3_endpoint_url URL."
+_OF_STORAGE = "Beam's file system options, such as --s3_endpoint_url URL, are accepted too."
 
-# Beam's, though it looks like one of ours misspelt: key=value, a label of a Dataflow job.
+# Beam's option for a label (key=value) of a Dataflow job. It resembles a misspelling of --labels.
 _LABEL_OF_JOB = "--label"
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises where argparse would end the process, or would not say that its help could not be written."""
+    """Raises ``UsageError`` instead of ending the process, and reports that its help could not be written."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """As argparse's own, see ``Parser``."""
+    """Prints the version, and reports that it could not be written, see ``Parser``."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         answer(f"beamlabel {__version__}\n")
@@ -53,13 +53,13 @@ class _Version(argparse.Action):
 
 
 class _TakesArguments(Protocol):
-    """A parser, or a group of one; argparse has no public name for both."""
+    """A parser or an argument group; argparse has no public name for both."""
 
     def add_argument(self, *names: str, **facts: Any) -> argparse.Action: ...
 
 
 def add_options(parser: _TakesArguments, options: type[Any], only: Collection[str] | None = None) -> None:
-    """Adds the options that a dataclass declares to a parser or a group of one; ``only`` those of these names."""
+    """Adds the options of a dataclass, or ``only`` those with these names, to a parser or argument group."""
     for one in declared(options):
         if only is None or one.name in only:
             _add(parser, one)
@@ -88,7 +88,7 @@ def _add(parser: _TakesArguments, one: Option) -> None:
 
 
 def values_of(options: type[_T], namespace: argparse.Namespace) -> _T:
-    """The dataclass, filled with what was parsed; an option that was not added keeps its default."""
+    """Fills the dataclass with parsed values; an option that was not added keeps its default."""
     found = vars(namespace)
     values = {}
     for one in declared(options):
@@ -101,10 +101,10 @@ def values_of(options: type[_T], namespace: argparse.Namespace) -> _T:
 def parse_command(
     options: type[_T], argv: Sequence[str], *, command: str, description: str, epilog: str
 ) -> _T:
-    """Parses the arguments of a sub-command into the dataclass that declares them; has ``--billing_project`` pay.
+    """Parses a sub-command's arguments into the dataclass that declares them, and applies ``--billing_project``.
 
     Raises:
-      UsageError: a missing argument, a bad value, or an option that there is not.
+      UsageError: a missing argument, a bad value, or an unknown option.
       SystemExit: after ``--help``.
     """
     parser = Parser(
@@ -124,7 +124,7 @@ def parse_command(
 
 
 def add_payer(parser: _TakesArguments) -> None:
-    """Adds ``--billing_project`` to the parser of a sub-command, as the job has it."""
+    """Adds the job's ``--billing_project`` to the parser of a sub-command."""
     add_options(parser, LoadingOptions, only={"billing_project"})
 
 
@@ -134,10 +134,10 @@ def make_parser() -> argparse.ArgumentParser:
         prog="beamlabel",
         usage="%(prog)s --input PATTERN --module HANDLE --output DIR [option ...]\n"
         "       %(prog)s COMMAND ...",
-        description=f"{DESCRIPTION}\n\nother commands, each with a --help of its own:\n{command_listing()}",
+        description=f"{DESCRIPTION}\n\nother commands (each has its own --help):\n{command_listing()}",
         epilog="Options not listed here go to the Beam runner, such as --runner FlinkRunner.\n"
-        "Exit codes: 0 done, 1 too many failures, 2 wrong usage or the output exists, 3 the job broke,\n"
-        "4 out of time, 75 another run is at work on the output, 130/143 cancelled.",
+        "Exit codes: 0 done, 1 too many failures, 2 wrong usage or the output exists, 3 the job failed,\n"
+        "4 out of time, 75 the output is locked by another run, 130/143 cancelled.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -148,7 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def with_minus_joined(argv: Sequence[str]) -> list[str]:
-    """``--input_range -1,1`` as one word: argparse would take ``-1,1`` for an option."""
+    """Joins ``--input_range -1,1`` into one word, because argparse would take ``-1,1`` for an option."""
     words: list[str] = []
     for word in argv:
         if words and words[-1] == "--input_range" and word.startswith("-1"):
@@ -159,7 +159,7 @@ def with_minus_joined(argv: Sequence[str]) -> list[str]:
 
 
 def _with_labels_of_jobs(argv: Sequence[str]) -> list[str]:
-    """``--labels key=value``, Beam's other name for ``--label``, by that one. Airflow's operator always gives it."""
+    """Renames Beam's ``--labels key=value``, which Airflow's operator always passes, to Beam's ``--label``."""
     words: list[str] = []
     for word in argv:
         is_value = bool(words) and words[-1] == "--labels"
@@ -172,12 +172,12 @@ def _with_labels_of_jobs(argv: Sequence[str]) -> list[str]:
 
 
 def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
-    """Parses the command line into the job's options and the words that are left for the runner.
+    """Parses the command line into the job's options and the remaining arguments for the runner.
 
-    ``--labels key=value`` is the runner's ``--label``; a file of such a name is ``./key=value``.
+    ``--labels key=value`` is the runner's ``--label``; write a file of such a name as ``./key=value``.
 
     Raises:
-      UsageError: a missing option, a bad value, or a misspelt option.
+      UsageError: a missing option, a bad value, or a misspelled option.
       SystemExit: after ``--help`` and ``--version``.
     """
     found, rest = make_parser().parse_known_args(_with_labels_of_jobs(with_minus_joined(argv)))
@@ -187,14 +187,14 @@ def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
 
 
 def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
-    """Refuses words that can be no option of a runner.
+    """Refuses arguments that cannot be options of a runner.
 
     Args:
-      rest: the words that are left.
-      names: of the options that there are.
+      rest: the remaining arguments.
+      names: of the known options.
 
     Raises:
-      UsageError: a word is an option misspelt, or belongs to none.
+      UsageError: an argument is a misspelled option, or belongs to no option.
     """
     known = ["--help", "--version", *(f"--{name}" for name in names)]
     for argument in rest:
@@ -205,10 +205,10 @@ def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
     for before, argument in zip(["", *rest], rest, strict=False):
         has_value = before.startswith("--") and "=" not in before
         if not argument.startswith("--") and not has_value:
-            raise UsageError(f"{argument!r} belongs to no option; inputs are named by --input")
+            raise UsageError(f"{argument!r} belongs to no option; name inputs with --input")
 
 
 def usage(error: UsageError, command: str = "beamlabel") -> None:
-    """Tells a usage error as argparse does, and whose ``--help`` to read."""
+    """Prints a usage error as argparse does, and refers to the command's ``--help``."""
     tell(f"error: {error}")
     say(f"Try '{command} --help'.")

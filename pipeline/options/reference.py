@@ -1,6 +1,6 @@
 """The declared options as Markdown: the README's table, and ``docs/options.md``.
 
-``python -m beamlabel.pipeline.options.reference --write`` in the checkout brings both up to date.
+``python -m beamlabel.pipeline.options.reference --write`` updates both in the checkout.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _END = "<!-- end of options -->"
 _PAGE = """\
 # Options
 
-Of `beamlabel --input PATTERN --module HANDLE --output DIR [option ...]`. Options that are not listed go to the Beam
-runner, such as `--runner FlinkRunner`. `python -m beamlabel.pipeline.options.reference --write` makes this page from
-the declarations in `pipeline/options/job_options.py`.
+The options of `beamlabel --input PATTERN --module HANDLE --output DIR [option ...]`. Options that are not listed go to
+the Beam runner, such as `--runner FlinkRunner`. `python -m beamlabel.pipeline.options.reference --write` generates this
+page from the declarations in `pipeline/options/job_options.py`.
 """
 
 
 def table(options: Iterable[Option]) -> str:
-    """A table of options, a row each."""
+    """A Markdown table with one row per option."""
     rows = ["| option | |", "| --- | --- |"]
     for one in options:
         needed = "**required**: " if one.is_required else ""
@@ -33,15 +33,15 @@ def table(options: Iterable[Option]) -> str:
 
 
 def readme(text: str) -> str:
-    """The README with its table of options brought up to date.
+    """The README with an up-to-date table of options.
 
     Raises:
-      ValueError: the README does not hold the two marks between which the table stands.
+      ValueError: the README lacks the two marks around the table.
     """
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
-        raise ValueError(f"no {_BEGIN} and {_END}")
+        raise ValueError(f"README.md lacks {_BEGIN} or {_END}")
     return f"{before}{begin}\n{table(job_options())}\n{end}{after}"
 
 
@@ -60,7 +60,7 @@ def _spelled(one: Option) -> str:
 
 
 def main() -> None:
-    """Writes both, or with ``--check`` ends with 1 if one is not up to date."""
+    """Writes both with ``--write``; otherwise ends with 1 if one is not up to date."""
     root = Path(__file__).resolve().parents[2]
     wanted = {
         root / "README.md": readme((root / "README.md").read_text()),

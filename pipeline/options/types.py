@@ -1,4 +1,4 @@
-"""The types of options: texts → values. A text that does not fit is an ``ArgumentTypeError`` that names it."""
+"""The types of options, which parse text into values. Invalid text is an ``ArgumentTypeError`` that names it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OptionType(Generic[T]):
-    """How a text becomes a value.
+    """Parser and pattern of an option's value.
 
     Attributes:
       parse: text → value; raises ``ArgumentTypeError``.
-      regex: in POSIX's extended syntax, as forms want it; accepts every text that ``parse`` accepts.
+      regex: in POSIX extended syntax, as forms require; accepts every text that ``parse`` accepts.
     """
 
     parse: Callable[[str], T]
@@ -48,13 +48,13 @@ def auto_or_whole(minimum: int) -> OptionType[int | None]:
         try:
             return None if text == "auto" else of_numbers.parse(text)
         except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentTypeError(f"{error}, nor auto") from None
+            raise argparse.ArgumentTypeError(f"{error}, or auto") from None
 
     return OptionType(parse, "^(auto|[0-9]+(_[0-9]+)*)$")
 
 
 def number(low: float, high: float, *, above_low: bool) -> OptionType[float]:
-    """Numbers of ``low``, or only above it, to ``high``."""
+    """Numbers from ``low``, excluded if ``above_low``, to ``high``."""
 
     def parse(text: str) -> float:
         bounds = f"{'above' if above_low else 'at least'} {low:g} and at most {high:g}"
@@ -114,7 +114,7 @@ def _input_range(text: str) -> tuple[float, float]:
     try:
         return _INPUT_RANGES[text.replace(" ", "")]
     except KeyError:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {' '.join(_INPUT_RANGES)}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {' '.join(_INPUT_RANGES)}") from None
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -133,11 +133,11 @@ def _schemes(text: str) -> tuple[str, ...]:
 
 
 def _http_header(text: str) -> HttpHeader:
-    # The value is a secret, as a rule: no message holds it, nor a text that may be one alone.
+    # The value is usually a secret. No message may hold it, or a text without '=', which may be only a secret.
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(
-            "a header is NAME=VALUE, such as 'Authorization=Bearer …'; '=' is missing"
+            "expected NAME=VALUE, such as 'Authorization=Bearer …', but '=' is missing"
         )
     try:
         return HttpHeader(name, value)
@@ -147,7 +147,7 @@ def _http_header(text: str) -> HttpHeader:
 
 def _user_agent(text: str) -> str:
     if not text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a line of text that says who asks")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a printable line of text")
     return text
 
 
@@ -179,15 +179,15 @@ IMAGE_SIZE: OptionType[tuple[int, int]] = OptionType(_image_size, "^[1-9][0-9]{0
 INPUT_RANGE: OptionType[tuple[float, float]] = OptionType(
     _input_range, "^ *(0 *, *1|- *1 *, *1|0 *, *2 *5 *5) *$"
 )
-# Words between commas.
+# Words separated by commas.
 NAMES: OptionType[tuple[str, ...]] = OptionType(_names, "^[a-z_]+(,[a-z_]+)*$")
-# A header of HTTP, from NAME=VALUE; a list of them is quoted as for a shell, so that any text may be one.
+# An HTTP header, from NAME=VALUE. Lists are quoted as in a shell, so that any text may be a value.
 HTTP_HEADER: OptionType[HttpHeader] = OptionType(_http_header, "^[^=]+=.*$")
-# Who asks, as servers are told.
+# The value of a User-Agent header.
 USER_AGENT: OptionType[str] = OptionType(_user_agent, "^.*[^ ].*$")
-# A SHA-256 in hex, from either case of letters.
+# A SHA-256 in lower-case hex, from upper or lower case.
 SHA256: OptionType[str] = OptionType(_sha256, "^[0-9a-fA-F]{64}$")
-# Names of schemes, with commas between them.
+# Names of schemes, separated by commas.
 SCHEMES: OptionType[tuple[str, ...]] = OptionType(_schemes, "^[A-Za-z0-9+.:/-]+(,[A-Za-z0-9+.:/-]+)*$")
-# A project of Google Cloud.
+# A Google Cloud project.
 PROJECT: OptionType[str] = OptionType(_project, "^[a-z0-9.:-]+$")

@@ -1,1 +1,1 @@
-"""A run's folder: staging, lock, manifest, publishing, verification."""
+"""The output directory of a run: staging, lock, manifest, publishing, verification."""

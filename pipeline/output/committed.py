@@ -1,8 +1,8 @@
-"""What a committed run says in ``job.json`` and ``commit.json``, checked before a file is touched.
+"""Reads ``job.json`` and ``commit.json`` of a committed run, and checks them before a file is touched.
 
-Whoever can write into an output's folder can write these; they decide which files are moved, so they are believed only
-if all that they name is what workers of that run have staged: by its names, its counts and its content. Whoever forges
-records and files alike is believed: that is who can write in the folder.
+Anyone who can write into the output directory can write these files, and they decide which files are moved. So they are
+trusted only if the names, counts and content of all their files are those that workers of the run staged. This does not
+protect against a writer of the directory who forges both records and files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from beamlabel.transforms.storage.inside import OutsideError, below
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 _ENDING = re.compile(r"-[0-9a-f]{16}(?:\.[a-z0-9]+)+")
-# Where files lie in a staging folder, by kind.
+# Subdirectories of a staging directory, by kind of file.
 _STAGED = {"data": "shards", "failures": "failures", "unchanged": "unchanged", "summary": "summaries"}
 
 
@@ -30,7 +30,7 @@ class Committed(NamedTuple):
 
     Attributes:
       job: the facts of the run.
-      commit: what the graph has written.
+      commit: the content of ``commit.json``, from the graph.
       records: of all units.
       deleted: the files of tombstones.
     """
@@ -42,11 +42,11 @@ class Committed(NamedTuple):
 
 
 def read_committed(staging_dir: str) -> Committed:
-    """Reads what was committed.
+    """Reads a committed run.
 
     Raises:
       FileNotFoundError: the run was not committed.
-      OutsideError: it names files that are none of the run's, or the two are of different runs, or damaged.
+      OutsideError: the commit names files of others, or the two JSON files are damaged or belong to different runs.
     """
     job = _marked(staging_dir, layout.JOB, JOB, layout.JOB_FORMAT)
     commit = _marked(staging_dir, layout.COMMIT, COMMIT, layout.COMMIT_FORMAT)
@@ -58,9 +58,9 @@ def read_committed(staging_dir: str) -> Committed:
         raise _refused(staging_dir, f"it is damaged ({type(error).__name__}: {error})") from error
     run_ids = {job["run_id"], job["manifest"]["run_id"]}
     if not job["manifest"]["plan_id"] == plan_id == commit.get("plan_id", plan_id):
-        raise _refused(staging_dir, "it is of another plan")
+        raise _refused(staging_dir, "it belongs to another plan")
     if len(run_ids) != 1 or not RUN_ID.fullmatch(min(run_ids)):
-        raise _refused(staging_dir, f"{min(run_ids)!r} is no id of its run")
+        raise _refused(staging_dir, f"{min(run_ids)!r} is not the id of its run")
     _check_files(staging_dir, records, deleted)
     return Committed(job, commit, records, deleted)
 
@@ -71,7 +71,7 @@ def _marked(staging_dir: str, name: str, shape: Any, mark: str) -> dict[str, Any
     except DamagedError as error:
         raise _refused(staging_dir, str(error)) from error
     if content["format"] != mark:
-        raise _refused(staging_dir, f"{name} does not carry the mark of beamlabel")
+        raise _refused(staging_dir, f"{name} does not have beamlabel's mark")
     return content
 
 
@@ -81,9 +81,9 @@ def _check_files(staging_dir: str, records: Iterable[UnitRecord], deleted: Itera
     files: list[tuple[str, FileRecord]] = [("deleted/", file) for file in deleted]
     for record in records:
         if not isinstance(record.unit_id, str) or not _UNIT.fullmatch(record.unit_id):
-            raise _refused(staging_dir, f"{record.unit_id!r} is no unit")
+            raise _refused(staging_dir, f"{record.unit_id!r} is not the name of a unit")
         if record.unit_id in units:
-            raise _refused(staging_dir, f"the unit {record.unit_id} is there twice")
+            raise _refused(staging_dir, f"the unit {record.unit_id} occurs twice")
         units.add(record.unit_id)
         _check_counts(staging_dir, record)
         files += [(f"{_STAGED.get(file.kind)}/{record.unit_id}", file) for file in record.files]
@@ -95,19 +95,19 @@ def _check_files(staging_dir: str, records: Iterable[UnitRecord], deleted: Itera
         is_named = file.name.startswith(stem) and f"-{file.sha256[:16]}." in file.name
         if not is_named or not ours or file.name in names:
             raise _refused(
-                staging_dir, f"{file.name!r} is no file of the kind {file.kind!r} that a worker staged"
+                staging_dir, f"{file.name!r} is not a file of the kind {file.kind!r} staged by a worker"
             )
         names.add(file.name)
-    # A summary is for the report, without which a run is published, too.
+    # Summaries are only for the report, and a run is published without it too.
     results = [file for _, file in files if file.kind != "summary"]
     if wrong := changed(staging_dir, results):
         raise _refused(
-            staging_dir, f"{wrong[0]} ({len(wrong)} of {len(results)}) is not what the commit tells"
+            staging_dir, f"{wrong[0]} ({len(wrong)} of {len(results)}) differs from its entry in the commit"
         )
 
 
 def _check_counts(staging_dir: str, record: UnitRecord) -> None:
-    """The rows of a unit's files are those that it tells of."""
+    """Checks that a unit's files have the number of rows in its record."""
     told = {"data": record.predicted, "failures": sum(record.failed.values())}
     for kind, rows in told.items():
         if sum(file.rows for file in record.files if file.kind == kind) != rows:
@@ -116,6 +116,6 @@ def _check_counts(staging_dir: str, record: UnitRecord) -> None:
 
 def _refused(staging_dir: str, why: str) -> OutsideError:
     return OutsideError(
-        f"{storage.join(staging_dir, layout.COMMIT)} is no commit that can be published: {why}. Nothing was touched: "
-        f"look who wrote it, and delete {staging_dir}"
+        f"{storage.join(staging_dir, layout.COMMIT)} cannot be published: {why}. Nothing was changed. Find out who "
+        f"wrote it, then delete {staging_dir}"
     )

@@ -1,4 +1,4 @@
-"""The lock of a local output: a file, and on it a lock of the system, which ends with its process."""
+"""The lock of a local output: a file with a system lock, which ends with its process."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 class FileLock(Lock):
-    """Beside the output, which may not exist before it is published; in it, where that cannot be written.
+    """A lock file beside the output, which may not exist before it is published.
 
-    A folder that exists is locked itself, too: a bind mount, or a name in capitals where they mean nothing, leads to
-    the same folder, and not to the same file beside it.
+    The file is in the output if its parent directory cannot be written. An existing output directory is locked too: a
+    bind mount, or another spelling on a case-insensitive file system, leads to the same directory, but not to the same
+    file beside it.
 
     Args:
       output: absolute path, without links.
 
     Raises:
       OutputLockedError: another run holds it.
-      UsageError: what is there is not ours.
-      OSError: it cannot be written.
+      UsageError: there is a file that is not ours.
+      OSError: the lock cannot be written.
     """
 
     def __init__(self, output: str) -> None:
@@ -65,7 +66,7 @@ class FileLock(Lock):
         self._remove_folders()
 
     def _remove_folders(self) -> None:
-        """Our own, and those that were made for it, as far as nothing came of the run."""
+        """Removes our own directory and those created for it, if they are empty."""
         for folder in dict.fromkeys([self._path.parent, *self._made]):
             with suppress(OSError):
                 folder.rmdir()
@@ -73,7 +74,7 @@ class FileLock(Lock):
     def _take(self, output: str) -> int:
         while True:
             check_place(str(self._path.parent), is_folder=True)
-            # Whoever gives it up removes file and folder: then begin anew.
+            # A run that releases the lock removes file and directory. In that case, start again.
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 file = self._create() if not os.path.lexists(self._path) else self._open(output)
@@ -81,13 +82,13 @@ class FileLock(Lock):
                 continue
             except FileExistsError as error:
                 if os.path.lexists(error.filename) and not Path(error.filename).is_dir():
-                    raise  # a file, or a link to nowhere, above it
+                    raise  # a parent is a file or a broken link
                 continue
             if file is not None:
                 return file
 
     def _create(self) -> int | None:
-        """The lock, new and held; None where another is first. It is never there without its content."""
+        """Creates the lock and holds it; None if another run was first. The file never exists without its content."""
         temporary = self._path.with_name(f".tmp-{uuid.uuid4().hex}")
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
@@ -112,7 +113,7 @@ class FileLock(Lock):
         return file
 
     def _create_unlinked(self) -> int | None:
-        # A file system without hard links: who is killed right here leaves an empty file, which is nobody's.
+        # For a file system without hard links. A process killed here leaves an empty file, which has no owner.
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
@@ -122,7 +123,7 @@ class FileLock(Lock):
         return file
 
     def _open(self, output: str) -> int | None:
-        """The lock that is there, held; None where it was given up meanwhile."""
+        """Takes the existing lock; None if it was released meanwhile."""
         check_place(str(self._path), is_folder=False)
         file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -147,22 +148,22 @@ class FileLock(Lock):
 
 
 def _lock_folder(output: str) -> int | None:
-    """A descriptor of the folder, locked; None if there is none, or if its file system has no such locks.
+    """A locked descriptor of the directory; None if it does not exist, or its file system has no such locks.
 
     Raises:
-      OutputLockedError: another run holds it by another name.
+      OutputLockedError: another run holds it under another name.
     """
     try:
         folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # not there yet, or nothing that may be read: whoever needs it says so
+    except OSError:  # missing or unreadable; the code that needs it reports that
         return None
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(folder)
         if error.errno not in _HELD:
-            return None  # NFS locks no folders
+            return None  # NFS cannot lock directories
         raise OutputLockedError(
-            f"another run is at work on {output}, which has another name there (a bind mount, or capitals)"
+            f"{output} is locked by another run under another name (a bind mount, or other letter case)"
         ) from None
     return folder

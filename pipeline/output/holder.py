@@ -1,4 +1,4 @@
-"""Who holds the lock of an output, and what the lock says of it."""
+"""The holder of an output's lock, and the content of the lock."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from beamlabel.pipeline.output.own_json import LOCK
 from beamlabel.pipeline.process.process_id import ProcessId
 from beamlabel.transforms.shapes import ShapeError, parse
 
-# A lock is as long as it ever gets from its first byte on: who writes a local one anew is never seen, or killed, in
-# the middle.
+# A lock has its full length from the start, so that nobody ever sees a rewrite of a local one half done, even after a
+# kill.
 _BYTES = 512
 
 
 class OutputLockedError(Exception):
-    """Another run is at work on the output, or was a moment ago. The message says which."""
+    """Another run holds the lock of the output, or held it a moment ago. The message names it."""
 
 
 class Lock(ABC):
     """The lock of an output.
 
     Attributes:
-      is_lost: whether another run may hold it by now.
+      is_lost: whether another run may hold the lock now.
     """
 
     is_lost = False
 
     def check(self) -> None:
-        """Before what only its holder may do; raises ``OutputLockedError``."""
+        """Raises ``OutputLockedError`` if the lock is lost; call it before anything that only the holder may do."""
         if self.is_lost:
             raise OutputLockedError("the lock of the output was lost")
 
     @abstractmethod
     def release(self) -> None:
-        """Gives it up."""
+        """Releases the lock."""
 
 
 def describe(process: ProcessId) -> bytes:
-    """The content of a lock, no two alike."""
+    """The content of a lock, different each time."""
     content = {"format": layout.LOCK_FORMAT, **dataclasses.asdict(process), "nonce": uuid.uuid4().hex}
     return json.dumps(content).encode().ljust(_BYTES)
 
 
 def is_lock(data: bytes) -> bool:
-    """Whether a file at the place of the lock is one."""
+    """Whether the content is that of a lock."""
     return is_marked(data, layout.LOCK_FORMAT)
 
 
@@ -63,13 +63,13 @@ def holder_of(data: bytes) -> ProcessId | None:
 
 
 def at_work(output: str, holder: ProcessId | None) -> str:
-    """What whoever comes second is told."""
-    return f"another run is at work on {output}: {name(holder)}"
+    """The message for a second run."""
+    return f"{output} is locked by another run ({name(holder)})"
 
 
 def name(holder: ProcessId | None) -> str:
-    """The process, for people."""
+    """A description of the process for people."""
     if holder is None:
-        return "one that does not say who it is"
+        return "owner unknown"
     started = datetime.fromtimestamp(holder.started_at, timezone.utc).isoformat(timespec="seconds")
     return f"host {holder.host}, pid {holder.pid}, started {started}"

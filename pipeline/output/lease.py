@@ -1,9 +1,9 @@
-"""The lock of an output on ``gs://``: an object, which has to be renewed.
+"""The lock of an output on ``gs://``: an object that its holder renews.
 
-It is created on the condition that there is none, written anew every 30 seconds by whoever holds it, and taken over,
-on the condition that nobody else did, when that has not happened for 5 minutes or when its holder was a process of
-this machine and is gone. Its age is told by one clock, the storage's: when the object was written, and the ``Date`` of
-the answer that says so.
+A conditional request creates the object only if it does not exist. Its holder writes it again every 30 seconds. Another
+run takes it over with a conditional request if it was not renewed for 5 minutes, or if its holder was a process of this
+machine that has ended. The age of the lock is measured by the storage's clock alone: from the time when the object was
+written to the ``Date`` of the response.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ RENEW_SECONDS = 30.0
 STALE_SECONDS = 300.0
 
 SURE_SECONDS = 240.0
-"""For so long after the request that renewed it was sent, a lock is ours: the storage had it no earlier."""
+"""Seconds after the sending of a renewal request during which the lock is certainly ours."""
 
-# After so many seconds no more tries of one renewal begin; the next renewal comes soon.
+# Seconds after which one renewal is not retried any more; the next renewal comes soon.
 _RENEWAL_SECONDS = 45.0
 _RELEASE_SECONDS = 2.0
 _DELETE_SECONDS = 5.0
@@ -44,9 +44,9 @@ _LOGGER = get_logger("beamlabel")
 
 
 class Lease(Lock):
-    """The lock, renewed by a thread until it is released.
+    """A lock that a thread renews until it is released.
 
-    A second thread sees to it that a renewal that hangs does not outlive the lock.
+    Renewals run in a second thread, so that one that hangs does not hide the loss of the lock.
 
     Args:
       path: of the object.
@@ -72,18 +72,18 @@ class Lease(Lock):
 
     def release(self) -> None:
         self._released.set()
-        # A renewal that hangs is left alone: the lock goes stale by itself.
+        # A renewal that hangs is abandoned, and the lock becomes stale.
         self._thread.join(_RELEASE_SECONDS)
         if not self.is_lost and not self._thread.is_alive():
             self._delete()
 
     def check(self) -> None:
-        """As of any lock; and it is as good as lost if it was not renewed for too long."""
+        """Checks the lock, which also counts as lost if it was not renewed for too long."""
         self.is_lost = self.is_lost or self._left() <= 0
         super().check()
 
     def _left(self) -> float:
-        """Seconds for which the lock is ours for sure."""
+        """Seconds for which the lock is certainly ours."""
         return self._renewed_at + SURE_SECONDS - _now()
 
     def _delete(self) -> None:
@@ -96,14 +96,14 @@ class Lease(Lock):
             gcs.delete_generation(self._path, generation, _DELETE_SECONDS)
         except OSError as error:
             _LOGGER.warning(
-                "the lock %s could not be deleted, and goes stale by itself: %s", self._path, error
+                "Could not delete the lock %s, which becomes stale by itself: %s", self._path, error
             )
 
     def _keep(self) -> None:
         try:
             self._renew_until_released()
         except BaseException:
-            _LOGGER.exception("the lock %s cannot be kept", self._path)
+            _LOGGER.exception("Cannot keep the lock %s", self._path)
             self._lose()
 
     def _renew_until_released(self) -> None:
@@ -119,7 +119,7 @@ class Lease(Lock):
                 return
             if renewal is None:
                 renewal = self._begin_renewal()
-        # What is on its way would put the lock back after its deletion.
+        # A pending renewal would restore the lock after its deletion.
         if renewal is not None:
             self._renewer.result(renewal)
 
@@ -127,15 +127,15 @@ class Lease(Lock):
         try:
             return self._renewer.submit(self._renew)
         except RuntimeError as error:  # no more threads can be started
-            _LOGGER.warning("the lock %s could not be renewed: %s", self._path, error)
+            _LOGGER.warning("Could not renew the lock %s: %s", self._path, error)
             return None
 
     def _lose(self) -> None:
         self.is_lost = True
-        os.kill(os.getpid(), signal.SIGTERM)  # as an orchestrator would end the run
+        os.kill(os.getpid(), signal.SIGTERM)  # ends the run as an orchestrator would
 
     def _renew(self) -> bool:
-        """Whether the lock is not another's."""
+        """Renews the lock; False if another run holds it."""
         try:
             begin = _now()
             deadline = max(min(_RENEWAL_SECONDS, self._left()), 1.0)
@@ -145,11 +145,11 @@ class Lease(Lock):
                 return True
             return self._is_still_ours()
         except OSError as error:
-            _LOGGER.warning("the lock %s could not be renewed: %s", self._path, error)
+            _LOGGER.warning("Could not renew the lock %s: %s", self._path, error)
             return True
 
     def _is_still_ours(self) -> bool:
-        """Whether the lock was written by a renewal of ours whose answer was lost."""
+        """Whether one of our renewals wrote the lock, although its response was lost."""
         begin = _now()
         try:
             found = gcs.read_object(self._path)
@@ -158,18 +158,18 @@ class Lease(Lock):
         if found.data != self._content:
             return False
         self._generation = found.generation
-        # A Date has whole seconds.
+        # A Date header has whole seconds.
         self._renewed_at = max(self._renewed_at, begin - max(found.read_at - found.updated_at, 0.0) - 1.0)
         return True
 
 
 def _now() -> float:
-    """A clock that goes on while a laptop or a virtual machine sleeps, in seconds."""
+    """Seconds of a clock that continues while a laptop or a virtual machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _take(path: str, content: bytes) -> tuple[float, int]:
-    """When the request was sent by which the lock is ours, by the monotonic clock, and its generation."""
+    """Takes the lock; returns the time of the successful request, see ``_now``, and the object's generation."""
     while True:
         begin = _now()
         generation = gcs.exchange(path, content, 0)
@@ -187,7 +187,7 @@ def _take(path: str, content: bytes) -> tuple[float, int]:
             begin = _now()
             generation = gcs.exchange(path, content, found.generation)
             if generation is not None:
-                _LOGGER.warning("took over the lock of a run that is gone: %s", name(holder))
+                _LOGGER.warning("Took over the lock of a run that has ended: %s", name(holder))
                 return begin, generation
         output = path.rpartition("/")[0].rpartition("/")[0]
         raise OutputLockedError(f"{at_work(output, holder)}, renewed {max(age, 0):.0f} s ago")

@@ -1,4 +1,4 @@
-"""What runs of other plans have left in the staging of an output that is published."""
+"""Leftovers of runs of other plans in the staging directories of a published output."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LOGGER = get_logger("beamlabel")
 
 
 def delete_left_over(output: str) -> None:
-    """Deletes what killed runs of other plans have staged, once a run is published, and says so.
+    """Deletes the staged files of killed runs of other plans after a run is published, and logs it.
 
-    The lock is held, so none of them is at work, but for a job that was submitted and that no launcher waits for: of
-    that it says how to end it.
+    The lock is held, so none of these runs is active, except for a submitted job that no launcher waits for. Its files
+    are kept, and a warning tells how to end it.
 
-    What is not ours, or cannot be deleted, is no reason to fail: the result is there.
+    Files that are not ours or cannot be deleted cause only a warning, because the result is published.
     """
     try:
         for run in check_own_files(output):
@@ -28,14 +28,14 @@ def delete_left_over(output: str) -> None:
                 _tell(output, run)
                 continue
             staging.delete_run(run.folder)
-            _LOGGER.info("deleted %s, which a run of another plan, or a worker of it, had left", run.folder)
+            _LOGGER.info("Deleted %s, which a run of another plan or its worker had left", run.folder)
         staging.remove_if_empty(output)
     except (UsageError, OSError, ValueError) as error:
-        _LOGGER.warning("kept what runs of other plans have left in %s: %s", staging.inside(output), error)
+        _LOGGER.warning("Kept leftovers of runs of other plans in %s: %s", staging.inside(output), error)
 
 
 def tell_left_over(output: str) -> None:
-    """Says what runs have staged that are not committed, and how to finish or remove that."""
+    """Logs the staged files of runs that are not committed, and how to finish or remove them."""
     for run in staging.runs(output):
         _tell(output, run)
 
@@ -48,7 +48,7 @@ def _is_submitted(run: StagedRun) -> bool:
 
 def _tell(output: str, run: StagedRun) -> None:
     _LOGGER.warning(
-        "kept: %s, where a run that is not committed has staged files. Its own options with --if_exists resume go on "
-        "with it; any run into %s with --if_exists overwrite removes it, or delete the folder",
+        "Kept %s, the staged files of a run that is not committed. To continue it, use its options with --if_exists "
+        "resume. To remove it, use --if_exists overwrite in any run into %s, or delete the directory.",
         run.folder, output,
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""One run at a time into one output.
+"""Allows only one run at a time into an output.
 
-A local output is locked by the system, see ``file_lock``, and one on ``gs://`` by an object, see ``lease``. On other
-file systems nothing guards.
+A local output has a system lock, see ``file_lock``, and an output on ``gs://`` an object as its lock, see ``lease``.
+Outputs on other file systems have no lock.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["Lock", "OutputLockedError", "locked"]
 
 @contextmanager
 def locked(output: str) -> Iterator[Lock]:
-    """Holds the lock of an output, which it yields.
+    """Holds and yields the lock of an output.
 
     Args:
       output: absolute path or URI.
 
     Raises:
-      OutputLockedError: another run holds it, or, in the end, has taken it over meanwhile.
-      UsageError: the lock cannot be written, or what lies in its place is not ours.
+      OutputLockedError: another run holds it, or has taken it over by the end.
+      UsageError: the lock cannot be written, or a file that is not ours is in its place.
     """
     try:
         lock = _take(output)
@@ -61,4 +61,4 @@ def _take(output: str) -> Lock:
 
 class _NoLock(Lock):
     def release(self) -> None:
-        """Nothing is held."""
+        """Does nothing, because no lock is held."""

@@ -1,4 +1,4 @@
-"""A published result, found by its ``_MANIFEST.json``."""
+"""The ``_MANIFEST.json`` of a published result."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from beamlabel.transforms.shapes import ANYTHING
 from beamlabel.transforms.storage.inside import is_plain
 from beamlabel.transforms.worker import metrics as names
 
-# Of every manifest, since the first version.
+# Keys of every manifest since the first version.
 _KEYS = {"run_id", "plan_id", "files", "rows", "metadata"}
 _FOLDERS = "|".join(map(re.escape, layout.FOLDERS.values()))
 _PUBLISHED = re.compile(rf"(?:{_FOLDERS})part-([A-Za-z0-9_-]+)-\d{{5,}}(?:\.[a-z0-9]+)+")
 
 
 def absolute_output(output: str) -> str:
-    """The output folder, see ``output_place``.
+    """The absolute output directory, see ``output_place``.
 
     Raises:
       UsageError: not a path or URI.
@@ -38,11 +38,11 @@ def absolute_output(output: str) -> str:
 
 
 def require_manifest(output: str) -> dict[str, Any]:
-    """What ``_MANIFEST.json`` in an absolute ``output`` says.
+    """The content of ``_MANIFEST.json`` in an absolute ``output``.
 
     Raises:
       UsageError: there is no result of beamlabel, or it cannot be reached.
-      DamagedError: the manifest is damaged, or none of beamlabel's.
+      DamagedError: the manifest is damaged, or beamlabel did not write it.
     """
     try:
         manifest = read_manifest(output)
@@ -51,7 +51,7 @@ def require_manifest(output: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"OUTPUT {output!r}: {error}") from error
     if manifest is None:
-        raise UsageError(f"OUTPUT {output!r}: {layout.MANIFEST} is not there{_hint(output)}")
+        raise UsageError(f"OUTPUT {output!r}: no {layout.MANIFEST} found{_hint(output)}")
     return manifest
 
 
@@ -59,19 +59,19 @@ def _hint(output: str) -> str:
     try:
         runs = list(staging.runs(output))
         if any(layout.COMMIT in run.files for run in runs):
-            return f"; a run was committed and not published: beamlabel publish {output}"
+            return f"; a committed run is not published yet: use beamlabel publish {output}"
         if any(layout.JOB in run.files for run in runs):
-            return "; a run was begun and not finished"
+            return "; a run was started but not finished"
     except OSError:
         pass
-    return ", so no result of beamlabel"
+    return ", so this is not a result of beamlabel"
 
 
 def read_manifest(output: str) -> dict[str, Any] | None:
-    """``_MANIFEST.json``; None where there is none.
+    """The content of ``_MANIFEST.json``; None if it does not exist.
 
     Raises:
-      DamagedError: it is damaged, or none of beamlabel's.
+      DamagedError: it is damaged, or beamlabel did not write it.
       OSError: it cannot be read.
     """
     path = storage.join(output, layout.MANIFEST)
@@ -81,17 +81,17 @@ def read_manifest(output: str) -> dict[str, Any] | None:
         return None
     manifest = parse_manifest(path, data)
     if manifest is None:
-        raise DamagedError(f"{path} is none of beamlabel's")
+        raise DamagedError(f"{path} was not written by beamlabel")
     return manifest
 
 
 def parse_manifest(path: str, data: bytes) -> dict[str, Any] | None:
-    """The content of a ``_MANIFEST.json``, of whatever version; None if it is not beamlabel's.
+    """Parses a ``_MANIFEST.json`` of any version; None if beamlabel did not write it.
 
-    Names of files in it are texts, and no more: see ``is_result``, and ``below``, which is asked at every use.
+    Its file names are not checked: see ``is_result``, and ``below``, which checks them at every use.
 
     Raises:
-      DamagedError: it is no JSON, or something in it is of another type.
+      DamagedError: it is not JSON, or a value has another type.
     """
     content = own_json.parsed(path, data, ANYTHING)
     if not isinstance(content, dict) or len(_KEYS & content.keys()) < 2:
@@ -100,34 +100,34 @@ def parse_manifest(path: str, data: bytes) -> dict[str, Any] | None:
 
 
 def parse_result(path: str, data: bytes) -> dict[str, Any] | None:
-    """The same of a result all of whose files can be read.
+    """Parses the manifest of a result, and checks its file names; see ``parse_manifest``.
 
     Raises:
-      DamagedError: see ``parse_manifest``; or it names files that are none of a run's.
+      DamagedError: see ``parse_manifest``; or it names files that do not belong to a run.
     """
     manifest = parse_manifest(path, data)
     if manifest is not None and not is_result(manifest):
-        raise DamagedError(f"{path} is damaged: it names files that are none of its run")
+        raise DamagedError(f"{path} is damaged: it names files that do not belong to its run")
     return manifest
 
 
 def is_result(manifest: dict[str, Any]) -> bool:
-    """Whether all files that a manifest names are such as its run gave names to."""
+    """Whether all files in a manifest have names that its run could have given."""
     return len(published_names(manifest)) == len(manifest["files"])
 
 
 def published_names(manifest: dict[str, Any]) -> list[str]:
-    """The files of a result, by their names; only such as a run gives its files, which carry its id."""
+    """The names of a result's files; only those that a run gives its files, which contain its id."""
     names = (file["name"] for file in manifest["files"])
     return [name for name in names if is_published_name(name, manifest["run_id"])]
 
 
 def is_published_name(name: object, run_id: str | None = None) -> bool:
-    """Whether a name is one that a run gives to its files.
+    """Whether a name is one that a run gives its files.
 
     Args:
-      name: as it was read.
-      run_id: of the run; None: of any.
+      name: the value from the manifest.
+      run_id: of the run; None: any run.
     """
     if not isinstance(name, str) or not is_plain(name):
         return False
@@ -136,10 +136,10 @@ def is_published_name(name: object, run_id: str | None = None) -> bool:
 
 
 def dated(manifest: Mapping[str, Any]) -> int:
-    """The time of a run's rows, in microseconds since 1970; of a compacted output that of the newest that it holds.
+    """The time of a run's rows, in microseconds since 1970; for a compacted output, that of its newest rows.
 
     Raises:
-      ValueError: the manifest tells none.
+      ValueError: the manifest has no time.
     """
     told = manifest.get("labeled_at")
     if told is not None:
@@ -148,18 +148,18 @@ def dated(manifest: Mapping[str, Any]) -> int:
 
 
 def published_run(output: str) -> str | None:
-    """The id of the run that is published; None where there is none."""
+    """The id of the published run; None if there is none."""
     manifest = read_manifest(output)
     return None if manifest is None else str(manifest["run_id"])
 
 
 def within_error_rate(rows: Mapping[str, int], max_error_rate: float, min_failures: int) -> bool:
-    """Whether a run failed few enough of what it tried.
+    """Whether few enough of a run's images failed.
 
     Args:
       rows: ``predicted`` and ``failed``.
-      max_error_rate: failed / (predicted + failed) that is still a success.
-      min_failures: fewer do not count, unless nothing at all was predicted.
+      max_error_rate: highest failed / (predicted + failed) of a success.
+      min_failures: fewer failures do not count, unless nothing was predicted.
     """
     if rows["predicted"] and rows["failed"] < min_failures:
         return True
@@ -173,7 +173,7 @@ def is_success(manifest: Mapping[str, Any]) -> bool:
 
 
 def error_rate(rows: Mapping[str, int]) -> float:
-    """failed / (predicted + failed): of what was tried; 0 if nothing was."""
+    """failed / (predicted + failed), the share of tried images; 0 if none was tried."""
     tried = rows["predicted"] + rows["failed"]
     return rows["failed"] / tried if tried else 0.0
 
@@ -186,7 +186,7 @@ def make_manifest(
     deleted: Sequence[FileRecord],
     commit: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of ``_MANIFEST.json``: the same whenever it is made of the same commit."""
+    """The content of ``_MANIFEST.json``, which depends only on the commit."""
     failed: Counter[str] = Counter()
     left_out = Counter[str](job.get("left_out", {}))
     for record in records:
@@ -228,7 +228,7 @@ def make_manifest(
 
 
 def _deleted(commit: Mapping[str, Any], files: Sequence[FileRecord]) -> dict[str, Any]:
-    """The tombstones; of a run that was asked for them also how many images were there, and how many are gone."""
+    """The number of tombstones; if they were requested, also the number of earlier images and of missing ones."""
     deleted, told = sum(file.rows for file in files), commit.get("tombstones")
     if told is None:
         return {"deleted": deleted}
@@ -236,7 +236,7 @@ def _deleted(commit: Mapping[str, Any], files: Sequence[FileRecord]) -> dict[str
 
 
 def _skipped_by_reason(records: Iterable[UnitRecord]) -> Counter[str]:
-    """Of records of earlier versions, which tell no reasons, all but those out of time are of labeled images."""
+    """The skipped rows by reason; skips without one, of earlier versions, count as out of time or labeled."""
     skipped: Counter[str] = Counter()
     for record in records:
         told = record.skipped_by_reason
@@ -248,9 +248,9 @@ def _skipped_by_reason(records: Iterable[UnitRecord]) -> Counter[str]:
 def _published_files(
     job: dict[str, Any], records: list[UnitRecord], deleted: Sequence[FileRecord]
 ) -> list[dict[str, Any]]:
-    """Every file with its final name; shards without a row are left out where others have rows."""
+    """Every file with its final name; shards without rows are left out if others have rows."""
     ordered = sorted(records, key=lambda record: record.unit_id)
-    # Where there is no row at all, one shard tells the schema.
+    # If there are no rows at all, one shard is kept for its schema.
     some_rows = any(record.predicted for record in records)
     empty = None if some_rows else next((f for r in ordered for f in r.files if f.kind == "data"), None)
     files = []
@@ -274,7 +274,7 @@ def _described(file: FileRecord, run_id: str, number: int) -> dict[str, Any]:
 
 
 def _metrics(staging_dir: str) -> dict[str, Any]:
-    """What the runner told, which is advice."""
+    """The runner's metrics, which are advisory."""
     try:
         return dict(own_json.read_json(storage.join(staging_dir, layout.METRICS), own_json.METRICS))
     except (FileNotFoundError, IsADirectoryError, DamagedError):
@@ -282,7 +282,7 @@ def _metrics(staging_dir: str) -> dict[str, Any]:
 
 
 def _seconds_to_first_label(metrics: dict[str, Any], started_at: float) -> float | None:
-    """None where the runner told no metrics, or nothing was predicted."""
+    """Seconds from the start to the first label; None if the runner gave no metrics, or nothing was predicted."""
     predicted_at = metrics.get(names.NAMESPACE, {}).get(names.PREDICTED_AT_MSEC)
     return None if predicted_at is None else round(predicted_at["min"] / 1e3 - started_at, 3)
 

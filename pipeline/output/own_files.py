@@ -1,8 +1,8 @@
-"""What of what lies in our folders is ours, by its content: a run deletes nothing else, and refuses to start.
+"""Recognizes our own files by their content. A run deletes no others, and refuses to start if it finds others.
 
-A plan's folder is ours by its ``job.json``, which is written first and deleted last. Workers of a run that was given
-up may still write into a folder that is gone: without ``job.json``, it is ours if it holds only what they write, whose
-names are made of units and hashes of the content.
+A plan's directory is ours if it has our ``job.json``, which is written first and deleted last. Workers of an abandoned
+run may still write into a deleted directory. So a directory without ``job.json`` is ours if it holds only files of
+workers, whose names consist of units and hashes of the content.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ _BY_WORKERS = re.compile(
     rf"|(references|seen)/{_UNIT}|timeouts/{_UNIT}\.\d+\.json|deleted/\d{{5,}}-[0-9a-f]{{16}}\.parquet"
     r"|progress/[^/]+-\d+-[0-9a-f]{8}\.json|tmp-[a-z0-9_]{8}/(file|rows)|begun-\d{8}T\d{6}Z-[0-9a-f]{6}"
 )
-# What storage.write_bytes leaves on a local disk when it is killed.
+# Files that a killed storage.write_bytes leaves on a local disk.
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{32}")
 
 
 class _Entry(NamedTuple):
-    """A file or, on a local disk, a folder."""
+    """A file or, on a local disk, a directory."""
 
     path: str
     name: str
-    """Relative to our folder."""
+    """Relative to our directory."""
     is_folder: bool = False
 
 
 def check_own_files(output: str) -> list[StagedRun]:
-    """Looks through our folders of an output, before anything of them is touched.
+    """Checks our directories of an output before anything in them is changed.
 
-    Of a bucket no more is listed than lies right in them and in the folders of runs; what a run has staged is looked
-    through only if nothing else tells whose it is.
+    In a bucket, only the top level of these directories and of the runs' directories is listed. The staged files of a
+    run are listed only if nothing else identifies their owner.
 
     Returns:
-      The runs that have staged something.
+      The runs that have staged files.
 
     Raises:
-      UsageError: something there is not ours, or was left by a version whose files had other names.
-      OSError: a folder cannot be listed.
+      UsageError: a file there is not ours, or was left by a version whose files had other names.
+      OSError: a directory cannot be listed.
     """
     runs = [run for folder in staging.own_folders(output) for run in _check_folder(folder)]
     _check_earlier(output)
@@ -62,10 +62,10 @@ def check_own_files(output: str) -> list[StagedRun]:
 
 
 def check_place(path: str, *, is_folder: bool) -> None:
-    """Refuses a link, a pipe, or a folder in place of a file and the other way round; elsewhere there are none.
+    """Refuses a link, a pipe, a directory in place of a file, or a file in place of a directory, on a local disk.
 
     Raises:
-      UsageError: there is something else than what is to be there.
+      UsageError: the path has another kind than expected.
     """
     if not storage.is_local(path):
         return
@@ -78,15 +78,15 @@ def check_place(path: str, *, is_folder: bool) -> None:
 
 
 def refuse(path: str) -> NoReturn:
-    """Raises ``UsageError`` for something at a place of ours that is not ours."""
+    """Raises ``UsageError`` for a foreign file in a place of ours."""
     raise UsageError(
-        f"{path} is not beamlabel's, and lies where beamlabel keeps its own files; nothing was touched: "
-        "move it away, or choose another --output"
+        f"{path} is not beamlabel's, but is where beamlabel keeps its own files. Nothing was changed. Move it away, or "
+        "use another --output"
     )
 
 
 def is_marked(data: bytes, mark: str) -> bool:
-    """Whether the content of a file carries our mark."""
+    """Whether the content of a file has our mark."""
     content = _json_object(data)
     return content is not None and content.get("format") == mark
 
@@ -120,7 +120,7 @@ def _check_folder(folder: str) -> list[StagedRun]:
 
 
 def _check_listed(folder: str) -> list[StagedRun]:
-    """The same where folders are listed one by one."""
+    """Checks a remote directory, which is listed one level at a time."""
     runs = []
     for found in storage.entries(folder):
         name = found.path[len(folder) + 1 :]
@@ -140,16 +140,16 @@ def _check_listed(folder: str) -> list[StagedRun]:
 
 
 def _some(folder: str) -> Iterator[storage.StoredFile]:
-    """A file of the folder, if there is one."""
+    """One file of the directory, if it has any."""
     return islice(storage.match(storage.escape(folder) + "/"), 1)
 
 
 def _is_own_file(folder: str, path: str, parts: Sequence[str]) -> bool:
-    """Whether a file right in our folder, or in that of runs, is ours."""
+    """Whether a file at the top level of our directory, or of that for runs, is ours."""
     if _TEMPORARY.fullmatch(path.rpartition("/")[2]):
         return True
     if parts == [layout.LOCK]:
-        # In a bucket whoever took it has looked at it; on a local disk it may be at two places.
+        # In a bucket it was checked when it was taken. On a local disk there may be two places.
         return not storage.is_local(folder) or _has_mark(path, layout.LOCK_FORMAT)
     return parts == [layout.UNITS] and _has_mark(path, layout.UNITS_FORMAT)
 
@@ -171,7 +171,7 @@ def _check_plan(run: StagedRun, entries: Iterable[_Entry]) -> None:
 
 
 def _local_entries(folder: str, prefix: str) -> Iterator[_Entry]:
-    """Follows no links. A worker that is still about may delete what was just listed."""
+    """Lists recursively without following links. A worker that is still active may delete listed files."""
     entries: list[os.DirEntry[str]] = []
     with suppress(FileNotFoundError), os.scandir(folder) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
@@ -187,12 +187,12 @@ def _local_entries(folder: str, prefix: str) -> Iterator[_Entry]:
 def _has_mark(path: str, mark: str) -> bool:
     try:
         return is_marked(storage.read_bytes(path), mark)
-    except FileNotFoundError:  # gone meanwhile
+    except FileNotFoundError:  # deleted meanwhile
         return True
 
 
 def _check_earlier(output: str) -> None:
-    """Names what an earlier version has left unfinished, or is at: it is not ours to finish, and not to delete."""
+    """Refuses unfinished or active runs of an earlier version, which this version cannot finish and must not delete."""
     for root in staging.earlier_names(output, layout.EARLIER_STAGING):
         for found in storage.entries(root):
             if isinstance(found, storage.Folder):
@@ -205,7 +205,7 @@ def _check_earlier(output: str) -> None:
         if {"host", "pid", "started_at", "system", "ticks"} == holder.keys():
             raise UsageError(
                 f"{path} is the lock of a run of an earlier version of beamlabel (host {holder['host']}, pid "
-                f"{holder['pid']}): when no such run is at work, delete it"
+                f"{holder['pid']}); delete it if that run has ended"
             )
 
 
@@ -219,13 +219,13 @@ def _check_earlier_run(folder: str) -> None:
         versions = manifest["versions"]
         version = versions.get("beamlabel") if isinstance(versions, dict) else None
         raise UsageError(
-            f"{folder} was staged by an earlier beamlabel ({version}), which kept its files elsewhere: finish or "
-            "publish that run with it, or delete the folder"
+            f"{folder} was staged by an earlier version of beamlabel ({version}), which kept its files elsewhere; "
+            "finish or publish that run with that version, or delete the directory"
         )
 
 
 def delete_earlier_units(folder: str) -> None:
-    """Deletes the records that an earlier version kept beside its result, which has been replaced."""
+    """Deletes the records that an earlier version kept beside its result, after the result was replaced."""
     path = storage.join(folder, layout.EARLIER_UNITS)
     try:
         content = _json_object(storage.read_bytes(path))

@@ -1,4 +1,4 @@
-"""The JSON files of an output: each is read here, and what is in it is of the types that its readers rely on."""
+"""Reads the JSON files of an output, and checks that their values have the types that the readers expect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from beamlabel.transforms.worker import metrics as names
 
 
 class DamagedError(UsageError, ValueError):
-    """A file of ours holds other values than we write; the message names it."""
+    """A file of ours holds values that we never write; the message names it."""
 
 
 _OPTIONS = {
@@ -89,7 +89,7 @@ MANIFEST = {
     ],
 }
 
-# Right after it is written, it tells no more than whose it is.
+# Before everything is staged, it only identifies the owner of the directory.
 JOB = {
     "format": TEXT,
     "detached?": optional(TEXT),
@@ -126,21 +126,21 @@ FAILURE = {"uri?": optional(TEXT), "ref_id": TEXT, "reason": TEXT, "image_id?": 
 
 
 def read_json(path: str, shape: Any) -> Any:
-    """A JSON object of ours.
+    """Reads a JSON file of ours.
 
     Args:
       path: of the file.
-      shape: one of the above.
+      shape: one of the constants above.
 
     Raises:
-      DamagedError: it is of another shape.
+      DamagedError: it has another shape.
       OSError: it cannot be read.
     """
     return parsed(path, storage.read_bytes(path), shape)
 
 
 def parsed(path: str, data: bytes, shape: Any) -> Any:
-    """The same of the content of a file."""
+    """Parses the content of a file, see ``read_json``."""
     try:
         return parse(data, shape)
     except ShapeError as error:
@@ -148,7 +148,7 @@ def parsed(path: str, data: bytes, shape: Any) -> Any:
 
 
 def checked(path: str, value: Any, shape: Any) -> Any:
-    """The same of what was read already."""
+    """Checks parsed JSON, see ``read_json``."""
     try:
         check(value, shape)
     except ShapeError as error:

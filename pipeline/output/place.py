@@ -1,4 +1,4 @@
-"""Where an output is: one spelling for each folder, so that its lock, its staging and every check are of one place."""
+"""The location of an output, with one spelling per directory, so that lock, staging and checks all agree."""
 
 from __future__ import annotations
 
@@ -11,32 +11,30 @@ from beamlabel.transforms.storage.uris import scheme
 
 
 def output_place(output: str) -> str:
-    """The folder of an output: absolute and without links on a local disk, else a URI; without a last slash.
+    """The directory of an output: absolute and without links on a local disk, else a URI; without a trailing slash.
 
     Raises:
-      ValueError: a ``file://`` URI of another machine, a URI that holds credentials, or one with empty folders, ``.``
-        or ``..``: of these some programs make other folders, and two runs would not see each other.
+      ValueError: a ``file://`` URI of another machine, a URI with credentials, or a URI with an empty part, ``.`` or
+        ``..``, which some programs resolve to other directories, so that two runs would not detect each other.
     """
     if storage.is_local(output):
         return real(storage.absolute(output)).rstrip("/")
     if public_uri(output) != output:
-        raise ValueError(
-            "it holds credentials, which would be written into the result: leave them out of the URI"
-        )
+        raise ValueError("the URI holds credentials, which the result would contain; remove them")
     place = real(output)
     kind = scheme(place) or ""
     parts = place[len(kind) + 3 :].split("/")
     if any(part in ("", ".", "..") for part in parts[1:]):
         named = "/".join([part for part in parts if part not in ("", ".")])
-        raise ValueError(f"it has an empty folder, '.' or '..' in it; if it is the same: {kind}://{named}")
+        raise ValueError(f"the URI has an empty part, '.' or '..'; if you mean it, use {kind}://{named}")
     return place
 
 
 class OwnFolders:
-    """The folders of a run: its output, and what is staged for it in and beside that.
+    """The directories of a run: its output, and its staging directories in and beside that.
 
     Args:
-      output: as ``output_place`` gives it.
+      output: the result of ``output_place``.
     """
 
     def __init__(self, output: str) -> None:
@@ -47,14 +45,14 @@ class OwnFolders:
         self._folders = [RealFolder(path) for path in self.paths]
 
     def hold(self, path: str) -> bool:
-        """Whether a file or folder lies in one of them."""
+        """Whether a file or directory is in one of them."""
         return any(folder.holds(path) for folder in self._folders)
 
     def could_match(self, pattern: str) -> bool:
-        """Whether files of the run would be among the matches of a pattern, whatever it calls their folder.
+        """Whether a pattern would match files of the run, by any name of their directory.
 
         Args:
-          pattern: absolute, as ``storage.match`` takes it.
+          pattern: absolute, for ``storage.match``.
         """
         start = fixed_start(pattern).rpartition("/")[0] or "/"
         if self.hold(start):
@@ -68,7 +66,7 @@ class OwnFolders:
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """Whether a file at ``path`` would be among the pattern's matches."""
+    """Whether the pattern would match a file at ``path``."""
     return path.startswith(pattern.rstrip("/") + "/") or bool(
         matcher(pattern + "**" * pattern.endswith("/"))(path)
     )

@@ -1,8 +1,7 @@
-"""``commit.json`` → the published output.
+"""Publishes the output that ``commit.json`` describes.
 
-Every step may be repeated, and a publisher that was killed is simply run again: what to move and what to
-delete is written down once, before the first move. Only files named by ``commit.json`` are published; a
-directory listing is never the truth.
+Every step can be repeated, so a killed publisher is simply run again: the moves and deletions are recorded once, before
+the first move. Only files named in ``commit.json`` are published, whatever a directory listing shows.
 """
 
 from __future__ import annotations
@@ -34,36 +33,36 @@ _LOGGER = get_logger("beamlabel")
 
 
 class SmallInputError(UsageError):
-    """The input has fewer references than it should have."""
+    """The input has fewer references than ``--min_input``."""
 
 
 def finish_pending(output: str) -> list[dict[str, Any]]:
-    """Publishes what was committed and not yet published, and deletes what publishers have left.
+    """Publishes committed runs that are not published yet, and deletes leftovers of publishers.
 
-    What was not committed stays as it is. A commit whose files are not all there is dropped, which is logged.
+    Runs that are not committed are kept. A commit with missing files is dropped, and an error is logged.
 
     Returns:
-      The manifests of what was published.
+      The manifests of the published runs.
 
     Raises:
-      UsageError: something lies at a place of ours that is not ours; see ``check_own_files``.
+      UsageError: a foreign file is in a place of ours; see ``check_own_files``.
     """
     manifests, others = [], []
     for run in check_own_files(output):
-        # A commit without its job is litter: the staging was deleted while a run was writing there.
+        # A commit without its job is a leftover: the staging directory was deleted while a run wrote into it.
         if not {layout.COMMIT, layout.JOB} <= run.files:
             others.append(run)
             continue
         try:
             manifests.append(publish(output, run.folder))
         except SmallInputError as error:
-            _LOGGER.error("an earlier run in %s: %s", run.folder, error)
+            _LOGGER.error("Earlier run in %s: %s", run.folder, error)
         except FileNotFoundError as error:
-            _LOGGER.error("what was committed in %s is not whole, and is dropped: %s", run.folder, error)
+            _LOGGER.error("Dropping the incomplete commit in %s: %s", run.folder, error)
             _abandon(output, run.folder)
     for run in others:
-        # Moves without a commit: their publisher got to the end, but not to the deletion of its staging. Or not even
-        # its moves are left: only the job, which is deleted last.
+        # If there are moves but no commit, a publisher was killed while it deleted its staging directory. It may also
+        # have left only the job, which is deleted last.
         if layout.MOVES in run.files or (layout.JOB in run.files and _is_published(output, run.folder)):
             staging.delete_run(run.folder)
     staging.remove_if_empty(output)
@@ -75,7 +74,7 @@ def _is_published(output: str, staging_dir: str) -> bool:
 
 
 def _abandon(output: str, staging_dir: str) -> None:
-    """Takes back a commit some of whose files are gone, and what of it was moved already."""
+    """Drops a commit with missing files, and deletes those of its files that were already moved."""
     moves = storage.join(staging_dir, layout.MOVES)
     if not staging.is_beside(output, staging_dir) and storage.exists(moves):
         manifest = read_manifest(output)
@@ -86,7 +85,7 @@ def _abandon(output: str, staging_dir: str) -> None:
 
 
 def submitted(output: str) -> str | None:
-    """The folder of a job that was submitted by a launcher that did not wait, and has committed nothing yet."""
+    """The staging directory of a submitted job that no launcher waits for and that has not committed yet."""
     for folder in staging.holding(output, layout.JOB):
         if read_json(storage.join(folder, layout.JOB), JOB).get("detached"):
             return folder
@@ -96,23 +95,23 @@ def submitted(output: str) -> str | None:
 def publish(output: str, staging_dir: str) -> dict[str, Any]:
     """Moves a committed run to its final names and describes it in ``_MANIFEST.json``.
 
-    Into an output that exists, the order of the steps is: decide (``publish.json``), move, replace the manifest,
-    write the report if there is to be one, write ``_SUCCESS`` (or, before the manifest, remove it), delete the
-    files of the run before, delete the staging. A run that is staged beside its output does all that in a folder
-    there, and renames it to the output.
+    For an existing output, the order of the steps is: decide (``publish.json``), move, replace the manifest, write the
+    report if requested, write ``_SUCCESS`` (or remove it, before the manifest), delete the files of the previous run,
+    delete the staging directory. For a run that is staged beside its output, these steps happen in a directory there,
+    which is then renamed to the output.
 
     Args:
-      output: the output folder.
-      staging_dir: the run's folder, see ``staging``.
+      output: the output directory.
+      staging_dir: the run's staging directory, see ``staging``.
 
     Returns:
       The manifest.
 
     Raises:
       FileNotFoundError: the run was not committed.
-      SmallInputError: the input has fewer references than ``--min_input``; what was staged is deleted.
+      SmallInputError: the input has fewer references than ``--min_input``; the staged files are deleted.
       OutsideError: see ``read_committed``.
-      FileExistsError: the run is staged beside its output, and somebody else has made that meanwhile.
+      FileExistsError: the run is staged beside its output, which somebody else has created meanwhile.
     """
     job, commit, records, deleted = read_committed(staging_dir)
     manifest = make_manifest(output, staging_dir, job, records, deleted, commit)
@@ -120,7 +119,7 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
         staging.delete_run(staging_dir)
         staging.remove_if_empty(output)
         raise SmallInputError(
-            f"--min_input {least}: the input has {manifest['rows']['input']} references, and nothing was published"
+            f"--min_input {least}: the input has only {manifest['rows']['input']} references; nothing was published"
         )
     if not staging.is_beside(output, staging_dir):
         _fill(output, staging_dir, job, records, manifest)
@@ -131,8 +130,8 @@ def publish(output: str, staging_dir: str) -> dict[str, Any]:
             storage.move_folder(result, output)
         except FileExistsError as error:
             raise FileExistsError(
-                f"{output} came to be while the run was at work, whose result waits in {staging_dir}: "
-                f"move away what is there, then: beamlabel publish {output}"
+                f"{output} was created during the run, whose result is in {staging_dir}; move the existing directory "
+                f"away, then use beamlabel publish {output}"
             ) from error
     staging.delete_run(staging_dir)
     staging.remove_if_empty(output)
@@ -153,7 +152,7 @@ def _fill(
     success = storage.join(folder, layout.SUCCESS)
     succeeded = is_success(manifest)
     if not succeeded:
-        # First, so that no reader ever finds it beside the manifest of this run.
+        # This comes before the manifest, so that no reader ever finds _SUCCESS beside the manifest of this run.
         storage.delete(success)
     storage.write_bytes(storage.join(folder, layout.MANIFEST), _json_bytes(manifest))
     _report(folder, staging_dir, manifest, records)
@@ -167,7 +166,7 @@ def _fill(
 
 
 def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: list[UnitRecord]) -> None:
-    """Writes the page if the run was to have one, and else deletes that of the run before."""
+    """Writes the page if the run requested one, and otherwise deletes that of the previous run."""
     if not manifest["options"].get("report"):
         storage.delete(storage.join(folder, layout.REPORT))
         return
@@ -176,13 +175,13 @@ def _report(folder: str, staging_dir: str, manifest: dict[str, Any], records: li
         from beamlabel.pipeline.report.summaries import staged_summaries
 
         write_report(folder, manifest, staged_summaries(folder, staging_dir, manifest, records))
-    except Exception:  # the rows are there: no run may be lost for a page, which can be made later
+    except Exception:  # the rows are complete, and the page can be made later
         storage.delete(storage.join(folder, layout.REPORT))
-        _LOGGER.warning("the report could not be made", exc_info=True)
+        _LOGGER.warning("Could not write the report", exc_info=True)
 
 
 def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -> str | None:
-    """The content of ``units.json``; None where a run of the same plan would have nothing to do."""
+    """The content of ``units.json``; None if a run of the same plan would have nothing to do."""
     is_listing = any(file["format"] == "images" for file in manifest["input_files"])
     if manifest["complete"] and manifest.get("within_deleted_rate", True) and not is_listing:
         return None
@@ -191,7 +190,7 @@ def _units_to_go_on_after(manifest: dict[str, Any], records: list[UnitRecord]) -
 
 
 def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What is moved and deleted, written down at the first try, since later tries see half of it done."""
+    """The moves and deletions, recorded at the first try, because later tries find some of them done."""
     path = storage.join(staging_dir, layout.MOVES)
     moves = {file["staged_as"]: file["name"] for file in manifest["files"]}
     try:
@@ -201,7 +200,7 @@ def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str
     earlier = read_manifest(folder)
     before = [] if earlier is None else published_names(earlier)
     for name in before:
-        below(folder, name)  # or nothing is begun
+        below(folder, name)  # raises before anything is changed
     decided = {
         "moves": moves,
         "deletes": sorted(set(before) - {file["name"] for file in manifest["files"]}),
@@ -212,25 +211,25 @@ def _decide(folder: str, staging_dir: str, manifest: dict[str, Any]) -> dict[str
 
 
 def _decided(path: str, moves: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What ``publish.json`` says, if it says to move and to delete nothing but files of runs.
+    """Reads ``publish.json``, and checks that it moves and deletes only files of runs.
 
     Args:
       path: of the file.
-      moves: that follow from the commit; None if there is none any more.
+      moves: the moves according to the commit; None if the commit is gone.
 
     Raises:
-      FileNotFoundError: it is not there.
-      OutsideError: it is damaged, or says something else.
+      FileNotFoundError: it does not exist.
+      OutsideError: it is damaged, or names other files.
     """
     try:
         decided: dict[str, Any] = read_json(path, MOVES)
     except DamagedError as error:
-        raise OutsideError(f"{error}; nothing was touched") from error
+        raise OutsideError(f"{error}; nothing was changed") from error
     for name in [*decided["moves"].values(), *decided["deletes"]]:
         if not is_published_name(name):
-            raise OutsideError(f"{path}: {name!r} is no name of a file of a run; nothing was touched")
+            raise OutsideError(f"{path}: {name!r} is not a file name of a run; nothing was changed")
     if moves is not None and decided["moves"] != moves:
-        raise OutsideError(f"{path} moves other files than the commit beside it names; nothing was touched")
+        raise OutsideError(f"{path} moves other files than the commit beside it names; nothing was changed")
     return decided
 
 
@@ -242,5 +241,5 @@ def _write_or_delete(path: str, text: str | None) -> None:
 
 
 def _json_bytes(value: object) -> bytes:
-    # Of file names that are not UTF-8 the odd bytes become the escapes that JSON has for them.
+    # Bytes of file names that are not UTF-8 become JSON escapes.
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Staged files against what the records of their units tell of them: the size, and on a local disk the content."""
+"""Compares staged files with the records of their units: the size, and on a local disk the content."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.records import FileRecord
 from beamlabel.transforms.storage.inside import below
 
-# Of local files, whose reading is computing.
+# For local files, whose hashing is limited by the CPU.
 _THREADS = 4
 _BLOCK_BYTES = 1 << 20
 
 
 def changed(staging_dir: str, files: Iterable[FileRecord]) -> list[str]:
-    """The names of the files that are there and are not what was staged; in the order given.
+    """The names of existing files that differ from the staged ones, in the given order.
 
-    Local ones are hashed, at 1 GB a second and core. What lies in a bucket would have to be fetched for that; of it the
-    sizes are compared, by one request for 1,000 files.
+    Local files are hashed, at 1 GB per second and core. Files in a bucket would have to be fetched for that, so only
+    their sizes are compared, with one request for 1,000 files.
 
     Args:
       staging_dir: of the run.
-      files: as units have recorded them; their names were checked.
+      files: as units have recorded them, with checked names.
 
     Raises:
-      OSError: the folder cannot be listed, or a file not be read.
+      OSError: the directory cannot be listed, or a file cannot be read.
     """
     files = list(files)
     if storage.is_local(staging_dir):
@@ -44,13 +44,13 @@ def _pattern(staging_dir: str, folder: str) -> str:
 
 
 def is_changed(staging_dir: str, file: FileRecord) -> bool:
-    """The same of one local file."""
+    """Whether an existing local file differs from the staged one."""
     digest, size = hashlib.sha256(), 0
     try:
         with open(below(staging_dir, file.name), "rb") as stream:  # noqa: PTH123 (a string is there)
             while block := stream.read(_BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)
-    except FileNotFoundError:  # it was moved, or is lacking, which whoever moves it tells
+    except FileNotFoundError:  # moved already, or missing, which the move reports
         return False
     return (size, digest.hexdigest()) != (file.bytes, file.sha256)

@@ -1,4 +1,4 @@
-"""A published result against its manifest: everything recounted, hashed again, and read."""
+"""Verifies a published result against its manifest: recounts, hashes and reads everything."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.storage.inside import below, is_plain
 
-# Of local files, whose every reader computes; from afar most of the time is a wait for an answer.
+# Local reads are limited by the CPU, remote ones by the latency of responses.
 _THREADS = 4
 _THREADS_FROM_AFAR, _THREADS_FOR_FOOTERS = 8, 32
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found.
+    """The result of the verification.
 
     Attributes:
       problems: one line each; none: the result is good.
-      files: named by the manifest.
-      predicted, failed, skipped: references, as the manifest says.
+      files: number of files in the manifest.
+      predicted, failed, skipped: numbers of references in the manifest.
       bytes_read: of the files' content.
     """
 
@@ -47,15 +47,15 @@ class Verified:
 
 
 def verify(output: str, *, quick: bool = False) -> Verified:
-    """Checks a result, local or in a bucket, in bounded memory: a few thousand rows of a few files at a time.
+    """Checks a local or remote result in bounded memory: a few thousand rows of a few files at a time.
 
     Args:
-      output: the result's folder.
-      quick: do not hash, and read of data shards nothing but Parquet footers.
+      output: the result's directory.
+      quick: do not hash, and read only the Parquet footers of data shards.
 
     Raises:
       UsageError: there is no result.
-      OSError: the folder cannot be listed.
+      OSError: the directory cannot be listed.
     """
     output = absolute_output(output)
     try:
@@ -64,7 +64,7 @@ def verify(output: str, *, quick: bool = False) -> Verified:
         problems = [*_numbers(manifest, files), *_names(files)]
         metadata = {str(key): str(value) for key, value in manifest["metadata"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"{layout.MANIFEST}: damaged, or no manifest: {type(error).__name__} {error}"
+        problem = f"{layout.MANIFEST}: damaged, or not a manifest: {type(error).__name__} {error}"
         return Verified((problem,))
     listed = {file.path[len(output) + 1 :]: file for file in _listed(output)}
     problems += _presence(manifest, files, listed.keys())
@@ -94,7 +94,7 @@ def _threads(output: str, *, quick: bool) -> int:
 
 
 def _listed(output: str) -> Iterator[storage.StoredFile]:
-    """The files of an output but those in our own folder, which may be many."""
+    """The files of an output outside our own directory, which may hold many."""
     for found in storage.entries(output):
         if isinstance(found, storage.StoredFile):
             yield found
@@ -108,7 +108,7 @@ def _entry(file: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(manifest: Mapping[str, Any], files: list[dict[str, Any]]) -> Iterator[str]:
-    """The manifest's own arithmetic."""
+    """Checks the manifest's numbers against each other."""
     rows, reasons = manifest["rows"], manifest["failed_by_reason"]
     outcome = rows["predicted"] + rows["failed"] + rows["skipped"]
     if rows["input"] != outcome or not manifest["conserved"]:
@@ -129,35 +129,35 @@ def _numbers(manifest: Mapping[str, Any], files: list[dict[str, Any]]) -> Iterat
         yield f"{layout.MANIFEST}: {rows['skipped']} rows skipped, but by reason {sum(skips.values())}"
     rate = error_rate(rows)
     if abs(manifest["error_rate"] - rate) > 1e-9:
-        yield f"{layout.MANIFEST}: its error_rate is {manifest['error_rate']}, the rows' is {rate}"
+        yield f"{layout.MANIFEST}: error_rate is {manifest['error_rate']}, but {rate} by its rows"
     allowed, least = manifest["options"]["max_error_rate"], manifest["options"].get("min_failures", 0)
     if manifest["within_error_rate"] != within_error_rate(rows, allowed, least):
-        yield f"{layout.MANIFEST}: within_error_rate is {manifest['within_error_rate']}, the rows say otherwise"
+        yield f"{layout.MANIFEST}: within_error_rate is {manifest['within_error_rate']}, which contradicts its rows"
     told = manifest.get("tombstones")
     if told is not None and manifest["within_deleted_rate"] != (told["gone"] == manifest["deleted"]):
         yield (
             f"{layout.MANIFEST}: within_deleted_rate is {manifest['within_deleted_rate']}, but {told['gone']} images "
-            f"are gone, and {manifest['deleted']} tombstones were written"
+            f"are gone and {manifest['deleted']} tombstones were written"
         )
     metadata = manifest["metadata"]
     if manifest["module"]["fingerprint"] != metadata[schema.MODULE_FINGERPRINT]:
-        yield f"{layout.MANIFEST}: two fingerprints of the module"
+        yield f"{layout.MANIFEST}: contains two different module fingerprints"
 
 
 def _names(files: list[dict[str, Any]]) -> Iterator[str]:
-    """Names that are listed twice, or lead out of the folder; these are not looked at."""
+    """Checks for names that are listed twice or lead out of the directory; the latter are not read."""
     for name, count in Counter(file["name"] for file in files).items():
         if count > 1:
-            yield f"{layout.MANIFEST}: it names {name} {count} times"
+            yield f"{layout.MANIFEST}: names {name} {count} times"
         if not is_plain(name):
-            yield f"{layout.MANIFEST}: {name!r} is no file of this folder"
+            yield f"{layout.MANIFEST}: {name!r} is not a file of this directory"
     for file in files:
         if file["kind"] not in layout.FOLDERS:
-            yield f"{layout.MANIFEST}: {file['name']} is of no known kind: {file['kind']!r}"
+            yield f"{layout.MANIFEST}: {file['name']} has an unknown kind: {file['kind']!r}"
 
 
 def _is_inside(output: str, name: str, problems: list[str]) -> bool:
-    """Whether a file may be read: no link leads elsewhere."""
+    """Whether a file may be read, because no link leads elsewhere."""
     try:
         below(output, name)
     except ValueError as error:
@@ -167,7 +167,7 @@ def _is_inside(output: str, name: str, problems: list[str]) -> bool:
 
 
 def _presence(manifest: Mapping[str, Any], files: list[dict[str, Any]], listed: Set[str]) -> Iterator[str]:
-    """What is missing, and what readers of the folder would take for a part of the result."""
+    """Checks for missing files, and for others that readers would take for a part of the result."""
     named = {file["name"] for file in files}
     for name in sorted(named - listed):
         yield f"{name}: missing"
@@ -176,17 +176,17 @@ def _presence(manifest: Mapping[str, Any], files: list[dict[str, Any]], listed: 
         if not folder.startswith(("_", ".")) or (
             f"{folder}/" in layout.FOLDERS.values() and not rest.startswith(("_", "."))
         ):
-            yield f"{name}: the manifest does not name it"
+            yield f"{name}: not in the manifest"
     succeeded = layout.SUCCESS in listed
     if succeeded != is_success(manifest):
         rate = f"the error rate is {'within' if manifest['within_error_rate'] else 'above'} --max_error_rate"
-        time = "" if manifest.get("complete", True) else ", and the time was over before the end"
+        time = "" if manifest.get("complete", True) else ", and the run reached --time_limit before the end"
         gone = "" if manifest.get("within_deleted_rate", True) else ", and too many images were gone"
-        yield f"{layout.SUCCESS}: {'there' if succeeded else 'missing'}, but {rate}{time}{gone}"
+        yield f"{layout.SUCCESS}: {'exists' if succeeded else 'missing'}, but {rate}{time}{gone}"
     tfrecord = any(file["kind"] == "data" and ".tfrecord" in file["name"] for file in files)
     if tfrecord != (layout.SCHEMA_PBTXT in listed):
         format_ = "TFRecords" if tfrecord else "Parquet"
-        yield f"{layout.SCHEMA_PBTXT}: {'missing' if tfrecord else 'there'}, but the shards are {format_}"
+        yield f"{layout.SCHEMA_PBTXT}: {'missing' if tfrecord else 'exists'}, but the shards are {format_}"
 
 
 def _across(
@@ -195,13 +195,13 @@ def _across(
     there: list[dict[str, Any]],
     checked: list[Checked],
 ) -> Iterator[str]:
-    """What only all files together tell: one set of columns, and the failures by reason."""
+    """Checks all files together: that columns are equal, and that failures by reason add up."""
     schemas = [
         (file["name"], one.schema) for file, one in zip(there, checked, strict=True) if one.schema is not None
     ]
     for name, found_schema in schemas[1:]:
         if not found_schema.equals(schemas[0][1]):
-            yield f"{name}: its columns are not those of {schemas[0][0]}"
+            yield f"{name}: its columns differ from those of {schemas[0][0]}"
     counted = [one.reasons for one in checked if one.reasons is not None]
     if len(counted) == sum(file["kind"] == "failures" for file in files):
         found: Counter[str] = Counter()

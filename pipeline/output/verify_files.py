@@ -1,4 +1,4 @@
-"""One file of a result against what the manifest says of it."""
+"""Verifies one file of a result against its entry in the manifest."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _REASONS = {reason.value for reason in Reason}
 
 @dataclass
 class Checked:
-    """What was found in a file.
+    """The result of checking a file.
 
     Attributes:
       problems: in words, each with the file's name.
-      reasons: of a failure shard; None where it could not be read, or for data.
+      reasons: counts of a failure shard; None if it could not be read, or for data.
       schema: of a Parquet shard, without its metadata.
       bytes_read: of the file.
     """
@@ -63,11 +63,11 @@ def check_file(
     """Reads a file and compares it.
 
     Args:
-      output: the result's folder, absolute.
+      output: the result's directory, absolute.
       file: the file's entry in the manifest.
-      there: what a listing says of it.
+      there: its entry in a listing.
       metadata: the manifest's ``metadata``.
-      quick: compare sizes, footers of Parquet and failures alone, and hash nothing.
+      quick: compare only sizes, Parquet footers and failures, and hash nothing.
     """
     checked = Checked()
     name, size = file["name"], there.size
@@ -98,7 +98,7 @@ def _is_parquet(name: str) -> bool:
 
 @contextmanager
 def _hashed(file: storage.StoredFile) -> Iterator[tuple[BinaryIO, str, int]]:
-    """A file's bytes, their SHA-256 and their number; what is remote is read once, by way of a temporary file."""
+    """A file's bytes, their SHA-256 and their number; a remote file is read once, into a temporary file."""
     digest, length = hashlib.sha256(), 0
     with storage.open_input(file.path, file) as source, tempfile.TemporaryFile() as copy:
         local = storage.is_local(file.path)
@@ -139,9 +139,9 @@ def _check_failures(
     for number, line in enumerate(stream, start=1):
         failure = json.loads(line)
         if not isinstance(failure, dict) or failure.keys() - times != keys:
-            raise ValueError(f"line {number} is no failure")
+            raise ValueError(f"line {number} is not a failure")
         if failure["reason"] not in _REASONS:
-            yield f"{file['name']}: line {number}: {failure['reason']!r} is no reason"
+            yield f"{file['name']}: line {number}: {failure['reason']!r} is not a known reason"
         reasons[failure["reason"]] += 1
     checked.reasons = reasons
     yield from _check_rows(file, reasons.total())
@@ -152,7 +152,7 @@ def _check_unchanged(stream: BinaryIO, file: Mapping[str, Any]) -> Iterator[str]
     for number, line in enumerate(stream, start=1):
         value = json.loads(line)
         if not isinstance(value, dict) or value.keys() - {"seen_at"} != _UNCHANGED_KEYS:
-            raise ValueError(f"line {number} is of no image")
+            raise ValueError(f"line {number} does not describe an image")
         rows += 1
     yield from _check_rows(file, rows)
 
@@ -167,7 +167,7 @@ def _check_columns(
         yield from _check_rows(file, parquet.metadata.num_rows)
         found = parquet.schema_arrow
         if not found.remove_metadata().equals(DELETED_SCHEMA):
-            yield f"{file['name']}: its columns are not those of tombstones: {_difference(found, DELETED_SCHEMA)}"
+            yield f"{file['name']}: its columns differ from those of tombstones: {_difference(found, DELETED_SCHEMA)}"
         for batch in () if quick else parquet.iter_batches(_BATCH_ROWS):
             batch.validate(full=True)
 
@@ -196,7 +196,7 @@ def _check_parquet(
             yield f"{name}: {rows} rows, its footer says {parquet.metadata.num_rows}"
         for column, values in same.items():
             if values - {_same_in_every_row(metadata)[column]}:
-                yield f"{name}: its column {column} is not the manifest's in every row"
+                yield f"{name}: its column {column} differs from the manifest in some rows"
 
 
 def _same_in_every_row(metadata: Mapping[str, str]) -> dict[str, str | None]:
@@ -220,7 +220,7 @@ def _check_metadata(file: Mapping[str, Any], there: pa.Schema, metadata: Mapping
     if _is_version_1(metadata):
         columns = pa.schema([column for column in columns if column.name not in schema.SINCE_VERSION_2])
     if not there.remove_metadata().equals(columns):
-        yield f"{name}: its columns are not those of the manifest's metadata: {_difference(there, columns)}"
+        yield f"{name}: its columns differ from the manifest's metadata: {_difference(there, columns)}"
 
 
 def _is_version_1(metadata: Mapping[str, str]) -> bool:
@@ -228,7 +228,7 @@ def _is_version_1(metadata: Mapping[str, str]) -> bool:
 
 
 def spec_of(there: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
-    """What decides the columns of a shard, by its metadata; the kept ones are whatever else the file has."""
+    """The settings that determine a shard's columns, from its metadata; all other columns are kept ones."""
     num_classes = metadata.get(schema.NUM_CLASSES)
     dimension = metadata.get(schema.EMBEDDING_DIM)
     own = own_columns_by_metadata(metadata)
@@ -244,5 +244,5 @@ def spec_of(there: pa.Schema, metadata: Mapping[str, str]) -> OutputSpec:
 def _difference(found: pa.Schema, expected: pa.Schema) -> str:
     here, there = ({str(column) for column in schema} for schema in (found, expected))
     return (
-        f"it has {sorted(here - there) or 'nothing more'}, and not {sorted(there - here) or 'another order'}"
+        f"extra: {sorted(here - there) or 'none'}, missing: {sorted(there - here) or 'none (another order)'}"
     )

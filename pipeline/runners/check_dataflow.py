@@ -1,4 +1,4 @@
-"""What a Dataflow job needs and does not have."""
+"""Checks the requirements of a Dataflow job."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _CLIENT = "apache_beam.runners.dataflow.internal.apiclient"
 
 
 def check_dataflow(options: PipelineOptions) -> None:
-    """Refuses what Dataflow, or Beam's client of it, could only refuse after the submission.
+    """Refuses mistakes that Dataflow or Beam's client for it would report only after the submission.
 
     Raises:
-      UsageError: it names the option to set.
+      UsageError: a requirement is missing; the message names the option to set.
     """
     _check_client()
     cloud = options.view_as(GoogleCloudOptions)
@@ -43,15 +43,15 @@ def check_dataflow(options: PipelineOptions) -> None:
         if value and not value.startswith("gs://"):
             raise UsageError(f"--{name} {value!r}: Dataflow needs it on gs://")
     if not cloud.temp_location:
-        raise UsageError("--runner DataflowRunner needs --temp_location, a folder on gs://")
+        raise UsageError("--runner DataflowRunner needs --temp_location, a directory on gs://")
     setup = options.view_as(SetupOptions)
     if setup.setup_file and not Path(setup.setup_file).is_file():
         raise UsageError(f"--setup_file {setup.setup_file!r}: there is no such file")
     brings = (setup.setup_file, setup.extra_packages, setup.requirements_file)
     if not any((*brings, options.view_as(WorkerOptions).sdk_container_image)):
         raise UsageError(
-            "--runner DataflowRunner: its workers have no beamlabel; name an image that holds it by "
-            "--sdk_container_image, or the package by --setup_file ./setup.py"
+            "--runner DataflowRunner: its workers have no beamlabel; use --sdk_container_image with an image that "
+            "contains it, or --setup_file ./setup.py"
         )
     _check_by_beams_rules(options, cloud)
     for name in ("temp_location", "staging_location"):
@@ -62,7 +62,7 @@ def check_dataflow(options: PipelineOptions) -> None:
 
 
 def _check_client() -> None:
-    # Without google_auth_httplib2 Beam would only warn, and knock at Google's door without credentials.
+    # Without google_auth_httplib2, Beam would only warn, and then send requests without credentials.
     missing = "" if importlib.util.find_spec("google_auth_httplib2") else "google_auth_httplib2"
     try:
         importlib.import_module(_CLIENT)
@@ -70,16 +70,16 @@ def _check_client() -> None:
         missing = str(error)
     if missing:
         raise UsageError(
-            "--runner DataflowRunner needs Beam's client of it: pip install 'beamlabel[dataflow]' "
+            "--runner DataflowRunner needs Beam's Dataflow client: pip install 'beamlabel[dataflow]' "
             f"(missing: {missing})"
         )
 
 
 def _check_by_beams_rules(options: PipelineOptions, cloud: Any) -> None:
-    """What Beam refuses itself, but later; for a bad temp_location it would even make a bucket of its own."""
+    """Applies Beam's own checks early; with a bad temp_location, Beam would even create a bucket."""
     validator = PipelineOptionsValidator(options, create_runner("DataflowRunner"))
     if not validator.is_service_runner():
-        return  # --dataflow_endpoint names a service on this machine, of which Beam asks nothing
+        return  # --dataflow_endpoint names a service on this machine, which Beam does not check
     worker = options.view_as(WorkerOptions)
     errors = validator.validate_gcs_path(cloud, "temp_location")
     if cloud.staging_location:
@@ -96,5 +96,7 @@ def _check_writable(option: str, folder: str) -> None:
         storage.write_bytes(probe, b"")
     except (OSError, ValueError) as error:
         raise UsageError(f"{option} {folder!r} cannot be written: {error}") from error
-    with contextlib.suppress(OSError):  # who may create objects need not be allowed to delete them
+    with contextlib.suppress(
+        OSError
+    ):  # permission to create objects need not include permission to delete them
         storage.delete(probe)

@@ -1,4 +1,4 @@
-"""What a runner needs and does not have, said before anything is submitted."""
+"""Checks the requirements of a runner before the submission."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _FLINK_PORT = 8081
 
 
 def check_runner(runner: Runner, output: str, inputs: Iterable[str], base_dir: str | None = None) -> None:
-    """Refuses what could only fail after the submission. Prism's binary is downloaded here, if it has to be.
+    """Refuses a job that would fail after the submission. Downloads Prism's binary if necessary.
 
     Args:
-      runner: as ``choose`` gives it.
+      runner: the result of ``choose``.
       output: absolute path of the output.
       inputs: absolute paths of the inputs.
-      base_dir: as it was given; None if it was not.
+      base_dir: as the user set it; None if unset.
 
     Raises:
-      UsageError: it names the option to set.
+      UsageError: a requirement is missing; the message names the option to set.
     """
     checks = {DATAFLOW: check_dataflow, PORTABLE: _check_portable, PRISM: _check_prism}
     if check := checks.get(runner.kind):
@@ -53,17 +53,17 @@ def check_runner(runner: Runner, output: str, inputs: Iterable[str], base_dir: s
         paths = [("--output", output), *(("--input", path) for path in inputs)]
         for option, path in [*paths, *([("--base_dir", base_dir)] if base_dir else [])]:
             if storage.is_local(path):
-                raise UsageError(f"{option} {path!r} is a folder of this machine, which {where}")
+                raise UsageError(f"{option} {path!r} is a local path that {where}")
 
 
 def _without_our_folders(runner: Runner) -> str:
-    """Why workers cannot see folders of this machine; empty if they may."""
+    """The reason why workers cannot reach local directories, and the remedy; empty if they may reach them."""
     if runner.kind == DATAFLOW:
-        return "no worker of Dataflow sees; name one on gs://"
+        return "Dataflow workers cannot reach; use a gs:// path"
     if runner.kind in (FLINK, PORTABLE) and _environment_type(runner) == "DOCKER":
         return (
-            "a worker in a container (--environment_type DOCKER, Beam's default) does not see; name one on gs://, "
-            "or set --environment_type to PROCESS or EXTERNAL and share the folder with all workers"
+            "workers in containers (--environment_type DOCKER, Beam's default) cannot reach; use a gs:// path, or "
+            "set --environment_type to PROCESS or EXTERNAL and share the directory with all workers"
         )
     return ""
 
@@ -75,9 +75,9 @@ def _check_container_has_us(runner: Runner) -> None:
     named = (portable.environment_config, portable.environment_options, *brings)
     if _environment_type(runner) == "DOCKER" and portable.job_endpoint != "embed" and not any(named):
         raise UsageError(
-            f"--runner {runner.name}: its workers are containers of Beam's image, which has no beamlabel; name "
-            "one that has by --environment_config (--sdk_container_image is not for this runner), or set "
-            "--environment_type to PROCESS or EXTERNAL, where beamlabel is installed beside each TaskManager"
+            f"--runner {runner.name}: its workers run Beam's container image, which has no beamlabel; set "
+            "--environment_config to an image that contains it (--sdk_container_image is not for this runner), or "
+            "set --environment_type to PROCESS or EXTERNAL and install beamlabel beside each TaskManager"
         )
 
 
@@ -107,8 +107,8 @@ def _check_flink(options: PipelineOptions, detached: str) -> None:
     java = options.view_as(JobServerOptions).job_server_java_launcher
     if not flink.flink_submit_uber_jar and shutil.which(java) is None:
         raise UsageError(
-            f"--runner FlinkRunner starts a job server with Java, and {java!r} is not on PATH: install Java 11 or 17, "
-            "name it by --job_server_java_launcher, or name a job server that runs by --job_endpoint"
+            f"--runner FlinkRunner starts a job server with Java, but {java!r} is not on PATH; install Java 11 or 17, "
+            "set --job_server_java_launcher, or set --job_endpoint to a running job server"
         )
 
 
@@ -117,13 +117,13 @@ def _check_portable(options: PipelineOptions) -> None:
     if not portable.job_endpoint:
         raise UsageError("--runner PortableRunner needs --job_endpoint, host:port of a job server")
     if portable.job_endpoint != "embed":
-        _check_reachable("--job_endpoint", portable.job_endpoint, "host:port of a job server that runs")
+        _check_reachable("--job_endpoint", portable.job_endpoint, "host:port of a running job server")
         _check_serves_grpc("--job_endpoint", portable.job_endpoint)
 
 
 def _check_prism(options: PipelineOptions) -> None:
     _check_file("--prism_location", options.view_as(PrismRunnerOptions).prism_location)
-    # A server that runs already has its own.
+    # A running server has its own binary.
     if not options.view_as(PortableOptions).job_endpoint:
         find_prism(options)
 
@@ -134,7 +134,7 @@ def _check_file(option: str, value: Any) -> None:
 
 
 def _check_reachable(option: str, address: str, wanted: str, default_port: int | None = None) -> None:
-    """Connects once, so that a mistyped address is not found out by a timeout of minutes."""
+    """Connects once, so that a mistyped address does not cost a timeout of minutes."""
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else default_port)
@@ -145,15 +145,17 @@ def _check_reachable(option: str, address: str, wanted: str, default_port: int |
     try:
         socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
-        raise UsageError(f"{option} {address!r}: nothing answers there ({error}); it is {wanted}") from error
+        raise UsageError(f"{option} {address!r} does not answer ({error}); expected {wanted}") from error
 
 
 def _check_serves_grpc(option: str, address: str) -> None:
-    """Beam would wait a minute for what is no job server, such as Flink's own port, and then tell a timeout."""
+    """Refuses a port of another service, such as Flink's own, which Beam would report as a timeout after a minute."""
     import grpc
 
     with grpc.insecure_channel(address) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=_CONNECT_SECONDS)
         except grpc.FutureTimeoutError:
-            raise UsageError(f"{option} {address!r}: who answers there is no job server of Beam's") from None
+            raise UsageError(
+                f"{option}: the process listening on {address!r} is not a Beam job server"
+            ) from None

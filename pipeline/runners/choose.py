@@ -1,4 +1,4 @@
-"""Which of Beam's runners takes the job, and what is known about it before it does."""
+"""Chooses one of Beam's runners for the job, with its properties before the submission."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ _KINDS = {
     "portablerunner": PORTABLE,
     "prismrunner": PRISM,
 }
-# Of these every option is one of Beam's own; the others have job servers, with options that only they know.
+# These have only Beam's own options. The others have job servers, whose options Beam may not know.
 _WITHOUT_OPTIONS_OF_THEIR_OWN = (LOCAL, PRISM)
-# Beam's options that worker processes of a local run need, beside those of file systems.
+# Beam's options that worker processes of a local run need, besides those of file systems.
 _OF_PROCESSES = ("beam_plugins", "sdk_harness_log_level_overrides")
 _ATTACHED = ("--attached_mode", "--attachedMode")
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A runner, and how it was asked for.
+    """A runner with its options.
 
     Attributes:
       kind: one of the constants above.
-      name: as it was given; empty if it was not.
+      name: as the user gave it; empty if not given.
       options: Beam's.
-      detached: why the job will not have run when its submission is over; empty if it will have.
-      worker_processes: that a local run starts; 1: this process does the work.
+      detached: the reason why the job is not finished after its submission; empty if it is.
+      worker_processes: number of processes that a local run starts; 1: this process does the work.
     """
 
     kind: str
@@ -68,12 +68,12 @@ class Runner:
 
     @property
     def is_local(self) -> bool:
-        """Whether the job runs in this process, and ``Pipeline.run`` returns when it is over."""
+        """Whether the job runs in this process, and ``Pipeline.run`` returns at its end."""
         return self.kind == LOCAL
 
     @property
     def starts_later(self) -> bool:
-        """Whether the submission leaves a file from which the job is started, at some time."""
+        """Whether the submission only writes a file, from which the job is started later."""
         template = self.options.view_as(GoogleCloudOptions).template_location
         return bool(template or self.options.view_as(PortableOptions).output_executable_path)
 
@@ -85,12 +85,12 @@ class Runner:
 
     @property
     def has_workers_of_beam(self) -> bool:
-        """Whether Beam's own options say how many threads or processes the local runner has."""
+        """Whether Beam's own options set the number of threads or processes of the local runner."""
         direct = self.options.view_as(DirectOptions)
         return direct.direct_running_mode != "in_memory" or direct.direct_num_workers != 1
 
     def make(self) -> Any:
-        """What ``beam.Pipeline`` takes: ``DirectRunner`` by its name would first try to download Prism."""
+        """The runner for ``beam.Pipeline``; ``DirectRunner`` by name would first try to download Prism."""
         if self.kind == LOCAL and self.worker_processes > 1:
             return self._with_processes()
         if self.kind == LOCAL:
@@ -120,9 +120,9 @@ class Runner:
 
 
 def _provision(options: PipelineOptions) -> Any:
-    """What Beam's runner in memory tells workers in processes of their own, which by itself is no option at all.
+    """The provision info of Beam's in-memory runner for worker processes, which by default has no options.
 
-    Of the options they need those that say how files are reached.
+    The workers need the options of file systems.
     """
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
@@ -135,11 +135,11 @@ def _provision(options: PipelineOptions) -> Any:
 
 
 def choose(runner_args: Sequence[str]) -> Runner:
-    """The runner that Beam's options name; in memory, in this process, if they name none.
+    """The runner that Beam's options name; by default Beam's in-memory runner in this process.
 
     Raises:
-      UsageError: an option that neither the job nor Beam knows, where the runner has none of its own, or a
-        resource hint that Beam does not know.
+      UsageError: an option is unknown to the job and to Beam, and the runner has none of its own; or a resource hint is
+        unknown to Beam.
     """
     options = PipelineOptions(list(runner_args))
     name = options.view_as(StandardOptions).runner or ""
@@ -157,15 +157,15 @@ def choose(runner_args: Sequence[str]) -> Runner:
 
 
 def worker_threads(runner: Runner) -> int | None:
-    """A worker process's share of this machine's cores where it is one of several here; None where it is alone.
+    """A worker process's share of this machine's cores if several run here; None if it is alone.
 
-    Nobody here knows how many a remote runner starts on a host: ``--worker_threads`` tells.
+    The number of workers that a remote runner starts on a host is unknown; set ``--worker_threads`` for it.
     """
     direct = runner.options.view_as(DirectOptions)
     if not runner.is_local or direct.direct_running_mode != "multi_processing":
         return None
     cores = available_cores()
-    # Beam starts as many as the machine has processors for 0.
+    # For 0, Beam starts one per processor of the machine.
     workers = direct.direct_num_workers or os.cpu_count() or 1
     return max(1, cores // workers)
 
@@ -174,13 +174,15 @@ def check_processes(runner: Runner, wanted: int | None) -> None:
     """Refuses ``--worker_processes`` for a runner that starts its workers by other options, or elsewhere.
 
     Raises:
-      UsageError: it is.
+      UsageError: the option does not apply to the runner.
     """
     if wanted is not None and not runner.is_local:
-        raise UsageError(f"--worker_processes {wanted}: is for runs on this machine, not for {runner.name}")
+        raise UsageError(
+            f"--worker_processes {wanted} is only for runs on this machine, not for {runner.name}"
+        )
     if wanted is not None and runner.has_workers_of_beam:
         raise UsageError(
-            f"--worker_processes {wanted}: does not go with Beam's --direct_running_mode and --direct_num_workers"
+            f"--worker_processes {wanted} conflicts with Beam's --direct_running_mode and --direct_num_workers"
         )
 
 
@@ -204,7 +206,7 @@ def prepare_options(runner: Runner, run_id: str) -> None:
         cloud.job_name = f"beamlabel-{run_id.lower()}"
     setup = runner.options.view_as(SetupOptions)
     if setup.setup_file:
-        # Beam changes into its folder, and "setup.py" alone names none.
+        # Beam changes to the file's directory, which the bare name "setup.py" lacks.
         setup.setup_file = os.path.abspath(setup.setup_file)  # noqa: PTH100 (symbolic links stay)
     if setup.save_main_session is None:
         setup.save_main_session = False  # nothing that a worker unpickles is defined in __main__
@@ -218,7 +220,7 @@ def _keep_job_server_from_signals(options: JobServerOptions) -> None:
 
 
 def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> None:
-    # Options have their values' names here; this one has another too, and Airflow's operator always gives it.
+    # Options are listed by the names of their values. This one has a second name, which Airflow's operator passes.
     known = {*options.get_all_options(), "label"}
     for argument in runner_args:
         option = argument.split("=", 1)[0]
@@ -227,13 +229,13 @@ def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> No
             and option[2:].replace("-", "_") not in known
             and f"no_{option[2:]}" not in known
         ):
-            raise UsageError(f"{option}: no such option of beamlabel or of Beam")
+            raise UsageError(f"{option} is not an option of beamlabel or Beam")
 
 
 def _spelt_for_job_server(words: Sequence[str], options: PipelineOptions) -> list[str]:
-    """``--attached_mode false`` as Beam's Python side takes it.
+    """Rewrites ``--attached_mode false`` for Beam's Python side.
 
-    That makes a flag of a job server's yes-or-no option: it takes no value, and turns the default around.
+    Beam turns a boolean option of a job server into a flag, which takes no value and inverts the default.
     """
     if options.view_as(FlinkRunnerOptions).flink_submit_uber_jar:
         return list(words)
@@ -257,7 +259,7 @@ def _detached(runner_args: Sequence[str], options: PipelineOptions) -> str:
         return "--dry_run: nothing was submitted"
     if jar := options.view_as(PortableOptions).output_executable_path:
         return f"--output_executable_path: {jar} holds the job, to be started from there"
-    # An option of Flink's job server; Beam's Python side hands it on.
+    # An option of Flink's job server; Beam's Python side passes it on.
     if any(argument.split("=", 1)[0] in _ATTACHED for argument in runner_args):
         return "--attached_mode: the job runs on its own"
     return ""

@@ -1,4 +1,4 @@
-"""Builds the graph, hands it to a runner, waits for it, and cancels it when told to."""
+"""Builds the graph, submits it to a runner, waits for the job, and cancels it after a signal."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from beamlabel.pipeline.runners.flink_job import FlinkJob
 
 _LOGGER = get_logger("beamlabel")
-# How long a remote job may take to be cancelled before the launcher leaves it, in seconds.
+# Seconds that the launcher waits for the cancellation of a remote job.
 _CANCEL_SECONDS = 30.0
-# How Flink tells that a worker was killed: while it started, and while it worked.
+# Flink's messages for a killed worker: during its start, and during its work.
 _WORKER_LOST = ("Process died with exit code 137", "CANCELLED: client cancelled")
 _HINT = (
-    "a worker was killed or crashed; most often it needs more memory than it may have, and needs less with smaller "
-    "--batch_size and --load_threads"
+    "a worker was killed or crashed, most often because memory ran out; a smaller --batch_size and --load_threads "
+    "need less"
 )
-# The last line of a Python traceback in what a runner tells.
+# The last line of a Python traceback in a runner's message.
 _PYTHON_ERROR = re.compile(r"^(?!java\.|org\.)[A-Za-z_][\w.]*(?:Error|Exception): [^\n]*", re.MULTILINE)
 _ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
@@ -40,8 +40,8 @@ def execute(job: LabelJob, runner: choose.Runner, cancelled: Cancellation) -> No
     """Runs the job to its end, or with a detached runner to the end of its submission.
 
     Raises:
-      RuntimeError: the job ended otherwise than well, or committed nothing.
-      Cancelled: by a signal; the job is cancelled then, as far as its runner can.
+      RuntimeError: the job failed, or committed nothing.
+      Cancelled: a signal came; the job is cancelled if its runner can do that.
     """
     choose.prepare_options(runner, job.run_id)
     pipeline = beam.Pipeline(runner=runner.make(), options=runner.options)
@@ -51,12 +51,12 @@ def execute(job: LabelJob, runner: choose.Runner, cancelled: Cancellation) -> No
         if runner.detached and not runner.is_local:
             return
         if not storage.exists(storage.join(job.staging_dir, layout.COMMIT)):
-            raise RuntimeError(f"the runner is done, but nothing was committed in {job.staging_dir}")
+            raise RuntimeError(f"the runner finished, but nothing was committed in {job.staging_dir}")
         _keep_metrics(result, job.staging_dir)
 
 
 def _run_elsewhere(pipeline: beam.Pipeline, runner: choose.Runner, cancelled: Cancellation) -> Any:
-    from beamlabel.pipeline.runners.flink_job import FlinkJob  # imports what a local run does without
+    from beamlabel.pipeline.runners.flink_job import FlinkJob  # its imports are not needed by a local run
 
     flink_job = FlinkJob(runner)
     with cancelled.deferred():
@@ -77,8 +77,8 @@ def _keep_metrics(result: Any, staging_dir: str) -> None:
     try:
         metrics = json.dumps(_metrics(result)).encode()
         storage.write_bytes(storage.join(staging_dir, layout.METRICS), metrics)
-    except Exception as error:  # advice, which no committed run may break on
-        _LOGGER.warning("the runner's metrics are missing: %s", error)
+    except Exception as error:  # metrics are advisory, and no reason for a committed run to fail
+        _LOGGER.warning("The runner's metrics are missing: %s", error)
 
 
 def _wait(result: Any, cancelled: Cancellation) -> None:
@@ -90,17 +90,17 @@ def _wait(result: Any, cancelled: Cancellation) -> None:
             raise RuntimeError(f"{_HINT}: {error}") from error
         if raised := _PYTHON_ERROR.findall(str(error)):
             raise RuntimeError(
-                f"a worker raised {raised[-1]}; when its cause is gone, --if_exists resume goes on from what is "
-                f"staged: {error}"
+                f"a worker raised {raised[-1]}; once its cause is fixed, --if_exists resume continues from the staged "
+                f"units: {error}"
             ) from error
         raise
     if state != "DONE":
-        raise RuntimeError(f"the runner says that the job is {state}")
+        raise RuntimeError(f"the runner reports the job as {state}")
 
 
 def _cancel(result: Any, flink_job: FlinkJob) -> None:
-    _LOGGER.info("cancelling the job")
-    # Workers within this process, as Prism's are, complain at length of what is taken from them.
+    _LOGGER.info("Cancelling the job")
+    # Workers in this process, such as Prism's, would log many errors.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     end = time.monotonic() + _CANCEL_SECONDS
     try:
@@ -108,13 +108,13 @@ def _cancel(result: Any, flink_job: FlinkJob) -> None:
         state = flink_job.cancel(_CANCEL_SECONDS)
         while not state and result.state not in _ENDED and time.monotonic() < end:
             time.sleep(0.2)
-        _LOGGER.info("the job is %s", state or result.state)
+        _LOGGER.info("The job is %s", state or result.state)
     except Exception as error:
-        _LOGGER.error("the job could not be cancelled, and may go on running: %s", error)
+        _LOGGER.error("Could not cancel the job, which may still run: %s", error)
 
 
 def _metrics(result: Any) -> dict[str, Any]:
-    """The run's counters and distributions by namespace: advice, never the truth about rows."""
+    """The run's counters and distributions by namespace; they are advisory, not authoritative about rows."""
     found = result.metrics().query()
     metrics: dict[str, dict[str, Any]] = {}
     for counter in found["counters"]:
@@ -131,5 +131,5 @@ def _metrics(result: Any) -> dict[str, Any]:
 
 
 def _result(metric: Any) -> Any:
-    """None where there is none: Prism commits counters of nothing, and Beam's own ``result`` takes 0 for missing."""
+    """The value; None if there is none. Beam's own ``result`` takes 0 for missing, and Prism may commit None."""
     return metric.attempted if metric.committed is None else metric.committed

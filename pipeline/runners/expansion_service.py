@@ -43,12 +43,12 @@ from beamlabel.transforms import cross_language
 from beamlabel.transforms.secrets.logs import get_logger
 
 _LOGGER = get_logger("beamlabel")
-# Two servers never share a port: the second one says that it is taken.
+# Two servers must not share a port, so that the second one fails.
 _SERVER_OPTIONS = (("grpc.so_reuseport", 0),)
 
 
 class _Expansions(ExpansionServiceServicer):
-    """Beam's service, which answers with what went wrong and keeps the traceback for its own log."""
+    """Beam's service, which responds with the error message and logs the traceback."""
 
     def Expand(self, request: Any, context: Any = None) -> Any:  # noqa: N802 (the service's name)
         response = super().Expand(request, context)
@@ -59,7 +59,7 @@ class _Expansions(ExpansionServiceServicer):
 
 
 def without_traceback(text: str) -> str:
-    """The exception at the end of what ``traceback.format_exc`` gives; the text itself if it has no frames."""
+    """The exception at the end of a text of ``traceback.format_exc``; the text itself if it has no frames."""
     lines = text.strip().splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
     if not frames:
@@ -72,12 +72,13 @@ def serve(host: str, port: int, beam_args: Sequence[str], *, with_workers: bool)
     """Starts the service.
 
     Args:
-      host, port: where it listens.
+      host, port: the address to listen on.
       beam_args: Beam's options for the steps: the environment of their workers, ``--temp_location``.
       with_workers: whether the workers are threads of this process.
 
     Raises:
-      UsageError: the options name no workers that can run the steps; Beam does not know one; the port is taken.
+      UsageError: the options name no workers that can run the steps, an option is unknown to Beam, or the port is
+        taken.
     """
     options = _options(beam_args, f"{host}:{port}" if with_workers else "")
     pickler.set_library(options.view_as(SetupOptions).pickle_library)
@@ -96,22 +97,22 @@ def serve(host: str, port: int, beam_args: Sequence[str], *, with_workers: bool)
     try:
         server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise UsageError(f"--host {host} --port {port}: nobody can listen there: {error}") from error
+        raise UsageError(f"--host {host} --port {port}: cannot listen there: {error}") from error
     server.start()
     return server
 
 
 def _options(beam_args: Sequence[str], own_workers: str) -> PipelineOptions:
-    """Beam's options; those of the environment name the workers of this process, if there are any."""
+    """Beam's options; the environment options name the workers of this process, if there are any."""
     words = [*beam_args, "--experiments=beam_fn_api", "--sdk_location=container"]
     named = choose(words).options
     if named.view_as(StandardOptions).runner:
-        raise UsageError("--runner: the pipeline that calls the service names it; leave it out here")
+        raise UsageError("--runner is an option of the pipeline that calls the service; leave it out here")
     if own_workers and named.view_as(PortableOptions).environment_type:
         raise UsageError("--environment_type and --serve_loopback_worker: only one can name the workers")
     if not own_workers and not _names_workers(named):
         raise UsageError(
-            "no option names workers that have beamlabel: give --serve_loopback_worker, --environment_type "
+            "no option names workers that have beamlabel; set --serve_loopback_worker, --environment_type "
             "(with --environment_config), --sdk_container_image or --setup_file"
         )
     if own_workers:
@@ -119,7 +120,7 @@ def _options(beam_args: Sequence[str], own_workers: str) -> PipelineOptions:
     runner = choose(words)
     prepare_options(runner, "expansion")
     if not own_workers:
-        # By which `LabelImages` knows that the workers may be elsewhere, and stages the artifact for them.
+        # This makes `LabelImages` stage the artifact for workers that may be on other machines.
         runner.options.view_as(StandardOptions).runner = "PortableRunner"
     return runner.options
 
@@ -127,14 +128,14 @@ def _options(beam_args: Sequence[str], own_workers: str) -> PipelineOptions:
 def _expansions(options: PipelineOptions) -> _Expansions:
     named = options.view_as(PortableOptions)
     try:
-        # Beam's checks before every pipeline; here the first one would be that of somebody else.
+        # Beam runs these checks before every pipeline; here, they would first run in a caller's pipeline.
         errors = PipelineOptionsValidator(options, PortableRunner()).validate()
         if not errors:
             return _Expansions(options)
-    except (KeyError, TypeError, ValueError) as error:  # as Beam takes the options apart
+    except (KeyError, TypeError, ValueError) as error:  # from Beam's parsing of the options
         errors = [str(error)]
     raise UsageError(
-        f"--environment_type {named.environment_type} does not go with --environment_config "
+        f"--environment_type {named.environment_type} does not fit --environment_config "
         f"{named.environment_config!r} and Beam's other options: {'; '.join(errors)}"
     )
 
@@ -173,22 +174,22 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m beamlabel.pipeline.runners.expansion_service",
-        description="Serves LabelImages to pipelines of other languages. Beam's own options are taken too: "
-        "--environment_type and --environment_config name the Python workers, --temp_location a folder that they "
-        "read, to which the compiled module is copied.",
+        description="Serves LabelImages to pipelines of other languages. Beam's own options are accepted too: "
+        "--environment_type and --environment_config name the Python workers, and --temp_location a directory that "
+        "they can read, to which the compiled module is copied.",
         allow_abbrev=False,
     )
-    parser.add_argument("--port", type=int, required=True, help="where to listen")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on")
     parser.add_argument(
         "--host",
         default="localhost",
-        help="the address to listen on (default: %(default)s); whoever reaches it can run code as this user, as with "
-        "each of Beam's expansion services",
+        help="address to listen on (default: %(default)s); anyone who reaches it can run code as this user, as with "
+        "every Beam expansion service",
     )
     parser.add_argument(
         "--serve_loopback_worker",
         action="store_true",
-        help="be the Python worker too: for a runner on this machine",
+        help="also run the Python worker, for a runner on this machine",
     )
     return parser
 

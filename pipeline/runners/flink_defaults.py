@@ -1,4 +1,4 @@
-"""What a user of Flink left open and the cluster knows, as options of Beam's."""
+"""Completes Beam's options for Flink with facts from the cluster."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _WORKER = "beamlabel-worker"
 
 
 def flink_defaults(runner: Runner, typed: Sequence[str]) -> list[str]:
-    """Options to add to those that were typed, so that ``--flink_master`` is enough; none that was typed.
+    """Options to add to the user's, so that ``--flink_master`` is enough; none that the user has set.
 
     Args:
-      runner: as ``choose`` gives it.
-      typed: the options it was chosen by.
+      runner: the result of ``choose``.
+      typed: the user's options, which ``choose`` got.
 
     Returns:
       The number of free slots as ``--parallelism``, the cluster's ``--flink_version``, PROCESS as
-      ``--environment_type`` where all TaskManagers are of this machine, and the program that PROCESS starts.
-      Nothing of the cluster where it does not answer, which ``check_runner`` tells.
+      ``--environment_type`` if all TaskManagers are on this machine, and the program that PROCESS starts. If the
+      cluster does not answer, nothing that depends on it; ``check_runner`` reports that.
 
     Raises:
       UsageError: Beam has no job server for the cluster's version.
@@ -45,11 +45,11 @@ def flink_defaults(runner: Runner, typed: Sequence[str]) -> list[str]:
         url = cluster_url(runner.options.view_as(FlinkRunnerOptions).flink_master)
     added = _of_cluster(runner, url, names) if url else []
     if added:
-        _LOGGER.info("as %s is: %s", url, " ".join(added))
+        _LOGGER.info("Using options from %s: %s", url, " ".join(added))
     if url and not _restarts(url):
         _LOGGER.warning(
-            "%s has no restart-strategy in its configuration: the job ends with the first worker or TaskManager "
-            "that is lost; see docs/flink_kills.md",
+            "%s has no restart-strategy in its configuration, so the first lost worker or TaskManager ends the job; "
+            "see docs/flink_kills.md",
             url,
         )
     return [*added, *_worker_command(runner, added)]
@@ -74,16 +74,16 @@ def _version(url: str, version: str) -> str:
     minor, known = ".".join(version.split(".")[:2]), FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
     if minor not in known:
         raise UsageError(
-            f"--flink_master {url!r} is Flink {version}, and this Beam has job servers for {', '.join(known)}; "
-            "name another one by --flink_job_server_jar"
+            f"--flink_master {url!r} is Flink {version}, but this Beam has job servers for {', '.join(known)}; set "
+            "--flink_job_server_jar to another one"
         )
     return minor
 
 
 def _restarts(url: str) -> bool:
-    """Whether the cluster's configuration says something of restarts; where it does not tell, it does.
+    """Whether the cluster's configuration sets a restart strategy; True if the configuration is unknown.
 
-    No option of Beam's does: Flink takes a batch job's restart strategy from the cluster alone.
+    Beam has no option for it: Flink takes a batch job's restart strategy only from the cluster.
     """
     config = ask(url, "jobmanager/config")
     return config is None or any(entry["key"].startswith("restart-strategy") for entry in config)
@@ -96,7 +96,7 @@ def _says_environment(runner: Runner) -> bool:
 
 
 def _all_here(url: str) -> bool:
-    """Whether there are TaskManagers, and each is reached over the loopback."""
+    """Whether there are TaskManagers, all with a loopback address."""
     answer = ask(url, "taskmanagers") or {}
     hosts = [urlsplit(manager["path"]).hostname for manager in answer.get("taskmanagers", [])]
     return bool(hosts) and all(host is not None and _is_loopback(host) for host in hosts)
@@ -110,7 +110,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _worker_command(runner: Runner, added: Sequence[str]) -> list[str]:
-    """The boot program of beamlabel's workers, where TaskManagers start processes and none was named."""
+    """The option for the boot program of beamlabel's workers, if TaskManagers start processes and none is set."""
     portable = runner.options.view_as(PortableOptions)
     kind = "PROCESS" if "PROCESS" in added else str(portable.environment_type or "").upper()
     if kind != "PROCESS" or portable.environment_config or portable.environment_options:

@@ -1,7 +1,7 @@
-"""Our job as Flink knows it, for what Beam's job server does not do.
+"""Controls our job on Flink, where Beam's job server is not enough.
 
-That answers as soon as it has the graph, and submits it afterwards: a detached job would be gone with a server that we
-started. And told to cancel, it stops waiting for the job, which goes on.
+The job server responds as soon as it has the graph, and submits it afterwards, so a detached job would be lost with a
+server that we started. After a cancellation, the server only stops waiting for the job, which continues.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from beamlabel.pipeline.runners import flink_rest
 from beamlabel.pipeline.runners.choose import FLINK, PORTABLE, Runner
 
 _POLL_SECONDS = 0.5
-# A submission that is interrupted may still get through.
+# An interrupted submission may still succeed.
 _LATE_SECONDS = 3.0
 _JOB_SERVER_SECONDS = 5.0
 _MASTER = "beam:option:flink_master:v1"
 
 
 class FlinkJob:
-    """One job; made before it is submitted. Nothing to any other runner than Flink's.
+    """One job, created before its submission. It does nothing for runners other than Flink's.
 
     Args:
       runner: with its options complete.
@@ -40,9 +40,9 @@ class FlinkJob:
         self._before = set(flink_rest.jobs(self._url, self._name))
 
     def wait_for_submission(self, result: Any, cancelled: Cancellation) -> None:
-        """Returns when Flink has the job, or ``--output_executable_path`` is written.
+        """Waits until Flink has the job, or ``--output_executable_path`` is written.
 
-        At once where a job server that we did not start takes care of that without us.
+        Returns at once if a job server that we did not start submits the job.
 
         Raises:
           RuntimeError: the submission failed.
@@ -52,16 +52,16 @@ class FlinkJob:
             cancelled.check()
             state = _state(result)
             if state == "FAILED":
-                result.wait_until_finish()  # raises what the job server says
+                result.wait_until_finish()  # raises the job server's error
             if state not in ("STARTING", "RUNNING", "STOPPED") or self._find()[0]:
                 return
             time.sleep(_POLL_SECONDS)
 
     def cancel(self, seconds: float) -> str:
-        """Cancels the job on Flink, after the job server was told to, and waits for its end.
+        """Cancels the job on Flink after its cancellation by the job server, and waits for its end.
 
         Returns:
-          Flink's word for its last state; empty where Flink has no such job, or is not known.
+          Flink's name for its last state; empty if Flink has no such job, or Flink's address is unknown.
 
         Raises:
           requests.RequestException: Flink does not answer, or refuses.
@@ -80,13 +80,13 @@ class FlinkJob:
         return state
 
     def _find(self) -> tuple[str, str]:
-        """The job's id and state; the newest of that name, since the user may have named it; empty if there is none."""
+        """Id and state of the newest job of our name, which the user may use repeatedly; empty if there is none."""
         jobs = flink_rest.jobs(self._url, self._name)
         new = [(job, state) for job, state in jobs.items() if job not in self._before]
         return new[-1] if new else ("", "")
 
     def _ask_job_server(self) -> str:
-        """Where the job server has its Flink: it completes the options of its jobs by that."""
+        """The URL of the job server's Flink, which the server adds to the options of its jobs."""
         if not self._endpoint or self._endpoint == "embed":
             return ""
         import grpc
@@ -106,5 +106,5 @@ class FlinkJob:
 def _state(result: Any) -> str:
     try:
         return str(result.state)
-    except AttributeError:  # of a detached job, and Beam's Python side has no word for it
+    except AttributeError:  # a detached job, for whose state Beam's Python side has no name
         return "UNSPECIFIED"

@@ -1,13 +1,13 @@
 """``import apache_beam`` in about half the time, in the command's own process, for a run on this machine.
 
-Where they are installed, Beam imports pandas for its DataFrames, the clients of BigQuery, Pub/Sub, Dataflow and MongoDB
+If they are installed, Beam imports pandas for its DataFrames, the clients of BigQuery, Pub/Sub, Dataflow and MongoDB
 for its connectors, and those of Google, AWS and Azure for its file systems: more than half of the modules that a run
 imports (``benchmarks/profile.md``). A local run needs none of the connectors, and ``beam_setup.filesystems`` imports
 the file systems if a path needs one. PyArrow imports pandas for its first array, and Beam imports IPython to ask
-whether this is a notebook: both are told that there is none.
+whether this is a notebook: for both, the module is hidden.
 
-This is for a process that runs nothing but the labeling job. So only the command asks for it
-(``beamlabel.pipeline.run.main``); a pipeline that imports beamlabel gets Beam as it is.
+This is for a process that runs nothing but the labeling job. So only the command (``beamlabel.pipeline.run.main``) uses
+it; a pipeline that imports beamlabel gets Beam unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from beamlabel.transforms.storage.beam_setup import FILE_SYSTEMS
 
-# What Beam imports only if it is there, and what is behind it. A connector that misses it says so when it is used.
+# Optional imports of Beam and their dependencies. A connector without them reports that when it is used.
 _CONNECTORS = frozenset(
     {
         "apache_beam.io.gcp.bigquery",
@@ -41,16 +41,16 @@ _CONNECTORS = frozenset(
 
 
 def leave_out_connectors(runner_args: Sequence[str]) -> None:
-    """Has the first ``import apache_beam`` of this process leave out Beam's connectors, and PyArrow pandas.
+    """Makes the first ``import apache_beam`` of this process skip Beam's connectors, and PyArrow skip pandas.
 
-    Does nothing if Beam is imported already, or if the arguments name a runner. Call it only in a process of your own:
-    nothing in it can use the connectors, IPython, or PyArrow's ``to_pandas``. All else can be imported, before and
-    after.
+    Does nothing if Beam is already imported, or if the arguments name a runner. Call it only in a process of your own,
+    because nothing in it can use the connectors, IPython, or PyArrow's ``to_pandas`` afterwards. Everything else can be
+    imported before and after.
     """
     if "apache_beam" in sys.modules or names_runner(runner_args):
         return
     sys.meta_path.insert(0, _BeamFinder())
-    # Python's way to say that there is no such module.
+    # None makes Python report the module as missing.
     sys.modules.setdefault("IPython", None)  # type: ignore[arg-type]
     with _hidden(frozenset({"pandas"})):
         import pyarrow as pa
@@ -64,7 +64,7 @@ def names_runner(runner_args: Sequence[str]) -> bool:
 
 
 class _BeamFinder(MetaPathFinder):
-    """Finds Beam, once, as the other finders do, for a loader that hides the connectors."""
+    """Finds Beam once with the other finders, and replaces its loader by one that hides the connectors."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname != "apache_beam":
@@ -77,7 +77,7 @@ class _BeamFinder(MetaPathFinder):
 
 
 class _LeanLoader(Loader):
-    """Loads a module as another loader does, while the connectors are hidden."""
+    """Loads a module with another loader while the connectors are hidden."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -86,7 +86,7 @@ class _LeanLoader(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # From here on the module is what it would be without us.
+        # From here on, the module is the same as without this loader.
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
@@ -95,7 +95,7 @@ class _LeanLoader(Loader):
 
 
 class _Hiding(MetaPathFinder):
-    """Says of some modules that they are not installed, to the thread that made it."""
+    """Reports some modules as not installed, only to the thread that created it."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names

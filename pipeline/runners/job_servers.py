@@ -1,7 +1,7 @@
-"""The job servers that Beam starts beside this process for a runner: stopped when the job is over.
+"""Stops the job servers that Beam starts for a runner at the end of the job.
 
-Beam stops them when Python ends. The command cannot wait for that: Python first waits for every thread, and those
-of a cancelled job may be busy for minutes.
+Beam stops them only when Python ends. The command cannot wait for that, because Python first waits for every thread,
+and those of a cancelled job may be busy for minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LOGGER = get_logger("beamlabel")
 
 @contextmanager
 def job_servers_stopped(runner: Any) -> Iterator[None]:
-    """Stops, at the end, the job servers that a runner of Beam's has started meanwhile.
+    """Stops the job servers that a Beam runner has started within the context.
 
     Args:
       runner: a ``PipelineRunner``. One without ``default_job_server`` starts none.
@@ -37,5 +37,5 @@ def job_servers_stopped(runner: Any) -> Iterator[None]:
         for server in started:
             try:
                 server.stop()
-            except Exception as error:  # the job's outcome is known, and counts for more
-                _LOGGER.warning("a job server could not be stopped: %s", error)
+            except Exception as error:  # the job's outcome is known, and more important
+                _LOGGER.warning("Could not stop a job server: %s", error)

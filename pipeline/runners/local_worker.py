@@ -1,8 +1,8 @@
 """A worker process of a local run, started as a file by ``processes.process``: one of Beam's Python workers.
 
-It is told what it is in two lines of JSON on its standard input: first the launcher's ``path`` for imports, its
-process number and this one's share of the cores; then, when the launcher's pipeline runs, Beam's ``control`` address,
-``worker_id`` and ``options``. Between the two it imports what takes time.
+It reads two lines of JSON from its standard input: first the launcher's ``path`` for imports, the launcher's process id
+and this worker's share of the cores; then, when the launcher's pipeline runs, Beam's ``control`` address, ``worker_id``
+and ``options``. Between the two, it does the slow imports.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 
 
 def main() -> NoReturn:
-    """Works until the launcher hangs up, or is gone."""
-    # A terminal, or a service manager, sends these to all processes of a group: the launcher decides what they mean.
+    """Works until the launcher closes the connection or ends."""
+    # A terminal or a service manager sends these to all processes of a group. Only the launcher handles them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     told = _told()
-    sys.path[:] = told["path"]  # and not this file's folder
+    sys.path[:] = told["path"]  # replaces this file's directory
 
     from beamlabel.pipeline.runners.worker_boot import die_with_parent
     from beamlabel.transforms.secrets.logs import make_all_records_public
@@ -29,7 +29,7 @@ def main() -> NoReturn:
 
     die_with_parent()
     if os.getppid() != told["launcher"]:
-        os._exit(1)  # it was gone before this process could watch it
+        os._exit(1)  # the launcher ended before this process could watch it
     make_all_records_public()
     code = 1
     try:
@@ -37,14 +37,14 @@ def main() -> NoReturn:
         code = 0
     except Exception as error:
         say(f"a worker process: {type(error).__name__}: {error}")
-    # Not by `sys.exit`, which waits for threads.
+    # `sys.exit` would wait for threads.
     os._exit(code)
 
 
 def _told() -> dict[str, Any]:
     line = sys.stdin.readline()
     if not line:
-        os._exit(1)  # the launcher is gone
+        os._exit(1)  # the launcher has ended
     value: dict[str, Any] = json.loads(line)
     return value
 
@@ -59,7 +59,7 @@ def _work(cores: int) -> None:
     leave_out_connectors([])
     import apache_beam  # noqa: F401 (while the launcher does other things)
 
-    # What the job's functions are made of: imported now, not when the first unit is there.
+    # The modules of the job's functions are imported now, not with the first unit.
     import beamlabel.transforms.label_images
     import beamlabel.transforms.writing.write_unit  # noqa: F401
 
@@ -72,7 +72,7 @@ def _work(cores: int) -> None:
     from beamlabel.transforms.deadline.watchdog import watch_worker
 
     watch_worker()
-    # It prints and logs the traceback of a bundle that fails, and sends it to the launcher, which shows it.
+    # The launcher gets the traceback of a failed bundle and shows it, so this worker need not print and log it.
     sdk_worker.print = lambda *_, **__: None  # type: ignore[attr-defined]
     logging.getLogger(sdk_worker.__name__).setLevel(logging.CRITICAL)
     control = endpoints_pb2.ApiServiceDescriptor(url=worker["control"])

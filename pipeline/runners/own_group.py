@@ -1,4 +1,4 @@
-"""A command in a process group of its own."""
+"""Starts a command in a separate process group."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 
 def in_own_group(command: Sequence[str]) -> list[str]:
-    """The command that starts another one in a process group of its own.
+    """Wraps a command so that it runs in a separate process group.
 
-    A terminal sends Ctrl-C to all processes of a group: a job server would be gone before it could be told to
-    cancel the job.
+    A terminal sends Ctrl-C to all processes of a group, so a job server would end before it could cancel the job.
     """
     if not hasattr(os, "setpgid"):
         return [*command]

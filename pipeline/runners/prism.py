@@ -1,4 +1,4 @@
-"""Prism, Beam's runner in one process written in Go: found before the submission, and stopped by nobody but us."""
+"""Prism, Beam's single-process runner in Go: finds it before the submission, and shields its server from Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from beamlabel.pipeline.runners.own_group import in_own_group
 
 
 class SteadyPrismRunner(PrismRunner):
-    """Beam's, whose server a terminal's Ctrl-C does not reach before the job is cancelled."""
+    """Beam's Prism runner, with a server that a terminal's Ctrl-C does not end before the job is cancelled."""
 
     def default_job_server(self, options: PipelineOptions) -> StopOnExitJobServer:
         return StopOnExitJobServer(_JobServer(options))
@@ -26,10 +26,10 @@ class _JobServer(PrismJobServer):
 
 
 def find_prism(options: PipelineOptions) -> None:
-    """Has ``--prism_location`` name a local binary; Beam downloads it where the user names none, once.
+    """Sets ``--prism_location`` to a local binary, which Beam downloads once if the user names none.
 
     Raises:
-      UsageError: it cannot be had.
+      UsageError: there is no such binary, and none can be downloaded.
     """
     prism = options.view_as(PrismRunnerOptions)
     named = prism.prism_location
@@ -40,6 +40,6 @@ def find_prism(options: PipelineOptions) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         what = f"--prism_location {named!r}" if named else "--runner PrismRunner"
         raise UsageError(
-            f"{what}: there is no Prism to be had ({error}); name its binary by --prism_location, "
-            "such as tools/setup_prism.sh makes with Go"
+            f"{what}: Prism is not available ({error}); set --prism_location to its binary, which "
+            "tools/setup_prism.sh builds with Go"
         ) from error

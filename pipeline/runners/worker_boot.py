@@ -1,7 +1,7 @@
-"""``beamlabel-worker``: starts one of Beam's Python workers, as the boot program of Beam's containers does.
+"""``beamlabel-worker``: starts one of Beam's Python workers, like the boot program of Beam's containers.
 
-For ``--environment_type PROCESS``, where a Flink TaskManager starts its workers itself, and for a worker pool's
-``--container_executable``. The worker is this very process, in this program's environment: nothing is installed.
+It is for ``--environment_type PROCESS``, with which a Flink TaskManager starts its workers itself, and for a worker
+pool's ``--container_executable``. The worker runs in this process and its environment, and nothing is installed.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ def console() -> NoReturn:
         sdk_worker_main.main(sys.argv[:1])
         code = 0
     except BaseException as error:
-        # Not worth a traceback where the runner hung up, as it does at the end of a job.
+        # No traceback, because every runner closes the connection at the end of a job.
         say(f"beamlabel-worker {arguments.id}: {type(error).__name__}: {error}")
-    # Threads of Beam's may still wait for a runner that is gone.
+    # Threads of Beam may still wait for a runner that has ended.
     logging.shutdown()
     os._exit(code)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="beamlabel-worker", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--id", required=True, help="the worker's")
+    parser.add_argument("--id", required=True, help="id of the worker")
     parser.add_argument(
         "--provision_endpoint", required=True, help="host:port of the runner's provision service"
     )
     for name in ("control", "logging", "artifact", "status"):
-        parser.add_argument(f"--{name}_endpoint", help="used where the provision service names none")
-    # Not below /tmp, as in a container: what lies there is imported.
+        parser.add_argument(f"--{name}_endpoint", help="used if the provision service names none")
+    # Files in this directory are imported, so it is not below /tmp as in a container.
     parser.add_argument(
         "--semi_persist_dir",
         default=os.path.join(platformdirs.user_cache_dir("beamlabel"), "worker"),  # noqa: PTH118
-        help="where Beam looks for staged files (default: %(default)s)",
+        help="directory in which Beam looks for staged files (default: %(default)s)",
     )
     return parser.parse_args(argv)
 
 
 def provision_info(endpoint: str, worker_id: str) -> Any:
-    """What the runner tells a worker of this id.
+    """The runner's provision info for a worker.
 
     Raises:
       grpc.RpcError, grpc.FutureTimeoutError: the runner does not answer.
@@ -92,7 +92,7 @@ def environment(arguments: argparse.Namespace, info: Any) -> dict[str, str]:
     """The variables that ``apache_beam.runners.worker.sdk_worker_main`` reads.
 
     Raises:
-      RuntimeError: the job brings packages; it is told to the runner too.
+      RuntimeError: the job brings packages; the runner gets the message too.
     """
     from apache_beam.portability.api import endpoints_pb2
     from google.protobuf import json_format, text_format
@@ -119,12 +119,12 @@ def _refuse_packages(info: Any, logging_endpoint: Any) -> None:
     if not brought:
         return
     message = (
-        f"the job brings {', '.join(brought)}, and beamlabel-worker installs nothing: install it where the "
+        f"the job brings {', '.join(brought)}, but beamlabel-worker installs nothing; install it where the "
         "worker runs, and leave out --setup_file, --requirements_file, --extra_package and --save_main_session"
     )
     from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler
 
-    # The runner throws away what a worker prints.
+    # The runner discards the output of a worker.
     handler = FnApiLogRecordHandler(logging_endpoint)
     _LOGGER.addHandler(handler)
     _LOGGER.error(message)
@@ -140,9 +140,9 @@ def _staged_name(artifact: Any) -> str:
 
 
 def die_with_parent() -> None:
-    """Ends this process when its parent does: a killed TaskManager cannot stop its workers.
+    """Ends this process when its parent ends, because a killed TaskManager cannot stop its workers.
 
-    Not by PR_SET_PDEATHSIG, which kills already when the parent's thread ends that started this process.
+    PR_SET_PDEATHSIG does not serve: it kills as soon as the parent's thread that started this process ends.
     """
     parent = os.getppid()
     threading.Thread(target=_wait_and_die, args=(parent,), name="die-with-parent", daemon=True).start()

@@ -1,1 +1,1 @@
-"""Worker processes of a local run: how many, their start and end, and who gets which unit."""
+"""Worker processes of a local run: their number, start, end and units."""

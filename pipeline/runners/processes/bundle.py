@@ -1,4 +1,4 @@
-"""A bundle that a worker process is at work on, while its data stream stays open."""
+"""A bundle of a worker process, whose data stream stays open during its work."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from beamlabel.pipeline.runners.processes.pool import ProcessHandler
 
 @dataclass(eq=False)
 class Unit:
-    """An element of the stage, and how much work it is.
+    """An element of the stage, with the amount of its work.
 
     Attributes:
       data: the element, encoded.
-      rows: references in it, about.
+      rows: approximate number of references in it.
       name: for messages.
-      deaths: of processes that had it.
-      hangs: of processes that had it, and had to be ended.
+      deaths: number of processes that died with it.
+      hangs: number of processes that hung with it and were ended.
     """
 
     data: bytes
@@ -41,7 +41,7 @@ class _RemoteError(Exception):
 
 @dataclass(eq=False)
 class Outcome:
-    """A bundle that ended: with Beam's answer and what it sent, or with an error."""
+    """The end of a bundle: Beam's response and the outputs, or an error."""
 
     bundle: OpenBundle
     result: Any = None
@@ -51,12 +51,12 @@ class Outcome:
 
 @dataclass(eq=False)
 class _Asked:
-    """A question that was sent to the process, and its answer when that is there."""
+    """A request to the process, with its response once it has arrived."""
 
     future: Any = None
 
     def answer(self) -> Any:
-        """The answer, once; None before, and if there is an error, as the process is gone or the bundle is over."""
+        """The response, once; None before, or if there is an error because the process or the bundle has ended."""
         if self.future is None or not self.future.is_done():
             return None
         answer, self.future = self.future.get(), None
@@ -65,12 +65,12 @@ class _Asked:
 
 @dataclass(eq=False)
 class OpenBundle:
-    """One bundle of one process; ``outcomes`` gets its end.
+    """One bundle of one process; ``outcomes`` receives its end.
 
     Attributes:
-      sent: the units that it was given, in order.
-      begun: how many of them the process has begun, as far as it has told.
-      is_closed: whether it is given no more.
+      sent: the units sent to it, in order.
+      begun: number of units that the process has reported as started.
+      is_closed: whether it gets no more units.
     """
 
     handler: ProcessHandler
@@ -97,50 +97,50 @@ class OpenBundle:
 
     @property
     def waiting(self) -> list[Unit]:
-        """What the process has not begun."""
+        """The units that the process has not started."""
         return self.sent[self.begun :]
 
     @property
     def rate(self) -> float:
-        """Rows a second of the units that are done; 0 while none is."""
+        """Rows per second over the finished units; 0 before the first one."""
         rows = sum(unit.rows for unit in self.sent[: max(0, self.begun - 1)])
         return rows / max(self._current_since - self._since, 1e-3)
 
     def seconds_to_next(self) -> float:
-        """About how long it takes until what is in work now is done."""
+        """Approximate time until the current unit is finished."""
         if not self.begun:
             return 0.0
         now, rows = time.monotonic(), self.sent[self.begun - 1].rows
         spent = now - self._current_since
-        # Of a process that has become slow the past says too little.
+        # The rate is too optimistic for a process that has become slow.
         return max(rows / self.rate - spent, spent) if self.rate else spent
 
     def send(self, unit: Unit) -> None:
-        """Gives the process one more unit; ``flush`` sends it."""
+        """Adds a unit for the process; ``flush`` sends it."""
         self._stream.write(unit.data)
         self.sent.append(unit)
 
     def flush(self) -> None:
-        """Sends what was written."""
+        """Sends the added units."""
         if not self.is_closed:
             self._stream.flush()
 
     def close(self) -> None:
-        """There will be no more: the process ends the bundle when it is through."""
+        """Ends the input; the process ends the bundle after its last unit."""
         if not self.is_closed:
             self.is_closed = True
             self._stream.close()
 
     @property
     def can_give_back(self) -> bool:
-        """Whether it has units that nobody has begun, and can be asked for them, or is asked."""
+        """Whether it has units that are not started, and can be asked for them or has been asked."""
         return bool(self.waiting) and (not self.is_closed or self._split.future is not None)
 
     def ask_back(self) -> None:
-        """Asks for the units that have not been begun, unless that is done."""
+        """Asks for the units that are not started, unless it was asked before."""
         if self.is_closed:
             return
-        # Whatever is sent after a split would be lost.
+        # A unit that is sent after a split would be lost.
         self.close()
         wanted = beam_fn_api_pb2.ProcessBundleSplitRequest.DesiredSplit(
             fraction_of_remainder=0.0, estimated_input_elements=len(self.sent)
@@ -151,7 +151,7 @@ class OpenBundle:
         self._split.future = self._push(process_bundle_split=request)
 
     def look(self) -> list[Unit]:
-        """Takes the process's answers, and asks for new ones; returns the units that it gave back."""
+        """Reads the process's responses and sends new requests; returns the units that it gave back."""
         back: list[Unit] = []
         split = self._split.answer()
         if split is not None:
@@ -177,7 +177,7 @@ class OpenBundle:
         return self.handler.control_conn.push(beam_fn_api_pb2.InstructionRequest(**request))
 
     def _collect(self) -> None:
-        """Waits for all outputs, and the answer, in a thread of its own."""
+        """Waits for all outputs and the response, in a separate thread."""
         outputs: list[tuple[str, bytes]] = []
         try:
             elements = self.handler.data_conn.input_elements(self._id, self.outputs, self._is_broken)
@@ -186,7 +186,7 @@ class OpenBundle:
             if result.error:
                 raise RuntimeError(result.error.strip().rpartition("\n")[2]) from _RemoteError(result.error)
         except Exception as error:
-            # A connection that breaks before the process is known to be dead is the same news.
+            # A broken connection also means that the process died, even if that is not known yet.
             died = self.handler.control_conn.error
             self.outcomes.put(Outcome(self, error=died or error))
         else:

@@ -1,12 +1,12 @@
-"""Units → worker processes, as they ask for them: one that is slow holds up no more than what it has begun.
+"""Hands out work units to worker processes on demand, so that a slow process delays only the units it has started.
 
-Beam's own local runner deals a stage's elements out to its workers once, in equal parts. Here each process works on
-one bundle whose data stream stays open. Beam's progress reports say how many elements it has begun; it is given
-the next ones shortly before it runs dry, so that it never waits at the seam of two units. When none are left, those
-that wait at a process that is late are taken back, by Beam's split of a bundle, for one that is idle.
+Beam's own local runner divides a stage's elements among its workers once, in equal parts. Here each process works on
+one bundle whose data stream stays open. Beam's progress reports tell how many elements it has started. It gets the next
+ones shortly before it runs out of work, so that it never waits between two units. When no units are left, those that
+wait at a late process are taken back, with Beam's split of a bundle, for an idle process.
 
-Large units are handed out first and small ones last, but for one small one for each process at the start: all of
-them end at nearly the same time then, and the first labels are early.
+Each process gets a small unit at the start, so that the first labels are early. After that, large units come first and
+small ones last, so that all processes end at nearly the same time.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from beamlabel.pipeline.runners.processes.process import WorkerDiedError
 from beamlabel.transforms.records import WorkUnit
 from beamlabel.transforms.secrets.logs import get_logger
 
-# Between two looks at how far the processes are.
+# Time between two checks of the processes' progress.
 _LOOK_SECONDS = 0.25
-# The same while a process that could take units has not called yet.
+# The same while a process that could take units has not connected yet.
 _CALL_SECONDS = 0.02
-# What a process has waiting: units for so long, or at first of so many rows; at least one.
+# Units that wait at a process: work for this time, or at first this number of rows; at least one unit.
 _AHEAD_SECONDS = 3 * _LOOK_SECONDS
 _AHEAD_ROWS = 256
-# A unit is taken back from a process that would begin it so much later than the one that wants it ends.
+# A unit is taken back from a process that would start it this much later than the receiver becomes idle.
 _LATE_SECONDS = 0.5
-# A unit whose processes have died so often is not tried again; nor one at which they have hung so often, each time at
-# other images as a rule: two times for each image that hangs.
+# A unit is not tried again after so many deaths or hangs of its processes. Hangs are usually at different images: two
+# for each image that hangs.
 _MOST_DEATHS = 3
 _MOST_HANGS = 12
 
@@ -44,7 +44,7 @@ _LOGGER = get_logger("beamlabel")
 
 
 def in_hand_out_order(units: Sequence[Unit], processes: int) -> list[Unit]:
-    """The smallest units first, one for each process; then the largest, and so on down."""
+    """The smallest units first, one for each process; then the others from the largest to the smallest."""
     by_size = sorted(units, key=lambda unit: unit.rows)
     return by_size[:processes] + by_size[processes:][::-1]
 
@@ -54,7 +54,7 @@ class HandOut(BundleManager):
 
     Args:
       context: Beam's, of the stage.
-      processes: how many there are.
+      processes: their number.
       cache_tokens: Beam's.
     """
 
@@ -70,13 +70,13 @@ class HandOut(BundleManager):
         expected_output_timers: Mapping[Any, Any],
         dry_run: bool = False,
     ) -> tuple[Any, list[Any]]:
-        """The stage's outputs into Beam's buffers; returns the merged result, and no splits.
+        """Writes the stage's outputs into Beam's buffers; returns the merged result, and no splits.
 
         Raises:
           RuntimeError: a function of the job failed, or the processes died.
         """
         if fired_timers or expected_output_timers:
-            raise RuntimeError("a stage of worker processes takes no timers")
+            raise RuntimeError("a stage in worker processes does not support timers")
         ((self._read_id, buffer),) = inputs.items()
         self._outputs = tuple(expected_outputs)
         self._units = deque(in_hand_out_order(list(self._decoded(buffer)), self._processes))
@@ -92,7 +92,7 @@ class HandOut(BundleManager):
     def _decoded(self, buffer: Iterable[bytes]) -> Iterable[Unit]:
         port = self._context.process_bundle_descriptor.transforms[self._read_id].spec.payload
         coder_id = beam_fn_api_pb2.RemoteGrpcPort.FromString(port).coder_id
-        # Beam's runner decodes what it has to know alone; here that is the units.
+        # Beam's runner decodes only elements that it must inspect. Here these are the units.
         coder = self._context.execution_context.pipeline_context.coders[coder_id].get_impl()
         for data in buffer:
             for number, element in enumerate(coder.decode_all(data)):
@@ -117,7 +117,7 @@ class HandOut(BundleManager):
                 self._idle.remove(handler)
                 self._lost(handler, str(handler.control_conn.error), [])
             if not self._idle and not self._open:
-                raise RuntimeError(f"no worker process is left: the last {self._gone}")
+                raise RuntimeError(f"no worker process is left: worker process {self._gone}")
             for handler in [one for one in self._idle if one.is_connected]:
                 if self._units or is_first:
                     is_first = False
@@ -138,7 +138,7 @@ class HandOut(BundleManager):
         self._feed(bundle)
 
     def _next(self) -> Outcome | None:
-        """What ended, if anything does within a moment; then looks at how far the others are."""
+        """The next outcome within a moment; if there is none, checks the progress of all bundles."""
         try:
             is_awaited = any(not handler.is_connected for handler in self._idle)
             outcome = self._events.get(timeout=_CALL_SECONDS if is_awaited else _LOOK_SECONDS)
@@ -157,21 +157,21 @@ class HandOut(BundleManager):
         return outcome
 
     def _lost(self, handler: ProcessHandler, how: str, units: Sequence[Unit]) -> None:
-        """Goes on without a process; what is staged of its units is found there when they are tried again.
+        """Continues without a process, and hands out its units again, whose staged results are then found.
 
-        One that hung is replaced: else a few images that hang would leave none.
+        A process that hung is replaced, because otherwise a few hanging images would leave no process.
         """
         self._gone = how.removeprefix("worker process ")
         hung = handler.process.hung
         if hung:
             self._replace(handler)
         left = len(self._open) + len(self._idle)
-        _LOGGER.warning("%s; its %d units go to the %d that are left", how, len(units), left)
+        _LOGGER.warning("%s; its %d units go to the remaining %d", how, len(units), left)
         for unit in units:
             unit.hangs, unit.deaths = unit.hangs + hung, unit.deaths + (not hung)
             if unit.deaths >= _MOST_DEATHS or unit.hangs >= _MOST_HANGS:
                 raise RuntimeError(
-                    f"{max(unit.deaths, unit.hangs)} worker processes died at work on unit {unit.name}: the last "
+                    f"{max(unit.deaths, unit.hangs)} worker processes died during unit {unit.name}: worker process "
                     f"{self._gone}"
                 )
         self._units.extendleft(reversed(units))
@@ -184,7 +184,7 @@ class HandOut(BundleManager):
             self._idle += manager.get_worker_handlers(environment, self._handlers)[-1:]
 
     def _feed(self, bundle: OpenBundle) -> None:
-        """Gives a bundle the units that it needs soon; ends it if there are none, and none to be taken back."""
+        """Gives a bundle the units that it needs soon; ends it if there are none, and none can be taken back."""
         if bundle.is_closed:
             return
         ahead = max(bundle.rate * _AHEAD_SECONDS, 0) or _AHEAD_ROWS
@@ -195,7 +195,7 @@ class HandOut(BundleManager):
             bundle.close()
 
     def _take_back(self, seconds: float, idle: OpenBundle | None = None) -> bool:
-        """Whether units are on their way back from a bundle that is late, for a process that is free in ``seconds``."""
+        """Asks a late bundle for units, for a process that is idle in ``seconds``; returns whether any are expected."""
         others = [bundle for bundle in self._open if bundle is not idle and bundle.can_give_back]
         if not others:
             return False

@@ -1,4 +1,4 @@
-"""The worker processes of a local run, and Beam's handles on them."""
+"""The worker processes of a local run, and Beam's handles for them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from beamlabel.pipeline.runners.processes.process import Spokesman, WorkerDiedEr
 from beamlabel.transforms.secrets.logs import get_logger
 
 URN = "beamlabel:environment:worker_processes:v1"
-"""Of the environment, in Beam's words, of the stages that run in worker processes."""
+"""Beam's URN of the environment for stages that run in worker processes."""
 
 _LOGGER = get_logger("beamlabel")
-# After its connection broke, a process that dies is gone in less.
+# A dying process ends in less time after its connection broke.
 _DEATH_SECONDS = 5.0
 
 
@@ -34,8 +34,8 @@ class Pool:
 
     Args:
       script: the program of a worker process.
-      shares: the cores of each.
-      options: Beam's, that workers need.
+      shares: number of cores of each process.
+      options: Beam's options for the workers.
     """
 
     def __init__(self, script: str, shares: Sequence[int], options: Mapping[str, Any]) -> None:
@@ -48,10 +48,10 @@ class Pool:
         self._scratch = ""
 
     def start(self) -> None:
-        """Starts all of them: they import while the launcher plans.
+        """Starts all processes, which import while the launcher plans.
 
         Raises:
-          OSError: not even one can be started.
+          OSError: no process can be started.
         """
         self._scratch = tempfile.mkdtemp(prefix="beamlabel-workers-")
         for number, cores in enumerate(self._shares, 1):
@@ -60,7 +60,7 @@ class Pool:
             except OSError as error:
                 if not self._processes:
                     raise
-                words = "only %d of %d worker processes could be started: %s"
+                words = "Could start only %d of %d worker processes: %s"
                 _LOGGER.warning(words, number - 1, len(self._shares), error)
                 break
             self._processes.append(process)
@@ -69,7 +69,7 @@ class Pool:
         _LOGGER.info("%d worker processes share %d cores", self.size, cores)
 
     def take(self, handler: ProcessHandler) -> WorkerProcess:
-        """A process that belongs to nobody yet; the handler is told of its death."""
+        """Takes an unused process, and reports its death to the handler."""
         with self._lock:
             process = self._idle.pop(0)
             self._handlers[process] = handler
@@ -78,11 +78,11 @@ class Pool:
         return process
 
     def start_another(self, ended: WorkerProcess) -> bool:
-        """Starts a process in the place of one that has ended; whether it could."""
+        """Starts a replacement for a process that has ended; returns whether it could."""
         try:
             process = self._start(ended.number, ended.cores)
         except OSError as error:
-            _LOGGER.warning("no worker process could be started in the place of %d: %s", ended.number, error)
+            _LOGGER.warning("Could not start a replacement for worker process %d: %s", ended.number, error)
             return False
         with self._lock:
             self._processes.append(process)
@@ -91,11 +91,11 @@ class Pool:
 
     @property
     def size(self) -> int:
-        """How many could be started."""
+        """The number of started processes."""
         return len(self._processes)
 
     def close(self) -> None:
-        """Kills all that are left, and deletes what they have left in the folder of temporary files."""
+        """Kills the remaining processes, and deletes their temporary files."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -103,7 +103,7 @@ class Pool:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _start(self, number: int, cores: int) -> WorkerProcess:
-        # Temporary files of a process that is killed are deleted with the run's.
+        # Temporary files of a killed process are deleted with the run's.
         environment = {"TMPDIR": self._scratch}
         return WorkerProcess(
             self._script,
@@ -122,7 +122,7 @@ class Pool:
 
 
 class _Control(ControlConnection):
-    """Beam's control connection, of a worker that may die: whoever waits for an answer is told so."""
+    """Beam's control connection of a worker that may die, which then fails all pending requests."""
 
     def __init__(self, hung_up: Callable[[], None]) -> None:
         super().__init__()
@@ -145,21 +145,21 @@ class _Control(ControlConnection):
             future.abort(self.error)
 
     def _read(self) -> None:
-        with contextlib.suppress(Exception):  # the connection of a process that is gone breaks
+        with contextlib.suppress(Exception):  # a dying process breaks its connection
             super()._read()
         self._hung_up()
 
 
 class ProcessHandler(GrpcWorkerHandler):
-    """Beam's handle on one worker process.
+    """Beam's handle for one worker process.
 
-    Beam's own waits forever for a worker that is gone, and has no public way to be told: hence the private names.
+    Beam's own handle waits forever for a dead worker, and has no public way to stop waiting, so private names are used.
     """
 
     def __init__(self, pool: Pool, state: Any, provision_info: Any, grpc_server: Any) -> None:
         super().__init__(state, provision_info, grpc_server)
         self._pool = pool
-        # No thread that flushes a stream from time to time, and would lose what is written to it meanwhile.
+        # Disables the thread that flushes a stream periodically, because it would lose concurrent writes.
         self.data_conn._data_buffer_time_limit_ms = 0
         self._end_quietly(self.data_conn)
         self.control_conn = _Control(self._hung_up)
@@ -169,7 +169,7 @@ class ProcessHandler(GrpcWorkerHandler):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the process has called, and takes work."""
+        """Whether the process has connected and accepts work."""
         return self.control_conn.is_connected
 
     @property
@@ -178,7 +178,7 @@ class ProcessHandler(GrpcWorkerHandler):
         return self.control_conn.error is not None
 
     def start_worker(self) -> None:
-        """Tells the process that it is this worker."""
+        """Sends the process its settings as this worker."""
         self.process.begin(
             {
                 "control": self.control_address,
@@ -189,12 +189,12 @@ class ProcessHandler(GrpcWorkerHandler):
         )
 
     def replace(self) -> bool:
-        """Starts another process, for the next handler; whether it could."""
+        """Starts another process for the next handler; returns whether it could."""
         return self._pool.start_another(self.process)
 
     def abort(self) -> None:
-        """Called when the process has ended: nobody waits for it any more."""
-        how = self.process.how_it_ended() if hasattr(self, "process") else "ended as it started"
+        """Ends all waiting for the process, which has ended."""
+        how = self.process.how_it_ended() if hasattr(self, "process") else "ended during its start"
         self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} {how}"))
 
     @staticmethod
@@ -209,17 +209,19 @@ class ProcessHandler(GrpcWorkerHandler):
         connection.set_inputs = lambda elements: read(until_broken(elements))
 
     def _hung_up(self) -> None:
-        """Called when the connection is over: as a rule the process is, too, and says how."""
+        """Handles the end of the connection, after which the process usually ends as well."""
         if not self.process.wait(_DEATH_SECONDS):
-            self.control_conn.abort(WorkerDiedError(f"worker process {self.process.number} hung up"))
+            self.control_conn.abort(
+                WorkerDiedError(f"worker process {self.process.number} closed its connection")
+            )
             self.process.kill()
 
     def close(self) -> None:
-        """Ends the process: all that it has done is staged, or told."""
+        """Ends the process, whose work is all staged or reported."""
         self.process.kill()
 
     def stop_worker(self) -> None:
-        """As ``close``."""
+        """Ends the process, see ``close``."""
         self.close()
 
 
@@ -227,14 +229,14 @@ _pools: dict[bytes, Pool] = {}
 
 
 def register(pool: Pool) -> bytes:
-    """The payload of an environment of this pool's processes."""
+    """Registers a pool; returns the payload of an environment with its processes."""
     key = str(id(pool)).encode()
     _pools[key] = pool
     return key
 
 
 def forget(payload: bytes) -> None:
-    """The pool is closed."""
+    """Removes a closed pool from the register."""
     _pools.pop(payload, None)
 
 

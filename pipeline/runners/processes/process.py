@@ -1,4 +1,4 @@
-"""One worker process of a local run, as the launcher sees it: its start, its words, its death."""
+"""The launcher's side of one worker process of a local run: its start, output and end."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class WorkerDiedError(RuntimeError):
 
 
 class WorkerProcess:
-    """A process that begins to import what a worker needs, and waits to be told which worker it is.
+    """A process that imports the libraries of a worker, and then waits for its settings.
 
-    Its standard input is the launcher's word, in one line of JSON; what it prints goes to ``say``. It ignores what a
-    terminal sends to all processes of a group, such as Ctrl-C: the launcher ends it.
+    The launcher writes lines of JSON to its standard input; its output goes to ``say``. It ignores signals that a
+    terminal sends to all processes of a group, such as Ctrl-C, because the launcher ends it.
 
     Args:
-      script: file of the program, run as it lies.
+      script: file of the program.
       number: counts the processes of a run, from 1.
-      cores: that this one may use.
-      environment: variables beside the launcher's.
+      cores: number that this process may use.
+      environment: variables to add to the launcher's.
       say: called with each line that the process prints.
-      ended: called when it has ended, in a thread of its own.
+      ended: called in a separate thread when the process has ended.
 
     Raises:
-      OSError: the system starts no more processes.
+      OSError: the system cannot start another process.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
         return self._process.pid
 
     @property
@@ -73,16 +73,16 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def begin(self, worker: Mapping[str, Any]) -> None:
-        """Tells the process which worker it is, see ``local_worker``."""
+        """Sends the process its settings as a worker, see ``local_worker``."""
         self._tell(**worker)
 
     def kill(self) -> None:
-        """Ends it at once: what it has not staged is not wanted."""
+        """Ends the process at once; unstaged work is lost."""
         with contextlib.suppress(OSError):
             self._process.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Waits until it has ended, which it says; not for ever, since a process may hang in the kernel."""
+        """Waits for the end of the process, which may hang in the kernel; returns whether it has ended."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -91,16 +91,16 @@ class WorkerProcess:
 
     @property
     def hung(self) -> bool:
-        """Whether it has ended since a batch was not done in time."""
+        """Whether it ended because a batch exceeded its deadline."""
         return self._process.returncode in (EXIT_CODE, -signal.SIGALRM)
 
     def how_it_ended(self) -> str:
-        """In words; for one that has."""
+        """A description of the end of a process that has ended."""
         code = self._process.returncode
         if self.hung:
-            return "was not done with a batch in time"
+            return "did not finish a batch in time"
         if code is None:
-            return "hung up"
+            return "closed its connection"
         if code >= 0:
             return f"ended with exit code {code}"
         name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
@@ -110,13 +110,13 @@ class WorkerProcess:
     def _tell(self, **words: Any) -> None:
         stdin = self._process.stdin
         assert stdin is not None
-        with contextlib.suppress(OSError):  # it has died: whoever watches it says so
+        with contextlib.suppress(OSError):  # it has died, which ``_watch`` reports
             stdin.write(json.dumps(words) + "\n")
             stdin.flush()
 
     def _watch(self) -> None:
         assert self._process.stdout is not None
-        with contextlib.suppress(ValueError):  # closed by somebody's end
+        with contextlib.suppress(ValueError):  # closed meanwhile
             for line in self._process.stdout:
                 self._say(line)
         self._process.wait()
@@ -124,10 +124,10 @@ class WorkerProcess:
 
 
 class Spokesman:
-    """Hands on what the worker processes say, to where the launcher logs; what all say, once.
+    """Forwards the output of the worker processes to the launcher's log; a line that several print appears once.
 
     Args:
-      most: distinct lines that are remembered.
+      most: maximum number of remembered lines.
     """
 
     def __init__(self, most: int = 1000) -> None:
@@ -136,19 +136,19 @@ class Spokesman:
         self._lock = threading.Lock()
 
     def say(self, number: int, line: str) -> None:
-        """Shows a line of a worker process, unless another one has said it before."""
+        """Shows a line of a worker process, unless another process has printed it before."""
         with self._lock:
             first = self._said.setdefault(line, number)
             if first != number:
                 return
             if len(self._said) > self._most:
                 del self._said[next(iter(self._said))]
-        # Of the handler: a bar on the terminal puts lines above itself.
+        # The log handler's stream, because a progress bar on the terminal puts lines above itself.
         streams = [h.stream for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
         say(line.rstrip("\n"), streams[0] if streams else None, kept="\t")
 
 
 def shares(cores: int, processes: int) -> Sequence[int]:
-    """The cores of each process, at least 1; as even as can be, and all in use."""
+    """The cores of each process, at least 1: as even as possible, and all in use."""
     least, more = divmod(cores, processes)
     return [max(1, least + (number < more)) for number in range(processes)]

@@ -1,4 +1,4 @@
-"""Beam's local runner, with the stage that labels in worker processes and all else in this one."""
+"""Beam's local runner, with the labeling stage in worker processes and everything else in this process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ENVIRONMENT = "beamlabel_worker_processes"
 class ProcessesRunner(FnApiRunner):
     """Runs one stage in worker processes.
 
-    Units are planned, and records are committed, in this process: that is little, and begins at once.
+    Units are planned and records are committed in this process, because that is little work and can start at once.
 
     Args:
-      pool: the processes; started with the pipeline, and gone with it.
+      pool: the processes, which start and end with the pipeline.
       step: a transform of the stage.
       provision_info: see ``FnApiRunner``.
     """
@@ -30,7 +30,7 @@ class ProcessesRunner(FnApiRunner):
         self._pool, self._step = pool, step
 
     def create_stages(self, pipeline_proto: Any) -> tuple[Any, list[Any]]:
-        """Beam's stages, that of ``step`` with an environment of its own.
+        """Beam's stages, with a separate environment for that of ``step``.
 
         Raises:
           ValueError: there is no such step.
@@ -38,7 +38,7 @@ class ProcessesRunner(FnApiRunner):
         context, stages = super().create_stages(pipeline_proto)
         found = [stage for stage in stages if any(self._is_ours(one) for one in stage.transforms)]
         if len(found) != 1:
-            raise ValueError(f"{len(found)} stages have a step {self._step}, not one")
+            raise ValueError(f"{len(found)} stages instead of one have the step {self._step}")
         found[0].environment = _ENVIRONMENT
         self._payload = pools.register(self._pool)
         context.components.environments[_ENVIRONMENT].CopyFrom(
@@ -47,7 +47,7 @@ class ProcessesRunner(FnApiRunner):
         return context, stages
 
     def run_stages(self, stage_context: Any, stages: list[Any]) -> Any:
-        """Runs them; whatever happens, the processes are gone in the end."""
+        """Runs the stages, and always ends the processes."""
         try:
             self._pool.start()
             return super().run_stages(stage_context, stages)
@@ -55,7 +55,7 @@ class ProcessesRunner(FnApiRunner):
             self._pool.close()
             pools.forget(self._payload)
 
-    # Beam has no public way to hand out a stage's input by another rule.
+    # Beam has no public way to distribute a stage's input differently.
     def _get_bundle_manager(self, bundle_context_manager: Any) -> Any:
         if bundle_context_manager.stage.environment != _ENVIRONMENT:
             return super()._get_bundle_manager(bundle_context_manager)

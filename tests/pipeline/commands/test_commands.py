@@ -52,14 +52,14 @@ def test_a_missing_argument_is_a_usage_error_that_names_the_commands_help(name):
 def test_a_mistyped_command_is_told_the_nearest(typed, meant):
     done = command(typed, "out")
     assert done.returncode == 2
-    assert f"'{typed}' is no command; did you mean {meant}?" in done.stderr
+    assert f"'{typed}' is not a command; did you mean {meant}?" in done.stderr
 
 
 def test_an_unlike_word_is_told_them_all():
     done = command("gs://photos/")
     assert done.returncode == 2
-    assert f"there are {', '.join(COMMANDS)}" in done.stderr
-    assert "--input names them" in done.stderr
+    assert f"the commands are {', '.join(COMMANDS)}" in done.stderr
+    assert "use --input without a command" in done.stderr
 
 
 def test_an_option_that_a_command_does_not_have_is_a_usage_error():
@@ -72,7 +72,7 @@ def test_what_breaks_ends_with_3(gcs):
     gcs.server.fail_next(99, 400, method="POST")
     done = command("fetch", TINY, gcs.uri("tiny"))
     assert done.returncode == 3
-    assert "fetch broke: " in done.stderr
+    assert "fetch failed: " in done.stderr
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

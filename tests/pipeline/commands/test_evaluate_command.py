@@ -229,7 +229,7 @@ def test_the_command_prints_a_table_or_json(jobs):
         f"{interval['high']:.4f}\n"
     ) in shown
     assert f"top-5     {found['top_k']['accuracy']:.4f}\n" in shown
-    assert "2 images failed, truth or not" in shown
+    assert "2 images failed, with or without a truth" in shown
     table = shown.split("\n\n")[1].splitlines()
     assert table[0].split() == ["class", "images", "precision", "recall", "most", "confused", "with"]
     assert len(table) == 1 + len(found["classes"])
@@ -243,7 +243,7 @@ def test_no_image_in_common_is_1(jobs, tmp_path):
     done = command("evaluate", jobs["named"].output, "--truth", truth)
     assert done.returncode == 1
     assert "no image has both" in done.stderr
-    assert "1 truths are of no image here" in done.stdout
+    assert "1 truths match no image of this result" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_results_that_cannot_be_evaluated(tmp_path):
     label(tmp_path / "features", "--input", uris, module=TINY_FEATURES)
     for name, message in (
         ("features", "embeddings but no classes"),
-        ("nothing", "no result of beamlabel"),
+        ("nothing", "not a result of beamlabel"),
     ):
         with pytest.raises(UsageError, match=message):
             evaluate(str(tmp_path / name), truth)

@@ -160,8 +160,8 @@ def test_a_keras_file_becomes_a_folder_of_one_file(tmp_path):
     ("module", "folder", "message"),
     [
         ("nowhere", "mirror", "MODULE: module nowhere"),
-        (TINY, "https://example.org/tiny", "neither a local folder nor one in a bucket"),
-        (TINY, "gs://bucket", "neither a local folder nor one in a bucket"),
+        (TINY, "https://example.org/tiny", "neither a local directory nor one in a bucket"),
+        (TINY, "gs://bucket", "neither a local directory nor one in a bucket"),
         (TINY, "file", "is a file"),
         (TINY, "file/below", "file"),
     ],

@@ -70,7 +70,7 @@ def test_the_command_says_it_in_text(tmp_path):
     assert any(
         line.startswith("speed  ") and "images/s: the module alone, 128 at a time" in line for line in lines
     )
-    assert any("images/s: with the decoding of JPEGs of 500x375 pixels" in line for line in lines)
+    assert any("images/s: including the decoding of JPEGs of 500x375 pixels" in line for line in lines)
     assert any(line.split() == ["->", "default", "float32", "[?,", "64]"] for line in lines)
 
 

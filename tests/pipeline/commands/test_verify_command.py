@@ -115,7 +115,7 @@ def test_a_result_on_gs_is_good_and_damage_is_seen(gcs, inputs):
     gcs.put("out/night/part-stray.parquet", b"PAR1")
     gcs.put(first, gcs.get(first)[:-5])
     problems = "\n".join(verify(output).problems)
-    assert "part-stray.parquet: the manifest does not name it" in problems
+    assert "part-stray.parquet: not in the manifest" in problems
     assert "the manifest says" in problems and "cannot be read" in problems
     storage.delete(f"{gcs.url}/{first}")
     assert f"{first.rpartition('/')[2]}: missing" in "\n".join(verify(output).problems)
@@ -128,15 +128,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "emptied": (lambda r: data_files(r)[0].write_bytes(b""), ": 0 bytes, the manifest says"),
     "a stray shard": (
         lambda r: shutil.copy(data_files(r)[0], r / "part-other-00000.parquet"),
-        "part-other-00000.parquet: the manifest does not name it",
+        "part-other-00000.parquet: not in the manifest",
     ),
     "a stray folder": (
         lambda r: [(r / "more").mkdir(), (r / "more" / "x.txt").write_text("")],
-        "more/x.txt: the manifest does not name it",
+        "more/x.txt: not in the manifest",
     ),
     "stray failures": (
         lambda r: (r / "_failures" / "part-old.jsonl").write_text(""),
-        "_failures/part-old.jsonl: the manifest does not name it",
+        "_failures/part-old.jsonl: not in the manifest",
     ),
     "no _SUCCESS": (lambda r: (r / "_SUCCESS").unlink(), "_SUCCESS: missing"),
     "failures deleted": (lambda r: shutil.rmtree(r / "_failures"), ".jsonl: missing"),
@@ -150,7 +150,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no reason": (
         lambda r: [p.write_text(p.read_text().replace('"not_found"', '"bad luck"', 1)) for p in r.glob("_failures/*")],
-        "'bad luck' is no reason",
+        "'bad luck' is not a known reason",
     ),
     "failures no JSON": (
         lambda r: [p.write_text("{\n") for p in r.glob("_failures/*")],
@@ -158,7 +158,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no failures": (
         lambda r: [p.write_text('{"uri": null}\n') for p in r.glob("_failures/*")],
-        "line 1 is no failure",
+        "line 1 is not a failure",
     ),
     "more predicted": (lambda r: edit_manifest(r, lambda m: m["rows"].update(predicted=9)), "9 predicted + 2 failed"),
     "input and predicted": (
@@ -174,10 +174,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "0 rows failed with corrupt, the manifest says 1",
     ),
     "reasons missing": (lambda r: edit_manifest(r, lambda m: m.update(failed_by_reason={})), "but by reason 0"),
-    "error rate": (lambda r: edit_manifest(r, lambda m: m.update(error_rate=0.0)), "its error_rate is 0.0"),
+    "error rate": (lambda r: edit_manifest(r, lambda m: m.update(error_rate=0.0)), "error_rate is 0.0"),
     "max error rate": (
         lambda r: edit_manifest(r, lambda m: m["options"].update(max_error_rate=0.01, min_failures=1)),
-        "within_error_rate is True, the rows say otherwise",
+        "within_error_rate is True, which contradicts its rows",
     ),
     "success denied": (
         lambda r: edit_manifest(r, lambda m: m.update(within_error_rate=False)),
@@ -192,22 +192,22 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: edit_manifest(r, lambda m: m["files"][0].update(sha256="0" * 64)),
         "the manifest says 0000",
     ),
-    "a file not named": (lambda r: edit_manifest(r, lambda m: m["files"].pop(0)), "the manifest does not name it"),
+    "a file not named": (lambda r: edit_manifest(r, lambda m: m["files"].pop(0)), "not in the manifest"),
     "a file named twice": (lambda r: edit_manifest(r, lambda m: m["files"].append(m["files"][0])), "2 times"),
     "a name that leads out": (
         lambda r: edit_manifest(r, lambda m: m["files"][0].update(name="../in.parquet")),
-        "is no file of this folder",
+        "is not a file of this directory",
     ),
     "another module": (
         lambda r: edit_manifest(r, lambda m: m["module"].update(fingerprint="0")),
-        "two fingerprints",
+        "two different module fingerprints",
     ),
-    "no files": (lambda r: edit_manifest(r, lambda m: m.pop("files")), "damaged, or no manifest"),
+    "no files": (lambda r: edit_manifest(r, lambda m: m.pop("files")), "damaged, or not a manifest"),
     "half a manifest": (
         lambda r: (r / "_MANIFEST.json").write_text((r / "_MANIFEST.json").read_text()[:-20]),
-        "damaged, or no manifest",
+        "damaged, or not a manifest",
     ),
-    "no object": (lambda r: (r / "_MANIFEST.json").write_text("[]"), "damaged, or no manifest"),
+    "no object": (lambda r: (r / "_MANIFEST.json").write_text("[]"), "damaged, or not a manifest"),
 }  # fmt: skip
 
 
@@ -256,8 +256,8 @@ def rewritten(result: Path, change: Callable[[pa.Table], pa.Table]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.drop_columns("score"), "its columns are not those of the manifest's metadata"),
-        (lambda table: table.drop_columns("tag"), "its columns are not those of part-"),
+        (lambda table: table.drop_columns("score"), "its columns differ from the manifest's metadata"),
+        (lambda table: table.drop_columns("tag"), "its columns differ from those of part-"),
         (lambda table: table.replace_schema_metadata({}), "its beamlabel.plan_id is None"),
         (
             lambda table: table.replace_schema_metadata(
@@ -271,7 +271,7 @@ def rewritten(result: Path, change: Callable[[pa.Table], pa.Table]) -> None:
                 table.schema.field("module_fingerprint"),
                 pa.array(["0" * 64] * len(table)),
             ),
-            "its column module_fingerprint is not the manifest's in every row",
+            "its column module_fingerprint differs from the manifest in some rows",
         ),
     ],
 )
@@ -290,8 +290,8 @@ def test_what_is_hidden_is_not_the_results(parquet):
 def test_where_no_result_is(tmp_path):
     done = command("verify", tmp_path / "nowhere")
     assert done.returncode == 2
-    assert "no result of beamlabel" in done.stderr
-    with pytest.raises(UsageError, match="not there"):
+    assert "not a result of beamlabel" in done.stderr
+    with pytest.raises(UsageError, match="no _MANIFEST"):
         verify(str(tmp_path))
 
 
@@ -303,7 +303,7 @@ def test_a_run_that_is_not_published_is_told_apart(tmp_path, inputs, monkeypatch
     with pytest.raises(UsageError, match="beamlabel publish"):
         verify(str(tmp_path / "out"))
     next(tmp_path.glob("_beamlabel-*/staging/*/commit.json")).unlink()
-    with pytest.raises(UsageError, match="begun and not finished"):
+    with pytest.raises(UsageError, match="started but not finished"):
         verify(str(tmp_path / "out"))
 
 

@@ -131,7 +131,7 @@ def test_the_other_commands_take_it(lives, tmp_path):
     assert verify(str(tmp_path / "copy")).problems == ()
     (file,) = (tmp_path / "copy/_unchanged").iterdir()
     file.write_text(file.read_text().replace("seen_at", "seen"))
-    assert "is of no image" in "\n".join(verify(str(tmp_path / "copy")).problems)
+    assert "does not describe an image" in "\n".join(verify(str(tmp_path / "copy")).problems)
 
 
 def test_failures_of_several_limits_are_tried_by_the_lowest(later, tmp_path):

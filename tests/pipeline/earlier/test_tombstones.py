@@ -179,7 +179,7 @@ def test_without_the_whole_input_there_are_none(tmp_path, capfd):
     skip = ("--skip_labeled", tmp_path / "labels", "--tombstones")
     for more in (("--limit", 1), ("--sample", 0.5), ("--retry_failures", tmp_path / "labels")):
         assert label(tmp_path / "out", *images(tmp_path), *skip, *more).code == 2
-        assert "takes a part of it" in capfd.readouterr().err
+        assert "selects a part of it" in capfd.readouterr().err
     assert label(tmp_path / "out", *images(tmp_path), "--tombstones").code == 2
     assert "--tombstones needs --skip_labeled" in capfd.readouterr().err
 
@@ -198,7 +198,7 @@ def test_they_are_verified_and_replaced(tmp_path):
     assert "missing" in "\n".join(verify(str(two.output), quick=True).problems)
     file.write_bytes(content)
     (file.parent / "part-stray.parquet").write_bytes(content)
-    assert "does not name it" in command("verify", two.output).stdout
+    assert "not in the manifest" in command("verify", two.output).stdout
     (file.parent / "part-stray.parquet").unlink()
 
     again = night(tmp_path, 2, "--if_exists", "overwrite")

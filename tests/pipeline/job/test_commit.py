@@ -33,8 +33,8 @@ def test_records_that_tile_all_files_are_good():
     [
         (GOOD[:2], "matched but not read: b.parquet"),
         (GOOD[1:], "a.txt: rows 0 to 4"),
-        ([GOOD[0], GOOD[2]], "a.txt: the units end at row 4, before the file does"),
-        ([GOOD[0], GOOD[0], GOOD[1], GOOD[2]], "a.txt: rows 4 to 0 are in no unit, or in two"),
+        ([GOOD[0], GOOD[2]], "a.txt: the units end at row 4, before the end of the file"),
+        ([GOOD[0], GOOD[0], GOOD[1], GOOD[2]], "a.txt: rows 4 to 0 are in no unit or in two"),
         (
             [*GOOD[:2], record("b.parquet", 0, 3, last=True, file_rows=4)],
             "3 rows were read, but its footer says 4",

@@ -131,7 +131,7 @@ def test_a_folder_that_could_mean_two_things_is_refused(tmp_path, album):
     pq.write_table(pa.table({"uri": ["a.jpg"]}), album / "data.parquet")
     with pytest.raises(UsageError, match=r"data\.parquet.*--input_format"):
         matched(album)
-    with pytest.raises(UsageError, match="not parquet, as --input_format says"):
+    with pytest.raises(UsageError, match="not parquet as in --input_format"):
         matched(album, input_format="parquet")
     assert matched(album, exclude=("*.parquet",))[0] == [(f"{album}", "images")]
     assert matched(album, include=("*.parquet",))[0] == [(f"{album}/data.parquet", "parquet")]

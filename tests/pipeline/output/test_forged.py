@@ -113,7 +113,7 @@ def test_files_of_another_size_are_not_published_in_a_bucket(gcs: Any) -> None:
     staged = commit_run(gcs, 3).removeprefix(f"{gcs.url}/")
     gcs.put(gcs.list(f"{staged}/shards/")[1], b"11")
     before = gcs.list("out/")
-    with pytest.raises(UsageError, match="is not what the commit tells"):
+    with pytest.raises(UsageError, match="differs from its entry in the commit"):
         publish_committed(gcs.uri("out"))
     assert gcs.list("out/") == before
 
@@ -295,7 +295,7 @@ def test_no_command_reads_what_a_manifest_names_elsewhere(place: Folder, uris: P
     for kind in ("data", "failures"):
         manifest_with(output, files=[{**files[0], "kind": kind, "name": VICTIM}])
         problems = verify(str(output)).problems
-        assert any("is no file of this folder" in problem for problem in problems)
+        assert any("is not a file of this directory" in problem for problem in problems)
         assert label(place.path / "next", "--input", uris, "--skip_labeled", output).code == 2
         assert label(place.path / "next", "--retry_failures", output).code == 2
     assert command("report", output).returncode == 2

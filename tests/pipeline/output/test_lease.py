@@ -21,7 +21,8 @@ def test_the_second_run_is_told(gs, hold):
     process = hold(gs.uri("out"))
     with (
         pytest.raises(
-            OutputLockedError, match=rf"on gs://\S+/out: host \S+, pid {process.pid}, started .* ago"
+            OutputLockedError,
+            match=rf"gs://\S+/out is locked by .* \(host \S+, pid {process.pid}, started .* ago",
         ),
         locked(gs.uri("out")),
     ):

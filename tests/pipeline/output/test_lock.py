@@ -18,7 +18,7 @@ def test_the_second_run_is_told_who_holds_the_output(tmp_path, hold, caplog):
     job = label(tmp_path / "out", "--input", uris)
     assert job.code == 75
     (told,) = [record.message for record in caplog.records if "another run" in record.message]
-    started = re.search(rf"host \S+, pid {holder.pid}, started (\S+)", told)[1]
+    started = re.search(rf"host \S+, pid {holder.pid}, started ([^\s)]+)", told)[1]
     assert abs(datetime.fromisoformat(started) - datetime.now(timezone.utc)) < timedelta(minutes=5)
     assert not job.output.exists()
 
@@ -27,7 +27,7 @@ def test_publishing_waits_for_its_turn(tmp_path, hold):
     hold(tmp_path / "out")
     done = command("publish", tmp_path / "out")
     assert done.returncode == 75
-    assert "another run is at work" in done.stderr
+    assert "is locked by another run" in done.stderr
 
 
 def test_other_outputs_are_free(tmp_path, hold):

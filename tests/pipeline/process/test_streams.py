@@ -38,7 +38,7 @@ def shell(words, redirection, cwd):
         (["verify", "{}"], "2>&-", 2, ""),
         (["verify", "{}"], "2>/dev/full", 2, ""),
         (["verify", "{}"], ">&- 2>&- <&-", 2, ""),
-        (["publish", "{}"], ">&- <&-", 2, "no run of beamlabel was there"),
+        (["publish", "{}"], ">&- <&-", 2, "no run of beamlabel found there"),
         (["report", "{}"], ">/dev/full 2>&-", 2, ""),
         (["--frobnicate"], "2>&-", 2, ""),
     ],

@@ -81,9 +81,9 @@ def refused(capsys, tmp_path, outputs, module, *arguments):
         (metadata(embedding_dim=None), "--no_embeddings"),
         (metadata(schema_version="1"), "beamlabel compact"),
         (metadata(preprocessing=None), "preprocessing"),
-        (metadata(features_id="0" * 64), "another one"),
+        (metadata(features_id="0" * 64), "another module"),
         # Of an earlier version of beamlabel, and of another module than the base.
-        (metadata(features_id=None, module_fingerprint="0" * 64), "another one"),
+        (metadata(features_id=None, module_fingerprint="0" * 64), "another module"),
         # Of an earlier version, of the base, and of another of its outputs.
         (earlier_output("default"), "which output"),
         (preprocessing(height=16), "16x32"),

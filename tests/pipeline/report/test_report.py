@@ -130,7 +130,7 @@ def test_made_later_it_is_the_same(ran, tmp_path):
     (ran.output / "_report.html").unlink()
     command = [sys.executable, "-m", "beamlabel", "report", str(ran.output)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "without a thumbnail; --fetch would get them" in done.stderr
+    assert "without a thumbnail; --fetch fetches them" in done.stderr
     without = shown(ran)
     assert {row["thumbnail"] for row in without["sample"]} == {None}
     assert make_report(str(ran.output), fetch=True) == 0
@@ -285,7 +285,7 @@ def test_a_page_that_cannot_be_made_breaks_no_run(tmp_path, monkeypatch, caplog)
     output, staging = committed(tmp_path, monkeypatch, uris, "--report")
     next(Path(staging).glob("summaries/*.json")).write_bytes(b"")
     publish(output, staging)
-    assert "the report could not be made" in caplog.text
+    assert "Could not write the report" in caplog.text
     assert (tmp_path / "out" / "_SUCCESS").exists()
     assert not (tmp_path / "out" / "_report.html").exists()
     assert make_report(output) == 0

@@ -65,7 +65,7 @@ def test_a_remote_runner_is_made_by_beam(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["DirectRunner", "PrismRunner"])
 def test_an_option_that_nobody_knows(name: str) -> None:
-    with pytest.raises(UsageError, match="--shard_rwos_of_flink: no such option"):
+    with pytest.raises(UsageError, match="--shard_rwos_of_flink is not an option"):
         choose([f"--runner={name}", "--shard_rwos_of_flink=1"])
 
 
@@ -81,7 +81,7 @@ def test_options_of_a_job_server_are_its_own() -> None:
 
 def test_portable_lacks_a_job_server(silent_port: str) -> None:
     assert "needs --job_endpoint" in refusal("--runner=PortableRunner")
-    assert f"--job_endpoint '{silent_port}': nothing answers" in refusal(
+    assert f"--job_endpoint '{silent_port}' does not answer" in refusal(
         "--runner=PortableRunner", f"--job_endpoint={silent_port}"
     )
     assert "is not host:port" in refusal("--runner=PortableRunner", "--job_endpoint=localhost")
@@ -99,7 +99,7 @@ def test_flink_lacks_java(
 
 
 def test_flink_lacks_a_cluster(silent_port: str) -> None:
-    assert f"--flink_master '{silent_port}': nothing answers" in refusal(
+    assert f"--flink_master '{silent_port}' does not answer" in refusal(
         "--runner=FlinkRunner", f"--flink_master={silent_port}"
     )
 

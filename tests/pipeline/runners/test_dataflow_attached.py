@@ -59,7 +59,7 @@ def test_a_signal_cancels_the_job(number: int, code: int, launch: Launch, servic
     _, told = launcher.communicate(timeout=60)
     assert launcher.returncode == code, told
     assert service.state == "JOB_STATE_CANCELLED"
-    assert "the job is CANCELLED" in told
+    assert "The job is CANCELLED" in told
 
 
 @pytest.mark.parametrize(

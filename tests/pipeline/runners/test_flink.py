@@ -189,11 +189,11 @@ def test_mistakes_are_told_before_the_submission(
     jar = f"--flink_job_server_jar={JOB_SERVER_JAR}"
     flink = ("--runner=FlinkRunner", f"--flink_master={flink_cluster.address}")
     for options, message in [
-        (("--runner=FlinkRunner", f"--flink_master={nobody}", jar), f"--flink_master '{nobody}': nothing answers"),
-        (("--runner=PortableRunner", f"--job_endpoint={nobody}"), f"--job_endpoint '{nobody}': nothing answers"),
+        (("--runner=FlinkRunner", f"--flink_master={nobody}", jar), f"--flink_master '{nobody}' does not answer"),
+        (("--runner=PortableRunner", f"--job_endpoint={nobody}"), f"--job_endpoint '{nobody}' does not answer"),
         (
             ("--runner=PortableRunner", f"--job_endpoint={flink_cluster.address}", "--environment_type=PROCESS"),
-            "no job server",
+            "not a Beam job server",
         ),
         ((*flink, jar, "--environment_type=DOCKER"), "which has no beamlabel"),
         ((*flink, jar, "--environment_type=DOCKER", "--environment_config=i:1"), "--environment_type DOCKER"),

@@ -42,7 +42,7 @@ def test_free_slots_or_all(http_server: FileServer) -> None:
 
 def test_a_version_that_beam_has_no_job_server_for(http_server: FileServer) -> None:
     version = {"flink-version": "1.15.4"}
-    with pytest.raises(UsageError, match=r"is Flink 1\.15\.4, and this Beam has job servers for 1\.19"):
+    with pytest.raises(UsageError, match=r"is Flink 1\.15\.4, but this Beam has job servers for 1\.19"):
         added(http_server, **version)
     assert "--flink_version" not in added(http_server, "--flink_job_server_jar=mine.jar", **version)
 

@@ -210,7 +210,7 @@ def test_a_worker_that_lacks_openvino_computes_with_litert(tmp_path, no_units, m
 def test_no_other_engine_has_it(tmp_path, uris, engine, capsys):
     job = label(tmp_path / "out", "--input", uris, "--precision", "bfloat16", "--engine", engine)
     assert job.code == 2
-    assert f"--precision bfloat16 is not for --engine {engine}" in capsys.readouterr().err
+    assert f"--precision bfloat16 does not work with --engine {engine}" in capsys.readouterr().err
     with pytest.raises(ValueError, match=f"'bfloat16' is not supported by the engine '{engine}'"):
         CompileOptions(engine=engine, precision="bfloat16")
 
