@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from beamlabel import __version__
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.declare import option, positional
+from beamlabel.pipeline.options.module_limits import deadline_option, memory_option
 from beamlabel.pipeline.options.parser import parse_command
-from beamlabel.pipeline.options.types import BYTE_SIZE, DURATION, SHA256
-from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS, Limits
+from beamlabel.pipeline.options.types import SHA256
+from beamlabel.transforms.module_process.limits import Limits
 from beamlabel.transforms.secrets.logs import get_logger
 
 _LOGGER = get_logger("beamlabel")
@@ -28,15 +29,8 @@ class FetchModuleOptions:
     module_fingerprint: str | None = option(
         SHA256, metavar="SHA256", help="copy nothing if the module's fingerprint differs"
     )
-    module_deadline: float = option(
-        DURATION,
-        default=DEADLINE_SECONDS,
-        metavar="TIME",
-        help="time limit of the process that fetches and unpacks the module (default 10m)",
-    )
-    module_memory: int | None = option(
-        BYTE_SIZE, metavar="SIZE", help="its memory limit, such as 8G (default: free memory, at least 4G)"
-    )
+    module_deadline: float = deadline_option("fetches and unpacks")
+    module_memory: int | None = memory_option()
 
 
 def main(argv: list[str]) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beamlabel.pipeline.options.declare import Option, choice, declared, flag, option, required, several
+from beamlabel.pipeline.options.module_limits import deadline_option, memory_option
 from beamlabel.pipeline.options.types import (
     BYTE_SIZE,
     DATE,
@@ -29,7 +30,6 @@ from beamlabel.pipeline.options.types import (
     whole,
 )
 from beamlabel.transforms.loading.web.http_options import PER_HOST, HttpHeader
-from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_CALIBRATION_IMAGES = 300
@@ -193,15 +193,8 @@ class ModuleOptions:
     features_output: str | None = option(
         TEXT, metavar="NAME", help="output that holds the features, named in the same way"
     )
-    module_deadline: float = option(
-        DURATION,
-        default=DEADLINE_SECONDS,
-        metavar="TIME",
-        help="time limit of the process that fetches, loads, tries and compiles the module (default 10m)",
-    )
-    module_memory: int | None = option(
-        BYTE_SIZE, metavar="SIZE", help="its memory limit, such as 8G (default: free memory, at least 4G)"
-    )
+    module_deadline: float = deadline_option("fetches, loads, tries and compiles")
+    module_memory: int | None = memory_option()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ import argparse
 from dataclasses import dataclass
 
 from beamlabel.pipeline.options.declare import choice, flag, option, positionals, required
-from beamlabel.pipeline.options.types import BYTE_SIZE, DURATION, SHA256, TEXT, OptionType, whole
-from beamlabel.transforms.module_process.limits import DEADLINE_SECONDS, Limits
+from beamlabel.pipeline.options.module_limits import deadline_option, memory_option
+from beamlabel.pipeline.options.types import SHA256, TEXT, OptionType, whole
+from beamlabel.transforms.module_process.limits import Limits
 
 BALANCED = "balanced"
 
@@ -47,17 +48,8 @@ class RowsOptions:
     allow_unsafe_ops: bool = flag(
         help="run a module whose graph may read, write or send anything, with your permissions"
     )
-    module_deadline: float = option(
-        DURATION,
-        default=DEADLINE_SECONDS,
-        metavar="TIME",
-        help="time limit of the process that fetches, loads and tries the module (default 10m)",
-    )
-    module_memory: int | None = option(
-        BYTE_SIZE,
-        metavar="SIZE",
-        help="its memory limit, such as 8G (default: free memory, at least 4G)",
-    )
+    module_deadline: float = deadline_option("fetches, loads and tries")
+    module_memory: int | None = memory_option()
     split: tuple[float, float, float] = option(
         SHARES,
         default=(0.8, 0.1, 0.1),
