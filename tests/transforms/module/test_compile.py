@@ -206,7 +206,9 @@ def test_an_unknown_engine_is_named(artifact, tmp_path):
 
     data = pack(replace(artifact.spec, engine="abacus"), b"beads")
     (tmp_path / "model").write_bytes(data)
-    with pytest.raises(ModuleError, match="'abacus'; available engines: linear, litert, openvino, tensorflow"):
+    with pytest.raises(
+        ModuleError, match="'abacus'; available engines: linear, litert, openvino, tensorflow"
+    ):
         open_engine(str(tmp_path / "model"), hashlib.sha256(data).hexdigest())
 
 
