@@ -16,6 +16,7 @@ from beamlabel.pipeline.options.job_options import (
     InferenceOptions,
     ModuleOptions,
 )
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, OPENVINO, Artifact
 from beamlabel.transforms.module.compile import AUTO, CompileOptions
@@ -152,7 +153,7 @@ def prepare_artifact(
     wants_openvino = inference.engine == OPENVINO or inference.precision == BFLOAT16
     if wants_openvino and importlib.util.find_spec("openvino") is None:
         asked = "--engine openvino" if inference.engine == OPENVINO else "--precision bfloat16"
-        raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
+        raise UsageError(f"{asked} needs OpenVINO: {install_extra('openvino')}")
     with _this_or_own(process, module) as here:
         resolved = resolved or resolve_chosen(module, option=option, process=here)
         try:

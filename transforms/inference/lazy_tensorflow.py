@@ -6,6 +6,7 @@ import os
 import warnings
 from typing import Any
 
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.inference.artifact import ModuleError
 
 
@@ -20,9 +21,7 @@ def tensorflow() -> Any:
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise ModuleError(
-            f"TensorFlow cannot be imported ({error}): pip install 'beamlabel[launcher]'"
-        ) from error
+        raise ModuleError(f"TensorFlow cannot be imported ({error}): {install_extra('launcher')}") from error
     return tf
 
 
@@ -40,6 +39,6 @@ def tensorflow_hub() -> Any:
             import tensorflow_hub as hub
     except ImportError as error:
         raise ModuleError(
-            f"tensorflow-hub cannot be imported ({error}): pip install 'beamlabel[launcher]'"
+            f"tensorflow-hub cannot be imported ({error}): {install_extra('launcher')}"
         ) from error
     return hub

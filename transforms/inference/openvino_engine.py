@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.inference import litert_engine
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, INT8, OPENVINO, ModelSpec, ModuleError
 from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
@@ -187,9 +188,7 @@ def _openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise ModuleError(
-            f"OpenVINO cannot be imported ({error}): pip install 'beamlabel[openvino]'"
-        ) from error
+        raise ModuleError(f"OpenVINO cannot be imported ({error}): {install_extra('openvino')}") from error
     return openvino
 
 

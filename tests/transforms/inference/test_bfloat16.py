@@ -226,7 +226,7 @@ def test_without_openvino_the_extra_is_named(tmp_path, uris, monkeypatch, capsys
     )
     job = label(tmp_path / "out", "--input", uris, "--precision", "bfloat16")
     assert job.code == 2
-    assert "pip install 'beamlabel[openvino]'" in capsys.readouterr().err
+    assert "pip install '.[openvino]'" in capsys.readouterr().err
     assert not job.output.exists()
 
 
