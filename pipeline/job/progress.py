@@ -7,7 +7,6 @@ not while a bundle runs, and the portable runner repeats its first answer.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.totals import Total
+from beamlabel.pipeline.process.terminal import log_above_bar
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.secrets.logs import get_logger
@@ -231,37 +231,9 @@ def shown(job: LabelJob, *, in_this_process: bool) -> Iterator[None]:
     source = OwnProcess() if in_this_process else StagingFolder(job.staging_dir)
     is_terminal = sys.stderr.isatty()
     watcher = _Bar(source, Total(job)) if is_terminal else _Lines(source, Total(job))
-    with _log_above_bar() if is_terminal else nullcontext():
+    with log_above_bar() if is_terminal else nullcontext():
         watcher.start()
         try:
             yield
         finally:
             watcher.stop()
-
-
-class _AboveBar:
-    """A stream whose lines go above the bar."""
-
-    def write(self, text: str) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(text, file=sys.stderr, end="")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-@contextmanager
-def _log_above_bar() -> Iterator[None]:
-    handlers = [
-        handler
-        for handler in logging.getLogger().handlers
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
-    ]
-    for handler in handlers:
-        handler.setStream(_AboveBar())
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.setStream(sys.stderr)

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.process.messages import OneLine
+from beamlabel.pipeline.process.terminal import elapsed_time
+from beamlabel.transforms.module_process import waits
 from beamlabel.transforms.secrets.logs import get_logger, make_public
 from beamlabel.transforms.secrets.text import public_uri
 
@@ -29,6 +31,7 @@ def set_up_logging() -> None:
     logging.getLogger().handlers[0].addFilter(_is_worth_showing)
     make_public()
     _LOGGER.setLevel(logging.INFO)
+    waits.show_with(elapsed_time if sys.stderr.isatty() else None)
 
 
 def exit_process(code: int) -> NoReturn:

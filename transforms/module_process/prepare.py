@@ -20,6 +20,7 @@ from beamlabel.transforms.module.compile import CompileOptions, artifact_path, r
 from beamlabel.transforms.module.head_artifact import head_at_hand
 from beamlabel.transforms.module_process import tasks
 from beamlabel.transforms.module_process.process import ModuleProcess
+from beamlabel.transforms.module_process.waits import wait
 from beamlabel.transforms.storage.uris import public_uri
 
 _TASKS = tasks.__name__
@@ -58,7 +59,10 @@ def resolved_module(
         # Its storage is asked each time, which may hang.
         return process.in_thread(at_hand, subject)
     except NotAtHandError:
-        found = process.call(f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords)
+        with wait(f"Fetching the {subject} (once; cached in {cache})", f"Fetched the {subject}"):
+            found = process.call(
+                f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords
+            )
         return tasks.unpacked(found)
 
 
@@ -74,13 +78,14 @@ def compiled_artifact(
     artifact = read_artifact(path)
     if artifact is None:
         _check_writable(cache, resolved)
-        process.call(
-            f"{_TASKS}:compile_artifact",
-            subject_of(resolved.handle),
-            resolved=tasks.packed(resolved),
-            options=asdict(options),
-            cache=str(cache),
-        )
+        with wait(f"Compiling the module (once; cached in {cache})", "Compiled the module"):
+            process.call(
+                f"{_TASKS}:compile_artifact",
+                subject_of(resolved.handle),
+                resolved=tasks.packed(resolved),
+                options=asdict(options),
+                cache=str(cache),
+            )
         artifact = _made(path, resolved)
     return tell(artifact, options)
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.module_process.limits import Limits
+from beamlabel.transforms.module_process.native_lines import NativeLines
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import billing_project
@@ -62,10 +63,14 @@ class Child:
         self.memory = memory
         self._unread = b""
         self._answers, theirs = os.pipe()
+        self._native: NativeLines | None = None
+        with suppress(OSError, RuntimeError):  # then its standard error is this process's
+            self._native = NativeLines()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, str(_SCRIPT)],
                 stdin=subprocess.PIPE,
+                stderr=None if self._native is None else self._native.descriptor,
                 pass_fds=(theirs,),
                 # A group of its own, which is ended as a whole, and to which a terminal sends no Ctrl-C.
                 start_new_session=True,
@@ -75,6 +80,8 @@ class Child:
             raise
         finally:
             os.close(theirs)
+            if self._native is not None:
+                self._native.close_descriptor()
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
         self.tell(
@@ -129,6 +136,8 @@ class Child:
             self._process.wait(_END_SECONDS)
         code = self._process.poll()
         self.kill()
+        if self._native is not None:
+            self._native.replay(_END_SECONDS)
         if code is None:
             return "hung up"
         if code >= 0:
