@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.totals import Total
-from beamlabel.pipeline.process.terminal import log_above_bar
+from beamlabel.pipeline.process.terminal import columns, log_above_bar
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.secrets.logs import get_logger
@@ -203,12 +203,13 @@ class _Bar(_Watcher):
 
         super().__init__(source, total, _BAR_SECONDS)
         self._is_closed = False
-        self._bar = tqdm(unit=" images", smoothing=0.1, dynamic_ncols=True, leave=False, file=sys.stderr)
+        self._bar = tqdm(unit=" images", smoothing=0.1, ncols=columns(), leave=False, file=sys.stderr)
 
     def show(self, done: Tally) -> None:
         if self._is_closed:
             return
         self._bar.total = self._total.value()
+        self._bar.ncols = columns()  # the window may have another size now
         self._bar.set_postfix(failed=done.failed, refresh=False)
         self._bar.update(done.done - self._bar.n)
 
@@ -232,8 +233,8 @@ def shown(job: LabelJob, *, in_this_process: bool) -> Iterator[None]:
     is_terminal = sys.stderr.isatty()
     watcher = _Bar(source, Total(job)) if is_terminal else _Lines(source, Total(job))
     with log_above_bar() if is_terminal else nullcontext():
-        watcher.start()
         try:
+            watcher.start()
             yield
         finally:
             watcher.stop()

@@ -19,6 +19,7 @@ _PLAIN_FRAMES = r"|/-\ "[:4]
 _FRAME_SECONDS = 0.2
 _STOP_SECONDS = 1.0
 _COLUMNS = 80
+_ECHO_COLUMNS = 3
 
 
 class _AboveBar:
@@ -86,17 +87,19 @@ def _line(text: str, seconds: float, frame: str) -> str:
     """``Compiling the module ⠙ 0:12``, short enough for one line: a longer one could not be cleared."""
     minutes, rest = divmod(int(seconds), 60)
     end = f" {frame} {minutes}:{rest:02}"
-    room = _columns() - len(end) - 1
+    room = columns() - len(end)
     if len(text) > room:
         text = text[: max(room - 3, 0)] + "..."
     return text + end
 
 
-def _columns() -> int:
+def columns() -> int:
+    """The columns of the terminal that a moving line may take: with the ``^C`` of an interrupt it stays one line."""
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+        found = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError, AttributeError):
-        return _COLUMNS
+        found = 0
+    return max((found or _COLUMNS) - _ECHO_COLUMNS, 1)
 
 
 def _frames() -> str:
