@@ -24,7 +24,6 @@ from beamlabel.pipeline.process.exit import (
     OUT_OF_TIME,
     USAGE,
     exit_process,
-    report,
     set_up_logging,
 )
 from beamlabel.pipeline.runners.import_beam import leave_out_connectors
@@ -140,6 +139,7 @@ def _run_locked(
     from beamlabel.pipeline.job.progress import shown
     from beamlabel.pipeline.job.resume import finished_manifest
     from beamlabel.pipeline.job.stage import stage
+    from beamlabel.pipeline.output.outcome import report
     from beamlabel.pipeline.runners import choose
     from beamlabel.pipeline.runners.execute import execute
     from beamlabel.pipeline.runners.processes.count import need_of
