@@ -93,8 +93,7 @@ def _code(manifest: Mapping[str, Any]) -> int:
                          options.get("min_failures", 0))  # fmt: skip
         return DONE
     _LOGGER.error(
-        "%d of the %d images that the run tried failed: the error rate %.4f is above --max_error_rate %g, so %s was not "
-        "written",
+        "%d of the %d images tried failed: the error rate %.4f is above --max_error_rate %g, so %s was not written",
         manifest["rows"]["failed"], manifest["rows"]["failed"] + manifest["rows"]["predicted"],
         manifest["error_rate"], options["max_error_rate"], layout.SUCCESS,
     )  # fmt: skip
