@@ -25,6 +25,7 @@ from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module_process.limits import Limits
 from beamlabel.transforms.module_process.prepare import (
     check_loads,
+    check_writable,
     compiled_artifact,
     resolved_module,
     subject_of,
@@ -107,6 +108,7 @@ def _demo(folder: Path, process: ModuleProcess) -> str:
     from beamlabel.pipeline.demo import module as demo
 
     if not demo.is_written(folder):
+        check_writable(folder.parent, subject_of("demo"), "does not hold it")
         process.call(f"{demo.__name__}:write_demo", subject_of("demo"), cache_dir=str(folder))
     return str(demo.folder_of(folder))
 

@@ -35,7 +35,7 @@ from beamlabel.transforms.hub.tarball import MAX_BYTES, MAX_DEPTH, MAX_MEMBERS, 
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.storage.uris import public_uri
 
-__all__ = ["ModuleError", "NotAtHandError", "ResolvedModule", "resolve_module"]
+__all__ = ["ModuleError", "NotAtHandError", "ResolvedModule", "hub_root", "resolve_module"]
 
 _CACHE_FORMAT = 1
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -95,13 +95,13 @@ def resolve_module(
         what was tried.
     """
     cache = Path(cache_dir).expanduser()
-    for folder in (cache, cache / "modules", _hub_root(cache)):
+    for folder in (cache, cache / "modules", hub_root(cache)):
         remove_left_over(folder)
-    remove_dead_locks(_hub_root(cache))
+    remove_dead_locks(hub_root(cache))
     try:
         place: str | None = handle
         if handle.startswith(("http://", "https://")):
-            path, place = _from_hub(handle, _hub_root(cache), fetches), None
+            path, place = _from_hub(handle, hub_root(cache), fetches), None
         elif not storage.is_local(handle):
             path = _from_storage(handle, cache / "modules", fetches)
         elif "://" in handle:
@@ -247,7 +247,7 @@ def _from_hub(handle: str, root: Path, fetches: bool) -> Path:
     return module
 
 
-def _hub_root(cache: Path) -> Path:
+def hub_root(cache: Path) -> Path:
     """Where hub modules lie; not in a cache of tensorflow-hub's that is on another machine."""
     theirs = os.environ.get("TFHUB_CACHE_DIR", "")
     return (Path(theirs).expanduser() if theirs and "://" not in theirs else cache / "hub").absolute()

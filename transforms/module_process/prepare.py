@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.hub.resolve import NotAtHandError, ResolvedModule, resolve_module
+from beamlabel.transforms.hub.resolve import NotAtHandError, ResolvedModule, hub_root, resolve_module
 from beamlabel.transforms.inference.artifact import Artifact, ModuleError, Quantization
 from beamlabel.transforms.module.compile import CompileOptions, artifact_path, read_artifact, tell
 from beamlabel.transforms.module.head_artifact import head_at_hand
@@ -59,6 +59,10 @@ def resolved_module(
         # Its storage is asked each time, which may hang.
         return process.in_thread(at_hand, subject)
     except NotAtHandError:
+        if handle.startswith(("http://", "https://")) and not (root := hub_root(cache)).is_relative_to(cache):
+            check_writable(root, subject, "does not hold it", variable="TFHUB_CACHE_DIR")
+        else:
+            check_writable(cache, subject, "does not hold it")
         with wait(f"Fetching the {subject} (once; cached in {cache})", f"Fetched the {subject}"):
             found = process.call(
                 f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords
@@ -77,7 +81,7 @@ def compiled_artifact(
     path = artifact_path(resolved, options, cache)
     artifact = read_artifact(path)
     if artifact is None:
-        _check_writable(cache, resolved)
+        check_writable(cache, subject_of(resolved.handle), "does not hold it compiled for these options")
         with wait(f"Compiling the module (once; cached in {cache})", "Compiled the module"):
             process.call(
                 f"{_TASKS}:compile_artifact",
@@ -109,7 +113,7 @@ def compiled_head(
     found = head_at_hand(resolved, artifact, cache, quantization=quantization, **keywords)
     if found is not None:
         return found
-    _check_writable(cache, resolved)
+    check_writable(cache, subject_of(resolved.handle), "does not hold it compiled for these options")
     keywords["quantization"] = None if quantization is None else asdict(quantization)
     process.call(
         f"{_TASKS}:compile_head",
@@ -166,12 +170,21 @@ def subject_of(handle: str) -> str:
     return f"module {public_uri(handle)}"
 
 
-def _check_writable(cache: Path, resolved: ResolvedModule) -> None:
-    """Refuses to compile what could not be kept."""
+def check_writable(cache: Path, subject: str, lacks: str, *, variable: str = "BEAMLABEL_CACHE") -> None:
+    """Refuses to make for a cache what it could not keep.
+
+    Args:
+      cache: that would keep it.
+      subject: the module, see ``subject_of``.
+      lacks: why it is needed, such as ``does not hold it``.
+      variable: of the environment, which names the cache.
+
+    Raises:
+      ModuleError: the cache cannot be written.
+    """
     if cache.is_dir() and not os.access(cache, os.W_OK | os.X_OK):
         raise ModuleError(
-            f"{subject_of(resolved.handle)}: the cache {cache} does not hold it compiled for these options, and cannot "
-            "be written: BEAMLABEL_CACHE names another folder"
+            f"{subject}: the cache {cache} {lacks} and cannot be written; set {variable} to another directory"
         )
 
 

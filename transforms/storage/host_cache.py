@@ -66,13 +66,13 @@ NOWHERE = Path(os.devnull) / "beamlabel"
 def cache_dir() -> Path:
     """The per-user cache of modules and artifacts; ``BEAMLABEL_CACHE`` overrides it.
 
-    ``NOWHERE`` for a user without a home folder: a ``~`` that stands for none would become a folder of that name.
+    ``NOWHERE`` for a user without a home directory: a ``~`` that stands for none would become a directory's name.
     """
-    if named := os.environ.get("BEAMLABEL_CACHE"):
-        return Path(named)
     try:
+        if named := os.environ.get("BEAMLABEL_CACHE"):
+            return Path(named).expanduser()
         found = platformdirs.user_cache_path("beamlabel")
-    except RuntimeError:  # as newer versions have it; before, the tilde stayed
+    except RuntimeError:  # no home directory; older versions of platformdirs keep the tilde
         return NOWHERE
     return found if found.is_absolute() else NOWHERE
 
