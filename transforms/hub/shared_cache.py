@@ -22,6 +22,9 @@ _LOGGER = get_logger("beamlabel.hub")
 # tensorflow-hub looks every 5 s, and takes a lock away when it has found for the second time that for so long nothing
 # came: within a minute.
 _SILENCE_SECONDS = 24.0
+# What tensorflow-hub says of another process's lock, and what it does not say.
+_WAITING = "already being downloaded by"
+_HOW_LONG = " If no bytes arrive there for a minute, its lock is removed and the download starts here."
 
 
 def fetch_to_shared(handle: str, folder: Path, download: Callable[[Path], None]) -> None:
@@ -87,7 +90,10 @@ def take_away(folder: Path, number: int | None) -> None:
 
 class _Ours(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        _LOGGER.log(record.levelno, "%s", record.getMessage())
+        message = record.getMessage()
+        if _WAITING in message:
+            message += _HOW_LONG
+        _LOGGER.log(record.levelno, "%s", message)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from beamlabel.transforms.secrets.say import say
 _LOGGER = get_logger("beamlabel.native")
 # Lines of Abseil's and TensorFlow's C++ logs below FATAL, of TensorFlow Lite's, and those that follow them.
 _NATIVE = re.compile(
-    r"[IWE]\d{4} \d\d:\d\d:\d\d[.:]\d"
+    r"[IWE]\d{4} \d\d:\d\d:\d+[.:]\d"
     r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "
     r"|WARNING: All log messages before absl::InitializeLog"
     r"|WARNING: Logging before "

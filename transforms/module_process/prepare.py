@@ -59,11 +59,11 @@ def resolved_module(
         # Its storage is asked each time, which may hang.
         return process.in_thread(at_hand, subject)
     except NotAtHandError:
-        if handle.startswith(("http://", "https://")) and not (root := hub_root(cache)).is_relative_to(cache):
-            check_writable(root, subject, "does not hold it", variable="TFHUB_CACHE_DIR")
-        else:
-            check_writable(cache, subject, "does not hold it")
-        with wait(f"Fetching the {subject} (once; cached in {cache})", f"Fetched the {subject}"):
+        is_on_hub = handle.startswith(("http://", "https://"))
+        root = hub_root(cache) if is_on_hub and os.environ.get("TFHUB_CACHE_DIR") else cache
+        variable = "BEAMLABEL_CACHE" if root == cache else "TFHUB_CACHE_DIR"
+        check_writable(root, subject, "does not hold it", variable=variable)
+        with wait(f"Fetching the {subject} (once; cached in {root})", f"Fetched the {subject}"):
             found = process.call(
                 f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords
             )
