@@ -37,6 +37,7 @@ from beamlabel.transforms.inference.probe import check_outputs, probe_batch
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker import cpu
 from beamlabel.transforms.worker.compute_pool import compute_pool
+from beamlabel.transforms.worker.once import warn_once
 
 # Largest difference, relative to the largest value, and how much worse the best class may be.
 TOLERANCE = {BFLOAT16: 0.1, FLOAT32: 1e-3, INT8: 0.1}
@@ -47,7 +48,6 @@ CHUNK = 8
 
 _LOGGER = get_logger(__name__)
 _lock = threading.Lock()
-_said: set[str] = set()
 
 
 def open_payload(
@@ -66,7 +66,7 @@ def open_payload(
         try:
             return open_checked(spec, payload, BFLOAT16, threads)
         except UnequalError as error:
-            _say_once(f"{error}: this process computes in float32")
+            warn_once(_LOGGER, f"{error}: this process computes in float32")
     try:
         return open_checked(spec, payload, FLOAT32, threads)
     except ModuleError:
@@ -85,14 +85,19 @@ def has_units() -> bool:
     """
     units = cpu.bfloat16_units()
     if not units:
-        _say_once("this CPU has no units for bfloat16 (avx512_bf16, AMX): here it is computed in float32")
+        warn_once(
+            _LOGGER, "this CPU has no units for bfloat16 (avx512_bf16, AMX): here it is computed in float32"
+        )
     elif cpu.is_intel() and "amx_bf16" not in units:
-        _say_once(
+        warn_once(
+            _LOGGER,
             "this CPU has avx512_bf16 but no AMX; on Intel's, bfloat16 is then slower than float32: "
-            "here it is computed in float32"
+            "here it is computed in float32",
         )
     elif "BF16" not in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        _say_once("OpenVINO does not use this CPU's units for bfloat16: here it is computed in float32")
+        warn_once(
+            _LOGGER, "OpenVINO does not use this CPU's units for bfloat16: here it is computed in float32"
+        )
     else:
         return True
     return False
@@ -237,11 +242,3 @@ class _Request:
         self._request.infer()
         # Views of what the next inference overwrites; the caller copies them before.
         return [None if target is None else target.data[: len(images)] for target in self._targets]
-
-
-def _say_once(text: str) -> None:
-    with _lock:
-        if text in _said:
-            return
-        _said.add(text)
-    _LOGGER.warning("%s", text)

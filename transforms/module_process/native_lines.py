@@ -24,14 +24,20 @@ _NATIVE = re.compile(
     r"|To enable the following instructions: "
     r"|INFO: (?:Created|Initialized|Applying) "
 )
+_ERROR = re.compile(r"E\d{4} |\d{4}-\d\d-\d\d \S+: E ")
 _KEPT_LINES = 50
 _READ_BYTES = 1 << 16
 _MOST_BYTES = 1 << 20
 
 
-def is_native(line: str) -> bool:
-    """Whether a line is of a native library's log, and not an error that ended the process."""
-    return _NATIVE.match(line) is not None
+def is_native(line: str, *, errors: bool = True) -> bool:
+    """Whether a line is of a native library's log, and not an error that ended the process.
+
+    Args:
+      line: of the standard error.
+      errors: whether lines of the level ERROR count, too: without a GPU TensorFlow writes some as it starts.
+    """
+    return _NATIVE.match(line) is not None and (errors or not _ERROR.match(line))
 
 
 class NativeLines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
 import os
 import select
 import signal
@@ -29,6 +30,7 @@ from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import billing_project
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
+from beamlabel.transforms.worker.once import warn_once
 
 T = TypeVar("T")
 
@@ -289,4 +291,8 @@ def _raised(kind: type[Exception], fallback: type[Exception], message: str) -> E
 
 
 def _log(name: str, level: int, message: str) -> None:
-    get_logger(name).log(level, "%s", message)
+    logger = get_logger(name)
+    if level == logging.WARNING:
+        warn_once(logger, message)  # this process may have the same cause to give it
+    else:
+        logger.log(level, "%s", message)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from beamlabel.transforms.deadline.watchdog import EXIT_CODE
+from beamlabel.transforms.module_process.native_lines import is_native
 from beamlabel.transforms.secrets.say import say
+from beamlabel.transforms.worker.once import is_repeated
 
 
 class WorkerDiedError(RuntimeError):
@@ -136,7 +138,9 @@ class Spokesman:
         self._lock = threading.Lock()
 
     def say(self, number: int, line: str) -> None:
-        """Shows a line of a worker process, unless another one has said it before."""
+        """Shows a line of a worker process, unless another one has said it before, or it is a native library's."""
+        if is_repeated(line) or is_native(line, errors=False):
+            return
         with self._lock:
             first = self._said.setdefault(line, number)
             if first != number:
