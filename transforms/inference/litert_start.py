@@ -45,8 +45,12 @@ def start(interpreter: Any) -> None:
             _with_stderr_aside(interpreter)
 
 
+def _model() -> bytes:
+    return zlib.decompress(base64.b64decode(_MODEL))
+
+
 def _with_stderr_aside(interpreter: Any) -> None:
-    model = zlib.decompress(base64.b64decode(_MODEL))
+    model = _model()
     stderr = os.dup(2)
     try:
         aside = os.memfd_create("stderr")
