@@ -68,7 +68,7 @@ class Cancellation:
     def deferred(self) -> Iterator[None]:
         """Holds signals back while a job is handed over, which lasts seconds: only then its name is known.
 
-        From then on the process has 30 seconds more to end, since the job has to be cancelled first.
+        From then on the process has 30 more seconds to end, since the job has to be cancelled first.
 
         Raises:
           Cancelled: at the next call of ``check``, for a signal that came meanwhile.

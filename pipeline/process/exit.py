@@ -22,7 +22,7 @@ NOT_YET = 75
 
 
 def set_up_logging() -> None:
-    """Warnings of everybody, and what beamlabel tells, go to stderr."""
+    """Sends warnings of all libraries, and the records of beamlabel, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -33,8 +33,8 @@ def set_up_logging() -> None:
 
 
 def exit_process(code: int) -> NoReturn:
-    """Ends the process; not by ``sys.exit``, which waits for whatever the runner's threads are still doing."""
-    # What is not said by now changes nothing of the end.
+    """Ends the process; not by ``sys.exit``, which waits for the threads of the runner."""
+    # A record that cannot be written must not change the exit code.
     with suppress(Exception):
         logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
@@ -43,10 +43,10 @@ def exit_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-# Beam says the first wherever its optional model manager cannot be imported (there is such a module), the next two
-# where `leave_out_connectors` keeps their libraries from it, the next two when it starts and stops a job server, the
-# next in each worker process that is not in a container, the next of an option of Flink's job server, which gets it,
-# and the last of a step that a signal has interrupted, with a traceback.
+# Beam logs the first whenever its optional model manager cannot be imported (there is such a module), the next two if
+# `leave_out_connectors` hides their libraries from it, the next two when it starts and stops a job server, the next in
+# each worker process outside a container, the next for an option of Flink's job server, which gets it all the same, and
+# the last, with a traceback, for a step that a signal interrupted.
 _NOT_WORTH_SHOWING = (
     "Resource module is not available",
     "apitools not found",
