@@ -125,8 +125,8 @@ def in_threads(function: Callable[[_T], _R], values: list[_T]) -> list[_R]:
 def _absolute(pattern: str) -> str:
     if scheme(pattern) in ("http", "https"):
         raise UsageError(
-            f"--input {public_uri(pattern)!r}: inputs are not read from the web; download a list, and write the URLs "
-            "of images to a file, one a line, for --allow_http"
+            f"--input {public_uri(pattern)!r}: inputs are not read from the web; to label images from there, list "
+            "their URLs in a local file, one a line, and add --allow_http"
         )
     try:
         path = storage.absolute(pattern)

@@ -1,11 +1,11 @@
 """Staged files on a worker host: fetched once, hashed once, mapped, and so shared by the host's processes.
 
-A remote file is kept under its SHA-256 in the per-user cache. Of the processes that want it at a time one fetches it,
-a piece at a time, under a file lock, and the others wait. Who hashes a large file leaves a stamp, which tells the file
-by its inode, size and times, and the system's start: whoever finds the file still like that need not hash it again. A
-file that was changed, or cut short, is hashed anew, found to be damaged, and fetched again. The system frees the lock
-of a process that is killed. The folder is bounded: the least recently used goes first, and nothing that a live process
-has opened.
+A remote file is kept under its SHA-256 in the per-user cache. If several processes want it at a time, one fetches it in
+pieces under a file lock, and the others wait. A process that hashes a large file writes a stamp, which identifies the
+file by its inode, size and times, and by the system's start: while these stay the same, no process hashes it again. A
+file that was changed or cut short is hashed again, found to be damaged, and fetched again. The system frees the lock of
+a killed process. The directory is bounded: the least recently used files are deleted first, but none that a live
+process has opened.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import ChecksumError
 
-# Of the compiled models and indexes that a host keeps; a model is 2 to 200 MB, an index 16 bytes or more an image.
+# Of the compiled models and indexes on a host; a model is 2 to 200 MB, an index 16 bytes or more an image.
 MAX_BYTES = 4 << 30
 _FOLDER = "staged"
 _PARTIAL = ".partial"
@@ -38,11 +38,11 @@ Content: TypeAlias = "bytes | mmap.mmap"
 
 
 class LocalArtifact(NamedTuple):
-    """What ``open_artifact`` gives.
+    """An opened staged file.
 
     Attributes:
-      content: all of it; mapped, where it lies in a file.
-      path: that file, of this machine; None where it is in memory alone.
+      content: all of it; mapped if it lies in a file.
+      path: that file, on this machine; None if it is in memory only.
     """
 
     content: Content
@@ -50,17 +50,17 @@ class LocalArtifact(NamedTuple):
 
 
 _LOGGER = get_logger(__name__)
-# The locks of a file exclude other processes, but not threads of this one; and a process that closes one of
-# two handles of a file has lost its locks on both.
+# File locks exclude other processes, but not threads of this one; and a process that closes one of two handles of a
+# file loses its locks on both.
 _threads = threading.Lock()
 _in_use: dict[Path, InterProcessReaderWriterLock] = {}
 _warned = False
-# A process that fetches the artifact and hangs must not hold up the others for ever.
+# A process that hangs while it fetches the artifact must not hold up the others for ever.
 _LOCK_SECONDS = 300.0
 
 
 NOWHERE = Path(os.devnull) / "beamlabel"
-"""A folder that cannot be made by anybody."""
+"""A directory that no user can create."""
 
 
 def cache_dir() -> Path:
@@ -78,10 +78,10 @@ def cache_dir() -> Path:
 
 
 def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> LocalArtifact:
-    """A staged file, such as the artifact, in a file of this machine if that can be.
+    """A staged file, such as the artifact, in a file on this machine if possible.
 
-    A local file is opened in place. A remote one is fetched into the cache, unless it is there; where the cache
-    cannot be written, which is said once, into memory.
+    A local file is opened in place. A remote one is fetched into the cache, unless it is there already. If the cache
+    cannot be written, a warning says so once, and the file is fetched into memory.
 
     Args:
       path: the file, local or remote.
@@ -89,7 +89,7 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Loca
       max_bytes: of the cache.
 
     Raises:
-      ChecksumError: these are other bytes than the launcher staged.
+      ChecksumError: the bytes are not those that the launcher staged.
       OSError: the staged file cannot be read.
     """
     folder = cache_dir() / _FOLDER
@@ -109,7 +109,7 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Loca
 
 
 def _in_place(file: Path, folder: Path, sha256: str, path: str) -> Content:
-    """A local file, mapped; of those that want a large one at a time one hashes it."""
+    """A local file, mapped; if several processes want a large one at a time, one hashes it."""
     if file.stat().st_size < _STAMPED_BYTES:
         return _verified(_mapped(file, sha256, None), sha256, path)
     with _threads:
@@ -124,7 +124,7 @@ def _in_place(file: Path, folder: Path, sha256: str, path: str) -> Content:
 
 
 def _from_cache(folder: Path, path: str, sha256: str) -> LocalArtifact:
-    """Under the artifact's lock: the cached file, fetched if it is missing or other than it should be."""
+    """The cached file, fetched if it is missing or damaged; called under the artifact's lock."""
     file = folder / sha256
     try:
         content = _cached(file)
@@ -148,7 +148,7 @@ def _fetch(path: str, file: Path, sha256: str) -> None:
             if (found := _sha256(fetched)) != sha256:
                 raise _other_bytes(path, found, sha256)
             os.fsync(fetched.fileno())
-            # Who has a damaged one open keeps its own.
+            # A process that has a damaged one open keeps it.
             partial.replace(file)
             _write_stamp(_stamp(file), os.fstat(fetched.fileno()))
     except BaseException:
@@ -162,15 +162,15 @@ def _cached(file: Path) -> Content | None:
     except FileNotFoundError:
         return None
     if isinstance(found, str):
-        _LOGGER.warning("%s is damaged: it is fetched anew", file)
+        _LOGGER.warning("%s is damaged and is fetched again", file)
         return None
     return found
 
 
 def _mapped(file: Path, sha256: str, stamp: Path | None) -> Content | str:
-    """A file's content, if that is what it should be; else its SHA-256.
+    """A file's content if it has the expected SHA-256; else the SHA-256 that it has.
 
-    The file is read to be hashed, and not by way of the map: its pages would count as this process's memory.
+    The file is read for the hash, and not through the map: its pages would count as this process's memory.
     """
     with file.open("rb") as opened:
         state = os.fstat(opened.fileno())
@@ -203,7 +203,7 @@ def _is_stamped(stamp: Path, state: os.stat_result) -> bool:
 
 
 def _write_stamp(stamp: Path, state: os.stat_result) -> None:
-    """Half a stamp, or one that cannot be written, is none."""
+    """Writes a stamp; half a stamp, or one that cannot be written, counts as none."""
     if state.st_size >= _STAMPED_BYTES:
         try:
             stamp.write_text(_told(state))
@@ -212,7 +212,7 @@ def _write_stamp(stamp: Path, state: os.stat_result) -> None:
 
 
 def _told(state: os.stat_result) -> str:
-    """What is another once a file was written to, replaced or restored; or once a crash may have lost a part of it."""
+    """Facts that change if a file is written to, replaced or restored, or if a crash may have lost a part of it."""
     try:
         boot = _BOOT_ID.read_text().strip()
     except OSError:
@@ -236,39 +236,39 @@ def _verified(content: Content | str, sha256: str, path: str) -> Content:
 
 def _other_bytes(path: str, found: str, sha256: str) -> ChecksumError:
     return ChecksumError(
-        f"staged file {path}: its SHA-256 is {found}, the launcher staged {sha256}; "
+        f"staged file {path}: its SHA-256 is {found}, but the launcher staged {sha256}; "
         "was it replaced or cut short?"
     )
 
 
 def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
-    """The artifact's lock, held; None where there can be none."""
+    """The artifact's lock, held; None if it cannot be taken."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = InterProcessLock(folder / f"{sha256}.lock")
         if not lock.acquire(timeout=_LOCK_SECONDS):
             _warn(folder, TimeoutError(f"another process has held {sha256}.lock for {_LOCK_SECONDS:.0f} s"))
             return None
-    except (OSError, RuntimeError) as error:  # fasteners raises the second where a file system has no locks
+    except (OSError, RuntimeError) as error:  # fasteners raises the second if a file system has no locks
         _warn(folder, error)
         return None
     return lock
 
 
 def _use(file: Path) -> None:
-    """Marks a file as used now, and as in use as long as this process lives."""
+    """Marks a file as used now, and as in use while this process lives."""
     try:
         if file not in _in_use:
             mark = InterProcessReaderWriterLock(f"{file}.use")
             mark.acquire_read_lock()
             _in_use[file] = mark
-        os.utime(f"{file}.use")  # and not of the file, whose times its stamp tells
+        os.utime(f"{file}.use")  # not of the file itself: its times are in its stamp
     except (OSError, RuntimeError) as error:
         _warn(file.parent, error)
 
 
 def _evict(folder: Path, max_bytes: int) -> None:
-    """Deletes what was not used for the longest time until the rest fits, but nothing that is in use."""
+    """Deletes the least recently used files until the rest fits, but none that are in use."""
     try:
         files = [file for file in folder.iterdir() if file.suffix in ("", _PARTIAL)]
         states = sorted((_used_at(file), state.st_size, file) for file in files if (state := _stat(file)))
@@ -295,7 +295,7 @@ def _stat(file: Path) -> os.stat_result | None:
 
 
 def _delete_unused(file: Path) -> bool:
-    """Deletes a cached file and what a killed fetch left of it, unless a process fetches it or has it in use."""
+    """Deletes a cached file and its partial download, unless a process fetches it or has it in use."""
     if file in _in_use:
         return False
     lock, mark = InterProcessLock(f"{file}.lock"), InterProcessReaderWriterLock(f"{file}.use")
@@ -318,8 +318,8 @@ def _warn(folder: Path, error: Exception) -> None:
     if not _warned:
         _warned = True
         _LOGGER.warning(
-            "no cache of compiled models in %s (%s): this process holds its own in memory; "
-            "BEAMLABEL_CACHE names another folder",
+            "%s cannot cache compiled models (%s), so this process holds them in memory; "
+            "set BEAMLABEL_CACHE to another directory",
             folder,
             error,
         )
