@@ -104,7 +104,7 @@ def _checked(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
         name = PurePosixPath(member.name)
         if member.size < 0 or ".." in name.parts:
             raise ModuleError(
-                f"the tarball is unsafe to extract: {member.name[:80]!r} ({member.size} bytes) has an invalid name or size"
+                f"the tarball is unsafe to extract: {member.name[:80]!r} ({member.size} bytes) has a bad name or size"
             )
         if len(members) == MAX_MEMBERS:
             raise ModuleError(f"the tarball has more than {MAX_MEMBERS} members")
