@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.worker.native_stderr import without_native_lines
 
 
 def tensorflow() -> Any:
@@ -18,6 +21,9 @@ def tensorflow() -> Any:
     """
     # 3, and not 2: where there is no GPU, TensorFlow calls that an error. Errors of ours to see are exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" not in sys.modules:
+        with suppress(ImportError), without_native_lines():
+            import tensorflow  # noqa: F401
     try:
         import tensorflow as tf
     except ImportError as error:

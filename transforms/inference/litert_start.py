@@ -7,16 +7,13 @@ on stderr meanwhile, a millisecond, is taken from there: no error of a module's 
 from __future__ import annotations
 
 import base64
-import os
 import threading
 import zlib
 from contextlib import suppress
 from typing import Any
 
-from beamlabel.transforms.secrets.logs import get_logger
+from beamlabel.transforms.worker.native_stderr import without_native_lines
 
-_LOGGER = get_logger("beamlabel.native")
-_START_UP = b"INFO: Created TensorFlow Lite XNNPACK delegate"
 # y = x + 1 for one float32, as TensorFlow 2.21 converts it; compressed by zlib.
 _MODEL = (
     "eNptUj1Lw1AUPUljDTTUgkU6dOjgHG3VTZBSKxT6ATW4KNRiMgRsCjVKOwgOLoI/oIOIo+BfcPQXOIpu/g7jvS83oYgXDu/lJPe8c+5LGYBz"
@@ -40,37 +37,10 @@ def start(interpreter: Any) -> None:
         if _is_started:
             return
         _is_started = True
-        # Whatever is wrong is told by the module's own model, which comes next.
-        with suppress(OSError, RuntimeError, ValueError, AttributeError):  # memfd_create is Linux's
-            _with_stderr_aside(interpreter)
+        # If anything is wrong, the module's own model, which comes next, raises it.
+        with suppress(OSError, RuntimeError, ValueError), without_native_lines():
+            interpreter(model_content=_model(), num_threads=1).allocate_tensors()
 
 
 def _model() -> bytes:
     return zlib.decompress(base64.b64decode(_MODEL))
-
-
-def _with_stderr_aside(interpreter: Any) -> None:
-    model = _model()
-    stderr = os.dup(2)
-    try:
-        aside = os.memfd_create("stderr")
-        try:
-            os.dup2(aside, 2)
-            try:
-                interpreter(model_content=model, num_threads=1).allocate_tensors()
-            finally:
-                os.dup2(stderr, 2)
-            _tell(os.pread(aside, os.fstat(aside).st_size, 0), stderr)
-        finally:
-            os.close(aside)
-    finally:
-        os.close(stderr)
-
-
-def _tell(said: bytes, stderr: int) -> None:
-    """Logs LiteRT's line; all else, such as another thread's, goes where it should have gone."""
-    for line in said.splitlines(keepends=True):
-        if line.startswith(_START_UP):
-            _LOGGER.debug("%s", line.decode(errors="backslashreplace").strip())
-        else:
-            os.write(stderr, line)

@@ -1,43 +1,18 @@
-"""The standard error of the process that loads a module, without the lines that native libraries write as they start.
-
-TensorFlow and its libraries write about missing GPUs and CPU features there, before any setting can keep them from it.
-"""
+"""Reads the standard error of the process that loads a module, and takes native libraries' lines out of it."""
 
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections import deque
 from contextlib import suppress
 
-from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.secrets.say import say
+from beamlabel.transforms.worker.native_stderr import LOGGER, is_native
 
-_LOGGER = get_logger("beamlabel.native")
-# Lines of Abseil's and TensorFlow's C++ logs below FATAL, of TensorFlow Lite's, and those that follow them.
-_NATIVE = re.compile(
-    r"[IWE]\d{4} \d\d:\d\d:\d+[.:]\d"
-    r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "
-    r"|WARNING: All log messages before absl::InitializeLog"
-    r"|WARNING: Logging before "
-    r"|To enable the following instructions: "
-    r"|INFO: (?:Created|Initialized|Applying) "
-)
-_ERROR = re.compile(r"E\d{4} |\d{4}-\d\d-\d\d \S+: E ")
 _KEPT_LINES = 50
 _READ_BYTES = 1 << 16
 _MOST_BYTES = 1 << 20
-
-
-def is_native(line: str, *, errors: bool = True) -> bool:
-    """Whether a line is of a native library's log, and not an error that ended the process.
-
-    Args:
-      line: of the standard error.
-      errors: whether lines of the level ERROR count, too: without a GPU TensorFlow writes some as it starts.
-    """
-    return _NATIVE.match(line) is not None and (errors or not _ERROR.match(line))
 
 
 class NativeLines:
@@ -93,7 +68,7 @@ class NativeLines:
         line = data.decode(errors="backslashreplace").rstrip("\r")
         if is_native(line):
             self._kept.append(line)
-            _LOGGER.debug("%s", line)
+            LOGGER.debug("%s", line)
         else:
             with suppress(OSError, ValueError):
                 say(line)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from beamlabel.transforms.deadline.watchdog import EXIT_CODE
-from beamlabel.transforms.module_process.native_lines import is_native
 from beamlabel.transforms.secrets.say import say
+from beamlabel.transforms.worker.native_stderr import is_native
 from beamlabel.transforms.worker.once import is_repeated
 
 

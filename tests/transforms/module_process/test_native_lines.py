@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from beamlabel.transforms.module_process import waits
-from beamlabel.transforms.module_process.native_lines import NativeLines, is_native
+from beamlabel.transforms.module_process.native_lines import NativeLines
 from beamlabel.transforms.worker import once
+from beamlabel.transforms.worker.native_stderr import is_native, without_native_lines
 from beamlabel.transforms.worker.once import is_repeated, warn_once
 
 NATIVE = [
@@ -81,6 +82,19 @@ def test_litert_starts_in_silence():
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "an error of a thread\nafter\n"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_library_starts_in_silence_unless_it_fails(fails, capfd):
+    lines = "".join(f"{line}\n" for line in [NATIVE[0], "an error", NATIVE[1]])
+    try:
+        with without_native_lines():
+            os.write(2, lines.encode())
+            if fails:
+                raise ValueError
+    except ValueError:
+        pass
+    assert capfd.readouterr().err == (lines if fails else "an error\n")
 
 
 def test_a_wait_is_told_at_its_begin_and_at_its_end(caplog):
