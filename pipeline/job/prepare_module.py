@@ -31,6 +31,7 @@ from beamlabel.transforms.module_process.prepare import (
     subject_of,
 )
 from beamlabel.transforms.module_process.process import ModuleProcess
+from beamlabel.transforms.module_process.waits import wait
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 
@@ -109,7 +110,8 @@ def _demo(folder: Path, process: ModuleProcess) -> str:
 
     if not demo.is_written(folder):
         check_writable(folder.parent, subject_of("demo"), "does not hold it")
-        process.call(f"{demo.__name__}:write_demo", subject_of("demo"), cache_dir=str(folder))
+        with wait(f"Building the demo module (once; cached in {folder.parent})", "Built the demo module"):
+            process.call(f"{demo.__name__}:write_demo", subject_of("demo"), cache_dir=str(folder))
     return str(demo.folder_of(folder))
 
 
