@@ -96,7 +96,9 @@ class Watchdog:
 
     def _next_signal(self, seconds: float | None) -> int:
         """The next signal within so many seconds, None for any time; 0 if there is none. Ends at a second Ctrl-C."""
-        while select.select([self._read], [], [], seconds)[0] and (told := os.read(self._read, 1)):
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        while poll.poll(None if seconds is None else seconds * 1e3) and (told := os.read(self._read, 1)):
             if told[0] not in self._signals or self._closed.is_set():
                 continue
             if told[0] == signal.SIGINT and self._is_second():
@@ -112,6 +114,8 @@ class Watchdog:
 
     def _end(self, number: int, why: str) -> None:
         _say(why)
+        if self._extended_by:
+            _say("a job that was submitted elsewhere may still run there")
         if self.last_words:
             _say(self.last_words)
         kill_descendants()
