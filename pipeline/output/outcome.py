@@ -154,7 +154,8 @@ def frequent_labels(manifest: Mapping[str, Any]) -> tuple[list[tuple[str, int]],
         for future, rows in counting:
             if not future.done() and time.monotonic() >= until:
                 break  # those that follow are no beginning of the rows
-            labels.update(pool.result(future))
+            counted: dict[str, int] = pool.result(future)
+            labels.update(counted)
             read += rows
     finally:
         pool.close()
@@ -190,7 +191,7 @@ def _examples(manifest: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, 
     found: dict[str, str] = {}
     try:
         for failure in _failures(manifest):
-            if (reason := failure.get("reason")) in reasons and reason not in found:
+            if (reason := str(failure.get("reason"))) in reasons and reason not in found:
                 detail = f" ({_cut(failure['detail'])})" if failure.get("detail") else ""
                 name = _cut(public_uri(str(failure.get("uri") or failure.get("ref_id"))))
                 found[reason] = f"{name}{detail}"
