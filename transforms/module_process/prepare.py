@@ -63,7 +63,8 @@ def resolved_module(
         root = hub_root(cache) if is_on_hub and os.environ.get("TFHUB_CACHE_DIR") else cache
         variable = "BEAMLABEL_CACHE" if root == cache else "TFHUB_CACHE_DIR"
         check_writable(root, subject, "does not hold it", variable=variable)
-        with wait(f"Fetching the {subject} (once; cached in {root})", f"Fetched the {subject}"):
+        verb = "Unpack" if not is_on_hub and storage.is_local(handle) else "Fetch"
+        with wait(f"{verb}ing the {subject} (once; cached in {root})", f"{verb}ed the {subject}"):
             found = process.call(
                 f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords
             )
