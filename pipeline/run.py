@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -13,9 +14,18 @@ from typing import TYPE_CHECKING, Any
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.job_options import RESUME, JobOptions
 from beamlabel.pipeline.options.parser import usage
+from beamlabel.pipeline.options.resume_command import resume_command
 from beamlabel.pipeline.process import process_id
 from beamlabel.pipeline.process.cancellation import Cancellation, cancellation
-from beamlabel.pipeline.process.exit import BROKEN, DONE, NOT_YET, USAGE, exit_process, report, set_up_logging
+from beamlabel.pipeline.process.exit import (
+    BROKEN,
+    DONE,
+    NOT_YET,
+    OUT_OF_TIME,
+    USAGE,
+    exit_process,
+    set_up_logging,
+)
 from beamlabel.pipeline.runners.import_beam import leave_out_connectors
 from beamlabel.transforms.row_batches import EMBEDDINGS
 from beamlabel.transforms.secrets.logs import get_logger
@@ -41,11 +51,20 @@ def main(options: JobOptions, runner_args: list[str]) -> None:
     choose_arrow_allocator()
     set_up_logging()
     leave_out_connectors(runner_args)
-    exit_process(run(options, runner_args, process_id.started_at()))
+    command = resume_command(sys.argv, options.run.run_date)
+    exit_process(run(options, runner_args, process_id.started_at(), command))
 
 
-def run(options: JobOptions, runner_args: list[str], started_at: float | None = None) -> int:
-    """Runs the job, which began at ``started_at`` (seconds since 1970; None: now); returns its exit code.
+def run(
+    options: JobOptions, runner_args: list[str], started_at: float | None = None, resumes: str = ""
+) -> int:
+    """Runs the job; returns its exit code.
+
+    Args:
+      options: the job's.
+      runner_args: words of the command line for the runner.
+      started_at: when the job began, in seconds since 1970; None: now.
+      resumes: the command that continues the run if it is cancelled or out of time; empty if there is none.
 
     0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job failed, 4 out of time, 75 the output
     is locked by another run, 128 + signal when cancelled.
@@ -53,6 +72,8 @@ def run(options: JobOptions, runner_args: list[str], started_at: float | None = 
     from beamlabel.pipeline.output.lock import OutputLockedError
 
     with cancellation() as cancelled:
+        if resumes:
+            cancelled.on_end_say(f"to continue, run: {resumes}")
         code = BROKEN
         try:
             code = _run(options, runner_args, time.time() if started_at is None else started_at, cancelled)
@@ -73,7 +94,9 @@ def run(options: JobOptions, runner_args: list[str], started_at: float | None = 
                 _LOGGER.error("the job broke: %s", error, exc_info=not isinstance(error, OSError))
         if cancelled.seen:
             _LOGGER.error("cancelled by %s", cancelled.seen)
-            return cancelled.seen.exit_code
+            code = cancelled.seen.exit_code
+        if resumes and (cancelled.seen or code == OUT_OF_TIME):
+            _LOGGER.info("To continue, run: %s", resumes)
         return code
 
 
@@ -116,6 +139,7 @@ def _run_locked(
     from beamlabel.pipeline.job.progress import shown
     from beamlabel.pipeline.job.resume import finished_manifest
     from beamlabel.pipeline.job.stage import stage
+    from beamlabel.pipeline.output.outcome import report
     from beamlabel.pipeline.runners import choose
     from beamlabel.pipeline.runners.execute import execute
     from beamlabel.pipeline.runners.processes.count import need_of

@@ -10,7 +10,7 @@ from typing import NoReturn
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.options.command_table import COMMANDS
 from beamlabel.pipeline.options.job_options import JobOptions
-from beamlabel.pipeline.options.parser import usage
+from beamlabel.pipeline.options.parser import underscored, usage
 from beamlabel.transforms.secrets.logs import get_logger
 
 
@@ -63,7 +63,7 @@ def run_command(name: str, argv: list[str]) -> NoReturn:
         try:
             if COMMANDS[name].answers:
                 streams.check_stdout()
-            storage_options, argv = beam_setup.split(argv)
+            storage_options, argv = beam_setup.split(underscored(argv))
             beam_setup.configure(storage_options)
             code = main(argv)
         except UsageError as error:

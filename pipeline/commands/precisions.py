@@ -27,6 +27,7 @@ from beamlabel.pipeline.options.job_options import (
     RunOptions,
 )
 from beamlabel.pipeline.quantize.prepare import check_nncf, quantize, take_sample
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, Artifact, ModuleError
 from beamlabel.transforms.inference.engines import Engine, Outputs, open_engine
 from beamlabel.transforms.module_process.prepare import subject_of
@@ -139,7 +140,7 @@ def _row(name: str, by: str, rate: float, exact_rate: float, compared: Agreement
 def _bfloat16(module: ModuleOptions, inference: InferenceOptions, process: ModuleProcess) -> Artifact | str:
     """The artifact, or the reason why there is none."""
     if importlib.util.find_spec("openvino") is None:
-        return "needs OpenVINO: pip install 'beamlabel[openvino]'"
+        return f"needs OpenVINO: {install_extra('openvino')}"
     wanted = dataclasses.replace(inference, precision=BFLOAT16, engine="auto")
     try:
         return prepare_artifact(module, wanted, option="MODULE", process=process)

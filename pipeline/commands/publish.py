@@ -14,10 +14,11 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.left_over import tell_left_over
 from beamlabel.pipeline.output.lock import OutputLockedError, locked
 from beamlabel.pipeline.output.manifest import read_manifest
+from beamlabel.pipeline.output.outcome import report
 from beamlabel.pipeline.output.own_json import JOB, read_json
 from beamlabel.pipeline.output.publish import finish_pending
 from beamlabel.pipeline.places.outputs import check_folder
-from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, report, set_up_logging
+from beamlabel.pipeline.process.exit import DONE, NOT_YET, exit_process, set_up_logging
 from beamlabel.pipeline.process.messages import tell
 from beamlabel.transforms import storage
 from beamlabel.transforms.storage.errors import is_user_error

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from beamlabel.pipeline.demo.torch_weights import read_state_dict
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.hub.files import Receipt, scan
 from beamlabel.transforms.hub.partial import partial_folder
 
@@ -28,7 +29,7 @@ class DemoUnavailableError(RuntimeError):
     """A package of the extra ``demo`` is missing; the message says how to install it."""
 
     def __init__(self, package: str) -> None:
-        super().__init__(f"{package} is not installed: pip install 'beamlabel[demo]'")
+        super().__init__(f"{package} is not installed: {install_extra('demo')}")
 
 
 def demo_module(cache_dir: Path) -> Path:

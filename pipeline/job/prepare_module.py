@@ -16,6 +16,7 @@ from beamlabel.pipeline.options.job_options import (
     InferenceOptions,
     ModuleOptions,
 )
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, OPENVINO, Artifact
 from beamlabel.transforms.module.compile import AUTO, CompileOptions
@@ -24,11 +25,13 @@ from beamlabel.transforms.module.load import inspect_module
 from beamlabel.transforms.module_process.limits import Limits
 from beamlabel.transforms.module_process.prepare import (
     check_loads,
+    check_writable,
     compiled_artifact,
     resolved_module,
     subject_of,
 )
 from beamlabel.transforms.module_process.process import ModuleProcess
+from beamlabel.transforms.module_process.waits import wait
 from beamlabel.transforms.storage.host_cache import cache_dir
 
 
@@ -106,7 +109,9 @@ def _demo(folder: Path, process: ModuleProcess) -> str:
     from beamlabel.pipeline.demo import module as demo
 
     if not demo.is_written(folder):
-        process.call(f"{demo.__name__}:write_demo", subject_of("demo"), cache_dir=str(folder))
+        check_writable(folder.parent, subject_of("demo"), "does not hold it")
+        with wait(f"Building the demo module (once; cached in {folder.parent})", "Built the demo module"):
+            process.call(f"{demo.__name__}:write_demo", subject_of("demo"), cache_dir=str(folder))
     return str(demo.folder_of(folder))
 
 
@@ -152,7 +157,7 @@ def prepare_artifact(
     wants_openvino = inference.engine == OPENVINO or inference.precision == BFLOAT16
     if wants_openvino and importlib.util.find_spec("openvino") is None:
         asked = "--engine openvino" if inference.engine == OPENVINO else "--precision bfloat16"
-        raise UsageError(f"{asked} needs OpenVINO: pip install 'beamlabel[openvino]'")
+        raise UsageError(f"{asked} needs OpenVINO: {install_extra('openvino')}")
     with _this_or_own(process, module) as here:
         resolved = resolved or resolve_chosen(module, option=option, process=here)
         try:

@@ -1,13 +1,12 @@
-"""How far a run is: a bar on a terminal, a line every 30 seconds elsewhere.
+"""Shows the progress of a run: a bar on a terminal, a log line every 30 seconds elsewhere.
 
-In this process the workers' own tally is read; elsewhere what they leave in the staging folder: the records of
-finished units, and heartbeats for the others. Never Beam's metrics: the local runner tells them at the end, Flink
-not while a bundle runs, and the portable runner repeats its first answer.
+The numbers come from the workers' tally if they run in this process, else from the staging directory: from the records
+of finished units, and from heartbeats for the others. They never come from Beam's metrics: the local runner gives them
+at the end, Flink not while a bundle runs, and the portable runner repeats its first answer.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 
 from beamlabel.pipeline.job.label_job import LabelJob
 from beamlabel.pipeline.job.totals import Total
+from beamlabel.pipeline.process.terminal import columns, log_above_bar
 from beamlabel.transforms import storage
 from beamlabel.transforms.records import UnitRecord
 from beamlabel.transforms.secrets.logs import get_logger
@@ -29,7 +29,7 @@ from beamlabel.transforms.writing import heartbeat
 # Between two lines, and between two looks of a bar.
 LINE_SECONDS = 30.0
 _BAR_SECONDS = 0.5
-# A look at the staging folder is a listing and a request a new record.
+# A look at the staging directory takes a listing, and a request for each new record.
 _STAGED_SECONDS = 10.0
 _THREADS = 16
 _STOP_SECONDS = 1.0
@@ -38,21 +38,21 @@ _LOGGER = get_logger("beamlabel")
 
 
 class Source(ABC):
-    """Where the progress is read.
+    """Reads the progress.
 
     Attributes:
-      seconds: that a look should not be more frequent than.
+      seconds: the least time between two looks.
     """
 
     seconds = _BAR_SECONDS
 
     @abstractmethod
     def look(self) -> Tally:
-        """What is done so far."""
+        """The references that are done so far."""
 
 
 class OwnProcess(Source):
-    """The tally of this process, since now."""
+    """Reads the tally of this process, from now on."""
 
     def __init__(self) -> None:
         self._before = tally.total()
@@ -62,7 +62,7 @@ class OwnProcess(Source):
 
 
 class StagingFolder(Source):
-    """Records and heartbeats in a staging folder."""
+    """Reads records and heartbeats in a staging directory."""
 
     seconds = _STAGED_SECONDS
 
@@ -80,7 +80,7 @@ class StagingFolder(Source):
         started: dict[str, Tally] = {}
         for beat in beats:
             for unit, counts in beat.items():
-                # A unit that was begun twice counts as far as the better try is.
+                # Of a unit that was begun twice, the try that is further counts.
                 if unit not in self._finished and counts.done >= started.get(unit, Tally()).done:
                     started[unit] = counts
         return sum([*self._finished.values(), *started.values()], Tally())
@@ -97,7 +97,7 @@ def _stem(path: str) -> str:
 def _read_record(path: str) -> UnitRecord | None:
     try:
         return UnitRecord.from_json(parse(storage.read_bytes(path)))
-    except (OSError, ValueError):  # a heartbeat later
+    except (OSError, ValueError):  # the next look finds it
         return None
 
 
@@ -109,9 +109,9 @@ def _read_heartbeat(path: str) -> dict[str, Tally]:
 
 
 class _Watcher:
-    """Looks again and again, in a thread of its own, until it is stopped; shows what it sees.
+    """Looks repeatedly, in a thread of its own, until it is stopped, and shows the progress.
 
-    What goes wrong with it, and a storage that hangs, is no matter of the run's.
+    Its errors, and a storage that hangs, do not affect the run.
     """
 
     def __init__(self, source: Source, total: Total, seconds: float) -> None:
@@ -127,10 +127,10 @@ class _Watcher:
             self._total.start()
             self._thread.start()
         except RuntimeError as error:  # no more threads can be started
-            _LOGGER.warning("the progress is not shown: %s", error)
+            _LOGGER.warning("The progress cannot be shown: %s", error)
 
     def stop(self) -> None:
-        """Shows no more; a look that is on its way is waited for a moment."""
+        """Stops showing the progress; waits a moment for a look that has begun."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
@@ -151,22 +151,22 @@ class _Watcher:
             with self._shown:
                 if last or not self._over.is_set():
                     self.show(done)
-        except Exception as error:  # such as a staging folder that a publisher deletes meanwhile
+        except Exception as error:  # such as a staging directory that a publisher deletes meanwhile
             _LOGGER.debug("no look at the progress: %s", error)
 
     def _look_last(self) -> None:
-        """When it is over."""
+        """Called once, after the last look."""
 
     def show(self, done: Tally) -> None:
-        """Shows it."""
+        """Shows the progress."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing is shown any more."""
+        """Ends the display."""
 
 
 class _Lines(_Watcher):
-    """A line of the log from time to time."""
+    """Writes a log line from time to time."""
 
     def __init__(self, source: Source, total: Total) -> None:
         super().__init__(source, total, LINE_SECONDS)
@@ -196,19 +196,20 @@ def line(done: Tally, total: int | None, rate: float) -> str:
 
 
 class _Bar(_Watcher):
-    """A bar on the terminal."""
+    """Shows a bar on the terminal."""
 
     def __init__(self, source: Source, total: Total) -> None:
         from tqdm import tqdm
 
         super().__init__(source, total, _BAR_SECONDS)
         self._is_closed = False
-        self._bar = tqdm(unit=" images", smoothing=0.1, dynamic_ncols=True, leave=False, file=sys.stderr)
+        self._bar = tqdm(unit=" images", smoothing=0.1, ncols=columns(), leave=False, file=sys.stderr)
 
     def show(self, done: Tally) -> None:
         if self._is_closed:
             return
         self._bar.total = self._total.value()
+        self._bar.ncols = columns()  # the window may have another size now
         self._bar.set_postfix(failed=done.failed, refresh=False)
         self._bar.update(done.done - self._bar.n)
 
@@ -225,43 +226,15 @@ def shown(job: LabelJob, *, in_this_process: bool) -> Iterator[None]:
     """Shows the progress of a job while it runs.
 
     Args:
-      job: which one.
+      job: the job.
       in_this_process: whether its workers are threads of this process.
     """
     source = OwnProcess() if in_this_process else StagingFolder(job.staging_dir)
     is_terminal = sys.stderr.isatty()
     watcher = _Bar(source, Total(job)) if is_terminal else _Lines(source, Total(job))
-    with _log_above_bar() if is_terminal else nullcontext():
-        watcher.start()
+    with log_above_bar() if is_terminal else nullcontext():
         try:
+            watcher.start()
             yield
         finally:
             watcher.stop()
-
-
-class _AboveBar:
-    """A stream whose lines go above the bar."""
-
-    def write(self, text: str) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(text, file=sys.stderr, end="")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-@contextmanager
-def _log_above_bar() -> Iterator[None]:
-    handlers = [
-        handler
-        for handler in logging.getLogger().handlers
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
-    ]
-    for handler in handlers:
-        handler.setStream(_AboveBar())
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.setStream(sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -36,6 +37,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but an unknown option comes with a suggestion."""
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            _check_misspelt(rest, [name for name in self._option_string_actions if name.startswith("--")])
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, with dashes in names of options as good as underscores."""
+        return super().parse_known_args(underscored(sys.argv[1:] if args is None else args), namespace)
 
     def print_help(self, file: Any = None) -> None:
         if file is None:
@@ -147,10 +160,21 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def underscored(argv: Sequence[str]) -> list[str]:
+    """The words with ``--batch-size`` spelled ``--batch_size``: no option of ours or of Beam has another dash."""
+    words = list(argv)
+    end = words.index("--") if "--" in words else len(words)
+    for place, word in enumerate(words[:end]):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            words[place] = f"--{name.replace('-', '_')}{equals}{value}"
+    return words
+
+
 def with_minus_joined(argv: Sequence[str]) -> list[str]:
     """Joins ``--input_range -1,1`` into one word, because argparse would take ``-1,1`` for an option."""
     words: list[str] = []
-    for word in argv:
+    for word in underscored(argv):
         if words and words[-1] == "--input_range" and word.startswith("-1"):
             words[-1] += "=" + word
         else:
@@ -196,16 +220,19 @@ def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
     Raises:
       UsageError: an argument is a misspelled option, or belongs to no option.
     """
-    known = ["--help", "--version", *(f"--{name}" for name in names)]
+    _check_misspelt(rest, ["--help", "--version", *(f"--{name}" for name in names)])
+    for before, argument in zip(["", *rest], rest, strict=False):
+        has_value = before.startswith("--") and "=" not in before
+        if not argument.startswith("--") and not has_value:
+            raise UsageError(f"{argument!r} belongs to no option; name inputs with --input")
+
+
+def _check_misspelt(rest: Sequence[str], known: Sequence[str]) -> None:
     for argument in rest:
         name = argument.split("=", 1)[0]
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if name.startswith("--") and close and name != _LABEL_OF_JOB:
             raise UsageError(f"{name}: no such option; did you mean {close[0]}?")
-    for before, argument in zip(["", *rest], rest, strict=False):
-        has_value = before.startswith("--") and "=" not in before
-        if not argument.startswith("--") and not has_value:
-            raise UsageError(f"{argument!r} belongs to no option; name inputs with --input")
 
 
 def usage(error: UsageError, command: str = "beamlabel") -> None:

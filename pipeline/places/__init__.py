@@ -1,1 +1,1 @@
-"""Folders and files that this process will write, looked at before it does any work."""
+"""Directories and files that this process will write, checked before any work."""

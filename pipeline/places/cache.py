@@ -1,4 +1,4 @@
-"""The cache and the folder of temporary files: a launcher that cannot write them does no work at all."""
+"""Checks the cache and the directory of temporary files: a launcher that cannot write them does no work."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def check_kept() -> None:
 
 
 def check_cache() -> None:
-    """Tries whether modules and artifacts can be kept.
+    """Checks that the cache can be written.
 
-    A cache that cannot be written and holds something, as one that came with a container's image, is used as it is;
-    what it does not hold is an error before the work that it would have to keep.
+    A read-only cache that holds something, such as one in a container image, is used as it is. A module that it lacks
+    is an error before the work whose result it would have to keep.
 
     Raises:
-      UsageError: the cache cannot be written, and nothing is in it.
+      UsageError: the cache cannot be written and is empty.
       OSError: its disk is full.
     """
     folder = cache_dir().absolute()
     if folder == NOWHERE:
         raise UsageError(
-            "there is no home folder to keep compiled modules in: BEAMLABEL_CACHE names a folder"
+            "there is no home directory for the cache of compiled modules; set BEAMLABEL_CACHE to a directory"
         )
     try:
         check_writable("the cache", str(folder), is_folder=True)
     except UsageError as error:
         if _holds_something(folder):
             return
-        raise UsageError(f"{error}; BEAMLABEL_CACHE names another folder") from error
+        raise UsageError(f"{error}; set BEAMLABEL_CACHE to another directory") from error
     folder.mkdir(parents=True, exist_ok=True)
     _probe(str(folder))
 
@@ -51,23 +51,23 @@ def _holds_something(folder: Path) -> bool:
 
 
 def check_scratch() -> None:
-    """Tries whether temporary files can be written.
+    """Checks that temporary files can be written.
 
     Raises:
-      UsageError: there is no folder for them.
+      UsageError: there is no directory for them.
       OSError: their disk is full.
     """
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError as error:
         raise UsageError(
-            f"no temporary file can be written: TMPDIR names a folder for them ({error.strerror})"
+            f"no temporary file can be written ({error.strerror}); set TMPDIR to a directory for them"
         ) from error
     _probe(folder)
 
 
 def _probe(folder: str) -> None:
-    """Writes a little, for disks that have room for a name and for nothing in it."""
+    """Writes a little: a full disk may have room for a name, but none for content."""
     try:
         # Without a buffer, so that closing it has nothing left to fail on.
         with tempfile.TemporaryFile(prefix="probe-", dir=folder, buffering=0) as file:

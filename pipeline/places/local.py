@@ -1,4 +1,4 @@
-"""Whether a local path can be written, told without writing: by its nearest folder that is there."""
+"""Whether a local path can be written, judged by its nearest existing directory, without writing."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms import storage
 
 _PSEUDO = ("/proc", "/sys", "/dev")
-# The one folder of files below them.
+# The one directory below them that holds files.
 _SHARED_MEMORY = "/dev/shm"
 
 
 def absolute_path(option: str, path: str) -> str:
-    """The path as ``storage`` takes it; it is UTF-8, as all that is written of it has to be.
+    """The path as ``storage`` takes it; it has to be UTF-8, as outputs write it down.
 
     Args:
-      option: that names it.
+      option: its name, for errors.
       path: a local path, or a URI.
 
     Raises:
-      UsageError: not a path or URI, not UTF-8, or relative to a folder that is gone.
+      UsageError: not a path or URI, not UTF-8, or relative to a directory that no longer exists.
     """
     if not path:
         raise UsageError(f"{option}: an empty value")
@@ -31,7 +31,7 @@ def absolute_path(option: str, path: str) -> str:
     except ValueError as error:
         raise UsageError(f"{option} {path!r}: {error}") from error
     except FileNotFoundError as error:
-        raise UsageError(f"{option} {path!r}: the current folder is gone") from error
+        raise UsageError(f"{option} {path!r}: the current directory no longer exists") from error
     try:
         whole.encode()
     except UnicodeEncodeError as error:
@@ -40,34 +40,34 @@ def absolute_path(option: str, path: str) -> str:
 
 
 def check_writable(option: str, path: str, *, is_folder: bool) -> None:
-    """Refuses an absolute local path at which no such file or folder can be made.
+    """Refuses an absolute local path if no such file or directory can be created there.
 
     Args:
-      option: that names it.
+      option: its name, for errors.
       path: absolute.
-      is_folder: whether a folder is to be there, and not a file.
+      is_folder: whether it is to be a directory, and not a file.
 
     Raises:
-      UsageError: something else is there, or above it; or the file system or its rights forbid it.
+      UsageError: something else is there, or above it; or the file system or its permissions forbid it.
     """
     real = os.path.realpath(path)
     if any(_is_at_or_below(real, root) for root in _PSEUDO) and not real.startswith(_SHARED_MEMORY + "/"):
-        raise UsageError(f"{option} {path!r}: {real} is the system's, and no place for files")
+        raise UsageError(f"{option} {path!r}: {real} belongs to the system and holds no files")
     try:
         there = _nearest(real)
         if there == Path(real):
             if is_folder and not there.is_dir():
-                raise UsageError(f"{option} {path!r} is a file, not a folder")
+                raise UsageError(f"{option} {path!r} is a file, not a directory")
             if not is_folder and there.is_dir():
-                raise UsageError(f"{option} {path!r} is a folder, not a file")
+                raise UsageError(f"{option} {path!r} is a directory, not a file")
             if not is_folder and not there.is_file():
                 raise UsageError(f"{option} {path!r} is a pipe or a device, not a file")
         elif os.path.islink(path) and not (is_folder and there == Path(real).parent):  # noqa: PTH114 (a last slash)
-            # A folder is made where the link leads, but not the folders above it: a disk may not be mounted.
-            raise UsageError(f"{option} {path!r} is a link to {real}, which is not there")
+            # A directory is created at a link's target, but not the directories above it: a disk may not be mounted.
+            raise UsageError(f"{option} {path!r} is a link to {real}, which does not exist")
         elif not there.is_dir():
-            raise UsageError(f"{option} {path!r}: {there} is a file, not a folder")
-        # A file is replaced by another, which its folder has to allow.
+            raise UsageError(f"{option} {path!r}: {there} is a file, not a directory")
+        # A file is replaced by another, which needs write permission for its directory.
         folder = there if there.is_dir() else there.parent
         refused = _why_not(folder)
     except OSError as error:
@@ -77,7 +77,7 @@ def check_writable(option: str, path: str, *, is_folder: bool) -> None:
 
 
 def _nearest(path: str) -> Path:
-    """The path, or the nearest of those above it that is there."""
+    """The path, or the nearest one above it that exists."""
     found = Path(path)
     while True:
         try:
@@ -89,7 +89,7 @@ def _nearest(path: str) -> Path:
 
 
 def _why_not(folder: Path) -> str:
-    """Why nothing can be written in a folder; empty if something can."""
+    """Why nothing can be written in a directory; empty if it can be."""
     by_effective = os.access in os.supports_effective_ids
     if os.access(folder, os.W_OK | os.X_OK, effective_ids=by_effective):
         return ""

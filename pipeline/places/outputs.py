@@ -1,4 +1,4 @@
-"""The folders and files that options name for what is written."""
+"""The directories and files that options name for outputs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from beamlabel.transforms import storage
 
 
 def check_folder(option: str, folder: str) -> str:
-    """The folder that an option names for what is written, as ``output_place`` gives it.
+    """The directory that an option names for an output, as ``output_place`` gives it.
 
     Args:
       option: such as ``--output``.
       folder: a local path, or a URI.
 
     Raises:
-      UsageError: it cannot be written, is none by ``output_place``, or is one that nobody means: the root, the home
-        folder, that of temporary files, or one that holds such a one or the current folder.
+      UsageError: it cannot be written, ``output_place`` refuses it, or it is a likely mistake: the root, the home
+        directory, the directory of temporary files, or one that holds any of these or the current directory.
     """
     path = absolute_path(option, folder)
     try:
@@ -32,49 +32,49 @@ def check_folder(option: str, folder: str) -> str:
         raise UsageError(f"{option} {folder!r}: {error}") from error
     if not storage.is_local(path):
         if not urlsplit(path).netloc:
-            raise UsageError(f"{option} {folder!r}: it names no bucket")
+            raise UsageError(f"{option} {folder!r} names no bucket")
         return there
     real = os.path.realpath(path)
     if real == "/":
-        raise UsageError(f"{option} {folder!r} is the root of the file system: name a folder of its own")
+        raise UsageError(f"{option} {folder!r} is the root of the file system; name a directory of its own")
     for place, what in _meant_otherwise():
         if real == place and what != _HERE:
-            raise UsageError(f"{option} {folder!r} is {what}: name a folder of its own")
+            raise UsageError(f"{option} {folder!r} is {what}; name a directory of its own")
         if place.startswith(real + "/"):
-            raise UsageError(f"{option} {folder!r} holds {what}, {place}: name a folder of its own")
+            raise UsageError(f"{option} {folder!r} holds {what}, {place}; name a directory of its own")
     check_writable(option, path.rstrip("/"), is_folder=True)
     return there
 
 
 def check_file(option: str, file: str) -> str:
-    """The file that an option names for what is written, absolute.
+    """The file that an option names for an output, absolute.
 
     Args:
       option: such as ``--errors``.
       file: a local path, or a URI.
 
     Raises:
-      UsageError: it cannot be written, or is a folder, a pipe or a device.
+      UsageError: it cannot be written, or is a directory, a pipe or a device.
     """
     path = absolute_path(option, file)
     if path.endswith("/"):
-        raise UsageError(f"{option} {file!r} is a folder, not a file")
+        raise UsageError(f"{option} {file!r} is a directory, not a file")
     if storage.is_local(path):
         check_writable(option, path, is_folder=False)
     return path
 
 
-_HERE = "the current folder"
+_HERE = "the current directory"
 
 
 def _meant_otherwise() -> list[tuple[str, str]]:
-    """Folders, as they really are, that are not for outputs, and whose they are."""
-    homes = {os.path.expanduser("~")}  # noqa: PTH111 (Path.home raises where there is none)
+    """Directories, with links resolved, that are not for outputs, and their names for errors."""
+    homes = {os.path.expanduser("~")}  # noqa: PTH111 (Path.home raises if there is none)
     with suppress(KeyError):
         homes.add(pwd.getpwuid(os.geteuid()).pw_dir)
-    found = [(os.path.realpath(home), "the home folder") for home in homes if home.startswith("/")]
+    found = [(os.path.realpath(home), "the home directory") for home in homes if home.startswith("/")]
     with suppress(FileNotFoundError):
-        found.append((os.path.realpath(tempfile.gettempdir()), "the folder of temporary files"))
+        found.append((os.path.realpath(tempfile.gettempdir()), "the directory of temporary files"))
     with suppress(FileNotFoundError):
         found.append((os.path.realpath("."), _HERE))
     return [(place, what) for place, what in found if place != "/"]

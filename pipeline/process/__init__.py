@@ -1,1 +1,1 @@
-"""This process: signals, exit codes, identity."""
+"""The command's own process: signals, exit codes, streams, identity."""

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: how a run ends that somebody wants to end."""
+"""SIGINT and SIGTERM end a run: the first lets it clean up, a second Ctrl-C ends the process at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 from beamlabel.pipeline.process.watchdog import Watchdog
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# A job that was handed over to a cluster would go on there: the launcher has to learn its name, and to cancel it.
+# A job that was handed over to a cluster would go on there: the launcher has to get its name, and to cancel it.
 _HAND_OVER_SECONDS = 30.0
 
 
@@ -26,7 +26,7 @@ class Cancelled(BaseException):
         self._watchdog = watchdog
 
     def ends_work(self) -> bool:
-        """Whether what there is, is not to be finished; if it is, as by Ctrl-C, that may take its time."""
+        """Whether to drop the work; Ctrl-C has it finished, and the process gets the time for that."""
         if self.exit_code != 128 + signal.SIGINT:
             return True
         self._watchdog.spare()
@@ -34,7 +34,7 @@ class Cancelled(BaseException):
 
 
 class Cancellation:
-    """What the signals did so far.
+    """The signals so far.
 
     Attributes:
       seen: the first signal, as the exception that it raised or will raise; None before.
@@ -46,25 +46,32 @@ class Cancellation:
         self._watchdog = watchdog
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Raises for the first signal; the next must not cut short what it started, but for a hand-over."""
+        """Raises for the first signal. The next must not cut short the clean-up, but may a hand-over.
+
+        A second Ctrl-C gets here, too, unless the watchdog has ended the process before.
+        """
         is_first = self.seen is None
         self.seen = self.seen or Cancelled(number, self._watchdog)
         if is_first != self._deferred:
             raise self.seen
 
     def install(self) -> None:
-        """Makes the signals ours; also after somebody else took them."""
+        """Takes the signals; also back from a library that has taken them."""
         for number in _SIGNALS:
             signal.signal(number, self.handle)
 
+    def on_end_say(self, text: str) -> None:
+        """Has the watchdog write a line if it ends the process, such as the command that resumes."""
+        self._watchdog.last_words = text
+
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """While a job is handed over, which lasts seconds: who is interrupted there does not know what to cancel.
+        """Holds signals back while a job is handed over, which lasts seconds: only then its name is known.
 
-        From then on the process has 30 seconds more to end, since the job has to be cancelled first.
+        From then on the process has 30 more seconds to end, since the job has to be cancelled first.
 
         Raises:
-          Cancelled: by whoever calls ``check`` next, for a signal that came meanwhile.
+          Cancelled: at the next call of ``check``, for a signal that came meanwhile.
         """
         self._deferred = True
         self._watchdog.extend(_HAND_OVER_SECONDS)
@@ -75,16 +82,17 @@ class Cancellation:
             self.install()  # Beam's job servers take SIGINT, and stop at it with the job still running
 
     def check(self) -> None:
-        """Raises what a deferred signal did not."""
+        """Raises for a signal that was held back."""
         if self.seen is not None:
             raise self.seen
 
 
 @contextmanager
 def cancellation() -> Iterator[Cancellation]:
-    """Catches SIGINT and SIGTERM; whatever holds the process up then, it ends within ``watchdog.GRACE_SECONDS``.
+    """Catches SIGINT and SIGTERM; the process ends within ``watchdog.GRACE_SECONDS`` then, whatever holds it up.
 
-    What it yields is the truth: an exception that is raised inside Beam surfaces as a ``RuntimeError``.
+    Ask the yielded object whether there was a signal: an exception that is raised inside Beam surfaces as a
+    ``RuntimeError``.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     watchdog = Watchdog(_SIGNALS)

@@ -1,4 +1,4 @@
-"""The processes that this one has started, and those that they have: ended together, as the last resort."""
+"""The processes below this one, ended together as the last resort."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _PROC = Path("/proc")
 
 
 def kill_descendants() -> None:
-    """Kills all processes below this one; where the system does not list them (no ``/proc``), none."""
-    # Twice: one of them may have started another meanwhile, which the first look did not see.
+    """Kills all processes below this one; none if the system does not list them (no ``/proc``)."""
+    # Twice: one of them may have started another meanwhile, which the first look missed.
     for _ in range(2):
         for process in descendants(os.getpid()):
             with suppress(OSError):
@@ -21,7 +21,7 @@ def kill_descendants() -> None:
 
 
 def descendants(process: int) -> list[int]:
-    """The processes below one: its children, their children, and so on."""
+    """The processes below one: its children, their children, and so on; by number."""
     children = defaultdict(list)
     for folder in _PROC.glob("[0-9]*"):
         # proc_pid_stat(5): the name may hold anything, and ends at the last bracket; the second field after is ppid.

@@ -1,6 +1,6 @@
-"""What is said on the standard streams.
+"""Messages and answers on the standard streams.
 
-No text in it can move the cursor, forge a line, or break the encoding, and none holds credentials.
+No text in them can move the cursor, forge a line, or break the encoding, and none holds credentials.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from beamlabel.transforms.secrets.text import public_text, public_uri
 
 
 def tell(text: str, command: str = "beamlabel") -> None:
-    """Says a line on stderr.
+    """Writes a line on stderr.
 
     Args:
-      text: the line; it stays one, whatever is in it.
-      command: who speaks.
+      text: the line; it stays one, whatever it holds.
+      command: the name before it.
     """
     say(f"{command}: {text}")
 
 
 def answer(text: str) -> None:
-    """Writes lines that were asked for to stdout.
+    """Writes an answer, of one or more lines, to stdout.
 
     Raises:
       StdoutError: they cannot be written.
@@ -35,7 +35,7 @@ def answer(text: str) -> None:
 
 
 def answer_json(value: Any) -> None:
-    """Writes a value to stdout as JSON, which says the same and is printable.
+    """Writes a value to stdout as JSON of printable characters.
 
     Raises:
       StdoutError: it cannot be written.
@@ -47,7 +47,7 @@ def answer_json(value: Any) -> None:
 
 
 def _public(value: Any) -> Any:
-    """The value without credentials, text by text: of JSON as a whole a cut could take a quotation mark along."""
+    """The value without credentials, text by text: a cut in the whole JSON could take a quotation mark along."""
     if isinstance(value, str):
         return public_text(public_uri(value))
     if isinstance(value, dict):
@@ -56,10 +56,10 @@ def _public(value: Any) -> Any:
 
 
 class OneLine(logging.Formatter):
-    """A record as a line.
+    """Formats a record as a line.
 
-    What beamlabel says stays one line. What libraries say, and tracebacks, may have several: those that follow are
-    indented, so that none passes for a record.
+    A record of beamlabel stays one line. Records of libraries, and tracebacks, may have several: the lines after the
+    first are indented, so that none passes for a record.
     """
 
     def __init__(self) -> None:

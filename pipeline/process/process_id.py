@@ -1,4 +1,4 @@
-"""Which process this is, so that another one can tell later whether it is still there."""
+"""Identifies a process, so that another one can tell later whether it still runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process among all that ever were.
+    """Identifies a process across reboots and PID reuse.
 
     Attributes:
-      host: the machine's name; for people, since machines may share one.
+      host: the machine's name, for people: several machines may share one.
       pid: its number.
       started_at: when it was created, in seconds since 1970.
-      system: the boot of the machine and the namespace that the number belongs to; empty where the system does
-        not tell.
-      ticks: when it was created, in clock ticks since that boot; 0 where the system does not tell.
+      system: the boot of the machine and the namespace of the number; empty if the system does not tell.
+      ticks: when it was created, in clock ticks since that boot; 0 if the system does not tell.
     """
 
     host: str
@@ -35,12 +34,12 @@ class ProcessId:
         return cls(platform.node(), pid, started_at(), _system(), _ticks(pid) or 0)
 
     def has_exited(self) -> bool:
-        """Whether the process is known to be gone: never, where it was another system's."""
+        """Whether the process has certainly ended; always False for a process of another system."""
         return bool(self.system) and self.system == _system() and _ticks(self.pid) != self.ticks
 
 
 def started_at() -> float:
-    """When this process was created, in seconds since 1970; where the system does not tell, now."""
+    """When this process was created, in seconds since 1970; now, if the system does not tell."""
     ticks = _ticks(os.getpid())
     if ticks is None:
         return time.time()
@@ -49,7 +48,7 @@ def started_at() -> float:
 
 
 def _ticks(pid: int) -> int | None:
-    """When a process was created: /proc/PID/stat, field 22 (proc_pid_stat(5)); None where there is none."""
+    """When a process was created: /proc/PID/stat, field 22 (proc_pid_stat(5)); None if there is none."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, IndexError):

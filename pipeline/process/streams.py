@@ -1,4 +1,4 @@
-"""The standard streams as a program finds them: closed, full, or with nobody at the other end."""
+"""Standard streams that may be closed, full, or without a reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_READER = 128 + signal.SIGPIPE
 
 
 class StdoutError(Exception):
-    """What is asked for cannot be told. Without a text: whoever read it has seen enough, as in ``| head``.
+    """The answer cannot be written. Its text is empty if the reader has closed the pipe, as ``| head`` does.
 
     Attributes:
       exit_code: of the process.
@@ -27,7 +27,7 @@ class StdoutError(Exception):
 
 
 class _Stderr(io.FileIO):
-    """Drops what cannot be written: no work fails because nobody can hear of it."""
+    """Drops what cannot be written: no work fails because of its messages."""
 
     def write(self, data: Any) -> int:
         left = memoryview(data).cast("B")
@@ -35,7 +35,7 @@ class _Stderr(io.FileIO):
         with suppress(OSError):
             while left:
                 written = super().write(left)
-                if written is None:  # a terminal that somebody made non-blocking
+                if written is None:  # a terminal in non-blocking mode
                     if not select.select([], [self], [], 1.0)[1]:
                         break
                     continue
@@ -47,10 +47,10 @@ _was_closed = False
 
 
 def prepare() -> None:
-    """Has all three streams open, so that no file that is opened later takes the number of one and gets what is said.
+    """Opens the streams that are closed: a file opened later would take the number of one, and get its messages.
 
-    A closed one reads and writes nothing; ``check_stdout`` tells of stdout. Of stderr is dropped what it does not
-    take. What the encoding of stdout lacks is escaped.
+    A closed stream reads and writes nothing from then on; ``check_stdout`` reports a closed stdout. What stderr cannot
+    take is dropped. Characters that the encoding of stdout lacks are escaped.
     """
     global _was_closed
     for number in range(3):
@@ -73,7 +73,7 @@ def prepare() -> None:
 
 
 def check_stdout() -> None:
-    """Looks whether stdout would take an answer, before there is one.
+    """Checks that stdout takes an answer, before the work for it.
 
     Raises:
       StdoutError: it is closed, full, or its reader is gone.
@@ -85,11 +85,11 @@ def check_stdout() -> None:
     except (OSError, ValueError, AttributeError) as error:
         if isinstance(error, OSError) and not isinstance(error, io.UnsupportedOperation):
             raise _told(error) from error
-        return  # a stream of somebody's own
+        return  # not a file, such as a test's stream
     poll = select.poll()
     poll.register(number, 0)
     if any(events & select.POLLERR for _, events in poll.poll(0)):
-        raise StdoutError("nobody reads stdout", NO_READER)
+        raise StdoutError("stdout has no reader", NO_READER)
 
 
 def write_stdout(text: str) -> None:
@@ -111,7 +111,7 @@ def write_stdout(text: str) -> None:
 
 def _check_open() -> None:
     if _was_closed:
-        raise StdoutError("stdout is closed, and the answer goes there", 2)
+        raise StdoutError("stdout is closed, but the answer goes there", 2)
 
 
 def _told(error: OSError) -> StdoutError:

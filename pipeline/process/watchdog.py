@@ -1,8 +1,9 @@
-"""After a signal the process ends, whatever holds it up.
+"""Ends the process after a signal, even if native code holds up the main thread.
 
-Python's handlers run in the main thread, between two steps of Python: not while that thread is within a library that
-waits or computes for minutes. The system tells the number of each signal in a pipe as well (``signal.set_wakeup_fd``);
-a thread reads it there, gives the rest of the process some time to end by itself, and then ends it.
+Python runs signal handlers in the main thread, between two steps of Python: not while that thread waits or computes for
+minutes in a library. The system also writes the number of each signal into a pipe (``signal.set_wakeup_fd``). A thread
+reads it there, gives the rest of the process some seconds to end by itself, and then ends it. A second Ctrl-C ends it
+at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from beamlabel.pipeline.process.children import kill_descendants
 GRACE_SECONDS = 4.0
 """From the signal on: orchestrators, and people, wait no longer than some seconds for a process to end."""
 
+# Programs that pass signals on may send a Ctrl-C to a process that the terminal has sent it to already.
+_DOUBLED_SECONDS = 0.2
+# What ends sooner needs no explanation.
+_QUIET_SECONDS = 1.0
+_LOOK_SECONDS = 0.25
+
 
 class Watchdog:
     """Ends the process that a signal did not end, with 128 + the signal, and the processes below it.
@@ -28,13 +35,18 @@ class Watchdog:
 
     Args:
       signals: that it listens to.
+
+    Attributes:
+      last_words: a line that it writes when it ends the process, such as the command that resumes; empty for none.
     """
 
     def __init__(self, signals: Collection[int]) -> None:
+        self.last_words = ""
         self._signals, self._grace = frozenset(signals), GRACE_SECONDS
         self._closed = threading.Event()
         self._extended_by = 0.0
         self._is_spared = False
+        self._interrupted_at: float | None = None
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -46,51 +58,76 @@ class Watchdog:
         self._extended_by = max(self._extended_by, seconds)
 
     def spare(self) -> None:
-        """What the signal asked for takes its time; the next signal ends the process."""
+        """Gives the work that follows the signal all the time that it takes; the next signal ends the process."""
         self._is_spared = True
 
     def close(self) -> None:
-        """Nothing more is ended."""
+        """Stops watching."""
         self._closed.set()
         signal.set_wakeup_fd(self._before)
         os.close(self._write)  # which ends the thread's reading
 
     def _watch(self) -> None:
         try:
-            number = self._next_signal()
-            while number is not None and not self._is_over():
-                number = self._next_signal()
+            number = self._next_signal(None)
+            while number and not self._is_over(number):
+                number = self._next_signal(None)
         finally:
             os.close(self._read)
-        if number is None:
-            return
-        _say(f"ended by {signal.Signals(number).name}: what it was doing did not stop by itself\n")
-        kill_descendants()
-        os._exit(128 + number)
+        if number:
+            self._end(
+                number, f"ended by {signal.Signals(number).name}: the current step did not stop by itself"
+            )
 
-    def _is_over(self) -> bool:
-        """Waits until the time since a signal is over; False if that was not to be waited for."""
-        began = time.monotonic()
+    def _is_over(self, number: int) -> bool:
+        """Waits until the time since a signal is over; False if the process may go on."""
+        began, is_told = time.monotonic(), False
         while (left := began + self._grace + self._extended_by - time.monotonic()) > 0:
-            if self._closed.wait(min(left, 0.5)):
+            self._next_signal(min(left, _LOOK_SECONDS))
+            if self._closed.is_set():
                 return False
             if self._is_spared:
                 self._is_spared = False
                 return False
+            if not is_told and number == signal.SIGINT and time.monotonic() - began > _QUIET_SECONDS:
+                is_told = True
+                _say("stopping; press Ctrl-C again to end at once")
         return True
 
-    def _next_signal(self) -> int | None:
-        while told := os.read(self._read, 1):
-            if told[0] in self._signals:
-                return None if self._closed.is_set() else told[0]
-        return None
+    def _next_signal(self, seconds: float | None) -> int:
+        """The next signal within so many seconds, None for any time; 0 if there is none. Ends at a second Ctrl-C."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        while poll.poll(None if seconds is None else seconds * 1e3) and (told := os.read(self._read, 1)):
+            if told[0] not in self._signals or self._closed.is_set():
+                continue
+            if told[0] == signal.SIGINT and self._is_second():
+                self._end(signal.SIGINT, "ended at once by a second Ctrl-C")
+            return told[0]
+        return 0
+
+    def _is_second(self) -> bool:
+        now = time.monotonic()
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+        return now - self._interrupted_at > _DOUBLED_SECONDS
+
+    def _end(self, number: int, why: str) -> None:
+        _say(why)
+        if self._extended_by:
+            _say("a job that was submitted elsewhere may still run there")
+        if self.last_words:
+            _say(self.last_words)
+        kill_descendants()
+        os._exit(128 + number)
 
 
 def _say(text: str) -> None:
-    """On stderr, if it takes that at once."""
+    """Writes on stderr, if it takes that at once; on a terminal at the beginning of a line."""
     if select.select([], [2], [], 0)[1]:
         try:
-            os.write(2, f"beamlabel: {text}".encode())
+            start = "\r\x1b[K" if os.isatty(2) else ""
+            os.write(2, f"{start}beamlabel: {text}\n".encode(errors="backslashreplace"))
         except OSError:
             return
 

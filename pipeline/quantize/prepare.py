@@ -9,6 +9,7 @@ import numpy as np
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.quantize.sample_images import FIRST_REFERENCES, InputImages, sample_images
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.inference.artifact import Artifact, ModuleError
 from beamlabel.transforms.quantize.search import Found, search
 from beamlabel.transforms.secrets.logs import get_logger
@@ -40,7 +41,7 @@ def check_nncf() -> None:
       UsageError: NNCF or OpenVINO is not installed.
     """
     if any(importlib.util.find_spec(name) is None for name in ("nncf", "openvino")):
-        raise UsageError("--precision int8 needs OpenVINO and NNCF: pip install 'beamlabel[int8]'")
+        raise UsageError(f"--precision int8 needs OpenVINO and NNCF: {install_extra('int8')}")
 
 
 def prepare_int8(

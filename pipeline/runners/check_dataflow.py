@@ -21,6 +21,7 @@ from apache_beam.runners import create_runner
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms import storage
+from beamlabel.transforms.extras import install_extra
 
 _CLIENT = "apache_beam.runners.dataflow.internal.apiclient"
 
@@ -70,8 +71,7 @@ def _check_client() -> None:
         missing = str(error)
     if missing:
         raise UsageError(
-            "--runner DataflowRunner needs Beam's Dataflow client: pip install 'beamlabel[dataflow]' "
-            f"(missing: {missing})"
+            f"--runner DataflowRunner needs Beam's Dataflow client: {install_extra('dataflow')} (missing: {missing})"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,9 +43,11 @@ _KINDS = {
     "prismrunner": PRISM,
 }
 # These have only Beam's own options. The others have job servers, whose options Beam may not know.
-_WITHOUT_OPTIONS_OF_THEIR_OWN = (LOCAL, PRISM)
+_WITHOUT_OPTIONS_OF_THEIR_OWN = (LOCAL, PRISM, DATAFLOW)
 # Beam's options that worker processes of a local run need, besides those of file systems.
 _OF_PROCESSES = ("beam_plugins", "sdk_harness_log_level_overrides")
+# How like a known option an unknown one has to be for a suggestion, 0 to 1.
+_CLOSE = 0.8
 _ATTACHED = ("--attached_mode", "--attachedMode")
 
 
@@ -224,12 +227,10 @@ def _check_all_known(runner_args: Sequence[str], options: PipelineOptions) -> No
     known = {*options.get_all_options(), "label"}
     for argument in runner_args:
         option = argument.split("=", 1)[0]
-        if (
-            option.startswith("--")
-            and option[2:].replace("-", "_") not in known
-            and f"no_{option[2:]}" not in known
-        ):
-            raise UsageError(f"{option} is not an option of beamlabel or Beam")
+        if option.startswith("--") and option[2:] not in known and f"no_{option[2:]}" not in known:
+            close = difflib.get_close_matches(option[2:], known, n=1, cutoff=_CLOSE)
+            hint = f"; did you mean --{close[0]}?" if close else ""
+            raise UsageError(f"{option} is not an option of beamlabel or Beam{hint}")
 
 
 def _spelt_for_job_server(words: Sequence[str], options: PipelineOptions) -> list[str]:

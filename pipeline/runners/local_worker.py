@@ -53,8 +53,10 @@ def _work(cores: int) -> None:
     from beamlabel.pipeline.process.exit import set_up_logging
     from beamlabel.pipeline.runners.import_beam import leave_out_connectors
     from beamlabel.transforms.worker.cpu import use_share
+    from beamlabel.transforms.worker.native_stderr import leave_native_lines
 
     use_share(cores)
+    leave_native_lines()
     set_up_logging()
     leave_out_connectors([])
     import apache_beam  # noqa: F401 (while the launcher does other things)

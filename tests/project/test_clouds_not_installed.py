@@ -49,7 +49,7 @@ for uri in json.loads(sys.argv[2]):
         said.append(f"{error.reason.value} {error.detail}")
 print(json.dumps(said))
 """
-HINTS = {"s3": "'beamlabel[aws]'", "azfs": "'beamlabel[azure]'", "hdfs": "'apache-beam[hadoop]'"}
+HINTS = {"s3": "'.[aws]'", "azfs": "'.[azure]'", "hdfs": "'apache-beam[hadoop]'"}
 OPTIONS = ("--input", "--output", "--module", "--labels", "--skip_labeled", "--base_dir")
 
 
@@ -95,7 +95,7 @@ def test_a_run_and_a_command(tmp_path) -> None:
     )
     assert done.returncode == 2
     assert "--input 's3://bucket/list.txt'" in done.stderr
-    assert "pip install 'beamlabel[aws]'" in done.stderr
+    assert "pip install '.[aws]'" in done.stderr
     assert "apache-beam[aws]" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
@@ -105,7 +105,7 @@ def test_a_run_and_a_command(tmp_path) -> None:
 def test_a_command_names_the_extra(command: str) -> None:
     done = without_them(COMMAND, command, "s3://bucket/labels")
     assert done.returncode == 2, done.stderr
-    assert "pip install 'beamlabel[aws]'" in done.stderr
+    assert "pip install '.[aws]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -119,4 +119,4 @@ def test_a_reference_in_a_list_is_a_failure(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for path in (tmp_path / "out" / "_failures").iterdir() for line in path.open()]
     assert {failure["reason"] for failure in found} == {"unsupported_scheme"}
-    assert ["beamlabel[aws]" in found[0]["detail"], "beamlabel[azure]" in found[1]["detail"]] == [True, True]
+    assert [".[aws]" in found[0]["detail"], ".[azure]" in found[1]["detail"]] == [True, True]

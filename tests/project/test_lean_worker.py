@@ -109,7 +109,7 @@ def test_a_cold_cache_names_the_extra(tmp_path, uris, monkeypatch):
     done = lean(COMMAND, *arguments(uris, tmp_path / "out"), blocked=HEAVY + CODER, cache=tmp_path / "cold")
     assert done.returncode == 2
     assert "TensorFlow cannot be imported" in done.stderr
-    assert "pip install 'beamlabel[launcher]'" in done.stderr
+    assert "pip install '.[launcher]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -19,7 +19,7 @@ WRITERS = {
     "pipeline/options/flex_template.py": "the template's parameters, for a file of the repository",
     "transforms/beam_yaml/__main__.py": "the path of an installed file",
     "transforms/deadline/guard.py": "a number, to the worker that it watches",
-    "pipeline/job/progress.py": "hands a formatted record on to the terminal",
+    "pipeline/process/terminal.py": "hands a formatted record on to the terminal",
 }
 _STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
 _MODULES = {

@@ -1,1 +1,1 @@
-"""A module's handle → its files, whole and fingerprinted, in a local folder; the launcher's side."""
+"""Resolves a module's handle to complete, fingerprinted files in a local directory; used by the launcher."""

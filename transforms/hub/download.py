@@ -1,4 +1,4 @@
-"""A hub's module → a folder of the cache: one request, and the tarball that answers it."""
+"""Downloads a module from a hub into a directory of the cache: one request, answered by a tarball."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _SILENCE_SECONDS = 60.0
 
 
 def hub_folder(handle: str, root: Path) -> Path:
-    """Where a hub's module lies in a cache: as tensorflow-hub names it, so that both may share one.
+    """The directory of a hub's module in a cache, named as tensorflow-hub names it, so that both may share one.
 
-    What is a credential in the handle does not count: signed anew, a URL names the same module.
+    Credentials in the handle do not count: a URL with another signature names the same module.
     """
     return root / hashlib.sha1(public_uri(handle).encode(), usedforsecurity=False).hexdigest()
 
 
 def download_module(handle: str, folder: Path) -> None:
-    """Fetches a module and extracts it into an empty folder.
+    """Fetches a module and extracts it into an empty directory.
 
     Raises:
-      ModuleError: it cannot be fetched, or what came is no module; without credentials of the handle.
+      ModuleError: it cannot be fetched, or the answer is no module; without credentials of the handle.
     """
     try:
         with cast("IO[bytes]", _opener().open(_request(handle), timeout=_SILENCE_SECONDS)) as answer:
             extract_tar(answer, folder)
     except ModuleError as error:
-        raise ModuleError(f"what came is no module ({error}); check the handle") from error
+        raise ModuleError(f"the answer is not a module ({error}); check the handle") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        # The text may hold the URL, or another that this one redirected to.
+        # The text may hold the URL, or the target of a redirect.
         shown = public_text(f"{type(error).__name__}: {error}")
         raise ModuleError(
             f"it could not be fetched ({shown}); check the handle and the network, or download the module and name its "
-            "folder or .tar.gz"
+            "directory or .tar.gz"
         ) from None
 
 
@@ -69,7 +69,7 @@ def _request(handle: str) -> urllib.request.Request:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects on the web, and not from https to http."""
+    """Follows redirects on the web, but not from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -81,7 +81,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Of the web alone: no files, no FTP."""
+    """Opens http and https only: no files, no FTP."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

@@ -1,4 +1,4 @@
-"""The files of a module: what they are, and whether they are whole."""
+"""The files of a module, and checks that they are complete."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SAVED_MODEL = "saved_model.pb"
 KERAS_SUFFIX = ".keras"
 TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 HDF5_SUFFIXES = (".h5", ".hdf5")
-WAY_OUT = "in the program that has the model, call model.export(DIR) and name that folder"
-# Weights without the network, or a network that only the Keras that wrote it reads for certain.
+WAY_OUT = "in the program that has the model, call model.export(DIR) and name that directory"
+# They hold weights without the network, or a network that only the Keras that wrote it certainly reads.
 HDF5 = f"HDF5 files, of models or of weights only, are not read: {WAY_OUT}"
 # A `.keras` file is fingerprinted under this name, so that renaming it changes nothing.
 _KERAS_NAME = "model.keras"
@@ -33,10 +33,10 @@ class FileEntry:
 
 
 def scan(module: Path) -> tuple[FileEntry, ...]:
-    """The files of a module, a folder or one ``.keras`` file, sorted by path.
+    """The files of a module, a directory or one ``.keras`` file, sorted by path.
 
-    Folders, empty or not, and whatever is no regular file (or link to one) leave no entry. Nor does what lies beside
-    the module, see ``is_beside``.
+    Directories, and everything that is no regular file (or link to one), have no entry. Nor have files beside the
+    module, see ``is_beside``.
     """
     if module.is_file():
         return (_entry(module, _KERAS_NAME),)
@@ -47,18 +47,18 @@ def scan(module: Path) -> tuple[FileEntry, ...]:
 
 
 def is_beside(path: str) -> bool:
-    """Whether a file of a module's folder is no part of the module: its name there begins with ``_``.
+    """Whether a file in a module's directory is not a part of the module: its name there begins with ``_``.
 
-    Such are ``_TRAINING.json`` and ``_report.html``, which ``beamlabel train`` leaves beside the module.
+    Examples are ``_TRAINING.json`` and ``_report.html``, which ``beamlabel train`` writes beside the module.
 
     Args:
-      path: POSIX, below the folder.
+      path: POSIX, below the directory.
     """
     return path.startswith("_")
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """All below a folder. Links to folders are followed, as TensorFlow does and ``rglob`` does not, but for loops."""
+    """All files below a directory. Follows links to directories, except loops, as TensorFlow does."""
     above |= {folder.resolve()}
     for path in folder.iterdir():
         if not path.is_dir():
@@ -71,9 +71,9 @@ def fingerprint(entries: Iterable[FileEntry]) -> str:
     """SHA-256, in hex, over a module's files in canonical form.
 
     The form is one record a file, in the order of the paths: ``path NUL size NUL sha256 LF``, all
-    UTF-8, the size in decimal and the SHA-256 of the content in lower case hex. What a tarball adds
-    (``./`` before names, owners, times, folders, order) is not in it, so a folder and its tarball
-    have one fingerprint.
+    UTF-8, the size in decimal and the SHA-256 of the content in lower case hex. It leaves out the additions of a
+    tarball (``./`` before names, owners, times, directories, order), so a directory and its tarball have one
+    fingerprint.
     """
     digest = hashlib.sha256()
     for entry in sorted(entries):
@@ -82,9 +82,9 @@ def fingerprint(entries: Iterable[FileEntry]) -> str:
 
 
 def module_root(folder: Path) -> Path:
-    """The module in a folder: the folder itself, a lone ``.keras`` file in it, or that of its only subfolder.
+    """The module in a directory: the directory, a lone ``.keras`` file in it, or the module in its only subdirectory.
 
-    Tarballs and TensorFlow Serving's ``NAME/1/`` layout wrap a module in a folder; it is looked through.
+    Tarballs and TensorFlow Serving's ``NAME/1/`` layout wrap a module in a directory.
 
     Raises:
       ModuleError: there is no module; the message names what is there.
@@ -98,14 +98,14 @@ def module_root(folder: Path) -> Path:
         if children[0].suffix == KERAS_SUFFIX:
             return children[0]
     raise ModuleError(
-        f"no module: {folder} has no {SAVED_MODEL}, it holds {_names(children)}{_hint(children)}"
+        f"no module: {folder} has no {SAVED_MODEL}; it holds {_names(children)}{_hint(children)}"
     )
 
 
 def missing_shards(module: Path) -> list[str]:
-    """Names of variable shards that a SavedModel's folder must hold and does not.
+    """Names of the variable shards that are missing from a SavedModel's directory.
 
-    TensorFlow names them ``variables.data-00000-of-00002`` beside ``variables.index``; a folder with
+    TensorFlow names them ``variables.data-00000-of-00002`` beside ``variables.index``; a directory with
     neither may be a module without variables.
     """
     variables = module / "variables"
@@ -123,10 +123,10 @@ def missing_shards(module: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was there when a folder of the cache was last known to be good; a JSON file beside it.
+    """The files of a directory of the cache when it was last known to be good; a JSON file beside it.
 
     Attributes:
-      folder: the folder's name, beside the receipt.
+      folder: the directory's name, beside the receipt.
       files: all the files in it.
     """
 
@@ -135,7 +135,7 @@ class Receipt:
 
     @classmethod
     def read(cls, path: Path) -> Receipt | None:
-        """The receipt, or None where there is none that can be read."""
+        """The receipt, or None if none can be read."""
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             return cls(value["folder"], tuple(FileEntry(**entry) for entry in value["files"]))
@@ -148,9 +148,9 @@ class Receipt:
         write_file(path, json.dumps(value, indent=1).encode())
 
     def holds(self, folder: Path) -> bool:
-        """Whether it is a folder's, and every file is still there, with its size (looked at first) and its content.
+        """Whether it belongs to a directory, and every file is still there with its size (checked first) and content.
 
-        Who can write the cache can write a receipt: it names no place, it only has to be that of ``folder``.
+        Whoever can write the cache can write a receipt, so its name only has to equal that of ``folder``.
         """
         if self.folder != folder.name:
             return False

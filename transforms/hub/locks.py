@@ -1,7 +1,7 @@
-"""The locks of tensorflow-hub in its cache: those of killed processes, for which it would wait 20 minutes.
+"""Removes locks of killed processes from the cache of tensorflow-hub, which would wait 20 minutes for them.
 
-``NAME.lock`` holds the host, the number of the process that fetches the module ``NAME``, and a word of its own, dots
-between; ``NAME.WORD.tmp`` is what it has fetched. A process that is killed leaves both
+``NAME.lock`` holds the host, the number of the process that fetches the module ``NAME``, and a unique word, separated
+by dots; ``NAME.WORD.tmp`` holds the part that it has fetched. A killed process leaves both
 (``tensorflow_hub.resolver.atomic_download``).
 """
 
@@ -16,16 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 
 _MOST_BYTES = 4096
-# A lock of this process's number that is older than this process is of another one, which had the number before.
+# A lock with this process's number that is older than this process belongs to an earlier one with the same number.
 _STARTED = time.time()
-# What tensorflow-hub writes before it has its name, and what it downloads into. Whoever finds that nothing has happened
-# there for a day finds what nobody is at any more; their locks are gone.
+# Files that tensorflow-hub has not yet renamed, and directories that it downloads into. If they have not changed for a
+# day, their process is gone, and so are their locks.
 _HALF = re.compile(r"[0-9a-f]{40}\.((lock|descriptor\.txt)\.tmp[0-9a-f]{32}|[0-9a-f]{32}\.tmp)")
 _DAY_SECONDS = 86400.0
 
 
 def remove_dead_locks(root: Path) -> None:
-    """Removes the locks of processes of this host that are gone, and what they have left."""
+    """Removes the locks of ended processes of this host, and their partial downloads."""
     for lock in root.glob("*.lock"):
         with suppress(OSError, ValueError):
             with lock.open("rb") as file:
@@ -54,7 +54,7 @@ def _is_alive(process: int, made: float) -> bool:
 
 
 def _is_old(path: Path) -> bool:
-    """Whether nothing was written for a day."""
+    """Whether nothing there was written for a day."""
     before = time.time() - _DAY_SECONDS
     return all(one.lstat().st_mtime < before for one in (path, *path.rglob("*")))
 

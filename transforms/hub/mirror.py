@@ -1,4 +1,4 @@
-"""A module on this machine → the same in a folder elsewhere: whole, or nothing that passes for a module."""
+"""Copies a module to a directory elsewhere: as a whole, or so that nothing there passes for a module."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _BLOCK_BYTES = 1 << 20
 
 
 def mirror_module(module: Path, folder: str) -> bool:
-    """Copies a module's files into a folder, and reads them there again.
+    """Copies a module's files into a directory, and reads them back.
 
-    A local folder appears at once, by a rename. In a bucket ``saved_model.pb``, without which nothing is taken
-    for a module, is written last, when the others were read and found equal; a copy that was cut off is
-    completed by the next.
+    A local directory appears at once, by a rename. In a bucket, ``saved_model.pb`` is written last, when all others
+    have been read back and compared: without it nothing passes for a module. The next call completes a copy that was
+    interrupted.
 
     Args:
-      module: a folder with ``saved_model.pb``, or a ``.keras`` file, which becomes ``model.keras``.
+      module: a directory with ``saved_model.pb``, or a ``.keras`` file, which becomes ``model.keras``.
       folder: local, or on a storage that ``beamlabel.transforms.storage`` writes.
 
     Returns:
-      False where the folder held exactly this module already.
+      False if the directory held exactly this module already.
 
     Raises:
-      ModuleError: the folder holds something else, or lies within the module.
-      OSError: it cannot be written, or what was written is not what is read.
+      ModuleError: the directory holds something else, or lies within the module.
+      OSError: it cannot be written, or reading it back gives other content.
       ValueError: no such storage.
     """
     folder = storage.absolute(folder).rstrip("/")
@@ -45,7 +45,7 @@ def mirror_module(module: Path, folder: str) -> bool:
         raise ModuleError(f"{folder} lies within the module itself")
     if other := [entry.path for entry in found if local or entry not in wanted]:
         raise ModuleError(
-            f"{folder} exists and holds something else ({other[0]}): name another, or delete it"
+            f"{folder} exists and holds something else ({other[0]}); name another directory, or delete it"
         )
     if local:
         fill_folder(Path(folder), lambda partial: _copy_files(module, wanted, partial))
@@ -68,14 +68,14 @@ def _copy_files(module: Path, wanted: tuple[FileEntry, ...], folder: Path) -> No
 def _upload(module: Path, missing: list[FileEntry], folder: str) -> None:
     with tempfile.TemporaryDirectory(prefix="beamlabel-") as scratch:
         for entry in sorted(missing, key=lambda entry: entry.path == SAVED_MODEL):
-            # `put_file` streams, and takes its source away.
+            # `put_file` streams, and removes its source.
             copy = Path(scratch) / "file"
             shutil.copyfile(_source(module, entry), copy)
             target = storage.join(folder, entry.path)
             storage.put_file(str(copy), target)
             if _entry(entry.path, target) != entry:
                 storage.delete(target)
-                raise OSError(f"{target} is not what was written")
+                raise OSError(f"{target} does not hold what was written into it")
 
 
 def _source(module: Path, entry: FileEntry) -> Path:
@@ -83,11 +83,11 @@ def _source(module: Path, entry: FileEntry) -> Path:
 
 
 def _entries(folder: str) -> tuple[FileEntry, ...]:
-    """All files below a folder, as ``scan`` has them."""
+    """All files below a directory, as ``scan`` gives them."""
     if storage.is_local(folder):
         path = Path(folder)
         if path.exists() and not path.is_dir():
-            raise ModuleError(f"{folder} is a file, not a folder")
+            raise ModuleError(f"{folder} is a file, not a directory")
         return scan(path) if path.is_dir() else ()
     return tuple(sorted(_remote_entries(folder + "/")))
 

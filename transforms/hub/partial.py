@@ -1,7 +1,7 @@
-"""Files and folders of a cache that appear at once or not at all; what a killed process left of one goes with the next.
+"""Creates files and directories of a cache at once or not at all; the next call removes what a killed process left.
 
-What is being made has a name that begins with a point and holds ``.beamlabel-``, and its maker holds a lock (``flock``)
-on it, which the system frees when the process ends, however it ends. Whoever gets the lock has found a left-over.
+The name of an unfinished one begins with a dot and holds ``.beamlabel-``. Its process holds a lock (``flock``) on it,
+which the system frees when the process ends in any way. A process that gets the lock has found a left-over.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # no POSIX: nothing is taken for left over
+except ImportError:  # not POSIX: nothing counts as left over
     fcntl = None  # type: ignore[assignment]
 
 _MARK = ".beamlabel-"
 
 
 def fill_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Makes ``folder`` all at once: ``fill`` writes into a temporary one beside it, which is then renamed.
+    """Creates ``folder`` at once: ``fill`` writes into a temporary directory beside it, which is then renamed.
 
-    Where another process was faster, its folder stays.
+    If another process was faster, its directory stays.
     """
     with partial_folder(folder) as partial:
         fill(partial)
@@ -38,7 +38,7 @@ def fill_folder(folder: Path, fill: Callable[[Path], None]) -> None:
 
 @contextlib.contextmanager
 def partial_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder``, whose own folder is made; it goes at the end, if it is there still."""
+    """A temporary directory beside ``folder``, whose parent is created; deleted at the end, unless it was renamed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_left_over(folder.parent, folder.name)
     with _locked(lambda: Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))) as partial:
@@ -49,7 +49,7 @@ def partial_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file at once or not at all; its folder is made."""
+    """Writes a file at once or not at all; creates its directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def make() -> Path:
@@ -68,11 +68,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def remove_left_over(folder: Path, name: str = "") -> None:
-    """Removes from a folder what killed processes left half done, and nothing that a live one makes.
+    """Removes from a directory what killed processes left unfinished, and nothing that a live one is writing.
 
     Args:
-      folder: that things are made in; it may be absent.
-      name: of the thing that was made; empty for all.
+      folder: the directory; it may be absent.
+      name: of the file or directory that was being created; empty for all.
     """
     try:
         found = [entry for entry in os.scandir(folder) if _is_partial(entry.name, name)]
@@ -104,12 +104,12 @@ def _is_partial(entry: str, name: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(make: Callable[[], Path]) -> Iterator[Path]:
-    """Something new, with its lock held."""
+    """A new file or directory, with its lock held."""
     while True:
         partial = make()
         try:
             descriptor = os.open(partial, os.O_RDONLY)
-        except FileNotFoundError:  # taken for a left-over before the lock was held: another one
+        except FileNotFoundError:  # removed as a left-over before the lock was held: try again
             continue
         has_lock = _lock(descriptor)
         if has_lock is None or (has_lock and partial.exists()):
@@ -122,7 +122,7 @@ def _locked(make: Callable[[], Path]) -> Iterator[Path]:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Whether this process has the lock now; None where there are no locks."""
+    """Whether this process has the lock now; None if the system has no locks."""
     if fcntl is None:
         return None
     try:

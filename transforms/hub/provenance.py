@@ -1,6 +1,6 @@
-"""Where the module in a folder was fetched from: a record beside the folder.
+"""A record of where the module in a directory was fetched from.
 
-It is ``FOLDER.fetched.json`` and not within, since every file within is part of the module's fingerprint.
+It is ``FOLDER.fetched.json`` beside the directory: every file within is part of the module's fingerprint.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _SUFFIX = ".fetched.json"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What ``beamlabel fetch`` did.
+    """A record of ``beamlabel fetch``.
 
     Attributes:
       handle: the module's, without the query of a signed URL.
-      fingerprint: of the module that was fetched.
+      fingerprint: of the fetched module.
       fetched_at: ISO 8601, UTC.
       version: of beamlabel.
     """
@@ -31,18 +31,18 @@ class Provenance:
     version: str
 
     def write(self, folder: str) -> None:
-        """Writes the record beside a folder, local or remote."""
+        """Writes the record beside a directory, local or remote."""
         data = json.dumps(dataclasses.asdict(self), indent=1).encode() + b"\n"
         storage.write_bytes(provenance_path(folder), data)
 
 
 def provenance_path(folder: str) -> str:
-    """Where the record of a folder is."""
+    """The path of the record of a directory."""
     return storage.absolute(folder).rstrip("/") + _SUFFIX
 
 
 def read_provenance(folder: str, fingerprint: str) -> Provenance | None:
-    """The record of a folder; None where there is none, or it tells of another module than is there now."""
+    """The record of a directory; None if there is none, or it is of another module than the one there now."""
     path = provenance_path(folder)
     try:
         if not storage.exists(path):

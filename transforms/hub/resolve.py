@@ -1,4 +1,4 @@
-"""A module's handle → a local folder that is whole, and its fingerprint; nothing of a module is run here."""
+"""Resolves a module's handle to a complete local directory and its fingerprint; runs nothing of the module."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from beamlabel.transforms.hub.tarball import MAX_BYTES, MAX_DEPTH, MAX_MEMBERS, 
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.storage.uris import public_uri
 
-__all__ = ["ModuleError", "NotAtHandError", "ResolvedModule", "resolve_module"]
+__all__ = ["ModuleError", "NotAtHandError", "ResolvedModule", "hub_root", "resolve_module"]
 
 _CACHE_FORMAT = 1
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class NotAtHandError(Exception):
-    """The module has to be fetched, or unpacked, before it can be had."""
+    """The module has to be fetched, or unpacked, first."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class ResolvedModule:
     """A module on this machine.
 
     Attributes:
-      handle: what the user named it, without the query of a signed URL.
-      path: the folder that holds ``saved_model.pb``, or a ``.keras`` file.
+      handle: the user's name for it, without the query of a signed URL.
+      path: the directory that holds ``saved_model.pb``, or a ``.keras`` file.
       fingerprint: see ``module_files.fingerprint``.
-      origin: the handle that it was fetched from, where a record beside its folder says so (see
-        ``provenance``), else ``handle``; what a hub's convention says of a module goes by it.
-      allows_unsafe_ops: whether the user said that it may hold operations that do more than to compute, see
-        ``allowed_ops``. Whoever has TensorFlow load the module asks this.
+      origin: the handle that it was fetched from, if a record beside its directory names one (see
+        ``provenance``), else ``handle``; a hub's conventions apply by it.
+      allows_unsafe_ops: whether the user allows operations that do more than compute, see ``allowed_ops``. To be
+        checked before TensorFlow loads the module.
     """
 
     handle: str
@@ -77,31 +77,31 @@ def resolve_module(
     expected_fingerprint: str | None = None,
     allow_unsafe_ops: bool = False,
 ) -> ResolvedModule:
-    """Finds a module, fetches it where that is needed, and checks that it is whole.
+    """Finds a module, fetches it if needed, and checks that it is complete.
 
     Args:
-      handle: a folder, a ``.tar.gz``, ``.tgz`` or ``.tar``, or a ``.keras`` file, each local or on a
+      handle: a directory, a ``.tar.gz``, ``.tgz`` or ``.tar``, or a ``.keras`` file, each local or on a
         storage that ``beamlabel.transforms.storage`` reads (``gs://``); or an ``http(s)://`` handle of a hub.
-      cache_dir: where fetched and extracted modules are kept. Hub modules go to ``TFHUB_CACHE_DIR``
-        where that is set to a local folder, else to ``cache_dir/hub``. What is found in either is
-        checked against the receipt written when it was fetched, and fetched again if it is not whole.
-      fetches: whether what is not in the cache is fetched and unpacked.
-      expected_fingerprint: that the module has to have, in hex; None: any.
+      cache_dir: keeps fetched and extracted modules. Hub modules go to ``TFHUB_CACHE_DIR`` if that names a local
+        directory, else to ``cache_dir/hub``. A module in either is checked against the receipt written when it was
+        fetched, and fetched again if it is not complete.
+      fetches: whether to fetch and unpack a module that is not in the cache.
+      expected_fingerprint: the fingerprint that the module must have, in hex; None: any.
       allow_unsafe_ops: see ``ResolvedModule``.
 
     Raises:
       NotAtHandError: it is not in the cache, and ``fetches`` is false.
-      ModuleError: there is no such module, it is not whole, or it is another one than expected; with the handle and
+      ModuleError: there is no such module, it is not complete, or it is another one than expected; with the handle and
         what was tried.
     """
     cache = Path(cache_dir).expanduser()
-    for folder in (cache, cache / "modules", _hub_root(cache)):
+    for folder in (cache, cache / "modules", hub_root(cache)):
         remove_left_over(folder)
-    remove_dead_locks(_hub_root(cache))
+    remove_dead_locks(hub_root(cache))
     try:
         place: str | None = handle
         if handle.startswith(("http://", "https://")):
-            path, place = _from_hub(handle, _hub_root(cache), fetches), None
+            path, place = _from_hub(handle, hub_root(cache), fetches), None
         elif not storage.is_local(handle):
             path = _from_storage(handle, cache / "modules", fetches)
         elif "://" in handle:
@@ -121,16 +121,16 @@ def resolve_module(
 
 
 def check_fingerprint(found: str, expected: str | None) -> None:
-    """Raises ``ModuleError`` if a module's fingerprint is not the one that it has to have."""
+    """Raises ``ModuleError`` if a module's fingerprint is not the expected one."""
     if expected is not None and found != expected.lower():
         raise ModuleError(
-            f"its fingerprint is {found}, and --module_fingerprint says {expected}: it is another module than that one"
+            f"its fingerprint is {found}, but --module_fingerprint is {expected}: this is another module"
         )
 
 
 def _whole(path: Path) -> tuple[FileEntry, ...]:
     if path.is_dir() and (missing := missing_shards(path)):
-        raise ModuleError(f"it is not whole, {', '.join(missing)} is missing from {path}")
+        raise ModuleError(f"it is not complete: {', '.join(missing)} is missing from {path}")
     return scan(path)
 
 
@@ -138,13 +138,13 @@ def _from_disk(path: Path, root: Path, fetches: bool) -> Path:
     if path.is_dir():
         return module_root(path.absolute())
     if not path.is_file():
-        raise ModuleError("no such file or folder")
+        raise ModuleError("no such file or directory")
     if path.suffix == KERAS_SUFFIX:
         return path.absolute()
     if path.suffix in HDF5_SUFFIXES:
         raise ModuleError(HDF5)
     if not path.name.endswith(TAR_SUFFIXES):
-        raise ModuleError(f"expected a folder, a {KERAS_SUFFIX} file, or one of {', '.join(TAR_SUFFIXES)}")
+        raise ModuleError(f"expected a directory, a {KERAS_SUFFIX} file, or one of {', '.join(TAR_SUFFIXES)}")
 
     def extract(folder: Path) -> None:
         with path.open("rb") as stream:
@@ -154,7 +154,7 @@ def _from_disk(path: Path, root: Path, fetches: bool) -> Path:
 
 
 def _from_storage(handle: str, root: Path, fetches: bool) -> Path:
-    """Mirrors a remote folder or file; the listing (names, sizes, versions) is the cache's key."""
+    """Copies a remote directory or file; the listing (names, sizes, versions) is the cache's key."""
     name = handle.rpartition("/")[2]
     if name.endswith(HDF5_SUFFIXES):
         raise ModuleError(HDF5)
@@ -172,7 +172,7 @@ def _from_storage(handle: str, root: Path, fetches: bool) -> Path:
         raise ModuleError("nothing is there")
     if len(listing) > MAX_MEMBERS or sum(file.size or 0 for _, file in listing) > MAX_BYTES:
         raise ModuleError(
-            f"it has more than {MAX_MEMBERS} files or {MAX_BYTES >> 30} GiB: name the module's own folder"
+            f"it has more than {MAX_MEMBERS} files or {MAX_BYTES >> 30} GiB; name the module's own directory"
         )
 
     def download(folder: Path) -> None:
@@ -198,13 +198,13 @@ def _save(stream: IO[bytes], folder: Path, below: str) -> None:
 
 
 def _cached(root: Path, key: object, fill: Callable[[Path], None], fetches: bool) -> Path:
-    """The folder of the cache for a key, filled anew unless its receipt says that it is whole."""
+    """The directory of the cache for a key, filled again unless its receipt shows that it is complete."""
     name = hashlib.sha256(json.dumps([_CACHE_FORMAT, key]).encode()).hexdigest()[:32]
     folder, receipt_path = root / name, root / f"{name}.json"
 
     def fill_and_sign(partial: Path) -> None:
         fill(partial)
-        # Before the folder has its name: whoever finds the folder finds its receipt.
+        # Before the directory has its name: a process that finds the directory finds its receipt.
         Receipt(name, scan(partial)).write(receipt_path)
 
     found = inode(folder)
@@ -230,7 +230,7 @@ def _from_hub(handle: str, root: Path, fetches: bool) -> Path:
     receipt = Receipt.read(receipt_path)
     if receipt is not None and receipt.holds(folder):
         return module_root(folder)
-    # What someone else has fetched has no receipt to tell it by.
+    # A module that another program has fetched has no receipt.
     if receipt is not None or not _plausible(folder):
         if not fetches:
             raise NotAtHandError
@@ -241,24 +241,24 @@ def _from_hub(handle: str, root: Path, fetches: bool) -> Path:
     try:
         Receipt(folder.name, scan(folder)).write(receipt_path)
     except OSError as error:
-        # A cache that may only be read, as one that came with a container's image, is used as it is.
+        # A read-only cache, such as one in a container image, is used as it is.
         if error.errno not in _READ_ONLY:
             raise
     return module
 
 
-def _hub_root(cache: Path) -> Path:
-    """Where hub modules lie; not in a cache of tensorflow-hub's that is on another machine."""
+def hub_root(cache: Path) -> Path:
+    """The directory of hub modules; ``TFHUB_CACHE_DIR`` does not count if it is not local."""
     theirs = os.environ.get("TFHUB_CACHE_DIR", "")
     return (Path(theirs).expanduser() if theirs and "://" not in theirs else cache / "hub").absolute()
 
 
 def _plausible(folder: Path) -> bool:
-    """Whether a folder without a receipt has a graph, and variables of which no shard is missing."""
+    """Whether a directory without a receipt has a graph, and variables of which no shard is missing."""
     try:
         module = module_root(folder)
     except (ModuleError, OSError):
         return False
     has_variables = (module / "variables" / "variables.index").is_file()
-    # What cannot be fetched again may be a module that has none.
+    # In a read-only cache, which cannot fetch it again, a module without variables is accepted, too.
     return not missing_shards(module) and (has_variables or not os.access(folder.parent, os.W_OK))

@@ -1,4 +1,4 @@
-"""A tarball → a folder: read to its end, its checksum compared, and no larger than a module is."""
+"""Extracts a tarball into a directory: reads it to its end, checks its checksum, and limits its size."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from beamlabel.transforms.inference.artifact import ModuleError
 MAX_BYTES = 8 << 30
 MAX_MEMBERS = 10_000
 MAX_DEPTH, MAX_NAME_BYTES = 32, 1024
-# Weights hardly become smaller; what unpacks to more than a free part and this many times its size is a bomb.
+# Weights hardly compress; a tarball that unpacks to more than _FREE_BYTES and this many times its size is a bomb.
 MAX_RATIO = 100
 _FREE_BYTES = 64 << 20
 _GZIP, _BLOCK = b"\x1f\x8b", 1 << 20
 _DAMAGED = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
-# What Python's reader raises of headers of headers of headers, times beyond all clocks, names with a NUL, and the like.
+# Errors of Python's reader for nested headers, impossible times, names with a NUL, and the like.
 _NONSENSE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def extract_tar(stream: IO[bytes], folder: Path) -> None:
     """Extracts a tarball, compressed by gzip or not.
 
-    Files and folders come out, and nothing else: no links, devices or sparse files, and no name that leads out of the
-    folder (the ``data`` filter, PEP 706). The whole stream is read first, so that nothing is written of one that is
-    damaged: gzip's checksum covers the content, and behind the end of the archive there are only zeros.
+    Extracts files and directories only: no links, devices or sparse files, and no name that leads out of the directory
+    (the ``data`` filter, PEP 706). Reads the whole stream first, so that nothing of a damaged one is written: gzip's
+    checksum covers the content, and only zeros may follow the end of the archive.
 
     Args:
       stream: read to its end, in one pass.
-      folder: exists.
+      folder: an existing directory.
 
     Raises:
-      ModuleError: not a tarball, a damaged or truncated one, one that is larger than ``MAX_BYTES``, ``MAX_RATIO`` and
-        the other bounds allow, or one with members that are refused.
+      ModuleError: not a tarball, damaged, truncated, larger than ``MAX_BYTES``, ``MAX_RATIO`` and the other bounds
+        allow, or with members that are refused.
     """
     try:
-        # In the folder, whose size tells whoever waits for it that something comes; and goes with it, if need be.
+        # In the directory: its growth shows waiting processes that the download goes on.
         with tempfile.NamedTemporaryFile(prefix=".beamlabel-", dir=folder) as plain:
             _unpack(cast("IO[bytes]", _Counted(stream)), plain)
             plain.seek(0)
@@ -57,7 +57,7 @@ def extract_tar(stream: IO[bytes], folder: Path) -> None:
 
 
 class _Counted:
-    """A stream that counts what was read of it."""
+    """Counts the bytes that are read of a stream."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -82,7 +82,7 @@ class _Counted:
 def _unpack(stream: IO[bytes], plain: IO[bytes]) -> None:
     counted = cast(_Counted, stream)
     is_gzip = counted.peek_two() == _GZIP
-    # Python's reader of gzip compares the checksums, goes on with members that follow, and refuses what is none.
+    # Python's gzip reader checks the checksums, reads all members, and refuses other data after them.
     source = gzip.GzipFile(fileobj=stream, mode="rb") if is_gzip else stream
     size = 0
     while block := source.read(_BLOCK):
@@ -104,7 +104,7 @@ def _checked(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
         name = PurePosixPath(member.name)
         if member.size < 0 or ".." in name.parts:
             raise ModuleError(
-                f"the tarball is unsafe to extract: {member.name[:80]!r}, of {member.size} bytes, is no name or no size"
+                f"the tarball is unsafe to extract: {member.name[:80]!r} ({member.size} bytes) has a bad name or size"
             )
         if len(members) == MAX_MEMBERS:
             raise ModuleError(f"the tarball has more than {MAX_MEMBERS} members")
@@ -113,13 +113,13 @@ def _checked(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
             or len(member.name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES
         ):
             raise ModuleError(
-                f"the tarball is unsafe to extract: a name is deeper than {MAX_DEPTH} folders or longer than "
+                f"the tarball is unsafe to extract: a name is deeper than {MAX_DEPTH} directories or longer than "
                 f"{MAX_NAME_BYTES} bytes: {member.name[:80]!r}…"
             )
         if not (member.isreg() or member.isdir()) or member.issparse():
             raise ModuleError(
-                f"the tarball is unsafe to extract: {member.name!r} is {_kind(member)}, and a module is made of files "
-                "and folders; tar -h packs what links name"
+                f"the tarball is unsafe to extract: {member.name!r} is {_kind(member)}, but a module consists of "
+                "files and directories; tar -h packs the targets of links"
             )
         if member.isreg() and name in names:
             raise ModuleError(f"the tarball holds {member.name!r} twice")
@@ -138,7 +138,7 @@ def _kind(member: tarfile.TarInfo) -> str:
 
 
 def _check_end(plain: IO[bytes], offset: int) -> None:
-    """Raises ``ModuleError`` unless an archive ends at ``offset`` as archives do: by zeros, and nothing else."""
+    """Raises ``ModuleError`` unless an archive ends at ``offset``, with nothing but zeros after it."""
     plain.seek(offset)
     size = 0
     while block := plain.read(_BLOCK):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from contextlib import suppress
 from typing import Any
 
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.inference.artifact import ModuleError
+from beamlabel.transforms.worker.native_stderr import without_native_lines
 
 
 def tensorflow() -> Any:
@@ -17,12 +21,13 @@ def tensorflow() -> Any:
     """
     # 3, not 2: TensorFlow logs a missing GPU as an error. Errors that matter here are exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" not in sys.modules:
+        with suppress(ImportError), without_native_lines():
+            import tensorflow  # noqa: F401
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise ModuleError(
-            f"TensorFlow cannot be imported ({error}): pip install 'beamlabel[launcher]'"
-        ) from error
+        raise ModuleError(f"TensorFlow cannot be imported ({error}): {install_extra('launcher')}") from error
     return tf
 
 
@@ -40,6 +45,6 @@ def tensorflow_hub() -> Any:
             import tensorflow_hub as hub
     except ImportError as error:
         raise ModuleError(
-            f"tensorflow-hub cannot be imported ({error}): pip install 'beamlabel[launcher]'"
+            f"tensorflow-hub cannot be imported ({error}): {install_extra('launcher')}"
         ) from error
     return hub

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.transforms.inference import litert_start
 from beamlabel.transforms.inference.artifact import FLOAT32, LITERT, ModelSpec, ModuleError
 from beamlabel.transforms.inference.chunk_size import chunk_size
 from beamlabel.transforms.inference.engines import EngineSession, Images
@@ -56,6 +57,7 @@ class _Interpreter:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise ModuleError(f"LiteRT cannot be imported ({error}): pip install ai-edge-litert") from error
+        litert_start.start(Interpreter)
         try:
             self._interpreter: Any = Interpreter(**model, num_threads=1)
             (source,) = self._interpreter.get_input_details()

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.inference import litert_engine
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, INT8, OPENVINO, ModelSpec, ModuleError
 from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs
@@ -35,6 +36,7 @@ from beamlabel.transforms.inference.probe import check_outputs, probe_batch
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.worker import cpu
 from beamlabel.transforms.worker.compute_pool import compute_pool
+from beamlabel.transforms.worker.once import warn_once
 
 # Largest difference, relative to the largest value, and how much worse the best class may be.
 TOLERANCE = {BFLOAT16: 0.1, FLOAT32: 1e-3, INT8: 0.1}
@@ -45,7 +47,6 @@ CHUNK = 8
 
 _LOGGER = get_logger(__name__)
 _lock = threading.Lock()
-_said: set[str] = set()
 
 
 def open_payload(
@@ -64,7 +65,7 @@ def open_payload(
         try:
             return open_checked(spec, payload, BFLOAT16, threads)
         except UnequalError as error:
-            _say_once(f"{error}; this process computes in float32.")
+            warn_once(_LOGGER, f"{error}; this process computes in float32.")
     try:
         return open_checked(spec, payload, FLOAT32, threads)
     except ModuleError:
@@ -83,14 +84,19 @@ def has_units() -> bool:
     """
     units = cpu.bfloat16_units()
     if not units:
-        _say_once("This CPU has no bfloat16 instructions (AVX512_BF16 or AMX); computing in float32.")
+        warn_once(
+            _LOGGER, "This CPU has no bfloat16 instructions (AVX512_BF16 or AMX); computing in float32."
+        )
     elif cpu.is_intel() and "amx_bf16" not in units:
-        _say_once(
+        warn_once(
+            _LOGGER,
             "This CPU has AVX512_BF16 but no AMX, so bfloat16 would be slower than float32 on this Intel CPU; "
-            "computing in float32."
+            "computing in float32.",
         )
     elif "BF16" not in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        _say_once("OpenVINO does not use this CPU's bfloat16 instructions; computing in float32.")
+        warn_once(
+            _LOGGER, "OpenVINO does not use this CPU's bfloat16 instructions; computing in float32."
+        )
     else:
         return True
     return False
@@ -186,9 +192,7 @@ def _openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise ModuleError(
-            f"OpenVINO cannot be imported ({error}): pip install 'beamlabel[openvino]'"
-        ) from error
+        raise ModuleError(f"OpenVINO cannot be imported ({error}): {install_extra('openvino')}") from error
     return openvino
 
 
@@ -237,11 +241,3 @@ class _Request:
         self._request.infer()
         # Views of memory that the next inference overwrites; the caller copies them first.
         return [None if target is None else target.data[: len(images)] for target in self._targets]
-
-
-def _say_once(text: str) -> None:
-    with _lock:
-        if text in _said:
-            return
-        _said.add(text)
-    _LOGGER.warning("%s", text)

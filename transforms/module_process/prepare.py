@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from beamlabel.transforms import storage
-from beamlabel.transforms.hub.resolve import NotAtHandError, ResolvedModule, resolve_module
+from beamlabel.transforms.hub.resolve import NotAtHandError, ResolvedModule, hub_root, resolve_module
 from beamlabel.transforms.inference.artifact import Artifact, ModuleError, Quantization
 from beamlabel.transforms.module.compile import CompileOptions, artifact_path, read_artifact, tell
 from beamlabel.transforms.module.head_artifact import head_at_hand
 from beamlabel.transforms.module_process import tasks
 from beamlabel.transforms.module_process.process import ModuleProcess
+from beamlabel.transforms.module_process.waits import wait
 from beamlabel.transforms.storage.uris import public_uri
 
 _TASKS = tasks.__name__
@@ -58,7 +59,15 @@ def resolved_module(
         # This queries the module's storage each time, which may hang.
         return process.in_thread(at_hand, subject)
     except NotAtHandError:
-        found = process.call(f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords)
+        is_on_hub = handle.startswith(("http://", "https://"))
+        root = hub_root(cache) if is_on_hub and os.environ.get("TFHUB_CACHE_DIR") else cache
+        variable = "BEAMLABEL_CACHE" if root == cache else "TFHUB_CACHE_DIR"
+        check_writable(root, subject, "does not hold it", variable=variable)
+        verb = "Unpack" if not is_on_hub and storage.is_local(handle) else "Fetch"
+        with wait(f"{verb}ing the {subject} (once; cached in {root})", f"{verb}ed the {subject}"):
+            found = process.call(
+                f"{_TASKS}:resolve", subject, handle=handle, cache=str(cache), keywords=keywords
+            )
         return tasks.unpacked(found)
 
 
@@ -73,14 +82,15 @@ def compiled_artifact(
     path = artifact_path(resolved, options, cache)
     artifact = read_artifact(path)
     if artifact is None:
-        _check_writable(cache, resolved)
-        process.call(
-            f"{_TASKS}:compile_artifact",
-            subject_of(resolved.handle),
-            resolved=tasks.packed(resolved),
-            options=asdict(options),
-            cache=str(cache),
-        )
+        check_writable(cache, subject_of(resolved.handle), "does not hold it compiled for these options")
+        with wait(f"Compiling the module (once; cached in {cache})", "Compiled the module"):
+            process.call(
+                f"{_TASKS}:compile_artifact",
+                subject_of(resolved.handle),
+                resolved=tasks.packed(resolved),
+                options=asdict(options),
+                cache=str(cache),
+            )
         artifact = _made(path, resolved)
     return tell(artifact, options)
 
@@ -104,7 +114,7 @@ def compiled_head(
     found = head_at_hand(resolved, artifact, cache, quantization=quantization, **keywords)
     if found is not None:
         return found
-    _check_writable(cache, resolved)
+    check_writable(cache, subject_of(resolved.handle), "does not hold it compiled for these options")
     keywords["quantization"] = None if quantization is None else asdict(quantization)
     process.call(
         f"{_TASKS}:compile_head",
@@ -161,12 +171,21 @@ def subject_of(handle: str) -> str:
     return f"module {public_uri(handle)}"
 
 
-def _check_writable(cache: Path, resolved: ResolvedModule) -> None:
-    """Refuses to compile if the result could not be stored."""
+def check_writable(cache: Path, subject: str, lacks: str, *, variable: str = "BEAMLABEL_CACHE") -> None:
+    """Refuses to make a file that the cache could not store.
+
+    Args:
+      cache: the directory that would store it.
+      subject: the module, see ``subject_of``.
+      lacks: why the file is needed, such as ``does not hold it``.
+      variable: the environment variable that names the cache.
+
+    Raises:
+      ModuleError: the cache cannot be written.
+    """
     if cache.is_dir() and not os.access(cache, os.W_OK | os.X_OK):
         raise ModuleError(
-            f"{subject_of(resolved.handle)}: the cache {cache} has no compiled module for these options and is not "
-            "writable; set BEAMLABEL_CACHE to another directory"
+            f"{subject}: the cache {cache} {lacks} and is not writable; set {variable} to another directory"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
 import os
 import select
 import signal
@@ -24,10 +25,12 @@ from typing import Any, TypeVar
 
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.module_process.limits import Limits
+from beamlabel.transforms.module_process.native_lines import NativeLines
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import billing_project
 from beamlabel.transforms.worker.daemon_pool import DaemonPool
+from beamlabel.transforms.worker.once import warn_once
 
 T = TypeVar("T")
 
@@ -62,10 +65,14 @@ class Child:
         self.memory = memory
         self._unread = b""
         self._answers, theirs = os.pipe()
+        self._native: NativeLines | None = None
+        with suppress(OSError, RuntimeError):  # then its standard error is this process's
+            self._native = NativeLines()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, str(_SCRIPT)],
                 stdin=subprocess.PIPE,
+                stderr=None if self._native is None else self._native.descriptor,
                 pass_fds=(theirs,),
                 # A process group of its own can be ended as a whole, and receives no Ctrl-C from a terminal.
                 start_new_session=True,
@@ -75,6 +82,8 @@ class Child:
             raise
         finally:
             os.close(theirs)
+            if self._native is not None:
+                self._native.close_descriptor()
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
         self.tell(
@@ -129,6 +138,8 @@ class Child:
             self._process.wait(_END_SECONDS)
         code = self._process.poll()
         self.kill()
+        if self._native is not None:
+            self._native.replay(_END_SECONDS)
         if code is None:
             return "hung up"
         if code >= 0:
@@ -280,4 +291,8 @@ def _raised(kind: type[Exception], fallback: type[Exception], message: str) -> E
 
 
 def _log(name: str, level: int, message: str) -> None:
-    get_logger(name).log(level, "%s", message)
+    logger = get_logger(name)
+    if level == logging.WARNING:
+        warn_once(logger, message)  # this process may have the same cause to give it
+    else:
+        logger.log(level, "%s", message)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError
 from beamlabel.transforms.inference.int8_payload import Int8Model
 from beamlabel.transforms.quantize.agreement import LEAST_COSINE
@@ -134,7 +135,7 @@ def _imported() -> tuple[Any, Any]:
         import nncf
         import openvino
     except ImportError as error:
-        raise ModuleError(f"NNCF cannot be imported ({error}): pip install 'beamlabel[int8]'") from error
+        raise ModuleError(f"NNCF cannot be imported ({error}): {install_extra('int8')}") from error
     finally:
         if before is None:
             del os.environ["NNCF_CI"]

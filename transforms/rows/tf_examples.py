@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beamlabel.transforms.extras import install_extra
 from beamlabel.transforms.rows.exact_cast import exact_cast
 from beamlabel.transforms.rows.types import is_bytes, is_list, is_text
 
@@ -138,7 +139,7 @@ def check_installed() -> None:
     except ImportError as error:
         raise ImportError(
             f"tfx-bsl's coder cannot be imported ({error}); run pip install tensorflow-metadata and then "
-            "pip install --no-deps tfx-bsl, or pip install 'beamlabel[launcher]'"
+            f"pip install --no-deps tfx-bsl, or {install_extra('launcher')}"
         ) from error
 
 

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from beamlabel.transforms.extras import install_extra
+
 _lock = threading.Lock()
 # Words of the command line, until Beam has them.
 _arguments: list[str] | None = None
@@ -141,7 +143,7 @@ def lacking(scheme: str) -> str:
     _, extra, ours = _LIBRARIES[scheme]
     install = f"pip install 'apache-beam[{extra}]'"
     if ours is not None:
-        install = f"pip install 'beamlabel[{ours}]' (it includes apache-beam[{extra}])"
+        install = f"{install_extra(ours)} (it includes apache-beam[{extra}])"
     return f"the library that reads {scheme}:// is not installed: {install}"
 
 

@@ -23,7 +23,7 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import ChecksumError
 
-# Of the compiled models and indexes that a host keeps; a model is 2 to 200 MB, an index 16 bytes or more an image.
+# Of the compiled models and indexes on a host; a model is 2 to 200 MB, an index 16 bytes or more an image.
 MAX_BYTES = 4 << 30
 _FOLDER = "staged"
 _PARTIAL = ".partial"
@@ -49,12 +49,12 @@ class LocalArtifact(NamedTuple):
 
 
 _LOGGER = get_logger(__name__)
-# The locks of a file exclude other processes, but not threads of this one; and a process that closes one of
-# two handles of a file has lost its locks on both.
+# File locks exclude other processes, but not threads of this one; and a process that closes one of two handles of a
+# file loses its locks on both.
 _threads = threading.Lock()
 _in_use: dict[Path, InterProcessReaderWriterLock] = {}
 _warned = False
-# A process that fetches the artifact and hangs must not hold up the others for ever.
+# A process that hangs while it fetches the artifact must not hold up the others for ever.
 _LOCK_SECONDS = 300.0
 
 
@@ -67,11 +67,11 @@ def cache_dir() -> Path:
 
     ``NOWHERE`` for a user without a home directory, for whom ``~`` would become a directory of that name.
     """
-    if named := os.environ.get("BEAMLABEL_CACHE"):
-        return Path(named)
     try:
+        if named := os.environ.get("BEAMLABEL_CACHE"):
+            return Path(named).expanduser()
         found = platformdirs.user_cache_path("beamlabel")
-    except RuntimeError:  # as newer versions have it; before, the tilde stayed
+    except RuntimeError:  # no home directory; older versions of platformdirs keep the tilde
         return NOWHERE
     return found if found.is_absolute() else NOWHERE
 
@@ -147,7 +147,7 @@ def _fetch(path: str, file: Path, sha256: str) -> None:
             if (found := _sha256(fetched)) != sha256:
                 raise _other_bytes(path, found, sha256)
             os.fsync(fetched.fileno())
-            # Who has a damaged one open keeps its own.
+            # A process that has a damaged one open keeps it.
             partial.replace(file)
             _write_stamp(_stamp(file), os.fstat(fetched.fileno()))
     except BaseException:
@@ -161,7 +161,7 @@ def _cached(file: Path) -> Content | None:
     except FileNotFoundError:
         return None
     if isinstance(found, str):
-        _LOGGER.warning("%s is damaged: it is fetched anew", file)
+        _LOGGER.warning("%s is damaged and is fetched again", file)
         return None
     return found
 
@@ -235,7 +235,7 @@ def _verified(content: Content | str, sha256: str, path: str) -> Content:
 
 def _other_bytes(path: str, found: str, sha256: str) -> ChecksumError:
     return ChecksumError(
-        f"staged file {path}: its SHA-256 is {found}, the launcher staged {sha256}; "
+        f"staged file {path}: its SHA-256 is {found}, but the launcher staged {sha256}; "
         "was it replaced or cut short?"
     )
 
@@ -248,7 +248,7 @@ def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
         if not lock.acquire(timeout=_LOCK_SECONDS):
             _warn(folder, TimeoutError(f"another process has held {sha256}.lock for {_LOCK_SECONDS:.0f} s"))
             return None
-    except (OSError, RuntimeError) as error:  # fasteners raises the second where a file system has no locks
+    except (OSError, RuntimeError) as error:  # fasteners raises the second if a file system has no locks
         _warn(folder, error)
         return None
     return lock
@@ -261,7 +261,7 @@ def _use(file: Path) -> None:
             mark = InterProcessReaderWriterLock(f"{file}.use")
             mark.acquire_read_lock()
             _in_use[file] = mark
-        os.utime(f"{file}.use")  # and not of the file, whose times its stamp tells
+        os.utime(f"{file}.use")  # not of the file itself: its times are in its stamp
     except (OSError, RuntimeError) as error:
         _warn(file.parent, error)
 
@@ -317,8 +317,8 @@ def _warn(folder: Path, error: Exception) -> None:
     if not _warned:
         _warned = True
         _LOGGER.warning(
-            "no cache of compiled models in %s (%s): this process holds its own in memory; "
-            "BEAMLABEL_CACHE names another folder",
+            "%s cannot cache compiled models (%s), so this process holds them in memory; "
+            "set BEAMLABEL_CACHE to another directory",
             folder,
             error,
         )

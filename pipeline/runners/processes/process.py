@@ -15,6 +15,8 @@ from typing import Any
 
 from beamlabel.transforms.deadline.watchdog import EXIT_CODE
 from beamlabel.transforms.secrets.say import say
+from beamlabel.transforms.worker.native_stderr import is_native
+from beamlabel.transforms.worker.once import is_repeated
 
 
 class WorkerDiedError(RuntimeError):
@@ -136,7 +138,9 @@ class Spokesman:
         self._lock = threading.Lock()
 
     def say(self, number: int, line: str) -> None:
-        """Shows a line of a worker process, unless another process has printed it before."""
+        """Shows a line of a worker process, unless another has printed it before or a native library wrote it."""
+        if is_repeated(line) or is_native(line, errors=False):
+            return
         with self._lock:
             first = self._said.setdefault(line, number)
             if first != number:

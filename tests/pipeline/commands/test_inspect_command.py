@@ -130,7 +130,7 @@ def test_keras_exports_and_the_demo(inspect, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["/no/such/module"], "MODULE: module /no/such/module: no such file or folder"),
+        (["/no/such/module"], "MODULE: module /no/such/module: no such file or directory"),
         ([TINY, "--image_size", "64"], "it only takes images of 32x32"),
         ([TINY, "--logits_output", "nothing"], "--logits_output nothing: no such output"),
         ([TINY, "--labels", "/no/such/names"], "--labels '/no/such/names'"),

@@ -73,7 +73,7 @@ def test_what_is_missing_is_named(
     with pytest.raises(DemoUnavailableError, match=r"scikit-image.*pip install 'beamlabel\[demo\]'"):
         sample_photos()
     assert main([str(tmp_path / "list.txt")]) == 1
-    assert "pip install 'beamlabel[demo]'" in capsys.readouterr().err
+    assert "pip install '.[demo]'" in capsys.readouterr().err
     assert not (tmp_path / "list.txt").exists()
 
 

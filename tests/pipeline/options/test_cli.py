@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from beamlabel.pipeline.options.parser import parse
+from beamlabel.pipeline.options.command_table import COMMANDS
+from beamlabel.pipeline.options.parser import parse, underscored
 from support.jobs import TINY, photos, uri_list
 from support.servers import Reply
 
@@ -72,6 +73,11 @@ def test_help_version_and_usage_errors_are_answered_before_beam_is_imported(argu
         ({"--input": "/no/such/*.txt"}, "--input '/no/such/*.txt' matches no file"),
         ({"--base_dirr": "x"}, "did you mean --base_dir?"),
         ({"--frobnicate": "x"}, "--frobnicate is not an option of beamlabel or Beam"),
+        ({"--base-dirr": "x"}, "did you mean --base_dir?"),
+        (
+            {"--direct-num-workerz": "2"},
+            "--direct_num_workerz is not an option of beamlabel or Beam; did you mean",
+        ),
         ({"--uri_column": "uri"}, "--uri_column uri"),
         ({"--tfrecord_compression": "gzip"}, "needs --output_format tfrecord"),
         ({"--input": ""}, "--input is empty"),
@@ -157,6 +163,25 @@ def test_options_for_the_runner_reach_it(good):
     finished = command(*flat(good), "--direct_num_workers", "2", "--direct_running_mode", "multi_threading")
     assert finished.returncode == 0, finished.stderr
     assert "2 predicted" in finished.stderr
+
+
+def test_dashes_in_names_are_as_good_as_underscores(good):
+    words = {**good, "--batch-size": 2}
+    options, rest = parse([*flat(words), "--direct-num-workers=4", "--direct-running-mode", "in-memory"])
+    assert options.inference.batch_size == 2
+    assert rest == ["--direct_num_workers=4", "--direct_running_mode", "in-memory"]
+    assert underscored(["--a-b=c-d", "x-y", "--", "--e-f"]) == ["--a_b=c-d", "x-y", "--", "--e-f"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_dashes_and_refuses_what_it_does_not_take(name):
+    needed = ["--truth", "t", "--output", "o", "--module", "m"]
+    finished = command(
+        name, "--s3-endpoint-url", "http://localhost:1", "--billing-projekt", "x", "y", *needed
+    )
+    assert finished.returncode == 2
+    assert "--billing_project" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

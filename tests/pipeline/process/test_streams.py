@@ -60,7 +60,7 @@ def test_a_reader_that_is_gone_is_noticed_before_any_work(tmp_path):
     done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=env)
     os.close(write)
     assert done.returncode == 141
-    assert done.stderr == "beamlabel inspect: nobody reads stdout\n"
+    assert done.stderr == "beamlabel inspect: stdout has no reader\n"
     assert not (tmp_path / "cache").exists()
 
 

@@ -115,7 +115,7 @@ def test_beams_client_is_missing(module: str, cloud: list[str], monkeypatch: pyt
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else found(name))
     monkeypatch.setitem(sys.modules, module, None)
     told = refusal(*cloud, IMAGE)
-    assert "pip install 'beamlabel[dataflow]'" in told
+    assert "pip install '.[dataflow]'" in told
     assert module.rpartition(".")[2] in told
 
 

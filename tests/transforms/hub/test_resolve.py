@@ -156,8 +156,8 @@ def test_bad_local_handles_say_what_was_found(tmp_path, folder):
     half = shutil.copytree(folder, tmp_path / "half")
     (half / "variables" / "variables.data-00000-of-00001").unlink()
     expected = {
-        "absent": "absent: no such file or folder",
-        "notes.txt": r"notes\.txt: expected a folder",
+        "absent": "absent: no such file or directory",
+        "notes.txt": r"notes\.txt: expected a directory",
         "h5": r"has no saved_model\.pb, it holds model\.h5; HDF5 .* model\.export\(DIR\)",
         "half": r"variables/variables\.data-\* is missing",
     }
@@ -239,7 +239,7 @@ def test_a_module_that_is_broken_on_the_hub_itself_is_an_error(hub, tmp_path, fo
 
 def test_what_the_hub_does_not_have_is_an_error_with_the_handle(hub, tmp_path):
     hub.files["/page/1"] = b"<html>Not a module</html>"
-    for path, message in (("/absent/1", "404"), ("/page/1", "what came is no module")):
+    for path, message in (("/absent/1", "404"), ("/page/1", "the answer is not a module")):
         with pytest.raises(ModuleError, match=message) as caught:
             resolve_module(hub.url_of(path), tmp_path)
         assert hub.url_of(path) in str(caught.value)

@@ -195,7 +195,7 @@ def test_other_bytes_are_refused(artifact, tmp_path):
     data = Path(artifact.path).read_bytes()
     for name, content in (("short", data[:-1000]), ("other", data[:-1] + b"?"), ("empty", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ChecksumError, match=r"SHA-256 is .*, the launcher staged"):
+        with pytest.raises(ChecksumError, match=r"SHA-256 is .*, but the launcher staged"):
             open_engine(str(tmp_path / name), artifact.sha256)
         with pytest.raises(ModuleError, match=r"damaged|not a complete compiled model"):
             unpack(content)

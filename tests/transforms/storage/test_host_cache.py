@@ -226,7 +226,7 @@ def test_another_staged_file_is_refused(gcs, own_cache):
     path, sha256 = staged(gcs)
     gcs.put("module.beamlabel", b"something else")
     for _ in range(2):
-        with pytest.raises(ChecksumError, match=f"the launcher staged {sha256}"):
+        with pytest.raises(ChecksumError, match=f"but the launcher staged {sha256}"):
             open_artifact(path, sha256)
     assert not [file for file in (own_cache / "staged").iterdir() if not file.suffix]
     with pytest.raises(FileNotFoundError):

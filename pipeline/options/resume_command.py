@@ -1,0 +1,73 @@
+"""The command line that continues a run: the user's own with ``--if_exists resume``, and without secrets."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from beamlabel.pipeline.options.parser import underscored
+from beamlabel.transforms.secrets.names import is_credential
+from beamlabel.transforms.secrets.text import public_text, public_uri
+
+# Options whose values are secrets; the second takes several words, each NAME=VALUE, whose names are none.
+_SECRET = frozenset(
+    ("s3_access_key_id", "s3_secret_access_key", "s3_session_token", "azure_connection_string", "http_header")
+)
+_PAIRS = "http_header"
+_HIDDEN = "..."
+
+
+def resume_command(argv: Sequence[str], run_date: str | None = None) -> str:
+    """The command for a shell.
+
+    Args:
+      argv: the program and its arguments, as ``sys.argv``. A secret becomes ``...``, which the user has to replace.
+      run_date: the run's day, which is added if the output's name depends on it.
+    """
+    words, names = _without_if_exists(underscored(argv[1:])), _names(argv)
+    public: list[str] = []
+    option = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            option = name[2:]
+            hidden = f"{name}={_hidden(option, value)}" if equals and _is_secret(option) else word
+        else:
+            hidden = _hidden(option, word) if _is_secret(option) else word
+        public.append(public_text(public_uri(hidden)))
+    if run_date and "run_date" not in names and any("{date}" in word for word in words):
+        public += ["--run_date", run_date]
+    return f"{_program(argv[0])} {shlex.join(public)} --if_exists resume"
+
+
+def _names(argv: Sequence[str]) -> set[str]:
+    return {word[2:].partition("=")[0] for word in underscored(argv) if word.startswith("--")}
+
+
+def _without_if_exists(words: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else ""
+        if word.partition("=")[0] != "--if_exists" and before != "--if_exists":
+            kept.append(word)
+    return kept
+
+
+def _is_secret(option: str) -> bool:
+    return option in _SECRET or is_credential(option)
+
+
+def _hidden(option: str, value: str) -> str:
+    if option == _PAIRS and "=" in value:
+        return f"{value.partition('=')[0]}={_HIDDEN}"
+    return _HIDDEN
+
+
+def _program(first: str) -> str:
+    if Path(first).name != "__main__.py":
+        return shlex.quote("beamlabel" if shutil.which("beamlabel") == first else first)
+    is_usual = shutil.which("python") == sys.executable
+    return f"{'python' if is_usual else shlex.quote(sys.executable or 'python')} -m beamlabel"

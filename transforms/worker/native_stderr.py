@@ -1,0 +1,88 @@
+"""Keeps the lines off stderr that native libraries write as they start.
+
+TensorFlow, LiteRT and their libraries write about missing GPUs and CPU features there, before any setting can keep them
+from it. Such lines tear a progress bar, and hide the lines that matter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from beamlabel.transforms.secrets.logs import get_logger
+
+LOGGER = get_logger("beamlabel.native")
+"""Takes native lines at the level DEBUG."""
+
+# Lines of Abseil's and TensorFlow's C++ logs below FATAL, of TensorFlow Lite's, and those that follow them.
+_NATIVE = re.compile(
+    r"[IWE]\d{4} \d\d:\d\d:\d+[.:]\d"
+    r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "
+    r"|WARNING: All log messages before absl::InitializeLog"
+    r"|WARNING: Logging before "
+    r"|To enable the following instructions: "
+    r"|INFO: (?:Created|Initialized|Applying) "
+)
+_ERROR = re.compile(r"E\d{4} |\d{4}-\d\d-\d\d \S+ \S+ E ")
+
+
+def is_native(line: str, *, errors: bool = True) -> bool:
+    """Whether a line is of a native library's log, and not an error that ended the process.
+
+    Args:
+      line: of the standard error.
+      errors: whether lines of the level ERROR count, too: without a GPU TensorFlow writes some as it starts.
+    """
+    return _NATIVE.match(line) is not None and (errors or not _ERROR.match(line))
+
+
+_is_read = False
+
+
+def leave_native_lines() -> None:
+    """Leaves native lines where they are: another process reads this one's stderr, and takes them out."""
+    global _is_read
+    _is_read = True
+
+
+@contextmanager
+def without_native_lines() -> Iterator[None]:
+    """Holds stderr back while a library starts, and writes afterwards all but the native lines.
+
+    If the block raises, the native lines are written, too. The last lines of a crash are lost: use this for steps only
+    that another process has done before, or that cannot crash.
+    """
+    if _is_read:
+        yield
+        return
+    try:
+        stderr, aside = os.dup(2), os.memfd_create("stderr")
+    except (OSError, AttributeError):  # there is no stderr, or this is not Linux
+        yield
+        return
+    has_failed = True
+    try:
+        os.dup2(aside, 2)
+        try:
+            yield
+            has_failed = False
+        finally:
+            os.dup2(stderr, 2)
+            _write(os.pread(aside, os.fstat(aside).st_size, 0), stderr, all_lines=has_failed)
+    finally:
+        os.close(stderr)
+        os.close(aside)
+
+
+def _write(said: bytes, stderr: int, *, all_lines: bool) -> None:
+    for line in said.splitlines(keepends=True):
+        text = line.decode(errors="backslashreplace").strip()
+        if is_native(text) and not all_lines:
+            LOGGER.debug("%s", text)
+        else:
+            try:
+                os.write(stderr, line)
+            except OSError:  # nobody reads it
+                return
