@@ -15,6 +15,7 @@ from beamlabel.pipeline.report.links import Links
 from beamlabel.pipeline.report.run_sample import RunSample
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
+from beamlabel.transforms.reasons import Reason
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.secrets.text import public_values
 from beamlabel.transforms.shapes import TEXT, ShapeError, check, optional, parse
@@ -101,7 +102,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
         "mean_embedding": _if_small(_mean(embeddings, manifest)),
         "scores": score_bins(scores, probabilities=probabilities),
         "failures": [
-            {"reason": reason, "count": count, "examples": _linked(examples.get(reason, []), links)}
+            {"reason": reason, "count": count, "examples": _linked(reason, examples.get(reason, []), links)}
             for reason, count in sorted(
                 manifest["failed_by_reason"].items(), key=lambda item: (-item[1], item[0])
             )
@@ -115,13 +116,16 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
     return {**data, "sample": _fitting(rows, room)}
 
 
-def _linked(examples: Iterable[Mapping[str, str | None]], links: Links) -> list[dict[str, str | None]]:
+def _linked(
+    reason: str, examples: Iterable[Mapping[str, str | None]], links: Links
+) -> list[dict[str, str | None]]:
     """Examples of failures with their links, and with room for a thumbnail."""
     linked = []
     for example in examples:
         uri = example["uri"]
-        whole = uri if uri is not None and len(uri) < MAX_TEXT else None
-        linked.append({**example, "link": links.of(whole), "thumbnail": None})
+        is_whole = uri is not None and len(uri) < MAX_TEXT
+        link = links.of(uri) if is_whole and reason != Reason.NOT_FOUND else None
+        linked.append({**example, "link": link, "thumbnail": None})
     return linked
 
 

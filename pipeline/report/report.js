@@ -64,12 +64,17 @@ function showHead() {
   const facts = { Module: run.module, "Computed by": run.computed_by, Run: run.id, Started: instant(run.started_at), Committed: instant(run.committed_at) };
   $("facts").append(...Object.entries(facts).filter(([, value]) => value).map(([name, value]) => fact(name, value)));
   const done = tried(rows);
-  const of = (number, all, noun) => [whole(number), ...(number && all ? [" ", element("small", {}, percentOf(number, all, noun))] : [])];
+  // A count with its share of a base.
+  const part = (name, number, all, noun, attributes = {}) => {
+    const made = fact(name, whole(number), attributes);
+    if (number && all) made.append(element("dd", { class: "base" }, percentOf(number, all, noun)));
+    return made;
+  };
   $("counts").append(
     fact("inputs", whole(rows.input)),
-    fact("predicted", of(rows.predicted, rows.input, "input")),
-    fact("failed", of(rows.failed, done, "tried image"), rows.failed ? { class: "bad" } : {}),
-    fact("skipped", of(rows.skipped, rows.input, "input")),
+    part("predicted", rows.predicted, rows.input, "input"),
+    part("failed", rows.failed, done, "tried image", rows.failed ? { class: "bad" } : {}),
+    part("skipped", rows.skipped, rows.input, "input"),
     fact("start to end", duration(run.seconds)),
     fact("images/s, start to end", precise(done / Math.max(run.seconds, 0.001))),
   );
@@ -188,7 +193,7 @@ function countsOfNights(before) {
   const change = (was, is) => (was === is ? "0" : `${is > was ? "+" : "−"}${whole(Math.abs(is - was))}`);
   const failed = new Map(data.failures.map((one) => [one.reason, one.count]));
   const line = (name, was, is) => [name, whole(was), whole(is), change(was, is)];
-  const rows = [["inputs", "input"], ["predicted", "predicted"], ["failed", "failed"], ["skipped", "skipped"]]
+  const rows = [["inputs", "input"], ["predicted", "predicted"], ["skipped", "skipped"], ["failed", "failed"]]
     .map(([name, key]) => line(name, before.rows[key], data.rows[key]));
   const reasons = [...new Set([...Object.keys(before.failed_by_reason), ...failed.keys()])].sort();
   rows.push(...reasons.map((reason) => line(element("span", { class: "mono reason" }, reason), before.failed_by_reason[reason] ?? 0, failed.get(reason) ?? 0)));
@@ -208,11 +213,10 @@ function showBefore() {
     element("p", { class: "note" }, "Compared with ", element("span", { class: "mono" }, before.output), `, started ${instant(before.started_at)}.${before.same_module ? "" : " It used another module or other preprocessing."}`),
     element("p", { class: "lead" }, `Failed now: ${rate(data.rows)}. The night before: ${rate(before.rows)}.`),
     before.failures ? changes(before) : note("There are too many failures to compare them image by image."),
-    countsOfNights(before),
-    element("h3", {}, "Labels"), ...drift,
+    element("div", { class: "halves" },
+      element("div", {}, element("h3", {}, "Counts"), countsOfNights(before)),
+      element("div", {}, element("h3", {}, "Labels"), ...drift, ...[embeddingDrift(before.embedding_drift)].filter(Boolean).map(note))),
   );
-  const embeddings = embeddingDrift(before.embedding_drift);
-  if (embeddings) $("before-body").append(note(embeddings));
 }
 
 const kinds = { top: "Top of label", uncertain: "Least certain", close: "Close call", at_odds: "At odds with its neighbors", random: "Random" };
