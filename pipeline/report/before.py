@@ -126,8 +126,8 @@ def _failures(
     """Counts images by the nights in which they failed.
 
     Returns:
-      ``came``: failed only now; ``again``: in both nights; ``went``: failed before and have a row now. None if a night has
-      more than ``_MAX_FAILURES`` failures.
+      ``came``: failed only now; ``again``: in both nights; ``went``: failed before and have a row now. None if a night
+      has more than ``_MAX_FAILURES`` failures.
     """
     if max(manifest["rows"]["failed"], earlier["rows"]["failed"]) > _MAX_FAILURES:
         return None
