@@ -85,10 +85,10 @@ function labelDrift(drift, before, now, totals = null, first = Infinity) {
   if (!drift.labels.length) return [about, element("p", { class: "note" }, "No label’s share changed.")];
   const most = Math.max(...drift.labels.map((one) => Math.max(one.share_a, one.share_b)));
   const cell = (number, side) => (totals === null ? whole(number) : [whole(number), " ", element("small", {}, share(number, totals[side]))]);
-  const head = (name, side) => (totals === null ? name : `${name}, of ${whole(totals[side])}`);
+  const head = (name, side) => (totals === null ? name : [name, " ", element("small", {}, `of ${count(totals[side], "image")}`)]);
   const rows = drift.labels.map((one) => [one.label, cell(one.a, 0), cell(one.b, 1), signed(100 * one.change, 1),
     element("span", { class: "two" }, bar(one.share_a / most), bar(one.share_b / most))]);
-  const made = (some, caption) => table(caption, ["Label", head(before, 0), head(now, 1), "Change, % points", element("span", { class: "hidden" }, "Shares")], some);
+  const made = (some, caption) => table(caption, ["Label", head(before, 0), head(now, 1), "% points", element("span", { class: "hidden" }, "Shares")], some);
   const shown = [about, made(rows.slice(0, first), "Labels with the largest change of their share")];
   const others = rows.slice(first);
   if (others.length) shown.push(element("details", {}, element("summary", {}, `${count(others.length, "more label")}`), made(others, "More labels whose share changed")));

@@ -58,7 +58,9 @@ class Links:
         if not place.startswith("/") or "\0" in place or _MEMBER.search(place) or _ESCAPED_BYTE.search(place):
             return None
         # A name such as javascript:x is no scheme after this prefix, and its colon is encoded.
-        return quote(f"./{os.path.relpath(place, self._page)}", safe="/", errors="surrogateescape")
+        path = os.path.relpath(place, self._page)
+        prefix = "" if path.startswith("../") else "./"
+        return prefix + quote(path, safe="/", errors="surrogateescape")
 
 
 def _web(uri: str) -> str | None:

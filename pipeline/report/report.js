@@ -115,7 +115,7 @@ function showLabels() {
     return;
   }
   const most = shown[0][1];
-  $("labels-count").textContent = `${count(shown.length + others, "best label")} of ${count(data.rows.predicted, "predicted image")}`;
+  $("labels-count").textContent = `${count(shown.length + others, "label")} of ${count(data.rows.predicted, "predicted image")}`;
   const items = shown.map(([label, images]) => {
     const button = element("button", { type: "button", "aria-pressed": "false", title: "Show this label in the contact sheet" },
       element("span", { class: "name" }, label), element("span", { class: "number" }, whole(images)), bar(images / most));
