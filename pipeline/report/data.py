@@ -54,6 +54,17 @@ _REPORT = {
     # Pages of older versions have examples without thumbnails.
     "failures": [{"examples": [{"ref_id": TEXT, "thumbnail?": optional(TEXT)}]}],
 }
+# Failures of these reasons have no file to open.
+_WITHOUT_FILE = frozenset(
+    {
+        Reason.NULL_URI,
+        Reason.INVALID_ROW,
+        Reason.INVALID_URI,
+        Reason.NOT_FOUND,
+        Reason.NOT_A_FILE,
+        Reason.UNSUPPORTED_SCHEME,
+    }
+)
 _MAX_BINS = 60
 _MIN_BIN_SECONDS = 0.5
 # A worker's clock may be slow by this much. Units that ended earlier belong to an earlier try of the run.
@@ -124,7 +135,7 @@ def _linked(
     for example in examples:
         uri = example["uri"]
         is_whole = uri is not None and len(uri) < MAX_TEXT
-        link = links.of(uri) if is_whole and reason != Reason.NOT_FOUND else None
+        link = links.of(uri) if is_whole and reason not in _WITHOUT_FILE else None
         linked.append({**example, "link": link, "thumbnail": None})
     return linked
 
