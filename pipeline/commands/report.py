@@ -64,6 +64,7 @@ def make_report(
     from beamlabel.pipeline.places.outputs import check_folder
     from beamlabel.pipeline.report.before import night_before
     from beamlabel.pipeline.report.data import kept_thumbnails, report_data
+    from beamlabel.pipeline.report.failed_pictures import add_failed_pictures
     from beamlabel.pipeline.report.page import page
     from beamlabel.pipeline.report.summaries import published_summaries
     from beamlabel.pipeline.report.thumbnails import fetched_thumbnails
@@ -89,6 +90,10 @@ def make_report(
         thumbnails |= fetched_thumbnails(lacking, manifest, base_dir, rights or FetchRights())
     for row in data["sample"]:
         row["thumbnail"] = thumbnails.get(row["ref_id"])
+    for example in (one for failure in data["failures"] for one in failure["examples"]):
+        example["thumbnail"] = thumbnails.get(example["ref_id"])
+    if fetch:
+        add_failed_pictures(data, manifest, base_dir, rights or FetchRights())
     storage.write_bytes(path, page(data).encode())
     without = sum(row["thumbnail"] is None for row in data["sample"])
     _LOGGER.info(

@@ -1,1 +1,1 @@
-"""The HTML page."""
+"""The report of a run: one HTML page."""

@@ -1,4 +1,4 @@
-"""The night before a run: the newest earlier output of those that it skips, or that lie beside it but for the date."""
+"""The night before a run: the newest earlier output that the run skips, or that differs from it in the date only."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ from beamlabel.transforms.storage.patterns import escape
 
 _LOGGER = get_logger("beamlabel")
 
-# Manifests that are read: those written last are the nights before, whatever was done again since.
+# Manifests to read. The newest files belong to the last nights, unless an old night was run again.
 _CANDIDATES = 8
-# Failures of a night that are compared image by image.
+# More failures in one night are not compared image by image.
 _MAX_FAILURES = 100_000
 _BATCH_ROWS = 65_536
 
 
 def night_before(folder: str, manifest: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the report tells of the night before: its counts, and how far this night is from it.
+    """Compares the run with the night before: counts, failures, labels and mean embedding.
 
-    No row of that night is read: its labels and mean embedding are those that its own report holds.
+    Reads no row of that night: the labels and the mean embedding come from that night's report.
 
     Args:
-      folder: where the run's files are.
+      folder: the directory of the run's files.
       manifest: the run's.
       data: of the run's report.
 
     Returns:
-      None if there is no night before, or if it cannot be read, which is logged.
+      None if there is no night before. Also None if it cannot be read, with a warning in the log.
     """
     try:
         earlier = _newest_earlier(manifest)
         return None if earlier is None else _compared(folder, manifest, data, *earlier)
     except Exception:  # a report is worth more than this part of it
-        _LOGGER.warning("the night before cannot be read", exc_info=True)
+        _LOGGER.warning("Cannot read the night before; the report does without it", exc_info=True)
         return None
 
 
 def _newest_earlier(manifest: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The folder and the manifest of the output whose run began last before this one."""
+    """The directory and the manifest of the last run that began before this one."""
     options, output = manifest["options"], manifest["output"]
     patterns = list(options.get("skip_labeled") or ())
     date = options.get("run_date")
@@ -73,7 +73,7 @@ def _newest_earlier(manifest: Mapping[str, Any]) -> tuple[str, dict[str, Any]] |
 
 
 def _written(file: StoredFile) -> tuple[int, str, str]:
-    """Sorts files by when they were written: versions are times, as digits or as text."""
+    """A sort key by the time of writing: versions are times, as digits or as text."""
     version = file.version or ""
     return (int(version) if version.isdecimal() else 0, version, file.path)
 
@@ -86,7 +86,8 @@ def _compared(
     if told is not None and told["run"]["id"] != earlier["run_id"]:
         told = None
     names = (schema.MODULE_FINGERPRINT, schema.PREPROCESSING_ID)
-    labels = None if told is None else told.get("distribution"), data["distribution"]
+    labels_before, labels_now = (told or {}).get("distribution"), data["distribution"]
+    has_labels = labels_before and labels_now
     return {
         "output": there,
         "started_at": earlier["started_at"],
@@ -96,7 +97,9 @@ def _compared(
         "has_report": told is not None,
         "same_module": all(earlier["metadata"].get(n) == manifest["metadata"].get(n) for n in names),
         "failures": _failures(folder, manifest, there, earlier),
-        "label_drift": label_drift(labels[0], labels[1]) if labels[0] and labels[1] else None,
+        "label_drift": label_drift(labels_before, labels_now) if has_labels else None,
+        # The bases of the labels' shares.
+        "labeled": [sum(labels_before.values()), sum(labels_now.values())] if has_labels else None,
         "embedding_drift": _embeddings(told, data),
     }
 
@@ -108,7 +111,7 @@ def _embeddings(told: Mapping[str, Any] | None, data: Mapping[str, Any]) -> dict
     if before["space"] != now["space"]:
         return {
             "comparable": False,
-            "why_not": "module, preprocessing or normalization differs",
+            "why_not": "the module, preprocessing or normalization differs",
         }
     return {
         "comparable": True,
@@ -120,7 +123,12 @@ def _embeddings(told: Mapping[str, Any] | None, data: Mapping[str, Any]) -> dict
 def _failures(
     folder: str, manifest: Mapping[str, Any], there: str, earlier: Mapping[str, Any]
 ) -> dict[str, int] | None:
-    """How many images failed only now, in both nights, and only before though they have a row now; None of too many."""
+    """Counts images by the nights in which they failed.
+
+    Returns:
+      ``came``: failed only now; ``again``: in both nights; ``went``: failed before and have a row now. None if a night
+      has more than ``_MAX_FAILURES`` failures.
+    """
     if max(manifest["rows"]["failed"], earlier["rows"]["failed"]) > _MAX_FAILURES:
         return None
     now, before = _failed(folder, manifest), _failed(there, earlier)
@@ -141,7 +149,7 @@ def _failed(folder: str, manifest: Mapping[str, Any]) -> set[str]:
 
 
 def _labeled(folder: str, manifest: Mapping[str, Any], wanted: set[str]) -> int:
-    """How many of some images have a row."""
+    """The number of ``wanted`` images that have a row."""
     if not wanted:
         return 0
     values, count = pa.array(sorted(wanted), pa.string()), 0

@@ -1,9 +1,9 @@
 
-// What a person says an image shows, image by image, and corrections.csv made of it. A verdict is about the prediction:
-// "right" if it is what the person says, else "wrong"; the label is the truth, several classes are a list in JSON. No
-// class at all is "wrong" without a label: the person does not know what it is.
+// The corrections of a person, image by image, and corrections.csv made of them. The verdict is about the prediction:
+// "right" if it equals the person's classes, else "wrong". The label is the truth; several classes are a list in JSON.
+// No class means "wrong" without a label: the person does not know the class.
 const corrections = new Map();
-// By the run where there is one, else by the page's place.
+// The key in the browser's storage: by the run, or by the page's address if there is none.
 const KEPT = `beamlabel corrections ${data.run?.id ?? location.pathname}`;
 let isSaved = true;
 
@@ -13,7 +13,7 @@ function csvCell(text) {
 
 const sameLabels = (one, other) => one !== null && other !== null && [...one].sort().join("\n") === [...other].sort().join("\n");
 
-// Rows in the order given, each with image_id, uri and predicted_labels (null if they are not known).
+// Takes rows in order, each with image_id, uri and predicted_labels (null if unknown).
 function correctionsCsv(rows, isMulti) {
   const lines = rows.filter((row) => corrections.has(row.image_id)).map((row) => {
     const labels = corrections.get(row.image_id);
@@ -24,15 +24,15 @@ function correctionsCsv(rows, isMulti) {
   return ["image_id,uri,verdict,label", ...lines, ""].join("\n");
 }
 
-// A page that is closed and opened again still has them; a browser may forbid that.
+// Corrections survive closing the page, unless the browser forbids it.
 function storeCorrections() {
   try {
     if (corrections.size) localStorage.setItem(KEPT, JSON.stringify({ isSaved, labels: [...corrections] }));
     else localStorage.removeItem(KEPT);
-  } catch { /* they are in the page until it is closed */ }
+  } catch { /* the page keeps them until it is closed */ }
 }
 
-// After each change.
+// Runs after each change.
 function keepCorrections() {
   isSaved = !corrections.size;
   storeCorrections();
@@ -47,7 +47,7 @@ function restoreCorrections(rows) {
     const kept = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
     for (const [image, labels] of kept.labels ?? []) if (known.has(image) && isLabels(labels)) corrections.set(image, labels);
     isSaved = !corrections.size || kept.isSaved === true;
-  } catch { /* there are none */ }
+  } catch { /* none are stored */ }
 }
 
 function saveCorrections(rows, isMulti) {

@@ -1,4 +1,4 @@
-"""A manifest and the units' summaries → what the report shows, as plain values for JSON."""
+"""Makes the report's data, plain values for JSON, from a manifest and the units' summaries."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from beamlabel.pipeline.report.failed_pictures import with_file
+from beamlabel.pipeline.report.links import Links
 from beamlabel.pipeline.report.run_sample import RunSample
 from beamlabel.transforms import storage
 from beamlabel.transforms.decoding.thumbnail import MAX_BYTES
+from beamlabel.transforms.reasons import Reason
 from beamlabel.transforms.rows import schema
 from beamlabel.transforms.secrets.text import public_values
 from beamlabel.transforms.shapes import TEXT, ShapeError, check, optional, parse
 from beamlabel.transforms.writing.unit_summary import (
     EMBEDDING_STEPS,
+    MAX_TEXT,
     UnitSummary,
     merge_examples,
     score_bins,
 )
 
 MAX_LABELS = 200
-"""Labels in the histogram, the most frequent ones; the others are one number."""
+"""Labels in the histogram, the most frequent ones; the others are summed up."""
 
-# What is larger is left out of the page, and then two nights are not compared by it.
+# Larger values are left out of the page, so the next night is not compared by them.
 _COMPARED_BYTES = 150_000
 
 _SPACE = (
@@ -36,35 +40,49 @@ _SPACE = (
     schema.EMBEDDING_NORMALIZED,
 )
 
-# The page stays below 2 MB, whatever the texts are: the sample has what the rest of its data leaves.
+# The page stays below 2 MB, whatever the texts are: the sample gets the room that the other data leave.
 _PAGE_BYTES = 1_995_000
 _FRAME_BYTES = 60_000
 _THUMBNAIL_BYTES = -(-MAX_BYTES // 3) * 4
 _DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
-# In JSON these stand in strings only, where an escape means the same.
+# JSON has these in strings only, where an escape means the same.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-# What is read back of it.
+# The part of a page's data that is read again.
 _REPORT = {
     "run": {"id": TEXT, "plan_id?": optional(TEXT)},
     "sample": [{"ref_id": TEXT, "thumbnail": optional(TEXT)}],
+    # Pages of older versions have examples without thumbnails.
+    "failures": [{"examples": [{"ref_id": TEXT, "thumbnail?": optional(TEXT)}]}],
 }
+# Failures of these reasons have no file to open.
+_WITHOUT_FILE = frozenset(
+    {
+        Reason.NULL_URI,
+        Reason.INVALID_ROW,
+        Reason.INVALID_URI,
+        Reason.NOT_FOUND,
+        Reason.NOT_A_FILE,
+        Reason.UNSUPPORTED_SCHEME,
+    }
+)
 _MAX_BINS = 60
 _MIN_BIN_SECONDS = 0.5
-# A worker's clock may be behind; what ended earlier than that was done by an earlier try of the run.
+# A worker's clock may be slow by this much. Units that ended earlier belong to an earlier try of the run.
 _CLOCK_SECONDS = 60.0
 
 
 def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -> dict[str, Any]:
-    """Merges the summaries; in memory is one at a time, and a bounded number of rows.
+    """Merges the summaries; holds one of them at a time, and a bounded number of rows.
 
     Args:
       manifest: ``_MANIFEST.json``.
-      summaries: one a unit, in the order of the units: the same ones give the same report.
+      summaries: one per unit, in the order of the units; equal summaries give equal reports.
     """
     labels: Counter[str] = Counter()
     scores: Counter[float] = Counter()
     examples: dict[str, list[dict[str, str | None]]] = {}
-    sample = RunSample(manifest["metadata"])
+    links = Links(manifest)
+    sample = RunSample(manifest["metadata"], links)
     embeddings: list[int] | None = None
     for summary in summaries:
         labels.update(summary.labels)
@@ -90,12 +108,12 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
             "others": len(ordered[MAX_LABELS:]),
             "rows_of_others": sum(count for _, count in ordered[MAX_LABELS:]),
         },
-        # For the report of the next night to compare with.
+        # The report of the next night compares with these.
         "distribution": _if_small(dict(ordered)),
         "mean_embedding": _if_small(_mean(embeddings, manifest)),
         "scores": score_bins(scores, probabilities=probabilities),
         "failures": [
-            {"reason": reason, "count": count, "examples": examples.get(reason, [])}
+            {"reason": reason, "count": count, "examples": _linked(reason, examples.get(reason, []), links)}
             for reason, count in sorted(
                 manifest["failed_by_reason"].items(), key=lambda item: (-item[1], item[0])
             )
@@ -104,8 +122,22 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
     rows, compared = sample.rows(labels)
     has_names = schema.LABELS_SHA256 in manifest["metadata"]
     data |= {"compared": compared, "has_names": has_names, "several": function == "sigmoid"}
-    room = _PAGE_BYTES - _FRAME_BYTES - len(embedded_json(data).encode())
+    pictures = len(with_file(data["failures"])) * _THUMBNAIL_BYTES
+    room = _PAGE_BYTES - _FRAME_BYTES - pictures - len(embedded_json(data).encode())
     return {**data, "sample": _fitting(rows, room)}
+
+
+def _linked(
+    reason: str, examples: Iterable[Mapping[str, str | None]], links: Links
+) -> list[dict[str, str | None]]:
+    """Examples of failures with their links, and with room for a thumbnail."""
+    linked = []
+    for example in examples:
+        uri = example["uri"]
+        is_whole = uri is not None and len(uri) < MAX_TEXT
+        link = links.of(uri) if is_whole and reason not in _WITHOUT_FILE else None
+        linked.append({**example, "link": link, "thumbnail": None})
+    return linked
 
 
 def _if_small(value: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -113,7 +145,7 @@ def _if_small(value: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _mean(total: list[int] | None, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The mean embedding, and what tells with which others it may be compared."""
+    """The mean embedding, and its space: only embeddings of one space are comparable."""
     rows = manifest["rows"]["predicted"]
     if total is None or not rows:
         return None
@@ -142,9 +174,9 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(rows: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
-    """As many of the rows as the page has room for, which is all of them unless they are made to be large.
+    """As many of the rows as the page has room for: all of them, unless somebody made them large on purpose.
 
-    Every row counts as if it had a large thumbnail, so that the same rows fit with and without.
+    Every row counts as if it had the largest thumbnail, so the same rows fit with and without thumbnails.
     """
     texts = (len(embedded_json({**row, "thumbnail": None}).encode()) for row in rows)
     sizes = itertools.accumulate(text + _THUMBNAIL_BYTES for text in texts)
@@ -152,12 +184,12 @@ def _fitting(rows: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
 
 
 def embedded_json(value: object) -> str:
-    """JSON that may stand in a script element: ``<``, ``>`` and ``&`` are escaped, and so are odd line ends."""
+    """JSON for a script element: ``<``, ``>``, ``&`` and Unicode line ends are escaped."""
     return json.dumps(public_values(value), ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
 
 
 def data_of_page(text: str) -> dict[str, Any] | None:
-    """The data that a page was made of, of whatever kind; None if there are none, or somebody has damaged them."""
+    """The data of a page of any kind; None if it has none, or if they are damaged."""
     found = _DATA.search(text)
     try:
         data: dict[str, Any] | None = parse(found[1]) if found else None
@@ -167,27 +199,29 @@ def data_of_page(text: str) -> dict[str, Any] | None:
 
 
 def kept_thumbnails(path: str, *, run_id: str | None = None, plan_id: str | None = None) -> dict[str, str]:
-    """Reference → JPEG in base64, out of the page that is there, if it is of this run, or of a run of this plan."""
+    """Maps each ``ref_id`` to its JPEG in base64, from the existing page of this run or of a run of this plan."""
     if not storage.exists(path):
         return {}
     data = data_of_page(storage.read_bytes(path).decode(errors="replace"))
     try:
         check(data, _REPORT)
-    except ShapeError:  # none, or not that of a report
+    except ShapeError:  # no data, or not a report's
         return {}
     assert data is not None
     run = data["run"]
     is_same = run["id"] == run_id or (plan_id is not None and run.get("plan_id") == plan_id)
     if not is_same:
         return {}
-    return {row["ref_id"]: row["thumbnail"] for row in data["sample"] if row["thumbnail"]}
+    examples = itertools.chain.from_iterable(failure["examples"] for failure in data["failures"])
+    shown = itertools.chain(data["sample"], examples)
+    return {row["ref_id"]: row["thumbnail"] for row in shown if row.get("thumbnail")}
 
 
 def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Images done in equal spans of the run: ``bin_seconds``, ``counts``, and how many were done ``before``.
+    """Images done in equal spans of the run: ``bin_seconds``, ``counts``, and the images done ``before`` the run.
 
-    The images of a unit are spread evenly from when its sink saw the first to when it saw the last. None
-    where the manifest's files tell no times.
+    The images of a unit are spread evenly from the time its sink saw the first to the time it saw the last. None
+    if the manifest's files have no times.
     """
     start, end = (_seconds(manifest[name]) for name in ("started_at", "committed_at"))
     bins = max(1, min(_MAX_BINS, int((end - start) / _MIN_BIN_SECONDS)))
@@ -209,7 +243,7 @@ def timeline(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _spread(counts: list[float], rows: int, low: float, high: float) -> None:
-    """Adds ``rows`` to the bins between ``low`` and ``high``, in bins."""
+    """Adds ``rows`` to the bins from ``low`` to ``high``, both in units of bins."""
     last = len(counts) - 1
     if high - low < 1e-9:
         counts[min(int(low), last)] += rows

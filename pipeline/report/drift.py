@@ -1,4 +1,4 @@
-"""How far two distributions of labels, and two mean embeddings, are from each other."""
+"""The distance of two label distributions, and of two mean embeddings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _SHOWN = 20
 
 
 def label_drift(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, Any] | None:
-    """The distance of two distributions; None if one of them has no image.
+    """The distance of two label distributions; None if one of them has no image.
 
     With p and q as the labels' shares and m = (p + q) / 2, ``total_variation`` is ½ Σ|p − q|, the share of images that
-    would have to get another label; ``jensen_shannon`` is ½ KL(p‖m) + ½ KL(q‖m) in bits, from 0 to 1 (J. Lin,
+    need another label to make both alike. ``jensen_shannon`` is ½ KL(p‖m) + ½ KL(q‖m) in bits, from 0 to 1 (J. Lin,
     "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37(1), 1991). ``labels``
-    are those whose share changed most.
+    holds the labels whose share changed most.
     """
     totals = sum(a.values()), sum(b.values())
     if not all(totals):
@@ -45,10 +45,10 @@ def label_drift(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, Any] | 
 
 
 def embedding_drift(a: np.ndarray, b: np.ndarray) -> dict[str, float | None]:
-    """Distances of two mean embeddings, float[D] each.
+    """The distances of two mean embeddings, float[D] each.
 
-    ``cosine_distance`` is 1 − a·b / (‖a‖ ‖b‖), None if one is zero; ``l2_distance`` is ‖a − b‖, to be compared with
-    ``length_a`` and ``length_b``, ‖a‖ and ‖b‖.
+    ``cosine_distance`` is 1 − a·b / (‖a‖ ‖b‖), or None if one of them is zero. ``l2_distance`` is ‖a − b‖; its scale
+    is given by ``length_a`` and ``length_b``, ‖a‖ and ‖b‖.
     """
     lengths = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     product = lengths[0] * lengths[1]
@@ -68,5 +68,5 @@ def _divergence(p: np.ndarray, m: np.ndarray) -> float:
 
 
 def _rounded(value: float | np.floating[Any]) -> float:
-    """Six significant digits: what comes after depends on the order of sums."""
+    """Rounds to six significant digits: the digits after them depend on the order of summation."""
     return float(f"{float(value):.6g}")

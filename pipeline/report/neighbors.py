@@ -1,4 +1,4 @@
-"""Rows whose label is not that of their neighbours in the space of the embeddings, among the sample of a run."""
+"""Sampled rows whose label differs from the label of their neighbors in embedding space."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from beamlabel.transforms.writing.embedding_sample import EmbeddingSample
 
 MAX_NEIGHBORS = 10
 _MIN_NEIGHBORS = 3
-# Weights of neighbours are exp(cosine / 0.07): Z. Wu et al., "Unsupervised feature learning via non-parametric instance
+# A neighbor weighs exp(cosine / 0.07): Z. Wu et al., "Unsupervised feature learning via non-parametric instance
 # discrimination", CVPR 2018, section 3.4.
 _TEMPERATURE = 0.07
 
 
 @dataclass(frozen=True)
 class AtOdds:
-    """A row whose neighbours have another label.
+    """A row whose neighbors have another label.
 
     Attributes:
       number: ``row_number`` of its reference.
-      label: that of the weighted majority of its neighbours.
-      count: how many of the neighbours have it.
-      neighbors: how many there are.
-      disagreement: the majority's share of the weights less that of the row's own label, more than 0 to 1.
+      label: the label of the weighted majority of its neighbors.
+      count: the number of neighbors with that label.
+      neighbors: the number of neighbors.
+      disagreement: the majority's share of the weights minus the share of the row's own label, in (0, 1].
     """
 
     number: int
@@ -37,17 +37,17 @@ class AtOdds:
 
 
 def neighbors_of(rows: int) -> int:
-    """How many neighbours decide among so many rows: the root of their number, at most 10; 0 of too few."""
+    """The number of neighbors to look at: the square root of ``rows``, at most 10; 0 if that is less than 3."""
     number = min(MAX_NEIGHBORS, math.isqrt(max(rows, 0)))
     return number if number >= _MIN_NEIGHBORS else 0
 
 
 class Neighborhood:
-    """The sample of a run without copies: rows with the same vector are of copies of one image, and count once.
+    """The sample of a run without copies: rows with equal vectors are copies of one image and count once.
 
     Attributes:
-      rows: how many there are.
-      neighbors: how many decide.
+      rows: the number of rows.
+      neighbors: the number of neighbors that decide about a row.
     """
 
     def __init__(self, sample: EmbeddingSample) -> None:
@@ -56,14 +56,13 @@ class Neighborhood:
         self.neighbors = neighbors_of(self.rows - 1)
 
     def at_odds(self, numbers: Iterable[int]) -> list[AtOdds]:
-        """The rows that are at odds with their neighbours, those most at odds first.
+        """The rows at odds with their neighbors, by descending disagreement.
 
-        Neighbours are those with the largest cosine. A row is at odds with them if more than half of them, and of
-        their weight, have one label, and that is not the row's.
+        The neighbors of a row have the largest cosine. The row is at odds with them if more than half of them, and more
+        than half of their weight, have one label that is not the row's.
 
         Args:
-          numbers: of the rows that are asked for; one that is not in the sample is left out, and so are copies of one
-            that was named before.
+          numbers: of the rows to judge. Rows outside the sample are left out, and so are copies of earlier ones.
         """
         wanted = {self._places[number]: number for number in reversed([*numbers]) if number in self._places}
         places = np.array(sorted(wanted))
@@ -96,7 +95,7 @@ def _judged(number: int, own: str, labels: list[str], weights: np.ndarray) -> At
 
 
 def _without_copies(sample: EmbeddingSample) -> tuple[np.ndarray, list[str], dict[int, int]]:
-    """float64[M, D] different vectors, their labels, and the place of each row's vector by the row's number."""
+    """float64[M, D] distinct vectors, their labels, and each row number's index into the vectors."""
     places: dict[bytes, int] = {}
     firsts: list[int] = []
     place_of: dict[int, int] = {}

@@ -1,8 +1,8 @@
-"""``_report.html``: one page that needs nothing else, made of ``report_data``.
+"""``_report.html``: one self-contained page, made of ``report_data``.
 
-The page holds its data as JSON in a script element that is not run. Its own script puts all of it into the page as
-text, never as HTML, and is the only one that the page's Content-Security-Policy lets run, by its hash; nothing is
-ever loaded from anywhere.
+The page holds its data as JSON in a script element that does not run. Its script puts the data into the page as text
+or as attributes, never as HTML. The Content-Security-Policy names that script by its hash, so no other script runs, and
+the page loads nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from string import Template
 from typing import Any
 
 from beamlabel.pipeline import layout
+from beamlabel.pipeline.options.fetch_rights import FetchRights
 from beamlabel.pipeline.report.before import night_before
 from beamlabel.pipeline.report.data import embedded_json, kept_thumbnails, report_data
+from beamlabel.pipeline.report.failed_pictures import add_failed_pictures
 from beamlabel.transforms import storage
+from beamlabel.transforms.loading.web.allowed_schemes import LOCAL
 from beamlabel.transforms.secrets.text import public_text
 from beamlabel.transforms.writing.unit_summary import UnitSummary
 
@@ -28,8 +31,11 @@ def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[U
     path = storage.join(output, layout.REPORT)
     data = report_data(manifest, summaries)
     data["before"] = night_before(output, manifest, data)
+    if storage.is_local(output):
+        # The workers of such a run read the files of this machine. Nothing is fetched again from elsewhere.
+        add_failed_pictures(data, manifest, None, FetchRights(allowed_schemes=(LOCAL,)))
     if any(row["thumbnail"] is None for row in data["sample"]):
-        # Of units that an earlier try of this plan has published, only its page has the pictures.
+        # If an earlier try of this plan published units, only its page has their pictures.
         kept = kept_thumbnails(path, plan_id=manifest.get("plan_id"))
         for row in data["sample"]:
             row["thumbnail"] = row["thumbnail"] or kept.get(row["ref_id"])
@@ -38,7 +44,7 @@ def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[U
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """The whole page; the same data give the same page."""
+    """Makes the whole page; equal data give equal pages."""
     scripts = ("common.js", "corrections.js", "verdicts.js", "report.js")
     style = own_file("report.css") + own_file("verdicts.css")
     script = "".join(own_file(name) for name in scripts)
@@ -46,7 +52,7 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def fill(template: str, style: str, script: str, title: str, data: Mapping[str, Any]) -> str:
-    """A page that needs nothing else: its style, its script, which it names by their hashes, and its data."""
+    """Makes a self-contained page: style and script, which its policy names by their hashes, and data."""
     return Template(template).substitute(
         title=html.escape(public_text(title)),
         style=style,
@@ -58,10 +64,10 @@ def fill(template: str, style: str, script: str, title: str, data: Mapping[str, 
 
 
 def own_file(name: str) -> str:
-    """A file of this folder, as text."""
+    """The text of a file in this directory."""
     return resources.files("beamlabel.pipeline.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _csp_hash(text: str) -> str:
-    """As Content-Security-Policy names an inline element: by the SHA-256 of what stands between its tags."""
+    """The name of an inline element in a Content-Security-Policy: the SHA-256 of its text."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

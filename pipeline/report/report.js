@@ -15,7 +15,7 @@ function instant(iso) {
   return iso.slice(0, 19).replace("T", " ") + " UTC";
 }
 
-// Bars of equal width; ticks below stand at equal distances.
+// Bars of equal width, with ticks at equal distances below.
 function chart(values, { about, titles, top, ticks, caption }) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", `0 0 ${values.length} 100`);
@@ -45,58 +45,65 @@ function chart(values, { about, titles, top, ticks, caption }) {
   );
 }
 
-// The smallest of 2, 4, 6, 10 times a power of ten that is not below a number: half of it is round, too.
+// The smallest of 2, 4, 6, 10 times a power of ten that is at least a number: its half is round, too.
 function roundTop(number) {
   const power = 10 ** Math.floor(Math.log10(Math.max(number, 1)));
   return Math.max(2, [1, 2, 4, 6, 10].map((step) => step * power).find((step) => step >= number));
 }
 
+// Images with a prediction or a failure: the base of the error rate.
+const tried = (rows) => rows.predicted + rows.failed;
+
 function showHead() {
   const { run, rows } = data;
   $("output").textContent = run.output;
-  const problem = !run.complete ? "Out of time" : !run.within_error_rate ? "Too many failures"
-    : run.within_deleted_rate === false ? "Too many images gone" : null;
+  const problem = !run.complete ? "Time limit reached" : !run.within_error_rate ? "Too many failures"
+    : run.within_deleted_rate === false ? "Too many images deleted" : null;
   $("status").textContent = problem ?? "Succeeded";
   $("status").classList.add(problem ? "bad" : "good");
   const facts = { Module: run.module, "Computed by": run.computed_by, Run: run.id, Started: instant(run.started_at), Committed: instant(run.committed_at) };
   $("facts").append(...Object.entries(facts).filter(([, value]) => value).map(([name, value]) => fact(name, value)));
-  const done = rows.predicted + rows.failed;
-  const failed = [whole(rows.failed)];
-  if (rows.failed) failed.push(" ", element("small", {}, percent(rows.failed, done)));
+  const done = tried(rows);
+  // A count with its share of a base.
+  const part = (name, number, all, noun, attributes = {}) => {
+    const made = fact(name, whole(number), attributes);
+    if (number && all) made.append(element("dd", { class: "base" }, percentOf(number, all, noun)));
+    return made;
+  };
   $("counts").append(
-    fact("images in", whole(rows.input)),
-    fact("predicted", whole(rows.predicted)),
-    fact("failed", failed, rows.failed ? { class: "bad" } : {}),
-    fact("skipped", whole(rows.skipped)),
-    fact("time", duration(run.seconds)),
+    fact("inputs", whole(rows.input)),
+    part("predicted", rows.predicted, rows.input, "input"),
+    part("failed", rows.failed, done, "tried image", rows.failed ? { class: "bad" } : {}),
+    part("skipped", rows.skipped, rows.input, "input"),
+    fact("start to end", duration(run.seconds)),
     fact("images/s, start to end", precise(done / Math.max(run.seconds, 0.001))),
   );
-  const known = { labeled: "labeled by earlier runs", known_failure: "that failed for good in earlier runs and have not changed", unchanged: "touched, with the same content", time_limit: "for which the time was over" };
+  const known = { labeled: "labeled by earlier runs", known_failure: "that failed permanently in earlier runs and are unchanged", unchanged: "with a new version and the same content", time_limit: "left at the time limit" };
   const skipped = Object.entries(data.skipped).map(([reason, number]) => `${whole(number)} ${known[reason] ?? reason}`);
-  const notes = [data.relabeled && `Labeled by features of earlier rows, and not fetched: ${count(data.relabeled, "image")}.`, skipped.length && `Skipped: ${skipped.join(", ")}.`, data.deleted && `Gone from the input since: ${count(data.deleted, "image")}.`];
+  const notes = [data.relabeled && `Labeled from the features of earlier rows, without a fetch: ${count(data.relabeled, "image")}.`, skipped.length && `Skipped: ${skipped.join(", ")}.`, data.deleted && `Gone from the input: ${count(data.deleted, "image")} of earlier runs.`];
   $("notes").textContent = notes.filter(Boolean).join(" ");
   $("notes").hidden = !$("notes").textContent;
-  $("made").textContent = `Written by beamlabel ${run.version} from the run’s manifest and rows. Times are UTC, by the workers’ clocks.`;
+  $("made").textContent = `Written by beamlabel ${run.version} from the run’s manifest and rows. Times are in UTC, by the workers’ clocks.`;
 }
 
 function showThroughput() {
   const line = data.timeline;
   if (!line) {
-    $("throughput").append(element("p", { class: "note" }, "The run’s manifest tells no times of its shards."));
+    $("throughput").append(element("p", { class: "note" }, "The run’s manifest has no times of its shards."));
     return;
   }
   const rates = line.counts.map((images) => images / line.bin_seconds);
   const peak = Math.max(...rates);
   const at = (place) => duration(place * line.bin_seconds);
-  const before = line.before ? ` ${count(line.before, "image")} had been done by an earlier attempt.` : "";
-  const about = `Images per second from the start of the run to its end, in spans of ${duration(line.bin_seconds)}; at most ${precise(peak)}.`;
+  const before = line.before ? ` An earlier attempt did ${count(line.before, "image")}.` : "";
+  const about = `Images per second from the start of the run to its end, in spans of ${duration(line.bin_seconds)}. The highest rate is ${precise(peak)}.`;
   $("throughput").append(
     chart(rates, {
       about,
       titles: (value, place) => `${at(place)} – ${at(place + 1)}: ${precise(value)} images/s`,
       top: roundTop(peak),
       ticks: ["0 s", at(rates.length / 2), at(rates.length)],
-      caption: `${about}${before} Each unit’s images are spread evenly between its first and its last.`,
+      caption: `${about}${before} The images of a work unit are spread evenly over its time.`,
     }),
   );
 }
@@ -108,9 +115,9 @@ function showLabels() {
     return;
   }
   const most = shown[0][1];
-  $("labels-count").textContent = whole(shown.length + others);
+  $("labels-count").textContent = `${count(shown.length + others, "label")} of ${count(data.rows.predicted, "predicted image")}`;
   const items = shown.map(([label, images]) => {
-    const button = element("button", { type: "button", "aria-pressed": "false", title: "Show in the contact sheet" },
+    const button = element("button", { type: "button", "aria-pressed": "false", title: "Show this label in the contact sheet" },
       element("span", { class: "name" }, label), element("span", { class: "number" }, whole(images)), bar(images / most));
     button.dataset.label = label;
     button.addEventListener("click", () => {
@@ -120,7 +127,7 @@ function showLabels() {
     });
     return element("li", {}, button);
   });
-  $("labels").append(element("ol", { class: "bars", "aria-label": "Images by best label" }, ...items));
+  $("labels").append(element("ol", { class: "bars", "aria-label": "Predicted images by best label" }, ...items));
   if (others) $("labels").append(element("p", { class: "note" }, `And ${count(others, "label")} more, with ${count(rows_of_others, "image")}.`));
 }
 
@@ -132,7 +139,7 @@ function showScores() {
   const { low, width, counts } = data.scores;
   const at = (place) => precise(low + place * width);
   const most = Math.max(...counts);
-  const about = `Images by the score of their best class, in ${counts.length} steps from ${at(0)} to ${at(counts.length)}; the fullest step has ${whole(most)}.`;
+  const about = `${count(data.rows.predicted, "predicted image")} by the score of the best label, in ${counts.length} steps from ${at(0)} to ${at(counts.length)}. The largest step has ${count(most, "image")}.`;
   $("scores").append(
     chart(counts, {
       about,
@@ -144,43 +151,75 @@ function showScores() {
   );
 }
 
+// A failed image: its picture if there is one, its reference as a link if a browser can open it, and the detail.
+function failedExample(example) {
+  const name = example.uri ?? example.ref_id;
+  const shown = example.thumbnail ? [linked(example, { class: "shot" }, picture(example, `Failed image ${fileName(name)}`))] : [];
+  return element("li", shown.length ? { class: "pictured" } : {}, ...shown,
+    element("div", {}, element("div", { class: "mono" }, linked(example, {}, name)), element("div", { class: "note" }, example.detail)));
+}
+
 function showFailures() {
+  const { rows } = data;
   if (!data.failures.length) {
-    $("failures").append(element("p", { class: "note" }, "No image that was tried has failed."));
+    $("failures").append(element("p", { class: "note" }, tried(rows) ? `None of ${count(tried(rows), "tried image")} failed.` : "No image was tried."));
     return;
   }
-  $("failures").append(...data.failures.map(({ reason, count: images, examples }) =>
-    element("div", { class: "failure" },
-      element("div", {}, element("h3", {}, element("span", { class: "mono" }, reason)), element("p", {}, `${count(images, "image")}, ${percent(images, data.rows.failed)}`)),
-      element("ul", { "aria-label": `Examples of ${reason}` }, ...examples.map((example) =>
-        element("li", {}, element("div", { class: "mono" }, example.uri ?? example.ref_id), element("div", { class: "note" }, example.detail)))))));
+  $("failures-count").textContent = `${whole(rows.failed)}, ${percentOf(rows.failed, tried(rows), "tried image")}`;
+  const before = data.before?.failed_by_reason;
+  $("failures").append(...data.failures.map(({ reason, count: images, examples }) => {
+    const of = data.failures.length > 1 ? `, ${percentOf(images, rows.failed, "failure")}` : "";
+    const was = before ? `The night before: ${whole(before[reason] ?? 0)}.` : "";
+    return element("div", { class: "failure" },
+      element("div", {}, element("h3", {}, element("span", { class: "mono" }, reason)), element("p", {}, `${count(images, "image")}${of}. ${was}`)),
+      element("ul", { "aria-label": `Examples of ${reason}` }, ...examples.map(failedExample)));
+  }));
+}
+
+// What changed in words: each line has a number, its noun, and whether it is bad news.
+function changes(before) {
+  const lines = [];
+  if (before.failures) {
+    const { came, again, went } = before.failures;
+    lines.push([came, "image", "failed now and not the night before", came > 0], [again, "image", "failed in both nights", false],
+      [went, "image", "failed the night before and got a prediction now", false]);
+  }
+  const items = lines.map(([number, noun, text, isBad]) =>
+    element("li", {}, element("b", isBad ? { class: "bad" } : {}, whole(number)), ` ${noun}${number === 1 ? "" : "s"} ${text}`));
+  return element("ul", { class: "changes", "aria-label": "Changes of failures" }, ...items);
+}
+
+function countsOfNights(before) {
+  const change = (was, is) => (was === is ? "0" : `${is > was ? "+" : "−"}${whole(Math.abs(is - was))}`);
+  const failed = new Map(data.failures.map((one) => [one.reason, one.count]));
+  const line = (name, was, is) => [name, whole(was), whole(is), change(was, is)];
+  const rows = [["inputs", "input"], ["predicted", "predicted"], ["skipped", "skipped"], ["failed", "failed"]]
+    .map(([name, key]) => line(name, before.rows[key], data.rows[key]));
+  const reasons = [...new Set([...Object.keys(before.failed_by_reason), ...failed.keys()])].sort();
+  rows.push(...reasons.map((reason) => line(element("span", { class: "mono reason" }, reason), before.failed_by_reason[reason] ?? 0, failed.get(reason) ?? 0)));
+  return table("Counts of both nights", ["Images", "Before", "Now", "Change"], rows);
 }
 
 function showBefore() {
   const before = data.before;
   if (!before) return;
-  const now = data.run, failed = new Map(data.failures.map((one) => [one.reason, one.count]));
   const note = (text) => element("p", { class: "note after" }, text);
-  const rows = [["images in", "input"], ["predicted", "predicted"], ["failed", "failed"], ["skipped", "skipped"]]
-    .map(([name, key]) => [name, whole(before.rows[key]), whole(data.rows[key])]);
-  rows.push(["error rate", share(before.error_rate, 1), share(now.error_rate, 1)]);
-  const reasons = [...new Set([...Object.keys(before.failed_by_reason), ...failed.keys()])].sort();
-  rows.push(...reasons.map((reason) => [element("span", { class: "mono" }, reason), whole(before.failed_by_reason[reason] ?? 0), whole(failed.get(reason) ?? 0)]));
-  const { came, again, went } = before.failures ?? {};
-  const drift = before.label_drift !== null ? labelDrift(before.label_drift, "Before", "Now")
-    : [element("p", { class: "note" }, before.has_report ? "The labels are not compared: one night has none, or too many." : "That night has no report, so labels and embeddings are not compared; beamlabel report makes one.")];
+  const rate = (rows) => percentOf(rows.failed, tried(rows), "tried image");
+  const drift = before.label_drift !== null ? labelDrift(before.label_drift, "Before", "Now", before.labeled ?? null, 6)
+    : before.has_report ? [element("p", { class: "note" }, "The labels are not compared: one night has no labels, or too many.")]
+      : [element("p", { class: "note" }, "Labels and embeddings are not compared: that night has no report. To write it, run ", element("span", { class: "mono" }, `beamlabel report ${before.output}`), ".")];
   $("before").hidden = false;
   $("before-body").append(
-    element("p", { class: "note" }, "Compared with ", element("span", { class: "mono" }, before.output), `, which began ${instant(before.started_at)}.${before.same_module ? "" : " Its module or preprocessing was another."} Labels and embeddings are of the images that each night predicted.`),
-    table("Counts of both nights", ["", "Before", "Now"], rows),
-    note(before.failures ? `Images that failed only now: ${whole(came)}; in both nights: ${whole(again)}; that failed before and were predicted now: ${whole(went)}.` : "The failures are too many to be compared image by image."),
-    element("h3", {}, "Labels"), ...drift,
+    element("p", { class: "note" }, "Compared with ", element("span", { class: "mono" }, before.output), `, started ${instant(before.started_at)}.${before.same_module ? "" : " It used another module or other preprocessing."}`),
+    element("p", { class: "lead" }, `Failed now: ${rate(data.rows)}. The night before: ${rate(before.rows)}.`),
+    before.failures ? changes(before) : note("There are too many failures to compare them image by image."),
+    element("div", { class: "halves" },
+      element("div", {}, element("h3", {}, "Counts"), countsOfNights(before)),
+      element("div", {}, element("h3", {}, "Labels"), ...drift, ...[embeddingDrift(before.embedding_drift)].filter(Boolean).map(note))),
   );
-  const embeddings = embeddingDrift(before.embedding_drift);
-  if (embeddings) $("before-body").append(note(embeddings));
 }
 
-const kinds = { top: "Top of label", uncertain: "Least certain", close: "Close call", at_odds: "At odds with its neighbours", random: "Random" };
+const kinds = { top: "Top of label", uncertain: "Least certain", close: "Close call", at_odds: "At odds with its neighbors", random: "Random" };
 
 function showDetail(row) {
   const name = fileName(row.uri);
@@ -188,16 +227,16 @@ function showDetail(row) {
     element("li", {}, element("span", { class: "name" }, label), element("span", { class: "number" }, score(row.scores[place])), ...(probabilities ? [bar(Math.min(row.scores[place], 1))] : [])));
   $("detail-body").replaceChildren(
     element("h2", { id: "detail-title" }, name),
-    picture(row, `The module’s view of ${name}`),
+    linked(row, { class: "whole" }, picture(row, `${name} as the module sees it`)),
     verdictForm(row, () => $("detail").close()),
     element("ol", { class: "bars", "aria-label": "Best classes" }, ...classes),
-    element("dl", {}, ...[["URI", row.uri], ["Row", row.ref_id], ["Sample", row.kinds.map((kind) => kinds[kind]).join(", ")], ...(row.neighbors ? [["Neighbours", `${row.neighbors.count} of ${row.neighbors.of} are ${row.neighbors.label}`]] : [])]
-      .flatMap(([term, text]) => [element("dt", {}, term), element("dd", { class: term === "URI" || term === "Row" ? "mono" : "" }, text)])),
+    element("dl", {}, ...[["URI", row.uri], ["Row", row.ref_id], ["Sample", row.kinds.map((kind) => kinds[kind]).join(", ")], ...(row.neighbors ? [["Neighbors", `${row.neighbors.count} of ${row.neighbors.of} are ${row.neighbors.label}`]] : [])]
+      .flatMap(([term, text]) => [element("dt", {}, term), element("dd", { class: term === "URI" || term === "Row" ? "mono" : "" }, term === "URI" ? linked(row, {}, text) : text)])),
   );
   $("detail").showModal();
 }
 
-// A picture of a sheet, with lines of text below it.
+// A picture in a sheet, with lines of text below it.
 function shotItem(row, ...lines) {
   const caption = element("span", { class: "caption" }, ...lines);
   const button = element("button", { type: "button", title: row.uri }, marked(row, picture(row, fileName(row.uri))), caption);
@@ -215,7 +254,7 @@ const shots = data.sample.map((row) => {
   return { label, score: row.scores[0], kinds: row.kinds, item };
 });
 
-// The rows whose classes would teach most, in their order, for the two reasons; none twice.
+// The rows whose corrections teach most, in order, for two reasons; no row appears twice.
 function showHelpful() {
   const line = (text) => element("span", { title: text }, text);
   const odd = data.sample.filter((row) => row.kinds.includes("at_odds"));
@@ -226,11 +265,11 @@ function showHelpful() {
   const group = (title, about, items) => [element("h3", {}, title), element("p", { class: "note" }, about), ...(items.length ? [element("ul", { class: "sheet", "aria-label": title }, ...items)] : [])];
   $("helpful").hidden = !(odd.length || close.length);
   if (data.compared) {
-    const about = `Most of the ${whole(data.compared.neighbors)} images with the nearest embeddings, among ${whole(data.compared.rows)} of the run, have another class.`;
-    $("helpful-body").append(...group("At odds with their neighbours", odd.length ? about : "No sampled image is at odds with its neighbours.", oddItems));
+    const about = `Most of the ${count(data.compared.neighbors, "nearest image")} by embedding, among ${count(data.compared.rows, "sampled image")} of the run, have another class.`;
+    $("helpful-body").append(...group("At odds with their neighbors", odd.length ? about : "No sampled image is at odds with its neighbors.", oddItems));
   }
-  const why = !calls.length ? "the best score is the lowest" : data.several ? "a score is nearest to 0.5" : "the best two scores are nearest to each other";
-  if (close.length) $("helpful-body").append(...group("Close calls", `The module is least certain of these: ${why}.`, closeItems));
+  const why = !calls.length ? "their best scores are the lowest" : data.several ? "they have a score near 0.5" : "their best two scores are close";
+  if (close.length) $("helpful-body").append(...group("Close calls", `The module is least certain about these images: ${why}.`, closeItems));
 }
 
 function filter() {
@@ -247,7 +286,7 @@ function filter() {
     shown += fits;
   }
   $("shown").textContent = shots.length
-    ? `${shown === shots.length ? "All" : `${whole(shown)} of`} ${count(shots.length, "sampled image")}, of ${whole(data.rows.predicted)} predicted.`
+    ? `${shown === shots.length ? "All" : `${whole(shown)} of`} ${count(shots.length, "sampled image")}, from ${count(data.rows.predicted, "predicted image")}.`
     : "No image was predicted.";
   for (const button of document.querySelectorAll("#labels button")) button.setAttribute("aria-pressed", String(label !== "" && button.dataset.label === label));
 }
@@ -269,11 +308,11 @@ function showSheet() {
 }
 
 showHead();
-showThroughput();
+showBefore();
+showFailures();
 showLabels();
 showScores();
-showFailures();
-showBefore();
+showThroughput();
 showHelpful();
 showSheet();
 showVerdicts();

@@ -1,10 +1,11 @@
-"""The rows that a report shows, out of all units' summaries, and why it shows each of them."""
+"""Chooses the rows that a report shows from the summaries of all units, with the reason for each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from beamlabel.pipeline.report.links import Links
 from beamlabel.pipeline.report.neighbors import AtOdds, Neighborhood
 from beamlabel.transforms.writing.embedding_sample import EmbeddingSample
 from beamlabel.transforms.writing.sample_rows import AT_ODDS, MAX_COMPARED, RowSampler
@@ -22,15 +23,17 @@ class RunSample:
 
     Args:
       metadata: file metadata of the output.
+      links: makes the rows' links.
     """
 
-    def __init__(self, metadata: Mapping[str, str]) -> None:
+    def __init__(self, metadata: Mapping[str, str], links: Links) -> None:
         self._metadata = metadata
+        self._links = links
         self._sampler: RowSampler[SampledRow] = RowSampler(MAX_COMPARED)
         self._embeddings: EmbeddingSample | None = None
 
     def add(self, summary: UnitSummary) -> None:
-        """Takes the summary of one more unit."""
+        """Adds the summary of a unit."""
         if summary.embeddings is not None:
             sample = EmbeddingSample.from_json(summary.embeddings)
             self._embeddings = sample if self._embeddings is None else self._embeddings.merged(sample)
@@ -38,28 +41,35 @@ class RunSample:
             self._sampler.offer(row.candidate(self._metadata, row), row.kinds)
 
     def rows(self, counts: Mapping[str, int]) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
-        """The chosen rows, as the page has them, and among how many ``rows`` how many ``neighbors`` were looked for.
-
-        The latter is None if there are no labels, no embeddings or too few rows.
+        """Chooses the rows.
 
         Args:
           counts: rows of each label in the run.
+
+        Returns:
+          The rows as the page holds them, and the numbers of ``rows`` and ``neighbors`` that were compared. The latter
+          is None without labels, without embeddings, or with too few rows.
         """
         if self._embeddings is None:
-            return [_shown(row, kinds, None) for row, kinds in self._sampler.chosen(counts)], None
+            return [self._shown(row, kinds, None) for row, kinds in self._sampler.chosen(counts)], None
         randomly = {candidate.number: candidate for candidate in self._sampler.random()}
         near = Neighborhood(self._embeddings)
         odd = {one.number: one for one in near.at_odds(randomly)}
         chosen = self._sampler.chosen(counts, [randomly[number] for number in odd])
         of_row = {id(randomly[number].value): one for number, one in odd.items()}
         shown = [
-            _shown(row, kinds, of_row.get(id(row)) if AT_ODDS in kinds else None) for row, kinds in chosen
+            self._shown(row, kinds, of_row.get(id(row)) if AT_ODDS in kinds else None)
+            for row, kinds in chosen
         ]
         return shown, {"rows": near.rows, "neighbors": near.neighbors} if near.neighbors else None
 
+    def _shown(self, row: SampledRow, kinds: Sequence[str], odd: AtOdds | None) -> dict[str, Any]:
+        whole = _whole(row.uri)
+        return {**_shown(row, kinds, odd), "link": self._links.of(whole)}
+
 
 def _shown(row: SampledRow, kinds: Sequence[str], odd: AtOdds | None) -> dict[str, Any]:
-    """A row as plain values; ``whole_uri`` and ``whole_labels`` are there if what is shown is cut."""
+    """A row as plain values; has ``whole_uri`` and ``whole_labels`` if the shown texts are cut."""
     labels = [cut(label, MAX_LABEL) for label in row.labels]
     shown: dict[str, Any] = {
         "image_id": row.image_id,
@@ -80,5 +90,5 @@ def _shown(row: SampledRow, kinds: Sequence[str], odd: AtOdds | None) -> dict[st
 
 
 def _whole(text: str) -> str | None:
-    """The text; None if it may have been cut, since then nobody knows what it was."""
+    """The text; None if it may have been cut and the whole text is lost."""
     return text if len(text) < MAX_WHOLE else None

@@ -1,4 +1,4 @@
-"""The units' summaries of a run: those that were staged, or made anew from the shards, without thumbnails then."""
+"""The units' summaries of a run: staged by the run, or made again from the shards and then without thumbnails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from beamlabel.transforms.writing.unit_summary import ROW_COLUMNS, Summarizer, U
 # With 1,280 features 10 MB.
 _BATCH_ROWS = 2048
 _READERS = 8
-# Staged ones are small.
+# Staged summaries are small.
 _SUMMARIES = 32
 # The unit's number in the name of a published file: part-RUN-NUMBER.ENDING.
 _NUMBER = re.compile(r"-(\d+)\.")
@@ -36,9 +36,9 @@ _COLUMNS = (*ROW_COLUMNS, "embedding")
 def staged_summaries(
     output: str, staging_dir: str, manifest: Mapping[str, Any], records: Sequence[UnitRecord]
 ) -> Iterator[UnitSummary]:
-    """The summaries of a run whose shards are published and whose staging folder is still there.
+    """The summaries of a run whose shards are published and whose staging directory still exists.
 
-    A unit that an earlier try staged without one, since no report was wanted then, is summarized from its shard.
+    A unit is summarized from its shard if an earlier try without --report staged it without a summary.
     """
     published = {file["staged_as"]: file for file in manifest["files"]}
 
@@ -51,14 +51,14 @@ def staged_summaries(
         return summarize_shard(output, files, manifest["metadata"])
 
     ordered = sorted(records, key=lambda record: record.unit_id)
-    # From a bucket each takes a round trip or more: some at a time, and never all in memory.
+    # Each takes a round trip or more from a bucket: read some at a time, and never hold all in memory.
     with ThreadPoolExecutor(_SUMMARIES, thread_name_prefix="summaries") as pool:
         for start in range(0, len(ordered), _SUMMARIES):
             yield from pool.map(summary, ordered[start : start + _SUMMARIES])
 
 
 def published_summaries(output: str, manifest: Mapping[str, Any]) -> Iterator[UnitSummary]:
-    """The summaries of a published run, from its shards and failures, as the manifest names them."""
+    """The summaries of a published run, from the shards and failures in its manifest."""
     numbered = [(int(_NUMBER.findall(file["name"])[-1]), file) for file in manifest["files"]]
     units = [
         [file for _, file in group]
@@ -78,13 +78,13 @@ def summarize_shard(
     """Streams the files of one unit.
 
     Args:
-      output: the output folder.
-      files: the unit's, as the manifest has them: ``name`` and ``kind``.
+      output: the output directory.
+      files: the unit's entries in the manifest, with ``name`` and ``kind``.
       metadata: file metadata of the output.
 
     Raises:
       OSError, ValueError: a file cannot be read.
-      ImportError: TFRecords are there, and tfx-bsl is not.
+      ImportError: the shards are TFRecords and tfx-bsl is not installed.
     """
     summarizer = Summarizer(metadata)
     failures: list[dict[str, str | None]] = []
@@ -109,7 +109,7 @@ def _add_parquet(summarizer: Summarizer, path: str) -> None:
 
 
 def _add_tfrecords(summarizer: Summarizer, path: str) -> None:
-    """The same of a shard of ``tf.Example``."""
+    """As ``_add_parquet``, for a shard of ``tf.Example``."""
     with storage.open_input(path) as source:
         records = read_records(source)
         while chunk := list(itertools.islice(records, _BATCH_ROWS)):

@@ -1,4 +1,4 @@
-"""The thumbnails of a page that is made of rows, fetched anew."""
+"""Fetches images again to make the thumbnails of a page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from beamlabel.transforms.storage.billing import billing_project
 from beamlabel.transforms.storage.uris import resolve
 
 _FETCH_THREADS = 16
-# Earlier runs do not have all of these.
+# Manifests of older versions lack some of these.
 _RAN = {
     "max_bytes": COUNT,
     "max_pixels": COUNT,
@@ -45,16 +45,19 @@ def fetched_thumbnails(
     base_dir: str | None,
     rights: FetchRights,
 ) -> dict[str, str]:
-    """Reference → JPEG in base64, of the images that can be had; inline ones cannot.
+    """Maps each ``ref_id`` to a JPEG in base64. Images that cannot be fetched are left out, and so are inline ones.
+
+    Args:
+      rows: with ``uri`` and ``ref_id``.
+      manifest: of the run that labeled them.
+      base_dir: the base of relative references; None: the run's.
+      rights: permissions to fetch.
 
     Raises:
       UsageError: see ``load_options_of``.
     """
-    ran, load = (
-        manifest["options"],
-        load_options_of(manifest["options"], manifest.get("preprocessing"), rights),
-    )
-    base = storage.absolute(base_dir or ran.get("base_dir") or os.getcwd())  # noqa: PTH109 (a string is wanted)
+    load = load_options_of(manifest["options"], manifest.get("preprocessing"), rights)
+    base = base_of(manifest, base_dir)
 
     def fetched(row: Mapping[str, Any]) -> tuple[str, str | None]:
         image = load_one(ImageRef(row["uri"], row["ref_id"], resolve(row["uri"], base)), load)
@@ -66,23 +69,33 @@ def fetched_thumbnails(
         return {ref_id: picture for ref_id, picture in pool.map(fetched, rows) if picture is not None}
 
 
-def load_options_of(ran: Any, made: Any, rights: FetchRights) -> LoadOptions:
-    """How a run loaded its images, as far as the command line allows.
+def base_of(manifest: Mapping[str, Any], base_dir: str | None) -> str:
+    """The base of relative references: an absolute path or a URI.
 
     Args:
-      ran, made: ``options`` and ``preprocessing`` of its manifest. What they say makes the limits, and may forbid
-        schemes; it allows nothing, since who wrote them is not known.
-      rights: from where may be fetched.
+      manifest: of the run.
+      base_dir: from the command line; None: the run's, or else the current directory.
+    """
+    return storage.absolute(base_dir or manifest["options"].get("base_dir") or os.getcwd())  # noqa: PTH109 (a string)
+
+
+def load_options_of(ran: Any, made: Any, rights: FetchRights) -> LoadOptions:
+    """Loads images as a run did, within the permissions of the command line.
+
+    Args:
+      ran, made: ``options`` and ``preprocessing`` of its manifest. They set the limits and may forbid schemes. They
+        grant no permission, since anybody may have written them.
+      rights: permissions to fetch.
 
     Raises:
-      UsageError: the manifest does not tell how images were loaded.
+      UsageError: the manifest lacks these options, or they are damaged.
     """
     try:
         check(ran, _RAN, "options")
         check(made, _MADE, "preprocessing")
         return _load_options(ran, made, rights)
     except ValueError as error:
-        raise UsageError(f"the manifest is damaged: {error}") from error
+        raise UsageError(f"The manifest is damaged: {error}") from error
 
 
 def _load_options(ran: Mapping[str, Any], made: Mapping[str, Any], rights: FetchRights) -> LoadOptions:
@@ -93,7 +106,7 @@ def _load_options(ran: Mapping[str, Any], made: Mapping[str, Any], rights: Fetch
             deadline=ran["fetch_deadline"],
             allow_http=rights.allow_http,
             allow_private_hosts=rights.allow_private_hosts,
-            # Earlier runs do not have these; no run has the values of its headers.
+            # Manifests of older versions lack these; no manifest holds the values of headers.
             http=HttpOptions(
                 user_agent=ran.get("user_agent"),
                 ignore_robots_tag=ran.get("ignore_robots_tag", False),
@@ -107,7 +120,7 @@ def _load_options(ran: Mapping[str, Any], made: Mapping[str, Any], rights: Fetch
             made["width"],
             crop=made["crop"],
             max_pixels=ran["max_pixels"],
-            decode_deadline=ran.get("decode_deadline", DEFAULT_DECODE_DEADLINE),  # earlier runs had none
-            color_profile=made.get("color_profile", "ignore"),  # schema version 1 knew no profiles
+            decode_deadline=ran.get("decode_deadline", DEFAULT_DECODE_DEADLINE),  # older versions had none
+            color_profile=made.get("color_profile", "ignore"),  # schema version 1 ignored profiles
         ),
     )

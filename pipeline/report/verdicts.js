@@ -1,14 +1,14 @@
 
-// The verdicts of a person on the sampled rows: a form for the dialog, a mark on each picture, and a bar that saves them.
+// A person's verdicts on the sampled rows: a form in the dialog, a mark on each picture, and a bar to save them.
 const MAX_LABEL = 100;
 const isCut = (text) => [...text].length === MAX_LABEL && [...text].slice(MAX_LABEL / 2, MAX_LABEL / 2 + 3).join("") === " … ";
-// Classes without names are called "class 7" on the page, and are numbers in corrections.csv.
+// Classes without names are "class 7" on the page and numbers in corrections.csv.
 const exported = (label) => (data.has_names ? label : label.replace(/^class (\d+)$/, "$1"));
 const displayed = (label) => (!data.has_names && /^\d+$/.test(label) ? `class ${label}` : label);
-// A row's classes as they are in the output; null for one that is too long for the page.
+// A row's classes as in the output; null for a class that is too long for the page.
 const wholeLabels = (row) => (row.whole_labels ?? row.labels).map((label) => (label === null ? null : exported(label)));
 
-// One entry an image, though it may be in the input twice. Rows of schema version 1 have no image_id.
+// One entry per image, as the input may name it twice. Rows of schema version 1 have no image_id.
 const correctable = [...new Map(data.sample.filter((row) => row.image_id).map((row) => {
   const label = wholeLabels(row)[0] ?? null;
   const uri = row.whole_uri === undefined ? row.uri : row.whole_uri ?? "";
@@ -21,7 +21,7 @@ function knownClasses() {
   return [...new Set([...names.map(exported), ...data.sample.flatMap(wholeLabels).filter((name) => name !== null)])].sort();
 }
 
-// How a verdict reads on a picture: [class of the mark, text]; null of none.
+// The mark on a picture: [CSS class, text]; null without a verdict.
 function verdictOf(row) {
   const labels = corrections.get(row.image_id);
   if (labels === undefined) return null;
@@ -31,7 +31,7 @@ function verdictOf(row) {
 
 const marks = [];
 
-// The picture with room for a mark.
+// A picture with room for a mark.
 function marked(row, shown) {
   const mark = element("span", { class: "mark" });
   marks.push([row, mark]);
@@ -46,7 +46,7 @@ function showMarks() {
     const [kind, text] = verdict;
     mark.className = `mark ${kind}`;
     const sign = element("span", { "aria-hidden": "true" }, kind === "right" ? "✓ " : "✗ ");
-    const said = kind === "right" || text === "wrong" ? "marked as " : "marked as wrong, it is ";
+    const said = kind === "right" || text === "wrong" ? "marked as " : "marked as wrong, should be ";
     mark.replaceChildren(sign, element("span", { class: "hidden" }, said), text);
     mark.title = text;
   }
@@ -55,7 +55,7 @@ function showMarks() {
   $("saving-count").textContent = rows ? `${count(rows, "correction")}${isSaved ? ", saved" : ""}` : "";
 }
 
-// What a person says of a row: its classes, none of them known ([]), or nothing any more (null).
+// Records a person's classes for a row: [] if the class is unknown, null to take the verdict back.
 function say(row, labels) {
   if (labels === null) corrections.delete(row.image_id);
   else corrections.set(row.image_id, labels);
@@ -63,16 +63,16 @@ function say(row, labels) {
   showMarks();
 }
 
-// Classes that are likely to be the right one, if the predicted one is not.
+// The likely classes if the predicted one is wrong.
 function suggestions(row) {
   const neighbors = row.neighbors && !isCut(row.neighbors.label) ? [exported(row.neighbors.label)] : [];
   const own = wholeLabels(row);
   return [...new Set([...neighbors, ...own.slice(1)])].filter((label) => label !== null && label !== own[0]).slice(0, 4);
 }
 
-// The form in which a person says what a row shows; done is called when it is said.
+// The form for a person's verdict on a row; calls done afterwards.
 function verdictForm(row, done) {
-  if (!row.image_id) return element("p", { class: "note" }, "Rows of this output have no image_id, so they cannot be corrected here.");
+  if (!row.image_id) return element("p", { class: "note" }, "The rows of this output have no image_id, so they cannot be corrected here.");
   const now = corrections.get(row.image_id);
   const predicted = ofImage.get(row.image_id).predicted_labels;
   const choice = (kind, text, labels, attributes = {}) => {
@@ -83,7 +83,7 @@ function verdictForm(row, done) {
   };
   const right = predicted === null ? [] : [choice("right", `✓ Right: ${displayed(predicted[0])}`, predicted, { autofocus: "" })];
   const others = suggestions(row).map((label) => choice("wrong", displayed(label), [label]));
-  const input = element("input", { id: "truth", type: "text", list: "known-classes", maxlength: "2000", autocomplete: "off", placeholder: "a class, also a new one" });
+  const input = element("input", { id: "truth", type: "text", list: "known-classes", maxlength: "2000", autocomplete: "off", placeholder: "a known or a new class" });
   if (now?.length && !sameLabels(now, predicted)) input.value = displayed(now[0]);
   const form = element("form", { class: "verdict", "aria-label": "Correction" },
     element("div", { class: "choices" }, ...right),
@@ -101,7 +101,7 @@ function verdictForm(row, done) {
   return form;
 }
 
-// On a picture that has the focus: r is right, w opens the form at the class, u takes back.
+// Keys on a focused picture: r marks right, w opens the form at the class, u takes back.
 function verdictKeys(button, row, open) {
   if (!row.image_id) return;
   button.addEventListener("keydown", (event) => {
@@ -119,7 +119,7 @@ function showVerdicts() {
   $("known-classes").append(...knownClasses().map((name) => element("option", { value: displayed(name) })));
   $("how").hidden = !correctable.length;
   const lacking = data.sample.filter((row) => row.thumbnail === null).length;
-  if (lacking) $("how").append(` ${whole(lacking)} of ${count(data.sample.length, "picture")} ${lacking === 1 ? "is" : "are"} missing, as of images that this run has not fetched: `, element("span", { class: "mono" }, "beamlabel report OUTPUT --fetch"), " adds those that can be fetched.");
+  if (lacking) $("how").append(` ${whole(lacking)} of ${count(data.sample.length, "picture")} ${lacking === 1 ? "is" : "are"} missing because this run did not fetch the ${lacking === 1 ? "image" : "images"}. To add pictures, run `, element("span", { class: "mono" }, "beamlabel report OUTPUT --fetch"), ".");
   if (!$("helpful").hidden) $("helpful-title").after($("how"));
   $("saving-save").addEventListener("click", () => { saveCorrections(correctable, false); showMarks(); });
   addEventListener("storage", (event) => { if (event.key === KEPT) { restoreCorrections(correctable); showMarks(); } });

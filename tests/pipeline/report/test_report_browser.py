@@ -1,13 +1,17 @@
 """The report's page in a real browser: it shows what is in it, filters, fits, and runs nothing but its own script."""
 
+import io
 import itertools
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from beamlabel.pipeline.report.data import data_of_page
 from beamlabel.pipeline.report.page import page
@@ -26,7 +30,7 @@ def shown() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    """The page of a run over 200 photographs and three failures, with long and with hostile names among its texts."""
+    """The page of a run over 200 photographs and four failures, with long and with hostile names among its texts."""
     folder = tmp_path_factory.mktemp("report")
     names = [
         "tabby",
@@ -39,7 +43,18 @@ def report(tmp_path_factory) -> Path:
     ]
     labels = folder / "labels.txt"
     labels.write_text("".join(f"{name}\n" for name in names))
-    uris = [*photos(folder / "photos", 200), f"{HOSTILE}.jpg", "long/" * 60, "javascript:window.pwned=4"]
+    cut_off = folder / "photos" / f"cut {HOSTILE.replace('/', '∕')}.jpg"
+    uris = [
+        *photos(folder / "photos", 200),
+        f"{HOSTILE}.jpg",
+        "long/" * 60,
+        "javascript:window.pwned=4",
+        cut_off,
+    ]
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(noise).save(encoded, "JPEG")
+    cut_off.write_bytes(encoded.getvalue()[:2000])
     inputs = uri_list(folder / "list.txt", uris)
     job = label(folder / "out", "--input", inputs, "--labels", labels, "--report")
     assert job.code == 0
@@ -85,9 +100,11 @@ def test_it_loads_in_silence_and_from_nowhere(shown, report, width, scheme):
 def test_what_it_says_is_what_it_holds(shown, report):
     shown.open(report)
     data = data_of(report)
-    counts = shown.run("return [...document.querySelectorAll('#counts dd')].map((dd) => dd.textContent)")
-    assert counts[:2] == ["203", "200"]
-    assert counts[2].split() == ["3", "1.5", "%"]
+    counts = shown.run(
+        "return [...document.querySelectorAll('#counts div')].map((div) => [...div.children].map((d) => d.textContent))"
+    )
+    assert counts[:2] == [["inputs", "204"], ["predicted", "200", "98 % of 204 inputs"]]
+    assert counts[2] == ["failed", "4", "2.0 % of 204 tried images"]
     bars = shown.run("return [...document.querySelectorAll('#labels .name')].map((bar) => bar.textContent)")
     assert bars == [name for name, _ in data["labels"]["shown"]]
     assert len(visible(shown)) == len(data["sample"])
@@ -104,7 +121,8 @@ def test_nothing_from_outside_runs(shown, report):
     shown.open(report)
     assert shown.run("return window.pwned") is None
     assert shown.run("return document.scripts.length") == 2
-    assert shown.run("return document.querySelectorAll('b b, img[src=x], a, iframe').length") == 0
+    assert shown.run("return document.querySelectorAll('b b, img[src=x], iframe').length") == 0
+    assert shown.run("return [...document.links].every((link) => link.protocol === 'file:')")
     injected = "const script = document.createElement('script'); script.textContent = 'window.pwned = 5';"
     shown.run(f"{injected} document.body.append(script)")
     shown.run(
@@ -113,6 +131,103 @@ def test_nothing_from_outside_runs(shown, report):
     shown.run("return fetch('https://example.org/').catch(() => null)")
     assert shown.run("return window.pwned") is None, "the policy lets only the page's own script run"
     assert len(shown.logged()) >= 3, "and says what it kept out"
+
+
+def before_of(data: dict) -> dict:
+    """A made-up night before."""
+    rows = {"input": 150, "predicted": 140, "failed": 10, "skipped": 0}
+    names = [name for name, _ in data["labels"]["shown"]][:8]
+    labels = [
+        {"label": name, "a": 14, "b": 10, "share_a": 0.1, "share_b": 0.05, "change": -0.05} for name in names
+    ]
+    return {
+        "output": f"/labels/{HOSTILE}", "started_at": "2026-01-01T00:00:00+00:00", "rows": rows, "error_rate": 1 / 15,
+        "failed_by_reason": {"not_found": 9, "empty_file": 1}, "has_report": True, "same_module": True,
+        "failures": {"came": 2, "again": 1, "went": 1}, "labeled": [140, 200], "embedding_drift": None,
+        "label_drift": {"total_variation": 0.25, "jensen_shannon": 0.1, "labels": labels},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def second_night(report, tmp_path_factory) -> Path:
+    """The same page with a night before."""
+    data = data_of(report)
+    path = tmp_path_factory.mktemp("second") / "_report.html"
+    path.write_text(page({**data, "before": before_of(data)}))
+    return path
+
+
+@WIDTHS
+def test_it_opens_with_the_night_before_then_failures_labels_throughput(shown, second_night, report, width):
+    titles = """return [...document.querySelectorAll('main h2')].filter((one) => one.offsetParent)
+        .map((one) => one.firstChild.data.trim())"""
+    shown.open(second_night, width=width)
+    assert shown.logged() == []
+    wanted = ["Counts", "Since the night before", "Failures", "Labels", "Scores", "Throughput"]
+    assert shown.run(titles)[:6] == wanted
+    tops = shown.run(
+        "return [...document.querySelectorAll('main h2')].map((h) => h.getBoundingClientRect().top)"
+    )
+    assert tops[:4] == sorted(tops[:4]) and shown.run("return document.documentElement.scrollWidth") == width
+    text = shown.run("return document.querySelector('#before').innerText")
+    assert "Failed now: 2.0 % of 204 tried images. The night before: 6.7 % of 150 tried images." in text
+    assert "2 images failed now and not the night before" in text and "1 image failed in both nights" in text
+    assert "25 % of 200 predicted images would need another label" in text
+    assert "The night before: 9." in shown.run("return document.querySelector('#failures').innerText")
+    shown.open(report, width=width)
+    assert "Since the night before" not in shown.run(titles)
+
+
+def test_every_percentage_names_its_base(shown, second_night):
+    shown.open(second_night)
+    shown.run("for (const one of document.querySelectorAll('details')) one.open = true")
+    # Those of a table stand in the head of their column.
+    tables = """return [...document.querySelectorAll('table')]
+        .map((one) => [one.tHead.innerText, one.tBodies[0].innerText])"""
+    for head, body in shown.run(tables):
+        assert "%" not in body or re.search(r"of [\d,]+ images", head), (head, body)
+    outside = """
+        const copy = document.body.cloneNode(true);
+        for (const one of copy.querySelectorAll('script, table')) one.remove();
+        return copy.textContent;"""
+    found = re.findall(r"\d %.{0,12}", shown.run(outside))
+    assert len(found) > 6
+    assert [text for text in found if not re.match(r"\d % of [\d,]+ \w", text)] == []
+
+
+def test_pictures_link_to_files_that_a_browser_can_open(shown, report):
+    shown.open(report)
+    links = shown.run(
+        "return [...document.querySelectorAll('#failures a')].map((a) => [a.href, a.rel, a.textContent])"
+    )
+    places = [Path(unquote(urlsplit(href).path)) for href, _, _ in links]
+    assert len(places) == 2 and len(set(places)) == 1 and places[0].is_file(), "the picture and the reference"
+    assert {rel for _, rel, _ in links} == {"noopener noreferrer"}
+    assert shown.run("return document.querySelector('#failures a img').alt").startswith("Failed image cut ")
+    shown.run("document.querySelector('#sheet button').click()")
+    opened = shown.run("return [...document.querySelectorAll('#detail a')].map((a) => a.href)")
+    assert len(opened) == 2 and Path(unquote(urlsplit(opened[0]).path)).is_file()
+    assert shown.logged() == []
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["javascript:window.pwned=7", "data:text/html,x", "file:///etc/passwd", "//example.org/a.jpg", "/etc/passwd",
+     "blob:x", "\tjavascript:window.pwned=8", "https://", 7, None],
+)  # fmt: skip
+def test_no_link_to_anything_else(shown, report, tmp_path, link):
+    data = data_of(report)
+    example = {"uri": "a", "ref_id": "a", "detail": "d", "link": link, "thumbnail": None}
+    row = {**data["sample"][0], "link": link}
+    failures = [{"reason": "truncated", "count": 1, "examples": [example]}]
+    path = tmp_path / "_report.html"
+    path.write_text(page({**data, "failures": failures, "sample": [row]}))
+    shown.open(path)
+    shown.run("document.querySelector('#sheet button').click()")
+    assert shown.run("return document.links.length") == 0
+    assert shown.run("return reachable('https://example.org/a.jpg')") == "https://example.org/a.jpg"
+    assert shown.run("return reachable('https://user:word@example.org/a.jpg')") is None
+    assert shown.logged() == []
 
 
 def test_the_filter_filters_by_label(shown, report):
