@@ -1,4 +1,4 @@
-"""Kills parts of a Flink cluster in the middle of a job, and writes ``docs/flink_kills.md``.
+"""Kills parts of a Flink cluster in the middle of a job, and writes ``benchmarks/flink_kills.md``.
 
     python benchmarks/flink_kills.py [--kills 20] [--images 2000] [--seed 5]
 
@@ -22,7 +22,7 @@ from support.flink_cluster import cluster  # noqa: E402
 from support.kill_jobs import UNIT_ROWS, VICTIMS, KillJob, Outcome, run_and_kill  # noqa: E402
 from support.servers import FileServer  # noqa: E402
 
-REPORT = REPOSITORY / "docs" / "flink_kills.md"
+REPORT = REPOSITORY / "benchmarks" / "flink_kills.md"
 
 _HEAD = """# Kills on Flink
 

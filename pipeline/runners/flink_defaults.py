@@ -49,7 +49,7 @@ def flink_defaults(runner: Runner, typed: Sequence[str]) -> list[str]:
     if url and not _restarts(url):
         _LOGGER.warning(
             "%s has no restart-strategy in its configuration: the job ends with the first worker or TaskManager "
-            "that is lost; see docs/flink_kills.md",
+            "that is lost; see benchmarks/flink_kills.md",
             url,
         )
     return [*added, *_worker_command(runner, added)]

@@ -25,7 +25,7 @@ _TURNS: dict[int, tuple[bool, int | None]] = {
 
 # Sources up to this size are decoded in full: fractions there cost accuracy and save little time.
 _FULL_DECODE_PIXELS = 2_000_000
-# How many decoded pixels a side of a target pixel needs at least: docs/scale.md says what fewer cost.
+# How many decoded pixels a side of a target pixel needs at least: benchmarks/scale.md says what fewer cost.
 _MIN_OVERSAMPLING = 3.0
 
 
