@@ -207,6 +207,21 @@ def data_files(week, folder):
     return [week.mirror / folder / file["name"] for file in files if file["kind"] == "data"]
 
 
+@pytest.mark.parametrize(
+    ("night", "failed", "skipped"),
+    [
+        ("2026-11-24", {"not_an_image": 3}, {"labeled": 199}),
+        ("2026-11-25", {"truncated": 8}, {"labeled": 240, "known_failure": 3}),
+        ("2026-11-26", {}, {"labeled": 259, "known_failure": 3}),
+        ("2026-11-27", {}, {"known_failure": 3}),
+    ],
+)
+def test_images_fail_and_are_skipped_for_the_reasons_that_the_page_gives(week, night, failed, skipped):
+    told = manifest(week, f"labels/dt={night}")
+    assert {name: count for name, count in told["failed_by_reason"].items() if count} == failed
+    assert {name: count for name, count in told["skipped_by_reason"].items() if count} == skipped
+
+
 def test_what_is_published_is_what_is_there(week):
     nights = sorted(path.parent.relative_to(week.mirror) for path in week.mirror.rglob("_MANIFEST.json"))
     assert len(nights) == 6 + 2  # two of them compacted
