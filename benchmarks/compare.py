@@ -261,7 +261,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--only", type=_chosen, default=list(CONTENDERS), metavar="NAME,...", help="take only these"
     )
     parser.add_argument(
-        "--output", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the report goes"
+        "--output", type=Path, default=environments.HERE, metavar="FOLDER", help="where the report goes"
     )
     parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="environments, photographs, results")
     return parser.parse_args(arguments)  # fmt: skip

@@ -145,7 +145,7 @@ def worker_disk_full(place: Place) -> Outcome:
 
 
 def worker_stopped(place: Place) -> Outcome:
-    """SIGSTOP to all SDK workers of a TaskManager, who are not continued"""
+    """SIGSTOP to all SDK workers of a TaskManager, without SIGCONT"""
 
     def stop(attempt: Attempt) -> None:
         attempt.wait_share(0.4)

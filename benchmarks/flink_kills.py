@@ -1,4 +1,4 @@
-"""Kills parts of a Flink cluster in the middle of a job, and writes ``docs/flink_kills.md``.
+"""Kills parts of a Flink cluster during a job, and writes ``benchmarks/flink_kills.md``.
 
     python benchmarks/flink_kills.py [--kills 20] [--images 2000] [--seed 5]
 
@@ -22,25 +22,24 @@ from support.flink_cluster import cluster  # noqa: E402
 from support.kill_jobs import UNIT_ROWS, VICTIMS, KillJob, Outcome, run_and_kill  # noqa: E402
 from support.servers import FileServer  # noqa: E402
 
-REPORT = REPOSITORY / "docs" / "flink_kills.md"
+REPORT = REPOSITORY / "benchmarks" / "flink_kills.md"
 
 _HEAD = """# Kills on Flink
 
 `python benchmarks/flink_kills.py --kills {kills} --images {images} --seed {seed}`: a Flink {flink} cluster with two
 TaskManagers of one slot each on {cores} cores, Beam {beam}, Python {python}. Each row is a run of {images} images
-in units of {unit}. At a moment drawn from the seed something gets SIGKILL: a TaskManager, whose worker then ends by
-itself; an SDK worker; or both at once. A TaskManager is started again, as a pod would be.
+in units of {unit}. At a random moment (from the seed) a process gets SIGKILL: a TaskManager, whose worker then ends by
+itself; an SDK worker; or both at once. A TaskManager is restarted, as a pod would be.
 
-Batch Flink restarts the stage from its beginning, on both TaskManagers; units whose record is staged are skipped.
-What was in flight is computed again: in each worker the unit that is being written, and those of the up to 256
-images that are loaded ahead and the batch of 128, which here are several units and with the usual 10,000 rows one or
-two.
+Batch Flink restarts the stage from its beginning, on both TaskManagers, and skips units with a staged record. It
+repeats the work in flight: in each worker the unit that is being written, the up to 256 images that are loaded ahead,
+and the batch of 128. Here these are several units; with the usual 10,000 rows they are one or two.
 
-The images come from a server that counts: an image that it was asked for twice was begun twice, whether or not it
-had got as far as the model when its worker was killed; "units again" are those with such an image. "At" is how many
-images had been asked for; "restarts", how many failures Flink recorded. "ok": every input row once, bit for bit as
-in a run in memory that nobody disturbed, and no other file in the output. Other work went on on the machine: the
-seconds tell the order of magnitude.
+The images come from a server that counts requests. An image with two requests was begun twice, even if it had not
+reached the model when its worker was killed; "units again" are the units with such an image. "At" is the number of
+images requested before the kill; "restarts" is the number of failures that Flink recorded. "ok" means: every input row
+once, bit for bit as in an undisturbed run in memory, and no other file in the output. Other programs used the machine,
+so the seconds show only the order of magnitude.
 
 | # | killed | at | restarts | units again | images again | rows | seconds to the end | ok |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -52,8 +51,8 @@ average, {max_units} units and {max_images} images at most, which is {share:.1f}
 
 ## What the cluster needs
 
-As Flink is delivered it restarts no batch job, and a batch job takes its restart strategy from the configuration of
-the cluster alone (Beam's `--number_of_execution_retries` is for streaming). This one had
+By default Flink restarts no batch job. A batch job takes its restart strategy only from the configuration of the
+cluster (Beam's `--number_of_execution_retries` is for streaming). This cluster had
 
 ```yaml
 restart-strategy.type: fixed-delay
@@ -62,8 +61,8 @@ restart-strategy.fixed-delay.delay: 1 s
 heartbeat.interval: 2000
 ```
 
-Until Flink knows that a TaskManager is lost every try fails at once, which is why one kill may be several restarts.
-With Flink's own heartbeat of 10 s that may take 50 s: let the delay be 10 s there.
+Every try fails at once until Flink notices the loss of a TaskManager, so one kill may cause several restarts. With
+Flink's default heartbeat of 10 s this may take 50 s: set the delay to 10 s there.
 """
 
 

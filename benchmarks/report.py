@@ -45,11 +45,11 @@ def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
 
 def _head(setup: Record) -> str:
     module, photographs = setup["module"], setup["photographs"]
-    made = "made of the sample's" if photographs["made"] else "of a folder"
+    made = "made from the sample" if photographs["made"] else "from a directory"
     return (
         "# Compared with others\n\n"
-        f"The same work for all: JPEG photographs ({made}, {photographs['mean_bytes'] / 1000:.0f} KB in the mean) "
-        f"through `{module['name']}` at {module['height']} × {module['width']}, the top 5 and the "
+        f"All contenders do the same work: JPEG photographs ({made}, {photographs['mean_bytes'] / 1000:.0f} KB in the "
+        f"mean) through `{module['name']}` at {module['height']} × {module['width']}, the top 5 and the "
         f"{module['dimensions']}-float embedding of each to Parquet. Medians of {setup['rounds']} rounds, with the "
         f"lowest and the highest; measured on {setup['date']} with\n\n"
         f"```bash\n{setup['command']}\n```"
@@ -79,7 +79,7 @@ def _main_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tup
                 _percent(mine.worst("top_1")),
             ]
         )
-    return _table(header, rows) + f"\n\nMemory and CPU are those of the runs with {many:,} images."
+    return _table(header, rows) + f"\n\nMemory and CPU are from the runs with {many:,} images."
 
 
 def _reason(contender: Record, runs: Runs) -> str:
@@ -109,8 +109,8 @@ def _ratio_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tu
         if mine.rounds:
             cells = [_range(ratios(mine, to, f) if to else None, "{:.2f}") for _, to, f in figures]
             rows.append([one["title"], *cells])
-    header = ["divided by the hand-written script's", *(name for name, _, _ in figures)]
-    return "Ratios are taken within each round, and their median is given:\n\n" + _table(header, rows)
+    header = ["relative to the hand-written script", *(name for name, _, _ in figures)]
+    return "Ratios are computed within each round; the table shows their medians:\n\n" + _table(header, rows)
 
 
 def _own_figures(records: Sequence[Record], runs: dict[str, Runs], counts: tuple[int, int]) -> str:
@@ -121,8 +121,8 @@ def _own_figures(records: Sequence[Record], runs: dict[str, Runs], counts: tuple
     cold = spread(record["seconds"] for record in of_kind(records, "cold_start") if record["problem"] is None)
     if cold and warm:
         lines.append(
-            f"- First run ever, with an empty cache: {_range(cold, '{:.1f}')} s for {counts[0]:,} images, "
-            f"{cold.median - warm.median:.1f} s more than with a warm one (medians)."
+            f"- First run, with an empty cache: {_range(cold, '{:.1f}')} s for {counts[0]:,} images, "
+            f"{cold.median - warm.median:.1f} s more than with a warm cache (medians)."
         )
     if mine and (first := mine.fact("seconds_to_first_label", counts[0])):
         lines.append(f"- Seconds to the first labeled image: {_range(first, '{:.1f}')}.")
@@ -134,22 +134,22 @@ def _own_figures(records: Sequence[Record], runs: dict[str, Runs], counts: tuple
         if ran:
             cosine = f"; median cosine with the hand-written script's embeddings: {one.worst('cosine'):.4f}"
             known = one.worst("cosine") is not None
-            lines.append(f"- What ran in `{name}`: {', '.join(ran)}{cosine if known else ''}.")
-    return "The job's own figures:\n\n" + "\n".join(lines) if lines else ""
+            lines.append(f"- Engine of `{name}`: {', '.join(ran)}{cosine if known else ''}.")
+    return "Figures of the job alone:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _method(setup: Record, runs: dict[str, Runs]) -> str:
     every = [run for one in runs.values() for run in one.all]
     lines = [
-        "- One at a time on an otherwise idle machine; in each round everyone runs both counts, in every second "
-        "round in the opposite order. Before the first round everyone ran once over a few images, so that bytecode "
+        "- Contenders run one at a time on an otherwise idle machine. In each round each of them runs both counts, in "
+        "every second round in the opposite order. Before the first round each ran once over a few images, so bytecode "
         "and caches are warm; the photographs are in the page cache.",
-        "- Time is from the start of the process to its end. The rate in the long run is the slope between the two "
-        "counts of a round, which leaves the start out.",
+        "- Time runs from the start of the process to its end. The rate in the long run is the slope between the two "
+        "counts of a round, which excludes start-up.",
         "- Memory is the highest sum over all processes of the run (PSS: a page that n processes share counts as "
-        "1/n in each), sampled up to four times a second; RSS counts it whole in each.",
-        "- Pixels are alike: libjpeg's accurate decode in full, bilinear without antialias. Top-1 is compared image by "
-        "image; the worst run's is shown.",
+        "1/n in each), sampled up to four times a second. RSS counts it in full in each.",
+        "- Pixels are equal: libjpeg's accurate full decode, bilinear without antialiasing. Top-1 is compared image by "
+        "image; the table shows the worst run.",
     ]
     classes = (
         next((r["classes"] for r in runs[HANDWRITTEN].all if r.get("classes")), 0)
@@ -157,20 +157,20 @@ def _method(setup: Record, runs: dict[str, Runs]) -> str:
         else 0
     )
     if classes:
-        lines.append(f"- The hand-written script answers {classes} different classes.")
+        lines.append(f"- The hand-written script finds {classes} different classes.")
     if classes == 1:
-        lines.append("- **With one class for all images, the agreement of top-1 says nothing.**")
+        lines.append("- **With one class for all images, the agreement of top-1 means nothing.**")
     if every:
         cores = setup["machine"]["cores"]
         shares = [run["steal_seconds"] / (run["seconds"] * cores) for run in every]
         failed = sum(run["problem"] is not None for run in every)
         without = sum(one.rate(number) is None for one in runs.values() for number in one.rounds)
         lines.append(
-            f"- Taken by the hypervisor meanwhile (steal): {statistics.median(shares):.1%} of the cores' time in the "
-            f"median run, {max(shares):.1%} in the worst. Runs that failed and are left out: {failed} of {len(every)}. "
-            f"Rounds without a slope, as a run is missing or the long one was not the longer: {without}."
+            f"- Time taken by the hypervisor (steal): {statistics.median(shares):.1%} of the cores' time in the "
+            f"median run, {max(shares):.1%} in the worst. Failed runs that are left out: {failed} of {len(every)}. "
+            f"Rounds without a slope, because a run is missing or the long run was not longer: {without}."
         )
-    return "## How it is measured\n\n" + "\n".join(lines)
+    return "## Method\n\n" + "\n".join(lines)
 
 
 def _machine(setup: Record, contenders: Sequence[Record]) -> str:

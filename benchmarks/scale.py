@@ -2,7 +2,7 @@
 
 Everything is computed of ``scale_data/measured.json``, whose numbers each name the page or the command that measured
 them, and of a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown; ``--write`` puts
-it into docs/scale.md.
+it into benchmarks/scale.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from beamlabel.transforms.inputs.sources.source import SourceOptions
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "scale.md"
+PAGE = HERE / "scale.md"
 BEGIN, END = "<!-- computed by benchmarks/scale.py -->\n", "<!-- end -->\n"
 
 COUNTS = (10**6, 10**8, 10**9)
@@ -196,7 +196,7 @@ def _sources(path: Path) -> Iterator[str]:
 
 
 def page(prices_path: Path, measured_path: Path) -> str:
-    """The computed part of docs/scale.md."""
+    """The computed part of benchmarks/scale.md."""
     measured, listed = Measured(measured_path), json.loads(prices_path.read_text())
     prices = {name: float(one["price"]) for name, one in listed["prices"].items()}
     parts = (
@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prices", type=Path, default=HERE / "scale_data" / "prices.json")
     parser.add_argument("--measured", type=Path, default=HERE / "scale_data" / "measured.json")
-    parser.add_argument("--write", action="store_true", help="put it into docs/scale.md")
+    parser.add_argument("--write", action="store_true", help="put it into benchmarks/scale.md")
     options = parser.parse_args()
     text = page(options.prices, options.measured)
     if not options.write:

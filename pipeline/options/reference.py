@@ -1,6 +1,6 @@
-"""The declared options as Markdown: the README's table, and ``docs/options.md``.
+"""The declared options as Markdown: ``docs/options.md``.
 
-``python -m beamlabel.pipeline.options.reference --write`` updates both in the checkout.
+``python -m beamlabel.pipeline.options.reference --write`` updates the page in the checkout.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from beamlabel.pipeline.options.declare import Option, declared
-from beamlabel.pipeline.options.job_options import GROUPS, job_options
+from beamlabel.pipeline.options.job_options import GROUPS
 
-_BEGIN = "<!-- options: made by python -m beamlabel.pipeline.options.reference --write -->"
-_END = "<!-- end of options -->"
 _PAGE = """\
 # Options
 
@@ -32,19 +30,6 @@ def table(options: Iterable[Option]) -> str:
     return "\n".join(rows)
 
 
-def readme(text: str) -> str:
-    """The README with an up-to-date table of options.
-
-    Raises:
-      ValueError: the README lacks the two marks around the table.
-    """
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"README.md lacks {_BEGIN} or {_END}")
-    return f"{before}{begin}\n{table(job_options())}\n{end}{after}"
-
-
 def page() -> str:
     """``docs/options.md``: a table for each group."""
     parts = [_PAGE]
@@ -60,18 +45,13 @@ def _spelled(one: Option) -> str:
 
 
 def main() -> None:
-    """Writes both with ``--write``; otherwise ends with 1 if one is not up to date."""
-    root = Path(__file__).resolve().parents[2]
-    wanted = {
-        root / "README.md": readme((root / "README.md").read_text()),
-        root / "docs" / "options.md": page(),
-    }
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    if "--write" in sys.argv[1:]:
-        for path in stale:
-            path.write_text(wanted[path])
-    elif stale:
-        sys.exit(f"not up to date: {', '.join(path.name for path in stale)}; run with --write")
+    """Writes the page with ``--write``; otherwise ends with 1 if it is not up to date."""
+    path = Path(__file__).resolve().parents[2] / "docs" / "options.md"
+    if path.exists() and path.read_text() == page():
+        return
+    if "--write" not in sys.argv[1:]:
+        sys.exit(f"{path.name} is not up to date; run with --write")
+    path.write_text(page())
 
 
 if __name__ == "__main__":

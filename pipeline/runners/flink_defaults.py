@@ -49,7 +49,7 @@ def flink_defaults(runner: Runner, typed: Sequence[str]) -> list[str]:
     if url and not _restarts(url):
         _LOGGER.warning(
             "%s has no restart-strategy in its configuration, so the first lost worker or TaskManager ends the job; "
-            "see docs/flink_kills.md",
+            "see docs/flink.md",
             url,
         )
     return [*added, *_worker_command(runner, added)]

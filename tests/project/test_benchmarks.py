@@ -259,7 +259,7 @@ def test_the_report_is_written_from_recorded_results(tmp_path: Path) -> None:
     (row,) = [line for line in lines if line.startswith("| T spark ")]
     assert "not run: Spark needs Java 17 or newer" in row
     assert "left out: 1 of 13" in page
-    assert "11.5 s more than with a warm one" in page
+    assert "11.5 s more than with a warm cache" in page
     assert "- `--help`: 0.20 s." in lines
     assert "- Seconds to the first labeled image: 2.5 (2.5–2.5)." in lines
     assert "| `handwritten`, `ours`, `beam`, `spark` | numpy 2 |" in lines
@@ -299,7 +299,7 @@ def test_the_command_runs(tmp_path: Path) -> None:
         assert [run["top_1"] for run in runs] == [1.0] * 4
     page = (tmp_path / "docs" / "benchmarks.md").read_text()
     assert str(tmp_path) not in page
-    assert "First run ever" in page
+    assert "- First run, with an empty cache" in page
 
 
 def test_several_results_make_one_report(tmp_path: Path) -> None:

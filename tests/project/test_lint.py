@@ -23,7 +23,7 @@ def test_a_commit_is_linted_as_run_tests_lints():
     assert repository["repo"] == "local"
     hooks = repository["hooks"]
     assert [hook["entry"] for hook in hooks] == linters_of_run_tests()
-    assert len(hooks) == 3
+    assert len(hooks) == 5
     for hook in hooks:
         # The whole project, by the versions that the tests use, whatever the commit changes.
         assert (hook["language"], hook["pass_filenames"], hook["always_run"]) == ("system", False, True)
@@ -45,3 +45,19 @@ def test_every_script_is_clean():
     assert {"run_tests.sh", "submit.sh", "label.sh", "setup_venv.sh"} <= {path.name for path in scripts}
     done = subprocess.run([TOOLS / "shellcheck", *scripts], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_broken_link_and_a_misspelled_word_are_found(tmp_path):
+    page = tmp_path / "page.md"
+    for text, clean in (
+        ("# A title\n\n[there](#a-title)\n", True),
+        ("# A title\n\n[gone](#another)\n", False),
+        ("[gone](gone.md)\n", False),
+    ):
+        page.write_text(text)
+        done = subprocess.run([TOOLS / "deadlinkfinder", "--quiet", page], capture_output=True)
+        assert (done.returncode == 0) is clean
+    for text, clean in (("received", True), ("rec" + "ieved", False)):
+        page.write_text(text)
+        done = subprocess.run([TOOLS / "codespell", page], capture_output=True, cwd=ROOT)
+        assert (done.returncode == 0) is clean

@@ -207,6 +207,21 @@ def data_files(week, folder):
     return [week.mirror / folder / file["name"] for file in files if file["kind"] == "data"]
 
 
+@pytest.mark.parametrize(
+    ("night", "failed", "skipped"),
+    [
+        ("2026-11-24", {"not_an_image": 3}, {"labeled": 199}),
+        ("2026-11-25", {"truncated": 8}, {"labeled": 240, "known_failure": 3}),
+        ("2026-11-26", {}, {"labeled": 259, "known_failure": 3}),
+        ("2026-11-27", {}, {"known_failure": 3}),
+    ],
+)
+def test_images_fail_and_are_skipped_for_the_reasons_that_the_page_gives(week, night, failed, skipped):
+    told = manifest(week, f"labels/dt={night}")
+    assert {name: count for name, count in told["failed_by_reason"].items() if count} == failed
+    assert {name: count for name, count in told["skipped_by_reason"].items() if count} == skipped
+
+
 def test_what_is_published_is_what_is_there(week):
     nights = sorted(path.parent.relative_to(week.mirror) for path in week.mirror.rglob("_MANIFEST.json"))
     assert len(nights) == 6 + 2  # two of them compacted
@@ -365,7 +380,9 @@ def test_a_job_by_hand_has_the_nights_name(week):
 
 
 def test_the_times_of_the_lock_are_the_programs():
-    told = re.findall(r"(\d+) (seconds|minutes)", PAGE.split("## What guards a run")[1].split("\n\n")[1])
+    told = re.findall(
+        r"(\d+) (seconds|minutes)", PAGE.split("## Locks and foreign files")[1].split("\n\n")[1]
+    )
     seconds = [int(number) * {"seconds": 1, "minutes": 60}[unit] for number, unit in told]
     assert seconds == [lease.RENEW_SECONDS, lease.STALE_SECONDS]
 

@@ -1,15 +1,31 @@
-"""docs/output.md is true: its lists are the code's, and its query finds copies."""
+"""docs/output.md is true: its lists are the code's, and its readers read what a run wrote."""
 
 import re
 import shutil
+from pathlib import Path
 
 import duckdb
+import pytest
 
+from beamlabel.transforms.records import Reason
 from beamlabel.transforms.secrets import names as table
 from support.jobs import label, photos, uri_list
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "output.md").read_text()
+READERS = PAGE.partition("## Read the rows")[2].partition("\n## ")[0]
+PROGRAMS = {
+    title: re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    for title, section in re.findall(r"^### (.*?)\n(.*?)(?=^### |\Z)", READERS, re.DOTALL | re.MULTILINE)
+}
+NEEDS = {
+    "pandas": "pandas",
+    "polars": "polars",
+    "DuckDB": "duckdb",
+    "Hugging Face datasets": "datasets",
+    "tf.data": "tensorflow",
+    "Spark": "pyspark",
+}
 
 
 def test_the_credentials_are_those_of_the_code():
@@ -24,12 +40,83 @@ def test_the_credentials_are_those_of_the_code():
     assert nginx == table.BESIDE["expires"]
 
 
-def test_the_query_finds_copies(tmp_path, monkeypatch):
-    paths = photos(tmp_path / "photos", 3)
-    shutil.copy(paths[1], tmp_path / "photos" / "copy.png")
-    uris = uri_list(tmp_path / "list.txt", [*paths, tmp_path / "photos" / "copy.png"])
-    job = label(tmp_path / "out" / "sample", "--input", uris)
-    monkeypatch.chdir(tmp_path)
+def test_every_reason_is_explained():
+    section = PAGE.partition("\n## Failures")[2].partition("\n## ")[0]
+    explained = re.findall(r"^\| `([a-z_]+)` \| ", section, re.MULTILINE)
+    assert explained == [reason.value for reason in Reason]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, cache):
+    """The outputs that the page reads, of small modules."""
+    pytest.importorskip("tensorflow")
+    from support.tf_modules import FEATURES, save_two_outputs
+
+    folder = tmp_path_factory.mktemp("output")
+    paths = photos(folder / "photos", 3)
+    shutil.copy(paths[1], folder / "photos" / "copy.png")
+    uris = uri_list(folder / "list.txt", [*paths, folder / "photos" / "copy.png", folder / "missing.png"])
+    names = uri_list(folder / "names.txt", [f"class {number}" for number in range(11)])
+    few = uri_list(folder / "few.txt", [f"kind {number}" for number in range(5)])
+    more = ("--input", uris, "--max_error_rate", 1)
+    for output, extra in {
+        "out/sample": (),
+        "out/records": ("--output_format", "tfrecord"),
+        "labels/dt=2026-11-23": (),
+    }.items():
+        assert label(folder / output, *more, "--labels", names, *extra).code == 0
+    other = save_two_outputs(folder / "other", size=8)
+    assert label(folder / "labels/dt=2026-11-24", *more, "--labels", few, module=other).code == 0
+    assert FEATURES != 64
+    return folder
+
+
+def test_the_columns_are_those_of_a_run(place):
+    section = PAGE.partition("## Columns")[2].partition("\n## ")[0]
+    first = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, re.MULTILINE)
+    told = [name for cell in first for name in re.findall(r"`(\w+)`", cell)]
+    described = duckdb.sql(f"DESCRIBE SELECT * FROM '{place}/out/sample/*.parquet'").fetchall()
+    assert set(told) == {row[0] for row in described}
+
+
+def columns(read) -> set[str]:
+    """The names of the columns: ``datasets`` calls them otherwise than the others."""
+    return set(getattr(read, "column_names", None) or read.columns)
+
+
+@pytest.mark.parametrize("reader", NEEDS)
+def test_the_readers_read_all_rows(place, monkeypatch, tmp_path, reader):
+    """Each program of the page, with the size of this module's embeddings."""
+    pytest.importorskip(NEEDS[reader], reason=f"{NEEDS[reader]} is not installed")
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    (program,) = PROGRAMS[reader]
+    names: dict = {}
+    exec(compile(program.replace("[1280]", "[64]"), "output.md", "exec"), names)
+    if reader == "tf.data":
+        rows = list(names["rows"].as_numpy_iterator())
+        assert len(rows) == 4 and all(row["embedding"].shape == (64,) for row in rows)
+        return
+    if reader == "Spark":
+        assert names["table"].count() == 4
+        return
+    assert len(names["table"]) == 4
+    assert {"uri", "label", "embedding"} <= columns(names["table"])
+    nights = names["nights"]
+    assert len(nights) == 8
+    assert {"uri", "label", "score"} <= columns(nights)
+    labels = list(nights["label"])
+    assert {str(name).split()[0] for name in labels} == {"class", "kind"}
+
+
+def test_every_reader_is_run():
+    # BigQuery cannot be had here; tests/project/test_nightly_docs.py checks how `bq` is told about the files.
+    assert set(PROGRAMS) == {*NEEDS, "BigQuery"} and not PROGRAMS["BigQuery"]
+
+
+def test_the_query_finds_copies(place, monkeypatch):
+    monkeypatch.chdir(place)
     (query,) = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
-    ((content, copies, _),) = duckdb.sql(query).fetchall()
-    assert (content, copies) == (job.rows[1]["content_hash"], 2)
+    ((_, copies, first),) = duckdb.sql(query).fetchall()
+    assert copies == 2 and Path(first).name in ("copy.png", "photo 001.png")

@@ -1,4 +1,4 @@
-"""docs/scale.md says what ``benchmarks/scale.py`` computes of the measured numbers and of the prices."""
+"""benchmarks/scale.md says what ``benchmarks/scale.py`` computes of the measured numbers and of the prices."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _TURNS: dict[int, tuple[bool, int | None]] = {
 
 # Sources up to this size are decoded in full: a reduced decode would cost accuracy and save little time.
 _FULL_DECODE_PIXELS = 2_000_000
-# Minimum number of decoded pixels per side of a target pixel; docs/scale.md states the cost of fewer.
+# Minimum number of decoded pixels per side of a target pixel; benchmarks/scale.md states the cost of fewer.
 _MIN_OVERSAMPLING = 3.0
 
 

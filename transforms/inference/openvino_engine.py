@@ -94,9 +94,7 @@ def has_units() -> bool:
             "computing in float32.",
         )
     elif "BF16" not in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        warn_once(
-            _LOGGER, "OpenVINO does not use this CPU's bfloat16 instructions; computing in float32."
-        )
+        warn_once(_LOGGER, "OpenVINO does not use this CPU's bfloat16 instructions; computing in float32.")
     else:
         return True
     return False

@@ -28,7 +28,7 @@ def kill_job(http_server: FileServer, tmp_path: Path) -> KillJob:
     return KillJob(tmp_path, http_server, IMAGES)
 
 
-# The same moments each time; all 20 on record are in docs/flink_kills.md.
+# The same moments each time; all 20 on record are in benchmarks/flink_kills.md.
 MOMENTS = [random.Random(victim).uniform(0.2, 0.95) for victim in VICTIMS]
 
 

@@ -67,7 +67,7 @@ def test_what_is_not_in_the_list_is_refused(family, monkeypatch):
 
 def test_the_page_names_every_family_and_only_compared_ones():
     page = (ROOT / "docs" / "decoding.md").read_text()
-    table = page.split("## What is decoded")[1].split("Known and not decoded")[0]
+    table = page.split("## Decoded formats")[1].split("Known and not decoded")[0]
     named = {
         name.lower()
         for name in re.findall(r"[A-Za-z]+(?: 2000)?", " ".join(re.findall(r"^\| ([^|]+) \|", table, re.M)))
