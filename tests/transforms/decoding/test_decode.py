@@ -158,7 +158,7 @@ def test_too_many_pixels_is_known_from_the_header(kind):
     with pytest.raises(ImageError) as caught:
         decode(HUGE[kind], NATIVE)
     assert (caught.value.stage, caught.value.reason) == (Stage.DECODE, Reason.TOO_MANY_PIXELS)
-    assert "limit is 100000000" in caught.value.detail
+    assert "limit of 100000000" in caught.value.detail
 
 
 def test_refusing_takes_no_memory(tmp_path):

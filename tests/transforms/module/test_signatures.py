@@ -79,7 +79,7 @@ def test_signatures_of_one_rank_are_asked_for(holder, tmp_path):
         inspect(path)
     assert "--logits_output" in str(caught.value) and f"two: logits [?, {CLASSES}]" in str(caught.value)
     assert inspect(path, logits_output="two").logits.name == "two:logits"
-    with pytest.raises(ModuleError, match="--logits_output text: it holds string"):
+    with pytest.raises(ModuleError, match="--logits_output text: its dtype is string"):
         inspect(path, logits_output="text")
 
 
