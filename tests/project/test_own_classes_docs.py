@@ -78,7 +78,7 @@ def test_the_loop(place):
     assert np.mean(right) > 0.8, "chance is 0.33"
     (night,) = (place / "nights").iterdir()
     told = next(text for line, text in said.items() if "--skip_labeled" in line)
-    assert f"{len(right)} of the predicted were labeled by features of earlier rows" in told
+    assert f"{len(right)} of the predicted rows were labeled from the features of earlier rows" in told
     assert ds.dataset(night, format="parquet").to_table().column("score").equals(mine.column("score"))
     page = data_of_page((night / "_report.html").read_text())
     assert page and page["sample"] and all(row["thumbnail"] for row in page["sample"])
