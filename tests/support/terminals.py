@@ -19,7 +19,7 @@ def on_terminal(
     keys: Sequence[tuple[str, bytes]] = (),
     columns: int = 100,
     environment: Mapping[str, str] | None = None,
-    seconds: float = 240.0,
+    seconds: float = 600.0,
 ) -> tuple[int, str]:
     """Runs a program with a terminal as its three streams.
 

@@ -60,7 +60,8 @@ def resolved_module(
         return process.in_thread(at_hand, subject)
     except NotAtHandError:
         is_on_hub = handle.startswith(("http://", "https://"))
-        root = hub_root(cache) if is_on_hub and os.environ.get("TFHUB_CACHE_DIR") else cache
+        root = hub_root(cache) if is_on_hub else cache
+        root = cache if root.is_relative_to(cache.absolute()) else root
         variable = "BEAMLABEL_CACHE" if root == cache else "TFHUB_CACHE_DIR"
         check_writable(root, subject, "does not hold it", variable=variable)
         verb = "Unpack" if not is_on_hub and storage.is_local(handle) else "Fetch"

@@ -25,7 +25,7 @@ def mixed(tmp_path):
         "/no/such/a.jpg",
         "/no/such/b.jpg",
         "https://user:s3cret@example.org/a.jpg?token=s3cret",
-        "x://y/z",
+        "ftp://y/z",
     ]
     return uri_list(tmp_path / "list.txt", [*paths, *lost])
 
