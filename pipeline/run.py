@@ -73,7 +73,7 @@ def run(
 
     with cancellation() as cancelled:
         if resumes:
-            cancelled.on_end_say(f"to continue, run: {resumes}")
+            cancelled.on_end_say(f"To continue, run: {resumes}")
         code = BROKEN
         try:
             code = _run(options, runner_args, time.time() if started_at is None else started_at, cancelled)
@@ -82,7 +82,7 @@ def run(
                 _LOGGER.error("%s", error)
                 return NOT_YET
             if cancelled.seen:
-                pass  # whatever the signal was turned into on its way
+                pass  # the signal may have become another exception on its way
             elif isinstance(error, UsageError):
                 usage(
                     error, "beamlabel relabel" if options.inputs.input_format == EMBEDDINGS else "beamlabel"
@@ -91,9 +91,9 @@ def run(
             elif not isinstance(error, Exception):
                 raise
             else:
-                _LOGGER.error("the job broke: %s", error, exc_info=not isinstance(error, OSError))
+                _LOGGER.error("The job failed: %s", error, exc_info=not isinstance(error, OSError))
         if cancelled.seen:
-            _LOGGER.error("cancelled by %s", cancelled.seen)
+            _LOGGER.error("Cancelled by %s", cancelled.seen)
             code = cancelled.seen.exit_code
         if resumes and (cancelled.seen or code == OUT_OF_TIME):
             _LOGGER.info("To continue, run: %s", resumes)
@@ -160,7 +160,7 @@ def _run_locked(
         planned = plan(options, inputs, Path(scratch), started_at, failed)
         job = planned.job
         if options.run.if_exists == RESUME and (there := finished_manifest(job.output, job.plan_id)):
-            _LOGGER.info("nothing to resume: run %s has finished this plan", there["run_id"])
+            _LOGGER.info("Nothing to resume: run %s has finished this plan", there["run_id"])
             return report(there)
         planned.facts["detached"] = runner.detached
         runner = choose.with_processes(
@@ -172,7 +172,7 @@ def _run_locked(
     with nullcontext() if runner.detached else shown(job, in_this_process=here):
         execute(job, runner, cancelled)
     if runner.detached:
-        _LOGGER.info("%s; when it is done, beamlabel publish %s", runner.detached, job.output)
+        _LOGGER.info("%s; when it is done, run beamlabel publish %s", runner.detached, job.output)
         return DONE
     lock.check()
     return report(_publish(job.output, job.staging_dir))
@@ -224,7 +224,7 @@ def _check_submitted(folder: str | None, output: str, if_exists: str) -> None:
         return
     if if_exists != "overwrite":
         raise OutputLockedError(
-            f"a job was submitted that stages in {folder}, and has not committed yet; when it is done: beamlabel "
-            f"publish {output}; if it never will be: --if_exists overwrite"
+            f"a submitted job stages in {folder} and has not committed yet; when it is done, run beamlabel publish "
+            f"{output}; if it never will be, use --if_exists overwrite"
         )
-    _LOGGER.warning("deleting what a submitted job, which may still be at work, has staged in %s", folder)
+    _LOGGER.warning("Deleting the staged files of a submitted job, which may still run, in %s", folder)

@@ -170,7 +170,7 @@ def test_ctrl_c_ends_it(tmp_path, mode):
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 130, told
-    assert "cancelled by SIGINT" in told
+    assert "Cancelled by SIGINT" in told
     assert not list(tmp_path.glob("_beamlabel*/lock"))
     assert not (tmp_path / "out").exists()
 

@@ -198,5 +198,5 @@ def test_a_signal_cancels_the_run(good, tmp_path, http_server, sent):
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + sent, stderr
-    assert f"cancelled by {sent.name}" in stderr
+    assert f"Cancelled by {sent.name}" in stderr
     assert not (tmp_path / "out" / "_MANIFEST.json").exists()

@@ -80,7 +80,7 @@ def test_ctrl_c_names_the_command_that_resumes(tmp_path):
     code, shown = on_terminal(words, keys=[("failed=0", CTRL_C)])
     assert code == 130, shown
     *_, first, last = shown.rstrip().split("\r\n")
-    assert first.endswith("ERROR beamlabel: cancelled by SIGINT"), shown
+    assert first.endswith("ERROR beamlabel: Cancelled by SIGINT"), shown
     assert "Traceback" not in shown
     resumes = last.removeprefix("INFO beamlabel: To continue, run: ")
     assert shlex.split(resumes)[-2:] == ["--if_exists", "resume"]

@@ -173,7 +173,7 @@ def test_a_cancelled_job_on_prism(
         os.killpg(launcher.pid, number)
         log, _ = launcher.communicate(timeout=60)
         assert launcher.returncode == 128 + number
-        assert "The job is CANCELLED" in log and f"cancelled by {number.name}" in log, log
+        assert "The job is CANCELLED" in log and f"Cancelled by {number.name}" in log, log
         assert "Traceback" not in log, log
         assert not [*in_session(launcher.pid)]
         assert not (tmp_path / "out" / "_MANIFEST.json").exists()

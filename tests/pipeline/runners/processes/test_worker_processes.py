@@ -133,7 +133,7 @@ def test_signals_to_all_of_the_group(number, launched):
     os.killpg(launched.process.pid, number)
     job, log = launched.end()
     assert job.code == 128 + number, log
-    assert f"cancelled by {number.name}" in log
+    assert f"Cancelled by {number.name}" in log
     assert "Traceback" not in log and not re.search(r"worker process \d", log), log
     assert all(map(is_gone, workers))
     assert not [*launched.scratch.iterdir()]
@@ -162,7 +162,7 @@ def test_an_error_of_the_job_is_shown_once(tmp_path, uris):
     finally:
         launched.process.kill()
     assert job.code == 3, log
-    message = next(line for line in log.splitlines() if "the job broke" in line)
+    message = next(line for line in log.splitlines() if "The job failed" in line)
     assert "Error: [Errno" in message and "WriteUnit" in message
     assert log.count("_RemoteError:") == 1, log
 
