@@ -23,7 +23,7 @@ from beamlabel.transforms.elements.split_outcomes import LabeledImages
 from beamlabel.transforms.label_images import LabelImages
 from beamlabel.transforms.output_spec import labeled_at
 from beamlabel.transforms.rows import tf_examples
-from beamlabel.transforms.rows.schema import FORMATS, OutputSpec, arrow_schema
+from beamlabel.transforms.rows.schema import FORMATS, RENAMING, OutputSpec, arrow_schema
 from beamlabel.transforms.rows.times import iso_time
 
 # Approximate bytes of a table, which becomes a row group of Parquet.
@@ -32,8 +32,7 @@ _MAX_ROWS = 4096
 _METADATA = "_METADATA.json"
 
 # The command renames columns itself; in a pipeline, an earlier step does.
-_COMMANDS_ADVICE = ": --keep_columns SOURCE=NAME"
-_ADVICE = " in a step before WriteLabels, or leave it out by columns"
+_ADVICE = "in a step before WriteLabels, or leave it out by columns"
 
 
 class WriteLabels(beam.PTransform):
@@ -125,7 +124,7 @@ class WriteLabels(beam.PTransform):
                 labeled_at=labeled_at(time.time()),
             )
         except ValueError as error:
-            raise ValueError(str(error).replace(_COMMANDS_ADVICE, _ADVICE)) from None
+            raise ValueError(str(error).replace(RENAMING, _ADVICE)) from None
 
     def _write(self, tables: beam.PCollection[pa.Table], spec: OutputSpec) -> beam.PCollection[str]:
         prefix = storage.join(self._output, "part")

@@ -12,6 +12,8 @@ from beamlabel.transforms.rows.types import list_of, normalized_type
 
 FORMATS = ("parquet", "tfrecord")
 COMPRESSIONS = ("none", "gzip")
+# The advice to the command's user; a transform replaces it with its own.
+RENAMING = "with --keep_columns SOURCE=NAME"
 
 # Keys of the file metadata; the launcher sets the values.
 SCHEMA_VERSION = "beamlabel.schema_version"
@@ -183,11 +185,10 @@ def check_kept(
     for name, kind in fields:
         if name.lower() in own:
             raise ValueError(
-                f"kept column {name!r}: the output has its own column of this name; rename the kept column with "
-                "--keep_columns SOURCE=NAME"
+                f"kept column {name!r}: the output has its own column of this name; rename the kept column {RENAMING}"
             )
         if name.lower() in seen:
-            raise ValueError(f"kept column {name!r}: named twice; rename one with --keep_columns SOURCE=NAME")
+            raise ValueError(f"kept column {name!r}: named twice; rename one {RENAMING}")
         seen.add(name.lower())
         if output_format == "tfrecord" and example_type(normalized_type(kind)) is None:
             raise ValueError(

@@ -64,7 +64,7 @@ def test_a_worker_of_another_beamlabel(remote_job, tmp_path, http_server):
     assert job.code == 3
     beam = versions().beam
     assert (
-        f"this worker has beamlabel 99.1, Apache Beam {beam} and Python {PYTHON}, "
+        f"This worker has beamlabel 99.1, Apache Beam {beam} and Python {PYTHON}, "
         f"but the launcher has beamlabel {__version__}, Apache Beam {beam} and Python {PYTHON}"
     ) in job.log
     assert not http_server.requests
