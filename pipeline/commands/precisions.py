@@ -27,7 +27,7 @@ from beamlabel.pipeline.options.job_options import (
     RunOptions,
 )
 from beamlabel.pipeline.quantize.prepare import check_nncf, quantize, take_sample
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, Artifact, ModuleError
 from beamlabel.transforms.inference.engines import Engine, Outputs, open_engine
 from beamlabel.transforms.module_process.prepare import subject_of

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from beamlabel.pipeline.demo.torch_weights import read_state_dict
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.hub.files import Receipt, scan
 from beamlabel.transforms.hub.partial import partial_folder
 

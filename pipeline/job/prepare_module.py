@@ -16,7 +16,7 @@ from beamlabel.pipeline.options.job_options import (
     InferenceOptions,
     ModuleOptions,
 )
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.hub.resolve import ResolvedModule
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, OPENVINO, Artifact
 from beamlabel.transforms.module.compile import AUTO, CompileOptions

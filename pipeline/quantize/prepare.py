@@ -9,7 +9,7 @@ import numpy as np
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.pipeline.quantize.sample_images import FIRST_REFERENCES, InputImages, sample_images
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.inference.artifact import Artifact, ModuleError
 from beamlabel.transforms.quantize.search import Found, search
 from beamlabel.transforms.secrets.logs import get_logger

@@ -21,7 +21,7 @@ from apache_beam.runners import create_runner
 
 from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms import storage
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 
 _CLIENT = "apache_beam.runners.dataflow.internal.apiclient"
 

@@ -13,7 +13,7 @@ LEVELS = (
     ("beamlabel/__init__.py",),
     (
         "transforms/archive_member.py",
-        "transforms/extras.py",
+        "transforms/extras",
         "transforms/reasons.py",
         "transforms/row_batches.py",
         "transforms/secrets",

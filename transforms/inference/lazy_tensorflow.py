@@ -8,7 +8,7 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.worker.native_stderr import without_native_lines
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.inference import litert_engine
 from beamlabel.transforms.inference.artifact import BFLOAT16, FLOAT32, INT8, OPENVINO, ModelSpec, ModuleError
 from beamlabel.transforms.inference.engines import EngineSession, Images, Outputs

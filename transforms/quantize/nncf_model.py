@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.inference.artifact import ModelSpec, ModuleError
 from beamlabel.transforms.inference.int8_payload import Int8Model
 from beamlabel.transforms.quantize.agreement import LEAST_COSINE

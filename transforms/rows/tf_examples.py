@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 from beamlabel.transforms.rows.exact_cast import exact_cast
 from beamlabel.transforms.rows.types import is_bytes, is_list, is_text
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from beamlabel.transforms.extras import install_extra
+from beamlabel.transforms.extras.install import install_extra
 
 _lock = threading.Lock()
 # Words of the command line, until Beam has them.

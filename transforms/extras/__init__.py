@@ -1,0 +1,1 @@
+"""How messages say to install what an extra brings."""
