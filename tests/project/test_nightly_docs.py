@@ -380,7 +380,9 @@ def test_a_job_by_hand_has_the_nights_name(week):
 
 
 def test_the_times_of_the_lock_are_the_programs():
-    told = re.findall(r"(\d+) (seconds|minutes)", PAGE.split("## Locks and foreign files")[1].split("\n\n")[1])
+    told = re.findall(
+        r"(\d+) (seconds|minutes)", PAGE.split("## Locks and foreign files")[1].split("\n\n")[1]
+    )
     seconds = [int(number) * {"seconds": 1, "minutes": 60}[unit] for number, unit in told]
     assert seconds == [lease.RENEW_SECONDS, lease.STALE_SECONDS]
 
