@@ -1,4 +1,4 @@
-"""Compares the labeling job with what else one might use: ``python benchmarks/compare.py --module FOLDER``.
+"""Compares the labeling job with its alternatives: ``python benchmarks/compare.py --module FOLDER``.
 
 Everyone labels the same photographs with the same module on this machine, one after the other in each round, each a
 process of its own. Writes ``benchmarks.md`` and ``benchmarks.png``. What was measured is kept, one JSON a line, and
@@ -35,11 +35,11 @@ HELP_RUNS = 5
 
 
 class RefusedError(Exception):
-    """The comparison cannot be made; the message says why."""
+    """The comparison cannot be made; the message gives the reason."""
 
 
 class Results:
-    """A file of JSON lines that grows as things are measured."""
+    """A file of JSON lines that grows with the measurements."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ class Results:
 
 
 class Comparison:
-    """One run of this program: where things lie, who takes part, what was measured."""
+    """One run of this program: its directories, contenders and measurements."""
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self._scratch = scratch
@@ -189,7 +189,7 @@ def _images(folder: Path | None, scratch: Path, count: int) -> list[Path]:
 
 
 def _prepare(handle: str, scratch: Path) -> tuple[Path, Path]:
-    """The module's folder, and the one with what the peers need of it."""
+    """The module's directory, and the one with its parts for the peers."""
     from beamlabel.transforms.hub.resolve import resolve_module
     from beamlabel.transforms.inference.artifact import ModuleError
 
@@ -209,7 +209,7 @@ def _prepare(handle: str, scratch: Path) -> tuple[Path, Path]:
 
 
 def last_words(stderr: str) -> str:
-    """The last line that says something; not the one that only points to the help."""
+    """The last line with a message; not the one that only points to the help."""
     lines = [line.strip() for line in stderr.splitlines()]
     return next((line for line in reversed(lines) if line and not line.startswith("Try '")), "")
 
@@ -261,7 +261,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--only", type=_chosen, default=list(CONTENDERS), metavar="NAME,...", help="take only these"
     )
     parser.add_argument(
-        "--output", type=Path, default=environments.HERE, metavar="FOLDER", help="where the report goes"
+        "--output", type=Path, default=environments.HERE, metavar="FOLDER", help="directory of the report"
     )
     parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="environments, photographs, results")
     return parser.parse_args(arguments)  # fmt: skip
@@ -275,7 +275,7 @@ def _scratch(named: Path | None) -> Path:
 
 
 def read_results(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The records of one file, or of several as one: rounds are counted on, and who could run in a later one did."""
+    """The records of one file, or of several as one: rounds continue, and a contender of any file counts."""
     records: list[dict[str, Any]] = []
     for path in paths:
         first_round = 1 + max((r["round"] for r in records if r["kind"] == "run"), default=-1)

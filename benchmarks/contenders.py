@@ -1,4 +1,4 @@
-"""Who takes part in the comparison, and the command line of each."""
+"""The contenders of the comparison, and the command line of each."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CONTENDERS = (
 
 @dataclass(frozen=True)
 class Job:
-    """What everyone is to do: label the images of ``images`` with ``module``; ``prepared`` is for the peers."""
+    """The task of all: label the images of ``images`` with ``module``; ``prepared`` is for the peers."""
 
     images: Path
     module: Path

@@ -20,13 +20,13 @@ from support.gcs_server import Bucket, GcsServer
 from support.jobs import label, photos, uri_list
 from support.kills import OPTIONS, Kill, kill_and_resume
 
-# How often each phase is hit, of 25.
+# The number of kills in each phase, of 25.
 PHASES = ("plan",) * 5 + ("compute",) * 11 + ("commit",) * 3 + ("publish",) * 6
 WHERE = ("new", "existing", "gs")
 
 
 def kills(images: int, count: int, seed: int, scratch: Path) -> Iterator[tuple[str, Kill]]:
-    """Kills and resumes runs, each into an output of its own."""
+    """Kills and resumes runs, each with its own output."""
     rng = random.Random(seed)
     server = GcsServer()
     os.environ["STORAGE_EMULATOR_HOST"] = server.url

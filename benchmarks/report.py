@@ -11,7 +11,7 @@ from contenders import HANDWRITTEN, OURS, STOCK_BEAM
 from summary import Record, Runs, Spread, fact_at, of_kind, rate, ratios, spread
 
 NONE = "–"
-# What follows it in the page is written by hand, and stays.
+# The rest of the page after it is written by hand, and stays.
 BY_HAND = "<!-- From here on by hand: measured by other programs of benchmarks/. -->\n"
 
 
@@ -90,7 +90,7 @@ def _reason(contender: Record, runs: Runs) -> str:
 
 
 def _ratio_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tuple[int, int]) -> str:
-    """Ratios to the hand-written script and to stock Beam; empty where the first was not run."""
+    """Ratios to the hand-written script and to stock Beam; empty if the first was not run."""
     reference, stock = runs.get(HANDWRITTEN), runs.get(STOCK_BEAM)
     if reference is None or not reference.rounds:
         return ""
@@ -114,7 +114,7 @@ def _ratio_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tu
 
 
 def _own_figures(records: Sequence[Record], runs: dict[str, Runs], counts: tuple[int, int]) -> str:
-    """What only this project's command has."""
+    """Figures that only this project's command has."""
     lines = []
     mine = runs.get(OURS)
     warm = mine.fact("seconds", counts[0]) if mine else None

@@ -1,7 +1,7 @@
-"""What many images cost: ``python benchmarks/scale.py [--prices FILE] [--write]``.
+"""The cost of many images: ``python benchmarks/scale.py [--prices FILE] [--write]``.
 
-Everything is computed of ``scale_data/measured.json``, whose numbers each name the page or the command that measured
-them, and of a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown; ``--write`` puts
+Computes everything from ``scale_data/measured.json``, whose numbers each name the page or the command that measured
+them, and from a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown; ``--write`` puts
 it into benchmarks/scale.md.
 """
 
@@ -22,9 +22,9 @@ BEGIN, END = "<!-- computed by benchmarks/scale.py -->\n", "<!-- end -->\n"
 COUNTS = (10**6, 10**8, 10**9)
 MOST = COUNTS[-1]
 FEATURES = 1280
-# What a bucket takes at first, a second: https://cloud.google.com/storage/docs/request-rate
+# The initial rates of a bucket, per second: https://cloud.google.com/storage/docs/request-rate
 WRITES_A_SECOND, READS_A_SECOND = 1000, 5000
-# Of Dataflow: https://cloud.google.com/dataflow/quotas
+# Limits of Dataflow: https://cloud.google.com/dataflow/quotas
 MOST_WORKERS, WORKER_VCPUS = 2000, 4
 HOUR, GB = 3600, 1e9
 
@@ -42,7 +42,7 @@ class Measured:
 
 
 def units(images: int) -> int:
-    """Of one list or listing, by the default sizes."""
+    """The number of units of one list or listing, with the default sizes."""
     options, count, planned = SourceOptions("/"), 0, 0
     while planned < images:
         planned += options.unit_rows(planned)
@@ -51,7 +51,7 @@ def units(images: int) -> int:
 
 
 def core_hours(module: dict[str, Any], precision: str, images: int) -> float | None:
-    """Hours of one core; None if nobody has measured it."""
+    """Hours of one core; None if the rate was not measured."""
     rate = module["images_a_second"].get(precision)
     return None if rate is None else images / rate * module["cores"] / HOUR
 
@@ -62,7 +62,7 @@ def requests(measured: Measured, images: int, *, listed: bool) -> dict[str, floa
     files = count * measured["files_a_unit"]
     writes = count * (measured["plan_requests_a_unit"] + measured["unit_writes"])
     copies = files * measured["publish_copies_a_file"]
-    # After publishing the staging folder goes: records and references.
+    # Publishing deletes the staging directory: records and references.
     deletes = files * measured["publish_deletes_a_file"] + count * 2
     return {
         "reads": images + count * measured["unit_reads"],
@@ -73,17 +73,17 @@ def requests(measured: Measured, images: int, *, listed: bool) -> dict[str, floa
 
 
 def publishing_seconds(measured: Measured, images: int) -> float:
-    """At the rate of writes that a bucket takes at first; deletions count as writes there."""
+    """Seconds at the initial write rate of a bucket; deletions count as writes."""
     return requests(measured, images, listed=False)["publishing"] / WRITES_A_SECOND
 
 
 def output_bytes(measured: Measured, images: int, *, embeddings: bool = True) -> float:
-    """Of shards, as they lie on the disk."""
+    """The size of the shards on the disk."""
     return images * measured["row_bytes" if embeddings else "row_bytes_without_embeddings"]
 
 
 def money(measured: Measured, prices: dict[str, float], hours: float, images: int) -> dict[str, float]:
-    """By what it is paid for, on Dataflow and on machines of one's own with Flink."""
+    """The cost by item, on Dataflow and on your own machines with Flink."""
     asked = requests(measured, images, listed=True)
     asking = asked["writes"] / 1000 * prices["storage_class_a_1000"]
     asking += asked["reads"] / 1000 * prices["storage_class_b_1000"]
@@ -128,7 +128,7 @@ def _sizes(measured: Measured, prices: dict[str, float]) -> Iterator[str]:
     yield "| | " + " | ".join(f"{count:.0e}" for count in COUNTS) + " |"
     yield "| --- |" + " ---: |" * len(COUNTS)
     asked = {count: requests(measured, count, listed=True) for count in COUNTS}
-    # Of the least costly module: what the rest is set against.
+    # The least costly module is the yardstick of the rest.
     fastest = min(
         (module for module in measured.modules),
         key=lambda module: core_hours(module, "float32", MOST) or float("inf"),

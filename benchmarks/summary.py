@@ -1,4 +1,4 @@
-"""What was measured → one summary for each contender: medians, ranges, and ratios taken round by round."""
+"""Measurements → one summary for each contender: medians, ranges, and ratios taken round by round."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Spread:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """None where there is no value but None."""
+    """None if there is no value but None."""
     known = [value for value in values if value is not None]
     return Spread(statistics.median(known), min(known), max(known), len(known)) if known else None
 
