@@ -51,7 +51,7 @@ def find_columns(names: Sequence[str], key: str | None, value: str | None, path:
     if found_key is None:
         wanted = ", ".join(KEY_COLUMNS[:-1]) + f" or {KEY_COLUMNS[-1]}"
         raise UsageError(
-            f"--truth {path!r}: no column is named {wanted}; it has {listing}; name the column of images with "
+            f"--truth {path!r}: no column is named {wanted}; columns: {listing}; name the column of images with "
             "--truth_key"
         )
     others = [name for name in names if name != found_key]
@@ -63,7 +63,7 @@ def find_columns(names: Sequence[str], key: str | None, value: str | None, path:
         raise UsageError(f"--truth {path!r}: no column holds classes; the only column is {listing}")
     if found is None and len(others) != 1:
         raise UsageError(
-            f"--truth {path!r}: name the column of classes with --truth_column; it has {listing}"
+            f"--truth {path!r}: name the column of classes with --truth_column; columns: {listing}"
         )
     found = found or others[0]
     if found in twice or found_key in twice:

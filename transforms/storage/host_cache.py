@@ -54,7 +54,7 @@ _LOGGER = get_logger(__name__)
 _threads = threading.Lock()
 _in_use: dict[Path, InterProcessReaderWriterLock] = {}
 _warned = False
-# A process that hangs while it fetches the artifact must not hold up the others for ever.
+# A process that hangs while it fetches the artifact must not block the others forever.
 _LOCK_SECONDS = 300.0
 
 

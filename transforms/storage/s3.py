@@ -328,5 +328,5 @@ def _delete_all(path: str, bucket: str, objects: list[dict[str, str]]) -> None:
     if failed := answer.get("Errors"):
         first = failed[0]
         code = errno.EACCES if first.get("Code") == "AccessDenied" else errno.EIO
-        message = f"{first.get('Code')}: {first.get('Message')}, and {len(failed) - 1} more errors"
+        message = f"{first.get('Code')}: {first.get('Message')} ({len(failed)} of {len(objects)} objects not deleted)"
         raise OSError(code, message, f"s3://{bucket}/{first.get('Key')}")
