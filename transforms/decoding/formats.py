@@ -124,10 +124,22 @@ def read_picture(data: bytes, options: DecodeOptions) -> Picture:
         name = _not_decoded(data)
         if name is not None:
             raise refusal(Reason.UNSUPPORTED_FORMAT, f"{name} is not supported")
-        raise refusal(Reason.NOT_AN_IMAGE, f"unknown image format; the file starts with {data[:8]!r}")
+        raise refusal(Reason.NOT_AN_IMAGE, f"unknown image format{_content_kind(data)}")
     if reader not in (read_png, read_webp):
         need_limits()
     return reader(data, options)
+
+
+def _content_kind(data: bytes) -> str:
+    """The kind of other content, for a failure's detail; no byte of the content, which may be a secret."""
+    head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "; the file is an HTML page"
+    if head.startswith(b"<?xml"):
+        return "; the file is XML"
+    if head[:1] in (b"{", b"["):
+        return "; the file may be JSON"
+    return ""
 
 
 def _reader(data: bytes) -> _Reader | None:
