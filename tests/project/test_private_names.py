@@ -10,7 +10,7 @@ from support.paths import ROOT
 PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}
 # By file; why there is no public way stands there.
 WITHOUT_A_PUBLIC_WAY = {
-    "pipeline/fine_tune/session.py": {"_pywrap_determinism"},
+    "pipeline/train/head/repeatable.py": {"_pywrap_determinism"},
     "pipeline/runners/processes/pool.py": {
         "_connections_by_worker_id",
         "_data_buffer_time_limit_ms",

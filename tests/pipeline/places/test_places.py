@@ -40,10 +40,10 @@ def places(tmp_path, monkeypatch):
     [
         ("/", "root"), ("//", "root"), ("/..", "root"), ("file:///", "root"), ("{}/to_root", "root"),
         ("{}/home/me", "home"), ("{}/home/me/", "home"), ("{}/home", "home"), ("{}", "home"), ("{}/to_home", "home"),
-        ("file://{}/home/me", "home"), ("{}/temporary", "temporary"), ("..", "current folder"), ("../..", "holds"),
+        ("file://{}/home/me", "home"), ("{}/temporary", "temporary"), ("..", "current directory"), ("../..", "holds"),
         ("{}/file", "is a file"), ("{}/file/below/it", "is a file"), ("{}/pipe", "is a file"), ("{}/nowhere", "a link"),
-        ("{}/loop", "loop"), ("/proc/self", "system's"), ("/sys/x", "system's"), ("/dev/null", "system's"),
-        ("/dev", "system's"),
+        ("{}/loop", "loop"), ("/proc/self", "to the system"), ("/sys/x", "to the system"), ("/dev/null", "to the system"),
+        ("/dev", "to the system"),
         ("{}/" + "x" * 300, "too long"), ("{}/\udcff", "UTF-8"), ("{}/a\udcffb/c", "UTF-8"), ("", "empty"),
         ("gs://", "bucket"), ("gs:///folder", "bucket"), ("s3://", "bucket"), ("file://elsewhere/x", "of this machine"),
     ],
@@ -94,7 +94,7 @@ def test_a_file_to_write(file, places):
 
 def test_the_current_folder_is_gone(places):
     shutil.rmtree(places / "work")
-    with pytest.raises(UsageError, match="current folder is gone"):
+    with pytest.raises(UsageError, match="current directory no longer exists"):
         check_folder("--output", "out")
 
 
