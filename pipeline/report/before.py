@@ -86,8 +86,9 @@ def _compared(
     if told is not None and told["run"]["id"] != earlier["run_id"]:
         told = None
     names = (schema.MODULE_FINGERPRINT, schema.PREPROCESSING_ID)
-    labels_before, labels_now = (told or {}).get("distribution"), data["distribution"]
-    has_labels = labels_before and labels_now
+    labels_before: dict[str, int] = (told or {}).get("distribution") or {}
+    labels_now: dict[str, int] = data["distribution"] or {}
+    has_labels = bool(labels_before and labels_now)
     return {
         "output": there,
         "started_at": earlier["started_at"],
