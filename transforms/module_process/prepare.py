@@ -186,7 +186,7 @@ def check_writable(cache: Path, subject: str, lacks: str, *, variable: str = "BE
     """
     if cache.is_dir() and not os.access(cache, os.W_OK | os.X_OK):
         raise ModuleError(
-            f"{subject}: the cache {cache} {lacks} and is not writable; set {variable} to another directory"
+            f"{subject}: the cache {cache} {lacks} and cannot be written; set {variable} to another directory"
         )
 
 
