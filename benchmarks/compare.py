@@ -81,7 +81,7 @@ class Comparison:
         )
 
     def make_ready(self, contenders: Sequence[Contender]) -> None:
-        """Creates environments, and runs each contender once over a few images: this fills caches and shows failures."""
+        """Creates environments and runs each contender once over a few images to fill caches and show failures."""
         for contender in contenders:
             missing, found = None, {}
             try:
@@ -275,8 +275,10 @@ def _scratch(named: Path | None) -> Path:
 
 
 def read_results(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Reads the records of one file, or of several as one. Later files continue the count of rounds; a contender that ran
-    in any file counts as run."""
+    """Reads the records of one file, or of several as one.
+
+    Later files continue the count of rounds. A contender that ran in a later file replaces its earlier record.
+    """
     records: list[dict[str, Any]] = []
     for path in paths:
         first_round = 1 + max((r["round"] for r in records if r["kind"] == "run"), default=-1)

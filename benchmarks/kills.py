@@ -1,7 +1,7 @@
 """SIGKILL at many moments, each followed by ``--if_exists resume``: ``python benchmarks/kills.py``.
 
-The photographs lie on a server of the GCS protocol, which counts how often each is fetched; results go to a new
-local folder, to one that holds an earlier result, and to ``gs://``. Prints a table in Markdown.
+A server of the GCS protocol serves the photographs and counts the fetches of each. Results go to a new local directory,
+to a directory with an earlier result, and to ``gs://``. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from support.gcs_server import Bucket, GcsServer
 from support.jobs import label, photos, uri_list
 from support.kills import OPTIONS, Kill, kill_and_resume
 
-# How often each phase is hit, of 25.
+# Number of kills in each phase, of 25.
 PHASES = ("plan",) * 5 + ("compute",) * 11 + ("commit",) * 3 + ("publish",) * 6
 WHERE = ("new", "existing", "gs")
 
 
 def kills(images: int, count: int, seed: int, scratch: Path) -> Iterator[tuple[str, Kill]]:
-    """Kills and resumes runs, each into an output of its own."""
+    """Kills and resumes runs, each with its own output."""
     rng = random.Random(seed)
     server = GcsServer()
     os.environ["STORAGE_EMULATOR_HOST"] = server.url

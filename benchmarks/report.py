@@ -1,4 +1,4 @@
-"""The recorded results → ``benchmarks.md`` and its plot."""
+"""Writes ``benchmarks.md`` and its plot from the recorded results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contenders import HANDWRITTEN, OURS, STOCK_BEAM
 from summary import Record, Runs, Spread, fact_at, of_kind, rate, ratios, spread
 
 NONE = "–"
-# What follows it in the page is written by hand, and stays.
+# The part of the page after this marker is written by hand and stays.
 BY_HAND = "<!-- From here on by hand: measured by other programs of benchmarks/. -->\n"
 
 
@@ -84,13 +84,13 @@ def _main_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tup
 
 def _reason(contender: Record, runs: Runs) -> str:
     problems = [run["problem"] for run in runs.all if run["problem"]]
-    # A bar would end the table's cell.
+    # A vertical bar would end the table's cell.
     reason: str = contender["missing"] or (problems or ["no run"])[0]
     return reason.replace("|", "/")
 
 
 def _ratio_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tuple[int, int]) -> str:
-    """Ratios to the hand-written script and to stock Beam; empty where the first was not run."""
+    """Returns ratios to the hand-written script and to stock Beam; empty if the first was not run."""
     reference, stock = runs.get(HANDWRITTEN), runs.get(STOCK_BEAM)
     if reference is None or not reference.rounds:
         return ""
@@ -114,7 +114,7 @@ def _ratio_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tu
 
 
 def _own_figures(records: Sequence[Record], runs: dict[str, Runs], counts: tuple[int, int]) -> str:
-    """What only this project's command has."""
+    """Returns the figures that only this project's command has."""
     lines = []
     mine = runs.get(OURS)
     warm = mine.fact("seconds", counts[0]) if mine else None
@@ -229,7 +229,7 @@ def _bars(
     colours: Sequence[str],
     title: str,
 ) -> None:
-    """Horizontal bars of medians, with a line from the lowest to the highest."""
+    """Draws horizontal bars of medians, with a line from the lowest to the highest."""
     medians = [value.median if value else 0.0 for value in values]
     below = [value.median - value.low if value else 0.0 for value in values]
     above = [value.high - value.median if value else 0.0 for value in values]

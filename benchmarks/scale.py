@@ -1,8 +1,8 @@
-"""What many images cost: ``python benchmarks/scale.py [--prices FILE] [--write]``.
+"""Computes the cost of many images: ``python benchmarks/scale.py [--prices FILE] [--write]``.
 
-Everything is computed of ``scale_data/measured.json``, whose numbers each name the page or the command that measured
-them, and of a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown; ``--write`` puts
-it into benchmarks/scale.md.
+Everything is computed from ``scale_data/measured.json``, in which each number names the page or the command that
+measured it, and from a price list (``scale_data/prices.json``, or another of the same form). Prints Markdown;
+``--write`` puts it into benchmarks/scale.md.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ BEGIN, END = "<!-- computed by benchmarks/scale.py -->\n", "<!-- end -->\n"
 COUNTS = (10**6, 10**8, 10**9)
 MOST = COUNTS[-1]
 FEATURES = 1280
-# What a bucket takes at first, a second: https://cloud.google.com/storage/docs/request-rate
+# Initial requests a second that a bucket accepts: https://cloud.google.com/storage/docs/request-rate
 WRITES_A_SECOND, READS_A_SECOND = 1000, 5000
-# Of Dataflow: https://cloud.google.com/dataflow/quotas
+# Limits of Dataflow: https://cloud.google.com/dataflow/quotas
 MOST_WORKERS, WORKER_VCPUS = 2000, 4
 HOUR, GB = 3600, 1e9
 
@@ -42,7 +42,7 @@ class Measured:
 
 
 def units(images: int) -> int:
-    """Of one list or listing, by the default sizes."""
+    """Returns the number of units of one list or listing, with the default sizes."""
     options, count, planned = SourceOptions("/"), 0, 0
     while planned < images:
         planned += options.unit_rows(planned)
@@ -51,18 +51,18 @@ def units(images: int) -> int:
 
 
 def core_hours(module: dict[str, Any], precision: str, images: int) -> float | None:
-    """Hours of one core; None if nobody has measured it."""
+    """Returns hours of one core, or None if the rate was not measured."""
     rate = module["images_a_second"].get(precision)
     return None if rate is None else images / rate * module["cores"] / HOUR
 
 
 def requests(measured: Measured, images: int, *, listed: bool) -> dict[str, float]:
-    """Requests on buckets by what they cost: reads (class B), writes and listings (class A), deletions (free)."""
+    """Returns requests to buckets by price class: reads (class B), writes and listings (class A), deletions (free)."""
     count = units(images)
     files = count * measured["files_a_unit"]
     writes = count * (measured["plan_requests_a_unit"] + measured["unit_writes"])
     copies = files * measured["publish_copies_a_file"]
-    # After publishing the staging folder goes: records and references.
+    # After publishing, the staging directory with records and references is deleted.
     deletes = files * measured["publish_deletes_a_file"] + count * 2
     return {
         "reads": images + count * measured["unit_reads"],
@@ -73,17 +73,17 @@ def requests(measured: Measured, images: int, *, listed: bool) -> dict[str, floa
 
 
 def publishing_seconds(measured: Measured, images: int) -> float:
-    """At the rate of writes that a bucket takes at first; deletions count as writes there."""
+    """Returns the seconds at a bucket's initial rate of writes; deletions count as writes."""
     return requests(measured, images, listed=False)["publishing"] / WRITES_A_SECOND
 
 
 def output_bytes(measured: Measured, images: int, *, embeddings: bool = True) -> float:
-    """Of shards, as they lie on the disk."""
+    """Returns the bytes of the shards on the disk."""
     return images * measured["row_bytes" if embeddings else "row_bytes_without_embeddings"]
 
 
 def money(measured: Measured, prices: dict[str, float], hours: float, images: int) -> dict[str, float]:
-    """By what it is paid for, on Dataflow and on machines of one's own with Flink."""
+    """Returns costs by item, on Dataflow and on one's own machines with Flink."""
     asked = requests(measured, images, listed=True)
     asking = asked["writes"] / 1000 * prices["storage_class_a_1000"]
     asking += asked["reads"] / 1000 * prices["storage_class_b_1000"]
@@ -128,7 +128,7 @@ def _sizes(measured: Measured, prices: dict[str, float]) -> Iterator[str]:
     yield "| | " + " | ".join(f"{count:.0e}" for count in COUNTS) + " |"
     yield "| --- |" + " ---: |" * len(COUNTS)
     asked = {count: requests(measured, count, listed=True) for count in COUNTS}
-    # Of the least costly module: what the rest is set against.
+    # The least costly module, with which the other figures are compared.
     fastest = min(
         (module for module in measured.modules),
         key=lambda module: core_hours(module, "float32", MOST) or float("inf"),
@@ -196,7 +196,7 @@ def _sources(path: Path) -> Iterator[str]:
 
 
 def page(prices_path: Path, measured_path: Path) -> str:
-    """The computed part of benchmarks/scale.md."""
+    """Returns the computed part of benchmarks/scale.md."""
     measured, listed = Measured(measured_path), json.loads(prices_path.read_text())
     prices = {name: float(one["price"]) for name, one in listed["prices"].items()}
     parts = (
@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prices", type=Path, default=HERE / "scale_data" / "prices.json")
     parser.add_argument("--measured", type=Path, default=HERE / "scale_data" / "measured.json")
-    parser.add_argument("--write", action="store_true", help="put it into benchmarks/scale.md")
+    parser.add_argument("--write", action="store_true", help="write the result into benchmarks/scale.md")
     options = parser.parse_args()
     text = page(options.prices, options.measured)
     if not options.write:
