@@ -38,7 +38,7 @@ class LabelImages(BeamRunPythonPipelineOperator):
             code = re.search(r"return code (-?\d+)", str(error))
             if code and int(code[1]) in FINAL_EXIT_CODES:
                 raise AirflowFailException(
-                    f"beamlabel ended with exit code {code[1]}; see the log for the cause"
+                    f"beamlabel ended with {code[1]}; see the log for the cause"
                 ) from error
             raise
 
