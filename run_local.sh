@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up .venv and labels images on this machine: the sample photographs, or what the arguments say.
+# Sets up .venv and labels images on this machine: the sample photographs, or the images that the arguments name.
 #
 #   ./run_local.sh
 #   ./run_local.sh --input photos/ --input_format images --module demo --output out/photos

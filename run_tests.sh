@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Sets up .venv with the test extras, Prism and a GCS server where there is Go, Azurite where there is Node, and Flink and
-# a pipeline in Java where there is Java; then ruff, codespell, a check of links, mypy, and pytest in two processes. Arguments go to pytest: -m "not slow" leaves out what
-# takes long, see tests/README.md.
+# Sets up .venv with the test extras, and the servers and runners of the tests: Prism and a GCS server if there is Go,
+# Azurite if there is Node, Flink and a pipeline in Java if there is Java. Then runs ruff, codespell, a link check,
+# mypy, and pytest in two processes. Arguments go to pytest: -m "not slow" leaves out the slow tests; see
+# tests/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-# Downloads and builds wait for networks and processes of their own, so they run beside each other; Maven's two do not,
-# since they share a repository.
+# Downloads and builds mostly wait, so they run in parallel. Maven's two builds share a repository, so they run one
+# after the other.
 { tools/setup_prism.sh && tools/setup_gcs_server.sh && tools/setup_azurite.sh; } &
 go_builds=$!
 tools/setup_venv.sh launcher,demo,dataflow,aws,azure,int8,yaml,interactive,test

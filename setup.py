@@ -1,4 +1,4 @@
-"""What ``--setup_file ./setup.py`` ships to the workers; the metadata is in pyproject.toml."""
+"""The package that ``--setup_file ./setup.py`` ships to the workers; its metadata is in pyproject.toml."""
 
 from setuptools import setup
 

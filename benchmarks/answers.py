@@ -1,4 +1,4 @@
-"""What a run wrote, read back and held against the hand-written script's."""
+"""The output of a run, read back and compared with that of the hand-written script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Answers:
     """The rows of a run.
 
     Attributes:
-      uris: as they were in the list.
+      uris: as in the list.
       best: int[N], the class with the highest score.
       embeddings: float32[N, D].
     """
@@ -26,10 +26,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near a run's answers are to the hand-written script's, matched by URI.
+    """Agreement of a run's answers with those of the hand-written script, matched by URI.
 
     Attributes:
-      top_1: share of the images with the same best class.
+      top_1: share of images with the same best class.
       cosine: median cosine of the embeddings.
     """
 
@@ -38,7 +38,7 @@ class Agreement:
 
 
 def read_answers(folder: Path) -> Answers:
-    """Reads all Parquet files of a folder; columns ``uri``, ``class_ids`` and ``embedding``."""
+    """Reads all Parquet files of a directory: columns ``uri``, ``class_ids`` and ``embedding``."""
     dataset = pyarrow.dataset.dataset(folder, format="parquet")
     rows = dataset.to_table(["uri", "class_ids", "embedding"]).combine_chunks()
     first = [ids[0] for ids in rows["class_ids"].to_pylist()]
@@ -47,7 +47,7 @@ def read_answers(folder: Path) -> Answers:
 
 
 def compare_answers(reference: Answers, other: Answers) -> Agreement:
-    """Raises ``ValueError`` where the two aren't about the same images, each once."""
+    """Compares two runs; raises ``ValueError`` unless both have the same images, each once."""
     where = {uri: index for index, uri in enumerate(other.uris)}
     if len(where) != len(other.uris) or where.keys() != set(reference.uris):
         raise ValueError("not the same images")

@@ -1,9 +1,9 @@
 """Memory and cost of archives: ``python benchmarks/archives.py --photographs FOLDER``.
 
-Archives of growing size, up to 2 GB, hold photographs of 0.2 megapixels again and again; what a run has more than the
-run before it in the table is what an image costs. Then the same photographs as files, in a tar and in a zip, in turns.
-The engine computes nothing (``stub_job.py``), so that what is left is reading and decoding. Each run is a process of
-its own; memory is the peak of PSS over its process tree.
+Archives of growing size, up to 2 GB, repeat photographs of 0.2 megapixels. The cost of an image is the difference
+between a run and the run above it in the table. Then the same photographs are read as files, from a tar and from a zip,
+in turns. The engine computes nothing (``stub_job.py``), which leaves reading and decoding. Each run is a separate
+process; memory is the peak of PSS over its process tree.
 
 Options that are not listed go to the job.
 """
@@ -31,7 +31,7 @@ STUB = str(Path(__file__).with_name("stub_job.py"))
 
 
 def write_tar(path: Path, images: Sequence[Path], size: int) -> int:
-    """Writes a tar of at least so many bytes; returns how many images it has."""
+    """Writes a tar of at least ``size`` bytes; returns its number of images."""
     count = written = 0
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for number, image in enumerate(itertools.cycle(images)):
@@ -43,7 +43,7 @@ def write_tar(path: Path, images: Sequence[Path], size: int) -> int:
 
 
 def label(source: Path, images: int, scratch: Path, arguments: Sequence[str]) -> Cost:
-    """What the job costs for all images of an input."""
+    """Runs the job over all images of an input and returns its cost."""
     output = scratch / "out"
     command = [sys.executable, STUB, "--input", str(source), "--output", str(output)]
     cost = run([*command, "--if_exists", "overwrite", *arguments], scratch, repeat=False)
@@ -54,7 +54,7 @@ def label(source: Path, images: int, scratch: Path, arguments: Sequence[str]) ->
 
 
 def grow(sizes: Sequence[int], images: Sequence[Path], scratch: Path, arguments: Sequence[str]) -> None:
-    """A line for each size."""
+    """Measures and prints a line for each size."""
     print(f"{'MB':>6}{'images':>9}{'seconds':>9}{'CPU ms/image':>14}{'peak MiB':>10}", flush=True)
     before, cpu_before = 0, 0.0
     for size in sizes:
@@ -68,7 +68,7 @@ def grow(sizes: Sequence[int], images: Sequence[Path], scratch: Path, arguments:
 
 
 def compare(images: Sequence[Path], scratch: Path, rounds: int, arguments: Sequence[str]) -> None:
-    """The same images in each form, medians over the rounds."""
+    """Measures the same images in each form; prints medians over the rounds."""
     sources = {"files": scratch / "list.txt", "tar": scratch / "same.tar", "zip": scratch / "same.zip"}
     sources["files"].write_text("".join(f"{image}\n" for image in images))
     write_tar(sources["tar"], images, 0)
@@ -94,9 +94,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="250,1000,2000", metavar="MB,...")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--distinct", type=int, default=2000, help="photographs that are no two alike")
+    parser.add_argument("--distinct", type=int, default=2000, help="number of different photographs")
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="where they are kept for the next time"
+        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
     )
     options, arguments = parser.parse_known_args()
     print(

@@ -1,8 +1,8 @@
 """Compares the labeling job with its alternatives: ``python benchmarks/compare.py --module FOLDER``.
 
-Everyone labels the same photographs with the same module on this machine, one after the other in each round, each a
-process of its own. Writes ``benchmarks.md`` and ``benchmarks.png``. What was measured is kept, one JSON a line, and
-``--report-only`` writes the report from it again.
+All contenders label the same photographs with the same module on this machine, one after the other in each round, each
+in a separate process. Writes ``benchmarks.md`` and ``benchmarks.png``. The measurements are kept as JSON lines, from
+which ``--report-only`` writes the report again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Comparison:
         self._variables = {**environments.variables(), "BEAMLABEL_CACHE": str(scratch / "beamlabel")}
 
     def describe(self, arguments: Sequence[str], made: bool) -> None:
-        # Read once, which also brings all of them into the page cache.
+        # Reading them also brings all of them into the page cache.
         sizes = [len(path.read_bytes()) for path in self._images]
         facts = json.loads((self._prepared / "facts.json").read_text())
         self.results.add(
@@ -81,7 +81,7 @@ class Comparison:
         )
 
     def make_ready(self, contenders: Sequence[Contender]) -> None:
-        """Makes environments, and runs everyone once over a few images: that fills caches and shows who can."""
+        """Creates environments and runs each contender once over a few images to fill caches and show failures."""
         for contender in contenders:
             missing, found = None, {}
             try:
@@ -103,7 +103,7 @@ class Comparison:
             )
 
     def run_rounds(self) -> None:
-        """Runs everyone at every count, round by round; every second round in the opposite order."""
+        """Runs each contender at each count, round by round; every second round in the opposite order."""
         self._reference.clear()
         for number in range(self._rounds):
             for contender, python in self._ready if number % 2 == 0 else self._ready[::-1]:
@@ -116,7 +116,7 @@ class Comparison:
                     )
 
     def run_once(self) -> None:
-        """What is measured of this project's command alone: runs with an empty cache, and ``--help``."""
+        """Measures only this project's command: runs with an empty cache, and ``--help``."""
         ours = next((entry for entry in self._ready if entry[0].name == OURS), None)
         if ours is None:
             return
@@ -150,7 +150,7 @@ class Comparison:
         return facts
 
     def _check(self, contender: Contender, output: Path, count: int) -> dict[str, Any]:
-        """Counts rows, and compares them with those of the hand-written script's first run."""
+        """Counts rows and compares them with those of the hand-written script's first run."""
         found = read_answers(output)
         facts: dict[str, Any] = {"rows": len(found.uris), "classes": len(set(found.best.tolist()))}
         if len(found.uris) != count:
@@ -172,7 +172,7 @@ class Comparison:
         return measure(words, environment=environment, folder=ROOT, log=logs / f"{name}.txt")
 
     def _shorten(self, text: str) -> str:
-        """Without folders of this machine, and not too long for a table."""
+        """Removes directories of this machine, and shortens the text for a table."""
         for folder in (self._scratch, ROOT, Path(sys.prefix), Path.home()):
             text = text.replace(f"{folder}/", "")
         return text if len(text) <= 200 else text[:199] + "…"
@@ -180,11 +180,11 @@ class Comparison:
 
 def _images(folder: Path | None, scratch: Path, count: int) -> list[Path]:
     if folder is None:
-        _say(f"making {count} photographs, unless they are there")
+        _say(f"making {count} photographs, unless they exist")
         return photographs(scratch, count)
     found = sorted(p.absolute() for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if len(found) < count:
-        raise RefusedError(f"{folder} holds {len(found)} JPEG files, and --counts wants {count}")
+        raise RefusedError(f"{folder} contains {len(found)} JPEG files, but --counts needs {count}")
     return found[:count]
 
 
@@ -225,7 +225,7 @@ def _say(text: str) -> None:
 def _counts(text: str) -> list[int]:
     counts = sorted({int(part) for part in text.split(",")})
     if len(counts) != 2 or counts[0] < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not two different counts, such as 1000,4000")
+        raise argparse.ArgumentTypeError(f"expected two different counts, such as 1000,4000, not {text!r}")
     return counts
 
 
@@ -233,7 +233,7 @@ def _chosen(text: str) -> list[Contender]:
     names = text.split(",")
     if unknown := set(names) - {contender.name for contender in CONTENDERS}:
         known = ", ".join(contender.name for contender in CONTENDERS)
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: none of {known}")
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; choose from {known}")
     return [contender for contender in CONTENDERS if contender.name in names]
 
 
@@ -241,24 +241,24 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--module", metavar="HANDLE", help="a TF1 Hub module of MobileNet V2: handle, folder or .tar.gz"
+        "--module", metavar="HANDLE", help="a TF1 Hub module of MobileNet V2: handle, directory or .tar.gz"
     )
     what.add_argument(
         "--report-only",
         type=Path,
         nargs="+",
         metavar="RESULTS",
-        help="write the report from these, run nothing",
+        help="write the report from these results; run nothing",
     )
     parser.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="JPEG photographs, instead of made ones"
+        "--images", type=Path, metavar="FOLDER", help="JPEG photographs, instead of generated ones"
     )
     parser.add_argument(
         "--counts", type=_counts, default=[1000, 4000], help="images in the short and the long run"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--only", type=_chosen, default=list(CONTENDERS), metavar="NAME,...", help="take only these"
+        "--only", type=_chosen, default=list(CONTENDERS), metavar="NAME,...", help="run only these contenders"
     )
     parser.add_argument(
         "--output", type=Path, default=environments.HERE, metavar="FOLDER", help="directory of the report"

@@ -16,12 +16,12 @@ class Contender:
     """One row of the report.
 
     Attributes:
-      name: what ``--only`` calls it.
-      title: what the report calls it.
-      script: its file below ``peers``; None: this project's own command.
-      arguments: what it gets beyond what all get.
+      name: its name in ``--only``.
+      title: its name in the report.
+      script: its file below ``peers``, or None for this project's own command.
+      arguments: its arguments in addition to the common ones.
       environment: see ``environments.python_of``.
-      needs: see ``environments.check_modules``; for those in the environment of the running Python.
+      needs: see ``environments.check_modules``; for contenders in the environment of the running Python.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Job:
 
 
 def command(contender: Contender, python: str, job: Job, output: Path) -> list[str]:
-    """The command line that does ``job`` and leaves Parquet in ``output``."""
+    """Returns the command line that does ``job`` and writes Parquet to ``output``."""
     common = ["--input", str(job.images), "--output", str(output), "--module", str(job.module)]
     if contender.script is None:
         return [sys.executable, "-m", "beamlabel", *common, "--if_exists", "overwrite", *contender.arguments]

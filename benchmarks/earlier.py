@@ -1,8 +1,8 @@
-"""What --skip_labeled costs with millions of earlier rows: ``python benchmarks/earlier.py``.
+"""The cost of --skip_labeled with millions of earlier rows: ``python benchmarks/earlier.py``.
 
-Earlier nights are written as shards of 10,000 rows, with all the columns of a real one; the job is given the last of
-their images and some new ones, with an engine that computes nothing (``stub_job.py``). It is run with and without
-``--skip_labeled``, in turns: the difference in the peak of PSS is what the index costs.
+Earlier nights are written as shards of 10,000 rows, with all the columns of a real shard. The input of the job is the
+last of their images and some new ones; its engine computes nothing (``stub_job.py``). It runs with and without
+``--skip_labeled``, in turns: the difference in the peak of PSS is the cost of the index.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SHARD_ROWS = 10_000
 
 
 def earlier_shards(folder: Path, example: Path, uris: Sequence[str], rows: int) -> None:
-    """Writes ``rows`` rows as the job would have: those of ``uris``, and of others.
+    """Writes ``rows`` rows as the job would: those of ``uris``, and of other URIs.
 
     Args:
-      folder: where the shards go.
-      example: a shard of the job, whose schema, metadata and values are taken.
-      uris: of the last rows.
-      rows: how many in all.
+      folder: directory for the shards.
+      example: a shard of the job, which gives the schema, metadata and values.
+      uris: URIs of the last rows.
+      rows: number of rows in all.
     """
     row = pq.read_table(example).slice(0, 1)
     folder.mkdir()
@@ -58,7 +58,7 @@ def earlier_shards(folder: Path, example: Path, uris: Sequence[str], rows: int) 
 def skipping(
     list_: Path, arguments: Sequence[str], scratch: Path, earlier: Path, new: int
 ) -> tuple[Cost, str]:
-    """The cost of a run that skips, and what it says of the earlier rows."""
+    """Returns the cost of a run that skips, and its log line on the earlier rows."""
     output = scratch / "out"
     command = [sys.executable, *STUB, "--input", list_, "--output", output, "--if_exists", "overwrite"]
     command += [*arguments, "--skip_labeled", f"{earlier}/"]
@@ -73,8 +73,10 @@ def skipping(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=5_000_000, help="earlier rows (default 5 million)")
-    parser.add_argument("--images", type=int, default=20_000, help="of the input (default 20,000)")
-    parser.add_argument("--new", type=int, default=5_000, help="how many of them are new (default 5,000)")
+    parser.add_argument("--images", type=int, default=20_000, help="images of the input (default 20,000)")
+    parser.add_argument(
+        "--new", type=int, default=5_000, help="number of new images among them (default 5,000)"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options, arguments = parser.parse_known_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")

@@ -1,7 +1,7 @@
-"""``LabelImages`` in a pipeline of one's own against the command: ``python benchmarks/embedded.py --module HANDLE``.
+"""``LabelImages`` in a pipeline compared with the command: ``python benchmarks/embedded.py --module HANDLE``.
 
-The rate is that of a long run: of the images that a run of ``--images`` has more than one of a tenth of them, so that
-the start is left out. All forms take turns, several rounds.
+The rate excludes start-up: it is the difference between a run over ``--images`` images and one over a tenth of them.
+All forms take turns, for several rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMMAND = "command"
 
 
 class Rate(NamedTuple):
-    """Of a long run: images a second, and milliseconds of CPU an image."""
+    """Rate of a long run: images a second, and milliseconds of CPU an image."""
 
     images_per_second: float
     cpu_ms: float
@@ -36,7 +36,7 @@ class Photo(NamedTuple):
 
 
 def pipeline(form: str, uris: Path, count: int, module: str) -> None:
-    """``uris | LabelImages | count``, in this process; raises if a row is missing."""
+    """Runs ``uris | LabelImages | count`` in this process; raises if a row is missing."""
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.testing.util import assert_that, equal_to
@@ -62,7 +62,7 @@ FORMS = ("uris", "dicts", "rows", "rows, encoded")
 
 
 def rate(form: str, uris: Path, few: int, many: int, module: str, scratch: Path) -> Rate:
-    """A short and a long run, and what the images between them cost."""
+    """Measures a short and a long run; returns the rate and cost of the images between them."""
     costs = []
     for count in (few, many):
         if form == COMMAND:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="where they are kept for the next time"
+        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
     )
     parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
     parser.add_argument("--uris", type=Path, help=argparse.SUPPRESS)

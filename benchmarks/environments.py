@@ -1,4 +1,4 @@
-"""Where the peers live: some in the environment of the running Python, some in one of their own, made on demand."""
+"""Environments of the peers: the environment of the running Python, or separate ones that are created on demand."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ print(json.dumps(found))
 
 
 class MissingError(Exception):
-    """An environment cannot be had; the message says why, in one line."""
+    """An environment is not available; the message gives the reason in one line."""
 
 
 def variables() -> dict[str, str]:
-    """This process's environment variables, but for those that keep Python from using compiled bytecode."""
+    """Returns this process's environment variables without those that keep Python from using compiled bytecode."""
     kept = {
         k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
     }
@@ -63,14 +63,14 @@ def variables() -> dict[str, str]:
 
 
 def python_of(environment: str, cache: Path) -> str:
-    """The interpreter of an environment, which is made first where it is not there.
+    """Returns the interpreter of an environment; creates the environment first if it does not exist.
 
     Args:
       environment: ``own``, or the NAME of a ``peers/requirements-NAME.txt``.
-      cache: the folder below which environments are kept.
+      cache: directory of the environments.
 
     Raises:
-      MissingError: it cannot be made here.
+      MissingError: the environment cannot be created.
     """
     if environment == OWN:
         return sys.executable
@@ -83,16 +83,16 @@ def python_of(environment: str, cache: Path) -> str:
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _run([sys.executable, "-m", "venv", str(folder)], "no virtual environment")
-        # TensorFlow starts in a third of the time where its bytecode was compiled at install.
+        _run([sys.executable, "-m", "venv", str(folder)], "could not create a virtual environment")
+        # TensorFlow starts in a third of the time if its bytecode was compiled during installation.
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--compile"]
-        _run([*install, "-r", str(requirements)], "pip could not install it")
+        _run([*install, "-r", str(requirements)], "pip could not install the requirements")
         (folder / "complete").touch()
     return str(python)
 
 
 def check_modules(needs: Iterable[str]) -> None:
-    """Whether the running Python has what peers in its environment need: ``litert``, ``tensorflow``.
+    """Checks that the running Python has the modules that peers in its environment need: ``litert``, ``tensorflow``.
 
     Raises:
       MissingError: a module cannot be found.
@@ -106,27 +106,27 @@ def check_modules(needs: Iterable[str]) -> None:
 
 
 def java_version() -> str:
-    """Of the Java that Spark would take, such as ``17.0.15``.
+    """Returns the version of the Java that Spark would use, such as ``17.0.15``.
 
     Raises:
-      MissingError: there is none.
+      MissingError: there is no Java.
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else "java"
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
     except (OSError, subprocess.CalledProcessError) as error:
-        raise MissingError("Spark needs Java 17 or newer, and there is no `java` that runs") from error
+        raise MissingError("Spark needs Java 17 or newer, but `java` does not run") from error
     return parse_java_version(answer)
 
 
 def parse_java_version(answer: str) -> str:
-    """The version in what ``java -version`` says."""
+    """Returns the version in the output of ``java -version``."""
     return answer.partition('"')[2].partition('"')[0]
 
 
 def versions(python: str) -> dict[str, str]:
-    """The versions of the packages that matter, as far as an environment has them."""
+    """Returns the versions of the relevant packages that an environment has."""
     answer = subprocess.run(
         [python, "-c", _ASK_VERSIONS, *_PACKAGES], capture_output=True, text=True, check=True, env=variables()
     )
@@ -135,7 +135,7 @@ def versions(python: str) -> dict[str, str]:
 
 
 def machine() -> dict[str, object]:
-    """What the figures depend on: CPU, cores, memory, Python, system."""
+    """Returns the facts that the figures depend on: CPU, cores, memory, Python, system."""
     info = Path("/proc/cpuinfo").read_text()
     facts = {
         name.strip(): value.strip() for name, _, value in (line.partition(":") for line in info.splitlines())
@@ -156,6 +156,6 @@ def machine() -> dict[str, object]:
 def _run(command: list[str], problem: str) -> None:
     finished = subprocess.run(command, capture_output=True, text=True, env=variables())
     if finished.returncode:
-        lines = [line for line in finished.stderr.splitlines() if line.strip()] or ["it did not say why"]
+        lines = [line for line in finished.stderr.splitlines() if line.strip()] or ["no error message"]
         told = next((line for line in lines if line.startswith("ERROR:")), lines[-1])
         raise MissingError(f"{problem}: {told.removeprefix('ERROR: ')}")

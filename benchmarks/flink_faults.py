@@ -1,10 +1,10 @@
-"""Faults of many kinds on a Flink cluster with two TaskManagers, each in a run of its own.
+"""Injects faults of many kinds on a Flink cluster with two TaskManagers, each in a separate run.
 
     python benchmarks/flink_faults.py --module HANDLE [--images 600] [--only NAME,...]
 
-Real photographs lie on a server of HTTP, and every fifth reference is faulty in a way whose reason is known. A run
-that fails is resumed. Prints a table in Markdown; ends with 1 if a row was lost, doubled or other than in a run in
-this process, or if a file or a process was left. Needs ``tools/setup_flink.sh``, and root for the disks that are full.
+An HTTP server serves real photographs, and every fifth reference has a fault with a known reason. A run that fails is
+resumed. Prints a table in Markdown. Ends with 1 if a row was lost, was doubled or differs from that of a run in this
+process, or if a file or a process was left. Needs ``tools/setup_flink.sh``, and root for the full disks.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ from support.small_disk import SmallDisk  # noqa: E402
 
 _PHOTOS = 100
 _AWAY_SECONDS = 10
-# Of a batch of photographs with the real module, on cores that others use too.
+# For a batch of photographs with the real module, on cores that other programs use too.
 _DEADLINE = ("--inference_deadline", "30s")
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the faults have to do with.
+    """The cluster, the jobs and the storage of the faults.
 
     Attributes:
-      cluster: with two TaskManagers.
-      job: of usual references.
-      hanging: the same with images at which its module does not end.
-      disk: the temporary folder, and the cache, of ``taskmanager-0``'s workers.
-      bucket: for outputs that are remote.
+      folder: directory of everything on the disk.
+      cluster: cluster with two TaskManagers.
+      job: job over the usual references.
+      hanging: makes the same job with images for which its module never returns.
+      disk: small disk of the temporary directory and the cache of ``taskmanager-0``'s workers.
+      bucket: bucket for remote outputs.
     """
 
     folder: Path
@@ -61,7 +62,7 @@ class Place:
     bucket: Bucket
 
     def run(self, name: str, fault: Callable[[Attempt], None], *more: object) -> Outcome:
-        """Runs the usual job into a folder of its own."""
+        """Runs the usual job into a directory of its own."""
         return run_with_fault(self.job, self.cluster, self.folder / name / "out", fault, *more)
 
 
@@ -214,7 +215,7 @@ FAULTS: tuple[Callable[[Place], Outcome], ...] = (
 
 @contextmanager
 def prepared(folder: Path, module: str, images: int, cache: Path) -> Iterator[Place]:
-    """A cluster, and what the faults need beside it."""
+    """Starts a cluster, and the servers, jobs and disk of the faults."""
     server, gcs = FileServer(), GcsServer()
     os.environ["STORAGE_EMULATOR_HOST"] = gcs.url
     pictures = photographs(cache, _PHOTOS)
@@ -237,7 +238,7 @@ def prepared(folder: Path, module: str, images: int, cache: Path) -> Iterator[Pl
 
 
 def row(fault: Callable[[Place], Outcome], outcome: Outcome, images: int) -> str:
-    """A line of the table."""
+    """Returns a line of the table."""
     found = outcome.found
     left = len(found.left) + len(outcome.processes)
     cells = (
@@ -257,22 +258,22 @@ _HEAD = f"| {' | '.join(_COLUMNS)} |\n|{' --- |' * len(_COLUMNS)}"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--module", required=True, help="handle, folder or .tar.gz")
-    parser.add_argument("--images", type=int, default=600, help="of each run (default 600)")
+    parser.add_argument("--module", required=True, help="handle, directory or .tar.gz")
+    parser.add_argument("--images", type=int, default=600, help="images of each run (default 600)")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="names of faults")
     arguments = parser.parse_args()
     named = {fault.__name__: fault for fault in FAULTS}
     if unknown := set(arguments.only) - set(named):
-        parser.error(f"--only: no such fault: {', '.join(sorted(unknown))}; there are {', '.join(named)}")
+        parser.error(f"--only: unknown faults: {', '.join(sorted(unknown))}; choose from {', '.join(named)}")
     require_flink()
-    # So that the cluster ends with this process.
+    # The cluster must end with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = [named[name] for name in arguments.only or named]
     good = True
     with tempfile.TemporaryDirectory(prefix="flink-faults") as name:
         folder = Path(name)
         os.environ["BEAMLABEL_CACHE"] = str(folder / "cache")
-        # Else the failures of two runs are of two times.
+        # Otherwise the failures of two runs have different times.
         os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
         lines = [_HEAD]
         with prepared(folder, arguments.module, arguments.images, folder / "cache") as place:

@@ -2,7 +2,7 @@
 
     python benchmarks/flink_kills.py [--kills 20] [--images 2000] [--seed 5]
 
-Needs ``tools/setup_flink.sh``. Each kill is a run of its own; which part and at which moment is drawn from the seed.
+Needs ``tools/setup_flink.sh``. Each kill is a separate run. The parts take turns; the seed determines the moments.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Fuzzes our own parsers, guided by coverage: ``python benchmarks/fuzz_headers.py --seconds 3600``.
+"""Fuzzes beamlabel's own parsers, guided by coverage: ``python benchmarks/fuzz_headers.py --seconds 3600``.
 
-Needs ``atheris`` (``pip install atheris``), which has wheels for Linux. A parser that raises what it should not is
-noted once for each place and goes on; whoever kills the process, or takes longer than ``--timeout``, is noted by the
-input, and a new process goes on with what was learned. Inputs that failed are in ``--scratch``, under ``found``; such a
-file as the argument runs it alone. Prints a row in Markdown.
+Needs ``atheris`` (``pip install atheris``), which has wheels for Linux. An error that a parser must not raise is
+recorded once for each line that raises it, and fuzzing continues. An input that kills the process or takes longer than
+``--timeout`` is recorded, and a new process continues with the corpus. Failed inputs are in ``--scratch``, under
+``found``; a file given as an argument runs alone. Prints a row in Markdown.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).resolve().parent)]
-# libFuzzer's own limit is for its buffer; of parsers that unpack, memory is what tells.
+# libFuzzer's length limit bounds only its input; parsers that unpack are bounded by memory.
 _MOST_BYTES, _MEMORY_MB = 8192, 4096
 
 
 def fuzz(folder: Path, arguments: list[str]) -> None:
-    """Runs libFuzzer in this process, until it ends it."""
+    """Runs libFuzzer in this process, until libFuzzer ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=["beamlabel.transforms"], enable_loader_override=False):
@@ -49,7 +49,7 @@ def fuzz(folder: Path, arguments: list[str]) -> None:
 
 
 def _name(error: Exception, data: bytes) -> str:
-    """One name for each place that raises."""
+    """Returns one name for each line that raises."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [
         frame
@@ -62,7 +62,7 @@ def _name(error: Exception, data: bytes) -> str:
 
 
 def drive(folder: Path, seconds: float, timeout: int) -> dict[str, Any]:
-    """Fuzzes for so long, in as many processes as it takes, one after the other."""
+    """Fuzzes for ``seconds``, in as many processes as needed, one after the other."""
     for name in ("corpus", "seeds", "found", "crashes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     import fuzz_targets
@@ -81,9 +81,7 @@ def drive(folder: Path, seconds: float, timeout: int) -> dict[str, Any]:
         ]  # fmt: skip
         with log.open("wb") as out:
             code = subprocess.run(command, stdout=out, stderr=out, check=False).returncode
-        killed += (
-            code == -signal.SIGKILL
-        )  # by the system, which lacks memory: what is a crash leaves an input
+        killed += code == -signal.SIGKILL  # by a system without memory: a crash would leave an input
         text = log.read_text(errors="replace")
         numbers = [int(number) for number in re.findall(r"^#(\d+)\t", text, re.M)]
         done = re.findall(r"number_of_executed_units:\s+(\d+)", text)
@@ -91,9 +89,9 @@ def drive(folder: Path, seconds: float, timeout: int) -> dict[str, Any]:
         coverage = max([coverage, *map(int, re.findall(r"\bcov: (\d+)", text))])
         peak = max([peak, *map(int, re.findall(r"\brss: (\d+)Mb", text)), *_peaks(text)])
         if not numbers and code != -signal.SIGKILL:
-            raise SystemExit(f"the fuzzer did not run: {log}")
+            raise SystemExit(f"the fuzzer did not run; see {log}")
     found = sorted(path.name for path in (folder / "found").iterdir() if path.suffix != ".txt")
-    # libFuzzer also leaves inputs there that took long, and ended.
+    # libFuzzer also leaves slow inputs there that ended.
     crashes = sorted(
         path.name for path in (folder / "crashes").iterdir() if not path.name.startswith("slow-unit")
     )
@@ -115,11 +113,11 @@ def main() -> None:
         "--timeout",
         type=int,
         default=60,
-        help="seconds by the clock that one input may take; more on a busy machine",
+        help="wall-clock seconds that one input may take; raise it on a busy machine",
     )
     parser.add_argument("--scratch", type=Path, default=Path("fuzz-scratch"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("arguments", nargs="*", help="inputs that are run once each, in place of fuzzing")
+    parser.add_argument("arguments", nargs="*", help="inputs to run once each, instead of fuzzing")
     options = parser.parse_args()
     if options.child:
         fuzz(options.scratch, options.arguments)

@@ -1,4 +1,4 @@
-"""What is fuzzed: each of our own parsers of foreign bytes, and the errors that it may raise."""
+"""The fuzzed parsers: each of beamlabel's own parsers of foreign bytes, and the errors that it may raise."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _FOLDER = tempfile.TemporaryDirectory(
 
 
 class WrongError(AssertionError):
-    """A parser has returned what it must not."""
+    """A parser returned a wrong result."""
 
 
 def check(is_right: bool, what: object) -> None:
@@ -125,7 +125,7 @@ def thrift(data: bytes) -> None:
 
 
 class _File:
-    """As much of a file as the parsers of Parquet and zip ask for."""
+    """The methods of a file that the parsers of Parquet and zip call."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -136,7 +136,7 @@ class _File:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        check(size >= 0, f"{size} bytes to be read")
+        check(size >= 0, f"read of {size} bytes")
         part = self._data[self._at : self._at + size]
         self._at += len(part)
         return part
@@ -227,7 +227,7 @@ def hub_tarball(data: bytes) -> None:
         target.mkdir()
         with open(_written("module.tar.gz", data), "rb") as stream:  # noqa: PTH123
             extract_tar(stream, target)
-        check([path.name for path in Path(folder).iterdir()] == ["module"], "out of the folder")
+        check([path.name for path in Path(folder).iterdir()] == ["module"], "a file outside the directory")
 
 
 def _window(data: bytes) -> FileWindow:
@@ -252,9 +252,9 @@ class Target:
     """A parser.
 
     Attributes:
-      name: for reports.
-      parse: is called with any bytes.
-      errors: that it may raise.
+      name: its name in reports.
+      parse: the function, called with any bytes.
+      errors: errors that it may raise.
     """
 
     name: str
@@ -281,11 +281,11 @@ TARGETS = (
     Target("compressed tar", compressed_tars, (ValueError, ArchiveError)),
     Target("module's tarball", hub_tarball, (ModuleError,)),
 )
-"""All of them; the first byte of an input tells which one it is for."""
+"""All targets; the first byte of an input selects one."""
 
 
 def run(data: bytes) -> None:
-    """Parses ``data`` with the target of its first byte; raises what the target must not."""
+    """Parses ``data`` with the target of its first byte; raises errors that the target must not raise."""
     if not data:
         return
     target = TARGETS[data[0] % len(TARGETS)]
@@ -296,7 +296,7 @@ def run(data: bytes) -> None:
 
 
 def seeds(most: int) -> Iterator[bytes]:
-    """Inputs that parse, of at most so many bytes: from the tests' corpus, and made here."""
+    """Yields valid inputs of fewer than ``most`` bytes, from the tests' corpus and made here."""
     from support.corpus import corpus
     from support.images import every_kind
 
@@ -305,7 +305,7 @@ def seeds(most: int) -> Iterator[bytes]:
         data for data in every_kind().values() if len(data) < most
     ]
     for place, data in enumerate(files):
-        if place % 5 == 0:  # decoding takes a hundred times as long as what reads headers alone
+        if place % 5 == 0:  # decoding takes a hundred times as long as reading headers
             yield numbers["pictures"] + data
         yield numbers["first bytes"] + data[:200]
         if data.startswith(b"\xff\xd8"):

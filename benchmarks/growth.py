@@ -1,4 +1,4 @@
-"""Whether the processes of a run take more and more: memory, threads and descriptors, sampled and fitted."""
+"""Growth of a run's processes: memory, threads and descriptors, sampled and fitted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from measure import memory
 from scipy import stats
 
-# What comes before is warming up: pools, caches and allocators fill.
+# The first share of the time is warm-up: pools, caches and allocators fill.
 WARM_UP = 0.25
 _SECONDS = 3.0
 _MEGABYTE = 2**20
@@ -21,13 +21,13 @@ _MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class Sample:
-    """All processes of a run at a moment.
+    """All processes of a run at one moment.
 
     Attributes:
-      seconds: since the first sample.
+      seconds: since the watch started.
       pss_mb, rss_mb: memory in MiB, see ``measure.Cost``.
-      threads, descriptors: of all processes.
-      processes: how many.
+      threads, descriptors: numbers over all processes.
+      processes: number of processes.
     """
 
     seconds: float
@@ -43,9 +43,9 @@ class Trend:
     """A line through samples: the median of the slopes between any two of them (Theil and Sen).
 
     Attributes:
-      median: of the samples.
-      growth: by the line, from the first sample to the last.
-      least: the same by the lower end of the slope's 95 % confidence interval.
+      median: median of the samples.
+      growth: growth along the line, from the first sample to the last.
+      least: the same with the lower end of the slope's 95 % confidence interval.
     """
 
     median: float
@@ -57,7 +57,7 @@ class Watch(threading.Thread):
     """Samples until ``stop``.
 
     Args:
-      processes: gives the numbers of those that belong to the run.
+      processes: returns the process ids of the run.
     """
 
     def __init__(self, processes: Callable[[], set[int]]) -> None:
@@ -78,7 +78,7 @@ class Watch(threading.Thread):
 
 
 def sample(processes: set[int], seconds: float) -> Sample:
-    """What these processes have now; one that has ended meanwhile has nothing."""
+    """Samples these processes now; a process that has ended meanwhile counts as zero."""
     pss = rss = threads = descriptors = 0
     for pid in processes:
         one_pss, one_rss = memory(pid)
@@ -90,7 +90,7 @@ def sample(processes: set[int], seconds: float) -> Sample:
 
 
 def warmed_up(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples after the first part of the time."""
+    """Returns the samples after the warm-up."""
     if not samples:
         return samples
     begin = samples[-1].seconds * WARM_UP
@@ -98,7 +98,7 @@ def warmed_up(samples: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def trend(samples: Sequence[Sample], name: str) -> Trend:
-    """The line through one attribute of the samples, of which there are some."""
+    """Fits a line through one attribute of the samples, which must not be empty."""
     seconds = np.array([one.seconds for one in samples])
     values = np.array([getattr(one, name) for one in samples], float)
     slope, _, low, _ = stats.theilslopes(values, seconds)

@@ -1,4 +1,4 @@
-"""One run of the job for a benchmark, measured; again where the machine itself stood still meanwhile."""
+"""Measures one run of the job for a benchmark; repeats it if the machine itself stood still meanwhile."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from measure import Cost, measure
 
 ROOT = Path(__file__).resolve().parents[1]
-# A thread that sleeps is never this late on a machine that is only busy; a virtual one may be paused by its host.
+# On a busy machine a sleeping thread never wakes this late; a virtual machine may be paused by its host.
 _PAUSE = 2.0
 _TRIES = 10
 
 
 class Pauses(threading.Thread):
-    """Notices that the whole machine stood still."""
+    """Detects that the whole machine stood still."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -46,13 +46,13 @@ def run(
     *,
     repeat: bool = True,
 ) -> Cost:
-    """What a command costs, the time in which the machine stood still left out.
+    """Runs a command and returns its cost, without the time in which the machine stood still.
 
     Args:
       command: program and arguments.
-      scratch: a folder for the log.
+      scratch: a directory for the log.
       environment: variables to set besides those of this process.
-      repeat: whether a run during which the machine stood still is thrown away and repeated.
+      repeat: whether to discard and repeat a run during which the machine stood still.
 
     Raises:
       RuntimeError: the command failed, or no run was undisturbed.
@@ -85,15 +85,15 @@ def label(
     *,
     repeat: bool = True,
 ) -> Cost:
-    """What ``python -m beamlabel`` costs for the first ``images`` of a list, all of which it must label.
+    """Measures ``python -m beamlabel`` over the first ``images`` of a list, all of which it must label.
 
     Args:
       uris: a text file, one URI a line.
-      images: how many of them.
-      scratch: a folder for the output and the log.
-      arguments: further ones of the job, ``--module`` among them.
+      images: number of images to label.
+      scratch: a directory for the output and the log.
+      arguments: further arguments of the job, with ``--module`` among them.
       environment: variables to set besides those of this process.
-      program: what Python runs, where it is not the job as it is.
+      program: Python's arguments that run the job.
       repeat: as for ``run``.
     """
     output = scratch / "out"

@@ -1,7 +1,7 @@
 """SIGKILL at many moments, each followed by ``--if_exists resume``: ``python benchmarks/kills.py``.
 
-The photographs lie on a server of the GCS protocol, which counts how often each is fetched; results go to a new
-local folder, to one that holds an earlier result, and to ``gs://``. Prints a table in Markdown.
+A server of the GCS protocol serves the photographs and counts the fetches of each. Results go to a new local directory,
+to a directory with an earlier result, and to ``gs://``. Prints a table in Markdown.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What decoding at a fraction saves on 12-megapixel photographs: ``python benchmarks/large.py --module HANDLE``.
+"""Savings of decoding at a fraction on 12-megapixel photographs: ``python benchmarks/large.py --module HANDLE``.
 
-The photographs are crops of the sample's, enlarged to 4000 × 3000 (Lanczos) with noise like a sensor's, as JPEG
-of quality 85 to 90 with halved chroma. Enlarged pictures are smooth, and their size in bytes, which decides what
-decoding at a fraction can save, comes from the noise: each ``--noise`` (standard deviation in levels) is a table
-of its own. Decoders are timed on encoded bytes in memory, one after the other in each round; agreement is that
-of the module's best class with the one after OpenCV's full decode. Last, the whole job with and without fractions.
+The photographs are crops of the sample's, enlarged to 4000 × 3000 (Lanczos) with sensor-like noise, as JPEG of quality
+85 to 90 with halved chroma. Enlarged pictures are smooth, so the noise determines their size in bytes, which limits the
+savings of decoding at a fraction. Each ``--noise`` (standard deviation in levels) has a separate table. Decoders are
+timed on encoded bytes in memory, one after the other in each round. Agreement compares the module's best class with the
+best class after a full decode. Last, the whole job runs with and without fractions.
 
 Options that are not listed go to the job.
 """
@@ -37,7 +37,7 @@ from beamlabel.transforms.module.compile import CompileOptions, compiled
 WIDTH, HEIGHT = 4000, 3000
 QUALITIES = range(85, 91)
 SCALE = (0.7, 1.0)
-# The job as it would be without fractions.
+# The job without fractions.
 IN_FULL = (
     "import beamlabel.transforms.decoding.resize as r; r._FULL_DECODE_PIXELS = 10**12; "
     "import beamlabel.pipeline.__main__ as m; m.console()"
@@ -47,14 +47,14 @@ Decoder = Callable[[bytes], np.ndarray]
 
 
 def photographs(folder: Path, count: int, noise: float) -> list[Path]:
-    """Makes those of ``count`` JPEG files that are not there yet."""
+    """Creates those of ``count`` JPEG files that do not exist yet."""
     folder = folder / f"large-{noise:g}"
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:05d}.jpg" for number in range(count)]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     if missing:
         rng = np.random.default_rng(0)
-        # One grain for all, shifted for each: most of it in the brightness, some in each colour.
+        # One grain for all photographs, shifted for each: mostly in brightness, partly in each color.
         grain = rng.standard_normal((HEIGHT, WIDTH, 1), np.float32)
         grain = noise * (grain + 0.5 * rng.standard_normal((HEIGHT, WIDTH, 3), np.float32))
         originals = [Image.open(path).convert("RGB") for path in sample_photos()]
@@ -82,7 +82,7 @@ def _make(paths: Sequence[Path], originals: Sequence[Image.Image], grain: np.nda
 
 
 def decoders(height: int, width: int) -> dict[str, Decoder]:
-    """How bytes become uint8[height, width, 3]."""
+    """Returns functions from bytes to uint8[height, width, 3]."""
     cv2.setNumThreads(1)
     options = DecodeOptions(height, width)
 
@@ -103,7 +103,7 @@ def decoders(height: int, width: int) -> dict[str, Decoder]:
 def rates(
     named: dict[str, Decoder], images: Sequence[bytes], threads: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Images a second of each decoder in each round."""
+    """Measures images a second of each decoder in each round."""
     found: dict[str, list[float]] = {name: [] for name in named}
     with ThreadPoolExecutor(threads) as pool:
         for number in range(rounds + 1):
@@ -116,7 +116,7 @@ def rates(
 
 
 def show_rates(found: dict[str, list[float]], threads: int) -> None:
-    """A line a decoder: medians over the rounds, of rates and of ratios within a round."""
+    """Prints a line for each decoder: medians over the rounds of rates, and of ratios within a round."""
     ours = found["decode()"]
     for name, rate in found.items():
         ratio = statistics.median(own / other for own, other in zip(ours, rate, strict=True))
@@ -124,10 +124,10 @@ def show_rates(found: dict[str, list[float]], threads: int) -> None:
 
 
 def agreement(paths: Sequence[Path], engine: Engine) -> tuple[float, float]:
-    """The share of images whose best class is the one after a full decode.
+    """Returns the share of images with the same best class as after a full decode.
 
-    First of ``decode()``, then of the full decode itself without its first row and column: a resize without
-    antialiasing takes one pixel of many, so that noise alone changes some answers.
+    The first share is that of ``decode()``; the second is that of a full decode without its first row and column. A
+    resize without antialiasing takes one pixel of many, so noise alone changes some answers.
     """
     height, width = engine.spec.height, engine.spec.width
     ours = decoders(height, width)["decode()"]
@@ -149,7 +149,7 @@ def agreement(paths: Sequence[Path], engine: Engine) -> tuple[float, float]:
 
 
 def job_rates(paths: Sequence[Path], rounds: int, arguments: Sequence[str]) -> Iterator[tuple[float, float]]:
-    """Images a second of the whole job in the long run, with fractions and without."""
+    """Yields images a second of the whole job in the long run, with and without fractions."""
     few = len(paths) // 5
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -169,7 +169,7 @@ def job_rates(paths: Sequence[Path], rounds: int, arguments: Sequence[str]) -> I
 def report(
     paths: Sequence[Path], noise: float, engine: Engine, options: argparse.Namespace, job: list[str]
 ) -> None:
-    """All tables of one kind of photograph."""
+    """Prints all tables of one kind of photograph."""
     size = statistics.mean(path.stat().st_size for path in paths) / 1e6
     print(f"\nnoise {noise:g}: {len(paths)} photographs of {WIDTH} x {HEIGHT}, {size:.2f} MB on average")
     print(f"  {'decoder':20}{'threads':>9}{'images/s':>12}{'decode() is times':>20}")
@@ -194,13 +194,19 @@ def report(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--module", required=True, metavar="HANDLE")
-    parser.add_argument("--images", type=int, default=400, help="for agreement and the job (default 400)")
-    parser.add_argument("--timed", type=int, default=24, help="of them, for decoders' times (default 24)")
-    parser.add_argument("--rounds", type=int, default=5, help="of the decoders (default 5)")
-    parser.add_argument("--job_rounds", type=int, default=5, help="of the whole job (default 5; 0: none)")
+    parser.add_argument(
+        "--images", type=int, default=400, help="images for agreement and the job (default 400)"
+    )
+    parser.add_argument(
+        "--timed", type=int, default=24, help="images among them to time decoders with (default 24)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the decoders (default 5)")
+    parser.add_argument(
+        "--job_rounds", type=int, default=5, help="rounds of the whole job (default 5; 0: none)"
+    )
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 4.0, 6.0], help="default 0 4 6")
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="where they are kept for the next time"
+        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
     )
     options, arguments = parser.parse_known_args()
     print(

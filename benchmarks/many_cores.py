@@ -1,12 +1,12 @@
 """A machine of many cores, simulated on a small one: ``python benchmarks/many_cores.py``.
 
 Decoding (1.8 ms an image) and inference (3.7 ms) sleep instead of computing. Sleeping takes neither a core nor Python's
-lock, so what is left of the ideal rate, cores / 5.5 ms, is lost to Python, Beam, the sink, and the seams between
-processes. The real cores have to carry the overhead of all: its CPU time an image is told too, and where overhead
-times rate is near the real cores, the simulation says nothing any more.
+lock, so Python, Beam, the sink and the seams between processes cause any loss against the ideal rate, cores / 5.5 ms.
+The real cores carry the overhead of all processes, whose CPU time per image is printed too. If overhead times rate is
+near the number of real cores, the simulation is meaningless.
 
-Each line is the slope between a short and a long run, so that start and end are not in it; the middle of the long run,
-when all processes are there; the time in which units are open; and the whole long run.
+Each line shows rates of four kinds: the slope between a short and a long run, which excludes start and end; the middle
+of the long run, when all processes run; the time in which units are open; and the whole long run.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ import numpy as np
 DECODE_SECONDS, INFERENCE_SECONDS = 0.0018, 0.0037
 IDEAL_SECONDS = DECODE_SECONDS + INFERENCE_SECONDS
 _CORES = "MANY_CORES"
-# The number of the worker process that is slow, counted from 1, and how many times: "2x10".
+# The number of the slow worker process, counted from 1, and its factor: "2x10".
 _SLOW = "MANY_CORES_SLOW"
-# How many times as long everything takes: on a busy machine, or to look at the seams alone.
+# Factor of all times, for a busy machine or to measure only the seams.
 _TIMES = "MANY_CORES_TIMES"
 _JPEGS = 200
 
 
 def simulate() -> None:
-    """Makes this process one of a machine with many cores; for the launcher, and as a plugin of Beam's in workers."""
+    """Makes this process one of a machine with many cores, in the launcher and, as a Beam plugin, in workers."""
     import stub_job
 
     from beamlabel.transforms.inference.engines import EngineSession
@@ -84,7 +84,7 @@ def _slowness() -> float:
 
 
 def run_job(argv: Sequence[str]) -> None:
-    """The job, as ``stub_job`` runs it, on the simulated machine."""
+    """Runs the job like ``stub_job``, on the simulated machine."""
     import stub_job
 
     import beamlabel.pipeline.runners.choose  # noqa: F401 (so that its cores are simulated)
@@ -98,11 +98,11 @@ class Run:
     """One run.
 
     Attributes:
-      images: that it labeled.
-      seconds, cpu: of the whole run, by the clock and of CPU time.
-      working: seconds from the first unit's begin to the last one's end.
-      steady: images a second in the middle of the run, when all processes are there: from the unit with which 45 % of
-        the images are done to that with which 95 % are.
+      images: number of labeled images.
+      seconds, cpu: wall-clock and CPU seconds of the whole run.
+      working: seconds from the start of the first unit to the end of the last one.
+      steady: images a second in the middle of the run, when all processes run: from the unit that completes 45 % of
+        the images to the unit that completes 95 %.
     """
 
     images: int
@@ -113,7 +113,7 @@ class Run:
 
 
 def measured(scratch: Path, uris: Path, cores: int, images: int, options: Sequence[str], slow: str) -> Run:
-    """Runs the job in a process of its own."""
+    """Runs the job in a separate process."""
     output = scratch / "out"
     subprocess.run(["rm", "-rf", str(output)], check=True)
     root = Path(__file__).parent.parent
@@ -157,7 +157,7 @@ def _seconds(moment: str) -> float:
 
 
 def references(scratch: Path, count: int) -> Path:
-    """A list of references to some hundred small JPEGs."""
+    """Writes a list of references to some hundred small JPEGs."""
     from PIL import Image
 
     folder = scratch / "images"
@@ -172,7 +172,7 @@ def references(scratch: Path, count: int) -> Path:
 
 
 def line(cores: int, label: str, short: Run, long: Run) -> str:
-    """A row of the table."""
+    """Returns a row of the table."""
     ideal = cores / IDEAL_SECONDS / float(os.environ.get(_TIMES, 1))
     images = long.images - short.images
     slope = images / (long.seconds - short.seconds)
@@ -191,12 +191,16 @@ def main() -> None:
         run_job(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cores", default="8,16,32", help="simulated (default: %(default)s)")
-    parser.add_argument("--processes", default="1,auto", help="of --worker_processes (default: %(default)s)")
+    parser.add_argument(
+        "--cores", default="8,16,32", help="numbers of simulated cores (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--processes", default="1,auto", help="values of --worker_processes (default: %(default)s)"
+    )
     parser.add_argument("--short", type=int, default=10_000, help="images (default: %(default)s)")
     parser.add_argument("--long", type=int, default=50_000, help="images (default: %(default)s)")
-    parser.add_argument("--times", default="1", help="how many times as long everything takes (default: 1)")
-    parser.add_argument("--slow", default="", help="NxF: the worker process N takes F times as long")
+    parser.add_argument("--times", default="1", help="factor of all times (default: 1)")
+    parser.add_argument("--slow", default="", help="NxF: worker process N takes F times as long")
     options, rest = parser.parse_known_args()
     os.environ[_TIMES] = options.times
     print("Of the ideal rate; CPU milliseconds an image.\n")
@@ -218,4 +222,4 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 elif _CORES in os.environ:
-    simulate()  # as a plugin of Beam's, in a worker process
+    simulate()  # as a Beam plugin, in a worker process

@@ -1,4 +1,4 @@
-"""What a command costs, measured from outside and alike for all: time, memory and CPU of it and of what it starts."""
+"""Measures the cost of a command from outside: time, memory and CPU of the command and all its descendants."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SAMPLES_A_SECOND = 4
-# The sampler itself may use up to this share of one core: a process of many gigabytes is sampled less often.
+# The sampler may use up to this share of one core: it samples processes of many gigabytes less often.
 SAMPLER_SHARE = 0.02
 _MEGABYTE = 2**20
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PR_SET_CHILD_SUBREAPER = 36
-# How long what a command left behind may go on before it is killed, in seconds.
+# Seconds after which processes that a command left behind are killed.
 _GRACE = 10.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run cost.
+    """The cost of a run.
 
     Attributes:
-      code: the exit code; negative when killed.
+      code: the exit code; negative if the process was killed.
       seconds: from the start of the process to its end.
       pss_mb, rss_mb: peak of the summed memory of all processes, in MiB. PSS counts a page that n processes
         share as 1/n in each, RSS as a whole one in each.
       cpu_seconds: user and system time of all processes.
-      busy_seconds, steal_seconds: of the whole machine meanwhile: CPU time used by anyone, and CPU time that the
-        hypervisor gave to others.
-      stderr: the end of what it wrote there.
+      busy_seconds, steal_seconds: CPU time of the whole machine meanwhile: used by all processes, and given to
+        other machines by the hypervisor.
+      stderr: the end of its output to stdout and stderr.
     """
 
     code: int
@@ -51,7 +51,7 @@ class Cost:
 
 
 def descendants(root: int) -> set[int]:
-    """All processes below ``root``, zombies included; without ``root``."""
+    """Returns all descendants of ``root``, including zombies, without ``root``."""
     children = defaultdict(list)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -67,7 +67,7 @@ def descendants(root: int) -> set[int]:
 
 
 def _stat(folder: Path) -> list[str]:
-    """The fields of ``/proc/PID/stat`` after the command's name, from the third (state) on."""
+    """Returns the fields of ``/proc/PID/stat`` after the command's name, from the third (state) on."""
     return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
@@ -76,13 +76,13 @@ def _parent(folder: Path) -> int:
 
 
 def parse_smaps_rollup(text: str) -> tuple[int, int]:
-    """PSS and RSS in bytes, of the text of ``/proc/PID/smaps_rollup``."""
+    """Returns PSS and RSS in bytes from the text of ``/proc/PID/smaps_rollup``."""
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
     return kilobytes["Pss"] * 1024, kilobytes["Rss"] * 1024
 
 
 def memory(pid: int) -> tuple[int, int]:
-    """PSS and RSS of a process in bytes; zeros when it has ended or is not ours."""
+    """Returns PSS and RSS of a process in bytes, or zeros if it has ended or belongs to another user."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -91,13 +91,13 @@ def memory(pid: int) -> tuple[int, int]:
 
 
 def parse_proc_stat(text: str) -> tuple[float, float]:
-    """Busy and stolen CPU seconds since boot, all cores, of the text of ``/proc/stat``."""
+    """Returns busy and stolen CPU seconds of all cores since boot from the text of ``/proc/stat``."""
     user, nice, system, _, _, irq, softirq, steal = (int(value) for value in text.split()[1:9])
     return (user + nice + system + irq + softirq) / _TICKS, steal / _TICKS
 
 
 class Sampler(threading.Thread):
-    """Watches all descendants of this process but those that were there before; ``stop`` to end it."""
+    """Watches all descendants of this process except earlier ones, until ``stop``."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -108,11 +108,11 @@ class Sampler(threading.Thread):
 
     @property
     def cpu_seconds(self) -> float:
-        """Of every process, as far as it was seen: the last quarter of a second of each may be missing."""
+        """CPU seconds of all sampled processes; the last quarter of a second of each may be missing."""
         return sum(self._cpu.values())
 
     def current(self) -> set[int]:
-        """The processes that are there now and were not before."""
+        """Returns the processes that started after the sampler was created and still exist."""
         return descendants(os.getpid()) - self._before
 
     def sample(self) -> None:
@@ -138,7 +138,7 @@ class Sampler(threading.Thread):
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of every descendant whose own parent ends, so that none is lost from sight."""
+    """Makes this process the parent of every descendant whose own parent ends, so the sampler keeps seeing it."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
 
@@ -146,14 +146,14 @@ def adopt_orphans() -> None:
 def measure(
     command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path, timeout: float = 1800
 ) -> Cost:
-    """Runs a command to its end and says what it cost; what it leaves running is killed after it.
+    """Runs a command to its end and returns its cost; kills the processes that it leaves running.
 
     Args:
       command: program and arguments.
-      environment: its environment variables, all of them.
-      folder: where it runs.
-      log: a file for what it writes to stdout and stderr; replaced.
-      timeout: in seconds; a command that takes longer is killed.
+      environment: all its environment variables.
+      folder: its working directory.
+      log: a file for its stdout and stderr; replaced.
+      timeout: seconds after which the command is killed.
     """
     adopt_orphans()
     sampler = Sampler()
@@ -187,7 +187,7 @@ def measure(
         seconds=round(seconds, 3),
         pss_mb=round(sampler.pss / _MEGABYTE, 1),
         rss_mb=round(sampler.rss / _MEGABYTE, 1),
-        # Processes whose parents did not wait for them are in the second figure only.
+        # Only the second figure includes processes whose parents did not wait for them.
         cpu_seconds=round(max(waited_for, sampler.cpu_seconds), 2),
         busy_seconds=round(busy_after - busy, 2),
         steal_seconds=round(steal_after - steal, 2),
@@ -196,7 +196,7 @@ def measure(
 
 
 def _end_rest(sampler: Sampler) -> None:
-    """Waits for what the command left behind, kills what does not end, and reaps it."""
+    """Waits for the processes that the command left behind, kills those that do not end, and reaps them."""
     deadline = time.monotonic() + _GRACE
     while rest := sampler.current():
         for pid in rest:

@@ -1,10 +1,9 @@
 """Peak memory and cost per image at growing numbers: ``python benchmarks/memory.py --module HANDLE``.
 
-First the job as it is, then, at up to a million references, with an engine that computes nothing
-(``stub_job.py``) and tiny images. Lists repeat the lines of some thousand photographs: the job does not know
-that it has met one before. Each run is a process of its own; memory is the peak of PSS over its process tree,
-sampled four times a second. A rate or CPU time per image is that of the images that a run has more than the run
-before it in the table.
+First the real job runs. Then, at up to a million references, an engine that computes nothing (``stub_job.py``) runs
+over tiny images. Lists repeat the lines of some thousand photographs: the job does not detect repetitions. Each run is
+a separate process; memory is the peak of PSS over its process tree, sampled four times a second. A rate or CPU time per
+image is the difference between a run and the run above it in the table.
 
 Options that are not listed go to the job.
 """
@@ -26,12 +25,12 @@ from photos import TABLE_COLUMNS, photographs, write_csv, write_list
 from PIL import Image
 
 STUB = (str(Path(__file__).with_name("stub_job.py")),)
-# The flatness that is looked for is that of larger runs against this many images.
+# Larger runs are compared with a run over this many images, to show that memory stays flat.
 BASE = 5000
 
 
 def tiny(folder: Path, count: int) -> list[Path]:
-    """JPEG files of 16 × 16 pixels, no two alike."""
+    """Writes different JPEG files of 16 × 16 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     paths = [folder / f"{number:05d}.jpg" for number in range(count)]
@@ -41,7 +40,7 @@ def tiny(folder: Path, count: int) -> list[Path]:
 
 
 def show(counts: Sequence[int], costs: dict[int, list[Cost]]) -> None:
-    """A line a count, medians over the rounds."""
+    """Prints a line for each count, with medians over the rounds."""
     middle = {
         count: [
             statistics.median(getattr(cost, name) for cost in costs[count])
@@ -76,7 +75,7 @@ def compare(
     *,
     csv: bool,
 ) -> None:
-    """Runs all counts in each round, and shows them."""
+    """Runs all counts in each round and shows them."""
     if csv:
         arguments = [*arguments, "--keep_columns", *TABLE_COLUMNS]
         lists = {count: write_csv(scratch / f"table-{count}.csv", images, count) for count in counts}
@@ -103,13 +102,13 @@ def main() -> None:
         "--rounds", type=int, default=1, help="default 1: a round takes a quarter of an hour or more"
     )
     parser.add_argument(
-        "--distinct", type=int, default=5000, help="photographs that are no two alike (default 5000)"
+        "--distinct", type=int, default=5000, help="number of different photographs (default 5000)"
     )
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="where they are kept for the next time"
+        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
     )
     parser.add_argument(
-        "--csv", action="store_true", help="write CSV in place of lists, and keep its other columns"
+        "--csv", action="store_true", help="write CSV instead of lists, and keep its other columns"
     )
     options, arguments = parser.parse_known_args()
     print(

@@ -1,9 +1,9 @@
-"""Mutated images through the steps of a job: ``python benchmarks/mutations.py --images 200000``.
+"""Runs mutated images through the steps of a job: ``python benchmarks/mutations.py --images 200000``.
 
 ``LoadImages`` decodes them, in blocks, as in a worker: fast formats in its threads, all others in children with limits.
-Each image is made of its number and the seed alone, so that two runs decode the same and end with the same digest, and
-``--only NUMBER`` writes one to a file. Counted is what must not be: processes of the worker that died, images that no
-outcome or two came of, pixels of a wrong shape, errors that are no reason of an image, decodes that did not end with
+An image depends only on its number and the seed, so two runs decode the same images and end with the same digest;
+``--only NUMBER`` writes one image to a file. The program counts faults: worker processes that died, images with no
+outcome or with two, pixels of a wrong shape, errors that are not a reason of an image, decodes that did not end at
 their deadline, and growth of memory, threads, descriptors and children. Linux only. Prints a row in Markdown.
 """
 
@@ -27,7 +27,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 BLOCK, BUNDLE = 128, 2048
 SIDE, MAX_PIXELS = 32, 4_000_000
-# A child is given so much time to be killed and to be waited for, on a machine that has much else to do.
+# Time to kill a child and to wait for it, on a busy machine.
 GRACE_SECONDS = 10.0
 _EDGES = (
     0,
@@ -47,7 +47,7 @@ _EDGES = (
 
 
 def flipped(data: bytearray, source: random.Random, _: bytes) -> bytearray:
-    """Some bits turned over, mostly near the beginning, where headers are."""
+    """Flips some bits, mostly near the beginning, in the headers."""
     for _ in range(source.choice((1, 1, 2, 8, 64))):
         at = source.randrange(min(len(data), source.choice((32, 256, len(data)))))
         data[at] ^= 1 << source.randrange(8)
@@ -55,12 +55,12 @@ def flipped(data: bytearray, source: random.Random, _: bytes) -> bytearray:
 
 
 def cut(data: bytearray, source: random.Random, _: bytes) -> bytearray:
-    """The beginning alone."""
+    """Keeps only the beginning."""
     return data[: source.randrange(1, len(data) + 1)]
 
 
 def spliced(data: bytearray, source: random.Random, other: bytes) -> bytearray:
-    """The beginning of one file and the end of another, or a part of one within the other."""
+    """Joins the beginning of one file and the end of another, or inserts a part of one into the other."""
     at, begin = source.randrange(len(data)), source.randrange(len(other))
     if source.random() < 0.5:
         return data[:at] + other[begin:]
@@ -68,7 +68,7 @@ def spliced(data: bytearray, source: random.Random, other: bytes) -> bytearray:
 
 
 def renumbered(data: bytearray, source: random.Random, _: bytes) -> bytearray:
-    """A number of 1 to 8 bytes, such as a length, replaced by one at an edge, or by its neighbour."""
+    """Replaces a number of 1 to 8 bytes, such as a length, with an edge value or a neighbor."""
     for _ in range(source.choice((1, 1, 3))):
         kind = source.choice(("B", "<H", ">H", "<I", ">I", "<Q", ">Q"))
         size = struct.calcsize(kind)
@@ -82,7 +82,7 @@ def renumbered(data: bytearray, source: random.Random, _: bytes) -> bytearray:
 
 
 def duplicated(data: bytearray, source: random.Random, _: bytes) -> bytearray:
-    """A part, such as a chunk or a segment, that comes many times, elsewhere, or not at all."""
+    """Repeats, moves or removes a part, such as a chunk or a segment."""
     begin = source.randrange(len(data))
     part = data[begin : begin + source.choice((4, 12, 25, 64, 600))]
     if source.random() < 0.3:
@@ -92,7 +92,7 @@ def duplicated(data: bytearray, source: random.Random, _: bytes) -> bytearray:
 
 
 def filled(data: bytearray, source: random.Random, _: bytes) -> bytearray:
-    """A stretch of one value, or of noise."""
+    """Overwrites a stretch with one value or with noise."""
     begin = source.randrange(len(data))
     size = min(source.choice((1, 8, 100, 1000)), len(data) - begin)
     noise = source.random() < 0.5
@@ -101,7 +101,7 @@ def filled(data: bytearray, source: random.Random, _: bytes) -> bytearray:
 
 
 def with_right_checksums(data: bytearray, source: random.Random, other: bytes) -> bytearray:
-    """Changed otherwise; then the checksums of a PNG's chunks are those of what they hold."""
+    """Applies another mutation, then corrects the checksums of a PNG's chunks."""
     changed = source.choice((flipped, renumbered, duplicated, filled))(data, source, other)
     at = 8
     while changed.startswith(b"\x89PNG") and at + 12 <= len(changed):
@@ -119,7 +119,7 @@ MUTATORS: tuple[Callable[[bytearray, random.Random, bytes], bytearray], ...] = (
 
 
 def originals() -> tuple[bytes, ...]:
-    """A file of every variant that is decoded, and larger ones of each format."""
+    """Returns a file of every decoded variant, and larger files of each format."""
     from support.corpus import corpus
     from support.images import every_kind
 
@@ -127,7 +127,7 @@ def originals() -> tuple[bytes, ...]:
 
 
 def mutated(number: int, seed: int, files: Sequence[bytes]) -> bytes:
-    """The image of this number."""
+    """Returns the image of this number."""
     source = random.Random(f"{seed}/{number}")
     data = bytearray(source.choice(files))
     for _ in range(source.choice((1, 1, 1, 2, 4))):
@@ -136,7 +136,7 @@ def mutated(number: int, seed: int, files: Sequence[bytes]) -> bytes:
 
 
 def usage() -> dict[str, int]:
-    """Resident memory in KB, threads and descriptors of this process, and its children that live."""
+    """Returns resident memory in KB, threads and descriptors of this process, and its number of children."""
     status = Path("/proc/self/status").read_text()
     facts = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     children = Path(f"/proc/self/task/{os.getpid()}/children")
@@ -149,7 +149,7 @@ def usage() -> dict[str, int]:
 
 
 def _told(element: Any, counts: Counter[str]) -> tuple[int, str, bytes]:
-    """The number of an image, what became of it, and what is compared; counts and prints what is wrong with it."""
+    """Returns an image's number, its outcome and its content for the digest; counts and prints its faults."""
     from beamlabel.transforms.records import Failure, LoadedImage, Reason
 
     if isinstance(element, LoadedImage):
@@ -170,7 +170,7 @@ def _told(element: Any, counts: Counter[str]) -> tuple[int, str, bytes]:
 
 
 def work(start: int, stop: int, seed: int, deadline: float) -> None:
-    """A worker: decodes the images from ``start`` to ``stop`` and tells after each bundle what became of them."""
+    """Decodes the images from ``start`` to ``stop`` like a worker; prints their outcomes after each bundle."""
     import apache_beam as beam
     import xxhash
     from apache_beam.transforms.window import GlobalWindow
@@ -227,7 +227,7 @@ def work(start: int, stop: int, seed: int, deadline: float) -> None:
 
 
 def drive(images: int, seed: int, deadline: float, log: Path | None) -> Iterator[dict[str, Any]]:
-    """What workers tell, one after the other; if one dies, the next goes on behind its bundle."""
+    """Yields the messages of workers, one after the other; if one dies, the next starts after its bundle."""
     start = 0
     while start < images:
         command = [
@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--deadline", type=float, default=20.0, help="seconds of --decode_deadline")
-    parser.add_argument("--log", type=Path, help="a line of JSON for all that happens")
+    parser.add_argument("--log", type=Path, help="file for a JSON line for each event")
     parser.add_argument(
         "--only", type=int, metavar="NUMBER", help="write this image to mutated-NUMBER and end"
     )
@@ -271,7 +271,7 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace) -> bool:
-    """Runs it all and prints the row; whether nothing is wrong."""
+    """Runs everything and prints the row; returns whether there were no faults."""
     begin, counts, digest, slowest, deaths = time.monotonic(), Counter[str](), 0, 0.0, 0
     measured: list[dict[str, Any]] = []
     for told in drive(options.images, options.seed, options.deadline, options.log):

@@ -1,13 +1,15 @@
-"""Thirty nights over a folder that grows, changes, loses, touches, breaks and mends photographs, with two changes of
-the module, three kills, two nights that run out of time, three whose clock is slow, and one on which the folder seems
-to be empty; the compacted table has to equal one run over what is there in the end, and the view of docs/nightly.md.
+"""Thirty nights over a directory in which photographs are added, changed, deleted, touched, broken and mended.
+
+The module changes twice. Three nights are killed, two reach their time limit, three have a slow clock, and on one the
+directory seems empty. In the end, the compacted table must equal a run over all remaining photographs, and the view of
+docs/nightly.md.
 
 ::
 
     PYTHONPATH=. python benchmarks/nightly.py --seed 1
 
-On the way old nights are compacted and deleted, as docs/nightly.md says that they may be. It needs the checkout, whose
-tests' helpers it uses, and ends with 1 if something differs.
+Old nights are compacted and deleted on the way, as docs/nightly.md allows. It uses the tests' helpers of the checkout
+and ends with 1 if something differs.
 """
 
 from __future__ import annotations
@@ -46,13 +48,13 @@ from support.jobs import TINY, read_examples
 from support.staged import staged_files
 
 NIGHTS, COMPACTED, NEW_MODULES, KILLED, OUT_OF_TIME = 30, (10, 20), (9, 18), (5, 14, 23), (7, 21)
-# Nights on which nothing happens, whose clock is a day slow, and on which the bucket seems to be empty.
+# Nights without changes, with a clock that is a day slow, and with a bucket that seems empty.
 QUIET, SLOW_CLOCK, EMPTY = (4, 11, 12, 26), (8, 16, 24), (13,)
 DAY = 86_400
 
 
 class Bucket:
-    """The photographs, and what happens to them in a day."""
+    """The photographs and their daily changes."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
@@ -63,7 +65,7 @@ class Bucket:
         self._before: dict[Path, bytes] = {}
 
     def day(self) -> None:
-        """Adds, replaces, breaks, mends, touches, copies and deletes some, and brings back what was deleted."""
+        """Adds, replaces, breaks, mends, touches, copies and deletes photographs, and restores deleted ones."""
         there = sorted(self.folder.glob("*.png"))
         for _ in range(self._chance.randrange(4, 25)):
             self._made += 1
@@ -86,7 +88,7 @@ class Bucket:
         self._bring_back()
 
     def _bring_back(self) -> None:
-        """Some that were deleted, as they were or as others; some that were broken, as they were before."""
+        """Restores some deleted photographs, unchanged or changed, and some broken ones as they were before."""
         for path in self._chance.sample(sorted(self._deleted), min(len(self._deleted), 2)):
             if self._chance.random() < 0.5:
                 path.write_bytes(self._deleted.pop(path))
@@ -107,7 +109,7 @@ class Bucket:
 
 
 def modules(folder: Path) -> list[Path]:
-    """The tiny module, and the same twice with another file in it: other fingerprints."""
+    """Returns the tiny module, and two copies with an added file and therefore other fingerprints."""
     made = [Path(TINY)]
     for number in range(len(NEW_MODULES)):
         note = folder / f"note {number}"
@@ -121,7 +123,7 @@ def modules(folder: Path) -> list[Path]:
 
 
 def run(*words: object, code: int = 0) -> None:
-    """Runs ``beamlabel`` in this process, which has imported everything already."""
+    """Runs ``beamlabel`` in this process, which has already imported everything."""
     texts = [str(word) for word in words]
     if texts[0] in COMMANDS:
         ended = importlib.import_module(COMMANDS[texts[0]].module).main(texts[1:])
@@ -132,7 +134,7 @@ def run(*words: object, code: int = 0) -> None:
 
 
 def kill(folder: Path, *words: object) -> None:
-    """Runs ``beamlabel`` in a process that is killed when it has staged a unit beside an output in a folder."""
+    """Runs ``beamlabel`` in a process and kills it when it has staged a unit for an output in ``folder``."""
     command = [sys.executable, "-m", "beamlabel", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not staged_files(folder, "units/*.json"):
@@ -143,11 +145,11 @@ def kill(folder: Path, *words: object) -> None:
 
 
 class Nights:
-    """The nights' command, night by night.
+    """Runs the nightly command, night by night.
 
     Args:
-      folder: where everything lies.
-      seed: of what happens.
+      folder: directory of all files.
+      seed: seed of the changes.
       written: options of the output's format.
     """
 
@@ -161,14 +163,14 @@ class Nights:
         return self.folder / "labels" / f"dt={night:02d}"
 
     def words(self, night: int) -> list[object]:
-        """The command's words."""
+        """Returns the arguments of the command."""
         module = self.modules[sum(night >= changed for changed in NEW_MODULES)]
         skip = ["--skip_labeled", f"{self.folder}/current/*/", f"{self.folder}/labels/dt=*/", "--changed"]
         skip += ["--tombstones", "--if_exists", "resume"]
         return [*self.source, *skip, "--module", module, "--output", self.output(night)]
 
     def live(self, night: int) -> None:
-        """A day and the night after it."""
+        """Runs a day and the night after it."""
         if night not in QUIET:
             self.bucket.day()
         os.environ["SOURCE_DATE_EPOCH"] = str(1_800_000_000 + DAY * (night - 2 * (night in SLOW_CLOCK)))
@@ -184,14 +186,14 @@ class Nights:
         manifest = self.manifest(night)
         rows, skipped = manifest["rows"], manifest["skipped_by_reason"]
         sys.stderr.write(f"night {night}: {rows}, {skipped}, {manifest['deleted']} gone\n")
-        # What was begun again on the same night, and by another module, is no quiet night.
+        # A night with repeated work, or with a new module, is not quiet.
         if night in QUIET and (rows["predicted"] or rows["failed"] or manifest["deleted"]):
-            raise SystemExit(f"night {night}: something was done, and nothing had happened")
+            raise SystemExit(f"night {night}: the run changed something although no photograph had changed")
         if not (self.output(night) / "_SUCCESS").exists():
             raise SystemExit(f"night {night}: no _SUCCESS")
 
     def _empty(self, night: int) -> None:
-        """The bucket seems to be empty but for one, which may not empty the table."""
+        """Hides all photographs but one, which must not empty the table."""
         away = self.folder / "away"
         away.mkdir()
         there = sorted((self.folder / "photos").iterdir())
@@ -199,7 +201,7 @@ class Nights:
             path.rename(away / path.name)
         run(*self.words(night), code=1)
         if self.manifest(night)["deleted"]:
-            raise SystemExit(f"night {night}: all images were taken for deleted")
+            raise SystemExit(f"night {night}: all images were treated as deleted")
         for path in there[1:]:
             (away / path.name).rename(path)
 
@@ -209,7 +211,7 @@ class Nights:
 
 
 class Clock:
-    """The clock of a run that begins two units, and has no time for others."""
+    """The clock of a run that has time to start only two units."""
 
     def __init__(self) -> None:
         self._asked = 0
@@ -220,7 +222,7 @@ class Clock:
 
 
 def live(folder: Path, seed: int, written: Sequence[str]) -> Iterator[str]:
-    """The nights; yields what differs in the end."""
+    """Runs the nights; yields the differences in the end."""
     nights = Nights(folder, seed, written)
     for night in range(1, NIGHTS + 1):
         nights.live(night)
@@ -238,7 +240,7 @@ def live(folder: Path, seed: int, written: Sequence[str]) -> Iterator[str]:
 
 
 def views_differ(folder: Path) -> Iterator[str]:
-    """What the view of docs/nightly.md over what is left and the compacted table tell differently."""
+    """Yields differences between the view of docs/nightly.md over the remaining outputs and the compacted table."""
     outputs = [*(folder / "current").glob("*"), *(folder / "labels").glob("dt=*")]
     query = "SELECT image_id, content_hash, module_fingerprint FROM"
     shown = set(current_view(outputs).execute(f"{query} current_labels").fetchall())
@@ -250,7 +252,7 @@ def views_differ(folder: Path) -> Iterator[str]:
 
 
 def compact(folder: Path, output: Path, *, killed: bool) -> None:
-    """Compacts the nights since the last time; killed once, if that is wanted."""
+    """Compacts the nights since the last compaction; first starts and kills it once if ``killed``."""
     inputs = [*(folder / "current").glob("[0-9]*"), folder / "labels"]
     words = ["compact", *inputs, "--output", output, "--shard_rows", "20", "--if_exists", "resume"]
     if killed:
@@ -261,7 +263,7 @@ def compact(folder: Path, output: Path, *, killed: bool) -> None:
 
 
 def differences(final: Path, whole: Path) -> Iterator[str]:
-    """What the two outputs tell differently of any image."""
+    """Yields the differences between the two outputs for each image."""
     tables = [rows(folder) for folder in (final, whole)]
     for uri in sorted(tables[0].keys() | tables[1].keys()):
         a, b = (of.get(uri) for of in tables)
@@ -271,19 +273,19 @@ def differences(final: Path, whole: Path) -> Iterator[str]:
 
 
 def rows(folder: Path) -> dict[str, Any]:
-    """What an output tells of each image, but when, and which version of the same content it was."""
+    """Returns an output's row or failure of each image, without its time and the version of its source."""
     found: dict[str, Any] = {}
     tables = [pq.read_table(path).to_pylist() for path in folder.glob("part-*.parquet")]
     if not tables:
         tables = [read_examples(folder)]
     for row in itertools.chain.from_iterable(tables):
         name = row["uri"] if isinstance(row["uri"], str) else row["uri"][0].decode()
-        assert name not in found, f"{name} is there twice"
+        assert name not in found, f"{name} has two rows"
         found[name] = {**row, "labeled_at": None, "source_version": None}
     for path in folder.glob("_failures/part-*.jsonl"):
         for line in path.read_text().splitlines():
             failure = json.loads(line)
-            assert failure["uri"] not in found, f"{failure['uri']} is there twice"
+            assert failure["uri"] not in found, f"{failure['uri']} has two rows or failures"
             found[failure["uri"]] = (failure["reason"], failure["content_hash"])
     return found
 

@@ -1,11 +1,11 @@
-"""Time and memory of ``beamlabel compact`` and ``beamlabel diff`` over made-up nights, of two sizes: memory is flat.
+"""Time and memory of ``beamlabel compact`` and ``beamlabel diff`` over generated nights of two sizes.
 
 ::
 
     python benchmarks/nights.py --rows 500000 5000000 --nights 10
 
-Each night has a tenth of the images that are new, as many that were labeled before and are again, and a few tombstones.
-Linux only.
+The two sizes show that memory is flat. Half of a night's rows are of new images and half of images that were labeled
+before; there are a few tombstones. Linux only.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TOMBSTONES = pa.schema(
 
 
 def batch(images: np.ndarray, night: int, dimension: int) -> pa.RecordBatch:
-    """Rows of images, told by their numbers, as a night labels them."""
+    """Returns the rows of a night for images with these numbers."""
     random = np.random.default_rng([int(images[0]), night])
     classes = random.integers(0, _CLASSES, len(images))
     scores = random.random(len(images), np.float32)
@@ -84,7 +84,7 @@ def batch(images: np.ndarray, night: int, dimension: int) -> pa.RecordBatch:
 
 
 def spec(dimension: int) -> OutputSpec:
-    """What a night writes."""
+    """Returns the specification of a night's output."""
     metadata = {**_METADATA, schema.EMBEDDING_DIM: str(dimension)}
     return OutputSpec(
         has_labels=True, top_k=1, num_classes=_CLASSES, embedding_dim=dimension, metadata=metadata,
@@ -93,7 +93,7 @@ def spec(dimension: int) -> OutputSpec:
 
 
 def write_night(folder: Path, images: np.ndarray, deleted: np.ndarray, night: int, dimension: int) -> None:
-    """A published output."""
+    """Writes a published output."""
     folder.mkdir(parents=True)
     run = f"night{night:03d}"
     files = []
@@ -148,7 +148,7 @@ def write_night(folder: Path, images: np.ndarray, deleted: np.ndarray, night: in
 
 
 def write_nights(folder: Path, rows: int, nights: int, dimension: int) -> None:
-    """Nights of ``rows`` rows in all, of which half are of images that were labeled before."""
+    """Writes nights of ``rows`` rows in all; from the second night on, half are of images labeled before."""
     each = rows // nights
     random = np.random.default_rng(0)
     known = 0
@@ -162,7 +162,7 @@ def write_nights(folder: Path, rows: int, nights: int, dimension: int) -> None:
 
 
 def measured(*arguments: str) -> tuple[float, float, str]:
-    """Seconds, MB at most, and the last line that a command says."""
+    """Runs a command; returns seconds, peak MB and its last line."""
     begin = time.monotonic()
     program = "import resource, sys; from beamlabel.pipeline.commands import {0} as c; code = c.main(sys.argv[1:]); "
     program += "print('MB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr); sys.exit(code)"
@@ -177,7 +177,7 @@ def measured(*arguments: str) -> tuple[float, float, str]:
 
 
 def table(sizes: list[int], nights: int, dimension: int, scratch: Path) -> Iterator[str]:
-    """The rows of the page's table."""
+    """Yields the rows of the page's table."""
     yield "| rows read | | seconds | rows a second | MB at most |"
     yield "| --- | --- | --- | --- | --- |"
     for rows in sizes:
@@ -201,7 +201,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, nargs="+", default=[500_000, 5_000_000])
     parser.add_argument("--nights", type=int, default=10)
-    parser.add_argument("--dimension", type=int, default=32, help="numbers of an embedding (default 32)")
+    parser.add_argument("--dimension", type=int, default=32, help="dimension of an embedding (default 32)")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(

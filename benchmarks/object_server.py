@@ -1,8 +1,8 @@
-"""The objects of a folder as Google Cloud Storage serves them, each answer late: for ``benchmarks/remote.py``.
+"""Serves a directory's files as Google Cloud Storage does, each answer delayed; for ``benchmarks/remote.py``.
 
 ``python benchmarks/object_server.py FOLDER BUCKET SECONDS`` prints its URL, for ``STORAGE_EMULATOR_HOST``, and
-serves until it is killed. It answers one request only, the JSON API's media download, with the headers that
-the real one sends, from memory. It shares the cores with what is measured, so it does as little as can be.
+serves until it is killed. It answers only one kind of request, the JSON API's media download, from memory, with the
+headers of the real service. It shares the cores with the measured program, so it does as little as possible.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Photographs to measure with, made of the sample's eight: as heavy as ImageNet's, no two alike, always the same.
+"""Photographs for measurements, made from the sample's eight: as large as ImageNet's, all different, and reproducible.
 
-Each is a random crop of one of them, perhaps mirrored, brought to about 0.2 megapixels, with a little sensor noise
-(an enlarged crop is too smooth to cost what a photograph does), as JPEG of quality 85 to 95.
+Each is a random crop of one of the eight, perhaps mirrored, resized to about 0.2 megapixels, with a little sensor noise
+(an enlarged crop is too smooth to cost as much as a photograph), as JPEG of quality 85 to 95.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 
 from beamlabel.pipeline.demo.sample import sample_photos
 
-# Width and height in pixels, with how often: what ImageNet's sizes look like.
+# Width and height in pixels, and their frequency, similar to ImageNet's.
 SIZES = {
     (500, 375): 50,
     (375, 500): 15,
@@ -31,14 +31,14 @@ SIZES = {
 SCALE = (0.7, 1.0)
 NOISE = (12.0, 24.0)
 QUALITY = (85, 95)
-# Part of the folder's name, so that a change of the above makes new files.
+# Part of the directory's name, so that a change of the above makes new files.
 _FORMAT = 1
 
 
 def photographs(cache: Path, count: int, *, seed: int = 0) -> list[Path]:
-    """``count`` JPEG files below ``cache``; those that an earlier call made are used again.
+    """Returns ``count`` JPEG files below ``cache``; uses files of earlier calls again.
 
-    A photograph depends on ``seed`` and its number alone: fewer are the first ones of more.
+    A photograph depends only on ``seed`` and its number, so a smaller set is the start of a larger one.
     """
     folder = cache / f"photographs-{_FORMAT}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,18 +67,18 @@ def _make(paths: Sequence[Path], originals: Sequence[Image.Image], seed: int, nu
     noisy = np.clip(np.asarray(crop) + noise, 0, 255).astype(np.uint8)
     unfinished = paths[number].with_suffix(".part")
     Image.fromarray(noisy).save(unfinished, "JPEG", quality=int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
-    unfinished.replace(paths[number])  # so that a file that is there is whole
+    unfinished.replace(paths[number])  # so that an existing file is complete
 
 
 def write_list(path: Path, images: Sequence[Path], count: int) -> Path:
-    """A list of ``count`` lines, the images again and again."""
+    """Writes a list of ``count`` lines that repeats the images."""
     with path.open("w") as file:
         file.writelines(f"{image}\n" for image in itertools.islice(itertools.cycle(images), count))
     return path
 
 
 def write_csv(path: Path, images: Sequence[Path], count: int) -> Path:
-    """The same as CSV, between columns of strings, quoted strings, numbers and times (``TABLE_COLUMNS``)."""
+    """Writes the same as CSV, with columns of strings, quoted strings, numbers and times (``TABLE_COLUMNS``)."""
     with path.open("w") as file:
         file.write("id,uri,text,price,taken\n")
         file.writelines(

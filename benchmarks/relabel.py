@@ -1,8 +1,8 @@
-"""What ``beamlabel relabel`` costs: ``python benchmarks/relabel.py``.
+"""The cost of ``beamlabel relabel``: ``python benchmarks/relabel.py``.
 
-A base module of many features and an own module on it are written, some images are labeled by the base, and their rows
-are multiplied to an output of shards of 10,000 rows with embeddings at random, none below zero as a network's. That
-output is labeled anew; each run is a process of its own. Options that are not listed go to the command.
+The program writes a base module with many features and an own module on it, labels some images with the base, and
+multiplies their rows to an output of shards of 10,000 rows. Embeddings are random and not negative, like a network's.
+That output is relabeled; each run is a separate process. Options that are not listed go to the command.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MB = 1e6
 
 
 def save_modules(base: Path, own: Path, features: int, classes: int) -> None:
-    """Writes a module that gives features, and an own module of that base."""
+    """Writes a module with features, and an own module on that base."""
     import tensorflow as tf
 
     random = np.random.default_rng(1)
@@ -76,7 +76,7 @@ def save_modules(base: Path, own: Path, features: int, classes: int) -> None:
 
 
 def labeled(folder: Path, base: Path, output: Path) -> None:
-    """Labels a few images by the base."""
+    """Labels a few images with the base."""
     images = folder / "images"
     images.mkdir()
     for number in range(EXAMPLES):
@@ -89,7 +89,7 @@ def labeled(folder: Path, base: Path, output: Path) -> None:
 
 
 def multiplied(output: Path, rows: int) -> int:
-    """Makes an output one of many rows, and of many shards; returns the bytes of all shards."""
+    """Multiplies an output to many rows and shards; returns the bytes of all shards."""
     path = output / "_MANIFEST.json"
     manifest = json.loads(path.read_text())
     [example] = [output / file["name"] for file in manifest["files"] if file["kind"] == "data"]
@@ -118,7 +118,7 @@ def multiplied(output: Path, rows: int) -> int:
 
 
 def rows_of(table: pa.Table, first: int, count: int) -> pa.RecordBatch:
-    """Rows like those of a table, with names and embeddings of their own."""
+    """Returns rows like those of a table, with their own names and embeddings."""
     width = table.schema.field("embedding").type.list_size
     features = np.abs(np.random.default_rng(first).standard_normal(count * width, np.float32))
     uris = [f"gs://photos/2026/{number:09d}.jpg" for number in range(first, first + count)]
@@ -137,7 +137,7 @@ def rows_of(table: pa.Table, first: int, count: int) -> pa.RecordBatch:
 
 
 def relabeled(output: Path, own: Path, scratch: Path, rows: int, arguments: Sequence[str]) -> Cost:
-    """The cost of labeling all rows anew, which is checked by the manifest."""
+    """Relabels all rows, checks the manifest and returns the cost."""
     target = scratch / "relabeled"
     shutil.rmtree(target, ignore_errors=True)
     command = [sys.executable, "-m", "beamlabel", "relabel", output, "--module", own, "--output", target]
@@ -150,7 +150,7 @@ def relabeled(output: Path, own: Path, scratch: Path, rows: int, arguments: Sequ
 
 
 def cpu() -> str:
-    """The model of the CPU, as Linux names it."""
+    """Returns the model of the CPU as Linux names it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
@@ -163,7 +163,9 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=1280, help="default 1280")
     parser.add_argument("--classes", type=int, default=10, help="default 10")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each size (default 3)")
-    parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="where the data lie, some 10 KB a row")
+    parser.add_argument(
+        "--scratch", type=Path, metavar="FOLDER", help="directory for the data, some 10 KB a row"
+    )
     options, arguments = parser.parse_known_args()
     print(f"{cpu()} ({platform.machine()}), {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:

@@ -1,9 +1,9 @@
-"""Objects 50 ms away against local files: ``python benchmarks/remote.py --module HANDLE``.
+"""Objects 50 ms away compared with local files: ``python benchmarks/remote.py --module HANDLE``.
 
-The same photographs are labeled from local files and from ``gs://``, behind a server that speaks Google Cloud
-Storage's protocol and waits before each answer. Runs are interleaved, each a process of its own over a warm
-module cache. What is left out as start-up: figures are slopes, between a run over all images and one over a
-tenth of them. The server shares the machine's cores; its CPU time is measured and shown.
+The same photographs are labeled from local files and from ``gs://``, served by a server that speaks Google Cloud
+Storage's protocol and waits before each answer. Runs are interleaved; each is a separate process with a warm module
+cache. Figures exclude start-up: they are slopes between a run over all images and a run over a tenth of them. The
+server shares the machine's cores; its CPU time is measured and shown.
 
 Options that are not listed go to the pipeline.
 """
@@ -31,7 +31,7 @@ SERVER = Path(__file__).with_name("object_server.py")
 
 
 class Slope(NamedTuple):
-    """Of one round and one place: in the long run, without the start."""
+    """Figures of one round and one place in the long run, without start-up."""
 
     images_per_second: float
     cpu_ms: float
@@ -40,14 +40,14 @@ class Slope(NamedTuple):
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that a living process has used."""
+    """Returns the user and system time of a running process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
 def serving(folder: Path, delay: float) -> Iterator[tuple[int, str]]:
-    """A server of the folder's files; its process id and URL."""
+    """Serves the directory's files; yields the server's process id and URL."""
     command = [sys.executable, str(SERVER), str(folder), BUCKET, str(delay)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -61,7 +61,7 @@ def serving(folder: Path, delay: float) -> Iterator[tuple[int, str]]:
 def slope(
     uris: Path, few: int, many: int, server: tuple[int, str], scratch: Path, arguments: list[str]
 ) -> Slope:
-    """A short and a long run, and what the images between them cost."""
+    """Measures a short and a long run; returns the cost of the images between them."""
     pid, url = server
     costs: list[Cost] = []
     served: list[float] = []
@@ -79,7 +79,7 @@ def slope(
 
 
 def show(rounds: list[dict[str, Slope]]) -> None:
-    """The table, medians over the rounds."""
+    """Prints the table, with medians over the rounds."""
     print(f"{'':8}{'images/s':>10}{'CPU ms/image':>14}{'server CPU ms/image':>21}{'peak MB':>9}")
     for place in rounds[0]:
         middle = Slope(
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--delay", type=float, default=0.05, help="seconds before each answer (default 0.05)")
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="where they are kept for the next time"
+        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
     )
     options, arguments = parser.parse_known_args()
     few = max(options.images // 10, 1)

@@ -1,4 +1,4 @@
-"""The recorded results → ``benchmarks.md`` and its plot."""
+"""Writes ``benchmarks.md`` and its plot from the recorded results."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _main_table(contenders: Sequence[Record], runs: dict[str, Runs], counts: tup
 
 def _reason(contender: Record, runs: Runs) -> str:
     problems = [run["problem"] for run in runs.all if run["problem"]]
-    # A bar would end the table's cell.
+    # A vertical bar would end the table's cell.
     reason: str = contender["missing"] or (problems or ["no run"])[0]
     return reason.replace("|", "/")
 
@@ -229,7 +229,7 @@ def _bars(
     colours: Sequence[str],
     title: str,
 ) -> None:
-    """Horizontal bars of medians, with a line from the lowest to the highest."""
+    """Draws horizontal bars of medians, with a line from the lowest to the highest."""
     medians = [value.median if value else 0.0 for value in values]
     below = [value.median - value.low if value else 0.0 for value in values]
     above = [value.high - value.median if value else 0.0 for value in values]

@@ -1,12 +1,12 @@
-"""What a bucket is asked: ``python benchmarks/requests.py [ROW ...] [--before CHECKOUT]``.
+"""Counts requests to a bucket: ``python benchmarks/requests.py [ROW ...] [--before CHECKOUT]``.
 
-Each row is one thing that a run does on ``gs://``, tried on the tests' GCS server, which counts requests and bytes and
-waits 50 ms before each answer. The code of this checkout is measured, and beside it that of another (``git worktree
-add CHECKOUT COMMIT``). Prints a table in Markdown. Requests and bytes are the same on every machine; seconds are not,
-since the server shares the cores.
+Each row is one step of a run on ``gs://``, measured on the tests' GCS server, which counts requests and bytes and waits
+50 ms before each answer. The code of this checkout is measured and, with ``--before``, that of another (``git worktree
+add CHECKOUT COMMIT``). Prints a table in Markdown. Requests and bytes are the same on every machine; seconds differ,
+because the server shares the cores.
 
-A row is a function of a ``Bench``, below ``row("what it is")``; it lays out the bucket, runs the code in a process of
-its own, and returns its figures.
+A row is a function of a ``Bench`` with the decorator ``row("its description")``. It prepares the bucket, runs the code
+in a separate process and returns its figures.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ HERE = Path(__file__).resolve().parent
 
 
 def _give_way() -> None:
-    """Loads the library of the same name in place of this file.
+    """Loads the library of the same name instead of this file.
 
-    This folder is the first on the path of every program in it, and libraries import ``requests``.
+    This directory is the first on the path of every program in it, and libraries import ``requests``.
     """
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec

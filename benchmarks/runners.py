@@ -1,9 +1,9 @@
-"""The job on each runner of this machine: ``python benchmarks/runners.py --module HANDLE``.
+"""Measures the job on each runner of this machine: ``python benchmarks/runners.py --module HANDLE``.
 
-Start-up: the whole time of a few images. Long run: on a Flink cluster whose two TaskManagers have one core each, with
-one and with both of them, and in memory with both cores, in turns. The rate is that between the first image at the sink
-and the last shard, by the times in the manifest, so that no start counts. Needs ``tools/setup_flink.sh`` and
-``tools/setup_prism.sh``; what is missing is left out.
+Start-up is the whole time for a few images. Long runs take turns: on a Flink cluster whose two TaskManagers have one
+core each, with one and with both TaskManagers, and in memory with both cores. The rate excludes start-up: it is
+measured between the first image at the sink and the last shard, by the times in the manifest. Needs
+``tools/setup_flink.sh`` and ``tools/setup_prism.sh``; missing runners are left out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LOCAL = {
 
 
 class Job:
-    """One run: its manifest, and how long the command took, in seconds."""
+    """One run: its manifest, and the seconds of the command."""
 
     def __init__(self, scratch: Path, uris: Path, arguments: Sequence[str], options: Sequence[str]) -> None:
         output = scratch / "out"
@@ -80,14 +80,14 @@ class Job:
 
 
 def middle(values: Sequence[float]) -> str:
-    """Median, lowest and highest."""
+    """Formats median, lowest and highest."""
     return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
 
 
 def start_ups(
     scratch: Path, uris: Path, arguments: Sequence[str], engines: dict[str, list[str]], rounds: int
 ) -> None:
-    """Prints the whole time of a few images on each engine."""
+    """Prints the whole time for a few images on each runner."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):
         for name, options in engines.items():
@@ -127,9 +127,11 @@ def long_runs(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--module", required=True, metavar="HANDLE")
-    parser.add_argument("--images", type=int, default=6000, help="of a long run (default 6000)")
+    parser.add_argument("--images", type=int, default=6000, help="images of a long run (default 6000)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="kept for the next time")
+    parser.add_argument(
+        "--photographs", type=Path, metavar="FOLDER", help="directory that keeps them for the next run"
+    )
     options, arguments = parser.parse_known_args()
     arguments = ["--module", options.module, *arguments]
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")

@@ -57,7 +57,7 @@ def core_hours(module: dict[str, Any], precision: str, images: int) -> float | N
 
 
 def requests(measured: Measured, images: int, *, listed: bool) -> dict[str, float]:
-    """Requests on buckets by what they cost: reads (class B), writes and listings (class A), deletions (free)."""
+    """Returns requests to buckets by price class: reads (class B), writes and listings (class A), deletions (free)."""
     count = units(images)
     files = count * measured["files_a_unit"]
     writes = count * (measured["plan_requests_a_unit"] + measured["unit_writes"])
@@ -196,7 +196,7 @@ def _sources(path: Path) -> Iterator[str]:
 
 
 def page(prices_path: Path, measured_path: Path) -> str:
-    """The computed part of benchmarks/scale.md."""
+    """Returns the computed part of benchmarks/scale.md."""
     measured, listed = Measured(measured_path), json.loads(prices_path.read_text())
     prices = {name: float(one["price"]) for name, one in listed["prices"].items()}
     parts = (
@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prices", type=Path, default=HERE / "scale_data" / "prices.json")
     parser.add_argument("--measured", type=Path, default=HERE / "scale_data" / "measured.json")
-    parser.add_argument("--write", action="store_true", help="put it into benchmarks/scale.md")
+    parser.add_argument("--write", action="store_true", help="write the result into benchmarks/scale.md")
     options = parser.parse_args()
     text = page(options.prices, options.measured)
     if not options.write:

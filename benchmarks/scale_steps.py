@@ -1,18 +1,17 @@
-"""The steps of a run that see all of it, with units that hold nothing: ``python benchmarks/scale_steps.py``.
+"""Measures the steps of a run that process all units, with stub units: ``python benchmarks/scale_steps.py``.
 
-Between planning and publishing, images are the work of many machines, and each unit costs the same. What one process
-does for all units is measured here at growing numbers of references, each step in a process of its own: planning (a
-stub source makes up the names, the packing and staging are the job's), the graph from the plan to ``commit.json`` (stub
-units stage a shard of a few bytes, a failure shard and a record, as ``WriteUnit`` does; Beam's shuffle and ``Commit``
-are the job's), publishing, and reading the manifest. The output lies in memory (``/dev/shm``), and every call of the
-storage that is a request on a bucket is counted.
+Between planning and publishing, many machines process the images, and each unit costs the same. This program measures
+the steps that one process does for all units, at growing numbers of references, each step in a separate process:
+planning (a stub source generates the names; packing and staging are the job's), the graph from the plan to
+``commit.json`` (stub units stage a shard of a few bytes, a failure shard and a record, as ``WriteUnit`` does; Beam's
+shuffle and ``Commit`` are the job's), publishing, and reading the manifest. The output is in memory (``/dev/shm``), and
+every storage call that is a request to a bucket is counted.
 
     python benchmarks/scale_steps.py [--references 1e5,1e6,1e7] [--units 1e5] [--steps plan,commit,publish,read]
     python benchmarks/scale_steps.py --references "" --units 1e5 --steps records,manifest,reading
 
 Prints Markdown. ``--units`` are units without a plan, of 10,000 images each. ``records``, ``manifest`` and ``reading``
-are of records alone: the making and the size of ``commit.json`` and ``_MANIFEST.json``, and what reading the latter
-takes.
+use records only: they measure making ``commit.json`` and ``_MANIFEST.json``, the sizes of both, and reading the latter.
 """
 
 from __future__ import annotations
@@ -50,19 +49,19 @@ from beamlabel.transforms.units.unit_records import stage_record
 
 STUB = "stub"
 STEPS = ("plan", "commit", "publish", "read")
-# Without files and without Beam: what the commit and the manifest are at any number.
+# Without files and without Beam: the commit and the manifest at any number of units.
 BARE_STEPS = ("records", "manifest", "reading")
 UNIT_ROWS = 10_000
-# Of a unit of 10,000 rows with 1,280 features in float32, compressed: only a number here.
+# Size of a unit's shard: 10,000 rows with 1,280 features in float32, compressed. Stub files have holes of this size.
 _SHARD_BYTES = 50_000_000
-# What a call of the storage is on gs://: a move is a copy and a deletion.
+# Requests of a storage call on gs://: a move is a copy and a deletion.
 _REQUESTS = {"stat": 1, "open_input": 1, "read_bytes": 1, "write_bytes": 1, "create_if_absent": 1, "put_file": 1,
              "copy": 1, "move": 2, "delete": 1}  # fmt: skip
 _PAGE = 1000
 
 
 class StubSource(TextSource):
-    """A list of images that nobody has written down: ``InputFile.rows`` names in order."""
+    """A list of images without a file: ``InputFile.rows`` names in order."""
 
     def plan(
         self, number: int, file: InputFile, options: SourceOptions, limit: int | None
@@ -72,7 +71,7 @@ class StubSource(TextSource):
 
 
 def count_requests() -> Counter[str]:
-    """Counts the calls of the local storage that are requests on a bucket, and the pages of listings."""
+    """Counts the calls of the local storage that are requests to a bucket, and the pages of listings."""
     counts = Counter[str]()
     within = threading.local()
 
@@ -109,7 +108,7 @@ def count_requests() -> Counter[str]:
 
 
 def written(unit: WorkUnit, staging_dir: str) -> UnitRecord:
-    """What ``WriteUnit`` does for a unit, with files that hold a few bytes and a hole, to be as large as they say."""
+    """Does the work of ``WriteUnit`` for a unit, with files of a few bytes and a hole that gives them their size."""
     files = _files(unit)
     for file in files:
         path = storage.join(staging_dir, file.name)
@@ -119,7 +118,7 @@ def written(unit: WorkUnit, staging_dir: str) -> UnitRecord:
 
 
 def _files(unit: WorkUnit) -> list[FileRecord]:
-    """A shard, and the failures of one row in a thousand."""
+    """Returns a shard, and the failures of one row in a thousand."""
     rows = unit.stop - unit.start
     failed = rows // 1000
     kinds = (("shards", "data", "parquet", rows - failed), ("failures", "failures", "jsonl", failed))
@@ -153,7 +152,7 @@ def _units_alone(count: int) -> Iterator[WorkUnit]:
 
 
 def plan_step(references: int, output: str) -> dict[str, int]:
-    """Plans alone, as one worker does it, unit after unit."""
+    """Only plans, unit after unit, as one worker does."""
     from beamlabel.transforms.inputs.packed_refs import RefSpiller
 
     spiller = RefSpiller(_staging(output))
@@ -165,7 +164,7 @@ def plan_step(references: int, output: str) -> dict[str, int]:
 
 
 def commit_step(references: int, units: int, output: str) -> dict[str, int]:
-    """The graph from the plan to ``commit.json``."""
+    """Runs the graph from the plan to ``commit.json``."""
     staging_dir = _staging(output)
     file = _file(references or units * UNIT_ROWS, STUB if references else "text")
     _write_job(output, file)
@@ -181,21 +180,21 @@ def commit_step(references: int, units: int, output: str) -> dict[str, int]:
 
 
 def publish_step(output: str) -> dict[str, int]:
-    """What the launcher does at the end."""
+    """Publishes as the launcher does at the end."""
     manifest = publish(output, _staging(output))
     size = storage.stat(storage.join(output, layout.MANIFEST)).size or 0
     return {"files": len(manifest["files"]), "bytes": size}
 
 
 def read_step(output: str) -> dict[str, int]:
-    """What every reader of an output does first."""
+    """Reads the manifest, as every reader of an output does first."""
     manifest = read_manifest(output)
     assert manifest is not None
     return {"files": len(manifest["files"])}
 
 
 def records_step(units: int, output: str) -> dict[str, int]:
-    """``commit.json`` of records that were never staged."""
+    """Writes ``commit.json`` of records that were never staged."""
     file = _file(units * UNIT_ROWS, "text")
     _write_job(output, file)
     records = [_record(unit, _files(unit)) for unit in _units_alone(units)]
@@ -204,7 +203,7 @@ def records_step(units: int, output: str) -> dict[str, int]:
 
 
 def manifest_step(output: str) -> dict[str, int]:
-    """What ``publish`` does before it moves anything, and the manifest as it writes it."""
+    """Does the work of ``publish`` before it moves a file, and writes the manifest as it does."""
     staging_dir = _staging(output)
     job, committed = (read_json(storage.join(staging_dir, name)) for name in (layout.JOB, layout.COMMIT))
     records = [UnitRecord.from_json(record) for record in committed["records"]]
@@ -239,7 +238,7 @@ def _write_job(output: str, file: InputFile) -> None:
 
 
 def run_step(name: str, references: int, units: int, output: str) -> None:
-    """One step in this process; prints what it found as JSON."""
+    """Runs one step in this process; prints its figures as JSON."""
     counts = count_requests()
     begin, cpu = time.perf_counter(), time.process_time()
     if name == "plan":
@@ -311,7 +310,6 @@ def _show(steps: Sequence[str], references: int, units: int) -> None:
 
 
 def main() -> None:
-    # Under its importable name: this file runs as __main__.
     registry._SOURCES[STUB] = StubSource()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--references", type=_numbers, default=[100_000, 1_000_000, 10_000_000])

@@ -1,13 +1,13 @@
 """Half an hour of photographs, faults, kills and resumed runs: ``python benchmarks/soak.py --module HANDLE``.
 
-Lists of photographs of several formats, local and on a server of the loopback, run one after the other. A fifth of
-the references carries a fault whose outcome is known (``tests/support/faulty_references.py``). About every minute
-something is killed: the process group, the launcher, or one worker process, by SIGKILL, or the launcher by SIGTERM;
-then the run is resumed. When it is done, each reference must have one row, the one of its photograph in a run without
-faults, bit for bit, or one failure, with the reason of its fault; and nothing else may be left. A last run, of as many
-faults and no kills, is watched for growth of memory, threads and descriptors.
+Runs label lists of photographs in several formats, local and on a loopback server, one after the other. A fifth of the
+references have a fault with a known outcome (``tests/support/faulty_references.py``). About every minute a process is
+killed: the process group, the launcher or one worker process by SIGKILL, or the launcher by SIGTERM. Then the run is
+resumed. At its end, each reference must have either one row, which equals bit for bit the photograph's row in a run
+without faults, or one failure with the reason of its fault. No other file may be left. A last run, with as many faults
+and no kills, is watched for growth of memory, threads and descriptors.
 
-Prints rows of tables in Markdown; ends with 1 if anything does not hold. Options that are not listed go to the job.
+Prints rows of tables in Markdown; ends with 1 if a check fails. Options that are not listed go to the job.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from support.soak import KILLS, Launches, Soak
 from support.soaked_rows import Outcome, Truth, check_rows
 
 _DONE, _OUT_OF_TIME = 0, 4
-# How often each of KILLS comes.
+# Weights of KILLS.
 _WEIGHTS = (5, 2, 3, 3)
 _MOST_PAUSES = 5
 _OPTIONS = ("--shard_rows", 200, "--fetch_deadline", 12, "--decode_deadline", 5)
-# Formats beside plain JPEG, each for one photograph of 30: ending, what Pillow calls it, how it is written.
+# Formats besides plain JPEG, each for one photograph of 30: suffix, Pillow's name, and options for writing.
 _FORMATS = (
     (".jpg", "JPEG", {"progressive": True}),
     (".png", "PNG", {}),
@@ -53,12 +53,12 @@ _FORMATS = (
     (".bmp", "BMP", {}),
     (".jp2", "JPEG2000", {"quality_mode": "rates", "quality_layers": [20]}),
 )
-# Over the time that is watched, by the fitted line and as a share of the median; and surely more than nothing.
+# Allowed growth over the watched time, by the fitted line, as a share of the median; it must also be significant.
 _GROWTH = {"pss_mb": 0.05, "rss_mb": 0.05, "threads": 0.05, "descriptors": 0.05}
 
 
 def many_formats(images: Sequence[Path], folder: Path) -> list[Path]:
-    """The photographs, a third of them written anew in other formats."""
+    """Returns the photographs, a third of them converted to other formats."""
     folder.mkdir(parents=True)
     paths = []
     for number, image in enumerate(images):
@@ -73,10 +73,10 @@ def many_formats(images: Sequence[Path], folder: Path) -> list[Path]:
 
 
 class Clock:
-    """Says what is killed, and when: at random moments, ``every`` seconds apart on average, until the time is over.
+    """Chooses victims at random moments, ``every`` seconds apart on average, until the time is over.
 
-    On a machine that has much else to do a launch may need longer until it has done something: then the kill waits for
-    that, for some times as long at most.
+    On a busy machine a launch may need longer to stage anything: the kill then waits for that, up to some times as
+    long.
     """
 
     def __init__(self, seconds: float, every: float, rng: random.Random) -> None:
@@ -85,7 +85,7 @@ class Clock:
         self._kill()
 
     def due(self, output: str) -> str | None:
-        """What is killed now, of a run into ``output``."""
+        """Returns the victim to kill now in a run into ``output``, or None."""
         now = time.monotonic()
         if now < self._next or now >= self.end:
             return None
@@ -102,7 +102,7 @@ class Clock:
 
 
 class Runs:
-    """The runs, one after the other, and what they came to."""
+    """The runs, one after the other, and their outcomes."""
 
     def __init__(self, options: argparse.Namespace, arguments: Sequence[str], scratch: Path) -> None:
         self._options, self._scratch = options, scratch
@@ -123,7 +123,7 @@ class Runs:
         return Truth(launches.output, len(references))
 
     def run_with_kills(self) -> None:
-        """Runs until the time is over, and the run of then to its end."""
+        """Starts runs until the time is over; lets the last one end."""
         clock = Clock(self._options.minutes * 60, self._options.kill_every, self.rng)
         while time.monotonic() < clock.end:
             references = self._drawn(self._options.references)
@@ -135,7 +135,7 @@ class Runs:
         self.total.problems += self.soak.problems
 
     def run_steadily(self) -> list[Sample]:
-        """A run without kills, which begins no unit after the time is over."""
+        """Makes a run without kills, which starts no unit after the time is over."""
         references = self._drawn(self._options.steady_references)
         output = self._scratch / f"run-{self.runs:03d}"
         launches = Launches(output, references, self._arguments, self._scratch)
@@ -149,7 +149,7 @@ class Runs:
             self.total.problems.append(f"the run without kills ended with {code}: {launches.said()}")
             return []
         self._check(launches, references)
-        # At the end the work grows less.
+        # At the end there is less work.
         return [one for one in watch.samples if one.seconds < seconds]
 
     def _drawn(self, count: int) -> list[Reference]:
@@ -171,7 +171,7 @@ class Runs:
 
 
 def show_growth(samples: Sequence[Sample]) -> list[str]:
-    """Prints a row for each thing that is watched; returns what grows."""
+    """Prints a row for each watched figure; returns those that grow."""
     watched = warmed_up(samples)
     if len(watched) < 10:
         return [f"only {len(watched)} samples"]
@@ -207,15 +207,26 @@ def show(runs: Runs, options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--module", default="demo", metavar="HANDLE", help="default: the embedded one")
-    parser.add_argument("--minutes", type=float, default=30, help="with kills (default 30)")
-    parser.add_argument("--kill_every", type=float, default=60, help="seconds, on average (default 60)")
-    parser.add_argument("--fault_share", type=float, default=0.2, help="of the references (default 0.2)")
+    parser.add_argument("--module", default="demo", metavar="HANDLE", help="default: the demo module")
+    parser.add_argument("--minutes", type=float, default=30, help="minutes with kills (default 30)")
     parser.add_argument(
-        "--steady_minutes", type=float, default=10, help="without kills, watched (default 10)"
+        "--kill_every", type=float, default=60, help="mean seconds between kills (default 60)"
     )
-    parser.add_argument("--references", type=int, default=6000, help="of a run with kills (default 6000)")
-    parser.add_argument("--steady_references", type=int, default=100_000, help="more than it can do")
+    parser.add_argument(
+        "--fault_share", type=float, default=0.2, help="share of faulty references (default 0.2)"
+    )
+    parser.add_argument(
+        "--steady_minutes",
+        type=float,
+        default=10,
+        help="minutes without kills, watched for growth (default 10)",
+    )
+    parser.add_argument(
+        "--references", type=int, default=6000, help="references of a run with kills (default 6000)"
+    )
+    parser.add_argument(
+        "--steady_references", type=int, default=100_000, help="more than the run without kills can label"
+    )
     parser.add_argument("--distinct", type=int, default=600, help="photographs (default 600)")
     parser.add_argument("--seed", type=int, default=0)
     options, arguments = parser.parse_known_args()
@@ -232,7 +243,7 @@ def main() -> None:
 
 
 def soak(options: argparse.Namespace, arguments: Sequence[str], scratch: Path, cache: Path) -> list[str]:
-    """All of it; returns what does not hold."""
+    """Runs the whole soak; returns its problems."""
     runs = Runs(options, arguments, scratch)
     cached = set(cache.rglob("*"))
     runs.run_with_kills()
@@ -240,7 +251,7 @@ def soak(options: argparse.Namespace, arguments: Sequence[str], scratch: Path, c
     if options.steady_minutes:
         problems += show_growth(runs.run_steadily())
     if now := set(cache.rglob("*")) - cached:
-        problems.append(f"left in the cache: {sorted(map(str, now))}")
+        problems.append(f"files left in the cache: {sorted(map(str, now))}")
     runs.references.close()
     show(runs, options)
     return problems + runs.total.problems

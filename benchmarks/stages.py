@@ -1,9 +1,9 @@
-"""Where the CPU time of one image goes, stage by stage: ``python benchmarks/stages.py --module HANDLE``.
+"""CPU time of one image by stage: ``python benchmarks/stages.py --module HANDLE``.
 
-Runs the job in this process and adds up the CPU time of each stage's own threads (``CLOCK_THREAD_CPUTIME_ID``)
-between two batches, the first few and the last few left out; what the whole process used beyond that is Beam's
-and Python's. For the engine "litert", whose work is done in threads that can be timed; or, with ``--module stub``,
-for an engine that computes nothing, over JPEGs of 16 × 16 pixels: what is left is all that is not the work itself.
+Runs the job in this process and adds up the CPU time of each stage's own threads (``CLOCK_THREAD_CPUTIME_ID``) between
+two batches, without the first few and the last few. The rest of the process's CPU time is that of Beam and Python. For
+the engine "litert", which works in threads that can be timed. With ``--module stub``, an engine that computes nothing
+runs over JPEGs of 16 × 16 pixels, which leaves only the overhead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from memory import tiny
 from photos import photographs, write_list
 
-# Stage, module, what is called there; a stage that runs within another is taken out of it.
+# Stage, module, function; the time of a stage within another is subtracted from the outer stage.
 STAGES = (
     ("read", "beamlabel.transforms.loading.load_images", "fetch"),
     ("decode", "beamlabel.transforms.decoding.decode", "decode_jpeg"),
@@ -44,7 +44,7 @@ _SKIPPED_BATCHES = 3
 
 @dataclass
 class Clock:
-    """CPU seconds by stage, and what the process had used after each batch."""
+    """CPU seconds by stage, and the process's CPU seconds after each batch."""
 
     spent: Counter[str] = field(default_factory=Counter)
     batches: list[tuple[int, float, float, Counter[str]]] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Clock:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its CPU time added to the stage and taken out of the stage it is called in."""
+        """Wraps the function: adds its CPU time to the stage and subtracts it from the calling stage."""
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             outer = getattr(self._inner, "seconds", 0.0)
@@ -69,13 +69,13 @@ class Clock:
         return call
 
     def batch_done(self, count: int) -> None:
-        """Notes the state after a batch."""
+        """Records the state after a batch."""
         with self._lock:
             self.batches.append((count, time.perf_counter(), time.process_time(), self.spent.copy()))
 
 
 def instrument(clock: Clock, stages: Iterable[tuple[str, str, str]]) -> None:
-    """Puts the clock around the stages, wherever they are called from."""
+    """Wraps the functions of all stages with the clock."""
     for stage, module_name, path in stages:
         holder: Any = importlib.import_module(module_name)
         *parents, name = path.split(".")
@@ -94,14 +94,14 @@ def instrument(clock: Clock, stages: Iterable[tuple[str, str, str]]) -> None:
 
 
 def report(clock: Clock, stages: Iterable[tuple[str, str, str]]) -> str:
-    """A Markdown table: milliseconds of CPU an image, and the share of the whole."""
+    """Returns a Markdown table: milliseconds of CPU an image, and the share of the whole."""
     first, last = clock.batches[_SKIPPED_BATCHES - 1], clock.batches[-_SKIPPED_BATCHES - 1]
     images = sum(count for count, *_ in clock.batches[_SKIPPED_BATCHES:-_SKIPPED_BATCHES])
     whole = last[2] - first[2]
     spent = {stage: seconds - first[3][stage] for stage, seconds in last[3].items()}
     unseen = [stage for stage, *_ in stages if not spent.get(stage)]
     if unseen:
-        raise RuntimeError(f"nothing was seen of {unseen}: what STAGES names is not what the job calls")
+        raise RuntimeError(f"the job did not call the functions of {unseen}; correct STAGES")
     spent["Beam, threads, everything else"] = whole - sum(spent.values())
     lines = ["| stage | CPU ms an image | share |", "| --- | ---: | ---: |"]
     lines += [
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--module", required=True)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument(
-        "--list", type=Path, help="a list of images, instead of photographs made of the sample's"
+        "--list", type=Path, help="a list of images, instead of photographs made from the sample"
     )
     options, rest = parser.parse_known_args()
     is_stub = options.module == STUB
@@ -141,7 +141,7 @@ def main() -> None:
         from beamlabel.pipeline.runners.import_beam import leave_out_connectors
         from beamlabel.transforms.worker.allocators import choose_arrow_allocator
 
-        # Before what is timed is imported, which else would choose otherwise than the job does.
+        # Before the timed modules are imported: otherwise they would choose differently from the job.
         choose_arrow_allocator()
         leave_out_connectors([])
         from stub_job import stubbed

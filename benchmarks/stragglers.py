@@ -1,10 +1,10 @@
-"""What one slow worker costs on Flink: ``python benchmarks/stragglers.py [--seconds 40] [--only NAME,...]``.
+"""The cost of one slow worker on Flink: ``python benchmarks/stragglers.py [--seconds 40] [--only NAME,...]``.
 
-A real Flink cluster of two TaskManagers with one slot each (``tools/setup_flink.sh``). The plan, the shuffle, the
-records and the commit are the job's; a unit's work is sleep, by the number of its images, so that other load on the
-machine does not count, and in the workers of one TaskManager ten times as long. Ideal is the time that both workers
-would need if all work were dealt out in the smallest pieces: work / 1.1. Time is from the first unit's start to
-``commit.json``.
+It uses a real Flink cluster of two TaskManagers with one slot each (``tools/setup_flink.sh``). The plan, the shuffle,
+the records and the commit are the job's. A unit sleeps in proportion to its number of images, so other load on the
+machine does not matter; in the workers of one TaskManager it sleeps ten times as long. The ideal is the time that both
+workers would need if the work were divided into the smallest pieces: work / 1.1. Time is measured from the first unit's
+start to ``commit.json``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SPECULATIVE = {
 
 
 class _Work(beam.DoFn):
-    """A unit that takes its time, as OpenUnit and WriteUnit do: not if it is done."""
+    """A unit that sleeps and, like OpenUnit and WriteUnit, skips work that has a record."""
 
     def __init__(self, staging_dir: str, seconds: float, slow: str) -> None:
         self._staging_dir, self._seconds, self._slow = staging_dir, seconds, slow
@@ -69,7 +69,7 @@ class _Work(beam.DoFn):
 
 
 def run(scratch: Path, options: Sequence[str], seconds: float, slow: int) -> tuple[float, int]:
-    """Seconds from the first unit to the commit, and how many units were begun."""
+    """Returns the seconds from the first unit to the commit, and the number of started units."""
     staging_dir = str(scratch / "staging")
     told = scratch / "slow"
     told.write_text(str(slow))
@@ -91,7 +91,9 @@ def main() -> None:
     from support.flink_cluster import FlinkCluster, require_flink
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=40, help="of work, of one worker (default 40)")
+    parser.add_argument(
+        "--seconds", type=float, default=40, help="seconds of work for one worker (default 40)"
+    )
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -135,6 +137,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from stragglers import main as run_main  # so that workers import what they are sent by its name
+    from stragglers import main as run_main  # so that workers can import the pickled classes by name
 
     run_main()

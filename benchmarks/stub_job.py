@@ -1,7 +1,7 @@
-"""The job with an engine that computes nothing: ``python benchmarks/stub_job.py OPTIONS OF THE JOB``.
+"""Runs the job with an engine that computes nothing: ``python benchmarks/stub_job.py OPTIONS OF THE JOB``.
 
-For ``memory.py``: everything but inference, with outputs of the usual size (1280 features), so that a million
-references take minutes.
+For ``memory.py`` and others. Everything except inference is real, and outputs have the usual size (1280 features), so a
+million references take minutes.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ SPEC = ModelSpec(
 def open_payload(
     spec: ModelSpec, payload: memoryview, threads: int | None = None, path: Path | None = None
 ) -> EngineSession:
-    """See ``compute``."""
+    """Opens the stub; see ``compute``."""
     del spec, payload, threads, path
     return EngineSession(lambda images: compute(images), "stub", "float32")
 
 
 def compute(images: Images) -> Outputs:
-    """Rows of pixels in place of logits and features: other numbers for each image."""
+    """Returns rows of pixels as logits and features, which differ from image to image."""
     values = np.stack([image.ravel() for image in images]).astype(np.float32)
     features = np.resize(values, (len(images), 2, SIZE * SIZE * 3)).reshape(len(images), -1)[:, :FEATURES]
     return values[:, :CLASSES].copy(), np.ascontiguousarray(features)
@@ -59,8 +59,8 @@ def compute(images: Images) -> Outputs:
 
 @contextmanager
 def stubbed() -> Iterator[None]:
-    """A stub in the place of the module that the job would fetch and compile."""
-    # Under its importable name: this file runs as __main__.
+    """Replaces the module that the job would fetch and compile with a stub."""
+    # By its importable name, because this file may run as __main__.
     engines._ENGINES["stub"] = "stub_job"
     with tempfile.TemporaryDirectory() as folder:
         data = pack(SPEC, b"")
@@ -73,7 +73,7 @@ def stubbed() -> Iterator[None]:
 
 
 def run_job(argv: Sequence[str]) -> None:
-    """Runs the command with ``--module stub``, see ``stubbed``."""
+    """Runs the command with ``--module stub``; see ``stubbed``."""
     with stubbed():
         sys.argv[1:] = ["--module", "stub", *argv]
         console()

@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some values, with the lowest, the highest, and how many there were."""
+    """The median, the lowest and the highest of some values, and their number."""
 
     median: float
     low: float
@@ -36,29 +36,29 @@ class Runs:
         self.rounds = sorted({number for number, _ in self._good})
 
     def fact(self, name: str, count: int) -> Spread | None:
-        """Over the rounds, of what was measured at ``count`` images."""
+        """Returns the spread over the rounds of a measurement at ``count`` images."""
         return spread(r.get(name) for (_, c), r in self._good.items() if c == count)
 
     def at(self, name: str, count: int, number: int) -> float | None:
-        """What was measured in one run; None where it failed or was not made."""
+        """Returns a measurement of one run, or None if the run failed or is missing."""
         value: float | None = self._good.get((number, count), {}).get(name)
         return value
 
     def rate(self, number: int) -> float | None:
-        """Images a second in the long run: the slope between the two counts of a round."""
+        """Returns images a second in the long run: the slope between the two counts of a round."""
         short, long = self.at("seconds", self.few, number), self.at("seconds", self.many, number)
         if short is None or long is None or long <= short:
             return None
         return (self.many - self.few) / (long - short)
 
     def worst(self, name: str) -> float | None:
-        """The lowest value of all good runs."""
+        """Returns the lowest value of all good runs."""
         found = spread(r.get(name) for r in self._good.values())
         return None if found is None else found.low
 
 
 def ratios(of: Runs, to: Runs, figure: Callable[[Runs, int], float | None]) -> Spread | None:
-    """``figure`` of the one divided by that of the other, in each round that both have."""
+    """Returns ``figure`` of one divided by that of the other, over the rounds that both have."""
 
     def ratio(number: int) -> float | None:
         above, below = figure(of, number), figure(to, number)

@@ -1,12 +1,12 @@
-"""Time and memory of training a head, and its accuracy beside scikit-learn's best logistic regression.
+"""Time and memory of training a head, and its accuracy compared with scikit-learn's best logistic regression.
 
     python benchmarks/train_head.py --rows 100000
     python benchmarks/train_head.py --rows 4000 --sklearn
 
-Rows are synthetic: published outputs with embeddings of a hard mixture, several modes a class, rectified as a network's
-features are. It measures all of ``beamlabel train`` but the module: rows, features, head, findings, suspects.
-Memory is ``RssAnon``, which the kernel cannot take back, and ``VmRSS``, which counts pages of mapped files; both are
-looked at ten times a second.
+Rows are synthetic: published outputs with embeddings of a hard mixture, several modes a class, rectified like a
+network's features. It measures all of ``beamlabel train`` except the module: rows, features, head, findings, suspects.
+Memory is ``RssAnon``, which the kernel cannot reclaim, and ``VmRSS``, which includes pages of mapped files; both are
+sampled ten times a second.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _LATENT, _MODES = 200, 4
 def features(
     rows: int, classes: int, dimension: int, spread: float, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Features and classes, a shard at a time: the same for the same arguments.
+    """Yields features and classes, a shard at a time; the same for the same arguments.
 
     Args:
-      spread: of the modes; more of it is easier.
+      spread: spread of the modes; a larger spread is easier.
     """
     random = np.random.default_rng(seed)
     modes = random.normal(size=(classes, _MODES, _LATENT)).astype(np.float32) * spread
@@ -65,7 +65,7 @@ def features(
 
 
 def write_output(folder: Path, rows: int, classes: int, dimension: int, spread: float, seed: int) -> None:
-    """A published output with these rows and a kept column ``truth``."""
+    """Writes a published output with these rows and a kept column ``truth``."""
     folder.mkdir(parents=True)
     preprocessing = {
         "height": 224,
@@ -116,7 +116,7 @@ def write_output(folder: Path, rows: int, classes: int, dimension: int, spread: 
 
 
 class Peak(threading.Thread):
-    """The most anonymous memory, and the most resident memory, of this process, in bytes."""
+    """The peak anonymous memory and the peak resident memory of this process, in bytes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -149,7 +149,7 @@ def timed(what: str, found: dict[str, object]) -> Iterator[None]:
 
 
 def sklearn_best(values: np.ndarray, rows: TrainingRows, places: np.ndarray) -> tuple[float, float]:
-    """The best accuracy on the test images over all strengths, and that strength C."""
+    """Returns the best accuracy on the test images over all strengths, and its strength C."""
     from sklearn.linear_model import LogisticRegression
 
     train, test = values[places], values[rows.split == TEST]
@@ -164,7 +164,7 @@ def sklearn_best(values: np.ndarray, rows: TrainingRows, places: np.ndarray) -> 
 
 
 def measure(folder: Path, with_sklearn: bool) -> dict[str, object]:
-    """Trains on an output and says what that took."""
+    """Trains on an output and returns its cost and accuracy."""
     peak, found = Peak(), {}
     peak.start()
     with timed("rows", found):

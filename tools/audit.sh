@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Looks the versions of requirements.lock up in a database of known vulnerabilities, for the Python that runs it: PyPI's, or
-# with `-s osv` that of OSV.
+# Looks up the versions of requirements.lock in a database of known vulnerabilities, for the Python that runs it: PyPI's
+# database, or OSV's with `-s osv`.
 #
 #   tools/audit.sh [argument of pip-audit ...]
 #
-# Exit codes: 0 none is known, 1 one is, or a package cannot be looked up, 3 NOT AUDITED: no database answers here, or it
-# knows nothing, as a mirror of PyPI does. PIP_AUDIT names another pip-audit than that of .runners/audit.
+# Exit codes: 0: no vulnerability is known. 1: one is known, or a package cannot be looked up. 3: NOT AUDITED: no
+# database answers, or the database is empty, like that of a mirror of PyPI. PIP_AUDIT names a pip-audit other than that
+# of .runners/audit.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 audit=${PIP_AUDIT:-.runners/audit/bin/pip-audit}
@@ -13,7 +14,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 not_audited() {
-  echo "audit.sh: NOT AUDITED: $1. Run it where there is a network, before each release" >&2
+  echo "audit.sh: NOT AUDITED: $1. Run it on a machine with a network before each release" >&2
   exit 3
 }
 
@@ -23,7 +24,7 @@ if [ ! -x "$audit" ] && [ -z "${PIP_AUDIT:-}" ]; then
     not_audited "pip-audit cannot be installed"
 fi
 
-# pip-audit takes a database that knows nothing for one that has nothing to say. So it is asked first for what has been
+# pip-audit cannot tell an empty database from one without findings. So it first looks up a vulnerability that has been
 # known for years: CVE-2022-22817.
 echo "pillow==9.0.0" >"$scratch/known.txt"
 "$audit" --requirement "$scratch/known.txt" --no-deps --disable-pip --timeout 20 --progress-spinner off --format json "$@" \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the path of an interpreter of a version: on PATH, or pyenv's.
+# Prints the path of a Python interpreter of the given version: from PATH, or from pyenv.
 #
 #   tools/find_python.sh 3.13
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes promtool out of Debian's package prometheus, without installing that, into .runners/promtool:
+# Extracts promtool from Debian's package prometheus, without installing it, into .runners/promtool:
 # tests/project/test_deploy_nightly.py checks the alerts of deploy/nightly/ with it. Needs Debian's apt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""The pins of ``constraints.txt`` with the hashes of their files: writes ``requirements.lock``, and tells a part of it.
+"""Writes ``requirements.lock``, the pins of ``constraints.txt`` with the hashes of their files, and prints parts of it.
 
-    tools/lock_requirements.py base,launcher,demo     what these need, for pip install --require-hashes --no-deps
-    tools/lock_requirements.py build                  what builds the project
-    tools/lock_requirements.py "build,base[aws,azure]"  the same with extras as pip has them
-    tools/lock_requirements.py base,=tfx-bsl          and a package, whatever needs it
-    tools/lock_requirements.py --write                makes requirements.lock anew; needs uv (pip install uv)
+    tools/lock_requirements.py base,launcher,demo     their requirements, for pip install --require-hashes --no-deps
+    tools/lock_requirements.py build                  the requirements of the build
+    tools/lock_requirements.py "build,base[aws,azure]"  the same, with extras in pip's notation
+    tools/lock_requirements.py base,=tfx-bsl          a package too, whichever extra needs it
+    tools/lock_requirements.py --write                writes requirements.lock again; needs uv (pip install uv)
 
 The lock has each version of ``constraints.txt`` once, with the SHA-256 of each of its files, for every Python and
-platform, and names the extras that need it. A part of it is no more than its lines, so that no resolver runs, and
-nothing is installed that has no hash. Of the standard library alone: it runs before anything is installed.
+platform, and names the extras that need it. A part of it consists of its lines, so no resolver runs and nothing without
+a hash is installed. The script uses only the standard library because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LOCK = ROOT / "requirements.lock"
 CONSTRAINTS = ROOT / "constraints.txt"
 
 BASE = "base"
-"""What is needed without any extra."""
+"""The requirements without any extra."""
 
 BUILD = "build"
-"""What builds the project: without it pip would fetch that, and check no hash."""
+"""The requirements of the build: without them pip would fetch its own and check no hash."""
 
 _HEAD = """\
 # The versions of constraints.txt with the hashes of their files, and the extras that need each of them.
@@ -38,18 +38,18 @@ _PIN = re.compile(r"([A-Za-z0-9._-]+)==")
 
 
 class LockError(Exception):
-    """The lock does not have what was asked for; the message says what to do."""
+    """The lock lacks a name or differs from ``constraints.txt``; the message says what to do."""
 
 
 def part(lock: str, wanted: set[str]) -> str:
-    """The lines of a lock that some extras need, or ``BASE``, or ``BUILD``.
+    """Returns the lines of a lock that extras, ``BASE`` or ``BUILD`` need.
 
     Args:
       lock: the text of the lock.
-      wanted: their names, or with ``=`` before it a package's.
+      wanted: names of extras, ``BASE``, ``BUILD``, or ``=`` followed by the name of a package.
 
     Raises:
-      LockError: a name that is in no line.
+      LockError: no line has one of the names.
     """
     known, found, lines = set[str](), list[str](), list[str]()
     for line in lock.splitlines(keepends=True):
@@ -71,7 +71,7 @@ def part(lock: str, wanted: set[str]) -> str:
 
 
 def _compiled(files: list[Path], *words: str) -> str:
-    """What uv resolves for every Python and platform, bound by ``constraints.txt``."""
+    """Resolves with uv for every Python and platform, within ``constraints.txt``."""
     done = subprocess.run(
         ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.10", "--no-python-downloads",
          "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links",
@@ -86,10 +86,10 @@ def _names(compiled: str) -> set[str]:
 
 
 def write() -> None:
-    """Makes the lock anew.
+    """Writes the lock again.
 
     Raises:
-      LockError: a version is not that of ``constraints.txt``.
+      LockError: a version differs from ``constraints.txt``.
     """
     project = ROOT / "pyproject.toml"
     text = project.read_text()
@@ -113,7 +113,7 @@ def write() -> None:
     tested = {line.strip() for line in CONSTRAINTS.read_text().splitlines() if _PIN.match(line)}
     if others := set(pins) ^ tested:
         raise LockError(
-            f"constraints.txt differs, make it anew as its head says: {', '.join(sorted(others))}"
+            f"constraints.txt differs; make it again with the command in its first lines: {', '.join(sorted(others))}"
         )
     with LOCK.open("w", encoding="utf-8") as lock:
         lock.write(_HEAD)
@@ -124,7 +124,7 @@ def write() -> None:
 
 
 def main(words: list[str]) -> int:
-    """Does what the words say; returns the exit code."""
+    """Runs the command of these arguments; returns the exit code."""
     if len(words) != 1:
         sys.stderr.write(f"{__doc__}\n")
         return 2

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs the core of the suite, what is neither slow nor about a runner of its own, on another Python, in an environment of
-# its own, .venv-VERSION.
+# Runs the core of the suite, without slow tests and tests of other runners, on another Python, in the environment
+# .venv-VERSION.
 #
 #   tools/run_core_tests.sh 3.13
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=$1
 python=$(tools/find_python.sh "$version") || {
-  echo "run_core_tests.sh: no Python $version here: the core tests were not run on it" >&2
+  echo "run_core_tests.sh: no Python $version found; the core tests did not run on it" >&2
   [ -z "${BEAMLABEL_TESTS_REQUIRE_ALL:-}" ] || exit 1
   exit 0
 }

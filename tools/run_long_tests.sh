@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs what takes too long for run_tests.sh, an hour or so: kills at many moments, on this machine and on Flink.
-# Each command says what it found, and ends with 1 if a row was lost or doubled. Needs run_tests.sh's set-up.
+# Runs the tests that take too long for run_tests.sh (an hour or so): kills at many moments, on this machine and on
+# Flink. Each command prints its findings and ends with 1 if a row was lost or doubled. Needs the set-up of
+# run_tests.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BEAMLABEL_TESTS_LONG=1 .venv/bin/python -m pytest tests/pipeline/job/test_secrets.py

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes .runners/airflow, an environment with Airflow, where tests/project/test_deploy_airflow.py runs deploy/nightly/airflow_dag.py.
-# Its own, since Airflow's versions are not ours. Needs Python 3.11 or later; 1.6 GB. Does nothing when it is up to date.
+# Creates .runners/airflow, an environment with Airflow in which tests/project/test_deploy_airflow.py runs
+# deploy/nightly/airflow_dag.py. It is separate because Airflow's versions differ from beamlabel's. Needs Python 3.11 or
+# later, and 1.6 GB. Does nothing if it is up to date.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}

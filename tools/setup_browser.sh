@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what tests/pipeline/report/test_report_browser.py drives: Debian's chromium and chromium-driver. Needs root.
-# Does nothing where both are there.
+# Installs the browser that tests/pipeline/report/test_report_browser.py drives: Debian's chromium and chromium-driver.
+# Needs root. Does nothing if both are installed.
 #
 #   tools/setup_browser.sh
 set -euo pipefail
@@ -9,11 +9,11 @@ missing() { ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/
 
 missing || exit 0
 if ! command -v apt-get >/dev/null; then
-  echo "setup_browser.sh: no apt-get here: install chromium and chromedriver by hand" >&2
+  echo "setup_browser.sh: apt-get was not found; install chromium and chromedriver by hand" >&2
   exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then
-  echo "setup_browser.sh: not root: run it as root, or: apt-get install chromium chromium-driver" >&2
+  echo "setup_browser.sh: not root; run this script as root, or run: apt-get install chromium chromium-driver" >&2
   exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive

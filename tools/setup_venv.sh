@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv with the versions and hashes of requirements.lock, and the project in it, editable. Does nothing when it is up
-# to date.
+# Creates .venv with the versions and hashes of requirements.lock, and installs the project in it, editable. Does
+# nothing if it is up to date.
 #
 #   tools/setup_venv.sh EXTRAS        (comma-separated, such as launcher,demo,test)
 #
-# PYTHON names another interpreter, VENV another folder than .venv.
+# PYTHON names another interpreter, VENV a directory other than .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 extras=$1
@@ -26,12 +26,12 @@ done
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "Installing beamlabel[$extras] into $venv (a few minutes the first time) ..." >&2
-# Nothing is installed whose hash is not in the lock: neither what beamlabel needs, nor what builds it.
+# Only files whose hash is in the lock are installed: the requirements of beamlabel and of its build.
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
 "$venv/bin/python" tools/lock_requirements.py build >"$parts/build.txt"
 "$venv/bin/python" tools/lock_requirements.py "build,base,$extras" >"$parts/needed.txt"
-# TensorFlow starts in a third of the time where its bytecode was compiled at install.
+# TensorFlow starts in a third of the time if its bytecode was compiled during installation.
 install() {
   env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --compile \
     --no-deps --no-build-isolation "$@"

@@ -1,4 +1,4 @@
-"""The rows of ``benchmarks/requests.py``, and what runs and prints them."""
+"""The rows of ``benchmarks/requests.py``, and the command that runs and prints them."""
 
 from bucket_rows import reading, storing
 from bucket_rows.bench import main

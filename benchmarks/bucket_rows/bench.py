@@ -1,4 +1,4 @@
-"""Runs rows: a bucket, a checkout's code in a process of its own, and the counts of the server."""
+"""Runs rows: a bucket, a checkout's code in a separate process, and the counts of the server."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from support.gcs_server import Bucket, GcsServer
 ROOT = Path(__file__).resolve().parents[2]
 
 Figures: TypeAlias = "dict[str, float]"
-"""Of one row, by their units: ``{"requests": 12, "MB": 1.5}``."""
+"""The figures of one row, by unit: ``{"requests": 12, "MB": 1.5}``."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is measured.
+    """One measurement.
 
     Attributes:
-      name: what is given on the command line.
-      what: it is, for the table.
-      measure: measures it.
+      name: its name on the command line.
+      what: its description in the table.
+      measure: the function that measures it.
     """
 
     name: str
@@ -41,7 +41,7 @@ ROWS: dict[str, Row] = {}
 
 
 def row(what: str) -> Callable[[Callable[[Bench], Figures]], Callable[[Bench], Figures]]:
-    """Makes a function a row of the table; its name is the row's, with dashes."""
+    """Makes a function a row of the table; the row's name is the function's, with dashes."""
 
     def add(measure: Callable[[Bench], Figures]) -> Callable[[Bench], Figures]:
         name = measure.__name__.replace("_", "-")
@@ -52,14 +52,14 @@ def row(what: str) -> Callable[[Callable[[Bench], Figures]], Callable[[Bench], F
 
 
 class Bench:
-    """What a row works with.
+    """The tools of a row.
 
     Attributes:
-      bucket: fresh and empty; what ``bucket.put`` stores is neither counted nor delayed.
-      checkout: whose code is measured.
-      scratch: an empty folder.
-      share: of the row's usual size, for a quick look or for code that takes too long.
-      delay: seconds before each answer while something is measured.
+      bucket: new and empty; objects stored by ``bucket.put`` are neither counted nor delayed.
+      checkout: the checkout whose code is measured.
+      scratch: an empty directory.
+      share: share of the row's usual size, for a quick look or for slow code.
+      delay: seconds before each answer during a measurement.
     """
 
     def __init__(self, bucket: Bucket, checkout: Path, scratch: Path, share: float, delay: float) -> None:
@@ -67,16 +67,16 @@ class Bench:
         self.share, self.delay = share, delay
 
     def sized(self, count: int) -> int:
-        """So many, or the share of them that is asked for."""
+        """Returns ``count`` scaled by the requested share, at least 1."""
         return max(round(count * self.share), 1)
 
     def python(self, code: str, *arguments: object) -> Figures:
-        """Runs a program of the checkout's ``beamlabel``; what it asked of the bucket, and for how long.
+        """Runs a program with the checkout's ``beamlabel``; measures its requests to the bucket and its time.
 
         Args:
-          code: Python; ``sys.argv[1:]`` are the arguments, and between ``begin()`` and ``end()`` it is measured.
+          code: Python. ``sys.argv[1:]`` are the arguments. The part between ``begin()`` and ``end()`` is measured.
             ``tell(value, "unit")`` adds a figure.
-          arguments: of the program.
+          arguments: arguments of the program.
 
         Returns:
           ``requests``, ``MB`` (of the answers' and the requests' bodies) and ``seconds``.
@@ -106,12 +106,12 @@ class Bench:
         print("go", file=child.stdin, flush=True)
         self._await(child, None, told)
         if child.wait():
-            raise RuntimeError(f"exit code {child.returncode}")
+            raise RuntimeError(f"the program failed with exit code {child.returncode}")
         return {"requests": requests, "MB": size / 1e6, "seconds": seconds, **told}
 
     @staticmethod
     def _await(child: subprocess.Popen[str], word: str | None, told: Figures) -> None:
-        """Reads until the child says the word, or to its end; what it tells on the way is kept."""
+        """Reads until the child prints the word, or to its end; keeps the figures that it prints before."""
         assert child.stdout is not None
         for line in child.stdout:
             mark, _, rest = line.strip().partition("bench: ")
@@ -122,10 +122,10 @@ class Bench:
             _, value, unit = rest.split(" ", 2)
             told[unit] = float(value)
         if word is not None:
-            raise RuntimeError(f"it ended before {word!r}, with exit code {child.wait()}")
+            raise RuntimeError(f"the program ended before {word!r}, with exit code {child.wait()}")
 
 
-# What stands before each program.
+# Precedes each program.
 _FRAME = """
 import sys
 
@@ -149,7 +149,7 @@ def _measured(one: Row, server: GcsServer, checkout: Path, share: float, delay: 
 
 
 def shown(figures: Figures) -> str:
-    """``1,200 requests, 3.5 MB, 2.1 seconds``."""
+    """Formats figures: ``1,200 requests, 3.5 MB, 2.1 seconds``."""
     return ", ".join(
         f"{value:,.1f} {unit}" if isinstance(value, float) and value < 1000 else f"{value:,.0f} {unit}"
         for unit, value in figures.items()
@@ -157,16 +157,16 @@ def shown(figures: Figures) -> str:
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description="What a bucket is asked, before and after.")
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description="Counts requests to a bucket, before and after a change.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     parser.add_argument(
         "--before", type=Path, metavar="CHECKOUT", help="also measure the code of this checkout"
     )
     parser.add_argument("--delay", type=float, default=0.05, help="seconds before each answer (default 0.05)")
-    parser.add_argument("--share", type=float, default=1.0, help="of each row's size (default 1)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of each row's usual size (default 1)")
     parser.add_argument(
-        "--before_share", type=float, help="the same for the other checkout (default: the same)"
+        "--before_share", type=float, help="share for the other checkout (default: that of --share)"
     )
     options = parser.parse_args()
     if unknown := set(options.rows) - ROWS.keys():

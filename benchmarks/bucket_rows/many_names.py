@@ -1,4 +1,4 @@
-"""A server that lists millions of objects, whose names it makes up."""
+"""A server that lists millions of objects with generated names."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _NAMES: dict[str, Callable[[int, int], str]] = {"counters": _counter, "hashes": 
 
 
 class ManyNames(Running):
-    """Answers listings as Cloud Storage does, and nothing else.
+    """Answers listings as Cloud Storage does, but no other request.
 
     Args:
-      layout: ``counters`` or ``hashes``, the folder that they lie in.
-      count: how many there are.
+      layout: form of the names and their directory, ``counters`` or ``hashes``.
+      count: number of objects.
       delay: seconds before each answer.
 
     Attributes:
-      requests, sent: how many, and the bytes of their answers.
+      requests, sent: number of requests, and bytes of their answers.
     """
 
     def __init__(self, layout: str, count: int, delay: float) -> None:

@@ -1,4 +1,4 @@
-"""Rows: what is listed, planned and read."""
+"""Rows of listing, planning and reading."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _uris(count: int) -> list[str]:
 
 
 def _put_table(bench: Bench, columns: dict[str, list[str]], **options: object) -> tuple[str, float]:
-    """A Parquet file; its URI, and the MB of ``uri``, ``label`` and ``caption``."""
+    """Stores a Parquet file; returns its URI, and the MB of ``uri``, ``label`` and ``caption``."""
     buffer = io.BytesIO()
     table = pa.table(columns)
     pq.write_table(table, buffer, row_group_size=table.num_rows, **options)
@@ -112,25 +112,25 @@ def _list(bench: Bench, program: str, **options: object) -> Figures:
 
 @row("a Parquet list of URIs in one row group of 1 million: planned, and all units read (with staging)")
 def one_group(bench: Bench) -> Figures:
-    """As pyarrow writes by default: without an index of the pages."""
+    """A file as pyarrow writes it by default, without a page index."""
     return _list(bench, _ALL_UNITS)
 
 
 @row("the same, with an index of large pages")
 def one_group_indexed(bench: Bench) -> Figures:
-    """Pages of 20,000 rows, as others write."""
+    """Pages of 20,000 rows, as other writers make them."""
     return _list(bench, _ALL_UNITS, write_page_index=True, max_rows_per_page=20_000)
 
 
 @row("the same, with an index of small pages")
 def one_group_small_pages(bench: Bench) -> Figures:
-    """Pages of 500 rows: units read their own."""
+    """Pages of 500 rows: each unit reads only its own pages."""
     return _list(bench, _ALL_UNITS, write_page_index=True, max_rows_per_page=500, use_dictionary=False)
 
 
 @row("three columns of a Parquet file with three more")
 def three_columns(bench: Bench) -> Figures:
-    """Ten megabytes each, and more."""
+    """Columns of ten megabytes and more."""
     rows = bench.sized(100_000)
     words = random.Random(1)
     other = {f"other{n}": [words.randbytes(60).hex() for _ in range(rows)] for n in range(3)}
@@ -145,7 +145,7 @@ def three_columns(bench: Bench) -> Figures:
 
 @row("planning 16 text files of 20,000 URIs, references staged")
 def many_files(bench: Bench) -> Figures:
-    """Too large to share units."""
+    """Files that are too large to share units."""
     uris = _uris(bench.sized(20_000))
     for number in range(16):
         bench.bucket.put(f"in/{number:02}.txt", "\n".join(uris).encode())
@@ -154,13 +154,13 @@ def many_files(bench: Bench) -> Figures:
 
 @row("planning one text file of 1 million URIs, references staged")
 def large_text(bench: Bench) -> Figures:
-    """Units of up to 10,000."""
+    """Units of up to 10,000 references."""
     bench.bucket.put("in/list.txt", "\n".join(_uris(bench.sized(1_000_000))).encode())
     return bench.python(_FILES, bench.bucket.uri("in"), bench.bucket.uri("staging"))
 
 
 def _listing(bench: Bench, layout: str) -> Figures:
-    """Of a server that makes the names up; it waits and counts as the other one does."""
+    """Lists a server with generated names, which waits and counts like the other server."""
     with ManyNames(layout, bench.sized(10_000_000), bench.delay) as server:
         figures = bench.python(_LIST, f"gs://many/{layout}/", server.url)
         return {**figures, "requests": server.requests - 1, "MB": server.sent / 1e6}

@@ -1,4 +1,4 @@
-"""Rows: what is written, published, found again and deleted."""
+"""Rows of writing, publishing, finding and deleting."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _shards(bench: Bench) -> list[str]:
 
 @row("publishing 10,000 shards")
 def publish(bench: Bench) -> Figures:
-    """From the commit to the deleted staging."""
+    """From the commit to the deletion of the staging directory."""
     shards = bench.sized(10_000)
     folder = commit_run(bench.bucket, shards)
     figures = bench.python(_PUBLISH, bench.bucket.uri("out"), folder)
@@ -87,7 +87,7 @@ def publish(bench: Bench) -> Figures:
 
 @row("publishing one shard in place of 10,000")
 def replace(bench: Bench) -> Figures:
-    """``--if_exists overwrite``: the shards of the run before are deleted."""
+    """``--if_exists overwrite``: the shards of the earlier run are deleted."""
     shards = bench.sized(10_000)
     folder = commit_run(bench.bucket, shards)
     bench.python(_PUBLISH, bench.bucket.uri("out"), folder)
@@ -99,7 +99,7 @@ def replace(bench: Bench) -> Figures:
 
 @row("a launch where a killed run has staged 10,000 shards, until it knows what is there")
 def launch(bench: Bench) -> Figures:
-    """Before any option is looked at; ``--if_exists resume``."""
+    """The work before any option is checked, with ``--if_exists resume``."""
     shards = bench.sized(10_000)
     folder = commit_run(bench.bucket, shards).removeprefix(f"{bench.bucket.url}/")
     bench.bucket.remove(f"{folder}/commit.json")
@@ -108,7 +108,7 @@ def launch(bench: Bench) -> Figures:
 
 @row("an index of 20 million earlier rows, opened by two processes of a host")
 def index(bench: Bench) -> Figures:
-    """16 bytes a row."""
+    """An index of 16 bytes a row."""
     rows = bench.sized(20_000_000)
     keys = np.random.default_rng(0).bytes(16 * rows)
     path = bench.bucket.put("staging/labeled.keys", keys)
@@ -117,7 +117,7 @@ def index(bench: Bench) -> Figures:
 
 @row("content types of six files")
 def content_types(bench: Bench) -> Figures:
-    """As the server is told them."""
+    """Content types as the server receives them."""
     bench.bucket.server.upload_types.clear()
     bench.python(_TYPES, bench.bucket.uri("out"))
     told = bench.bucket.server.upload_types

@@ -1,8 +1,8 @@
 """Beam as its own examples write it (``examples/inference``: PyTorch image classification, TensorFlow segmentation).
 
-Two things differ. ``load_model`` is overridden, since the stock handlers call Keras, which refuses TF1 Hub modules
-(https://github.com/apache/beam/issues/30288). And the local runner is named, since ``DirectRunner`` would first try
-to download another one. Arguments that are not known here are Beam's, such as
+Two things differ. ``load_model`` is overridden because the stock handlers call Keras, which refuses TF1 Hub modules
+(https://github.com/apache/beam/issues/30288). The local runner is named because ``DirectRunner`` would first try to
+download another one. Unknown arguments go to Beam, such as
 ``--direct_num_workers=2 --direct_running_mode=multi_processing``.
 """
 
@@ -25,7 +25,7 @@ from PIL import Image
 
 
 class HubModelHandler(TFModelHandlerTensor):
-    """The stock handler but for how the module is loaded."""
+    """The stock handler with another way to load the module."""
 
     def load_model(self) -> Any:
         return hub.load(self._model_uri, tags=[])

@@ -1,6 +1,6 @@
 """Daft: ``download``, a class of user-defined functions that holds the module, ``write_parquet``.
 
-Decode and resize are OpenCV's, within the function: Daft's own resize gives other pixels.
+OpenCV decodes and resizes within the function, because Daft's own resize gives other pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 
 
 class Label:
-    """Decodes and infers a batch; Daft makes one a worker."""
+    """Decodes and infers a batch; Daft creates one for each worker."""
 
     def __init__(self, module: str, facts: peer.Facts) -> None:
         import cv2

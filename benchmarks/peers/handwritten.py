@@ -1,7 +1,7 @@
-"""The script that an expert would write for one machine: no framework, each process does everything.
+"""The script that an expert would write for one machine, without a framework.
 
-As many processes as cores; each reads, decodes, resizes, infers (LiteRT, one thread, eight images a call, which
-stay in the processor's cache) and writes a Parquet file of its own. All that they share is a counter.
+There are as many processes as cores. Each reads, decodes, resizes, infers (LiteRT, one thread, eight images a call,
+which stay in the processor's cache) and writes its own Parquet file. They share only a counter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LiteRtModel:
         self._size = 0
 
     def __call__(self, images: Any) -> tuple[Any, Any]:
-        """float32[N, height, width, 3] → logits and features, copies of their own."""
+        """Maps float32[N, height, width, 3] to copies of logits and features."""
         if len(images) != self._size:
             self._interpreter.resize_tensor_input(self._image, images.shape)
             self._interpreter.allocate_tensors()
@@ -72,7 +72,7 @@ class Writer:
 
 
 def work(number: int, options: Any, paths: list[str], counter: Any) -> None:
-    """What a process does: takes the next eight paths until none are left."""
+    """Runs a process, which takes the next eight paths until none are left."""
     import cv2
     import numpy as np
 

@@ -1,7 +1,7 @@
-"""What the peers share: the command line, what is known of the module, how a JPEG becomes pixels, and the rows.
+"""The common parts of the peers: the command line, the facts about the module, the decoding of JPEGs, and the rows.
 
-Every peer is a program with the same arguments that reads a list of JPEG paths and leaves a folder of Parquet
-files with the columns ``uri``, ``class_ids`` and ``scores`` (the five best, best first) and ``embedding``.
+Every peer is a program with the same arguments. It reads a list of JPEG paths and writes a directory of Parquet files
+with the columns ``uri``, ``class_ids`` and ``scores`` (the five best, best first) and ``embedding``.
 Only the standard library is imported until a function needs more.
 """
 
@@ -25,13 +25,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 class Facts(NamedTuple):
-    """What ``prepare.py`` found out about the module.
+    """The facts about the module that ``prepare.py`` found.
 
     Attributes:
-      height, width: pixels of its input, float32[N, height, width, 3] within [0, 1].
+      height, width: size in pixels of its input, float32[N, height, width, 3] within [0, 1].
       features: key of the features among the outputs of the signature ``image_classification``.
-      dimensions: how many features there are.
-      classes: how many logits there are.
+      dimensions: number of features.
+      classes: number of logits.
     """
 
     height: int
@@ -42,12 +42,12 @@ class Facts(NamedTuple):
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The arguments that every peer takes."""
+    """Returns a parser of the arguments of every peer."""
     made = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    made.add_argument("--input", required=True, help="text file, the path of a JPEG a line")
-    made.add_argument("--output", required=True, help="folder for the Parquet files; emptied first")
-    made.add_argument("--module", required=True, help="folder of a TF1 Hub module")
-    made.add_argument("--prepared", required=True, help="folder that prepare.py filled for this module")
+    made.add_argument("--input", required=True, help="text file with the path of a JPEG on each line")
+    made.add_argument("--output", required=True, help="directory for the Parquet files; emptied first")
+    made.add_argument("--module", required=True, help="directory of a TF1 Hub module")
+    made.add_argument("--prepared", required=True, help="directory that prepare.py filled for this module")
     return made
 
 
@@ -66,13 +66,13 @@ def empty_folder(path: str) -> Path:
 
 
 def let_workers_import_this() -> None:
-    """For frameworks that start Python processes: what they inherit makes ``import peer`` work."""
+    """Sets PYTHONPATH so that Python processes started by a framework can ``import peer``."""
     here = str(Path(__file__).parent.absolute())
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
 
 
 def decode(data: Any, size: tuple[int, int]) -> np.ndarray:
-    """An encoded JPEG → uint8[height, width, 3]: decoded in full, bilinear, no antialias."""
+    """Decodes a JPEG in full to uint8[height, width, 3]: bilinear, without antialiasing."""
     import cv2
     import numpy as np
 
@@ -82,7 +82,7 @@ def decode(data: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode_files(paths: list[str], size: tuple[int, int]) -> np.ndarray:
-    """uint8[N, height, width, 3]; OpenCV's own threads are off, as the framework's workers fill the cores."""
+    """Decodes files to uint8[N, height, width, 3], without OpenCV's threads: the framework's workers fill the cores."""
     import cv2
     import numpy as np
 
@@ -112,7 +112,7 @@ class TensorFlowModel:
         self.predict = predict
 
     def from_pixels(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8[N, height, width, 3] → logits float32[N, classes], features float32[N, dimensions]."""
+        """Maps uint8[N, height, width, 3] to logits float32[N, classes] and features float32[N, dimensions]."""
         import numpy as np
 
         logits, features = self.predict(pixels * np.float32(1 / 255))
@@ -120,7 +120,7 @@ class TensorFlowModel:
 
 
 def top_k(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes (int32[N, 5]) and softmax scores (float32[N, 5]) of the largest logits, best first."""
+    """Returns the classes (int32[N, 5]) and softmax scores (float32[N, 5]) of the largest logits, best first."""
     import numpy as np
 
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -145,7 +145,7 @@ def schema(dimensions: int) -> pa.Schema:
 
 
 def table(uris: list[str], logits: np.ndarray, features: np.ndarray) -> pa.Table:
-    """The rows of a batch, made of whole arrays."""
+    """Makes the rows of a batch from whole arrays."""
     import pyarrow as pa
 
     ids, scores = top_k(logits)

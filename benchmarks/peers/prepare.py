@@ -1,4 +1,4 @@
-"""Done once for a module, untimed: what the peers must know of it, and the LiteRT file of the hand-written script."""
+"""Writes a module's facts for the peers and the LiteRT file of the hand-written script, once and untimed."""
 
 from __future__ import annotations
 

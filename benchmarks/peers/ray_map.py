@@ -1,4 +1,4 @@
-"""Ray Data: ``map_batches`` over as many actors as cores, each of which holds the module, then ``write_parquet``.
+"""Ray Data: ``map_batches`` over as many actors as cores, each with the module, then ``write_parquet``.
 
 Actors that decode and infer were faster than tasks that decode ahead of one actor that infers.
 """
@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 class Label:
-    """An actor: decodes and infers a batch."""
+    """An actor that decodes and infers a batch."""
 
     def __init__(self, module: str, facts: peer.Facts) -> None:
         self._model = peer.TensorFlowModel(module, facts, threads=1)

@@ -1,6 +1,6 @@
-"""Spark on this machine: ``read.text``, ``mapInArrow`` with the module loaded once a Python worker, ``write.parquet``.
+"""Spark on this machine: ``read.text``, ``mapInArrow`` with the module loaded once a worker, ``write.parquet``.
 
-Spark has no lists of a fixed size; its Parquet holds plain lists.
+Spark has no lists of a fixed size; its Parquet contains plain lists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 
 
 def labeler(module: str, facts: peer.Facts) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """The function that Spark runs over the record batches of a partition."""
+    """Returns the function that Spark runs over the record batches of a partition."""
 
     def label(batches: Iterable[Any]) -> Iterator[Any]:
         import peer

@@ -1,6 +1,6 @@
 """TensorFlow's own way: ``tf.data`` decodes in its threads, a traced function infers, rows go to one Parquet file.
 
-The decode is libjpeg's accurate one; TensorFlow's default, the fast one, gives other pixels.
+It decodes with libjpeg's accurate method; TensorFlow's default, the fast method, gives other pixels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the flex template's launcher runs, with the template's parameters as its arguments."""
+"""The program of the flex template's launcher; its arguments are the template's parameters."""
 
 import sys
 

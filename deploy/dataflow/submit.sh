@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The flex template on Google Cloud: its images and itself, jobs from it, their results.
+# Builds the flex template and its images on Google Cloud, runs jobs from it, and publishes their results.
 #
 #   export PROJECT=a-project REGION=us-central1 BUCKET=a-bucket
 #   deploy/dataflow/submit.sh build
-#   deploy/dataflow/submit.sh run --max-workers=50 input=gs://a-bucket/photos.txt output=gs://a-bucket/labels module=HANDLE
+#   deploy/dataflow/submit.sh run --max-workers=50 \
+#     input=gs://a-bucket/photos.txt output=gs://a-bucket/labels module=HANDLE
 #   deploy/dataflow/submit.sh publish JOB_ID gs://a-bucket/labels
 #
-# `run` hands words that begin with -- to gcloud (as --flag=value), and all others, name=value, to the template;
-# metadata.json says which there are. `publish` waits for the job, and makes what it committed the result.
-# REPOSITORY (in Artifact Registry, default beamlabel) and TAG (default: the version of beamlabel) name the images;
+# `run` passes arguments that begin with -- to gcloud (as --flag=value), and all others (name=value) to the template;
+# metadata.json lists the template's parameters. `publish` waits for the job and publishes its committed output.
+# REPOSITORY (in Artifact Registry, default beamlabel) and TAG (default: the version of beamlabel) name the images.
 # BUILD_ARGS goes to the build of the workers' image: see worker.Dockerfile.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -42,8 +43,8 @@ run() {
     case $word in
       --*) flags+=("$word") ;;
       *~*)
-        # gcloud parts parameters by a comma, or by what stands between two ^.
-        echo "submit.sh: no parameter may hold a ~: $word" >&2
+        # gcloud separates parameters by commas, or by the text between two ^.
+        echo "submit.sh: parameter contains ~, which is not supported: $word" >&2
         exit 2
         ;;
       *=*) parameters+="~$word" ;;

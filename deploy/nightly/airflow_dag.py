@@ -1,7 +1,7 @@
-"""A night's run by Airflow's operator for Beam. To copy into the DAGs' folder, with the names below changed.
+"""Runs a night with Airflow's operator for Beam. Copy this file into the DAGs directory and change the names below.
 
-Needs apache-airflow-providers-apache-beam and, whatever the runner, apache-airflow-providers-google, without which the
-operator cannot be made. Tried with Airflow 3.3. beamlabel has an environment of its own, since its versions differ.
+It needs apache-airflow-providers-apache-beam and, for every runner, apache-airflow-providers-google: without it the
+operator cannot be created. Tried with Airflow 3.3. beamlabel has its own environment because its versions differ.
 """
 
 from __future__ import annotations
@@ -19,47 +19,49 @@ PYTHON = "/opt/beamlabel/.venv/bin/python"
 BUCKET = "gs://BUCKET"
 ALERTS_FROM, ALERTS_TO = "airflow@example.com", ["ops@example.com"]
 
-# Too many failures, wrong usage: the same again would end the same.
+# Too many failures, or wrong usage: a retry would end the same way.
 FINAL_EXIT_CODES = (1, 2)
 
 
 class LabelImages(BeamRunPythonPipelineOperator):
-    """Runs ``python -m beamlabel``; fails for good where beamlabel's exit code says that a retry is of no use.
+    """Runs ``python -m beamlabel``; fails without a retry if beamlabel's exit code shows that a retry is useless.
 
-    All others are retried: 3 (it broke) and 4 (its time was over) go on with what is done, and after 75 (another run is
-    at work) that one has ended, or its lock is stale.
+    All other codes are retried. After 3 (the job failed) and 4 (the time limit was reached), the next try resumes.
+    After 75 (another run holds the lock), that run has ended by the next try, or its lock is stale.
     """
 
     def execute(self, context: Any) -> Any:
         try:
             return super().execute(context)
         except AirflowException as error:
-            # The operator tells the exit code in its message only.
+            # The operator reports the exit code only in its message.
             code = re.search(r"return code (-?\d+)", str(error))
             if code and int(code[1]) in FINAL_EXIT_CODES:
-                raise AirflowFailException(f"beamlabel ended with {code[1]}; the log says why") from error
+                raise AirflowFailException(
+                    f"beamlabel ended with {code[1]}; see the log for the cause"
+                ) from error
             raise
 
 
 with DAG(
     dag_id="beamlabel_nightly",
-    description="Labels the photographs that are new",
-    # Each tick is a run, and `ds` is its day.
+    description="Labels new photographs",
+    # Each tick is a run; `ds` is its date.
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    # Two nights at a time would both label what is new.
+    # Two nights at once would both label the new images.
     max_active_runs=1,
 ):
     LabelImages(
         task_id="label",
-        # Comes to `PYTHON -m beamlabel --runner=… --input=… …`.
+        # Runs `PYTHON -m beamlabel --runner=… --input=… …`.
         py_interpreter=PYTHON,
         py_options=["-m"],
         py_file="beamlabel",
-        # On the Airflow worker's own cores; for "FlinkRunner", add what docs/flink.md says to the options. With
+        # Uses the Airflow worker's own cores. For "FlinkRunner", add the options of docs/flink.md. With
         # "DataflowRunner" the operator leaves the launcher as soon as it has seen the job's id, and waits for the job
-        # itself: have a task after this one run `beamlabel publish`.
+        # itself: add a task after this one that runs `beamlabel publish`.
         runner="DirectRunner",
         deferrable=False,
         pipeline_options={
@@ -73,12 +75,12 @@ with DAG(
             "tombstones": True,
             "report": True,
             "if_exists": "resume",
-            # Not `execution_timeout`, which would kill a run instead of publishing what it has done.
+            # Not `execution_timeout`, which would kill a run instead of publishing its finished units.
             "time_limit": "6h",
         },
         retries=3,
         retry_delay=timedelta(minutes=10),
-        # After the last try; of Airflow's connection `smtp_default`.
+        # Sent after the last try, through Airflow's connection `smtp_default`.
         on_failure_callback=[
             send_smtp_notification(
                 from_email=ALERTS_FROM,

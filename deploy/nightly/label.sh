@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Runs beamlabel, again where that is worth it, and ends with the exit code of the last run. For cron and systemd.
+# Runs beamlabel, retries if that can help, and ends with the exit code of the last run. For cron and systemd.
 #
 #   deploy/nightly/label.sh --input … --module … --output 'gs://my-bucket/labels/dt={date}'
 #
 #   0            done
-#   1, 2         too many failures, wrong usage: the same again would end the same, so that is all
-#   3, 4, 137    it broke, its time was over, it was killed: again, TRIES times in all, going on with what is done
-#   75           another run is at work on the output: again every WAIT seconds, for PATIENCE seconds
-#   130, 143     cancelled: that is all
+#   1, 2         too many failures, or wrong usage: no retry, because it would end the same way
+#   3, 4, 137    the job failed, reached its time limit or was killed: tries again and resumes, TRIES times in all
+#   75           another run holds the lock of the output: tries again every WAIT seconds, for PATIENCE seconds
+#   130, 143     cancelled: no retry
 #
-# --run_date is the day of the first try (UTC), and --if_exists is resume, unless they are given.
+# --run_date defaults to the day of the first try (UTC), and --if_exists to resume.
 set -uo pipefail
 : "${BEAMLABEL:=beamlabel}" "${TRIES:=3}" "${WAIT:=60}" "${PATIENCE:=3600}"
 run_date=$(date -u +%F)
 
-# What ends this script ends the run, which cancels its job; and no other one is begun.
+# A signal that ends this script also ends the run, which cancels its job; no other run starts.
 child=
 cancelled=
 # shellcheck disable=SC2329 # the traps call it
@@ -25,10 +25,10 @@ cancel() {
 trap 'cancel INT 130' INT
 trap 'cancel TERM 143' TERM
 
-# Runs a command to its end, also when a signal comes meanwhile; returns its exit code.
+# Runs a command to its end, even if a signal arrives meanwhile; returns its exit code.
 finish() {
   local code
-  # What runs in the background would ignore SIGINT.
+  # A process in the background would ignore SIGINT.
   (trap - INT && exec "$@") &
   child=$!
   while :; do

@@ -1,1 +1,1 @@
-"""Writes ``tests/data/corpus.tar.xz``: small images of every variant that is decoded, and their right pixels."""
+"""Writes ``tests/data/corpus.tar.xz``: small images of every decoded variant, and their correct pixels."""

@@ -1,4 +1,4 @@
-"""``python -m tools.corpus``: writes the corpus anew and says where this reader differs from the others."""
+"""``python -m tools.corpus``: writes the corpus again and prints where beamlabel's reader differs from the others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def entries(prefix: str) -> list[Entry]:
 
 
 def problem(entry: Entry) -> str | None:
-    """What is wrong with the entry, or None."""
+    """Returns the difference or error of beamlabel's reader for the entry, or None."""
     height, width = entry.pixels.shape[:2]
     try:
         with mock.patch.object(
@@ -80,7 +80,7 @@ def write(found: list[Entry]) -> None:
 
 
 def main() -> int:
-    """Returns 1, and writes nothing, if an entry is wrong or a variant has none."""
+    """Writes the corpus; returns 1 and writes nothing if an entry is wrong or missing, or if a prefix is given."""
     check_programs()
     prefix = sys.argv[1] if len(sys.argv) > 1 else ""
     found = entries(prefix)

@@ -33,7 +33,7 @@ _ALPHA_MASKS = {16: (0, 0, 0, 0), 32: (0xFF, 0xFF00, 0xFF0000, 0xFF000000)}
 
 
 def entries() -> Iterator[Entry]:
-    """All of them."""
+    """Yields all entries of these formats."""
     yield from _bmps()
     yield from _psds()
     yield from _pnms()

@@ -1,4 +1,4 @@
-"""What a corpus entry is, the source pictures, and the independent readers."""
+"""The corpus entry, the source pictures, and the independent readers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Entry(NamedTuple):
       data: the file.
       pixels: uint8[H, W, 3], RGB, sRGB, on white.
       reader: the independent reader.
-      tolerance: by how many levels of 255 a value may differ: 0 where a format leaves nothing open, 1 where
-        readers round 16 bits or alpha another way, more for lossy formats.
+      tolerance: the most levels of 255 by which a value may differ: 0 if a format defines every pixel, 1 if
+        readers round 16 bits or alpha differently, more for lossy formats.
     """
 
     variant: str
@@ -36,30 +36,30 @@ class Entry(NamedTuple):
 
 
 def photo(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """A piece of a photograph with all its colours: uint8[H, W, 3]."""
+    """A piece of a photograph with all its colors: uint8[H, W, 3]."""
     coffee = Image.fromarray(skimage.data.coffee()).crop((120, 40, 420, 340))
     # In steps, so that the stored files are small.
     return np.asarray(coffee.resize((width, height), Image.Resampling.BOX)) & 0xF0 | 0x07
 
 
 def gray(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """uint8[H, W]."""
+    """Returns the photograph in gray: uint8[H, W]."""
     return np.asarray(Image.fromarray(photo(width, height)).convert("L"))
 
 
 def alpha(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """From nothing at the left to all at the right: uint8[H, W]."""
+    """Alpha from 0 at the left to 255 at the right: uint8[H, W]."""
     row = np.clip(np.linspace(-40, 295, width), 0, 255).astype(np.uint8)
     return np.repeat(row[np.newaxis], height, axis=0)
 
 
 def palette(seed: int, size: int = 256) -> np.ndarray:
-    """Colours in no order: uint8[size, 3]."""
+    """Random colors: uint8[size, 3]."""
     return np.random.default_rng(seed).integers(0, 256, (size, 3)).astype(np.uint8)
 
 
 def deep(values: np.ndarray) -> np.ndarray:
-    """8 bits → 16 bits, whose lower bytes are others than the upper ones."""
+    """Widens 8 bits to 16, with lower bytes that differ from the upper ones."""
     wide = values.astype(np.uint16)
     return wide << 8 | (wide * 151 + 37) & 255
 
@@ -71,7 +71,7 @@ def rgb(values: np.ndarray) -> np.ndarray:
 
 
 def on_white(colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Colours of 8 bits and alpha of 8 bits on white."""
+    """Puts colors of 8 bits with alpha of 8 bits on white."""
     share = opacity.astype(float)[..., np.newaxis] / 255
     return np.round(rgb(colours) * share + 255 * (1 - share)).astype(np.uint8)
 
@@ -83,7 +83,7 @@ def from_cmyk(ink: np.ndarray) -> np.ndarray:
 
 
 def saved(image: Image.Image, format_: str, **options: object) -> bytes:
-    """The image as Pillow writes it."""
+    """Encodes the image with Pillow."""
     buffer = io.BytesIO()
     image.save(buffer, format_, **options)
     return buffer.getvalue()
@@ -119,7 +119,7 @@ def magick_cmyk(data: bytes, kind: str) -> np.ndarray:
 def ffmpeg(
     data: bytes, kind: str, pixel_format: str = "rgba", size: tuple[int, int] = (WIDTH, HEIGHT)
 ) -> np.ndarray:
-    """FFmpeg's first frame, by decoders of its own, on white."""
+    """FFmpeg's first frame, from FFmpeg's own decoders, on white."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"image.{kind}"
         path.write_bytes(data)
@@ -133,7 +133,7 @@ def ffmpeg(
 
 
 def netpbm(program: str, data: bytes) -> np.ndarray:
-    """What one of netpbm's converters writes."""
+    """The output of one of netpbm's converters."""
     return rgb(np.asarray(Image.open(io.BytesIO(run(program, data=data))).convert("RGB")))
 
 

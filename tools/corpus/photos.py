@@ -35,7 +35,7 @@ from tools.corpus.entry import (
 
 
 def entries() -> Iterator[Entry]:
-    """All of them."""
+    """Yields all entries of these formats."""
     yield from _jpegs()
     yield from _lossless_jpegs()
     yield from _pngs()
@@ -50,7 +50,7 @@ def _netpbm(data: bytes) -> np.ndarray:
 
 
 def _jpegs() -> Iterator[Entry]:
-    """By libjpeg-turbo's cjpeg; read by its djpeg, which is the decoder that TensorFlow's pixels come from."""
+    """Written by libjpeg-turbo's cjpeg; read by its djpeg, the decoder behind TensorFlow's pixels."""
     codings = {
         "baseline": (),
         "progressive": ("-progressive",),
@@ -71,7 +71,7 @@ def _jpegs() -> Iterator[Entry]:
         yield _jpeg(f"jpeg {coding} 8 bit colour", as_rgb)
         for adobe in (b"\0", b"\2"):
             yield _cmyk_jpeg(coding, adobe)
-    # Extended differs from baseline by its marker alone, as far as 8 bits go.
+    # With 8 bits, extended differs from baseline only by its marker.
     for colours in (gray(), photo()):
         data = run("cjpeg", "-quality", "90", data=saved(Image.fromarray(colours), "PPM"))
         frame = data.index(b"\xff\xc0")
@@ -89,7 +89,7 @@ def _jpeg(variant: str, data: bytes) -> Entry:
 
 
 def _cmyk_jpeg(coding: str, adobe: bytes) -> Entry:
-    """CMYK, or YCCK (Adobe's transform 2: the same bytes mean other colours)."""
+    """CMYK, or YCCK (Adobe's transform 2: the same bytes mean other colors)."""
     ink = np.dstack((255 - photo(), gray()[::-1] // 3))
     data = saved(Image.fromarray(ink, "CMYK"), "JPEG", quality=95, progressive="progressive" in coding)
     at = data.index(b"Adobe") + 11
@@ -101,7 +101,7 @@ def _cmyk_jpeg(coding: str, adobe: bytes) -> Entry:
             data = run(
                 "jpegtran", "-arithmetic", *(("-progressive",) if "progressive" in coding else ()), before
             )
-    # libvips inverts by Adobe's marker and gives ink.
+    # libvips inverts according to Adobe's marker and returns ink.
     ink_read = pyvips.Image.new_from_buffer(data, "").numpy()
     return Entry(f"jpeg {coding} 8 bit cmyk", data, from_cmyk(ink_read), "libvips", 1)
 
@@ -123,7 +123,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 
 def _png(samples: np.ndarray, depth: int, colour: int, interlaced: bool, **chunks: bytes) -> bytes:
-    """A PNG by hand, every row with filter 1 or 0."""
+    """Writes a PNG by hand; each row has filter 1 or 0."""
     rows = b""
     channels = samples.shape[2] if samples.ndim == 3 else 1
     for left, top, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):
@@ -154,7 +154,7 @@ def _filtered(raw: bytes, pixel: int, kind: int) -> bytes:
 
 
 def _pngs() -> Iterator[Entry]:
-    """Read by libpng (libvips), which gives all bits and alpha."""
+    """Read by libpng (libvips), which returns all bits and alpha."""
     table = palette(1)
     kinds = (
         *(("gray", 0, bits) for bits in (1, 2, 4, 8, 16)),
@@ -178,7 +178,7 @@ def _pngs() -> Iterator[Entry]:
         if transparent and colour == 3:
             chunks["tRNS"] = np.linspace(0, 255, (1 << bits) // 2 + 1).astype(np.uint8).tobytes()
         elif transparent:
-            # One that lies in the picture; of 16 bits others have the same upper byte.
+            # A value of the picture; with 16 bits, other values have the same upper byte.
             chunks["tRNS"] = b"".join(int(value).to_bytes(2, "big") for value in np.atleast_1d(samples[3, 4]))
         data = _png(samples, bits, colour, interlaced, **chunks)
         read = pyvips.Image.new_from_buffer(data, "").numpy()
@@ -193,7 +193,7 @@ def _pngs() -> Iterator[Entry]:
 
 
 def _lzw(indices: bytes, bits: int) -> bytes:
-    """GIF's compression without compressing: a clear code before the codes would grow."""
+    """GIF's coding without compression: a clear code comes before the codes would grow."""
     clear, width = 1 << bits, bits + 1
     codes, run_length = [], (1 << bits) - 2
     for at in range(0, len(indices), run_length):
@@ -227,7 +227,7 @@ def _gifs() -> Iterator[Entry]:
         data += b"," + struct.pack("<HHHHB", 2 if part else 0, 3 if part else 0, width, height, flags)
         data += (table if local else b"") + _lzw(rows.tobytes(), 5) + b";"
         read = magick(data, "gif", "-coalesce")
-        if part:  # outside of the frame nothing is drawn
+        if part:  # nothing is drawn outside the frame
             frame = magick(data, "gif", "+repage")
             np.testing.assert_array_equal(read[3 : 3 + height, 2 : 2 + width], frame)
             read = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
@@ -246,7 +246,7 @@ def _webps() -> Iterator[Entry]:
         lossy = saved(image, "WEBP", quality=90)
         yield Entry(f"webp lossy{suffix}", lossy, _vips(lossy), "libvips", 1)
         other = image.transpose(Image.Transpose.ROTATE_180)
-        # Of lossless frames the encoder says that they have alpha, even if they are opaque.
+        # The encoder marks lossless frames as having alpha, even if they are opaque.
         coding = {"lossless": True, "exact": True} if suffix else {"quality": 90}
         animated = saved(image, "WEBP", save_all=True, append_images=[other], **coding)
         yield Entry(f"webp animated{suffix}", animated, magick(animated, "webp"), "ImageMagick", 1)
@@ -260,7 +260,7 @@ def _vips(data: bytes) -> np.ndarray:
 def _avifs() -> Iterator[Entry]:
     """Written by imagecodecs and Pillow (libavif), read by libvips (libheif).
 
-    The picture is smooth: how halved colours are brought back to full size is left to the reader.
+    The picture is smooth because readers enlarge halved colors in different ways.
     """
     smooth = np.asarray(Image.fromarray(photo(3, 3)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
     for sampling, alpha_too, depth in product(

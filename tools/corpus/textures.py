@@ -1,4 +1,4 @@
-"""TGA, SGI, Sun raster, PCX, DDS and QOI: most are written by hand, read by ImageMagick, FFmpeg and netpbm."""
+"""TGA, SGI, Sun raster, PCX, DDS and QOI: most are written by hand; read by ImageMagick, FFmpeg and netpbm."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tools.corpus.entry import (
 
 
 def entries() -> Iterator[Entry]:
-    """All of them."""
+    """Yields all entries of these formats."""
     yield from _tgas()
     yield from _sgis()
     yield from _suns()
@@ -38,7 +38,7 @@ def entries() -> Iterator[Entry]:
 
 
 def _tga_runs(pixels: list[bytes]) -> bytes:
-    """A row in packets of raw pixels, 5 at most, and of repeated ones."""
+    """Encodes a row in packets of at most 5 raw pixels and packets of repeated pixels."""
     body, at = b"", 0
     while at < len(pixels):
         same = 1
@@ -96,7 +96,7 @@ def _tgas() -> Iterator[Entry]:
             + b"".join(_tga_runs(line) if runs else b"".join(line) for line in lines)
         )
         corner = "top left" if top else "bottom left"
-        # FFmpeg leaves the lower bits of 5 bit colours empty.
+        # FFmpeg leaves the lower bits of 5-bit colors empty.
         read, reader = (netpbm("tgatoppm", data), "netpbm") if bits == 16 else (ffmpeg(data, "tga"), "FFmpeg")
         yield Entry(f"tga {name}, {'run lengths' if runs else 'plain'}, {corner}", data, read, reader, 1)
 
@@ -216,7 +216,7 @@ def _pcxs() -> Iterator[Entry]:
         )
         data = head + body + (b"\x0c" + colours.tobytes() if colours is not None else b"")
         yield Entry(f"pcx version 5, {name}", data, netpbm("pcxtoppm", data), "netpbm")
-    # A palette of all grays in order: Pillow makes it gray.
+    # A palette of all grays in order, which Pillow reads as gray.
     data = saved(Image.fromarray(gray()), "PCX")
     yield Entry("pcx version 5, 1 planes of 8 bit palette", data, magick(data, "pcx"), "ImageMagick")
 
@@ -244,7 +244,7 @@ def _ddss() -> Iterator[Entry]:
             + blocks
         )
         yield Entry(f"dds DX10 {bc}", ten, read, "ImageMagick", 2)
-    # Blocks of BC7 in mode 6 (one set of endpoints, 4 bits an index), their bits random.
+    # BC7 blocks in mode 6 (one set of endpoints, 4 bits an index) with random bits.
     random = np.random.default_rng(7)
     blocks = b"".join(
         bytes((0x40 | int(random.integers(0, 2)) << 7, *random.integers(0, 256, 15).tolist()))

@@ -55,7 +55,7 @@ _COMPRESSION = {
 
 
 def tiffs(names: list[str]) -> Iterator[Entry]:
-    """An entry for each of the names."""
+    """Yields an entry for each name."""
     for number, name in enumerate(names):
         found = _NAME.fullmatch(name)
         if found:
@@ -110,7 +110,7 @@ def _entry(name: str, found: re.Match[str], number: int) -> Entry:
         "metadata": None,
         "software": False,
     }
-    if colours == "rgb" and found["coding"] == "jpeg":  # else tifffile makes it YCbCr
+    if colours == "rgb" and found["coding"] == "jpeg":  # otherwise tifffile writes YCbCr
         options["compressionargs"] = {"outcolorspace": "rgb"}
     if samples.ndim == 3:
         options["planarconfig"] = "separate" if planes else "contig"
@@ -147,7 +147,7 @@ def _entry(name: str, found: re.Match[str], number: int) -> Entry:
 
 
 def _rewritten(data: bytes, found: re.Match[str]) -> bytes:
-    """What libtiff's tiffcp makes of the file: compressed, in tiles or strips."""
+    """Rewrites the file with libtiff's tiffcp: compressed, in tiles or strips."""
     coding = {"plain": "none", "deflate": "zip"}.get(found["coding"], found["coding"])
     layout = ("-t", "-w", "16", "-l", "16") if found["layout"] == "tiles" else ("-s", "-r", "5")
     with tempfile.TemporaryDirectory() as folder:
@@ -158,11 +158,11 @@ def _rewritten(data: bytes, found: re.Match[str]) -> bytes:
 
 
 def _from_lab(values: np.ndarray) -> np.ndarray:
-    """CIELab of 8 bits, for D50 (TIFF 6.0, section 23), by scikit-image's formulas."""
+    """Converts CIELab of 8 bits for D50 (TIFF 6.0, section 23) to RGB with scikit-image's formulas."""
     signed = values.astype(np.int8)[..., 1:].astype(float)
     lab = np.concatenate((values[..., :1] / 2.55, signed), axis=2)
     xyz = skimage.color.lab2xyz(lab, illuminant="D50")
-    # To the white of sRGB, as Bradford.
+    # Adapts to the white of sRGB (Bradford).
     cone = np.array(((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296)))
     whites = [skimage.color.xyz_tristimulus_values(illuminant=name, observer="2") for name in ("D50", "D65")]
     adapt = np.linalg.inv(cone) @ np.diag(cone @ whites[1] / (cone @ whites[0])) @ cone
@@ -202,7 +202,7 @@ def _fax(name: str) -> Entry:
 
 
 def _bits_reversed(fax: Entry) -> Entry:
-    """The same with the bits of each byte in reverse (FillOrder 2), by libtiff's tiffcp."""
+    """Returns the fax with the bits of each byte reversed (FillOrder 2), by libtiff's tiffcp."""
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.tif", Path(folder) / "after.tif"
         before.write_bytes(fax.data)
@@ -210,4 +210,4 @@ def _bits_reversed(fax: Entry) -> Entry:
         return fax._replace(data=after.read_bytes())
 
 
-assert WIDTH % 8 and HEIGHT % 8  # rows and tiles that are not full
+assert WIDTH % 8 and HEIGHT % 8  # so that rows and tiles are not full
