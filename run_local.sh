@@ -21,5 +21,3 @@ mkdir -p "$here/out"
 "$python" -m beamlabel --input "$here/out/sample.txt" --module demo --output "$output" --if_exists overwrite \
   --report
 "$python" -m beamlabel.pipeline.demo.sample --show "$output"
-echo
-echo "The Parquet is in $output, and _report.html there shows the run"

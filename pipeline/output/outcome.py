@@ -57,9 +57,14 @@ def report(manifest: Mapping[str, Any]) -> int:
     _tell_labels(manifest)
     _tell_reasons(manifest)
     for cause, count in manifest.get("left_out", {}).items():
-        _LOGGER.info("left out: %s %d", cause, count)
+        _LOGGER.info("Left out: %s %d", cause, count)
     if manifest.get("deleted"):
-        _LOGGER.info("%d images are gone: %s/%s", manifest["deleted"], manifest["output"], layout.DELETED)
+        _LOGGER.info(
+            "%d images of earlier outputs are gone: %s/%s",
+            manifest["deleted"],
+            manifest["output"],
+            layout.DELETED,
+        )
     gone = manifest.get("retried_failures", 0) - rows["input"]
     if gone > 0:
         _LOGGER.warning("%d of the failed references are not in the input any more", gone)
@@ -103,10 +108,8 @@ def _code(manifest: Mapping[str, Any]) -> int:
 def _tell_labels(manifest: Mapping[str, Any]) -> None:
     try:
         labels, read = frequent_labels(manifest)
-    except (
-        Exception
-    ) as error:  # such as a file that somebody deletes: the run is done, whatever its labels are
-        _LOGGER.debug("the labels were not counted: %s", error)
+    except Exception as error:  # such as a file that somebody has deleted; the run is published all the same
+        _LOGGER.debug("The labels were not counted: %s", error)
         return
     if not labels:
         return
@@ -117,7 +120,7 @@ def _tell_labels(manifest: Mapping[str, Any]) -> None:
         else f"of the first {read:,} of {predicted:,} predicted"
     )
     told = ", ".join(f"{_cut(label)} {count:,} ({_percent(count, read)})" for label, count in labels)
-    _LOGGER.info("most frequent labels, %s: %s", base, told)
+    _LOGGER.info("Most frequent labels, %s: %s", base, told)
 
 
 def _percent(count: int, total: int) -> str:
@@ -153,7 +156,7 @@ def frequent_labels(manifest: Mapping[str, Any]) -> tuple[list[tuple[str, int]],
         labels, read = Counter[str](), 0
         for future, rows in counting:
             if not future.done() and time.monotonic() >= until:
-                break  # those that follow are no beginning of the rows
+                break  # only the first rows count, without a gap
             counted: dict[str, int] = pool.result(future)
             labels.update(counted)
             read += rows
@@ -181,9 +184,9 @@ def _tell_reasons(manifest: Mapping[str, Any]) -> None:
     examples = _examples(manifest, [reason for reason, _ in ordered[:SHOWN_REASONS]])
     for reason, count in ordered:
         example = f", such as {examples[reason]}" if reason in examples else ""
-        _LOGGER.info("failed: %s %d%s", reason, count, example)
+        _LOGGER.info("Failed: %s %d%s", reason, count, example)
     for reason, count in manifest["skipped_by_reason"].items():
-        _LOGGER.info("skipped: %s %d", reason, count)
+        _LOGGER.info("Skipped: %s %d", reason, count)
 
 
 def _examples(manifest: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, str]:

@@ -41,16 +41,16 @@ def test_labels_reasons_and_how_to_read(tmp_path, told):
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:5]
     assert frequent_labels(job.manifest) == (ordered, 9)
     lines = told()
-    (labels,) = [line for line in lines if line.startswith("most frequent labels")]
+    (labels,) = [line for line in lines if line.startswith("Most frequent labels")]
     name, count = ordered[0]
     assert labels.startswith(
-        f"most frequent labels, of 9 predicted: {name} {count} ({100 * count / 9:.0f} %)"
+        f"Most frequent labels, of 9 predicted: {name} {count} ({100 * count / 9:.0f} %)"
     )
-    failed = [line for line in lines if line.startswith("failed: ")]
-    assert failed[0].startswith("failed: not_an_image 3, such as ") and "photos" in failed[0]
-    assert failed[1].startswith("failed: not_found 2, such as /no/such/a.jpg (")
-    assert failed[2].startswith("failed: not_allowed 1, such as https://example.org/a.jpg (")
-    assert failed[3] == "failed: unsupported_scheme 1"
+    failed = [line for line in lines if line.startswith("Failed: ")]
+    assert failed[0].startswith("Failed: not_an_image 3, such as ") and "photos" in failed[0]
+    assert failed[1].startswith("Failed: not_found 2, such as /no/such/a.jpg (")
+    assert failed[2].startswith("Failed: not_allowed 1, such as https://example.org/a.jpg (")
+    assert failed[3] == "Failed: unsupported_scheme 1"
     assert f"To read the rows: pandas.read_parquet({str(job.output)!r})" in lines[-2]
     assert lines[-1] == f"To write a report: beamlabel report {job.output}"
     assert "s3cret" not in "\n".join(lines)
@@ -79,7 +79,7 @@ def test_a_run_is_done_whatever_becomes_of_its_files(tmp_path, told):
     for path in job.output.rglob("part-*"):
         path.unlink()
     assert outcome.report(job.manifest) == 0
-    assert "failed: not_found 2" in told()
+    assert "Failed: not_found 2" in told()
 
 
 def test_shards_that_are_not_read_in_time_are_not_counted(tmp_path, monkeypatch, told):
@@ -97,7 +97,7 @@ def test_shards_that_are_not_read_in_time_are_not_counted(tmp_path, monkeypatch,
     monkeypatch.setattr(outcome, "_labels_of", slow)
     monkeypatch.setattr(outcome, "_SECONDS", 2.0)
     outcome.report(job.manifest)
-    assert any(line.startswith("most frequent labels, of the first 10 of 30 predicted: ") for line in told())
+    assert any(line.startswith("Most frequent labels, of the first 10 of 30 predicted: ") for line in told())
 
 
 @pytest.mark.parametrize(
