@@ -75,7 +75,8 @@ def run_java(
     Args:
       output: The directory for the rows.
       uris: A text file with one URI per line.
-      options: Further options of the program. service, prism: The addresses.
+      options: Further options of the program.
+      service, prism: The addresses.
       arguments: The arguments of ``LabelImages``.
     """
     done = subprocess.run(

@@ -78,8 +78,8 @@ class Outcome:
     Attributes:
       victim: One of VICTIMS.
       moment: The share of the images that had been fetched.
-      restarts: The number of failures that Flink recorded. units_again, images_again: The number of units with an image
-        that was fetched more than once, and of such images.
+      restarts: The number of failures that Flink recorded.
+      units_again, images_again: The number of units with an image that was fetched more than once, and of such images.
       seconds: The time from the kill to the end of the launcher.
     """
 

@@ -43,7 +43,8 @@ def save_own(
     Args:
       path: where to.
       base: The directory, or a value of ``--module``.
-      cache: The cache directory for resolved modules. names, scores, normalizes: Settings of the head.
+      cache: The cache directory for resolved modules.
+      names, scores, normalizes: Settings of the head.
       beside: See ``export_module``.
       changes: Changes of the description.
       options: Options of ``inspect_module``.

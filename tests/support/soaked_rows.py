@@ -29,7 +29,8 @@ class Outcome:
     """The outcome of a run's references.
 
     Attributes:
-      images: The number of references in the list. predicted, failed, skipped: The counts in the manifest.
+      images: The number of references in the list.
+      predicted, failed, skipped: The counts in the manifest.
       lost: References without a row, beyond those that the manifest counts as skipped.
       doubled: Rows beyond the first of a reference.
       wrong_reasons: Failures of good images or with another reason than the fault's, and rows of faulty images.
