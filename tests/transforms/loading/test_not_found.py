@@ -1,4 +1,4 @@
-"""What nothing is found for: malformed texts say that they are, all else shows what was tried."""
+"""Missing references: errors call malformed ones malformed, and show the location tried for others."""
 
 from __future__ import annotations
 
