@@ -1,4 +1,4 @@
-"""Pictures of failed images in the report, where a file is left to show."""
+"""Thumbnails of failed images in the report if their files still exist."""
 
 import base64
 import io
