@@ -64,7 +64,7 @@ def lives(tmp_path_factory):
 
 @pytest.fixture
 def later(lives, tmp_path):
-    """A copy whose outputs are recorded under the paths of the original."""
+    """The lives; changes of the photos are undone after the test."""
     kept = tmp_path / "kept"
     shutil.copytree(lives.folder / "photos", kept, copy_function=shutil.copy2)
     yield lives

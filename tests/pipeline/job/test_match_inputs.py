@@ -201,7 +201,7 @@ def test_a_folder_of_lists_is_its_lists(tmp_path):
     files, left_out = matched(folder)
     assert [path.rpartition("/")[2] for path, _ in files] == ["old.lst", "part-00000", "part-00001"]
     assert left_out == {"document": 2}
-    # A file that is named itself is always read.
+    # A file that is named explicitly is always included.
     assert matched(folder / "README.md")[0] == [(str(folder / "README.md"), "text")]
 
 

@@ -149,7 +149,7 @@ def test_a_bar_on_a_terminal(tmp_path, uris):
     text = shown.decode()
     assert re.search(r"100%\|█+\| 40/40 \[", text), text
     assert "failed=1" in text
-    assert "Resource module" not in text, "too little to show"
+    assert "Resource module" not in text, "a log line that is not worth showing"
     # Log lines get their own lines.
     assert re.search(r"[\r\n]INFO beamlabel: 40 input = 39 predicted", text), text
 

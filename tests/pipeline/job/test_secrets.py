@@ -74,7 +74,7 @@ def lines() -> list[str]:
     for number, url in enumerate(urls(SECRET)):
         chosen = contexts if os.environ.get("BEAMLABEL_TESTS_LONG") else [contexts[number % len(contexts)]]
         found += [context.format(url) for context in chosen]
-    # A path without a scheme has no user, and each fully quoted URL is a line.
+    # A path without a scheme has no user, and a list has one reference per line.
     return [line for line in found if "\n" not in line and not line.strip().startswith(_ASKED)]
 
 

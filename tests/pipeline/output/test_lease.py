@@ -111,7 +111,7 @@ def test_a_renewal_whose_answer_is_lost_counts(gs, monkeypatch):
         gs.server.fail_next(1, 503, method="POST", contains="/upload/", done=True)
         looked = threading.Event()
         gs.server.before("/o/out/_beamlabel/lock", looked.set)
-        assert looked.wait(20), "the new owner's"
+        assert looked.wait(20), "the lock's owner is checked"
     assert gs.list() == []
 
 

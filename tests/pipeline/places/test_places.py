@@ -1,4 +1,4 @@
-"""Directories and files that cannot be meant or written are detected before any work."""
+"""Unintended or unwritable directories and files are detected before any work."""
 
 import os
 import shutil

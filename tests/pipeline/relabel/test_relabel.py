@@ -173,7 +173,7 @@ def test_units_are_cut_and_their_rows_are_in_order(modules, labeled, tmp_path):
 
 
 def test_a_head_that_normalizes(modules, labeled, tmp_path):
-    """The head normalizes unchanged embeddings; the rows keep theirs."""
+    """The head takes raw embeddings; the rows keep theirs."""
     import tensorflow as tf
 
     job = relabel(tmp_path / "raw", labeled.parquet.output, "--scores", "none", module=modules.normalizing)

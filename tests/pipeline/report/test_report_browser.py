@@ -130,7 +130,7 @@ def test_nothing_from_outside_runs(shown, report):
     )
     shown.run("return fetch('https://example.org/').catch(() => null)")
     assert shown.run("return window.pwned") is None, "the policy lets only the page's own script run"
-    assert len(shown.logged()) >= 3, "and the console reports the blocked script"
+    assert len(shown.logged()) >= 3, "and the console reports the blocked content"
 
 
 def before_of(data: dict) -> dict:
@@ -181,7 +181,7 @@ def test_it_opens_with_the_night_before_then_failures_labels_throughput(shown, s
 def test_every_percentage_names_its_base(shown, second_night):
     shown.open(second_night)
     shown.run("for (const one of document.querySelectorAll('details')) one.open = true")
-    # The units of a table are in its column heads.
+    # A table names the base of its percentages in its column heads.
     tables = """return [...document.querySelectorAll('table')]
         .map((one) => [one.tHead.innerText, one.tBodies[0].innerText])"""
     for head, body in shown.run(tables):

@@ -41,7 +41,7 @@ def test_nothing_is_missing(cloud: list[str], gcs: Bucket) -> None:
     check(*cloud, IMAGE)
     check(*cloud, IMAGE, f"--staging_location={gcs.uri('staging')}", f"--template_location={gcs.uri('t/j')}")
     assert gcs.server.count("POST") == 4
-    assert gcs.list() == [], "the test file is deleted"
+    assert gcs.list() == [], "the trial object is deleted"
 
 
 @pytest.mark.parametrize("missing", ["--project", "--region", "--temp_location"])
