@@ -96,7 +96,7 @@ def test_the_table_of_types(cells, kind):
         types = CellTypes()
         types.add(pa.array([text]))
         if kind == "string":
-            # Some depend on the files beside them.
+            # Some texts are strings only beside other values.
             assert str(types.type()) == "string" or text in ("9007199254740993", "0.5")
         else:
             assert str(types.type()) == KINDS.get(kind, "timestamp[us]")
