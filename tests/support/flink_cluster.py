@@ -282,7 +282,7 @@ class FlinkCluster:
         entries = self.rest(f"jobs/{job}/exceptions?maxExceptions=100")["exceptionHistory"]["entries"]
         return len(entries)
 
-    # --- what a launcher is told ----------------------------------------------------------------------
+    # --- options of a launcher ----------------------------------------------------------------------
 
     @property
     def job_endpoint(self) -> str:

@@ -119,7 +119,7 @@ def _without_media_link(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def _object_name(request: Received, body: bytes) -> str:
-    """The object of a request: from its path, its query or its uploaded metadata."""
+    """The object of a request, from its path, its query or its uploaded metadata."""
     if "name" in request.query:
         return request.query["name"][0]
     if not request.path.startswith("/upload/"):

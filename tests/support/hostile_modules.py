@@ -17,7 +17,7 @@ def save_hidden(path, place, act):
     """Saves a working TF2 SavedModel with the operation that ``act()`` returns; returns the path as a string.
 
     Args:
-      path: where to.
+      path: The target directory.
       place: One of ``PLACES``.
       act: Called while the graph is built.
     """
@@ -88,7 +88,7 @@ def save_with_saver(path, act=None, references=False):
     """Saves a TensorFlow 1 SavedModel with a saver's nodes; returns the path as a string.
 
     Args:
-      path: where to.
+      path: The target directory.
       act: The action of ``main_op``; None for no ``main_op``.
       references: Whether the variable is of the kind before TensorFlow 1.11.
     """

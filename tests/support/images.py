@@ -103,7 +103,7 @@ def ycck_jpeg(image: Image.Image) -> bytes:
     """A YCCK JPEG: Y, Cb, Cr of the negative, and K, inverted like Adobe's."""
     ycc = np.asarray(Image.fromarray(255 - np.asarray(image)).convert("YCbCr"))
     black = np.zeros((*ycc.shape[:2], 1), np.uint8)
-    stored = np.concatenate([255 - ycc, black], axis=-1)  # Pillow inverts what it writes
+    stored = np.concatenate([255 - ycc, black], axis=-1)  # Pillow inverts its output
     data = encode(Image.frombytes("CMYK", image.size, stored.tobytes()), "JPEG", quality=95)
     adobe = data.index(b"Adobe")
     return data[: adobe + 11] + b"\x02" + data[adobe + 12 :]

@@ -37,7 +37,7 @@ class _Kept:
 
 
 def die(number: int) -> None:
-    """Ends the process that loads modules, from inside."""
+    """Ends this process, which loads modules."""
     os.kill(os.getpid(), number)
     time.sleep(60)  # not all signals are there at once
 

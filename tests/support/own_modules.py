@@ -38,10 +38,10 @@ def description_of(module, head, names=NAMES, **changes):
 def save_own(
     path, base, cache, *, names=NAMES, scores=SOFTMAX, normalizes=False, beside=None, changes=None, **options
 ):
-    """Exports an own module on the module of a folder.
+    """Exports an own module on the module in a directory.
 
     Args:
-      path: where to.
+      path: The target directory.
       base: The directory, or a value of ``--module``.
       cache: The cache directory for resolved modules.
       names, scores, normalizes: Settings of the head.

@@ -130,7 +130,7 @@ def save_functions(path, holder, specs=None, **functions):
     """Saves a TF2 SavedModel with a signature for each function of images; ``call`` becomes ``__call__``.
 
     Args:
-      path: where to.
+      path: The target directory.
       holder: The owner of the variables.
       specs: The input spec by signature name if it is not ``images_spec()``.
       functions: The functions by signature name.

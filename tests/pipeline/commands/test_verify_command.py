@@ -109,7 +109,7 @@ def test_a_result_on_gs_is_good_and_damage_is_seen(gcs, inputs):
     downloads = gcs.server.count("GET", contains=first)
     assert verify(output + "/").problems == ()
     assert gcs.server.count("GET", contains=first) - downloads == 1, (
-        "its bytes once: the listing tells its size"
+        "its bytes once; the size comes from the listing"
     )
 
     gcs.put("out/night/part-stray.parquet", b"PAR1")

@@ -206,7 +206,7 @@ def test_the_page(changed, found, tmp_path):
     assert without is not None and fetched is not None
     assert not any(row["thumbnail"] for rows in without["examples"].values() for row in rows)
     assert fetched["examples"]["relabeled"] == data["examples"]["relabeled"], (
-        "the same pixels give the same picture"
+        "the same pixels give the same thumbnail"
     )
     assert not any(row["thumbnail"] for row in fetched["examples"]["removed"]), "their files are gone"
 

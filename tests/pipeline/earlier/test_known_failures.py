@@ -71,7 +71,7 @@ def outcome(job):
 
 @pytest.mark.parametrize("changed", [(), ("--changed",)], ids=["all", "changed"])
 def test_a_night_with_nothing_new_is_quiet(week, tmp_path, changed, monkeypatch):
-    monkeypatch.setattr(fetching, "_local", None)  # nothing is fetched
+    monkeypatch.setattr(fetching, "_local", None)  # no image is fetched
     job = night(week, tmp_path / "quiet", *changed, skip=week / "labels" / "one")
     assert outcome(job) == (0, 0, {"labeled": 3, "known_failure": 5})
     assert job.code == 0 and job.succeeded
@@ -80,7 +80,7 @@ def test_a_night_with_nothing_new_is_quiet(week, tmp_path, changed, monkeypatch)
 def test_they_are_tried_if_that_is_asked_for(week, tmp_path):
     job = night(week, tmp_path / "out", "--retry_known_failures", skip=week / "labels" / "one")
     assert outcome(job) == (0, 5, {"labeled": 3})
-    assert job.code == 1, "nothing at all was predicted"
+    assert job.code == 1, "no image was predicted"
 
 
 def test_a_higher_limit_tries_what_the_lower_one_refused(week, tmp_path):

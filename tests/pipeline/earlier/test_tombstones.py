@@ -220,7 +220,7 @@ def test_an_input_that_is_nearly_empty_deletes_nothing(tmp_path, capfd):
     assert (
         two.manifest["tombstones"] == {"live": 9, "gone": 8} and two.manifest["within_deleted_rate"] is False
     )
-    assert list(current(tmp_path)) == [path.name for path in paths], "nothing is lost"
+    assert list(current(tmp_path)) == [path.name for path in paths], "no image is lost"
     again = night(tmp_path, 2, "--max_deleted_rate", 0.8, "--if_exists", "resume")
     assert again.code == 1 and gone(again) == []
     again = night(tmp_path, 2, "--max_deleted_rate", 0.9, "--if_exists", "resume")

@@ -247,7 +247,7 @@ def test_other_features_are_computed(tmp_path, heads, first):
 
 
 def test_a_module_without_a_head_fetches_all(tmp_path, heads, first):
-    """Rows of the own module have the features of its base, but the base's own head is not known."""
+    """Rows of the own module have the features of its base, but the base's own head is unknown."""
     base, _ = first
     source = ("--input", base.manifest["options"]["input"][0])
     mine = night(tmp_path / "mine", *source, skip=[base.output], module=heads["one"])

@@ -50,7 +50,7 @@ def test_a_launch_lists_no_more_than_lies_right_in_the_staging_folder(gcs):
     before = len(listings(gcs))
     staging.delete_all(gcs.uri("out"))
     whole = [query for query in listings(gcs)[before:] if "delimiter" not in query]
-    assert len(whole) == 1  # a page: what is deleted has to be listed once
+    assert len(whole) == 1  # a page: files must be listed once before they are deleted
     assert not gcs.list("out/")
 
 

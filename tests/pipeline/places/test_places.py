@@ -122,9 +122,7 @@ def test_a_cache_that_came_with_an_image_may_be_read_only(places, monkeypatch):
 def test_without_a_home_folder_nothing_is_made_of_a_tilde(places, monkeypatch):
     monkeypatch.setenv("BEAMLABEL_CACHE", "")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(
-        os.path, "expanduser", lambda path: path
-    )  # as for a user whom the system does not know
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without an account
     assert cache_dir() == NOWHERE
     with pytest.raises(UsageError, match="BEAMLABEL_CACHE"):
         check_cache()

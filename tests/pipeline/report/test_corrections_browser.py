@@ -193,7 +193,7 @@ def test_keys_on_a_picture(shown, named):
     assert field.get_attribute("id") == "truth" and field.get_attribute("value") == ""
     field.send_keys("seal\n")
     assert shown.run("return document.querySelector('#detail').open") is False
-    assert shown.driver.switch_to.active_element == second, "the focus is where it was"
+    assert shown.driver.switch_to.active_element == second, "the focus has not moved"
     assert {line[3] for line in exported(shown)} == {rows[0]["labels"][0], "seal"}
     first.send_keys("u")
     assert [line[3] for line in exported(shown)] == ["seal"]

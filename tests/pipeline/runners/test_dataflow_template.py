@@ -152,7 +152,7 @@ def test_the_launcher_says_what_it_submitted_and_publishes_nothing(built: Built)
     assert f"beamlabel publish {built.output}" in built.told
     left = {name.rpartition("/")[2] for name in built.objects if name.startswith("labels/")}
     assert left == {"job.json", "module.beamlabel"}, (
-        "the artifact lies beside the output, and nothing is committed"
+        "the artifact lies beside the output, and no run is committed"
     )
     assert all("/_beamlabel/staging/" in name for name in built.objects if name.startswith("labels/"))
 

@@ -108,4 +108,4 @@ def test_a_job_is_the_same_and_resumes_the_same_with_staged_references(
     assert job.rows == expected.rows and len(job.rows) == 9
     assert job.failures == expected.failures
     assert [f["sha256"] for f in job.manifest["files"]] == [f["sha256"] for f in expected.manifest["files"]]
-    assert not list(tmp_path.glob("_beamlabel-*/staging/*")), "published: nothing is left"
+    assert not list(tmp_path.glob("_beamlabel-*/staging/*")), "published: no staged file is left"

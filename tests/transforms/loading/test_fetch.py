@@ -223,7 +223,7 @@ def test_a_scheme_that_beam_knows(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert refusal(f"twin://{tmp_path}/empty").reason is Reason.EMPTY_FILE
     assert refusal(f"twin://{tmp_path}/missing").reason is Reason.NOT_FOUND
-    assert refusal(f"twin://{tmp_path}").reason is Reason.FETCH_ERROR, "a folder, to this file system"
+    assert refusal(f"twin://{tmp_path}").reason is Reason.FETCH_ERROR, "a directory, to this file system"
     broken = refusal(f"twin://{tmp_path}/broken")
     assert broken.reason is Reason.FETCH_ERROR
     assert "on fire" in broken.detail

@@ -160,7 +160,7 @@ def test_a_robots_tag_is_honoured(site: Site) -> None:
     assert fetch(site.on("/a.jpg", _tagged("otherbot: noai", "noindex")))[0] == BODY
     redirect = site.on("/a", _tagged("noai", status=302, body=b"", location="/b.jpg"))
     site.on("/b.jpg", reply())
-    assert refusal(redirect).reason is Reason.NOT_ALLOWED, "by who redirects"
+    assert refusal(redirect).reason is Reason.NOT_ALLOWED, "by the redirecting site"
     assert site.count("/b.jpg") == 0
     site.on("/b.jpg", _tagged("noimageai"))
     assert refusal(site.on("/a", reply(302, b"", Location="/b.jpg"))).reason is Reason.NOT_ALLOWED

@@ -68,7 +68,7 @@ def test_data_uris_are_not_read_and_not_written(tmp_path: Path, before: str, hea
     for written in (found.uri, found.ref_id):
         assert written is not None and len(written) < 300 and written.startswith(before + head)
     other = failed(text[:-8] + "AAAABBBB", tmp_path)
-    assert other.uri != found.uri, "two images are told apart"
+    assert other.uri != found.uri, "two images are distinguished"
 
 
 @pytest.mark.parametrize(

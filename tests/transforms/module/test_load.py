@@ -262,7 +262,7 @@ def test_keras_logits_that_are_no_probabilities_are_asked_for(tmp_path):
         inspect(tmp_path / "m", input_range=(0, 1))
 
 
-# --- what is no module
+# --- paths without a module
 
 
 def test_what_is_no_module_is_named(tmp_path):

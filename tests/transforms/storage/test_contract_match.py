@@ -125,7 +125,7 @@ def test_a_folder_of_the_very_name_wins(place: Place) -> None:
     storage.delete(place.uri("in[1]/a"))
     storage.delete(place.uri("in[1]/b/2"))
     assert [file.path for file in storage.match(pattern)] == [place.shown("in1/c")], (
-        "an empty folder hides no pattern"
+        "an empty directory hides no pattern"
     )
 
 

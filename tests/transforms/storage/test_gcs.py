@@ -230,7 +230,7 @@ def test_what_a_pattern_cannot_match_is_not_listed(gs: Bucket, monkeypatch: pyte
         gs.put(f"p/deep/{i:03}.jpg", b"x")
     gs.put("p/a.jpg", b"x")
     assert [file.path for file in storage.match(gs.uri("p/*.jpg"))] == [gs.uri("p/a.jpg")]
-    # One request for an object of this very name; the folder's own listing fits one page.
+    # One request for an object with exactly this name; the directory's listing fits one page.
     assert len(gs.server.requests) == 2
 
 

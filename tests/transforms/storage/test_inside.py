@@ -61,7 +61,7 @@ def test_links_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
             below(str(out), name)
     assert below(str(out), "within/a.txt") == f"{out}/within/a.txt"
     link = tmp_path / "link"
-    link.symlink_to(out)  # the folder itself may be one
+    link.symlink_to(out)  # the directory itself may be one
     assert below(str(link), "inner/a.txt") == f"{link}/inner/a.txt"
 
 

@@ -142,7 +142,7 @@ def test_limits_and_samples_count_the_values_of_lists(tmp_path, kind, sample, li
         assert [(ref.ref_id, ref.data) for ref in refs] == [(ref.ref_id, ref.data) for ref in expected]
 
 
-# Which bytes are read.
+# The bytes read.
 
 ROWS, SIZE = 300, 8_000
 
