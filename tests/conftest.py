@@ -1,6 +1,6 @@
-"""Fixtures of many files.
+"""Fixtures that many test files share.
 
-Servers: one of each for the whole session, empty and with zeroed counts for each test. Jobs that are cut off.
+There is one server of each kind for the session. Each test gets it empty, with its counts at zero.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from support.module_children import kept_children
 from support.paths import ROOT
 from support.servers import FileServer
 
-# A shell starts what it puts in the background with SIGINT ignored, and that would be inherited by all that the tests
-# interrupt.
+# A shell starts its background processes with SIGINT ignored. Every process that the tests interrupt would inherit
+# that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class WorkerGoneError(Exception):
-    """Raised where a killed worker would do nothing more."""
+    """Raised at the point where a worker is killed."""
 
 
 @pytest.fixture(scope="session")
 def gcs_server() -> Iterator[GcsServer]:
-    """The GCS server of the session; tests want ``gcs``."""
+    """The GCS server of the session; tests use ``gcs``."""
     server = GcsServer()
     yield server
     server.close()
@@ -47,14 +47,14 @@ def gcs_server() -> Iterator[GcsServer]:
 
 @pytest.fixture
 def gcs(gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """A fresh bucket on a real GCS server, which ``STORAGE_EMULATOR_HOST`` names while the test runs."""
+    """A fresh bucket on a GCS server; ``STORAGE_EMULATOR_HOST`` names the server while the test runs."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
     return Bucket(gcs_server, f"bucket-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")
 def fake_gcs_server() -> Iterator[FakeGcsServer]:
-    """The fake-gcs-server of the session; tests want ``fake_gcs``."""
+    """The fake-gcs-server of the session; tests use ``fake_gcs``."""
     server = FakeGcsServer()
     yield server
     server.close()
@@ -62,14 +62,14 @@ def fake_gcs_server() -> Iterator[FakeGcsServer]:
 
 @pytest.fixture
 def fake_gcs(fake_gcs_server: FakeGcsServer, monkeypatch: pytest.MonkeyPatch) -> FakeBucket:
-    """As ``gcs``, on a server that is not ours, and that neither counts nor fails."""
+    """Like ``gcs``, but on a third-party server that neither counts requests nor injects faults."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake_gcs_server.url)
     return FakeBucket(fake_gcs_server, f"bucket-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")
 def fake_gcs_proxy(fake_gcs_server: FakeGcsServer) -> Iterator[GcsProxy]:
-    """A proxy before the fake-gcs-server of the session; tests want ``gs``."""
+    """A proxy in front of the session's fake-gcs-server; tests use ``gs``."""
     proxy = GcsProxy(fake_gcs_server.address)
     yield proxy
     proxy.close()
@@ -77,7 +77,7 @@ def fake_gcs_proxy(fake_gcs_server: FakeGcsServer) -> Iterator[GcsProxy]:
 
 @pytest.fixture(params=["emulator", "fake-gcs-server"])
 def gs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bucket | FakeBucket:
-    """A fresh bucket on each server, whose ``server`` counts requests, and fails on order."""
+    """A fresh bucket on each GCS server; its ``server`` counts requests and injects faults."""
     if request.param == "emulator":
         return request.getfixturevalue("gcs")
     proxy: GcsProxy = request.getfixturevalue("fake_gcs_proxy")
@@ -89,7 +89,7 @@ def gs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bucke
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[Any]:
-    """The S3 server of the session; tests want ``s3``."""
+    """The S3 server of the session; tests use ``s3``."""
     from support.s3_server import S3Server
 
     server = S3Server()
@@ -99,7 +99,7 @@ def s3_server() -> Iterator[Any]:
 
 @pytest.fixture
 def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A fresh bucket on a server of the S3 protocol, which ``AWS_ENDPOINT_URL_S3`` names while the test runs."""
+    """A fresh bucket on an S3 server; ``AWS_ENDPOINT_URL_S3`` names the server while the test runs."""
     from support.s3_server import KEYS, S3Bucket
 
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.url)
@@ -110,7 +110,7 @@ def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Any]:
-    """The server of Azure Blob Storage of the session; tests want ``azure``."""
+    """The Azure Blob Storage server of the session; tests use ``azure``."""
     from support.azurite import Azurite
 
     server = Azurite()
@@ -120,7 +120,7 @@ def azurite() -> Iterator[Any]:
 
 @pytest.fixture
 def azure(azurite: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A fresh container, whose server ``AZURE_STORAGE_CONNECTION_STRING`` names while the test runs."""
+    """A fresh container; ``AZURE_STORAGE_CONNECTION_STRING`` names its server while the test runs."""
     from support.azurite import AzureContainer
 
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection)
@@ -129,7 +129,7 @@ def azure(azurite: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="session")
 def file_server() -> Iterator[FileServer]:
-    """The HTTP server of the session; tests want ``http_server``."""
+    """The HTTP server of the session; tests use ``http_server``."""
     server = FileServer()
     yield server
     server.close()
@@ -137,21 +137,21 @@ def file_server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def http_server(file_server: FileServer) -> FileServer:
-    """An HTTP server that serves nothing yet; fill its ``files``."""
+    """An HTTP server without files; the test fills ``files``."""
     file_server.reset()
     return file_server
 
 
 @pytest.fixture
 def http_site() -> Iterator[Site]:
-    """An HTTP server that answers what it is told."""
+    """An HTTP server whose answers the test sets."""
     with serving() as site:
         yield site
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that others may read; ``tmp_path`` is all closed to them."""
+    """A temporary directory that other users may read; ``tmp_path`` is closed to them."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -159,24 +159,24 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Modules and artifacts are cached for the session, and never in the user's own cache."""
+    """Sets ``BEAMLABEL_CACHE`` to a directory of the session, so that tests never use the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEAMLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        # Else no two runs would write equal bytes: rows hold the start of their run.
+        # Rows hold the start time of their run, so without this no two runs would write equal bytes.
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def module_children() -> Iterator[None]:
-    """The process that loads modules goes on to the next test: it takes seconds to import TensorFlow."""
+    """Keeps the process that loads modules for the next test: importing TensorFlow takes seconds."""
     with kept_children():
         yield
 
 
 @pytest.fixture(scope="session")
 def flink_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[flink.FlinkCluster]:
-    """The Flink cluster of the session; tests want ``flink_cluster``."""
+    """The Flink cluster of the session; tests use ``flink_cluster``."""
     with flink.cluster(tmp_path_factory.mktemp("flink")) as cluster:
         yield cluster
 
@@ -185,7 +185,7 @@ def flink_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[flink.Fl
 def flink_cluster(
     flink_session: flink.FlinkCluster, request: pytest.FixtureRequest
 ) -> Iterator[flink.FlinkCluster]:
-    """A real Flink with two free slots, one a TaskManager; its logs are shown where the test fails."""
+    """A Flink cluster with two free slots, one per TaskManager; its logs are shown if the test fails."""
     flink_session.wait_for_slots(len(flink_session.names))
     failed_before = request.session.testsfailed
     yield flink_session
@@ -198,7 +198,7 @@ def flink_cluster(
 
 @pytest.fixture
 def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FinishedJob]:
-    """Runs a job whose worker is gone when it comes to the record of its third unit."""
+    """Runs a job whose worker is killed before it records its third unit."""
 
     def run(*arguments: Any, job: Callable[..., FinishedJob] = label, **options: Any) -> FinishedJob:
         real, staged = beamlabel.transforms.writing.write_unit.stage_record, []
@@ -218,7 +218,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FinishedJob]:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
-    """The units that are opened from now on."""
+    """The units that are opened during the test."""
     real, units = beamlabel.transforms.units.open_unit.open_unit, list[WorkUnit]()
 
     def open_unit(unit: WorkUnit, *arguments: Any) -> Any:
@@ -229,7 +229,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[WorkUnit]:
     return units
 
 
-# Files whose tests need Flink: one process runs them all, so that one cluster serves them, and begins with them.
+# Files whose tests need Flink. One process runs them all, and first, so that one cluster serves them.
 _WITH_FLINK = (
     "test_flink.py",
     "test_flink_kills.py",
@@ -239,8 +239,8 @@ _WITH_FLINK = (
 )
 
 
-# Folders and files whose tests start programs, clusters or browsers, compile modules, or are many on
-# servers: `-m "not slow"` leaves them out, and what is left takes three minutes.
+# Directories and files whose tests start programs, clusters or browsers, compile modules, or send many requests to
+# servers. `-m "not slow"` leaves them out; the other tests take three minutes.
 _SLOW = (
     "tests/pipeline/commands",
     "tests/pipeline/demo",
@@ -273,7 +273,7 @@ _SLOW = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+@pytest.hookimpl(tryfirst=True)  # before pytest applies -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if str(item.path.relative_to(ROOT)).startswith(_SLOW):
@@ -282,7 +282,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _ByFile(LoadFileScheduling):
-    """Gives the tests of a file to one process."""
+    """Runs all tests of a file in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]

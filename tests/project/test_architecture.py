@@ -1,4 +1,4 @@
-"""The map in ``docs/architecture.md`` has every folder, and what pages and comments name is there."""
+"""The map in ``docs/architecture.md`` has every directory, and names in pages and comments exist."""
 
 import importlib
 import re
@@ -10,7 +10,7 @@ from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 FOLDERS = ("pipeline", "transforms", "tests", "tools", "docs", "deploy", "benchmarks")
-# A path from the top of the repository, to a file whose name ends as a text's does.
+# A path from the repository's root to a file with the suffix of a text.
 PATH = re.compile(
     rf"(?<![\w/.$}}-])(?:\.\./)*((?:{'|'.join(FOLDERS)}|beamlabel)/[\w/.@-]*"
     r"\.(?:py|sh|md|txt|toml|ya?ml|json|xml|js|css|html|cron|service|timer))\b"
@@ -20,7 +20,7 @@ MODULE = re.compile(r"\bbeamlabel\.(?:pipeline|transforms)(?:\.\w+)+")
 
 @cache
 def texts() -> dict[Path, str]:
-    """All that somebody wrote here, but the change log, which may name what is gone."""
+    """All texts of the repository except the change log, which may name removed things."""
     files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
     files += [
         path for pattern in ("*.*", ".*.yaml", ".ci/*", "beamlabel/*.py") for path in ROOT.glob(pattern)
@@ -49,7 +49,7 @@ def texts() -> dict[Path, str]:
 
 
 def found(pattern: re.Pattern[str], *, only: str = "") -> Iterator[tuple[str, str]]:
-    """Where a pattern is in the texts whose names end so, as file and line, and what it found."""
+    """The matches of a pattern in the texts with these suffixes: file and line, and the found text."""
     for path, text in texts().items():
         if path.name.endswith(only):
             for number, line in enumerate(text.splitlines(), 1):
@@ -74,7 +74,7 @@ def test_the_picture_is_of_the_jobs_steps():
     picture = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)[0]
     sources = (ROOT / "pipeline" / "job" / "graph.py", ROOT / "transforms" / "label_images.py")
     graph = "".join(path.read_text() for path in sources)
-    # The steps of the graph have capitals; what the launcher does has none.
+    # The steps of the graph begin with capitals, the launcher's actions do not.
     steps = re.findall(r'\["([A-Z]\w+)[^"]*<br/>(?:transforms|pipeline)/', picture)
     assert len(steps) == 6
     assert [step for step in steps if f'"{step}" >>' not in graph] == []
@@ -116,7 +116,7 @@ def test_every_module_that_is_named_is_there():
 
 @cache
 def is_there(name: str) -> bool:
-    """Whether it is a folder, a module, or a word or an attribute of one."""
+    """Whether the name is a directory, a module, or a word or an attribute of one."""
     folder, *parts = ROOT, *name.split(".")
     while parts and (folder / parts[0]).is_dir():
         folder /= parts.pop(0)

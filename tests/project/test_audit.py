@@ -1,4 +1,4 @@
-"""Known vulnerabilities: a database that knows nothing is not taken for one that has nothing to say."""
+"""Known vulnerabilities: an empty database does not pass for a clean result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from support.paths import ROOT
 
-# A pip-audit whose database holds what the test says; it writes down what it was asked.
+# A pip-audit whose database the test sets; it records its arguments.
 _PIP_AUDIT = """\
 #!/bin/sh
 echo "$*" >> "$LOG"

@@ -1,4 +1,4 @@
-"""The comparison benchmark: its photographs, what it measures, and its report; nothing here is timed."""
+"""The comparison benchmark: its photographs, its measurements and its report; no test measures time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.jobs import TINY
 from support.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
-sys.path.append(str(BENCHMARKS))  # as a script there has it; at the end, so that it hides no other module
+sys.path.append(str(BENCHMARKS))  # as for a script there; at the end, so that it hides no other module
 answers, compare, contenders, environments, measure, photos, report = map(
     importlib.import_module,
     ("answers", "compare", "contenders", "environments", "measure", "photos", "report"),
@@ -79,7 +79,7 @@ HUNGRY = "x = bytearray(b'x') * 100_000_000; print('ready', flush=True); input()
 
 
 def test_the_sampler_sees_children_and_theirs() -> None:
-    """A shell, and in it a Python that holds 100 MB."""
+    """A shell that runs a Python process with 100 MB."""
     sampler = measure.Sampler()
     command = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, HUNGRY]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -182,7 +182,7 @@ def test_every_contender_has_what_it_names() -> None:
 
 
 def recorded(seconds: dict[str, list[tuple[float, float]]], missing: dict[str, str]) -> list[dict[str, Any]]:
-    """What a comparison writes down: two rounds of 1000 and 4000 images."""
+    """The record of a comparison: two rounds of 1000 and 4000 images."""
     machine = {
         "cpu": "a CPU",
         "units": ["avx2"],
@@ -284,7 +284,7 @@ def test_a_report_of_nothing_that_ran(tmp_path: Path) -> None:
 
 @needs_sample
 def test_the_command_runs(tmp_path: Path) -> None:
-    """Really: the hand-written script and ours, a few photographs, a small module."""
+    """A real run: the hand-written script and beamlabel, with a few photographs and a small module."""
     pytest.importorskip("tensorflow")
     words = ["--module", TINY, "--counts", "3,12", "--rounds", "1", "--only", "handwritten,ours"]
     words += ["--scratch", str(tmp_path / "scratch"), "--output", str(tmp_path / "docs")]

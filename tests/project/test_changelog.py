@@ -1,4 +1,4 @@
-"""``CHANGELOG.md`` has its shape, and the version that is here; ``CONTRIBUTING.md`` names what is there."""
+"""``CHANGELOG.md`` has its format and the current version; names in ``CONTRIBUTING.md`` exist."""
 
 import re
 import shlex

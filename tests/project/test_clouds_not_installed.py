@@ -1,4 +1,4 @@
-"""A machine without the libraries of S3, Azure and HDFS: said before the run, with the option and the extra."""
+"""A machine without the libraries of S3, Azure and HDFS: an error before the run names option and extra."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 """
 COMMAND = "from beamlabel.pipeline.__main__ import console; console()"
-# Many cases in one process: each starts with a second of imports.
+# Many cases in one process, since each process starts with a second of imports.
 MANY = """
 import json
 from beamlabel.pipeline.errors import UsageError

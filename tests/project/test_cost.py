@@ -1,6 +1,6 @@
-"""What an image costs, counted and not timed: a guard against slowing down unnoticed.
+"""The cost of an image, counted instead of timed: a guard against unnoticed slowdowns.
 
-Model loads, imports of TensorFlow, copies of pixels, sizes of batches, bytes that cross the shuffle.
+The tests count model loads, imports of TensorFlow, copies of pixels, batch sizes, and shuffled bytes.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ def test_a_warm_run_imports_neither_tensorflow_nor_what_only_connectors_need(tmp
 
 @pytest.fixture
 def watched(monkeypatch):
-    """The arrays of pixels that were decoded, and those that reached the engine's input, by identity."""
+    """The decoded pixel arrays and those that reached the engine's input, by identity."""
     decoded, copied, batches = [], [], []
     decode, fill, run_inference = (
         load_images.decode,
@@ -105,7 +105,7 @@ def watched(monkeypatch):
         return run_inference(self, batch, *arguments)
 
     monkeypatch.setattr(load_images, "decode", watch_decode)
-    # Where an engine took it from.
+    # The array from which an engine copied.
     monkeypatch.setattr("beamlabel.transforms.inference.litert_engine.fill", watch_fill)
     monkeypatch.setattr(predict.HubModelHandler, "run_inference", watch_batch)
     return decoded, copied, batches
@@ -115,7 +115,7 @@ def test_pixels_are_copied_once_from_the_decoder_to_the_engine(tmp_path, uris, w
     decoded, copied, _ = watched
     label(tmp_path / "out", "--input", uris, "--batch_size", BATCH)
     assert len(decoded) == len(copied) == IMAGES
-    # The same objects: nothing was copied, stacked or pickled on the way.
+    # The same objects: no array was copied, stacked or pickled on the way.
     assert {id(pixels) for pixels in decoded} == {id(pixels) for pixels in copied}
 
 
@@ -125,14 +125,14 @@ def test_batches_have_one_size(tmp_path, uris, watched):
     images = [sum(isinstance(element, LoadedImage) for element in batch) for batch in batches]
     sizes = [size for size in images if size]
     assert sizes[:-1] == [BATCH] * (len(sizes) - 1) and sum(sizes) == IMAGES
-    # Unit ends travel in blocks of their own, and are the only elements here that are no images.
+    # Unit ends travel in separate blocks and are the only elements here that are not images.
     others = [len(batch) for batch, size in zip(batches, images, strict=True) if not size]
     assert sum(others) == 3 and sum(map(len, batches)) == IMAGES + 3
     assert not any(isinstance(element, Failure) for batch in batches for element in batch)
 
 
 def shuffled_bytes(staging_dir, *arguments):
-    """Bytes of all work units as the reshuffle encodes them."""
+    """The bytes of all work units as the reshuffle encodes them."""
     options, _ = parse([*map(str, arguments), "--module", TINY, "--output", "unused"])
     inputs = check_inputs(options.inputs, options.output)
     source = SourceOptions(base_dir="/data", columns=inputs.columns, shard_rows=options.output.shard_rows)
@@ -150,14 +150,14 @@ SIZES: list[int] = []
 
 
 def note_size(unit):
-    """Not nested: what is pickled by value gets a list of its own."""
+    """Not nested, since a function pickled by value gets its own list."""
     SIZES.append(len(coders.FastPrimitivesCoder().encode(unit)))
 
 
 def test_a_reference_costs_the_shuffle_a_few_bytes(tmp_path):
     uris = uri_list(tmp_path / "list.txt", (f"gs://photos/2026/11/{n:08d}.jpg" for n in range(20_000)))
     sizes = shuffled_bytes(tmp_path, "--input", uris)
-    # A bare URI as an element of its own costs Beam about 600 bytes here.
+    # A bare URI as a separate element costs about 600 bytes in Beam here.
     assert sum(sizes) < 10 * 20_000
     assert max(sizes) < 100_000
 

@@ -1,6 +1,6 @@
-"""deploy/dataflow: the template's metadata, its images, and the script that brings them to Google Cloud.
+"""deploy/dataflow: the template's metadata, its images, and the script that deploys them to Google Cloud.
 
-There is no engine to build images with where tests run: what a machine can check of a Dockerfile is checked.
+The tests cannot build images without an engine, so they check the Dockerfiles' text.
 """
 
 import io
@@ -52,7 +52,7 @@ PARAMETERS = {
 }
 OPTIONS = {one.name: one for one in job_options() if one.name not in LOCAL}
 NEEDED = ["--input=gs://b/in.txt", "--module=demo", "--output=gs://b/out"]
-# For each kind of value: what is worth trying.
+# The values to try for each kind.
 VALUES = {
     whole(1).regex: ("1", "64", "1_000", "007", "0", "-1", "1.5", "_1", "x", ""),
     number(0, 1, above_low=True).regex: ("0.05", "1", "1e-3", ".5", "1.", "+0.5", " 0.25 ", "1_0e-2", "-0", "nan", "x"),
@@ -121,7 +121,7 @@ def test_a_regex_accepts_what_the_option_accepts(name: str):
     else:
         values = VALUES[one.type.regex]
     others = [word for word in NEEDED if not word.startswith(f"--{name}=")]
-    # What an option needs beside it.
+    # Further options that an option requires.
     others += {
         "tfrecord_compression": ["--output_format=tfrecord"],
         "changed": ["--skip_labeled=gs://b/labels/"],
@@ -135,9 +135,9 @@ def test_a_regex_accepts_what_the_option_accepts(name: str):
         if value and is_taken:
             assert re.fullmatch(pattern, value), value
     assert any(taken.values())
-    # Anything may be a text, or the name of who asks.
+    # A free text, or the name of the user agent, may be anything.
     if one.type not in (TEXT, USER_AGENT) or one.choices:
-        assert not re.fullmatch(pattern, "neither, nor"), "a regex that takes everything says nothing"
+        assert not re.fullmatch(pattern, "neither, nor"), "a regex that accepts everything is useless"
 
 
 def test_parameters_become_a_command_line():
@@ -193,7 +193,7 @@ def dockerfile(name: str) -> DockerfileParser:
 
 
 def is_sent(name: str, path: str) -> bool:
-    """Whether an image's .dockerignore lets a path through to the engine: the last rule that fits decides."""
+    """Whether an image's .dockerignore passes a path to the engine: the last matching rule decides."""
     sent = True
     parts = path.split("/")
     prefixes = ["/".join(parts[: n + 1]) for n in range(len(parts))]
@@ -238,7 +238,7 @@ def test_the_images_fit_each_other_and_the_constraints():
 
 @pytest.fixture
 def submit(tmp_path: Path):
-    """Runs submit.sh where gcloud, docker and beamlabel are programs that write down their arguments."""
+    """Runs submit.sh with stand-ins for gcloud, docker and beamlabel that record their arguments."""
     log = tmp_path / "log"
     for name in ("gcloud", "docker", "beamlabel"):
         program = tmp_path / name
@@ -288,7 +288,7 @@ def test_run_hands_every_word_to_whom_it_is_for(submit):
     (call,) = calls
     assert "--max-workers=50" in call
     given = call[call.index("--parameters") + 1]
-    # As gcloud reads it: what stands between two ^ parts the parameters.
+    # As gcloud reads it: the text between two ^ separates the parameters.
     _, delimiter, words = given.split("^", 2)
     parameters = dict(word.split("=", 1) for word in words.split(delimiter))
     assert set(parameters) <= set(PARAMETERS)

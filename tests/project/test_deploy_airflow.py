@@ -1,4 +1,4 @@
-"""``deploy/nightly/airflow_dag.py`` in a real Airflow, which ``tools/setup_airflow.sh`` installs by itself."""
+"""``deploy/nightly/airflow_dag.py`` in a real Airflow, which ``tools/setup_airflow.sh`` installs separately."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from support.nightly_deployment import ROOT
 PYTHON = ROOT / ".runners" / "airflow" / "bin" / "python"
 DAY = "2026-11-23"
 
-# What Airflow makes of the file, and how its task ends for each exit code.
+# Prints the DAG that Airflow reads from the file, and the end of its task for each exit code.
 PROBE = """
 import json, os, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -52,7 +52,7 @@ print("PROBE", json.dumps({
     "alerts": [type(callback).__name__ for callback in task.on_failure_callback],
 }))
 """
-# Stands for beamlabel's Python.
+# A stand-in for beamlabel's Python.
 STANDIN = f"""#!{sys.executable} -S
 import json, os, sys
 if sys.argv[1] == "-c":
@@ -65,7 +65,7 @@ sys.exit(int(os.environ["CODE"]))
 
 
 class Airflow:
-    """An Airflow with a database of its own and the DAG in its folder."""
+    """An Airflow with its own database and the DAG in its directory."""
 
     def __init__(self, home: Path) -> None:
         if not PYTHON.exists():
@@ -122,7 +122,7 @@ def facts(airflow, standin):
 
 
 def told(standin):
-    """The arguments of each of the stand-in's runs."""
+    """The arguments of each run of the stand-in."""
     return [json.loads(line) for line in Path(f"{standin}.log").read_text().splitlines()]
 
 
@@ -130,7 +130,7 @@ def test_airflow_takes_the_dag(facts):
     assert facts["timetable"] == "0 2 * * *"
     assert facts["dag"] == {"dag_id": "beamlabel_nightly", "catchup": False, "max_active_runs": 1}
     assert facts["retries"] == 3
-    # The lock of a run that is gone is stale by then.
+    # The lock of an ended run is stale by then.
     assert facts["retry_minutes"] > 5
     assert facts["alerts"] == ["SmtpNotifier"]
 
@@ -164,7 +164,7 @@ def test_a_night(airflow, tmp_path):
 
 
 class _Smtp(socketserver.StreamRequestHandler):
-    """Takes whatever mail it is given."""
+    """An SMTP server that accepts all mail."""
 
     def handle(self) -> None:
         self.wfile.write(b"220 here\r\n")

@@ -1,6 +1,6 @@
-"""``deploy/flink/`` is what Kubernetes, the operator, Compose, Beam and beamlabel take, and its parts fit together.
+"""``deploy/flink/`` is valid for Kubernetes, the operator, Compose, Beam and beamlabel, and its parts match.
 
-Nothing here is built or applied, for want of an engine and a cluster: ``test_flink_pool.py`` runs the programs.
+No test builds or applies the files, since there is no engine or cluster; ``test_flink_pool.py`` runs the programs.
 """
 
 import re
@@ -28,7 +28,7 @@ from support.locked import check_install
 
 LAUNCHES = ["job.yaml", "compose.yaml"]
 DOCKERFILES = ["Dockerfile", "Dockerfile.launcher"]
-# What compose.yaml leaves to who runs it.
+# Variables that the user of compose.yaml sets.
 REST = ["--input", "/data/photos/", "--module", "/data/module.tar.gz", "--output", "/data/labels"]
 
 
@@ -126,7 +126,7 @@ def froms(name):
 
 @pytest.mark.parametrize("name", LAUNCHES)
 def test_every_option_is_known(name):
-    """To beamlabel or to Beam, which drops others with no more than a warning."""
+    """Every option belongs to beamlabel or to Beam; Beam drops unknown ones with only a warning."""
     _, runner_args, runner = chosen(name)
     assert runner.kind == choose.FLINK
     assert not runner.detached
@@ -137,7 +137,7 @@ def test_every_option_is_known(name):
 
 @pytest.mark.parametrize("name", LAUNCHES)
 def test_the_launch_passes_the_preflight(name, tmp_path):
-    """With addresses and files of this machine in place of the containers'."""
+    """The launch uses addresses and files of this machine in place of the containers'."""
     options, runner_args, _ = chosen(name)
     jar = tmp_path / "job-server.jar"
     jar.touch()
@@ -206,7 +206,7 @@ def test_the_job_servers_jar_is_where_the_image_has_it(name):
 
 
 def test_one_worker_process_a_task_manager():
-    """Each uses all cores of the sidecar, so that a second one would take them from the first."""
+    """A worker process uses all cores of the sidecar, so a second one would compete with it."""
     assert deployment.cluster()["spec"]["flinkConfiguration"]["taskmanager.numberOfTaskSlots"] == "1"
     assert all("sdk_worker_parallelism" not in " ".join(deployment.launch_options(name)) for name in LAUNCHES)
     resources = deployment.sidecar()["resources"]
@@ -230,7 +230,7 @@ def test_a_cancelled_launcher_has_time_to_cancel_the_job():
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_what_an_image_copies_makes_the_package(name, tmp_path):
-    """The files that its Dockerfile copies, and that its ignore file lets through, are enough for pip."""
+    """The files that the Dockerfile copies and the ignore file passes are enough for pip."""
     allowed = {
         line[1:]
         for line in (FOLDER / f"{name}.dockerignore").read_text().splitlines()
@@ -245,7 +245,7 @@ def test_what_an_image_copies_makes_the_package(name, tmp_path):
     for source in copied:
         (tmp_path / source).parent.mkdir(exist_ok=True)
         if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, tmp_path / source, symlinks=True)  # as Docker copies
+            shutil.copytree(ROOT / source, tmp_path / source, symlinks=True)  # as Docker copies files
         else:
             shutil.copy(ROOT / source, tmp_path / source)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

@@ -1,6 +1,6 @@
-"""``deploy/nightly/`` is what Kubernetes, Prometheus, systemd and cron take, and what it tells the job is right.
+"""``deploy/nightly/`` is valid for Kubernetes, Prometheus, systemd and cron, and the job's arguments are correct.
 
-Its DAG is ``test_deploy_airflow.py``'s, its script ``test_label_script.py``'s. Nothing is applied or installed.
+``test_deploy_airflow.py`` tests the DAG, ``test_label_script.py`` the script. No file is applied or installed.
 """
 
 import os
@@ -28,7 +28,7 @@ FILES = ["cronjob.yaml", "beamlabel-nightly.service", "beamlabel.cron"]
 
 
 def test_every_file_asks_for_the_same():
-    """Times are label.sh's or the controller's: what is left is the job."""
+    """Apart from times, which label.sh or the controller sets, all files run the same job."""
     parsed = []
     for name in FILES:
         options, runner_args = parse(
@@ -72,7 +72,7 @@ def test_a_night_is_retried_where_that_is_worth_it():
     assert codes["onExitCodes"]["values"] == [exit_codes.TOO_MANY_FAILURES, exit_codes.USAGE]
     assert codes["onExitCodes"]["containerName"] == deployment.launcher(deployment.cronjob())["name"]
     assert codes["action"] == "FailJob" and disruption["action"] == "Ignore"
-    # Pods begin 10 s, 20 s, 40 s … after each other: the last one when a lock that nobody renews is stale.
+    # Pods start 10 s, 20 s, 40 s … after each other; the last one starts when an unrenewed lock is stale.
     assert sum(10 * 2**n for n in range(job["backoffLimit"])) > lease.STALE_SECONDS
     options, _ = parse([*deployment.arguments("cronjob.yaml"), "--run_date", "2026-11-23"])
     assert options.run.if_exists == "resume"
@@ -85,14 +85,14 @@ def test_a_night_is_retried_where_that_is_worth_it():
 
 
 def test_the_date_is_the_minute_that_the_night_was_due(standin):
-    """The controller names a Job after it; so a pod of after midnight, too, has the night's date."""
+    """The controller names a Job after this minute, so a pod after midnight also has the night's date."""
     container = deployment.launcher(deployment.cronjob())
     (name,) = [entry for entry in container["env"] if entry["name"] == "JOB_NAME"]
     assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['batch.kubernetes.io/job-name']"
     due = datetime(2026, 11, 23, 2, tzinfo=timezone.utc)
     job_name = f"beamlabel-nightly-{int(due.timestamp()) // 60}"
     environment = {"JOB_NAME": job_name, "PATH": f"{standin.path.parent}:{os.environ['PATH']}"}
-    # A `$(NAME)` is the kubelet's; what is none stays as it is.
+    # The kubelet expands `$(NAME)`; other text stays unchanged.
     assert not re.search(r"\$\([A-Za-z_][\w.-]*\)", "".join(container["command"] + container["args"]))
     done = subprocess.run([*container["command"], *container["args"], "4"], env=environment)
     assert done.returncode == 4
@@ -106,7 +106,7 @@ def rules():
 
 
 def find_promtool():
-    """Fetched when it is not there yet."""
+    """Finds promtool, downloaded on first use."""
     path = f"{os.environ['PATH']}:{ROOT}/.runners/promtool"
     if (found := shutil.which("promtool", path=path)) is not None:
         return found
@@ -119,7 +119,7 @@ def find_promtool():
 
 
 def test_prometheus_takes_the_alerts_and_tells(tmp_path):
-    """Series as kube-state-metrics has them: a night that fails after half an hour, and no other one."""
+    """Series as in kube-state-metrics: only a night that fails after half an hour gives an alert."""
     promtool = find_promtool()
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules()))
     job = 'namespace="photos",job_name="beamlabel-nightly-29917560"'
@@ -182,7 +182,7 @@ def systemd_analyze(*arguments):
 
 
 def installed(folder):
-    """The units in a folder, and what they run where they say."""
+    """The units in a directory, and their programs at the paths they name."""
     for name in UNITS:
         (folder / name).write_text(deployment.text(name, HOME=ROOT))
     return [folder / name for name in UNITS]
@@ -261,7 +261,7 @@ def test_cron_mails_the_log_of_a_night_that_failed(tmp_path, code):
     assert "@" in settings["MAILTO"]
     *when, user, command = deployment.cron_line(HOME=home).split(maxsplit=6)
     assert when == ["0", "2", "*", "*", "*"] and user == "beamlabel"
-    assert "%" not in command, "cron would make a line break of it"
+    assert "%" not in command, "cron would turn it into a line break"
     log = tmp_path / "log"
     environment = {"PATH": "/usr/bin:/bin", **settings, "LOG": str(log)}
     done = subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, text=True)

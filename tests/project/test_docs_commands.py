@@ -1,4 +1,4 @@
-"""Every command of docs/commands.md runs, but for the names of buckets and the hub's address."""
+"""Every command of docs/commands.md runs, with other bucket names and hub address."""
 
 import re
 import shlex
@@ -22,7 +22,7 @@ LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for
 
 @pytest.fixture
 def place(gcs, http_server, tmp_path, monkeypatch):
-    """A hub, a result in a bucket, and files of truth; what it yields gives a line's words as they are here."""
+    """A hub, a result in a bucket, and truth files; yields a function that maps a line's words to local ones."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     handle = "/google/imagenet/mobilenet_v2_075_160/classification/1"

@@ -1,4 +1,4 @@
-"""Every example of the README and of ``docs/`` is run by a test, or its reason for not being run stands here."""
+"""A test runs every example of the README and ``docs/``, or this file gives the reason why not."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ from support.paths import ROOT
 
 BLOCK = re.compile(r"^```(bash|sh|python|sql|yaml|java|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
-# The tests that take all blocks of a page, but for those below.
+# The tests that run all blocks of a page, except those below.
 RUN_BY = {
     "README.md": "tests/project/test_readme.py",
     "docs/commands.md": "tests/project/test_docs_commands.py",
@@ -23,7 +23,7 @@ RUN_BY = {
     "docs/quickstart.md": "tests/project/test_quickstart_docs.py",
 }
 
-# Page, and how a block begins: why that block is not run as it stands.
+# Page and start of a block → the reason why the block is not run unchanged.
 NOT_RUN = {
     (
         "README.md",

@@ -1,7 +1,7 @@
-"""``docs/flink.md`` is true: bash runs its commands, and what they tell the programs that need a cluster is checked.
+"""``docs/flink.md`` is correct: bash runs its commands, and their calls of cluster programs are checked.
 
-helm, docker, kubectl and gsutil are stand-ins that write down their arguments and standard input; sed, mkdir and the
-shell are the real ones. What was piped into kubectl is checked as what it would have applied.
+helm, docker, kubectl and gsutil are stand-ins that record their arguments and standard input; sed, mkdir and the shell
+are real. The input of kubectl is checked as the objects it would apply.
 """
 
 import json
@@ -36,7 +36,7 @@ if arguments[:1] == ["create"]:
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
-    """What the page's commands tell each program, in order: program, arguments, standard input."""
+    """The calls of programs by the page's commands, in order: program, arguments, standard input."""
     folder = tmp_path_factory.mktemp("page")
     for name in STANDINS:
         program = folder / name if "/" in name else folder / "path" / name
@@ -61,7 +61,7 @@ def told(calls, program, *first):
 
 
 def value(arguments, *options):
-    """What follows one of the options, or is joined to it."""
+    """The value of the first present option, as the next word or joined by =."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         name, joined, text = argument.partition("=")
         if name in options:

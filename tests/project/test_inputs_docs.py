@@ -1,4 +1,4 @@
-"""The commands of docs/inputs.md run, and its tables are the code's."""
+"""The commands of docs/inputs.md run, and its tables agree with the code."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ def commands(title: str) -> list[list[str]]:
 
 
 def run(words: list[str], output, **here: str) -> FinishedJob:
-    """Labels with the options of a command; ``here`` names the module, and places as they are here."""
+    """Labels with the options of a command; ``here`` maps the module and paths to local ones."""
     place, module = words.index("--output"), words.index("--module")
     words = [word for number, word in enumerate(words) if number not in range(place, place + 2)]
     words = [word for number, word in enumerate(words) if number not in range(module, module + 2)]
@@ -96,7 +96,7 @@ def test_the_table_of_types(cells, kind):
         types = CellTypes()
         types.add(pa.array([text]))
         if kind == "string":
-            # Some are so beside others only.
+            # Some texts are strings only beside other values.
             assert str(types.type()) == "string" or text in ("9007199254740993", "0.5")
         else:
             assert str(types.type()) == KINDS.get(kind, "timestamp[us]")

@@ -1,4 +1,4 @@
-"""``deploy/nightly/label.sh``: which exit codes it tries again, and that a signal ends it; and once for real."""
+"""``deploy/nightly/label.sh``: retries by exit code, its end by a signal, and one real run."""
 
 import os
 import signal
@@ -94,7 +94,7 @@ def test_a_signal_ends_the_run_and_no_other_begins(tmp_path, sent, code, when):
 
 
 def test_it_labels(tmp_path):
-    """For real: the first try finds the output locked, and is told so; the second one labels."""
+    """A real run: the first try finds the output locked, the second one labels."""
     photos(tmp_path / "photos", 3)
     beamlabel = tmp_path / "beamlabel"
     beamlabel.write_text(f'#!/bin/bash\nexec {sys.executable} -m beamlabel "$@"\n')

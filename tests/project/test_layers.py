@@ -1,6 +1,6 @@
-"""The order of the folders: what stands above imports what stands below, and never the other way round.
+"""The order of the directories: upper layers import lower ones, never the reverse.
 
-Read from the sources, imports inside functions and for type checkers included.
+The test reads the sources, including imports inside functions and for type checkers.
 """
 
 import ast
@@ -13,7 +13,7 @@ from support.layers import LEVELS, files, folder, imported, imports, short, tree
 from support.paths import ROOT
 
 TENSORFLOW = {"tensorflow", "tensorflow_hub", "keras", "tf_keras"}
-# The launcher's side, the engine of that name, and those that write a module: the demo, and the training.
+# The launcher's side, the TensorFlow engine, and the two writers of modules: the demo and the training.
 WITH_TENSORFLOW = {
     "transforms/module",
     "transforms/hub/shared_cache.py",

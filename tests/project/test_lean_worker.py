@@ -1,4 +1,4 @@
-"""A worker, and a launcher whose cache is warm, do without TensorFlow and all else that only launchers need."""
+"""A worker, and a launcher with a warm cache, run without TensorFlow and other launcher-only packages."""
 
 import os
 import pickle
@@ -11,7 +11,7 @@ from beamlabel.pipeline.output.publish import publish
 from support.jobs import TINY, FinishedJob, label, photos, prepared, uri_list
 from support.paths import ROOT
 
-# What the extra `launcher` brings. TFRecords need the last two, which do not need the others.
+# The packages of the extra `launcher`. TFRecords need the last two, which do not need the others.
 HEAVY = (
     "tensorflow",
     "tensorflow_hub",
@@ -45,7 +45,7 @@ with beam.Pipeline(runner=FnApiRunner()) as pipeline:
 
 
 def lean(code, *arguments, blocked, cache=None):
-    """Runs Python code in a process in which the blocked packages cannot be imported."""
+    """Runs Python code in a process that cannot import the blocked packages."""
     return subprocess.run(
         [sys.executable, "-c", BLOCK.format(blocked=repr(blocked)) + code, *map(str, arguments)],
         capture_output=True, text=True, timeout=300, cwd=ROOT,
@@ -58,7 +58,7 @@ def blocked_for(output_format):
 
 
 def shards(manifest):
-    """Names differ between runs; content may not."""
+    """The content of the shards; names differ between runs, but content must not."""
     return [(file["rows"], file["bytes"], file["sha256"], file["computed_by"]) for file in manifest["files"]]
 
 
@@ -82,7 +82,7 @@ def test_a_worker_needs_nothing_of_the_launchers(tmp_path, uris, output_format):
     manifest = publish(job.output, job.staging_dir)
     assert manifest["rows"]["predicted"] == 20
     assert shards(manifest) == shards(normal.manifest)
-    # Remembered for the host's next worker: the engine's chunk, and what was hashed.
+    # Cached for the host's next worker: the engine's chunk and the hashes.
     left = [path for path in empty.rglob("*") if path.is_file()]
     assert left and all(path.stat().st_size < 1000 for path in left)
 
@@ -100,7 +100,7 @@ def test_the_command_with_a_warm_cache(tmp_path, uris, output_format):
 
 
 def test_a_cold_cache_names_the_extra(tmp_path, uris, monkeypatch):
-    # Another process loads the module; it finds these before the packages.
+    # Another process loads the module; it finds these files before the packages.
     missing = tmp_path / "missing"
     missing.mkdir()
     for name in HEAVY + CODER:

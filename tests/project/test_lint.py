@@ -1,4 +1,4 @@
-"""What is linted: the same before a commit as in ``run_tests.sh``, and every shell script."""
+"""Linting: the same checks before a commit as in ``run_tests.sh``, and every shell script."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ CONFIG = ROOT / ".pre-commit-config.yaml"
 
 
 def linters_of_run_tests() -> list[str]:
-    """The lines of ``run_tests.sh`` that run a tool of ``.venv`` which is no test."""
+    """The lines of ``run_tests.sh`` that run a tool of ``.venv`` other than tests."""
     lines = (ROOT / "run_tests.sh").read_text().splitlines()
     return [line for line in lines if line.startswith(".venv/bin/") and "pytest" not in line]
 
@@ -25,7 +25,7 @@ def test_a_commit_is_linted_as_run_tests_lints():
     assert [hook["entry"] for hook in hooks] == linters_of_run_tests()
     assert len(hooks) == 5
     for hook in hooks:
-        # The whole project, by the versions that the tests use, whatever the commit changes.
+        # The whole project with the versions that the tests use, for every commit.
         assert (hook["language"], hook["pass_filenames"], hook["always_run"]) == ("system", False, True)
 
 

@@ -1,4 +1,4 @@
-"""What is installed has a hash: the lock has the versions of the constraints, and each extra its part."""
+"""Every installed package has a hash: the lock has the versions of the constraints and a part per extra."""
 
 import importlib.util
 import re

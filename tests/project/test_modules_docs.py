@@ -1,4 +1,4 @@
-"""docs/modules.md says what the code does; the behaviour itself is tested in tests/transforms."""
+"""docs/modules.md agrees with the code; tests/transforms tests the behavior itself."""
 
 import itertools
 import re
@@ -76,7 +76,7 @@ def test_the_parts_of_own_modules_are_those_that_are_written():
     ("number", "precision"), zip(TOLERANCES, ("float32", "float16", "bfloat16"), strict=True)
 )
 def test_answers_may_differ_by_as_much_as_the_page_says(number, precision):
-    """Of the largest value; in the order of the page."""
+    """The differences are relative to the largest value, in the order of the page."""
     pixels = probe_batch(8, 8)
 
     def ask(images, more=0.0):

@@ -1,7 +1,7 @@
-"""``docs/nightly.md`` is true: bash lives through its week on a GCS server, and what the page says comes out.
+"""``docs/nightly.md`` is correct: bash runs its week on a GCS server and gets the page's results.
 
-beamlabel is itself, with a small module and its names in place of the page's; gcloud copies and reads objects of that
-server; bq and kubectl write down what they were told, and DuckDB then does what bq was.
+beamlabel is real, with a small module and its names in place of the page's. gcloud copies and reads objects of that
+server. bq and kubectl record their arguments, and DuckDB then runs bq's commands.
 """
 
 import json
@@ -28,7 +28,7 @@ from support.nightly_deployment import ROOT
 PAGE = (ROOT / "docs" / "nightly.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```(?:\n\n```text\n(.*?)```)?", PAGE, re.DOTALL)
 
-# An hour or two a unit on Friday, and on Thursday another run that is at work: each the first time only.
+# An hour or two per unit on Friday, and another active run on Thursday, each only the first time.
 BEAMLABEL = """#!{python}
 import os, subprocess, sys, time
 sys.path.insert(0, {root!r})
@@ -94,7 +94,7 @@ def write_programs(folder, bucket, modules):
 
 
 def write_photos(folder):
-    """What is uploaded on each day, by day."""
+    """Writes the uploads of each day."""
     everything = photos(folder / "all", 261)
     first, second, third = everything[:200], everything[200:240], everything[240:260]
     for day, paths in {"monday": first, "tuesday": second, "wednesday": third, "again": third[:8]}.items():
@@ -110,7 +110,7 @@ def write_photos(folder):
 
 
 def other_module(folder):
-    """The same module with one more file, which is another fingerprint."""
+    """The same module with one more file and so another fingerprint."""
     path = folder / "other.tar.gz"
     (folder / "note").write_text("another version")
     with tarfile.open(TINY) as there, tarfile.open(path, "w:gz") as made:
@@ -121,12 +121,12 @@ def other_module(folder):
 
 
 class Week:
-    """The week, lived through.
+    """The results of the week.
 
     Attributes:
-      said: for each block of commands that the page shows an outcome of: that, and what came out.
-      folder: where it happened.
-      bucket: what it left; ``mirror`` is a local copy.
+      said: For each block of commands with a shown outcome: that outcome and the actual one.
+      folder: The working directory.
+      bucket: The bucket after the week; ``mirror`` is a local copy.
     """
 
     def __init__(self, folder, bucket):
@@ -183,7 +183,7 @@ def test_the_week_is_as_the_page_tells(week):
             matched = [number for number, text in enumerate(lines) if re.fullmatch(pattern, text)]
             assert matched, f"{line!r} is not in\n{out}"
             lines = lines[matched[0] + 1 :]
-        assert not lines, "the exit code is said last"
+        assert not lines, "the exit code comes last"
     codes = [out.splitlines()[-1] for out in week.outcomes]
     assert set(codes) == {f"exit code {code}" for code in (0, 1, 4, 75)}
 
@@ -270,7 +270,7 @@ def test_each_image_has_one_row_of_each_module_but_the_one_that_changed(week):
 
 
 def queries(shown):
-    """The page's SQL that shows an outcome, and that which does not."""
+    """The page's SQL with a shown outcome, and the SQL without one."""
     return [
         block for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL) if (";\n-- " in block) == shown
     ]
@@ -286,7 +286,7 @@ def test_the_queries_give_what_is_shown(week):
 
 
 def test_the_current_table_is_what_is_in_the_bucket(week):
-    """In DuckDB as the page has it, and with Spark's query over the same tables."""
+    """Runs the page's SQL in DuckDB, and Spark's query over the same tables."""
     database = duckdb.connect()
     _, duck = queries(shown=True)
     database.execute(week.here(duck.partition("\nSELECT count")[0]))
@@ -310,7 +310,7 @@ def test_the_tombstone_is_of_the_deleted_photograph(week):
 
 
 def test_what_bigquery_is_told_fits_the_files(week):
-    """A load appends what its files hold, with the column that their folder names; DuckDB does as it is told."""
+    """A load appends the rows of its files with the column in their path; DuckDB runs it."""
     database = duckdb.connect()
     database.execute("CREATE SCHEMA photos")
     is_made = False

@@ -1,4 +1,4 @@
-"""``NOTICE`` names all data that is shipped or fetched, and ``LICENSE`` is the one that the metadata names."""
+"""``NOTICE`` names all shipped or downloaded data, and ``LICENSE`` agrees with the metadata."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ from support.paths import DATA, ROOT
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # which pytest brings there
+    import tomli as tomllib  # which pytest creates there
 
 NOTICE = (ROOT / "NOTICE").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -20,14 +20,14 @@ def test_the_licence_is_that_of_the_metadata():
     assert PYPROJECT["project"]["license-files"] == ["LICENSE", "NOTICE"]
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License\n                           Version 2.0, January 2004" in text
-    # All nine sections, and the appendix.
+    # All nine sections and the appendix.
     assert re.findall(r"^   (\d)\. ", text, re.MULTILINE) == [str(number) for number in range(1, 10)]
     assert "END OF TERMS AND CONDITIONS" in text
 
 
 def test_data_in_the_package_is_named():
-    """Everything there but code, the pages of the report and of diff, and the provider file of
-    Beam YAML, which are ours."""
+    """All files except code, the pages of the report and of diff, and the provider file of
+    Beam YAML, which belong to the project."""
     files = [
         path
         for folder in ("pipeline", "transforms")
@@ -39,7 +39,7 @@ def test_data_in_the_package_is_named():
 
 
 def test_data_of_the_tests_is_named():
-    """By its name, or by that of its folder; ``.expected.npz`` lies beside what it is of."""
+    """By its name or that of its directory; an ``.expected.npz`` lies beside its image."""
     told = NOTICE + (DATA / "README.md").read_text()
     paths = [path for path in DATA.iterdir() if path.name != "README.md"]
     assert paths

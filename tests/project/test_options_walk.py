@@ -1,4 +1,4 @@
-"""The way of the options from ``run``: down only, in ever smaller parts, as ``docs/architecture.md`` draws it."""
+"""The way of the options from ``run``: only down, in ever smaller parts, as in ``docs/architecture.md``."""
 
 import re
 import sys
@@ -26,11 +26,11 @@ PACKAGE = Path(beamlabel.__file__).parent
 
 
 class Step(NamedTuple):
-    """A call that hands options on.
+    """A call that passes options on.
 
     Attributes:
-      caller, callee: files, as ``pipeline/run.py``.
-      held, given: the groups that the caller had been given, and that it gives.
+      caller, callee: Files, such as ``pipeline/run.py``.
+      held, given: The groups that the caller received, and those that it passes on.
     """
 
     caller: str
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 
 def ours(frame):
-    """The file of ours that a frame runs, or None."""
+    """The beamlabel file that a frame runs, or None."""
     path = Path(frame.f_code.co_filename)
     return path.resolve().relative_to(ROOT).as_posix() if path.is_relative_to(PACKAGE) else None
 
@@ -53,7 +53,7 @@ def groups(frame):
 
 
 def walk(arguments):
-    """Runs a job; its calls that hand options on, in the order of the calls."""
+    """Runs a job and returns its calls that pass options on, in order."""
     steps = {}
 
     def watch(frame, event, _):
@@ -77,7 +77,7 @@ def walk(arguments):
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
-    """Of a night after another."""
+    """The steps of a second night."""
     tmp_path = tmp_path_factory.mktemp("walk")
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 3))
     common = ("--module", TINY, "--input", uris, "--max_error_rate", "1")
@@ -87,7 +87,7 @@ def steps(tmp_path_factory):
 
 
 def parts(names):
-    """The groups, and those within them."""
+    """The groups and their subgroups."""
     return set(names) | ({kind.__name__ for kind in GROUPS} if JobOptions.__name__ in names else set())
 
 
@@ -101,7 +101,7 @@ def test_options_go_down_in_ever_smaller_parts(steps):
 
 
 def test_only_the_job_knows_the_options():
-    """Whoever is below is given values, or a type of its own."""
+    """Lower layers get values or their own types."""
     names = {f"{job_options.__name__}.{kind.__name__}" for kind in GROUPS}
     who = {short(module) for module, path in files().items() if names & set(imported(path))}
     allowed = ("pipeline/options/", "pipeline/job/", "pipeline/commands/", "pipeline/run.py")

@@ -1,4 +1,4 @@
-"""docs/output.md is true: its lists are the code's, and its readers read what a run wrote."""
+"""docs/output.md is correct: its lists agree with the code, and its readers read a run's output."""
 
 import re
 import shutil
@@ -48,7 +48,7 @@ def test_every_reason_is_explained():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, cache):
-    """The outputs that the page reads, of small modules."""
+    """The outputs that the page reads, from small modules."""
     pytest.importorskip("tensorflow")
     from support.tf_modules import FEATURES, save_two_outputs
 
@@ -80,13 +80,13 @@ def test_the_columns_are_those_of_a_run(place):
 
 
 def columns(read) -> set[str]:
-    """The names of the columns: ``datasets`` calls them otherwise than the others."""
+    """The names of the columns; ``datasets`` has another attribute for them."""
     return set(getattr(read, "column_names", None) or read.columns)
 
 
 @pytest.mark.parametrize("reader", NEEDS)
 def test_the_readers_read_all_rows(place, monkeypatch, tmp_path, reader):
-    """Each program of the page, with the size of this module's embeddings."""
+    """Runs each program of the page with the size of this module's embeddings."""
     pytest.importorskip(NEEDS[reader], reason=f"{NEEDS[reader]} is not installed")
     monkeypatch.chdir(place)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
@@ -111,7 +111,7 @@ def test_the_readers_read_all_rows(place, monkeypatch, tmp_path, reader):
 
 
 def test_every_reader_is_run():
-    # BigQuery cannot be had here; tests/project/test_nightly_docs.py checks how `bq` is told about the files.
+    # BigQuery is not available here; tests/project/test_nightly_docs.py checks the arguments of `bq`.
     assert set(PROGRAMS) == {*NEEDS, "BigQuery"} and not PROGRAMS["BigQuery"]
 
 

@@ -1,4 +1,4 @@
-"""``docs/own_classes.md`` is true: its commands run one after the other, on pictures and a small module of ours."""
+"""``docs/own_classes.md`` is correct: its commands run in order on generated images and a small module."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ EACH = 16
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The page's folder of photographs; what its reports would save as corrections."""
+    """The page's directory of photographs, and the corrections that a user would save from its reports."""
     folder = tmp_path_factory.mktemp("page")
     for number, name in enumerate(CLASSES):
         (folder / "photos" / name).mkdir(parents=True)
@@ -51,7 +51,7 @@ def place(tmp_path_factory):
 
 
 def test_the_loop(place):
-    """Each command as bash runs it, in the page's order; then what the page says has come of them."""
+    """Runs each command with bash in the page's order, then checks the page's statements."""
     assert len(CLASSES) == 3 and len(COMMANDS) == 9
     script = place / "beamlabel"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m beamlabel "$@"\n')

@@ -1,4 +1,4 @@
-"""The sdist, and the wheel made from it: all of beamlabel, under one name, beside a project with names like ours."""
+"""The sdist and its wheel: all of beamlabel under one name, beside a project with the same package names."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def succeeded(*command, **options) -> subprocess.CompletedProcess:
 
 @dataclass(frozen=True)
 class Built:
-    """The sdist, and the wheel that was made from it and from nothing else."""
+    """The sdist, and the wheel built from it alone."""
 
     sdist: Path
     wheel: Path
@@ -63,7 +63,7 @@ class Built:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("dist")
-    # A copy, so that nothing is left in the checkout and nothing that lies about there is packed.
+    # A copy, so that the build leaves no files in the checkout and packs no stray files.
     source = folder / "source"
     skipped = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out")
     shutil.copytree(ROOT, source, symlinks=True, ignore=skipped)
@@ -74,7 +74,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def sources() -> set[str]:
-    """Every file of the package, by its name below ``beamlabel``'s parent."""
+    """Every file of the package by its path below ``beamlabel``'s parent."""
     folder = ROOT / "beamlabel"
     found = [*folder.glob("*.*"), *(ROOT / "pipeline").rglob("*.*"), *(ROOT / "transforms").rglob("*.*")]
     names = {str(path.relative_to(ROOT)) for path in found if path.suffix != ".pyc"}
@@ -109,13 +109,13 @@ def test_the_sdist_holds_real_files_and_neither_tests_nor_benchmarks(built):
 
 @dataclass(frozen=True)
 class Project:
-    """Somebody's project, with packages that are named as ours, and a Python in which the wheel is installed."""
+    """A user's project with packages named like beamlabel's, and a Python with the wheel installed."""
 
     folder: Path
     python: Path
 
     def run(self, *words: object) -> subprocess.CompletedProcess:
-        """Runs Python in the project's folder."""
+        """Runs Python in the project's directory."""
         return self.command("python", *words)
 
     def command(self, name: str, *words: object) -> subprocess.CompletedProcess:
@@ -136,8 +136,8 @@ def project(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Project:
     python = environment / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
     succeeded(*pip, built.wheel)
-    # What beamlabel needs lies where the tests have it. A .pth file's own .pth files are not read, so the editable
-    # install that is there stays out of sight.
+    # The requirements come from the tests' environment. Python does not read .pth files in directories that a .pth file
+    # adds, so the editable install there stays hidden.
     (site,) = environment.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return Project(folder, python)

@@ -1,4 +1,4 @@
-"""The programs of ``docs/pipelines.md`` do what the page says: in memory, on Prism and on Flink."""
+"""The programs of ``docs/pipelines.md`` give the page's results in memory, on Prism and on Flink."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLASSES = [f"class {number}" for number in range(11)]
 
 
 def programs() -> dict[str, str]:
-    """The page's programs by their first output, which is what they are about."""
+    """The page's programs by their first output."""
     return {
         re.search(r'(?:WriteToText|WriteLabels|to_csv)\("(\w+)', found)[1]: found
         for found in blocks("python")
@@ -40,7 +40,7 @@ def blocks(language: str) -> list[str]:
 
 
 def lines(folder: Path, name: str) -> list[str]:
-    """What a program wrote: the lines of all shards, sorted."""
+    """The output of a program: the lines of all shards, sorted."""
     files = sorted(folder.glob(f"{name}*-of-*.txt"))
     assert files, sorted(folder.iterdir())
     return sorted(line for file in files for line in file.read_text().splitlines())
@@ -70,7 +70,7 @@ def frames(folder: Path) -> None:
 
 
 def counts(folder: Path) -> None:
-    # Seven ticks at the most, in windows of a second, each of which has one count.
+    # At most seven ticks, in windows of a second with one count each.
     found = Counter(map(int, lines(folder, "counts")))
     assert sum(number * times for number, times in found.items()) in (6, 7) and max(found) <= 2
 
@@ -123,7 +123,7 @@ ON_ANY_RUNNER = [name for name in CHECKS if name != "table"]
 
 
 def furnish(folder: Path) -> None:
-    """What the programs of the page read."""
+    """Creates the inputs of the page's programs."""
     (folder / "photos").mkdir()
     for made, stem in zip(photos(folder / "made", len(NAMES)), NAMES, strict=True):
         shutil.copyfile(made, folder / "photos" / f"{stem}.jpg")
@@ -132,7 +132,7 @@ def furnish(folder: Path) -> None:
 
 
 def run(name: str, folder: Path, *options: str) -> None:
-    """Runs a program in a folder that has the photographs of the page, and checks what it wrote."""
+    """Runs a program in a directory with the page's photographs, and checks its output."""
     furnish(folder)
     program = folder / "program.py"
     program.write_text(re.sub(r'^MODULE = ".*"$', f"MODULE = {str(TINY)!r}", programs()[name], flags=re.M))
@@ -154,7 +154,7 @@ def test_every_program_is_run() -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_in_memory(name: str, tmp_path: Path) -> None:
-    # Beam's default in-memory runner takes an older one for PeriodicImpulse, which cannot run it.
+    # For PeriodicImpulse, Beam's default in-memory runner switches to an older one, which cannot run it.
     runner = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
     run(name, tmp_path, *([runner] if name == "counts" else []))
 
@@ -192,6 +192,6 @@ def test_on_prism(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ON_ANY_RUNNER)
 def test_on_flink(name: str, flink_cluster: FlinkCluster, tmp_path: Path) -> None:
-    # LOOPBACK, since the programs' paths are relative to where they are started.
+    # LOOPBACK, since the programs' paths are relative to their working directory.
     options = ["--runner=PortableRunner", f"--job_endpoint={flink_cluster.job_endpoint}", "--parallelism=1"]
     run(name, tmp_path, *options, "--environment_type=LOOPBACK")

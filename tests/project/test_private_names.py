@@ -1,4 +1,4 @@
-"""Nothing here uses what another package, or another file, calls private: it may be gone with its next version."""
+"""No file uses private names of another package or file, since they may disappear with its next version."""
 
 import ast
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from support.paths import ROOT
 
-# Underscores that are public: those of named tuples, and the end of a process.
+# Public names with underscores: those of named tuples, and the end of a process.
 PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}
-# By file; why there is no public way stands there.
+# Exceptions by file; a comment there explains why there is no public way.
 WITHOUT_A_PUBLIC_WAY = {
     "pipeline/train/head/repeatable.py": {"_pywrap_determinism"},
     "pipeline/runners/processes/pool.py": {
@@ -30,7 +30,7 @@ def is_private(name: str) -> bool:
 
 
 def private_names(path: Path) -> Iterator[str]:
-    """What a file reads of others, or of their objects, by a name with an underscore before it."""
+    """The names with a leading underscore that a file reads from others or their objects."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Attribute(value=ast.Name(id="self" | "cls")):

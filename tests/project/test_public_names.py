@@ -1,4 +1,4 @@
-"""``import beamlabel``: which names there are, and that it costs nothing until one of them is asked for."""
+"""``import beamlabel``: its public names, and no cost before the first use of one."""
 
 import inspect
 import json
@@ -13,7 +13,7 @@ import beamlabel
 from beamlabel.pipeline.options.parser import parse
 from support.paths import ROOT
 
-# What others may build on. A name that goes is a new major version; a new one is documented.
+# The public interface. Removing a name requires a new major version; a new name must be documented.
 PUBLIC = [
     "FailedImage",
     "LabelImages",
@@ -30,7 +30,7 @@ HEAVY = {"apache_beam", "numpy", "pyarrow", "tensorflow"}
 
 
 def imported(code: str) -> set[str]:
-    """The modules of a new process after this code."""
+    """The modules in a new process after this code."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"],
         capture_output=True, text=True, check=True, cwd=ROOT,
@@ -69,7 +69,7 @@ def test_a_name_that_is_asked_for_is_there_and_needs_no_tensorflow():
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isclass(getattr(beamlabel, name, None))])
 def test_every_argument_and_field_is_documented(name):
-    """Under ``Args`` or ``Attributes``, in the order of the signature or in a line with its like."""
+    """Documented under ``Args`` or ``Attributes``, in the order of the signature or on a shared line."""
     public = getattr(beamlabel, name)
     documented = inspect.getdoc(public) or ""
     arguments = [argument for argument in inspect.signature(public).parameters if argument != "labeled"]
@@ -79,7 +79,7 @@ def test_every_argument_and_field_is_documented(name):
 
 
 def test_the_arguments_of_label_images():
-    """Those that the command has too have its defaults."""
+    """Arguments that the command also has share its defaults."""
     parameters = inspect.signature(beamlabel.LabelImages).parameters
     assert next(iter(parameters)) == "module"
     assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[1:])

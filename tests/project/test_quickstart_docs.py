@@ -1,4 +1,4 @@
-"""The steps of ``docs/quickstart.md`` run one after the other, on pictures of ours."""
+"""The steps of ``docs/quickstart.md`` run in order on generated images."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def add_photos(folder: Path, first: int, last: int) -> None:
 
 
 def write_sorted(folder: Path) -> None:
-    """Pictures of two classes, told by their colour."""
+    """Writes images of two classes that differ in color."""
     for channel, name in enumerate(("whole", "dented")):
         (folder / name).mkdir(parents=True)
         for number in range(16):
@@ -38,7 +38,7 @@ def write_sorted(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, cache):
-    """The directory in which all steps have run, and what they printed."""
+    """The directory in which all steps have run, and their output."""
     folder = tmp_path_factory.mktemp("quickstart")
     (folder / "photos").mkdir()
     add_photos(folder / "photos", 0, 3)

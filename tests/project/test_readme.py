@@ -1,4 +1,4 @@
-"""The README is true: its tables are the code's, and its commands and programs run."""
+"""The README is correct: its tables agree with the code, and its commands and programs run."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_the_table_of_extras_has_all():
 
 
 def test_nothing_promises_an_index():
-    """The project is not on PyPI: pip takes it from the checkout or from a wheel."""
+    """The project is not on PyPI; pip installs it from the checkout or a wheel."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").rglob("*")]
     promise = re.compile(r"pip install[^\n]*['\"\s]beamlabel(?!-)\b")
     assert [path.name for path in pages if path.is_file() and promise.search(path.read_text())] == []
@@ -66,7 +66,7 @@ def test_nothing_promises_an_index():
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    """A directory in which the job of ``run_local.sh`` has run, and what it printed."""
+    """A directory in which the job of ``run_local.sh`` has run, and its output."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "out").mkdir()
     write_sample_list(folder / "out" / "sample.txt")
@@ -84,7 +84,7 @@ def sample(tmp_path_factory):
 
 
 def test_the_sample_is_what_the_readme_shows(sample):
-    """The block of the quickstart, line by line; … stands for anything, and so does the time."""
+    """Compares the block of the quickstart line by line; … and times match anything."""
     folder, printed = sample
     command = [
         sys.executable,
@@ -134,8 +134,8 @@ def test_the_programs_run(sample, monkeypatch, tmp_path):
 
 
 def test_the_command_over_a_bucket_runs(gcs: Bucket, http_server: FileServer, tmp_path, monkeypatch):
-    """As the README has it, but for the bucket's name, the hub's address and the runner."""
-    # Other tests have fetched the module, too.
+    """As in the README, with another bucket name, hub address and runner."""
+    # Other tests have also fetched the module.
     monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
     (block,) = [block for block in blocks("bash") if "FlinkRunner" in block]
     words = shlex.split(block.replace("\\\n", " "))
@@ -160,7 +160,7 @@ def test_the_command_over_a_bucket_runs(gcs: Bucket, http_server: FileServer, tm
 
 
 def test_the_nights_run(gcs: Bucket, http_server: FileServer, tmp_path, monkeypatch):
-    """Twice, as the README has it, but for the bucket's name and the hub's address."""
+    """Runs twice as in the README, with another bucket name and hub address."""
     monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
     (block,) = [block for block in blocks("bash") if "--skip_labeled" in block]
     http_server.files["/google/imagenet/mobilenet_v2_075_160/classification/1"] = Path(TINY).read_bytes()

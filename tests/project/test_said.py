@@ -1,6 +1,6 @@
-"""Whatever leaves the process as text goes through the one rule for secrets: who writes on streams, and who logs.
+"""All text that leaves the process, by streams and logs, passes the one filter for secrets.
 
-Read from the sources: a module that finds a way of its own to a stream or to a logger stands here, with the reason.
+The test reads the sources. Modules that write to a stream or a logger directly are listed here with the reason.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from support.layers import files, tree
 from support.paths import ROOT
 
-# All others call ``say``. What these write is no text of anybody's, or was made public before.
+# All others call ``say``. These write no foreign text, or text that was made public before.
 WRITERS = {
     "pipeline/process/streams.py": "writes what messages.answer has made public",
     "pipeline/process/watchdog.py": "the name of a signal, when nothing else works any more",
@@ -35,7 +35,7 @@ def calls(path: Path) -> Iterator[ast.Call]:
 
 
 def writes(call: ast.Call) -> bool:
-    """Whether a call writes on a standard stream."""
+    """Whether a call writes to a standard stream."""
     function = call.func
     if isinstance(function, ast.Name):
         return function.id in ("print", "pprint", "pp")
@@ -77,13 +77,13 @@ def test_the_writers_are_found() -> None:
 
 
 def is_own_logger(call: ast.Call) -> bool:
-    """Whether a call takes a logger of ours, and not by ``get_logger``: of any name but one of another package."""
+    """Whether a call gets a beamlabel logger without ``get_logger``: any name that is not another package's."""
     if ast.unparse(call.func).rpartition(".")[2] not in ("getLogger", "getChild", "Logger") or not call.args:
-        return False  # without a name it is the root, whose handlers are public
+        return False  # without a name it is the root logger, whose handlers are public
     name = call.args[0]
     if isinstance(name, ast.Constant):
         return str(name.value).partition(".")[0] == "beamlabel"
-    # `module.__name__` is that of an imported one.
+    # `module.__name__` is the name of an imported module.
     return not isinstance(name, ast.Attribute)
 
 
@@ -96,11 +96,11 @@ def test_loggers_are_taken_from_the_one_place() -> None:
     ]
     allowed = "transforms/secrets/logs.py"
     assert [line for line in wrong if not line.startswith(allowed)] == []
-    assert wrong, "get_logger itself is one"
+    assert wrong, "get_logger itself is one such call"
 
 
 def test_the_root_logger_is_not_written_to() -> None:
-    """``logging.warning`` and its like go to whatever handlers there are, and add one."""
+    """``logging.warning`` and similar functions use all existing handlers and add one."""
     names = {"debug", "info", "warning", "error", "critical", "exception", "log"}
     wrong = [
         f"{path.relative_to(ROOT)}:{call.lineno}"

@@ -1,4 +1,4 @@
-"""benchmarks/scale.md says what ``benchmarks/scale.py`` computes of the measured numbers and of the prices."""
+"""benchmarks/scale.md agrees with ``benchmarks/scale.py``, which computes from measurements and prices."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_another_price_list_gives_another_page(tmp_path: Path) -> None:
 def test_all_money_is_of_the_price_list() -> None:
     once, twice = (scale.money(MEASURED, prices(factor), 1000, 10**9) for factor in (1, 2))
     assert twice == pytest.approx({name: 2 * value for name, value in once.items()})
-    # A billion reads at 0.0004 a thousand.
+    # A billion reads at 0.0004 per thousand.
     assert once["requests"] == pytest.approx(400, rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""The soak's judgement of growth, and its photographs; what it does to runs is in tests/pipeline/job/test_soak.py."""
+"""The soak's detection of growth, and its photographs; tests/pipeline/job/test_soak.py tests its runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from support.paths import ROOT
 
 sys.path.append(
     str(ROOT / "benchmarks")
-)  # as a script there has it; at the end, so that it hides no other module
+)  # as for a script there; at the end, so that it hides no other module
 pytest.importorskip("scipy")
 growth, soak = map(importlib.import_module, ("growth", "soak"))
 
 
 def samples(grows: str = "", by: float = 0.0) -> list:
-    """Ten minutes of noise, with one attribute that grows by a share of itself."""
+    """Ten minutes of noise with one attribute that grows by a share."""
     rng = random.Random(7)
     found = []
     for number in range(200):
@@ -33,7 +33,7 @@ def samples(grows: str = "", by: float = 0.0) -> list:
         }
         if grows:
             share[grows] += by * number / 200
-        # What fills at first is no growth.
+        # An initial rise is not growth.
         filling = min(1.0, 0.5 + number / 80)
         values = {name: 400 * filling * one for name, one in share.items()}
         found.append(

@@ -1,1 +1,1 @@
-"""What the tests share: servers, jobs, made images and modules."""
+"""Code that the tests share: servers, jobs, generated images and modules."""

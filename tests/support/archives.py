@@ -1,4 +1,4 @@
-"""Archives for the tests: written by Python's own modules, or byte by byte where these write no such thing."""
+"""Archives for the tests: written by Python's own modules, or byte by byte if these cannot write them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tar(members: Mapping[str, bytes] | Iterable[tuple[str, bytes]], **options: o
 
 
 def tar_member(name: str, data: bytes = b"", **attributes: object) -> bytes:
-    """Header and bytes of one member, with the attributes of ``TarInfo`` that are named."""
+    """Header and bytes of one member, with the given attributes of ``TarInfo``."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     for attribute, value in attributes.items():
@@ -37,12 +37,12 @@ def tar_member(name: str, data: bytes = b"", **attributes: object) -> bytes:
 
 
 def padded(data: bytes) -> bytes:
-    """Filled up to whole blocks."""
+    """The data, padded to whole blocks."""
     return data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
 def with_checksum(header: bytes) -> bytes:
-    """A header whose checksum is made right."""
+    """The header with a correct checksum."""
     blank = header[:148] + b" " * 8 + header[156:512]
     return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:] + header[512:]
 
@@ -69,7 +69,7 @@ def zip_by_hand(
     entries: int = 1,
     disk: int = 0,
 ) -> bytes:
-    """A zip of one member whose headers may say anything, and whose directory may list it several times."""
+    """A zip of one member with arbitrary headers; its directory may list the member several times."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = deflate.compress(data) + deflate.flush() if method == 8 else data
     crc32 = zlib.crc32(data) if crc32 is None else crc32
@@ -86,7 +86,7 @@ def zip_by_hand(
 
 
 def entries_of(data: bytes, *, kind: str = "tar", stream: bool = False) -> list[Entry | Broken]:
-    """The members of an archive in memory."""
+    """The members of an in-memory archive."""
     file = io.BytesIO(data)
     if kind == "zip":
         return list(zip_entries(FileWindow(file, len(data), sparing=False)))

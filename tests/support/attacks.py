@@ -1,4 +1,4 @@
-"""Small files that take a decoder long, or much memory: built, not stored."""
+"""Small files that cost a decoder much time or memory; they are generated, not stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scan(components: Sequence[int], first: int, last: int, high: int, low: int, 
 
 
 def frame(width: int, height: int, marker: int = 0xC2, components: int = 1) -> bytes:
-    """Everything before the scans: in the codes of the tables a bit 0 is a DC of 0, or a run of 2^14 empty blocks."""
+    """Everything before the scans; in the tables' codes, a bit 0 is a DC of 0 or a run of 2^14 empty blocks."""
     named = b"".join(bytes((1 + number, 0x11, 0)) for number in range(components))
     huffman = b"".join(
         segment(0xC4, bytes((kind, *counts, *(0,) * (16 - len(counts)))) + values)
@@ -44,7 +44,7 @@ def packed(bits: str) -> bytes:
 
 
 def empty_blocks(width: int, height: int) -> bytes:
-    """Entropy-coded data of a scan of one component without a coefficient."""
+    """Entropy-coded data of a scan of one component without coefficients."""
     left, bits = -(-width // 8) * -(-height // 8), ""
     while left >= 1 << 14:
         run = min(left, (1 << 15) - 1)
@@ -53,7 +53,7 @@ def empty_blocks(width: int, height: int) -> bytes:
 
 
 def jpeg(width: int, height: int, scans: int, between: bytes = b"") -> bytes:
-    """A gray progressive JPEG of so many scans, all but the first empty, with ``between`` after each."""
+    """A gray progressive JPEG with this number of scans, all but the first empty, and ``between`` after each scan."""
     blocks = -(-width // 8) * -(-height // 8)
     empty = scan((1,), 1, 63, 0, 0, empty_blocks(width, height))
     first = scan((1,), 0, 0, 0, 0, packed("0" * blocks))
@@ -61,7 +61,7 @@ def jpeg(width: int, height: int, scans: int, between: bytes = b"") -> bytes:
 
 
 def refined_jpeg(width: int, height: int) -> bytes:
-    """A valid progressive JPEG of 3 components whose 42 scans look at all coefficients and find none."""
+    """A valid progressive JPEG of 3 components whose 42 scans cover all coefficients and contain none."""
     blocks, empty = -(-width // 8) * -(-height // 8), empty_blocks(width, height)
     scans = [scan((1, 2, 3), 0, 0, 0, 0, packed("0" * 3 * blocks))]
     scans += [scan((one,), 1, 63, 0, 13, empty) for one in (1, 2, 3)]
@@ -70,9 +70,9 @@ def refined_jpeg(width: int, height: int) -> bytes:
 
 
 def endlessly_refined_jpeg(width: int, height: int) -> bytes:
-    """A valid progressive JPEG of 3 components in 463 scans, each of which looks at some coefficients of all blocks.
+    """A valid progressive JPEG of 3 components in 463 scans, each of which covers some coefficients of all blocks.
 
-    Bands of six coefficients, each of which comes as its highest bit and then bit by bit: all are zero.
+    Each band of six coefficients is sent as its highest bit, then bit by bit. All coefficients are zero.
     """
     blocks, empty = -(-width // 8) * -(-height // 8), empty_blocks(width, height)
     scans = [scan((1, 2, 3), 0, 0, 0, 0, packed("0" * 3 * blocks))]
@@ -84,7 +84,7 @@ def endlessly_refined_jpeg(width: int, height: int) -> bytes:
 
 
 def arithmetic_jpeg(width: int, height: int) -> bytes:
-    """A JPEG of 3 components whose arithmetic codes go on for ever from a few zeros."""
+    """A JPEG of 3 components whose arithmetic decoder never ends after a few zero bytes."""
     named = b"".join(bytes((component, 0)) for component in (1, 2, 3))
     return frame(width, height, 0xC9, 3) + segment(0xDA, b"\3" + named + b"\0\x3f\0") + bytes(64) + END
 
@@ -92,7 +92,7 @@ def arithmetic_jpeg(width: int, height: int) -> bytes:
 def png(
     width: int, height: int, depth: int, colour: int, *chunks: bytes, between: Iterable[bytes] = ()
 ) -> bytes:
-    """A PNG of zeros, without the end of its pixels if they are many."""
+    """A PNG of zeros; if it has many pixels, the last of them are missing."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     row = 1 + -(-width * channels * depth // 8)
     pixels = zlib.compress(bytes(min(row * height, 1 << 20)))
@@ -102,7 +102,7 @@ def png(
 
 
 def heaped_directory(entries: int, kind: int, count: int, body: bytes, tags: Sequence[int] = ()) -> bytes:
-    """A little-endian TIFF, or EXIF, whose entries all have the same ``count`` values."""
+    """A little-endian TIFF or EXIF directory whose entries all share the same ``count`` values."""
     place = 8 + 2 + 12 * entries + 4
     numbers = tags or range(40_000, 40_000 + entries)
     heap = b"".join(struct.pack("<HHII", tag, kind, count, place) for tag in numbers)

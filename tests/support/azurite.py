@@ -1,4 +1,4 @@
-"""Azurite, Microsoft's server of the Azure Blob Storage protocol, on the loopback."""
+"""Azurite, Microsoft's Azure Blob Storage server, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from support.paths import ROOT
 
 _PROGRAM = ROOT / ".runners" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
 _ACCOUNT = "devstoreaccount1"
-# The key that every Azurite has: https://learn.microsoft.com/azure/storage/common/storage-connect-azurite
+# Every Azurite has this key: https://learn.microsoft.com/azure/storage/common/storage-connect-azurite
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _LISTENS = re.compile(r"listens on (http://127\.0\.0\.1:\d+)")
 
 
 class Azurite:
-    """The server, a process, from construction to ``close``.
+    """A server process that runs from construction to ``close``.
 
     Attributes:
-        connection: for ``--azure_connection_string``.
-        client: of Azure's library.
+        connection: The value for ``--azure_connection_string``.
+        client: The client of Azure's library.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Azurite:
 
 
 class AzureContainer:
-    """A fresh, empty container, with helpers that bypass the code under test."""
+    """A fresh, empty container with helpers that bypass the code under test."""
 
     def __init__(self, server: Azurite, name: str) -> None:
         self._client = server.client.create_container(name)
@@ -78,12 +78,12 @@ class AzureContainer:
     shown = uri
 
     def put(self, name: str, data: bytes) -> str:
-        """Store a blob; its URI."""
+        """Stores a blob and returns its URI."""
         self._client.upload_blob(name, data, overwrite=True)
         return self.uri(name)
 
     def get(self, name: str) -> bytes:
-        """The bytes that the server holds."""
+        """The bytes of a blob on the server."""
         return self._client.download_blob(name).readall()
 
     def list(self, prefix: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""What ``bq load`` is told, checked, and of lines of JSON done by DuckDB."""
+"""Checks the arguments of ``bq load``, and loads JSON lines with DuckDB in its place."""
 
 import pyarrow.parquet as pq
 
@@ -8,7 +8,7 @@ def flags(arguments):
 
 
 def load_failures(database, mirrored, arguments):
-    """With exactly the columns that bq is told, since no others are asked for."""
+    """Loads failures with exactly the columns that bq gets."""
     *_, table, uris, columns = arguments
     assert flags(arguments[:-3]) == {"source_format": "NEWLINE_DELIMITED_JSON", "ignore_unknown_values": ""}
     files = [mirrored(uri) for uri in uris.split(",")]
@@ -21,7 +21,7 @@ def load_failures(database, mirrored, arguments):
 
 
 def check_lists(file):
-    """List columns are lists of three levels, as BigQuery's inference of arrays wants them."""
+    """Checks that list columns have three levels, as BigQuery's array inference requires."""
     metadata = pq.read_metadata(file)
     paths = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
     assert {"labels.list.element", "scores.list.element", "embedding.list.element"} <= paths

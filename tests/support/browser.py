@@ -1,4 +1,4 @@
-"""A headless Chromium that shows one page: what it logged, what it asked the network for, and pictures of it.
+"""A headless Chromium that shows one page: its log, its network requests and screenshots.
 
 ::
 
@@ -39,7 +39,7 @@ class Browser:
         self.driver = driver
 
     def open(self, path: Path, *, width: int = WIDE, scheme: str = "light") -> None:
-        """Loads a local page as a screen of this width shows it, 800 pixels high."""
+        """Loads a local page on a screen of this width and 800 pixels height."""
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width == NARROW}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -49,25 +49,25 @@ class Browser:
         self.driver.get(path.resolve().as_uri())
 
     def run(self, script: str, *arguments: object) -> Any:
-        """What a script returns that runs in the page."""
+        """The return value of a script that runs in the page."""
         return self.driver.execute_script(script, *arguments)
 
     def logged(self) -> list[str]:
-        """What the page wrote to the console, errors of loading and of its policy among it."""
+        """The page's console output, including errors of loading and of its security policy."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since ``open``, without ``data:`` ones."""
+        """The addresses requested since ``open``, without ``data:`` URLs."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith("data:")]
 
     def screenshot(self, height: int) -> Image.Image:
-        """The upper ``height`` pixels of the page, or all of it where it has less."""
+        """Takes a screenshot of the upper ``height`` pixels, or of the whole page if it is shorter."""
         height = min(self.run("return document.documentElement.scrollHeight"), height)
         width = self.run("return window.innerWidth")
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-        # Pictures are loaded when they come near the screen.
+        # The page loads images only when they come near the visible part.
         self.run("for (const image of document.images) image.loading = 'eager'")
         self.run("return Promise.all([...document.images].map((image) => image.decode()))")
         shot = self.driver.execute_cdp_cmd(
@@ -78,7 +78,7 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, driven by its own driver; where it is missing, the test is skipped or fails."""
+    """Debian's Chromium with its own driver; if it is missing, the test is skipped or fails."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not chromedriver:
         lacking("no chromium and chromedriver here: tools/setup_browser.sh installs them")
@@ -99,7 +99,7 @@ def browser() -> Iterator[Browser]:
 
 
 def texts_on_colours(shown: Browser) -> list[tuple[str, str, str]]:
-    """The colour, the background and the first words of every text of the page that can be seen."""
+    """The color, the background and the first words of every visible text of the page."""
     return shown.run("""
         const texts = 'h1, h2, h3, p, dt, dd, button, span, select, label, legend, li div';
         const all = [...document.querySelectorAll(texts)];
@@ -114,7 +114,7 @@ def texts_on_colours(shown: Browser) -> list[tuple[str, str, str]]:
 
 
 def contrast(one: str, other: str) -> float:
-    """As WCAG 2 defines it, of two CSS colours without transparency."""
+    """The contrast of two opaque CSS colors as WCAG 2 defines it."""
 
     def luminance(colour: str) -> float:
         values = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]

@@ -1,4 +1,4 @@
-"""What is in a PCollection after a run in this process."""
+"""Collects the elements of a PCollection in a run in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _record(element: Any, key: str) -> None:
 
 
 class Collect(beam.PTransform):
-    """A sink whose ``values`` are the elements, for runners whose workers are threads of this process."""
+    """A sink that keeps the elements in ``values``; the runner's workers must be threads of this process."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run that is committed and not published, of shards of a few bytes: for what is asked of a bucket."""
+"""A committed, unpublished run with shards of a few bytes, for tests of requests to a bucket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Folder:
-    """A local folder with the helpers of a bucket."""
+    """A local directory with the helpers of a bucket."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -24,7 +24,7 @@ class Folder:
         return str(self.path / name)
 
     def content(self) -> dict[str, bytes]:
-        """The files, by their names."""
+        """The content of the files by name."""
         files = (path for path in self.path.rglob("*") if path.is_file())
         return {str(path.relative_to(self.path)): path.read_bytes() for path in files}
 
@@ -33,13 +33,13 @@ METADATA = {"beamlabel.module_fingerprint": "f", "beamlabel.schema_version": "2"
 
 
 def commit_run(bucket: Any, shards: int, *, run: str = "20260101T000000Z-abcdef", output: str = "out") -> str:
-    """Stages a run below ``output`` in a bucket, around the code under test; returns the URI of its staging folder.
+    """Stages a run below ``output`` in a bucket without the code under test; returns its staging directory's URI.
 
     Args:
-        bucket: with ``put`` and ``uri``.
-        shards: of one row each, whose content is their number.
-        run: its id.
-        output: a folder in the bucket.
+        bucket: An object with ``put`` and ``uri``.
+        shards: The number of shards, each of one row; a shard's content is its number.
+        run: The run's id.
+        output: A directory in the bucket.
     """
     folder = f"{output}/_beamlabel/staging/0123456789abcdef"
     records = []

@@ -1,4 +1,4 @@
-"""The stored corpus: a file of every variant that is decoded, and its pixels by an independent reader."""
+"""The stored corpus: a file of every supported variant, with its pixels from an independent reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The current table by the SQL of docs/nightly.md, in DuckDB."""
+"""The current table, built in DuckDB with the SQL of docs/nightly.md."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ _EMPTY = {
 
 
 def current_view(outputs: Iterable[Path]) -> duckdb.DuckDBPyConnection:
-    """A database with the page's view ``current_labels`` over outputs; with ``dt`` if their folders tell it."""
+    """A database with the page's view ``current_labels`` over outputs; with ``dt`` if their paths contain it."""
     outputs = list(outputs)
     files = {
         "labels": [str(path) for output in outputs for path in output.glob("part-*.parquet")],
@@ -30,7 +30,7 @@ def current_view(outputs: Iterable[Path]) -> duckdb.DuckDBPyConnection:
         if name in _EMPTY and not files[name]:
             body = _EMPTY[name]
         elif name in files:
-            # What the page names in a bucket.
+            # The path that the page names in a bucket.
             body, count = re.subn(r"\[\s*'gs://[^\]]*\]|'gs://[^']*'", repr(files[name]), body)
             assert count == 1
             if not all(output.name.startswith("dt=") for output in outputs):

@@ -1,4 +1,4 @@
-"""JSON with one value of another type: what a reader of files finds that somebody else has written."""
+"""JSON with one value of a wrong type, as a reader may find it in files from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# Also what JSON has and other languages have not: numbers that are not finite, and text without an end.
+# Includes values that are special in JSON: non-finite numbers and very long text.
 VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -26,7 +26,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def damaged(value: Any, values: Sequence[Any] = VALUES) -> Iterator[tuple[str, Any]]:
-    """Copies of a value, in each of which one place was replaced, or is lacking; and what was done."""
+    """Copies of a value in which one place is replaced or missing, each with a description of the change."""
     for path in places(value):
         for other in values:
             yield f"{path} = {other!r}", replaced(value, path, other)
@@ -35,7 +35,7 @@ def damaged(value: Any, values: Sequence[Any] = VALUES) -> Iterator[tuple[str, A
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something stands in a value: keys and numbers; of a list, the first and the last."""
+    """The places in a value as keys and indices; of a list, only the first and the last item."""
     yield path
     if isinstance(value, dict):
         for key, one in value.items():
@@ -46,7 +46,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def replaced(value: Any, path: Sequence[Any], *other: Any) -> Any:
-    """A copy with something else at a place; with nothing there, if nothing is given."""
+    """A copy with a replacement at one place, or without that place if no replacement is given."""
     if not path:
         return other[0]
     value = copy.deepcopy(value)

@@ -1,8 +1,8 @@
-"""fake-gcs-server: a Cloud Storage server that is not ours, so what it answers is not what we believe it should.
+"""fake-gcs-server: a third-party Cloud Storage server, whose answers do not rest on our assumptions.
 
-Of the service, version 1.56 lacks this: it checks ``ifGenerationMatch`` of uploads alone, not of downloads,
-copies and deletions; it pages a listing only if ``maxResults`` asks for it; it answers 404 where an upload in several
-requests is finished twice. It forbids nothing.
+Version 1.56 differs from the service. It checks ``ifGenerationMatch`` of uploads only, not of downloads, copies and
+deletions. It pages a listing only if ``maxResults`` is given. It answers 404 if a resumable upload is finished twice.
+It has no access control.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _TRIES = 5
 
 
 class FakeGcsServer:
-    """The server, a process, from construction to ``close``.
+    """A server process that runs from construction to ``close``.
 
     Attributes:
-        url: for ``STORAGE_EMULATOR_HOST``.
-        address: its host and port.
+        url: The value for ``STORAGE_EMULATOR_HOST``.
+        address: The server's host and port.
     """
 
     def __init__(self) -> None:
@@ -46,17 +46,17 @@ class FakeGcsServer:
 
     def _start(self) -> subprocess.Popen[str]:
         host, port = self.address
-        # It would take port 0 and not say which port it got.
+        # The server accepts port 0 but does not report the port it got.
         command = [_PROGRAM, "-scheme", "http", "-host", host, "-port", str(port), "-backend", "memory"]
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def _is_up(self) -> bool:
-        """Waits until it says that it listens, or ends since another process has taken the port."""
+        """Waits until the server reports that it listens, or exits because another process has the port."""
         self._said = deque[str](maxlen=20)
         for line in self._process.stderr:
             self._said.append(line)
             if "server started" in line:
-                # It logs every request, and would stop at a full pipe.
+                # The server logs every request and would block on a full pipe.
                 threading.Thread(target=self._said.extend, args=(self._process.stderr,), daemon=True).start()
                 return True
         self._process.wait()
@@ -67,12 +67,12 @@ class FakeGcsServer:
         self._process.wait()
 
     def reset(self, bucket: str) -> None:
-        """Forget everything but one fresh, empty bucket."""
+        """Deletes everything and creates one empty bucket."""
         self.ask("POST", "/_internal/delete_all")
         self.ask("POST", "/storage/v1/b", json.dumps({"name": bucket}).encode())
 
     def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """Straight to the server: what it answers."""
+        """Sends a request straight to the server and returns the answer."""
         with closing(http.client.HTTPConnection(*self.address)) as connection:
             connection.request(method, path, body)
             answer = connection.getresponse()
@@ -82,12 +82,12 @@ class FakeGcsServer:
 
 
 class FakeBucket:
-    """A fresh, empty bucket on a ``FakeGcsServer``, with helpers that bypass the code under test.
+    """A fresh, empty bucket on a ``FakeGcsServer`` with helpers that bypass the code under test.
 
     Args:
-        fake: the server.
-        name: the bucket's.
-        server: the proxy through which the code under test asks, if there is one.
+        fake: The server.
+        name: The bucket's name.
+        server: The proxy that the code under test uses, if there is one.
     """
 
     def __init__(self, fake: FakeGcsServer, name: str, server: GcsProxy | None = None) -> None:
@@ -103,13 +103,13 @@ class FakeBucket:
     shown = uri
 
     def put(self, name: str, data: bytes, encoding: str = "") -> str:
-        """Store an object; its URI. With an encoding, its downloads say so."""
+        """Stores an object and returns its URI; downloads state ``encoding`` if it is given."""
         query = urlencode({"uploadType": "media", "name": name, "contentEncoding": encoding})
         self._fake.ask("POST", f"/upload/storage/v1/b/{self.bucket}/o?{query}", data)
         return self.uri(name)
 
     def get(self, name: str) -> bytes:
-        """The bytes that the server holds."""
+        """The bytes of an object on the server."""
         return self._fake.ask(
             "GET", f"/download/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}?alt=media"
         )

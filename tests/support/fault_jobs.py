@@ -1,4 +1,4 @@
-"""Jobs on Flink that something happens to, and what came of them; for tests and ``benchmarks/flink_faults.py``."""
+"""Jobs on Flink with an injected fault, and their outcomes; for tests and ``benchmarks/flink_faults.py``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNIT_ROWS = 20
 _DELAY = 0.1
 _THREADS = 8
 _GONE_SECONDS = 30.0
-# For machines that have much else to do.
+# Generous, for busy machines.
 _SUBMIT_SECONDS, _LAUNCHER_SECONDS = 400.0, 600.0
 # Two at most end by themselves, so a fault that a resume does not overcome is one.
 _RESUMES = 3
@@ -29,15 +29,14 @@ _RESUMES = 3
 
 @dataclass(frozen=True)
 class Found:
-    """What is not as it should be in an output; zeros and nothing are good.
+    """The errors in an output; a correct output has zeros and empty lists.
 
     Attributes:
-      lost: references with neither a row nor a failure.
-      doubled: rows and failures beyond the first of a reference.
-      wrong: references that have a row and should have failed, or the other way round, or that failed for another
-        reason.
-      unequal: rows and failures that are not, bit for bit, those of a run in this process.
-      left: files that are no part of the result.
+      lost: References with neither a row nor a failure.
+      doubled: Rows and failures beyond the first of a reference.
+      wrong: References with a row instead of a failure, a failure instead of a row, or another reason.
+      unequal: Rows and failures that differ in any bit from those of a run in this process.
+      left: Files that are not part of the result.
     """
 
     lost: int = 0
@@ -48,15 +47,15 @@ class Found:
 
 
 class FaultJob:
-    """A job of references of which 20 % are faulty, and what a run of it in this process makes of them.
+    """A job over references of which 20 % are faulty, and the expected result from a run in this process.
 
     Args:
-      folder: for the inputs, and for the run in this process.
-      server: which serves the images.
-      photos: the images.
-      count: of references.
-      module: the handle.
-      hanging: an image at which it does not end; two of those are among the references.
+      folder: The directory for the inputs and for the run in this process.
+      server: The server of the images.
+      photos: The images.
+      count: The number of references.
+      module: The module's handle.
+      hanging: An image for which the module never ends; two references name it.
     """
 
     def __init__(
@@ -76,22 +75,22 @@ class FaultJob:
             "--input", uris, "--module", module, "--shard_rows", UNIT_ROWS, "--allow_http",
             "--allow_private_hosts", "--load_threads", _THREADS, "--max_error_rate", 0.3,
         )  # fmt: skip
-        # A run in this process would hang with it.
+        # A run in this process would hang on this image.
         self.references.serve(hanging=False)
         self.expected = label(folder / "expected" / "out", *self.arguments, module=module)
         assert self.expected.code == 0
         assert self.found(self.expected) == Found(wrong=self.references.reasons.count(HANGS))
 
     def launch(self, cluster: FlinkCluster, output: str | Path, *more: object) -> Launcher:
-        """Starts it on a cluster."""
+        """Starts the job on a cluster."""
         return Launcher(output, *self.arguments, *cluster.runner_options("PortableRunner"), *more)
 
     def share(self) -> float:
-        """Which part of the images has been asked for, since they were last served."""
+        """The share of the images that has been requested since ``serve``."""
         return self.references.asked() / self.references.served
 
     def found(self, job: FinishedJob) -> Found:
-        """Looks at a result, and at what lies beside it."""
+        """Checks a result and the files beside it."""
         outcomes: Counter[int] = Counter()
         wrong = set()
         said = [(row["ref_id"], None) for row in job.rows]
@@ -115,7 +114,7 @@ class FaultJob:
         return unequal + (0 if ours == theirs else len({*ours} ^ {*theirs}))
 
     def _comparable(self, failures: list[dict]) -> list[dict]:
-        """But those of images that hang, which failed otherwise in the run in this process."""
+        """Drops the images that hang, since they failed for another reason in the run in this process."""
         return [one for one in failures if self.references.reasons[_number(one["ref_id"])] != HANGS]
 
 
@@ -124,13 +123,13 @@ def _number(ref_id: str) -> int:
 
 
 def _different(ours: list[dict], theirs: list[dict]) -> int:
-    """How many rows differ; at least one, since the tables do."""
+    """The number of rows that differ; at least one, since the tables differ."""
     by_id = {row["ref_id"]: repr(row) for row in theirs}
     return max(1, sum(by_id.get(row["ref_id"]) != repr(row) for row in ours))
 
 
 def left_files(job: FinishedJob) -> tuple[str, ...]:
-    """What lies in the folder of an output beside the result: staging, locks, and files that nobody names."""
+    """The files beside the result in an output's directory: staging, locks, and files that no manifest names."""
     named = {file["name"] for file in job.manifest["files"]} | {"_MANIFEST.json", "_SUCCESS"}
     expected = {str(Path(job.output.name, name)) for name in named}
     beside = job.output.parent
@@ -152,14 +151,14 @@ def _holds_expected(path: Path, beside: Path, expected: set[str]) -> bool:
 
 
 def left_processes(cluster: FlinkCluster) -> list[int]:
-    """Processes that the cluster has started for a job, and that do not end after it."""
+    """Processes that the cluster started for a job and that outlive it."""
     with suppress(TimeoutError):
         wait_for(lambda: not cluster.left_processes(), _GONE_SECONDS, "no process left")
     return cluster.left_processes()
 
 
 def signal_workers(cluster: FlinkCluster, name: str, number: signal.Signals) -> int:
-    """Sends a signal to the SDK workers of a TaskManager; returns how many there were."""
+    """Sends a signal to the SDK workers of a TaskManager and returns their number."""
     workers = cluster.workers(name)
     for worker in workers:
         with suppress(ProcessLookupError):
@@ -172,11 +171,11 @@ def signal_workers(cluster: FlinkCluster, name: str, number: signal.Signals) -> 
 
 @dataclass
 class Attempt:
-    """A run that is on its way, for whoever does something to it.
+    """A run in progress, as the function that injects the fault gets it.
 
     Attributes:
-      repair: is called before the run is resumed.
-      happened: what was done to it, how often.
+      repair: Called before the run is resumed.
+      happened: How often the fault was injected.
     """
 
     job: FaultJob
@@ -189,30 +188,30 @@ class Attempt:
     restarts: int = field(default=0, init=False)
 
     def wait_share(self, share: float, seconds: float = 400) -> None:
-        """Until so much of the images was asked for."""
+        """Waits until this share of the images has been requested."""
         self.wait(lambda: self.job.share() >= share, seconds, f"{share:.0%} of the images")
 
     def wait_restarts(self, number: int, seconds: float = 400) -> None:
-        """Until Flink has recorded so many failures."""
+        """Waits until Flink has recorded this number of failures."""
         self.wait(lambda: self.cluster.restarts(self.flink_job) >= number, seconds, f"{number} restarts")
 
     def wait(self, condition: Callable[[], object], seconds: float, what: str) -> None:
-        """Until that is so, or the launcher has ended."""
+        """Waits until the condition holds or the launcher has ended."""
         wait_for(lambda: condition() or self.launcher.process.poll() is not None, seconds, what)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a fault.
+    """The outcome of a fault.
 
     Attributes:
-      happened: how often something was done to the run.
-      codes: the exit codes of the launchers; those after the first are resumes.
-      restarts: failures that Flink recorded in the first run.
-      found: see there.
-      processes: those that were left.
-      seconds: from the fault to the end of the last launcher.
-      errors: what launchers that failed said.
+      happened: How often the fault was injected.
+      codes: The exit codes of the launchers; those after the first are resumes.
+      restarts: The number of failures that Flink recorded in the first run.
+      found: See ``Found``.
+      processes: The processes that were left.
+      seconds: The time from the fault to the end of the last launcher.
+      errors: The errors of the launchers that failed.
     """
 
     happened: int
@@ -225,7 +224,7 @@ class Outcome:
 
     @property
     def is_good(self) -> bool:
-        """Whether the run has ended with a right result, and nothing is left of it."""
+        """Whether the run ended with a correct result and left nothing behind."""
         return self.codes[-1] == 0 and self.found == Found() and not self.processes
 
 
@@ -237,15 +236,15 @@ def run_with_fault(
     *more: object,
     fetch: Callable[[], Path] | None = None,
 ) -> Outcome:
-    """Runs a job, has something done to it, and resumes it if it has failed.
+    """Runs a job, injects a fault, and resumes the job if it failed.
 
     Args:
-      job: which.
-      cluster: where; all slots are free.
-      output: a folder of which nothing else is in the folder above, or a URI.
-      fault: called when Flink has the job.
-      more: arguments of the job.
-      fetch: brings a remote output, and what lies beside it, into a local folder.
+      job: The job.
+      cluster: The cluster; all its slots are free.
+      output: A directory that is alone in its parent directory, or a URI.
+      fault: The function that injects the fault; called once Flink has the job.
+      more: Further arguments of the job.
+      fetch: Downloads a remote output and the files beside it into a local directory.
     """
     cluster.wait_for_slots(len(cluster.names))
     before = cluster.jobs()
@@ -276,6 +275,6 @@ def run_with_fault(
 
 
 def last_error(stderr: str) -> str:
-    """The last line in which a launcher says why it fails."""
+    """The last error line of a launcher."""
     lines = re.findall(r"^.*(?:ERROR|beamlabel: error).*$", stderr, re.MULTILINE)
     return lines[-1] if lines else stderr[-500:]

@@ -1,4 +1,4 @@
-"""References of which every fifth is faulty in a way whose reason is known, served over HTTP."""
+"""References served over HTTP, every fifth of which fails for a known reason."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from support import attacks
 from support.servers import FileServer, Reply
 
 EVERY = 5
-# A server's bad moment: each so many images are answered with 503 first, and must get their rows all the same.
+# Transient server errors: every n-th image is first answered with 503 and must still get its row.
 _TRANSIENT_EVERY = 50
 
-# What is served in place of a photograph, by the reason with which that fails.
+# The content that is served in place of a photograph, by the reason of its failure.
 _SERVED: dict[str, Callable[[bytes], Reply]] = {
     "not_found": lambda _: Reply(status=404),
     "truncated": lambda content: Reply(body=content[: len(content) // 2]),
@@ -22,24 +22,24 @@ _SERVED: dict[str, Callable[[bytes], Reply]] = {
     "forbidden": lambda _: Reply(status=403),
     "too_many_pixels": lambda _: Reply(body=attacks.png(60_000, 60_000, 8, 2)),
 }
-# References that nothing can be asked for.
+# References that lead to no request.
 _NOT_SERVED = {"unsupported_scheme": "gopher://127.0.0.1/{}", "invalid_uri": "http://[{}"}
 HANGS = "inference_timeout"
 REASONS = (*_SERVED, *_NOT_SERVED)
 
 
 class FaultyReferences:
-    """As many references as are asked for, 20 % of them faulty.
+    """A number of references, 20 % of them faulty.
 
     Args:
-      server: which serves the images.
-      photos: the files that are served, again and again.
-      count: of references.
-      hanging: an image at which the module does not end, served for two of them; none by default.
+      server: The server of the images.
+      photos: The files that are served in turn.
+      count: The number of references.
+      hanging: An image for which the module never ends, served for two references; none by default.
 
     Attributes:
-      uris: the references, in the order of the input.
-      reasons: why each of them fails; None, if it gets a row.
+      uris: The references in the order of the input.
+      reasons: The reason of each reference; None if it gets a row.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class FaultyReferences:
 
     @property
     def served(self) -> int:
-        """How many of them the server is asked for."""
+        """The number of references that lead to a request."""
         return len(self._replies)
 
     def serve(self, delay: float = 0.0, *, hanging: bool = True) -> None:
-        """Serves them from now on, each after so many seconds, and forgets what was asked for before.
+        """Serves the references with a delay, and clears the recorded requests.
 
         Args:
-          delay: the seconds.
-          hanging: whether those are served, too, at which the module does not end.
+          delay: The delay of each answer in seconds.
+          hanging: Whether the images for which the module never ends are served, too.
         """
         self._server.reset()
         for path, reply in self._replies.items():
@@ -89,5 +89,5 @@ class FaultyReferences:
                 del self._server.files[path]
 
     def asked(self) -> int:
-        """How many of them the server was asked for, each counted once."""
+        """The number of references that were requested, each counted once."""
         return len({request.path for request in list(self._server.requests)} & self._replies.keys())

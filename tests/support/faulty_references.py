@@ -1,7 +1,7 @@
-"""References to photographs, some of which carry a fault whose outcome is known: files, and URLs of a server of ours.
+"""References to photographs as files and URLs of a test server, some with a fault of known outcome.
 
-A reference is one name of a file, below one of many links to its folder or below one of many folders of a server, so
-that a few hundred photographs make any number of references without two alike.
+A reference names a file below one of many links to its directory, or below one of many directories of a server. So a
+few hundred photographs make any number of different references.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from support.servers import Handler, Running
 MAX_BYTES = 2 << 20
 """What the job must be told, in ``--max_bytes``."""
 
-# A stalled server says nothing for so long, or until the client hangs up; longer than any deadline of these runs.
+# A stalled server is silent for this time or until the client hangs up. It exceeds every deadline of these runs.
 _STALL_SECONDS = 120.0
-# So many requests to the server for good images, of all.
+# The share of requests to the server among all good images.
 _WEB_SHARE = 0.4
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One line of the list.
+    """A line of the list.
 
     Attributes:
-      line: as it stands there, without its end.
-      fault: the name of its fault; empty for none.
-      reason: what it must fail with; None: it must get the row of its photograph.
-      photo: which photograph it must get the row of, counted from 0.
+      line: The line without its line end.
+      fault: The name of the fault; empty for none.
+      reason: The expected reason; None if the reference must get the row of its photograph.
+      photo: The index of the photograph, from 0.
     """
 
     line: bytes
@@ -54,12 +54,12 @@ class Fault:
     """A kind of fault.
 
     Attributes:
-      name: what the references say; for ``answer`` and ``content`` a part of the URL or path.
-      reason: see ``Reference``.
-      weight: how often it comes, of all.
-      where: ``content``: what a file holds, also behind URLs; ``file``: of the file's place; ``line``: of the reference
-        itself; ``answer``: of the server.
-      is_slow: it takes a deadline, or several tries.
+      name: The name in the references; for ``answer`` and ``content`` a part of the URL or path.
+      reason: See ``Reference``.
+      weight: The relative frequency among all faults.
+      where: ``content``: in the content of a file, also behind URLs; ``file``: in the file's location; ``line``: in the
+        reference itself; ``answer``: in the server's answer.
+      is_slow: Whether the fault costs a deadline or several tries.
     """
 
     name: str
@@ -111,7 +111,7 @@ FAULTS = (
 
 
 def faulty_contents(*, slow: bool) -> dict[str, bytes]:
-    """What the files of the faults ``content`` hold, by their names."""
+    """The content of the files of the ``content`` faults by file name."""
     image = photo(400, 300)
     jpeg, lossless = encode(image, "JPEG"), encode(image, "PNG")
     found = {
@@ -134,13 +134,13 @@ def faulty_contents(*, slow: bool) -> dict[str, bytes]:
 
 
 class FaultyServer(Running):
-    """Serves ``/PLACE/ANSWER/NAME``: a file of a folder, in a way that ``ANSWER`` says, see ``FAULTS``.
+    """Serves ``/PLACE/ANSWER/NAME``: a file, answered as ``ANSWER`` describes (see ``FAULTS``).
 
     Args:
-      contents: the files, by their names.
+      contents: The content of the files by name.
 
     Attributes:
-      requests: how many have come.
+      requests: The number of requests so far.
     """
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
@@ -158,11 +158,11 @@ class FaultyServer(Running):
         super().__init__(_Answer)
 
     def url_of(self, place: int, answer: str, name: str) -> str:
-        """A URL; two of different places are different images for the job."""
+        """The URL of a file; URLs with different places are different images for the job."""
         return f"{self.url}/{place}/{answer}/{quote(name)}"
 
     def allow(self, requests: float) -> None:
-        """Answers so many requests, and keeps those that come behind them waiting until more are allowed."""
+        """Answers this number of requests; later ones wait until more are allowed."""
         with self._lock:
             self._allowed = requests
             self._lock.notify_all()
@@ -201,7 +201,7 @@ class FaultyServer(Running):
 
 
 def _send(handler: Handler, status: int, body: bytes, claims: int | None = -1) -> None:
-    """Answers with a body; ``claims`` is another length than it has, None for no length but the connection's end."""
+    """Answers with a body; ``claims`` is a false length, or None to end the body by closing the connection."""
     handler.send_response(status)
     if claims is not None:
         handler.send_header("Content-Length", str(len(body) if claims < 0 else claims))
@@ -213,7 +213,7 @@ def _send(handler: Handler, status: int, body: bytes, claims: int | None = -1) -
 
 
 def _drip(handler: Handler, body: bytes) -> None:
-    """A byte at a time, never silent for long, until the client hangs up."""
+    """Sends a byte at a time with short pauses until the client hangs up."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body)))
     handler.send_header("Connection", "close")
@@ -229,16 +229,16 @@ def _drip(handler: Handler, body: bytes) -> None:
 
 
 class References:
-    """Draws references; the photographs are copied into one folder, beside files that are faulty.
+    """Draws references; the photographs are copied into one directory beside the faulty files.
 
     Args:
-      folder: for the files; new.
-      photos: the photographs, no two alike.
-      slow: whether there are faults that take a deadline, or several tries.
+      folder: The new directory for the files.
+      photos: The photographs, all different.
+      slow: Whether to include faults that cost a deadline or several tries.
 
     Attributes:
-      photos: their copies, in the same order.
-      server: of all URLs but those of slow faults.
+      photos: Their copies in the same order.
+      server: The server of all URLs except those of slow faults.
     """
 
     def __init__(self, folder: Path, photos: Sequence[Path], *, slow: bool) -> None:
@@ -260,7 +260,7 @@ class References:
 
     @property
     def requests(self) -> int:
-        """That the servers have got."""
+        """The number of requests that the servers got."""
         return self.server.requests + self._slow.requests
 
     def close(self) -> None:
@@ -268,7 +268,7 @@ class References:
         self._slow.close()
 
     def draw(self, count: int, fault_share: float, rng: random.Random) -> list[Reference]:
-        """References in any order, no two alike; each fault comes at least once if the share is enough."""
+        """Different references in random order; each fault occurs at least once if the share suffices."""
         faulty = round(count * fault_share)
         faults = [*self._faults[:faulty]]
         faults += rng.choices(self._faults, [one.weight for one in self._faults], k=faulty - len(faults))
@@ -300,14 +300,14 @@ class References:
         return self._places[what]
 
     def _path(self, name: str) -> bytes:
-        """A path of the file below a link to its folder."""
+        """A path of the file below a link to its directory."""
         place = self._folder / f"place-{self._place(name)}"
         if not place.exists():
             place.symlink_to(self._files)
         return os.fsencode(place / name)
 
     def _url(self, answer: str, name: str, *, is_slow: bool = False) -> bytes:
-        """What takes long comes from a host of its own: a host is asked but some things at a time."""
+        """Slow faults get a host of their own, since the number of concurrent requests per host is limited."""
         server = self._slow if is_slow else self.server
         return server.url_of(self._place(f"{answer}/{name}"), answer, name).encode()
 

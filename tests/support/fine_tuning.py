@@ -1,4 +1,4 @@
-"""Fine-tunings of the tiny module: a task that its features are bad at, and the module in broken forms."""
+"""Fine-tuning of the tiny module: a task for which its features are poor, and broken copies of the module."""
 
 import shutil
 import sys
@@ -18,7 +18,7 @@ OPTIONS = (
 
 
 def patterns(folder: Path, count: int) -> Path:
-    """Waves of four directions, in any colours, in a folder for each class."""
+    """Waves in four directions and random colors, in one directory per class."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[:32, :32]
     for number in range(count):
@@ -39,7 +39,7 @@ def patterns(folder: Path, count: int) -> Path:
 
 
 def unpacked_tiny(folder: Path) -> Path:
-    """The tiny module in a folder."""
+    """The tiny module, unpacked into a directory."""
     folder.mkdir()
     with tarfile.open(TINY) as archive:
         archive.extractall(folder, filter="data")
@@ -47,12 +47,12 @@ def unpacked_tiny(folder: Path) -> Path:
 
 
 def broken(tiny: Path, folder: Path, how: str) -> Path:
-    """The tiny module as broken exporters wrote it.
+    """The tiny module as broken exporters write it.
 
     Args:
-      tiny: in a folder.
-      folder: of the copy.
-      how: ``no collection`` of update ops; ``no-ops`` in it; ``no train graph``.
+      tiny: The directory of the tiny module.
+      folder: The directory of the copy.
+      how: ``no collection`` of update ops, ``no-ops`` in it, or ``no train graph``.
     """
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
@@ -81,14 +81,14 @@ def broken(tiny: Path, folder: Path, how: str) -> Path:
 
 
 def fine_tune(labels, output, *arguments) -> int:
-    """Runs the command in this process; its exit code."""
+    """Runs the command in this process and returns its exit code."""
     return main([str(labels), "--output", str(output), *OPTIONS, *map(str, arguments)])
 
 
 def killed_after(epochs: int, *, threads: int) -> None:
-    """Runs the command with the arguments of this process, which kills itself after so many epochs.
+    """Runs the command with this process's arguments; the process kills itself after a number of epochs.
 
-    ``threads``: of TensorFlow's operations; 0: as many as there are cores.
+    ``threads`` is the number of threads of TensorFlow's operations; 0 means one per core.
     """
     import os
     import signal

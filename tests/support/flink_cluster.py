@@ -1,4 +1,4 @@
-"""A real Flink cluster on the loopback: a JobManager, TaskManagers, and Beam's job server, each a Java process."""
+"""A Flink cluster on the loopback interface: JobManager, TaskManagers and Beam's job server as Java processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REPOSITORY = ROOT
 INSTALLED = REPOSITORY / ".runners" / "flink"
 JOB_SERVER_JAR = INSTALLED / "job-server.jar"
 
-# Dead TaskManagers are noticed in seconds, not in Flink's 50. Jobs are restarted, which batch jobs are not by default.
+# Dead TaskManagers are detected within seconds instead of Flink's 50 s. Jobs restart, unlike batch jobs by default.
 _SETTINGS = {
     "jobmanager.rpc.address": "127.0.0.1",
     "jobmanager.bind-host": "127.0.0.1",
@@ -41,7 +41,7 @@ _SETTINGS = {
     "heartbeat.interval": "2000",
     "heartbeat.timeout": "30000",
     "slot.request.timeout": "60000",
-    # A pipeline with several sinks has several shuffles at a time, for each of which 512 buffers would be set aside.
+    # A pipeline with several sinks runs several shuffles at once. By default each would reserve 512 buffers.
     "taskmanager.network.sort-shuffle.min-buffers": "64",
     "restart-strategy.type": "fixed-delay",
     "restart-strategy.fixed-delay.attempts": "10",
@@ -58,12 +58,12 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %-60c{1} %m%n
 """
 
 _UP_SECONDS = 240.0
-_MARK = "BEAMLABEL_TEST_CLUSTER"  # in the environment of all that a cluster's processes have started
+_MARK = "BEAMLABEL_TEST_CLUSTER"  # in the environment of all descendants of the cluster's processes
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str, *, poll: float = 0.1) -> Any:
-    """What ``condition`` returns as soon as that is true."""
+    """Waits until ``condition`` returns a true value, and returns that value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
@@ -73,7 +73,7 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str, *, poll: f
 
 
 def require_flink() -> None:
-    """Skips the test where no Flink can run."""
+    """Skips the test if Flink cannot run."""
     if shutil.which("java") is None:
         needs.lacking("no Java here")
     if not JOB_SERVER_JAR.is_file():
@@ -81,14 +81,14 @@ def require_flink() -> None:
 
 
 class FlinkCluster:
-    """A session cluster with one slot a TaskManager.
+    """A session cluster with one slot per TaskManager.
 
     Args:
-      folder: of configuration and logs.
-      task_managers: their number.
-      settings: of Flink, beside those above.
-      cores: the core that each TaskManager and its workers may use; all, where none are named.
-      environments: variables of a process and those that it starts, by its name, such as ``taskmanager-0``.
+      folder: The directory of configuration and logs.
+      task_managers: The number of TaskManagers.
+      settings: Further settings of Flink.
+      cores: The core that each TaskManager and its workers may use; all cores by default.
+      environments: Variables of a process and its children by its name, such as ``taskmanager-0``.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class FlinkCluster:
 
     @staticmethod
     def _write_worker(path: Path) -> Path:
-        """The boot program of this tree, whatever is installed in the environment."""
+        """Writes a boot program that runs this source tree, whatever is installed in the environment."""
         quoted = shlex.quote
         path.write_text(
             "#!/bin/sh\n"
@@ -155,7 +155,7 @@ class FlinkCluster:
         command = [
             "java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *OPEN,
             f"-Dlog4j.configurationFile={self.folder / 'log4j.properties'}",
-            # Not an option of Flink's: its remoting gives up after 10 s, and with it the process.
+            # Not a Flink option: its remoting gives up after 10 s and ends the process.
             "-Dpekko.remote.classic.startup-timeout=120s",
             "-cp", f"{INSTALLED / 'lib'}/*", main, "--configDir", str(self.folder), *arguments,
         ]  # fmt: skip
@@ -176,28 +176,28 @@ class FlinkCluster:
             )
 
     def start_task_manager(self, name: str) -> None:
-        """Starts one; or again, as a pod is, after it was killed."""
+        """Starts a TaskManager, or restarts it after a kill, like a pod."""
         settings = {**TASK_MANAGER_MEMORY, "taskmanager.resource-id": f"{name}-{self._starts.get(name, 0)}"}
         arguments = [argument for key, value in settings.items() for argument in ("-D", f"{key}={value}")]
         main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         self._start_flink(name, "384m", main, arguments)
 
     def kill_task_manager(self, name: str) -> None:
-        """SIGKILL, to the TaskManager alone."""
+        """Sends SIGKILL to the TaskManager alone."""
         process = self._processes[name]
         process.kill()
         process.wait()
 
     def pid(self, name: str) -> int:
-        """The process id of a TaskManager, or of another of the cluster's processes."""
+        """The process id of a TaskManager or another process of the cluster."""
         return self._processes[name].pid
 
     def workers(self, name: str) -> list[int]:
-        """Process ids of the SDK workers that a TaskManager has started."""
+        """The process ids of a TaskManager's SDK workers."""
         return _children(self._processes[name].pid)
 
     def left_processes(self) -> list[int]:
-        """All processes that the cluster's have started, and those that these have started, as far as they live."""
+        """All live descendants of the cluster's processes."""
         own = {process.pid for process in self._processes.values()}
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
@@ -207,7 +207,7 @@ class FlinkCluster:
         return sorted({*found} - own)
 
     def log(self, name: str) -> str:
-        """All that a process and those before it of that name wrote."""
+        """The output of a process and of earlier processes of that name."""
         paths = sorted(self.folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime)
         return "".join(path.read_text(errors="replace") for path in paths)
 
@@ -228,7 +228,7 @@ class FlinkCluster:
             return json.load(answer)
 
     def wait_for_slots(self, number: int, *, free: bool = True) -> None:
-        """Until so many slots are there, and free."""
+        """Waits until this number of slots is free."""
 
         def there() -> bool:
             for name, process in self._processes.items():
@@ -243,7 +243,7 @@ class FlinkCluster:
         wait_for(there, _UP_SECONDS, f"{number} slots")
 
     def jobs(self) -> dict[str, str]:
-        """The state of each job by its id, oldest first."""
+        """The state of each job by id, oldest first."""
         jobs = sorted(self.rest("jobs/overview")["jobs"], key=lambda job: job["start-time"])
         return {job["jid"]: job["state"] for job in jobs}
 
@@ -251,7 +251,7 @@ class FlinkCluster:
         return [job for job, state in self.jobs().items() if state not in _ENDED]
 
     def wait_for_job(self, before: Iterable[str] = (), seconds: float = 120) -> str:
-        """The job that is not among those before, as soon as it runs."""
+        """Waits until a new job runs, and returns its id."""
 
         def runs() -> str | None:
             new = {job: state for job, state in self.jobs().items() if job not in before}
@@ -265,7 +265,7 @@ class FlinkCluster:
         wait_for(lambda: self.jobs()[job] in _ENDED, 60, "the end of a cancelled job")
 
     def records_by_task_manager(self, job: str) -> dict[str, int]:
-        """How many elements of each TaskManager's tasks have read, of all vertices together."""
+        """The number of elements that each TaskManager's tasks have read, over all vertices."""
         found: dict[str, int] = {}
         for vertex in self.rest(f"jobs/{job}")["vertices"]:
             for host in self.rest(f"jobs/{job}/vertices/{vertex['id']}/taskmanagers")["taskmanagers"]:
@@ -274,19 +274,19 @@ class FlinkCluster:
         return found
 
     def written_bytes(self, job: str) -> int:
-        """What all tasks of a job have handed to tasks of other stages."""
+        """The bytes that all tasks of a job have sent to other stages."""
         return sum(int(vertex["metrics"]["write-bytes"]) for vertex in self.rest(f"jobs/{job}")["vertices"])
 
     def restarts(self, job: str) -> int:
-        """How many failures the job has gone through."""
+        """The number of failures of the job so far."""
         entries = self.rest(f"jobs/{job}/exceptions?maxExceptions=100")["exceptionHistory"]["entries"]
         return len(entries)
 
-    # --- what a launcher is told ----------------------------------------------------------------------
+    # --- options of a launcher ----------------------------------------------------------------------
 
     @property
     def job_endpoint(self) -> str:
-        """host:port of a job server that runs; started when it is first wanted."""
+        """The host:port of the job server, which starts on first use."""
         if not self._job_endpoint:
             port = free_port()
             self._start(
@@ -302,7 +302,7 @@ class FlinkCluster:
         return self._job_endpoint
 
     def runner_options(self, runner: str = "FlinkRunner") -> list[str]:
-        """Options that send a job here; with ``PortableRunner`` over a job server that runs already."""
+        """Options that send a job to this cluster; ``PortableRunner`` uses a running job server."""
         where = ["--job_endpoint", self.job_endpoint, "--parallelism", str(len(self.names))]
         if runner == "FlinkRunner":
             where = ["--flink_master", self.address, "--flink_job_server_jar", str(JOB_SERVER_JAR)]
@@ -314,7 +314,7 @@ class FlinkCluster:
 
 
 def listens(port: int) -> bool:
-    """Whether a server on loopback takes connections."""
+    """Whether a server on the loopback interface accepts connections."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -334,14 +334,14 @@ def _children(parent: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Launched:
-    """A launcher that has ended: what it left, and what it said."""
+    """An ended launcher: its results and its log."""
 
     finished: FinishedJob
     stderr: str
 
 
 class Launcher:
-    """The command, running as a process of its own."""
+    """The command in a separate process."""
 
     def __init__(
         self,
@@ -365,7 +365,7 @@ class Launcher:
         )
 
     def interrupt(self, number: int) -> None:
-        """As a terminal does it: the whole process group gets the signal."""
+        """Sends SIGINT to the whole process group, as a terminal does."""
         os.killpg(self.process.pid, number)
 
     def wait(self, seconds: float = 240) -> Launched:
@@ -385,7 +385,7 @@ def label_on_flink(
     runner: str = "FlinkRunner",
     cwd: Path | None = None,
 ) -> Launched:
-    """Runs the job on the cluster to its end; ``--module`` and ``--input`` are among the arguments."""
+    """Runs the job on the cluster to its end; the arguments include ``--module`` and ``--input``."""
     return Launcher(output, *arguments, *cluster.runner_options(runner), cwd=cwd).wait()
 
 

@@ -1,4 +1,4 @@
-"""Reads ``deploy/flink/`` and checks it as Kubernetes, the Flink operator and Compose would."""
+"""Reads ``deploy/flink/`` and checks it as Kubernetes, the Flink operator and Compose do."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from support.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "flink"
 OPERATOR_JARS = ROOT / ".runners" / "flink-operator"
-# The least that has sidecars, and the newest that the schemas' package knows.
+# The first version with sidecars, and the newest that the package of schemas covers.
 KUBERNETES = ("1.29", kubernetes_validate.latest_version())
 BEAM = metadata.version("apache-beam")
 
 
 def documents(name: str, text: str | None = None) -> list[dict[str, Any]]:
-    """The objects of one of the files, or of its text after a substitution."""
+    """The objects of a file, or of its text after a substitution."""
     return list(yaml.safe_load_all((FOLDER / name).read_text() if text is None else text))
 
 
@@ -47,7 +47,7 @@ def launcher_pod() -> dict[str, Any]:
 
 
 def compose(**environment: str) -> dict[str, Any]:
-    """The Compose file, with its variables put in and its anchors resolved."""
+    """The Compose file with its variables and anchors resolved."""
 
     def value(match: re.Match[str]) -> str:
         name, how, text = match.groups()
@@ -62,7 +62,7 @@ def compose(**environment: str) -> dict[str, Any]:
 
 
 def dockerfile(name: str) -> list[tuple[str, str]]:
-    """Instructions and arguments, continued lines joined, comments left out; images by their defaults."""
+    """Instructions and arguments; continued lines are joined, comments dropped, and image ARGs replaced by defaults."""
     text = re.sub(r"^#.*\n", "", (FOLDER / name).read_text(), flags=re.MULTILINE).replace("\\\n", "")
     pairs = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     images = dict(argument.split("=", 1) for instruction, argument in pairs if instruction == "ARG")
@@ -73,7 +73,7 @@ def dockerfile(name: str) -> list[tuple[str, str]]:
 
 
 def operator_jar() -> Path:
-    """The jar that holds the operator's definitions; fetched when it is not there yet."""
+    """The jar with the operator's definitions, downloaded on first use."""
     if not (jars := list(OPERATOR_JARS.glob("*.jar"))):
         if shutil.which("mvn") is None:
             needs.lacking("no Maven, which fetches the definition of a FlinkDeployment")
@@ -89,7 +89,7 @@ def operator_jar() -> Path:
 
 @cache
 def flink_deployment_schema() -> dict[str, Any]:
-    """Of a FlinkDeployment as the operator defines it, where a field that is not defined is an error."""
+    """The operator's schema of a FlinkDeployment; undefined fields are errors."""
     with zipfile.ZipFile(operator_jar()) as jar:
         definition = yaml.safe_load(jar.read("META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"))
     (schema,) = [
@@ -116,7 +116,7 @@ def _refuse_unknown_fields(schema: Any) -> None:
 
 
 def check_object(item: dict[str, Any]) -> None:
-    """Raises what is wrong with an object of one of the files."""
+    """Raises an error if an object of a file is invalid."""
     if item["kind"] != "FlinkDeployment":
         for version in KUBERNETES:
             kubernetes_validate.validate(item, version, strict=True)
@@ -129,7 +129,7 @@ def check_object(item: dict[str, Any]) -> None:
 
 
 def check_compose(project: dict[str, Any]) -> None:
-    """Raises what is wrong with a Compose project: a field, a value, a name that nothing bears."""
+    """Raises an error if a Compose project has an invalid field, an invalid value or an undefined name."""
     compose_spec = needs_compose_spec()
     parsed = compose_spec.PyCompose.from_json(json.dumps(project))
     parsed.validate()
@@ -155,7 +155,7 @@ def needs_compose_spec() -> Any:
 
 
 def launch_options(name: str) -> list[str]:
-    """The launcher's arguments: of ``job.yaml``, or those that ``compose.yaml`` always gives it."""
+    """The launcher's arguments in ``job.yaml``, or the fixed ones in ``compose.yaml``."""
     if name == "job.yaml":
         return launcher_pod()["containers"][0]["args"]
     return compose(DATA="/photos")["services"]["launcher"]["entrypoint"][1:]

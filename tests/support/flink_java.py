@@ -1,6 +1,6 @@
-"""What Flink's own scripts give a Java process, which the tests start without them."""
+"""The Java options that Flink's own scripts set; the tests start Flink without these scripts."""
 
-# What `env.java.opts.all` of Flink's own configuration opens for Java 17.
+# The packages that `env.java.opts.all` of Flink's own configuration opens for Java 17.
 OPEN = [
     *(
         f"--add-exports={name}=ALL-UNNAMED"
@@ -20,7 +20,7 @@ OPEN = [
     ),
 ]  # fmt: skip
 
-# What Flink's own scripts work out of `taskmanager.memory.process.size` before they start one.
+# The values that Flink's own scripts derive from `taskmanager.memory.process.size` at the start.
 TASK_MANAGER_MEMORY = {
     "taskmanager.cpu.cores": "1.0",
     "taskmanager.memory.framework.heap.size": "128m",

@@ -1,4 +1,4 @@
-"""A reverse proxy before a server of object storage, which counts requests, and delays and fails them on order."""
+"""A reverse proxy for an object storage server; it counts requests and injects delays and faults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Answer: TypeAlias = tuple[int, dict[str, str], bytes]
 
 @dataclass
 class _Fault:
-    """The next ``left`` requests that match are answered with ``status``, after being done if ``done``."""
+    """A fault: the next ``left`` matching requests get ``status``, after execution if ``done``."""
 
     left: int
     status: int
@@ -33,7 +33,7 @@ class _Fault:
 
 
 def _upload_type(request: Received, body: bytes) -> list[str]:
-    """What an upload in one request says that it holds; the object's own word goes before that of its part."""
+    """The content type of a single-request upload; the object's metadata takes precedence over the part's header."""
     if request.query.get("uploadType") != ["multipart"]:
         return []
     found = re.search(
@@ -45,24 +45,23 @@ def _upload_type(request: Received, body: bytes) -> list[str]:
 
 
 def calls_of(body: bytes) -> list[str]:
-    """The paths, with their queries, of the calls in a batch request."""
+    """The paths with queries of the calls in a batch request."""
     return [path.decode() for path in re.findall(rb"\n(?:DELETE|GET|PATCH|POST|PUT) (\S+)", body)]
 
 
 class GcsProxy(Running):
-    """Hands every request on as it came, unless it is ordered to do something else.
+    """Forwards every request unchanged unless a fault or delay is set.
 
     Args:
-        address: host and port of the server.
+        address: The server's host and port.
 
     Attributes:
-        url: for ``STORAGE_EMULATOR_HOST``.
-        requests: every request since ``reset``, in order of arrival.
-        batched: the paths, with their queries, of the calls in batch requests, which are no requests of their own.
-        body_bytes: of the bodies of these requests and of their answers.
-        upload_types: what the requests that write objects say that these hold, in order of arrival.
-        requester_pays: buckets whose requests have to name a project that pays; others are refused as the service
-            refuses them.
+        url: The value for ``STORAGE_EMULATOR_HOST``.
+        requests: All requests since ``reset`` in order of arrival.
+        batched: The paths with queries of the calls in batch requests, which are not in ``requests``.
+        body_bytes: The size of the bodies of these requests and their answers.
+        upload_types: The content types of uploaded objects in order of arrival.
+        requester_pays: Buckets whose requests must name a project that pays; others are refused as by the service.
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
@@ -87,7 +86,7 @@ class GcsProxy(Running):
         super().__init__(_Answer)
 
     def forget(self) -> None:
-        """Forget all counts, faults and delays."""
+        """Clears all counts, faults and delays."""
         with self._lock:
             self.requests.clear()
             self.body_bytes = 0
@@ -101,28 +100,28 @@ class GcsProxy(Running):
     def fail_next(
         self, n: int, status: int, *, method: str | None = None, contains: str = "", done: bool = False
     ) -> None:
-        """Answer ``status`` to the next ``n`` requests of ``method`` whose path and query hold ``contains``.
+        """Answers ``status`` to the next ``n`` requests of ``method`` whose path and query contain ``contains``.
 
-        With ``done`` the request is carried out first: the answer was lost on its way, not the request.
+        With ``done``, the request is executed first, as if only its answer were lost.
         """
         with self._lock:
             self._faults.append(_Fault(n, status, method, contains, done))
 
     def cut_next(self, n: int, *, method: str | None = None, contains: str = "") -> None:
-        """Hang up in the middle of the body that is the answer to the next ``n`` such requests."""
+        """Closes the connection in the middle of the response body of the next ``n`` such requests."""
         with self._lock:
             self._faults.append(_Fault(n, 200, method, contains, done=True, cut=True))
 
     def before(self, contains: str, act: Callable[[], object]) -> None:
-        """Call ``act`` before each request whose path holds ``contains`` is carried out."""
+        """Calls ``act`` before each request whose path contains ``contains`` is executed."""
         self._acts.append((contains, act))
 
     def delay(self, seconds: float) -> None:
-        """Wait this long before each answer from now on."""
+        """Delays each later answer by this time."""
         self._delay = seconds
 
     def count(self, method: str | None = None, contains: str = "") -> int:
-        """How many requests of ``method`` arrived whose path holds ``contains``."""
+        """The number of requests of ``method`` whose path contains ``contains``."""
         with self._lock:
             return sum(method in (None, r.method) and contains in r.path for r in self.requests)
 
@@ -163,7 +162,7 @@ class GcsProxy(Running):
         handler.wfile.write(content)
 
     def _injected(self, status: int) -> bytes:
-        """The body of an answer that fails on order."""
+        """The body of an injected error."""
         message: dict[str, Any] = {"error": {"code": status, "message": "injected by the test"}}
         return json.dumps(message).encode()
 
@@ -176,12 +175,12 @@ class GcsProxy(Running):
         return None
 
     def _serve(self, handler: Handler, request: Received, body: bytes) -> Answer:
-        """What the server answers."""
+        """The server's answer."""
         return self._forward(handler, body)
 
     def _unpaid(self, request: Received, batched: list[str]) -> Answer | None:
-        """The refusal of a request that nobody pays for; media downloads get the text alone, all else JSON."""
-        if "upload_id" in request.query:  # of an upload whose first request has named who pays
+        """The error for a request without a paying project: plain text for media downloads, JSON otherwise."""
+        if "upload_id" in request.query:  # of an upload whose first request named the paying project
             return None
         if "x-goog-user-project" in {name.lower() for name in request.headers}:
             return None
@@ -206,7 +205,7 @@ class GcsProxy(Running):
             answer = connection.getresponse()
             content = answer.read()
         hop_by_hop = {"connection", "date", "server", "transfer-encoding"}
-        if handler.command != "HEAD":  # of which it is the size of the object
+        if handler.command != "HEAD":  # here the length is the size of the object
             hop_by_hop.add("content-length")
         kept = {name: value for name, value in answer.getheaders() if name.lower() not in hop_by_hop}
         return answer.status, kept, content

@@ -1,4 +1,4 @@
-"""A GCS server on the loopback for the tests, which fails and delays on order."""
+"""A GCS server on the loopback interface with injected faults and delays."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _PAGE_SIZE = 1000
 
 
 class GcsServer(GcsProxy):
-    """``gcp-storage-emulator`` behind a proxy that speaks the parts of the protocol it leaves out.
+    """``gcp-storage-emulator`` behind a proxy that adds the missing parts of the protocol.
 
-    The emulator stores and answers; the proxy adds what the job relies on: ``ifGenerationMatch`` (412)
-    and ``generation`` (404), listings in pages, many connections at once. It counts, and fails on order.
+    The proxy adds ``ifGenerationMatch`` (412), ``generation`` (404), paged listings and concurrent connections, since
+    the job relies on them. It also counts requests and injects faults.
     """
 
     def __init__(self) -> None:
         from gcp_storage_emulator.server import create_server
 
         self._upload_names: dict[str, str] = {}
-        # Between the check of a precondition and the write nobody else may write.
+        # No other write may come between the check of a precondition and the write.
         self._writing = threading.Lock()
-        # The emulator serves one connection at a time, and a sixth in its queue of five costs a second.
+        # The emulator serves one connection at a time, and its queue holds five. A sixth waits for a second.
         self._forwarding = threading.Semaphore(4)
         self._emulator = create_server("127.0.0.1", 0, in_memory=True)
-        # It would dump the metadata of all objects to JSON after every write, for a restart we don't do.
+        # The emulator would write all metadata to JSON after every write, for restarts that never happen here.
         self._emulator._storage._write_config_to_file = lambda: None
         self._emulator._api.daemon = True
         self._emulator.start()
@@ -41,15 +41,15 @@ class GcsServer(GcsProxy):
         self._emulator.stop()
 
     def reset(self, bucket: str) -> None:
-        """Forget everything but one fresh, empty ``bucket``, and all counts, faults and delays."""
+        """Deletes everything, clears all counts, faults and delays, and creates an empty ``bucket``."""
         self._emulator.wipe()
-        # Without this policy the emulator would keep a copy of all that is deleted.
+        # Without this policy the emulator keeps a copy of every deleted object.
         policy = {"softDeletePolicy": {"retentionDurationSeconds": "0"}}
         self._emulator._storage.create_bucket(bucket, {"name": bucket, "id": bucket, **policy})
         self._upload_names.clear()
         self.forget()
 
-    # The way of a request: precondition, emulator, and what its answer lacks.
+    # A request passes the precondition and the emulator; then missing parts of the answer are added.
 
     def _serve(self, handler: Handler, request: Received, body: bytes) -> Answer:
         if request.method == "GET":
@@ -83,12 +83,13 @@ class GcsServer(GcsProxy):
         with self._forwarding:
             status, headers, content = super()._forward(handler, body)
         if headers.get("Content-Type") == "application/json" and "media" not in handler.path:
-            # The emulator does not quote names in these links, and clients follow them; without, they make one.
+            # The emulator does not quote names in these links. Clients follow links, but build them if they are
+            # missing.
             content = json.dumps(json.loads(content, object_hook=_without_media_link)).encode()
         return status, headers, content
 
     def _like_gcs(self, request: Received, answer: Answer) -> Answer:
-        """Downloads with the headers that describe the object, listings in pages."""
+        """Adds the object's headers to downloads and splits listings into pages."""
         status, headers, content = answer
         if request.path.startswith("/download/"):
             bucket, _, name = request.path.partition("/b/")[2].partition("/o/")
@@ -118,7 +119,7 @@ def _without_media_link(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def _object_name(request: Received, body: bytes) -> str:
-    """The object that a request writes or reads: in its path, its query, or the metadata it uploads."""
+    """The object of a request, from its path, its query or its uploaded metadata."""
     if "name" in request.query:
         return request.query["name"][0]
     if not request.path.startswith("/upload/"):
@@ -131,7 +132,7 @@ def _object_name(request: Received, body: bytes) -> str:
 
 
 class Bucket:
-    """A fresh, empty bucket on a ``GcsServer``, with helpers that bypass the code under test."""
+    """A fresh, empty bucket on a ``GcsServer`` with helpers that bypass the code under test."""
 
     def __init__(self, server: GcsServer, name: str) -> None:
         server.reset(name)
@@ -145,7 +146,7 @@ class Bucket:
     shown = uri
 
     def put(self, name: str, data: bytes, encoding: str = "") -> str:
-        """Store an object straight in the emulator, uncounted; its URI. With an encoding, its downloads say so."""
+        """Stores an object directly in the emulator, uncounted, and returns its URI; downloads state ``encoding``."""
         from gcp_storage_emulator.handlers.objects import _checksums, _make_object_resource
 
         resource = _make_object_resource(
@@ -157,11 +158,11 @@ class Bucket:
         return self.uri(name)
 
     def get(self, name: str) -> bytes:
-        """The bytes that the emulator holds."""
+        """The bytes of an object in the emulator."""
         return self._storage.get_file(self.bucket, name)
 
     def remove(self, name: str) -> None:
-        """Take an object out of the emulator, uncounted."""
+        """Deletes an object directly in the emulator, uncounted."""
         self._storage.delete_file(self.bucket, name)
 
     def list(self, prefix: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""Google Cloud as a launcher finds it, all of it on this machine: storage, credentials, and Dataflow's job service."""
+"""A local Google Cloud for launchers: storage, credentials and Dataflow's job service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.gcs_server import GcsServer
 from support.paths import ROOT
 from support.servers import FileServer, Handler, Running
 
-# Google's clients would ask the machine's metadata server, or the world. Nobody but the test's servers is asked.
+# Google's clients would otherwise ask the metadata server or the internet. Only the test's servers may be asked.
 OFFLINE = """
 import sys
 def only_loopback(event, arguments):
@@ -34,7 +34,7 @@ sys.addaudithook(only_loopback)
 
 
 def google_cloud(folder: Path, gcs_server: GcsServer, file_server: FileServer) -> dict[str, str]:
-    """The environment of a launcher that has a service account, and nobody to talk to but these servers."""
+    """The environment of a launcher with a service account that can reach only these servers."""
     (folder / "offline").mkdir()
     (folder / "offline" / "sitecustomize.py").write_text(OFFLINE)
     file_server.reset()
@@ -49,7 +49,7 @@ def google_cloud(folder: Path, gcs_server: GcsServer, file_server: FileServer) -
 
 
 def credentials(path: Path, token_uri: str) -> Path:
-    """A service account's key, as Google gives them out, whose tokens come from a server of ours."""
+    """A service account key in Google's format whose tokens come from a test server."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -68,14 +68,14 @@ def credentials(path: Path, token_uri: str) -> Path:
 
 
 class JobService(Running):
-    """The calls of Dataflow's REST API that a launcher makes, for one job, which does nothing but have a state.
+    """The calls of Dataflow's REST API that a launcher makes, for one job that only has a state.
 
     Attributes:
-      url: for ``--dataflow_endpoint``; by the name ``localhost``, for which Beam speaks REST.
-      created: set when a job was created.
-      state: of the job, such as ``JOB_STATE_RUNNING``; a cancellation is obeyed at once.
-      message: the error that the service tells of, if any.
-      calls: method and path of each call.
+      url: The value for ``--dataflow_endpoint``, on ``localhost``, for which Beam uses REST.
+      created: Set when a job is created.
+      state: The job's state, such as ``JOB_STATE_RUNNING``; a cancellation takes effect at once.
+      message: The error that the service reports, if any.
+      calls: Method and path of each call.
     """
 
     def __init__(self) -> None:

@@ -1,16 +1,16 @@
-"""A graph as a portable runner fuses it."""
+"""Fuses a graph as a portable runner does."""
 
 from typing import Any
 
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import translations
 
-# What has to run in one stage, or pixels would be shuffled.
+# These transforms must run in one stage, or pixels would be shuffled.
 STEPS = ("OpenUnit", "LoadImages", "RunInference", "WriteUnit")
 
 
 def fused(graph: beam_runner_api_pb2.Pipeline) -> list[Any]:
-    """The stages of a graph."""
+    """The stages of a graph after fusion."""
     _, stages = translations.create_and_optimize_stages(
         graph,
         phases=[

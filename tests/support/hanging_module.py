@@ -1,4 +1,4 @@
-"""A module that does not end for images of one colour: it hangs in native code, as a faulty kernel may."""
+"""A module that hangs in native code for images of one color, as a faulty kernel may."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HANGING_PHOTO = _hanging_photo()
 
 
 def save_hanging_module(folder: Path) -> Path:
-    """Writes it as a TF2 SavedModel, whose scores are logits of 5 classes."""
+    """Saves the module as a TF2 SavedModel whose scores are logits of 5 classes."""
     import tensorflow as tf
 
     class Hanging(tf.Module):

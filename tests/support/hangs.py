@@ -1,4 +1,4 @@
-"""Launchers that hang in a phase of their work, as a library does that waits for ever and gives no signal a chance."""
+"""Launchers that hang in a chosen phase, like a library that waits forever and blocks signal handling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.paths import ROOT
 GRACE = 1.0
 """Seconds that hung launchers are given here, in place of those of ``watchdog``."""
 
-# A mutex of zeros is an unlocked one in C libraries of Linux; who locks it twice waits for ever, whatever signals come.
+# In Linux C libraries a mutex of zeros is unlocked. A second lock waits forever, whatever signals come.
 _PROGRAM = """
 import ctypes, importlib, subprocess, sys
 from pathlib import Path
@@ -43,12 +43,12 @@ console()
 
 
 class Launcher:
-    """A launcher in a process of its own, in a session of its own.
+    """A launcher in a separate process and session.
 
     Args:
-      argv: its arguments.
-      marker: a file that is not there.
-      hangs_in: ``module:name`` of a function, in which it hangs with a child process; empty: it is not touched.
+      argv: The arguments.
+      marker: A file that does not exist yet.
+      hangs_in: ``module:name`` of the function in which it hangs with a child process; empty for none.
     """
 
     def __init__(self, argv: Sequence[object], marker: Path, hangs_in: str = "") -> None:
@@ -61,18 +61,18 @@ class Launcher:
         )  # fmt: skip
 
     def wait_until(self, is_there: Callable[[], object]) -> None:
-        """Waits until it has come so far."""
+        """Waits until the launcher has reached this point."""
         while not is_there():
             assert self.process.poll() is None, self.process.communicate()[0]
             time.sleep(0.05)
 
     def wait_for_hang(self) -> int:
-        """Waits until it hangs in the function; gives the number of the child process that it has then."""
+        """Waits until the launcher hangs in the function; returns the id of its child process."""
         self.wait_until(self._marker.exists)
         return int(self._marker.read_text())
 
     def ended_by(self, number: signal.Signals) -> str:
-        """What it has said when it has ended by a signal as it should; nothing of its session is left then."""
+        """The log of a launcher that a signal ended correctly; no process of its session is left."""
         self.process.send_signal(number)
         try:
             said, _ = self.process.communicate(timeout=60)
@@ -82,14 +82,14 @@ class Launcher:
         return said
 
     def kill(self) -> None:
-        """Ends it, if it is still there."""
+        """Kills the launcher if it still runs."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.communicate()
 
 
 def is_running(process: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """Whether the process exists and has not ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

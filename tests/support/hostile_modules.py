@@ -1,4 +1,4 @@
-"""Modules that do more than to compute; imported by tests only after they need TensorFlow."""
+"""Modules with side effects; tests import this file only if they need TensorFlow."""
 
 import tarfile
 
@@ -9,17 +9,17 @@ from support.paths import DATA
 from support.tf_modules import Holder, images_spec
 
 TINY = DATA / "tiny_classification_1.tar.gz"
-# Where the files of a SavedModel of `save_hidden` hold the operation.
+# The places in a SavedModel of `save_hidden` that can hold the operation.
 PLACES = ("signature", "while", "cond", "function", "map", "uncalled", "initializer", "gradient")
 
 
 def save_hidden(path, place, act):
-    """A TF2 SavedModel that works, and somewhere calls ``act()``, which gives an operation; the path as a string.
+    """Saves a working TF2 SavedModel with the operation that ``act()`` returns; returns the path as a string.
 
     Args:
-      path: where to.
-      place: one of ``PLACES``.
-      act: called while its graph is made.
+      path: The target directory.
+      place: One of ``PLACES``.
+      act: Called while the graph is built.
     """
     module = Holder()
 
@@ -69,7 +69,7 @@ def _with_gradient(logits, act):
 
 
 class _Initialized(tf.saved_model.experimental.TrackableResource):
-    """A resource whose initializer, which every load runs, acts."""
+    """A resource whose initializer acts; every load runs it."""
 
     def __init__(self, act):
         super().__init__()
@@ -85,12 +85,12 @@ class _Initialized(tf.saved_model.experimental.TrackableResource):
 
 
 def save_with_saver(path, act=None, references=False):
-    """A SavedModel as TensorFlow 1 wrote them, with a saver's nodes; the path as a string.
+    """Saves a TensorFlow 1 SavedModel with a saver's nodes; returns the path as a string.
 
     Args:
-      path: where to.
-      act: what ``main_op`` does; None: there is no ``main_op``.
-      references: whether its variable is one of TensorFlow before 1.11.
+      path: The target directory.
+      act: The action of ``main_op``; None for no ``main_op``.
+      references: Whether the variable is of the kind before TensorFlow 1.11.
     """
     v1 = tf.compat.v1
     with v1.Graph().as_default(), v1.Session() as session:
@@ -107,14 +107,14 @@ def save_with_saver(path, act=None, references=False):
 
 
 def genuine():
-    """The ``SavedModel`` of a genuine TF1 Hub module, with a graph for inference and one for training."""
+    """The ``SavedModel`` of a genuine TF1 Hub module with graphs for inference and training."""
     with tarfile.open(TINY) as tar:
         member = next(name for name in tar.getnames() if name.endswith("saved_model.pb"))
         return SavedModel.FromString(tar.extractfile(member).read())
 
 
 def add_node(meta_graph, op, *inputs, name="hostile", text=None):
-    """Adds a node to a meta graph's graph; with ``text`` also the constant of it that is its first input."""
+    """Adds a node to a meta graph's graph; ``text`` becomes a constant that is its first input."""
     graph_def = meta_graph.graph_def
     if text is not None:
         constant = graph_def.node.add(name=f"{name}/text", op="Const")

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback whose answers are functions, for the tests of fetching."""
+"""An HTTP server on the loopback interface whose answers are functions, for the tests of fetching."""
 
 import contextlib
 import datetime
@@ -19,7 +19,7 @@ BODY = bytes(range(256)) * 40
 
 
 class Site:
-    """A server whose answers are functions; keeps the requests, and the connections they came on."""
+    """A server whose answers are functions; it records the requests and their connections."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
@@ -49,7 +49,7 @@ class Site:
         self.base = f"http://127.0.0.1:{self.server.server_port}"
 
     def on(self, path: str, *answers: Answer) -> str:
-        """The URL of a path that gives these answers one after the other, the last one for ever."""
+        """The URL of a path that gives these answers in turn, and the last one from then on."""
         left = list(answers)
         self.answers[path] = lambda handler: (left.pop(0) if len(left) > 1 else left[0])(handler)
         return self.base + path
@@ -60,7 +60,7 @@ class Site:
 
 @contextlib.contextmanager
 def serving() -> Iterator[Site]:
-    """A site that answers until the block ends."""
+    """A site that serves until the block ends."""
     site = Site()
     thread = threading.Thread(target=site.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -85,7 +85,7 @@ def reply(status: int = 200, body: bytes = BODY, **headers: str) -> Answer:
 
 
 def drip(head: bytes, tail: bytes = b"x" * 1000) -> Answer:
-    """Sends the head at once and the tail a byte at a time, never silent for long."""
+    """Sends the head at once and the tail byte by byte with short pauses."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(head)
@@ -108,7 +108,7 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 
 def refusal(fetch: Callable[..., object], location: str, *arguments: object, **options: object) -> ImageError:
-    """The error of a fetch that is refused: of stage ``fetch``, and the same after a way between processes."""
+    """The error of a refused fetch; checks that its stage is ``fetch`` and that it survives pickling."""
     with pytest.raises(ImageError) as caught:
         fetch(location, *arguments, **options)
     assert caught.value.stage is Stage.FETCH
@@ -118,7 +118,7 @@ def refusal(fetch: Callable[..., object], location: str, *arguments: object, **o
 
 
 def self_signed(name: str, folder: Path) -> Path:
-    """A certificate of that name, and its key, in one file of the folder."""
+    """A certificate for that name and its key in one file of the directory."""
     x509 = pytest.importorskip("cryptography.x509", reason="makes the server's certificate")
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

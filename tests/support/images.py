@@ -1,4 +1,4 @@
-"""Images of every kind, made in memory, and the folder of hostile and odd ones."""
+"""Generated images of every kind, and a directory of hostile and unusual ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORIENTATION = 0x0112
 
 @functools.cache
 def photo(width: int = 120, height: int = 90) -> Image.Image:
-    """A smooth RGB picture with detail, no symmetry, and no constant rows."""
+    """A smooth, asymmetric RGB image with detail and without constant rows."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     noise = np.random.default_rng(7).normal(0, 6, (height, width, 3))
     red = 255 * x / max(width - 1, 1)
@@ -30,14 +30,14 @@ def photo(width: int = 120, height: int = 90) -> Image.Image:
 
 
 def encode(image: Image.Image, format_: str, **options: object) -> bytes:
-    """The image as Pillow writes it."""
+    """The image, encoded by Pillow."""
     buffer = io.BytesIO()
     image.save(buffer, format_, **options)
     return buffer.getvalue()
 
 
 def pillow_rgb(data: bytes) -> np.ndarray:
-    """What Pillow alone makes of it."""
+    """The pixels from Pillow alone."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -49,7 +49,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def oriented(image: Image.Image, orientation: int) -> Image.Image:
-    """The picture as it must be stored for ``orientation`` to turn it back to ``image``."""
+    """The stored pixels that ``orientation`` turns into ``image``."""
     method = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -63,7 +63,7 @@ def oriented(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def png(width: int, height: int, depth: int, color: int, rows: bytes, **chunks: bytes) -> bytes:
-    """A PNG by hand: ``rows`` without filter bytes (filter 0 is put in), ``chunks`` before the image data."""
+    """A hand-made PNG: ``rows`` without filter bytes (filter 0 is added), ``chunks`` before the image data."""
     stride = len(rows) // height if height and rows else 0
     raw = b"".join(b"\0" + rows[i : i + stride] for i in range(0, len(rows), stride)) if stride else b""
     body = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
@@ -79,7 +79,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def tiff(tags: dict[int, tuple[int, bytes]], data: bytes, order: str = "<") -> bytes:
-    """A TIFF by hand, its directory first: tag → (type, packed values); 273 is filled in with one strip."""
+    """A hand-made TIFF, directory first: tag → (type, packed values); 273 is set for one strip."""
     sizes = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}
     tags = {**tags, 273: (4, b"\0" * 4), 279: (4, struct.pack(order + "I", len(data)))}
     after = 8 + 2 + 12 * len(tags) + 4
@@ -100,17 +100,17 @@ def tiff(tags: dict[int, tuple[int, bytes]], data: bytes, order: str = "<") -> b
 
 
 def ycck_jpeg(image: Image.Image) -> bytes:
-    """A YCCK JPEG: stored are Y, Cb, Cr of the negative, and K, inverted as Adobe does."""
+    """A YCCK JPEG: Y, Cb, Cr of the negative, and K, inverted like Adobe's."""
     ycc = np.asarray(Image.fromarray(255 - np.asarray(image)).convert("YCbCr"))
     black = np.zeros((*ycc.shape[:2], 1), np.uint8)
-    stored = np.concatenate([255 - ycc, black], axis=-1)  # Pillow inverts what it writes
+    stored = np.concatenate([255 - ycc, black], axis=-1)  # Pillow inverts its output
     data = encode(Image.frombytes("CMYK", image.size, stored.tobytes()), "JPEG", quality=95)
     adobe = data.index(b"Adobe")
     return data[: adobe + 11] + b"\x02" + data[adobe + 12 :]
 
 
 def bmp_rle8(width: int, height: int) -> bytes:
-    """A run-length encoded BMP (which Pillow reads and doesn't write)."""
+    """A run-length encoded BMP, which Pillow can read but not write."""
     palette = b"".join(bytes((i, 255 - i, i // 2, 0)) for i in range(256))
     row = b"".join(bytes((2, (7 * x) % 256)) for x in range(width // 2))
     data = (row + b"\0\0") * height + b"\0\1"
@@ -120,7 +120,7 @@ def bmp_rle8(width: int, height: int) -> bytes:
 
 
 def claiming(data: bytes, width: int, height: int) -> bytes:
-    """A baseline or progressive JPEG whose header claims another size, cut after the header."""
+    """A baseline or progressive JPEG, cut after a header with a false size."""
     for marker in (b"\xff\xc0\0", b"\xff\xc2\0"):
         frame = data.find(marker)
         if frame > 0:
@@ -132,7 +132,7 @@ def claiming(data: bytes, width: int, height: int) -> bytes:
 
 @functools.cache
 def every_kind() -> dict[str, bytes]:
-    """Name → an encoded picture that decodes; each format and coding at least once."""
+    """Name → a valid encoded image; each format and coding at least once."""
     return _jpegs() | _pngs_and_webps() | _other_formats() | _tiffs()
 
 
@@ -242,11 +242,11 @@ def _tiffs() -> dict[str, bytes]:
 
 
 def hostile_images(folder: Path) -> dict[str, Reason | None]:
-    """Fills ``folder`` with hostile and odd images.
+    """Fills ``folder`` with hostile and unusual images.
 
     Returns:
-      File name → the reason that it fails for, None where it becomes a row. A file without permissions is
-      a row where the tests run as root, who may read it.
+      File name → the reason of its failure, or None if it becomes a row. A file without permissions becomes a row if
+      the tests run as root, who may read it.
     """
     image, kinds = photo(), every_kind()
     jpeg = kinds["jpeg"]
@@ -293,5 +293,5 @@ def hostile_images(folder: Path) -> dict[str, Reason | None]:
 
 
 def flip(data: bytes, position: int) -> bytes:
-    """The same with the bits of one byte turned over."""
+    """The data with the bits of one byte inverted."""
     return data[:position] + bytes((data[position] ^ 0xFF,)) + data[position + 1 :]

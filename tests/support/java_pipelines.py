@@ -1,4 +1,4 @@
-"""A Java pipeline that calls ``LabelImages``, and what it needs: an expansion service, and Prism to run it."""
+"""A Java pipeline that calls ``LabelImages``, with the expansion service and the Prism server that it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERVICE = "beamlabel.pipeline.runners.expansion_service"
 
 
 def require_java() -> None:
-    """Skips the test where the Java pipeline cannot run."""
+    """Skips the test if the Java pipeline cannot run."""
     if not (JARS / ".installed").is_file():
         needs.lacking("no Java pipeline here: tools/setup_java.sh makes it where there are Java and Maven")
     if not PRISM.exists():
@@ -31,7 +31,7 @@ def require_java() -> None:
 
 @contextmanager
 def prism_server(folder: Path) -> Iterator[str]:
-    """Prism as a server of its own; yields the address that takes jobs."""
+    """Runs Prism as a server; yields the address for jobs."""
     port = free_port()
     with serving([PRISM, f"-job_port={port}", "-serve_http=false"], port, folder / "prism.log", {}):
         yield f"localhost:{port}"
@@ -39,7 +39,7 @@ def prism_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def expansion_service(folder: Path, *options: object) -> Iterator[str]:
-    """The expansion service with some options; yields its address."""
+    """Runs the expansion service with the given options; yields its address."""
     port = free_port()
     command = [sys.executable, "-m", SERVICE, f"--port={port}", *map(str, options)]
     with serving(command, port, folder / "expansion.log", {"PYTHONPATH": str(ROOT)}):
@@ -48,7 +48,7 @@ def expansion_service(folder: Path, *options: object) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class JavaRun:
-    """A Java pipeline that ran."""
+    """A finished Java pipeline."""
 
     code: int
     log: str
@@ -73,17 +73,17 @@ def run_java(
     """Labels a list of images from Java.
 
     Args:
-      output: the folder for the rows.
-      uris: a text file, one URI a line.
-      options: more options of the program.
-      service, prism: addresses.
-      arguments: of ``LabelImages``.
+      output: The directory for the rows.
+      uris: A text file with one URI per line.
+      options: Further options of the program.
+      service, prism: The addresses.
+      arguments: The arguments of ``LabelImages``.
     """
     done = subprocess.run(
         [
             "java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{JARS}/*", "LabelFromJava",
             "--runner=PortableRunner", f"--jobEndpoint={prism}",
-            # The Java steps run in the Java process, on a port that has to be named.
+            # The Java steps run in the Java process, which needs an explicit port.
             "--defaultEnvironmentType=LOOPBACK", f"--defaultEnvironmentConfig=localhost:{free_port()}",
             f"--service={service}", f"--uris={uris}", f"--output={output}",
             f"--arguments={json.dumps(arguments)}", *options,

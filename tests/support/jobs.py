@@ -1,4 +1,4 @@
-"""Runs the labeling job in this process, as the command would, and reads what it left."""
+"""Runs the labeling job in this process, like the command, and reads its output."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ TINY_FEATURES = str(DATA / "tiny_feature_vector_1.tar.gz")
 
 @dataclass(frozen=True)
 class FinishedJob:
-    """A finished job: its exit code and its output folder."""
+    """A finished job: its exit code and its output directory."""
 
     code: int
     output: Path
@@ -37,7 +37,7 @@ class FinishedJob:
 
     @property
     def table(self) -> pa.Table:
-        """The folder as one table, in the order of the input."""
+        """The output as one table in the order of the input."""
         return ds.dataset(self.output, format="parquet").to_table()
 
     @property
@@ -55,13 +55,13 @@ class FinishedJob:
 
 
 def command(*arguments, **options) -> "subprocess.CompletedProcess[str]":
-    """Runs ``beamlabel`` with these arguments in a process of its own."""
+    """Runs ``beamlabel`` with these arguments in a separate process."""
     argv = [sys.executable, "-m", "beamlabel", *map(str, arguments)]
     return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
 
 
 def label(output, *arguments, module=TINY) -> FinishedJob:
-    """Runs the job; a usage error is exit code 2, as for the command."""
+    """Runs the job; a usage error gives exit code 2, as with the command."""
     argv = ["--module", str(module), "--output", str(output), *map(str, arguments)]
     try:
         code = run(*parse(argv))
@@ -72,7 +72,7 @@ def label(output, *arguments, module=TINY) -> FinishedJob:
 
 
 def relabel(output, *arguments, module) -> FinishedJob:
-    """Runs the command ``relabel`` as ``label`` runs the job."""
+    """Runs ``relabel`` in the way that ``label`` runs the job."""
     argv = [*map(str, arguments), "--module", str(module), "--output", str(output)]
     try:
         code = run(*parse_relabel(argv))
@@ -83,13 +83,13 @@ def relabel(output, *arguments, module) -> FinishedJob:
 
 
 def prepared(*arguments) -> LabelJob:
-    """A job, planned and staged, that has not run."""
+    """A planned and staged job that has not run."""
     options, _ = parse([*map(str, arguments)])
     return prepare(options, check_inputs(options.inputs, options.output))
 
 
 def photos(folder: Path, count: int, *, size=(48, 40)) -> list[Path]:
-    """Small PNGs, no two alike: smooth gradients with noise, so that a module's answers differ."""
+    """Small, different PNGs: smooth gradients with noise, so that a module's answers differ."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
@@ -108,7 +108,7 @@ def uri_list(path: Path, uris) -> Path:
 
 
 def read_examples(folder: Path, compression: str = "none") -> list[dict[str, list]]:
-    """What TensorFlow reads in the examples of an output."""
+    """The examples of an output as TensorFlow reads them."""
     import tensorflow as tf
 
     ending = ".gz" if compression == "gzip" else ""

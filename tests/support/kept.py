@@ -1,4 +1,4 @@
-"""Kept columns in tests: files that have them, the checks before a run, and values to compare."""
+"""Helpers for kept columns: files with such columns, the checks before a run, and comparable values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.jobs import TINY
 
 
 def plain(value: Any) -> Any:
-    """As Python's own values; a UUID is its bytes, a tensor its numbers."""
+    """The column as plain Python values; a UUID becomes its bytes, a tensor its numbers."""
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -29,7 +29,7 @@ def plain(value: Any) -> Any:
 
 
 def logical(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without extension types, and with times that Python has no counterpart for as numbers."""
+    """The column without extension types; times without a Python counterpart become numbers."""
     if isinstance(column.type, pa.BaseExtensionType):
         kind = pa.bool_() if column.type == pa.bool8() else column.type.storage_type
         column = pa.chunked_array([chunk.storage for chunk in column.chunks]).cast(kind)

@@ -1,4 +1,4 @@
-"""One job on Flink, and what is killed in the middle of it; for the tests and for ``benchmarks/flink_kills.py``."""
+"""A job on Flink with a process killed midway; for the tests and ``benchmarks/flink_kills.py``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from support.servers import FileServer, Reply
 TASK_MANAGER, WORKER, BOTH = "TaskManager", "SDK worker", "TaskManager and its worker"
 VICTIMS = (TASK_MANAGER, WORKER, BOTH)
 UNIT_ROWS = 50
-# A server that takes its time makes a job long enough to be hit in the middle, at no cost of CPU time.
+# A slow server makes the job long enough for a kill midway without CPU time.
 _DELAY = 0.1
 _THREADS = 8
 _PHOTOS = 50
 
 
 class KillJob:
-    """A job whose images a server counts: how often each is fetched is how often it was begun to be computed.
+    """A job whose server counts fetches; an image's fetches are the number of times its computation began.
 
     Args:
-      folder: for the inputs.
-      server: which serves the images.
-      count: of images.
+      folder: The directory for the inputs.
+      server: The server of the images.
+      count: The number of images.
     """
 
     def __init__(self, folder: Path, server: FileServer, count: int) -> None:
@@ -58,11 +58,11 @@ class KillJob:
             self.server.files[path] = Reply(body=content, delay=delay)
 
     def fetched(self) -> Counter[str]:
-        """How often each image was asked for."""
+        """The number of requests for each image."""
         return Counter(request.path for request in list(self.server.requests))
 
     def check(self, job: FinishedJob) -> None:
-        """Every input row exactly once, and nothing else in the output."""
+        """Checks that the output has every input row exactly once and nothing else."""
         assert job.code == 0 and job.succeeded
         rows = {"input": self.count, "predicted": self.count, "failed": 0, "skipped": 0}
         assert job.manifest["rows"] == rows
@@ -73,14 +73,14 @@ class KillJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a kill cost.
+    """The cost of a kill.
 
     Attributes:
-      victim: one of VICTIMS.
-      moment: images that had been fetched, of all.
-      restarts: failures that Flink recorded.
-      units_again, images_again: units with an image that was fetched more than once, and such images.
-      seconds: from the kill to the end of the launcher.
+      victim: One of VICTIMS.
+      moment: The share of the images that had been fetched.
+      restarts: The number of failures that Flink recorded.
+      units_again, images_again: The number of units with an image that was fetched more than once, and of such images.
+      seconds: The time from the kill to the end of the launcher.
     """
 
     victim: str
@@ -93,9 +93,9 @@ class Outcome:
 
 
 def run_and_kill(job: KillJob, cluster: FlinkCluster, output: Path, victim: str, moment: float) -> Outcome:
-    """Runs the job, kills ``victim`` when a share ``moment`` of the images has been fetched, and checks the rows.
+    """Runs the job, kills ``victim`` once a share ``moment`` of the images has been fetched, and checks the rows.
 
-    Above 1, it is killed when all have been fetched and the rest of the units, or the commit, is under way.
+    Above 1, the kill comes after all fetches, during the rest of the units or the commit.
     """
     before = cluster.jobs()
     launcher = job.launch(cluster, output)
@@ -125,7 +125,7 @@ def run_and_kill(job: KillJob, cluster: FlinkCluster, output: Path, victim: str,
 
 
 def kill(cluster: FlinkCluster, name: str, victim: str, job: KillJob) -> int:
-    """SIGKILL; a TaskManager is then started again, as a pod would be. Returns the images fetched by then."""
+    """Sends SIGKILL, restarts a killed TaskManager like a pod, and returns the images fetched so far."""
     workers = cluster.workers(name)
     seen = len(job.server.requests)
     if victim != TASK_MANAGER:

@@ -1,4 +1,4 @@
-"""Runs that are killed at some moment, group and all, and resumed; with a reader of the result at their side."""
+"""Runs that are killed with their process group and resumed while a reader reads the result."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PHASES = ("plan", "compute", "commit", "publish")
 
 @dataclass(frozen=True)
 class Kill:
-    """One run that was killed and resumed.
+    """A run that was killed and resumed.
 
     Attributes:
-      phase: what the run was at.
-      staged: images in units that were done.
-      twice: images that were fetched a second time.
-      reads: how often the result was read meanwhile, whole.
-      problems: what is not as it should be; none is good.
+      phase: The phase of the run at the kill.
+      staged: The number of images in finished units.
+      twice: The number of images that were fetched a second time.
+      reads: How often the whole result was read meanwhile.
+      problems: The errors found; empty if all is correct.
     """
 
     phase: str
@@ -52,7 +52,7 @@ class Kill:
 
 
 def start(output: str, uris: Path) -> subprocess.Popen:
-    """The job in a process group of its own."""
+    """Starts the job in its own process group."""
     command = [sys.executable, "-m", "beamlabel", "--input", uris, "--output", output, *OPTIONS]
     return subprocess.Popen(
         list(map(str, command)), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -60,7 +60,7 @@ def start(output: str, uris: Path) -> subprocess.Popen:
 
 
 class Reader(threading.Thread):
-    """Reads a result again and again as its manifest describes it."""
+    """Reads a result repeatedly by its manifest."""
 
     def __init__(self, output: str) -> None:
         super().__init__(daemon=True)
@@ -88,10 +88,10 @@ class Reader(threading.Thread):
         try:
             return storage.read_bytes(storage.join(self._output, layout.MANIFEST))
         except FileNotFoundError:
-            # A new local output is there as a whole, or not at all.
+            # A new local output appears as a whole or not at all.
             if not (storage.is_local(self._output) and Path(self._output).exists()):
                 return None
-        # It may have come since the first look, and then all of it has.
+        # It may have appeared since the first look, but only as a whole.
         return storage.read_bytes(storage.join(self._output, layout.MANIFEST))
 
     def _read(self, manifest: bytes) -> None:
@@ -101,13 +101,13 @@ class Reader(threading.Thread):
             except FileNotFoundError:
                 if self._manifest() == manifest:
                     raise
-                return  # replaced meanwhile, as a reader can see
+                return  # replaced meanwhile, which a reader can detect
             if hashlib.sha256(data).hexdigest() != file["sha256"]:
                 raise ValueError(f"{file['name']} is not what the manifest says")
 
 
 def staged_images(output: str) -> int:
-    """Images in the units that a run has staged."""
+    """The number of images in the staged units of a run."""
     found = 0
     for folder in staging.roots(output):
         for record in list(storage.match(storage.join(storage.escape(folder), "*", "units", "*.json"))):
@@ -117,12 +117,12 @@ def staged_images(output: str) -> int:
 
 
 def has(output: str, name: str) -> bool:
-    """Whether a staged run has such a file."""
+    """Whether a staged run has a matching file."""
     return next(staging.holding(output, name), None) is not None
 
 
 def moment(phase: str, output: str, images: int, rng: random.Random) -> Callable[[], bool]:
-    """What tells that the moment is there: some way into a phase."""
+    """A condition that is true some way into a phase."""
     if phase == "plan":
         end = time.monotonic() + rng.uniform(0.0, 3.0)
         return lambda: time.monotonic() > end or staged_images(output) > 0
@@ -136,7 +136,7 @@ def moment(phase: str, output: str, images: int, rng: random.Random) -> Callable
 def kill_and_resume(
     phase: str, output: str, uris: Path, images: int, photos: Bucket, rng: random.Random
 ) -> Kill:
-    """Kills a run in a phase, resumes it, and looks at what came out."""
+    """Kills a run in a phase, resumes it, and checks the result."""
     fetched = photos.server.count(contains=f"/{photos.bucket}/o/photos/")
     reader = Reader(output)
     reader.start()
@@ -145,7 +145,7 @@ def kill_and_resume(
     while process.poll() is None and not is_there():
         time.sleep(0.0005)
     if phase in ("commit", "publish"):
-        # On a local disk all of it takes some milliseconds.
+        # On a local disk the whole phase takes some milliseconds.
         time.sleep(rng.uniform(0.0, 0.004 if storage.is_local(output) else 0.1))
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

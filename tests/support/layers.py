@@ -1,4 +1,4 @@
-"""The order of the folders, and who imports whom; read from the sources, imports inside functions included."""
+"""The order of the directories and the imports between modules, including imports inside functions."""
 
 import ast
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.paths import ROOT
 
-# From the bottom. A folder imports from levels below its own, also if they are of its own folders; a name that ends
+# From the bottom up. A directory may import only from lower levels, including its own subdirectories. A name that ends
 # in .py is a file at a package's root.
 LEVELS = (
     ("beamlabel/__init__.py",),
@@ -63,10 +63,10 @@ LEVELS = (
 
 @cache
 def files() -> dict[str, Path]:
-    """Every module's file, by the module's name."""
+    """The file of every module by module name."""
     found = {}
     for package in ("beamlabel", "pipeline", "transforms"):
-        # The links below beamlabel are not followed: what they name is read where it lies.
+        # Links below beamlabel are skipped; their targets are read at their own place.
         paths = (ROOT / package).glob("*.py") if package == "beamlabel" else (ROOT / package).rglob("*.py")
         for path in paths:
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -80,7 +80,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The full names of what a file imports: of modules, or of what is in one."""
+    """The full names that a file imports: modules, or names in modules."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -90,7 +90,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def imports() -> dict[str, set[str]]:
-    """Which of our modules each of them imports."""
+    """The beamlabel modules that each module imports."""
     edges = {}
     for module, path in files().items():
         names = {name for name in imported(path) if name.partition(".")[0] == "beamlabel"}
@@ -104,6 +104,6 @@ def short(module: str) -> str:
 
 
 def folder(module: str) -> str:
-    """The folder that a module is in; of one at a package's root, the file."""
+    """The directory of a module, or the file if it is at a package's root."""
     parts = files()[module].relative_to(ROOT).parts
     return "/".join(parts if len(parts) == 2 else parts[:-1])

@@ -1,4 +1,4 @@
-"""A child of ``limited_process`` that does what it is told, also what it should not."""
+"""A child of ``limited_process`` that follows instructions, including harmful ones."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def main(parent: int) -> None:
             requests._send(limited_process.HEAD.pack(b"?", 0))
         elif words == b"short":
             return b"", memoryview(bytes(3))
-        elif words.startswith(b"{"):  # an image to be decoded
+        elif words.startswith(b"{"):  # an image to decode
             os.kill(os.getpid(), signal.SIGSEGV)
         return words + data, memoryview(data) if data else None
 

@@ -1,4 +1,4 @@
-"""What an image's Dockerfile installs: nothing without a hash."""
+"""Checks that an image's Dockerfile installs nothing without a hash."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ def check_install(install: str, *, may_add: str | None = None) -> None:
     """Checks the ``RUN`` that installs the project.
 
     Args:
-      install: its argument, continued lines joined.
-      may_add: an ARG whose packages are installed as whoever builds the image names them.
+      install: The argument of ``RUN`` with continued lines joined.
+      may_add: An ARG with further packages, chosen by the user who builds the image.
     """
     assert "lock_requirements.py build >/src/build.txt" in install
     assert 'lock_requirements.py "build,base${EXTRAS}' in install
@@ -24,5 +24,5 @@ def check_install(install: str, *, may_add: str | None = None) -> None:
         assert "--no-deps" in command
         of_lock = "--require-hashes --requirement /src/" in command
         assert of_lock or command.split()[-1] == "/src", command
-        # Else pip fetches what builds a package, and checks no hash.
+        # Otherwise pip downloads build dependencies without checking a hash.
         assert "--no-build-isolation" in command or "build.txt" in command, command

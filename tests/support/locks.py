@@ -1,4 +1,4 @@
-"""Locks of outputs for the tests: their content, their age in a bucket, and processes that hold them."""
+"""Locks of outputs: their content, their age in a bucket, and processes that hold them."""
 
 import dataclasses
 import subprocess
@@ -20,7 +20,7 @@ with locked(sys.argv[1]):
 
 
 def start_holder(output: str | Path) -> "subprocess.Popen[bytes]":
-    """A process that holds the lock of an output, once it has it; the caller kills it."""
+    """Starts a process, waits until it holds an output's lock, and returns it; the caller kills it."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(output)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
@@ -28,12 +28,12 @@ def start_holder(output: str | Path) -> "subprocess.Popen[bytes]":
 
 
 def holder(**changes: object) -> bytes:
-    """The lock that this process would write, with these fields of ``ProcessId`` changed."""
+    """The lock that this process would write, with the given fields of ``ProcessId`` changed."""
     return describe(dataclasses.replace(ProcessId.own(), **changes))
 
 
 def age(gcs: Bucket, seconds: float) -> None:
-    """Has the storage say that the lock of ``out`` was written so long ago."""
+    """Makes the storage report this age for the lock of ``out``."""
     written = datetime.now(timezone.utc) - timedelta(seconds=seconds)
     stored = gcs.server._emulator._storage.objects[gcs.bucket]["out/_beamlabel/lock"]
     stored["updated"] = stored["timeCreated"] = written.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

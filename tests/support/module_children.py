@@ -1,4 +1,4 @@
-"""The process that loads modules, kept from one use to the next while nothing else is asked of it."""
+"""Keeps the process that loads modules for later uses with the same settings."""
 
 import os
 import sys
@@ -13,12 +13,12 @@ from beamlabel.transforms.module_process.process import Child, ModuleProcess
 from beamlabel.transforms.storage import beam_setup
 from beamlabel.transforms.storage.billing import billing_project
 
-# What changes from test to test: pytest's own, and the cache, which the process is told.
+# Variables that differ between tests: pytest's own, and the cache, which the process gets as an argument.
 _CHANGING = ("PYTEST_CURRENT_TEST", "BEAMLABEL_CACHE")
 
 
 class _Kept:
-    """At most one process that nobody uses, and what it was started with."""
+    """At most one idle process, and the settings of its start."""
 
     def __init__(self) -> None:
         self.child: Child | None = None
@@ -37,7 +37,7 @@ class _Kept:
 
 
 def die(number: int) -> None:
-    """Ends the process that loads modules."""
+    """Ends this process, which loads modules."""
     os.kill(os.getpid(), number)
     time.sleep(60)  # not all signals are there at once
 
@@ -50,7 +50,7 @@ def _key(process: ModuleProcess) -> object:
 
 @contextmanager
 def kept_children() -> Iterator[None]:
-    """A process that has done its work is used again, if it would be started in the same way."""
+    """Reuses a finished process if a new one would start in the same way."""
     kept, alive = _Kept(), ModuleProcess._alive
 
     def take(self: ModuleProcess) -> Child:
@@ -63,7 +63,7 @@ def kept_children() -> Iterator[None]:
         child, self._child = self._child, None
         if child is None:
             return
-        if self._lock.locked() or not child.is_alive:  # it was at work
+        if self._lock.locked() or not child.is_alive:  # it was busy
             child.kill()
         else:
             kept.keep(child, self._key)

@@ -1,4 +1,4 @@
-"""Reads ``deploy/nightly/``: the command line that each of its files gives the job, and its files with other names."""
+"""Reads ``deploy/nightly/``: the job's command line in each file, and the files with other values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOME = "/opt/beamlabel"
 
 
 def text(name: str, **instead: object) -> str:
-    """A file, with the values of BUCKET, MODULE and HOME in place of its own."""
+    """The text of a file with the given values of BUCKET, MODULE and HOME."""
     content = (FOLDER / name).read_text()
     for key, there in {"BUCKET": "gs://BUCKET", "MODULE": MODULE, "HOME": HOME}.items():
         if key in instead:
@@ -41,7 +41,7 @@ def launcher(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def service_settings(name: str = "beamlabel-nightly.service", **instead: object) -> list[tuple[str, str]]:
-    """Key and value of each setting of a unit, in order, continued lines joined."""
+    """Key and value of each setting of a systemd unit in order, with continued lines joined."""
     lines = text(name, **instead).replace("\\\n", " ").splitlines()
     pairs = [line.partition("=") for line in lines if re.match(r"[A-Za-z]+=", line)]
     return [(key, value) for key, _, value in pairs]
@@ -53,7 +53,7 @@ def cron_line(**instead: object) -> str:
 
 
 def arguments(name: str) -> list[str]:
-    """What a file tells the job; --run_date is not among it where something else says what that is."""
+    """The job's arguments in a file, without --run_date if another component sets it."""
     if name == "cronjob.yaml":
         return launcher(cronjob())["args"]
     if name == "beamlabel-nightly.service":
@@ -76,7 +76,7 @@ sys.exit(int(codes[min(number, len(codes) - 1)]))
 
 
 class Standin:
-    """Stands for beamlabel: it ends with the codes that its last argument names, in turn."""
+    """A stand-in for beamlabel that exits with the codes in its last argument, in turn."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "beamlabel"

@@ -1,4 +1,4 @@
-"""Nights one after the other: each later than those before, although all tests have the same date."""
+"""Successive nights: each run has a later date, although all tests share one date."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _days = itertools.count(1_700_100_000, 86_400)
 
 @contextmanager
 def at_a_later_time() -> Iterator[int]:
-    """Runs are dated a day later than any before; gives the date, in seconds since 1970."""
+    """Dates later runs a day after all earlier ones; returns the date in seconds since 1970."""
     with pytest.MonkeyPatch.context() as patch:
         day = next(_days)
         patch.setenv("SOURCE_DATE_EPOCH", str(day))

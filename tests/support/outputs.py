@@ -1,4 +1,4 @@
-"""Predictions, failures and units for the tests of the sink: made up, but of every kind and type."""
+"""Made-up predictions, failures and units of every kind and type for the tests of the sink."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = ("background", "tench", "goldfish", "Weißer Hai", "tiger shark")
 DIM = 8
 TOP_K = 3
 
-# One kept column of every type that tf.Example has a counterpart for, with a null in each.
+# One kept column of every type with a tf.Example counterpart, each with a null.
 KEPT: Mapping[str, tuple[pa.DataType, Sequence[object]]] = {
     "note": (pa.string(), ("ünï", None, "")),
     "raw": (pa.binary(), (b"\xff\x00", b"", None)),
@@ -60,7 +60,7 @@ PLAIN = OutputSpec(embedding_dim=DIM, module_fingerprint="f", preprocessing_id="
 
 
 def prediction(row: int, *, unit_id: str = "00000-000000000000", spec: OutputSpec = FULL) -> Prediction:
-    """The same row of the same spec is the same prediction, at any time."""
+    """A prediction that depends only on the row and the spec."""
     random = np.random.default_rng(row)
     ids = random.permutation(len(NAMES))[:TOP_K].astype(np.int32) if spec.num_classes else None
     scores = np.sort(random.random(TOP_K, np.float32))[::-1] if spec.num_classes else None
@@ -92,11 +92,11 @@ def end(sent: int, *, unit_id: str = "00000-000000000000", skipped: int = 0, sta
     return UnitEnd(WorkUnit(unit_id, file, start, start + sent + skipped, True), sent, skipped)
 
 
-# The bundle of the test that runs. ``beam.Create`` would pickle every element and infer its type, which takes a minute
+# The bundle of the running test. ``beam.Create`` would pickle every element and infer its type, which takes a minute
 # for some thousand predictions.
 BUNDLE: list[Prediction | Failure | UnitEnd] = []
 
 
 def held_bundle(_: object) -> list[Prediction | Failure | UnitEnd]:
-    """What ``BUNDLE`` holds, in a pipeline that runs in this process."""
+    """The elements of ``BUNDLE`` in a pipeline that runs in this process."""
     return list(BUNDLE)

@@ -1,4 +1,4 @@
-"""Own modules for the tests: a base of a folder, with a head of fixed numbers."""
+"""Own modules for the tests: a base module from a directory with a head of fixed numbers."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ NAMES = ("red shoe", "blaue Tür", "赤")
 
 
 def head_of(dimension, classes, scores=SOFTMAX, normalizes=False):
-    """A head of fixed numbers of either sign."""
+    """A head of fixed positive and negative numbers."""
     random = np.random.default_rng(7)
     kernel = random.normal(size=(dimension, classes)).astype(np.float32)
     return Head(kernel, random.normal(size=classes).astype(np.float32), scores, normalizes)
 
 
 def description_of(module, head, names=NAMES, **changes):
-    """What ``beamlabel train`` says of a module on this one."""
+    """The description that ``beamlabel train`` writes for a module on this base."""
     facts = {
         "class_names": tuple(names),
         "scores": head.scores,
@@ -38,19 +38,19 @@ def description_of(module, head, names=NAMES, **changes):
 def save_own(
     path, base, cache, *, names=NAMES, scores=SOFTMAX, normalizes=False, beside=None, changes=None, **options
 ):
-    """Exports an own module on the module of a folder.
+    """Exports an own module on the module in a directory.
 
     Args:
-      path: where to.
-      base: the folder, or what ``--module`` takes.
-      cache: a folder for what is resolved.
-      names, scores, normalizes: the head's.
-      beside: see ``export_module``.
-      changes: of the description.
-      options: of ``inspect_module``.
+      path: The target directory.
+      base: The directory, or a value of ``--module``.
+      cache: The cache directory for resolved modules.
+      names, scores, normalizes: Settings of the head.
+      beside: See ``export_module``.
+      changes: Changes of the description.
+      options: Options of ``inspect_module``.
 
     Returns:
-      The path as a string, the base as it was loaded, and the head.
+      The path as a string, the loaded base, and the head.
     """
     module = inspect_module(resolve_module(str(base), cache), **options)
     head = head_of(module.embedding_dim, len(names), scores, normalizes)

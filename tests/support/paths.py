@@ -1,4 +1,4 @@
-"""Folders that tests read. ``../shared`` is not shipped: a test that wants it skips where it is absent."""
+"""Directories that tests read. ``../shared`` is not shipped: tests that need it skip if it is missing."""
 
 from pathlib import Path
 

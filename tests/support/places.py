@@ -1,4 +1,4 @@
-"""Storages other than ``gs://``, as the contract of ``storage`` sees them: a fresh folder, and a way around it."""
+"""Storages other than ``gs://`` for the contract tests of ``storage``: fresh directories with helpers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 
 # Beam promises no atomic writes.
 ATOMIC = ["local", "file", "emulator", "fake-gcs-server", "s3"]
-# "beam" replaces files as Azure does, "beam-refusing" creates only what is not there, as HDFS does.
+# "beam" replaces files like Azure; "beam-refusing" creates only new files, like HDFS.
 CREATES_ONCE = [*ATOMIC, "beam-refusing"]
 ALL = [*CREATES_ONCE, "beam", "azure"]
 
@@ -22,22 +22,22 @@ LONG_AGO = 1_700_000_000
 
 
 class Place(Protocol):
-    """A fresh, empty folder or bucket, with helpers that bypass the code under test.
+    """A fresh, empty directory or bucket with helpers that bypass the code under test.
 
     Attributes:
-        url: the place itself, without a slash at its end.
+        url: The place itself, without a trailing slash.
     """
 
     url: str
 
     def uri(self, name: str) -> str:
-        """What names a file of the place."""
+        """The name under which the code under test gets a file."""
 
     def shown(self, name: str) -> str:
-        """How listings and errors name that file."""
+        """The name of the file in listings and errors."""
 
     def put(self, name: str, data: bytes) -> str:
-        """Stores a file; its URI."""
+        """Stores a file and returns its URI."""
 
     def get(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -63,7 +63,7 @@ class LocalFolder:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        # A clock that ticks every few milliseconds would not tell two files that come one after the other.
+        # A clock that ticks every few milliseconds cannot tell two successive files apart.
         os.utime(path, (LONG_AGO, LONG_AGO))
         return self.uri(name)
 
@@ -71,7 +71,7 @@ class LocalFolder:
         return (self.folder / name).read_bytes()
 
     def list(self, prefix: str = "") -> list[str]:
-        """As of any place; hidden files that should not have been left behind are seen, too."""
+        """Like ``Place.list``, and includes hidden files that should not be left behind."""
         files = (path for path in self.folder.rglob("*") if not path.is_dir())
         names = (path.relative_to(self.folder).as_posix() for path in files)
         return sorted(name for name in names if name.startswith(prefix))
@@ -89,7 +89,7 @@ class FileUris(LocalFolder):
 
 
 class DiskFolder(LocalFolder):
-    """A scheme that only Beam knows: ``disk://root/a`` is ``a`` in the folder."""
+    """A scheme that only Beam supports: ``disk://root/a`` is ``a`` in the directory."""
 
     def __init__(self, folder: Path, refuses: bool = False) -> None:
         super().__init__(folder)
@@ -101,7 +101,7 @@ class DiskFolder(LocalFolder):
 
 
 class DiskFileSystem(LocalFileSystem):
-    """The file system of ``disk://``; Beam finds it as it finds ``hdfs://``, by its base class."""
+    """The file system of ``disk://``; Beam finds it by its base class, like ``hdfs://``."""
 
     ROOT = "disk://root"
     folder = Path()
@@ -123,7 +123,7 @@ class DiskFileSystem(LocalFileSystem):
             yield FileMetadata(path, found.size_in_bytes, found.last_updated_in_seconds)
 
     def create(self, path: str, *args: Any) -> BinaryIO:
-        # As HDFS does: folders are made for a new file, and not for one that is renamed.
+        # Like HDFS: directories are created for a new file but not for a renamed one.
         there = Path(self._there(path))
         if self.refuses:
             there.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ class DiskFileSystem(LocalFileSystem):
         super().rename([self._there(path) for path in sources], [self._there(path) for path in targets])
 
     def delete(self, paths: list[str]) -> None:
-        # As HDFS and S3 do: these are names, not patterns.
+        # Like HDFS and S3: these are names, not patterns.
         for path in paths:
             there = Path(self._there(path))
             try:

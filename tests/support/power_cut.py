@@ -1,4 +1,4 @@
-"""What a power cut at any moment would leave: which files and names had been brought to the disk by then."""
+"""The files and names that would survive a power cut at any moment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 
 class Disk:
-    """Watches what a run asks of the system: ``fsync`` of files and folders, and names that are given.
+    """Records a run's system calls: ``fsync`` of files and directories, and the names given to files.
 
-    A name outlives a power cut when its folder was synced after the name was given; a file's content when the file
-    was synced (no file here is written after its sync: names are given to finished files).
+    A name survives a power cut if its directory was synced after the name was given. A file's content survives if the
+    file was synced; no file here is written after its sync, since only finished files get names.
     """
 
     def __init__(self) -> None:
@@ -30,13 +30,13 @@ class Disk:
         self.events.append(("name", os.path.realpath(path), os.lstat(path).st_ino))
 
     def moments(self, ending: str) -> list[int]:
-        """When files whose path ends like this got their names."""
+        """The moments when files with this path ending got their names."""
         return [
             at for at, (kind, path, _) in enumerate(self.events) if kind == "name" and path.endswith(ending)
         ]
 
     def is_safe(self, path: str, moment: int) -> bool:
-        """Whether the file at ``path`` would be there, whole, if the power went at that moment."""
+        """Whether the file at ``path`` would survive a power cut at that moment as a whole."""
         before = self.events[:moment]
         given = [at for at, (kind, name, _) in enumerate(before) if kind == "name" and name == path]
         if not given:
@@ -49,11 +49,11 @@ class Disk:
 
 @contextmanager
 def watched(monkeypatch: pytest.MonkeyPatch, without: str = "") -> Iterator[Disk]:
-    """Notes what this process asks of its disk.
+    """Records the disk calls of this process.
 
     Args:
-      monkeypatch: of the test.
-      without: ``files``, ``folders`` or ``files and folders``, for which fsync does nothing: as if the code did not
+      monkeypatch: The test's fixture.
+      without: ``files``, ``folders`` or ``files and folders``, for which fsync does nothing, as if the code did not
         call it.
     """
     disk = Disk()

@@ -1,4 +1,4 @@
-"""Programs that serve on a port of the loopback while a test runs."""
+"""Programs that serve on a loopback port during a test."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 @contextmanager
 def serving(command: Sequence[str | Path], port: int, log: Path, env: Mapping[str, str]) -> Iterator[None]:
-    """Runs a program from when it listens; SIGINT stops it.
+    """Runs a program, waits until it listens, and stops it with SIGINT.
 
     Args:
-      command: the program, and its arguments.
-      port: where it will listen.
-      log: the file for what it says; it runs in that folder.
-      env: what its environment has beside this process's.
+      command: The program and its arguments.
+      port: The port on which it will listen.
+      log: The file for its output; the program runs in the file's directory.
+      env: Environment variables beyond those of this process.
     """
     with log.open("w") as said:
         program = subprocess.Popen(

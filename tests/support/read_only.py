@@ -1,4 +1,4 @@
-"""A folder on a file system that may only be read, for root, too."""
+"""A directory on a file system that is read-only even for root."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ _OWN_MOUNTS = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
 
 
 def with_read_only(folder: Path) -> list[str]:
-    """What stands before a command that sees a folder so; the test is skipped if the system allows no such thing."""
+    """A command prefix that makes a directory read-only; the test is skipped if the system does not allow it."""
     mount = f"mount --bind '{folder}' '{folder}' && mount -o remount,bind,ro '{folder}'"
     if (
         not shutil.which("unshare")
@@ -21,5 +21,5 @@ def with_read_only(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[Path, int]:
-    """All that is in a folder, and when it was changed."""
+    """All files of a directory with their modification times."""
     return {path: path.lstat().st_mtime_ns for path in (folder, *folder.rglob("*"))}

@@ -1,4 +1,4 @@
-"""One job for every runner: 200 images, 10 of them broken, each in its own way; and what has to be equal."""
+"""One job for every runner, with 200 images, 10 of them broken in different ways, and the required equality."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from support.paths import ROOT
 
 PRISM = ROOT / ".runners" / "prism" / "prism"
 IMAGES, BROKEN = 200, 10
-# Of at most 25 rows: one each of a.csv, b.jsonl, d, e.zip, f.parquet and the small lists, two of c.tar and of h.txt.
+# Units of at most 25 rows: one each of a.csv, b.jsonl, d, e.zip, f.parquet and the small lists, two of c.tar and of
+# h.txt.
 UNITS, UNIT_ROWS = 10, 25
 OPTIONS = ("--module", TINY, "--shard_rows", UNIT_ROWS, "--max_bytes", 100_000, "--max_error_rate", 1)
 
 
 @dataclass(frozen=True)
 class MixedInput:
-    """Inputs of every kind, and the reason that each of the broken images fails for, by its URI."""
+    """Inputs of every kind, and the reason of each broken image by its URI."""
 
     inputs: tuple[Path, ...]
     reasons: Mapping[str, Reason]
 
 
 def mixed_input(folder: Path) -> MixedInput:
-    """Writes the 200 images, the broken ones spread over all sources: one and the same job reads each kind of input."""
+    """Writes the 200 images, the broken ones spread over all sources, so that one job reads each kind of input."""
     paths = photos(folder / "photos", IMAGES)
     uris = [str(path) for path in paths]
     whole = paths[0].read_bytes()
@@ -68,7 +69,7 @@ def mixed_input(folder: Path) -> MixedInput:
 
 
 def _sources(folder: Path, paths: list[Path], uris: list[str]) -> tuple[Path, ...]:
-    """Hands the images out to sources of each kind; ``uris`` become what the rows will say."""
+    """Distributes the images to sources of each kind; ``uris`` become the URIs of the rows."""
     inputs = folder / "inputs"
     inputs.mkdir()
     with (inputs / "a.csv").open("w", newline="") as file:
@@ -100,13 +101,13 @@ def _sources(folder: Path, paths: list[Path], uris: list[str]) -> tuple[Path, ..
 
 @dataclass(frozen=True)
 class Run(FinishedJob):
-    """A job that the command ran, and what it said."""
+    """A job that the command ran, and its log."""
 
     log: str = ""
 
 
 def run_command(output: Path, *arguments: object, env: Mapping[str, str] | None = None) -> Run:
-    """Runs the job as the command does, in a process of its own."""
+    """Runs the job as the command in a separate process."""
     done = subprocess.run(
         [sys.executable, "-m", "beamlabel", "--output", str(output), *map(str, arguments)],
         capture_output=True, text=True, timeout=600, cwd=ROOT,
@@ -116,7 +117,7 @@ def run_command(output: Path, *arguments: object, env: Mapping[str, str] | None 
 
 
 def assert_same_result(found: FinishedJob, expected: FinishedJob) -> None:
-    """Rows in sorted order bit for bit, failures, counts, and of equal plans the very shards."""
+    """Checks sorted rows bit for bit, failures and counts; for equal plans also the shards' bytes."""
     if expected.manifest["options"]["output_format"] == "parquet":
         same_rows(found.table, expected.table)
     assert sorted_failures(found) == sorted_failures(expected)
@@ -126,7 +127,7 @@ def assert_same_result(found: FinishedJob, expected: FinishedJob) -> None:
 
 
 def same_rows(found: pa.Table, expected: pa.Table) -> None:
-    """Tables are equal, floats to the last bit, but for the order of their rows."""
+    """Checks that tables are equal to the last bit except for the order of rows."""
     found, expected = (table.combine_chunks().sort_by("ref_id") for table in (found, expected))
     assert found.schema.equals(expected.schema, check_metadata=True)
     assert found.equals(expected)
@@ -147,13 +148,13 @@ def sorted_failures(job: FinishedJob) -> list[str]:
 
 
 def shards(job: FinishedJob) -> list[tuple]:
-    """Names hold the run's id; content may not."""
+    """The content of the shards; names hold the run's id, but content must not."""
     files = job.manifest["files"]
     return sorted((f["kind"], f["rows"], f["bytes"], f["sha256"], f.get("computed_by")) for f in files)
 
 
 def assert_conserved(job: FinishedJob, given: MixedInput) -> None:
-    """Every image is a row or a failure with its reason, and none is both."""
+    """Checks that every image is either a row or a failure with its reason."""
     rows = job.manifest["rows"]
     assert rows == {"input": IMAGES, "predicted": IMAGES - BROKEN, "failed": BROKEN, "skipped": 0}
     assert job.manifest["conserved"]
@@ -163,5 +164,5 @@ def assert_conserved(job: FinishedJob, given: MixedInput) -> None:
 
 
 def model_loads(job: FinishedJob) -> int:
-    """How many times RunInference loaded the model, in all worker processes."""
+    """The number of times that RunInference loaded the model, over all worker processes."""
     return job.manifest["metrics"]["beamlabel.RunInference"]["load_model_latency_milli_secs"]["count"]

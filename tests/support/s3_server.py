@@ -1,4 +1,4 @@
-"""A server of the S3 protocol on the loopback for the tests: moto's, behind a proxy that counts and fails on order."""
+"""moto's S3 server on the loopback interface, behind a proxy that counts requests and injects faults."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _CODES = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown"}
 
 
 class S3Server(GcsProxy):
-    """moto's server in threads of this process, from construction to ``close``.
+    """moto's server in threads of this process; it runs from construction to ``close``.
 
     Attributes:
-        client: boto3's, which goes around the proxy.
+        client: boto3's client, which bypasses the proxy.
     """
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        # moto looks whether there is an object and then writes it; in between nobody else may write.
+        # moto checks whether an object exists and then writes it. No other write may come between.
         self._writing = threading.Lock()
         self._moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         self._moto.start()
@@ -64,7 +64,7 @@ class S3Server(GcsProxy):
 
 
 class S3Bucket:
-    """A fresh, empty bucket on a ``S3Server``, with helpers that bypass the code under test."""
+    """A fresh, empty bucket on an ``S3Server`` with helpers that bypass the code under test."""
 
     def __init__(self, server: S3Server, name: str) -> None:
         server.forget()
@@ -79,16 +79,16 @@ class S3Bucket:
     shown = uri
 
     def put(self, name: str, data: bytes) -> str:
-        """Store an object; its URI."""
+        """Stores an object and returns its URI."""
         self.server.client.put_object(Bucket=self.bucket, Key=name, Body=data)
         return self.uri(name)
 
     def get(self, name: str) -> bytes:
-        """The bytes that the server holds."""
+        """The bytes of an object on the server."""
         return self.server.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
 
     def etag(self, name: str) -> str:
-        """The version of an object."""
+        """The ETag of an object."""
         return self.server.client.head_object(Bucket=self.bucket, Key=name)["ETag"].strip('"')
 
     def list(self, prefix: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""URLs and texts around known secrets: what has to be gone from all that leaves the process."""
+"""URLs and texts with known secrets, which must not leave the process in any output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PARAMETERS = (
     "%2574oken", "s%69g", "auth.token", "hmac",
 )  # fmt: skip
 
-# A place for a URL in a text; `{}` is the URL.
+# Texts around a URL; `{}` is the URL.
 CONTEXTS = (
     "{}", " {}", "see {} there", '"{}"', "'{}'", "1,{},cat", "a;{};b", "({})", "<{}>", "[{}]", '{{"url": "{}"}}',
     "url={}", "failed: {}: 403 Forbidden", "`{}`", "\t{}\n", "line one\nGET {} HTTP/1.1\nline three", "x|{}|y",
@@ -20,7 +20,7 @@ CONTEXTS = (
 
 
 def urls(secret: str, base: str = "host.example.org/dir/a.jpg") -> Iterator[str]:
-    """URLs that hold a secret, of every kind; ``base`` is host and path."""
+    """URLs of every kind with a secret; ``base`` is host and path."""
     host, _, path = base.partition("/")
     for scheme in ("https", "HTTP", "s3", "gs", "ftp", "sftp", "abfs", "hdfs", "git+ssh", "1https"):
         yield f"{scheme}://user:{secret}@{base}"
@@ -30,7 +30,7 @@ def urls(secret: str, base: str = "host.example.org/dir/a.jpg") -> Iterator[str]
     yield f"https://user:p@{secret}@{base}"
     yield f"https://user:p/{secret}@{base}"
     yield f"https://user:{quote('@' + secret + '/')}@{base}"
-    # As a server reads them that decodes first, that takes a backslash for a slash, or wide marks for narrow ones.
+    # For servers that decode first, read a backslash as a slash, or read full-width characters as ASCII.
     yield f"https://user%3A{secret}%40{base}"
     yield f"https://user:{secret}%2540{base}"
     yield f"https://user\\:{secret}@{base}"

@@ -1,4 +1,4 @@
-"""Real servers on the loopback for the tests: an HTTP server that misbehaves on order; what servers share."""
+"""Servers on the loopback interface: an HTTP server with injected faults, and code that servers share."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 
 def free_port() -> int:
-    """A port that nobody listens on; another process may take it first."""
+    """A free port; another process may still take it first."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # http.server listens with a backlog of 5; a pool of fetching threads connects all at once.
+    # http.server has a backlog of 5, but a pool of fetching threads connects all at once.
     request_queue_size = 256
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the tests; they are not worth a traceback."""
+        """Prints no traceback for clients that hang up, since tests do so on purpose."""
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Headers and body leave in one packet: else Nagle and delayed ACKs add 40 ms to every answer.
+    # Headers and body leave in one packet. Otherwise Nagle and delayed ACKs add 40 ms to every answer.
     wbufsize = 1 << 16
     disable_nagle_algorithm = True
 
@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def handle_expect_100(self) -> bool:
-        """Says at once that the body may come; in the buffer, the word would keep botocore waiting for a second."""
+        """Sends "100 Continue" at once; a buffered answer would delay botocore by a second."""
         goes_on = super().handle_expect_100()
         self.wfile.flush()
         return goes_on
@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         if len(body) < length:
-            # Its sender was killed. Handed on as it is, it would keep the next server waiting for the rest for ever.
+            # The sender was killed. If forwarded, the body would make the next server wait forever for the rest.
             raise ConnectionAbortedError(f"{len(body)} of {length} bytes came")
         return body
 
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Running:
-    """A ``_Server`` in a thread, from construction to ``close``."""
+    """A ``_Server`` in a thread; it runs from construction to ``close``."""
 
     def __init__(self, handler: type[Handler]) -> None:
         self._server = _Server(("127.0.0.1", 0), handler)
@@ -76,11 +76,11 @@ class Running:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What ``FileServer`` answers for a path.
+    """The answer of ``FileServer`` for a path.
 
-    ``delay`` waits before the status line; ``drip`` waits that many seconds between bytes of the body.
-    The first ``fail_first`` requests get ``fail_status`` and an empty body. A ``Content-Length`` among
-    ``headers`` is sent as it stands, true or not; ``content_length=False`` sends none and ends by closing.
+    ``delay`` is the wait before the status line in seconds, ``drip`` the wait between bytes of the body. The first
+    ``fail_first`` requests get ``fail_status`` and an empty body. A ``Content-Length`` in ``headers`` is sent
+    unchanged, even if false; ``content_length=False`` sends none and closes the connection at the end.
     """
 
     status: int = 200
@@ -97,7 +97,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Received:
-    """A request as it arrived; ``path`` is percent-decoded and without the query."""
+    """A received request; ``path`` is percent-decoded and has no query."""
 
     method: str
     path: str
@@ -108,7 +108,7 @@ class Received:
 
 
 class FileServer(Running):
-    """Serves ``files``: path (with its query, or for any query without) → ``Reply`` or bytes. Else 404."""
+    """Serves ``files``: path → ``Reply`` or bytes; a path without a query matches any query. Otherwise 404."""
 
     def __init__(self) -> None:
         self.files: dict[str, Reply | bytes] = {}
@@ -133,7 +133,7 @@ class FileServer(Running):
         return self.url + quote(path, safe="/?&=%")
 
     def count(self, path: str) -> int:
-        """How many requests asked for ``path``, whatever their query."""
+        """The number of requests for ``path`` with any query."""
         with self._lock:
             return sum(request.path == path for request in self.requests)
 

@@ -1,4 +1,4 @@
-"""A file system of a few megabytes, to be filled: what ENOSPC is like, from the kernel."""
+"""A file system of a few megabytes that tests fill, so that the kernel raises ENOSPC."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _FILLING = "filling"
 
 
 class SmallDisk:
-    """A tmpfs, mounted from construction to ``close``.
+    """A tmpfs that is mounted from construction to ``close``.
 
     Args:
-      folder: where; made.
-      size: as ``mount`` takes it.
+      folder: The mount point, which is created.
+      size: The size in the syntax of ``mount``.
 
     Raises:
-      OSError: this user may not mount it, or there is no such program.
+      OSError: This user may not mount it, or ``mount`` is missing.
     """
 
     def __init__(self, folder: Path, size: str) -> None:
@@ -29,20 +29,20 @@ class SmallDisk:
             raise OSError(f"no tmpfs can be mounted: {done.stderr}")
 
     def fill(self) -> None:
-        """Takes all room that there is, in a file that no run knows."""
+        """Fills the disk with a file that belongs to no run."""
         with self._filling().open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(1 << 12))
 
     def empty(self) -> None:
-        """Gives it back."""
+        """Deletes the filling file."""
         self._filling().unlink(missing_ok=True)
 
     def _filling(self) -> Path:
         return self.folder / _FILLING
 
     def close(self) -> None:
-        # Lazily: a process that has not ended yet may have something open there.
+        # Lazily, since a process that has not ended yet may have files open there.
         subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
 
     def __enter__(self) -> SmallDisk:

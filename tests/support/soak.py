@@ -1,4 +1,4 @@
-"""Runs over faulty references that are killed again and again, and resumed until they are done."""
+"""Runs over faulty references that are killed repeatedly and resumed until they are done."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ GROUP, LAUNCHER, TERMINATE, WORKER = "SIGKILL, group", "SIGKILL, launcher", "SIG
 
 KILLS = (GROUP, LAUNCHER, TERMINATE, WORKER)
 _DONE, _BROKEN = 0, 3
-# A launcher that was told to end, and what a killed one leaves running, is gone after so many seconds even where others
-# have most of the cores; how soon exactly is another test.
+# The seconds until a stopped launcher, or the processes of a killed one, are gone, even on a busy machine. Another test
+# checks the exact time.
 _END_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
 
@@ -30,10 +30,10 @@ class Launches:
     """The launches of one job.
 
     Args:
-      output: of the job.
-      references: its list, which is written beside the output.
-      options: further ones of the job.
-      scratch: a folder for temporary files, which no other processes than these have, and for what the launches say.
+      output: The job's output.
+      references: The job's list, which is written beside the output.
+      options: Further options of the job.
+      scratch: A directory for the temporary files and logs of these launches only.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Launches:
         ]  # fmt: skip
 
     def start(self, *more: object) -> subprocess.Popen[bytes]:
-        """The next launch, in a session of its own."""
+        """Starts the next launch in its own session."""
         self._number += 1
         with self._log().open("wb") as log:
             return subprocess.Popen(
@@ -65,21 +65,17 @@ class Launches:
             )
 
     def said(self) -> str:
-        """The end of what the last launch said."""
+        """The end of the last launch's log."""
         return self._log().read_text(errors="replace")[-2000:]
 
     def running(self) -> set[int]:
-        """All processes that come from a launch, whoever their parent is now."""
+        """All processes that descend from a launch, whatever their current parent."""
         mark = f"TMPDIR={self._temporary}".encode()
         found = set()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                with suppress(
-                    OSError
-                ):  # it has ended, or is not ours; one that was not waited for yet has none
-                    if (
-                        mark in (entry / "environ").read_bytes()
-                    ):  # workers have a folder of their own below it
+                with suppress(OSError):  # ended, foreign, or a zombie without environment
+                    if mark in (entry / "environ").read_bytes():  # workers have a subdirectory
                         found.add(int(entry.name))
         return found
 
@@ -90,7 +86,7 @@ class Launches:
                 os.kill(pid, signal.SIGKILL)
 
     def temporary_files(self) -> list[str]:
-        """What lies in the folder of temporary files."""
+        """The files in the directory of temporary files."""
         return sorted(str(path.relative_to(self._temporary)) for path in self._temporary.rglob("*"))
 
     def _log(self) -> Path:
@@ -98,12 +94,12 @@ class Launches:
 
 
 class Soak:
-    """Runs jobs to their end and kills them meanwhile.
+    """Runs jobs to their end with kills in between.
 
     Attributes:
-      kills: how often what was killed.
-      ends: how often a launch ended in which way.
-      problems: a line for each launch that did not end as it should.
+      kills: The number of kills by victim.
+      ends: The number of launches by the way they ended.
+      problems: A line for each launch that ended wrongly.
     """
 
     def __init__(self) -> None:
@@ -115,12 +111,12 @@ class Soak:
         """Runs a job until it is done.
 
         Args:
-          launches: of the job.
-          due: what is killed now, of ``KILLS``, or None; asked often while the job runs.
-          processes: the number of worker processes of the next launch.
+          launches: The launches of the job.
+          due: Returns the next victim of ``KILLS`` or None; called often while the job runs.
+          processes: Returns the number of worker processes of the next launch.
 
         Returns:
-          Whether it is done; else ``problems`` says more.
+          Whether the job is done; if not, ``problems`` has details.
         """
         while True:
             process = launches.start("--worker_processes", processes())
@@ -130,7 +126,7 @@ class Soak:
             self._wait_for_all(launches)
             if code == _DONE:
                 return True
-            # Without any worker process the launcher can do no more; the next one can.
+            # Without worker processes this launcher cannot go on, but the next one can.
             if code not in (-signal.SIGKILL, 128 + signal.SIGTERM) and not (
                 code == _BROKEN and workers_killed
             ):
@@ -140,7 +136,7 @@ class Soak:
     def _run_once(
         self, launches: Launches, process: subprocess.Popen[bytes], due: Callable[[], str | None]
     ) -> int:
-        """Until the launcher has ended, by itself or killed; returns how many workers were killed."""
+        """Waits until the launcher has ended or was killed; returns the number of killed workers."""
         workers_killed = 0
         while process.poll() is None:
             what = due()
@@ -174,7 +170,7 @@ class Soak:
             os.killpg(process.pid, signal.SIGKILL)
 
     def _wait_for_all(self, launches: Launches) -> None:
-        """What a launcher has started ends without it, and soon."""
+        """Waits until all processes of an ended launcher are gone."""
         end = time.monotonic() + _END_SECONDS
         while rest := launches.running():
             if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""What a run over faulty references must have left: one row each, the right one, and nothing else."""
+"""Checks that a run over faulty references left exactly one correct row for each, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from beamlabel.pipeline.output import staging
 from beamlabel.pipeline.output.verify import verify
 from support.faulty_references import Reference
 
-# Columns that tell where an image was and when it was labeled, not what it shows.
+# Columns for the location and the labeling time of an image; they do not depend on its content.
 _OF_THE_PLACE = ("uri", "ref_id", "image_id", "source_version", "labeled_at")
-# Such problems are shown, of however many.
+# The maximum number of problems that are shown.
 _MOST_SHOWN = 5
 
 
 @dataclass
 class Outcome:
-    """What became of the references of a run.
+    """The outcome of a run's references.
 
     Attributes:
-      images: references of the list.
-      predicted, failed, skipped: as the manifest says.
-      lost: references with no row, beyond those that the manifest counts as skipped.
-      doubled: rows beyond the first one of a reference.
-      wrong_reasons: failures with another reason than the fault's, or of good images; and rows of faulty ones.
-      wrong_rows: rows that are not, bit for bit, those of their photographs in a run without faults.
-      problems: a line for each thing that is not as it should be, at most some of each kind.
+      images: The number of references in the list.
+      predicted, failed, skipped: The counts in the manifest.
+      lost: References without a row, beyond those that the manifest counts as skipped.
+      doubled: Rows beyond the first of a reference.
+      wrong_reasons: Failures of good images or with another reason than the fault's, and rows of faulty images.
+      wrong_rows: Rows that differ in any bit from their photographs' rows in a run without faults.
+      problems: A line for each problem, limited per kind.
     """
 
     images: int = 0
@@ -49,7 +49,7 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        """Counts another run's in."""
+        """Adds the counts of another run."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
@@ -58,8 +58,8 @@ class Truth:
     """The rows of all photographs in a run without faults.
 
     Args:
-      output: of the run; its references are the photographs, in their order.
-      photos: how many.
+      output: The run's output; its references are the photographs in order.
+      photos: The number of photographs.
     """
 
     def __init__(self, output: Path, photos: int) -> None:
@@ -70,11 +70,11 @@ class Truth:
         self._columns = _bits(table)
 
     def wrong_rows(self, table: pa.Table, photos: np.ndarray) -> np.ndarray:
-        """Which rows differ in any bit of any column that tells what an image shows.
+        """The rows that differ in any bit of a column that depends on the image's content.
 
         Args:
-          table: rows of a run.
-          photos: int64[rows], the number of the photograph of each.
+          table: The rows of a run.
+          photos: int64[rows], the photograph of each row.
         """
         found = _bits(table)
         if found.keys() != self._columns.keys():
@@ -98,12 +98,12 @@ def read_rows(output: Path) -> tuple[pa.Table, list[dict[str, Any]]]:
 
 
 def check_rows(output: Path, references: Sequence[Reference], truth: Truth) -> Outcome:
-    """Looks at all of a published run.
+    """Checks a published run completely.
 
     Args:
-      output: of a list of the references, one a line.
-      references: in the order of the list.
-      truth: of the same module.
+      output: The output of a list with one reference per line.
+      references: The references in the order of the list.
+      truth: The truth of the same module.
     """
     table, failures = read_rows(output)
     manifest = json.loads((output / layout.MANIFEST).read_text())
@@ -171,7 +171,7 @@ def _check_predictions(
 
 
 def _left_over(output: Path, *, complete: bool) -> list[str]:
-    """Whatever lies in our folders in the output and beside it, but what the next run may go on from."""
+    """The files in beamlabel's directories in and beside the output, except those that the next run may resume."""
     folders = [Path(folder) for folder in staging.own_folders(str(output))]
     left = {path for folder in folders if folder.exists() for path in (folder, *folder.rglob("*"))}
     if not complete:
@@ -180,12 +180,12 @@ def _left_over(output: Path, *, complete: bool) -> list[str]:
 
 
 def _numbers(ref_ids: Sequence[str]) -> np.ndarray:
-    """int64: the places in the list."""
+    """int64: The positions in the list."""
     return np.array([int(ref_id.rpartition("#")[2]) for ref_id in ref_ids], np.int64)
 
 
 def _bits(table: pa.Table) -> dict[str, np.ndarray]:
-    """The columns of what an image shows as arrays of one row a row, floats as their bits."""
+    """The columns that depend on the image's content as arrays, one row per row, floats as bits."""
     found = {}
     for name in table.column_names:
         if name in _OF_THE_PLACE:

@@ -1,4 +1,4 @@
-"""The files that a run has staged so far, seen while the run is at work."""
+"""The files that a run has staged so far, read during the run."""
 
 import os
 from fnmatch import fnmatch
@@ -8,8 +8,8 @@ from pathlib import Path
 def staged_files(beside: Path, pattern: str = "*") -> list[Path]:
     """The staged files of all runs beside a directory's outputs, by a pattern of the path below ``staging/RUN``.
 
-    ``Path.glob`` raises if a directory goes while it looks into it, as those of attempts do at any moment;
-    ``os.walk`` passes over it.
+    ``Path.glob`` raises if a directory disappears during the search, and directories of attempts may do so at any
+    moment. ``os.walk`` skips it.
 
     Args:
       beside: The directory that holds the outputs.

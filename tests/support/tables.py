@@ -1,4 +1,4 @@
-"""Plans and opens tables of text as the job does, without a job."""
+"""Plans and opens text tables like the job, without a job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beamlabel.transforms.units.plan_units import plan_files
 
 
 def checked(*arguments: object, output: object = "/nowhere/out") -> Inputs:
-    """What the job finds out of its inputs before it runs."""
+    """The job's checks of its inputs before it runs."""
     options, _ = parse([*map(str, arguments), "--module", "demo", "--output", str(output)])
     return check_inputs(options.inputs, options.output)
 
@@ -26,7 +26,7 @@ def planned(inputs: Inputs, **options: Any) -> tuple[list[WorkUnit], SourceOptio
 
 
 def opened(units: list[WorkUnit], options: SourceOptions) -> list[tuple[Any, ...]]:
-    """Row in the file, URI and kept values of each reference; row and reason of what is none."""
+    """Row, URI and kept values of each reference; row and reason of each invalid one."""
     rows: list[tuple[Any, ...]] = []
     for unit in units:
         *elements, end = open_unit(unit, options, Selection(options.selection or SelectionOptions()))
@@ -43,5 +43,5 @@ def opened(units: list[WorkUnit], options: SourceOptions) -> list[tuple[Any, ...
 
 
 def read(path: Path, *arguments: object, **options: Any) -> list[tuple[Any, ...]]:
-    """All of a file, see ``opened``."""
+    """All references of a file; see ``opened``."""
     return opened(*planned(checked("--input", path, *arguments), **options))

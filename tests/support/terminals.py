@@ -1,4 +1,4 @@
-"""Programs on a real terminal."""
+"""Runs programs on a terminal."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def on_terminal(
     """Runs a program with a terminal as its three streams.
 
     Args:
-      argv: the program.
-      keys: what is typed, each as soon as a text is shown, one after the other.
-      columns: of the terminal.
-      environment: the program's; None: this process's.
-      seconds: after which it is killed.
+      argv: The program and its arguments.
+      keys: The texts to wait for and the keys to type after each, in order.
+      columns: The width of the terminal.
+      environment: The program's environment; None for that of this process.
+      seconds: The time after which the program is killed.
 
     Returns:
-      The exit code, and all that the program wrote.
+      The exit code and the program's output.
     """
     terminal, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
@@ -45,7 +45,7 @@ def on_terminal(
             if select.select([terminal], [], [], 0.1)[0]:
                 try:
                     chunk = os.read(terminal, 1 << 16)
-                except OSError:  # how Linux tells that the other end is closed
+                except OSError:  # how Linux reports that the other end is closed
                     break
                 if not chunk:
                     break

@@ -1,4 +1,4 @@
-"""Small TF2 and Keras models, saved for real; imported by tests only after they need TensorFlow."""
+"""Small TF2 and Keras SavedModels; tests import this file only if they need TensorFlow."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ CLASSES, FEATURES = 5, 7
 
 
 class TwoOutputs(tf.Module):
-    """A module of any image size; its names and shapes are those given."""
+    """A module for any image size with the given names and shapes."""
 
     def __init__(self, logits="logits", features="feature_vector", size=None, maps=False):
         super().__init__()
@@ -27,14 +27,14 @@ class TwoOutputs(tf.Module):
 
 
 def save_two_outputs(path, **options):
-    """A TF2 SavedModel with a ``serving_default`` signature; the path as a string."""
+    """Saves a TF2 SavedModel with a ``serving_default`` signature; returns the path as a string."""
     module = TwoOutputs(**options)
     tf.saved_model.save(module, str(path), signatures=module.serve)
     return str(path)
 
 
 class Colours(tf.Module):
-    """Classes by the mean colour, so that unlike images are of unlike classes."""
+    """Classifies by mean color, so that different images get different classes."""
 
     def __init__(self, classes):
         super().__init__()
@@ -46,14 +46,14 @@ class Colours(tf.Module):
 
 
 def save_colours(path, classes):
-    """A TF2 SavedModel of ``Colours``; the path as a string."""
+    """Saves ``Colours`` as a TF2 SavedModel; returns the path as a string."""
     module = Colours(classes)
     tf.saved_model.save(module, str(path), signatures=module.serve)
     return str(path)
 
 
 class Callable(tf.Module):
-    """What TF Hub's TF2 image modules are: an object to call, with traces for training and inference."""
+    """A callable object with traces for training and inference, like TF Hub's TF2 image modules."""
 
     def __init__(self, width):
         super().__init__()
@@ -65,7 +65,7 @@ class Callable(tf.Module):
 
 
 def save_callable(path, width, size=16):
-    """A TF2 SavedModel without signatures; the path as a string."""
+    """Saves a TF2 SavedModel without signatures; returns the path as a string."""
     module = Callable(width)
     images = tf.TensorSpec([None, size, size, 3], tf.float32, name="inputs")
     for training in (True, False):
@@ -87,7 +87,7 @@ def keras_classifier(activation="softmax", height=16, width=20):
 
 
 def save_constants(path):
-    """A SavedModel as TensorFlow 1 wrote them for serving: tag ``serve``, no object graph."""
+    """Saves a TensorFlow 1 SavedModel for serving: tag ``serve``, no object graph."""
     v1 = tf.compat.v1
     with v1.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, [None, 8, 8, 3])
@@ -97,19 +97,19 @@ def save_constants(path):
 
 
 class Holder(tf.Module):
-    """An object to hang functions and variables on; ``weights`` are normal numbers [3, CLASSES]."""
+    """An object for functions and variables; ``weights`` are normal numbers [3, CLASSES]."""
 
     def __init__(self):
         super().__init__()
         self.weights = tf.Variable(tf.random.stateless_normal([3, CLASSES], seed=[9, 1]))
 
     def logits(self, images):
-        """[N, CLASSES] of the mean colour of images [N, height, width, 3]."""
+        """Logits [N, CLASSES] from the mean color of images [N, height, width, 3]."""
         return (tf.reduce_mean(images, [1, 2]) - 0.5) @ self.weights
 
 
 class Called(tf.Module):
-    """An object to call."""
+    """A callable object."""
 
     def __init__(self, holder, function):
         super().__init__()
@@ -122,18 +122,18 @@ class Called(tf.Module):
 
 
 def images_spec(*shape, dtype=tf.float32):
-    """What a signature takes; [None, 8, 8, 3] unless said."""
+    """The input spec of a signature; [None, 8, 8, 3] by default."""
     return tf.TensorSpec(shape or [None, 8, 8, 3], dtype, name="images")
 
 
 def save_functions(path, holder, specs=None, **functions):
-    """A TF2 SavedModel with a signature for each function of images; ``call`` becomes ``__call__``.
+    """Saves a TF2 SavedModel with a signature for each function of images; ``call`` becomes ``__call__``.
 
     Args:
-      path: where to.
-      holder: what owns the variables.
-      specs: the signature's input by its name, where it is not ``images_spec()``.
-      functions: by the signature's name.
+      path: The target directory.
+      holder: The owner of the variables.
+      specs: The input spec by signature name if it is not ``images_spec()``.
+      functions: The functions by signature name.
     """
     traced = {
         name: tf.function(function, input_signature=[(specs or {}).get(name, images_spec())])

@@ -1,4 +1,4 @@
-"""Faults of threads: none can be started any more."""
+"""Faults of threads: no new thread can start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def no_more_threads(monkeypatch: pytest.MonkeyPatch, name: str = "", *, after: int = 0) -> Iterator[None]:
-    """As at the limit of a container: no thread whose name begins with ``name`` starts, but for the first ``after``."""
+    """Lets only the first ``after`` threads whose names begin with ``name`` start, as at a container's limit."""
     real, started = threading.Thread.start, [0]
 
     def start(thread: threading.Thread) -> None:

@@ -1,4 +1,4 @@
-"""Tombstones as a night writes them that compares the listing with earlier outputs."""
+"""Tombstones as a run writes them that compares the listing with earlier outputs."""
 
 import datetime as dt
 import hashlib
@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
 
 
 def add_tombstones(output: Path, uris: Iterable[str]) -> None:
-    """Says in a published output that images were gone when its run began."""
+    """Adds tombstones to a published output: the images were gone when its run began."""
     path = output / "_MANIFEST.json"
     manifest = json.loads(path.read_text())
     began = dt.datetime.fromisoformat(manifest["started_at"])

@@ -1,4 +1,4 @@
-"""Findings of trainings that never were, for their report."""
+"""Made-up findings of trainings for the tests of the report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from beamlabel.pipeline.train.findings.findings import (
 
 
 def proportion(right: int, images: int) -> Proportion:
-    """With Wilson's interval at 95 %."""
+    """A proportion with Wilson's 95 % interval."""
     if not images:
         return Proportion(0, None, None, None)
     share, z = right / images, 1.96
@@ -46,7 +46,7 @@ def note(number: int, truth: str, predicted: str, **changed: Any) -> ImageNote:
 
 
 def class_scores(names: tuple[str, ...], *, test: int) -> tuple[ClassScore, ...]:
-    """The n-th class is told the better the higher n is; the last has no test image."""
+    """Scores of classes that improve with the index; the last class has no test image."""
     scores = []
     for place, name in enumerate(names):
         last = place == len(names) - 1
@@ -56,7 +56,7 @@ def class_scores(names: tuple[str, ...], *, test: int) -> tuple[ClassScore, ...]
 
 
 def curve(*values: float, test: int = 400) -> tuple[CurvePoint, ...]:
-    """Of 100, 200, 400, … train images."""
+    """A learning curve at 100, 200, 400, … train images."""
     return tuple(
         CurvePoint(100 * 2**place, proportion(round(value * test), test))
         for place, value in enumerate(values)
@@ -83,7 +83,7 @@ def bins(bend: float) -> tuple[Bin, ...]:
 def findings(
     names: tuple[str, ...] = ("tabby", "tiger cat", "beagle", "otter", "red fox"), **changed: Any
 ) -> Findings:
-    """Of a training on 400 test images, with something in every section."""
+    """Findings of a training with 400 test images; no section is empty."""
     a, b, *_ = names
     confusions = tuple(
         Confusion(one, other, 24 - place, tuple(note(100 + 10 * place + n, one, other) for n in range(3)))

@@ -1,4 +1,4 @@
-"""Rows of a training, made by hand: features of Gaussian clouds, and what a training has to know of them."""
+"""Made-up rows for a training: features from Gaussian clouds, and their metadata."""
 
 import hashlib
 
@@ -21,7 +21,7 @@ def clouds(rows, dimension, classes, *, apart, seed=0):
 
 
 def training_rows(targets, *, seed=0, shares=(0.6, 0.2, 0.2), names=None):
-    """``TrainingRows`` of images that are all different."""
+    """``TrainingRows`` of different images."""
     count, multi_label = len(targets), targets.ndim == 2
     contents = [hashlib.blake2b(b"%d" % number, digest_size=16).hexdigest() for number in range(count)]
     strata = targets.argmax(axis=1) if multi_label else targets

@@ -1,4 +1,4 @@
-"""Rows of an output as a truth sees them, and truths of small files."""
+"""Rows of an output as a truth gets them, and truths of small files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ BASE = "/data"
 
 
 def rows(*uris: str, base: str = BASE, **kept) -> pa.RecordBatch:
-    """Rows of these images, as a run in ``base`` writes them, and kept columns."""
+    """Rows of these images with kept columns, as a run in ``base`` writes them."""
     return pa.record_batch(
         {
             "uri": list(uris),
@@ -29,20 +29,20 @@ def rows(*uris: str, base: str = BASE, **kept) -> pa.RecordBatch:
 def truth_of(
     batch: pa.RecordBatch, *truths: str | Path, listed: str | None = None, scan: bool = True, **options
 ) -> tuple[list, Truth]:
-    """What truths say of rows, and the truth for further questions.
+    """The true classes of rows, and the truth object for further questions.
 
     Args:
-      batch: all rows.
-      truths: as ``--truth`` has them.
-      listed: the folder that the run labeled; None: a list of URIs.
-      scan: whether all rows can be read before.
-      options: further ones.
+      batch: All rows.
+      truths: The values of ``--truth``.
+      listed: The directory that the run labeled; None for a list of URIs.
+      scan: Whether all rows can be read beforehand.
+      options: Further options.
     """
     files = [{"path": listed, "format": "images"}] if listed else [{"path": "/in.txt", "format": "text"}]
     manifest = {"options": {"base_dir": BASE}, "input_files": files}
 
     def batches(columns: Sequence[str]):
-        # In pieces, so that what is in one has to be remembered in the next.
+        # In pieces, so that the truth must keep state between them.
         for start in range(0, batch.num_rows, 2):
             yield batch.slice(start, 2).select(list(columns))
 
@@ -56,5 +56,5 @@ def truth_of(
 
 
 def told(truth: Truth, word: str) -> int:
-    """How many things are wrong of the kinds whose sentence has a word."""
+    """The number of problems of the kinds whose message contains a word."""
     return sum(problem.count for problem in truth.problems() if word in problem.what)

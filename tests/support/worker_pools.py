@@ -1,4 +1,4 @@
-"""Beam's worker pool as a process of its own: what ``--environment_type EXTERNAL`` names."""
+"""Beam's worker pool in a separate process, for ``--environment_type EXTERNAL``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def worker_pool(path: Path, folder: Path, env: Mapping[str, str] | None = None) 
     """A pool whose workers import ``beamlabel`` from a path.
 
     Args:
-      path: what is first on the workers' ``PYTHONPATH``.
-      folder: where they run, and what they say is written to ``workers.log``.
-      env: more of their environment.
+      path: The first entry of the workers' ``PYTHONPATH``.
+      folder: The working directory of the workers, which also gets their log, ``workers.log``.
+      env: Further environment variables of the workers.
 
     Yields:
-      Its address, for ``--environment_config``.
+      The pool's address for ``--environment_config``.
     """
     port = free_port()
-    # The pool starts whatever is called python.
+    # The pool starts the first program named python.
     search = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
     variables = {"PYTHONPATH": str(path), "PATH": search, **(env or {})}
-    with serving(command, port, folder / "workers.log", variables):  # SIGINT stops its workers too
+    with serving(command, port, folder / "workers.log", variables):  # SIGINT stops its workers, too
         yield f"127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""``type: LabelImages`` in Beam YAML, from CSV to Parquet, by Beam's own command."""
+"""``type: LabelImages`` in Beam YAML, from CSV to Parquet with Beam's own command."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def python(*arguments, cwd) -> str:
 
 @pytest.fixture
 def images(tmp_path):
-    """A list with metadata: images, a file that is none, and a row without a path."""
+    """A list with metadata: images, a file that is not an image, and a row without a path."""
     paths = photos(tmp_path / "photos", 4)
     paths[1].write_bytes(b"no image")
     rows = [f"{path},{number},{number / 2}" for number, path in enumerate(paths)]
@@ -55,14 +55,14 @@ def pipeline(images, output, *, failures="LabelImages.failures", **config) -> st
 
 
 def read(output):
-    """The rows and the failures, in the order of their customers."""
+    """The rows and the failures in the order of their customers."""
     table = ds.dataset(sorted(output.glob("labels.parquet*"))).to_table().sort_by("customer")
     lines = [line for file in output.glob("failures.json*") for line in file.read_text().splitlines()]
     return table, sorted(map(json.loads, lines), key=lambda row: row["customer"])
 
 
 def assert_labeled(output, images):
-    """The rows are the input's with the labels of the command, and the failures are there with their reasons."""
+    """Checks that the rows are the input's with the command's labels, and failures have their reasons."""
     table, failures = read(output)
     rows = table.to_pylist()
     assert [(row["customer"], row["price"]) for row in rows] == [(0, 0.0), (2, 1.0), (3, 1.5)]
@@ -83,7 +83,7 @@ def assert_labeled(output, images):
 
 
 def test_from_csv_to_parquet_by_the_command(images, tmp_path):
-    """As a user does: the provider's path is what the package says."""
+    """Like a user: the provider's path comes from the package."""
     provider = python("-m", "beamlabel.transforms.beam_yaml", cwd=tmp_path).strip()
     assert provider == PROVIDER
     text = pipeline(images, tmp_path, failures="LabelImages.broken", error_handling={"output": "broken"})
@@ -128,7 +128,7 @@ def test_lists_stand_for_tuples(images, tmp_path):
     ids=str,
 )
 def test_mistakes_are_told_before_the_run(images, tmp_path, config, named):
-    # Beam itself wants the failures to be read.
+    # Beam itself requires that the failures are read.
     name = config["error_handling"].get("output") if isinstance(config.get("error_handling"), dict) else None
     text = pipeline(images, tmp_path, failures=f"LabelImages.{name or 'failures'}", **config)
     with pytest.raises(Exception, match=rf"\b{named}\b"):

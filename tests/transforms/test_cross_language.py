@@ -1,4 +1,4 @@
-"""``LabelImages`` as other languages call it: the payload here, and a whole pipeline in Java."""
+"""``LabelImages`` as other languages call it: the payload, and a whole pipeline in Java."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -103,7 +103,7 @@ def test_every_language_can_read_the_results(elements):
     for results in labeled:
         schema = coders.registry.get_coder(results.element_type).schema
         assert {"uri", "image_id", "source_version"} <= {field.name for field in schema.fields}
-        # What Beam knows no portable type for it pickles.
+        # Beam pickles values without a portable type.
         assert "pythonsdk" not in str(schema)
 
 
@@ -116,14 +116,14 @@ def prism(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def uris(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of three images, the second of which is none."""
+    """A list of three files, the second of which is not an image."""
     paths = photos(tmp_path_factory.mktemp("photos"), 3)
     paths[1].write_bytes(b"no image")
     return uri_list(paths[0].parent / "list.txt", paths)
 
 
 def assert_same(rows: list[dict], expected: list[dict]) -> None:
-    """Rows of Java and of the command are equal in the columns of both, to the last bit."""
+    """Checks that rows of Java and of the command are equal to the last bit in their common columns."""
     assert len(rows) == len(expected)
     for row, other in zip(rows, expected, strict=True):
         common = row.keys() & other.keys()
@@ -172,13 +172,13 @@ def test_java_labels_a_list_of_uris(prism, uris, tmp_path):
         expected["stage"], expected["reason"], expected["detail"],
     )  # fmt: skip
     assert failure["reason"] == "not_an_image"
-    # The workers need not see the folder in which the service compiled the module.
+    # The workers need no access to the directory in which the service compiled the module.
     assert len(list(staging.rglob("*.beamlabel"))) == 1
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The expansion service that is the worker too."""
+    """The expansion service that is also the worker."""
     require_java()
     with expansion_service(tmp_path_factory.mktemp("service"), "--serve_loopback_worker") as address:
         yield address

@@ -1,4 +1,4 @@
-"""The schemas of results: what counts, DataFrames, Beam's sinks, and other languages make of them."""
+"""The schemas of results in aggregations, DataFrames, Beam's sinks and other languages."""
 
 import json
 import typing
@@ -43,7 +43,7 @@ KINDS = pytest.mark.parametrize("make", [bare, row, named_tuple], ids=lambda mak
 
 @pytest.fixture
 def paths(tmp_path):
-    """Six images, the last two of which are none."""
+    """Six files, the last two of which are not images."""
     made = photos(tmp_path / "photos", 6)
     for path in made[4:]:
         path.write_bytes(b"no image")
@@ -52,7 +52,7 @@ def paths(tmp_path):
 
 @pytest.fixture
 def labels(paths):
-    """The label of each image that is one."""
+    """The label of each valid image."""
     found = Collect()
     with beam.Pipeline(runner=FnApiRunner()) as p:
         _ = (
@@ -137,13 +137,13 @@ def test_sinks_of_beam(tmp_path, paths, labels, make):
     ids=["whole", "scores", "features"],
 )
 def test_other_languages_know_the_schemas(paths, make, module, arguments):
-    """SQL, and WriteToBigQuery by the Storage Write API, are Java: a pickled Python object is nothing to them."""
+    """SQL and WriteToBigQuery by the Storage Write API are Java and cannot read pickled Python objects."""
     found = labeled(beam.Pipeline(runner=FnApiRunner()), paths, make, module, **arguments)
     for pcollection in found:
         schema = schema_from_element_type(pcollection.element_type)
         assert not [field.name for field in schema.fields if not _is_portable(field.type)]
         nullable = {field.name for field in schema.fields if field.type.nullable}
-        # What every labeled image, or every failure, has is never null.
+        # Fields that every labeled image, or every failure, has are never null.
         assert not nullable & {"width", "height", "format", "content_hash", "module_handle"} or (
             pcollection is found.failures
         )

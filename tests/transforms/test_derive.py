@@ -1,4 +1,4 @@
-"""The command, ``LabelImages`` and ``PredictOptions`` come to the same scores, top k, names and sizes."""
+"""The command, ``LabelImages`` and ``PredictOptions`` derive the same scores, top k, names and sizes."""
 
 import apache_beam as beam
 import numpy as np
@@ -43,13 +43,13 @@ def colours(images):
 
 @pytest.fixture(scope="module")
 def softmax(folder):
-    """Three classes, as probabilities."""
+    """A module with three classes as probabilities."""
     return artifact_of(folder, "softmax", lambda images: {"probs": tf.nn.softmax(9 * colours(images))})
 
 
 @pytest.fixture(scope="module")
 def sigmoid(folder):
-    """One class, as a probability."""
+    """A module with one class as a probability."""
     return artifact_of(
         folder, "sigmoid", lambda images: {"probs": tf.sigmoid(9 * colours(images)[:, :1] - 4)}
     )
@@ -57,13 +57,13 @@ def sigmoid(folder):
 
 @pytest.fixture(scope="module")
 def percent(folder):
-    """What is neither."""
+    """A module with percentages, which are neither."""
     return artifact_of(folder, "percent", lambda images: {"scores": 100 * tf.nn.softmax(9 * colours(images))})
 
 
 @pytest.fixture(scope="module")
 def features(folder):
-    """No classes."""
+    """A module without classes."""
     return artifact_of(folder, "features", lambda images: {"embedding": 3 * colours(images)})
 
 
@@ -151,7 +151,7 @@ def test_imagenets_names_are_everybodys(folder):
 
 
 def test_unclear_scores_are_the_users_to_say(percent, folder, tmp_path, capsys):
-    """The command names the option; with it, the run goes on and says in its metadata what was found."""
+    """The command names the option; with it, the run proceeds and records the finding in its metadata."""
     (path,) = photos(tmp_path, 1)
     (tmp_path / "list.txt").write_text(f"{path}\n")
     arguments = ("--input", tmp_path / "list.txt")

@@ -1,4 +1,4 @@
-"""Less usual types of elements, through the coders that Beam takes for them."""
+"""Less common element types, through the coders that Beam chooses for them."""
 
 import collections
 import dataclasses
@@ -22,7 +22,7 @@ class Photo(typing.NamedTuple):
 
 @pytest.fixture
 def paths(tmp_path):
-    """A good image and one that is none."""
+    """A good image and a file that is not an image."""
     good, bad = photos(tmp_path, 2)
     bad.write_bytes(b"no image")
     return good, bad
@@ -39,7 +39,7 @@ class AnyName(typing.NamedTuple):
 
 
 def through_coders(elements, kind=None):
-    """(predictions, failures) after a shuffle, which takes each by the coder of its declared type."""
+    """(predictions, failures) after a shuffle, which uses the coder of the declared type."""
     predictions, failures = Collect(), Collect()
     with beam.Pipeline(runner=FnApiRunner()) as p:
         images = p | beam.Create(elements)
@@ -100,7 +100,7 @@ def test_other_names_of_types(paths, kind, make):
 
 
 class Postponed(typing.NamedTuple):
-    """As a module with `from __future__ import annotations` has it."""
+    """As in a module with `from __future__ import annotations`."""
 
     uri: "str"
     customer: "int | None"
@@ -115,7 +115,7 @@ class PostponedOrder:
 
 
 class Derived(Photo):
-    """Beam's own types know no fields of it."""
+    """A type whose fields Beam's own types do not cover."""
 
 
 Untyped = collections.namedtuple("Untyped", "uri customer")

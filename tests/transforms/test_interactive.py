@@ -1,4 +1,4 @@
-"""Interactive Beam: results of any kind of element are a table with a column for each field."""
+"""Interactive Beam: results for every element kind are a table with a column for each field."""
 
 import typing
 
@@ -24,14 +24,14 @@ class Photo(typing.NamedTuple):
 
 @pytest.fixture(autouse=True)
 def environment():
-    """What is watched and recorded ends with the test."""
+    """Stops watching and recording at the end of the test."""
     yield
     interactive_environment.new_env()
 
 
 @pytest.fixture
 def paths(tmp_path):
-    """Three images; the last is none."""
+    """Three files; the last is not an image."""
     made = [str(path) for path in photos(tmp_path / "photos", 3)]
     with open(made[2], "wb") as file:  # noqa: PTH123
         file.write(b"no image")
@@ -39,7 +39,7 @@ def paths(tmp_path):
 
 
 def collect(elements, **arguments):
-    """As in a notebook, whose variables are watched."""
+    """Collects as in a notebook, whose variables are watched."""
     p = beam.Pipeline(InteractiveRunner())
     labeled = p | beam.Create(elements) | LabelImages(TINY, class_names=NAMES, **arguments)
     ib.watch({"p": p, "labeled": labeled})

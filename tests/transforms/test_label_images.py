@@ -1,4 +1,4 @@
-"""``LabelImages`` in pipelines of other people: every kind of element goes out as it came in, with fields added."""
+"""``LabelImages`` in users' pipelines: every element kind comes out as it went in, with added fields."""
 
 import dataclasses
 import os
@@ -43,7 +43,7 @@ class Order:
 
 
 def label(elements, **arguments):
-    """The elements through a real runner: (predictions, failures)."""
+    """Runs the elements through a real runner: (predictions, failures)."""
     predictions, failures = Collect(), Collect()
     with beam.Pipeline(runner=FnApiRunner()) as p:
         images = p | beam.Create(elements, reshuffle=False)
@@ -55,7 +55,7 @@ def label(elements, **arguments):
 
 @pytest.fixture
 def paths(tmp_path):
-    """A good image and one that is none."""
+    """A good image and a file that is not an image."""
     good, bad = photos(tmp_path, 2)
     bad.write_bytes(b"no image")
     return good, bad

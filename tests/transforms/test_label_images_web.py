@@ -1,4 +1,4 @@
-"""``LabelImages`` over lists of the web: what its arguments say to servers."""
+"""``LabelImages`` over web lists: the effect of its arguments on requests."""
 
 import apache_beam as beam
 import pytest

@@ -1,4 +1,4 @@
-"""What an element holds beside its image survives every outcome; retried and split bundles lose and double nothing."""
+"""An element's other fields survive every outcome; retried and split bundles lose and double no element."""
 
 import typing
 from pathlib import Path
@@ -33,7 +33,7 @@ class Photo(typing.NamedTuple):
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
-    """Answers NaN for images without red."""
+    """A module that answers NaN for images without red."""
 
     def function(images):
         red = tf.reduce_mean(images[..., 0], [1, 2])[:, None]
@@ -46,7 +46,7 @@ def module(tmp_path_factory):
 
 @pytest.fixture
 def cases(tmp_path, monkeypatch):
-    """A URI for each reason, and None for a whole image."""
+    """A URI for each reason, and for None a valid image."""
     whole = photos(tmp_path, 1)[0]
     data = whole.read_bytes()
     contents = {
@@ -109,11 +109,11 @@ def reason_of(row):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_metadata_survives_every_reason(module, cases, form):
-    # What `allow_http` refuses is refused for its scheme: a run of its own.
+    # `allow_http` refuses by scheme, so this needs a separate run.
     del cases[Reason.NOT_ALLOWED]
-    # Only a row of a table can be `invalid_row`; of a URI that is too long no failure holds the URI.
+    # Only a table row can be `invalid_row`; the failure of a URI that is too long does not hold the URI.
     elsewhere = {Reason.NOT_ALLOWED, Reason.FIELD_TAKEN, Reason.INVALID_ROW, Reason.URI_TOO_LONG}
-    # The job alone can end a worker whose batch hangs.
+    # Only the job can end a worker whose batch hangs.
     elsewhere |= {Reason.SCHEME_NOT_ALLOWED, Reason.INFERENCE_TIMEOUT}
     assert {*cases, *elsewhere, None} == {*Reason, None}
     make, kept = FORMS[form]

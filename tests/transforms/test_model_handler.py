@@ -39,7 +39,7 @@ def handler():
 
 @pytest.fixture
 def labeled(tmp_path):
-    """Images, and what ``LabelImages`` makes of them, by URI."""
+    """Images and the results of ``LabelImages`` for them by URI."""
     paths = photos(tmp_path, 6)
     predictions = Collect()
     with beam.Pipeline(runner=FnApiRunner()) as p:
@@ -154,7 +154,7 @@ def test_what_is_no_image_is_refused(handler, image):
 
 
 def test_a_newer_model_takes_over(tmp_path, handler):
-    """The metadata of a newer model comes between two images; it may name an artifact or a module."""
+    """The metadata of a newer model arrives between two images; it may name an artifact or a module."""
     newer = tmp_path / "newer.beamlabel"
     ModelHandler(TINY, top_k=2).save_artifact(str(newer))
     image = np.full((32, 32, 3), 100, np.uint8)
@@ -172,7 +172,7 @@ def test_a_newer_model_takes_over(tmp_path, handler):
         stream.advance_watermark_to_infinity(tag="models").advance_watermark_to_infinity(tag="images")
         with beam.Pipeline(runner=BundleBasedDirectRunner(), options=PipelineOptions(["--streaming"])) as p:
             parts = p | stream
-            # A window has one model: the in-memory runner knows no side input that a trigger replaces.
+            # A window has one model, since the in-memory runner does not support side inputs that a trigger replaces.
             models = parts["models"] | "Models" >> beam.WindowInto(FixedWindows(10))
             images = parts["images"] | "Images" >> beam.WindowInto(FixedWindows(10))
             images |= beam.Map(lambda _, image=image: image)

@@ -1,4 +1,4 @@
-"""Where workers find the compiled module: in place on this machine, else below the pipeline's ``temp_location``."""
+"""The place of the compiled module: local on this machine, otherwise below the pipeline's ``temp_location``."""
 
 import hashlib
 import subprocess

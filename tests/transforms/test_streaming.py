@@ -1,4 +1,4 @@
-"""Unbounded sources: windows and timestamps are kept, and no element waits longer than it may for its batch."""
+"""Unbounded sources: windows and timestamps are kept, and no element exceeds the batch wait."""
 
 import time
 
@@ -22,7 +22,7 @@ IMAGES = 6
 
 @pytest.fixture(params=["in memory", "prism"])
 def runner(request):
-    """The runner that takes a ``TestStream``, and its options."""
+    """A runner that supports ``TestStream``, and its options."""
     if request.param == "in memory":
         return BundleBasedDirectRunner(), ["--streaming"]
     if not PRISM.exists():
@@ -32,7 +32,7 @@ def runner(request):
 
 @pytest.fixture
 def batches(monkeypatch):
-    """How many images each call of the module got."""
+    """The number of images in each call of the module."""
     sizes = []
     run_inference = HubModelHandler.run_inference
 
@@ -50,7 +50,7 @@ class See(beam.DoFn):
 
 
 def label(runner, stream, windows, **arguments):
-    """Runs it: number, timestamp and window of predictions and of failures."""
+    """Runs the pipeline; returns number, timestamp and window of predictions and of failures."""
     runner, options = runner
     predictions, failures = Collect(), Collect()
     with beam.Pipeline(runner=runner, options=PipelineOptions(options)) as p:
@@ -79,12 +79,12 @@ def test_windows_and_timestamps_of_a_stream_are_kept(runner, batches, tmp_path, 
 
 
 def test_a_batch_waits_no_longer_than_it_may(batches, tmp_path):
-    """Two come, then time passes, then one: the first two do not wait for the third, but for each other."""
+    """Two elements come, time passes, then a third comes: the first two wait for each other but not for it."""
     in_memory = BundleBasedDirectRunner(), ["--streaming"]
     paths = photos(tmp_path, 3)
 
     def stream():
-        # The stream's clock begins at 0, and Beam's batches wait by the clock of this machine.
+        # The stream's clock begins at 0, but Beam's batches wait by the clock of this machine.
         made = TestStream().advance_watermark_to(0).advance_processing_time(int(time.time()))
         for number, path in enumerate(paths[:2]):
             made.add_elements([TimestampedValue((number, str(path)), 1)]).advance_processing_time(1)

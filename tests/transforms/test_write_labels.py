@@ -1,4 +1,4 @@
-"""``WriteLabels``: the documented columns and metadata from any kind of labeled element."""
+"""``WriteLabels``: the documented columns and metadata from every kind of labeled element."""
 
 import json
 import typing
@@ -57,7 +57,7 @@ def test_bare_uris_are_the_columns_of_the_job(paths, tmp_path):
     assert found.schema.equals(expected.schema)
     same = [name for name in found.column_names if name not in ("ref_id", "labeled_at")]
     assert found.select(same).to_pylist() == expected.select(same).to_pylist()
-    # Beside the plan, which only the job has, every fact is there.
+    # Every entry is there except the plan, which only the job has.
     metadata = {key: value for key, value in expected.schema.metadata.items() if key != b"beamlabel.plan_id"}
     assert found.schema.metadata == metadata
     (failures,) = (output / "_failures").glob("part-*.jsonl")
@@ -193,7 +193,7 @@ def test_rows_of_another_module_are_refused(paths, tmp_path):
 
 def test_a_bucket(gcs: Bucket, paths, monkeypatch):
     pytest.importorskip("apache_beam.io.gcp.gcsio", reason="Beam's own file system of gs://")
-    # There are no credentials here, and Beam looks for them for half a minute before it goes on without.
+    # There are no credentials here, and Beam searches for them for half a minute.
     monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
     with beam.Pipeline(runner=FnApiRunner()) as p:
         _ = p | beam.Create([*map(str, paths)]) | LabelImages(TINY) | WriteLabels(gcs.uri("out"))

@@ -1,4 +1,4 @@
-"""One program: its commands are found, told apart when mistyped, answer ``--help`` lightly, and end alike."""
+"""One program: all commands are found, mistyped ones get a hint, ``--help`` is fast, and all end alike."""
 
 import os
 import re
@@ -90,7 +90,7 @@ def test_a_signal_ends_a_command(gcs, sent):
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path):
-    """As in ``beamlabel … | head -1``."""
+    """The reader closes the pipe, as in ``beamlabel … | head -1``."""
     (tmp_path / "_MANIFEST.json").write_text("[]")
     read, write = os.pipe()
     os.close(read)

@@ -1,4 +1,4 @@
-"""``beamlabel evaluate``: what it counts is what a plain loop over the rows counts."""
+"""``beamlabel evaluate``: its counts equal those of a plain loop over the rows."""
 
 import csv
 import gzip
@@ -30,7 +30,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory, images):
-    """A result with names of classes and one without, both in several shards, with columns of the truth kept."""
+    """A result with class names and one without, both in several shards and with kept columns of the truth."""
     from support.tf_modules import save_colours
 
     folder = tmp_path_factory.mktemp("jobs")
@@ -62,7 +62,7 @@ def jobs(tmp_path_factory, images):
 
 
 def expected(rows, truth_of):
-    """The plain loop: (evaluated, right, right among the best five, by class: support, predicted, right)."""
+    """Counts in a plain loop: (evaluated, right, right among the best five, by class: support, predicted, right)."""
     evaluated = right = right_5 = 0
     support, predicted, both = Counter(), Counter(), Counter()
     for row in rows:
@@ -81,7 +81,7 @@ def expected(rows, truth_of):
 
 def check(found, rows, truth_of, name_of=str):
     evaluated, right, right_5, support, predicted, both = expected(rows, truth_of)
-    assert 0 < right < right_5 < evaluated < len(rows), "the test would not tell these apart"
+    assert 0 < right < right_5 < evaluated < len(rows), "the test could not distinguish these"
     assert (found["rows"], found["evaluated"]) == (len(rows), evaluated)
     assert found["rows_without_truth"] == len(rows) - evaluated
     assert found["top_1"] == right / evaluated
@@ -134,7 +134,7 @@ def test_what_a_class_is_taken_for(jobs):
 
 
 def truths(images, rows):
-    """Classes of some of the images, one of the missing, and one that was never an input."""
+    """Classes of some images, of a missing image, and of one that was never an input."""
     drawn = random.Random(3)
     best = {row["uri"]: row["class_ids"] for row in rows}
     known = {uri: drawn.choice([*best[uri][:2], drawn.randrange(11)]) for uri in images[: COUNT - 5]}

@@ -1,4 +1,4 @@
-"""``beamlabel fetch``: the mirror is the module, or nothing that passes for one."""
+"""``beamlabel fetch``: the mirror is the complete module, or nothing that could pass for one."""
 
 import json
 import os
@@ -24,7 +24,7 @@ HUB_PATH = "/google/imagenet/tiny/classification/1"
 
 @pytest.fixture
 def handle(http_server):
-    """A handle of a hub that serves the tiny classifier."""
+    """The handle of the tiny classifier on a test hub."""
     http_server.files[f"{HUB_PATH}?tf-hub-format=compressed"] = Path(TINY).read_bytes()
     return http_server.url_of(HUB_PATH)
 
@@ -60,7 +60,7 @@ def test_a_mirror_in_a_bucket(handle, gcs, tmp_path):
 
 
 def test_what_the_hubs_convention_says_holds_for_the_mirror_too(http_server, tmp_path):
-    """A module of one unnamed output is a feature vector by its handle, which the mirror's name does not tell."""
+    """The handle, but not the mirror's path, shows that a module with one unnamed output is a feature vector."""
     from support.tf_modules import save_callable
 
     save_callable(tmp_path / "saved", 7)

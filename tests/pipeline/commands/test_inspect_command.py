@@ -1,4 +1,4 @@
-"""``beamlabel inspect``: what it says of genuine modules is so."""
+"""``beamlabel inspect``: its report on genuine modules is correct."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from support.jobs import TINY, TINY_FEATURES, command
 
 @pytest.fixture
 def inspect(capsys, monkeypatch):
-    """Runs the command in this process, measuring for a moment only; what it says, from JSON."""
+    """Runs the command in this process with a short measurement; returns its parsed JSON."""
     monkeypatch.setattr("beamlabel.pipeline.commands.inspection._SECONDS", 0.1)
 
     def run(*arguments):
@@ -94,7 +94,7 @@ def test_what_really_computes_is_told_and_why(inspect):
 
 
 def test_why_litert_will_not_do_is_told(inspect, tmp_path):
-    """The inverse of a matrix has no counterpart in LiteRT."""
+    """LiteRT has no operation for the inverse of a matrix."""
     import tensorflow as tf
 
     class Inverse(tf.Module):

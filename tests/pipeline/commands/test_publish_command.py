@@ -1,4 +1,4 @@
-"""``beamlabel publish``: what a run has committed becomes the result, by another process."""
+"""``beamlabel publish``: another process publishes the output of a committed run."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def publish(output: Path) -> tuple[int, str]:
 
 @pytest.fixture
 def committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The output of a run whose launcher was gone when it was committed."""
+    """The output of a committed run whose launcher was killed before it could publish."""
     uris = uri_list(tmp_path / "in.txt", [*photos(tmp_path / "photos", 3), "missing.jpg"])
     with monkeypatch.context() as patch:
         patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
@@ -59,7 +59,7 @@ def test_nothing_is_committed_yet(committed: Path) -> None:
     code, told = publish(committed)
     assert code == 75
     assert "nothing is committed yet" in told
-    assert next(committed.parent.glob("_beamlabel*/staging/*/job.json")), "the run may still be at work"
+    assert next(committed.parent.glob("_beamlabel*/staging/*/job.json")), "the run may still be in progress"
 
 
 def test_no_run_was_there(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``beamlabel train``: from labeled outputs to a module, as a user runs it."""
+"""``beamlabel train``: from labeled outputs to a module, like a user."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ FAST = ("--epochs", "15")
 
 
 def picture(kind, number):
-    """A noisy plane that is brighter in one channel."""
+    """A noisy, uniform image that is brighter in one channel."""
     rng = np.random.default_rng([CLASSES.index(kind), number])
     pixels = rng.normal(90, 40, (32, 32, 3))
     pixels[..., 2 - CLASSES.index(kind)] += rng.uniform(20, 90)
@@ -33,7 +33,7 @@ def picture(kind, number):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Photographs in class folders, one of them twice."""
+    """Photographs in class directories, one of them twice."""
     photos = tmp_path_factory.mktemp("photos")
     for kind in CLASSES:
         (photos / kind).mkdir()
@@ -50,7 +50,7 @@ def labels(folder, tmp_path_factory) -> FinishedJob:
 
 @pytest.fixture(scope="module")
 def mine(labels, tmp_path_factory):
-    """A module that was trained with ``--truth parent``."""
+    """A module trained with ``--truth parent``."""
     output = tmp_path_factory.mktemp("models") / "mine"
     assert train(labels.output, output, "--truth", "parent") == 0
     return output
@@ -92,7 +92,7 @@ def test_the_record_and_the_report(labels, mine):
 
 
 def test_relabeling_is_labeling_anew(folder, labels, mine, tmp_path):
-    """And so is the nightly job that skips what is labeled: nothing is left to do."""
+    """A nightly job that skips labeled images agrees: it has nothing left to do."""
     there = relabel(tmp_path / "relabeled", labels.output, module=mine)
     anew = label(tmp_path / "anew", "--input", folder, module=mine)
     assert there.code == anew.code == 0 and not verify(str(there.output)).problems
@@ -109,7 +109,7 @@ def test_relabeling_is_labeling_anew(folder, labels, mine, tmp_path):
 
 
 def test_the_same_from_other_shards_and_from_tfrecords(folder, labels, mine, tmp_path):
-    """The shards' order, number and format change nothing: not a bit of the module."""
+    """The order, number and format of the shards change no bit of the module."""
     listing = tmp_path / "list.txt"
     uris = sorted(labels.table.column("uri").to_pylist(), key=lambda uri: uri[::-1])
     listing.write_text("".join(f"{uri}\n" for uri in uris))

@@ -1,4 +1,4 @@
-"""``--module_fingerprint`` and ``--allow_unsafe_ops``, on all the roads of the command line."""
+"""``--module_fingerprint`` and ``--allow_unsafe_ops`` in all commands."""
 
 import shutil
 import socket
@@ -23,7 +23,7 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def hostile(tmp_path):
-    """A module that works, and whose initializer writes the file ``victim`` beside it."""
+    """A working module whose initializer writes the file ``victim`` beside it."""
     tf = pytest.importorskip("tensorflow")
     from support.hostile_modules import save_hidden
 
@@ -78,7 +78,7 @@ def test_a_hostile_module_is_run_by_no_command(tmp_path, pictures, hostile, caps
     assert "WriteFile" in capsys.readouterr().err
     with pytest.raises(UsageError, match="WriteFile"):
         inspect([hostile])
-    # What is only copied is not run, and is refused where it lies then.
+    # A copied module is not run by the copy; it is refused at its new place.
     assert fetch([hostile, str(tmp_path / "mirror")]) == 0
     assert label(tmp_path / "out", "--input", pictures, module=tmp_path / "mirror").code == 2
     assert not (tmp_path / "out").exists()

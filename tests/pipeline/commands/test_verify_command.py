@@ -1,4 +1,4 @@
-"""``beamlabel verify``: good results are good, and every kind of damage is named."""
+"""``beamlabel verify``: good results pass, and every kind of damage is reported."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ FORMATS = {
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Eight photographs with a number and a tag each, and two references to nothing."""
+    """Eight photographs with a number and a tag each, and two references to missing files."""
     folder = tmp_path_factory.mktemp("inputs")
     paths = [*photos(folder / "photos", 8), folder / "missing.png", folder / "gone.png"]
     table = pa.table({"uri": [str(path) for path in paths], "n": range(10), "tag": list("abcdefghij")})
@@ -39,7 +39,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, inputs):
-    """A result of each format, three shards and one shard of failures; tests copy them."""
+    """A result of each format with three shards and one shard of failures; tests copy them."""
     folder = tmp_path_factory.mktemp("results")
     for name, options in FORMATS.items():
         job = label(folder / name, *inputs, *options)
@@ -109,7 +109,7 @@ def test_a_result_on_gs_is_good_and_damage_is_seen(gcs, inputs):
     downloads = gcs.server.count("GET", contains=first)
     assert verify(output + "/").problems == ()
     assert gcs.server.count("GET", contains=first) - downloads == 1, (
-        "its bytes once: the listing tells its size"
+        "its bytes once; the size comes from the listing"
     )
 
     gcs.put("out/night/part-stray.parquet", b"PAR1")
@@ -237,7 +237,7 @@ def test_the_command_names_each_problem_on_a_line_and_ends_with_1(parquet):
 
 
 def rewritten(result: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Another shard under the first one's name, to which the manifest's bytes and hash are made to fit."""
+    """Replaces the first shard with another one and updates its size and hash in the manifest."""
     import hashlib
 
     path = data_files(result)[0]
@@ -317,7 +317,7 @@ def test_records_are_read_as_they_were_written_and_damage_is_named(tmp_path, com
         assert list(read_records(file)) == records
     whole = path.read_bytes()
     for end in range(1, len(whole), 7 if compression == "gzip" else 301):
-        if compression == "none" and end in (19, 35):  # between records: only their number tells
+        if compression == "none" and end in (19, 35):  # between records: only their number reveals it
             continue
         path.write_bytes(whole[:end])
         with path.open("rb") as file, pytest.raises(ValueError, match="record"):

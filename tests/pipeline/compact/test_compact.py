@@ -1,4 +1,4 @@
-"""``beamlabel compact``: the current table of nights is what one run over the final bucket gives."""
+"""``beamlabel compact``: the current table of several nights equals one run over the final bucket."""
 
 import json
 import shutil
@@ -22,14 +22,14 @@ from support.tombstones import add_tombstones
 
 @pytest.fixture(scope="module", autouse=True)
 def _real_time():
-    """Nights are told apart by the time of their rows."""
+    """Uses the real time, since the time of the rows distinguishes nights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SOURCE_DATE_EPOCH", raising=False)
         yield
 
 
 class Nights:
-    """A folder of photographs that changes, and the nights that label it."""
+    """A changing directory of photographs and the nights that label it."""
 
     def __init__(self, folder: Path, *arguments) -> None:
         self.folder, self.arguments = folder, arguments
@@ -57,7 +57,7 @@ class Nights:
         return str(self.folder / "labels")
 
     def changed(self) -> None:
-        """One is replaced by another, one by a broken one, three are deleted, five are new."""
+        """Replaces one photo by another and one by a broken one, deletes three and adds five."""
         shutil.copy(self.photos[1], self.photos[0])
         self.photos[2].write_bytes(self.photos[2].read_bytes()[:300])
         for path in self.photos[3:6]:
@@ -68,7 +68,7 @@ class Nights:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory, _real_time) -> Nights:
-    """Three nights, of which the second changes much and the third nothing, and a run over what is there in the end."""
+    """Three nights with many changes before the second and none before the third, and a run over the final photos."""
     nights = Nights(tmp_path_factory.mktemp("nights"), "--shard_rows", 9)
     nights.night(1)
     nights.changed()
@@ -100,7 +100,7 @@ def test_it_equals_one_run_over_what_is_there_in_the_end(lived, tmp_path):
         (f["uri"], f["reason"]) for f in failures(lived.folder / "whole")
     ]
     told = manifest["compacted"]
-    # 30 on the first night, 6 on the second; the broken one failed there, and again on the third.
+    # 30 on the first night, 6 on the second. The broken one failed on the second and the third.
     assert told["rows"] == {
         "kept": 31, "superseded": 1, "deleted": 3, "failed_since": 1, "other_module": 0, "unidentified": 0
     }  # fmt: skip
@@ -119,11 +119,11 @@ def test_what_it_writes_is_a_result(lived, tmp_path):
     assert verify(str(current)).problems == ()
     assert len(list(current.glob("part-*.parquet"))) == 4
     assert (current / "_SUCCESS").exists()
-    # The old nights may go: who skips by it alone has nothing left to do.
+    # The old nights may be deleted: a run that skips by the table alone has nothing left to do.
     job = lived.run(str(tmp_path / "night"), "--skip_labeled", current, "--changed")
     assert job.manifest["rows"] == {"input": 32, "predicted": 0, "failed": 0, "skipped": 32}
     assert job.manifest["skipped_by_reason"] == {"known_failure": 1, "labeled": 31}
-    # And what it is made of later is the same, whether the old ones are there or not.
+    # Later tables are the same with and without the old nights.
     compact([str(current), str(tmp_path / "night")], str(tmp_path / "again"), shard_rows=50)
     assert table(tmp_path / "again") == table(current)
     compact([str(current), lived.labels], str(tmp_path / "both"), shard_rows=50)
@@ -132,7 +132,7 @@ def test_what_it_writes_is_a_result(lived, tmp_path):
 
 
 def test_runs_of_one_time_are_told_apart_by_their_starts(lived, tmp_path, monkeypatch):
-    """As with SOURCE_DATE_EPOCH, which makes all rows those of one time."""
+    """As with SOURCE_DATE_EPOCH, which gives all rows the same time."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     nights = Nights(tmp_path)
     nights.night(1)
@@ -183,7 +183,7 @@ def test_a_kill_costs_what_was_under_way(lived, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(compaction, "stage_shard", lambda *a: again.append(a[3].number) or real(*a))
         resumed = compact([lived.labels], str(tmp_path / "out"), shard_rows=7, if_exists="resume")
-    assert again == [3, 4, 5], "three shards were done, and so are not done again"
+    assert again == [3, 4, 5], "three shards were finished, so they are not written again"
     hashes = [[(file["rows"], file["sha256"]) for file in manifest["files"]] for manifest in (whole, resumed)]
     assert hashes[0] == hashes[1], "the same inputs give the same bytes"
     assert verify(str(tmp_path / "out")).problems == ()
@@ -303,7 +303,7 @@ def test_tfrecords_are_copied(tmp_path, compression):
 
 
 def test_rows_of_version_1(tmp_path):
-    """They are superseded by newer ones of the same image, and kept where there are none."""
+    """Newer rows of the same image supersede them; without newer rows they are kept."""
     paths = photos(tmp_path / "photos", 6)
     source = ("--input", tmp_path / "photos/*.png", "--input_format", "images")
     first = label(tmp_path / "labels" / "1", *source)
@@ -344,7 +344,7 @@ def test_no_row_is_left(tmp_path):
     for path in paths:
         path.unlink()
     second = label(tmp_path / "labels" / "2", "--input", *paths[:1], "--input_format", "images")
-    assert second.code == 2, "nothing is there any more"
+    assert second.code == 2, "no image is left"
     add_later(job.output, tmp_path / "labels" / "2", paths)
     compact([str(tmp_path / "labels")], str(tmp_path / "out"), shard_rows=50)
     assert table(tmp_path / "out") == []
@@ -352,7 +352,7 @@ def test_no_row_is_left(tmp_path):
 
 
 def add_later(first: Path, second: Path, paths) -> None:
-    """A night without a row that says that all images are gone."""
+    """Adds a night without rows and with tombstones for all images."""
     shutil.copytree(first, second)
     manifest = json.loads((second / "_MANIFEST.json").read_text())
     manifest["started_at"] = "2999-01-01T00:00:00.000+00:00"

@@ -1,4 +1,4 @@
-"""Nights that have nothing but a compacted output behind them: what they skip, try and take for deleted is the same."""
+"""Nights after only a compacted output: they skip, retry and find deleted the same images."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from support.nights import at_a_later_time
 
 
 class Lives:
-    """A folder of photographs, and the nights over it."""
+    """A directory of photographs and the nights over it."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -49,7 +49,7 @@ def cut(path):
 
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory):
-    """Two nights, and their table: of twelve photos two are broken, of which one is touched, and three others too."""
+    """Two nights and their table; two of twelve photos are broken, and one of these and three others are touched."""
     lives = Lives(tmp_path_factory.mktemp("lives"))
     cut(lives.photos[0])
     cut(lives.photos[1])
@@ -64,7 +64,7 @@ def lives(tmp_path_factory):
 
 @pytest.fixture
 def later(lives, tmp_path):
-    """A copy, in whose name the outputs are those of the first."""
+    """The lives; changes of the photos are undone after the test."""
     kept = tmp_path / "kept"
     shutil.copytree(lives.folder / "photos", kept, copy_function=shutil.copy2)
     yield lives
@@ -103,7 +103,7 @@ def test_a_table_of_a_table_is_as_good(lives, tmp_path, monkeypatch):
 def test_what_is_new_gone_mended_and_broken_is_found(later, tmp_path):
     paths = later.photos
     paths[2].unlink()
-    paths[0].unlink()  # has failed, and nothing else
+    paths[0].unlink()  # has only failures
     cut(paths[3])
     shutil.copy(paths[8], paths[1])
     job = later.night(tmp_path / "night", "--max_error_rate", 1, skip=ONLY)
@@ -135,7 +135,7 @@ def test_the_other_commands_take_it(lives, tmp_path):
 
 
 def test_failures_of_several_limits_are_tried_by_the_lowest(later, tmp_path):
-    """One was refused by each night's own limit; both are tried as soon as either might do better."""
+    """Each night's own limit refused one; both are retried as soon as either could succeed."""
 
     def refused(name, limit, skip=()):
         return later.night(tmp_path / name, "--max_bytes", limit, "--max_error_rate", 1, skip=skip)
@@ -150,7 +150,7 @@ def test_failures_of_several_limits_are_tried_by_the_lowest(later, tmp_path):
 
 
 def test_tables_of_several_inputs_tell_of_no_deletion(lives, tmp_path):
-    """Two lists: of one night each, both cover both; another kind of input is not to be named."""
+    """Two lists with one night each: both cover both; inputs of another kind are not listed."""
     lists = [uri_list(tmp_path / f"{n}.txt", lives.photos[n * 4 + 2 : n * 4 + 6]) for n in range(2)]
     for number, one in enumerate(lists):
         lives.night(tmp_path / f"labels/{number}", source=("--input", one), skip=())

@@ -1,4 +1,4 @@
-"""The SQL of docs/nightly.md, the table of ``compact`` and what ``--skip_labeled`` counts, over the same nights."""
+"""The SQL of docs/nightly.md, the table of ``compact`` and the counts of ``--skip_labeled`` over the same nights."""
 
 import json
 import random
@@ -30,7 +30,7 @@ REASONS = [reason.value for reason in Reason]
 
 
 def write(folder, at, rows, failures, tombstones):
-    """An output as a run leaves it, with no more columns than tell what is current."""
+    """Writes an output like a run, with only the columns that decide which rows are current."""
     for name in ("", "_failures", "_deleted"):
         (folder / name).mkdir()
     tables = {
@@ -49,7 +49,7 @@ def write(folder, at, rows, failures, tombstones):
 
 
 def live(folder, seed):
-    """Nights on which anything happens to an image; returns the outputs, and the same as events."""
+    """Simulates nights with random events for images; returns the outputs and the events."""
     chance = random.Random(seed)
     outputs, told = [], []
     for night in range(NIGHTS):
@@ -108,11 +108,11 @@ def test_they_agree(tmp_path, seed):
     view.execute("SET TimeZone = 'UTC'")
     shown = view.execute(f"SELECT {', '.join(names)} FROM current_labels").fetchall()
     times = {row[1].timestamp() for row in kept}
-    assert 20 < len(kept) < IMAGES and len(times) > 2, "neither all nor none, and not of the last night alone"
+    assert 20 < len(kept) < IMAGES and len(times) > 2, "neither all nor none, and not only the last night's"
     assert selection.rows["failed_since"] > 10 and selection.rows["deleted"] > 10
     assert sorted((image, at.timestamp(), *rest) for image, at, *rest in shown) == sorted(
         (image, at.timestamp(), *rest) for image, at, *rest in kept
     )
     labeled = {f"{one['high']:016x}{one['low']:016x}" for one in events.newest(told).labeled}
-    # What has no row in the table is labeled again; a failure that knows a size and no version makes it careful.
+    # Images without a row in the table are labeled again; a failure with a size but no version makes it cautious.
     assert labeled <= {image for image, *_ in kept} and len(labeled) > 0.9 * len(kept)

@@ -1,4 +1,4 @@
-"""Which outcome of an image is current: rules one by one, and all of them against a slow and simple judge."""
+"""The current outcome of an image: each rule, and all rules against a slow, simple implementation."""
 
 import random
 
@@ -16,7 +16,7 @@ def entry(
 
 
 def fates(*entries) -> list[Fate]:
-    """The fate of each entry, in the order given; places tell them apart."""
+    """The fate of each entry in the given order; positions identify them."""
     placed = [(*one[:5], number, *one[6:]) for number, one in enumerate(entries)]
     ordered, found = resolve(np.array(placed, ENTRY))
     by_place = {int(place): Fate(fate) for place, fate in zip(ordered["place"], found, strict=True)}
@@ -41,13 +41,13 @@ KEPT, OLD, DELETED, FAILED, OTHER = Fate
     ([row(1), entry(TOMBSTONE, 2)], [DELETED, OLD]),
     ([row(1), entry(TOMBSTONE, 2), row(3)], [OLD, OLD, KEPT]),
     ([row(2), entry(TOMBSTONE, 2)], [KEPT, OLD]),
-    # The row stays where the failure says nothing of the image.
+    # The row stays if the failure does not concern the image.
     ([row(1), failure(2)], [KEPT, OLD]),
     ([row(1), failure(2, content=5)], [KEPT, OLD]),
     ([row(1), failure(2, content=5, why=Why.LASTING)], [KEPT, OLD]),
     ([row(1), failure(2, version=6, size=7, why=Why.LASTING)], [KEPT, OLD]),
     ([row(1, version=0), failure(2, size=7, why=Why.LASTING)], [KEPT, OLD]),
-    # The image is gone, or another.
+    # The image is gone or has changed.
     ([row(1), failure(2, size=7, why=Why.LASTING)], [FAILED, KEPT]),
     ([row(1), failure(2, version=6, why=Why.LASTING)], [FAILED, KEPT]),
     ([row(1), failure(2, why=Why.GONE)], [FAILED, KEPT]),
@@ -57,7 +57,7 @@ KEPT, OLD, DELETED, FAILED, OTHER = Fate
     ([row(1), failure(2, why=Why.LASTING)], [FAILED, KEPT]),
     ([row(1), failure(2, content=9), failure(3)], [FAILED, OLD, KEPT]),
     ([row(1), failure(2, content=9), row(3)], [OLD, OLD, KEPT]),
-    # A file that was touched has another version, and the same content.
+    # A touched file has another version but the same content.
     ([row(1), failure(2, content=5, version=9, why=Why.LASTING)], [KEPT, OLD]),
     ([failure(1), failure(2)], [OLD, KEPT]),
     ([failure(1), entry(TOMBSTONE, 2)], [DELETED, OLD]),
@@ -80,7 +80,7 @@ def test_nothing_is_current_of_nothing():
 
 
 def judged(entries) -> dict[int, Fate]:
-    """The same by loops over one image after the other."""
+    """The same result by loops over one image at a time."""
     result = {}
     for image in {int(one["high"]) for one in entries}:
         own = sorted(

@@ -1,4 +1,4 @@
-"""The embedded demo module: the conversion, the format it is written in, and its place in the cache."""
+"""The embedded demo module: its conversion, its format, and its place in the cache."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_folded_convolution_equals_convolution_and_batch_norm(depthwise: bool)
     x = rng.normal(size=(2, 9, 9, 6)).astype(np.float32)
     kernel = rng.normal(size=(6, 1, 3, 3) if depthwise else (5, 6, 3, 3)).astype(np.float32)
     gamma, beta, mean = rng.normal(size=(3, len(kernel))).astype(np.float32)
-    # Down to where ε decides.
+    # Includes variances so small that ε dominates.
     variance = rng.uniform(1e-4, 0.1, len(kernel)).astype(np.float32)
 
     def convolved(weights: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_it_knows_the_sample_photographs(loaded: Any) -> None:
     scores = tf.nn.softmax(logits).numpy()
     names = LABELS.read_text(encoding="utf-8").splitlines()
     found = {path.stem: (names[row.argmax()], row.max()) for path, row in zip(paths, scores, strict=True)}
-    # The scores are what a right conversion gives: they move before a label does.
+    # The scores of a correct conversion; they change before a label does.
     assert found == {
         "camera": ("tripod", pytest.approx(0.963, abs=0.01)),
         "chelsea": ("Egyptian cat", pytest.approx(0.785, abs=0.01)),
@@ -183,7 +183,7 @@ def test_a_whole_module_is_taken_from_the_cache(module: Path, monkeypatch: pytes
     assert sorted(path.name for path in module.parent.iterdir()) == [
         module.name,
         f"{module.name}.json",
-    ]  # no scratch folder is left
+    ]  # no scratch directory is left
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The sample photographs, and what is said of their labels."""
+"""The sample photographs and the statements about their labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOOD = [Labeled(stem, sorted(EXPECTED_LABELS[stem])[0], 0.5) for stem in STEMS]
 
 
 def write_output(folder: Path, rows: list[Labeled]) -> Path:
-    """Two shards, and a file beside them that is no data, as a run leaves them."""
+    """Writes two shards and a file that is not data beside them, like a run."""
     folder.mkdir()
     (folder / "_MANIFEST.json").write_text("{}")
     for number, part in enumerate((rows[::2], rows[1::2])):
@@ -64,7 +64,7 @@ def test_what_is_missing_is_named(
     capsys: pytest.CaptureFixture[str],
     present: bool,
 ) -> None:
-    # A search path that leads to the standard library only, or also to a scikit-image without its data.
+    # A search path with only the standard library, or also with a scikit-image without its data.
     if present:
         (tmp_path / "skimage").mkdir()
         (tmp_path / "skimage" / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""The reader of legacy PyTorch files: what it reads, and all that it refuses."""
+"""The reader of legacy PyTorch files: accepted and refused content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTS = ("magic", "version", "system", "state", "keys")
 
 
 class Storage(NamedTuple):
-    """What the pickler below writes as a persistent id."""
+    """An object that the pickler below writes as a persistent id."""
 
     type_name: str
     key: str
@@ -32,7 +32,7 @@ class Storage(NamedTuple):
 
 
 class Call:
-    """Unpickles as a call of ``function``: any function at all, as in a malicious file."""
+    """Unpickles as a call of an arbitrary ``function``, as in a malicious file."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         self.function, self.args = function, args
@@ -43,7 +43,7 @@ class Call:
 
 @pytest.fixture
 def torch(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A stand-in whose names can be pickled; the reader has to do without it."""
+    """A stand-in for torch with picklable names; the reader must work without it."""
     module, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in ("FloatStorage", "LongStorage", "HalfStorage"):
         setattr(module, name, type(name, (), {"__module__": "torch"}))
@@ -77,7 +77,7 @@ def tensor(torch: Any, storage: Storage, offset: Any, shape: Any, strides: Any) 
 
 
 def write(path: Path, torch: Any, state: Any, /, *storages: Storage, **parts: Any) -> Path:
-    """A checkpoint; ``parts`` replace pickles by name."""
+    """Writes a checkpoint; ``parts`` replace pickles by name."""
     pickles = {"magic": MAGIC, "version": 1001, "system": SYSTEM, "state": state}
     pickles = {**pickles, "keys": [storage.key for storage in storages], **parts}
     raw = [struct.pack("<q", len(s.elements)) + s.elements.tobytes() for s in storages]
@@ -118,7 +118,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, torch: Any, p
         read_state_dict(path)
     assert victim.is_dir()
 
-    pickle.loads(pickled(attack, torch))  # the attack is a real one: the plain unpickler falls for it
+    pickle.loads(pickled(attack, torch))  # the attack is real: it works on the plain unpickler
     assert not victim.exists()
 
 

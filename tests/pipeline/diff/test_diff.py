@@ -1,4 +1,4 @@
-"""``beamlabel diff``: every change of a folder that was changed on purpose, as JSON, text, CSV and page."""
+"""``beamlabel diff``: every change of a deliberately changed directory as JSON, text, CSV and page."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ NAMES = [f"name {number}" for number in range(11)]
 
 
 class Changed:
-    """Two outputs of a folder that changed between them, and what changed."""
+    """Two outputs of a directory that changed between them, and the changes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class Changed:
 
 
 def relabeled(output: Path, uris) -> None:
-    """Gives the images of an output another best label, and the score 0.75."""
+    """Gives the images of an output another best label and the score 0.75."""
     (path,) = output.glob("part-*.parquet")
     there = pq.read_table(path)
     rows = there.to_pylist()
@@ -191,7 +191,7 @@ def test_the_page(changed, found, tmp_path):
     data = data_of_page(text)
     assert data is not None
     assert [len(rows) for rows in data["examples"].values()] == [4, 6, 3, 1, 1, 1, 0]
-    # The reports of both runs hold all of the images that were labeled.
+    # The reports of both runs hold all labeled images.
     assert all(row["thumbnail"] for row in data["examples"]["relabeled"] + data["examples"]["removed"])
     (changed.folder / "with.html").write_text(text)
     for side in sides:
@@ -206,13 +206,13 @@ def test_the_page(changed, found, tmp_path):
     assert without is not None and fetched is not None
     assert not any(row["thumbnail"] for rows in without["examples"].values() for row in rows)
     assert fetched["examples"]["relabeled"] == data["examples"]["relabeled"], (
-        "the same pixels give the same picture"
+        "the same pixels give the same thumbnail"
     )
     assert not any(row["thumbnail"] for row in fetched["examples"]["removed"]), "their files are gone"
 
 
 def test_nights_are_compared_by_their_newest_rows(changed, tmp_path):
-    """A side may be a folder of nights; an image that both nights labeled is there once."""
+    """A side may be a directory of nights; an image that both nights labeled appears once."""
     shutil.copytree(changed.a.output, tmp_path / "nights" / "1")
     shutil.copytree(changed.b.output, tmp_path / "nights" / "2")
     both = compare(str(tmp_path / "nights"), str(changed.b.output), examples=0)
@@ -270,7 +270,7 @@ def test_distances_of_means():
 
 
 def test_an_image_with_another_content_and_the_same_label_is_listed(tmp_path):
-    """Pixels that a text chunk leaves as they are: the label stays, the bytes do not."""
+    """A new text chunk changes the bytes but neither pixels nor label."""
     folder = tmp_path / "photos"
     photos(folder, 3)
     a = label(tmp_path / "a", "--input", folder, "--labels", "none")

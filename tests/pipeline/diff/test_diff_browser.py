@@ -1,4 +1,4 @@
-"""The page of a comparison in a real browser: it shows what is in it, fits, and runs nothing but its own script."""
+"""The page of a comparison in a browser: it shows its data, fits the screen, and runs only its own script."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def row(kind: str, number: int) -> dict[str, Any]:
 
 
 def found(*, empty: bool = False) -> dict[str, Any]:
-    """What ``compare`` gives, of sides that are nowhere."""
+    """A made-up result of ``compare``."""
     side = {
         "outputs": [f"gs://a-bucket/{'with a long name/' * 9}dt=2026-01-01"],
         "runs": ["run"],

@@ -1,4 +1,4 @@
-"""What happened to an image, in every order: which of it counts."""
+"""The events of an image in every order: the one that counts."""
 
 import itertools
 import random
@@ -24,7 +24,7 @@ from beamlabel.pipeline.earlier.events import (
 from beamlabel.transforms.storage.identity import content_bits
 
 IMAGE = f"{7:032x}"
-# Of a run over this run's input.
+# By a run over this run's input.
 SAME_ROW_OF_INPUT, OTHER_ROW_OF_INPUT, FAILURE_OF_INPUT = (
     (SAME_ROW, True),
     (OTHER_ROW, True),
@@ -40,8 +40,8 @@ def event(kind, at, stat=0, content=0, image=IMAGE, row=0):
     return made
 
 
-# What happened, as (kind, at, stat, content) → the stat of the row that counts as labeled, that of the failure which
-# is known, and whether the image is looked for among those that are gone; None for none.
+# Events as (kind, at, stat, content) → the stat of the row that counts as labeled, the stat of the known failure, and
+# whether the image is a candidate for deletion; None for none.
 CASES = {
     "a row": ([(SAME_ROW, 1, 5, 50)], 5, None, False),
     "a row of the input": ([(SAME_ROW_OF_INPUT, 1, 5, 50)], 5, None, True),
@@ -119,7 +119,7 @@ def test_what_counts(case):
 # Kinds of rows with the features that this run would compute.
 SAME, OTHER = "same", "other"
 
-# What happened → the stat of the row whose features count; None for none.
+# Events → the stat of the row whose features count; None for none.
 FEATURES = {
     "a row with them": ([(OTHER, 1, 5, 50)], 5),
     "a row without": ([(OTHER_ROW, 1, 5, 50)], None),
@@ -161,7 +161,7 @@ def test_whose_features_count(case):
 
 
 def test_images_do_not_mix(tmp_path, monkeypatch):
-    """A thousand images with one of the cases each, in any order, through the disk."""
+    """A thousand images with one case each, in random order, through the index on disk."""
     monkeypatch.setattr(events, "_BUFFER_BYTES", 4000)
     shuffle = random.Random(0)
     images = {f"{shuffle.getrandbits(128):032x}": shuffle.choice(list(CASES)) for _ in range(1000)}

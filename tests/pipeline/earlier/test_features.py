@@ -1,4 +1,4 @@
-"""Which earlier rows have the features that this run would compute, also of versions that did not tell it."""
+"""Earlier rows with the features that this run would compute, also from versions without a features id."""
 
 import json
 

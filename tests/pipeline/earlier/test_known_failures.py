@@ -1,4 +1,4 @@
-"""What failed for good is not tried night after night; what could do better now is."""
+"""Permanent failures are not retried every night; failures that could succeed now are."""
 
 import json
 import os
@@ -18,7 +18,7 @@ BROKEN = ("cut.png", "empty.png", "heavy.png", "text.png", "wide.png")
 
 
 def break_photos(folder):
-    """One photo for each reason that lasts; two of them only by the limits."""
+    """Breaks one photo for each permanent reason; two of them fail only by the limits."""
     good = photos(folder, 3)
     (folder / "cut.png").write_bytes(good[0].read_bytes()[:-400])
     (folder / "empty.png").write_bytes(b"")
@@ -30,7 +30,7 @@ def break_photos(folder):
 
 @pytest.fixture(scope="module")
 def week(tmp_path_factory):
-    """The folder of a first night over a listing, which failed for five reasons."""
+    """The directory of a first night over a listing with failures for five reasons."""
     folder = tmp_path_factory.mktemp("week")
     break_photos(folder / "photos")
     first = night(folder, "one", "--max_error_rate", 1)
@@ -43,7 +43,7 @@ def week(tmp_path_factory):
 
 @pytest.fixture
 def later(week, tmp_path):
-    """That folder on another night; what a test does to its photos is gone after the test."""
+    """That directory on another night; changes of its photos are undone after the test."""
     kept = tmp_path / "kept"
     shutil.copytree(week / "photos", kept, copy_function=shutil.copy2)
     yield week
@@ -71,7 +71,7 @@ def outcome(job):
 
 @pytest.mark.parametrize("changed", [(), ("--changed",)], ids=["all", "changed"])
 def test_a_night_with_nothing_new_is_quiet(week, tmp_path, changed, monkeypatch):
-    monkeypatch.setattr(fetching, "_local", None)  # nothing is fetched
+    monkeypatch.setattr(fetching, "_local", None)  # no image is fetched
     job = night(week, tmp_path / "quiet", *changed, skip=week / "labels" / "one")
     assert outcome(job) == (0, 0, {"labeled": 3, "known_failure": 5})
     assert job.code == 0 and job.succeeded
@@ -80,7 +80,7 @@ def test_a_night_with_nothing_new_is_quiet(week, tmp_path, changed, monkeypatch)
 def test_they_are_tried_if_that_is_asked_for(week, tmp_path):
     job = night(week, tmp_path / "out", "--retry_known_failures", skip=week / "labels" / "one")
     assert outcome(job) == (0, 5, {"labeled": 3})
-    assert job.code == 1, "nothing at all was predicted"
+    assert job.code == 1, "no image was predicted"
 
 
 def test_a_higher_limit_tries_what_the_lower_one_refused(week, tmp_path):
@@ -136,7 +136,7 @@ def test_what_is_mended_is_labeled_and_what_is_touched_is_told_once(later, tmp_p
 
 
 def test_the_newest_counts(later, tmp_path):
-    """A photo is replaced by a broken one, which ends its row, and that by what was there before: it gets a new one."""
+    """A photo is replaced by a broken one, which ends its row; then the old photo returns and gets a new row."""
     photo, skips = later / "photos" / "photo 001.png", tmp_path / "nights"
     shutil.copytree(later / "labels" / "one", skips / "one")
     shutil.copy2(photo, tmp_path / "before.png")

@@ -1,4 +1,4 @@
-"""Images that are gone get a tombstone, and nothing else does; the current table is what the bucket holds."""
+"""Only images that are gone get a tombstone; the current table equals the bucket's content."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def night(folder, day, *arguments, source=None, module=TINY):
 
 
 def gone(job):
-    """The names of what a night found to be gone."""
+    """The names of the images that a night found gone."""
     files = [job.output / file["name"] for file in job.manifest["files"] if file["kind"] == "deleted"]
     rows = [row for file in files for row in pq.read_table(file, schema=DELETED_SCHEMA).to_pylist()]
     assert job.manifest["deleted"] == len(rows)
@@ -108,7 +108,7 @@ def test_lists(tmp_path, kind):
     shown = [path.name for path in (paths[2], paths[3], paths[6])]
     if kind == "inline":
         shown = ["in.parquet#2", "in.parquet#3", "in.parquet#6"]
-    # Which of two rows of one image tells its name is left open.
+    # Which of two rows of an image gives the name is not defined.
     assert [name.replace("#7", "#6") for name in gone(two)] == shown
 
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_not_gone(tmp_path):
 
 
 def test_images_of_other_inputs_are_not_gone(tmp_path, caplog):
-    """Two jobs share their labels; the list of one is another each night; an image is of both."""
+    """Two jobs share their labels; one list changes each night; one image is in both."""
     photos(tmp_path / "photos", 4)
     others = photos(tmp_path / "others", 6)
     (tmp_path / "photos" / "more").mkdir()
@@ -133,7 +133,7 @@ def test_images_of_other_inputs_are_not_gone(tmp_path, caplog):
     night(tmp_path, 2, source=("--input", uri_list(tmp_path / "uploads 2.txt", others[:3])))
     three = night(tmp_path, 3, source=("--input", uri_list(tmp_path / "uploads 3.txt", others[3:])))
     assert gone(three) == [] and "2 earlier outputs that have other inputs" in caplog.text
-    # Fewer patterns do not cover the first night's images, more of them do.
+    # Fewer patterns do not cover the first night's images, but more patterns do.
     (tmp_path / "photos" / "photo 001.png").unlink()
     assert gone(night(tmp_path, 4, source=below)) == []
     more = (
@@ -208,7 +208,7 @@ def test_they_are_verified_and_replaced(tmp_path):
 
 
 def test_an_input_that_is_nearly_empty_deletes_nothing(tmp_path, capfd):
-    """As when a mount is gone; by the options it deletes what is gone indeed, on the same night or the next."""
+    """As with a missing mount; with the options, images that are really gone are deleted on this or the next night."""
     paths = photos(tmp_path / "photos", 9)
     night(tmp_path, 1)
     away = tmp_path / "away"
@@ -220,7 +220,7 @@ def test_an_input_that_is_nearly_empty_deletes_nothing(tmp_path, capfd):
     assert (
         two.manifest["tombstones"] == {"live": 9, "gone": 8} and two.manifest["within_deleted_rate"] is False
     )
-    assert list(current(tmp_path)) == [path.name for path in paths], "nothing is lost"
+    assert list(current(tmp_path)) == [path.name for path in paths], "no image is lost"
     again = night(tmp_path, 2, "--max_deleted_rate", 0.8, "--if_exists", "resume")
     assert again.code == 1 and gone(again) == []
     again = night(tmp_path, 2, "--max_deleted_rate", 0.9, "--if_exists", "resume")
@@ -229,11 +229,11 @@ def test_an_input_that_is_nearly_empty_deletes_nothing(tmp_path, capfd):
     paths[0].unlink()
     assert label(tmp_path / "labels" / "dt=3", *images(tmp_path), "--skip_labeled", tmp_path / "labels" / "dt=*",
                  "--tombstones").code == 2  # fmt: skip
-    assert not (tmp_path / "labels" / "dt=3").exists(), "nothing at all is there"
+    assert not (tmp_path / "labels" / "dt=3").exists(), "no image is there"
 
 
 def test_a_list_that_is_cut_short_can_be_told_to_be_whole(tmp_path):
-    """Its units are done, and the night is gone on with for the tombstones alone."""
+    """Its units are finished, and the night is resumed for the tombstones alone."""
     paths = photos(tmp_path / "photos", 6)
     night(tmp_path, 1, source=("--input", uri_list(tmp_path / "list.txt", paths)))
     source = ("--input", uri_list(tmp_path / "list.txt", paths[:2]))
@@ -266,7 +266,7 @@ def test_one_of_two_inputs_is_gone(tmp_path, capfd):
 
 
 def test_a_clock_that_goes_back_turns_nothing_round(tmp_path, monkeypatch, caplog):
-    """Nights of one second, and of a day before: each is dated after those that it has read."""
+    """Nights in the same second and a day earlier: each gets a later date than the outputs it has read."""
     paths = photos(tmp_path / "photos", 4)
     skip = ("--skip_labeled", tmp_path / "labels" / "dt=*", "--tombstones", "--changed")
 

@@ -1,4 +1,4 @@
-"""Which earlier runs are over this run's input, and which of their failures this run would meet again."""
+"""Earlier runs over this run's input, and those of their failures that this run would meet again."""
 
 import dataclasses
 

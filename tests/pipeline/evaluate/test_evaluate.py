@@ -1,4 +1,4 @@
-"""Evaluation by folders, file names and several classes; of TFRecords; the files of wrong images."""
+"""Evaluation by directories, file names and several classes, of TFRecords, and the files of wrong images."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ CLASSES = [f"kind {number}" for number in range(11)]
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
-    """Photographs in folders that are called as classes, labeled as Parquet and as TFRecords in gzip."""
+    """Photographs in class directories, labeled as Parquet and as gzipped TFRecords."""
     folder = tmp_path_factory.mktemp("jobs")
     names = uri_list(folder / "names.txt", CLASSES)
     images = photos(folder / "flat", 24)
@@ -102,7 +102,7 @@ def test_the_file_of_wrong_images(jobs, tmp_path, ending):
         )
         assert row["score"] == pytest.approx(told["score"], abs=1e-6)
     assert [row["score"] for row in wrong] == sorted((row["score"] for row in wrong), reverse=True)
-    # It is a truth itself: of images that are all wrong.
+    # The file is itself a truth, with only wrong images.
     again = evaluate(str(jobs["parquet"].output), str(path)).to_json()
     assert (again["evaluated"], again["top_1"], again["truth_by"]) == (len(rows), 0, "image_id")
     with pytest.raises(UsageError, match="exists"):
@@ -162,7 +162,7 @@ def test_corrections_have_names_and_no_class_ids(jobs, tmp_path):
 
 
 def test_corrections_of_classes_without_names(jobs, tmp_path):
-    """A report calls them ``class 3``; the class ids are numbers."""
+    """A report calls them ``class 3``, and the class ids are numbers."""
     images = jobs["folder"] / "photos"
     unnamed = label(tmp_path / "unnamed", "--input", images, "--max_error_rate", 1)
     row = unnamed.rows[0]

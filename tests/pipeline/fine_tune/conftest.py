@@ -1,4 +1,4 @@
-"""The tiny module, and a task for it, that all tests here share."""
+"""The tiny module and a task for it, shared by all tests here."""
 
 import pytest
 
@@ -10,19 +10,19 @@ pytest.importorskip("tensorflow")
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """The tiny module in a folder."""
+    """The tiny module, unpacked into a directory."""
     return unpacked_tiny(tmp_path_factory.mktemp("modules") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def broken_tiny(tiny, tmp_path_factory):
-    """Has no collection of update ops."""
+    """The tiny module without a collection of update ops."""
     return broken(tiny, tmp_path_factory.mktemp("modules") / "broken", "no collection")
 
 
 @pytest.fixture(scope="session")
 def labels(broken_tiny, tmp_path_factory):
-    """240 images of four classes, labeled by the broken module."""
+    """Labels 240 images of four classes with the broken module."""
     folder = tmp_path_factory.mktemp("patterns")
     job = label(folder / "labels", "--input", patterns(folder / "images", 240), module=broken_tiny)
     assert job.code == 0

@@ -1,4 +1,4 @@
-"""``beamlabel train --fine_tune`` as a whole, on a module whose update ops are gone."""
+"""``beamlabel train --fine_tune`` as a whole, on a module without update ops."""
 
 import json
 import os
@@ -36,14 +36,14 @@ def record(output):
 
 
 def numbers(output):
-    """What a training found out, without what names its place."""
+    """The findings of a training without its paths."""
     found = record(output)
     return {name: found[name] for name in ("accuracy", "history", "class_scores", "macro_f1", "calibration")}
 
 
 @pytest.fixture(scope="module")
 def tuned(labels, tmp_path_factory):
-    """The module of an unbroken training, and its session."""
+    """The module of an uninterrupted training, and its session."""
     caught = []
 
     class Session(sessions.Session):
@@ -110,13 +110,13 @@ def test_its_labels_are_what_the_training_says(tuned, tmp_path):
     accuracy = record(output)["accuracy"]
     expected = sum(one["value"] * one["images"] for one in accuracy.values())
     assert sum(right.values()) == pytest.approx(expected)
-    # LiteRT can express it.
+    # LiteRT can run it.
     assert "litert" in json.dumps(job.manifest)
 
 
 def test_a_killed_training_ends_as_an_unbroken_one(tuned, labels, tmp_path):
     output = tmp_path / "killed"
-    # A job of another test may have set them in this process, and sums depend on the number of threads.
+    # Another test's job may have set them in this process, and sums depend on the number of threads.
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     script = f"from support.fine_tuning import killed_after; killed_after(2, threads={threads})"
     argv = [sys.executable, "-c", script, str(labels), "--output", str(output), *OPTIONS, *EPOCHS]
@@ -129,7 +129,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(tuned, labels, tmp_path):
         fine_tune(labels, output, *EPOCHS)
     with pytest.raises(UsageError, match="dropout"):
         fine_tune(labels, output, *EPOCHS, "--if_exists", "resume", "--dropout", "0.1")
-    # An image of the cache is damaged.
+    # A damaged image in the cache.
     with (folder / pixels.PIXELS).open("r+b") as file:
         file.seek(5 * 32 * 32 * 3)
         file.write(bytes(1000))
@@ -156,7 +156,7 @@ def test_an_interrupted_training_keeps_the_best_so_far(labels, tmp_path, monkeyp
     found = record(output)["facts"]["fine_tuning"]
     assert found["interrupted"] and found["epochs"]["done"] == 2
     assert found["augmentation"] and found["variables"]["trained"] == 3
-    # All before the layer is as it was.
+    # Everything before the layer is unchanged.
     tuned = open_network(inspect_module(resolve(str(output))))
     one = dict(zip(start.names, start.values(), strict=True))
     other = dict(zip(tuned.names, tuned.values(), strict=True))
@@ -172,7 +172,7 @@ def test_pixels_are_those_of_the_job(tuned, tmp_path):
     for place in (0, 17, len(rows) - 1):
         path = rows.table.column("location")[place].as_py()
         (got,) = session._task.images(np.array([place]))
-        # 32 × 32 as the module takes them: nothing is resized.
+        # 32 × 32 pixels, the module's input size, so no image is resized.
         np.testing.assert_array_equal(got, np.asarray(Image.open(path.removeprefix("file://"))))
 
 

@@ -1,4 +1,4 @@
-"""Modules as networks that can be trained: what moves, what has gradients, and what is refused."""
+"""Modules as trainable networks: changing variables, gradients, and refusals."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def images():
 
 
 def moved_by(network, function, images):
-    """Names of the variables that change when a function runs; they are put back."""
+    """The names of the variables that change when a function runs; they are restored."""
     before = network.values()
     function(images)
     after = network.values()
@@ -44,7 +44,7 @@ def moved_by(network, function, images):
 
 
 def gradients_of(network, function, images):
-    """The sum of absolute gradients of each variable that can be trained."""
+    """The sum of absolute gradients of each trainable variable."""
     variables = [one for one, trained in zip(network.variables, network.trainable, strict=True) if trained]
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.square(function(images)))
@@ -65,7 +65,7 @@ def test_all_variables_have_gradients_and_all_averages_move(network, images, mod
 
 def test_our_averages_move_as_the_modules_do(network, images):
     movement = movement_of(network, images)
-    # Its exporter says 0.999.
+    # The exporter's value is 0.999.
     assert (movement.statistics, movement.moved) == (26, 26)
     assert movement.kept == pytest.approx(0.999, abs=2e-4)
     assert modes_to_try(network, movement, 5000)[0] == [MODULE]

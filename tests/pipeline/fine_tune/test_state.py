@@ -1,4 +1,4 @@
-"""A training that was cut short loads and deletes no file but its own, whatever its state names."""
+"""An interrupted training loads and deletes only its own files, whatever its state names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists from elsewhere name files of this machine, and nothing of these gets out."""
+"""Foreign lists that name files of this machine: no content of these files gets into the output."""
 
 from pathlib import Path
 

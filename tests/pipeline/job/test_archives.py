@@ -1,4 +1,4 @@
-"""Archives as inputs of the whole job: the rows of the same images by plain list, kept members, and what is refused."""
+"""Archives as inputs of the whole job: the same rows as for a plain list, kept members, and refusals."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ OWN = ("uri", "ref_id", "image_id", "source_version", "unit_id", "labeled_at")
 
 
 def pure(job: FinishedJob) -> list[dict[str, object]]:
-    """The rows without what depends on the place of an image."""
+    """The rows without columns that depend on the location of an image."""
     return [{name: value for name, value in row.items() if name not in OWN} for row in job.rows]
 
 
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Photographs with names in Unicode, one of them broken."""
+    """Photographs with Unicode names, one of them broken."""
     folder = tmp_path_factory.mktemp("photos")
     found = {f"ä 漢/{path.name}": path.read_bytes() for path in photos(folder, 12)}
     return {**found, "ä 漢/z.jpg": next(iter(found.values()))[:200]}
@@ -40,7 +40,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def plain(shots: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
-    """The job over the photographs as files."""
+    """The result of the job over the photographs as files."""
     folder = tmp_path_factory.mktemp("plain")
     for name, data in shots.items():
         storage.write_bytes(f"{folder}/in/{name}", data)
@@ -113,7 +113,7 @@ def test_shards_of_webdataset_with_columns(tmp_path: Path) -> None:
     ]
     assert job.manifest["left_out"] == {"not_an_image": 75}
     assert len(list((tmp_path / "out").glob("part-*.parquet"))) == 1, "small shards share a unit"
-    # Packed as one stream the same, and as TFRecords too.
+    # The same archive as one compressed stream, and with TFRecords.
     whole = tmp_path / "all.tar.gz"
     whole.write_bytes(gzip.compress(shard(0, 30, image)))
     again = label(tmp_path / "again", "--input", whole, "--keep_columns", *KEEP)

@@ -1,4 +1,4 @@
-"""Blocks: how many elements go through Python an image, and what they must not change."""
+"""Blocks: the number of Python elements per image, and equal results."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def uris(tmp_path_factory) -> Path:
 
 
 def test_few_elements_an_image_go_through_python(uris: Path, tmp_path: Path) -> None:
-    """Each step of the fused stage takes blocks: of 400 references in two units not a tenth as many elements."""
+    """Each step of the fused stage takes blocks: 400 references in two units make less than a tenth of the elements."""
     job = prepared(
         "--input", uris, "--output", tmp_path / "out", "--module", TINY, "--shard_rows", IMAGES // UNITS
     )
@@ -45,7 +45,7 @@ def test_few_elements_an_image_go_through_python(uris: Path, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def expected(uris: Path, tmp_path_factory) -> tuple[dict[str, Prediction], set[str]]:
-    """What the one-element form of the steps says of the same references: predictions, and ids of failures."""
+    """The results of the one-element form of the steps: predictions, and ids of failures."""
     job = prepared("--input", uris, "--output", tmp_path_factory.mktemp("one") / "out", "--module", TINY)
     refs = [ImageRef(uri, f"{uris}#{row}", uri) for row, uri in enumerate(uris.read_text().splitlines())]
     outcomes = Collect()

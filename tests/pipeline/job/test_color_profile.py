@@ -1,4 +1,4 @@
-"""``--color_profile``: which rows it changes, and what the manifest tells of it."""
+"""``--color_profile``: its effect on rows, and its entry in the manifest."""
 
 import numpy as np
 from PIL import Image
@@ -9,7 +9,7 @@ from support.jobs import label, photos, uri_list
 
 def test_converted_images_are_counted_and_are_other_rows(tmp_path):
     paths = photos(tmp_path / "photos", 3)
-    # Display P3, by its code points in ITU-T H.273.
+    # Display P3 by its code points in ITU-T H.273.
     wide = color.profile_of_code_points(12, 13)
     with Image.open(paths[1]) as image:
         image.save(paths[1], icc_profile=wide)
@@ -23,7 +23,7 @@ def test_converted_images_are_counted_and_are_other_rows(tmp_path):
         for one, other in zip(converted.rows, ignored.rows, strict=True)
     ]
     assert same == [True, False, True]
-    # Rows of the one are no rows of the other.
+    # Rows with one setting do not count as labeled with the other.
     again = label(
         tmp_path / "again", *source, "--color_profile", "ignore", "--skip_labeled", converted.output
     )

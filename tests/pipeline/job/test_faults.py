@@ -1,4 +1,4 @@
-"""What a retried bundle, a killed worker and a killed publisher leave behind: every row, once."""
+"""A retried bundle, a killed worker and a killed publisher leave every row exactly once."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def nine_photos(tmp_path, output, *arguments):
     paths = photos(tmp_path / "photos", 9)
     paths[4].write_bytes(b"no image")
     for path in paths:
-        os.utime(path, (1e9, 1e9))  # rows tell it
+        os.utime(path, (1e9, 1e9))  # rows hold it
     uris = uri_list(tmp_path / "list.txt", paths)
     argv = ["--input", uris, "--output", output, "--module", TINY, "--shard_rows", "3"]
     return prepared(*argv, "--max_error_rate", "1", *arguments)
@@ -38,7 +38,7 @@ def published(job, output):
 
 
 def content(output):
-    """Everything in the output but the run's id and time."""
+    """The whole output except the run's id and time."""
     found = {}
     for path in sorted(output.rglob("*")):
         if path.is_file() and path.name != layout.MANIFEST:
@@ -95,7 +95,7 @@ def test_units_that_are_staged_are_not_computed_again(tmp_path, expected):
     execute(job)
     Path(job.staging_dir, layout.COMMIT).unlink()
     for photo in (tmp_path / "photos").iterdir():
-        photo.unlink()  # computing anything again would now fail
+        photo.unlink()  # any further computation would now fail
     execute(job)
     assert {k: v for k, v in published(job, output).items() if k.startswith("part")}.keys() == {
         k for k in expected if k.startswith("part")
@@ -104,14 +104,14 @@ def test_units_that_are_staged_are_not_computed_again(tmp_path, expected):
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing after it runs."""
+    """A stand-in for SIGKILL: no code after it runs."""
 
 
 def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_output(tmp_path, monkeypatch):
-    """Every storage call that changes something is a step; the publisher dies right after each."""
+    """Every storage call that changes a file is a step; the publisher dies right after each."""
     changing = ("write_bytes", "create_if_absent", "move", "move_folder", "delete", "delete_tree")
     real = {name: getattr(storage, name) for name in changing}
-    # Many at a time are many steps.
+    # A call for many files counts as many steps.
     monkeypatch.setattr(storage, "move_all", lambda moves: [storage.move(*pair) for pair in moves.items()])
     monkeypatch.setattr(storage, "delete_all", lambda paths: [storage.delete(path) for path in paths])
     outputs, steps = [], 0
@@ -141,7 +141,7 @@ def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_out
             finished = False
         for name in changing:
             monkeypatch.setattr(storage, name, real[name])
-        # A new local output is there as a whole, or not at all.
+        # A new local output appears as a whole or not at all.
         assert not output.exists() or (output / layout.SUCCESS).exists()
         finish_pending(str(output))
         outputs.append(content(output))
@@ -156,7 +156,7 @@ def test_publish_killed_after_each_of_its_steps_and_run_again_gives_the_same_out
 
 
 def test_a_publisher_killed_at_any_file_that_it_deletes_leaves_nothing(tmp_path, monkeypatch):
-    """Also within the deletion of a folder, and where the next run finds nothing else to do."""
+    """Includes kills during the deletion of a directory, and a next run that has nothing else to do."""
     for kill_after in range(100):
         output = tmp_path / f"out{kill_after}"
         job = nine_photos(tmp_path, output)
@@ -250,7 +250,7 @@ def test_a_commit_without_its_job_is_litter(tmp_path):
     output = tmp_path / "out"
     job = nine_photos(tmp_path, output)
     execute(job)
-    # Its staging was deleted while a run was at work there, which went on.
+    # Its staging was deleted during a run, which continued.
     for name in (layout.JOB, layout.ARTIFACT):
         Path(job.staging_dir, name).unlink()
     assert finish_pending(str(output)) == []

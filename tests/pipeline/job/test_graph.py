@@ -1,4 +1,4 @@
-"""The shape of the graph: what is fused, and what crosses a shuffle."""
+"""The shape of the graph: fused stages, and elements that cross a shuffle."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def job(tmp_path: Path) -> LabelJob:
 
 
 def stages_with_steps(job: LabelJob, *beam_options: str) -> list:
-    """The stages in which images are opened, loaded, labeled or written, as a portable runner fuses them."""
+    """The stages that open, load, label or write images, as a portable runner fuses them."""
     pipeline = beam.Pipeline(FnApiRunner(), PipelineOptions(list(beam_options)))
     build(pipeline, job)
     return [s for s in fused(pipeline.to_runner_api()) if any(step in names(s) for step in STEPS)]
@@ -39,14 +39,14 @@ def test_from_open_unit_to_write_unit_is_one_stage(job: LabelJob, hints: list[st
     for step in STEPS:
         assert step in names(stage), step
     assert "PlanUnits" not in names(stage)
-    # What comes out of the shuffle has none.
+    # Outputs of the shuffle have no hint.
     assert len({t.environment_id for t in stage.transforms if t.environment_id}) == 1
 
 
 def test_a_hint_on_the_handler_alone_would_shuffle_pixels(
     job: LabelJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Why hints are the job's: Beam fuses nothing across environments."""
+    """This is why the job sets the hints: Beam does not fuse across environments."""
     monkeypatch.setattr(
         HubModelHandler, "get_resource_hints", lambda self: {"accelerator": L4}, raising=False
     )

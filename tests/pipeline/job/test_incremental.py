@@ -1,4 +1,4 @@
-"""``--skip_labeled``, ``--changed`` and ``--retry_failures``: only what is new, or has changed, or has failed."""
+"""``--skip_labeled``, ``--changed`` and ``--retry_failures``: only new, changed or failed images."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def test_another_module_labels_all(tmp_path, images, first):
 
 
 def test_files_that_no_manifest_names_do_not_count(tmp_path, images, first):
-    """Such as what a killed publisher has moved, and not yet described."""
+    """For example, files that a killed publisher has moved but not yet listed."""
     shard = next(first.output.glob("part-*"))
     shard.rename(shard.with_name("part-of-another-run.parquet"))
     job = label(tmp_path / "out", *images, "--skip_labeled", first.output)
@@ -145,7 +145,7 @@ def test_what_has_changed_is_labeled_anew(tmp_path, paths, kind):
         source = ("--input", tmp_path / "in.parquet")
     source = (*source, "--max_error_rate", 1)
     earlier = label(tmp_path / "earlier", *source)
-    # The same number of bytes at another time; the same time and other bytes; the same of both.
+    # The same size at another time; the same time with another size; both the same.
     changed, longer, touched = paths[1], paths[2], paths[5]
     changed.write_bytes(paths[3].read_bytes().ljust(changed.stat().st_size))
     state = longer.stat()
@@ -222,7 +222,7 @@ def test_three_nights_over_a_bucket(gcs, paths):
     manifest, two = night(gcs.url, "2026-11-24", tiny)
     assert manifest["rows"] == {"input": 9, "predicted": 2, "failed": 0, "skipped": 7}
     assert sorted(row["uri"] for row in two) == [f"{url}/new.png", f"{url}/{paths[2].name}"]
-    # The listing tells sizes and generations: no image is asked for that is not labeled.
+    # The listing has sizes and generations, so only images to label are requested.
     assert gcs.server.count(contains="/photos/") == 2
 
     manifest, three = night(gcs.url, "2026-11-25", TINY_FEATURES)
@@ -236,12 +236,12 @@ def test_three_nights_over_a_bucket(gcs, paths):
     assert len(set(pairs)) == len(pairs)
 
 
-# --- what has failed ---
+# --- failed images ---
 
 
 @pytest.fixture
 def failed(tmp_path, paths):
-    """A run of 8 images of which two are broken and one is missing, and of a relative one from another folder."""
+    """A run of 8 images, two broken and one missing, and of a relative reference from another directory."""
     broken = {path: path.read_bytes() for path in (paths[1], paths[4])}
     for path in broken:
         path.write_bytes(b"no image")

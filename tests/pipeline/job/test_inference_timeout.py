@@ -1,4 +1,4 @@
-"""Images at which a real module hangs in native code: they fail, all others get their rows, nothing is lost."""
+"""Images for which a real module hangs in native code: they fail, all others get rows, none is lost."""
 
 import pytest
 
@@ -10,7 +10,7 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
-    """A TF2 module that does not end for images of one colour."""
+    """A TF2 module that hangs for images of one color."""
     return save_hanging_module(tmp_path_factory.mktemp("hanging"))
 
 
@@ -25,7 +25,7 @@ def uris(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(module, uris, tmp_path_factory):
-    """The rows of the images at which it does not hang."""
+    """The rows of the images for which the module does not hang."""
     good = [line for number, line in enumerate(uris.read_text().splitlines()) if number not in (3, 8)]
     folder = tmp_path_factory.mktemp("expected")
     job = label(
@@ -59,6 +59,6 @@ def test_a_launcher_that_hangs_ends_and_the_next_one_goes_on(module, uris, expec
     while not codes or codes[-1] == 3:
         codes.append(command(*arguments).returncode)
         assert len(codes) < 9
-    # Once in the batch, and once alone each; the second image is a suspect already when it hangs alone.
+    # Once in the batch, and once alone each. The second image is already a suspect when it hangs alone.
     assert codes == [3, 3, 3, 0]
     check(FinishedJob(0, tmp_path / "labels"), expected, uris)

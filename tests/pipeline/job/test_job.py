@@ -1,4 +1,4 @@
-"""The whole job on local files: every input row ends as a row or as a failure."""
+"""The whole job on local files: every input row becomes a row or a failure."""
 
 import hashlib
 import json
@@ -174,7 +174,7 @@ def test_files_without_a_reference_give_an_empty_output_with_the_full_schema(tmp
 
 
 def test_sample_and_limit_are_input_and_the_rest_is_not(tmp_path, listed):
-    # The hash is of what is written in the list: relative names are the same in every folder.
+    # The hash covers the text in the list, so relative names are equal in every directory.
     uris = uri_list(tmp_path / "names.txt", [path.name for path in listed[0]])
     inputs = ("--input", uris, "--base_dir", tmp_path / "photos")
     half = label(tmp_path / "half", *inputs, "--sample", "0.5")

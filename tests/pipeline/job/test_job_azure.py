@@ -1,6 +1,6 @@
-"""References, listings and output on azfs://, through Beam's file system, against Azurite.
+"""References, listings and output on azfs:// through Beam's file system, against Azurite.
 
-The server is known only by Beam's options, as a job's launcher and workers know it.
+Only Beam's options name the server, for the launcher as for the workers.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""A job's whole life on ``gs://``, on a server that is not ours: run, cut off, resume, skip, verify, and the lock."""
+"""A job's whole life on ``gs://`` with a third-party server: run, kill, resume, skip, verify, and the lock."""
 
 import io
 import json
@@ -20,7 +20,7 @@ OPTIONS = ("--shard_rows", UNIT, "--max_error_rate", 1)
 
 @pytest.fixture
 def listed(fake_gcs, tmp_path):
-    """A list in a bucket of the photographs in it: one of them is broken, and one is missing."""
+    """A list in a bucket of its photographs, one of them broken and one missing."""
     for path in photos(tmp_path / "photos", IMAGES - 1):
         fake_gcs.put(f"in/é/{path.name}", path.read_bytes())
     fake_gcs.put("in/é/photo 004.png", b"no image")
@@ -30,14 +30,14 @@ def listed(fake_gcs, tmp_path):
 
 @pytest.fixture
 def expected(listed, tmp_path):
-    """What a run into a local folder leaves."""
+    """The result of a run into a local directory."""
     output = str(tmp_path / "expected")
     assert label(output, "--input", listed, *OPTIONS).code == 0
     return result(output)
 
 
 def result(output):
-    """Rows and failures, but for when they were made."""
+    """Rows and failures without their times."""
     rows, failures = [], []
     for file in manifest(output)["files"]:
         content = storage.read_bytes(storage.join(output, file["name"]))
@@ -53,7 +53,7 @@ def manifest(output):
 
 
 def published(output):
-    """The names of what a published run leaves there, and nothing else."""
+    """The names of the files of a published run; checks that there are no others."""
     return {layout.MANIFEST, layout.SUCCESS, *(file["name"] for file in manifest(output)["files"])}
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_was_cut_off_is_finished(fake_gcs, listed, expected, cut_off,
     left = fake_gcs.list("out")
     assert len([name for name in left if f"/{layout.UNIT_RECORDS}/" in name]) == 2
     assert all(name.startswith(f"out/{layout.OWN}/{layout.STAGING}/") for name in left), (
-        "nothing is published, and the lock is free"
+        "the run is not published, and the lock is free"
     )
     opened.clear()
     assert label(output, "--input", listed, *OPTIONS, "--if_exists", "resume").code == 0

@@ -1,4 +1,4 @@
-"""Parquet and TFRecords of the same run hold the same values."""
+"""Parquet and TFRecords with the same inputs hold the same values."""
 
 import datetime
 
@@ -32,7 +32,7 @@ def inputs(tmp_path):
 
 
 def as_feature(value):
-    """What a Parquet value is in a tf.Example: None is an absent feature."""
+    """The tf.Example form of a Parquet value: None is an absent feature."""
     values = value if isinstance(value, list) else [value]
     if values and isinstance(values[0], str):
         return [text.encode() for text in values]

@@ -1,4 +1,4 @@
-"""URIs, Parquet input, module and output all on gs://, against a server of the real protocol."""
+"""URIs, Parquet input, module and output on gs://, against a GCS server."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from support.jobs import TINY, command, label, photos
 
 @pytest.fixture
 def bucket(gcs, tmp_path):
-    """A bucket that holds photographs, one of them broken, a list, a Parquet input and the module."""
+    """A bucket with photographs, one of them broken, a list, a Parquet input and the module."""
     uris = [gcs.put(f"photos/{path.name}", path.read_bytes()) for path in photos(tmp_path / "photos", 6)]
     gcs.put("photos/photo 001.png", b"no image")
     uris.append(gcs.uri("photos/missing.png"))
@@ -85,12 +85,12 @@ def test_overwriting_on_gs_leaves_one_run(bucket):
 
 
 def test_everything_in_a_bucket_whose_requesters_pay(gcs, bucket, monkeypatch, capfd):
-    """The launcher and the workers name who pays, and so does ``verify``; without the option nothing is begun."""
+    """Launcher, workers and ``verify`` name the billing project; without the option no run begins."""
     gcs.server.requester_pays.add(gcs.bucket)
     real = execute.execute
 
     def as_elsewhere(*arguments):
-        set_billing_project(None)  # workers know what their steps bring along
+        set_billing_project(None)  # workers get it with their steps
         real(*arguments)
 
     monkeypatch.setattr(execute, "execute", as_elsewhere)

@@ -1,4 +1,4 @@
-"""A job over a list of the web: what servers are told, and that nothing of a secret is left behind."""
+"""A job over a web list: the requests to servers, and no secret in the output."""
 
 import logging
 
@@ -14,7 +14,7 @@ SECRET = "s3cret-t0ken"
 
 @pytest.fixture
 def listed(http_site, tmp_path):
-    """A list of images: one is good, one is forbidden, one is missing, one is not for models."""
+    """A list of images: one good, one forbidden, one missing, one closed to models."""
     body = photos(tmp_path / "photos", 1)[0].read_bytes()
     urls = [
         http_site.on("/a.png", reply(body=body)),

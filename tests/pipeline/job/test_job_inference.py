@@ -1,4 +1,4 @@
-"""A batch whose inference fails loses only the image at fault."""
+"""A batch whose inference fails loses only the faulty image."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from support.jobs import label, photos, uri_list
 
 @pytest.fixture(scope="module")
 def strict_module(tmp_path_factory):
-    """A SavedModel that refuses a batch with a black image in it, and answers NaN for a white one."""
+    """A SavedModel that refuses batches with a black image and answers NaN for a white one."""
     import tensorflow as tf
 
     class Strict(tf.Module):
@@ -31,7 +31,7 @@ def test_only_the_image_at_fault_fails(tmp_path, strict_module):
     Image.new("RGB", (20, 20), "black").save(paths[3])
     Image.new("RGB", (20, 20), "white").save(paths[7])
     uris = uri_list(tmp_path / "list.txt", paths)
-    # LiteRT has no assertions: there the black image would pass.
+    # LiteRT has no assertions, so the black image would pass there.
     options = ("--max_error_rate", 1, "--batch_size", 12, "--engine", "tensorflow", "--scores", "softmax")
     job = label(tmp_path / "out", "--input", uris, *options, module=strict_module)
     assert [row["uri"] for row in job.rows] == [str(path) for i, path in enumerate(paths) if i not in (3, 7)]

@@ -1,6 +1,6 @@
-"""References, Parquet input, module and output all on s3://, against a server of the real protocol.
+"""References, Parquet input, module and output on s3://, against an S3 server.
 
-The server is known only by Beam's options, as a job's launcher and workers know it.
+Only Beam's options name the server, for the launcher as for the workers.
 """
 
 import io
@@ -24,7 +24,7 @@ NAMES = ["a b.png", "ü漢.png", "50%20#x+?.png", "f/4.png", "broken.png", "f/6.
 
 @pytest.fixture(scope="module")
 def bucket(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> S3Bucket:
-    """A bucket that holds photographs, one of them broken, lists of them, a Parquet input and the module."""
+    """A bucket with photographs, one of them broken, lists of them, a Parquet input and the module."""
     made = S3Bucket(s3_server, "bucket-of-jobs")
     images = [path.read_bytes() for path in photos(tmp_path_factory.mktemp("photos"), 6)]
     images[4] = b"no image"
@@ -40,7 +40,7 @@ def bucket(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> S3B
 
 @pytest.fixture
 def reached(bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> "list[str]":
-    """Beam's options for the bucket, which no variable of the environment names."""
+    """Beam's options for the bucket; no environment variable names the server."""
     for name in (*KEYS, "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -68,7 +68,7 @@ def read(bucket: S3Bucket, output: str) -> "tuple[dict, list[dict], list[dict]]"
     ("name", "options"),
     [
         ("list.txt", ()),
-        # Workers in processes of their own learn the options from Beam.
+        # Workers in separate processes get the options from Beam.
         ("list.parquet", ("--keep_columns", "n", "--direct_running_mode=multi_processing",
                           "--direct_num_workers=2")),
     ],
@@ -99,12 +99,12 @@ def test_everything_on_s3(
     assert set(bucket.list(f"{output}/")) == {
         f"{output}/{name}" for name in ("_MANIFEST.json", "_SUCCESS", *(f["name"] for f in manifest["files"]))
     }
-    assert bucket.server.count(contains="/photos/") == 7, "one request an image"
+    assert bucket.server.count(contains="/photos/") == 7, "one request per image"
     assert label(bucket.uri(output), *arguments, module=module).code == 2, "the output exists"
 
 
 def test_nights_on_s3(bucket: S3Bucket, reached: "list[str]") -> None:
-    """A listing, a second night, an overwriting one, and one that resumes; the storage fails now and then."""
+    """A listing, a second night, an overwriting night, and a resumed one, with some storage failures."""
     arguments = (
         "--input",
         bucket.uri("photos/**"),

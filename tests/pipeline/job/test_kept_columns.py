@@ -1,4 +1,4 @@
-"""Kept columns: their names, their types over many files, and the names of Hugging Face's classes."""
+"""Kept columns: their names, their types over many files, and Hugging Face's class names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def files(tmp_path: Path, images: list[str], *columns: pa.Array | None) -> str:
 
 
 def named(value: Any) -> str:
-    """The name of a case: the types of its columns. Arrays print their addresses, which two processes do not share."""
+    """The name of a case: the types of its columns, since arrays print addresses, which differ between processes."""
     return " and ".join(str(column.type) for column in value) if isinstance(value, list) else str(value)
 
 
@@ -208,7 +208,7 @@ def test_odd_names_of_columns(tmp_path, images, name):
 
 @pytest.mark.parametrize("kept", ["a,b", "a=x,b=y", "a=b,b=a", "a, b", "a:id=x,b"])
 def test_a_list_with_commas_is_refused(tmp_path, images, kept):
-    """Its rest would become a part of the first column's new name."""
+    """Its rest would become part of the first column's new name."""
     source = write(tmp_path / "in.parquet", images, {"a": [1, 2, 3], "b": [4, 5, 6]})
     assert "blanks" in refusal("--input", source, "--keep_columns", kept)
 
@@ -248,7 +248,7 @@ def test_renamed_columns_are_skipped_retried_and_resumed(tmp_path, images, forma
     again = label(tmp_path / "again", *arguments, "--skip_labeled", first.output)
     assert (again.manifest["rows"]["skipped"], again.manifest["rows"]["failed"]) == (3, 1)
     other = label(tmp_path / "other", *arguments[:3], "label=name", *options, "--skip_labeled", first.output)
-    assert other.manifest["rows"]["skipped"] == 0, "what was labeled has no such column"
+    assert other.manifest["rows"]["skipped"] == 0, "the labeled rows have no such column"
     resumed = label(first.output, *arguments, "--if_exists", "resume")
     assert resumed.manifest["rows"]["predicted"] == 3
     photos(tmp_path / "late", 1)[0].rename(gone)

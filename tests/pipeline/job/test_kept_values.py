@@ -1,4 +1,4 @@
-"""Kept values: each arrives equal, or is refused by column, type and file."""
+"""Kept values: each arrives unchanged, or an error names column, type and file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def storage(values: list, kind: pa.DataType, extension: pa.DataType) -> pa.Array
     return pa.ExtensionArray.from_storage(extension, pa.array(values, kind))
 
 
-# Of each type that Parquet holds: its values, and each as tf.Example holds it; None where it does not.
+# For each Parquet type: values and their tf.Example forms; None if there is none.
 TYPES: dict[str, tuple[pa.Array, list | None]] = {
     "null": (pa.nulls(3), [None, None, None]),
     "bool": (pa.array([True, None, False]), [[1], None, [0]]),
@@ -145,7 +145,7 @@ def test_a_value_that_would_change_is_refused_before_the_run(tmp_path, images, c
         and str(pq.read_schema(source).field("odd").type) in message
     )
     assert checked(*arguments).kept == ()
-    # Only the first row counts, and that is null.
+    # Only the first row counts, and it is null.
     if not pa.types.is_fixed_size_list(column.type):
         assert checked(*arguments, "--keep_columns", "odd", "--limit", 1).kept
 
@@ -183,7 +183,7 @@ def test_int96_with_nanoseconds_is_refused(tmp_path, images, nested):
 
 
 def test_what_duckdb_writes_arrives_as_duckdb_reads_it(tmp_path, images):
-    """Another writer, with types of its own, and another reader."""
+    """Another writer with its own types, and another reader."""
     source = tmp_path / "in.parquet"
     types = {
         "u": "uuid()", "e": "'a'::ENUM('a', 'b')", "t": "TIME '10:00:00.000001'",

@@ -1,4 +1,4 @@
-"""What ``--input`` names: lists, folders and patterns of images, images."""
+"""Values of ``--input``: lists, directories and patterns of images, and single images."""
 
 import bz2
 import os
@@ -15,7 +15,7 @@ from support.jobs import command, label, photos, uri_list
 
 @pytest.fixture
 def album(tmp_path):
-    """A folder as cameras, systems and photo programs leave it: four photographs."""
+    """A directory with four photographs and the extra files of cameras, systems and photo programs."""
     folder = tmp_path / "photos"
     photos(folder, 3)
     (folder / "photo 001.png").rename(folder / "IMG_0001.PNG")
@@ -120,7 +120,7 @@ def test_a_list_beside_a_photograph_of_its_folder_is_not_dropped(album):
     listed = uri_list(album / "list.txt", [album / "photo 000.png"])
     with pytest.raises(UsageError, match="may be a list"):
         matched(listed, album / "photo 000.png")
-    # A shell names all files that are not hidden: then it is one of those that lie beside the images.
+    # A shell expands a pattern to all files that are not hidden, including those beside the images.
     found, left_out = matched(
         *(path for path in sorted(album.iterdir()) if path.is_file() and path.name[0] != ".")
     )
@@ -201,7 +201,7 @@ def test_a_folder_of_lists_is_its_lists(tmp_path):
     files, left_out = matched(folder)
     assert [path.rpartition("/")[2] for path, _ in files] == ["old.lst", "part-00000", "part-00001"]
     assert left_out == {"document": 2}
-    # A file that is named itself is what it is.
+    # A file that is named explicitly is always included.
     assert matched(folder / "README.md")[0] == [(str(folder / "README.md"), "text")]
 
 

@@ -1,4 +1,4 @@
-"""Empty lists, and lists that are shorter than they should be."""
+"""Empty lists, and lists that are shorter than expected."""
 
 import logging
 

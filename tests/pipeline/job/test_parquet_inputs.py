@@ -1,4 +1,4 @@
-"""Jobs over Parquet as Hugging Face, Hive and Spark write it: the same rows as those of a plain list."""
+"""Jobs over Parquet files from Hugging Face, Hive and Spark: the same rows as for a plain list."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(images, tmp_path_factory):
-    """The rows of a plain list, which lies in Hive folders too."""
+    """The rows of a plain list, which also exists in Hive directories."""
     folder = tmp_path_factory.mktemp("plain") / FOLDERS
     folder.mkdir(parents=True)
     source = uri_list(folder / "list.txt", images)
@@ -38,7 +38,7 @@ def same(rows, plain):
 
 
 def hugging_face(images):
-    """A file as ``datasets`` writes it, with a row whose image is only named, and one without any."""
+    """A file as ``datasets`` writes it; one row only names its image, and one has none."""
     values = [{"bytes": path.read_bytes(), "path": path.name} for path in images]
     values[2] = {"bytes": None, "path": str(images[2])}
     table = pa.table(

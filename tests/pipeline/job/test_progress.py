@@ -1,4 +1,4 @@
-"""How far a run is: read in this process, or from records and heartbeats; a bar on a terminal, lines elsewhere."""
+"""Progress of a run: from this process or from records and heartbeats; a bar on a terminal, otherwise lines."""
 
 import gzip
 import logging
@@ -48,7 +48,7 @@ def test_this_process_counts_what_becomes_of_each_reference(tmp_path, uris):
 
 @pytest.mark.parametrize("where", ["local", "gs"])
 def test_elsewhere_records_and_heartbeats_tell(tmp_path, uris, monkeypatch, gcs, where):
-    """Looked at whenever a unit is finished, by a job that beats its heart at each element."""
+    """The test reads the progress after each unit of a job that writes a heartbeat at each element."""
     monkeypatch.setattr(beamlabel.transforms.writing.heartbeat.Heartbeat, "is_due", lambda self: True)
     monkeypatch.setattr("beamlabel.pipeline.runners.choose.Runner.works_in_this_process", False)
     seen, folders, real = [], [], beamlabel.transforms.writing.write_unit.stage_record
@@ -65,10 +65,10 @@ def test_elsewhere_records_and_heartbeats_tell(tmp_path, uris, monkeypatch, gcs,
     job = label(output, "--input", uris, "--shard_rows", 10, "--batch_size", 4, "--max_error_rate", 1)
     assert job.code == 0
     assert len(seen) == 4
-    # A unit is written when its last image is ready, so another one may be written before that of the broken image.
+    # A unit is written when its last image is ready, so another unit may precede that of the broken image.
     failed = [counts.failed for counts in seen]
     assert failed == sorted(failed) and failed[-1] == 1
-    # FinishedJob units count in full, and open ones as far as they are.
+    # Finished units count in full, open ones by their progress.
     assert [counts.done >= 10 * (place + 1) for place, counts in enumerate(seen)] == [True] * 4
     assert seen[-1] == Tally(39, 1, 0)
 
@@ -139,7 +139,7 @@ def test_a_bar_on_a_terminal(tmp_path, uris):
     while True:
         try:
             chunk = os.read(terminal, 4096)
-        except OSError:  # how Linux tells that the other end is closed
+        except OSError:  # how Linux reports that the other end is closed
             break
         if not chunk:
             break
@@ -149,8 +149,8 @@ def test_a_bar_on_a_terminal(tmp_path, uris):
     text = shown.decode()
     assert re.search(r"100%\|█+\| 40/40 \[", text), text
     assert "failed=1" in text
-    assert "Resource module" not in text, "what is not worth showing"
-    # The log's lines stand on lines of their own.
+    assert "Resource module" not in text, "a log line that is not worth showing"
+    # Log lines get their own lines.
     assert re.search(r"[\r\n]INFO beamlabel: 40 input = 39 predicted", text), text
 
 

@@ -1,4 +1,4 @@
-"""Nights by own modules: rows of the same base are labeled anew by the head alone, and only what is new is fetched."""
+"""Nights with own modules: rows of the same base are relabeled by the head alone; only new images are fetched."""
 
 import importlib
 import json
@@ -26,7 +26,7 @@ from support.own_modules import NAMES, save_own
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory):
-    """Two own modules on one base, which differ in the classes."""
+    """Two own modules on one base with different classes."""
     folder = tmp_path_factory.mktemp("models")
     names = {"one": NAMES, "two": (*NAMES, "green")}
     return {name: save_own(folder / name, TINY, folder / "cache", names=names[name])[0] for name in names}
@@ -34,7 +34,7 @@ def heads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """Photos, and the night that labeled them by the base; not to be changed."""
+    """Photos, and the night that labeled them by the base; tests must not change them."""
     folder = tmp_path_factory.mktemp("first")
     paths = photos(folder / "photos", 8)
     with at_a_later_time():
@@ -50,7 +50,7 @@ def night(output, *arguments, skip, module):
 
 
 def outcome(job):
-    """How many were predicted, and of these relabeled; failed; skipped."""
+    """The numbers of predicted, relabeled, failed and skipped images; relabeled ones are among the predicted."""
     rows = job.manifest["rows"]
     assert job.manifest["conserved"]
     return rows["predicted"], job.manifest["rows_relabeled"], rows["failed"], rows["skipped"]
@@ -58,7 +58,7 @@ def outcome(job):
 
 @contextmanager
 def fetched():
-    """The names of the local images that are fetched meanwhile."""
+    """The names of the local images that are fetched during the test."""
     names, read = [], fetching._local
 
     def local(path, *arguments):
@@ -71,7 +71,7 @@ def fetched():
 
 
 def same(job, whole):
-    """Whether rows are those of a run that has fetched all: every column, but the run's time."""
+    """Whether rows equal those of a run that fetched all images, in every column except the run's time."""
     expected = {row["uri"]: row for row in whole.rows}
     for row in job.rows:
         other = expected[row["uri"]]
@@ -97,10 +97,10 @@ def test_a_week_of_heads(tmp_path, heads, first):
     assert (outcome(two), two.code) == ((9, 8, 0, 0), 0)
     assert names == [more[0].name]
     assert same(two, whole)
-    # In the order of the input, whoever labeled them.
+    # In the order of the input, whichever run labeled them.
     assert [row["uri"] for row in two.rows] == list(map(str, [*paths, more[0]]))
 
-    # Another head: of rows of the base and of the head before it, of which the newest are taken.
+    # Another head: it takes the newest rows of the base and the previous head.
     list_ = (
         "--input",
         uri_list(tmp_path / "list.txt", [more[1], *reversed(paths), more[0]]),
@@ -112,7 +112,7 @@ def test_a_week_of_heads(tmp_path, heads, first):
     assert (outcome(three), names) == ((10, 9, 0, 0), [more[1].name])
     assert {row["label"] for row in three.rows} <= {*NAMES, "green"}
 
-    # And the first one again: its rows are there.
+    # The first head again: its rows exist.
     with fetched() as names:
         four = night(labels / "dt=4", *list_, skip=[labels / "dt=*"], module=heads["one"])
     assert (outcome(four), names) == ((1, 1, 0, 9), [])
@@ -141,19 +141,19 @@ def test_what_has_changed_is_fetched(tmp_path, heads):
         == 1
     )
     paths[3].write_bytes(paths[4].read_bytes() + b"more")
-    os.utime(paths[5], (1e9, 1e9))  # which nobody has seen yet
+    os.utime(paths[5], (1e9, 1e9))  # which no run has seen yet
     new = shutil.copy(paths[0], tmp_path / "photos" / "new.png")
     with fetched() as names:
         three = night(labels / "dt=3", *source, skip=[labels], module=heads["one"])
     assert outcome(three) == (9, 6, 0, 0)
     assert sorted(names) == sorted([Path(new).name, paths[3].name, paths[5].name])
     assert same(three, label(tmp_path / "whole", *source[:-1], module=heads["one"]))
-    # The touched one is told by its version of now: nobody fetches it again.
+    # The touched one is recognized by its current version and not fetched again.
     with fetched() as names:
         four = night(labels / "dt=4", *source, skip=[labels], module=heads["one"])
         five = night(labels / "dt=5", *source, skip=[labels], module=heads["two"])
     assert (outcome(four), outcome(five), names) == ((0, 0, 0, 9), (9, 9, 0, 0), [])
-    # An image that is deleted and comes back is another one.
+    # An image that is deleted and returns counts as another one.
     content = paths[6].read_bytes()
     paths[6].unlink()
     night(labels / "dt=6", *source, "--tombstones", skip=[labels], module=heads["two"])
@@ -201,7 +201,7 @@ def test_nights_of_tfrecords(tmp_path, heads, first):
     with fetched() as names:
         two = night(tmp_path / "two", *source, *written, skip=[tmp_path / "one"], module=heads["one"])
         three = night(tmp_path / "three", *source, skip=[tmp_path / "two"], module=heads["two"])
-        # From rows of one format to the other, and with fewer columns.
+        # From one row format to the other, and with fewer columns.
         four = night(
             tmp_path / "four", *source, *written, "--no_embeddings", skip=[base.output], module=heads["one"]
         )
@@ -218,7 +218,7 @@ def test_nights_of_tfrecords(tmp_path, heads, first):
 
 
 def test_other_features_are_computed(tmp_path, heads, first):
-    """Of another base, decoding or length; only the scores' function may differ."""
+    """With another base, decoding or length; only the scores' function may differ."""
     base, _ = first
     source = ("--input", base.manifest["options"]["input"][0])
     another = night(tmp_path / "another", *source, skip=[], module=TINY_FEATURES)
@@ -228,7 +228,7 @@ def test_other_features_are_computed(tmp_path, heads, first):
         earlier = night(tmp_path / f"base {number}", *source, *option, skip=[], module=TINY)
         job = night(tmp_path / str(number), *source, skip=[earlier.output], module=heads["one"])
         assert outcome(job) == (8, 0, 0, 0), option
-    # The head knows nothing of embeddings of length 1.
+    # The head does not apply to embeddings of length 1.
     length_1 = ("--normalize_embeddings", "--skip_labeled", earlier.output)
     assert outcome(label(tmp_path / "length 1", *source, *length_1, module=heads["one"])) == (8, 0, 0, 0)
     with fetched() as names:
@@ -247,7 +247,7 @@ def test_other_features_are_computed(tmp_path, heads, first):
 
 
 def test_a_module_without_a_head_fetches_all(tmp_path, heads, first):
-    """Rows of the own module have the features of its base, but the base's own head is not known."""
+    """Rows of the own module have the features of its base, but the base's own head is unknown."""
     base, _ = first
     source = ("--input", base.manifest["options"]["input"][0])
     mine = night(tmp_path / "mine", *source, skip=[base.output], module=heads["one"])
@@ -258,7 +258,7 @@ def test_a_module_without_a_head_fetches_all(tmp_path, heads, first):
 
 
 def test_nights_of_earlier_versions(tmp_path, heads, first):
-    """They do not tell the id of their features."""
+    """Earlier versions do not record the id of their features."""
     base, _ = first
     shutil.copytree(base.output, tmp_path / "base")
     for path in (tmp_path / "base").glob("part-*.parquet"):
@@ -279,7 +279,7 @@ def test_nights_of_earlier_versions(tmp_path, heads, first):
 
 
 def test_inline_images_and_kept_columns(tmp_path, heads, first):
-    """Columns that the earlier night has not kept are tonight's."""
+    """Columns that the earlier night did not keep come from this run."""
     _, paths = first
     images = [path.read_bytes() for path in paths]
     pq.write_table(pa.table({"image": images, "n": range(8)}), tmp_path / "in.parquet")
@@ -304,7 +304,7 @@ def test_rows_by_another_output_of_the_module_are_not_the_same(tmp_path, first):
     job = night(tmp_path / "other", *source, *option, skip=[base.output], module=TINY)
     assert outcome(job) == (8, 0, 0, 0)
     assert outcome(night(tmp_path / "same", *source, *option, skip=[job.output], module=TINY)) == (0, 0, 0, 8)
-    # Nor does a table take the first night's for the second's, whose rows of some images are missing.
+    # A table also does not take the first night's rows for the second's, which lacks rows of some images.
     few = uri_list(tmp_path / "list.txt", paths[:3])
     partly = night(tmp_path / "partly", "--input", few, *option, skip=[], module=TINY)
     with pytest.raises(UsageError, match="5 images have neither a row of the module"):
@@ -331,5 +331,5 @@ def test_of_a_bucket_only_what_is_new_is_asked_for(heads, gcs, tmp_path):
     gcs.put("photos/new.png", (tmp_path / "photos" / "photo 000.png").read_bytes() + b"more")
     assert counted("2", heads["one"]) == (9, 8, 1)
     assert counted("3", heads["two"]) == (9, 9, 0)
-    # Nothing new: neither images nor earlier features are read.
+    # No new images: neither images nor earlier features are read.
     assert counted("4", heads["two"]) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""``--if_exists resume`` and ``--time_limit``: what is done stays done, the rest is done later."""
+"""``--if_exists resume`` and ``--time_limit``: finished units stay finished, the rest follows later."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_a_finished_listing_that_has_grown_is_gone_on_with(tmp_path, opened):
     first = label(output, *images)
     opened.clear()
     again = label(output, *images)
-    assert not opened, "nothing is new"
+    assert not opened, "no unit is new"
     assert again.rows == first.rows and again.failures == first.failures
     paths[0].rename(folder / "photo 999.png")
     (folder / "photo 998.png").write_bytes(paths[1].read_bytes())
@@ -88,7 +88,7 @@ def test_a_commit_whose_files_are_gone_is_dropped(tmp_path, uris, expected, monk
 def test_a_deletion_that_is_cut_short_leaves_nothing_that_says_it_is_done(
     tmp_path, uris, cut_off, monkeypatch
 ):
-    """Each call that deletes is the last one that is done; what is left is resumed."""
+    """Each deleting call in turn is the last one; the rest is resumed."""
     for calls in range(20):
         output = tmp_path / f"out{calls}"
         cut_off(output, "--input", uris, *OPTIONS)
@@ -123,7 +123,7 @@ def test_a_deletion_that_is_cut_short_leaves_nothing_that_says_it_is_done(
 
 @pytest.mark.parametrize(("if_exists", "code"), [("error", 75), ("resume", 75), ("overwrite", 0)])
 def test_a_job_that_was_submitted_is_left_alone(tmp_path, uris, cut_off, caplog, if_exists, code):
-    """It has a launcher no more that holds the lock."""
+    """It no longer has a launcher that holds the lock."""
     output = tmp_path / "out"
     cut_off(output, "--input", uris, *OPTIONS)
     (job,) = tmp_path.glob("_beamlabel*/staging/*/job.json")
@@ -179,7 +179,7 @@ def test_another_plan_adopts_nothing(tmp_path, uris, cut_off, opened, changed):
     done = label(output, "--input", uris, *OPTIONS, *changed, "--if_exists", "resume")
     assert done.manifest["resumed_units"] == 0
     assert done.manifest["rows"]["predicted"] == 11
-    # What is published leaves nothing of the other plan behind.
+    # Publishing leaves no file of the other plan behind.
     assert not [*tmp_path.glob("_beamlabel*/staging/*"), *output.glob("_beamlabel/staging/*")]
 
 
@@ -188,7 +188,7 @@ def test_a_listing_that_has_changed_adopts_only_what_is_the_same(tmp_path, cut_o
     paths = photos(folder, IMAGES)
     images = ("--input", f"{folder}/", "--input_format", "images", *OPTIONS)
     cut_off(output, *images)
-    # A unit that is staged will hold others: its second image moves before its first.
+    # A staged unit will hold other images: its second image moves before its first.
     first, _ = sorted(tmp_path.glob("_beamlabel*/staging/*/units/*"))
     place = json.loads(first.read_text())["ranges"][0]["start"]
     paths[place + 1].rename(folder / paths[place].name.replace(".png", " - new.png"))
@@ -254,7 +254,7 @@ def test_an_output_that_comes_to_be_meanwhile_is_not_touched(tmp_path, uris, mon
 
 
 class Clock:
-    """Stands for the module ``time`` in ``open_unit``: an hour passes with each unit."""
+    """A stand-in for the module ``time`` in ``open_unit``: an hour passes with each unit."""
 
     def __init__(self):
         self._now = time.time()
@@ -326,7 +326,7 @@ def start(output, uris):
 
 
 def test_a_killed_process_group_is_resumed(tmp_path):
-    """At the moment when the first units are staged; ``benchmarks/kills.py`` tries many moments."""
+    """The kill comes when the first units are staged; ``benchmarks/kills.py`` tries many moments."""
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 400))
     output = tmp_path / "out"
     process = start(output, uris)

@@ -1,4 +1,4 @@
-"""Which images an earlier run has labeled: told by their location or bytes, not by the text of their URIs."""
+"""Images that an earlier run has labeled are recognized by location or bytes, not by the text of their URIs."""
 
 import dataclasses
 import datetime as dt
@@ -28,7 +28,7 @@ def test_the_same_names_below_another_base_dir(tmp_path):
     skip = ("--skip_labeled", first.output)
     assert counts(label(tmp_path / "b-out", "--input", uris, "--base_dir", tmp_path / "b", *skip)) == (3, 0)
     assert counts(label(tmp_path / "a-out", "--input", uris, "--base_dir", tmp_path / "a", *skip)) == (0, 3)
-    # The same images by other spellings.
+    # The same images with other spellings.
     other = uri_list(tmp_path / "other.txt", [f"{tmp_path}/a/./photo {n:03d}.png" for n in range(3)])
     assert counts(label(tmp_path / "other", "--input", other, *skip)) == (0, 3)
 
@@ -88,7 +88,7 @@ def test_every_row_and_every_failure_tells_its_image_and_its_content(tmp_path, m
 
 
 def as_version_1(job: FinishedJob, *, manifest: bool = True) -> FinishedJob:
-    """The output as schema version 1 had it: without the columns that came later."""
+    """Converts the output to schema version 1, without the later columns."""
     (name,) = [path.name for path in job.output.glob("part-*.parquet")]
     table = pq.read_table(job.output / name)
     metadata = {**table.schema.metadata, b"beamlabel.schema_version": b"1"}
@@ -161,7 +161,7 @@ def test_resume_labels_a_photo_that_was_replaced(tmp_path, cut_off):
     assert job.code == 0 and len(job.rows) == 6
     assert job.manifest["resumed_units"] >= 1
     assert job.rows[0]["content_hash"] == content_hash(replaced.read_bytes())
-    # Of a published listing that may have grown, too.
+    # Also for a published listing that may have grown.
     shutil.copy(photos(tmp_path / "more", 8)[7], paths[3])
     again = label(tmp_path / "out", *source, "--if_exists", "resume")
     assert again.rows[3]["content_hash"] == content_hash(paths[3].read_bytes())

@@ -1,4 +1,4 @@
-"""A few whole runs over many URLs around one secret: nothing that they leave or say holds it."""
+"""Whole runs over many URLs with one secret: neither outputs nor logs hold it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "Zq7xS3cretZq7x"
 
 @pytest.fixture
 def said(caplog: Any, capfd: Any) -> Iterator[Any]:
-    """All that was logged and printed so far, by a call."""
+    """A function that returns everything logged and printed so far."""
     caplog.set_level(logging.DEBUG, logger="beamlabel")
 
     def text() -> str:
@@ -43,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def content(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The files of a folder as texts: of Parquet also the rows and the metadata, of gzip what is in it."""
+    """The files of a directory as text: for Parquet also rows and metadata, for gzip the unpacked content."""
     for path in folder.rglob("*"):
         if path.is_file():
             data = path.read_bytes()
@@ -64,17 +64,17 @@ def assert_no_secret(*folders: Path) -> int:
     return count
 
 
-# Of these somebody would be asked.
+# These would lead to requests.
 _ASKED = ("s3://", "gs://", "ftp://", "sftp://", "abfs://", "hdfs://")
 
 
 def lines() -> list[str]:
-    """Each URL in one place after the other; in all of them for ``BEAMLABEL_TESTS_LONG``."""
+    """Each URL in a different position; in all positions with ``BEAMLABEL_TESTS_LONG``."""
     contexts, found = CONTEXTS[:8], []
     for number, url in enumerate(urls(SECRET)):
         chosen = contexts if os.environ.get("BEAMLABEL_TESTS_LONG") else [contexts[number % len(contexts)]]
         found += [context.format(url) for context in chosen]
-    # A path without a scheme holds no user, and what is quoted whole is one line each.
+    # A path without a scheme has no user, and a list has one reference per line.
     return [line for line in found if "\n" not in line and not line.strip().startswith(_ASKED)]
 
 
@@ -129,10 +129,10 @@ def test_rows_and_kept_columns_hold_no_secret(
         f"http://{host}/{number}.png?w=1" for number in range(0, len(PARAMETERS), 3)
     }
     assert Counter(failure["reason"] for failure in job.failures)["forbidden"] == len(PARAMETERS) // 3
-    # The server was told them.
+    # The server received them.
     assert any(SECRET in path for path, _, _ in http_site.requests)
     assert_no_secret(tmp_path / "out")
-    # A second night knows the same images.
+    # A second night recognizes the same images.
     again = label(tmp_path / "next", *arguments, *web, "--skip_labeled", tmp_path / "out")
     assert again.manifest["skipped_by_reason"].get("labeled") == len(job.rows)
     assert_no_secret(tmp_path / "next", cache)

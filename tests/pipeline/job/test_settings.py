@@ -1,4 +1,4 @@
-"""How many units an input becomes, by its files."""
+"""The number of units of an input by its files."""
 
 from beamlabel.pipeline.job.settings import least_unit_rows
 from beamlabel.transforms.inputs.sources.source import SourceOptions

@@ -1,4 +1,4 @@
-"""Faults and kills at once: every reference has its row or its reason; ``benchmarks/soak.py`` does this for long."""
+"""Faults and kills together: every reference gets a row or a reason; ``benchmarks/soak.py`` runs longer."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from support.soak import GROUP, WORKER, Launches, Soak
 from support.soaked_rows import Truth, check_rows, read_rows
 
 IMAGES, PHOTOS, UNIT = 200, 20, 10
-# When so many requests have come, and some units are staged, the first and the second kill come.
+# The numbers of requests after which, with some units staged, the first and the second kill come.
 MOMENTS = (25, 60)
 
 
@@ -46,7 +46,7 @@ def test_faults_and_kills_lose_nothing(tmp_path, references, truth):
     references.server.allow(moments[0])
 
     def due():
-        """Requests wait for the kill, so that it is in the middle."""
+        """Requests wait for the kill, so that it hits in the middle."""
         if not moments or references.server.requests < moments[0] or not staged_images(str(launches.output)):
             return None
         moments.pop(0)
@@ -65,7 +65,7 @@ def test_faults_and_kills_lose_nothing(tmp_path, references, truth):
     assert (outcome.lost, outcome.doubled, outcome.wrong_reasons, outcome.wrong_rows) == (0, 0, 0, 0)
     assert outcome.failed == sum(one.reason is not None for one in drawn) > 20
     assert json.loads((launches.output / layout.MANIFEST).read_text())["resumed_units"] > 0
-    # What is damaged is found.
+    # Damage is found.
     table, failures = read_rows(launches.output)
     assert (table.num_rows, len(failures)) == (outcome.predicted, outcome.failed)
     drawn[0], drawn[1] = drawn[1], drawn[0]

@@ -1,4 +1,4 @@
-"""CSV, TSV and JSON lines in whole jobs: the rows of a plain list, and what was kept."""
+"""CSV, TSV and JSON lines in whole jobs: the same rows as for a plain list, and the kept columns."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_broken_rows_failures_and_what_is_labeled_already(tmp_path, uris):
     assert [(ref(row), row["reason"]) for row in job.failures] == [("4", "invalid_row"), ("5", "null_uri")]
     retried = label(tmp_path / "retried", "--retry_failures", job.output, "--max_error_rate", 1)
     assert retried.manifest["rows"] == {"input": 2, "predicted": 0, "failed": 2, "skipped": 0}
-    # The launcher reads the kept columns of a growing file again, and the worker skips what is labeled.
+    # The launcher reads the kept columns of a growing file again, and the worker skips labeled images.
     (tmp_path / "x.csv").write_text(text + f'007,"{uris[7]}",3.5,x\n')
     again = label(tmp_path / "night=2", *arguments, "--skip_labeled", tmp_path / "night=*")
     assert again.manifest["rows"] == {"input": 8, "predicted": 1, "failed": 2, "skipped": 5}

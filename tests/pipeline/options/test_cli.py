@@ -1,4 +1,4 @@
-"""The command as a user meets it: a process of its own."""
+"""The command in a separate process, as a user runs it."""
 
 import os
 import signal
@@ -108,7 +108,7 @@ def test_labels_that_do_not_match_the_classes_in_number_are_refused(good, tmp_pa
 
 @pytest.mark.parametrize("words", [["--labels=airflow-version=v3-3-2"], ["--labels", "team=vision"]])
 def test_a_label_of_a_dataflow_job_is_the_runners(good, words):
-    """Beam has an option of the same name, and Airflow's operator always gives it."""
+    """Beam has an option of the same name, and Airflow's operator always sets it."""
     options, rest = parse([*map(str, flat(good)), *words, "--labels", "./a=b"])
     assert options.module.labels == "./a=b"
     label = words[-1].removeprefix("--labels=")
@@ -128,7 +128,7 @@ def test_an_output_that_cannot_be_written_is_a_usage_error(good, tmp_path):
 
 def test_a_pipe_as_input_is_refused(good, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    # Nobody writes to it: to open it would be to wait for ever.
+    # No process writes to it, so opening it would block forever.
     finished = command(*flat({**good, "--input": tmp_path / "pipe"}))
     assert finished.returncode == 2
     assert "a pipe, not a file" in finished.stderr

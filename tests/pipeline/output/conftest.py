@@ -1,4 +1,4 @@
-"""Fixtures of this folder."""
+"""Fixtures of this directory."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from support.locks import start_holder
 
 @pytest.fixture
 def hold():
-    """Starts processes that hold the lock of an output; they are killed in the end."""
+    """Starts processes that hold the lock of an output, and kills them at the end."""
     processes = []
 
     def start(output):

@@ -1,4 +1,4 @@
-"""When failures fail a run."""
+"""The conditions under which failures fail a run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What lies in place of a lock and is not ours: it is named and left alone."""
+"""Foreign files in place of a lock: the error names them, and they are left alone."""
 
 import os
 from pathlib import Path

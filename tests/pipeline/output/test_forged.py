@@ -1,4 +1,4 @@
-"""Whoever can write into an output's folder gets nothing outside of it moved, read or deleted."""
+"""Forged files in an output's directory never make beamlabel move, read or delete files outside it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def uris(tmp_path: Path) -> Path:
 
 
 def forge(place: Folder, name: str, change: Any) -> Path:
-    """Commits a run, and changes one of its JSON files; returns its staging folder."""
+    """Commits a run and changes one of its JSON files; returns its staging directory."""
     staged = Path(commit_run(place, 2))
     content = json.loads((staged / name).read_text())
     (staged / name).write_text(json.dumps(change(content) or content))
@@ -229,7 +229,7 @@ def test_a_manifest_that_names_other_files_deletes_nothing(
 
 
 def _readers(output: str) -> dict[str, Callable[[], Any]]:
-    """What reads a manifest, by the command."""
+    """The functions that read a manifest, by command."""
 
     def retry() -> None:
         inputs_to_retry(InputOptions(), failed_references(output, ()))
@@ -268,7 +268,7 @@ def test_a_value_of_another_type_in_a_manifest_breaks_no_command(place: Folder, 
             except UsageError as error:
                 assert str(output) in str(error), change
                 refused.add(name)
-    assert refused == {*readers, "report"} - {"verify"}  # which tells the damage as its answer
+    assert refused == {*readers, "report"} - {"verify"}  # which reports the damage as its result
 
 
 def test_a_retry_reads_nothing_of_other_schemes_than_the_command_line_allows(
@@ -342,7 +342,7 @@ def test_what_cannot_be_replaced_is_refused_before_the_work(
 
 @pytest.fixture
 def old_output(place: Folder) -> Path:
-    """A result without a row."""
+    """A result without rows."""
     commit_run(place, 1)
     assert publish_committed(place.uri("out")) == 0
     (place.path / "out" / "mine.txt").unlink()

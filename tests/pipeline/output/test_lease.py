@@ -1,4 +1,4 @@
-"""The lock of an output on ``gs://``: who takes it, how it is renewed, and what becomes of who loses it."""
+"""The lock of an output on ``gs://``: acquisition, renewal, and loss."""
 
 import json
 import os
@@ -73,14 +73,14 @@ def test_a_number_that_another_process_has_now_is_a_dead_one(gs):
 
 
 ELSEWHERE = holder(host="elsewhere", system="another boot")
-# As a later version might write it.
+# As a later version might write the lock.
 NOBODY = json.dumps({"format": layout.LOCK_FORMAT, "who": "not said"}).encode()
 
 
 @pytest.mark.parametrize("held", [ELSEWHERE, NOBODY])
 @pytest.mark.parametrize("skew", [-3600, 0, 3600])
 def test_another_machine_is_believed_for_five_minutes_of_the_storages_clock(gcs, monkeypatch, held, skew):
-    """Whatever the clock of this machine says; here that of the thread which is not the server's."""
+    """The clock of this machine does not matter; here the test moves it in its own thread only."""
     gcs.put("out/_beamlabel/lock", held)
     real, me = time.time, threading.current_thread()
     monkeypatch.setattr(time, "time", lambda: real() + skew * (threading.current_thread() is me))
@@ -111,7 +111,7 @@ def test_a_renewal_whose_answer_is_lost_counts(gs, monkeypatch):
         gs.server.fail_next(1, 503, method="POST", contains="/upload/", done=True)
         looked = threading.Event()
         gs.server.before("/o/out/_beamlabel/lock", looked.set)
-        assert looked.wait(20), "whose it is now"
+        assert looked.wait(20), "the lock's owner is checked"
     assert gs.list() == []
 
 
@@ -131,7 +131,7 @@ def test_whoever_loses_the_lock_ends(gs, monkeypatch):
 
 
 def test_a_lock_is_dated_before_its_request(gcs, monkeypatch):
-    """A storage that answers late has had the lock for some time when it says so."""
+    """If the storage answers late, the lock is already some time old."""
     with locked(gcs.uri("out")) as lock:
         monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
         gcs.server.delay(1.5)
@@ -165,13 +165,13 @@ def test_a_renewal_that_hangs_does_not_outlive_the_lock(gcs, monkeypatch):
         signal.pause()
         raise AssertionError("not ended")
     assert cancelled.seen is not None
-    assert gcs.list() == ["out/_beamlabel/lock"], "it goes stale by itself"
+    assert gcs.list() == ["out/_beamlabel/lock"], "it becomes stale by itself"
     gate.set()
 
 
 @pytest.mark.timeout(120)
 def test_renewals_that_fail_are_tried_again_and_end_before_the_lock_is_stale(gcs, monkeypatch):
-    """Of all tries of a renewal, the last begins well before the lock could be taken over."""
+    """The last try of a renewal begins well before another run could take over the lock."""
     assert lease.SURE_SECONDS + lease.RENEW_SECONDS < lease.STALE_SECONDS
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
     deadlines, real = [], lease.gcs.exchange
@@ -193,7 +193,7 @@ def test_renewals_that_fail_are_tried_again_and_end_before_the_lock_is_stale(gcs
 
 
 def test_a_renewal_that_was_done_and_failed_is_still_ours(gcs, monkeypatch):
-    """The storage did it, and no answer came: the next one finds another generation, of its own making."""
+    """The storage renewed the lock but the answer was lost: the next try finds another generation, its own."""
     with locked(gcs.uri("out")) as lock:
         real = lease.gcs.exchange
 

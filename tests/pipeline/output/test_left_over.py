@@ -1,4 +1,4 @@
-"""A published run leaves no staging of any plan behind, or says what it kept."""
+"""A published run leaves no staging of any plan behind, or reports the kept files."""
 
 from __future__ import annotations
 

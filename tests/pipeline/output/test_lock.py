@@ -1,4 +1,4 @@
-"""One run at a time into one output: who waits, who takes over, and what the one that is refused is told."""
+"""One run per output at a time: waiting, takeover, and the message of a refusal."""
 
 import os
 import re

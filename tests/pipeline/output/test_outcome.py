@@ -1,4 +1,4 @@
-"""The end of a run: frequent labels, failures with examples, and how to read the result."""
+"""The summary of a run: frequent labels, failures with examples, and how to read the result."""
 
 import logging
 
@@ -17,7 +17,7 @@ def told(caplog):
 
 
 def mixed(tmp_path):
-    """Twelve images, of which three are broken, and references to nothing, one with a secret."""
+    """Twelve images, three of them broken, and references to missing files, one with a secret."""
     paths = photos(tmp_path / "photos", 12)
     for path in paths[:3]:
         path.write_bytes(b"no image")

@@ -1,4 +1,4 @@
-"""A run deletes nothing that is not ours, local or in a bucket; what lies in our place and is not ours is named."""
+"""A run never deletes foreign files, local or in a bucket; errors name foreign files in its place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def uris(tmp_path):
 
 
 def publish_committed_code(output):
-    """What ``beamlabel publish`` ends with."""
+    """The exit code of ``beamlabel publish``."""
     try:
         return publish_committed(output)
     except UsageError:
@@ -34,7 +34,7 @@ def publish_committed_code(output):
 
 
 class Folder:
-    """A local output, with helpers as a bucket has."""
+    """A local output with the helpers of a bucket."""
 
     def __init__(self, path):
         self.output = str(path)
@@ -119,7 +119,7 @@ def test_what_others_keep_beside_a_result_stays(place, uris, name):
 
 
 def test_a_manifest_of_somebody_else_is_not_believed(place, uris):
-    """It names files, as ours does; none of them is deleted."""
+    """It names files like a beamlabel manifest, but none of them is deleted."""
     manifest = {
         "run_id": "1",
         "plan_id": "2",
@@ -179,11 +179,11 @@ def test_a_foreign_folder_beside_a_new_output(tmp_path, uris):
     assert [path.name for path in beside.iterdir()] == ["notes.txt"]
 
 
-# --- what is ours ---
+# --- files of beamlabel ---
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing after it runs."""
+    """A stand-in for SIGKILL: no code after it runs."""
 
 
 @pytest.mark.parametrize("if_exists", ["error", "overwrite", "resume"])
@@ -211,7 +211,7 @@ def test_a_launcher_that_is_killed_while_it_stages_leaves_what_the_next_run_know
                 break
             except Killed:
                 pass
-        finish_pending(place.output)  # does not take it for another's
+        finish_pending(place.output)  # does not take it for a foreign file
     assert kill_after > 1
     assert label(place.output, "--input", uris, "--if_exists", if_exists).code == 0
     ours = {name for name in place.content() if name.startswith("_beamlabel")}
@@ -242,7 +242,7 @@ def test_a_file_of_others_among_what_late_workers_wrote_is_named(place, uris):
 
 
 def test_what_is_left_of_a_deletion_goes_with_the_next_run(tmp_path, uris):
-    """Empty folders, and temporary files of a write that was killed."""
+    """Empty directories, and temporary files of a killed write."""
     own = tmp_path / "out" / layout.OWN
     (own / "staging" / "0123456789abcdef" / "shards").mkdir(parents=True)
     for folder in (own, own / "staging", own / "staging" / "0123456789abcdef"):
@@ -252,7 +252,7 @@ def test_what_is_left_of_a_deletion_goes_with_the_next_run(tmp_path, uris):
 
 
 def test_only_results_are_left_and_readers_take_the_folder_for_one_table(tmp_path, uris):
-    """With units.json beside them, since a listing may grow."""
+    """The results include units.json, since a listing may grow."""
     output = tmp_path / "out"
     assert label(output, "--input", f"{tmp_path / 'photos'}/", "--input_format", "images").code == 0
     there = {path.name for path in output.iterdir()}

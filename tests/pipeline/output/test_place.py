@@ -1,4 +1,4 @@
-"""An output has one place, whatever it is called; what a run has there is no input."""
+"""An output has one place under all its names; a run's files there are not input."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_run_through_a_link_waits_for_the_other(tmp_path: Path, uris: Path, na
 
 
 def test_a_folder_is_locked_itself(tmp_path: Path) -> None:
-    """A bind mount of it leads to another place beside it."""
+    """A bind mount of the directory has another parent directory."""
     out = tmp_path / "out"
     out.mkdir()
     lock = FileLock(str(out))

@@ -1,4 +1,4 @@
-"""A power cut at any moment leaves no name that speaks of what is not on the disk."""
+"""A power cut at any moment leaves no file that refers to data missing on the disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def uris(tmp_path):
 
 @dataclass(frozen=True)
 class Watched:
-    """A whole run, launcher and workers: what it asked of the disk, its result, and its records by their units."""
+    """A whole run with launcher and workers: its disk calls, its result, and its records by unit."""
 
     disk: Disk
     job: FinishedJob
@@ -56,7 +56,7 @@ def watched_run(kind, folder, uris, monkeypatch, without=""):
 
 
 def check_records(run):
-    """A record comes after its shards."""
+    """Checks that a record comes after its shards."""
     for unit_id, record in run.records.items():
         (moment,) = run.disk.moments(f"/units/{unit_id}.json")
         folder = run.disk.events[moment][1].removesuffix(f"/units/{unit_id}.json")
@@ -65,7 +65,7 @@ def check_records(run):
 
 
 def check_commit(run):
-    """The commit comes after the records."""
+    """Checks that the commit comes after the records."""
     (moment,) = run.disk.moments(f"/{layout.COMMIT}")
     folder = run.disk.events[moment][1].removesuffix(f"/{layout.COMMIT}")
     for unit_id in run.records:
@@ -73,7 +73,7 @@ def check_commit(run):
 
 
 def check_manifest(run):
-    """The manifest comes after its files."""
+    """Checks that the manifest comes after its files."""
     (moment,) = run.disk.moments(f"/{layout.MANIFEST}")
     folder = run.disk.events[moment][1].removesuffix(f"/{layout.MANIFEST}")
     names = [file["name"] for file in run.job.manifest["files"]]
@@ -83,7 +83,7 @@ def check_manifest(run):
 
 
 def check_success(run):
-    """``_SUCCESS`` comes after the manifest, and the output's own name after both."""
+    """Checks that ``_SUCCESS`` comes after the manifest, and the output's own name after both."""
     disk, output = run.disk, str(run.job.output)
     (success,) = disk.moments(f"/{layout.SUCCESS}")
     folder = disk.events[success][1].removesuffix(f"/{layout.SUCCESS}")
@@ -93,7 +93,7 @@ def check_success(run):
 
 
 def check_end(run):
-    """What is done is on the disk when it is told: the files, or the folder that got the output's name."""
+    """Checks that the files, or the renamed directory, are on the disk before success is reported."""
     disk, output, end = run.disk, run.job.output, len(run.disk.events)
     renamed = [at for at in disk.moments("/out") if disk.events[at][1] == str(output)]
     if renamed:
@@ -104,7 +104,7 @@ def check_end(run):
 
 
 def check_mark(run):
-    """Our mark comes before what is staged."""
+    """Checks that beamlabel's mark comes before staged files."""
     first = next(path for kind, path, _ in run.disk.events if kind == "name" and "/staging/" in path)
     assert first.endswith(f"/{layout.JOB}")
     (artifact,) = run.disk.moments(f"/{layout.ARTIFACT}")
@@ -127,7 +127,7 @@ def test_each_check_fails_if_the_code_does_not_sync(kind, without, tmp_path, uri
     run = watched_run(kind, tmp_path, uris, monkeypatch, without)
     for check in CHECKS:
         if (check, kind, without) == (check_end, "new", "files"):
-            continue  # of the output's own name, which is a folder's
+            continue  # of the output's own name, a directory
         with pytest.raises(AssertionError):
             check(run)
 
@@ -167,7 +167,7 @@ def test_where_there_are_no_links_it_is_on_the_disk_too(tmp_path, monkeypatch):
 
 
 def test_who_finds_a_file_has_its_name_on_the_disk_too(tmp_path, monkeypatch):
-    """Its maker may have died between the two."""
+    """The process that created it may have died between the two."""
     (tmp_path / "target").write_bytes(b"x")
     with watched(monkeypatch) as disk:
         assert not storage.create_if_absent(str(tmp_path / "target"), b"x")
@@ -182,7 +182,7 @@ def test_what_is_not_synced_is_not_on_the_disk(tmp_path, monkeypatch, without):
 
 
 def test_many_moves_cost_one_sync_of_their_folder(tmp_path, uris, monkeypatch):
-    """Each is a wait for the disk."""
+    """Each sync waits for the disk."""
     output = tmp_path / "out"
     real = []
 

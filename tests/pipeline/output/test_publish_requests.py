@@ -1,4 +1,4 @@
-"""What publishing and a launch ask of a bucket, and a publisher that dies between any two requests."""
+"""The bucket requests of publishing and of a launch, and a publisher that dies between any two requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_replacing_hundreds_of_shards_takes_a_few_requests(gcs):
 
 
 def test_a_launch_lists_no_more_than_lies_right_in_the_staging_folder(gcs):
-    """A run that was killed has staged hundreds of files."""
+    """A killed run has staged hundreds of files."""
     folder = commit_run(gcs, 350)
     gcs.remove(folder.removeprefix(f"{gcs.url}/") + "/commit.json")
     assert finish_pending(gcs.uri("out")) == []
@@ -50,16 +50,16 @@ def test_a_launch_lists_no_more_than_lies_right_in_the_staging_folder(gcs):
     before = len(listings(gcs))
     staging.delete_all(gcs.uri("out"))
     whole = [query for query in listings(gcs)[before:] if "delimiter" not in query]
-    assert len(whole) == 1  # a page: what is deleted has to be listed once
+    assert len(whole) == 1  # a page: files must be listed once before they are deleted
     assert not gcs.list("out/")
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing after it runs."""
+    """A stand-in for SIGKILL: no code after it runs."""
 
 
 def test_a_publisher_that_dies_before_any_request_is_run_again(gcs, monkeypatch):
-    """Into an output that holds an earlier run; who reads the manifest sees that one or the new one, and all of it."""
+    """The output holds an earlier run; readers of the manifest see all of that run or all of the new one."""
     session = gcs_client.session(gcs_client.client())
     real = session.request
     for kill_at in range(100):

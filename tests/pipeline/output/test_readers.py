@@ -1,4 +1,4 @@
-"""What readers see while a run is published, as ``docs/nightly.md`` promises: by the manifest, and by listing."""
+"""The view of readers during publication, by manifest and by listing, as ``docs/nightly.md`` describes."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class Seen:
     """A reader's view between two changes.
 
     Attributes:
-      manifest: what it names, by the run's id; None where there is none.
-      listed: data shards in a listing of the folder.
-      succeeded: whether ``_SUCCESS`` is there.
+      manifest: The files in the manifest by the run's id; None without a manifest.
+      listed: The data shards in a listing of the directory.
+      succeeded: Whether ``_SUCCESS`` exists.
     """
 
     manifest: tuple[str, frozenset[str]] | None
@@ -32,7 +32,7 @@ def look(output: str) -> Seen:
     manifest = beamlabel.pipeline.output.publish.read_manifest(output)
     if manifest is not None:
         names = frozenset(file["name"] for file in manifest["files"])
-        assert names <= found, "the manifest names what is not there"
+        assert names <= found, "the manifest names missing files"
         manifest = (manifest["run_id"], names)
     shards = frozenset(name for name in found if not name.startswith("_"))
     return Seen(manifest, shards, layout.SUCCESS in found)
@@ -40,7 +40,7 @@ def look(output: str) -> Seen:
 
 @pytest.fixture
 def published(monkeypatch):
-    """Runs the job, and looks at its output after each change that the publication makes anywhere."""
+    """Runs the job and records its output after each change during publication."""
     real = beamlabel.pipeline.output.publish.publish
     views = []
 
@@ -97,7 +97,7 @@ def test_where_a_run_replaces_another_only_a_listing_sees_two(tmp_path, gcs, ima
     views = published(output, *images, "--if_exists", "overwrite")
     new = views[-1]
     assert views[0] == old
-    assert not old.listed & new.listed, "no file of the run before is overwritten"
+    assert not old.listed & new.listed, "no file of the previous run is overwritten"
     assert list(dict.fromkeys(view.manifest for view in views)) == [old.manifest, new.manifest]
     assert all(old.listed <= view.listed for view in views if view.manifest == old.manifest)
     assert all(new.listed <= view.listed for view in views if view.manifest == new.manifest)

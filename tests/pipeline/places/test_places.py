@@ -1,4 +1,4 @@
-"""Folders and files that nobody means, or that cannot be written, are told apart before any work."""
+"""Unintended or unwritable directories and files are detected before any work."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from support.paths import ROOT
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """A home, a folder of temporary files, and a current folder; and what may lie at the place of an output."""
+    """A home, a temporary and a working directory, with files that may exist at an output's place."""
     for name in ("home/me", "temporary", "work/here"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
@@ -122,9 +122,7 @@ def test_a_cache_that_came_with_an_image_may_be_read_only(places, monkeypatch):
 def test_without_a_home_folder_nothing_is_made_of_a_tilde(places, monkeypatch):
     monkeypatch.setenv("BEAMLABEL_CACHE", "")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(
-        os.path, "expanduser", lambda path: path
-    )  # as for a user whom the system does not know
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without an account
     assert cache_dir() == NOWHERE
     with pytest.raises(UsageError, match="BEAMLABEL_CACHE"):
         check_cache()
@@ -157,7 +155,7 @@ for check in (check_cache, lambda: check_folder("--output", sys.argv[1] + "/out"
 
 
 def mounted(tmp_path, options):
-    """What the checks say of a file system of its own that is mounted so."""
+    """The result of the checks for a file system mounted with these options."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     words = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
@@ -183,4 +181,4 @@ def test_a_read_only_file_system(tmp_path):
 def test_a_full_file_system(tmp_path):
     cache, *others = mounted(tmp_path, "size=4k")
     assert cache.startswith("OSError") and "No space left" in cache and str(tmp_path) in cache
-    assert others == ["fine", "fine"]  # the first file will tell
+    assert others == ["fine", "fine"]  # writing the first file will fail

@@ -1,4 +1,4 @@
-"""Places that cannot be used: one line that names the option or variable, exit code 2, and no traceback."""
+"""Unusable places: one line that names the option or variable, exit code 2, and no traceback."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ NOBODY = ["unshare", "--user", "--map-user=54321"]
 
 
 def told(*words, before=(), **environment):
-    """The lines of a command that is refused, but the hint at ``--help``."""
+    """The lines of a refused command without the hint at ``--help``."""
     argv = [*before, sys.executable, "-m", "beamlabel", *map(str, words)]
     given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     given = {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Signals while a job is handed over, and after it."""
+"""Signals during and after the submission of a job."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def test_a_hand_over_that_hangs_ends_at_the_second_signal() -> None:
 
 
 def test_signals_are_taken_back_after_a_hand_over() -> None:
-    """Beam's job servers put their own handler in place, and stop when it is called."""
+    """Beam's job servers install their own handler and stop when it is called."""
     with cancellation() as cancelled:
         with cancelled.deferred():
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Nothing that an option, a file or a server says can forge a line or move the cursor."""
+"""Text from options, files and servers can neither forge a line nor move the cursor."""
 
 import ast
 import io
@@ -76,7 +76,7 @@ def test_messages_hold_no_credentials(capsys):
 
 
 def test_every_message_goes_that_way():
-    """Nothing writes to the streams by itself but what shows progress."""
+    """Only the progress display writes to the streams directly."""
     own = {"pipeline/process/", "pipeline/job/progress.py", "pipeline/runners/", "pipeline/fine_tune/training.py",
            "pipeline/options/flex_template.py", "pipeline/demo/", "transforms/beam_yaml/__main__.py",
            "pipeline/options/parser.py", "transforms/deadline/guard.py", "transforms/secrets/logs.py"}  # fmt: skip

@@ -1,6 +1,6 @@
-"""A signal ends every phase, whatever holds it up: a server that does not answer, or native code that never returns.
+"""A signal ends every phase, even with a silent server or native code that never returns.
 
-A phase is a line in ``HANGS``: the function that hangs, and the command that gets there.
+A phase is a line in ``HANGS``: the function that hangs, and the command that reaches it.
 """
 
 import os
@@ -78,7 +78,7 @@ def test_a_phase_that_hangs_in_native_code_is_ended(phase, old, tmp_path):
     said = launcher.ended_by(signal.SIGINT if phase == "locking" else signal.SIGTERM)
     assert "Traceback" not in said
     assert not is_running(child)
-    # Nothing half done passes for a result; a new folder is published by one rename, before its report is there.
+    # Unfinished files never pass for a result; one rename publishes a new directory, before its report exists.
     assert not (new / "_SUCCESS").exists() and not (new / "saved_model.pb").exists()
 
 
@@ -143,7 +143,7 @@ def test_the_time_that_is_given_is_below_five_seconds():
 
 
 def test_a_child_of_a_fork_tells_nothing_of_its_own_signals(monkeypatch):
-    """Else a child that is ended would end its parent."""
+    """Otherwise ending a child would end its parent."""
     monkeypatch.setattr(watchdog, "GRACE_SECONDS", 0.0)
     with cancellation():
         child = os.fork()
@@ -154,7 +154,7 @@ def test_a_child_of_a_fork_tells_nothing_of_its_own_signals(monkeypatch):
                 os._exit(7)
             os._exit(8)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        # The watchdog reads what was told before it reads this, which it is not to act on.
+        # The watchdog reads earlier messages first; it must not act on this one.
         os.kill(os.getpid(), signal.SIGCHLD)
 
 

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or read by nobody: the exit code is right, and work is done or not begun."""
+"""Standard streams that are closed, full or unread: the exit code is correct, and work is complete or not begun."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def shell(words, redirection, cwd):
-    """The exit code, and what was said on the streams that are not redirected."""
+    """The exit code and the output on the streams that are not redirected."""
     script = f'"$@" {redirection}'
     done = subprocess.run(
         ["bash", "-c", script, "bash", sys.executable, "-m", "beamlabel", *map(str, words)],
@@ -76,4 +76,4 @@ def test_a_job_is_done_though_nobody_hears_of_it(redirection, tmp_path):
         cwd=ROOT,
         capture_output=True,
     )
-    assert done.returncode == 0  # nothing that was said went into a file
+    assert done.returncode == 0  # no message went into a file

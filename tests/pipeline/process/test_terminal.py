@@ -1,4 +1,4 @@
-"""What a person sees on a terminal, and what a log holds: a cold cache, Ctrl-C once and twice."""
+"""Output on a terminal and in a log: a cold cache, Ctrl-C once and twice."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""``--precision int8``: what the launcher makes, what workers open, and what becomes of it if it is not near enough."""
+"""``--precision int8``: the launcher's artifact, the workers' use, and the case of insufficient agreement."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ CALIBRATION = 8
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How often NNCF has been asked; a tiny module need not be faster in int8, so here it is."""
+    """Counts the calls of NNCF, and makes int8 appear faster, since a tiny module need not be."""
     asked = []
     quantized = nncf_model.Quantizer.quantized
 
@@ -68,13 +68,13 @@ def test_a_job_in_int8(tmp_path, uris, counted):
     )
     cosines = (before * after).sum(1) / np.linalg.norm(before, axis=1) / np.linalg.norm(after, axis=1)
     assert np.median(cosines) >= 0.99 and not np.array_equal(before, after)
-    # Again, nothing is quantized, and rows are the same whatever the size of a batch.
+    # The next run quantizes nothing, and rows are equal for all batch sizes.
     asked = len(counted)
     again = in_int8(tmp_path / "again", uris, "--batch_size", 7)
     assert len(counted) == asked and again.manifest["preprocessing"] == told
     rows = np.stack(pq.read_table(tmp_path / "again").sort_by("uri").column("embedding").to_numpy())
     assert np.array_equal(rows, after)
-    # Other images make another model.
+    # Other images give another model.
     fewer = in_int8(tmp_path / "fewer", uris, "--calibration_images", CALIBRATION - 1)
     assert fewer.manifest["preprocessing"]["quantization"] != told["quantization"]
 
@@ -88,7 +88,7 @@ def test_what_is_not_near_enough_ends_the_run_or_is_float32(tmp_path, uris, coun
     asked = len(counted)
     exact = in_int8(tmp_path / "exact", uris, "--precision", "int8,float32")
     assert exact.code == 0 and exact.manifest["preprocessing"]["precision"] == "float32"
-    # What was tried is remembered, too.
+    # A failed attempt is cached, too.
     assert len(counted) == asked
 
 
@@ -96,7 +96,7 @@ def test_too_few_images(tmp_path, counted, capsys):
     few = uri_list(tmp_path / "few.txt", photos(tmp_path / "photos", CALIBRATION + 99))
     assert in_int8(tmp_path / "out", few).code == 2
     assert "--calibration_images" in capsys.readouterr().err
-    # Copies are one image.
+    # Copies count as one image.
     copies = uri_list(tmp_path / "copies.txt", [*photos(tmp_path / "photos", 60)] * 4)
     assert in_int8(tmp_path / "out", copies).code == 2
     assert counted == []
@@ -123,7 +123,7 @@ def test_a_worker_whose_answers_are_others_refuses(tmp_path, counted):
     found = search.search(artifact, images[:10], images[10:], "none", tmp_path)
     assert found.artifact is not None
     assert open_engine(found.artifact.path, found.artifact.sha256).computed_by == "openvino int8"
-    # A worker has no NNCF.
+    # Workers have no NNCF.
     code = (
         "import sys; sys.modules['nncf'] = None\n"
         "from beamlabel.transforms.inference.engines import open_engine\n"

@@ -1,4 +1,4 @@
-"""A base, own modules on it, and what the base made of some images that are gone since."""
+"""A base, own modules on it, and the base's results for images that no longer exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES, MISSING = 40, 2
 
 @dataclass(frozen=True)
 class Modules:
-    """Paths of modules: a base, an own one on it, and one whose head normalizes."""
+    """Paths of modules: a base, an own module on it, and one whose head normalizes."""
 
     base: str
     own: str
@@ -27,9 +27,9 @@ class Modules:
 
 @dataclass(frozen=True)
 class Labeled:
-    """What was made of the same images: by the base, as Parquet and as TFRecords, and by the own module.
+    """Results for the same images: by the base as Parquet and as TFRecords, and by the own module.
 
-    ``nights`` is a folder of the first and of another night, whose kept columns differ.
+    ``nights`` is a directory with the first and another night, whose kept columns differ.
     """
 
     parquet: FinishedJob
@@ -78,7 +78,7 @@ def labeled(modules: Modules, tmp_path_factory: pytest.TempPathFactory) -> Label
 
 
 def _list(path: Path, paths: list[Path], kind: pa.DataType, *, note: bool = False) -> Path:
-    """A Parquet file of references, with columns that are kept."""
+    """Writes a Parquet file of references with columns to keep."""
     rows = len(paths)
     days = [
         None if n % 7 == 0 else dt.datetime(2026, 1, 1 + n % 28, tzinfo=dt.timezone.utc) for n in range(rows)

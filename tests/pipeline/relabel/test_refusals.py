@@ -1,4 +1,4 @@
-"""What cannot be labeled anew is refused before the run, by the name of the option, with what to do."""
+"""Rows that cannot be relabeled are refused before the run; the error names the option and the remedy."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from support.jobs import relabel
 
 @pytest.fixture
 def edited(labeled, tmp_path):
-    """Makes a copy of the first night whose manifest is changed."""
+    """Copies the first night with a changed manifest."""
 
     def copy(change, name="earlier"):
         target = tmp_path / name / "out"
@@ -35,7 +35,7 @@ def edited(labeled, tmp_path):
 
 
 def metadata(**values):
-    """Changes entries of the metadata; None takes one away."""
+    """Changes entries of the metadata; None removes one."""
 
     def change(manifest):
         for name, value in values.items():
@@ -47,7 +47,7 @@ def metadata(**values):
 
 
 def earlier_output(name):
-    """An earlier version's, of a run that named its output."""
+    """The manifest of an earlier version, from a run that named its output."""
 
     def change(manifest):
         metadata(features_id=None)(manifest)
@@ -67,7 +67,7 @@ def preprocessing(tells_features=False, **values):
 
 
 def refused(capsys, tmp_path, outputs, module, *arguments):
-    """What the command says when it refuses; nothing is written."""
+    """The message of a refusal; checks that no file is written."""
     outputs = outputs if isinstance(outputs, list) else [outputs]
     job = relabel(tmp_path / "refused", *outputs, *arguments, module=module)
     assert job.code == 2
@@ -82,9 +82,9 @@ def refused(capsys, tmp_path, outputs, module, *arguments):
         (metadata(schema_version="1"), "beamlabel compact"),
         (metadata(preprocessing=None), "preprocessing"),
         (metadata(features_id="0" * 64), "another module"),
-        # Of an earlier version of beamlabel, and of another module than the base.
+        # From an earlier version of beamlabel and another module than the base.
         (metadata(features_id=None, module_fingerprint="0" * 64), "another module"),
-        # Of an earlier version, of the base, and of another of its outputs.
+        # From an earlier version, the base, and another of its outputs.
         (earlier_output("default"), "which output"),
         (preprocessing(height=16), "16x32"),
         (preprocessing(input_range=[-1.0, 1.0]), "-1.0"),
@@ -117,7 +117,7 @@ def test_a_module_that_beamlabel_train_did_not_write(labeled, modules, capsys, t
 
 
 def test_a_head_that_is_not_what_the_signature_computes(modules, tmp_path):
-    """As if the description did not say that features are normalized."""
+    """As if the description omitted that features are normalized."""
     resolved = resolve_module(modules.normalizing, tmp_path)
     artifact = compiled(resolved, CompileOptions(), tmp_path)
     description = read_description(resolved.path)

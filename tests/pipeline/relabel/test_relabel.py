@@ -1,4 +1,4 @@
-"""The rows of earlier outputs get the classes of an own module: the numbers of labeling anew, and no image is read."""
+"""Rows of earlier outputs get the classes of an own module: the same numbers as labeling again, without images."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from beamlabel.pipeline.output.verify import verify
 from support.jobs import read_examples, relabel
 
 ROWS = 38
-# What is of the run, not of the row.
+# Columns that belong to the run, not to the row.
 CLOSE = ("score", "scores", "embedding")
 
 
@@ -22,7 +22,7 @@ def in_order(table):
 
 
 def assert_same_rows(found, expected):
-    """The same columns in the same order, equal but for the last bits of floats."""
+    """Checks that columns and their order are the same and values equal up to the last bits of floats."""
     assert found.schema.equals(expected.schema), f"{found.schema}\n{expected.schema}"
     found, expected = in_order(found), in_order(expected)
     for name in expected.schema.names:
@@ -74,7 +74,7 @@ def test_the_output_is_one_like_any_other(relabeled, labeled):
 
 
 def test_examples_in_and_out(modules, labeled, relabeled, tmp_path):
-    """From gzipped TFRecords, whose types the manifest tells, and to TFRecords."""
+    """From gzipped TFRecords, whose types are in the manifest, and to TFRecords."""
     options = ("--top_k", 2)
     job = relabel(tmp_path / "a", labeled.tfrecord.output, *options, module=modules.own)
     assert job.code == 0
@@ -92,7 +92,7 @@ def test_examples_in_and_out(modules, labeled, relabeled, tmp_path):
 
 
 def test_many_nights_are_one_input(modules, labeled, tmp_path):
-    """Kept columns of one night are null in the other's rows, and get the type that holds both."""
+    """Kept columns of one night are null in the other's rows and get the common type."""
     job = relabel(tmp_path / "out", labeled.nights, "--no_embeddings", module=modules.own)
     assert job.code == 0
     nights = [labeled.parquet, labeled.other_night]
@@ -114,7 +114,7 @@ def test_many_nights_are_one_input(modules, labeled, tmp_path):
 
 
 def with_bad_rows(output, target, bad):
-    """A copy of an output, with some embeddings that are no numbers; verify finds nothing wrong with it."""
+    """A copy of an output with some NaN embeddings, which still passes verify."""
     shutil.copytree(output, target)
     manifest = json.loads((target / "_MANIFEST.json").read_text())
     for file in manifest["files"]:
@@ -173,7 +173,7 @@ def test_units_are_cut_and_their_rows_are_in_order(modules, labeled, tmp_path):
 
 
 def test_a_head_that_normalizes(modules, labeled, tmp_path):
-    """It takes embeddings as they are; the rows keep theirs."""
+    """The head takes raw embeddings; the rows keep theirs."""
     import tensorflow as tf
 
     job = relabel(tmp_path / "raw", labeled.parquet.output, "--scores", "none", module=modules.normalizing)

@@ -1,4 +1,4 @@
-"""``beamlabel relabel`` as the command, with workers in other processes: the rows of a run in this one."""
+"""``beamlabel relabel`` with workers in other processes gives the same rows as in this process."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Corrections in the report's page, in a real browser: what a person says is marked, kept, undone and exported."""
+"""Corrections in the report's page in a browser: a user's verdicts are marked, kept, undone and exported."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ def shown() -> Iterator[Browser]:
 
 
 def a_page(path: Path, names, *, count: int = 24, has_ids: bool = True, scores: bool = True) -> dict:
-    """Writes the page of a made-up run; returns its data. ``names``: of the classes; none: they have no names."""
+    """Writes the page of a made-up run and returns its data; empty ``names`` mean classes without names."""
     metadata = {"beamlabel.embedding_dim": "4"}
     metadata |= {"beamlabel.num_classes": "8", "beamlabel.scores": "softmax"} if scores else {}
     metadata |= {"beamlabel.labels_sha256": "0"} if names else {}
@@ -68,9 +68,9 @@ def named(tmp_path_factory) -> Path:
 
 
 def opened(shown: Browser, path: Path, **size) -> list[dict]:
-    """Opens a page as if for the first time; returns the rows in the order of the contact sheet."""
+    """Opens a page without stored state; returns the rows in the order of the contact sheet."""
     shown.open(path, **size)
-    # Nothing is unsaved then, and no dialog asks whether to leave the page.
+    # No correction is unsaved then, so no dialog asks whether to leave the page.
     shown.run("localStorage.clear(); restoreCorrections(correctable); showMarks();")
     return rows_shown(shown)
 
@@ -89,7 +89,7 @@ def exported(shown: Browser) -> list[list[str]]:
 
 
 def press(shown: Browser, place: int, button: str) -> None:
-    """Opens a picture of the sheet and presses a button of the form whose text begins so."""
+    """Opens an image of the sheet and presses the form's button whose text begins with ``text``."""
     shown.run(f"{OF_SHEET}.click()", place)
     texts = "[...document.querySelectorAll('#detail .verdict button')]"
     shown.run(f"{texts}.find((one) => one.textContent.startsWith(arguments[0])).click()", button)
@@ -105,7 +105,7 @@ def type_class(shown: Browser, place: int, name: str) -> None:
 
 
 def marks(shown: Browser, uri: str) -> set[str]:
-    """The texts on all pictures of an image that can be seen."""
+    """The texts on all visible thumbnails of an image."""
     return set(
         shown.run(
             """return [...document.querySelectorAll('.sheet button')].filter((one) => one.title === arguments[0])
@@ -162,7 +162,7 @@ def test_they_are_there_when_the_page_is_opened_again(shown, named):
     rows = opened(shown, named)
     press(shown, 0, "✓ Right")
     asked = "return !window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"
-    assert shown.run(asked) is True, "what is not saved is not left without a question"
+    assert shown.run(asked) is True, "the page asks before unsaved corrections are lost"
     shown.run("isSaved = true; storeCorrections()")
     assert shown.run(asked) is False
     shown.open(named)
@@ -193,7 +193,7 @@ def test_keys_on_a_picture(shown, named):
     assert field.get_attribute("id") == "truth" and field.get_attribute("value") == ""
     field.send_keys("seal\n")
     assert shown.run("return document.querySelector('#detail').open") is False
-    assert shown.driver.switch_to.active_element == second, "the focus is where it was"
+    assert shown.driver.switch_to.active_element == second, "the focus has not moved"
     assert {line[3] for line in exported(shown)} == {rows[0]["labels"][0], "seal"}
     first.send_keys("u")
     assert [line[3] for line in exported(shown)] == ["seal"]

@@ -1,4 +1,4 @@
-"""Pictures of failed images in the report, where a file is left to show."""
+"""Thumbnails of failed images in the report if their files still exist."""
 
 import base64
 import io
@@ -57,7 +57,7 @@ def test_a_jpeg_with_faults_has_a_picture(ran):
     picture = Image.open(io.BytesIO(base64.b64decode(found["cut.jpg"]["thumbnail"])))
     assert picture.format == "JPEG" and min(picture.size) <= 160
     links = {name: one["link"] for name, one in found.items()}
-    assert links.pop("missing.jpg") is None, "there is nothing to open"
+    assert links.pop("missing.jpg") is None, "there is no file to open"
     assert links == {name: f"../{name}" for name in links}
 
 

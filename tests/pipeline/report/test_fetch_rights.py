@@ -1,4 +1,4 @@
-"""Only the command line allows fetching: what the manifest of a run says about it counts for nothing."""
+"""Only the command line allows fetching; the manifest of a run cannot."""
 
 from __future__ import annotations
 

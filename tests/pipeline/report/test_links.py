@@ -1,4 +1,4 @@
-"""Links from the report to images: the web without credentials, files relative to the page, and nothing else."""
+"""Links from the report to images: web URLs without credentials, files relative to the page, no others."""
 
 import pytest
 

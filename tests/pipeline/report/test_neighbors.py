@@ -1,4 +1,4 @@
-"""Rows at odds with their neighbours: as a plain loop over all pairs finds them, in any order of the units."""
+"""Rows that disagree with their neighbors: the same as in a plain loop over all pairs, for any unit order."""
 
 import random
 from collections import Counter
@@ -17,7 +17,7 @@ NAMES = ("cat", "dog", "owl")
 
 
 def clusters(count: int, wrong: dict[int, str], *, seed: int = 0) -> tuple[np.ndarray, list[str]]:
-    """Embeddings in three tight clusters, and labels that are their clusters' but for some rows."""
+    """Embeddings in three tight clusters, and labels that match their clusters except in some rows."""
     rng = np.random.default_rng(seed)
     centers = rng.standard_normal((3, 16)) * 3
     embeddings = centers[np.arange(count) % 3] + rng.standard_normal((count, 16)) * 0.3
@@ -30,7 +30,7 @@ def sample_of(embeddings: np.ndarray, labels) -> EmbeddingSample:
 
 
 def by_pairs(sample: EmbeddingSample) -> dict[int, str]:
-    """Number → label of the majority, of the rows at odds: row by row and pair by pair."""
+    """Number → label of the majority for the rows that disagree, found row by row and pair by pair."""
     found = {}
     vectors = sample.vectors.astype(np.float64)
     for row, own in enumerate(sample.labels):
@@ -74,7 +74,7 @@ def test_the_wrong_ones_are_found_and_no_others():
 
 
 def test_copies_are_no_neighbors():
-    """Ten copies of a wrong image, which agree with each other, do not make it right."""
+    """Ten copies of a wrong image agree with each other but do not make it right."""
     embeddings, labels = clusters(60, {0: "owl"})
     embeddings = np.concatenate((embeddings, np.repeat(embeddings[:1], 12, axis=0)))
     near = Neighborhood(sample_of(embeddings, [*labels, *["owl"] * 12]))
@@ -97,7 +97,7 @@ def test_how_many_neighbors_decide():
 
 
 def unit(rows) -> Summarizer:
-    """Rows of an output, each of a number, a best label and a margin, with their embeddings."""
+    """Rows of an output, each from a number, a best label and a margin, with their embeddings."""
     summarizer = Summarizer(METADATA)
     for number, label, gap, embedding in rows:
         others = [name for name in NAMES if name != label]
@@ -125,7 +125,7 @@ def test_the_helpful_rows_do_not_depend_on_the_units(cut):
     close = {int(row["image_id"], 16) for row in shown if "close" in row["kinds"]}
     assert close == set(np.argsort(gaps)[:MAX_HELPFUL].tolist())
     odd = [row for row in shown if "at_odds" in row["kinds"]]
-    # Of 288 random rows every thirtieth is wrong, and clear: about nine.
+    # Of 288 random rows, every thirtieth is clearly wrong: about nine.
     assert 3 < len(odd) <= MAX_HELPFUL
     assert all(int(row["image_id"], 16) in wrong for row in odd)
     assert all((row["neighbors"]["label"], row["neighbors"]["of"]) == ("cat", 10) for row in odd)

@@ -1,4 +1,4 @@
-"""The part of a night's report that compares it with the night before."""
+"""The part of a night's report that compares it with the previous night."""
 
 import shutil
 from collections import Counter
@@ -93,7 +93,7 @@ def test_a_night_without_a_report_tells_its_counts(nights, tmp_path):
     night(tmp_path, "2026-01-01")
     night(tmp_path, "2026-01-02")
     found = before(night(tmp_path, "2026-01-03", "--report", "--crop", "0.5", skips=False))
-    assert found is not None, "the date in the output tells where the nights before are"
+    assert found is not None, "the date in the output's path gives the place of previous nights"
     assert found["output"].endswith("dt=2026-01-02")
     assert found["has_report"] is False and found["same_module"] is False
     assert found["label_drift"] is None and found["embedding_drift"] is None

@@ -1,4 +1,4 @@
-"""``--report`` and ``beamlabel report``: what the page says is what the rows say, whatever is in them."""
+"""``--report`` and ``beamlabel report``: the page agrees with the rows for any content."""
 
 import base64
 import io
@@ -254,7 +254,7 @@ def test_a_bucket_gets_its_page(gcs: Bucket, tmp_path):
 
 
 def committed(tmp_path, monkeypatch, uris, *arguments) -> tuple[str, str]:
-    """The output and the staging folder of a run whose launcher is gone when it was committed."""
+    """The output and the staging directory of a committed run whose launcher was killed before it could publish."""
     with monkeypatch.context() as patch:
         patch.setattr("beamlabel.pipeline.output.publish.publish", lambda output, staging: sys.exit("gone"))
         with pytest.raises(SystemExit, match="gone"):

@@ -1,4 +1,4 @@
-"""The report's page in a real browser: it shows what is in it, filters, fits, and runs nothing but its own script."""
+"""The report's page in a browser: it shows its data, filters, fits the screen, and runs only its own script."""
 
 import io
 import itertools
@@ -30,7 +30,7 @@ def shown() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    """The page of a run over 200 photographs and four failures, with long and with hostile names among its texts."""
+    """The page of a run over 200 photographs with four failures and some long and hostile names."""
     folder = tmp_path_factory.mktemp("report")
     names = [
         "tabby",
@@ -68,7 +68,7 @@ def data_of(report: Path) -> dict:
 
 
 def visible(shown: Browser) -> list[dict]:
-    """The texts below the pictures that the contact sheet shows."""
+    """The texts below the visible thumbnails of the contact sheet."""
     return shown.run("""
         return [...document.querySelectorAll('#sheet li')].filter((item) => item.offsetParent !== null).map((item) => {
           const [label, score] = item.querySelectorAll('.caption > *');
@@ -77,7 +77,7 @@ def visible(shown: Browser) -> list[dict]:
 
 
 def set_value(shown: Browser, selector: str, value: str) -> None:
-    """As a user does: the value changes, and the form hears of it."""
+    """Sets a value like a user: the value changes, and the form gets an event."""
     shown.run(
         """
         const field = document.querySelector(arguments[0]);
@@ -130,11 +130,11 @@ def test_nothing_from_outside_runs(shown, report):
     )
     shown.run("return fetch('https://example.org/').catch(() => null)")
     assert shown.run("return window.pwned") is None, "the policy lets only the page's own script run"
-    assert len(shown.logged()) >= 3, "and says what it kept out"
+    assert len(shown.logged()) >= 3, "and the console reports the blocked content"
 
 
 def before_of(data: dict) -> dict:
-    """A made-up night before."""
+    """A made-up previous night."""
     rows = {"input": 150, "predicted": 140, "failed": 10, "skipped": 0}
     names = [name for name, _ in data["labels"]["shown"]][:8]
     labels = [
@@ -150,7 +150,7 @@ def before_of(data: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def second_night(report, tmp_path_factory) -> Path:
-    """The same page with a night before."""
+    """The same page with a previous night."""
     data = data_of(report)
     path = tmp_path_factory.mktemp("second") / "_report.html"
     path.write_text(page({**data, "before": before_of(data)}))
@@ -181,7 +181,7 @@ def test_it_opens_with_the_night_before_then_failures_labels_throughput(shown, s
 def test_every_percentage_names_its_base(shown, second_night):
     shown.open(second_night)
     shown.run("for (const one of document.querySelectorAll('details')) one.open = true")
-    # Those of a table stand in the head of their column.
+    # A table names the base of its percentages in its column heads.
     tables = """return [...document.querySelectorAll('table')]
         .map((one) => [one.tHead.innerText, one.tBodies[0].innerText])"""
     for head, body in shown.run(tables):
@@ -201,7 +201,9 @@ def test_pictures_link_to_files_that_a_browser_can_open(shown, report):
         "return [...document.querySelectorAll('#failures a')].map((a) => [a.href, a.rel, a.textContent])"
     )
     places = [Path(unquote(urlsplit(href).path)) for href, _, _ in links]
-    assert len(places) == 2 and len(set(places)) == 1 and places[0].is_file(), "the picture and the reference"
+    assert len(places) == 2 and len(set(places)) == 1 and places[0].is_file(), (
+        "the thumbnail and the reference"
+    )
     assert {rel for _, rel, _ in links} == {"noopener noreferrer"}
     assert shown.run("return document.querySelector('#failures a img').alt").startswith("Failed image cut ")
     shown.run("document.querySelector('#sheet button').click()")
@@ -305,7 +307,7 @@ def test_saved_corrections_are_truth_for_evaluate(shown, report, tmp_path, capsy
     assert shown.run("return window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
     assert evaluate(["--truth", str(file), "--json", str(report.parent)]) == 0
     found = json.loads(capsys.readouterr().out)
-    # Of seven one was wrong; and of another nobody knows the class, which is no truth.
+    # One of seven was wrong, and another has an unknown class, which is not a truth.
     assert (found["evaluated"], found["top_1"]) == (6, 5 / 6)
     shown.run("corrections.clear(); keepCorrections()")
 

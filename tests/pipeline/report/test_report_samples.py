@@ -1,4 +1,4 @@
-"""What a report shows of a run: sampled, summarized and bounded, whatever the order and the number of rows."""
+"""The content of a report: sampled, summarized and bounded for any order and number of rows."""
 
 import dataclasses
 import hashlib

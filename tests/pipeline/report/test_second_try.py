@@ -1,4 +1,4 @@
-"""The page of a run that takes over what an earlier one has published."""
+"""The page of a run that takes over the published units of an earlier run."""
 
 from beamlabel.pipeline.report.data import data_of_page
 from support.jobs import FinishedJob, label, photos
@@ -12,7 +12,7 @@ def shown(job: FinishedJob) -> dict:
 
 
 def test_a_second_try_over_a_folder_keeps_its_pictures(tmp_path):
-    """Its units are taken over as they are, and only the page has their thumbnails."""
+    """The units are taken over unchanged, and only the page has their thumbnails."""
     folder = tmp_path / "photos"
     photos(folder, 5)
     arguments = ("--input", folder, "--report", "--if_exists", "resume")
@@ -21,7 +21,7 @@ def test_a_second_try_over_a_folder_keeps_its_pictures(tmp_path):
     assert len(pictures) == 5 and all(pictures.values())
     again = label(tmp_path / "out", *arguments)
     assert {row["ref_id"]: row["thumbnail"] for row in shown(again)["sample"]} == pictures
-    # A photograph that has been replaced is another unit, with a picture of its own.
+    # A replaced photograph is another unit with its own thumbnail.
     photos(tmp_path / "other", 1, size=(30, 90))[0].replace(folder / "photo 002.png")
     replaced = {
         row["ref_id"]: row["thumbnail"] for row in shown(label(tmp_path / "out", *arguments))["sample"]

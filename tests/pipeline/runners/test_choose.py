@@ -1,4 +1,4 @@
-"""Which runner takes a job, and what each says it lacks before anything is submitted."""
+"""The choice of the runner, and the missing requirements that each reports before a submission."""
 
 import os
 import socket
@@ -30,7 +30,7 @@ def listening() -> str:
 
 @pytest.fixture
 def serving() -> Iterator[str]:
-    """An address where gRPC is spoken."""
+    """The address of a gRPC server."""
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -40,7 +40,7 @@ def serving() -> Iterator[str]:
 
 @pytest.fixture
 def silent_port() -> str:
-    """An address where nobody listens."""
+    """An address without a server."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     return f"127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""A Dataflow job whose launcher waits for it: how it ends, and that a signal cancels it there."""
+"""A Dataflow job whose launcher waits: the end of the job, and cancellation by a signal."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""What a Dataflow job lacks, said before anything is submitted."""
+"""The missing requirements of a Dataflow job are reported before the submission."""
 
 import importlib.util
 import sys
@@ -17,7 +17,7 @@ IMAGE = "--sdk_container_image=registry.example/beamlabel:1"
 
 @pytest.fixture
 def cloud(gcs: Bucket) -> list[str]:
-    """All that a Dataflow job has to be told, its image apart."""
+    """All options that a Dataflow job requires, except its image."""
     return [
         "--runner=DataflowRunner",
         "--project=a-project-1",
@@ -41,7 +41,7 @@ def test_nothing_is_missing(cloud: list[str], gcs: Bucket) -> None:
     check(*cloud, IMAGE)
     check(*cloud, IMAGE, f"--staging_location={gcs.uri('staging')}", f"--template_location={gcs.uri('t/j')}")
     assert gcs.server.count("POST") == 4
-    assert gcs.list() == [], "what was written to try it is gone"
+    assert gcs.list() == [], "the trial object is deleted"
 
 
 @pytest.mark.parametrize("missing", ["--project", "--region", "--temp_location"])
@@ -124,7 +124,7 @@ def test_what_beam_is_told_beyond(cloud: list[str], tmp_path: Path, monkeypatch:
     runner = choose([*cloud, "--setup_file=setup.py"])
     prepare_options(runner, "20260102T030405Z-0a1b2c")
     setup = runner.options.view_as(SetupOptions)
-    assert setup.setup_file == str(tmp_path / "setup.py"), "Beam changes into the folder of its name"
+    assert setup.setup_file == str(tmp_path / "setup.py"), "Beam changes into the directory of this name"
     assert setup.save_main_session is False
     asked = choose([*cloud, "--save_main_session"])
     prepare_options(asked, "20260102T030405Z-0a1b2c")

@@ -1,6 +1,6 @@
-"""A classic template, made by Beam's own client of Dataflow against a GCS server: what the service would start.
+"""A classic template that Beam's own Dataflow client writes to a GCS server for the service.
 
-The staged package then runs the staged graph, as a worker would that has nothing else of beamlabel.
+The staged package then runs the staged graph, like a worker without other files of beamlabel.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ json.dump({"state": result.wait_until_finish(), "shuffled": shuffled,
 
 @dataclass(frozen=True)
 class Built:
-    """What the launcher left: how it ended, and every object of the bucket."""
+    """The results of the launcher: its exit and every object of the bucket."""
 
     code: int
     told: str
@@ -135,7 +135,7 @@ def built(
 
 
 def launched(by: Built, *words: str, output: str = "labels") -> Built:
-    """What is left when ``words`` were told the input, the module and an output too."""
+    """The results of a launch with ``words`` plus input, module and output."""
     before = set(by.bucket.list())
     done = by.run(
         *words, f"--input={by.bucket.uri('in.txt')}", f"--module={TINY}", f"--output={by.bucket.uri(output)}",
@@ -152,7 +152,7 @@ def test_the_launcher_says_what_it_submitted_and_publishes_nothing(built: Built)
     assert f"beamlabel publish {built.output}" in built.told
     left = {name.rpartition("/")[2] for name in built.objects if name.startswith("labels/")}
     assert left == {"job.json", "module.beamlabel"}, (
-        "the artifact lies beside the output, and nothing is committed"
+        "the artifact lies beside the output, and no run is committed"
     )
     assert all("/_beamlabel/staging/" in name for name in built.objects if name.startswith("labels/"))
 
@@ -198,7 +198,7 @@ def test_the_graph_has_its_steps(built: Built) -> None:
 def test_the_hints_hold_for_every_step_and_split_none(built: Built) -> None:
     components = built.graph.components
     used = {t.environment_id for t in components.transforms.values() if t.environment_id}
-    assert len(used) == 1, "Beam fuses nothing across environments"
+    assert len(used) == 1, "Beam does not fuse across environments"
     hints = dict(components.environments[used.pop()].resource_hints)
     assert hints == {
         "beam:resources:accelerator:v1": T4.encode(),
@@ -228,7 +228,7 @@ def test_the_package_holds_what_a_worker_imports_and_no_more(built: Built) -> No
 
 @dataclass(frozen=True)
 class Ran:
-    """What the staged package did with the staged graph, and ``publish`` before and after it."""
+    """The results of the staged package with the staged graph, and of ``publish`` before and after it."""
 
     before: subprocess.CompletedProcess[str]
     result: dict
@@ -243,7 +243,7 @@ def ran(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     package, graph, packages = folder / "workflow.tar.gz", folder / "pipeline.pb", folder / "packages"
     package.write_bytes(built.staged("workflow.tar.gz"))
     graph.write_bytes(built.staged("pipeline.pb"))
-    # As the worker's boot program does, but for the dependencies, which are here.
+    # Like the worker's boot program, except for the dependencies, which are installed here.
     installed = built.run(
         "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(packages), str(package)
     )  # fmt: skip
@@ -286,7 +286,7 @@ def test_nothing_but_units_crosses_a_shuffle(ran: Ran) -> None:
 
 
 def test_the_flex_templates_launcher_leaves_a_job_for_google_to_start(built: Built) -> None:
-    """As Google's launcher calls it: parameters in its form, and the place for the job object."""
+    """As Google's launcher calls it: parameters in its syntax, and the path for the job object."""
     image = "us-central1-docker.pkg.dev/a-project-1/beamlabel/worker:1"
     location = built.bucket.uri("staging/template_launches/1/job_object")
     flex = launched(

@@ -1,4 +1,4 @@
-"""The expansion service's options, and what it answers with; ``tests/transforms/test_cross_language.py`` calls it."""
+"""The expansion service's options and answers; ``tests/transforms/test_cross_language.py`` calls it."""
 
 import socket
 import traceback
@@ -53,7 +53,7 @@ def test_no_two_services_share_a_port():
 
 
 def raised(message: str) -> str:
-    """The traceback of an error that another one caused."""
+    """The traceback of an error with a cause."""
     try:
         try:
             raise KeyError("cause")

@@ -1,4 +1,4 @@
-"""The job on a real Flink cluster with two TaskManagers: same rows, and what becomes of it when it is ended early."""
+"""The job on a Flink cluster with two TaskManagers: the same rows, and the effects of ending it early."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ UNIT_ROWS = 10
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``list.txt`` of 200 relative references into ``photos/``, of which 10 are broken in five ways."""
+    """``list.txt`` with 200 relative references into ``photos/``, 10 of them broken in five ways."""
     folder = tmp_path_factory.mktemp("flink-images")
     paths = photos(folder / "photos", COUNT)
     for number in range(BROKEN):
@@ -37,7 +37,7 @@ ARGUMENTS = ("--module", TINY, "--shard_rows", UNIT_ROWS, "--max_error_rate", 0.
 
 @pytest.fixture(scope="module")
 def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedJob:
-    """What the in-memory runner makes of it."""
+    """The result of the in-memory runner."""
     output = tmp_path_factory.mktemp("flink-expected") / "out"
     job = label(output, "--input", folder / "list.txt", "--base_dir", folder, *ARGUMENTS[2:])
     assert job.code == 0
@@ -45,7 +45,7 @@ def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
 
 
 def check_same(job: FinishedJob, expected: FinishedJob) -> None:
-    """Bit for bit: Arrow's ``equals`` takes floats as they are, and -0.0 or the last bit would show in the bytes."""
+    """Checks equality bit for bit: Arrow's ``equals`` compares floats, and -0.0 or the last bit shows in the bytes."""
     assert job.code == 0 and job.succeeded
     ours, theirs = (found.table.sort_by("ref_id").combine_chunks() for found in (job, expected))
     assert ours.schema.equals(theirs.schema)
@@ -69,7 +69,7 @@ def check_both_worked(cluster: FlinkCluster, job: str) -> None:
 def test_relative_paths_mean_the_launch_folder(
     flink_cluster: FlinkCluster, folder: Path, expected: FinishedJob
 ) -> None:
-    """A worker has another working folder, where none of them exists; it would find nothing to do."""
+    """A worker has another working directory without these files, so it would find no images."""
     before = flink_cluster.jobs()
     launched = label_on_flink(flink_cluster, "out", "--input", "list.txt", *ARGUMENTS, cwd=folder)
     assert launched.finished.code == 0, launched.stderr
@@ -97,7 +97,7 @@ def slow_images(http_server: FileServer, folder: Path, tmp_path: Path) -> list[o
     photo = (folder / "photos" / "photo 000.png").read_bytes()
     http_server.files["/slow.png"] = Reply(body=photo, delay=1.0)
     uris = uri_list(tmp_path / "slow.txt", [http_server.url_of("/slow.png")] * 400)
-    # One by one, so that each reaches the sink.
+    # One by one, so that each image reaches the sink.
     fetching = ("--allow_http", "--allow_private_hosts", "--load_threads", 1, "--batch_size", 1)
     return ["--input", uris, *ARGUMENTS, *fetching]
 
@@ -131,7 +131,7 @@ def test_a_signal_cancels_the_job_on_flink(
 def test_a_detached_job_is_published_later(
     flink_cluster: FlinkCluster, folder: Path, expected: FinishedJob, tmp_path: Path
 ) -> None:
-    """With nothing but ``--flink_master`` beside the jar; what else is needed, the cluster tells."""
+    """With only ``--flink_master`` beside the jar; other settings come from the cluster."""
     if not Path(choose_worker()).exists():
         needs.lacking("beamlabel-worker is not installed in this environment")
     before = flink_cluster.jobs()

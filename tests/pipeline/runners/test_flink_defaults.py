@@ -1,6 +1,6 @@
-"""What the launcher makes of clusters that are not here: other versions, TaskManagers elsewhere, no restarts.
+"""The launcher's defaults for other clusters: other versions, remote TaskManagers, no restarts.
 
-``test_flink.py`` does it with a real one, whose answers these are but for what is changed.
+``test_flink.py`` uses a real cluster; these answers are its answers with changes.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Faults on Flink beside kills, with 20 % faulty references; many more: ``benchmarks/flink_faults.py``."""
+"""Faults on Flink other than kills, with 20 % faulty references; ``benchmarks/flink_faults.py`` has many more."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ IMAGES = 200
 def test_a_module_that_hangs_in_native_code(
     flink_cluster: FlinkCluster, http_server: FileServer, tmp_path: Path
 ) -> None:
-    """Its worker is ended, and Flink starts another one; the images that it hangs at fail, and no other."""
+    """Its worker ends, and Flink starts another one; only the images that hang fail."""
     module = str(save_hanging_module(tmp_path / "module"))
     job = FaultJob(
         tmp_path / "job", http_server, photos(tmp_path / "photos", 20), IMAGES, module, hanging=HANGING_PHOTO
@@ -39,7 +39,7 @@ def test_a_full_disk_fails_the_run_and_a_resume_completes_it(
     try:
         disk = SmallDisk(tmp_path / "labels", "16m")
     except OSError as error:
-        # Not `needs.lacking`: no installation brings it.
+        # Not `needs.lacking`, since no installation can provide it.
         pytest.skip(str(error))
 
     def fill(attempt: Attempt) -> None:

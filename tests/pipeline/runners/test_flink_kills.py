@@ -1,4 +1,4 @@
-"""What is killed in the middle of a job on Flink costs what was in flight, and no row."""
+"""A kill in the middle of a job on Flink costs the work in flight but no row."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from support.servers import FileServer
 from support.staged import staged_files
 
 IMAGES = 1000
-# In each of two workers: what is loaded ahead, the batch, and the units that these lie in.
+# In each of two workers: the images loaded ahead, the batch, and their units.
 IN_FLIGHT = 2 * (256 + 128 + 2 * UNIT_ROWS)
 CGROUP = Path("/sys/fs/cgroup/memory")
 
@@ -28,7 +28,7 @@ def kill_job(http_server: FileServer, tmp_path: Path) -> KillJob:
     return KillJob(tmp_path, http_server, IMAGES)
 
 
-# The same moments each time; all 20 on record are in benchmarks/flink_kills.md.
+# The same moments each time; benchmarks/flink_kills.md has all 20 recorded ones.
 MOMENTS = [random.Random(victim).uniform(0.2, 0.95) for victim in VICTIMS]
 
 
@@ -73,7 +73,7 @@ def test_who_commits_is_killed_and_who_publishes(
 
 
 class Limited:
-    """A memory limit for the workers of a job, which the kernel keeps."""
+    """A memory limit for the workers of a job that the kernel enforces."""
 
     def __init__(self, folder: Path, worker: Path) -> None:
         self.group = CGROUP / f"beamlabel-test-{os.getpid()}"
@@ -89,7 +89,7 @@ class Limited:
         return int((self.group / "memory.usage_in_bytes").read_text())
 
     def prefer_to_kill(self) -> None:
-        """Makes the kernel take the processes that are there now before others of the group."""
+        """Makes the kernel kill the current processes before others of the group."""
         for process in (self.group / "cgroup.procs").read_text().split():
             Path(f"/proc/{process}/oom_score_adj").write_text("1000")
 
@@ -111,7 +111,7 @@ class Limited:
 @pytest.fixture
 def limited(tmp_path: Path, flink_cluster: FlinkCluster) -> Iterator[Limited]:
     if not os.access(CGROUP / "cgroup.procs", os.W_OK):
-        # Not `needs.lacking`: no installation brings it.
+        # Not `needs.lacking`, since no installation can provide it.
         pytest.skip("no memory limits here: no memory cgroup of version 1 that this user may write")
     group = Limited(tmp_path, flink_cluster.worker)
     yield group
@@ -121,7 +121,7 @@ def limited(tmp_path: Path, flink_cluster: FlinkCluster) -> Iterator[Limited]:
 def test_a_worker_killed_for_memory_is_started_again(
     flink_cluster: FlinkCluster, kill_job: KillJob, limited: Limited, tmp_path: Path
 ) -> None:
-    """A neighbour takes what is left of the limit, and the kernel takes the worker."""
+    """Another process uses up the limit, and the kernel kills the worker."""
     before = flink_cluster.jobs()
     limited.limit(4 << 30)
     launcher = kill_job.launch(flink_cluster, tmp_path / "out", *limited.options())

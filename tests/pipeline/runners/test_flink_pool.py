@@ -1,4 +1,4 @@
-"""A job through the worker pool that ``deploy/flink/`` puts beside each TaskManager, with Beam's own boot program."""
+"""A job through the worker pool of ``deploy/flink/`` beside each TaskManager, with Beam's boot program."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from support.staged import staged_files
 
 @pytest.fixture(scope="module")
 def boot():
-    """The program at ``/opt/apache/beam/boot`` of Beam's images, of the Beam that is installed."""
+    """The program ``/opt/apache/beam/boot`` of Beam's images for the installed Beam version."""
     if shutil.which("go") is None:
         needs.lacking("no Go, which builds Beam's boot program")
     done = subprocess.run(
@@ -36,14 +36,14 @@ def boot():
 
 @dataclass(frozen=True)
 class Pool:
-    """A worker pool that runs, as the first process of a group that is its own."""
+    """A running worker pool that leads its own process group."""
 
     address: str
     pid: int
     log: Path
 
     def workers(self) -> list[int]:
-        """Process ids of the SDK workers that it has started."""
+        """The process ids of the SDK workers that the pool has started."""
         boots = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True).stdout.split()
         found = [
             subprocess.run(
@@ -56,7 +56,7 @@ class Pool:
 
 @pytest.fixture
 def pool(boot, tmp_path) -> Iterator[Pool]:
-    """A pool that is started as the image's entry point does, with the image's variables."""
+    """A pool that is started like the image's entry point, with the image's variables."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     variables = dict(
@@ -102,7 +102,7 @@ def kill_group(group):
 
 
 def launch(output, inputs, *runner):
-    """Starts the command with what ``compose.yaml`` always gives it, and then the runner's options, which win."""
+    """Starts the command with the fixed arguments of ``compose.yaml``, overridden by the runner's options."""
     given = [
         option for option in deployment.launch_options("compose.yaml") if not option.startswith("--flink")
     ]
@@ -126,7 +126,7 @@ def finish(process, output, pool):
 
 
 def test_the_pool_runs_a_job(pool, tmp_path):
-    """Beam's in-process job service stands in for the TaskManager: it asks the pool for a worker by the same call."""
+    """Beam's in-process job service stands in for the TaskManager: it requests a worker by the same call."""
     folder = photos(tmp_path / "photos", 20)[0].parent
     (folder / "broken.png").write_bytes(b"not an image")
     inputs = ["--input", f"{folder}/", "--input_format", "images"]
@@ -138,13 +138,13 @@ def test_the_pool_runs_a_job(pool, tmp_path):
     assert len(there.rows) == 20
     assert there.failures == here.failures
     assert "Starting worker with command" in pool.log.read_text()
-    # What the boot program leaves is why the image has a folder that anyone may write to.
+    # The files of the boot program are the reason for the image's world-writable directory.
     assert (tmp_path / "work" / "pipeline_options.json").is_file()
 
 
 @pytest.fixture
 def flink(tmp_path):
-    """Flink with one TaskManager and the settings of ``cluster.yaml``; sizes are given to it otherwise."""
+    """Flink with one TaskManager and the settings of ``cluster.yaml`` except sizes."""
     require_flink()
     settings = deployment.cluster()["spec"]["flinkConfiguration"]
     settings = {name: value for name, value in settings.items() if ".memory." not in name}
@@ -154,7 +154,7 @@ def flink(tmp_path):
 
 
 def test_a_worker_of_the_pool_is_killed_under_flink(flink, pool, tmp_path):
-    """The boot program starts it again, Flink restarts the stage, and each row comes once."""
+    """The boot program restarts the worker, Flink restarts the stage, and each row comes once."""
     folder = photos(tmp_path / "photos", 400)[0].parent
     inputs = ["--input", f"{folder}/", "--input_format", "images", "--shard_rows", "4"]
     here = label(tmp_path / "here", *inputs)

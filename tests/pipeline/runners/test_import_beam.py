@@ -1,4 +1,4 @@
-"""Beam without its connectors: in the command's own process only, and only where the run is on this machine."""
+"""Beam without its connectors: only in the command's own process, and only if the run is local."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ assert bigquery_tools.bigquery and pubsub.pubsub and retry.HttpError
 
 
 def imported(code: str, *arguments: object) -> set[str]:
-    """Which modules there are in a new process after this code, in which Beam was not imported before."""
+    """The modules in a new process after this code; Beam was not imported before."""
     code += "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -49,12 +49,12 @@ def imported(code: str, *arguments: object) -> set[str]:
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """A job's arguments; the module's artifact is in the cache, so that nobody needs TensorFlow."""
+    """A job's arguments; the module's artifact is in the cache, so that TensorFlow is not needed."""
     rows = "".join(f"{path},{place}\n" for place, path in enumerate(photos(tmp_path / "photos", 2)))
     table = tmp_path / "list.csv"
     table.write_text(f"uri,number\n{rows}")
     assert label(tmp_path / "before", "--input", table).code == 0
-    # Kept columns are arrays of Arrow's before Beam is imported.
+    # Kept columns are Arrow arrays before Beam is imported.
     return [
         "--input",
         str(table),
@@ -91,7 +91,7 @@ def test_what_was_left_out_can_be_imported_afterwards_and_gs_works():
 
 
 def test_other_threads_may_import_what_is_hidden(tmp_path):
-    """As one may that renews the lock of an output on ``gs://``."""
+    """For example, the thread that renews the lock of an output on ``gs://``."""
     (tmp_path / "apache_beam.py").write_text(
         """
 import threading
@@ -109,7 +109,7 @@ thread.join()
 
 
 def test_the_command_starts_without_connectors(words):
-    """Of what is imported when the job is over: the command's process ends without coming back to us."""
+    """The test checks the imports at the end of the job, since the command's process ends without returning."""
     code = """
 from beamlabel.pipeline import __main__, run
 def exit_process(code):
@@ -119,7 +119,7 @@ __main__.console()
 """
     modules = imported(code, *words)
     assert not modules & CONNECTORS
-    # Nor is imported what no path here needs.
+    # Modules that no path here needs are not imported either.
     assert not modules & {"azure.storage.blob", "boto3", "google.cloud.storage", "hdfs"}
     assert not {name for name in modules if name.partition(".")[0] == "tensorflow"}
 

@@ -1,4 +1,4 @@
-"""The same job, with every kind of input, on every runner of this machine: the same rows, failures and shards."""
+"""The same job with every kind of input on every local runner: the same rows, failures and shards."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> MixedInput:
 
 @pytest.fixture(scope="module")
 def expected(given: MixedInput, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """What Beam's in-memory runner makes of it."""
+    """The result of Beam's in-memory runner."""
     job = run_command(tmp_path_factory.mktemp("expected") / "out", "--input", *given.inputs, *OPTIONS)
     assert job.code == 0, job.log
     return job
@@ -74,7 +74,7 @@ def test_local_workers(
 
 
 def test_worker_processes(expected: Run, given: MixedInput, tmp_path: Path) -> None:
-    """Processes of the job's own; units go to them as they ask, so a quick one may leave nothing for the other."""
+    """The job's own processes request units, so a fast one may leave none for the other."""
     job = run_command(tmp_path / "out", "--input", *given.inputs, *OPTIONS, "--worker_processes", 2)
     assert job.code == 0, job.log
     assert_conserved(job, given)
@@ -93,7 +93,7 @@ def test_prism(expected: Run, given: MixedInput, prism: tuple[str, ...], tmp_pat
 
 
 def test_flink(expected: Run, given: MixedInput, flink_cluster: FlinkCluster, tmp_path: Path) -> None:
-    """With two TaskManagers, each of which starts a worker."""
+    """With two TaskManagers, each of which starts one worker."""
     launched = label_on_flink(flink_cluster, tmp_path / "out", "--input", *given.inputs, *OPTIONS)
     job = launched.finished
     assert job.code == 0, launched.stderr
@@ -127,7 +127,7 @@ def test_tfrecords(given: MixedInput, prism: tuple[str, ...], tmp_path: Path) ->
 
 
 def test_a_library_call_leaves_no_job_server(prism: tuple[str, ...], tmp_path: Path) -> None:
-    """Beam would stop it when Python ends, which in somebody's process may be days later."""
+    """Beam would stop it when Python ends, which may be days later in a user's process."""
     if not Path("/proc/self/stat").exists():
         needs.lacking("no /proc")
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 3))
@@ -136,7 +136,7 @@ def test_a_library_call_leaves_no_job_server(prism: tuple[str, ...], tmp_path: P
 
 
 def in_session(session: int) -> Iterator[str]:
-    """The command lines of a session's processes, but for those that have ended."""
+    """The command lines of a session's live processes."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, _, found = stat.read_text().rpartition(")")[2].split()[:4]
@@ -151,7 +151,7 @@ def in_session(session: int) -> Iterator[str]:
 def test_a_cancelled_job_on_prism(
     number: signal.Signals, prism: tuple[str, ...], http_server: FileServer, tmp_path: Path
 ) -> None:
-    """The signal goes to all processes of the group, as a terminal's Ctrl-C does."""
+    """The signal goes to all processes of the group, like Ctrl-C on a terminal."""
     if not Path("/proc/self/stat").exists():
         needs.lacking("no /proc")
     content = photos(tmp_path / "photos", 1)[0].read_bytes()

@@ -1,4 +1,4 @@
-"""``beamlabel-worker`` against real gRPC services in place of a runner's."""
+"""``beamlabel-worker`` against gRPC services in place of a runner's."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class Runner(
     beam_fn_api_pb2_grpc.BeamFnControlServicer,
     beam_fn_api_pb2_grpc.BeamFnLoggingServicer,
 ):
-    """The three services that a worker asks first, on one port."""
+    """The three services that a worker calls first, on one port."""
 
     def __init__(self) -> None:
         self.connected = threading.Event()
@@ -106,7 +106,7 @@ def test_a_worker_connects_under_its_id_and_ends_with_its_runner(runner: Runner)
     runner.hang_up.set()
     assert worker.wait(30) == 0
     assert any("Python sdk harness starting" in line for line in runner.logged)
-    assert any("job_name" in line for line in runner.logged), "the job's options did not get there"
+    assert any("job_name" in line for line in runner.logged), "the job's options did not arrive"
 
 
 def test_sigterm_ends_a_worker(runner: Runner) -> None:
@@ -117,7 +117,7 @@ def test_sigterm_ends_a_worker(runner: Runner) -> None:
 
 
 def test_a_worker_dies_with_its_parent(runner: Runner, tmp_path: Path) -> None:
-    """But not with the parent's thread that started it, which in a TaskManager is a task's."""
+    """The worker must not die with the parent's starting thread, which in a TaskManager belongs to a task."""
     parent_code = (
         "import json, subprocess, sys, threading, time\n"
         "def start():\n"

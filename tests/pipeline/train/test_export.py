@@ -1,4 +1,4 @@
-"""Own modules: what is written for each kind of base, that it answers as base and head do, and how it is published."""
+"""Own modules: the files for each kind of base, answers equal to base plus head, and publication."""
 
 import dataclasses
 import tarfile
@@ -34,24 +34,24 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(cache, tmp_path_factory):
-    """An own module on the tiny module; path, base and head."""
+    """An own module on the tiny module: path, base and head."""
     beside = {"_TRAINING.json": b'{"format": 1}', "_report.html": b"<p>"}
     return save_own(tmp_path_factory.mktemp("own") / "mine", TINY, cache, beside=beside)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A base that is quick to load."""
+    """A base that loads quickly."""
     return save_two_outputs(tmp_path_factory.mktemp("base") / "small", size=8)
 
 
 def _vectors(images):
-    """[N, 1, 1, 32] of images [N, 8, 8, 3], which is not symmetric in height and width."""
+    """Features [N, 1, 1, 32] of images [N, 8, 8, 3], not symmetric in height and width."""
     return tf.reshape(tf.reshape(images, [-1, 8, 24])[:, ::2, ::3], [-1, 1, 1, 32])
 
 
 class _Base(tf.Module):
-    """A layer on the pixels, so that an exchange of sides would show."""
+    """A layer on the pixels, so that a swap of height and width would show."""
 
     def __init__(self, trainable=True):
         super().__init__()
@@ -81,7 +81,7 @@ def _vectors_only(path):
 
 def _keras_export(path):
     keras_classifier().export(path, verbose=False)
-    # It gives its classes alone, and these may be features, too.
+    # This module outputs only its classes, which can serve as features, too.
     return (
         path,
         {"input_range": (0.0, 255.0), "features_output": "serving_default", "logits_output": "none"},
@@ -138,8 +138,8 @@ def test_every_kind_of_base_becomes_a_module_that_answers_as_base_and_head(kind,
         np.testing.assert_allclose(found["feature_vector"], expected[:count], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found["logits"], head.logits(expected[:count]), rtol=1e-5, atol=2e-5)
     assert read_description(tmp_path / "mine").trainable == trainable
-    assert (len(loaded.trainable_variables) > 2) == trainable  # the head has two
-    # As the job has it.
+    assert (len(loaded.trainable_variables) > 2) == trainable  # the head has two classes
+    # As in the job.
     artifact = compiled(resolve_module(path, cache), CompileOptions(), cache)
     spec = artifact.spec
     assert (spec.engine, spec.class_names, spec.input_range) == ("litert", NAMES, module.input_range)
@@ -166,7 +166,7 @@ def test_signatures_attributes_and_assets_are_those_of_the_contract(tiny):
     np.testing.assert_allclose(loaded(images), again, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(loaded.head_kernel, head.kernel)
     np.testing.assert_array_equal(loaded.head_bias, head.bias)
-    # The base can be trained on: gradients reach every variable but the moving averages.
+    # The base can be trained further: gradients reach every variable except the moving averages.
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(loaded.signatures["serving_default"](images=images)["logits"] ** 2)
     gradients = tape.gradient(loss, loaded.trainable_variables)
@@ -178,7 +178,7 @@ def test_signatures_attributes_and_assets_are_those_of_the_contract(tiny):
 
 def test_the_same_module_has_the_same_fingerprint_and_files_beside_it_do_not_count(tiny, cache, tmp_path):
     path, *_ = tiny
-    # Between the two exports the process has numbered many functions.
+    # Between the two exports the process numbers many functions.
     again, *_ = save_own(tmp_path / "again", TINY, cache)
     one, other = resolve_module(path, cache), resolve_module(again, cache)
     assert one.fingerprint == other.fingerprint
@@ -197,7 +197,7 @@ def test_what_the_process_did_before_is_not_in_the_files(kind, cache, tmp_path):
 
 
 def test_terms_that_cancel_each_other_are_no_error(small, cache, tmp_path):
-    """Standardization folded in: features of little variance get weights and biases that are large."""
+    """With standardization folded in, features of small variance get large weights and biases."""
     module = inspect_module(resolve_module(small, cache))
     head = head_of(module.embedding_dim, len(NAMES))
     mean = module.function(tf.fill([1, 8, 8, 3], 0.5))[1].numpy()[0]

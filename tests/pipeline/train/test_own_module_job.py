@@ -1,4 +1,4 @@
-"""Own modules where modules are used: the job, the transforms, and the commands."""
+"""Own modules in the job, the transforms and the commands."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ DECODING = {"crop": 0.875, "color_profile": "ignore"}
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """An own module on the tiny one, its base, its head."""
+    """An own module on the tiny module, its base and its head."""
     training = {
         "format": 1,
         "accuracy": {"test": {"images": 80, "value": 0.9, "low": 0.815, "high": 0.948}},
@@ -52,7 +52,7 @@ def own(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def jobs(own, tmp_path_factory):
-    """The same images labeled by the base and by the own module."""
+    """The same images, labeled by the base and by the own module."""
     folder = tmp_path_factory.mktemp("jobs")
     source = ("--input", uri_list(folder / "list.txt", photos(folder / "photos", 12)))
     return label(folder / "base", *source), label(folder / "mine", *source, module=own[0]), source
@@ -97,7 +97,7 @@ def test_the_transforms_take_the_modules_own_names(own, jobs, tmp_path):
         _ = (images | LabelImages(own[0])).predictions | seen
     wanted = {row["uri"]: row["label"] for row in mine.rows}
     assert len(seen.values) == 3 and all(one["label"] == wanted[one["uri"]] for one in seen.values)
-    # In an artifact, too, which needs neither the module nor TensorFlow.
+    # The same from an artifact, which needs neither the module nor TensorFlow.
     ModelHandler(own[0]).save_artifact(tmp_path / "mine.beamlabel")
     assert derive(artifact_of(tmp_path / "mine.beamlabel")).predict.class_names == NAMES
 
@@ -127,7 +127,7 @@ def test_images_are_decoded_as_those_that_the_head_was_trained_on(tmp_path):
     assert derive(stretched).decode.crop is None
     with pytest.raises(WishError, match="crop"):
         derive(stretched, crop=0.875)
-    # Of any other module the options decide.
+    # For any other module the options decide.
     other = derive(artifact_of(DATA / "tiny_classification_1.tar.gz"), crop=0.5)
     assert (other.decode.crop, other.decode.color_profile) == (0.5, "convert")
     resolved = resolve(path)

@@ -1,4 +1,4 @@
-"""Files of truth of every format are read the same; what cannot be read is told by its line."""
+"""Truth files of every format give the same entries; errors name the line."""
 
 import csv
 import gzip
@@ -139,7 +139,7 @@ def test_options_that_name_no_column(tmp_path):
 
 
 def drawn_text(drawn):
-    """Any characters that a text can have, those of CSV and JSON most of all."""
+    """Random text with all characters, especially those of CSV and JSON."""
     odd = "\"',;|\t\r\n\\#{}[] \u00e4\u2028\ufeff\U0001f431"
     letters = [drawn.choice([*odd, chr(drawn.randrange(33, 0x2FFF))]) for _ in range(drawn.randrange(1, 9))]
     return "a" + "".join(letters)

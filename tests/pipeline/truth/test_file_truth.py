@@ -1,4 +1,4 @@
-"""Names of images in a file of truth find their rows, or none: never a wrong one."""
+"""Image names in a truth file find their rows or none, but never a wrong one."""
 
 import unicodedata
 
@@ -20,7 +20,7 @@ ROWS = rows(
 
 
 def one(tmp_path, name, *, column="uri", batch=ROWS, **options):
-    """The place of the row that a name finds; None if it finds none."""
+    """The position of the row that a name finds, or None."""
     (tmp_path / "truth.csv").write_text(f'{column},class\n"{name}",found\n')
     found, truth = truth_of(batch, tmp_path / "truth.csv", **options)
     places = [place for place, classes in enumerate(found) if classes == ("found",)]
@@ -113,7 +113,7 @@ def test_two_rows_of_an_image_both_have_its_truth(tmp_path):
 
 
 def test_a_relative_name_of_two_images_is_of_none(tmp_path):
-    """As of two runs, each in its own folder."""
+    """For example, from two runs, each in its own directory."""
     a, b = rows("a.jpg", base="/one"), rows("a.jpg", base="/two")
     batch = pa.Table.from_batches([a, b]).combine_chunks().to_batches()[0]
     assert one(tmp_path, "a.jpg", batch=batch) is None

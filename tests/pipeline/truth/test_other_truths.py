@@ -1,4 +1,4 @@
-"""Truths that are no file of names: the folders of images, a column of the output, corrections of a report."""
+"""Truths other than a file of names: the images' directories, an output column, corrections of a report."""
 
 import pyarrow as pa
 import pytest
@@ -104,7 +104,7 @@ def test_corrections_of_a_report(tmp_path):
     path.write_bytes("\r\n".join(["\ufeffimage_id,uri,verdict,label", *lines, ""]).encode())
     found, truth = truth_of(batch, "species", path)
     assert found == [("cat, the",), ("dog",), None, ("cat",), None], (
-        "what is wrong has no earlier truth either"
+        "a wrong image has no earlier truth either"
     )
     assert told(truth, "say wrong") == 1
     assert told(truth, "without a row") == 1

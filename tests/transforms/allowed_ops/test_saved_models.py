@@ -1,4 +1,4 @@
-"""Hostile modules: an operation that is not allowed is found wherever it hides, and genuine modules have none."""
+"""Hostile modules: a forbidden operation is found at every place, and genuine modules have none."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: E402
 
 from support.hostile_modules import add_node, genuine, save_with_saver  # noqa: E402
 
-# Each does more than to compute; the registry calls a third of them stateless.
+# Each of these has side effects; TensorFlow's registry calls a third of them stateless.
 HOSTILE = (
     "WriteFile", "ReadFile", "MatchingFiles", "PrintV2", "Print", "PyFunc", "PyFuncStateless", "EagerPyFunc",
     "Save", "SaveSlices", "Restore", "RestoreSlice", "SaveDataset", "SaveDatasetV2", "DistributedSave", "DumpTensor",
@@ -37,7 +37,7 @@ def found(saved_model):
 
 
 def function(meta_graph, name, *arguments):
-    """A function without nodes, of the meta graph's library."""
+    """Adds a function without nodes to the meta graph's library."""
     added = meta_graph.graph_def.library.function.add()
     added.signature.name = name
     for argument in arguments:
@@ -88,7 +88,7 @@ def test_a_function_with_the_name_of_an_operation_is_no_way_around():
 
 @pytest.fixture(scope="module")
 def with_saver(tmp_path_factory):
-    """Makes the ``SavedModel`` of a module whose graph has a saver."""
+    """Builds the ``SavedModel`` of a module whose graph has a saver."""
     path = tmp_path_factory.mktemp("saver") / "m"
     data = (Path(save_with_saver(path)) / "saved_model.pb").read_bytes()
     return lambda: SavedModel.FromString(data)
@@ -213,7 +213,7 @@ def node(graph, name):
     return next(one for one in graph.graph_def.node if one.name == name)
 
 
-# --- functions that save and restore, as TensorFlow 2 has them
+# --- functions that save and restore, as in TensorFlow 2
 
 
 @pytest.fixture
@@ -308,13 +308,13 @@ def test_a_table_is_read_from_an_asset_alone(op):
     assert found(module) == {(op, "graph {}, node 'hostile'")}
     graph.asset_file_def.add(filename="labels.txt").tensor_info.name = "hostile/text:0"
     assert found(module) == set()
-    # A signature would run it with the file name that is in the graph.
+    # A signature would run it with the file name in the graph.
     run_by_signature(graph, "hostile")
     assert found(module) == {(op, "graph {}, node 'hostile'")}
 
 
 def save_table(path, make_file):
-    """A TF2 SavedModel with a lookup table of a file."""
+    """Saves a TF2 SavedModel with a lookup table from a file."""
 
     class Module(tf.Module):
         def __init__(self):

@@ -1,4 +1,4 @@
-"""Batches that hang in native code, with Python's lock and without: the process is ended, and it is remembered."""
+"""Batches that hang in native code, with and without the GIL: the process ends, and the hang is recorded."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_the_guard_is_gone_with_its_process(tmp_path):
     script = _HANGING.replace("time.sleep(1.5)", "import os; os._exit(7)")
     argv = [sys.executable, "-c", script, str(tmp_path), "not"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    # It has the same standard error, whose end comes when the last process is gone.
+    # It shares standard error, which closes only when the last process has ended.
     ended = subprocess.run(argv, env=environment, stderr=subprocess.PIPE, timeout=120, check=False)
     assert (ended.returncode, ended.stderr) == (7, b"")
 
@@ -153,13 +153,13 @@ def test_a_worker_that_is_stopped_together_with_its_launcher_goes_on_with_it(tmp
     process = subprocess.Popen([sys.executable, "-c", launcher], env=environment, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    time.sleep(2.5)  # longer than it may be silent
+    time.sleep(2.5)  # longer than the allowed silence
     process.send_signal(signal.SIGCONT)
     assert process.wait(60) == 7
 
 
 def test_a_guard_that_was_stopped_itself_gives_the_worker_the_time_back(monkeypatch):
-    """As in a container that is paused: both go on at the same moment, and the clock went on meanwhile."""
+    """As in a paused container: both resume at the same moment, and the clock has moved on."""
     clock = iter([0.0, 100.0])
     monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(guard, "select", SimpleNamespace(select=lambda *_: ([], [], [])))

@@ -1,4 +1,4 @@
-"""The files that people have reported trouble with (``../shared/cases``)."""
+"""Files for which users have reported problems (``../shared/cases``)."""
 
 from __future__ import annotations
 

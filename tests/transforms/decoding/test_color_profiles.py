@@ -1,4 +1,4 @@
-"""Colour profiles: converted to sRGB in every format that carries them, as LittleCMS does, or ignored."""
+"""Color profiles: converted to sRGB like LittleCMS in every format with profiles, or ignored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ assert P3 and BT2020
 
 
 def gray_profile(gamma: float) -> bytes:
-    """A profile of version 2 for gray (ICC.1:2001): a white point and a curve of one power."""
+    """A gray profile of version 2 (ICC.1:2001): a white point and a power curve."""
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
     curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
     description = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"gray\0" + bytes(79)
@@ -40,7 +40,7 @@ def gray_profile(gamma: float) -> bytes:
 
 
 def cmyk_profile() -> bytes:
-    """A printer's profile (ICC.1:2001) with one table of 2 nodes an axis: paper white to black."""
+    """A printer's profile (ICC.1:2001) with one table of 2 nodes per axis: paper white to black."""
 
     def lut(inputs: int, outputs: int, table: np.ndarray) -> bytes:
         identity = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
@@ -180,7 +180,7 @@ def test_gray_profiles_and_profiles_for_other_channels():
     converted = decode(data, NATIVE)
     assert converted.color_converted
     assert np.abs(converted.pixels[..., 0].astype(int) - by_littlecms(gray, dark)[..., 0]).max() <= 1
-    assert not decode(encoded("PNG", dark), NATIVE).color_converted  # colour with a profile for gray
+    assert not decode(encoded("PNG", dark), NATIVE).color_converted  # color with a gray profile
     assert not decode(encoded("PNG", CMYK), NATIVE).color_converted
     jpeg = images.encode(gray, "JPEG", icc_profile=dark)
     assert decode(jpeg, NATIVE).color_converted

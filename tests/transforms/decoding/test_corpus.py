@@ -1,4 +1,4 @@
-"""Every variant that becomes a row, against pixels that an independent reader found in the same file."""
+"""Every supported variant against the pixels of an independent reader for the same file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAMILIES = sorted({file.variant.split()[0].rstrip(",") for file in corpus()})
 
 
 class _Asked(frozenset):  # type: ignore[type-arg]
-    """The list of variants, which remembers what was looked up."""
+    """The list of variants; it records lookups."""
 
     asked: list[str]
 
@@ -30,7 +30,7 @@ class _Asked(frozenset):  # type: ignore[type-arg]
 
 def decoded(file: CorpusFile) -> np.ndarray:
     height, width = file.pixels.shape[:2]
-    with in_place():  # the list of variants is this process's
+    with in_place():  # only this process can record lookups in the list
         return decode(file.data, DecodeOptions(height, width)).pixels
 
 
@@ -48,7 +48,7 @@ def test_pixels_are_those_of_the_independent_reader(family, monkeypatch):
     for number, file in enumerate(files):
         asked.asked = []
         pixels = decoded(file)
-        # An icon asks for what is in it, too.
+        # An icon also looks up its content.
         assert asked.asked[0] == file.variant, number
         difference = np.abs(pixels.astype(int) - file.pixels).max()
         if difference > file.tolerance:
@@ -76,7 +76,7 @@ def test_the_page_names_every_family_and_only_compared_ones():
 
 
 def test_lossless_formats_leave_nothing_open():
-    """A tolerance is for alpha, 16 bits, CMYK and lossy formats; elsewhere pixels are equal."""
+    """Only alpha, 16 bits, CMYK and lossy formats have a tolerance; all other pixels are equal."""
     exact = Counter(file.tolerance == 0 for file in corpus())
     assert exact[True] > len(corpus()) / 3
     lossy = ("avif", "tiff lab")

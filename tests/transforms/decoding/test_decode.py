@@ -1,4 +1,4 @@
-"""decode(): options, pixels of the JPEG road, what is refused from the header, threads."""
+"""decode(): options, pixels of the JPEG path, refusals by the header, threads."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_print_jpegs_keep_their_colours():
 
 
 def test_what_the_fast_decoder_refuses_is_asked_of_pillow():
-    # Garbage between two segments: libjpeg warns of extraneous bytes, and the picture is whole.
+    # Garbage between two segments: libjpeg warns of extraneous bytes, but the image is complete.
     data = KINDS["jpeg"]
     table = data.index(b"\xff\xdb")
     padded = data[:table] + b"\0\0\0" + data[table:]
@@ -110,7 +110,7 @@ def test_reduction_keeps_three_times_the_target():
     }
     assert {size: reduction(*size, 1, target) for size in cases} == cases
     assert reduction(5000, 3840, 1, Target(160, 160, crop=0.875)) == 4
-    # A target that is not square: the sides that map to each other count, after rotation.
+    # A target that is not square: the sides are matched after rotation.
     assert reduction(8000, 4000, 1, Target(height=100, width=400)) == 4
     assert reduction(8000, 4000, 6, Target(height=100, width=400)) == 2
 
@@ -127,7 +127,7 @@ def test_large_jpegs_are_decoded_at_a_fraction(size, factor, mode):
     assert reduced.shape[1] == -(-size[0] // factor)
     decoded = decode(data, DecodeOptions(height=height, width=width))
     assert (decoded.width, decoded.height) == size
-    # The last column and row stand for less than a whole one: scales come from the full size.
+    # The last column and row are partial, so the scales come from the full size.
     scales = {"fx": width * factor / size[0], "fy": height * factor / size[1]}
     expected = cv2.resize(reduced, None, interpolation=cv2.INTER_CUBIC, **scales).astype(int)
     difference = np.abs(decoded.pixels - expected)
@@ -154,7 +154,7 @@ HUGE = {
 
 @pytest.mark.parametrize("kind", HUGE)
 def test_too_many_pixels_is_known_from_the_header(kind):
-    # None of them holds the pixels it claims: whoever decoded them would find them truncated.
+    # None of them holds the claimed pixels, so decoding would report truncation.
     with pytest.raises(ImageError) as caught:
         decode(HUGE[kind], NATIVE)
     assert (caught.value.stage, caught.value.reason) == (Stage.DECODE, Reason.TOO_MANY_PIXELS)

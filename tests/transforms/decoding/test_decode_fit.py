@@ -1,4 +1,4 @@
-"""Orientation, crop and resize against the plain definition of each."""
+"""Orientation, crop and resize against their plain definitions."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_fit_is_rotate_then_crop_then_resize(orientation, crop):
 
 
 def test_resizing_before_a_transposition_would_give_other_pixels():
-    # The reason why rotation comes first; if this ever fails, the cheaper order may be taken.
+    # This is why rotation comes first. If this test ever fails, the cheaper order is possible.
     pixels = np.asarray(images.photo(451, 300))
     first = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 0, 2)), (160, 160))
     after = cv2.resize(pixels, (160, 160)).transpose(1, 0, 2)
@@ -93,7 +93,7 @@ def test_resizing_before_a_transposition_would_give_other_pixels():
 @pytest.mark.parametrize("size", [(2000, 1504), (2001, 1505), (2007, 1509)])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_fraction_lies_where_the_full_picture_does(monkeypatch, orientation, size, crop):
-    # Smooth, and of three different gradients: a shift by one full pixel changes some channel by a level.
+    # Three smooth, different gradients: a shift by one full pixel changes some channel by a level.
     y, x = np.mgrid[: size[1], : size[0]]
     waves = np.stack([np.sin(x / 40), np.sin(y / 40), np.sin((x + y) / 60)], axis=-1)
     picture = Image.fromarray((128 + 60 * waves).astype(np.uint8))
@@ -131,10 +131,10 @@ def test_pixels_of_the_right_size_are_untouched(kind):
 
 
 def test_resize_has_half_pixel_centres_and_no_antialias():
-    # One white column in eight, halved twice: antialiasing would turn all of it gray.
+    # One white column in eight, halved twice: antialiasing would make the whole image gray.
     pixels = np.zeros((8, 64, 3), np.uint8)
     pixels[:, ::8] = 255
     data = images.encode(Image.fromarray(pixels), "PNG")
     row = decode(data, DecodeOptions(2, 16)).pixels[0, :, 0]
-    # Centre of target i lies at 4 i + 1.5: between source columns 4 i + 1 and 4 i + 2, all black.
+    # The center of target i is at 4 i + 1.5: between source columns 4 i + 1 and 4 i + 2, all black.
     assert row.max() == 0

@@ -1,4 +1,4 @@
-"""The matrix of modes: what each becomes, and that the documentation says so."""
+"""The matrix of modes: the result of each mode, and its documentation."""
 
 from __future__ import annotations
 

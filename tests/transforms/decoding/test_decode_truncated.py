@@ -1,4 +1,4 @@
-"""A cut image never gets a picture of its own; what is broken, and what is no image, is told apart."""
+"""A truncated image never decodes to other pixels; broken images and non-images get different reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support import images
 
 KINDS = images.every_kind()
 OPTIONS = DecodeOptions(height=45, width=60)
-# Formats that tell the decoder in time, by a checksum or a code that can't be, that bytes were changed.
+# Formats in which a checksum or an invalid code reveals changed bytes to the decoder.
 CHECKED = ["png", "png_palette_alpha", "png_gray16", "png_1bit"]
 
 
@@ -59,7 +59,7 @@ def test_cut_jpeg_with_an_end_marker_put_on(kind):
 def test_progressive_jpeg_closed_between_two_scans():
     data = KINDS["jpeg_progressive"]
     marker, results = data.index(b"\xff\xda"), []
-    while (marker := data.find(b"\xff\xc4", marker + 2)) > 0:  # each later scan brings its tables
+    while (marker := data.find(b"\xff\xc4", marker + 2)) > 0:  # each later scan has its own tables
         results.append(outcome(data[:marker] + b"\xff\xd9"))
     assert len(results) > 5
     assert set(results) == {Reason.TRUNCATED}
@@ -97,7 +97,7 @@ def test_changed_bytes_are_corrupt_where_the_format_can_tell(kind):
 
 def test_jpeg_with_codes_that_cannot_be_is_corrupt():
     data = KINDS["jpeg_restarts"]
-    # A restart marker out of its turn: the rows after it belong elsewhere.
+    # A restart marker out of order: the rows after it belong elsewhere.
     marker = data.index(b"\xff\xd2")
     assert outcome(data[: marker + 1] + b"\xd6" + data[marker + 2 :]) is Reason.CORRUPT
 
@@ -153,7 +153,7 @@ def test_what_is_no_image(data):
         b"LBLSIZE=1024            FORMAT='BYTE'",
         b"\0\0\0\x6b\0\0\0\7\0\0\0\2" + bytes(90),
         '<?xml version="1.0" encoding="UTF-16"?><svg xmlns="http://www.w3.org/2000/svg"/>'.encode("utf-16"),
-        # PCX that is not compressed.
+        # Uncompressed PCX.
         b"\x0a\5\0\x08" + bytes(4) + b"\7\0\7\0" + bytes(53) + b"\1\x08\0" + bytes(200),
         # JPEG-LS.
         b"\xff\xd8\xff\xf7\0\x0b\x08\0\x30\0\x40\1\1\x11\0\xff\xda\0\x08\1\1\0\0\0\0" + bytes(40),

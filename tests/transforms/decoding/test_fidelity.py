@@ -1,7 +1,7 @@
-"""The whole pipeline against TensorFlow's own decoding and resizing, with real weights.
+"""The whole pipeline against TensorFlow's decoding and resizing, with real weights.
 
-The one difference left is that our resized pixels are whole numbers. Over 2,000 of these crops that alone
-(TensorFlow's resize, rounded) gives top-1 agreement of 99.05 %, and the pipeline 99.15 %.
+The only remaining difference is that the pipeline's resized pixels are integers. Over 2,000 of these crops,
+TensorFlow's own resize with rounding gives a top-1 agreement of 99.05 %, and the pipeline 99.15 %.
 """
 
 import numpy as np
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.skipif(not MODULE.exists(), reason="needs ../shared/mod
 
 
 def crops(folder, count, *, size=None):
-    """Varied crops of the sample photographs: every region, size and aspect; JPEG, or PNG of one size.
+    """Crops of the sample photographs in many regions, sizes and aspects; JPEG, or PNG of one size.
 
-    None has a colour profile (one photograph's is Adobe RGB): TensorFlow's readers would ignore it.
+    None has a color profile, since TensorFlow's readers would ignore it (one photograph's is Adobe RGB).
     """
     folder.mkdir()
     photos = [Image.open(path).convert("RGB") for path in sample_photos()]
@@ -45,7 +45,7 @@ def crops(folder, count, *, size=None):
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """The module, called as its own page says, on what TensorFlow reads and resizes."""
+    """The module, called as its own page describes, on images that TensorFlow reads and resizes."""
     import tensorflow as tf
     import tensorflow_hub as hub
 
@@ -66,7 +66,7 @@ def reference(tmp_path_factory):
         features = loaded.signatures["image_feature_vector"](images)["default"]
         return logits.numpy()[0], features.numpy()[0]
 
-    call.module = loaded  # variables live as long as their module
+    call.module = loaded  # keeps the module alive for its variables
     return call
 
 
@@ -91,7 +91,7 @@ def test_embeddings_of_pngs_of_the_modules_size_are_equal(tmp_path, reference):
 
 
 def test_top_1_agrees_on_photographs_decoded_at_a_fraction(tmp_path, reference):
-    # Sides that 4 does not divide: the last column and row stand for one pixel of four.
+    # Sides that are not divisible by 4: the last column and row stand for one pixel of four.
     paths = crops(tmp_path / "crops", 24)
     for path in paths:
         with Image.open(path) as crop:

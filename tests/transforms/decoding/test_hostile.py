@@ -1,4 +1,4 @@
-"""A folder of hostile and odd images: each ends as a row, or as a failure with the right reason."""
+"""A directory of hostile and unusual images: each becomes a row or a failure with the right reason."""
 
 import os
 from collections import Counter
@@ -15,11 +15,11 @@ from support.jobs import label, uri_list
 
 @pytest.fixture
 def as_nobody(tmp_path):
-    """root reads everything; what is unreadable is unreadable only to somebody else."""
+    """Switches to another user, since root can read every file."""
     if os.geteuid() != 0:
         yield
         return
-    for folder in (tmp_path, *tmp_path.parents[:3]):  # with several processes of pytest a folder more
+    for folder in (tmp_path, *tmp_path.parents[:3]):  # with several pytest processes one directory more
         folder.chmod(0o777)
     yield
     os.seteuid(0)
@@ -34,9 +34,9 @@ def test_every_one_ends_as_a_row_or_as_a_failure_with_its_reason(tmp_path, as_no
     folder = tmp_path / "photos"
     folder.mkdir()
     expected = hostile_images(folder)
-    # As nobody, Python may not be able to import what lies in root's home: import it all now.
+    # The user nobody may be unable to import from root's home, so import everything now.
     label(tmp_path / "first", "--input", uri_list(tmp_path / "first.txt", [folder / "plain.jpg"]))
-    monkeypatch.setattr(decode, "decode_with_limits", decode_here)  # a child would have to import it all anew
+    monkeypatch.setattr(decode, "decode_with_limits", decode_here)  # a child would import everything again
     monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
     names = list(expected)
     uris = uri_list(tmp_path / "list.txt", [folder / name for name in names])

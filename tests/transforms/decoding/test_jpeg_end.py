@@ -1,4 +1,4 @@
-"""JPEGs that lack their end marker alone become rows; those that lack pixels don't, whatever follows."""
+"""JPEGs that lack only the end marker become rows; those that lack pixels fail, whatever follows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_without_pixels(kind, trailer):
     whole = decode(data, NATIVE).pixels
     for missing in (*range(1, 60), len(data) // 3, len(data) // 2):
         result = outcome(data[: -2 - missing] + TRAILERS[trailer])
-        if isinstance(result, np.ndarray):  # the last bits of a progressive scan may say nothing new
+        if isinstance(result, np.ndarray):  # the last bits of a progressive scan may add nothing
             np.testing.assert_array_equal(result, whole, str(missing))
         else:
             assert result in (Reason.TRUNCATED, Reason.CORRUPT), missing
@@ -59,7 +59,7 @@ def test_a_trailer_of_an_unknown_kind_is_not_taken_for_pixels():
 
 
 def test_scans_of_single_components_that_lack_one():
-    # Baseline in three scans; libjpeg shows what is there without a word.
+    # Baseline in three scans; libjpeg returns the existing ones without a warning.
     data = KINDS["jpeg_444"]
     frame = data.index(b"\xff\xc0")
     scan = data.index(b"\xff\xda")

@@ -1,4 +1,4 @@
-"""Files that are made to take for ever: none is on the fast road, and the child that decodes it has limits."""
+"""Files that would decode forever: none takes the fast path, and the child process has limits."""
 
 import io
 import random
@@ -32,7 +32,7 @@ def reason(data, options=SMALL):
 
 
 def is_fast(data, options=SMALL):
-    """Whether it is decoded, or refused, in this process."""
+    """Whether this process itself decodes or refuses the file."""
     try:
         decode_in_place(data, options)
     except ImageError:
@@ -44,7 +44,7 @@ def is_fast(data, options=SMALL):
 
 @pytest.fixture
 def other_child(monkeypatch):
-    """A child of another kind, of which this test has its own."""
+    """A child process of another kind, for this test only."""
     monkeypatch.setattr(with_limits, "_children", None)
     monkeypatch.setattr(with_limits, "_CHILD", "support.limited_answers")
     yield
@@ -120,9 +120,9 @@ def test_other_formats_are_never_decoded_here(file):
 def test_the_scans_of_a_jpeg_have_a_limit():
     assert decode(attacks.jpeg(64, 48, MAX_SCANS), SMALL).width == 64
     assert reason(attacks.jpeg(64, 48, MAX_SCANS + 1)) is Reason.CORRUPT
-    # 18,000 of them, as many pixels as may be.
+    # 18,000 of them, with the maximum number of pixels.
     assert reason(attacks.jpeg(10_000, 10_000, 18_000)) is Reason.CORRUPT
-    # A marker without a length, whose next bytes are no length either: libjpeg goes on after it.
+    # A marker without a length, and the next bytes are no length either: libjpeg continues after it.
     assert (
         reason(attacks.jpeg(64, 48, MAX_SCANS + 1, between=b"\xff\x01" + b"\xff\xff\xff")) is Reason.CORRUPT
     )
@@ -133,7 +133,7 @@ def test_segments_without_end_are_refused():
     plain = attacks.jpeg(64, 48, 3)
     assert reason(attacks.START + comments + plain[2:]) is Reason.CORRUPT
     assert reason(attacks.jpeg(64, 48, 3, between=comments)) is Reason.CORRUPT
-    # Any number of fill bytes is allowed, and takes no time.
+    # Any number of fill bytes is valid and cheap.
     assert decode(attacks.START + b"\xff" * 4_000_000 + plain[2:], SMALL).width == 64
 
 
@@ -146,7 +146,7 @@ def test_the_deadline_ends_a_decode():
 
 
 def test_more_memory_than_allowed_is_a_decode_error():
-    # Tags that pixels depend on, and that all have the same forty million values.
+    # Tags that affect pixels and all share the same forty million values.
     tags = (256, 257, 258, 259, 262, 266, 273)
     body = bytes(40_000_000)
     data = attacks.heaped_directory(len(tags), 1, len(body), body, tags)
@@ -178,7 +178,7 @@ def test_a_job_goes_on_after_each_of_them(tmp_path):
 
 
 def test_what_lies_upon_itself_is_not_read_twice():
-    """Directories whose entries all name the same bytes: gigabytes of megabytes."""
+    """Directories whose entries all refer to the same bytes, so that megabytes count as gigabytes."""
     body = bytes(1 << 20)
     heap = attacks.heaped_directory(10_000, 7, len(body), body)
     assert reason(heap) is Reason.CORRUPT  # a TIFF without a width
@@ -206,7 +206,7 @@ def test_texts_that_can_be_read_in_many_ways():
 
 
 def test_pictures_within_pictures_are_held_to_the_limit():
-    """Headers that claim less than what the decoder would find."""
+    """Headers that claim less than the decoder would find."""
     few = DecodeOptions(16, 16, max_pixels=1000)
     inner = attacks.png(2000, 1000, 8, 2)
     assert reason(attacks.png(9, 9, 8, 2)[:33] + inner[8:], few) is Reason.CORRUPT
@@ -242,7 +242,7 @@ def test_the_orientation_is_the_one_that_pillow_finds():
             try:
                 exif.load(block)
                 wanted = exif.get(images.ORIENTATION, 1)
-            except Exception:  # Pillow raises whatever the bytes lead it to
+            except Exception:  # Pillow may raise any error on these bytes
                 wanted = 1
             wanted = wanted if isinstance(wanted, int) and 1 <= wanted <= 8 else 1
             assert exif_orientation(block) == wanted, block

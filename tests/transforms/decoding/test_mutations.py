@@ -1,4 +1,4 @@
-"""Changed bytes of every variant: an image or a reason, never another error, never more memory or time."""
+"""Changed bytes in every variant: an image or a reason, never another error or more memory or time."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def reason(data: bytes, options: DecodeOptions = SMALL) -> Reason | None:
 
 
 def test_no_pixel_is_what_the_memory_was_before():
-    """libtiff takes a fax page for read whose codes break: the rest is whatever the process had there."""
+    """libtiff accepts a fax page with broken codes and leaves old memory of the process in the rest."""
     fill = fresh_memory._mallopt()
     if fill is None:
         pytest.skip("needs glibc, to fill memory with something")

@@ -1,4 +1,4 @@
-"""PNG: pixels depend on IHDR, PLTE, tRNS and IDAT alone, the way up on eXIf."""
+"""PNG: pixels depend only on IHDR, PLTE, tRNS and IDAT, the orientation only on eXIf."""
 
 from __future__ import annotations
 

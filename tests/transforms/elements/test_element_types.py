@@ -1,4 +1,4 @@
-"""The types of results follow from those of elements, so that Beam checks pipelines when they are built."""
+"""Result types follow from element types, so that Beam checks pipelines at construction."""
 
 import dataclasses
 import typing

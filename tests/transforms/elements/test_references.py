@@ -1,4 +1,4 @@
-"""An element of any kind → the reference to its image: pure, one element at a time."""
+"""An element of any kind → the reference to its image, one element at a time."""
 
 import dataclasses
 import typing

@@ -8,7 +8,7 @@ HUB_PATH = "/google/imagenet/tiny/classification/1"
 
 @pytest.fixture
 def hub(http_server, monkeypatch):
-    """A hub that has one module, at ``HUB_PATH``."""
+    """A hub with one module, at ``HUB_PATH``."""
     monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
     http_server.files[f"{HUB_PATH}?tf-hub-format=compressed"] = TINY.read_bytes()
     return http_server

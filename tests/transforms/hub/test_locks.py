@@ -1,4 +1,4 @@
-"""Locks of tensorflow-hub that killed processes have left."""
+"""Locks of tensorflow-hub left behind by killed processes."""
 
 import os
 import socket

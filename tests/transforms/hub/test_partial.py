@@ -1,4 +1,4 @@
-"""What a killed process left half done goes with the next one, and what a live one makes stays."""
+"""Unfinished files of a killed process are deleted by the next one; those of a live process stay."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 from beamlabel.transforms.hub.partial import fill_folder, remove_left_over, write_file
 
-# Says that it has begun, and waits.
+# Reports that it has begun, and waits.
 FILLING = (
     "import sys; from pathlib import Path; from beamlabel.transforms.hub.partial import fill_folder\n"
     "def fill(folder):\n"
@@ -19,7 +19,7 @@ FILLING = (
 
 @pytest.fixture
 def filling(tmp_path):
-    """Begins a process that makes a folder of this name, and has made a half of it."""
+    """Starts a process that has created half of a directory with this name."""
     processes = []
 
     def begin(name):

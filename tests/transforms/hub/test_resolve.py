@@ -1,4 +1,4 @@
-"""Handles of every local and remote kind, and caches that something has eaten a part of."""
+"""Handles of every local and remote kind, and caches with missing parts."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def test_the_fingerprint_is_that_of_the_documented_form(tmp_path):
     (tmp_path / "b" / "x").write_bytes(b"abc")
     (tmp_path / "a").write_bytes(b"")
     assert [entry.path for entry in scan(tmp_path)] == ["a", "b/x"]
-    # sha256sum of the two records, made by hand
+    # sha256sum of the two records, computed by hand
     assert fingerprint(scan(tmp_path)) == "95054f236444dc35928f5246bea5e1f2cc0873d6d84368366394ed61455edd9b"
     assert fingerprint(reversed(scan(tmp_path))) == fingerprint(scan(tmp_path))
 
@@ -268,14 +268,14 @@ def test_what_is_secret_in_a_handle_is_in_no_file_of_the_cache(hub, tmp_path, ki
     for file in files:
         content = file.read_bytes() if file.is_file() else b""
         assert not any(secret in file.name or secret.encode() in content for secret in SECRETS), file
-    # Signed anew, it is the same module.
+    # With a new signature it is the same module.
     for secret in SECRETS:
         handle = handle.replace(secret, "another")
     assert resolve_module(handle, tmp_path) == module
     (request,) = hub.requests
     if kind == "user":
         assert request.headers["Authorization"] == "Basic c29tZWJvZHk6aHVudGVyMg=="
-    # A signature is of the query as it is.
+    # A signature covers the unchanged query.
     assert ("tf-hub-format" in request.query) == (kind not in ("signed", "shared"))
 
 
@@ -341,7 +341,7 @@ def test_modules_on_gs(gcs, tmp_path, folder, form):
         for file in folder.rglob("*"):
             if file.is_file():
                 gcs.put(f"m/tiny/{file.relative_to(folder).as_posix()}", file.read_bytes())
-        gcs.put("m/tiny/assets/", b"")  # what browsers leave for an empty folder
+        gcs.put("m/tiny/assets/", b"")  # storage browsers leave this for an empty directory
         gcs.put("m/tiny2/saved_model.pb", b"another module")
         handle = gcs.uri("m/tiny") + ("/" if form.endswith("/") else "")
     first = resolve_module(handle, tmp_path)

@@ -1,4 +1,4 @@
-"""The cache that other users of tensorflow-hub share: one downloads, and nobody waits for what is dead."""
+"""The cache shared with other users of tensorflow-hub: one downloads, and no one waits for dead processes."""
 
 import json
 import os
@@ -23,7 +23,7 @@ TINY = DATA / "tiny_classification_1.tar.gz"
 HUB_PATH = "/google/imagenet/tiny/classification/1"
 PIN = "from beamlabel.transforms.hub.resolve import resolve_module\n"
 
-# Says on its standard output what is logged, and the module's fingerprint. It looks more often than every 5 s.
+# Prints its log and the module's fingerprint. It polls more often than every 5 s.
 FETCHING = f"""
 import logging, sys, time
 {PIN}
@@ -41,7 +41,7 @@ def shared(tmp_path, monkeypatch):
 
 
 class HeldServer(FileServer):
-    """Its answers wait until ``event`` is set."""
+    """A server whose answers wait until ``event`` is set."""
 
     def __init__(self):
         self.event = threading.Event()
@@ -81,7 +81,7 @@ def test_of_two_processes_one_fetches_and_both_have_the_module(held_hub, shared,
     handle = held_hub.url_of(HUB_PATH)
     processes = [fetching(handle, tmp_path / "cache") for _ in range(2)]
     try:
-        # Both are told by what they say: one that it downloads, the other that it waits; then the hub answers.
+        # One must log that it downloads, the other that it waits. Then the hub answers.
         said = [process.stdout.readline() for process in processes]
         assert sorted("already being downloaded by" in line for line in said) == [False, True]
         assert held_hub.count(HUB_PATH) <= 1
@@ -143,7 +143,7 @@ def test_who_fails_leaves_nothing(shared):
 
 
 def test_what_tensorflow_hub_fetches_is_what_we_fetch(hub, shared, tmp_path):
-    """It finds ours, we find its, and both write the same files."""
+    """Each finds the other's module, and both write the same files."""
     hub.files[HUB_PATH] = TINY.read_bytes()
     handle = hub.url_of(HUB_PATH)
     ours = resolve_module(handle, tmp_path)
@@ -170,7 +170,7 @@ def test_without_tensorflow_the_extra_is_named(hub, tmp_path):
     assert hub.count(HUB_PATH) == 0
 
 
-# --- caches that may only be read, and forged ones
+# --- read-only caches, and forged ones
 
 
 _READ_ONLY = f"""
@@ -187,7 +187,7 @@ except ValueError as error:
 
 @pytest.mark.parametrize(("has_receipt", "has_variables"), [(True, True), (False, True), (False, False)])
 def test_a_module_in_a_cache_that_may_only_be_read(hub, shared, tmp_path, has_receipt, has_variables):
-    """A file system that is mounted so, which holds for root, too."""
+    """A file system mounted read-only, which also binds root."""
     handle = hub.url_of(HUB_PATH)
     folder = resolve_module(handle, tmp_path / "cache").path
     if not has_variables:
@@ -255,7 +255,7 @@ def test_a_receipt_that_makes_no_sense_is_none(tmp_path, files):
 
 
 def test_hosts_have_the_name_that_locks_have():
-    """What ``remove_dead_locks`` compares."""
+    """Checks the host names that ``remove_dead_locks`` compares."""
     from tensorflow_hub import resolver
 
     assert resolver._lock_file_contents("f00") == f"{socket.gethostname()}.{os.getpid()}.f00"

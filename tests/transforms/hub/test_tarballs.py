@@ -1,4 +1,4 @@
-"""Hostile tarballs: damaged ones, bombs, and members that are no files."""
+"""Hostile tarballs: damaged ones, bombs, and members that are not files."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ TINY = DATA / "tiny_classification_1.tar.gz"
 
 
 def tar_of(*members, end=True):
-    """A tarball of pairs of a ``TarInfo``, or a name, and bytes."""
+    """A tarball of pairs: a ``TarInfo`` or a name, and bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for info, data in members:
@@ -59,7 +59,7 @@ def test_a_bit_that_flipped_is_refused_or_changes_nothing(tmp_path):
             continue
         assert found == expected, f"bit {bit}"
         accepted.append(bit // 8)
-    # The header's time, speed and system; and text that repeats itself may be copied from elsewhere.
+    # The header's time, speed and system have no effect, and repeated text may be copied from elsewhere.
     assert {4, 5, 6, 7, 8, 9} <= set(accepted)
     # The checksum and the size.
     assert not set(accepted) & set(range(len(SMALL) - 8, len(SMALL)))
@@ -120,14 +120,14 @@ def test_a_plain_tarball_without_its_end_or_with_a_damaged_header_is_refused(tmp
 )
 def test_what_is_no_tarball_is_refused(tmp_path, data):
     if not data.strip(b"\0") and len(data) > 1024:
-        # An archive without members: no module is in it.
+        # An archive without members contains no module.
         assert extracted(data, tmp_path / "m") == fingerprint([])
     else:
         refused(data, tmp_path)
 
 
 def bomb(size, level=9):
-    """A gzip of a tarball with one file of zeros, made a piece at a time."""
+    """A gzipped tarball with one file of zeros, generated in pieces."""
     info = tarfile.TarInfo("zeros")
     info.size = size
     packer = zlib.compressobj(level, zlib.DEFLATED, 31)
@@ -194,7 +194,7 @@ def test_members_that_are_no_files_of_the_folder(tmp_path, info):
     except (ModuleError, OSError):
         pass
     else:
-        # Absolute names lose their slash, as with tar itself; a continuous file is a file.
+        # Absolute names lose their slash, as with tar itself. A contiguous file counts as a file.
         assert info.name == "/etc/a" or info.type == tarfile.CONTTYPE
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
     assert {path.name for path in (tmp_path / "in").iterdir()} == {"m"}
@@ -232,7 +232,7 @@ def padded(data):
 
 
 def negative():
-    """A member whose size, in the form for large files, is -1."""
+    """A member with the size -1 in the format for large files."""
     header = bytearray(tarfile.TarInfo("a").tobuf())
     header[124:136] = b"\xff" * 12
     header[148:156] = b" " * 8
@@ -264,7 +264,7 @@ def test_headers_that_make_no_sense_are_refused(tmp_path, kind):
 
 
 def refused_all(data, folder):
-    """As by whoever resolves a module: one line, and no file left."""
+    """Checks that resolving a module gives one line and leaves no file."""
     (folder / "m.tar").write_bytes(data)
     with pytest.raises(ModuleError):
         resolve_module(str(folder / "m.tar"), folder / "cache")

@@ -1,4 +1,4 @@
-"""``--precision bfloat16``: what it changes, what it does not, and what a worker does that cannot."""
+"""``--precision bfloat16``: its effects and limits, and workers that do not support it."""
 
 import logging
 import sys
@@ -79,7 +79,7 @@ def test_bfloat16_is_near_float32(handle, tmp_path):
     exact = engine_of(handle, CompileOptions(), tmp_path)
     near = engine_of(handle, BFLOAT16, tmp_path)
     assert (exact.computed_by, near.computed_by) == ("litert float32", "openvino bfloat16")
-    # Photographs are smooth: the probe batch, mirrored and turned, is as near as made-up images get.
+    # Photographs are smooth; the mirrored and rotated probe batch comes closest among synthetic images.
     base = probe_batch(exact.spec.height, exact.spec.width)
     images = np.concatenate(
         [base, base[:, ::-1], base[:, :, ::-1], 255 - base, base[::-1, ::-1, ::-1], base // 2]
@@ -153,7 +153,7 @@ def test_a_worker_without_the_units_says_so_once_and_computes_in_float32(tmp_pat
     assert metadata(jobs[0]) == metadata(exact) == {"engine": "openvino", "precision": "float32"}
     for job in jobs:
         assert [file["computed_by"] for file in job.manifest["files"]] == ["openvino float32"]
-    # What was asked for is in the preprocessing; what was done, in the file.
+    # The preprocessing has the requested precision, the file the actual one.
     assert jobs[0].manifest["preprocessing"]["precision"] == "bfloat16"
     same = [name for name in exact.table.column_names if name != "preprocessing_id"]
     assert jobs[0].table.select(same) == exact.table.select(same)
@@ -170,7 +170,7 @@ def test_a_worker_whose_check_fails_says_so_once_and_computes_in_float32(tmp_pat
     (said,) = [record.message for record in caplog.records if "changed its" in record.message]
     assert "bfloat16 by OpenVINO changed its logits by" in said
     assert "float32" in said
-    # The launcher, which can still ask the user, refuses.
+    # The launcher refuses, since the user can still change the options.
     with pytest.raises(ModuleError, match="bfloat16 by OpenVINO changed its logits"):
         compiled(resolved, BFLOAT16, tmp_path / "cold")
 

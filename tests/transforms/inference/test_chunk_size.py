@@ -1,4 +1,4 @@
-"""The engine's chunk: measured once a host, equal bits at every size."""
+"""The engine's chunk: measured once per host, with equal bits at every size."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def test_all_chunks_give_the_same_bits(module):
 
 
 class Fake:
-    """A runner whose answers depend on its chunk if that is in ``odd``."""
+    """A runner whose answers depend on its chunk if the chunk is in ``odd``."""
 
     def __init__(self, chunk, odd=()):
         self.offset = chunk if chunk in odd else 0
@@ -64,7 +64,7 @@ def spec():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """CPU seconds as this table of chunks says, however fast the machine is."""
+    """Returns CPU seconds from a table by chunk, whatever the machine's speed."""
 
     def set_to(per_image):
         tried = chunk_size._tried
@@ -110,7 +110,7 @@ def test_it_is_measured_once_a_host(tmp_path, monkeypatch, spec):
         assert choose(spec, "litert 1", 4, Fake) == 8
     assert len(counted) == 4
     assert json.loads(file.read_text())["chunk"] == 8
-    # Of another engine, CPU or model nothing is known.
+    # No measurement exists for another engine, CPU or model.
     assert choose(spec, "litert 2", 4, Fake) == 8
     monkeypatch.setattr(chunk_size.cpu, "model", lambda: "another")
     assert choose(spec, "litert 1", 4, Fake) == 8

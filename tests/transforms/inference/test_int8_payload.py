@@ -1,4 +1,4 @@
-"""The payload of an artifact in int8."""
+"""The payload of an int8 artifact."""
 
 import numpy as np
 import pytest

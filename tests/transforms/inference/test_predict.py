@@ -1,4 +1,4 @@
-"""The model handler: outcomes are in the order of the elements, and what it does not know is refused."""
+"""The model handler: outcomes keep the order of the elements, and unknown arguments are refused."""
 
 import itertools
 
@@ -39,13 +39,13 @@ def image(number):
 
 
 def broken(number):
-    """An image that the engine cannot take: it fails in its batch, then alone."""
+    """An image that the engine refuses: it fails in its batch, then alone."""
     pixels = np.zeros((1, 1, 3), np.uint8)
     return LoadedImage(ImageRef(f"{number}", f"{number}", f"{number}"), pixels, ImageInfo(1, 1, "png", 1))
 
 
 def name_of(outcome):
-    """Which element an outcome is of."""
+    """The name of the element of an outcome."""
     if isinstance(outcome, Prediction):
         return outcome.ref.uri
     return outcome.uri if isinstance(outcome, Failure) else outcome.unit.unit_id

@@ -1,4 +1,4 @@
-"""A head on features that are known: every row is labeled as the weights say, or is a failure."""
+"""A head on given features: every row gets the label from the weights or becomes a failure."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Lists that hold what no list should: each line is a reference that fails, or the file is refused by its name."""
+"""Lists with invalid content: each line is a reference that fails, or an error names the file."""
 
 import gzip
 import io
@@ -46,7 +46,7 @@ def test_what_is_in_gzip_is_looked_at(content, kind):
     packed = gzip.compress(content)
     assert content_format(packed[:4096]) == kind
     if kind == "text":
-        assert content_format(packed[:11]) == "text", "of a file that is cut the reader tells more"
+        assert content_format(packed[:11]) == "text", "for a truncated file the reader's message has more"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The columns of images and URIs that are found without options, and those that are refused."""
+"""The image and URI columns that are found without options, and those that are refused."""
 
 import json
 

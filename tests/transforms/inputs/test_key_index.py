@@ -1,4 +1,4 @@
-"""Sorted hashes on disk: all that was added is found, nothing else is, and memory does not grow with it."""
+"""Sorted hashes on disk: exactly the added keys are found, and memory use is bounded."""
 
 import random
 import threading
@@ -51,7 +51,7 @@ def test_what_is_no_index(tmp_path):
 
 def test_parts_are_told_apart():
     assert len({key("a", "b"), key("ab"), key("a", "b", ""), key("a")}) == 4
-    key("\udcff")  # a file name that is no UTF-8
+    key("\udcff")  # a file name that is not UTF-8
 
 
 def test_threads_add_at_the_same_time(tmp_path, monkeypatch):
@@ -70,7 +70,7 @@ def test_threads_add_at_the_same_time(tmp_path, monkeypatch):
 
 
 def _peak_of_writing(folder, count):
-    """Bytes that Python holds at the most while an index of so many keys is written."""
+    """The peak of Python's memory in bytes while an index of this number of keys is written."""
     tracemalloc.start()
     try:
         with KeyIndexWriter(folder) as writer:
@@ -86,6 +86,6 @@ def test_memory_does_not_grow_with_the_number_of_keys(tmp_path, monkeypatch):
     monkeypatch.setattr(key_index, "_BUFFER_BYTES", 1 << 16)
     peaks = []
     for count in (20_000, 200_000):
-        # A thread that an earlier test has left may allocate meanwhile, but not each time.
+        # A thread of an earlier test may allocate meanwhile, but not every time.
         peaks.append(min(_peak_of_writing(tmp_path, count) for _ in range(3)))
     assert peaks[1] < peaks[0] + 200_000 * KEY_BYTES / 20

@@ -1,4 +1,4 @@
-"""References that units carry, and those that lie in the staging folder: the job's result is the same."""
+"""References inside units and in the staging directory give the same result."""
 
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ from support.jobs import label, photos, uri_list
 
 
 def unit(number):
-    # What travels is bytes; only their number matters here.
+    # Only the number of the bytes matters here.
     packed = bytes(CARRIED_BYTES // 4)
     return WorkUnit(f"{number:05d}", InputFile("list.txt", "text"), 0, 1, False, packed_refs=packed)
 
@@ -108,4 +108,4 @@ def test_a_job_is_the_same_and_resumes_the_same_with_staged_references(
     assert job.rows == expected.rows and len(job.rows) == 9
     assert job.failures == expected.failures
     assert [f["sha256"] for f in job.manifest["files"]] == [f["sha256"] for f in expected.manifest["files"]]
-    assert not list(tmp_path.glob("_beamlabel-*/staging/*")), "published: nothing is left"
+    assert not list(tmp_path.glob("_beamlabel-*/staging/*")), "published: no staged file is left"

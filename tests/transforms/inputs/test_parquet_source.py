@@ -76,7 +76,7 @@ def test_any_range_of_rows_is_read_across_many_row_groups(tmp_path):
 
 
 def test_a_range_reads_only_its_own_row_groups(tmp_path):
-    """The bytes of the other groups are overwritten: reading them would fail."""
+    """The bytes of the other groups are overwritten, so reading them would fail."""
     images = [np.random.default_rng(i).bytes(50_000) for i in range(30)]
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"image": images}), path, row_group_size=10, compression="none")

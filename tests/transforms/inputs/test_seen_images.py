@@ -1,4 +1,4 @@
-"""Which images no unit refers to."""
+"""The images that no unit refers to."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""References of more than 64 KB, and lists that unpack to more than anybody has memory for."""
+"""References of more than 64 KB, and lists that unpack to enormous sizes."""
 
 import gzip
 import io
@@ -29,7 +29,7 @@ LONG = "https://images.example/" + "a" * (MAX_URI_BYTES - 23)
 
 
 def outcomes(path, format, *, columns=None, uri_column=None, **options):
-    """The references of a file by their rows: the URI, or the reason."""
+    """The references of a file by row: the URI or the reason."""
     file = InputFile(str(path), format, path.stat().st_size)
     (file,) = described(
         [file], uri_column, (), rows=None, in_threads=lambda function, all_: [*map(function, all_)]
@@ -42,7 +42,7 @@ def outcomes(path, format, *, columns=None, uri_column=None, **options):
 
 
 def gzipped(path, *parts):
-    """Writes parts, which are texts or (text, times), as gzip."""
+    """Writes parts, each a text or (text, times), as gzip."""
     with gzip.open(path, "wb", compresslevel=1) as file:
         for part in parts:
             text, times = part if isinstance(part, tuple) else (part, 1)

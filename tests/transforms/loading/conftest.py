@@ -1,4 +1,4 @@
-"""Fixtures of this folder."""
+"""Fixtures of this directory."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from support.http_site import Site
 
 @pytest.fixture
 def site(http_site: Site) -> Site:
-    """An HTTP server that answers what it is told."""
+    """An HTTP server whose answers the test sets."""
     return http_site

@@ -1,4 +1,4 @@
-"""`fetch` of local files and of what Beam's file systems know; `gs://` has its own file."""
+"""`fetch` of local files and through Beam's file systems; `gs://` has its own test file."""
 
 import os
 import pickle
@@ -53,7 +53,7 @@ def test_the_cap_is_exact(tmp_path: Path, size: int) -> None:
 
 
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
-    """A terabyte of nothing: to read it would fail for another reason, or never end."""
+    """A sparse terabyte: reading it would fail for another reason or never end."""
     with (tmp_path / "a").open("wb") as file:
         file.truncate(1 << 40)
     assert refusal(tmp_path / "a", FetchOptions(max_bytes=1 << 39)).reason is Reason.TOO_MANY_BYTES
@@ -124,7 +124,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_file(tmp_path: Path) -> None:
-    """None of them may block: a FIFO without a writer would for ever, and /dev/zero has no end."""
+    """None of them may block: a FIFO without a writer would block forever, and /dev/zero has no end."""
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.fspath(tmp_path / "s"))
@@ -135,7 +135,7 @@ def test_what_is_not_a_file(tmp_path: Path) -> None:
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """A folder that every user may enter, which a ``tmp_path`` is not."""
+    """A directory that every user may enter, unlike ``tmp_path``."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -146,7 +146,7 @@ def test_an_unreadable_file(shared_folder: Path) -> None:
     for name, mode in (("open", 0o644), ("closed", 0)):
         (shared_folder / name).write_bytes(b"image")
         (shared_folder / name).chmod(mode)
-    root = os.geteuid() == 0  # to whom no mode is closed
+    root = os.geteuid() == 0  # root ignores file modes
     try:
         if root:
             os.seteuid(65534)
@@ -223,7 +223,7 @@ def test_a_scheme_that_beam_knows(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert refusal(f"twin://{tmp_path}/empty").reason is Reason.EMPTY_FILE
     assert refusal(f"twin://{tmp_path}/missing").reason is Reason.NOT_FOUND
-    assert refusal(f"twin://{tmp_path}").reason is Reason.FETCH_ERROR, "a folder, to this file system"
+    assert refusal(f"twin://{tmp_path}").reason is Reason.FETCH_ERROR, "a directory, to this file system"
     broken = refusal(f"twin://{tmp_path}/broken")
     assert broken.reason is Reason.FETCH_ERROR
     assert "on fire" in broken.detail
@@ -248,7 +248,7 @@ def test_options_travel_to_workers() -> None:
 
 
 def test_local_files_need_no_client_library(tmp_path: Path) -> None:
-    """What a job does not use, its workers do not import."""
+    """Workers import only the libraries that the job uses."""
     (tmp_path / "a").write_bytes(b"image")
     code = (
         "import sys; from beamlabel.transforms.loading.fetch import *; fetch(sys.argv[1], FetchOptions());"

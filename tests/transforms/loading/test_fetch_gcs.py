@@ -1,4 +1,4 @@
-"""`fetch` of `gs://` objects, against a server of the real protocol, and one that breaks its answers."""
+"""`fetch` of `gs://` objects from a GCS server and from one with broken answers."""
 
 import base64
 import gzip
@@ -125,7 +125,7 @@ def test_a_forked_process(gcs: Bucket) -> None:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A server in place of GCS that answers for ``gs://b/a`` what it is told."""
+    """A server in place of GCS whose answers for ``gs://b/a`` the test sets."""
     with serving() as site:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", site.base)
         yield site
@@ -145,7 +145,7 @@ def test_the_version_is_the_generation(site: Site) -> None:
 
 @pytest.fixture
 def account(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
-    """The site with a service account, whose tokens are ``t0``, ``t1``, ... in the order they are given out."""
+    """The site with a service account whose tokens are ``t0``, ``t1``, ... in the order of issue."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -163,7 +163,7 @@ def account(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site
 
 
 def _tokens(site: Site) -> list[str | None]:
-    """What each request for the image was signed with."""
+    """The token of each request for the image."""
     requests = [headers for path, headers, _ in site.requests if path == A]
     return [
         {name.lower(): value for name, value in headers.items()}.get("authorization") for headers in requests
@@ -188,7 +188,7 @@ def test_a_refused_token_is_replaced(account: Site) -> None:
 
 
 def test_a_proxy_of_the_environment_is_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the client itself does; the request then names the whole URL."""
+    """The same holds for the client itself; the request then has the whole URL."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://storage.invalid")
     monkeypatch.setenv("http_proxy", site.base)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -222,13 +222,13 @@ def test_tls_trusts_the_authorities_that_the_environment_names(
     assert "self-signed certificate" in refusal("gs://b/a", BRIEF).detail
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", by_address)
-    assert "127.0.0.1" in refusal("gs://b/a", BRIEF).detail, "whose name the certificate does not hold"
+    assert "127.0.0.1" in refusal("gs://b/a", BRIEF).detail, "the certificate does not have its name"
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", by_name)
     assert fetch("gs://b/a", OPTIONS).data == BODY
 
 
 def test_tensorflow_may_be_there_first(site: Site) -> None:
-    """It brings another libcurl, whose functions everything finds that is loaded later."""
+    """TensorFlow brings another libcurl, and libraries that are loaded later find its functions."""
     pytest.importorskip("tensorflow")
     site.on(A, reply())
     program = (
@@ -247,13 +247,13 @@ def test_a_redirect_is_not_followed(site: Site) -> None:
 
 
 def test_a_long_message_of_an_error_does_not_hide_it(site: Site) -> None:
-    """Else what is missing would look too large."""
+    """Otherwise a missing object would look too large."""
     site.on(A, reply(404, body=bytes(100_000)))
     assert refusal("gs://b/a", FetchOptions(max_bytes=1000)).reason is Reason.NOT_FOUND
 
 
 def test_names_of_dots(site: Site) -> None:
-    """They are no path segments that a client may resolve."""
+    """A client must not resolve them as path segments."""
     site.on("/download/storage/v1/b/b/o/..?alt=media", reply())
     assert fetch("gs://b/..", OPTIONS).data == BODY
 
@@ -278,7 +278,7 @@ def test_chunks_without_a_length(site: Site) -> None:
 
 
 def test_a_damaged_transfer_is_tried_again(site: Site) -> None:
-    """Every byte there, one of them wrong: only the checksum tells."""
+    """All bytes arrive, but one is wrong, and only the checksum reveals it."""
     damaged = reply(body=BODY[:-1] + b"?", X_Goog_Hash=_crc32c(BODY))
     site.on(A, damaged, reply(X_Goog_Hash=_crc32c(BODY)))
     assert fetch("gs://b/a", OPTIONS).data == BODY
@@ -317,7 +317,7 @@ def test_silence_is_asked_again_and_given_up(site: Site) -> None:
 
 
 def test_a_slow_body_is_cut_at_the_deadline(site: Site) -> None:
-    """It never stalls, and would be complete after 20 s."""
+    """The body never stalls and would be complete after 20 s."""
 
     def slow(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 819200\r\n\r\n")
@@ -331,7 +331,7 @@ def test_a_slow_body_is_cut_at_the_deadline(site: Site) -> None:
 
 
 def test_gzip_transcoding_is_undone_under_the_cap(site: Site) -> None:
-    """GCS sends what was stored with ``Content-Encoding: gzip`` as it is; the checksum is of the packed bytes."""
+    """GCS sends objects with ``Content-Encoding: gzip`` unchanged; the checksum covers the packed bytes."""
     packed = gzip.compress(bytes(500_000))
     site.on(A, reply(body=packed, Content_Encoding="gzip", X_Goog_Hash=_crc32c(packed)))
     assert fetch("gs://b/a", OPTIONS).data == bytes(500_000)

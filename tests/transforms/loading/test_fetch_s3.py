@@ -1,4 +1,4 @@
-"""`fetch` of `s3://` objects, against a server of the real protocol, and one that breaks its answers."""
+"""`fetch` of `s3://` objects from an S3 server and from one with broken answers."""
 
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
@@ -58,7 +58,7 @@ def test_what_is_no_image(s3: S3Bucket) -> None:
     [
         (401, Reason.FORBIDDEN, 1),
         (403, Reason.FORBIDDEN, 1),
-        # The client asks once more, since it understands more answers.
+        # The client asks again, since it understands more answers.
         (400, Reason.FETCH_ERROR, 2),
         (412, Reason.FETCH_ERROR, 2),
     ],
@@ -91,7 +91,7 @@ def test_half_a_body_is_asked_for_again(s3: S3Bucket) -> None:
 
 
 def test_what_the_client_understands_better_it_asks_for(s3: S3Bucket) -> None:
-    """A bucket of another region answers 301, and the client follows."""
+    """A bucket in another region answers 301, and the client follows."""
     uri = s3.put("a.jpg", BODY)
     s3.server.fail_next(1, 400)
     assert fetch(uri, OPTIONS) == Fetched(BODY, s3.etag("a.jpg"))

@@ -1,4 +1,4 @@
-"""Which addresses `http_fetch` connects to, by the address itself and on real connections."""
+"""The addresses that `http_fetch` connects to, by the address alone and on real connections."""
 
 import multiprocessing
 import socket
@@ -107,7 +107,7 @@ def test_private_hosts_can_be_allowed(site: Site) -> None:
 
 
 def _resolver(answers: dict[str, list[list[str]]]) -> Any:
-    """``getaddrinfo`` for some names: the addresses of the first call, of the second, …"""
+    """A ``getaddrinfo`` for some names with the addresses of the first call, of the second, …"""
     real = socket.getaddrinfo
 
     def resolve(host: str, port: int, *args: Any, **kwargs: Any) -> Any:
@@ -120,7 +120,7 @@ def _resolver(answers: dict[str, list[list[str]]]) -> Any:
 
 
 def test_a_redirect_to_a_private_host_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loopback stands for the public host, another loopback address for the private one."""
+    """One loopback address stands for the public host, another for the private one."""
     monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
     site.on("/secret.jpg", reply())
     inside = f"http://127.0.0.2:{site.server.server_port}/secret.jpg"
@@ -134,7 +134,7 @@ def test_a_redirect_to_a_private_host_is_refused(site: Site, monkeypatch: pytest
 def test_the_address_that_was_checked_is_the_one_connected_to(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that answers with a public address first and a private one later: it is asked once."""
+    """A name with a public address first and a private one later is resolved only once."""
     answers = {"rebind.test": [["127.0.0.1"], ["127.0.0.2"]]}
     monkeypatch.setattr(socket, "getaddrinfo", _resolver(answers))
     monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
@@ -145,7 +145,7 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
 
 
 def test_what_libcurl_connects_to_is_checked_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The addresses were not looked at before, as if libcurl had found others."""
+    """The addresses were not checked before, as if libcurl had found others."""
     monkeypatch.setattr(HttpFetch, "_resolved", lambda *_: "")
     site.on("/a.jpg", reply())
     for host in ("127.0.0.1", "localhost", "0x7f.1"):
@@ -163,7 +163,7 @@ def test_one_private_address_among_public_ones_is_enough(site: Site, monkeypatch
 
 
 def test_the_next_address_is_tried(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listens at the name's first address."""
+    """No server listens at the name's first address."""
     monkeypatch.setattr(socket, "getaddrinfo", _resolver({"two.test": [["127.0.0.3", "127.0.0.1"]]}))
     monkeypatch.setattr(addresses, "is_public", lambda address: True)
     site.on("/a.jpg", reply())
@@ -186,7 +186,7 @@ def test_a_name_that_does_not_exist_is_looked_up_once(monkeypatch: pytest.Monkey
 
 
 def test_the_environments_proxy_is_not_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind one nothing could be checked: it is the proxy that resolves names."""
+    """A proxy resolves names itself, so no address could be checked."""
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, site.base)
     error = refusal("http://10.0.0.1/a.jpg")

@@ -1,4 +1,4 @@
-"""`http_fetch.get` against a real server on loopback that misbehaves as it is told."""
+"""`http_fetch.get` against an HTTP server on the loopback interface with injected faults."""
 
 import gzip
 import os
@@ -142,7 +142,7 @@ def test_a_status_with_a_broken_body_is_still_that_status(site: Site) -> None:
 
 
 def test_nobody_listens() -> None:
-    with socket.socket() as taken:  # bound and not listening: refused, and nobody else can take the port
+    with socket.socket() as taken:  # bound but not listening: refuses connections, keeps the port
         taken.bind(("127.0.0.1", 0))
         error = refusal(f"http://127.0.0.1:{taken.getsockname()[1]}/a.jpg?sig=secret")
     assert error.reason is Reason.FETCH_ERROR
@@ -168,7 +168,7 @@ def test_a_silent_server_is_asked_again_and_given_up(site: Site) -> None:
     ],
 )
 def test_a_dripping_server_is_cut_at_the_deadline(site: Site, head: bytes) -> None:
-    """No pause is longer than the socket's timeout; the tail alone would take 20 s, and be no timeout."""
+    """No pause exceeds the socket's timeout; the tail would take 20 s without a timeout."""
     assert refusal(site.on("/a.jpg", drip(head)), deadline=0.3).reason is Reason.TIMEOUT
 
 
@@ -250,7 +250,7 @@ def test_sixty_four_threads(site: Site) -> None:
 
 
 def test_tls_verifies_the_name(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checked address is connected to, and the certificate has to be that of the name."""
+    """The connection goes to the checked address, and the certificate must match the name."""
     certificate = self_signed("localhost", tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)

@@ -1,4 +1,4 @@
-"""What servers of the web are told and asked: headers, cookies, robots tags, turns, and pauses that they ask for."""
+"""Requests to web servers: headers, cookies, robots tags, turns, and requested pauses."""
 
 import contextlib
 import threading
@@ -114,7 +114,7 @@ def test_cookies_are_kept_within_an_image(site: Site, other: Site) -> None:
 
 
 def test_a_site_that_turns_away_who_has_no_cookie(site: Site) -> None:
-    """It sends everybody back to where they came from, with a cookie: a circle for who does not keep it."""
+    """The site redirects to the same URL with a cookie: a loop for clients without cookies."""
 
     def gate(handler: BaseHTTPRequestHandler) -> None:
         if "pass=1" in handler.headers.get("Cookie", ""):
@@ -160,7 +160,7 @@ def test_a_robots_tag_is_honoured(site: Site) -> None:
     assert fetch(site.on("/a.jpg", _tagged("otherbot: noai", "noindex")))[0] == BODY
     redirect = site.on("/a", _tagged("noai", status=302, body=b"", location="/b.jpg"))
     site.on("/b.jpg", reply())
-    assert refusal(redirect).reason is Reason.NOT_ALLOWED, "by who redirects"
+    assert refusal(redirect).reason is Reason.NOT_ALLOWED, "by the redirecting site"
     assert site.count("/b.jpg") == 0
     site.on("/b.jpg", _tagged("noimageai"))
     assert refusal(site.on("/a", reply(302, b"", Location="/b.jpg"))).reason is Reason.NOT_ALLOWED
@@ -168,7 +168,7 @@ def test_a_robots_tag_is_honoured(site: Site) -> None:
 
 
 def test_the_body_of_a_refused_image_is_not_awaited(site: Site) -> None:
-    """It never comes: who waited for it would meet the deadline."""
+    """The body never comes, so waiting for it would reach the deadline."""
 
     def headers_only(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Robots-Tag: noai\r\nContent-Length: 100\r\n\r\n")
@@ -179,7 +179,7 @@ def test_the_body_of_a_refused_image_is_not_awaited(site: Site) -> None:
 
 
 class Concurrency:
-    """An answer that counts how many of it are given at a time."""
+    """An answer that counts its concurrent uses."""
 
     def __init__(self, body: bytes) -> None:
         self.now = self.most = 0
@@ -226,7 +226,7 @@ def load(uris: list[str], per_host: int, **options: Any) -> list[str]:
 
 @pytest.mark.parametrize("per_host", [1, 5])
 def test_a_host_is_asked_so_many_at_a_time(site: Site, other: Site, image: bytes, per_host: int) -> None:
-    """Redirects count where they lead to; and each host sees no more connections than that."""
+    """A redirect counts for its target, and each host gets at most this number of connections."""
     here, there = Concurrency(image), Concurrency(image)
     uris = [site.on(f"/{number}.png", here) for number in range(40)]
     for number in range(40):
@@ -240,7 +240,7 @@ def test_a_host_is_asked_so_many_at_a_time(site: Site, other: Site, image: bytes
 
 
 def test_a_slow_host_does_not_keep_others_waiting(site: Site, other: Site, image: bytes) -> None:
-    """The slow host answers nobody until all images of the other have been asked for; threads are fewer than its
+    """The slow host does not answer before all images of the other are requested; threads are fewer than its
     images, and more than its turns."""
     asked, all_asked = [0], threading.Event()
 
@@ -260,7 +260,7 @@ def test_a_slow_host_does_not_keep_others_waiting(site: Site, other: Site, image
 
 
 def test_redirects_to_a_slow_host_keep_no_thread(image: bytes) -> None:
-    """Images of many hosts lead to one, which answers nobody until those of another have been asked for."""
+    """Images of many hosts redirect to one, which does not answer until another host's images have been requested."""
     with contextlib.ExitStack() as stack:
         slow, quick, *sources = [stack.enter_context(serving()) for _ in range(8)]
         asked, all_asked = [0], threading.Event()
@@ -286,7 +286,7 @@ def test_redirects_to_a_slow_host_keep_no_thread(image: bytes) -> None:
 
 
 def test_bundles_that_are_given_up_leave_the_hosts_to_others(site: Site, image: bytes) -> None:
-    """Their images wait for a turn when the next bundle begins, and when the step ends."""
+    """Their images still wait for a turn when the next bundle begins and when the step ends."""
     go_on = threading.Event()
 
     def late(handler: BaseHTTPRequestHandler) -> None:
@@ -319,7 +319,7 @@ def test_bundles_that_are_given_up_leave_the_hosts_to_others(site: Site, image: 
 def test_retry_after_holds_back_all_images_of_a_host(
     site: Site, other: Site, image: bytes, status: int, form: str
 ) -> None:
-    """By the server's own clock no request comes before the time that the first answer named."""
+    """By the server's clock, no request comes before the time in the first answer."""
     asked, allowed = list[float](), [0.0]
 
     def busy(handler: BaseHTTPRequestHandler) -> None:
@@ -329,7 +329,7 @@ def test_retry_after_holds_back_all_images_of_a_host(
             reply(body=image)(handler)
             return
         later = "1" if form == "seconds" else formatdate(now + 2, usegmt=True)
-        # A date has no fraction: it names the second's beginning, by a clock that says now's.
+        # A date has no fraction: it is the start of a second, rounded down from the current time.
         allowed[0] = now + 1
         reply(status, b"", **{"Retry-After": later})(handler)
 

@@ -1,4 +1,4 @@
-"""What is told of images that are known, or cannot be fetched."""
+"""Results for images that are known or cannot be fetched."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_the_listing_tells_a_version_that_fetching_does_not():
     [
         (b"", Reason.EMPTY_FILE, 0),
         (b"12345", Reason.TOO_MANY_BYTES, 5),
-        # It was replaced since: what it is now did not fail.
+        # The image was replaced since, and its current version did not fail.
         (b"1", Reason.EMPTY_FILE, None),
         (b"1234", Reason.TOO_MANY_BYTES, None),
         (None, Reason.EMPTY_FILE, None),

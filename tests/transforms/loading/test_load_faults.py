@@ -1,4 +1,4 @@
-"""Whatever a thread raises ends the bundle with that error; no bundle waits for an image that will not come."""
+"""An error in a thread ends the bundle with that error; no bundle waits for an image that never arrives."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def load(elements, options=OPTIONS):
 
 @pytest.fixture(params=["compute", "fetch"])
 def road(request, monkeypatch):
-    """Which threads fetch."""
+    """The threads that fetch."""
     monkeypatch.setattr(in_flight.Disk, "is_slow", request.param == "fetch")
     return request.param
 
@@ -141,7 +141,7 @@ def test_progress_is_patience(monkeypatch):
     now = 100.0
     monkeypatch.setattr(in_flight, "time", SimpleNamespace(monotonic=lambda: now))
     patience = in_flight.Patience(10)
-    for ready in (0, 0, 1, 1, 5):  # one more each 12 s
+    for ready in (0, 0, 1, 1, 5):  # one more every 12 s
         patience.check(ready)
         now += 6
     now += 3
@@ -164,7 +164,7 @@ def test_no_more_threads(tmp_path, monkeypatch, name):
 
 
 def test_threads_that_pause_for_an_abandoned_bundle_are_free_for_the_next(tmp_path, monkeypatch):
-    """Its images wait to be decoded for ever, as in a pool that is broken."""
+    """Its images wait forever to be decoded, as in a broken pool."""
     monkeypatch.setattr(in_flight.Disk, "is_slow", True)
     monkeypatch.setattr(in_flight, "BACKLOG_BYTES", 0)
     elements = refs(map(str, photos(tmp_path, 8)))

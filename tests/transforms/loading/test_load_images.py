@@ -1,4 +1,4 @@
-"""Loading in a pipeline: what overlaps, what is bounded, and who is not kept waiting."""
+"""Loading in a pipeline: overlap, limits, and images that must not wait."""
 
 import itertools
 import threading
@@ -29,7 +29,7 @@ LEFT = []
 
 
 def note(image):
-    """Not nested in ``load``: what is pickled by value gets a list of its own."""
+    """Not nested in ``load``, since a function pickled by value gets its own list."""
     assert isinstance(image, LoadedImage), image
     LEFT.append(image.ref.uri)
     return image.ref.uri
@@ -48,7 +48,7 @@ def load(uris, **options):
 
 
 class Busy:
-    """Counts how many are inside at a time."""
+    """Counts the threads that are inside at the same time."""
 
     def __init__(self):
         self.now = self.most = 0
@@ -66,7 +66,7 @@ class Busy:
 
 @pytest.fixture
 def slow_site(tmp_path):
-    """A real server that takes 50 ms for an image, and counts whom it serves at a time."""
+    """An HTTP server that takes 50 ms per image and counts concurrent requests."""
     body = photos(tmp_path, 1)[0].read_bytes()
     busy = Busy()
 
@@ -90,7 +90,7 @@ def test_remote_images_are_fetched_many_at_a_time_and_no_more(slow_site):
 
 
 def test_nobody_waits_behind_a_slow_image(slow_site):
-    """It comes when the server has answered a hundred others."""
+    """The slow image comes after the server has answered a hundred others."""
     site, answer, _ = slow_site
     answered, many = itertools.count(1), threading.Event()
 
@@ -222,7 +222,7 @@ def test_pixels_are_weighed_in_bytes(size, threads, decoded, in_batch):
 
 
 def test_no_more_images_are_decoded_than_may_wait(tmp_path, monkeypatch):
-    """Nobody takes any: of those in flight only so many are decoded."""
+    """No image is consumed, so only a limited number of those in flight is decoded."""
     monkeypatch.setattr(LoadOptions, "most_decoded", lambda self, compute_threads: 8)
     decoded, enough = [], threading.Event()
     original = load_images._decode_timed
@@ -240,9 +240,7 @@ def test_no_more_images_are_decoded_than_may_wait(tmp_path, monkeypatch):
     for path in photos(tmp_path, 40):
         assert not list(step.process(ImageRef(str(path), "a", str(path)), 0, GlobalWindow()))
     assert enough.wait(30)
-    assert (
-        step._bundle._compute.run(lambda _: None, [None], urgent=False) is None
-    )  # all that was begun is done
+    assert step._bundle._compute.run(lambda _: None, [None], urgent=False) is None  # all started work is done
     assert len(decoded) == 8
     assert len(list(step.finish_bundle())) == 40
     step.teardown()

@@ -1,4 +1,4 @@
-"""What nothing is found for: malformed texts say that they are, all else shows what was tried."""
+"""Missing references: errors call malformed ones malformed, and show the location tried for others."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_data_uris_are_not_read_and_not_written(tmp_path: Path, before: str, hea
     for written in (found.uri, found.ref_id):
         assert written is not None and len(written) < 300 and written.startswith(before + head)
     other = failed(text[:-8] + "AAAABBBB", tmp_path)
-    assert other.uri != found.uri, "two images are told apart"
+    assert other.uri != found.uri, "two images are distinguished"
 
 
 @pytest.mark.parametrize(

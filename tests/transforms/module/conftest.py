@@ -1,11 +1,11 @@
-"""Fixtures of this folder."""
+"""Fixtures of this directory."""
 
 import pytest
 
 
 @pytest.fixture
 def holder():
-    """An object to hang functions and variables on."""
+    """An object for functions and variables."""
     pytest.importorskip("tensorflow")
     from support.tf_modules import Holder
 
@@ -14,5 +14,5 @@ def holder():
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
-    """Where the modules of these tests are unpacked and compiled."""
+    """The directory where the modules of these tests are unpacked and compiled."""
     return tmp_path_factory.mktemp("cache")

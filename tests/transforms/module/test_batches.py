@@ -1,4 +1,4 @@
-"""Batches of one size, and images with the channels first."""
+"""Batches of a fixed size, and images with the channels first."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from support.tf_modules import CLASSES, images_spec, save_functions  # noqa: E40
 
 @pytest.mark.parametrize("engine", ["litert", "tensorflow", "openvino"])
 def test_engines_cut_and_pad_batches_and_transpose(holder, tmp_path, engine):
-    """Seven images for a module of three, or with the channels first, or both: as the module has it."""
+    """Seven images for a module with batches of three, with the channels first, or both."""
     if engine == "openvino":
         pytest.importorskip("openvino")
     flat = tf.constant(tf.random.stateless_normal([8 * 8 * 3, CLASSES], seed=[1, 1]))

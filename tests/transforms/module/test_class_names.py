@@ -1,4 +1,4 @@
-"""Names for classes: the project's own, and files."""
+"""Class names: the project's own lists, and files."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""From module to artifact to engine, and the cache between them."""
+"""Compilation from module to artifact to engine, and the cache."""
 
 import gc
 import json
@@ -97,7 +97,7 @@ def operators(artifact):
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     _, payload = unpack(Path(artifact.path).read_bytes())
-    # Without XNNPACK, which takes whole subgraphs together.
+    # Without XNNPACK, which merges whole subgraphs.
     interpreter = Interpreter(
         model_content=bytes(payload),
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -182,7 +182,7 @@ def test_an_artifact_on_gs(artifact, gcs, engine):
 
 
 def test_litert_maps_the_file(artifact):
-    """So that all processes of a host share its pages."""
+    """All processes of a host share the pages of a mapped file."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         needs.lacking("no /proc")
@@ -280,7 +280,7 @@ def test_what_counts_as_equal():
         check_equal("features", expected, np.full_like(expected, np.nan))
     with pytest.raises(ModuleError, match="not finite"):
         check_equal("features", np.full_like(expected, np.nan), expected)
-    # The order of a tie may change, the best class may not.
+    # The order within a tie may change, but not the best class.
     check_equal("logits", expected, expected + np.array([0, 0, 0.001], np.float32))
     close = np.array([[1.0, 1.05, -100.0]], np.float32)
     with pytest.raises(ModuleError, match="best class"):
@@ -288,7 +288,7 @@ def test_what_counts_as_equal():
 
 
 def test_sums_whose_terms_cancel_are_compared_by_their_terms():
-    """Terms of 1000 cancel to a logit of about 1: rounding of the terms is no change, another head is."""
+    """Terms of 1000 cancel to a logit of about 1: rounding is accepted, another head is not."""
     expected = np.array([[1.0, 0.5]], np.float32)
     rounded = expected + np.array([0.002, 0.0], np.float32)
     with pytest.raises(ModuleError, match="changed its logits"):

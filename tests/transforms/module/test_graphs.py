@@ -1,4 +1,4 @@
-"""What of a module's graph matters: what serves other outputs does not; state and random numbers do."""
+"""The relevant part of a module's graph: state and random numbers count, but only for used outputs."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from support.tf_modules import CLASSES, save_functions  # noqa: E402
 
 
 def test_what_serves_other_outputs_does_not_matter(holder, tmp_path):
-    """A table, a counter and a generator; a way without control flow, and one within a loop."""
+    """A table, a counter and a generator, without control flow and within a loop."""
     holder.table = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(tf.range(CLASSES, dtype=tf.int64), tf.constant(list("abcde"))),
         "?",
@@ -55,7 +55,7 @@ def test_outputs_made_of_a_table_are_refused(holder, tmp_path):
 
 
 def test_a_state_that_the_graph_changes_is_refused(holder, tmp_path):
-    """Also where the answers happen to be equal: a shift of all columns leaves a softmax as it is."""
+    """The answers may happen to be equal: a shift of all columns does not change a softmax."""
     holder.calls = tf.Variable(0.0)
 
     def serve(images):
@@ -77,7 +77,7 @@ def test_random_numbers_are_refused_even_if_seldom_used(holder, tmp_path):
 
 
 def test_dropout_in_a_branch_that_never_runs_does_not_matter(tmp_path):
-    """As TensorFlow 1 saved Keras models: a placeholder says whether it learns, by default not."""
+    """As in Keras models saved by TensorFlow 1: a placeholder switches training on; the default is off."""
     v1 = tf.compat.v1
     numbers = np.linspace(-1, 1, 3 * CLASSES).reshape(3, CLASSES).astype(np.float32)
     v1.disable_control_flow_v2()

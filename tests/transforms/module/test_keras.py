@@ -1,4 +1,4 @@
-"""Keras files: which need code, and what their layers say of their heads."""
+"""Keras files: those that need code, and the heads that follow from their layers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Modules of every format: what they take and give, and the names they go by."""
+"""Modules of every format: inputs, outputs and names."""
 
 import tarfile
 
@@ -206,7 +206,7 @@ def test_a_keras_export_needs_its_range(tmp_path):
     with pytest.raises(ModuleError, match=r"Keras model.*--input_range"):
         inspect(tmp_path / "m")
     module = inspect(tmp_path / "m", input_range=(0, 255))
-    # `output_0` tells nothing, its values do: they are probabilities.
+    # The name `output_0` carries no information, but its values are probabilities.
     assert (module.kind, module.num_classes, module.embedding_dim) == ("keras_saved_model", CLASSES, None)
     assert (module.height, module.width, module.input_range) == (16, 20, (0, 255))
     hub = inspect(tmp_path / "m", handle="https://tfhub.dev/google/imagenet/net/classification/5")
@@ -225,7 +225,7 @@ def test_a_keras_model_saved_by_tensorflow_is_one_too(tmp_path):
 
 
 def test_a_keras_file_whose_outputs_have_names_of_their_own(tmp_path):
-    """In a dict, which Keras flattens by its keys' order, and not by that of the layers."""
+    """In a dict, which Keras flattens in the order of the keys, not of the layers."""
     import tensorflow as tf
 
     from support.tf_modules import CLASSES, FEATURES
@@ -262,7 +262,7 @@ def test_keras_logits_that_are_no_probabilities_are_asked_for(tmp_path):
         inspect(tmp_path / "m", input_range=(0, 1))
 
 
-# --- what is no module
+# --- paths without a module
 
 
 def test_what_is_no_module_is_named(tmp_path):

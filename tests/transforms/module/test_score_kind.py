@@ -1,4 +1,4 @@
-"""What kind of scores an output holds: heads of every sort, frozen for real."""
+"""The kind of scores of an output, for frozen heads of every sort."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def by_argsort(z):
 
 
 def of_superclasses(z):
-    """Probabilities of some classes and of a class above them, by a matrix of 0 and 1."""
+    """Probabilities of some classes and of a superclass, by a matrix of 0 and 1."""
     return tf.nn.softmax(z) @ np.eye(CLASSES, CLASSES + 1, dtype=np.float32)
 
 
@@ -133,7 +133,7 @@ def test_a_softmax_of_many_classes_in_few_bits(weights, dtype):
 
 @pytest.mark.parametrize("head", [lambda z: tf.math.top_k(tf.nn.softmax(z), 3).values, by_argsort])
 def test_ranks_are_no_classes(weights, head):
-    """Whatever the user says of their scores: class 0 would be the best of each image."""
+    """Ranks fail whatever kind of scores the user states: class 0 would be the best of each image."""
     with pytest.raises(RanksError, match="output_0 are ranks"):
         decided(weights, head)
 
@@ -144,7 +144,7 @@ def test_superclasses_are_left_as_they_are(weights):
 
 
 def test_a_name_tells_where_the_graph_does_not(weights):
-    """A ReLU may well be the last layer before a softmax, if it is called so."""
+    """A ReLU can be the last layer before a softmax if its name says logits."""
     assert decided(weights, tf.nn.relu, key="logits").kind == "logits"
     assert decided(weights, lambda z: tf.nn.relu(z) * 0.001, key="logits").kind == "unclear"
     assert decided(weights, lambda z: tf.nn.softmax(z) * 100, key="logits").kind == "unclear"

@@ -1,4 +1,4 @@
-"""Which signature and which outputs are taken of those that a module has."""
+"""The choice of the signature and the outputs of a module."""
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_traces_for_two_sizes_are_asked_for(tmp_path):
 
 
 def test_strings_and_whole_numbers_are_no_candidates(holder, tmp_path):
-    """As canned estimators give them; of logits and what is made of them, that is taken."""
+    """As in canned estimators; of logits and values derived from them, the derived ones are taken."""
 
     def estimator(images):
         logits = holder.logits(images)

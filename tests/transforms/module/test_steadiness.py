@@ -1,4 +1,4 @@
-"""Modules whose answers change from call to call, or with the company of an image."""
+"""Modules whose answers change between calls or with the other images of a batch."""
 
 import itertools
 
@@ -33,7 +33,7 @@ def test_a_counter_is_found():
 
 
 def test_what_flips_seldom_is_found():
-    """Three calls agree on all four images once in 4096 times; eleven never do."""
+    """Three calls agree on all four images once in 4096 times; eleven practically never do."""
     random = np.random.default_rng(6)
 
     def ask(pixels):

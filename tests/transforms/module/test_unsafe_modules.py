@@ -1,4 +1,4 @@
-"""Modules that write files, by every road on which a module is loaded: refused before anything of them runs."""
+"""Modules that write files are refused before any part of them runs, on every path that loads modules."""
 
 import json
 import zipfile
@@ -96,7 +96,7 @@ def test_files_that_change_while_they_are_read(tmp_path):
 
 @pytest.fixture
 def hostile_artifact(tmp_path, victim, monkeypatch):
-    """An artifact whose graph writes a file, as somebody else may have made one; by what it says of itself."""
+    """A foreign artifact whose graph writes a file, with the given metadata."""
     monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
     path = save_two_outputs(tmp_path / "m", size=8)
     artifact = artifact_of(path, engine=TENSORFLOW)
@@ -172,11 +172,11 @@ def test_a_keras_file_with_more_than_layers_of_keras(tmp_path, change):
         inspect_module(resolve_module(str(path), tmp_path), input_range=(0, 1))
 
 
-# --- all roads
+# --- all paths
 
 
 def test_only_one_place_has_tensorflow_load_a_module():
-    """Another place would be a road around the check; what ``beamlabel train`` has just written is its own."""
+    """Any other place would bypass the check; ``beamlabel train`` may load the module it has just written."""
     loading = {
         str(path.relative_to(ROOT))
         for folder in ("pipeline", "transforms")

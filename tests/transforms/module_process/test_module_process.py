@@ -1,4 +1,4 @@
-"""Modules that hang, crash or take all memory, and hubs that do not answer: the launcher goes on, and says why."""
+"""Modules that hang, crash or exhaust memory, and silent hubs: the launcher survives and gives the reason."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from support import module_children
 from support.jobs import TINY, photos
 from support.paths import ROOT
 
-# Enough for what is done before a module hangs, by a process that has imported TensorFlow.
+# Enough for the work before a module hangs, in a process that has imported TensorFlow.
 SECONDS = 6.0
 
 
@@ -34,7 +34,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def looping(tmp_path_factory):
-    """A TF2 module whose loop does not end."""
+    """A TF2 module with an endless loop."""
     import tensorflow as tf
 
     class Looping(tf.Module):
@@ -54,7 +54,7 @@ def looping(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def looping_tf1(tmp_path_factory):
-    """A TF1 Hub module whose loop does not end."""
+    """A TF1 Hub module with an endless loop."""
     import tensorflow as tf
 
     v1, folder = tf.compat.v1, tmp_path_factory.mktemp("tf1") / "module"
@@ -71,7 +71,7 @@ def looping_tf1(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def greedy(tmp_path_factory):
-    """A TF2 module that wants 64 GB."""
+    """A TF2 module that allocates 64 GB."""
     import tensorflow as tf
 
     class Greedy(tf.Module):
@@ -113,7 +113,7 @@ def prepare(module, **limits):
 
 @contextmanager
 def hub(answer):
-    """The address of a hub that accepts, and does what it is told with the connection."""
+    """The address of a hub that accepts connections and passes them to a function."""
     ended = threading.Event()
 
     def serve() -> None:
@@ -136,7 +136,7 @@ def stall(connection, ended):
 
 
 def drip(connection, ended):
-    """A module that comes a byte at a time."""
+    """Sends a module a byte at a time."""
     connection.recv(4096)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nContent-Length: 100000000\r\n\r\n"
     connection.sendall(head + b"\x1f\x8b\x08\x00")

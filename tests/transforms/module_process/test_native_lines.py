@@ -1,4 +1,4 @@
-"""Lines that native libraries write on stderr as they start are no concern of the user's; errors are."""
+"""Startup lines of native libraries on stderr are hidden from the user; errors are shown."""
 
 import logging
 import os

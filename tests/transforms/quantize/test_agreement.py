@@ -1,4 +1,4 @@
-"""What counts as near enough."""
+"""The required agreement of a quantized module."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from beamlabel.transforms.quantize.agreement import Agreement, agreement
 
 
 def logits_of(classes, sure):
-    """float32[N, 3] whose best class is as given, with a score of 0.99 if it is sure, else of about 0.4."""
+    """float32[N, 3] with the given best class and a score of 0.99 if it is sure, otherwise of about 0.4."""
     found = np.zeros((len(classes), 3), np.float32)
     found[np.arange(len(classes)), classes] = np.where(sure, 6.0, 0.3)
     return found

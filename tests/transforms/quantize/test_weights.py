@@ -1,4 +1,4 @@
-"""Weights in int8: none of their sums of two products leaves 16 bits, and they keep what bits they can."""
+"""Int8 weights: no sum of two products exceeds 16 bits, and the weights keep as many bits as possible."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from beamlabel.transforms.quantize.weights import _quantized, largest_pair
 
 
 def saturates(quantized: np.ndarray) -> bool:
-    """Whether a sum of two products with bytes from 0 to 255 may leave 16 bits, channels in pairs."""
+    """Whether a sum of two products with bytes from 0 to 255 may exceed 16 bits, for pairs of channels."""
     flat = quantized.reshape(*quantized.shape[:2], -1)
     if flat.shape[1] % 2:
         flat = np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
@@ -33,7 +33,7 @@ def test_weights_of_the_full_range_would_saturate():
     quantized, scale = _quantized(weights)
     assert not saturates(quantized)
     assert (quantized * scale).ravel() == pytest.approx([1, 1])
-    # Of two signs there is no such sum.
+    # Weights of opposite signs have no such sum.
     quantized, _ = _quantized(np.array([1.0, -1.0]).reshape(1, 2, 1, 1))
     assert np.abs(quantized).max() == 127
 

@@ -1,4 +1,4 @@
-"""Kept columns hold no credentials; those without any come back as they are."""
+"""Kept columns hold no credentials; columns without any come back unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an output row holds, and how predictions become rows."""
+"""The content of an output row, and the conversion of predictions to rows."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ from support.paths import TESTS
 
 
 def features(example: bytes) -> dict[str, list]:
-    """What TensorFlow reads in an example: the values of each feature that is there."""
+    """The values of each present feature of an example as TensorFlow reads it."""
     found = tf.train.Example.FromString(example).features.feature
     return {name: list(getattr(found[name], found[name].WhichOneof("kind")).value) for name in found}
 
 
 def only(values: list, kind: pa.DataType) -> list[list | None]:
-    """The values of a column, written as its only feature, row by row; None where it is absent."""
+    """The values of a column written as the only feature, row by row; None if it is absent."""
     batch = pa.record_batch({"x": pa.array(values, kind)})
     return [features(example).get("x") for example in encode(batch)]
 

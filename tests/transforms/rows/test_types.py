@@ -1,4 +1,4 @@
-"""The type in which a kept column is stored, and the one that several files share."""
+"""The storage type of a kept column, and the common type of several files."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_value_arrives_equal_or_not_at_all(values, kind, target, fits) -> None
 
 
 def test_what_a_null_hides_does_not_count() -> None:
-    """The child of a struct that is null, or a list's, may hold anything."""
+    """The children of a null struct or list may hold any value."""
     child = pa.array([1, 1000], pa.timestamp("ns"))
     mask = pa.array([True, False])
     struct = pa.StructArray.from_arrays([child], ["a"], mask=mask)

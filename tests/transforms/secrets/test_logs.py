@@ -1,4 +1,4 @@
-"""Log records hold no credentials, whoever handles them, and neither do uncaught exceptions."""
+"""Log records hold no credentials in any handler, and neither do uncaught exceptions."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def test_a_process_tells_no_credentials(setup: str, code: str) -> None:
         f"import logging; URL = {URL!r}\n{setup}\nf()\n{code}\nlogging.getLogger('any').warning('%s', URL)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    # A traceback shows the line of the program, which has no credentials itself here.
+    # A traceback shows the line of the program, which here has no credentials.
     assert "host.example.org" in done.stderr
     assert "s3cr3t" not in done.stderr.replace("token=s3cr3t'", "")
 
 
 def test_no_module_of_ours_logs_without_the_filter() -> None:
-    """All loggers are made by ``get_logger``."""
+    """All loggers come from ``get_logger``."""
     from support.paths import ROOT
 
     for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "transforms").rglob("*.py")]:

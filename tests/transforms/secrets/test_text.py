@@ -1,4 +1,4 @@
-"""Credentials go out of texts, wherever they stand; what holds none stays character by character."""
+"""Credentials are removed from texts at every position; texts without any stay unchanged."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_no_url_of_any_kind_keeps_its_secret_in_any_text(context: str) -> None:
 )
 def test_what_holds_no_secret_is_verbatim(text: str) -> None:
     assert public_uri(text) == text
-    if "?sig" not in text and "?token" not in text:  # in a message a query is one, whatever stands before it
+    if "?sig" not in text and "?token" not in text:  # in a message every query counts, whatever precedes it
         assert public_text(text) == text
 
 
@@ -101,7 +101,7 @@ surroundings = st.text(st.characters(blacklist_categories=["Cs"], blacklist_char
 
 @st.composite
 def names(draw: st.DrawFn) -> str:
-    """A name of the table in any case of letters, with some of its letters percent-encoded, perhaps twice."""
+    """A name from the table in any letter case, with some letters percent-encoded, perhaps twice."""
     name = draw(
         st.one_of(
             st.sampled_from(sorted(NAMES)), st.sampled_from(PREFIXES).map(lambda one: one + "Signature")
@@ -118,7 +118,7 @@ def names(draw: st.DrawFn) -> str:
 
 @st.composite
 def secret_urls(draw: st.DrawFn) -> tuple[str, str]:
-    """A URL, and the secret in it."""
+    """A URL and its secret."""
     secret, base = draw(secrets), draw(hosts) + draw(paths)
     scheme = draw(schemes)
     if draw(st.booleans()):
@@ -181,7 +181,7 @@ def test_texts_of_the_characters_that_count_are_cleaned_at_once(text: str) -> No
 
 
 def test_a_long_text_takes_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told by the steps that Python takes, not by a clock."""
+    """Measured by Python's steps, not by a clock."""
 
     def steps(text: str) -> int:
         count = 0

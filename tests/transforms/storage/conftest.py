@@ -1,4 +1,4 @@
-"""The storages on which the contract of ``storage`` is checked."""
+"""The storages for the contract tests of ``storage``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _place(kind: str, request: pytest.FixtureRequest) -> Place:
         return request.getfixturevalue("gcs" if kind == "emulator" else "fake_gcs")
     if kind in ("s3", "azure"):
         return request.getfixturevalue(kind)
-    # Not tmp_path itself, which is closed to others.
+    # Not tmp_path itself, which other users cannot enter.
     folder = Path(request.getfixturevalue("open_folder"), "a folder #1 %20 é" if kind == "file" else "folder")
     folder.mkdir(mode=0o755)
     if kind == "beam-refusing":
@@ -26,13 +26,13 @@ def _place(kind: str, request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture(params=ALL)
 def place(request: pytest.FixtureRequest) -> Place:
-    """Each of the storages, empty. A test of fewer says which: ``parametrize("place", ATOMIC, indirect=True)``."""
+    """Each storage, empty. A test may select some: ``parametrize("place", ATOMIC, indirect=True)``."""
     return _place(request.param, request)
 
 
 @pytest.fixture
 def as_nobody() -> Iterator[None]:
-    """Root may read everything: be somebody else while the test runs."""
+    """Switches to another user during the test, since root can read everything."""
     if os.geteuid() != 0:
         yield
         return

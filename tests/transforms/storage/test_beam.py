@@ -1,4 +1,4 @@
-"""``storage`` on a scheme that only Beam knows, beyond its contract: errors and times."""
+"""``storage`` on a scheme that only Beam supports, beyond the contract: errors and times."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_a_file_system_raises_by_itself_keeps_its_class_and_names_the_path(
 
 
 class S3ClientError(Exception):
-    """As that of Beam's S3: no OSError, and the status of HTTP in ``code``."""
+    """Like the error of Beam's S3 client: not an OSError, with the HTTP status in ``code``."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -115,7 +115,7 @@ def test_a_storage_that_is_not_installed_is_a_mistake() -> None:
 
 
 class Shaky(io.BytesIO):
-    """A file whose reads fail while there are errors left, in the middle of the file."""
+    """A file whose reads fail in the middle while errors are left."""
 
     errors: ClassVar[list[Exception]] = []
 

@@ -1,4 +1,4 @@
-"""Buckets whose requesters pay: every request names who does, or the error says by which option to."""
+"""Requester-pays buckets: every request names the billing project, or the error names the option for it."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from support.gcs_server import Bucket
 
 @pytest.fixture
 def paid(gs: Bucket | FakeBucket) -> Iterator[Bucket | FakeBucket]:
-    """A bucket whose requesters pay."""
+    """A requester-pays bucket."""
     gs.server.requester_pays.add(gs.bucket)
     yield gs
     set_billing_project(None)

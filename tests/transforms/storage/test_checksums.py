@@ -1,4 +1,4 @@
-"""Lists on ``gs://`` are the bytes of their checksum, or an error."""
+"""Lists on ``gs://`` match their checksum or give an error."""
 
 import gzip
 import io
@@ -18,7 +18,7 @@ TEXT = "\n".join(LINES).encode()
 
 @pytest.fixture
 def flipped(gcs, monkeypatch):
-    """Has the server flip a bit of what it serves of an object, from that byte on; None: of nothing."""
+    """Makes the server flip a bit of an object's content at or after that byte; None for no change."""
     place = []
     real = gcs.server._serve
 
@@ -88,7 +88,7 @@ def test_parts_are_read_without_a_checksum(gcs):
 
 
 def test_an_object_that_is_stored_as_gzip_and_said_to_be_so(gcs):
-    """Served as it is stored, its checksum is that of the stored bytes."""
+    """The object is served as stored, so its checksum covers the stored bytes."""
     from beamlabel.transforms.storage import gcs_client
 
     blob = gcs_client.bucket(gcs.bucket).blob("list.txt")

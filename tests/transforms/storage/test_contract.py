@@ -1,4 +1,4 @@
-"""What ``storage`` promises of files, wherever they are. Patterns are in ``test_contract_match``."""
+"""The contract of ``storage`` for files on every storage. Patterns are in ``test_contract_match``."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_bytes_come_back(place: Place, data: bytes, tmp_path: Path) -> None:
     assert [file.size for file in storage.match(place.url + "/")] == [len(data)] * 5
 
 
-# --- what is not there, or not allowed ---
+# --- missing files and permissions ---
 
 
 @pytest.mark.parametrize("name", ["missing", "missing/below", "é/ü [1]*"])

@@ -1,4 +1,4 @@
-"""What a pattern names: the promises of ``storage.match`` and ``escape``, wherever the files are."""
+"""Patterns: the contract of ``storage.match`` and ``escape`` on every storage."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FILES = [
 
 @pytest.fixture
 def tree(place: Place) -> Place:
-    """A place whose folder ``t`` holds ``FILES``, and one that holds nothing."""
+    """A place whose directory ``t`` holds ``FILES``, and an empty one."""
     for name in FILES:
         place.put(f"t/{name}", name.encode())
     place.put("other.txt", b"")
     place.put("t2/other.txt", b"")
     if place.url.startswith(("gs://", "s3://", "azfs://")):
-        # Consoles and browsers leave empty objects for folders.
+        # Consoles and storage browsers create empty objects for directories.
         place.put("t/a/", b"")
         place.put("t/a/empty/", b"")
     else:
@@ -125,7 +125,7 @@ def test_a_folder_of_the_very_name_wins(place: Place) -> None:
     storage.delete(place.uri("in[1]/a"))
     storage.delete(place.uri("in[1]/b/2"))
     assert [file.path for file in storage.match(pattern)] == [place.shown("in1/c")], (
-        "an empty folder hides no pattern"
+        "an empty directory hides no pattern"
     )
 
 

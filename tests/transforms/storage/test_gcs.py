@@ -1,6 +1,6 @@
-"""``storage`` on ``gs://``, beyond its contract: requests that fail or whose answer is lost, and how many there are.
+"""``storage`` on ``gs://``, beyond the contract: failed requests, lost answers, and request counts.
 
-On two servers: one that we taught preconditions and pages, and one that is not ours.
+The tests use two servers: one with a proxy that adds preconditions and pages, and a third-party one.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def test_a_create_whose_answer_was_lost(gs: Bucket) -> None:
 
 
 def test_a_large_create_whose_answer_was_lost(gcs: OurBucket) -> None:
-    # Not on fake-gcs-server, which forgets an upload that is finished: the service answers as it did before.
+    # Not on fake-gcs-server, which forgets a finished upload. The service repeats its answer.
     gcs.server.fail_next(1, 503, method="PUT", contains="/upload/", done=True)
     assert storage.create_if_absent(gcs.uri("a"), b"x" * BIG)
     assert gcs.server.count("PUT", "/upload/") == 2
@@ -230,7 +230,7 @@ def test_what_a_pattern_cannot_match_is_not_listed(gs: Bucket, monkeypatch: pyte
         gs.put(f"p/deep/{i:03}.jpg", b"x")
     gs.put("p/a.jpg", b"x")
     assert [file.path for file in storage.match(gs.uri("p/*.jpg"))] == [gs.uri("p/a.jpg")]
-    # One request for an object of this very name; the folder's own listing fits one page.
+    # One request for an object with exactly this name; the directory's listing fits one page.
     assert len(gs.server.requests) == 2
 
 

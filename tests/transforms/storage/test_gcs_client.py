@@ -1,4 +1,4 @@
-"""The one google-cloud-storage client of a process."""
+"""The single google-cloud-storage client of a process."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_without_credentials_access_is_anonymous(
     gcs: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = gcs.put("public.jpg", b"x")
-    # The same server, but not as an emulator, for which the client never looks for credentials.
+    # The same server, but not as an emulator, since the client never looks for credentials then.
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     monkeypatch.setenv("API_ENDPOINT_OVERRIDE", gcs.server.url)
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"):

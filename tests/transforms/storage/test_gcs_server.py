@@ -1,4 +1,4 @@
-"""The server that stands for GCS outlives its clients, some of which the tests kill."""
+"""The test server for GCS survives clients that the tests kill."""
 
 import socket
 from urllib.parse import urlsplit

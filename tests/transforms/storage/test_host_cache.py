@@ -1,4 +1,4 @@
-"""The staged artifact on worker hosts: real processes, a real GCS server that counts, and one cache a host."""
+"""The staged artifact on worker hosts: real processes, a GCS server that counts, and one cache per host."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ from support.jobs import TINY, photos, prepared, uri_list
 from support.paths import ROOT
 from support.servers import FileServer
 
-# Opens an artifact as a worker process does, says that it has, and lives until its input ends.
+# Opens an artifact like a worker process, reports it, and lives until its input ends.
 WORKER = """
 import hashlib, sys
 from beamlabel.transforms.storage.host_cache import open_artifact
@@ -38,7 +38,7 @@ BIG = 1 << 40
 
 
 class Worker:
-    """A worker process of the host whose cache is the folder."""
+    """A worker process of the host whose cache is the directory."""
 
     def __init__(self, cache: Path, path: str, sha256: str, max_bytes: int = BIG) -> None:
         self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Worker:
         )  # fmt: skip
 
     def opened(self) -> list[str]:
-        """Waits until it has opened the artifact: how, and the SHA-256 of what it sees."""
+        """Waits until the worker has opened the artifact; returns the way and the SHA-256 of the content."""
         return self.process.stdout.readline().split()
 
     def end(self) -> None:
@@ -58,7 +58,7 @@ class Worker:
 
 @pytest.fixture
 def start():
-    """Makes workers that do not outlive the test."""
+    """Starts workers that do not outlive the test."""
     workers: list[Worker] = []
 
     def start(*arguments) -> Worker:
@@ -73,7 +73,7 @@ def start():
 
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch):
-    """As if nothing had been opened or said yet."""
+    """Resets the state of opened artifacts and messages."""
     monkeypatch.setattr(host_cache, "_in_use", {})
     monkeypatch.setattr(host_cache, "_warned", False)
 
@@ -121,7 +121,7 @@ LARGE = 3 << 20
 
 @pytest.fixture
 def hashed(monkeypatch) -> list[int]:
-    """How many files were hashed in this process, as a number of ones."""
+    """The files that were hashed in this process, as a list of ones."""
     real, found = host_cache._sha256, []
 
     def count(file):
@@ -158,7 +158,7 @@ def test_a_local_large_file_is_hashed_once_and_again_when_it_was_changed(own_cac
 
 
 def overwrite(file: Path) -> None:
-    """Another byte in the middle, and the times as they were."""
+    """Changes a byte in the middle and restores the times."""
     before = file.stat()
     with file.open("r+b") as opened:
         opened.seek(LARGE // 2)
@@ -187,7 +187,7 @@ def test_a_large_file_in_the_cache_that_was_damaged_is_fetched_anew(gcs, own_cac
 
 
 def test_a_half_written_file_is_not_taken_for_the_whole(gcs, own_cache):
-    """As a crash of the system may leave it: at its final name, with the stamp of another."""
+    """As after a system crash: the file has its final name and another file's stamp."""
     path, sha256 = staged(gcs, size=LARGE)
     whole = bytes(open_artifact(path, sha256).content)
     (own_cache / "staged" / sha256).write_bytes(whole[: LARGE // 3])
@@ -305,7 +305,7 @@ def test_a_local_artifact_is_opened_in_place(own_cache, tmp_path):
 
 
 def test_the_job_runs_without_the_hub(gcs, tmp_path, own_cache, monkeypatch):
-    """The hub's server and the launcher's cache are gone after the launch; two processes fetch one artifact."""
+    """The hub's server and the launcher's cache disappear after the launch; two processes fetch one artifact."""
     hub = FileServer()
     hub.files["/tiny/1"] = Path(TINY).read_bytes()
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 20))

@@ -1,4 +1,4 @@
-"""The identity of an image: equal only if the location is surely the same, whatever its credentials."""
+"""The identity of an image: equal only if the location is certainly the same, whatever its credentials."""
 
 import pytest
 
@@ -53,11 +53,11 @@ def test_other_locations(locations):
 
 
 def test_the_numbers_are_written_down():
-    """A change would label every image of every earlier output again."""
+    """A change would label every image of all earlier outputs again."""
     assert image_id("/data/a.jpg") == "412bb9c754abd295c7ca6eb63f3a0afd"
     assert image_id("https://h/a?id=1&token=x") == "1f1e398ec60e8462e4faecd36906be60"
     assert image_id_of_bytes(b"image") == "30aba1c5f98d5bb264d7c3c157a3996f"
-    # The digest of the empty input by XXH3 of 128 bits, as https://github.com/Cyan4973/xxHash has it.
+    # The 128-bit XXH3 digest of the empty input, see https://github.com/Cyan4973/xxHash.
     assert content_hash(b"") == "99aa06d3014798d86001c324468d497f"
 
 

@@ -1,4 +1,4 @@
-"""Names that files tell are plain names below their folder; a folder is known whatever it is called."""
+"""Names in files are plain names below their directory; a directory is recognized under any path."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_links_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
             below(str(out), name)
     assert below(str(out), "within/a.txt") == f"{out}/within/a.txt"
     link = tmp_path / "link"
-    link.symlink_to(out)  # the folder itself may be one
+    link.symlink_to(out)  # the directory itself may be one
     assert below(str(link), "inner/a.txt") == f"{link}/inner/a.txt"
 
 
@@ -104,7 +104,7 @@ def test_a_folder_is_known_by_every_name(
 
 
 def test_a_folder_that_moves_is_known_by_device_and_inode(tmp_path: Path, folder: Path) -> None:
-    """As a bind mount leads to it, or capitals on a file system to which they mean nothing."""
+    """As with a bind mount, or with other letter case on a case-insensitive file system."""
     own = RealFolder(str(folder))
     moved = folder.rename(tmp_path / "elsewhere")
     assert own.is_same(str(moved))

@@ -1,4 +1,4 @@
-"""``storage`` on local files, beyond its contract: links, locked folders, other file systems, and what is left."""
+"""``storage`` on local files, beyond the contract: links, locked directories, other file systems, leftovers."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_failed_write_leaves_nothing(folder: LocalFolder) -> None:
 
 
 def test_one_of_many_creates_without_hard_links(folder: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A file system without hard links cannot be had here.
+    # A file system without hard links is not available here.
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOTSUP, "no hard links")
 
@@ -145,7 +145,7 @@ def test_one_of_many_creates_without_hard_links(folder: LocalFolder, monkeypatch
 
 
 def test_a_create_whose_answer_was_lost(folder: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As NFS does, which asks again; it cannot be had here.
+    # Like NFS, which repeats requests; it is not available here.
     link = os.link
 
     def link_twice(*arguments: object, **options: object) -> None:
@@ -217,7 +217,7 @@ def test_links(tmp_path: Path) -> None:
     (tmp_path / "t/self.jpg").symlink_to("self.jpg")
     os.mkfifo(tmp_path / "t/pipe.jpg")
     found = {file.path.removeprefix(f"{tmp_path}/t/"): file.size for file in storage.match(f"{tmp_path}/t/")}
-    # Pipes would block their reader. Links to nowhere are listed: that they fail is better than silence.
+    # Pipes would block their reader. Dangling links are listed, since a failure is better than silence.
     assert found == {"b/1.jpg": 1, "c/1.jpg": 1, "gone.jpg": None, "self.jpg": None}
     assert [file.path for file in storage.match(f"{tmp_path}/t/*.jpg")] == [
         f"{tmp_path}/t/gone.jpg",
@@ -234,13 +234,13 @@ def test_a_tree_is_listed_folder_by_folder(tmp_path: Path) -> None:
         storage.write_bytes(str(tmp_path / name), b"")
     listing = storage.match(f"{tmp_path}/")
     assert next(listing).path.endswith("a/1")
-    storage.write_bytes(str(tmp_path / "b/new"), b"")  # not read yet, so it is seen
+    storage.write_bytes(str(tmp_path / "b/new"), b"")  # not read yet, so it appears
     assert [Path(file.path).name for file in listing] == ["2", "new", "3"]
 
 
 @pytest.fixture
 def locked(open_folder: Path) -> Path:
-    """A tree with a folder that may not be read."""
+    """A tree with an unreadable directory."""
     storage.write_bytes(str(open_folder / "a.jpg"), b"")
     storage.write_bytes(str(open_folder / "locked/b.jpg"), b"")
     (open_folder / "locked").chmod(0)

@@ -1,4 +1,4 @@
-"""``storage`` on many files at a time, on folders and on ranges; and how many requests that takes in a bucket."""
+"""``storage`` on many files at a time, on directories and on ranges, with request counts in a bucket."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_many_files_are_moved(place: Place) -> None:
 
 
 def test_moves_that_were_cut_short_go_on(place: Place) -> None:
-    """Some files are moved, some are copied and still at their old place, some were not touched."""
+    """Some files are moved, some are copied but still at their old place, some are untouched."""
     put(place, NAMES[2:])
     put(place, NAMES[:4], "new")
     storage.move_all(moves(place, NAMES))
@@ -123,7 +123,7 @@ def test_a_known_file_is_opened_without_a_question(gs: Any) -> None:
     assert gs.server.count() == before + 1
 
 
-# --- how many requests ---
+# --- request counts ---
 
 
 def test_hundreds_of_objects_take_a_few_requests(gcs: Bucket) -> None:
@@ -132,7 +132,7 @@ def test_hundreds_of_objects_take_a_few_requests(gcs: Bucket) -> None:
     storage.move_all(moves(gcs, names))
     assert len(gcs.list("new/")) == 250 and not gcs.list("old/")
     assert gcs.server.count("POST", BATCH) == gcs.server.count() == 6
-    storage.move_all(moves(gcs, names))  # again, when all of it is done
+    storage.move_all(moves(gcs, names))  # again, when everything is done
     assert gcs.server.count() == 10
     storage.delete_tree(gcs.uri("new"))
     assert gcs.list() == []
@@ -195,7 +195,7 @@ def test_content_types() -> None:
 
 
 def test_what_is_written_says_what_it_is(gs: Any, tmp_path: Path) -> None:
-    """By each way to write; what the server is told, since the emulator keeps no parameters."""
+    """For each way of writing; checks the requests, since the emulator keeps no parameters."""
     (tmp_path / "file").write_bytes(b"data")
     storage.write_bytes(gs.uri("_report.html"), b"data")
     storage.create_if_absent(gs.uri("commit.json"), b"data")

@@ -1,4 +1,4 @@
-"""The functions of ``storage`` that touch no file: which paths are local, absolute, and below a folder."""
+"""The functions of ``storage`` on paths alone: local, absolute, and below a directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns match as the language says, and none of them takes long."""
+"""Patterns match by the definition of the language, and none takes long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beamlabel.transforms.storage.patterns import matcher
 
 
 def matches(pattern: str, path: str) -> bool:
-    """By the definition: each way to read each star is tried."""
+    """Matches by the definition: tries each reading of each star."""
 
     @functools.cache
     def from_(place: int, at: int) -> bool:

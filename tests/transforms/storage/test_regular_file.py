@@ -1,4 +1,4 @@
-"""What is no file is not opened, as an input, as a listing, or as an image."""
+"""Paths that are not regular files are not opened as input, listing or image."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="ne
 
 @pytest.fixture
 def others(tmp_path):
-    """Paths that lead to no file, by name."""
+    """Paths by name that do not lead to a regular file."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     (tmp_path / "link to link").symlink_to("link")
@@ -102,7 +102,7 @@ def test_a_listing_leaves_out_what_links_lead_to(tmp_path, others):
 
 
 def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path, monkeypatch):
-    """Between the look at a path and its opening somebody puts a pipe there, and nobody writes to it."""
+    """A pipe without a writer takes the place of the file between check and opening."""
     path = tmp_path / "a.jpg"
     path.write_bytes(b"image")
     real = os.stat

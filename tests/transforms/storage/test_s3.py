@@ -1,4 +1,4 @@
-"""``storage`` on ``s3://``, beyond its contract: what is tried again, conditions, and how S3 is reached."""
+"""``storage`` on ``s3://``, beyond the contract: retries, conditions, and the ways to configure S3."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_large_objects_go_in_parts(bucket: S3Bucket, tmp_path: Path, monkeypatch
 
 @pytest.fixture
 def by_options(bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Bucket]:
-    """The server is known to no variable of the environment."""
+    """No environment variable names the server."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     yield bucket

@@ -132,7 +132,7 @@ def test_a_file_uri_names_bytes_that_are_no_utf8() -> None:
 
 
 def test_sample_hash_is_the_same_everywhere() -> None:
-    """The numbers are written down: a change would silently sample other images."""
+    """The numbers are fixed here, since a change would silently sample other images."""
     known = {"": 0.8931675160897388, "gs://bucket/a.jpg": 0.5609982379061892, "ü": 0.3357180333125356}
     code = "from beamlabel.transforms.storage.uris import sample_hash as h; import sys; print(*map(h, sys.argv[1:]))"
     other = subprocess.run([sys.executable, "-c", code, *known], capture_output=True, text=True, check=True)

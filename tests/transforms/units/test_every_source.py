@@ -1,4 +1,4 @@
-"""Every kind of input with no reference, one, and ten thousand: each comes out once, in order, in units of any size."""
+"""Every kind of input with 0, 1 and 10,000 references: each comes out once, in order, for all unit sizes."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def listing(folder: Path, count: int) -> Path:
 
 
 SOURCES = [text, csv, jsonl, parquet, parquet_lists, parquet_images, tar, tar_gz, zipped, listing]
-# A folder without an image is a usage error: test_match_inputs.py.
+# A directory without an image is a usage error; see test_match_inputs.py.
 CASES = [(source, count) for source in SOURCES for count in (0, 1, 10_000) if (source, count) != (listing, 0)]
 
 

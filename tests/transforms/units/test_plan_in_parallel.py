@@ -1,4 +1,4 @@
-"""Files are planned, and references staged, several at a time, on every runner."""
+"""Files are planned and references staged in parallel on every runner."""
 
 import threading
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ OPTIONS = SourceOptions("/", shard_rows=10)
 
 
 class Together:
-    """Lets nobody go on before so many are here at a time: whoever comes alone fails."""
+    """A barrier for this number of threads; a thread that stays alone fails."""
 
     def __init__(self, many: int) -> None:
         self.barrier = threading.Barrier(many)
@@ -90,7 +90,7 @@ def planned_together(monkeypatch, many):
 
 
 def test_large_files_are_planned_at_a_time_in_one_worker(tmp_path, monkeypatch):
-    # By their size none of them may share a unit.
+    # Their sizes allow none of them to share a unit.
     files = [
         text_file(tmp_path / f"{n}.txt", [f"{n}-{m}.jpg" for m in range(15)], size=2 << 20) for n in range(5)
     ]
@@ -114,7 +114,7 @@ def test_files_are_spread_over_the_workers(tmp_path, files, spread):
 
 @pytest.mark.parametrize("limit", [1, 9, 10, 11, 55, 60, 61, 99])
 def test_a_limit_counts_as_if_files_were_planned_one_after_the_other(tmp_path, limit):
-    # Blank lines at the end belong to the last unit only if the limit is not reached before them.
+    # Trailing blank lines belong to the last unit only if the limit is not reached before.
     files = [
         text_file(
             tmp_path / f"{n}.txt",

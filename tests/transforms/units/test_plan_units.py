@@ -92,7 +92,7 @@ def test_units_tile_a_parquet_file_and_carry_no_references(tmp_path):
 
 
 def test_units_of_inline_images_do_not_cut_row_groups(tmp_path):
-    """Else each unit would read its row group from the start."""
+    """Otherwise each unit would read its row group from the start."""
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"image": pa.array([b"x"] * 1000, pa.binary())}), path, row_group_size=300)
     file = InputFile(str(path), "parquet")

@@ -1,4 +1,4 @@
-"""Features of earlier rows: read where they lie, believed only if they are of the image, and never a trouble."""
+"""Features of earlier rows: read from their file, used only if they belong to the image, never fatal."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ TONIGHT = (("customer", pa.int16()),)
 
 
 def shard(folder, first, name, spec=FULL, rows=ROWS):
-    """A data file of rows from some number on."""
+    """A data file of rows that start at a number."""
     spec = dataclasses.replace(
         spec,
         format="parquet" if name.endswith(".parquet") else "tfrecord",
@@ -47,7 +47,7 @@ def shard(folder, first, name, spec=FULL, rows=ROWS):
 
 
 def opened(folder, *paths):
-    """These files as the launcher has seen them."""
+    """These files as the launcher opens them."""
     told = [storage.stat(str(path)) for path in paths]
     content = listed(DIM, [EarlierShard(one.path, one.size, one.version) for one in told])
     path = folder / f"{hashlib.sha256(content.encode()).hexdigest()}.json"
@@ -56,7 +56,7 @@ def opened(folder, *paths):
 
 
 def wanted(number, place, *, first=0, shard=0, **changes):
-    """Tonight's reference to the image of a row, and where its features are."""
+    """This run's reference to the image of a row, and the location of its features."""
     one = prediction(number)
     ref = dataclasses.replace(
         one.ref,
@@ -72,7 +72,7 @@ def wanted(number, place, *, first=0, shard=0, **changes):
 
 
 def read(shards, refs):
-    """What comes out: the rows by their places, and the references that are fetched."""
+    """The results: the rows by position, and the references that are fetched."""
     relabeled = RelabeledRefs(FeatureReader(shards, TONIGHT), "unit")
     out = [one for ref in refs for one in relabeled.add(*ref)] + list(relabeled.flush())
     rows, fetched = {}, []
@@ -105,7 +105,7 @@ def test_rows_are_those_of_the_images(tmp_path, monkeypatch, name, numbers):
     monkeypatch.setattr("beamlabel.transforms.writing.staged_files.ROW_GROUP_BYTES", 1 << 12)
     monkeypatch.setattr(earlier_shards, "_BATCH_ROWS", 4)
     shards = opened(tmp_path, shard(tmp_path, 0, name))
-    # The order of the input is another than that of the file.
+    # The order of the input differs from that of the file.
     order = np.random.default_rng(0).permutation(len(numbers))
     refs = [wanted(numbers[at], place) for place, at in enumerate(order)]
     rows, fetched = read(shards, refs)
@@ -149,7 +149,7 @@ def test_several_files_stay_open_as_many_as_may(tmp_path, monkeypatch):
             relabel_refs._Held(*wanted(10 * n + unit, 10 * n, first=10 * n, shard=n)) for n in (2, 3, 0, 1)
         ]
         assert sum(len(one.places) for one in reader.read("unit", held)) == 4
-    # Read in the order of the files: the last two are open still, when the first come again.
+    # Read in the order of the files: the last two are still open when the first come again.
     assert opens == {"0.parquet": 2, "1.parquet": 2, "2.parquet": 2, "3.parquet": 2}
     held = [relabel_refs._Held(*wanted(10 * n + 5, n, first=10 * n, shard=n)) for n in (2, 3)]
     list(reader.read("unit", held))
@@ -222,7 +222,7 @@ def test_a_file_that_cannot_be_read_is_not_tried_again(tmp_path, monkeypatch):
 
 
 def test_the_version_now_takes_the_place_of_the_version_then(tmp_path):
-    """Else the next night could not tell that the image is the same."""
+    """Otherwise the next run could not recognize the image."""
     ref, features, _ = wanted(4, 0)
     rows, _ = read(
         opened(tmp_path, shard(tmp_path, 0, "a.parquet")), [(ref, features, "touched"), wanted(5, 1)]
@@ -232,7 +232,7 @@ def test_the_version_now_takes_the_place_of_the_version_then(tmp_path):
 
 
 def test_few_references_wait_and_few_bytes(tmp_path, monkeypatch):
-    """Whatever the size of a unit; inline images wait with all that they hold."""
+    """This holds for every unit size; inline images wait with their bytes."""
     monkeypatch.setattr(relabel_refs, "_HELD_REFS", 10)
     monkeypatch.setattr(relabel_refs, "_HELD_BYTES", 1000)
     shards = opened(tmp_path, shard(tmp_path, 0, "a.parquet"))

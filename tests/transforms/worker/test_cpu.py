@@ -1,4 +1,4 @@
-"""How many cores a process may use: its affinity, and the quotas of its control groups."""
+"""The number of cores a process may use: its affinity and the quotas of its control groups."""
 
 import math
 import os
@@ -28,7 +28,7 @@ def eight_cores(monkeypatch):
 
 
 def system(root: Path, *files: dict[str, str]) -> Path:
-    """Files as the kernel shows them, below a folder of the test's."""
+    """Creates the kernel's files below a directory of the test."""
     for name, content in (item for some in files for item in some.items()):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,9 +45,9 @@ def system(root: Path, *files: dict[str, str]) -> Path:
         ({**V2, "sys/fs/cgroup/pod/worker/cpu.max": "150000 100000\n"}, 2),
         ({**V2, "sys/fs/cgroup/pod/worker/cpu.max": "10000 100000\n"}, 1),
         ({**V2, "sys/fs/cgroup/pod/worker/cpu.max": "9900000 100000\n"}, 8),
-        # The limit of a pod holds for each of its containers.
+        # A pod's limit applies to each of its containers.
         ({**V2, "sys/fs/cgroup/pod/worker/cpu.max": "max 100000\n", "sys/fs/cgroup/pod/cpu.max": "300000 100000\n"}, 3),
-        # Within a container, what is mounted begins with the container's own group.
+        # Within a container, the mounted tree begins with the container's own group.
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
         ({**V2, "sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
         (v1("cpu,cpuacct/pod/worker", -1), 8),

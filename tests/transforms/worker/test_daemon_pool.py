@@ -1,4 +1,4 @@
-"""Threads that wait: what they raise, what hangs in them, and what happens when one dies or none can be started."""
+"""Threads that wait: errors, hangs, dead threads, and no new threads."""
 
 import threading
 from concurrent.futures import Future

@@ -1,4 +1,4 @@
-"""A child with a deadline: whatever becomes of it, the next request is answered."""
+"""A child process with a deadline: the next request is answered, whatever happens to the child."""
 
 import os
 import select
@@ -42,7 +42,7 @@ def ask(children, words, data=b"", seconds=60.0, lock=None):
 
 
 def ended(pid):
-    """Waits until a process is gone, which it is for certain."""
+    """Waits until a process has ended, which must happen."""
     try:
         opened = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -71,7 +71,7 @@ def test_a_child_that_does_not_answer_is_killed(children, words):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process's CPU time")
 def test_a_child_that_is_kept_from_its_cpu_is_not_overdue(children, monkeypatch):
-    """As on a laptop that was suspended, or on a machine that has much else to do."""
+    """As on a suspended laptop or a busy machine."""
     pid, now, waits = ask(children, b"")[2], [0.0], []
 
     class Poll:

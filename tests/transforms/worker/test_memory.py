@@ -1,4 +1,4 @@
-"""What memory is left: of the machine, and of the control groups."""
+"""The available memory of the machine and of the control groups."""
 
 import subprocess
 import sys
@@ -40,16 +40,16 @@ def v1(group, limit, used, cache=0):
         ({"proc/meminfo": "MemTotal: 1 kB\n"}, None),
         (V2 | v2("pod/worker", "max", GB), 32 * GB),
         (V2 | v2("pod/worker", 8 * GB, 3 * GB), 5 * GB),
-        # Pages of files that nobody reads any more are given back.
+        # File pages that are no longer in use are reclaimable.
         (V2 | v2("pod/worker", 8 * GB, 7 * GB, 6 * GB), 7 * GB),
         (V2 | v2("pod/worker", 8 * GB, 3 * GB) | v2("pod", 10 * GB, 9 * GB), 1 * GB),
-        # Within a container the group is the root of what is mounted.
+        # Within a container the group is the root of the mounted tree.
         (MACHINE | {"proc/self/cgroup": "0::/\n"} | v2("", 4 * GB, 1 * GB), 3 * GB),
         (V2 | v2("pod/worker", 2 * GB, 3 * GB), 0),
         (V2 | v2("pod/worker", 64 * GB, 1 * GB), 32 * GB),
         (V1 | v1("pod/worker", 8 * GB, 3 * GB, GB), 6 * GB),
         (V1 | v1("", 6 * GB, 3 * GB), 3 * GB),
-        # Version 1 says that there is no limit by a large number.
+        # Version 1 expresses "no limit" as a large number.
         (V1 | v1("pod/worker", 9223372036854771712, GB), 32 * GB),
         (v2("", 4 * GB, 1 * GB), None),
     ],
@@ -63,7 +63,7 @@ def test_available_memory(files, available, tmp_path):
 
 
 def test_a_share_of_the_cores():
-    """In a process of its own: it holds for good."""
+    """In a separate process, since the setting is permanent."""
     program = (
         "from beamlabel.transforms.worker import cpu\n"
         "from beamlabel.transforms.worker.compute_pool import compute_pool\n"

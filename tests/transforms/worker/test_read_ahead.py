@@ -1,4 +1,4 @@
-"""Files read ahead: in their order, no more of them than is said, and errors in their turn."""
+"""Read-ahead of files: in order, with a limited number, and errors at their position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker of other versions stops, naming both, before it reads anything."""
+"""A worker with other versions stops before it reads anything, and names both versions."""
 
 import pickle
 import re
@@ -20,7 +20,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def install(folder: Path, version: str) -> Path:
-    """The project as a worker has it: of a version, and of another one with other names in it."""
+    """Installs the project as on a worker, with its version or with another version and other names."""
     package = folder / "beamlabel"
     shutil.copytree(ROOT / "beamlabel", package)
     if version != __version__:
@@ -38,7 +38,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 @pytest.fixture
 def remote_job(http_server: FileServer, tmp_path: Path):
-    """Runs a job whose workers have what is installed in a folder, and whose images a server counts."""
+    """Runs a job whose workers use the packages in a directory and whose images a server counts."""
     for number, path in enumerate(photos(tmp_path / "photos", 4)):
         http_server.files[f"/{number}.png"] = path.read_bytes()
     uris = uri_list(tmp_path / "list.txt", [http_server.url_of(path) for path in http_server.files])
@@ -73,7 +73,7 @@ def test_a_worker_of_another_beamlabel(remote_job, tmp_path, http_server):
 
 def test_a_worker_of_another_beam_is_refused_by_beam(remote_job, tmp_path, http_server):
     worker = install(tmp_path / "worker", __version__)
-    # No second Beam is installed here: this one says that it is another.
+    # No second Beam is installed here, so this one reports another version.
     (worker / "sitecustomize.py").write_text("import apache_beam.version as v; v.__version__ = '2.99.0'\n")
     job = remote_job(worker)
     assert job.code == 3

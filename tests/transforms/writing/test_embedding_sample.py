@@ -1,4 +1,4 @@
-"""The sample of embeddings that units hand on: the rows' numbers decide, whatever the order and the units."""
+"""The sample of embeddings in units: the rows' numbers decide, whatever the order and the units."""
 
 import dataclasses
 import json
@@ -83,7 +83,7 @@ def test_a_vector_without_a_direction_is_left_out(value):
 
 
 def test_rows_of_a_shard_give_the_summary_of_the_predictions():
-    """But for the thumbnails; so ``beamlabel report`` and a relabeling run see what a labeling run does."""
+    """Except for the thumbnails, ``beamlabel report`` and a relabeling run get the same summary as a labeling run."""
     predictions = [prediction(row) for row in range(60)]
     by_prediction, by_batch = Summarizer(METADATA), Summarizer(METADATA)
     for one in predictions:

@@ -1,4 +1,4 @@
-"""Rows that were labeled by their features: the sink writes what it writes of the same predictions."""
+"""Rows that were labeled by their features: the sink writes the same as for equal predictions."""
 
 import dataclasses
 

@@ -27,7 +27,7 @@ from support.outputs import DIM, FULL, KEPT, PLAIN, end, failure, prediction
 
 
 def staged(folder: Path) -> list[str]:
-    """Every file and folder that is left in the staging folder, but for the three that belong there."""
+    """Every file and directory in the staging directory except the three that belong there."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
     return sorted(set(names) - {"shards", "failures", "units"})
 
@@ -133,7 +133,7 @@ def test_parquet_and_tfrecord_hold_the_same_values(compression: str, tmp_path: P
 
 
 def numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Points in time as the numbers that tf.Example holds."""
+    """Points in time as their numbers in tf.Example."""
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.int64())
     return column.cast(pa.int32()) if pa.types.is_date(column.type) else column

@@ -1,4 +1,4 @@
-"""The sink in a Beam pipeline: bundles, several units at a time, faults and repetition."""
+"""The sink in a Beam pipeline: bundles, several units at a time, faults and retries."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from beamlabel.transforms.writing.write_unit import WriteUnit, _WriteUnitDoFn
 from support import outputs
 from support.outputs import FULL, end, failure, prediction
 
-# Rows of a unit that waits in a file: several times as many as are held in memory.
+# Rows of a unit that waits in a file: several times the number held in memory.
 LARGE = 1500
 
 
 def unit(number: int, rows: int, failures: int = 0) -> list[Labeled]:
-    """All elements of one unit: its rows, then its failures, then its end."""
+    """All elements of a unit: its rows, then its failures, then its end."""
     unit_id = f"00000-{number:012d}"
     return [
         *(prediction(row, unit_id=unit_id) for row in range(rows)),
@@ -38,7 +38,7 @@ def unit(number: int, rows: int, failures: int = 0) -> list[Labeled]:
 
 
 def run(bundle: Sequence[Labeled], staging: Path, check: Any = None, *, repeat: int = 0) -> Any:
-    """Runs the sink over one bundle, whose elements come in this order."""
+    """Runs the sink over one bundle with the elements in this order."""
     outputs.BUNDLE[:] = bundle
     pipeline = beam.Pipeline(runner=FnApiRunner(bundle_repeat=repeat))
     records = (
@@ -55,7 +55,7 @@ def run(bundle: Sequence[Labeled], staging: Path, check: Any = None, *, repeat: 
 
 
 def refs(staging: Path, *numbers: int) -> list[str]:
-    """The references in the data shards that the units' records name."""
+    """The references in the data shards of the units' records."""
     records = [read_record(str(staging), f"00000-{number:012d}") for number in numbers]
     files = [str(staging / file.name) for r in records if r for file in r.files if file.kind == "data"]
     return ds.dataset(files).to_table()["ref_id"].to_pylist()
@@ -126,7 +126,7 @@ def test_an_element_after_its_unit_is_written_breaks_the_bundle(tmp_path: Path) 
 
 
 def test_an_abandoned_bundle_leaves_nothing_to_the_next(tmp_path: Path) -> None:
-    # Runners throw a DoFn away after an error, or don't: here it is the same one.
+    # Runners may or may not discard a DoFn after an error; here it is the same one.
     sink = _WriteUnitDoFn(FULL, str(tmp_path))
     sink.setup()
     sink.start_bundle()

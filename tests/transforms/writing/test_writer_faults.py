@@ -1,4 +1,4 @@
-"""Faults of the sink's threads end the bundle; a heartbeat that hangs holds up neither the sink nor its end."""
+"""Errors in the sink's threads end the bundle; a hanging heartbeat blocks neither the sink nor its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unit(number, rows):
 
 
 def bundle(step, elements):
-    """The records of one bundle; ended as Beam ends it."""
+    """The records of one bundle, which ends as in Beam."""
     step.start_bundle()
     records = [record for element in elements for record in step.process(element)]
     return [*records, *(value.value for value in step.finish_bundle())]
@@ -78,7 +78,7 @@ def test_no_thread_to_write_in(step, monkeypatch):
 
 @pytest.fixture
 def hanging_heartbeats(monkeypatch):
-    """A storage that answers all but heartbeats; yields those that hang."""
+    """A storage that answers everything except heartbeats; yields the hanging ones."""
     gate, real, hanging = threading.Event(), storage.write_bytes, []
 
     def write_bytes(path, data):
@@ -98,7 +98,7 @@ def test_a_heartbeat_that_hangs_holds_up_nothing(tmp_path, hanging_heartbeats):
     step.setup()
     records = bundle(step, [*unit(1, 20), *unit(2, 20)])
     step.teardown()
-    assert len(hanging_heartbeats) == 1, "no second one while the first is on its way"
+    assert len(hanging_heartbeats) == 1, "no second one while the first is pending"
     assert [read_record(str(tmp_path), record.unit_id) for record in records] == records
 
 

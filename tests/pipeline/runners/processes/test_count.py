@@ -1,4 +1,4 @@
-"""How many worker processes, and which unit when."""
+"""The number of worker processes, and the order of the units."""
 
 import logging
 
@@ -41,7 +41,7 @@ def test_memory_bounds_it(caplog):
     for size, processes in zip((3, 4, 5), found[3:], strict=True):
         assert processes == 1 or 32 * NEED.thread_bytes + processes * NEED.process_bytes < size * GB
     caplog.clear()
-    assert worker_processes(8, 32, None, 1 * GB, NEED) == 8  # as it was wanted, with a word
+    assert worker_processes(8, 32, None, 1 * GB, NEED) == 8  # as requested, with a warning
     assert "--worker_processes" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""A local run in worker processes, real ones: results, deaths, signals, and what is left behind."""
+"""A local run in real worker processes: results, deaths, signals, and leftovers."""
 
 import os
 import re
@@ -33,9 +33,9 @@ def uris(tmp_path_factory) -> Path:
 
 
 def children(pid: int) -> list[int]:
-    """The process numbers of a process's children that have not ended; without the one that loads modules.
+    """The ids of a process's live children, without the process that loads modules.
 
-    The tests keep that one from one use to the next.
+    The tests keep that process for later uses.
     """
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -57,7 +57,7 @@ def is_gone(pid: int) -> bool:
 
 
 class Launched:
-    """The job in a process group of its own, with two worker processes."""
+    """The job in its own process group with two worker processes."""
 
     def __init__(self, folder: Path, uris: Path, *more: object) -> None:
         self.folder, self.output, self.scratch = folder, folder / "out", folder / "tmp"
@@ -80,7 +80,7 @@ class Launched:
         )  # fmt: skip
 
     def wait_for_units(self) -> list[int]:
-        """The workers' numbers, when they have staged something."""
+        """The workers' process ids once they have staged a file."""
         while not staged_files(self.folder, "units/*"):
             assert self.process.poll() is None, self.process.communicate()[0]
             time.sleep(0.01)
@@ -144,7 +144,7 @@ def test_they_end_with_a_launcher_that_is_killed(launched):
     workers = launched.wait_for_units()
     assert len(workers) == 2
     launched.process.kill()
-    # They see the end of a process that is not their child; nothing tells when.
+    # They poll for the end of a process that is not their child, so the delay is unknown.
     deadline = time.monotonic() + 60
     while not all(map(is_gone, workers)):
         assert time.monotonic() < deadline, workers
@@ -175,7 +175,7 @@ def test_it_is_for_this_machine(tmp_path, uris, capsys):
 
 
 def test_more_processes_than_units(tmp_path):
-    """In a library's call, whose imports a worker process has to find."""
+    """In a library call whose imports a worker process must find."""
     uris = uri_list(tmp_path / "list.txt", photos(tmp_path / "photos", 3))
     before = {*Path(tempfile.gettempdir()).iterdir()}
     others = children(os.getpid())

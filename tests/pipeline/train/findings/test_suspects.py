@@ -1,4 +1,4 @@
-"""Images of likely wrong truth, also of tasks that are degenerate in some way."""
+"""Images with a probably wrong truth, also for degenerate tasks."""
 
 import warnings
 
@@ -14,7 +14,7 @@ IMAGES, WRONG = 60, 7
 
 
 def said_of(targets, seed=0):
-    """Probabilities that are sure of the truth."""
+    """Probabilities that are certain of the truth."""
     doubt = np.random.default_rng(seed).uniform(0.01, 0.2, targets.shape).astype(np.float32)
     return np.where(targets, 1 - doubt, doubt)
 
@@ -45,7 +45,7 @@ def test_nothing_is_found_if_nothing_can_be(targets):
 
 
 def test_nothing_is_found_among_images_of_one_class():
-    """As validation and test images of a column may be."""
+    """Validation and test images from a column may be like this."""
     rows = training_rows(np.array([0] * 5 + [1] * 5, np.int32))
     assert suspects_of(np.full((5, 2), 0.5, np.float32), rows.chosen(np.arange(5)), 10) == ()
 

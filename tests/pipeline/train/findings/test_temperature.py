@@ -1,4 +1,4 @@
-"""The temperature of scores: found if there is one, and careful if a few images say nothing against certainty."""
+"""The temperature of scores: found if there is one, and cautious if a few images do not contradict certainty."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from beamlabel.pipeline.train.findings.temperature import loss_of, probabilities
 
 
 def drawn(count, classes, sharpness, seed=0):
-    """Logits, and truth that is drawn by their softmax with another sharpness."""
+    """Logits, and truth drawn by their softmax at another sharpness."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(count, classes)).astype(np.float32) * 3
     powers = np.exp(logits / sharpness)

@@ -1,4 +1,4 @@
-"""The head: as good as scikit-learn's, the same each time, and right about what it says of itself."""
+"""The head: as good as scikit-learn's, deterministic, and with correct statements about itself."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ DIMENSION, CLASSES = 96, 6
 
 @pytest.fixture(scope="module")
 def task():
-    """Clouds that overlap, one feature that never changes, and one of large numbers."""
+    """Overlapping clouds, one constant feature, and one with large numbers."""
     features, targets = clouds(6000, DIMENSION, CLASSES, apart=2.4, seed=3)
     features[:, 5] = 7.25
     features[:, 6] = features[:, 6] * 1e4 + 3e5
@@ -38,7 +38,7 @@ def accuracy(features, rows, head, split=TEST):
 
 
 def test_it_is_as_good_as_scikit_learns_best(task, fitted):
-    """Trained on the same rows, the strength of L2 chosen on the same validation images."""
+    """Both train on the same rows and choose the strength of L2 on the same validation images."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -98,7 +98,7 @@ def test_the_temperature_makes_scores_as_sure_as_they_are_right(task, fitted):
     assert sum(one.images for one in found.calibration.bins) == test.sum()
     one = found.accuracy["test"]
     assert one.images == test.sum() and one.low < one.value < one.high
-    # Wilson's interval of a share of n images: Brown, Cai and DasGupta, Interval Estimation, 2001.
+    # Wilson's interval for a share of n images: Brown, Cai and DasGupta, Interval Estimation, 2001.
     z, n = 1.959964, one.images
     middle = (one.value + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(one.value * (1 - one.value) / n + z * z / (4 * n * n))
@@ -113,7 +113,7 @@ def test_more_truth_is_better_and_parts_are_nested(fitted, task):
 
 
 def test_wrong_truth_is_found(task):
-    """A tenth of the truth of well-separated clouds is wrong: nearly all of it is found, and little else."""
+    """A tenth of the truth of well-separated clouds is wrong: nearly all errors are found, and few others."""
     features, targets = clouds(1500, 32, 4, apart=8, seed=5)
     rng = np.random.default_rng(1)
     wrong = rng.choice(len(targets), 150, replace=False)
@@ -150,7 +150,7 @@ def test_several_classes_an_image():
     features, targets = clouds(2000, 32, 4, apart=7, seed=2)
     sets = np.zeros((len(targets), 4), np.uint8)
     sets[np.arange(len(targets)), targets] = 1
-    # The other class of each pair is there if a feature says so.
+    # The other class of each pair is present if a feature indicates it.
     sets[:, 3] |= (features[:, 0] > np.median(features[:, 0])).astype(np.uint8)
     rows = training_rows(sets)
     fitted = fit_head(features, rows, HeadOptions(epochs=40))

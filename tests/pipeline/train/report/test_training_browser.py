@@ -1,4 +1,4 @@
-"""A training's report in a real browser: it shows what is in it, sorts, and gives corrections away as a file."""
+"""A training's report in a browser: it shows its data, sorts, and exports corrections as a file."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ def hostile(**changed: Any) -> Findings:
 
 @pytest.fixture
 def opened(shown: Browser, tmp_path: Path):
-    """Opens the page of findings, with nothing kept from before."""
+    """Opens the page of findings without stored state."""
 
     def opened(of: Findings, **how: Any) -> Browser:
         path = tmp_path / "_report.html"
@@ -101,7 +101,7 @@ OPEN = """
 
 
 def say(shown: Browser, place: int, choice: str) -> None:
-    """Opens the n-th picture and presses a button of its verdict."""
+    """Opens the n-th image and presses a verdict button."""
     shown.run(OPEN, place)
     shown.run(
         """
@@ -112,7 +112,7 @@ def say(shown: Browser, place: int, choice: str) -> None:
 
 
 def write(shown: Browser, place: int, text: str) -> None:
-    """Opens the n-th picture and writes what it shows."""
+    """Opens the n-th image and types the class it shows."""
     shown.run(OPEN, place)
     shown.run(
         """
@@ -124,7 +124,7 @@ def write(shown: Browser, place: int, text: str) -> None:
 
 
 def saved_text(shown: Browser) -> str:
-    """The file that the page gives away."""
+    """The text of the file that the page exports."""
     return shown.run("""
         const original = URL.createObjectURL; let blob;
         URL.createObjectURL = (made) => { blob = made; return original.call(URL, made); };
@@ -134,12 +134,12 @@ def saved_text(shown: Browser) -> str:
 
 
 def saved(shown: Browser) -> list[dict[str, str]]:
-    """Its rows."""
+    """The rows of the exported file."""
     return list(csv.DictReader(io.StringIO(saved_text(shown), newline="")))
 
 
 def truth_of(text: str, path: Path, images: list[str]) -> list[tuple[str, ...] | None]:
-    """What a training makes of the file, for images by their ``image_id``."""
+    """The truth that a training reads from the file, by ``image_id``."""
     path.write_bytes(text.encode())
     batch = pa.RecordBatch.from_pydict({"image_id": images})
     return open_truth(TruthOptions(truth=(str(path),)), batch.schema).of_batch(batch)

@@ -1,4 +1,4 @@
-"""The data of a training's report: bounded, exact where a correction depends on it, and silent about locations."""
+"""The data of a training's report: bounded, exact where corrections need it, and without locations."""
 
 import dataclasses
 import io

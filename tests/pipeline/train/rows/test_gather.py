@@ -1,4 +1,4 @@
-"""Rows for a training: the same, in the same order, wherever the images lie."""
+"""Rows for a training: the same rows in the same order for all image locations."""
 
 from beamlabel.pipeline.train.rows.options import RowsOptions
 from beamlabel.pipeline.train.rows.rows import gather_rows
@@ -21,6 +21,6 @@ def test_the_order_is_that_of_the_contents(tmp_path):
     )
     assert one[0] == sorted(one[0]) and len(one[0]) == 40
     assert others == [one, one]
-    # The images' ids are of their places, and would give other orders.
+    # The images' ids depend on their locations and would give another order.
     orders = {tuple(rows.table.column("image_id").to_pylist()) for rows in found}
     assert all(list(ids) != sorted(ids) for ids in orders)

@@ -1,4 +1,4 @@
-"""An array in a scratch file gives its pages back."""
+"""An array in a scratch file releases its pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROWS, _DIMENSION = 100_000, 1280
 
 
 def _mapped() -> int:
-    """Bytes of mapped files that the process holds in memory."""
+    """The bytes of mapped files that the process holds in memory."""
     status = Path("/proc/self/status").read_text()
     kilobytes = sum(int(status.partition(name)[2].split()[0]) for name in ("RssFile:", "RssShmem:"))
     return kilobytes << 10

@@ -1,4 +1,4 @@
-"""Who is in train, validation and test: by content, each class by itself."""
+"""The split into train, validation and test: by content, for each class separately."""
 
 import hashlib
 
@@ -42,7 +42,7 @@ def test_it_goes_by_content_and_seed_alone():
 
 
 def test_another_class_and_more_of_one_move_few_images():
-    """Truth that grows leaves most images where they were: their hashes decide."""
+    """Growing truth moves few images, since their hashes decide."""
     names = contents(2000)
     first = split(names[:1000], [0] * 1000)
     second = split(names, [0] * 2000)[:1000]

@@ -1,4 +1,4 @@
-"""WebDataset's samples, and the columns that are kept of them."""
+"""WebDataset samples and their kept columns."""
 
 from __future__ import annotations
 

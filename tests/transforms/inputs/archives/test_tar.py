@@ -1,4 +1,4 @@
-"""The members of a tar by its headers, against Python's ``tarfile``; damage is told, and never taken for members."""
+"""The members of a tar by its headers, against Python's ``tarfile``; damage is an error, never a member."""
 
 from __future__ import annotations
 

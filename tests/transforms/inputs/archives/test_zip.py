@@ -1,4 +1,4 @@
-"""The members of a zip and their bytes, against Python's ``zipfile``; what does not fit together fails."""
+"""The members of a zip and their bytes, against Python's ``zipfile``; inconsistent archives fail."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def contents(data: bytes) -> dict[str, bytes]:
 
 
 def problem(data: bytes) -> Reason:
-    """Why the one member of a zip, or the zip, cannot be read."""
+    """The error of a zip or of its only member."""
     (entry,) = entries_of(data, kind="zip")
     if entry.problem is None:
         with pytest.raises(ImageError) as error:
@@ -95,7 +95,7 @@ def test_names_in_cp437_and_in_utf8() -> None:
     old = zip_by_hand(b"x", name="é.jpg".encode("cp437"))
     assert contents(old) == {"é.jpg": b"x"}
     assert list(contents(zip_by_hand(b"x", name="漢.jpg".encode(), flags=0x800))) == ["漢.jpg"]
-    assert list(contents(zip_by_hand(b"x", name="漢é.jpg".encode()))) == ["漢é.jpg"]  # macOS does not say it
+    assert list(contents(zip_by_hand(b"x", name="漢é.jpg".encode()))) == ["漢é.jpg"]  # macOS does not mark it
     broken = zip_by_hand(b"x", name=b"\xff.jpg", flags=0x800)
     assert list(contents(broken)) == ["\udcff.jpg"]
 
@@ -103,7 +103,7 @@ def test_names_in_cp437_and_in_utf8() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"size": 10}, Reason.CORRUPT),  # less than there is: a bomb
+        ({"size": 10}, Reason.CORRUPT),  # less than the real size: a bomb
         ({"size": 10**6}, Reason.CORRUPT),
         ({"crc32": 1}, Reason.CORRUPT),
         ({"local_name": b"b.jpg"}, Reason.CORRUPT),

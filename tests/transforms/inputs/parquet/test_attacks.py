@@ -1,4 +1,4 @@
-"""Parquet that unpacks to more than anybody has memory for, that lies, is damaged, or holds no text."""
+"""Parquet files that unpack to enormous sizes, have false metadata, are damaged, or hold invalid text."""
 
 import base64
 import subprocess
@@ -27,7 +27,7 @@ Arrow's pool keeps. Without limits they would be gigabytes."""
 
 
 def outcomes(path, *, uri="uri", image=None, kept=(), **options):
-    """The references of a file by their ids: the URI, or the reason."""
+    """The references of a file by id: the URI or the reason."""
     with open_parquet(path) as file:
         columns = choose_columns(file.schema_arrow, uri=uri, image=image, kept=kept, path=path)
     made = SourceOptions("/", columns, **options)
@@ -48,7 +48,7 @@ def written(tmp_path, columns, **options):
     return path
 
 
-MEGABYTE = "a" * 1_000_000  # a dictionary of more than 1 MiB is given up
+MEGABYTE = "a" * 1_000_000  # writers drop a dictionary of more than 1 MiB
 KINDS = {"large string": pa.large_string(), "binary": pa.binary(), "list": pa.list_(pa.string())}
 BOMBS = {
     "dictionary": {"use_dictionary": True},
@@ -63,7 +63,7 @@ BOMBS = {
 
 
 def bomb_values(bomb):
-    """Made when it is asked for: the values of some take a gigabyte, and all tests are collected in one process."""
+    """Creates the values on demand: some take a gigabyte, and one process collects all tests."""
     kind = KINDS.get(bomb.removeprefix("delta "), pa.string())
     one = [MEGABYTE] * 3 if pa.types.is_list(kind) else MEGABYTE
     part = pa.array([one] * (10 if pa.types.is_list(kind) else 30), kind)
@@ -81,7 +81,7 @@ for path, options in {calls!r}:
 
 
 def peak_of(call):
-    """What a call returns, and the bytes that the process had more at most. Not by ``ru_maxrss``, which begins with
+    """The result of a call, and the peak growth of the process in bytes. ``ru_maxrss`` would begin with
     that of the parent."""
 
     def status(name):
@@ -95,7 +95,7 @@ def peak_of(call):
 
 
 def in_child(*calls):
-    """Of each of some files, with options: how many references it has, their outcomes, and the bytes that it took."""
+    """For each file with options: the number of references, their outcomes, and the memory in bytes."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux's /proc")
     program = _CHILD.format(path=[str(Path(__file__).parent), *sys.path], calls=calls)
@@ -113,14 +113,14 @@ def test_long_values_take_little_memory(tmp_path):
         assert Path(paths[bomb]).stat().st_size < 3 << 20
     found = in_child(*((path, {}) for path in paths.values()))
     for bomb, (count, outcome, peak) in zip(BOMBS, found, strict=True):
-        # Of a list that is not read nobody knows how long it is.
+        # The length of an unread list is unknown.
         assert (count, outcome) == (500 if "list" in bomb else 1500, "['Reason.URI_TOO_LONG']"), bomb
         assert peak < MOST, bomb
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 def test_values_that_repeat_each_other_are_read_however_many_they_are(tmp_path, version):
-    """Of ``DELTA_BYTE_ARRAY`` a page tells little: what its values take is in their lengths."""
+    """A ``DELTA_BYTE_ARRAY`` page is small; the size of its values follows from their lengths."""
     uris = [f"https://images.example/{'a' * 200}/{n // 50:06}/{n % 50:03}.jpg" for n in range(30_000)]
     uris[777] = uris[29_000] = "b" * 70_000
     lists = [uris[n : n + 3] for n in range(0, len(uris), 3)]
@@ -154,7 +154,7 @@ def test_long_values_fail_alone_and_rows_stay_in_place(tmp_path):
 
 
 def test_a_page_that_is_a_bomb_is_not_unpacked(tmp_path):
-    """One value of 600 MB in 20 KB: the rows of its row group behind it fail, those of the others do not."""
+    """One value of 600 MB in 20 KB: later rows of its row group fail, rows of other row groups do not."""
     schema = pa.schema([("uri", pa.large_string())])
     path = str(tmp_path / "list.parquet")
     with pq.ParquetWriter(path, schema, use_dictionary=False, compression="zstd") as file:
@@ -224,7 +224,7 @@ class Kms(encryption.KmsClient):
 
 @pytest.mark.parametrize("plain_footer", [True, False])
 def test_encrypted_files_are_refused_by_name(tmp_path, plain_footer):
-    """pyarrow ends the process if it is asked for a chunk that is encrypted."""
+    """pyarrow aborts the process if it reads an encrypted chunk."""
     table = pa.table({"uri": ["a.jpg"], "label": ["cat"]})
     config = encryption.EncryptionConfiguration(
         footer_key="k", column_keys={"k": ["label"]}, plaintext_footer=plain_footer
@@ -239,7 +239,7 @@ def test_encrypted_files_are_refused_by_name(tmp_path, plain_footer):
 
 
 def ways_to_damage(data):
-    """Files that are damaged, by name: what pyarrow raises of them differs."""
+    """Damaged files by name; pyarrow raises different errors for them."""
     length = int.from_bytes(data[-8:-4], "little")
     footer = len(data) - 8 - length
     yield "cut", data[: len(data) // 2]
@@ -262,7 +262,7 @@ def test_damaged_footers_are_errors_that_name_the_file(tmp_path):
 
 
 def test_each_byte_of_a_footer_may_be_wrong(tmp_path):
-    """Never another error than one that names the file, and never other rows than there are."""
+    """Every error names the file, and no wrong rows come out."""
     path = tmp_path / "list.parquet"
     pq.write_table(pa.table({"uri": [f"{n}.jpg" for n in range(10)]}), path, compression="none")
     whole = bytearray(path.read_bytes())
@@ -336,7 +336,7 @@ def test_ordinary_files_are_read_in_whole_batches(tmp_path):
 
 
 def test_small_batches_hold_the_same_rows(tmp_path):
-    """Values of a megabyte in a dictionary between short ones: whatever is read again, each row comes once."""
+    """Values of a megabyte between short ones in a dictionary: each row comes once, even after rereads."""
     values = pa.array(["y", "x" * 1_000_000]).take(pa.array([n % 97 == 0 for n in range(5_000)]).cast("int8"))
     path = written(tmp_path, {"n": list(range(5_000)), "text": pc.binary_join_element_wise(values, "", "")})
     with open_parquet(path) as file:

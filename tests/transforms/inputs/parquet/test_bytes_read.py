@@ -1,4 +1,4 @@
-"""What a Parquet input on a bucket is asked for: its columns' bytes once, whatever its row groups and pages are."""
+"""Reads of a Parquet input in a bucket: the columns' bytes once, for all row groups and pages."""
 
 import hashlib
 import io
@@ -46,7 +46,7 @@ def put(gcs, columns, **layout):
 
 
 def requested(server, path):
-    """The bytes that were asked for of a file."""
+    """The number of requested bytes of a file."""
     name, total = path.rpartition("/")[2], 0
     for request in server.requests:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -68,7 +68,7 @@ def column_bytes(path, names):
 
 
 def opened(gcs, path, *, kept=(), **changes):
-    """The units of a file, staged, and their references."""
+    """The staged units of a file and their references."""
     with open_parquet(path) as file:
         columns = choose_columns(file.schema_arrow, uri="uri", image=None, kept=kept, path=path)
     options = SourceOptions("/", columns, **changes)
@@ -86,7 +86,7 @@ def test_each_byte_is_read_about_once(gcs, gcs_server, layout):
     footers.forget()
     gcs_server.forget()
     units, refs, _ = opened(gcs, path, kept=["label", "n"], min_unit_rows=1_000)
-    assert requested(gcs_server, path) <= 1.2 * there + (1 << 16)  # pyarrow asks for 64 KiB of footer
+    assert requested(gcs_server, path) <= 1.2 * there + (1 << 16)  # pyarrow requests 64 KiB for the footer
     assert len(units) > 4
     assert [unit.start for unit in units] == [0, *(unit.stop for unit in units[:-1])]
     assert units[-1].stop == ROWS
@@ -179,7 +179,7 @@ def test_a_sample_and_a_limit_choose_the_same_references_as_ever(gcs, gcs_server
 
 @pytest.mark.parametrize("where", ["first row", "size"])
 def test_a_page_index_that_lies_is_an_error(gcs, where):
-    """Of a shift that a look at the index alone cannot find, not one row is taken for another."""
+    """No row is taken for another after a shift that the index alone does not reveal."""
     buffer = io.BytesIO()
     table = pa.table({"uri": URIS[:3_000], "n": NUMBERS[:3_000]})
     pq.write_table(

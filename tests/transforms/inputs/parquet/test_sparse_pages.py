@@ -1,4 +1,4 @@
-"""Reading some pages of a column: the values are right, and the other pages stay unread."""
+"""Reading some pages of a column: the values are correct, and the other pages stay unread."""
 
 import io
 
@@ -34,7 +34,7 @@ PAGES = {
 
 
 class Counted(io.BytesIO):
-    """A file that knows how much of it was read."""
+    """A file that counts the bytes read."""
 
     taken = 0
 
@@ -107,7 +107,7 @@ def test_an_index_that_contradicts_the_file_is_not_used():
     assert [page.first_row for page in pages] == list(range(0, ROWS, 3))
     chunk = file.metadata.row_group(0).column(0)
     assert pages[0].offset == chunk.data_page_offset
-    # The first row of the second page, 3, is written as zigzag: 6; now it is that of the third.
+    # The first row of the second page, 3, is zigzag 6. It is replaced with that of the third page.
     index = data.rindex(bytes([0x16, 6, 0]))
     data[index + 1] = 12
     _, sparse, file = opened(bytes(data))

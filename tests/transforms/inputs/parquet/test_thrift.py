@@ -1,4 +1,4 @@
-"""Headers and indexes of Parquet that are made to take for ever, and lengths that are none."""
+"""Parquet headers and indexes that would take forever, and invalid lengths."""
 
 import io
 import itertools
@@ -26,12 +26,12 @@ from beamlabel.transforms.inputs.parquet.page_index import (
 from beamlabel.transforms.inputs.parquet_source import open_parquet
 
 NESTED = b"\x1c" * 100_000  # a struct in a struct
-ENDLESS = b"\x15" + b"\x80" * 1_000_000  # a number that goes on
+ENDLESS = b"\x15" + b"\x80" * 1_000_000  # a number without an end
 LISTS = b"\x19" + b"\x19" * 100_000  # a list of lists
 
 
 def header(*fields):
-    """A page's header: (number, value), in order; of a struct its fields."""
+    """A page header from (number, value) in order; a struct is given by its fields."""
     data, last = b"", 0
     for number, value in fields:
         kind = 12 if isinstance(value, tuple) else 8 if isinstance(value, bytes) else 5
@@ -65,7 +65,7 @@ def test_what_has_no_end_is_damaged(data):
 
 
 def test_a_chunk_that_lies_upon_another_does_not_hide_its_pages():
-    """Reading of two chunks in turns, of which one begins within the other."""
+    """Reads two chunks in turns; one begins within the other."""
     small, large = 100, (1 << 30)
     first = header((1, 0), (2, small), (3, 60), (5, ((1, 1), (2, 0)))) + bytes(60)
     bomb = header((1, 0), (2, large), (3, 1000), (5, ((1, 1), (2, 0))))
@@ -84,7 +84,7 @@ def test_a_chunk_that_lies_upon_another_does_not_hide_its_pages():
 
 
 def test_values_of_a_fixed_length_are_read_few_at_a_time():
-    """Those that are missing take as much memory as the others, and nothing in the file."""
+    """Missing values take as much memory as others but no bytes in the file."""
     seen = []
 
     def read(rows):
@@ -103,7 +103,7 @@ DICTIONARY = header((1, 2), (2, 0), (3, -7), (7, ((1, 0), (2, 0))))
 @pytest.mark.parametrize(
     "data",
     [
-        DICTIONARY,  # of so many bytes less than none that the next page is the same one
+        DICTIONARY,  # a negative size, so that the next page is the same one
         header((1, 0), (2, 0), (3, -20), (5, ((1, 1), (2, 0)))),
         header((1, 0), (2, 0), (3, 20), (5, ((1, -1), (2, 0)))),
         header((1, 0), (2, 0), (3, 20), (5, 5)),
@@ -123,7 +123,7 @@ def test_pages_that_lead_nowhere_are_damaged(data):
 
 
 def with_index(data, place, offset, length):
-    """The file with another place of an offset index: ColumnChunk.offset_index_offset and _length."""
+    """The file with a changed position of an offset index: ColumnChunk.offset_index_offset and _length."""
     at = data.rindex(b"\x16" + varint(2 * place[0]) + b"\x15" + varint(2 * place[1]))
     old = 2 + len(varint(2 * place[0])) + len(varint(2 * place[1]))
     new = b"\x16" + varint(offset << 1) + b"\x15" + varint(length << 1)
@@ -175,7 +175,7 @@ def test_deep_or_mistyped_indexes_are_damaged():
 
 
 def packed(numbers, block=128, minis=4):
-    """DELTA_BINARY_PACKED, by the specification, without a thought of speed."""
+    """DELTA_BINARY_PACKED by the specification, without regard to speed."""
     data = varint(block) + varint(minis) + varint(len(numbers))
     data += varint(numbers[0] << 1 ^ numbers[0] >> 63) if numbers else b"\0"
     steps = [after - before for before, after in itertools.pairwise(numbers)]
@@ -212,5 +212,5 @@ def test_lengths_that_are_none_are_damaged():
     ):  # fmt: skip
         with pytest.raises(ValueError):
             delta_lengths(data, 3)
-    # Of differences without a bit there may be any number, in no time.
+    # Differences of zero bits may be arbitrarily many at no cost.
     assert delta_lengths(many + many, 1 << 29).total == 1 << 30

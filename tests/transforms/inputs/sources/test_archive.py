@@ -1,4 +1,4 @@
-"""An archive as a source: its units, their references, and how little is read for them."""
+"""An archive as a source: its units, their references, and the bytes read for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet inputs → references: lists, bytes of any kind as URIs, samples and limits that read few images."""
+"""Parquet inputs → references: lists, URIs of any byte type, and samples and limits that read few images."""
 
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ IMAGE = pa.struct([("bytes", BINARY), ("path", STRING)])
 
 
 def opened(paths, *, uri=None, image=None, kept=(), only=None, **changes):
-    """The references of files, and how many rows were left out; checks what the units promise."""
+    """The references of files and the number of omitted rows; checks the units' counts."""
     paths = [paths] if isinstance(paths, str) else paths
     with open_parquet(paths[0]) as file:
         columns = choose_columns(file.schema_arrow, uri=uri, image=image, kept=kept, path=paths[0])
@@ -142,13 +142,13 @@ def test_limits_and_samples_count_the_values_of_lists(tmp_path, kind, sample, li
         assert [(ref.ref_id, ref.data) for ref in refs] == [(ref.ref_id, ref.data) for ref in expected]
 
 
-# Which bytes are read.
+# The bytes read.
 
 ROWS, SIZE = 300, 8_000
 
 
 def images(folder, kind, **options):
-    """A file of images that no codec makes smaller."""
+    """A file of incompressible images."""
     data = [np.random.default_rng(row).bytes(SIZE) for row in range(ROWS)]
     values = [{"bytes": one, "path": f"{row}.jpg"} for row, one in enumerate(data)] if kind == IMAGE else data
     values = [values[row : row + 2] for row in range(0, ROWS, 2)] if pa.types.is_list(kind) else values
@@ -157,7 +157,7 @@ def images(folder, kind, **options):
 
 @pytest.fixture
 def taken(monkeypatch):
-    """How many bytes are read of inputs, in a list of one number."""
+    """The number of bytes read from inputs, in a list of one number."""
     count = [0]
     open_input = storage.open_input
 
@@ -204,14 +204,14 @@ def test_a_sample_reads_the_images_that_it_has(tmp_path, taken, kind, pages, cha
     taken[0] = 0
     refs, _ = opened(path, image="x", **changes)
     assert [(ref.ref_id, ref.data) for ref in refs] == [(ref.ref_id, ref.data) for ref in chosen]
-    # An image costs at most its page or row group. To count, as `opened` does too, none is read.
+    # An image costs at most its page or row group. Counting, as in `opened`, reads no image.
     assert len(chosen) * SIZE < taken[0] < len(chosen) * 6 * SIZE + _footers(path)
-    if kind == IMAGE:  # the others are named by their file, so that each time others are chosen
+    if kind == IMAGE:  # the ids of the others contain the file name, so that each file gets another sample
         assert taken[0] < ROWS * SIZE / 2
 
 
 def _footers(path):
-    """Bytes of metadata and keys in all the passes; pyarrow reads at least 64 KiB of a file's end."""
+    """Bytes of metadata and keys in all passes; pyarrow reads at least the last 64 KiB of a file."""
     return 6 * (1 << 16) + 12 * (Path(path).stat().st_size - ROWS * SIZE)
 
 

@@ -1,4 +1,4 @@
-"""CSV, TSV and JSON lines as sources: the same rows however they are written, compressed and cut."""
+"""CSV, TSV and JSON lines as sources: the same rows for every dialect, compression and unit size."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def random_rows(rng: random.Random, count: int) -> list[list[str]]:
 def written(
     rows: list[list[Any]], *, delimiter: str = ",", end: str = "\n", quote_all: bool = False
 ) -> bytes:
-    """As RFC 4180 has it: ``csv.writer`` of older Pythons quotes no line end but its own."""
+    """Writes RFC 4180; ``csv.writer`` of older Pythons quotes only its own line end."""
 
     def cell(value: Any) -> str:
         text = str(value)
@@ -148,7 +148,7 @@ BROKEN = (
     b"d.jpg,\xff\n"
     b",6\n"
     b'"",7\n'
-    b' e.jpg ,"8\n'  # the quotation mark has no end
+    b' e.jpg ,"8\n'  # the closing quotation mark is missing
     b"f.jpg,9\n"
     b"g\0.jpg,10\n"
     b'"h.jpg"x,11\n'

@@ -1,4 +1,4 @@
-"""Records of CSV whose quotation marks do not end: each fails alone, at a bounded cost."""
+"""CSV records without a closing quotation mark: each fails alone at a bounded cost."""
 
 from __future__ import annotations
 

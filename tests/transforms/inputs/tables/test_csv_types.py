@@ -1,4 +1,4 @@
-"""A column of CSV gets a type only if its text can be told from the values."""
+"""A CSV column gets a type only if its text can be restored from the values."""
 
 from __future__ import annotations
 

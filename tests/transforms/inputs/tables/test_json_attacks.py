@@ -1,4 +1,4 @@
-"""Lines of JSON that are made to take long, or to break whoever looks at all of them."""
+"""JSON lines that are made to take long or to break readers of the whole line."""
 
 import json
 
@@ -8,7 +8,7 @@ from beamlabel.transforms.inputs.tables.json_records import json_record
 
 
 def test_many_names_of_which_one_comes_twice():
-    """To look for it must not take the square of their number: here a minute and a half."""
+    """The search must not take quadratic time, here a minute and a half."""
     names = [f'"{n}":0' for n in range(130_000)]
     found = json_record(("{" + ",".join([*names, '"129999":1']) + "}").encode())
     assert found.value is None and "129999" in found.problem

@@ -1,4 +1,4 @@
-"""The types of JSON lines are those of JSON."""
+"""JSON lines have the types of JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from beamlabel.transforms.rows.types import list_of
 
 
 def types_of(values):
-    """One after the other, and merged from both ends."""
+    """The types of the lines in sequence, and merged from both ends."""
     types, merged = JsonTypes(), JsonTypes()
     for row, value in enumerate(values):
         types.add(value, f"row {row}")

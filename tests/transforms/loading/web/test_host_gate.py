@@ -1,4 +1,4 @@
-"""Who may ask a host, in which order, and that nobody is forgotten."""
+"""The order of requests to a host; every waiting request gets its turn."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from beamlabel.transforms.loading.web.host_gate import HostGate
 
 
 class Word:
-    """What who waits was told."""
+    """Records the answer to a waiting request."""
 
     def __init__(self) -> None:
         self.told: list[bool] = []
@@ -24,7 +24,7 @@ def test_so_many_at_a_time_and_then_in_turn() -> None:
     gate.leave("a:1")
     assert [word.told for word in words] == [[], [], [True], [], []]
     late = Word()
-    assert not gate.enter("a:1", 9, late), "nobody overtakes"
+    assert not gate.enter("a:1", 9, late), "the order is kept"
     gate.leave("a:1")
     gate.leave("a:1")
     assert [word.told for word in words] == [[], [], [True], [True], [True]]

@@ -1,4 +1,4 @@
-"""Which headers may be sent, and that no text shows their values."""
+"""The allowed headers; no text shows their values."""
 
 import pickle
 

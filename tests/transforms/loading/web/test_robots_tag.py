@@ -1,4 +1,4 @@
-"""Whom ``X-Robots-Tag`` concerns, and what forbids."""
+"""The clients that ``X-Robots-Tag`` addresses, and the directives that forbid use."""
 
 import pytest
 

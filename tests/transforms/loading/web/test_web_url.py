@@ -1,4 +1,4 @@
-"""URLs in their parts, and where a ``Location`` leads."""
+"""The parts of URLs, and the target of a ``Location``."""
 
 import pytest
 

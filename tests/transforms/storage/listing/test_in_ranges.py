@@ -1,4 +1,4 @@
-"""Listings in ranges: every name once and in order, no request that a small listing does not need, bounded memory."""
+"""Listings in ranges: every name once and in order, no extra request for small listings, bounded memory."""
 
 import bisect
 import hashlib
@@ -17,7 +17,7 @@ PAGE = 10
 
 
 class Service:
-    """Lists names as the services do, and counts."""
+    """Lists names like the services, and counts requests."""
 
     def __init__(self, names: list[str], *, knows_start: bool = True) -> None:
         self.paths = sorted(START + name for name in set(names))
@@ -103,9 +103,7 @@ def test_nothing_is_asked_for_that_nobody_takes() -> None:
 
 
 def test_many_pages_are_asked_for_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        in_ranges, "AHEAD_PAGES", 10_000
-    )  # else the first range might be all that is left to ask for
+    monkeypatch.setattr(in_ranges, "AHEAD_PAGES", 10_000)  # otherwise only the first range might remain
     service = Service(LAYOUTS["hashes"])
     enough = threading.Event()
     under_way = set[int]()
@@ -114,7 +112,7 @@ def test_many_pages_are_asked_for_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
         under_way.add(threading.get_ident())
         if len(under_way) >= 8:
             enough.set()
-        # Nobody goes on alone: with fewer threads at work, the listing fails.
+        # No thread continues alone: with fewer busy threads, the listing fails.
         if service.requests > 300 and not enough.wait(timeout=60):
             raise AssertionError("one page after the other")
         page = service(after, token)

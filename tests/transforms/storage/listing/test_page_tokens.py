@@ -1,4 +1,4 @@
-"""Listings whose server tells the same page again and again."""
+"""Listings from a server that repeats the same page."""
 
 import json
 
