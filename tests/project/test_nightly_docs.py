@@ -18,8 +18,6 @@ import pytest
 
 import support.nightly_deployment as deployment
 from beamlabel.pipeline.options.parser import parse
-from beamlabel.pipeline.output import lease
-from beamlabel.pipeline.process import exit as exit_codes
 from support.bq_load import check_lists, flags, load_failures
 from support.gcs_server import Bucket, GcsServer
 from support.jobs import TINY, photos
@@ -377,38 +375,3 @@ def test_a_job_by_hand_has_the_nights_name(week):
         check=True,
     ).stdout
     assert name.startswith(f"{cronjob}-") and date == "2026-11-27\n"
-
-
-def test_the_times_of_the_lock_are_the_programs():
-    told = re.findall(
-        r"(\d+) (seconds|minutes)", PAGE.split("## Locks and foreign files")[1].split("\n\n")[1]
-    )
-    seconds = [int(number) * {"seconds": 1, "minutes": 60}[unit] for number, unit in told]
-    assert seconds == [lease.RENEW_SECONDS, lease.STALE_SECONDS]
-
-
-def test_the_table_of_exit_codes_is_the_programs():
-    told = {
-        int(code) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for code in row.split(",")
-    }
-    assert told == {
-        exit_codes.DONE,
-        exit_codes.TOO_MANY_FAILURES,
-        exit_codes.USAGE,
-        exit_codes.BROKEN,
-        exit_codes.OUT_OF_TIME,
-        exit_codes.NOT_YET,
-        130,
-        143,
-    }
-
-
-def test_files_that_the_page_names_are_there():
-    for link in re.findall(r"\]\((\.\./[^)#]*|[\w.]+\.md)\)", PAGE):
-        assert (ROOT / "docs" / link).exists()
-    table = PAGE.split("## Schedules")[1]
-    for name in re.findall(r"`([\w@-]+\.(?:py|yaml|service|sh|cron))`", table):
-        assert (deployment.FOLDER / name).exists(), name
-    titles = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= anchors
