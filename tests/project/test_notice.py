@@ -26,8 +26,10 @@ def test_the_licence_is_that_of_the_metadata():
 
 
 def test_data_in_the_package_is_named():
-    """All files except code, the pages of the report and of diff, and the provider file of
-    Beam YAML, which belong to the project."""
+    """All files except code and the project's own pages and provider file.
+
+    The pages are those of the report and of diff; the provider file is that of Beam YAML.
+    """
     files = [
         path
         for folder in ("pipeline", "transforms")

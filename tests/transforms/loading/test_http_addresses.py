@@ -107,7 +107,7 @@ def test_private_hosts_can_be_allowed(site: Site) -> None:
 
 
 def _resolver(answers: dict[str, list[list[str]]]) -> Any:
-    """A ``getaddrinfo`` for some names with the addresses of the first call, of the second, …"""
+    """A ``getaddrinfo`` for some names, with the addresses of the first, second, … call."""
     real = socket.getaddrinfo
 
     def resolve(host: str, port: int, *args: Any, **kwargs: Any) -> Any:

@@ -240,8 +240,10 @@ def test_a_host_is_asked_so_many_at_a_time(site: Site, other: Site, image: bytes
 
 
 def test_a_slow_host_does_not_keep_others_waiting(site: Site, other: Site, image: bytes) -> None:
-    """The slow host does not answer before all images of the other are requested; threads are fewer than its
-    images, and more than its turns."""
+    """The slow host does not answer before all images of the other host are requested.
+
+    The number of threads is between the slow host's turns and its images.
+    """
     asked, all_asked = [0], threading.Event()
 
     def slow(handler: BaseHTTPRequestHandler) -> None:

@@ -81,8 +81,10 @@ for path, options in {calls!r}:
 
 
 def peak_of(call):
-    """The result of a call, and the peak growth of the process in bytes. ``ru_maxrss`` would begin with
-    that of the parent."""
+    """The result of a call, and the peak growth of the process in bytes.
+
+    ``ru_maxrss`` is unsuitable, since it begins with that of the parent.
+    """
 
     def status(name):
         lines = Path("/proc/self/status").read_text().splitlines()
