@@ -16,7 +16,6 @@ from typing import Any
 from beamlabel.pipeline import layout
 from beamlabel.pipeline.process.exit import DONE, OUT_OF_TIME, TOO_MANY_FAILURES
 from beamlabel.transforms import storage
-from beamlabel.transforms.rows import schema
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.secrets.text import public_uri
 from beamlabel.transforms.storage.inside import below
@@ -138,6 +137,8 @@ def frequent_labels(manifest: Mapping[str, Any]) -> tuple[list[tuple[str, int]],
       Up to five labels with their counts, and the number of rows that were counted: all, if two seconds were enough.
       Nothing for TFRecords, of which whole rows would have to be read, and for many shards on a bucket.
     """
+    from beamlabel.transforms.rows import schema  # imports pyarrow, which --help does not need
+
     output, files = (
         manifest["output"],
         [one for one in manifest["files"] if one["kind"] == "data" and one["rows"]],

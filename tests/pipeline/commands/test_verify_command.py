@@ -181,7 +181,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "success denied": (
         lambda r: edit_manifest(r, lambda m: m.update(within_error_rate=False)),
-        "_SUCCESS: there, but the error rate is above",
+        "_SUCCESS: exists, but the error rate is above",
     ),
     "rows of a file": (
         lambda r: edit_manifest(r, lambda m: m["files"][0].update(rows=3)),

@@ -70,7 +70,7 @@ def test_what_is_missing_is_named(
         (tmp_path / "skimage" / "__init__.py").touch()
     monkeypatch.setattr(sys, "path", [str(tmp_path), *(p for p in sys.path if "-packages" not in p)])
     monkeypatch.delitem(sys.modules, "skimage", raising=False)
-    with pytest.raises(DemoUnavailableError, match=r"scikit-image.*pip install 'beamlabel\[demo\]'"):
+    with pytest.raises(DemoUnavailableError, match=r"scikit-image.*pip install '\.\[demo\]'"):
         sample_photos()
     assert main([str(tmp_path / "list.txt")]) == 1
     assert "pip install '.[demo]'" in capsys.readouterr().err
