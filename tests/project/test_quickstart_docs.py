@@ -76,7 +76,8 @@ def test_the_steps(place):
     assert uris(folder / "out" / "photos") == ["0.png", "1.png", "2.png"]
     assert (folder / "out" / "photos" / "_report.html").exists()
     table, verified = printed[2], printed[3]
-    assert all(name in table for name in ("uri", "label", "score", "2.png"))
+    # pandas shortens long columns, and URIs with them.
+    assert all(name in table for name in ("uri", "label", "score")) and len(table.splitlines()) == 4
     assert "consistent" in verified
 
 
