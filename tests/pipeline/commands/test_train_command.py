@@ -178,7 +178,9 @@ def test_an_output_that_is_there_is_left_alone(labels, mine):
 
 def test_an_output_that_cannot_be_written_is_told_before_the_training(labels, tmp_path):
     (tmp_path / "file").touch()
-    assert "is a file, not a directory" in refused("nowhere", tmp_path / "file" / "below" / "mine", "--truth", "parent")
+    assert "is a file, not a directory" in refused(
+        "nowhere", tmp_path / "file" / "below" / "mine", "--truth", "parent"
+    )
 
 
 def test_a_module_is_not_written_into_the_output_of_a_run(labels):

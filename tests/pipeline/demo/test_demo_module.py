@@ -169,7 +169,10 @@ def test_foreign_weights_are_refused(state: dict[str, np.ndarray], tmp_path: Pat
     for foreign, message in (
         ({k: v for k, v in state.items() if k != "_bn0.bias"}, "lacks _bn0.bias"),
         ({**state, "_blocks.1._se_reduce.weight": np.zeros(1)}, "does not use _blocks.1._se_reduce.weight"),
-        ({**state, "_conv_stem.weight": np.zeros((32, 3, 5, 5))}, r"stem/weights: expected shape \(3, 3, 3, 32\)"),
+        (
+            {**state, "_conv_stem.weight": np.zeros((32, 3, 5, 5))},
+            r"stem/weights: expected shape \(3, 3, 3, 32\)",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             write_module(foreign, tmp_path / "module")
