@@ -258,7 +258,7 @@ def test_no_image_in_common_is_1(jobs, tmp_path):
         ("named", "empty.txt", "no image with a class"),
         ("unnamed", "names.txt", "'tench' is not a class id"),
         ("named", "nokey.csv", "no column is named ref_id, "),
-        ("named", "many.csv", "name the column of classes with --truth_column; it has uri, one, two"),
+        ("named", "many.csv", "name the column of classes with --truth_column; columns: uri, one, two"),
         ("named", "short.csv", "line 3 has 1 fields, but the first line has 2"),
         ("named", "broken.parquet", "not a readable Parquet file"),
         ("named", "image.png", "neither Parquet nor text"),
