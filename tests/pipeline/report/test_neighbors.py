@@ -6,12 +6,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from beamlabel.pipeline.report.links import Links
 from beamlabel.pipeline.report.neighbors import Neighborhood, neighbors_of
 from beamlabel.pipeline.report.run_sample import RunSample
 from beamlabel.transforms.writing.embedding_sample import EmbeddingSample
 from beamlabel.transforms.writing.sample_rows import MAX_HELPFUL, MAX_ROWS
 from beamlabel.transforms.writing.unit_summary import Summarizer
 
+LINKS = Links({"output": "gs://bucket/out", "options": {}})
 METADATA = {"beamlabel.embedding_dim": "16", "beamlabel.num_classes": "3", "beamlabel.scores": "softmax"}
 NAMES = ("cat", "dog", "owl")
 
@@ -116,7 +118,7 @@ def test_the_helpful_rows_do_not_depend_on_the_units(cut):
     gaps = np.random.default_rng(3).permutation(2000) / 4000
     rows = [(n, labels[n], float(gaps[n]), embeddings[n]) for n in range(2000)]
     random.Random(cut).shuffle(rows)
-    sample = RunSample(METADATA)
+    sample = RunSample(METADATA, LINKS)
     for start in range(0, len(rows), cut):
         sample.add(unit(rows[start : start + cut]).finish([]))
     shown, compared = sample.rows(Counter(labels))
@@ -130,7 +132,7 @@ def test_the_helpful_rows_do_not_depend_on_the_units(cut):
     assert all(int(row["image_id"], 16) in wrong for row in odd)
     assert all((row["neighbors"]["label"], row["neighbors"]["of"]) == ("cat", 10) for row in odd)
     order = [row["image_id"] for row in odd]
-    whole = RunSample(METADATA)
+    whole = RunSample(METADATA, LINKS)
     whole.add(unit(sorted(rows)[::-1]).finish([]))
     assert [row["image_id"] for row in whole.rows(Counter(labels))[0] if "at_odds" in row["kinds"]] == order
 
@@ -142,7 +144,7 @@ def test_what_is_cut_on_the_page_is_whole_beside_it():
     for number, uri in enumerate(uris):
         row = {"uri": uri, "ref_id": f"list#{number}", "labels": names, "scores": [0.5, 0.3, 0.1]}
         summarizer.add_rows([row], None)
-    sample = RunSample({})
+    sample = RunSample({}, LINKS)
     sample.add(summarizer.finish([]))
     shown, compared = sample.rows({})
     assert compared is None and len(shown) == 3
