@@ -34,7 +34,7 @@ function showCounts() {
     fact("images in both", [whole(images.in_both)]),
     fact("added", [whole(images.added)]),
     fact("removed", [whole(images.removed)]),
-    fact("relabeled", [whole(labels.relabeled), ...(labels.compared ? small(percent(labels.relabeled, labels.compared)) : [])]),
+    fact("relabeled", [whole(labels.relabeled), ...(labels.compared ? small(percentOf(labels.relabeled, labels.compared, "image")) : [])]),
     fact("new failures", [whole(failures.came)], failures.came ? { class: "bad" } : {}),
     fact("failures gone", [whole(failures.went)]),
   );
