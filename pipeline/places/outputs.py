@@ -18,7 +18,7 @@ def check_folder(option: str, folder: str) -> str:
     """Checks an option's output directory; returns it as ``output_place`` does.
 
     Args:
-      option: such as ``--output``.
+      option: its name, such as ``--output``.
       folder: a local path, or a URI.
 
     Raises:
@@ -50,7 +50,7 @@ def check_file(option: str, file: str) -> str:
     """Checks an option's output file; returns its absolute path.
 
     Args:
-      option: such as ``--errors``.
+      option: its name, such as ``--errors``.
       file: a local path, or a URI.
 
     Raises:

@@ -51,7 +51,7 @@ def with_file(failures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The examples that may get a picture: the first of each reason, then the second of each, and so on.
 
     Args:
-      failures: as in ``report_data``.
+      failures: failures in the form of ``report_data``.
     """
     found = [
         (place, example)
