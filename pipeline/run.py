@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def main(options: JobOptions, runner_args: list[str]) -> None:
     """Runs the job and ends the process with its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # NumPy multiplies no matrices here but a head's, in the threads of the workers; its own would spin. It reads the
+    # NumPy multiplies only a head's matrices, in the workers' threads; its own threads would only spin. NumPy reads the
     # variable when it is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from beamlabel.transforms.worker.allocators import choose_arrow_allocator
@@ -61,13 +61,13 @@ def run(
     """Runs the job; returns its exit code.
 
     Args:
-      options: the job's.
-      runner_args: words of the command line for the runner.
-      started_at: when the job began, in seconds since 1970; None: now.
+      options: the job's options.
+      runner_args: command-line arguments for the runner.
+      started_at: start time of the job, in seconds since 1970; None: now.
       resumes: the command that continues the run if it is cancelled or out of time; empty if there is none.
 
-    0 done, 1 too many failures, 2 wrong usage or an output that exists, 3 the job failed, 4 out of time, 75 the output
-    is locked by another run, 128 + signal when cancelled.
+    The exit codes are 0 done, 1 too many failures, 2 wrong usage or the output exists, 3 the job failed, 4 out of time,
+    75 the output is locked by another run, and 128 + the signal's number if cancelled.
     """
     from beamlabel.pipeline.output.lock import OutputLockedError
 
@@ -82,7 +82,7 @@ def run(
                 _LOGGER.error("%s", error)
                 return NOT_YET
             if cancelled.seen:
-                pass  # the signal may have become another exception on its way
+                pass  # code in between may have turned it into another exception
             elif isinstance(error, UsageError):
                 usage(
                     error, "beamlabel relabel" if options.inputs.input_format == EMBEDDINGS else "beamlabel"
@@ -105,11 +105,11 @@ def _run(options: JobOptions, runner_args: list[str], started_at: float, cancell
     from beamlabel.pipeline.places.cache import check_kept
     from beamlabel.pipeline.places.outputs import check_folder
 
-    # Files are looked at before there is a pipeline, which would tell.
+    # Set now: the checks access files before a pipeline exists, which would pass these options to Beam.
     beam_setup.configure(runner_args)
     set_billing_project(options.loading.billing_project)
     output = check_folder("--output", options.output.output)
-    # From here on the folder has one name, whatever the user called it.
+    # From here on the directory has one name, however the user spelled it.
     options = dataclasses.replace(options, output=dataclasses.replace(options.output, output=output))
     check_kept()
     with locked(output) as lock:
@@ -201,7 +201,7 @@ def _inputs(options: JobOptions) -> Inputs:
 
 
 def _prepare_output(output: str, options: JobOptions) -> None:
-    """Publishes the commit of an earlier run, and refuses an output that this run may not replace."""
+    """Publishes an earlier run that was committed, and refuses an output that this run may not replace."""
     from beamlabel.pipeline.job.preflight import check_output
     from beamlabel.pipeline.output.publish import finish_pending, submitted
 
@@ -217,7 +217,7 @@ def _prepare_output(output: str, options: JobOptions) -> None:
 
 
 def _check_submitted(folder: str | None, output: str, if_exists: str) -> None:
-    """Refuses to touch the staging directory of a submitted job that no launcher waits for."""
+    """Refuses to touch the staging directory of a submitted job without a waiting launcher."""
     from beamlabel.pipeline.output.lock import OutputLockedError
 
     if folder is None:

@@ -48,12 +48,12 @@ def resolve(
     fingerprint: str | None = None,
     allow_unsafe_ops: bool = False,
 ) -> ResolvedModule:
-    """Finds a module and fetches it to this machine; ``demo`` is the embedded one.
+    """Finds a module and fetches it to this machine; ``demo`` is the built-in module.
 
     Args:
-      handle: the module's.
-      option: that names it.
-      process: fetches it if necessary; None: a separate process with the default limits.
+      handle: the module's handle.
+      option: the option that names it.
+      process: fetches the module if necessary; None: a separate process with the default limits.
       fingerprint, allow_unsafe_ops: ``--module_fingerprint`` and ``--allow_unsafe_ops``, see ``resolve_module``.
 
     Raises:
@@ -74,7 +74,7 @@ def resolve(
 def resolve_chosen(
     module: ModuleOptions, *, option: str = "--module", process: ModuleProcess | None = None
 ) -> ResolvedModule:
-    """Resolves the module of the options, see ``resolve``.
+    """Resolves the module that the options name; see ``resolve``.
 
     Raises:
       UsageError: it is not available or has another fingerprint; the message names ``option``.
@@ -89,23 +89,23 @@ def resolve_chosen(
 
 
 def load(resolved: ResolvedModule, process: ModuleProcess, **options: Any) -> HubModule:
-    """Loads a module in this process, to train on it; imports TensorFlow.
+    """Loads a module in this process for training; imports TensorFlow.
 
     Args:
       resolved: the module.
-      process: loads and tries it first, within its limits, and is ended then.
-      options: of ``inspect_module``.
+      process: loads and tries the module first, within its limits; then it is closed.
+      options: options of ``inspect_module``.
 
     Raises:
-      ModuleError: see ``inspect_module``; or it could not be loaded in time.
+      ModuleError: see ``inspect_module``; or the module could not be loaded in time.
     """
     check_loads(resolved, cache_dir(), process, **options)
-    process.close()  # it holds memory
+    process.close()  # frees its memory
     return inspect_module(resolved, **options)
 
 
 def _demo(folder: Path, process: ModuleProcess) -> str:
-    # The demo is made from a pickle of a package index, so another process reads it.
+    # The demo module is made from a pickle of a package index, so a separate process reads it.
     from beamlabel.pipeline.demo import module as demo
 
     if not demo.is_written(folder):
@@ -147,9 +147,9 @@ def prepare_artifact(
     resolved: ResolvedModule | None = None,
     process: ModuleProcess | None = None,
 ) -> Artifact:
-    """Resolves, checks and compiles the module; ``resolved`` saves the first step.
+    """Resolves, checks and compiles the module; with ``resolved``, skips the first step.
 
-    ``process`` does the steps whose result is not in the cache, see ``module_process``; None: a separate process.
+    ``process`` does the steps whose results are not cached; see ``module_process``. None: a separate process.
 
     Raises:
       UsageError: the module is not available, or the options do not fit it; the message names ``option``.

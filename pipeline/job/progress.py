@@ -1,8 +1,8 @@
 """Shows the progress of a run: a bar on a terminal, a log line every 30 seconds elsewhere.
 
-The numbers come from the workers' tally if they run in this process, else from the staging directory: from the records
-of finished units, and from heartbeats for the others. They never come from Beam's metrics: the local runner gives them
-at the end, Flink not while a bundle runs, and the portable runner repeats its first answer.
+The numbers come from the workers' tally if the workers run in this process, else from the staging directory: from the
+records of finished units, and from heartbeats for the others. Beam's metrics are of no use: the local runner reports
+them at the end, Flink not while a bundle runs, and the portable runner repeats its first answer.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from beamlabel.transforms.worker import tally
 from beamlabel.transforms.worker.tally import Tally
 from beamlabel.transforms.writing import heartbeat
 
-# Between two lines, and between two looks of a bar.
+# Seconds between two log lines, and between two updates of a bar.
 LINE_SECONDS = 30.0
 _BAR_SECONDS = 0.5
-# A look at the staging directory takes a listing, and a request for each new record.
+# Seconds between two readings of the staging directory: each takes a listing, and a request per new record.
 _STAGED_SECONDS = 10.0
 _THREADS = 16
 _STOP_SECONDS = 1.0
@@ -41,18 +41,18 @@ class Source(ABC):
     """Reads the progress.
 
     Attributes:
-      seconds: the least time between two looks.
+      seconds: the shortest time between two readings.
     """
 
     seconds = _BAR_SECONDS
 
     @abstractmethod
     def look(self) -> Tally:
-        """The references that are done so far."""
+        """Counts the references done so far."""
 
 
 class OwnProcess(Source):
-    """Reads the tally of this process, from now on."""
+    """Reads the tally of this process, counted from now."""
 
     def __init__(self) -> None:
         self._before = tally.total()
@@ -80,7 +80,7 @@ class StagingFolder(Source):
         started: dict[str, Tally] = {}
         for beat in beats:
             for unit, counts in beat.items():
-                # Of a unit that was begun twice, the try that is further counts.
+                # If a unit was begun twice, the attempt that is further counts.
                 if unit not in self._finished and counts.done >= started.get(unit, Tally()).done:
                     started[unit] = counts
         return sum([*self._finished.values(), *started.values()], Tally())
@@ -97,7 +97,7 @@ def _stem(path: str) -> str:
 def _read_record(path: str) -> UnitRecord | None:
     try:
         return UnitRecord.from_json(parse(storage.read_bytes(path)))
-    except (OSError, ValueError):  # the next look finds it
+    except (OSError, ValueError):  # the next reading finds it
         return None
 
 
@@ -109,7 +109,7 @@ def _read_heartbeat(path: str) -> dict[str, Tally]:
 
 
 class _Watcher:
-    """Looks repeatedly, in a thread of its own, until it is stopped, and shows the progress.
+    """Reads and shows the progress repeatedly, in a separate thread, until it is stopped.
 
     Its errors, and a storage that hangs, do not affect the run.
     """
@@ -126,11 +126,11 @@ class _Watcher:
         try:
             self._total.start()
             self._thread.start()
-        except RuntimeError as error:  # no more threads can be started
+        except RuntimeError as error:  # the system has no more threads
             _LOGGER.warning("The progress cannot be shown: %s", error)
 
     def stop(self) -> None:
-        """Stops showing the progress; waits a moment for a look that has begun."""
+        """Stops showing the progress; waits a moment for a reading in progress."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
@@ -155,7 +155,7 @@ class _Watcher:
             _LOGGER.debug("no look at the progress: %s", error)
 
     def _look_last(self) -> None:
-        """Called once, after the last look."""
+        """Called once, after the last reading."""
 
     def show(self, done: Tally) -> None:
         """Shows the progress."""
@@ -209,7 +209,7 @@ class _Bar(_Watcher):
         if self._is_closed:
             return
         self._bar.total = self._total.value()
-        self._bar.ncols = columns()  # the window may have another size now
+        self._bar.ncols = columns()  # the window may have changed its size
         self._bar.set_postfix(failed=done.failed, refresh=False)
         self._bar.update(done.done - self._bar.n)
 

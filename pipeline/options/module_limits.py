@@ -1,4 +1,4 @@
-"""The options that limit the process that handles a module; every command that opens one has both."""
+"""Limits for the process that handles a module; every command that opens a module has both options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def deadline_option(work: str) -> float:
     """Declares ``--module_deadline``.
 
     Args:
-      work: what the process does to the module, in the third person, such as ``fetches and unpacks``.
+      work: verb for the process in the help text, in the third person, such as ``fetches and unpacks``.
     """
     return option(
         DURATION,
@@ -22,7 +22,7 @@ def deadline_option(work: str) -> float:
 
 
 def memory_option() -> int | None:
-    """Declares ``--module_memory``, of the same process."""
+    """Declares ``--module_memory``, for the same process."""
     return option(
         BYTE_SIZE, metavar="SIZE", help="its memory limit, such as 8G (default: free memory, at least 4G)"
     )

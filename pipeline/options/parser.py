@@ -33,13 +33,13 @@ _LABEL_OF_JOB = "--label"
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises ``UsageError`` instead of ending the process, and reports that its help could not be written."""
+    """Raises ``UsageError`` instead of ending the process; reports an error if it cannot write its help."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, but an unknown option comes with a suggestion."""
+        """Parses as argparse does, and suggests a name for an unknown option."""
         found, rest = self.parse_known_args(args, namespace)
         if rest:
             _check_misspelt(rest, [name for name in self._option_string_actions if name.startswith("--")])
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, with dashes in names of options as good as underscores."""
+        """Parses as argparse does, and accepts dashes for underscores in option names."""
         return super().parse_known_args(underscored(sys.argv[1:] if args is None else args), namespace)
 
     def print_help(self, file: Any = None) -> None:
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Prints the version, and reports that it could not be written, see ``Parser``."""
+    """Prints the version; reports an error if it cannot, as ``Parser`` does."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         answer(f"beamlabel {__version__}\n")
@@ -114,7 +114,7 @@ def values_of(options: type[_T], namespace: argparse.Namespace) -> _T:
 def parse_command(
     options: type[_T], argv: Sequence[str], *, command: str, description: str, epilog: str
 ) -> _T:
-    """Parses a sub-command's arguments into the dataclass that declares them, and applies ``--billing_project``.
+    """Parses a subcommand's arguments into the dataclass that declares them, and applies ``--billing_project``.
 
     Raises:
       UsageError: a missing argument, a bad value, or an unknown option.
@@ -137,7 +137,7 @@ def parse_command(
 
 
 def add_payer(parser: _TakesArguments) -> None:
-    """Adds the job's ``--billing_project`` to the parser of a sub-command."""
+    """Adds the job's ``--billing_project`` to the parser of a subcommand."""
     add_options(parser, LoadingOptions, only={"billing_project"})
 
 
@@ -161,7 +161,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def underscored(argv: Sequence[str]) -> list[str]:
-    """The words with ``--batch-size`` spelled ``--batch_size``: no option of ours or of Beam has another dash."""
+    """The words with ``--batch-size`` spelled ``--batch_size``: no option of beamlabel or Beam has other dashes."""
     words = list(argv)
     end = words.index("--") if "--" in words else len(words)
     for place, word in enumerate(words[:end]):
@@ -172,7 +172,7 @@ def underscored(argv: Sequence[str]) -> list[str]:
 
 
 def with_minus_joined(argv: Sequence[str]) -> list[str]:
-    """Joins ``--input_range -1,1`` into one word, because argparse would take ``-1,1`` for an option."""
+    """Joins ``--input_range -1,1`` into one word, because argparse takes ``-1,1`` for an option."""
     words: list[str] = []
     for word in underscored(argv):
         if words and words[-1] == "--input_range" and word.startswith("-1"):
@@ -198,7 +198,7 @@ def _with_labels_of_jobs(argv: Sequence[str]) -> list[str]:
 def parse(argv: Sequence[str]) -> tuple[JobOptions, list[str]]:
     """Parses the command line into the job's options and the remaining arguments for the runner.
 
-    ``--labels key=value`` is the runner's ``--label``; write a file of such a name as ``./key=value``.
+    ``--labels key=value`` is read as the runner's ``--label``. Write a labels file with such a name as ``./key=value``.
 
     Raises:
       UsageError: a missing option, a bad value, or a misspelled option.
@@ -215,7 +215,7 @@ def check_rest(rest: Sequence[str], names: Collection[str]) -> None:
 
     Args:
       rest: the remaining arguments.
-      names: of the known options.
+      names: names of the known options.
 
     Raises:
       UsageError: an argument is a misspelled option, or belongs to no option.

@@ -1,4 +1,4 @@
-"""The command line that continues a run: the user's own with ``--if_exists resume``, and without secrets."""
+"""The command line that continues a run: the user's, with ``--if_exists resume`` and without secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from beamlabel.pipeline.options.parser import underscored
 from beamlabel.transforms.secrets.names import is_credential
 from beamlabel.transforms.secrets.text import public_text, public_uri
 
-# Options whose values are secrets; the second takes several words, each NAME=VALUE, whose names are none.
+# Options with secret values. Each value of ``_PAIRS`` is NAME=VALUE, with a public name.
 _SECRET = frozenset(
     ("s3_access_key_id", "s3_secret_access_key", "s3_session_token", "azure_connection_string", "http_header")
 )
@@ -21,11 +21,11 @@ _HIDDEN = "..."
 
 
 def resume_command(argv: Sequence[str], run_date: str | None = None) -> str:
-    """The command for a shell.
+    """The command that continues the run, quoted for a shell.
 
     Args:
-      argv: the program and its arguments, as ``sys.argv``. A secret becomes ``...``, which the user has to replace.
-      run_date: the run's day, which is added if the output's name depends on it.
+      argv: the program and its arguments, as in ``sys.argv``. ``...`` replaces each secret; the user fills it in again.
+      run_date: the run's day; added if the output's name depends on it.
     """
     words, names = _without_if_exists(underscored(argv[1:])), _names(argv)
     public: list[str] = []

@@ -1,7 +1,7 @@
 """The log lines at the end of a run: counts, frequent labels, failures with examples, and how to read the result.
 
-They are made of the manifest and the published files: the same for a run that another process publishes. No run fails
-for them, and reading the files takes a second or two at most.
+They come from the manifest and the published files, so they are the same if another process publishes the run. An error
+here does not fail the run. Reading the files takes a few seconds at most.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHOWN_REASONS = 3
 _MOST_CHARACTERS = 120
 _SECONDS = 2.0
 _THREADS = 16
-# On a bucket a shard takes some requests.
+# Each shard on a bucket takes several requests.
 _MOST_REMOTE_SHARDS = 64
 _MOST_FAILURE_FILES = 64
 
@@ -73,7 +73,7 @@ def report(manifest: Mapping[str, Any]) -> int:
 
 
 def _code(manifest: Mapping[str, Any]) -> int:
-    """The exit code; logs the reason for another one than 0."""
+    """The exit code; logs the reason if it is not 0."""
     if not manifest.get("complete", True):
         _LOGGER.error(
             "Reached --time_limit before all units were done, so %s was not written. Rerun with --if_exists resume to "
@@ -107,7 +107,7 @@ def _code(manifest: Mapping[str, Any]) -> int:
 def _tell_labels(manifest: Mapping[str, Any]) -> None:
     try:
         labels, read = frequent_labels(manifest)
-    except Exception as error:  # such as a file that somebody has deleted; the run is published all the same
+    except Exception as error:  # such as a deleted file; the run is published anyway
         _LOGGER.debug("The labels were not counted: %s", error)
         return
     if not labels:
@@ -134,8 +134,8 @@ def frequent_labels(manifest: Mapping[str, Any]) -> tuple[list[tuple[str, int]],
       manifest: ``_MANIFEST.json``.
 
     Returns:
-      Up to five labels with their counts, and the number of rows that were counted: all, if two seconds were enough.
-      Nothing for TFRecords, of which whole rows would have to be read, and for many shards on a bucket.
+      Up to five labels with their counts, and the number of rows counted within two seconds. No labels for TFRecords,
+      since whole rows would have to be read, and for many shards on a bucket.
     """
     from beamlabel.transforms.rows import schema  # imports pyarrow, which --help does not need
 
@@ -157,7 +157,7 @@ def frequent_labels(manifest: Mapping[str, Any]) -> tuple[list[tuple[str, int]],
         labels, read = Counter[str](), 0
         for future, rows in counting:
             if not future.done() and time.monotonic() >= until:
-                break  # only the first rows count, without a gap
+                break  # the counted rows are the first ones, without a gap
             counted: dict[str, int] = pool.result(future)
             labels.update(counted)
             read += rows
@@ -191,7 +191,7 @@ def _tell_reasons(manifest: Mapping[str, Any]) -> None:
 
 
 def _examples(manifest: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, str]:
-    """The first failure of each reason, as it is published: without secrets."""
+    """The first failure of each reason, as published, without secrets."""
     found: dict[str, str] = {}
     try:
         for failure in _failures(manifest):
@@ -221,7 +221,7 @@ def _cut(text: str) -> str:
 
 
 def how_to_read(manifest: Mapping[str, Any]) -> list[str]:
-    """How to look at a published run: a line of Python for its rows, and its page."""
+    """Lines that explain how to read a published run: Python for its rows, and the path of its report."""
     output = manifest["output"]
     lines = []
     if manifest["rows"]["predicted"]:

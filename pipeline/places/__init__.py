@@ -1,1 +1,1 @@
-"""Directories and files that this process will write, checked before any work."""
+"""Checks the directories and files that this process will write, before any work."""

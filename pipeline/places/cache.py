@@ -1,4 +1,4 @@
-"""Checks the cache and the directory of temporary files: a launcher that cannot write them does no work."""
+"""Checks the cache and the directory of temporary files: a launcher that cannot write them stops before any work."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def check_kept() -> None:
 def check_cache() -> None:
     """Checks that the cache can be written.
 
-    A read-only cache that holds something, such as one in a container image, is used as it is. A module that it lacks
-    is an error before the work whose result it would have to keep.
+    A read-only cache that is not empty, such as one in a container image, is used as it is. If it lacks a module, the
+    run fails before the work whose result the cache would keep.
 
     Raises:
       UsageError: the cache cannot be written and is empty.
-      OSError: its disk is full.
+      OSError: the cache's disk is full.
     """
     folder = cache_dir().absolute()
     if folder == NOWHERE:
@@ -54,8 +54,8 @@ def check_scratch() -> None:
     """Checks that temporary files can be written.
 
     Raises:
-      UsageError: there is no directory for them.
-      OSError: their disk is full.
+      UsageError: no directory for temporary files can be written.
+      OSError: the disk is full.
     """
     try:
         folder = tempfile.gettempdir()
@@ -67,9 +67,9 @@ def check_scratch() -> None:
 
 
 def _probe(folder: str) -> None:
-    """Writes a little: a full disk may have room for a name, but none for content."""
+    """Writes a few bytes: a full disk may have room for a file name, but not for content."""
     try:
-        # Without a buffer, so that closing it has nothing left to fail on.
+        # Unbuffered, so that the error comes from the write and not from closing the file.
         with tempfile.TemporaryFile(prefix="probe-", dir=folder, buffering=0) as file:
             left = _PROBE_BYTES
             while left:

@@ -1,4 +1,4 @@
-"""Whether a local path can be written, judged by its nearest existing directory, without writing."""
+"""Checks whether a local path can be written, by its nearest existing directory and without writing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from beamlabel.pipeline.errors import UsageError
 from beamlabel.transforms import storage
 
 _PSEUDO = ("/proc", "/sys", "/dev")
-# The one directory below them that holds files.
+# The only directory below them that holds files.
 _SHARED_MEMORY = "/dev/shm"
 
 
 def absolute_path(option: str, path: str) -> str:
-    """The path as ``storage`` takes it; it has to be UTF-8, as outputs write it down.
+    """The path as ``storage`` takes it; it has to be UTF-8, since outputs record it.
 
     Args:
       option: its name, for errors.
@@ -48,7 +48,7 @@ def check_writable(option: str, path: str, *, is_folder: bool) -> None:
       is_folder: whether it is to be a directory, and not a file.
 
     Raises:
-      UsageError: something else is there, or above it; or the file system or its permissions forbid it.
+      UsageError: the path, or one above it, is of another kind; or the file system or its permissions forbid writing.
     """
     real = os.path.realpath(path)
     if any(_is_at_or_below(real, root) for root in _PSEUDO) and not real.startswith(_SHARED_MEMORY + "/"):
@@ -63,11 +63,11 @@ def check_writable(option: str, path: str, *, is_folder: bool) -> None:
             if not is_folder and not there.is_file():
                 raise UsageError(f"{option} {path!r} is a pipe or a device, not a file")
         elif os.path.islink(path) and not (is_folder and there == Path(real).parent):  # noqa: PTH114 (a last slash)
-            # A directory is created at a link's target, but not the directories above it: a disk may not be mounted.
+            # The directories above a link's target are not created: its disk may not be mounted.
             raise UsageError(f"{option} {path!r} is a link to {real}, which does not exist")
         elif not there.is_dir():
             raise UsageError(f"{option} {path!r}: {there} is a file, not a directory")
-        # A file is replaced by another, which needs write permission for its directory.
+        # Replacing a file needs write permission for its directory.
         folder = there if there.is_dir() else there.parent
         refused = _why_not(folder)
     except OSError as error:
@@ -89,7 +89,7 @@ def _nearest(path: str) -> Path:
 
 
 def _why_not(folder: Path) -> str:
-    """Why nothing can be written in a directory; empty if it can be."""
+    """The reason that a directory cannot be written; empty if it can."""
     by_effective = os.access in os.supports_effective_ids
     if os.access(folder, os.W_OK | os.X_OK, effective_ids=by_effective):
         return ""

@@ -1,4 +1,4 @@
-"""The directories and files that options name for outputs."""
+"""Checks the output directories and files that options name."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from beamlabel.transforms import storage
 
 
 def check_folder(option: str, folder: str) -> str:
-    """The directory that an option names for an output, as ``output_place`` gives it.
+    """Checks an option's output directory; returns it as ``output_place`` does.
 
     Args:
-      option: such as ``--output``.
+      option: its name, such as ``--output``.
       folder: a local path, or a URI.
 
     Raises:
-      UsageError: it cannot be written, ``output_place`` refuses it, or it is a likely mistake: the root, the home
-        directory, the directory of temporary files, or one that holds any of these or the current directory.
+      UsageError: the directory cannot be written, ``output_place`` refuses it, or it is a likely mistake: the root, the
+        home directory, the directory of temporary files, or one that holds any of these or the current directory.
     """
     path = absolute_path(option, folder)
     try:
@@ -47,14 +47,14 @@ def check_folder(option: str, folder: str) -> str:
 
 
 def check_file(option: str, file: str) -> str:
-    """The file that an option names for an output, absolute.
+    """Checks an option's output file; returns its absolute path.
 
     Args:
-      option: such as ``--errors``.
+      option: its name, such as ``--errors``.
       file: a local path, or a URI.
 
     Raises:
-      UsageError: it cannot be written, or is a directory, a pipe or a device.
+      UsageError: the file cannot be written, or is a directory, a pipe or a device.
     """
     path = absolute_path(option, file)
     if path.endswith("/"):
@@ -68,7 +68,7 @@ _HERE = "the current directory"
 
 
 def _meant_otherwise() -> list[tuple[str, str]]:
-    """Directories, with links resolved, that are not for outputs, and their names for errors."""
+    """Directories that are not for outputs, with links resolved, and their names for errors."""
     homes = {os.path.expanduser("~")}  # noqa: PTH111 (Path.home raises if there is none)
     with suppress(KeyError):
         homes.add(pwd.getpwuid(os.geteuid()).pw_dir)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run: the first lets it clean up, a second Ctrl-C ends the process at once."""
+"""SIGINT and SIGTERM end a run: the first lets the run clean up, and a second Ctrl-C ends the process at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import FrameType
 from beamlabel.pipeline.process.watchdog import Watchdog
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# A job that was handed over to a cluster would go on there: the launcher has to get its name, and to cancel it.
+# Seconds. A submitted job continues on the cluster: the launcher has to learn the job's name and cancel it.
 _HAND_OVER_SECONDS = 30.0
 
 
 class Cancelled(BaseException):
     """Raised in the main thread by SIGINT and SIGTERM.
 
-    Not an ``Exception``, so that nothing between here and the signal swallows it by catching those.
+    It is not an ``Exception``, so that ``except Exception`` does not swallow it.
     """
 
     def __init__(self, signal_number: int, watchdog: Watchdog) -> None:
@@ -26,7 +26,7 @@ class Cancelled(BaseException):
         self._watchdog = watchdog
 
     def ends_work(self) -> bool:
-        """Whether to drop the work; Ctrl-C has it finished, and the process gets the time for that."""
+        """Whether to drop the work; after Ctrl-C the process gets the time to finish it."""
         if self.exit_code != 128 + signal.SIGINT:
             return True
         self._watchdog.spare()
@@ -37,7 +37,7 @@ class Cancellation:
     """The signals so far.
 
     Attributes:
-      seen: the first signal, as the exception that it raised or will raise; None before.
+      seen: the first signal, as its exception, raised or not yet raised; None: no signal so far.
     """
 
     def __init__(self, watchdog: Watchdog) -> None:
@@ -46,9 +46,9 @@ class Cancellation:
         self._watchdog = watchdog
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Raises for the first signal. The next must not cut short the clean-up, but may a hand-over.
+        """Raises for the first signal. Later signals must not interrupt the cleanup, but may interrupt a submission.
 
-        A second Ctrl-C gets here, too, unless the watchdog has ended the process before.
+        A second Ctrl-C comes here, too, unless the watchdog has already ended the process.
         """
         is_first = self.seen is None
         self.seen = self.seen or Cancelled(number, self._watchdog)
@@ -56,22 +56,22 @@ class Cancellation:
             raise self.seen
 
     def install(self) -> None:
-        """Takes the signals; also back from a library that has taken them."""
+        """Installs the signal handlers, or installs them again after a library has replaced them."""
         for number in _SIGNALS:
             signal.signal(number, self.handle)
 
     def on_end_say(self, text: str) -> None:
-        """Has the watchdog write a line if it ends the process, such as the command that resumes."""
+        """Sets the line that the watchdog writes if it ends the process, such as the resume command."""
         self._watchdog.last_words = text
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Holds signals back while a job is handed over, which lasts seconds: only then its name is known.
+        """Holds signals back for the seconds that submitting a job takes, since it has a name only afterwards.
 
-        From then on the process has 30 more seconds to end, since the job has to be cancelled first.
+        The process then has 30 more seconds to end, since it has to cancel the job first.
 
         Raises:
-          Cancelled: at the next call of ``check``, for a signal that came meanwhile.
+          Cancelled: a signal arrived meanwhile; raised by the next call of ``check``.
         """
         self._deferred = True
         self._watchdog.extend(_HAND_OVER_SECONDS)
@@ -79,7 +79,7 @@ class Cancellation:
             yield
         finally:
             self._deferred = False
-            self.install()  # Beam's job servers take SIGINT, and stop at it with the job still running
+            self.install()  # Beam's job servers handle SIGINT, and stop on it while the job still runs
 
     def check(self) -> None:
         """Raises for a signal that was held back."""
@@ -89,9 +89,9 @@ class Cancellation:
 
 @contextmanager
 def cancellation() -> Iterator[Cancellation]:
-    """Catches SIGINT and SIGTERM; the process ends within ``watchdog.GRACE_SECONDS`` then, whatever holds it up.
+    """Catches SIGINT and SIGTERM; the process then ends within ``watchdog.GRACE_SECONDS``, even if a step hangs.
 
-    Ask the yielded object whether there was a signal: an exception that is raised inside Beam surfaces as a
+    Check the yielded object for a signal: an exception that is raised inside Beam surfaces as a
     ``RuntimeError``.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}

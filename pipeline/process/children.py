@@ -1,4 +1,4 @@
-"""The processes below this one, ended together as the last resort."""
+"""Kills the descendants of this process, as a last resort."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _PROC = Path("/proc")
 
 
 def kill_descendants() -> None:
-    """Kills all processes below this one; none if the system does not list them (no ``/proc``)."""
-    # Twice: one of them may have started another meanwhile, which the first look missed.
+    """Kills all descendants of this process; none if the system has no ``/proc``."""
+    # Twice: one of them may have started another process after the first listing.
     for _ in range(2):
         for process in descendants(os.getpid()):
             with suppress(OSError):
@@ -21,10 +21,10 @@ def kill_descendants() -> None:
 
 
 def descendants(process: int) -> list[int]:
-    """The processes below one: its children, their children, and so on; by number."""
+    """The PIDs of the descendants of a process: its children, their children, and so on."""
     children = defaultdict(list)
     for folder in _PROC.glob("[0-9]*"):
-        # proc_pid_stat(5): the name may hold anything, and ends at the last bracket; the second field after is ppid.
+        # proc_pid_stat(5): the name ends at the last bracket, whatever it holds; ppid is the second field after it.
         with suppress(OSError, IndexError, ValueError):
             parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
             children[parent].append(int(folder.name))

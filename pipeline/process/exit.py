@@ -17,12 +17,12 @@ _LOGGER = get_logger("beamlabel")
 
 DONE, TOO_MANY_FAILURES, USAGE, BROKEN, OUT_OF_TIME = 0, 1, 2, 3, 4
 
-# EX_TEMPFAIL of sysexits.h: to be tried again later.
+# EX_TEMPFAIL of sysexits.h: try again later.
 NOT_YET = 75
 
 
 def set_up_logging() -> None:
-    """Sends warnings of all libraries, and the records of beamlabel, to stderr."""
+    """Sends the records of beamlabel, and the warnings of all libraries, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -33,7 +33,7 @@ def set_up_logging() -> None:
 
 
 def exit_process(code: int) -> NoReturn:
-    """Ends the process; not by ``sys.exit``, which waits for the threads of the runner."""
+    """Ends the process without ``sys.exit``, which would wait for the runner's threads."""
     # A record that cannot be written must not change the exit code.
     with suppress(Exception):
         logging.shutdown()
@@ -43,9 +43,9 @@ def exit_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-# Beam logs the first whenever its optional model manager cannot be imported (there is such a module), the next two if
-# `leave_out_connectors` hides their libraries from it, the next two when it starts and stops a job server, the next in
-# each worker process outside a container, the next for an option of Flink's job server, which gets it all the same, and
+# Beam logs the first if its optional model manager cannot be imported (the module exists), the next two if
+# `leave_out_connectors` hides their libraries, the next two when Beam starts and stops a job server, the next in each
+# worker process outside a container, the next for an option of Flink's job server, which gets the option anyway, and
 # the last, with a traceback, for a step that a signal interrupted.
 _NOT_WORTH_SHOWING = (
     "Resource module is not available",

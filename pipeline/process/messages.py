@@ -1,6 +1,6 @@
 """Messages and answers on the standard streams.
 
-No text in them can move the cursor, forge a line, or break the encoding, and none holds credentials.
+Their text cannot move the cursor, forge a line or break the encoding, and holds no credentials.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from beamlabel.transforms.secrets.text import public_text, public_uri
 
 
 def tell(text: str, command: str = "beamlabel") -> None:
-    """Writes a line on stderr.
+    """Writes a line to stderr.
 
     Args:
-      text: the line; it stays one, whatever it holds.
-      command: the name before it.
+      text: the line; line breaks in it are escaped.
+      command: the name before the line.
     """
     say(f"{command}: {text}")
 
 
 def answer(text: str) -> None:
-    """Writes an answer, of one or more lines, to stdout.
+    """Writes an answer of one or more lines to stdout.
 
     Raises:
-      StdoutError: they cannot be written.
+      StdoutError: the answer cannot be written.
     """
     write_stdout(escaped(public_text(text), kept="\n"))
 
@@ -38,7 +38,7 @@ def answer_json(value: Any) -> None:
     """Writes a value to stdout as JSON of printable characters.
 
     Raises:
-      StdoutError: it cannot be written.
+      StdoutError: the JSON cannot be written.
     """
     text = json.dumps(_public(value), indent=1, ensure_ascii=False)
     if not text.replace("\n", "").isprintable():
@@ -47,7 +47,7 @@ def answer_json(value: Any) -> None:
 
 
 def _public(value: Any) -> Any:
-    """The value without credentials, text by text: a cut in the whole JSON could take a quotation mark along."""
+    """The value without credentials. Cleans each text alone: a cut in the JSON could remove a quotation mark."""
     if isinstance(value, str):
         return public_text(public_uri(value))
     if isinstance(value, dict):
@@ -58,8 +58,8 @@ def _public(value: Any) -> Any:
 class OneLine(logging.Formatter):
     """Formats a record as a line.
 
-    A record of beamlabel stays one line. Records of libraries, and tracebacks, may have several: the lines after the
-    first are indented, so that none passes for a record.
+    A record of beamlabel stays one line. Records of libraries and tracebacks may have several lines: those after the
+    first are indented, so that they do not look like records.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = public_text(super().format(record))
-        # A traceback that held credentials is a text by now.
+        # If a traceback held credentials, it is text by now.
         if record.name == "beamlabel" and not (record.exc_info or record.exc_text or record.stack_info):
             return escaped(text)
         return indented(text)

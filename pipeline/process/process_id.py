@@ -1,4 +1,4 @@
-"""Identifies a process, so that another one can tell later whether it still runs."""
+"""Identifies a process, so that another process can check later whether it still runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class ProcessId:
     """Identifies a process across reboots and PID reuse.
 
     Attributes:
-      host: the machine's name, for people: several machines may share one.
-      pid: its number.
-      started_at: when it was created, in seconds since 1970.
-      system: the boot of the machine and the namespace of the number; empty if the system does not tell.
-      ticks: when it was created, in clock ticks since that boot; 0 if the system does not tell.
+      host: the machine's name, for messages only, since several machines may share one.
+      pid: the process ID.
+      started_at: creation time, in seconds since 1970.
+      system: the machine's boot and the PID namespace; empty if unknown.
+      ticks: creation time, in clock ticks since that boot; 0 if unknown.
     """
 
     host: str
@@ -39,7 +39,7 @@ class ProcessId:
 
 
 def started_at() -> float:
-    """When this process was created, in seconds since 1970; now, if the system does not tell."""
+    """The creation time of this process, in seconds since 1970; the current time if unknown."""
     ticks = _ticks(os.getpid())
     if ticks is None:
         return time.time()
@@ -48,7 +48,7 @@ def started_at() -> float:
 
 
 def _ticks(pid: int) -> int | None:
-    """When a process was created: /proc/PID/stat, field 22 (proc_pid_stat(5)); None if there is none."""
+    """The creation time of a process: /proc/PID/stat, field 22 (proc_pid_stat(5)); None if it does not exist."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, IndexError):

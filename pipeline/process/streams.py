@@ -10,15 +10,15 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-# 128 + SIGPIPE, which ends the programs that do not ignore it.
+# The exit status of a program that SIGPIPE ends.
 NO_READER = 128 + signal.SIGPIPE
 
 
 class StdoutError(Exception):
-    """The answer cannot be written. Its text is empty if the reader has closed the pipe, as ``| head`` does.
+    """The answer cannot be written. The text is empty if the reader has closed the pipe, as ``| head`` does.
 
     Attributes:
-      exit_code: of the process.
+      exit_code: exit code of the process.
     """
 
     def __init__(self, text: str, exit_code: int) -> None:
@@ -27,7 +27,7 @@ class StdoutError(Exception):
 
 
 class _Stderr(io.FileIO):
-    """Drops what cannot be written: no work fails because of its messages."""
+    """Drops text that cannot be written: messages must not fail the work."""
 
     def write(self, data: Any) -> int:
         left = memoryview(data).cast("B")
@@ -47,17 +47,17 @@ _was_closed = False
 
 
 def prepare() -> None:
-    """Opens the streams that are closed: a file opened later would take the number of one, and get its messages.
+    """Opens closed standard streams: a file opened later would get the descriptor of one, and its messages.
 
-    A closed stream reads and writes nothing from then on; ``check_stdout`` reports a closed stdout. What stderr cannot
-    take is dropped. Characters that the encoding of stdout lacks are escaped.
+    A stream that was closed then reads and writes nothing; ``check_stdout`` reports a closed stdout. Text that stderr
+    cannot take is dropped. Characters that the encoding of stdout lacks are escaped.
     """
     global _was_closed
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number, which is this one.
+            # The system assigns the lowest free descriptor, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (of a descriptor, for good)
@@ -66,7 +66,7 @@ def prepare() -> None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
     raw = _Stderr(2, "w", closefd=False)
-    # Its writer takes a raw stream as well: what is written is out at once.
+    # TextIOWrapper accepts a raw stream, too; it writes text at once.
     sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", write_through=True)  # type: ignore[arg-type]
     with suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -76,7 +76,7 @@ def check_stdout() -> None:
     """Checks that stdout takes an answer, before the work for it.
 
     Raises:
-      StdoutError: it is closed, full, or its reader is gone.
+      StdoutError: stdout is closed or full, or its reader is gone.
     """
     _check_open()
     try:
@@ -85,7 +85,7 @@ def check_stdout() -> None:
     except (OSError, ValueError, AttributeError) as error:
         if isinstance(error, OSError) and not isinstance(error, io.UnsupportedOperation):
             raise _told(error) from error
-        return  # not a file, such as a test's stream
+        return  # not a file, such as a stream of a test
     poll = select.poll()
     poll.register(number, 0)
     if any(events & select.POLLERR for _, events in poll.poll(0)):
@@ -93,17 +93,17 @@ def check_stdout() -> None:
 
 
 def write_stdout(text: str) -> None:
-    """Writes a text to stdout, at once.
+    """Writes a text to stdout and flushes it.
 
     Raises:
-      StdoutError: it cannot be written.
+      StdoutError: the text cannot be written.
     """
     _check_open()
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # The interpreter flushes it once more at its end.
+        # The interpreter flushes stdout again when it ends.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise _told(error) from error

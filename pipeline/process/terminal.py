@@ -1,4 +1,4 @@
-"""What moves on a terminal: a line with the elapsed time of a wait, and log lines above whatever moves."""
+"""Moving lines on a terminal: the elapsed time of a wait, and log lines above a progress bar."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ECHO_COLUMNS = 3
 
 
 class _AboveBar:
-    """A stream whose lines go above the bar."""
+    """A stream that writes its lines above the bar."""
 
     def write(self, text: str) -> None:
         from tqdm import tqdm
@@ -36,7 +36,7 @@ class _AboveBar:
 
 @contextmanager
 def log_above_bar() -> Iterator[None]:
-    """Has log lines written above a bar of tqdm on stderr while it is there."""
+    """Writes log lines above a tqdm bar on stderr."""
     handlers = [
         handler
         for handler in logging.getLogger().handlers
@@ -53,10 +53,10 @@ def log_above_bar() -> Iterator[None]:
 
 @contextmanager
 def elapsed_time(doing: str) -> Iterator[None]:
-    """Shows a wait and its elapsed time in a line of the terminal, and clears the line at the end.
+    """Shows a wait and its elapsed time in one line of the terminal, and clears the line at the end.
 
     Args:
-      doing: such as ``Compiling the module``.
+      doing: name of the wait, such as ``Compiling the module``.
     """
     from tqdm import tqdm
 
@@ -73,7 +73,7 @@ def elapsed_time(doing: str) -> Iterator[None]:
     thread = threading.Thread(target=turn, name="elapsed", daemon=True)
     with log_above_bar():
         try:
-            with suppress(RuntimeError):  # no more threads can be started: the line stands still
+            with suppress(RuntimeError):  # no more threads: the line does not move
                 thread.start()
             yield
         finally:
@@ -84,7 +84,7 @@ def elapsed_time(doing: str) -> Iterator[None]:
 
 
 def _line(text: str, seconds: float, frame: str) -> str:
-    """``Compiling the module ⠙ 0:12``, short enough for one line: a longer one could not be cleared."""
+    """``Compiling the module ⠙ 0:12``, cut to one line: a longer text could not be cleared."""
     minutes, rest = divmod(int(seconds), 60)
     end = f" {frame} {minutes}:{rest:02}"
     room = columns() - len(end)
@@ -94,7 +94,7 @@ def _line(text: str, seconds: float, frame: str) -> str:
 
 
 def columns() -> int:
-    """The columns of the terminal that a moving line may take: with the ``^C`` of an interrupt it stays one line."""
+    """The terminal columns that a moving line may take; they leave room for the ``^C`` of an interrupt."""
     try:
         found = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError, AttributeError):

@@ -1,9 +1,9 @@
 """Ends the process after a signal, even if native code holds up the main thread.
 
-Python runs signal handlers in the main thread, between two steps of Python: not while that thread waits or computes for
-minutes in a library. The system also writes the number of each signal into a pipe (``signal.set_wakeup_fd``). A thread
-reads it there, gives the rest of the process some seconds to end by itself, and then ends it. A second Ctrl-C ends it
-at once.
+Python runs signal handlers in the main thread, between two bytecode instructions, so not while that thread waits or
+computes for minutes in a library. Python also writes the number of each signal into a pipe at once
+(``signal.set_wakeup_fd``). A thread reads the pipe, gives the process some seconds to end by itself, and then ends it.
+A second Ctrl-C ends the process at once.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from collections.abc import Collection
 from beamlabel.pipeline.process.children import kill_descendants
 
 GRACE_SECONDS = 4.0
-"""From the signal on: orchestrators, and people, wait no longer than some seconds for a process to end."""
+"""Seconds from the signal to the end: orchestrators and people wait only a few seconds."""
 
-# Programs that pass signals on may send a Ctrl-C to a process that the terminal has sent it to already.
+# Seconds. A program that passes signals on may repeat a Ctrl-C that the terminal has already sent.
 _DOUBLED_SECONDS = 0.2
-# What ends sooner needs no explanation.
+# Seconds before the message about Ctrl-C: most processes end sooner.
 _QUIET_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 
 
 class Watchdog:
-    """Ends the process that a signal did not end, with 128 + the signal, and the processes below it.
+    """Ends the process and its descendants if a signal did not, with 128 + the signal's number.
 
-    Only the main thread may make or close one.
+    Only the main thread may create or close a watchdog.
 
     Args:
-      signals: that it listens to.
+      signals: signals to listen to.
 
     Attributes:
-      last_words: a line that it writes when it ends the process, such as the command that resumes; empty for none.
+      last_words: line to write when ending the process, such as the resume command; empty: none.
     """
 
     def __init__(self, signals: Collection[int]) -> None:
@@ -54,18 +54,18 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def extend(self, seconds: float) -> None:
-        """Gives more time, for what must not be cut short."""
+        """Adds time for a step that must not be interrupted."""
         self._extended_by = max(self._extended_by, seconds)
 
     def spare(self) -> None:
-        """Gives the work that follows the signal all the time that it takes; the next signal ends the process."""
+        """Removes the time limit for the work after the signal; the next signal ends the process."""
         self._is_spared = True
 
     def close(self) -> None:
         """Stops watching."""
         self._closed.set()
         signal.set_wakeup_fd(self._before)
-        os.close(self._write)  # which ends the thread's reading
+        os.close(self._write)  # ends the thread, which reads the other end
 
     def _watch(self) -> None:
         try:
@@ -80,7 +80,7 @@ class Watchdog:
             )
 
     def _is_over(self, number: int) -> bool:
-        """Waits until the time since a signal is over; False if the process may go on."""
+        """Waits until the grace time of a signal is over; False if the process may continue."""
         began, is_told = time.monotonic(), False
         while (left := began + self._grace + self._extended_by - time.monotonic()) > 0:
             self._next_signal(min(left, _LOOK_SECONDS))
@@ -95,7 +95,7 @@ class Watchdog:
         return True
 
     def _next_signal(self, seconds: float | None) -> int:
-        """The next signal within so many seconds, None for any time; 0 if there is none. Ends at a second Ctrl-C."""
+        """The next signal within ``seconds`` (None: no limit), else 0. Ends the process at a second Ctrl-C."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
         while poll.poll(None if seconds is None else seconds * 1e3) and (told := os.read(self._read, 1)):
@@ -123,7 +123,7 @@ class Watchdog:
 
 
 def _say(text: str) -> None:
-    """Writes on stderr, if it takes that at once; on a terminal at the beginning of a line."""
+    """Writes a line to stderr if that does not block; on a terminal at the beginning of a line."""
     if select.select([], [2], [], 0)[1]:
         try:
             start = "\r\x1b[K" if os.isatty(2) else ""
@@ -136,7 +136,7 @@ _made: weakref.WeakSet[Watchdog] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
-    # A child of a fork would tell this process's watchdog of the child's own signals.
+    # A forked child would report its own signals to this process's watchdog.
     if _made:
         signal.set_wakeup_fd(-1)
 

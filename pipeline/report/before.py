@@ -25,9 +25,9 @@ from beamlabel.transforms.storage.patterns import escape
 
 _LOGGER = get_logger("beamlabel")
 
-# Manifests to read. The newest files belong to the last nights, unless an old night was run again.
+# Manifests to read. The newest files belong to the last nights, unless an old night has run again.
 _CANDIDATES = 8
-# More failures in one night are not compared image by image.
+# Failures per night; a night with more is not compared image by image.
 _MAX_FAILURES = 100_000
 _BATCH_ROWS = 65_536
 
@@ -39,16 +39,16 @@ def night_before(folder: str, manifest: Mapping[str, Any], data: Mapping[str, An
 
     Args:
       folder: the directory of the run's files.
-      manifest: the run's.
-      data: of the run's report.
+      manifest: the run's manifest.
+      data: data of the run's report.
 
     Returns:
-      None if there is no night before. Also None if it cannot be read, with a warning in the log.
+      None if there is no night before, or if it cannot be read; then the log has a warning.
     """
     try:
         earlier = _newest_earlier(manifest)
         return None if earlier is None else _compared(folder, manifest, data, *earlier)
-    except Exception:  # a report is worth more than this part of it
+    except Exception:  # the report is useful without this part
         _LOGGER.warning("Cannot read the night before; the report does without it", exc_info=True)
         return None
 
@@ -99,7 +99,7 @@ def _compared(
         "same_module": all(earlier["metadata"].get(n) == manifest["metadata"].get(n) for n in names),
         "failures": _failures(folder, manifest, there, earlier),
         "label_drift": label_drift(labels_before, labels_now) if has_labels else None,
-        # The bases of the labels' shares.
+        # The denominators of the labels' shares.
         "labeled": [sum(labels_before.values()), sum(labels_now.values())] if has_labels else None,
         "embedding_drift": _embeddings(told, data),
     }
@@ -127,8 +127,8 @@ def _failures(
     """Counts images by the nights in which they failed.
 
     Returns:
-      ``came``: failed only now; ``again``: in both nights; ``went``: failed before and have a row now. None if a night
-      has more than ``_MAX_FAILURES`` failures.
+      ``came``: failed only now; ``again``: failed in both nights; ``went``: failed before and have a row now. None if a
+      night has more than ``_MAX_FAILURES`` failures.
     """
     if max(manifest["rows"]["failed"], earlier["rows"]["failed"]) > _MAX_FAILURES:
         return None

@@ -1,6 +1,6 @@
 
 "use strict";
-// Everything from outside goes into the page as text or as an attribute's value, never as HTML.
+// All outside data enter the page as text or attribute values, never as HTML.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 
@@ -14,7 +14,7 @@ function element(name, attributes, ...children) {
 const whole = (number) => Math.round(number).toLocaleString("en");
 const count = (number, noun) => `${whole(number)} ${noun}${number === 1 ? "" : "s"}`;
 const precise = (number) => Number(number.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
-// Neither rounds some to none nor most to all.
+// Does not round a part to 0 % or to 100 %.
 const percent = (part, all) => {
   const share = all ? (100 * part) / all : 0;
   if (share > 0 && share < 0.1) return "< 0.1 %";
@@ -34,8 +34,8 @@ function bar(share) {
   return element("span", { class: "track" }, inner);
 }
 
-// The address of an image if a browser may open it: on the web, or a file if the page is one. The browser loads nothing
-// until somebody follows the link.
+// The address of an image if a browser may open it: on the web, or a file if the page is a file. The browser loads
+// nothing until somebody follows the link.
 function reachable(link) {
   if (typeof link !== "string") return null;
   const isLocal = /^\.\.?\//.test(link);
@@ -75,7 +75,7 @@ function table(caption, head, rows) {
 }
 
 // The distance of two label distributions in words, and the labels that changed most. Totals are the predicted images of
-// two nights; without them the table has no shares. More labels than `first` are folded away.
+// two nights; without them the table has no shares. Labels after the first `first` are folded away.
 function labelDrift(drift, before, now, totals = null, first = Infinity) {
   if (drift === null) return [element("p", { class: "note" }, "One side has no labels.")];
   const distance = totals === null

@@ -1,9 +1,9 @@
 
-// The corrections of a person, image by image, and corrections.csv made of them. The verdict is about the prediction:
-// "right" if it equals the person's classes, else "wrong". The label is the truth; several classes are a list in JSON.
+// A person's corrections, image by image, and the corrections.csv made of them. The verdict is about the prediction:
+// "right" if it equals the person's classes, else "wrong". The label is the truth; several classes are a JSON list.
 // No class means "wrong" without a label: the person does not know the class.
 const corrections = new Map();
-// The key in the browser's storage: by the run, or by the page's address if there is none.
+// The key in the browser's storage: the run, or the page's address if there is no run.
 const KEPT = `beamlabel corrections ${data.run?.id ?? location.pathname}`;
 let isSaved = true;
 

@@ -30,7 +30,7 @@ from beamlabel.transforms.writing.unit_summary import (
 MAX_LABELS = 200
 """Labels in the histogram, the most frequent ones; the others are summed up."""
 
-# Larger values are left out of the page, so the next night is not compared by them.
+# Bytes. Larger values are left out of the page, so the next night cannot compare them.
 _COMPARED_BYTES = 150_000
 
 _SPACE = (
@@ -40,14 +40,14 @@ _SPACE = (
     schema.EMBEDDING_NORMALIZED,
 )
 
-# The page stays below 2 MB, whatever the texts are: the sample gets the room that the other data leave.
+# Bytes. The page stays below 2 MB with any texts: the sample gets the room that the other data leave.
 _PAGE_BYTES = 1_995_000
 _FRAME_BYTES = 60_000
 _THUMBNAIL_BYTES = -(-MAX_BYTES // 3) * 4
 _DATA = re.compile(r'<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
-# JSON has these in strings only, where an escape means the same.
+# JSON has these characters only in strings, where an escape has the same meaning.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-# The part of a page's data that is read again.
+# The part of a page's data that later runs read.
 _REPORT = {
     "run": {"id": TEXT, "plan_id?": optional(TEXT)},
     "sample": [{"ref_id": TEXT, "thumbnail": optional(TEXT)}],
@@ -67,7 +67,7 @@ _WITHOUT_FILE = frozenset(
 )
 _MAX_BINS = 60
 _MIN_BIN_SECONDS = 0.5
-# A worker's clock may be slow by this much. Units that ended earlier belong to an earlier try of the run.
+# A worker's clock may be slow by so many seconds. Units that ended earlier belong to an earlier attempt at the run.
 _CLOCK_SECONDS = 60.0
 
 
@@ -108,7 +108,7 @@ def report_data(manifest: Mapping[str, Any], summaries: Iterable[UnitSummary]) -
             "others": len(ordered[MAX_LABELS:]),
             "rows_of_others": sum(count for _, count in ordered[MAX_LABELS:]),
         },
-        # The report of the next night compares with these.
+        # The next night's report compares with these.
         "distribution": _if_small(dict(ordered)),
         "mean_embedding": _if_small(_mean(embeddings, manifest)),
         "scores": score_bins(scores, probabilities=probabilities),
@@ -174,9 +174,9 @@ def _run(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(rows: list[dict[str, Any]], room: int) -> list[dict[str, Any]]:
-    """As many of the rows as the page has room for: all of them, unless somebody made them large on purpose.
+    """As many rows as fit into the page: all of them, unless somebody made them large on purpose.
 
-    Every row counts as if it had the largest thumbnail, so the same rows fit with and without thumbnails.
+    Each row counts with the largest thumbnail, so that the same rows fit with and without thumbnails.
     """
     texts = (len(embedded_json({**row, "thumbnail": None}).encode()) for row in rows)
     sizes = itertools.accumulate(text + _THUMBNAIL_BYTES for text in texts)
@@ -189,7 +189,7 @@ def embedded_json(value: object) -> str:
 
 
 def data_of_page(text: str) -> dict[str, Any] | None:
-    """The data of a page of any kind; None if it has none, or if they are damaged."""
+    """The data of a page of any kind; None if they are missing or damaged."""
     found = _DATA.search(text)
     try:
         data: dict[str, Any] | None = parse(found[1]) if found else None
@@ -199,13 +199,13 @@ def data_of_page(text: str) -> dict[str, Any] | None:
 
 
 def kept_thumbnails(path: str, *, run_id: str | None = None, plan_id: str | None = None) -> dict[str, str]:
-    """Maps each ``ref_id`` to its JPEG in base64, from the existing page of this run or of a run of this plan."""
+    """Maps each ``ref_id`` to its JPEG in base64, from the existing page of this run or of another run of this plan."""
     if not storage.exists(path):
         return {}
     data = data_of_page(storage.read_bytes(path).decode(errors="replace"))
     try:
         check(data, _REPORT)
-    except ShapeError:  # no data, or not a report's
+    except ShapeError:  # no data, or not those of a report
         return {}
     assert data is not None
     run = data["run"]

@@ -1,4 +1,4 @@
-"""Pictures of failed images: a person can often see why the job refused a file, such as a JPEG that is cut."""
+"""Pictures of failed images: they often show why the job refused a file, such as a truncated JPEG."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOGGER = get_logger("beamlabel")
 MAX_PICTURES = 12
 """Pictures of failed images on a page."""
 
-# Reasons of failures that left a file: the others have nothing to show.
+# Reasons of failures with a file; the others have nothing to show.
 _WITH_FILE = frozenset(
     {
         Reason.TRUNCATED,
@@ -41,7 +41,7 @@ _WITH_FILE = frozenset(
     }
 )
 _THREADS = 4
-# Samples that libjpeg reads in about four seconds; a JPEG of several scans also holds them in memory.
+# Samples that libjpeg reads in about four seconds; it also holds those of a JPEG with several scans in memory.
 _MAX_SAMPLES = 1_000_000_000
 _MAX_HELD_SAMPLES = 100_000_000
 _SCAN = b"\xff\xda"
@@ -51,7 +51,7 @@ def with_file(failures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The examples that may get a picture: the first of each reason, then the second of each, and so on.
 
     Args:
-      failures: as in ``report_data``.
+      failures: failures in the form of ``report_data``.
     """
     found = [
         (place, example)
@@ -66,12 +66,12 @@ def with_file(failures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def add_failed_pictures(
     data: Mapping[str, Any], manifest: Mapping[str, Any], base_dir: str | None, rights: FetchRights
 ) -> None:
-    """Fills in the ``thumbnail`` of failed examples that have none. An error is logged: the page does without.
+    """Adds the ``thumbnail`` to failed examples without one. Errors are only logged: the page is useful without them.
 
     Args:
-      data: of the report.
-      manifest: the run's; it sets the limits.
-      base_dir: the base of relative references; None: the run's.
+      data: data of the report.
+      manifest: the run's manifest, which sets the limits.
+      base_dir: the base of relative references; None: the run's base.
       rights: permissions to fetch.
     """
     lacking = [example for example in with_file(data["failures"]) if example["thumbnail"] is None]
@@ -84,12 +84,12 @@ def add_failed_pictures(
             pictures = pool.map(lambda example: _picture(resolve(example["uri"], base), load), lacking)
             for example, picture in zip(lacking, pictures, strict=True):
                 example["thumbnail"] = picture
-    except Exception:  # a report is worth more than this part of it
+    except Exception:  # the report is useful without this part
         _LOGGER.warning("The report has no pictures of failed images", exc_info=True)
 
 
 def _picture(location: str, load: LoadOptions) -> str | None:
-    """A JPEG in base64; None if nothing can be shown."""
+    """A JPEG in base64; None if the image cannot be shown."""
     try:
         content = fetch(location, load.fetch).data
     except ImageError:
@@ -100,7 +100,7 @@ def _picture(location: str, load: LoadOptions) -> str | None:
 
 
 def _readings(content: bytes, options: DecodeOptions) -> Iterator[Any]:
-    """Pixels as the module would see them, and those of a JPEG with faults."""
+    """Pixels as the module gets them, then the pixels of a damaged JPEG."""
     try:
         yield decode(content, options).pixels
     except (ImageError, RuntimeError):
@@ -113,7 +113,7 @@ def _readings(content: bytes, options: DecodeOptions) -> Iterator[Any]:
 
 
 def _with_faults(content: bytes, options: DecodeOptions) -> Any:
-    """uint8[H, W, 3] of a JPEG; missing parts are gray. None if it is another format, or too large."""
+    """uint8[H, W, 3] of a JPEG, with missing parts in gray; None for another format or a JPEG that is too large."""
     if not is_jpeg(content):
         return None
     header = read_header(content)

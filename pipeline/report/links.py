@@ -24,10 +24,10 @@ _ESCAPED_BYTE = re.compile(r"\\udc[89a-f][0-9a-f]")
 class Links:
     """Makes the links of one page.
 
-    No file is opened or looked up for a link: the rows may be another person's.
+    Making a link opens no file and looks none up, since the rows may come from another person.
 
     Args:
-      manifest: the run's. Relative references are relative to its ``base_dir``; the page is in its output.
+      manifest: the run's manifest. Relative references start at its ``base_dir``; the page is in its output.
     """
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Links:
         self._page = storage.absolute(output) if output and storage.is_local(output) else None
         self._base = manifest["options"].get("base_dir")
         formats = {file.get("format") for file in manifest.get("input_files") or ()}
-        # There a relative reference may be the name of an image inside the table.
+        # In a table a relative reference may be the name of an image inside the table.
         self._has_names = "parquet" in formats
 
     def of(self, uri: str | None) -> str | None:
@@ -57,7 +57,7 @@ class Links:
         place = resolve(uri, self._base or "/")
         if not place.startswith("/") or "\0" in place or _MEMBER.search(place) or _ESCAPED_BYTE.search(place):
             return None
-        # A name such as javascript:x is no scheme after this prefix, and its colon is encoded.
+        # After this prefix a name such as javascript:x has no scheme, and its colon is encoded.
         path = os.path.relpath(place, self._page)
         prefix = "" if path.startswith("../") else "./"
         return prefix + quote(path, safe="/", errors="surrogateescape")
@@ -68,7 +68,7 @@ def _web(uri: str) -> str | None:
     try:
         parts = urlsplit(link)
         is_plain = bool(parts.hostname) and parts.username is None and parts.password is None
-        # A port that is no number is the rest of something else.
+        # A port that is not a number is part of something else.
         return link if is_plain and parts.port != 0 else None
     except ValueError:
         return None

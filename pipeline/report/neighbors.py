@@ -62,14 +62,14 @@ class Neighborhood:
         than half of their weight, have one label that is not the row's.
 
         Args:
-          numbers: of the rows to judge. Rows outside the sample are left out, and so are copies of earlier ones.
+          numbers: numbers of the rows to judge. Rows outside the sample and copies of earlier rows are left out.
         """
         wanted = {self._places[number]: number for number in reversed([*numbers]) if number in self._places}
         places = np.array(sorted(wanted))
         if not self.neighbors or not len(places):
             return []
         lengths = np.sqrt((self._vectors * self._vectors).sum(axis=1))
-        # Products of whole numbers below 2 ** 53 are exact, whatever the order of the sums.
+        # Sums of products of whole numbers below 2 ** 53 are exact in any order.
         products = self._vectors[places] @ self._vectors.T
         cosines = products / (lengths[places, np.newaxis] * lengths)
         cosines[np.arange(len(places)), places] = -np.inf

@@ -1,7 +1,7 @@
 """``_report.html``: one self-contained page, made of ``report_data``.
 
 The page holds its data as JSON in a script element that does not run. Its script puts the data into the page as text
-or as attributes, never as HTML. The Content-Security-Policy names that script by its hash, so no other script runs, and
+or as attributes, never as HTML. The Content-Security-Policy names that script by its hash, so no other script runs and
 the page loads nothing.
 """
 
@@ -32,10 +32,10 @@ def write_report(output: str, manifest: Mapping[str, Any], summaries: Iterable[U
     data = report_data(manifest, summaries)
     data["before"] = night_before(output, manifest, data)
     if storage.is_local(output):
-        # The workers of such a run read the files of this machine. Nothing is fetched again from elsewhere.
+        # The workers of such a run read this machine's files. Files elsewhere are not fetched again.
         add_failed_pictures(data, manifest, None, FetchRights(allowed_schemes=(LOCAL,)))
     if any(row["thumbnail"] is None for row in data["sample"]):
-        # If an earlier try of this plan published units, only its page has their pictures.
+        # If an earlier attempt at this plan published units, only its page has their pictures.
         kept = kept_thumbnails(path, plan_id=manifest.get("plan_id"))
         for row in data["sample"]:
             row["thumbnail"] = row["thumbnail"] or kept.get(row["ref_id"])

@@ -45,7 +45,7 @@ function chart(values, { about, titles, top, ticks, caption }) {
   );
 }
 
-// The smallest of 2, 4, 6, 10 times a power of ten that is at least a number: its half is round, too.
+// The smallest of 2, 4, 6 or 10 times a power of ten that is not below a number: its half is round, too.
 function roundTop(number) {
   const power = 10 ** Math.floor(Math.log10(Math.max(number, 1)));
   return Math.max(2, [1, 2, 4, 6, 10].map((step) => step * power).find((step) => step >= number));
@@ -176,7 +176,7 @@ function showFailures() {
   }));
 }
 
-// What changed in words: each line has a number, its noun, and whether it is bad news.
+// Describes the changes: each line has a number, its noun, and whether the change is bad.
 function changes(before) {
   const lines = [];
   if (before.failures) {

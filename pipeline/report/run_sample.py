@@ -33,7 +33,7 @@ class RunSample:
         self._embeddings: EmbeddingSample | None = None
 
     def add(self, summary: UnitSummary) -> None:
-        """Adds the summary of a unit."""
+        """Adds a unit's summary."""
         if summary.embeddings is not None:
             sample = EmbeddingSample.from_json(summary.embeddings)
             self._embeddings = sample if self._embeddings is None else self._embeddings.merged(sample)
@@ -69,7 +69,7 @@ class RunSample:
 
 
 def _shown(row: SampledRow, kinds: Sequence[str], odd: AtOdds | None) -> dict[str, Any]:
-    """A row as plain values; has ``whole_uri`` and ``whole_labels`` if the shown texts are cut."""
+    """A row as plain values, with ``whole_uri`` and ``whole_labels`` if the shown texts are cut."""
     labels = [cut(label, MAX_LABEL) for label in row.labels]
     shown: dict[str, Any] = {
         "image_id": row.image_id,

@@ -1,4 +1,4 @@
-"""The units' summaries of a run: staged by the run, or made again from the shards and then without thumbnails."""
+"""Summaries of a run's units: staged by the run, or made again from the shards without thumbnails."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from beamlabel.transforms.storage.inside import below
 from beamlabel.transforms.worker.read_ahead import read_ahead
 from beamlabel.transforms.writing.unit_summary import ROW_COLUMNS, Summarizer, UnitSummary
 
-# With 1,280 features 10 MB.
+# Rows per batch: 10 MB with 1,280 features.
 _BATCH_ROWS = 2048
 _READERS = 8
-# Staged summaries are small.
+# Staged summaries to read at a time; they are small.
 _SUMMARIES = 32
 # The unit's number in the name of a published file: part-RUN-NUMBER.ENDING.
 _NUMBER = re.compile(r"-(\d+)\.")
@@ -38,7 +38,7 @@ def staged_summaries(
 ) -> Iterator[UnitSummary]:
     """The summaries of a run whose shards are published and whose staging directory still exists.
 
-    A unit is summarized from its shard if an earlier try without --report staged it without a summary.
+    A unit is summarized from its shard if an earlier attempt without --report staged it without a summary.
     """
     published = {file["staged_as"]: file for file in manifest["files"]}
 
@@ -51,7 +51,7 @@ def staged_summaries(
         return summarize_shard(output, files, manifest["metadata"])
 
     ordered = sorted(records, key=lambda record: record.unit_id)
-    # Each takes a round trip or more from a bucket: read some at a time, and never hold all in memory.
+    # Each takes at least a round trip to a bucket: read several at a time, but never hold all in memory.
     with ThreadPoolExecutor(_SUMMARIES, thread_name_prefix="summaries") as pool:
         for start in range(0, len(ordered), _SUMMARIES):
             yield from pool.map(summary, ordered[start : start + _SUMMARIES])
@@ -109,7 +109,7 @@ def _add_parquet(summarizer: Summarizer, path: str) -> None:
 
 
 def _add_tfrecords(summarizer: Summarizer, path: str) -> None:
-    """As ``_add_parquet``, for a shard of ``tf.Example``."""
+    """Does the same as ``_add_parquet`` for a shard of ``tf.Example``."""
     with storage.open_input(path) as source:
         records = read_records(source)
         while chunk := list(itertools.islice(records, _BATCH_ROWS)):

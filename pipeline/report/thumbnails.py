@@ -1,4 +1,4 @@
-"""Fetches images again to make the thumbnails of a page."""
+"""Fetches images again for the thumbnails of a page."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def fetched_thumbnails(
     base_dir: str | None,
     rights: FetchRights,
 ) -> dict[str, str]:
-    """Maps each ``ref_id`` to a JPEG in base64. Images that cannot be fetched are left out, and so are inline ones.
+    """Maps each ``ref_id`` to a JPEG in base64. Inline images and images that cannot be fetched are left out.
 
     Args:
-      rows: with ``uri`` and ``ref_id``.
-      manifest: of the run that labeled them.
-      base_dir: the base of relative references; None: the run's.
+      rows: rows with ``uri`` and ``ref_id``.
+      manifest: manifest of the run that labeled them.
+      base_dir: the base of relative references; None: the run's base.
       rights: permissions to fetch.
 
     Raises:
@@ -73,17 +73,17 @@ def base_of(manifest: Mapping[str, Any], base_dir: str | None) -> str:
     """The base of relative references: an absolute path or a URI.
 
     Args:
-      manifest: of the run.
-      base_dir: from the command line; None: the run's, or else the current directory.
+      manifest: manifest of the run.
+      base_dir: from the command line; None: the run's base, or else the current directory.
     """
     return storage.absolute(base_dir or manifest["options"].get("base_dir") or os.getcwd())  # noqa: PTH109 (a string)
 
 
 def load_options_of(ran: Any, made: Any, rights: FetchRights) -> LoadOptions:
-    """Loads images as a run did, within the permissions of the command line.
+    """The options to load images as a run did, within the permissions of the command line.
 
     Args:
-      ran, made: ``options`` and ``preprocessing`` of its manifest. They set the limits and may forbid schemes. They
+      ran, made: ``options`` and ``preprocessing`` of its manifest. They set limits and may forbid schemes, but
         grant no permission, since anybody may have written them.
       rights: permissions to fetch.
 
@@ -106,7 +106,7 @@ def _load_options(ran: Mapping[str, Any], made: Mapping[str, Any], rights: Fetch
             deadline=ran["fetch_deadline"],
             allow_http=rights.allow_http,
             allow_private_hosts=rights.allow_private_hosts,
-            # Manifests of older versions lack these; no manifest holds the values of headers.
+            # Manifests of older versions lack these options; no manifest holds the values of headers.
             http=HttpOptions(
                 user_agent=ran.get("user_agent"),
                 ignore_robots_tag=ran.get("ignore_robots_tag", False),

@@ -21,7 +21,7 @@ function knownClasses() {
   return [...new Set([...names.map(exported), ...data.sample.flatMap(wholeLabels).filter((name) => name !== null)])].sort();
 }
 
-// The mark on a picture: [CSS class, text]; null without a verdict.
+// The mark on a picture: [CSS class, text]; null if there is no verdict.
 function verdictOf(row) {
   const labels = corrections.get(row.image_id);
   if (labels === undefined) return null;
@@ -101,7 +101,7 @@ function verdictForm(row, done) {
   return form;
 }
 
-// Keys on a focused picture: r marks right, w opens the form at the class, u takes back.
+// Keys on a focused picture: r marks right, w opens the form at the class, u takes the verdict back.
 function verdictKeys(button, row, open) {
   if (!row.image_id) return;
   button.addEventListener("keydown", (event) => {

@@ -183,7 +183,7 @@ def test_a_parameter_that_is_none(word: str):
 def test_the_linter_has_nothing_to_say_of_an_image(name: str):
     tool = TOOLS / "hadolint"
     if not tool.exists():
-        lacking("hadolint is not on this machine: its wheel is for Linux on x86-64")
+        lacking("hadolint is not installed; its wheel is for Linux on x86-64")
     done = subprocess.run([tool, DEPLOY / f"{name}.Dockerfile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 

@@ -69,7 +69,7 @@ class Airflow:
 
     def __init__(self, home: Path) -> None:
         if not PYTHON.exists():
-            needs.lacking("no Airflow: tools/setup_airflow.sh installs it")
+            needs.lacking("no Airflow; tools/setup_airflow.sh installs it")
         self.dags = home / "dags"
         self.dags.mkdir()
         self._environment = {

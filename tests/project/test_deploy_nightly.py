@@ -111,7 +111,7 @@ def find_promtool():
     if (found := shutil.which("promtool", path=path)) is not None:
         return found
     if shutil.which("apt-get") is None:
-        needs.lacking("no promtool, and no apt, which fetches it")
+        needs.lacking("no promtool, and no apt to fetch it")
     done = subprocess.run([ROOT / "tools" / "get_promtool.sh"], capture_output=True, text=True, timeout=300)
     if done.returncode:
         needs.lacking(f"tools/get_promtool.sh: {done.stdout[-500:]}{done.stderr[-500:]}")
@@ -177,7 +177,7 @@ UNITS = ["beamlabel-nightly.service", "beamlabel-nightly.timer", "beamlabel-aler
 
 def systemd_analyze(*arguments):
     if (program := shutil.which("systemd-analyze")) is None:
-        needs.lacking("no systemd-analyze, which Debian's package systemd has")
+        needs.lacking("no systemd-analyze, from Debian's package systemd")
     return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
 
 

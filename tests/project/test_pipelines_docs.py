@@ -186,7 +186,7 @@ def test_beam_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ON_ANY_RUNNER)
 def test_on_prism(name: str, tmp_path: Path) -> None:
     if not PRISM.exists():
-        needs.lacking("no Prism: tools/setup_prism.sh makes it where there is Go")
+        needs.lacking("no Prism; tools/setup_prism.sh builds it if Go is installed")
     run(name, tmp_path, "--runner=PrismRunner", f"--prism_location={PRISM}")
 
 

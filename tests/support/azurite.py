@@ -27,11 +27,11 @@ class Azurite:
 
     def __init__(self) -> None:
         if not _PROGRAM.is_file():
-            needs.lacking("no Azurite here: tools/setup_azurite.sh")
+            needs.lacking("no Azurite; tools/setup_azurite.sh installs it")
         try:
             from azure.storage.blob import BlobServiceClient
         except ImportError:
-            needs.lacking("no library of Azure here: the extra azure")
+            needs.lacking("the extra `azure` is not installed")
 
         command = [
             _PROGRAM,

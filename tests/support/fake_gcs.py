@@ -34,7 +34,7 @@ class FakeGcsServer:
 
     def __init__(self) -> None:
         if not _PROGRAM.is_file():
-            needs.lacking("no fake-gcs-server here: tools/setup_gcs_server.sh")
+            needs.lacking("no fake-gcs-server; tools/setup_gcs_server.sh installs it")
         for _ in range(_TRIES):
             self.address = ("127.0.0.1", free_port())
             self.url = "http://{}:{}".format(*self.address)

@@ -75,9 +75,9 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str, *, poll: f
 def require_flink() -> None:
     """Skips the test if Flink cannot run."""
     if shutil.which("java") is None:
-        needs.lacking("no Java here")
+        needs.lacking("Java is not installed")
     if not JOB_SERVER_JAR.is_file():
-        needs.lacking("no Flink here: tools/setup_flink.sh")
+        needs.lacking("no Flink; tools/setup_flink.sh installs it")
 
 
 class FlinkCluster:

@@ -76,7 +76,7 @@ def operator_jar() -> Path:
     """The jar with the operator's definitions, downloaded on first use."""
     if not (jars := list(OPERATOR_JARS.glob("*.jar"))):
         if shutil.which("mvn") is None:
-            needs.lacking("no Maven, which fetches the definition of a FlinkDeployment")
+            needs.lacking("no Maven to fetch the definition of FlinkDeployment")
         done = subprocess.run(
             [ROOT / "tools" / "get_flink_crd.sh"], capture_output=True, text=True, timeout=300
         )

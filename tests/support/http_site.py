@@ -119,7 +119,7 @@ def refusal(fetch: Callable[..., object], location: str, *arguments: object, **o
 
 def self_signed(name: str, folder: Path) -> Path:
     """A certificate for that name and its key in one file of the directory."""
-    x509 = pytest.importorskip("cryptography.x509", reason="makes the server's certificate")
+    x509 = pytest.importorskip("cryptography.x509", reason="needs cryptography for the server's certificate")
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 

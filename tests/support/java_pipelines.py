@@ -24,9 +24,9 @@ SERVICE = "beamlabel.pipeline.runners.expansion_service"
 def require_java() -> None:
     """Skips the test if the Java pipeline cannot run."""
     if not (JARS / ".installed").is_file():
-        needs.lacking("no Java pipeline here: tools/setup_java.sh makes it where there are Java and Maven")
+        needs.lacking("no Java pipeline; tools/setup_java.sh builds it if Java and Maven are installed")
     if not PRISM.exists():
-        needs.lacking("no Prism: tools/setup_prism.sh makes it where there is Go")
+        needs.lacking("no Prism; tools/setup_prism.sh builds it if Go is installed")
 
 
 @contextmanager

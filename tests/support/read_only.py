@@ -16,7 +16,7 @@ def with_read_only(folder: Path) -> list[str]:
         not shutil.which("unshare")
         or subprocess.run([*_OWN_MOUNTS, mount], capture_output=True, check=False).returncode
     ):
-        pytest.skip("no mounts of one's own here")
+        pytest.skip("needs permission to mount in a namespace")
     return [*_OWN_MOUNTS, mount + ' && exec "$@"', "sh"]
 
 

@@ -26,7 +26,7 @@ def runner(request):
     if request.param == "in memory":
         return BundleBasedDirectRunner(), ["--streaming"]
     if not PRISM.exists():
-        needs.lacking("no Prism: tools/setup_prism.sh makes it where there is Go")
+        needs.lacking("no Prism; tools/setup_prism.sh builds it if Go is installed")
     return SteadyPrismRunner(), ["--streaming", "--prism_location", str(PRISM)]
 
 

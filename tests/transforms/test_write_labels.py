@@ -192,7 +192,7 @@ def test_rows_of_another_module_are_refused(paths, tmp_path):
 
 
 def test_a_bucket(gcs: Bucket, paths, monkeypatch):
-    pytest.importorskip("apache_beam.io.gcp.gcsio", reason="Beam's own file system of gs://")
+    pytest.importorskip("apache_beam.io.gcp.gcsio", reason="needs Beam's file system for gs://")
     # There are no credentials here, and Beam searches for them for half a minute.
     monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda options: None)
     with beam.Pipeline(runner=FnApiRunner()) as p:

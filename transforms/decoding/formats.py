@@ -40,7 +40,7 @@ _SIGNATURES: tuple[tuple[bytes, _Reader], ...] = (
     (b"\x01\xda", read_sgi),
 )
 
-# Known formats that are not decoded: (offset, bytes, name). Some have no decoder here. For the others there was no
+# Known formats that are not decoded: (offset, bytes, name). Some have no decoder here; for the others there was no
 # independent reader to compare with.
 _NOT_DECODED = (
     (0, b"%!PS", "EPS"),
@@ -131,7 +131,7 @@ def read_picture(data: bytes, options: DecodeOptions) -> Picture:
 
 
 def _content_kind(data: bytes) -> str:
-    """The kind of other content, for a failure's detail; no byte of the content, which may be a secret."""
+    """The kind of other content, for a failure's detail; without its bytes, which may be secret."""
     head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html")):
         return "; the file is an HTML page"
@@ -154,7 +154,7 @@ def _reader(data: bytes) -> _Reader | None:
     # A TGA may begin like a cursor; only the number of pictures tells them apart.
     if data[:4] == b"\0\0\2\0" and data[4:6] != b"\0\0":
         return read_icon
-    # A BMP's header has at most 255 bytes; otherwise the data are a text that begins with BM.
+    # A BMP's header has at most 255 bytes; other data are a text that begins with BM.
     if data[:2] == b"BM" and not data[15:18].strip(b"\0"):
         return read_bmp
     if _not_decoded(data) is not None:
@@ -172,7 +172,7 @@ def _not_decoded(data: bytes) -> str | None:
             return name
     if data[4:8] == b"ftyp":
         brands = _brands(data)
-        # Still pictures with a major brand of their own list one of these two as compatible.
+        # Still pictures with another major brand list one of these two as compatible.
         return "HEIF" if brands[:4] in _HEIF_BRANDS or {b"mif1", b"msf1"} & _four(brands) else None
     if data[4:6] in (b"\x11\xaf", b"\x12\xaf") and data[14:16] in (b"\0\0", b"\3\0"):
         return "FLI"

@@ -1,1 +1,1 @@
-"""How messages say to install what an extra brings."""
+"""Instructions in messages to install an extra."""

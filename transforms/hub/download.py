@@ -1,4 +1,4 @@
-"""Downloads a module from a hub into a directory of the cache: one request, answered by a tarball."""
+"""Downloads a module from a hub into a directory of the cache: one request for a tarball."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from beamlabel.transforms.hub.tarball import extract_tar
 from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.secrets.text import public_text, public_uri
 
-# https://www.tensorflow.org/hub/hosting: with this in its query a handle's URL gives a tarball.
+# https://www.tensorflow.org/hub/hosting: with this query, a handle's URL returns a tarball.
 _FORMAT = "tf-hub-format=compressed"
-# Between two pieces of an answer.
+# Longest pause in a response.
 _SILENCE_SECONDS = 60.0
 
 
 def hub_folder(handle: str, root: Path) -> Path:
-    """The directory of a hub's module in a cache, named as tensorflow-hub names it, so that both may share one.
+    """The directory of a hub's module in a cache, named as tensorflow-hub names it, so that both can share a cache.
 
-    Credentials in the handle do not count: a URL with another signature names the same module.
+    Credentials in the handle are ignored: a URL with another signature names the same module.
     """
     return root / hashlib.sha1(public_uri(handle).encode(), usedforsecurity=False).hexdigest()
 
@@ -35,7 +35,7 @@ def download_module(handle: str, folder: Path) -> None:
     """Fetches a module and extracts it into an empty directory.
 
     Raises:
-      ModuleError: it cannot be fetched, or the answer is no module; without credentials of the handle.
+      ModuleError: the module cannot be fetched, or the response is not a module. The message holds no credentials.
     """
     try:
         with cast("IO[bytes]", _opener().open(_request(handle), timeout=_SILENCE_SECONDS)) as answer:
@@ -43,7 +43,7 @@ def download_module(handle: str, folder: Path) -> None:
     except ModuleError as error:
         raise ModuleError(f"the answer is not a module ({error}); check the handle") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        # The text may hold the URL, or the target of a redirect.
+        # The text may hold the URL or the target of a redirect, with credentials.
         shown = public_text(f"{type(error).__name__}: {error}")
         raise ModuleError(
             f"it could not be fetched ({shown}); check the handle and the network, or download the module and name its "
@@ -54,7 +54,7 @@ def download_module(handle: str, folder: Path) -> None:
 def _request(handle: str) -> urllib.request.Request:
     parts = urlsplit(handle)
     query = parts.query
-    # A signature covers the query as it is.
+    # A signature covers the query, so the query must not change.
     is_signed = query != urlsplit(public_uri(handle)).query and parts.path.endswith(TAR_SUFFIXES)
     if not is_signed:
         query = f"{query}&{_FORMAT}" if query else _FORMAT
@@ -63,7 +63,7 @@ def _request(handle: str) -> urllib.request.Request:
     request = urllib.request.Request(url, headers={"User-Agent": f"beamlabel/{__version__}"})
     if at:
         token = base64.b64encode(unquote(user).encode()).decode()
-        # Not for another host that the answer may redirect to.
+        # A redirect may lead to another host, which must not get the password.
         request.add_unredirected_header("Authorization", f"Basic {token}")
     return request
 

@@ -1,4 +1,4 @@
-"""The files of a module, and checks that they are complete."""
+"""Lists a module's files and checks that they are complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KERAS_SUFFIX = ".keras"
 TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 WAY_OUT = "in the program that has the model, call model.export(DIR) and name that directory"
-# They hold weights without the network, or a network that only the Keras that wrote it certainly reads.
+# Such files hold weights without a network, or a network that only the Keras version that wrote it reads reliably.
 HDF5 = f"HDF5 files, of models or of weights only, are not read: {WAY_OUT}"
 # A `.keras` file is fingerprinted under this name, so that renaming it changes nothing.
 _KERAS_NAME = "model.keras"
@@ -25,7 +25,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True, order=True)
 class FileEntry:
-    """One file: its POSIX path below the module's folder, its size in bytes, its SHA-256 in hex."""
+    """One file: its POSIX path below the module's directory, its size in bytes, its SHA-256 in hex."""
 
     path: str
     size: int
@@ -35,8 +35,7 @@ class FileEntry:
 def scan(module: Path) -> tuple[FileEntry, ...]:
     """The files of a module, a directory or one ``.keras`` file, sorted by path.
 
-    Directories, and everything that is no regular file (or link to one), have no entry. Nor have files beside the
-    module, see ``is_beside``.
+    Only regular files and links to them have entries. Files beside the module have none; see ``is_beside``.
     """
     if module.is_file():
         return (_entry(module, _KERAS_NAME),)
@@ -47,12 +46,12 @@ def scan(module: Path) -> tuple[FileEntry, ...]:
 
 
 def is_beside(path: str) -> bool:
-    """Whether a file in a module's directory is not a part of the module: its name there begins with ``_``.
+    """Whether a file in a module's directory does not belong to the module: its name begins with ``_``.
 
     Examples are ``_TRAINING.json`` and ``_report.html``, which ``beamlabel train`` writes beside the module.
 
     Args:
-      path: POSIX, below the directory.
+      path: POSIX path below the directory.
     """
     return path.startswith("_")
 
@@ -70,7 +69,7 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
 def fingerprint(entries: Iterable[FileEntry]) -> str:
     """SHA-256, in hex, over a module's files in canonical form.
 
-    The form is one record a file, in the order of the paths: ``path NUL size NUL sha256 LF``, all
+    The form is one record per file, in the order of the paths: ``path NUL size NUL sha256 LF``, all
     UTF-8, the size in decimal and the SHA-256 of the content in lower case hex. It leaves out the additions of a
     tarball (``./`` before names, owners, times, directories, order), so a directory and its tarball have one
     fingerprint.
@@ -87,7 +86,7 @@ def module_root(folder: Path) -> Path:
     Tarballs and TensorFlow Serving's ``NAME/1/`` layout wrap a module in a directory.
 
     Raises:
-      ModuleError: there is no module; the message names what is there.
+      ModuleError: there is no module; the message names the files found.
     """
     if (folder / SAVED_MODEL).is_file():
         return folder
@@ -123,7 +122,7 @@ def missing_shards(module: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The files of a directory of the cache when it was last known to be good; a JSON file beside it.
+    """The files of a cached directory when it was last complete; stored as JSON beside the directory.
 
     Attributes:
       folder: the directory's name, beside the receipt.
@@ -135,7 +134,7 @@ class Receipt:
 
     @classmethod
     def read(cls, path: Path) -> Receipt | None:
-        """The receipt, or None if none can be read."""
+        """Reads a receipt; None if it is missing or damaged."""
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             return cls(value["folder"], tuple(FileEntry(**entry) for entry in value["files"]))
@@ -148,9 +147,9 @@ class Receipt:
         write_file(path, json.dumps(value, indent=1).encode())
 
     def holds(self, folder: Path) -> bool:
-        """Whether it belongs to a directory, and every file is still there with its size (checked first) and content.
+        """Whether the receipt fits a directory that still has every file with its size (checked first) and content.
 
-        Whoever can write the cache can write a receipt, so its name only has to equal that of ``folder``.
+        Anybody who can write the cache can write a receipt, so its name only has to equal that of ``folder``.
         """
         if self.folder != folder.name:
             return False

@@ -1,7 +1,7 @@
-"""Removes locks of killed processes from the cache of tensorflow-hub, which would wait 20 minutes for them.
+"""Removes locks of killed processes from the cache of tensorflow-hub, which would wait 20 minutes for each.
 
-``NAME.lock`` holds the host, the number of the process that fetches the module ``NAME``, and a unique word, separated
-by dots; ``NAME.WORD.tmp`` holds the part that it has fetched. A killed process leaves both
+``NAME.lock`` holds the host, the PID of the process that fetches the module ``NAME``, and a unique word, separated by
+dots; ``NAME.WORD.tmp`` holds the part fetched so far. A killed process leaves both
 (``tensorflow_hub.resolver.atomic_download``).
 """
 
@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _MOST_BYTES = 4096
-# A lock with this process's number that is older than this process belongs to an earlier one with the same number.
+# Seconds since 1970. A lock with this process's PID that is older than this belongs to an earlier process.
 _STARTED = time.time()
 # Files that tensorflow-hub has not yet renamed, and directories that it downloads into. If they have not changed for a
 # day, their process is gone, and so are their locks.
@@ -54,7 +54,7 @@ def _is_alive(process: int, made: float) -> bool:
 
 
 def _is_old(path: Path) -> bool:
-    """Whether nothing there was written for a day."""
+    """Whether a file or directory has not changed for a day."""
     before = time.time() - _DAY_SECONDS
     return all(one.lstat().st_mtime < before for one in (path, *path.rglob("*")))
 

@@ -1,4 +1,4 @@
-"""Copies a module to a directory elsewhere: as a whole, or so that nothing there passes for a module."""
+"""Copies a module to another directory, so that an incomplete copy is never taken for a module."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _BLOCK_BYTES = 1 << 20
 def mirror_module(module: Path, folder: str) -> bool:
     """Copies a module's files into a directory, and reads them back.
 
-    A local directory appears at once, by a rename. In a bucket, ``saved_model.pb`` is written last, when all others
-    have been read back and compared: without it nothing passes for a module. The next call completes a copy that was
-    interrupted.
+    A local directory appears at once, by a rename. In a bucket, ``saved_model.pb`` is written last, after all other
+    files were read back and compared: without it a directory is not a module. The next call completes an interrupted
+    copy.
 
     Args:
       module: a directory with ``saved_model.pb``, or a ``.keras`` file, which becomes ``model.keras``.
-      folder: local, or on a storage that ``beamlabel.transforms.storage`` writes.
+      folder: a local directory, or one on a storage that ``beamlabel.transforms.storage`` writes.
 
     Returns:
-      False if the directory held exactly this module already.
+      False if the directory already held exactly this module.
 
     Raises:
       ModuleError: the directory holds something else, or lies within the module.
-      OSError: it cannot be written, or reading it back gives other content.
-      ValueError: no such storage.
+      OSError: the directory cannot be written, or reading it back gives other content.
+      ValueError: the storage is not supported.
     """
     folder = storage.absolute(folder).rstrip("/")
     wanted = scan(module)

@@ -1,7 +1,7 @@
-"""Creates files and directories of a cache at once or not at all; the next call removes what a killed process left.
+"""Creates files and directories of a cache atomically; the next call removes the leftovers of a killed process.
 
-The name of an unfinished one begins with a dot and holds ``.beamlabel-``. Its process holds a lock (``flock``) on it,
-which the system frees when the process ends in any way. A process that gets the lock has found a left-over.
+The name of an unfinished file begins with a dot and holds ``.beamlabel-``. Its process holds a lock (``flock``) on it,
+which the system releases when the process ends for any reason. A process that gets the lock has found a leftover.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # not POSIX: nothing counts as left over
+except ImportError:  # not POSIX: no leftovers are recognized
     fcntl = None  # type: ignore[assignment]
 
 _MARK = ".beamlabel-"
 
 
 def fill_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Creates ``folder`` at once: ``fill`` writes into a temporary directory beside it, which is then renamed.
+    """Creates ``folder`` atomically: ``fill`` writes into a temporary directory beside it, which is then renamed.
 
     If another process was faster, its directory stays.
     """
@@ -49,7 +49,7 @@ def partial_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file at once or not at all; creates its directory."""
+    """Writes a file atomically; creates its directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def make() -> Path:
@@ -68,11 +68,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def remove_left_over(folder: Path, name: str = "") -> None:
-    """Removes from a directory what killed processes left unfinished, and nothing that a live one is writing.
+    """Removes unfinished files of killed processes from a directory, but none that a live process is writing.
 
     Args:
       folder: the directory; it may be absent.
-      name: of the file or directory that was being created; empty for all.
+      name: name of the file or directory that was being created; empty: all.
     """
     try:
         found = [entry for entry in os.scandir(folder) if _is_partial(entry.name, name)]
@@ -104,12 +104,12 @@ def _is_partial(entry: str, name: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(make: Callable[[], Path]) -> Iterator[Path]:
-    """A new file or directory, with its lock held."""
+    """Yields a new file or directory, and holds its lock."""
     while True:
         partial = make()
         try:
             descriptor = os.open(partial, os.O_RDONLY)
-        except FileNotFoundError:  # removed as a left-over before the lock was held: try again
+        except FileNotFoundError:  # removed as a leftover before it was locked: try again
             continue
         has_lock = _lock(descriptor)
         if has_lock is None or (has_lock and partial.exists()):

@@ -1,6 +1,6 @@
-"""A record of where the module in a directory was fetched from.
+"""Records the source of a fetched module.
 
-It is ``FOLDER.fetched.json`` beside the directory: every file within is part of the module's fingerprint.
+The record is ``FOLDER.fetched.json`` beside the module's directory, since files inside count for its fingerprint.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _SUFFIX = ".fetched.json"
 
 @dataclass(frozen=True)
 class Provenance:
-    """A record of ``beamlabel fetch``.
+    """The record that ``beamlabel fetch`` writes.
 
     Attributes:
-      handle: the module's, without the query of a signed URL.
-      fingerprint: of the fetched module.
-      fetched_at: ISO 8601, UTC.
-      version: of beamlabel.
+      handle: the module's handle, without the query of a signed URL.
+      fingerprint: fingerprint of the fetched module.
+      fetched_at: time of the fetch, ISO 8601, UTC.
+      version: version of beamlabel.
     """
 
     handle: str
@@ -37,12 +37,12 @@ class Provenance:
 
 
 def provenance_path(folder: str) -> str:
-    """The path of the record of a directory."""
+    """The path of a directory's record."""
     return storage.absolute(folder).rstrip("/") + _SUFFIX
 
 
 def read_provenance(folder: str, fingerprint: str) -> Provenance | None:
-    """The record of a directory; None if there is none, or it is of another module than the one there now."""
+    """Reads a directory's record; None if there is none, or if it describes another module."""
     path = provenance_path(folder)
     try:
         if not storage.exists(path):

@@ -1,4 +1,4 @@
-"""Resolves a module's handle to a complete local directory and its fingerprint; runs nothing of the module."""
+"""Resolves a module's handle to a complete local directory and its fingerprint; runs no code of the module."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class NotAtHandError(Exception):
-    """The module has to be fetched, or unpacked, first."""
+    """The module has to be fetched or unpacked first."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class ResolvedModule:
       fingerprint: see ``module_files.fingerprint``.
       origin: the handle that it was fetched from, if a record beside its directory names one (see
         ``provenance``), else ``handle``; a hub's conventions apply by it.
-      allows_unsafe_ops: whether the user allows operations that do more than compute, see ``allowed_ops``. To be
-        checked before TensorFlow loads the module.
+      allows_unsafe_ops: whether the user allows operations that do more than compute, see ``allowed_ops``. Check it
+        before TensorFlow loads the module.
     """
 
     handle: str
@@ -90,9 +90,9 @@ def resolve_module(
       allow_unsafe_ops: see ``ResolvedModule``.
 
     Raises:
-      NotAtHandError: it is not in the cache, and ``fetches`` is false.
-      ModuleError: there is no such module, it is not complete, or it is another one than expected; with the handle and
-        what was tried.
+      NotAtHandError: the module is not in the cache, and ``fetches`` is false.
+      ModuleError: the module does not exist, is incomplete, or has another fingerprint than expected. The message names
+        the handle and the places that were tried.
     """
     cache = Path(cache_dir).expanduser()
     for folder in (cache, cache / "modules", hub_root(cache)):
@@ -114,7 +114,10 @@ def resolve_module(
         fetched = None if place is None else read_provenance(place, found)
         origin = fetched.handle if fetched else ""
         return ResolvedModule(public_uri(handle), path, found, origin, allow_unsafe_ops)
-    except (OSError, ValueError) as error:  # ModuleError is one, a malformed gs:// URI another
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # ModuleError and the error for a malformed gs:// URI are ValueErrors
         raise ModuleError(
             f"module {public_uri(handle)}: {str(error).replace(handle, public_uri(handle))}"
         ) from error
@@ -198,13 +201,13 @@ def _save(stream: IO[bytes], folder: Path, below: str) -> None:
 
 
 def _cached(root: Path, key: object, fill: Callable[[Path], None], fetches: bool) -> Path:
-    """The directory of the cache for a key, filled again unless its receipt shows that it is complete."""
+    """The cached directory of a key, filled again unless its receipt proves it complete."""
     name = hashlib.sha256(json.dumps([_CACHE_FORMAT, key]).encode()).hexdigest()[:32]
     folder, receipt_path = root / name, root / f"{name}.json"
 
     def fill_and_sign(partial: Path) -> None:
         fill(partial)
-        # Before the directory has its name: a process that finds the directory finds its receipt.
+        # Written before the rename, so that a process that finds the directory also finds its receipt.
         Receipt(name, scan(partial)).write(receipt_path)
 
     found = inode(folder)
@@ -230,7 +233,7 @@ def _from_hub(handle: str, root: Path, fetches: bool) -> Path:
     receipt = Receipt.read(receipt_path)
     if receipt is not None and receipt.holds(folder):
         return module_root(folder)
-    # A module that another program has fetched has no receipt.
+    # A module that another program fetched has no receipt.
     if receipt is not None or not _plausible(folder):
         if not fetches:
             raise NotAtHandError
@@ -241,20 +244,20 @@ def _from_hub(handle: str, root: Path, fetches: bool) -> Path:
     try:
         Receipt(folder.name, scan(folder)).write(receipt_path)
     except OSError as error:
-        # A read-only cache, such as one in a container image, is used as it is.
+        # A read-only cache, such as one in a container image, is used unchanged.
         if error.errno not in _READ_ONLY:
             raise
     return module
 
 
 def hub_root(cache: Path) -> Path:
-    """The directory of hub modules; ``TFHUB_CACHE_DIR`` does not count if it is not local."""
+    """The directory of hub modules; ignores a ``TFHUB_CACHE_DIR`` that is not local."""
     theirs = os.environ.get("TFHUB_CACHE_DIR", "")
     return (Path(theirs).expanduser() if theirs and "://" not in theirs else cache / "hub").absolute()
 
 
 def _plausible(folder: Path) -> bool:
-    """Whether a directory without a receipt has a graph, and variables of which no shard is missing."""
+    """Whether a directory without a receipt has a graph and all shards of its variables."""
     try:
         module = module_root(folder)
     except (ModuleError, OSError):

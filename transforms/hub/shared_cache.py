@@ -1,7 +1,7 @@
-"""Downloads a hub's module into a cache that is shared with tensorflow-hub, at once or not at all.
+"""Downloads a hub's module into a cache that is shared with tensorflow-hub, atomically.
 
-tensorflow-hub has the protocol that all its users follow: one takes a lock file and downloads into a directory of its
-own, which is then renamed; the others wait, and remove a lock behind which nothing happens. The download is ours.
+All users of tensorflow-hub follow its protocol: one process creates a lock file and downloads into a temporary
+directory, which is then renamed; the others wait, and remove a lock without progress. beamlabel does the download.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from beamlabel.transforms.inference.artifact import ModuleError
 from beamlabel.transforms.inference.lazy_tensorflow import tensorflow, tensorflow_hub
 from beamlabel.transforms.secrets.logs import get_logger
 
-# Not below `beamlabel.transforms`, whose records `inspect` holds back until the end.
+# Not below `beamlabel.transforms`: `inspect` holds back the records of that logger until the end.
 _LOGGER = get_logger("beamlabel.hub")
-# tensorflow-hub looks every 5 s, and removes a lock when it finds for the second time that nothing came for so long:
+# tensorflow-hub checks a lock every 5 s, and removes it after two periods of this many seconds without progress, so
 # within a minute.
 _SILENCE_SECONDS = 24.0
-# A part of tensorflow-hub's message about the lock of another process, and an addition to it.
+# Part of tensorflow-hub's message about the lock of another process, which gets an addition.
 _WAITING = "already being downloaded by"
 _HOW_LONG = " If no bytes arrive there for a minute, its lock is removed and the download starts here."
 
 
 def fetch_to_shared(handle: str, folder: Path, download: Callable[[Path], None]) -> None:
-    """Creates a module's directory, unless another process does so meanwhile; imports TensorFlow.
+    """Creates a module's directory, unless another process creates it meanwhile; imports TensorFlow.
 
     Args:
-      handle: for the log, and for ``FOLDER.descriptor.txt``; without credentials.
-      folder: as tensorflow-hub names it. If it holds something, it stays as it is.
+      handle: handle for the log and for ``FOLDER.descriptor.txt``, without credentials.
+      folder: directory, as tensorflow-hub names it. It is not changed if it is not empty.
       download: fills an empty directory.
 
     Raises:
-      ModuleError: tensorflow-hub or TensorFlow is not installed, or the cache cannot be written. Nothing is left then,
-        nor if ``download`` raises.
+      ModuleError: tensorflow-hub or TensorFlow is not installed, or the cache cannot be written. No files are left
+        then, nor if ``download`` raises.
     """
     errors = tensorflow().errors
     hub = tensorflow_hub()
@@ -48,7 +48,7 @@ def fetch_to_shared(handle: str, folder: Path, download: Callable[[Path], None])
                 handle, lambda _, partial: download(Path(partial)), str(folder), _SILENCE_SECONDS
             )
     except errors.OpError as error:
-        if not folder.is_dir():  # else another process was faster, between this one's check and its rename
+        if not folder.is_dir():  # else another process was faster
             raise ModuleError(f"{folder.parent} cannot be written: {error.message}") from error
 
 
@@ -61,14 +61,14 @@ def inode(folder: Path) -> int | None:
 
 
 def take_away(folder: Path, number: int | None) -> None:
-    """Removes a damaged directory, but not one that another process has put into its place since.
+    """Removes a damaged directory, but not a later one that another process has put in its place.
 
     Args:
-      folder: of a cache.
-      number: its ``inode`` before it was checked.
+      folder: directory of a cache.
+      number: its ``inode`` before the check.
 
     Raises:
-      ModuleError: it has to stay, since the cache is read-only.
+      ModuleError: the directory cannot be removed, since the cache is read-only.
     """
     if number is None:
         return
@@ -98,7 +98,7 @@ class _Ours(logging.Handler):
 
 @contextmanager
 def _in_our_log() -> Iterator[None]:
-    """Sends the messages of tensorflow-hub to our log, such as whose lock it waits for: its own shows fewer."""
+    """Sends tensorflow-hub's messages, such as the owner of a lock, to our log: its own log shows fewer."""
     theirs, ours = logging.getLogger("absl"), _Ours()
     before = theirs.level
     theirs.addHandler(ours)

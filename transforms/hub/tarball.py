@@ -11,7 +11,7 @@ from typing import IO, cast
 
 from beamlabel.transforms.inference.artifact import ModuleError
 
-# The largest SavedModel holds a graph of 2 GB and its variables.
+# Bytes. The largest SavedModel holds a graph of 2 GB and its variables.
 MAX_BYTES = 8 << 30
 MAX_MEMBERS = 10_000
 MAX_DEPTH, MAX_NAME_BYTES = 32, 1024
@@ -27,8 +27,8 @@ _NONSENSE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError
 def extract_tar(stream: IO[bytes], folder: Path) -> None:
     """Extracts a tarball, compressed by gzip or not.
 
-    Extracts files and directories only: no links, devices or sparse files, and no name that leads out of the directory
-    (the ``data`` filter, PEP 706). Reads the whole stream first, so that nothing of a damaged one is written: gzip's
+    Extracts files and directories only: no links, devices or sparse files, and no path that leads out of the directory
+    (the ``data`` filter, PEP 706). Reads the whole stream first, so that no part of a damaged one is written: gzip's
     checksum covers the content, and only zeros may follow the end of the archive.
 
     Args:
@@ -40,7 +40,7 @@ def extract_tar(stream: IO[bytes], folder: Path) -> None:
         allow, or with members that are refused.
     """
     try:
-        # In the directory: its growth shows waiting processes that the download goes on.
+        # Inside the directory, whose growth shows waiting processes that the download continues.
         with tempfile.NamedTemporaryFile(prefix=".beamlabel-", dir=folder) as plain:
             _unpack(cast("IO[bytes]", _Counted(stream)), plain)
             plain.seek(0)
@@ -57,7 +57,7 @@ def extract_tar(stream: IO[bytes], folder: Path) -> None:
 
 
 class _Counted:
-    """Counts the bytes that are read of a stream."""
+    """Counts the bytes read from a stream."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -65,7 +65,7 @@ class _Counted:
         self.count = 0
 
     def peek_two(self) -> bytes:
-        """The first two bytes, which are read again."""
+        """The first two bytes; ``read`` returns them again."""
         while len(self._begin) < 2 and (more := self._stream.read(2 - len(self._begin))):
             self._begin += more
         return self._begin
@@ -138,7 +138,7 @@ def _kind(member: tarfile.TarInfo) -> str:
 
 
 def _check_end(plain: IO[bytes], offset: int) -> None:
-    """Raises ``ModuleError`` unless an archive ends at ``offset``, with nothing but zeros after it."""
+    """Raises ``ModuleError`` unless an archive ends at ``offset`` and only zeros follow."""
     plain.seek(offset)
     size = 0
     while block := plain.read(_BLOCK):

@@ -1,4 +1,4 @@
-"""Imports TensorFlow on first use: it takes seconds and a gigabyte that most steps do not need."""
+"""Imports TensorFlow on first use, since it takes seconds and a gigabyte, and most steps do not need it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tensorflow() -> Any:
     """The ``tensorflow`` package, with its C++ log silenced unless the environment sets a level.
 
     Raises:
-      ModuleError: it is not installed.
+      ModuleError: TensorFlow is not installed.
     """
     # 3, not 2: TensorFlow logs a missing GPU as an error. Errors that matter here are exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,7 +40,7 @@ def tensorflow_hub() -> Any:
     tensorflow()
     try:
         with warnings.catch_warnings():
-            # It imports pkg_resources, which warns that it is deprecated.
+            # tensorflow_hub imports pkg_resources, which warns about its deprecation.
             warnings.simplefilter("ignore")
             import tensorflow_hub as hub
     except ImportError as error:

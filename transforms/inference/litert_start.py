@@ -1,7 +1,7 @@
-"""LiteRT writes a line on stderr when the first model of a process runs; here it goes to the debug log.
+"""Sends the line that LiteRT writes to stderr for a process's first model to the debug log.
 
-The line tears a progress bar. LiteRT has no setting for it. So the first model is one of a single addition, and what is
-on stderr meanwhile, a millisecond, is taken from there: no error of a module's own model can be lost.
+The line breaks a progress bar, and LiteRT has no setting for it. So the first model is a single addition, and stderr is
+filtered during the millisecond that it takes. No error of a module's own model can be lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from beamlabel.transforms.worker.native_stderr import without_native_lines
 
-# y = x + 1 for one float32, as TensorFlow 2.21 converts it; compressed by zlib.
+# y = x + 1 for one float32, converted by TensorFlow 2.21 and compressed by zlib.
 _MODEL = (
     "eNptUj1Lw1AUPUljDTTUgkU6dOjgHG3VTZBSKxT6ATW4KNRiMgRsCjVKOwgOLoI/oIOIo+BfcPQXOIpu/g7jvS83oYgXDu/lJPe8c+5LGYBz"
     "0N4qooIySiiiAIs4EwbtQVyMkLCrAW3CvQ5kEBdtsU0wCJ9RFC3JfpXQ6HWPmv3DVq876DSd+n7dqZOupbRN+S75duQHg8llEPojb3DlTS78"
@@ -27,7 +27,7 @@ _is_started = False
 
 
 def start(interpreter: Any) -> None:
-    """Has LiteRT write its line where nobody sees it; does nothing from the second call on.
+    """Runs a tiny model, so that LiteRT writes its line while stderr is filtered; does nothing after the first call.
 
     Args:
       interpreter: the class ``ai_edge_litert.interpreter.Interpreter``.
@@ -37,7 +37,7 @@ def start(interpreter: Any) -> None:
         if _is_started:
             return
         _is_started = True
-        # If anything is wrong, the module's own model, which comes next, raises it.
+        # If LiteRT fails, the module's own model, which comes next, raises the error.
         with suppress(OSError, RuntimeError, ValueError), without_native_lines():
             interpreter(model_content=_model(), num_threads=1).allocate_tensors()
 

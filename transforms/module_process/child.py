@@ -1,6 +1,6 @@
 """The process that loads a module; ``process`` starts this file.
 
-It reads lines of JSON from standard input: first its settings, then one task per line, a function by name and its
+It reads lines of JSON from standard input: first its settings, then one task per line: the name of a function and its
 arguments. It answers in lines of JSON on a separate descriptor: log records, then the result or the error. Output that
 a module prints goes to standard error.
 """
@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-# From prctl(2): the kernel sends the signal when the thread that started this process ends. That thread waits.
+# From prctl(2): the kernel sends the signal when the thread that started this process ends. That thread waits for it.
 _PR_SET_PDEATHSIG = 1
 # If memory runs out, Linux kills this process and not the launcher (proc_pid_oom_score_adj(5)).
 _OOM_FIRST = "1000"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from beamlabel.transforms.worker.memory import available_memory
 
 DEADLINE_SECONDS = 600.0
-# Memory left for the launcher and the rest of the machine.
+# Bytes left for the launcher and the rest of the machine.
 _SPARE_BYTES = 512 << 20
 # TensorFlow takes 0.6 GB to import, and 1.5 GB in all to compile a module of 14 MB (measured). The process may take
 # this much even if less is free; other programs then have to give up memory.

@@ -1,4 +1,4 @@
-"""Reads the standard error of the process that loads a module, and takes native libraries' lines out of it."""
+"""Filters native libraries' lines out of the standard error of the process that loads a module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NativeLines:
       descriptor: the pipe's other end, for a child process.
 
     Raises:
-      OSError, RuntimeError: there are no more pipes or threads.
+      OSError, RuntimeError: the system has no more pipes or threads.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,14 @@ class NativeLines:
             raise
 
     def close_descriptor(self) -> None:
-        """Closes this process's copy of the other end: the thread ends with the child's."""
+        """Closes this process's copy of the other end, so that the thread ends when the child closes its copy."""
         os.close(self.descriptor)
 
     def replay(self, seconds: float) -> None:
-        """Writes the last native lines to stderr after all: the child died, and they may tell why.
+        """Writes the last native lines to stderr: the child died, and the lines may explain it.
 
         Args:
-          seconds: that the rest of the child's output is waited for.
+          seconds: time to wait for the rest of the child's output.
         """
         self._thread.join(seconds)
         while self._kept:

@@ -1,4 +1,5 @@
-"""The launcher's side of the process that loads a module: if a module hangs, crashes or eats memory, only that ends.
+"""The launcher's side of the process that loads a module; if a module hangs, crashes or exhausts memory, only that
+process ends.
 
 The two exchange nothing but JSON. The launcher opens and checks the files that the process makes: a module in the cache
 or an artifact.
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 _SCRIPT = Path(__file__).with_name("child.py")
 _READ_BYTES = 1 << 16
-# A module may have thousands of signatures; a longer line is not a valid answer.
+# Bytes per line of an answer: a module may have thousands of signatures; a longer line is not valid.
 _MOST_BYTES = 64 << 20
 _END_SECONDS = 5.0
 # Messages of Python, TensorFlow and C++ for a lack of memory.
@@ -129,7 +130,7 @@ class Child:
         try:
             word = json.loads(line)
         except (ValueError, RecursionError):
-            return None  # the process is corrupt
+            return None  # not a valid answer
         return word if isinstance(word, dict) else None
 
     def how_it_ended(self) -> str:
@@ -174,7 +175,7 @@ class Child:
 class ModuleProcess:
     """Runs functions on a module in a separate process, which starts with the first call and ends with ``close``.
 
-    The total time of all calls is limited. Anything that ends the launcher's wait, such as a signal, ends the process.
+    The total time of all calls is limited. If the launcher's wait ends early, as by a signal, the process ends.
 
     Args:
       limits: limits on time and memory.
@@ -293,6 +294,6 @@ def _raised(kind: type[Exception], fallback: type[Exception], message: str) -> E
 def _log(name: str, level: int, message: str) -> None:
     logger = get_logger(name)
     if level == logging.WARNING:
-        warn_once(logger, message)  # this process may have the same cause to give it
+        warn_once(logger, message)  # this process may give the same warning
     else:
         logger.log(level, "%s", message)

@@ -1,4 +1,4 @@
-"""Waits of many seconds, such as for a compilation: announced, and finished with their duration."""
+"""Announces waits of many seconds, such as for a compilation, and logs their duration at the end."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _on_terminal: Display | None = None
 
 
 def show_with(display: Display | None) -> None:
-    """Has waits shown by ``display`` while they last, as on a terminal; None: a log line tells when one begins."""
+    """Shows waits with ``display``, as on a terminal; None: logs a line when a wait begins."""
     global _on_terminal
     _on_terminal = display
 
 
 @contextmanager
 def wait(doing: str, done: str) -> Iterator[None]:
-    """Tells of a wait while it lasts, and its duration at the end.
+    """Announces a wait, and logs its duration at the end.
 
     Args:
-      doing: such as ``Compiling the module (once; cached in DIR)``.
-      done: such as ``Compiled the module``; not told if the wait ends with an exception.
+      doing: text during the wait, such as ``Compiling the module (once; cached in DIR)``.
+      done: text for the duration, such as ``Compiled the module``; not logged after an exception.
     """
     begin = time.monotonic()
     if _on_terminal is None:

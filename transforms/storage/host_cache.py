@@ -23,12 +23,12 @@ from beamlabel.transforms import storage
 from beamlabel.transforms.secrets.logs import get_logger
 from beamlabel.transforms.storage.errors import ChecksumError
 
-# Of the compiled models and indexes on a host; a model is 2 to 200 MB, an index 16 bytes or more an image.
+# Bytes of compiled models and indexes per host. A model has 2 to 200 MB, an index at least 16 bytes per image.
 MAX_BYTES = 4 << 30
 _FOLDER = "staged"
 _PARTIAL = ".partial"
 _STAMP = ".stamp"
-# Smaller files are hashed by every process, which takes a millisecond.
+# Bytes. Every process hashes smaller files, which takes a millisecond.
 _STAMPED_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -40,8 +40,8 @@ class LocalArtifact(NamedTuple):
     """The result of ``open_artifact``.
 
     Attributes:
-      content: of the artifact; memory-mapped if it is in a file.
-      path: of that local file; None if the content is in memory only.
+      content: bytes of the file; memory-mapped if it is local.
+      path: path of the local file; None if the content is in memory only.
     """
 
     content: Content
@@ -54,7 +54,7 @@ _LOGGER = get_logger(__name__)
 _threads = threading.Lock()
 _in_use: dict[Path, InterProcessReaderWriterLock] = {}
 _warned = False
-# A process that hangs while it fetches the artifact must not block the others forever.
+# Seconds. A process that hangs while it fetches the artifact must not block the others forever.
 _LOCK_SECONDS = 300.0
 
 
@@ -65,7 +65,7 @@ NOWHERE = Path(os.devnull) / "beamlabel"
 def cache_dir() -> Path:
     """The per-user cache of modules and artifacts; ``BEAMLABEL_CACHE`` overrides it.
 
-    ``NOWHERE`` for a user without a home directory, for whom ``~`` would become a directory of that name.
+    ``NOWHERE`` for a user without a home directory, since ``~`` would become a directory with that name.
     """
     try:
         if named := os.environ.get("BEAMLABEL_CACHE"):
@@ -84,7 +84,7 @@ def open_artifact(path: str, sha256: str, *, max_bytes: int = MAX_BYTES) -> Loca
 
     Args:
       path: the file, local or remote.
-      sha256: of the file that the launcher staged, in hex.
+      sha256: SHA-256 of the file that the launcher staged, in hex.
       max_bytes: size limit of the cache.
 
     Raises:
@@ -147,7 +147,7 @@ def _fetch(path: str, file: Path, sha256: str) -> None:
             if (found := _sha256(fetched)) != sha256:
                 raise _other_bytes(path, found, sha256)
             os.fsync(fetched.fileno())
-            # A process that has a damaged one open keeps it.
+            # A process with an open damaged file keeps that file.
             partial.replace(file)
             _write_stamp(_stamp(file), os.fstat(fetched.fileno()))
     except BaseException:
@@ -167,9 +167,9 @@ def _cached(file: Path) -> Content | None:
 
 
 def _mapped(file: Path, sha256: str, stamp: Path | None) -> Content | str:
-    """The content of a file whose SHA-256 is right; else its SHA-256.
+    """The content of a file if its SHA-256 is right, else its SHA-256.
 
-    The hash reads the file, not the map, whose pages would count as this process's memory.
+    Hashing reads the file and not the map, since the map's pages would count as this process's memory.
     """
     with file.open("rb") as opened:
         state = os.fstat(opened.fileno())
@@ -248,7 +248,7 @@ def _lock_for(folder: Path, sha256: str) -> InterProcessLock | None:
         if not lock.acquire(timeout=_LOCK_SECONDS):
             _warn(folder, TimeoutError(f"another process has held {sha256}.lock for {_LOCK_SECONDS:.0f} s"))
             return None
-    except (OSError, RuntimeError) as error:  # fasteners raises the second if a file system has no locks
+    except (OSError, RuntimeError) as error:  # fasteners raises RuntimeError if a file system has no locks
         _warn(folder, error)
         return None
     return lock
@@ -261,7 +261,7 @@ def _use(file: Path) -> None:
             mark = InterProcessReaderWriterLock(f"{file}.use")
             mark.acquire_read_lock()
             _in_use[file] = mark
-        os.utime(f"{file}.use")  # not of the file itself: its times are in its stamp
+        os.utime(f"{file}.use")  # not the file itself, since its stamp holds its times
     except (OSError, RuntimeError) as error:
         _warn(file.parent, error)
 

@@ -1,7 +1,7 @@
-"""Keeps the lines off stderr that native libraries write as they start.
+"""Removes the lines that native libraries write to stderr when they start.
 
-TensorFlow, LiteRT and their libraries write about missing GPUs and CPU features there, before any setting can keep them
-from it. Such lines tear a progress bar, and hide the lines that matter.
+TensorFlow, LiteRT and their libraries report missing GPUs and CPU features there before any setting can prevent it.
+Such lines break a progress bar and hide important lines.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from beamlabel.transforms.secrets.logs import get_logger
 LOGGER = get_logger("beamlabel.native")
 """Takes native lines at the level DEBUG."""
 
-# Lines of Abseil's and TensorFlow's C++ logs below FATAL, of TensorFlow Lite's, and those that follow them.
+# Lines of Abseil's and TensorFlow's C++ logs below FATAL, lines of TensorFlow Lite's log, and their continuations.
 _NATIVE = re.compile(
     r"[IWE]\d{4} \d\d:\d\d:\d+[.:]\d"
     r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "
@@ -29,11 +29,11 @@ _ERROR = re.compile(r"E\d{4} |\d{4}-\d\d-\d\d \S+ \S+ E ")
 
 
 def is_native(line: str, *, errors: bool = True) -> bool:
-    """Whether a line is of a native library's log, and not an error that ended the process.
+    """Whether a line belongs to a native library's log, and is not an error that ended the process.
 
     Args:
-      line: of the standard error.
-      errors: whether lines of the level ERROR count, too: without a GPU TensorFlow writes some as it starts.
+      line: line of the standard error.
+      errors: whether lines of level ERROR count: without a GPU, TensorFlow writes some when it starts.
     """
     return _NATIVE.match(line) is not None and (errors or not _ERROR.match(line))
 
@@ -42,24 +42,24 @@ _is_read = False
 
 
 def leave_native_lines() -> None:
-    """Leaves native lines where they are: another process reads this one's stderr, and takes them out."""
+    """Turns the filter off, since another process filters this one's stderr."""
     global _is_read
     _is_read = True
 
 
 @contextmanager
 def without_native_lines() -> Iterator[None]:
-    """Holds stderr back while a library starts, and writes afterwards all but the native lines.
+    """Holds stderr back while a library starts, then writes all lines except the native ones.
 
-    If the block raises, the native lines are written, too. The last lines of a crash are lost: use this for steps only
-    that another process has done before, or that cannot crash.
+    If the block raises, the native lines are written, too. The last lines of a crash are lost, so use this only for
+    steps that another process has done before, or that cannot crash.
     """
     if _is_read:
         yield
         return
     try:
         stderr, aside = os.dup(2), os.memfd_create("stderr")
-    except (OSError, AttributeError):  # there is no stderr, or this is not Linux
+    except (OSError, AttributeError):  # stderr is closed, or this is not Linux
         yield
         return
     has_failed = True
@@ -84,5 +84,5 @@ def _write(said: bytes, stderr: int, *, all_lines: bool) -> None:
         else:
             try:
                 os.write(stderr, line)
-            except OSError:  # nobody reads it
+            except OSError:  # stderr has no reader
                 return

@@ -1,4 +1,4 @@
-"""Warnings that several steps or processes of a run give, shown once."""
+"""Shows a warning once if several steps or processes of a run give it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def warn_once(logger: logging.Logger, text: str) -> None:
 
 
 def is_repeated(line: str) -> bool:
-    """Whether a line, such as of a worker process's log, holds a warning that this process has logged."""
+    """Whether a line, such as one of a worker process's log, holds a warning that this process has logged."""
     with _lock:
         return any(text in line for text in _said)

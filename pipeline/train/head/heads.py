@@ -15,7 +15,7 @@ _VALUES_PER_BATCH = 1 << 24
 _MAX_BATCH = 8192
 _MOMENTUM = 0.9
 _LEARNING_RATE = 0.5
-# Passes over the rows, and steps, that suffice if nothing stops the training earlier.
+# Passes over the rows, and steps, that suffice if the training does not stop early.
 _EPOCHS, _STEPS = 8, 150
 
 
@@ -38,7 +38,7 @@ class Heads:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The input of a training.
+    """The input of the training.
 
     Attributes:
       features: float32[N, D], mapped.
@@ -66,7 +66,7 @@ class Task:
 
     @property
     def most_epochs(self) -> int:
-        """Epochs that suffice if nothing stops the training earlier."""
+        """Epochs that suffice if the training does not stop early."""
         return max(_EPOCHS, -(-_STEPS // self.steps))
 
 
@@ -86,7 +86,7 @@ def train_heads(
       epochs: passes over the rows.
       after_epoch: receives the epoch's number, from 1, and a function that returns the current heads; True ends the
         training.
-      of: number of epochs if nothing ends the training early; with several batches, the steps become small by then.
+      of: number of epochs if the training does not end early; with several batches, the last steps are small.
 
     Returns:
       The heads after the last epoch.

@@ -1,4 +1,4 @@
-"""Training whose numbers depend on the seed alone."""
+"""Makes the numbers of a training depend on the seed alone."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from beamlabel.transforms.inference.lazy_tensorflow import tensorflow
 
 @contextmanager
 def repeatable(seed: int, *, is_repeatable: bool = True) -> Iterator[None]:
-    """Seeds Python, NumPy and TensorFlow, and makes TensorFlow's operations deterministic, for the block alone.
+    """Seeds Python, NumPy and TensorFlow, and makes TensorFlow's operations deterministic, within the block only.
 
-    A process that embeds a training keeps its own random state, and may draw without a seed afterwards, which
-    TensorFlow refuses while operations are deterministic. TensorFlow's own seed stays.
+    A process that runs a training keeps its own random state, and may draw random numbers without a seed afterwards,
+    which TensorFlow refuses while operations are deterministic. TensorFlow's own seed is not restored.
 
     Args:
-      seed: of all generators.
+      seed: seed of all generators.
       is_repeatable: False for a network with operations that draw random numbers without a seed.
     """
-    # The public function can only turn it on.
+    # The public function can turn determinism on, but not off.
     from tensorflow.python.util import _pywrap_determinism
 
     before = _pywrap_determinism.is_enabled()

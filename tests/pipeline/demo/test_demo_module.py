@@ -112,7 +112,7 @@ def test_it_knows_the_sample_photographs(loaded: Any) -> None:
 
 def test_it_is_laid_out_as_a_genuine_module(module: Path) -> None:
     if not GENUINE.exists():
-        pytest.skip(f"no genuine module at {GENUINE}")
+        pytest.skip(f"no original module at {GENUINE}")
     import tarfile
 
     with tarfile.open(GENUINE) as tar:

@@ -164,7 +164,7 @@ def mounted(tmp_path, options):
         not shutil.which("unshare")
         or subprocess.run([*words, mount], capture_output=True, check=False).returncode
     ):
-        pytest.skip("no mounts of one's own here")
+        pytest.skip("needs permission to mount in a namespace")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     argv = [*words, mount + ' && exec "$@"', "sh", sys.executable, "-c", _PROGRAM, str(folder)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, env=env)

@@ -38,7 +38,7 @@ def job(tmp_path, module=TINY):
 @pytest.mark.parametrize("command", ["job", "inspect"])
 def test_no_home_and_no_user(tmp_path, command):
     if not shutil.which("unshare") or subprocess.run([*NOBODY, "true"], check=False).returncode:
-        pytest.skip("no user namespaces here")
+        pytest.skip("no user namespaces on this machine")
     words = job(tmp_path) if command == "job" else ("inspect", TINY)
     (line,) = told(*words, before=NOBODY, HOME=None, XDG_CACHE_HOME=None, BEAMLABEL_CACHE=None)
     assert "there is no home directory" in line

@@ -21,7 +21,9 @@ from support.servers import Reply
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="hangs as Linux's C library does"),
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="needs a call that hangs in Linux's C library"
+    ),
 ]
 
 JOB = ["--input", "{list}", "--module", TINY, "--output", "{new}"]

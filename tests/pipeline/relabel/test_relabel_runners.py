@@ -12,7 +12,7 @@ def test_the_same_rows_by_other_processes(runner, modules, labeled, tmp_path):
     options = ("--direct_running_mode", "multi_processing", "--direct_num_workers", 2)
     if runner == "prism":
         if not PRISM.exists():
-            needs.lacking("no Prism: tools/setup_prism.sh makes it where there is Go")
+            needs.lacking("no Prism; tools/setup_prism.sh builds it if Go is installed")
         options = ("--runner", "PrismRunner", "--prism_location", PRISM)
     here = relabel(tmp_path / "here", labeled.nights, "--shard_rows", 7, module=modules.own)
     words = (

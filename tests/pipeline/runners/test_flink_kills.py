@@ -112,7 +112,7 @@ class Limited:
 def limited(tmp_path: Path, flink_cluster: FlinkCluster) -> Iterator[Limited]:
     if not os.access(CGROUP / "cgroup.procs", os.W_OK):
         # Not `needs.lacking`, since no installation can provide it.
-        pytest.skip("no memory limits here: no memory cgroup of version 1 that this user may write")
+        pytest.skip("needs a memory cgroup (version 1) that this user may write")
     group = Limited(tmp_path, flink_cluster.worker)
     yield group
     group.close()

@@ -25,7 +25,7 @@ from support.staged import staged_files
 def boot():
     """The program ``/opt/apache/beam/boot`` of Beam's images for the installed Beam version."""
     if shutil.which("go") is None:
-        needs.lacking("no Go, which builds Beam's boot program")
+        needs.lacking("no Go to build Beam's boot program")
     done = subprocess.run(
         [ROOT / "tools" / "get_beam_boot.sh", deployment.BEAM], capture_output=True, text=True, timeout=900
     )

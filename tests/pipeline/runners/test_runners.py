@@ -52,7 +52,7 @@ def expected(given: MixedInput, tmp_path_factory: pytest.TempPathFactory) -> Run
 @pytest.fixture(scope="module")
 def prism() -> tuple[str, ...]:
     if not PRISM.exists():
-        needs.lacking("no Prism: tools/setup_prism.sh makes it where there is Go")
+        needs.lacking("no Prism; tools/setup_prism.sh builds it if Go is installed")
     return ("--runner", "PrismRunner", "--prism_location", str(PRISM))
 
 

@@ -68,7 +68,7 @@ def test_no_pixel_is_what_the_memory_was_before():
     """libtiff accepts a fax page with broken codes and leaves old memory of the process in the rest."""
     fill = fresh_memory._mallopt()
     if fill is None:
-        pytest.skip("needs glibc, to fill memory with something")
+        pytest.skip("needs glibc to fill fresh memory")
     page, whole = images.every_kind()["tiff_group4"], DecodeOptions(90, 120)
     for at in (30, 500, 1500):
         broken = page[:at] + bytes(3686 - at) + page[3686:]

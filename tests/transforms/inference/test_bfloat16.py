@@ -75,7 +75,7 @@ def metadata(job):
 @pytest.mark.parametrize("handle", [TINY, TRAINED], ids=["tiny", "trained"])
 def test_bfloat16_is_near_float32(handle, tmp_path):
     if not (handle == TINY or handle.exists()):
-        pytest.skip(f"the module {handle.name} is not here")
+        pytest.skip(f"no module {handle.name}")
     exact = engine_of(handle, CompileOptions(), tmp_path)
     near = engine_of(handle, BFLOAT16, tmp_path)
     assert (exact.computed_by, near.computed_by) == ("litert float32", "openvino bfloat16")

@@ -59,7 +59,9 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a", FetchOptions(max_bytes=1 << 39)).reason is Reason.TOO_MANY_BYTES
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="needs a regular file of unknown size: Linux")
+@pytest.mark.skipif(
+    not Path("/proc/cpuinfo").is_file(), reason="needs Linux for a regular file of unknown size"
+)
 def test_what_the_kernel_makes_up_is_no_file() -> None:
     path = Path("/proc/cpuinfo")
     assert path.is_file()

@@ -46,7 +46,7 @@ BIG = 9 << 20
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_works(place: Place, name: str) -> None:
     if place.url.startswith("azfs://") and "\\" in name:
-        pytest.skip("Azure's library makes slashes of backslashes")
+        pytest.skip("Azure's library turns backslashes into slashes")
     path = place.uri(name)
     assert not storage.exists(path)
     storage.write_bytes(path, b"data")
@@ -232,7 +232,7 @@ def test_who_reads_a_file_that_is_replaced_gets_no_mixture(place: Place) -> None
 
 def test_the_version_changes_with_the_content(place: Place, tmp_path: Path) -> None:
     if place.url.startswith("azfs://"):
-        pytest.skip("Beam tells the time of Azure's last update alone, in whole seconds")
+        pytest.skip("Beam reports only the time of Azure's last update, in whole seconds")
     path = place.put("a", b"1")
     first = storage.stat(path)
     assert first == storage.StoredFile(place.shown("a"), 1, first.version)

@@ -126,7 +126,7 @@ def test_a_bind_mount_is_the_folder(tmp_path: Path, folder: Path) -> None:
     except FileNotFoundError:
         pytest.skip("needs unshare")
     if done.returncode:
-        pytest.skip(f"needs to mount: {done.stderr}")
+        pytest.skip(f"needs permission to mount: {done.stderr}")
     assert done.stdout.split() == ["True", "True"]
 
 

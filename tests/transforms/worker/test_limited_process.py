@@ -69,7 +69,7 @@ def test_a_child_that_does_not_answer_is_killed(children, words):
     assert ask(children, b"next")[0] == b"next"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process's CPU time")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not report a process's CPU time")
 def test_a_child_that_is_kept_from_its_cpu_is_not_overdue(children, monkeypatch):
     """As on a suspended laptop or a busy machine."""
     pid, now, waits = ask(children, b"")[2], [0.0], []
