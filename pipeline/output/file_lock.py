@@ -33,7 +33,7 @@ class FileLock(Lock):
 
     Raises:
       OutputLockedError: another run holds it.
-      UsageError: there is a file that is not ours.
+      UsageError: a file of another program is in its place.
       OSError: the lock cannot be written.
     """
 

@@ -31,7 +31,7 @@ def locked(output: str) -> Iterator[Lock]:
 
     Raises:
       OutputLockedError: another run holds it, or has taken it over by the end.
-      UsageError: the lock cannot be written, or a file that is not ours is in its place.
+      UsageError: the lock cannot be written, or a file of another program is in its place.
     """
     try:
         lock = _take(output)
