@@ -220,7 +220,7 @@ def test_a_bucket_is_asked_once_an_image(gcs: Bucket, tmp_path: Path) -> None:
 
 def test_the_command_of_the_page_runs(gcs: Bucket, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "inputs.md").read_text()
-    (block,) = re.findall(r"```sh\n(beamlabel .*?train-.*?)```", page, re.DOTALL)
+    (block,) = re.findall(r"```bash\n(beamlabel .*?train-.*?)```", page, re.DOTALL)
     image = encode(photo(40, 32), "JPEG")
     for number in range(2):
         gcs.put(f"train-{number:06d}.tar", shard(number, number + 1, image))
