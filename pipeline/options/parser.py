@@ -161,13 +161,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def underscored(argv: Sequence[str]) -> list[str]:
-    """The words with ``--batch-size`` spelled ``--batch_size``: no option of beamlabel or Beam has other dashes."""
+    """The words with ``--batch-size`` spelled ``--batch_size``: no option of beamlabel or Beam has other dashes.
+
+    A word with a blank in its name is a value, as it is for argparse.
+    """
     words = list(argv)
     end = words.index("--") if "--" in words else len(words)
     for place, word in enumerate(words[:end]):
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            words[place] = f"--{name.replace('-', '_')}{equals}{value}"
+            if " " not in name:
+                words[place] = f"--{name.replace('-', '_')}{equals}{value}"
     return words
 
 

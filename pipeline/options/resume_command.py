@@ -17,6 +17,9 @@ _SECRET = frozenset(
     ("s3_access_key_id", "s3_secret_access_key", "s3_session_token", "azure_connection_string", "http_header")
 )
 _PAIRS = "http_header"
+# Options of Beam whose values may hold environment variables of worker processes, if they begin so.
+_ENVIRONMENT = frozenset(("environment_config", "environment_option", "environment_options"))
+_WITH_VARIABLES = ("{", "process_variables")
 _HIDDEN = "..."
 
 
@@ -34,9 +37,9 @@ def resume_command(argv: Sequence[str], run_date: str | None = None) -> str:
         name, equals, value = word.partition("=")
         if word.startswith("--"):
             option = name[2:]
-            hidden = f"{name}={_hidden(option, value)}" if equals and _is_secret(option) else word
+            hidden = f"{name}={_hidden(option, value)}" if equals and _is_secret(option, value) else word
         else:
-            hidden = _hidden(option, word) if _is_secret(option) else word
+            hidden = _hidden(option, word) if _is_secret(option, word) else word
         public.append(public_text(public_uri(hidden)))
     if run_date and "run_date" not in names and any("{date}" in word for word in words):
         public += ["--run_date", run_date]
@@ -56,8 +59,9 @@ def _without_if_exists(words: Sequence[str]) -> list[str]:
     return kept
 
 
-def _is_secret(option: str) -> bool:
-    return option in _SECRET or is_credential(option)
+def _is_secret(option: str, value: str) -> bool:
+    has_variables = option in _ENVIRONMENT and value.lstrip().startswith(_WITH_VARIABLES)
+    return has_variables or option in _SECRET or is_credential(option)
 
 
 def _hidden(option: str, value: str) -> str:

@@ -201,7 +201,7 @@ def _examples(manifest: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, 
                 found[reason] = f"{name}{detail}"
                 if len(found) == len(reasons):
                     break
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of a storage's library, too; the run is published anyway
         _LOGGER.debug("no examples of failures: %s", error)
     return found
 

@@ -15,8 +15,10 @@ import threading
 import time
 import weakref
 from collections.abc import Collection
+from contextlib import suppress
 
 from beamlabel.pipeline.process.children import kill_descendants
+from beamlabel.transforms.worker.native_stderr import stderr_descriptor
 
 GRACE_SECONDS = 4.0
 """Seconds from the signal to the end: orchestrators and people wait only a few seconds."""
@@ -124,12 +126,13 @@ class Watchdog:
 
 def _say(text: str) -> None:
     """Writes a line to stderr if that does not block; on a terminal at the beginning of a line."""
-    if select.select([], [2], [], 0)[1]:
-        try:
-            start = "\r\x1b[K" if os.isatty(2) else ""
-            os.write(2, f"{start}beamlabel: {text}\n".encode(errors="backslashreplace"))
-        except OSError:
-            return
+    stderr = stderr_descriptor()
+    poll = select.poll()
+    poll.register(stderr, select.POLLOUT)
+    with suppress(OSError):
+        if poll.poll(0):
+            start = "\r\x1b[K" if os.isatty(stderr) else ""
+            os.write(stderr, f"{start}beamlabel: {text}\n".encode(errors="backslashreplace"))
 
 
 _made: weakref.WeakSet[Watchdog] = weakref.WeakSet()

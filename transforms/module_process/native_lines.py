@@ -40,13 +40,17 @@ class NativeLines:
         """Closes this process's copy of the other end, so that the thread ends when the child closes its copy."""
         os.close(self.descriptor)
 
+    def finish(self, seconds: float) -> None:
+        """Waits for the rest of the output of a child that has ended: this process may end next."""
+        self._thread.join(seconds)
+
     def replay(self, seconds: float) -> None:
         """Writes the last native lines to stderr: the child died, and the lines may explain it.
 
         Args:
           seconds: time to wait for the rest of the child's output.
         """
-        self._thread.join(seconds)
+        self.finish(seconds)
         while self._kept:
             say(self._kept.popleft())
 
@@ -70,5 +74,5 @@ class NativeLines:
             self._kept.append(line)
             LOGGER.debug("%s", line)
         else:
-            with suppress(OSError, ValueError):
+            with suppress(Exception):  # the child would hang if nobody read the pipe
                 say(line)

@@ -40,6 +40,7 @@ _READ_BYTES = 1 << 16
 # Bytes per line of an answer: a module may have thousands of signatures; a longer line is not valid.
 _MOST_BYTES = 64 << 20
 _END_SECONDS = 5.0
+_OUTPUT_SECONDS = 1.0
 # Messages of Python, TensorFlow and C++ for a lack of memory.
 _OUT_OF_MEMORY = ("MemoryError", "OOM when allocating", "bad_alloc", "Cannot allocate memory")
 
@@ -170,6 +171,8 @@ class Child:
             self._poll.unregister(self._answers)
             os.close(self._answers)
             self._answers = -1
+        if self._native is not None:
+            self._native.finish(_OUTPUT_SECONDS)
 
 
 class ModuleProcess:

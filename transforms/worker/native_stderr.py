@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,6 +40,14 @@ def is_native(line: str, *, errors: bool = True) -> bool:
 
 
 _is_read = False
+# Held by the thread that holds stderr back. If two did so and the first ended first, stderr would be lost for good.
+_held = threading.Lock()
+_descriptor = 2
+
+
+def stderr_descriptor() -> int:
+    """The descriptor of the real stderr, also while it is held back; for the last words of a process."""
+    return _descriptor
 
 
 def leave_native_lines() -> None:
@@ -52,11 +61,22 @@ def without_native_lines() -> Iterator[None]:
     """Holds stderr back while a library starts, then writes all lines except the native ones.
 
     If the block raises, the native lines are written, too. The last lines of a crash are lost, so use this only for
-    steps that another process has done before, or that cannot crash.
+    steps that another process has done before, or that cannot crash. While another thread holds stderr back, does
+    nothing.
     """
-    if _is_read:
+    if _is_read or not _held.acquire(blocking=False):
         yield
         return
+    try:
+        with _held_back():
+            yield
+    finally:
+        _held.release()
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    global _descriptor
     try:
         stderr, aside = os.dup(2), os.memfd_create("stderr")
     except (OSError, AttributeError):  # stderr is closed, or this is not Linux
@@ -65,11 +85,13 @@ def without_native_lines() -> Iterator[None]:
     has_failed = True
     try:
         os.dup2(aside, 2)
+        _descriptor = stderr
         try:
             yield
             has_failed = False
         finally:
             os.dup2(stderr, 2)
+            _descriptor = 2
             _write(os.pread(aside, os.fstat(aside).st_size, 0), stderr, all_lines=has_failed)
     finally:
         os.close(stderr)

@@ -19,6 +19,12 @@ def warn_once(logger: logging.Logger, text: str) -> None:
 
 
 def is_repeated(line: str) -> bool:
-    """Whether a line, such as one of a worker process's log, holds a warning that this process has logged."""
+    """Whether a line of a worker process's log is a warning that this process has logged.
+
+    Only whole warnings count: libraries also give short and empty ones, which occur in other lines.
+    """
+    if not line.startswith("WARNING "):
+        return False
+    said = line.rstrip("\n")
     with _lock:
-        return any(text in line for text in _said)
+        return any(said.endswith(f": {text}") for text in _said)

@@ -167,10 +167,13 @@ def test_options_for_the_runner_reach_it(good):
 
 def test_dashes_in_names_are_as_good_as_underscores(good):
     words = {**good, "--batch-size": 2}
-    options, rest = parse([*flat(words), "--direct-num-workers=4", "--direct-running-mode", "in-memory"])
+    options, rest = parse(
+        [*map(str, flat(words)), "--direct-num-workers=4", "--direct-running-mode", "in-memory"]
+    )
     assert options.inference.batch_size == 2
     assert rest == ["--direct_num_workers=4", "--direct_running_mode", "in-memory"]
     assert underscored(["--a-b=c-d", "x-y", "--", "--e-f"]) == ["--a_b=c-d", "x-y", "--", "--e-f"]
+    assert underscored(["--jvm-words", "--add-opens a-b=c"]) == ["--jvm_words", "--add-opens a-b=c"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

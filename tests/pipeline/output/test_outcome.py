@@ -113,3 +113,19 @@ def test_how_to_read_elsewhere(output, how):
         "files": [{"name": "part-r-00000.parquet", "kind": "data", "rows": 1}],
     }  # fmt: skip
     assert any(how in line for line in how_to_read(manifest))
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("the storage's library"), b"[]\n"])
+def test_examples_that_cannot_be_read_do_not_fail_a_run(monkeypatch, told, fault):
+    def read_bytes(path):
+        if isinstance(fault, Exception):
+            raise fault
+        return fault
+
+    monkeypatch.setattr(outcome.storage, "read_bytes", read_bytes)
+    manifest = {
+        "output": "/o", "failed_by_reason": {"not_found": 1}, "skipped_by_reason": {},
+        "files": [{"name": "failures-r-00000.jsonl", "kind": "failures", "rows": 1}],
+    }  # fmt: skip
+    outcome._tell_reasons(manifest)
+    assert told() == ["Failed: not_found 1"]

@@ -173,3 +173,15 @@ def test_the_command_that_resumes_holds_no_secrets():
         "--if_exists resume"
     )
     assert "--run_date" not in resume_command(["beamlabel", "--output", "out"], "2026-01-31")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (['--environment_config={"command": "c", "env": {"KEY": "s3cret"}}'], "--environment_config=..."),
+        (["--environment-option", "process_variables=KEY=s3cret"], "--environment_option ..."),
+        (["--environment_config", "localhost:50000"], "--environment_config localhost:50000"),
+    ],
+)
+def test_the_command_that_resumes_holds_no_variables_of_workers(words, shown):
+    assert resume_command(["beamlabel", *words]) == f"beamlabel {shown} --if_exists resume"

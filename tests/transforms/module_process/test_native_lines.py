@@ -4,11 +4,14 @@ import logging
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
+from beamlabel.pipeline.process import watchdog
 from beamlabel.transforms.module_process import waits
 from beamlabel.transforms.module_process.native_lines import NativeLines
+from beamlabel.transforms.module_process.process import Child
 from beamlabel.transforms.worker import once
 from beamlabel.transforms.worker.native_stderr import is_native, without_native_lines
 from beamlabel.transforms.worker.once import is_repeated, warn_once
@@ -97,6 +100,37 @@ def test_a_library_starts_in_silence_unless_it_fails(fails, capfd):
     assert capfd.readouterr().err == (lines if fails else "an error\n")
 
 
+def test_two_threads_that_start_libraries_give_stderr_back(capfd):
+    one, other = without_native_lines(), without_native_lines()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    other.__exit__(None, None, None)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+def test_the_last_words_of_a_process_are_said_while_a_library_starts(capfd):
+    with without_native_lines():
+        watchdog._say("ended by SIGTERM")
+        assert capfd.readouterr().err == "beamlabel: ended by SIGTERM\n"
+
+
+def test_the_output_of_a_process_that_is_ended_is_shown_first(capsys, monkeypatch):
+    real = NativeLines._take
+
+    def slow(lines, data):
+        time.sleep(0.3)
+        real(lines, data)
+
+    monkeypatch.setattr(NativeLines, "_take", slow)
+    child = Child(2 << 30)
+    child.tell(function="builtins:print", arguments={"end": "a word of the module\n", "flush": True})
+    assert child.hear(time.monotonic() + 60) == {"result": None}
+    child.kill()
+    assert capsys.readouterr().err == "a word of the module\n"
+
+
 def test_a_wait_is_told_at_its_begin_and_at_its_end(caplog):
     caplog.set_level(logging.INFO, "beamlabel")
     with waits.wait("Compiling", "Compiled"):
@@ -114,3 +148,16 @@ def test_a_warning_of_two_processes_is_shown_once(caplog, monkeypatch):
     warn_once(logger, "no units")
     assert [record.message for record in caplog.records] == ["no units"]
     assert is_repeated("WARNING beamlabel: no units\n") and not is_repeated("other")
+    assert not is_repeated("ERROR beamlabel: no units\n")
+
+
+@pytest.mark.parametrize("text", ["", "a", "failed"])
+def test_a_short_warning_hides_no_other_line(monkeypatch, text):
+    monkeypatch.setattr(once, "_said", set())
+    warn_once(logging.getLogger("beamlabel"), text)
+    for line in (
+        "a worker process: OSError: it failed\n",
+        "WARNING beamlabel: it failed at a\n",
+        "Traceback:\n",
+    ):
+        assert not is_repeated(line)
