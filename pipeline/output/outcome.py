@@ -32,6 +32,7 @@ _THREADS = 16
 # Each shard on a bucket takes several requests.
 _MOST_REMOTE_SHARDS = 64
 _MOST_FAILURE_FILES = 64
+_MOST_FAILURE_BYTES = 8 << 20
 
 
 def report(manifest: Mapping[str, Any]) -> int:
@@ -207,7 +208,10 @@ def _examples(manifest: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, 
 
 
 def _failures(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    files = [one for one in manifest["files"] if one["kind"] == "failures"]
+    # A file is read whole, and between two files the time is checked.
+    files = [
+        one for one in manifest["files"] if one["kind"] == "failures" and one["bytes"] <= _MOST_FAILURE_BYTES
+    ]
     until = time.monotonic() + _SECONDS
     for one in files[:_MOST_FAILURE_FILES]:
         if time.monotonic() > until:

@@ -10,6 +10,7 @@ from typing import Any
 import simplejpeg
 
 from beamlabel.pipeline.options.fetch_rights import FetchRights
+from beamlabel.pipeline.report.links import has_names, is_relative
 from beamlabel.pipeline.report.thumbnails import base_of, load_options_of
 from beamlabel.transforms.decoding.decode import DecodeOptions, decode
 from beamlabel.transforms.decoding.jpeg import is_jpeg
@@ -74,7 +75,13 @@ def add_failed_pictures(
       base_dir: the base of relative references; None: the run's base.
       rights: permissions to fetch.
     """
-    lacking = [example for example in with_file(data["failures"]) if example["thumbnail"] is None]
+    # A name inside a table may also be the name of another file.
+    is_unsure = is_relative if has_names(manifest) else (lambda uri: False)
+    lacking = [
+        example
+        for example in with_file(data["failures"])
+        if example["thumbnail"] is None and not is_unsure(example["uri"])
+    ]
     if not lacking:
         return
     try:
@@ -92,10 +99,10 @@ def _picture(location: str, load: LoadOptions) -> str | None:
     """A JPEG in base64; None if the image cannot be shown."""
     try:
         content = fetch(location, load.fetch).data
-    except ImageError:
-        return None
-    for pixels in _readings(content, load.decode):
-        return base64.b64encode(thumbnail(pixels)).decode()
+        for pixels in _readings(content, load.decode):
+            return base64.b64encode(thumbnail(pixels)).decode()
+    except (ImageError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        _LOGGER.debug("no picture of a failed image: %s", error)
     return None
 
 

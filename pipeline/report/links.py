@@ -21,6 +21,16 @@ _MEMBER = re.compile(rf"(?:{'|'.join(map(re.escape, ARCHIVE_ENDINGS))})#", re.IG
 _ESCAPED_BYTE = re.compile(r"\\udc[89a-f][0-9a-f]")
 
 
+def has_names(manifest: Mapping[str, Any]) -> bool:
+    """Whether a relative reference of the run may be the name of an image inside a table."""
+    return "parquet" in {file.get("format") for file in manifest.get("input_files") or ()}
+
+
+def is_relative(uri: str) -> bool:
+    """Whether a reference is relative to a base directory, or a name."""
+    return scheme(uri) is None and not uri.startswith(("/", "file:"))
+
+
 class Links:
     """Makes the links of one page.
 
@@ -34,9 +44,7 @@ class Links:
         output = manifest["output"]
         self._page = storage.absolute(output) if output and storage.is_local(output) else None
         self._base = manifest["options"].get("base_dir")
-        formats = {file.get("format") for file in manifest.get("input_files") or ()}
-        # In a table a relative reference may be the name of an image inside the table.
-        self._has_names = "parquet" in formats
+        self._has_names = has_names(manifest)
 
     def of(self, uri: str | None) -> str | None:
         """The link to an image; None if a browser cannot reach it.
@@ -51,8 +59,7 @@ class Links:
         return None if link is None or len(link) > _MAX_CHARACTERS else link
 
     def _local(self, uri: str) -> str | None:
-        is_relative = scheme(uri) is None and not uri.startswith(("/", "file:"))
-        if self._page is None or (is_relative and (self._base is None or self._has_names)):
+        if self._page is None or (is_relative(uri) and (self._base is None or self._has_names)):
             return None
         place = resolve(uri, self._base or "/")
         if not place.startswith("/") or "\0" in place or _MEMBER.search(place) or _ESCAPED_BYTE.search(place):

@@ -5,6 +5,8 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -96,3 +98,13 @@ def test_the_first_examples_of_all_reasons_come_first():
     chosen = [example["uri"] for example in with_file(failures)]
     assert len(chosen) == MAX_PICTURES
     assert chosen[:5] == [f"{f['reason']} 0" for f in failures if f["reason"] != "not_found"]
+
+
+def test_a_name_inside_a_table_is_not_another_file(tmp_path, monkeypatch):
+    (tmp_path / "cut.jpg").write_bytes(jpeg()[:9000])
+    monkeypatch.chdir(tmp_path)
+    images = [{"bytes": jpeg(progressive=True)[:8000], "path": "cut.jpg"}]
+    pq.write_table(pa.table({"image": images}), tmp_path / "images.parquet")
+    arguments = ["--image_column", "image", "--max_error_rate", "1", "--report"]
+    job = label(tmp_path / "out", "--input", tmp_path / "images.parquet", *arguments)
+    assert [one["thumbnail"] for one in examples(job).values()] == [None]
