@@ -19,6 +19,7 @@ WRITERS = {
     "pipeline/options/flex_template.py": "the template's parameters, for a file of the repository",
     "transforms/beam_yaml/__main__.py": "the path of an installed file",
     "transforms/deadline/guard.py": "a number, to the worker that it watches",
+    "transforms/worker/native_stderr.py": "lines of native libraries, which wrote them to stderr themselves",
     "pipeline/process/terminal.py": "hands a formatted record on to the terminal",
 }
 _STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
@@ -43,7 +44,8 @@ def writes(call: ast.Call) -> bool:
         return False
     owner, name = ast.unparse(function.value), function.attr
     if owner == "os" and name in ("write", "writev", "pwrite", "fdopen"):
-        return isinstance(call.args[0], ast.Constant) and call.args[0].value in (1, 2)
+        where = call.args[0]
+        return (isinstance(where, ast.Constant) and where.value in (1, 2)) or ast.unparse(where) in _STREAMS
     if owner == "tqdm" and name == "write":
         return True
     if any(name.startswith(start) for start in _MODULES.get(owner, ())):
@@ -63,6 +65,7 @@ def test_one_function_writes_on_streams() -> None:
 def test_the_writers_are_found() -> None:
     for text in (
         "print('a')", "sys.stderr.write(a)", "sys.stdout.writelines(a)", "json.dump(a, sys.stdout)", "os.write(2, a)",
+        "os.write(stderr, a)",
         "tqdm.write(a)", "traceback.print_exc()", "warnings.warn(a)", "sys.__stderr__.write(a)", "pprint(a)",
     ):  # fmt: skip
         assert any(writes(call) for call in ast.walk(ast.parse(text)) if isinstance(call, ast.Call)), text
