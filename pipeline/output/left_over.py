@@ -20,7 +20,7 @@ def delete_left_over(output: str) -> None:
     The lock is held, so none of these runs is active, except for a submitted job that no launcher waits for. Its files
     are kept, and a warning tells how to end it.
 
-    Files that are not ours or cannot be deleted cause only a warning, because the result is published.
+    Files of other programs, and files that cannot be deleted, cause only a warning, because the result is published.
     """
     try:
         for run in check_own_files(output):

@@ -26,7 +26,9 @@ def output_place(output: str) -> str:
     parts = place[len(kind) + 3 :].split("/")
     if any(part in ("", ".", "..") for part in parts[1:]):
         named = "/".join([part for part in parts if part not in ("", ".")])
-        raise ValueError(f"the URI has an empty part, '.' or '..'; if you mean it, use {kind}://{named}")
+        # The directory that ".." means depends on the program, so no other URI is suggested.
+        remedy = "write it without" if ".." in parts else f"if you mean it, use {kind}://{named}"
+        raise ValueError(f"the URI has an empty part, '.' or '..'; {remedy}")
     return place
 
 

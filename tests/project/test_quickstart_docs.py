@@ -62,7 +62,8 @@ def place(tmp_path_factory, cache):
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{block}\n{done.stderr}"
-        printed.append(done.stdout)
+        # beamlabel's own lines go to stderr.
+        printed.append(done.stdout + (done.stderr if language == "bash" else ""))
     return folder, printed
 
 

@@ -46,7 +46,7 @@ def test_publishing_says_what_it_kept(tmp_path: Path, uris: Path, cut_off: Any, 
     commit_run(Folder(tmp_path), 1)
     caplog.clear()
     assert publish_committed(str(out)) == 0
-    told = [record.getMessage() for record in caplog.records if "kept:" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Kept ")]
     assert len(told) == 1
     assert str(kept) in told[0]
     assert "--if_exists overwrite" in told[0]
