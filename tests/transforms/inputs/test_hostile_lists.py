@@ -32,7 +32,7 @@ def tar_of(data):
         ("\ufeff" + LIST.decode(), "text"),
         (LIST.decode().encode("utf-16"), "text"),
         (tar_of(LIST), "tar"),
-        (gzip.compress(LIST), "binary"),
+        (gzip.compress(LIST, mtime=0), "binary"),
         (images.encode(images.photo(), "JPEG"), "binary"),
         (images.encode(images.photo(), "PNG"), "binary"),
         (b"PAR1" + bytes(100), "binary"),
