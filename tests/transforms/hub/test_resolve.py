@@ -158,7 +158,7 @@ def test_bad_local_handles_say_what_was_found(tmp_path, folder):
     expected = {
         "absent": "absent: no such file or directory",
         "notes.txt": r"notes\.txt: expected a directory",
-        "h5": r"has no saved_model\.pb, it holds model\.h5; HDF5 .* model\.export\(DIR\)",
+        "h5": r"has no saved_model\.pb; it holds model\.h5; HDF5 .* model\.export\(DIR\)",
         "half": r"variables/variables\.data-\* is missing",
     }
     for name, message in expected.items():
