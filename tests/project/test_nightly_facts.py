@@ -4,7 +4,7 @@ import re
 
 import support.nightly_deployment as deployment
 from beamlabel.pipeline.output import lease
-from beamlabel.pipeline.process import exit as exit_codes
+from support.exit_code_tables import OF_JOBS, in_tables
 from support.nightly_deployment import ROOT
 
 PAGE = (ROOT / "docs" / "nightly.md").read_text()
@@ -19,19 +19,7 @@ def test_the_times_of_the_lock_are_the_programs():
 
 
 def test_the_table_of_exit_codes_is_the_programs():
-    told = {
-        int(code) for row in re.findall(r"^\| ([\d, ]+) \|", PAGE, re.MULTILINE) for code in row.split(",")
-    }
-    assert told == {
-        exit_codes.DONE,
-        exit_codes.TOO_MANY_FAILURES,
-        exit_codes.USAGE,
-        exit_codes.BROKEN,
-        exit_codes.OUT_OF_TIME,
-        exit_codes.NOT_YET,
-        130,
-        143,
-    }
+    assert in_tables(PAGE) == OF_JOBS
 
 
 def test_files_that_the_page_names_are_there():
