@@ -34,10 +34,13 @@ def test_every_one_ends_as_a_row_or_as_a_failure_with_its_reason(tmp_path, as_no
     folder = tmp_path / "photos"
     folder.mkdir()
     expected = hostile_images(folder)
-    # The user nobody may be unable to import from root's home, so import everything now.
+    # The user nobody may be unable to run Python from root's home: import everything and compile the module now.
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("BEAMLABEL_CACHE", str(cache))
     label(tmp_path / "first", "--input", uri_list(tmp_path / "first.txt", [folder / "plain.jpg"]))
+    for path in (cache, *cache.rglob("*")):
+        path.chmod(0o777)
     monkeypatch.setattr(decode, "decode_with_limits", decode_here)  # a child would import everything again
-    monkeypatch.setenv("BEAMLABEL_CACHE", str(tmp_path / "cache"))
     names = list(expected)
     uris = uri_list(tmp_path / "list.txt", [folder / name for name in names])
     expected["unreadable.jpg"] = Reason.FORBIDDEN
