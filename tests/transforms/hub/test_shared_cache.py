@@ -236,7 +236,7 @@ def test_a_forged_receipt_leads_nowhere(hub, shared, tmp_path, directory):
     victim = shared / "victim"
     shutil.copytree(first.path, victim)
     (victim / "assets" / "x").write_text("another module")
-    forged = {**json.loads(receipt.read_text()), "directory": directory}
+    forged = {**json.loads(receipt.read_text()), "folder": directory}
     forged["files"] = [vars(entry) for entry in scan(victim)]
     receipt.write_text(json.dumps(forged))
     with pytest.raises(NotAtHandError):
@@ -250,7 +250,7 @@ def test_a_forged_receipt_leads_nowhere(hub, shared, tmp_path, directory):
 def test_a_receipt_that_makes_no_sense_is_none(tmp_path, files):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "x").write_bytes(b"x")
-    (tmp_path / "r.json").write_text(json.dumps({"directory": "m", "files": files}))
+    (tmp_path / "r.json").write_text(json.dumps({"folder": "m", "files": files}))
     receipt = Receipt.read(tmp_path / "r.json")
     assert receipt is None or not receipt.holds(tmp_path / "m")
     (tmp_path / "r.json").write_text("[" * 100_000)
