@@ -159,7 +159,9 @@ def worker_stopped_at_its_start(place: Place) -> Outcome:
     """SIGSTOP to all SDK workers of a TaskManager before they have asked for an image"""
 
     def stop(attempt: Attempt) -> None:
-        attempt.wait(lambda: attempt.cluster.workers("taskmanager-0"), 120, "a worker")
+        attempt.wait(
+            lambda: attempt.cluster.workers("taskmanager-0", watched=True), 120, "a worker with its guard"
+        )
         attempt.happened = signal_workers(attempt.cluster, "taskmanager-0", signal.SIGSTOP)
 
     return place.run("worker_stopped_at_its_start", stop, *_DEADLINE)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import platformdirs
 
+from beamlabel.transforms.deadline.watchdog import watch_worker
 from beamlabel.transforms.secrets.logs import get_logger, make_all_records_public
 from beamlabel.transforms.secrets.say import say
 
@@ -34,11 +35,9 @@ def console() -> NoReturn:
     die_with_parent()
     make_all_records_public()
     os.environ["WORKER_ID"] = arguments.id  # read by modules of Beam as they are imported
+    watch_worker()
     code = 1
     try:
-        from beamlabel.transforms.deadline.watchdog import watch_worker
-
-        watch_worker()
         os.environ.update(environment(arguments, provision_info(arguments.provision_endpoint, arguments.id)))
         from apache_beam.runners.worker import sdk_worker_main
 

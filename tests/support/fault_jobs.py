@@ -22,7 +22,7 @@ _DELAY = 0.1
 _THREADS = 8
 _GONE_SECONDS = 30.0
 # Generous, for busy machines.
-_SUBMIT_SECONDS, _LAUNCHER_SECONDS = 400.0, 600.0
+_SUBMIT_SECONDS, _LAUNCHER_SECONDS = 400.0, 1200.0
 # Two at most end by themselves, so a fault that a resume does not overcome is one.
 _RESUMES = 3
 

@@ -192,9 +192,9 @@ class FlinkCluster:
         """The process id of a TaskManager or another process of the cluster."""
         return self._processes[name].pid
 
-    def workers(self, name: str) -> list[int]:
-        """The process ids of a TaskManager's SDK workers."""
-        return _children(self._processes[name].pid)
+    def workers(self, name: str, *, watched: bool = False) -> list[int]:
+        """The process ids of a TaskManager's SDK workers; ``watched``: of those that have started their guards."""
+        return [one for one in _children(self._processes[name].pid) if not watched or _children(one)]
 
     def left_processes(self) -> list[int]:
         """All live descendants of the cluster's processes."""

@@ -3,11 +3,11 @@
 It runs outside the worker because native code that hangs may hold Python's lock, which blocks all of the worker's
 threads.
 
-The worker sends lines of JSON: a batch begins, its deadline, the batch ended. If a batch is late, this process
-records its images in the staging directory and asks the worker to exit. If the worker does not exit, this process
-kills it. A worker process other than the launcher also sends a sign of life at intervals. If it is silent for long
-between two batches, it was stopped or hangs with Python's lock, so it is killed, too. This process exits when the
-worker does.
+The worker sends lines of JSON: its import path; a batch begins, its deadline, the batch ended. If a batch is late, this
+process records its images in the staging directory and asks the worker to exit. If the worker does not exit, this
+process kills it. A worker process other than the launcher also sends a sign of life at intervals. If it is silent for
+long, before its first batch or between two batches, it was stopped or hangs with Python's lock, so it is killed, too.
+This process exits when the worker does.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class Guard:
     """Watches the process that started it.
 
     Args:
-      told: the process id of the worker, and its import path.
+      worker: its process id.
+      silence: its longest permitted silence in seconds; infinite if it sends no signs of life.
     """
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self._told = told
+    def __init__(self, worker: int, silence: float) -> None:
+        self._worker = worker
+        self._path: list[str] = []  # the import path of the worker
         self._unread = b""
         # By directory: how to reach its storage.
         self._directories: dict[str, dict[str, Any]] = {}
         # Unfinished batches and their deadlines, by batch number.
         self._batches: dict[int, dict[str, Any]] = {}
         self._until: dict[int, float] = {}
-        # The longest permitted silence of the worker and its next deadline; infinite if the worker sends no signs of
-        # life.
-        self._silence = float("inf")
-        self._silent_until = float("inf")
+        self._silence = silence
+        self._silent_until = time.monotonic() + silence
 
     def watch(self) -> None:
         """Runs until the worker has exited."""
@@ -78,7 +78,9 @@ class Guard:
         *lines, self._unread = (self._unread + read).split(b"\n")
         for line in lines:
             word = json.loads(line)
-            if "silence" in word:
+            if "path" in word:
+                self._path = word["path"]
+            elif "silence" in word:
                 self._silence = word["silence"]
                 self._silent_until = time.monotonic() + self._silence
             elif "storage" in word:
@@ -106,7 +108,7 @@ class Guard:
         self._kill()
 
     def _end_silent(self) -> None:
-        if _is_stopped(_parent(self._told["worker"])):
+        if _is_stopped(_parent(self._worker)):
             # Ctrl-Z: the launcher and its workers will continue together.
             self._silent_until = time.monotonic() + self._silence
             return
@@ -118,9 +120,9 @@ class Guard:
         # SIGALRM ends a process that does not handle it. Unlike SIGKILL, it cannot be mistaken for Linux's OOM
         # killer.
         for number in (signal.SIGALRM, signal.SIGKILL):
-            if os.getppid() == self._told["worker"]:
+            if os.getppid() == self._worker:
                 with suppress(OSError):
-                    os.kill(self._told["worker"], number)
+                    os.kill(self._worker, number)
             time.sleep(1)
         os._exit(0)
 
@@ -132,7 +134,7 @@ class Guard:
             self._listen(time.monotonic() + 0.05)
 
     def _tell(self, batches: list[dict[str, Any]]) -> None:
-        sys.path[:] = self._told["path"]
+        sys.path[:] = self._path
         from beamlabel.transforms.secrets.say import say
 
         try:
@@ -173,13 +175,8 @@ def main() -> NoReturn:
     """Watches until the worker has exited."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    told = b""
-    while not told.endswith(b"\n"):
-        read = os.read(0, 1)
-        if not read:
-            os._exit(0)
-        told += read
-    Guard(json.loads(told)).watch()
+    # Arguments, since a worker may stop before its first message.
+    Guard(int(sys.argv[1]), float(sys.argv[2])).watch()
     os._exit(0)
 
 

@@ -17,13 +17,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import beamlabel
-from beamlabel.transforms.records import LoadedImage
 from beamlabel.transforms.secrets.logs import get_logger
-from beamlabel.transforms.storage import beam_setup
-from beamlabel.transforms.storage.billing import billing_project
+
+# A worker starts its guard before it imports NumPy and Beam, since it may stop or hang there, too.
+if TYPE_CHECKING:
+    from beamlabel.transforms.records import LoadedImage
 
 EXIT_CODE = 3
 """The exit code of a process that ends because its batch hung."""
@@ -73,10 +74,13 @@ class Watchdog:
         self._guard: subprocess.Popen[bytes] | None = None
         # Replaced when a batch sets the deadline.
         self.silence = max(LEAST_SILENCE_SECONDS, LEAST_SECONDS)
+        # Beam sets it for all of its worker processes. A user may stop a launcher that computes itself.
+        is_worker = bool(os.environ.get("WORKER_ID"))
+        silence = self.silence if is_worker else float("inf")
         try:
             self._guard = subprocess.Popen(
                 # Without the environment and site packages it is small and starts in milliseconds.
-                [sys.executable, "-I", "-S", str(_SCRIPT)],
+                [sys.executable, "-I", "-S", str(_SCRIPT), str(os.getpid()), str(silence)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
@@ -89,16 +93,18 @@ class Watchdog:
             return
         # A hook of site packages, which the guard does not load, may provide an editable installation.
         here = str(Path(beamlabel.__file__).parents[1])
-        self._say(worker=os.getpid(), path=[*sys.path, here])
+        self._say(path=[*sys.path, here])
         threading.Thread(target=self._obey, name="watchdog", daemon=True).start()
-        if os.environ.get("WORKER_ID"):
-            # Beam sets it for all of its worker processes. A user may stop a launcher that computes itself.
+        if is_worker:
             threading.Thread(target=self._beat, name="watchdog-beat", daemon=True).start()
 
     @contextmanager
     def watched(self, images: Sequence[LoadedImage], directory: str, seconds: float) -> Iterator[None]:
         """Watches the block, which computes a batch; without images, it opens the module."""
         if directory not in self._directories:
+            from beamlabel.transforms.storage import beam_setup
+            from beamlabel.transforms.storage.billing import billing_project
+
             self._directories.add(directory)
             self._say(directory=directory, storage=beam_setup.words(), billing_project=billing_project())
         units: dict[str, list[str]] = {}

@@ -138,6 +138,28 @@ def test_a_worker_that_is_silent_between_two_batches_is_ended(tmp_path, how, wor
     assert not list(tmp_path.rglob("*.json"))
 
 
+_STOPPED_AT_ITS_START = """
+import os, signal
+from beamlabel.transforms.deadline import watchdog
+watchdog.LEAST_SILENCE_SECONDS = watchdog.LEAST_SECONDS = 1.0
+watchdog.Watchdog._say = lambda *_, **words: os.kill(os.getpid(), signal.SIGSTOP)
+watchdog.watch_worker()
+"""
+
+
+def test_a_worker_that_stops_before_its_first_message_is_ended():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORKER_ID": "1"}
+    argv = [sys.executable, "-c", _STOPPED_AT_ITS_START]
+    ended = subprocess.run(argv, env=environment, capture_output=True, timeout=120, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+def test_the_guard_starts_before_numpy_is_imported():
+    script = "import sys; from beamlabel.pipeline.runners import worker_boot; print('numpy' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout.strip() == "False"
+
+
 def test_a_worker_that_is_stopped_together_with_its_launcher_goes_on_with_it(tmp_path):
     """As by Ctrl-Z and ``fg``."""
     launcher = (
@@ -160,10 +182,10 @@ def test_a_worker_that_is_stopped_together_with_its_launcher_goes_on_with_it(tmp
 
 def test_a_guard_that_was_stopped_itself_gives_the_worker_the_time_back(monkeypatch):
     """As in a paused container: both resume at the same moment, and the clock has moved on."""
-    clock = iter([0.0, 100.0])
+    clock = iter([0.0, 0.0, 100.0])
     monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(guard, "select", SimpleNamespace(select=lambda *_: ([], [], [])))
-    waiting = guard.Guard({})
+    waiting = guard.Guard(1, float("inf"))
     waiting._until = {1: 2.0}
     waiting._listen(2.0)
     assert waiting._until == {1: 100.0}
