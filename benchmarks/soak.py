@@ -170,6 +170,11 @@ class Runs:
             shutil.rmtree(launches.output)
 
 
+def cache_files(cache: Path) -> set[Path]:
+    """Returns the files of the cache, except the stamps of outputs, whose number is limited."""
+    return {path for path in cache.rglob("*") if path.suffix != ".stamp"}
+
+
 def show_growth(samples: Sequence[Sample]) -> list[str]:
     """Prints a row for each watched figure; returns those that grow."""
     watched = warmed_up(samples)
@@ -245,12 +250,12 @@ def main() -> None:
 def soak(options: argparse.Namespace, arguments: Sequence[str], scratch: Path, cache: Path) -> list[str]:
     """Runs the whole soak; returns its problems."""
     runs = Runs(options, arguments, scratch)
-    cached = set(cache.rglob("*"))
+    cached = cache_files(cache)
     runs.run_with_kills()
     problems = []
     if options.steady_minutes:
         problems += show_growth(runs.run_steadily())
-    if now := set(cache.rglob("*")) - cached:
+    if now := cache_files(cache) - cached:
         problems.append(f"files left in the cache: {sorted(map(str, now))}")
     runs.references.close()
     show(runs, options)

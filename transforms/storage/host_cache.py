@@ -28,6 +28,8 @@ MAX_BYTES = 4 << 30
 _DIRECTORY = "staged"
 _PARTIAL = ".partial"
 _STAMP = ".stamp"
+# Stamps of files in place, of which each output has one.
+_KEPT_STAMPS = 64
 # Bytes. Every process hashes smaller files, which takes a millisecond.
 _STAMPED_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 20
@@ -116,7 +118,11 @@ def _in_place(file: Path, directory: Path, sha256: str, path: str) -> Content:
         try:
             place = hashlib.sha256(os.fsencode(file)).hexdigest()[:16]
             stamp = None if lock is None else directory / f"{sha256}-{place}{_STAMP}"
-            return _verified(_mapped(file, sha256, stamp), sha256, path)
+            is_new = stamp is not None and not stamp.exists()
+            content = _verified(_mapped(file, sha256, stamp), sha256, path)
+            if is_new:
+                _forget_stamps(directory)
+            return content
         finally:
             if lock is not None:
                 lock.release()
@@ -208,6 +214,18 @@ def _write_stamp(stamp: Path, state: os.stat_result) -> None:
             stamp.write_text(_told(state))
         except OSError as error:
             _LOGGER.debug("%s cannot be written: %s", stamp, error)
+
+
+def _forget_stamps(directory: Path) -> None:
+    """Deletes the oldest stamps of files in place; such a file is hashed again if it is used again."""
+    try:
+        stamps = sorted(
+            (state.st_mtime_ns, one) for one in directory.glob(f"*-*{_STAMP}") if (state := _stat(one))
+        )
+        for _, stamp in stamps[:-_KEPT_STAMPS]:
+            stamp.unlink(missing_ok=True)
+    except OSError as error:
+        _LOGGER.debug("old stamps in %s cannot be deleted: %s", directory, error)
 
 
 def _told(state: os.stat_result) -> str:

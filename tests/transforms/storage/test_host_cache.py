@@ -212,6 +212,15 @@ print(kilobytes("VmHWM") - before)
 """
 
 
+def test_a_new_output_each_night_leaves_few_stamps(own_cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(host_cache, "_KEPT_STAMPS", 3)
+    data = b"x" * (1 << 20)
+    for night in range(5):
+        (tmp_path / f"{night}.artifact").write_bytes(data)
+        open_artifact(str(tmp_path / f"{night}.artifact"), hashlib.sha256(data).hexdigest())
+    assert len(list((own_cache / "staged").glob("*.stamp"))) == 3
+
+
 def test_an_index_is_never_in_memory_as_a_whole(gcs, tmp_path):
     path, sha256 = staged(gcs, size=48 << 20)
     for _ in range(2):
