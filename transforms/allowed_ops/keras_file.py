@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,9 @@ def unsafe_in_keras_file(path: Path) -> list[Finding]:
         RecursionError,
         NotImplementedError,
         RuntimeError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
         zipfile.BadZipFile,
     ):
         return []

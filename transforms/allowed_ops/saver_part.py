@@ -88,8 +88,10 @@ def _named_functions(graph: MetaGraph, functions: set[str]) -> Iterator[Finding]
         elif name not in by_graph:
             why = "no saver calls it"
         if why:
-            node = next(one for one in function.node_def if _is_saver(one, functions))
-            yield Finding(node.op, f"function {name!r}, node {node.name!r}", why)
+            # Of two functions with one name, the other may be the one that saves.
+            node = next((one for one in function.node_def if _is_saver(one, functions)), None)
+            if node is not None:
+                yield Finding(node.op, f"function {name!r}, node {node.name!r}", why)
 
 
 def _is_saver(node: Any, functions: set[str]) -> bool:

@@ -88,6 +88,26 @@ def test_files_that_this_process_has_open_are_not_had_by_their_number(tmp_path):
 
 
 @linux
+def test_links_to_open_files_are_not_followed(tmp_path):
+    """A link, a link to it, a link to their directory, and a relative one, which goes back from a link with ``..``."""
+    own = tmp_path / "own.txt"
+    own.write_bytes(b"own")
+    (tmp_path / "open").symlink_to("/dev/fd")
+    (tmp_path / "here").symlink_to(tmp_path)
+    (tmp_path / "ordinary").symlink_to("here/own.txt")
+    with own.open("rb") as file:
+        (tmp_path / "a.jpg").symlink_to(f"/proc/self/fd/{file.fileno()}")
+        (tmp_path / "b.jpg").symlink_to("here/a.jpg")
+        (tmp_path / "c.jpg").symlink_to(f"open/../fd/{file.fileno()}")
+        for name in ("a.jpg", "b.jpg", "c.jpg", f"open/{file.fileno()}", f"here/open/{file.fileno()}"):
+            assert (tmp_path / name).read_bytes() == b"own", name
+            with pytest.raises(ImageError) as caught:
+                fetch(str(tmp_path / name), FetchOptions())
+            assert caught.value.reason is Reason.NOT_A_FILE, name
+        assert fetch(str(tmp_path / "ordinary"), FetchOptions()).data == b"own"
+
+
+@linux
 @pytest.mark.parametrize("directory", ["/proc/", "/proc/sys/", "/sys/kernel/*", "/proc/self/**"])
 def test_directories_of_the_kernel_are_refused(directory):
     with pytest.raises(NotAFileError):

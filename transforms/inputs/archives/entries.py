@@ -52,6 +52,9 @@ class ArchiveError(Exception):
         self.problem: Problem = (reason, detail)
 
 
+MOST_BYTES = (1 << 63) - 1
+"""The largest size of a file on any system; headers can claim more, which no column of the output can hold."""
+
 _HERE = re.compile(r"^(?:\./+)+")
 _SEPARATOR = re.compile(r"[/\\]")
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")

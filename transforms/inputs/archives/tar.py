@@ -9,7 +9,14 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 
-from beamlabel.transforms.inputs.archives.entries import ArchiveError, Broken, Entry, Problem, clean_name
+from beamlabel.transforms.inputs.archives.entries import (
+    MOST_BYTES,
+    ArchiveError,
+    Broken,
+    Entry,
+    Problem,
+    clean_name,
+)
 from beamlabel.transforms.inputs.archives.windows import Window
 from beamlabel.transforms.records import Reason
 from beamlabel.transforms.secrets.logs import get_logger
@@ -78,6 +85,8 @@ def _entries(window: Window) -> Iterator[Entry]:
             continue
         facts, extensions = {**defaults, **extensions}, {}
         size = _size(facts, header, offset)
+        if size > MOST_BYTES and _has_data(header):
+            raise ArchiveError(Reason.CORRUPT, f"the header at byte {offset} claims an impossible size")
         if header.type == tarfile.GNUTYPE_SPARSE:
             data = _behind_sparse_map(window, data, bool(window.read(offset, BLOCK)[482]))
         offset = data + (_blocks(size) if _has_data(header) else 0)
@@ -191,9 +200,7 @@ def _size(facts: dict[str, str], header: tarfile.TarInfo, offset: int) -> int:
     if not told:  # an empty value cancels that of a global header
         return header.size
     if not (told.isascii() and told.isdigit() and len(told) < 20):
-        raise ArchiveError(
-            Reason.CORRUPT, f"the extended header before byte {offset} has an invalid size {told!r}"
-        )
+        raise ArchiveError(Reason.CORRUPT, f"the extended header before byte {offset} has an invalid size")
     return int(told)
 
 

@@ -15,7 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from beamlabel.transforms.archive_member import Member, Zipped
-from beamlabel.transforms.inputs.archives.entries import ArchiveError, Broken, Entry, Problem, clean_name
+from beamlabel.transforms.inputs.archives.entries import (
+    MOST_BYTES,
+    ArchiveError,
+    Broken,
+    Entry,
+    Problem,
+    clean_name,
+)
 from beamlabel.transforms.inputs.archives.windows import Window
 from beamlabel.transforms.records import ImageError, Reason, Stage
 
@@ -93,7 +100,8 @@ def zip_entries(window: Window) -> Iterator[Entry | Broken]:
             room = directory.start - header.offset
             name = _name(header)
             zipped = Zipped(header.packed_size, header.method, header.crc32, zlib.crc32(header.name), room)
-            yield Entry(clean_name(name), header.size, header.offset, problem, name.endswith("/"), zipped)
+            size = header.size if header.size <= MOST_BYTES else 0
+            yield Entry(clean_name(name), size, header.offset, problem, name.endswith("/"), zipped)
     except ArchiveError as error:
         yield Broken(error.problem)
 
@@ -222,6 +230,8 @@ def _problem(header: _Header) -> Problem | None:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "a symbolic link" if kind == stat.S_IFLNK else "a device or pipe"
         return Reason.NOT_A_FILE, f"the archive's member is {what}"
+    if header.size > MOST_BYTES:
+        return Reason.CORRUPT, "the member of the zip claims an impossible size"
     if header.flags & (_ENCRYPTED | _STRONG | _MASKED):
         return Reason.UNSUPPORTED_FORMAT, "the member of the zip is encrypted"
     if header.flags & _PATCHED or header.method not in (STORED, DEFLATED):

@@ -84,7 +84,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text} exceeds the range of a double")
+        raise ValueError("a number exceeds the range of a double")
     return value
 
 

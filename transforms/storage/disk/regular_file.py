@@ -7,6 +7,7 @@ images. Symbolic links are followed; the type and the file system of the target 
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import stat
@@ -20,6 +21,8 @@ _KERNEL = frozenset(
 _PLACES = ("/proc/", "/sys/", "/dev/")
 # A memory disk for all users.
 _FREE = "/dev/shm/"
+# Links on the way to a file; Linux follows no more.
+_MOST_LINKS = 40
 _known: dict[int, bool] = {}
 
 
@@ -38,16 +41,49 @@ def kind_of_other(path: str, status: os.stat_result) -> str | None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         return kinds.get(stat.S_IFMT(mode), "a device")
-    if is_of_kernel(status.st_dev) or _is_named_in_kernel(path):
+    if is_of_kernel(status.st_dev) or _leads_through_kernel(path):
         return "a virtual file of the kernel"
     return None
 
 
-def _is_named_in_kernel(path: str) -> bool:
-    """Whether a path is in a directory of the kernel, such as ``/proc/self/fd/3``, which may lead to a regular file."""
-    if "/." in path or "//" in path:
-        path = "/" + os.path.normpath(path).lstrip("/")
-    return path.startswith(_PLACES) and not path.startswith(_FREE)
+def _leads_through_kernel(path: str) -> bool:
+    """Whether a path leads through a directory of the kernel, such as ``/proc/self/fd/3``, perhaps to a regular file.
+
+    Symbolic links count as what they name. Directories are cached, since most files lie beside others.
+    """
+    if not path.startswith("/"):
+        path = f"{os.getcwd()}/{path}"  # noqa: PTH109
+    if os.path.islink(path):  # noqa: PTH114
+        return _passes_kernel(path)
+    return _directory_passes_kernel(os.path.dirname(path))  # noqa: PTH120
+
+
+def _passes_kernel(path: str) -> bool:
+    place, waiting, links = "", path.split("/")[::-1], 0
+    while waiting and links <= _MOST_LINKS:
+        name = waiting.pop()
+        if name == "..":
+            place = place.rpartition("/")[0]
+        if name in ("", ".", ".."):
+            continue
+        inside, place = place, f"{place}/{name}"
+        try:
+            target = os.readlink(place)  # noqa: PTH115
+        except OSError:  # not a link
+            continue
+        if _is_in_kernel(place):
+            return True
+        links += 1
+        place = "" if target.startswith("/") else inside
+        waiting += target.split("/")[::-1]
+    return _is_in_kernel(place)
+
+
+_directory_passes_kernel = functools.lru_cache(maxsize=1024)(_passes_kernel)
+
+
+def _is_in_kernel(place: str) -> bool:
+    return f"{place}/".startswith(_PLACES) and not f"{place}/".startswith(_FREE)
 
 
 def is_of_kernel(device: int) -> bool:

@@ -212,6 +212,22 @@ def test_extended_headers_without_end_are_not_read() -> None:
     assert [entry.problem and entry.problem[0] for entry in entries_of(data)] == [Reason.CORRUPT]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_sizes_beyond_those_of_files_are_told(stream: bool) -> None:
+    """In a PAX header and in base 256; a failure row could not hold them."""
+    record = b"28 size=9999999999999999999\n"
+    wide = bytearray(tar_member("a.jpg"))
+    wide[124:136] = b"\x80" + (1 << 80).to_bytes(11, "big")
+    for data in (
+        tar_member("p", record, type=tarfile.XHDTYPE) + tar_member("a.jpg", b"1"),
+        with_checksum(bytes(wide)),
+    ):
+        good, broken = entries_of(tar_member("good.jpg", b"1") + data + END, stream=stream)
+        assert isinstance(good, Entry)
+        assert isinstance(broken, Broken)
+        assert broken.problem[0] is Reason.CORRUPT
+
+
 def test_flipped_bits_never_raise() -> None:
     data, rng = tar(MEMBERS, format=tarfile.PAX_FORMAT), random.Random(17)
     whole = contents(data, entries_of(data))

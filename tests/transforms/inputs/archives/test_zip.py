@@ -139,6 +139,17 @@ def test_members_that_overlap_fail() -> None:
     assert found == [Reason.CORRUPT] * 3
 
 
+def test_a_size_beyond_those_of_files_is_corrupt() -> None:
+    field = struct.pack("<2HQ", 1, 8, (1 << 64) - 1)  # a zip64 field
+    data = bytearray(zip_by_hand(b"image", size=0xFFFFFFFF))
+    end = len(data) - 22
+    struct.pack_into("<H", data, data.index(b"PK\1\2") + 30, len(field))
+    struct.pack_into("<L", data, end + 12, end - data.index(b"PK\1\2") + len(field))
+    (entry,) = entries_of(bytes(data[:end] + field + data[end:]), kind="zip")
+    assert isinstance(entry, Entry)
+    assert (entry.size, entry.problem and entry.problem[0]) == (0, Reason.CORRUPT)
+
+
 def test_a_cut_zip_and_no_zip() -> None:
     data = zipped(MEMBERS)
     for stop in (0, 10, len(data) // 2, len(data) - 1):

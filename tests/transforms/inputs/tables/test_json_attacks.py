@@ -28,3 +28,14 @@ def test_many_lists_beside_each_other_are_not_deep():
 
 def test_a_number_of_a_million_digits_is_none():
     assert json_record(b'{"n":' + b"1" * 1_000_000 + b"}").problem
+
+
+def test_a_value_is_not_shown():
+    for text in (
+        b'{"card": 4111e999}',
+        b'{"card": 4111 }}',
+        b'{"card": "4111\xff"}',
+        b'{"card": "4111\\ud800"}',
+    ):
+        found = json_record(text)
+        assert found.problem and "4111" not in found.problem
